@@ -1,0 +1,1 @@
+"""An offline OpenRouter, for demos and tests."""

@@ -1,0 +1,1 @@
+"""The sidecar: a reverse proxy that keeps each account within its limit."""
