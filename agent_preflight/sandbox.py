@@ -1,0 +1,105 @@
+"""Where an agent runs: the one interface that containers and plain processes stand behind.
+
+A trial drives a sandbox through five calls, always in this order: `create`, `start`, then (`wait` | `kill`), then `close`.
+`kill` and `close` may come at any time, also before `create` has returned, and more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from asyncio import StreamReader, StreamWriter
+
+Step = Literal["ok", "unverified", "failed"]
+"""How one clean-up step ended: done and seen to be done; perhaps done; known not to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """What is needed to run one agent, whatever it runs in.
+
+    Attributes:
+        run_id: The run's id, in full.
+        alias: The trial's name within its run.
+        run_dir: Absolute directory of the run.
+        image: Image name or id; unused by the process sandbox.
+        command: Arguments after the image (its entrypoint's arguments); the whole command line for the process sandbox.
+        env: Environment of the agent. Never holds a real key: `OPENROUTER_API_KEY` in it is a trial token.
+        mounts: Volume arguments in docker's `host:container[:mode]` form.
+        network: `"sealed"`, `"bridge"` or a Docker network's name.
+        workspace_path: Directory inside the container that gets the `budget.txt` link (C16).
+        budget_dir: Host directory that holds `budget.txt`; mounted read-only at `/run/preflight`.
+        gate_socket: Unix socket on which the proxy waits for this trial's gate; None for the process sandbox.
+        docker_args: Extra engine arguments, already filtered by the allow-list (C9).
+        services: Named services of the trial, name to `host:port`.
+        memory: Memory limit in the engine's form (`"2g"`), or None.
+        cpus: CPU limit in the engine's form (`"1.5"`), or None.
+    """
+
+    run_id: str
+    alias: str
+    run_dir: Path
+    image: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    mounts: tuple[str, ...]
+    network: str
+    workspace_path: str
+    budget_dir: Path
+    gate_socket: Path | None
+    docker_args: tuple[str, ...] = ()
+    services: Mapping[str, str] = field(default_factory=dict)
+    memory: str | None = None
+    cpus: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How an agent ended by itself.
+
+    Attributes:
+        code: Exit code, or None where the engine lost it.
+        out_of_memory: True if the engine killed it for passing its memory limit.
+    """
+
+    code: int | None
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """The agent's standard streams. Both readers must be read without pause, or the agent stalls."""
+
+    stdin: StreamWriter
+    stdout: StreamReader
+    stderr: StreamReader
+
+
+class Sandbox(Protocol):
+    """One agent's place to run."""
+
+    async def create(self) -> None:
+        """Make everything that must stand before the agent starts; nothing of the agent runs yet.
+
+        Raises:
+            OperatingError: The engine refused or did not answer; `close` removes what was made.
+        """
+
+    async def start(self) -> Pipes:
+        """Start the agent and attach its standard streams.
+
+        Raises:
+            OperatingError: It did not start.
+        """
+
+    async def wait(self) -> Exit:
+        """Return when the agent has ended by itself, or is gone."""
+
+    async def kill(self) -> Step:
+        """End the agent: TERM, half a second, KILL; `"ok"` only when it is seen to be gone."""
+
+    async def close(self) -> dict[str, Step]:
+        """Remove all that `create` made (container, gate, networks, files), after the agent is gone; step name to result."""
