@@ -1,0 +1,78 @@
+"""A key cannot be printed, formatted, encoded or pickled by accident."""
+
+import copy
+import dataclasses
+import json
+import pickle
+
+import msgspec
+import pytest
+
+from preflight_proxy.core.secret import Secret
+
+KEY = "sk-or-v1-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [repr(Secret(KEY)), str(Secret(KEY)), f"{Secret(KEY)}", f"{Secret(KEY):>60}", "%s" % Secret(KEY)],  # noqa: UP031
+)
+def test_no_way_of_printing_shows_the_value(shown: str) -> None:
+    assert KEY not in shown
+    assert KEY[:12] not in shown
+
+
+def test_only_reveal_gives_the_value() -> None:
+    assert Secret(KEY).reveal() == KEY
+
+
+def test_the_fingerprint_is_the_start_of_the_sha256() -> None:
+    assert Secret("abc").fingerprint == "ba7816bf"
+
+
+def test_the_same_text_is_the_same_secret() -> None:
+    assert Secret(KEY) == Secret(KEY)
+    assert Secret(KEY) != Secret(KEY + "x")
+    assert len({Secret(KEY), Secret(KEY)}) == 1
+    assert Secret(KEY) != KEY
+
+
+def test_text_outside_ascii_compares_too() -> None:
+    assert Secret("ключ") == Secret("ключ")
+
+
+def test_an_empty_secret_is_false() -> None:
+    assert not Secret("")
+    assert Secret(KEY)
+
+
+def test_pickle_refuses() -> None:
+    with pytest.raises(TypeError):
+        pickle.dumps(Secret(KEY))
+
+
+def test_a_copy_is_the_same_object() -> None:
+    secret = Secret(KEY)
+    assert copy.deepcopy([secret])[0] is secret
+    assert copy.copy(secret) is secret
+
+
+def test_encoders_refuse() -> None:
+    with pytest.raises(TypeError):
+        json.dumps(Secret(KEY))
+    with pytest.raises(TypeError):
+        msgspec.json.encode(Secret(KEY))
+
+
+def test_a_dataclass_that_holds_one_keeps_it_hidden() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Holder:
+        key: Secret
+
+    assert KEY not in repr(Holder(Secret(KEY)))
+    assert KEY not in str(dataclasses.asdict(Holder(Secret(KEY))))
+
+
+def test_it_has_no_dict_to_look_into() -> None:
+    with pytest.raises(TypeError):
+        vars(Secret(KEY))
