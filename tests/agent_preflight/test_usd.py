@@ -1,0 +1,27 @@
+"""Dollars to integers and back."""
+
+from decimal import Decimal
+
+import pytest
+
+from agent_preflight.usd import PUSD_MAX, pusd, usd
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected"),
+    [(0.1, 10**11), (0.3, 3 * 10**11), (Decimal("1e-12"), 1), ("0.25", 25 * 10**10), (1, 10**12), (-0.5, -5 * 10**11)],
+)
+def test_an_amount_is_what_its_text_says(amount: float | Decimal | str, expected: int) -> None:
+    assert pusd(amount) == expected
+
+
+def test_numbers_that_are_no_amount_do_not_raise() -> None:
+    assert pusd(float("nan")) == 0
+    assert pusd(float("inf")) == PUSD_MAX
+    assert pusd(float("-inf")) == -PUSD_MAX
+    assert pusd(1e300) == PUSD_MAX
+
+
+def test_the_way_back_is_exact() -> None:
+    assert usd(25 * 10**10) == Decimal("0.25")
+    assert usd(1) == Decimal("1e-12")
