@@ -1,0 +1,28 @@
+"""The one home of real time: everything else takes a clock as an argument, so that tests can hold it still."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two clocks in one: the calendar for records, the stopwatch for waiting."""
+
+    def epoch_s(self) -> float:
+        """Seconds since 1970-01-01 UTC; may jump."""
+
+    def monotonic_s(self) -> float:
+        """Seconds from an arbitrary moment; never goes back."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def epoch_s(self) -> float:
+        """Seconds since 1970-01-01 UTC; may jump."""
+        return time.time()  # noqa: TID251 - this is its one home
+
+    def monotonic_s(self) -> float:
+        """Seconds from an arbitrary moment; never goes back."""
+        return time.monotonic()

@@ -1,0 +1,143 @@
+"""The price list: which endpoints serve a model at what price, fetched when first asked for, kept, and aged (M7).
+
+Source: openrouter.ai/docs/guides/overview/models and the endpoints list, `GET /models/{author}/{slug}/endpoints`, 2026-10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote as url_quote
+
+import msgspec
+import structlog
+
+from preflight_proxy.clock import Clock
+from preflight_proxy.core.quote import Endpoint, endpoint_from_json
+from preflight_proxy.errors import UpstreamError
+from preflight_proxy.upstream import Upstream
+
+REFRESH_S = 3600.0
+"""Prices are read again after this time (M7)."""
+STALE_S = 24 * 3600.0
+"""Prices older than this quote nothing (M7)."""
+RETRY_S = 5.0
+"""After a failed read the old list serves, and the next try waits this long."""
+MODELS_MAX = 1000
+"""Models kept; an agent that asks for made-up names must not fill the memory."""
+
+_log = structlog.get_logger("preflight_proxy.prices")
+
+
+class _Architecture(msgspec.Struct):
+    tokenizer: str | None = None
+
+
+class _Data(msgspec.Struct):
+    architecture: _Architecture | None = None
+    endpoints: list[dict[str, object]] = []
+
+
+class _Document(msgspec.Struct):
+    data: _Data
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """The endpoints of one model.
+
+    Attributes:
+        endpoints: Those with a price; empty if the model is unknown or has none.
+        raw: The upstream document, for `GET /models/{author}/{slug}/endpoints`.
+        fetched_at_s: Monotonic time of the read.
+    """
+
+    endpoints: Sequence[Endpoint]
+    raw: bytes
+    fetched_at_s: float
+
+
+class StalePricesError(UpstreamError):
+    """No price list younger than `STALE_S` can be had."""
+
+
+class Prices:
+    """The price lists of all models asked for, read from upstream one request at a time each."""
+
+    def __init__(self, upstream: Upstream, clock: Clock) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._lists: dict[str, PriceList] = {}
+        self._locks: dict[str, asyncio.Lock] = {}  # one read of a list at a time, however many calls wait for it
+        self._failed_at_s: dict[str, float] = {}
+        self._models: tuple[bytes, float] | None = None
+        self._expired: set[str] = set()
+
+    async def of(self, model: str) -> PriceList:
+        """The price list of `model` (an id without a routing suffix).
+
+        Raises:
+            StalePricesError: Upstream does not answer, and what is kept is too old or absent.
+        """
+        kept = self._lists.get(model)
+        if kept is not None and self._fresh(model, kept):
+            return kept
+        lock = self._locks.setdefault(model, asyncio.Lock())
+        async with lock:
+            kept = self._lists.get(model)
+            if kept is not None and self._fresh(model, kept):
+                return kept
+            try:
+                return await self._fetch(model)
+            except UpstreamError as exc:
+                self._failed_at_s[model] = self._clock.monotonic_s()
+                if kept is not None and self._clock.monotonic_s() - kept.fetched_at_s < STALE_S:
+                    _log.warning("prices.kept", model=model, why=str(exc))
+                    return kept
+                raise StalePricesError(f"The price list of {model!r} cannot be read.") from exc
+
+    def _fresh(self, model: str, kept: PriceList) -> bool:
+        now_s = self._clock.monotonic_s()
+        if model not in self._expired and now_s - kept.fetched_at_s < REFRESH_S:
+            return True
+        just_failed = now_s - self._failed_at_s.get(model, -RETRY_S) < RETRY_S
+        return just_failed and now_s - kept.fetched_at_s < STALE_S
+
+    def expire(self, model: str) -> None:
+        """Have the next call for `model` read its prices again: a bill or a 404 showed that they moved."""
+        self._expired.add(model)
+
+    async def _fetch(self, model: str) -> PriceList:
+        status, raw = await self._upstream.get(f"/models/{url_quote(model, safe='/:@~')}/endpoints")
+        if status not in (200, 400, 404):
+            raise UpstreamError(f"OpenRouter answered {status} for the price list.")
+        endpoints: list[Endpoint] = []
+        if status == 200:
+            try:
+                data = msgspec.json.decode(raw, type=_Document).data
+            except (msgspec.DecodeError, RecursionError) as exc:
+                raise UpstreamError("OpenRouter's price list is not what it was.") from exc
+            tokenizer = (data.architecture.tokenizer if data.architecture else None) or "Other"
+            found = (endpoint_from_json(model, tokenizer, listed) for listed in data.endpoints)
+            endpoints = [endpoint for endpoint in found if endpoint is not None]
+        if len(self._lists) >= MODELS_MAX:
+            self._lists.pop(next(iter(self._lists)))
+        fetched = PriceList(tuple(endpoints), raw, self._clock.monotonic_s())
+        self._lists[model] = fetched
+        self._expired.discard(model)
+        return fetched
+
+    async def models(self) -> bytes:
+        """The upstream model list, as it came, at most `REFRESH_S` old.
+
+        Raises:
+            UpstreamError: It cannot be read.
+        """
+        now_s = self._clock.monotonic_s()
+        if self._models is None or now_s - self._models[1] >= REFRESH_S:
+            status, raw = await self._upstream.get("/models")
+            if status != 200:
+                raise UpstreamError(f"OpenRouter answered {status} for the model list.")
+            self._models = (raw, now_s)
+        return self._models[0]
