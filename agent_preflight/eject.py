@@ -1,0 +1,211 @@
+"""Policies that end a trial early: what has been spent, how long nothing happened, whether there was progress.
+
+A policy is asked on every event, every settlement and every second. It only judges; whoever asks ends the trial. A
+policy may keep state, so each trial has a copy of its own. The hard budget does not depend on any of them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agent_preflight.models import BudgetStatus, EjectDecision
+from agent_preflight.usd import pusd, usd
+
+__all__ = [
+    "BudgetExceededEject",
+    "BudgetFractionEject",
+    "CompositeEject",
+    "EjectDecision",
+    "EjectPolicy",
+    "IdleTimeoutEject",
+    "ProgressEject",
+    "StallEject",
+    "default_eject_policies",
+]
+
+Events = list[dict[str, Any]]
+Context = dict[str, Any]
+
+
+def _stay() -> EjectDecision:
+    return EjectDecision(should_eject=False)
+
+
+def _eject(reason: str) -> EjectDecision:
+    return EjectDecision(should_eject=True, reason=reason)
+
+
+class EjectPolicy:
+    """Base of all policies; it never ejects. Subclasses override `check` with exactly its four keyword arguments."""
+
+    def check(
+        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
+    ) -> EjectDecision:
+        """Judge the trial as it stands.
+
+        Args:
+            elapsed_s: seconds since the trial's start.
+            budget_status: what is posted of the trial's budget, in USD.
+            events: every event that the agent printed so far, with its own fields.
+            context: ``tool_calls``, ``calls``, ``calls_in_flight``, ``repeats`` (how many times in a row the same
+                request was sent); a policy may keep notes in it.
+        """
+        return _stay()
+
+
+class BudgetExceededEject(EjectPolicy):
+    """Eject once the budget is used up, or so nearly that no call fits any more."""
+
+    def check(
+        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
+    ) -> EjectDecision:
+        """Eject if the budget is exceeded or spent."""
+        if not budget_status.exceeded:
+            return _stay()
+        used, limit = f"${budget_status.used:.3f}", f"${budget_status.limit:.2f}"
+        if budget_status.used < budget_status.limit:
+            return _eject(f"budget exhausted ({used} of {limit}, nothing more fits)")
+        return _eject(f"budget exhausted ({used} >= {limit})")
+
+
+class IdleTimeoutEject(EjectPolicy):
+    """Eject after a time without activity: no new event, no call begun or ended, none in flight.
+
+    The clock starts at the first check, so that neither preflight nor a container's start counts as idleness.
+
+    Args:
+        timeout_s: seconds without activity.
+        clock: a monotonic clock in seconds.
+    """
+
+    def __init__(self, timeout_s: float = 300.0, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.timeout_s = timeout_s
+        self._clock = clock
+        self._seen: tuple[object, ...] | None = None
+        self._active_at = 0.0
+
+    def check(
+        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
+    ) -> EjectDecision:
+        """Eject if nothing has changed for ``timeout_s`` seconds."""
+        now = self._clock()
+        seen = (len(events), context.get("calls"), context.get("calls_in_flight"))
+        if seen != self._seen or context.get("calls_in_flight"):
+            self._seen, self._active_at = seen, now
+            return _stay()
+        idle = now - self._active_at
+        if idle < self.timeout_s:
+            return _stay()
+        return _eject(f"no events for {idle:.0f}s (timeout={self.timeout_s:.0f}s)")
+
+
+class BudgetFractionEject(EjectPolicy):
+    """Eject a trial that shows no progress at the first check past a share of its budget; judge it once only.
+
+    Args:
+        check_after_pct: the share, as a fraction of the limit.
+        progress_fn: called with the context; a false answer ejects. Without one nothing is ejected. If it raises,
+            nothing is judged yet and it is asked again.
+    """
+
+    def __init__(self, check_after_pct: float = 0.20, progress_fn: Callable[[Context], object] | None = None) -> None:
+        self.check_after_pct = check_after_pct
+        self.progress_fn = progress_fn
+        self._judged = False
+
+    def check(
+        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
+    ) -> EjectDecision:
+        """Eject if this is the judgement and it finds no progress."""
+        if self._judged or self.progress_fn is None or budget_status.pct_spent < self.check_after_pct:
+            return _stay()
+        progress = self.progress_fn(context)
+        self._judged = True
+        if progress:
+            return _stay()
+        spent = f"${budget_status.used:.3f} / ${budget_status.limit:.2f}"
+        return _eject(f"no progress at {budget_status.pct_spent * 100:.0f}% budget spent ({spent})")
+
+
+class ProgressEject(EjectPolicy):
+    """Eject a trial that has spent a given amount since it last made progress.
+
+    Args:
+        window_usd: dollars it may spend from one sign of progress to the next.
+        progress_fn: called with the context, returns a mark of how far the trial is (a score, the number of tests
+            passed, a digest of the answer file). Any change of the mark is progress.
+
+    Raises:
+        ValueError: the window is not above zero.
+    """
+
+    def __init__(self, window_usd: float, progress_fn: Callable[[Context], object]) -> None:
+        self.window_usd = window_usd
+        self.progress_fn = progress_fn
+        self._window_pusd = pusd(window_usd)
+        if self._window_pusd <= 0:
+            raise ValueError(f"window_usd must be above zero, not {window_usd}")
+        self._last: tuple[object, int] | None = None
+
+    def check(
+        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
+    ) -> EjectDecision:
+        """Eject if the spend since the last change of the mark fills the window."""
+        mark, used_pusd = self.progress_fn(context), pusd(budget_status.used)
+        if self._last is None or mark != self._last[0]:
+            self._last = mark, used_pusd
+        since_pusd = used_pusd - self._last[1]
+        if since_pusd < self._window_pusd:
+            return _stay()
+        return _eject(f"no progress for ${usd(since_pusd):.3f} spent (window=${self.window_usd:.2f})")
+
+
+class StallEject(EjectPolicy):
+    """Eject an agent that sends the same request again and again.
+
+    Args:
+        threshold: how many equal requests in a row, at least 2.
+
+    Raises:
+        ValueError: the threshold is below 2.
+    """
+
+    def __init__(self, threshold: int = 5) -> None:
+        if threshold < 2:
+            raise ValueError(f"threshold must be at least 2, not {threshold}")
+        self.threshold = threshold
+
+    def check(
+        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
+    ) -> EjectDecision:
+        """Eject if the last ``threshold`` requests were equal."""
+        repeats = context.get("repeats", 0)
+        if repeats < self.threshold:
+            return _stay()
+        return _eject(f"same request {repeats} times in a row (threshold={self.threshold})")
+
+
+class CompositeEject(EjectPolicy):
+    """Eject as soon as one of several policies does; those after it in the list are not asked.
+
+    Args:
+        policies: in the order in which they are asked.
+    """
+
+    def __init__(self, policies: Sequence[EjectPolicy]) -> None:
+        self.policies = policies
+
+    def check(
+        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
+    ) -> EjectDecision:
+        """Return the first decision that ejects."""
+        for policy in self.policies:
+            decision = policy.check(elapsed_s=elapsed_s, budget_status=budget_status, events=events, context=context)
+            if decision.should_eject:
+                return decision
+        return _stay()
+
+
+def default_eject_policies(idle_timeout_s: float = 300.0) -> CompositeEject:
+    """Return the policies of a trial that names none: the budget, then idleness."""
+    return CompositeEject([BudgetExceededEject(), IdleTimeoutEject(timeout_s=idle_timeout_s)])
