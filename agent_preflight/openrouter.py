@@ -1,0 +1,112 @@
+"""One call to OpenRouter's API: where it goes, how long it may take, how much of an answer is read.
+
+Keys travel in the Authorization header only, and no error built here quotes a header or an answer's body.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from agent_preflight import config
+from preflight_proxy.core.secret import Secret
+
+ANSWER_BYTES_MAX = 64 * 2**20
+"""The list of all models is about 1 MB; an answer beyond this is no answer."""
+
+GET_ATTEMPTS = 3
+"""A read is repeated when the network or the server failed: nothing changes by it."""
+
+GET_PAUSE_S = 0.25
+"""The pause before a repeated read."""
+
+Key = str | Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, read whole. ``body`` is the JSON value, None where it was no JSON."""
+
+    status: int
+    body: Any
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def data(self) -> Any:  # noqa: ANN401 - any JSON value
+        """The member ``data`` of the body, None where there is none."""
+        return self.body.get("data") if isinstance(self.body, Mapping) else None
+
+
+def resolve_base_url(base_url: str | None) -> str:
+    """Return the API's base: the argument, else OPENROUTER_BASE_URL, else ``provision.OR_BASE`` as it is now."""
+    from agent_preflight import provision  # the module above this one holds the default that scripts may change
+
+    return (base_url or config.base_url() or provision.OR_BASE).rstrip("/")
+
+
+def call(
+    method: str,
+    path: str,
+    key: Key,
+    *,
+    timeout_s: float,
+    base_url: str | None = None,
+    body: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    exact: bool = True,
+) -> Answer:
+    """Send one request once and return the answer, whatever its status; its fractions as Decimal, if ``exact``.
+
+    Raises:
+        httpx.HTTPError: no answer came, it broke off, or it was larger than `ANSWER_BYTES_MAX`.
+    """
+    sent = {**(headers or {}), "Authorization": f"Bearer {key.reveal() if isinstance(key, Secret) else key}"}
+    url = resolve_base_url(base_url) + path
+    with httpx.stream(method, url, headers=sent, json=body, timeout=timeout_s) as response:
+        return Answer(response.status_code, _json(_read(response), exact=exact))
+
+
+def get(path: str, key: Key, *, timeout_s: float, base_url: str | None = None, exact: bool = True) -> Answer | None:
+    """Read something; None if no answer below 500 came in `GET_ATTEMPTS` attempts. Never raises."""
+    for attempt in range(GET_ATTEMPTS):
+        if attempt:
+            time.sleep(GET_PAUSE_S)
+        try:
+            answer = call("GET", path, key, timeout_s=timeout_s, base_url=base_url, exact=exact)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            continue
+        if answer.status < 500:
+            return answer
+    return None
+
+
+def amount(value: object) -> Decimal | None:
+    """Return a JSON number as exact dollars; None for what is no number or no sum of money."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    exact = Decimal(value)
+    return exact if exact.is_finite() and abs(exact) <= 10**9 else None
+
+
+def _read(response: httpx.Response) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > ANSWER_BYTES_MAX:
+            raise httpx.DecodingError("the answer is too large", request=response.request)
+    return bytes(content)
+
+
+def _json(content: bytes, *, exact: bool) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return json.loads(content, parse_float=Decimal if exact else None)
+    except (ValueError, RecursionError):
+        return None
