@@ -1,0 +1,136 @@
+"""A budget watched from outside: one key's usage, asked for now and then, and the text of budget.txt made from it.
+
+Inside a run nothing here is needed: the proxy knows each call's cost and writes budget.txt itself, with the same
+words. A `BudgetTracker` serves scripts that hold a key of their own.
+"""
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from agent_preflight import commands
+from agent_preflight.models import BudgetStatus
+from agent_preflight.patch_points import in_force
+from agent_preflight.usd import pusd
+from preflight_proxy.core.budget_text import RECENT_ACTIONS, UNLABELLED, Action, detailed_text, simple_text
+
+__all__ = ["BudgetStatus", "BudgetTracker"]
+
+ACTION_PUSD_MIN = pusd("0.0001")
+"""A rise of usage up to this is no action yet: it is kept and counts towards the next one."""
+
+WRITE_TO_FILE = 'cat > "$1.new" && mv -f "$1.new" "$1"'
+"""Run by a shell in the container: the path is an argument and the text is its input, so neither can be a command."""
+
+logger = logging.getLogger(__name__)
+
+
+class BudgetTracker:
+    """Follows one key's usage against a limit.
+
+    Args:
+        api_key: the key whose usage is asked for.
+        limit_usd: dollars granted.
+        poll_interval_s: usage is asked for at most this often, unless forced.
+        mode: ``"detailed"`` for the long form of the budget file; anything else is the simple one.
+        on_exceeded: called once, without arguments, when usage reaches the limit.
+        clock: a monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        limit_usd: float,
+        poll_interval_s: float = 30.0,
+        mode: str = "simple",
+        on_exceeded: Callable[[], None] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.api_key = api_key
+        self.limit_usd = limit_usd
+        self.poll_interval_s = poll_interval_s
+        self.mode = mode
+        self.on_exceeded = on_exceeded
+        self._clock = clock
+        self._asked_at: float | None = None
+        self._used_usd = 0.0
+        self._acted_pusd = 0
+        self._actions: deque[Action] = deque(maxlen=RECENT_ACTIONS)
+        self._actions_count = 0
+        self._running_tool: str | None = None
+        self._fired = False
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the last known usage reaches the limit."""
+        return self._status().exceeded
+
+    def poll(self, force: bool = False) -> BudgetStatus:
+        """Return the budget as known, asking for the usage if the interval has passed or ``force`` is set.
+
+        Usage that cannot be read, or is lower than before, leaves the last figure: money spent does not come back.
+        """
+        now = self._clock()
+        if force or self._asked_at is None or now - self._asked_at >= self.poll_interval_s:
+            self._asked_at = now
+            self._take(self._ask())
+        return self._status()
+
+    def on_tool_start(self, name: str) -> None:
+        """Note the tool that runs: spend seen from now on carries its name."""
+        self._running_tool = name
+
+    def on_tool_end(self, name: str) -> None:
+        """Note that no tool runs any more."""
+        self._running_tool = None
+
+    def status_message(self, force_poll: bool = False) -> str:
+        """Return the text of the budget file in this tracker's mode, without its last newline."""
+        used, limit = pusd(self.poll(force=force_poll).used), pusd(self.limit_usd)
+        if self.mode != "detailed":
+            return simple_text(used, limit).rstrip("\n")
+        return detailed_text(used, limit, list(self._actions), self._actions_count).rstrip("\n")
+
+    def inject_to_docker(
+        self, container_name: str, workspace_path: str = "/workspace/output", timeout_s: float = 5.0
+    ) -> BudgetStatus:
+        """Write the budget file into a running container and return the status; a failure is logged, never raised."""
+        status = self.poll()
+        path = f"{workspace_path.rstrip('/')}/budget.txt"
+        argv = ["docker", "exec", "-i", container_name, "sh", "-c", WRITE_TO_FILE, "sh", path]
+        match commands.run(argv, timeout_s=timeout_s, stdin=self.status_message() + "\n"):
+            case commands.Finished(code=0):
+                pass
+            case commands.Finished(code=code):
+                logger.warning("budget.txt was not written into %s: docker exec ended with %d", container_name, code)
+            case failure:
+                logger.warning("budget.txt was not written into %s: %s", container_name, type(failure).__name__)
+        return status
+
+    def _status(self) -> BudgetStatus:
+        return BudgetStatus(used=self._used_usd, limit=self.limit_usd)
+
+    def _ask(self) -> float | None:
+        from agent_preflight import provision  # brings the HTTP library, which a tracker that never asks does not need
+
+        return in_force(provision.get_usage)(self.api_key)
+
+    def _take(self, used_usd: float | None) -> None:
+        if used_usd is None or not math.isfinite(used_usd) or used_usd < self._used_usd:
+            return
+        self._used_usd = float(used_usd)
+        rise_pusd = pusd(used_usd) - self._acted_pusd
+        if rise_pusd > ACTION_PUSD_MIN:
+            self._acted_pusd += rise_pusd
+            self._actions.append(Action(self._running_tool or UNLABELLED, rise_pusd))
+            self._actions_count += 1
+        self._fire_once()
+
+    def _fire_once(self) -> None:
+        if self._fired or self.on_exceeded is None or not self.exceeded:
+            return
+        self._fired = True
+        self.on_exceeded()

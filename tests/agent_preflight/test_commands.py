@@ -1,0 +1,28 @@
+"""Short commands end, one way or another."""
+
+import sys
+
+from agent_preflight import commands
+from agent_preflight.commands import Finished, NotInstalled, TimedOut
+
+
+def test_a_command_s_code_and_texts_are_told() -> None:
+    script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    assert commands.run([sys.executable, "-S", "-c", script], timeout_s=30) == Finished(3, "out", "err")
+
+
+def test_input_reaches_the_command() -> None:
+    assert commands.run(["cat"], timeout_s=30, stdin="a\nb") == Finished(0, "a\nb", "")
+
+
+def test_an_argument_is_never_a_command() -> None:
+    assert commands.run(["echo", "$(id); `id`"], timeout_s=30) == Finished(0, "$(id); `id`", "")
+
+
+def test_an_absent_program_is_no_exception() -> None:
+    assert commands.run(["agent-preflight-no-such-program"], timeout_s=30) == NotInstalled()
+    assert commands.run(["echo", "a\0b"], timeout_s=30) == NotInstalled()
+
+
+def test_a_command_that_does_not_end_is_killed() -> None:
+    assert commands.run(["sleep", "60"], timeout_s=0.05) == TimedOut()
