@@ -1,1 +1,27 @@
-"""An offline OpenRouter, for demos and tests."""
+"""An offline OpenRouter for demos and tests: same wire, own exact books, faults on demand.
+
+It imports neither of the other packages, so that it can contradict both.
+"""
+
+from openrouter_sim.bill import Bill, Generation, KeyBill
+from openrouter_sim.faults import FAULTS, Fault, make_fault
+from openrouter_sim.scenario import FaultRule, Rule, Scenario, ToolCall, load_scenario
+from openrouter_sim.simulator import Received, Simulator
+from openrouter_sim.tokens import Tokenizer
+
+__all__ = [
+    "FAULTS",
+    "Bill",
+    "Fault",
+    "FaultRule",
+    "Generation",
+    "KeyBill",
+    "Received",
+    "Rule",
+    "Scenario",
+    "Simulator",
+    "Tokenizer",
+    "ToolCall",
+    "load_scenario",
+    "make_fault",
+]

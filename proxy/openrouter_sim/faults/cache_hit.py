@@ -1,0 +1,37 @@
+"""Answers from OpenRouter's response cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from openrouter_sim.faults.fault import Fault
+from openrouter_sim.jsonio import JsonObject
+from openrouter_sim.prices import ZERO
+
+if TYPE_CHECKING:
+    from openrouter_sim.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit(Fault):
+    """Usage is all zero and has no cost, a header says HIT, nothing is charged.
+
+    Source: openrouter.ai/docs/guides/features/response-caching, 2026.
+    """
+
+    name: ClassVar[str] = "cache_hit"
+
+    def arrange(self, call: Call) -> None:
+        """Make the call free."""
+        call.cost_usd = ZERO
+        call.outcome = "cache_hit"
+
+    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+        """Say so."""
+        headers["X-OpenRouter-Cache-Status"] = "HIT"
+        headers["X-OpenRouter-Cache-Age"] = "12"
+
+    def tell_usage(self, call: Call, usage: JsonObject) -> JsonObject | None:
+        """Return the zeroed usage."""
+        return {name: 0 for name, value in usage.items() if type(value) is int}

@@ -1,0 +1,49 @@
+"""An HTTP error in place of the completion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from openrouter_sim.errors import ApiError
+from openrouter_sim.faults.fault import Fault
+
+if TYPE_CHECKING:
+    from openrouter_sim.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class HttpError(Fault):
+    """The call is answered with a status, and charged only if `charge` says so.
+
+    Attributes:
+        status: The HTTP status.
+        message: The error's sentence.
+        envelope: The body is OpenRouter's; else it is a web server's page.
+        retry_after: The `Retry-After` header, as text.
+        error_type: `error.metadata.error_type`; empty for the status's usual one.
+        limit_source: `error.metadata.limit_source`, as on money refusals; empty for none.
+        reason: `error.metadata.reason`; empty for none.
+        charge: The provider had generated everything, and it is billed.
+        shows_id: `X-Generation-Id` is sent.
+    """
+
+    name: ClassVar[str] = "http_error"
+    status: int = 500
+    message: str = "Internal Server Error"
+    envelope: bool = True
+    retry_after: str = ""
+    error_type: str = ""
+    limit_source: str = ""
+    reason: str = ""
+    charge: bool = False
+    shows_id: bool = True
+
+    def refuse(self, call: Call) -> ApiError | None:
+        """Return the error."""
+        named = {"error_type": self.error_type, "limit_source": self.limit_source, "reason": self.reason}
+        metadata = {name: value for name, value in named.items() if value}
+        headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+        call.shows_id = self.shows_id
+        call.charges_errors = self.charge
+        return ApiError(self.status, self.message, metadata=metadata, headers=headers, is_page=not self.envelope)

@@ -1,0 +1,27 @@
+"""An error that turns out to have cost money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from openrouter_sim.errors import ApiError
+from openrouter_sim.faults.fault import Fault
+
+if TYPE_CHECKING:
+    from openrouter_sim.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class LateCharge(Fault):
+    """The call fails with `status`; `delay_s` later its full cost is charged all the same."""
+
+    name: ClassVar[str] = "late_charge"
+    status: int = 504
+    delay_s: float = 5.0
+
+    def refuse(self, call: Call) -> ApiError | None:
+        """Return the error, with the charge under way."""
+        call.charges_errors = True
+        call.late_s = self.delay_s
+        return ApiError(self.status, "The operation was aborted")

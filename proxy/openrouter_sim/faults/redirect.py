@@ -1,0 +1,25 @@
+"""An upstream that sends its client elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from openrouter_sim.errors import ApiError
+from openrouter_sim.faults.fault import Fault
+
+if TYPE_CHECKING:
+    from openrouter_sim.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect(Fault):
+    """The call is answered with a redirect; a client that follows takes its key along."""
+
+    name: ClassVar[str] = "redirect"
+    status: int = 307
+    location: str = "http://127.0.0.1:9/elsewhere"
+
+    def refuse(self, call: Call) -> ApiError | None:
+        """Return the redirect."""
+        return ApiError(self.status, "Moved", headers={"Location": self.location})

@@ -1,0 +1,23 @@
+"""Zero-completion insurance: tokens are reported, nothing is charged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from openrouter_sim.faults.fault import Fault
+from openrouter_sim.prices import ZERO
+
+if TYPE_CHECKING:
+    from openrouter_sim.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroCost(Fault):
+    """Usage shows tokens and cost 0, and 0 is what is billed."""
+
+    name: ClassVar[str] = "zero_cost_with_tokens"
+
+    def arrange(self, call: Call) -> None:
+        """Make the call free."""
+        call.cost_usd = ZERO

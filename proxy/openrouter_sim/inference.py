@@ -1,0 +1,137 @@
+"""The request path of a completion: who asks, what it may cost, who serves, what it says, what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from openrouter_sim import reply as replies
+from openrouter_sim.admission import admit, authenticate, require_inference
+from openrouter_sim.answer import answer, error_answer
+from openrouter_sim.books import Key
+from openrouter_sim.call import Ask, Call, Shape
+from openrouter_sim.errors import ApiError, bad_request
+from openrouter_sim.jsonio import JsonObject, loads
+from openrouter_sim.models import Endpoint, Model
+from openrouter_sim.prices import Tokens, price_of
+from openrouter_sim.routing import choose, eligible, find_model
+
+if TYPE_CHECKING:
+    from openrouter_sim.simulator import Simulator
+
+
+async def infer(simulator: Simulator, shape: Shape, request: web.Request) -> web.StreamResponse:
+    """Answer one inference request, and charge it."""
+    for fault in simulator.director.early(shape.api):
+        early = await fault.answer_early(request)
+        if early is not None:
+            return early
+    raw = await request.read()
+    simulator.note(request, raw)
+    try:
+        call = open_call(simulator, shape, request.headers.get("Authorization"), raw)
+    except ApiError as error:
+        return error_answer(shape, error, None)
+    for fault in call.faults:
+        error = fault.refuse(call)
+        if error is not None:
+            if call.charges_errors:
+                call.settle(simulator.books, call.tokens.completion, "error")
+            return error_answer(shape, error, call.id if call.shows_id else None)
+    return await answer(simulator.books, call, request)
+
+
+def open_call(simulator: Simulator, shape: Shape, authorization: str | None, raw: bytes) -> Call:
+    """Return the call, admitted, routed, planned and priced.
+
+    Raises:
+        ApiError: it is refused.
+    """
+    books, scenario = simulator.books, simulator.scenario
+    key = authenticate(books, authorization)
+    require_inference(key)
+    body = _object(raw)
+    model, variant = find_model(simulator.catalog, body.get("model"))
+    ask = shape.read(body, scenario, model.tokenizer)
+    faults, said = simulator.director.late(shape.api, ask, model.id)
+    offered = model.endpoints
+    for fault in faults:
+        offered = fault.offer(offered)
+    prompt_tokens = sum(segment.tokens for segment in ask.segments)
+    endpoints = _roomy(eligible(model, offered, body, ask.bound), prompt_tokens)
+    admit(books, key, endpoints, prompt_tokens, ask.bound)
+    endpoint = _serving(simulator, key, model, endpoints, ask, variant)
+    call = _planned(simulator, shape, ask, key, model, endpoint, said, prompt_tokens)
+    call.authorization = authorization or ""
+    call.faults = tuple(faults)
+    for fault in faults:
+        fault.arrange(call)
+    return call
+
+
+def _object(raw: bytes) -> JsonObject:
+    try:
+        body = loads(raw)
+    except ValueError as exc:
+        raise bad_request("Request body is not valid JSON") from exc
+    if not isinstance(body, dict):
+        raise bad_request("Request body is not a JSON object")
+    return body
+
+
+def _roomy(endpoints: list[Endpoint], prompt_tokens: int) -> list[Endpoint]:
+    roomy = [e for e in endpoints if prompt_tokens < (e.max_prompt_tokens or e.context_length)]
+    if not roomy:
+        longest = max(endpoint.context_length for endpoint in endpoints)
+        message = f"This endpoint's maximum context length is {longest} tokens. You requested about {prompt_tokens}."
+        raise ApiError(400, message, metadata={"error_type": "context_length_exceeded"})
+    return roomy
+
+
+def _serving(
+    simulator: Simulator, key: Key, model: Model, endpoints: list[Endpoint], ask: Ask, variant: str
+) -> Endpoint:
+    sticky = simulator.cache.sticky_tag(key.hash, model, ask.segments, simulator.books.now())
+    if sticky is not None and not (ask.body.get("provider") or {}).get("order"):
+        for endpoint in endpoints:
+            if endpoint.tag == sticky:
+                return endpoint
+    return choose(endpoints, ask.body, variant, simulator.random)
+
+
+def _planned(
+    simulator: Simulator,
+    shape: Shape,
+    ask: Ask,
+    key: Key,
+    model: Model,
+    endpoint: Endpoint,
+    said: replies.Reply,
+    prompt_tokens: int,
+) -> Call:
+    now = simulator.books.now()
+    scenario = simulator.scenario
+    room = min(endpoint.output_tokens_max, endpoint.context_length - prompt_tokens)
+    bound = room if ask.bound is None or not endpoint.honours_bound else min(room, ask.bound)
+    reply = replies.cut(said, bound, scenario)
+    tokens = Tokens(prompt_tokens, completion=reply.tokens, reasoning=reply.reasoning)
+    if scenario.caching:
+        used = simulator.cache.use(key.hash, model, endpoint, ask.segments, now)
+        tokens = replace(tokens, cached=used.cached, write_5m=used.write_5m, write_1h=used.write_1h)
+    return Call(
+        shape=shape,
+        scenario=scenario,
+        ask=ask,
+        key=key,
+        id=simulator.new_generation_id(now),
+        created_s=now,
+        model=model,
+        model_id=model.id,
+        endpoint=endpoint,
+        price=price_of(endpoint.pricing, prompt_tokens, now),
+        tokens=tokens,
+        reply=reply,
+        lag_s=scenario.key_usage_lag_s,
+    )

@@ -1,0 +1,65 @@
+"""The simulator as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+from openrouter_sim.scenario import load_scenario
+from openrouter_sim.simulator import Simulator
+
+
+def serve(listen: str, scenario_file: Path | None, ready_file: Path | None) -> None:
+    """Serve on `HOST:PORT` (port 0: any) until SIGTERM or SIGINT; print base URL, admin key and inference key.
+
+    Args:
+        listen: Address; a port alone means 127.0.0.1.
+        scenario_file: TOML, see `load_scenario`.
+        ready_file: Written (mode 0600, by rename) once connections are accepted: JSON `base_url, admin_key, inference_key, pid`.
+
+    Raises:
+        ValueError: the address or the scenario is not understood.
+        OSError: a file cannot be read or written, or the address is taken.
+    """
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit():
+        raise ValueError(f"not HOST:PORT: {listen}")
+    scenario = None if scenario_file is None else load_scenario(scenario_file)
+    asyncio.run(_serve(Simulator(scenario), host or "127.0.0.1", int(port), ready_file))
+
+
+async def _serve(simulator: Simulator, host: str, port: int, ready_file: Path | None) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, ended.set)
+    await simulator.start(host, port)
+    try:
+        _announce(simulator, ready_file)
+        await ended.wait()
+    finally:
+        await simulator.stop()
+
+
+def _announce(simulator: Simulator, ready_file: Path | None) -> None:
+    facts = {
+        "base_url": simulator.base_url,
+        "admin_key": simulator.admin_key,
+        "inference_key": simulator.inference_key,
+        "pid": os.getpid(),
+    }
+    if ready_file is not None:
+        _write_private(ready_file, json.dumps(facts))
+    print(f"base URL       {simulator.base_url}")  # noqa: T201 - what the command is for
+    print(f"admin key      {simulator.admin_key}")  # noqa: T201
+    print(f"inference key  {simulator.inference_key}", flush=True)  # noqa: T201
+
+
+def _write_private(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)

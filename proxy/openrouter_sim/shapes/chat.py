@@ -1,0 +1,172 @@
+"""`/chat/completions`.
+
+Source: openrouter.ai/docs/api_reference/{overview,streaming}, cookbook/administration/usage-accounting, 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from openrouter_sim.call import Ask, Call
+from openrouter_sim.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.faults.fault import Frame
+from openrouter_sim.jsonio import JsonObject, dumps
+from openrouter_sim.scenario import Scenario
+from openrouter_sim.shapes.events import DONE, event, spread
+from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
+
+NATIVE_FINISH = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+
+class Chat:
+    """The main API."""
+
+    api = "chat"
+
+    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> Ask:
+        """Return the request, read."""
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise bad_request("Input required: specify messages")
+        prompt = Prompt(scenario)
+        prompt.add_tools(body.get("tools"), tokenizer)
+        prompt.add_object(body.get("response_format"))
+        last_text, last_role = "", "user"
+        for message in messages:
+            text, role = _add(prompt, message)
+            if role in {"user", "tool"}:
+                last_text, last_role = text, role
+        prompt.mark_last(mark_of(body))
+        bound = bound_of(body, "max_tokens", "max_completion_tokens")
+        return Ask(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
+
+    def whole(self, call: Call) -> JsonObject:
+        """Return the completion."""
+        reply = call.reply
+        message: JsonObject = {
+            "role": "assistant",
+            "content": reply.text or None,
+            "refusal": None,
+            "reasoning": "Thinking." if reply.reasoning else None,
+        }
+        if reply.tool_calls:
+            message["tool_calls"] = [_tool_call(call, index) for index in range(len(reply.tool_calls))]
+        choice = {**_finish(call), "index": 0, "logprobs": None, "message": message}
+        return _with_usage(call, {**_head(call, "chat.completion"), "choices": [choice]})
+
+    def frames(self, call: Call) -> Iterator[Frame]:
+        """Yield the deltas, the finish, the usage and `[DONE]`."""
+        total = call.tokens.completion
+        deltas = list(_deltas(call))
+        for delta, tokens in zip(deltas, spread(len(deltas), total), strict=True):
+            yield Frame(event(_chunk(call, delta)), tokens)
+        last = _chunk(call, {"role": "assistant", "content": ""}, _finish(call))
+        if call.scenario.usage_chunk == "merged":
+            yield Frame(event(_with_usage(call, last)), total, settles=True)
+        else:
+            yield Frame(event(last), total)
+            told = {**last, "choices": []} if call.scenario.usage_chunk == "empty" else last
+            yield Frame(event(_with_usage(call, told)), total, settles=True)
+        yield Frame(DONE, total)
+
+    def delta(self, call: Call, text: str) -> bytes:
+        """Return a chunk."""
+        return event(_chunk(call, {"role": "assistant", "content": text}))
+
+    def error(self, error: ApiError, generation_id: str | None) -> JsonObject:
+        """Return the envelope."""
+        return envelope(error)
+
+    def stream_error(self, call: Call, error: StreamError) -> bytes:
+        """Return the last chunk, in the form that the error asks for."""
+        told = {"code": error.code, "message": error.message, "metadata": {"error_type": error.error_type}}
+        if error.bare:
+            return event({"error": told})
+        native = "MALFORMED_FUNCTION_CALL" if error.choice_only else "error"
+        chunk = _chunk(call, {"content": ""}, {"finish_reason": "error", "native_finish_reason": native})
+        return event(chunk if error.choice_only else {**chunk, "error": told})
+
+
+CHAT = Chat()
+
+
+def _add(prompt: Prompt, message: object) -> tuple[str, str]:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise bad_request("messages: expected objects with a role")
+    role = message["role"]
+    text = prompt.add_message(role, message.get("content"))
+    for name in ("tool_calls", "reasoning", "reasoning_details"):
+        if message.get(name):
+            prompt.add(dumps(message[name]))
+    return text, role
+
+
+def usage_of(call: Call) -> JsonObject:
+    """Return the usage object that chat and completions share."""
+    tokens = call.tokens
+    usage: JsonObject = {
+        "prompt_tokens": tokens.prompt,
+        "completion_tokens": tokens.completion,
+        "total_tokens": tokens.prompt + tokens.completion,
+        "cost": call.stated_cost,
+        "is_byok": call.is_byok,
+        "prompt_tokens_details": {
+            "cached_tokens": tokens.cached,
+            "cache_write_tokens": tokens.written,
+            "audio_tokens": 0,
+            "video_tokens": 0,
+        },
+        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning, "image_tokens": 0, "audio_tokens": 0},
+        "cost_details": call.cost_details("upstream_inference_prompt_cost", "upstream_inference_completions_cost"),
+    }
+    return {**usage, "sim_unknown": {"cost": 999}} if call.scenario.extra_fields else usage
+
+
+def _with_usage(call: Call, body: JsonObject) -> JsonObject:
+    usage = call.usage(usage_of(call))
+    return body if usage is None else {**body, "usage": usage}
+
+
+def _head(call: Call, kind: str) -> JsonObject:
+    head: JsonObject = {
+        "id": call.shown_id,
+        "object": kind,
+        "created": int(call.created_s),
+        "model": call.model_id,
+        "provider": call.endpoint.provider,
+        "system_fingerprint": None,
+        "service_tier": None,
+    }
+    return {**head, "sim_extra": True} if call.scenario.extra_fields else head
+
+
+def _chunk(call: Call, delta: JsonObject, finish: JsonObject | None = None) -> JsonObject:
+    finish = finish or {"finish_reason": None, "native_finish_reason": None}
+    choice = {"index": 0, "delta": delta, "logprobs": None, **finish}
+    return {**_head(call, "chat.completion.chunk"), "choices": [choice]}
+
+
+def _finish(call: Call) -> JsonObject:
+    reason = call.reply.finish
+    return {"finish_reason": reason, "native_finish_reason": NATIVE_FINISH.get(reason, reason)}
+
+
+def _deltas(call: Call) -> Iterator[dict[str, Any]]:
+    reply = call.reply
+    if reply.reasoning:
+        yield {"role": "assistant", "content": "", "reasoning": "Thinking."}
+    for piece in reply.pieces:
+        yield {"role": "assistant", "content": piece}
+    for index in range(len(reply.tool_calls)):
+        opened = {**_tool_call(call, index), "index": index}
+        arguments = opened["function"]["arguments"]
+        opened["function"] = {"name": opened["function"]["name"], "arguments": ""}
+        yield {"role": "assistant", "content": None, "tool_calls": [opened]}
+        yield {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
+
+
+def _tool_call(call: Call, index: int) -> dict[str, Any]:
+    made = call.reply.tool_calls[index]
+    function = {"name": made.name, "arguments": made.arguments}
+    return {"id": f"call_{call.id[-20:]}_{index}", "type": "function", "function": function}

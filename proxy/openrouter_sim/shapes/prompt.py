@@ -1,0 +1,116 @@
+"""From the parts of a request to what the model reads: text, tokens, cache marks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openrouter_sim import tokens
+from openrouter_sim.cache import Segment
+from openrouter_sim.errors import bad_request
+from openrouter_sim.jsonio import JsonObject, dumps
+from openrouter_sim.scenario import Scenario
+
+_TEXT_TYPES = {"text", "input_text", "output_text"}
+_IMAGE_TYPES = {"image", "image_url", "input_image"}
+
+
+class Prompt:
+    """Gathers the segments of one request."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.segments: list[Segment] = []
+        self._scenario = scenario
+
+    def add(self, text: str, *, extra: int = 0, mark: str | None = None) -> None:
+        """Add text with what its template wraps around it."""
+        count = tokens.count(text, self._scenario.tokenizer)
+        self.segments.append(Segment(text, count + extra, mark))
+
+    def add_message(self, role: str, content: object) -> str:
+        """Add a message of text or parts; return its text."""
+        if content is None:
+            content = ""
+        if isinstance(content, str):
+            self.add(f"{role}\n{content}", extra=tokens.MESSAGE_TOKENS)
+            return content
+        if not isinstance(content, list):
+            raise bad_request("content: expected a string or a list of parts")
+        self.add(role, extra=tokens.MESSAGE_TOKENS)
+        return "\n".join(filter(None, (self._add_part(part) for part in content)))
+
+    def add_tools(self, tools: object, tokenizer: str) -> None:
+        """Add tool definitions, as the template re-serialises them."""
+        if not tools:
+            return
+        if not isinstance(tools, list):
+            raise bad_request("tools: expected a list")
+        self.add("", extra=tokens.TOOL_PROMPT_TOKENS.get(tokenizer, tokens.OTHER_TOOL_PROMPT_TOKENS))
+        for tool in tools:
+            if not isinstance(tool, dict):
+                raise bad_request("tools: expected objects")
+            self.add(self.written(tool), extra=tokens.TOOL_TOKENS, mark=mark_of(tool))
+
+    def add_object(self, value: object) -> None:
+        """Add anything else that the model reads as JSON, unless it is absent."""
+        if value:
+            self.add(self.written(value), extra=tokens.MESSAGE_TOKENS)
+
+    def mark_last(self, mark: str | None) -> None:
+        """Set a breakpoint at the end of the prompt (`cache_control` of the whole request)."""
+        if mark is not None and self.segments:
+            last = self.segments[-1]
+            self.segments[-1] = Segment(last.text, last.tokens, mark)
+
+    def written(self, value: object) -> str:
+        """Return the JSON text that a template makes of a value."""
+        return dumps(value, indent=4 if self._scenario.tools_indent else None)
+
+    def _add_part(self, part: object) -> str:
+        if isinstance(part, str):
+            self.add(part)
+            return part
+        if not isinstance(part, dict):
+            raise bad_request("content: expected parts that are objects")
+        mark, kind = mark_of(part), part.get("type")
+        if kind in _TEXT_TYPES and isinstance(part.get("text"), str):
+            self.add(part["text"], mark=mark)
+            return str(part["text"])
+        if kind in _IMAGE_TYPES:
+            self.segments.append(Segment(dumps(part), tokens.IMAGE_TOKENS, mark))
+            return ""
+        self.add(self.written({name: value for name, value in part.items() if name != "cache_control"}), mark=mark)
+        return _inner_text(part)
+
+
+def mark_of(part: JsonObject) -> str | None:
+    """Return the lifetime of the cache breakpoint that a block sets: `5m`, `1h`, or None."""
+    control = part.get("cache_control")
+    if not isinstance(control, dict):
+        return None
+    return "1h" if control.get("ttl") == "1h" else "5m"
+
+
+def bound_of(body: JsonObject, *names: str) -> int | None:
+    """Return the output bound: the lowest that the named fields set.
+
+    Raises:
+        ApiError: 400 for one that is no positive integer.
+    """
+    bounds: list[int] = []
+    for name in names:
+        value: Any = body.get(name)
+        if value is None:
+            continue
+        if type(value) is not int or value < 1:
+            raise bad_request(f"{name}: expected a positive integer")
+        bounds.append(value)
+    return min(bounds, default=None)
+
+
+def _inner_text(part: JsonObject) -> str:
+    content = part.get("content", part.get("output"))
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(str(item["text"]) for item in content if isinstance(item, dict) and "text" in item)
+    return ""

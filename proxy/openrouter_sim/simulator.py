@@ -1,0 +1,165 @@
+"""The offline OpenRouter: its state, its address, its life."""
+
+from __future__ import annotations
+
+import string
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from random import Random
+from types import TracebackType
+
+from aiohttp import web
+
+from openrouter_sim import manage, reads
+from openrouter_sim.bill import Bill
+from openrouter_sim.books import Books
+from openrouter_sim.cache import PromptCache
+from openrouter_sim.call import Shape
+from openrouter_sim.director import Director
+from openrouter_sim.errors import ApiError, envelope
+from openrouter_sim.inference import infer
+from openrouter_sim.models import Catalog, load_catalog
+from openrouter_sim.scenario import Scenario
+from openrouter_sim.shapes import SHAPES
+
+ADMIN_KEY = f"sk-or-v1-{'ad' * 32}"
+"""The management key unless another is given: of the real form, and easy to tell."""
+BODY_BYTES_MAX = 64 << 20
+REQUESTS_MAX = 10_000
+REQUEST_BYTES_MAX = 256 << 20
+"""What `requests` remembers in all, so that long runs with long prompts stay small."""
+STOP_S = 0.2
+"""How long a stop waits for answers under way before it ends them."""
+_ALPHABET = string.ascii_letters + string.digits
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An inference request as it came: raw path, headers, body bytes."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Simulator:
+    """An OpenRouter of one account, on one port.
+
+    Attributes:
+        base_url: `http://HOST:PORT/api/v1`, once started.
+        admin_key: The management key.
+        inference_key: A key without limit.
+        catalog: The models on offer by id; tests may change it.
+        requests: The last inference requests as they came, oldest first.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | None = None,
+        *,
+        admin_key: str = ADMIN_KEY,
+        seed: int = 0,
+        credits_usd: Decimal = Decimal(100),
+        clock: Callable[[], float] = time.time,  # noqa: TID251 - the default of the one clock that all parts are given
+    ) -> None:
+        self.random = Random(f"{seed}:routing")
+        self.books = Books(clock, Random(f"{seed}:keys"), credits_usd)
+        self.cache = PromptCache()
+        self.catalog: Catalog = load_catalog()
+        self.requests: list[Received] = []
+        self.base_url = ""
+        self.admin_key = admin_key
+        self.inference_key = self.books.new_secret()
+        self.books.add_key(admin_key, "admin", management=True)
+        self.books.add_key(self.inference_key, "default")
+        self._ids = Random(f"{seed}:ids:{clock()}")
+        self._replies = Random(f"{seed}:replies")
+        self._request_bytes = 0
+        self._runner: web.AppRunner | None = None
+        self.scenario = scenario or Scenario()
+
+    @property
+    def scenario(self) -> Scenario:
+        """How it behaves from the next request on."""
+        return self._scenario
+
+    @scenario.setter
+    def scenario(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self.director = Director(scenario, self._replies)
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; port 0 takes any free one.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=STOP_S)
+        await runner.setup()
+        self._runner = runner
+        await web.TCPSite(runner, host, port).start()
+        address = runner.addresses[0]
+        self.base_url = f"http://{address[0]}:{address[1]}/api/v1"
+
+    async def stop(self) -> None:
+        """End every answer under way, each charged for what was made of it, and stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def __aenter__(self) -> Simulator:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def bill(self) -> Bill:
+        """Return everything charged so far, exactly."""
+        return self.books.bill()
+
+    def note(self, request: web.Request, body: bytes) -> None:
+        """Remember a request as it came."""
+        self.requests.append(Received(request.method, request.raw_path, dict(request.headers), body))
+        self._request_bytes += len(body)
+        while len(self.requests) > REQUESTS_MAX or self._request_bytes > REQUEST_BYTES_MAX:
+            if len(self.requests) <= 1:
+                self._request_bytes = 0
+                break
+            self._request_bytes -= len(self.requests.pop(0).body)
+
+    def new_generation_id(self, now: float) -> str:
+        """Return `gen-<epoch second>-<20 letters and digits>`."""
+        return f"gen-{int(now)}-{''.join(self._ids.choices(_ALPHABET, k=20))}"
+
+    def _app(self) -> web.Application:
+        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_in_envelopes])
+        manage.add_routes(app, self)
+        reads.add_routes(app, self)
+        for path, shape in SHAPES.items():
+            app.router.add_post(f"/api/v1{path}", self._handler(shape))
+        return app
+
+    def _handler(self, shape: Shape) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await infer(self, shape, request)
+
+        return handle
+
+
+@web.middleware
+async def _in_envelopes(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return manage.reply(envelope(error), error.status)
+    except web.HTTPException as error:
+        refusal = ApiError(error.status, error.reason)
+        return manage.reply(envelope(refusal), error.status)
