@@ -1,0 +1,158 @@
+"""What a run leaves on disk, read with care: an agent may have written some of it.
+
+Nothing here follows a link below a run's folder, opens what is no regular file, or reads more than a bounded part.
+"""
+
+import json
+import os
+import stat
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+__all__ = [
+    "RUNS_DIR",
+    "find_run",
+    "latest_run",
+    "read_json_object",
+    "read_start",
+    "render_prompt",
+    "summarize_run",
+    "trial_dirs",
+]
+
+RUNS_DIR = Path("runs")
+"""Where runs are kept, below the working directory."""
+
+_BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How anything below a run's folder is opened: no link is followed, no pipe waits for a writer."""
+
+SUMMARY_BYTES_MAX = 8 * 2**20
+"""A summary is a few kilobytes; a larger file is none of ours."""
+
+
+def render_prompt(template_path: str | Path, **variables: object) -> str:
+    """Return a template file with its ``{NAME}`` places filled in; doubled braces stand for literal ones.
+
+    Names only: ``{NAME.attribute}`` and ``{NAME[key]}`` are refused, so that a template reaches no object behind a
+    value. Conversions and formats (``{NAME!r}``, ``{NAME:.2f}``) work.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        KeyError: a variable is missing; the text names it.
+        ValueError: a place is malformed, has no name, or reaches into a value.
+    """
+    return _Template().vformat(Path(template_path).read_text(encoding="utf-8"), (), variables)
+
+
+class _Template(string.Formatter):
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        if not field_name.isidentifier():
+            raise ValueError(f"a place in a template is {{NAME}}, not {{{field_name}}}")
+        if field_name not in kwargs:
+            raise KeyError(f"Missing template variable: {field_name}")
+        return kwargs[field_name], field_name
+
+
+def latest_run(runs_dir: str | Path = RUNS_DIR) -> Path | None:
+    """Return the folder of the run that was changed last, None if there is none."""
+    runs = list(_subdirectories(Path(runs_dir)))
+    return max(runs, key=lambda run: run.lstat().st_mtime, default=None)
+
+
+def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:
+    """Return the folder of a run, the latest where no id is given; None if there is none.
+
+    An id is one folder's name: whatever would lead out of ``runs_dir`` finds nothing.
+    """
+    if run_id is None:
+        return latest_run(runs_dir)
+    if run_id in ("", ".", "..") or Path(run_id).name != run_id:
+        return None
+    run = Path(runs_dir) / run_id
+    return run if run.is_dir() and not run.is_symlink() else None
+
+
+def trial_dirs(run_dir: str | Path) -> list[Path]:
+    """Return the folders of a run's trials, sorted by name."""
+    return sorted(_subdirectories(Path(run_dir)))
+
+
+def summarize_run(run_dir: str | Path) -> dict[str, Any]:
+    """Return a run's sums: ``total_cost total_tools cache_hit_rate cached_tokens errors``.
+
+    Unknown costs count as 0; summaries that cannot be read are passed over; ``errors`` are pairs of alias and text.
+    """
+    summaries = [s for trial in trial_dirs(run_dir) if (s := read_json_object(trial, "summary.json")) is not None]
+    caches = [cache for s in summaries if isinstance(cache := s.get("cache"), dict)]
+    prompt, cached = (sum(number(c.get(n)) for c in caches) for n in ("total_prompt_tokens", "cached_tokens"))
+    return {
+        "total_cost": round(float(sum(number(s.get("cost_usd")) for s in summaries)), 4),
+        "total_tools": sum(number(s.get("tool_calls")) for s in summaries),
+        "cache_hit_rate": round(cached / prompt, 4) if prompt else 0.0,
+        "cached_tokens": cached,
+        "errors": [(s.get("alias"), s["error"]) for s in summaries if s.get("error")],
+    }
+
+
+def number(value: object) -> int | float:
+    """Return a count or amount from a file, 0 for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**63:
+        return 0
+    return value
+
+
+def read_json_object(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None if there is no such file, or it is corrupt, too large, a link."""
+    content = read_start(folder, name, SUMMARY_BYTES_MAX + 1)
+    if content is None or len(content) > SUMMARY_BYTES_MAX:
+        return None
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_start(folder: Path, name: str, bytes_max: int) -> bytes | None:
+    """Return up to ``bytes_max`` first bytes of a file below a folder of ours.
+
+    Args:
+        folder: opened as it is named.
+        name: a path below it; none of its parts may be a link.
+        bytes_max: how much is read at most.
+
+    Returns:
+        The bytes; None if there is no such regular file.
+    """
+    try:
+        with _opened(folder, name) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            return file.read(bytes_max)
+    except OSError:
+        return None
+
+
+def _opened(folder: Path, name: str) -> BinaryIO:
+    *parents, last = name.split("/")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for parent in parents:
+            child = os.open(parent, _BELOW | os.O_DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = child
+        return os.fdopen(os.open(last, _BELOW, dir_fd=descriptor), "rb")
+    finally:
+        os.close(descriptor)
+
+
+def _subdirectories(folder: Path) -> Iterator[Path]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield Path(entry.path)
