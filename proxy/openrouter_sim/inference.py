@@ -35,11 +35,11 @@ async def infer(simulator: Simulator, shape: Shape, request: web.Request) -> web
     except ApiError as error:
         return error_answer(shape, error, None)
     for fault in call.faults:
-        error = fault.refuse(call)
-        if error is not None:
+        refusal = fault.refuse(call)
+        if refusal is not None:
             if call.charges_errors:
                 call.settle(simulator.books, call.tokens.completion, "error")
-            return error_answer(shape, error, call.id if call.shows_id else None)
+            return error_answer(shape, refusal, call.id if call.shows_id else None)
     return await answer(simulator.books, call, request)
 
 

@@ -6,12 +6,12 @@ import json
 import re
 import secrets
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 JsonObject = dict[str, Any]
 
 _SMALLEST_PLAIN = Decimal("0.000001")
-# json has no hook for raw numbers, so a Decimal travels as a string that no client can guess, and loses its quotes after.
+# json has no hook for raw numbers: a Decimal travels as a string that no client can guess, and loses its quotes.
 _MARK = f"decimal:{secrets.token_hex(8)}:"
 _MARKED = re.compile(f'"{_MARK}([^"]*)"')
 
@@ -28,7 +28,7 @@ def encode(value: object) -> bytes:
     return dumps(value).encode("utf-8", "replace")
 
 
-def loads(raw: bytes | str) -> Any:
+def loads(raw: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
     """Return the value with every fraction as Decimal.
 
     Raises:
@@ -67,5 +67,5 @@ def _default(value: object) -> str:
     raise TypeError(f"not JSON: {type(value).__name__}")
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")

@@ -11,39 +11,6 @@ from typing import Any
 
 from openrouter_sim.jsonio import JsonObject, plain
 
-STOPS_ON_DISCONNECT = frozenset(
-    [
-        "OpenAI",
-        "Azure",
-        "Anthropic",
-        "Fireworks",
-        "Mancer",
-        "Recursal",
-        "AnyScale",
-        "Lepton",
-        "OctoAI",
-        "Novita",
-        "DeepInfra",
-        "Together",
-        "Cohere",
-        "Hyperbolic",
-        "Infermatic",
-        "Avian",
-        "xAI",
-        "Cloudflare",
-        "SFCompute",
-        "Nineteen",
-        "Liquid",
-        "Friendli",
-        "Chutes",
-        "DeepSeek",
-    ]
-)
-"""Providers that stop generating, and billing, when a stream's client leaves; all others bill the whole completion.
-
-Source: openrouter.ai/docs/api_reference/streaming, stream cancellation, 2026.
-"""
-
 _MILLION = Decimal(1_000_000)
 _RATES = {
     "prompt": "prompt",
@@ -65,7 +32,15 @@ class CacheMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One provider's offer of one model; `pricing` is as the API shows it: strings, USD per token."""
+    """One provider's offer of one model.
+
+    Attributes:
+        tag: Provider slug, with the variant after a slash.
+        pricing: As the API shows it: strings, USD per token.
+        max_completion_tokens: None for as much as the context holds.
+        honours_bound: The request's output bound is obeyed.
+        stops_on_disconnect: A stream that lost its client stops costing.
+    """
 
     tag: str
     provider: str
@@ -76,16 +51,12 @@ class Endpoint:
     max_prompt_tokens: int | None = None
     quantization: str = "unknown"
     honours_bound: bool = True
+    stops_on_disconnect: bool = False
 
     @property
     def output_tokens_max(self) -> int:
         """The longest completion: its own cap, else its context length."""
         return self.max_completion_tokens or self.context_length
-
-    @property
-    def stops_on_disconnect(self) -> bool:
-        """Whether a stream that lost its client stops costing."""
-        return self.provider in STOPS_ON_DISCONNECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +83,9 @@ Catalog = dict[str, Model]
 def load_catalog() -> Catalog:
     """Return the models of `models.toml` by id."""
     text = resources.files("openrouter_sim").joinpath("models.toml").read_text("utf-8")
-    return {row["id"]: _model(row) for row in tomllib.loads(text, parse_float=Decimal)["models"]}
+    data = tomllib.loads(text, parse_float=Decimal)
+    stops = frozenset(data["stops_on_disconnect"])
+    return {row["id"]: _model(row, stops) for row in data["models"]}
 
 
 def show_model(model: Model) -> JsonObject:
@@ -188,7 +161,7 @@ def pricing(rates: dict[str, Any]) -> JsonObject:
     return shown
 
 
-def _model(row: dict[str, Any]) -> Model:
+def _model(row: dict[str, Any], stops: frozenset[str]) -> Model:
     cache = row.get("cache", {})
     return Model(
         id=row["id"],
@@ -197,7 +170,7 @@ def _model(row: dict[str, Any]) -> Model:
         created=row["created"],
         tokenizer=row["tokenizer"],
         context_length=row["context_length"],
-        endpoints=tuple(_endpoint(row, entry) for entry in row["endpoints"]),
+        endpoints=tuple(_endpoint(row, entry, stops) for entry in row["endpoints"]),
         cache_mode=CacheMode(cache.get("mode", "none")),
         cache_min_tokens=cache.get("min_tokens", 1024),
         cache_writes_cost=cache.get("writes_cost", cache.get("mode") == "explicit"),
@@ -206,7 +179,7 @@ def _model(row: dict[str, Any]) -> Model:
     )
 
 
-def _endpoint(model: dict[str, Any], row: dict[str, Any]) -> Endpoint:
+def _endpoint(model: dict[str, Any], row: dict[str, Any], stops: frozenset[str]) -> Endpoint:
     return Endpoint(
         tag=row["tag"],
         provider=row["provider"],
@@ -217,4 +190,5 @@ def _endpoint(model: dict[str, Any], row: dict[str, Any]) -> Endpoint:
         max_prompt_tokens=row.get("max_prompt_tokens"),
         quantization=row.get("quantization", "unknown"),
         honours_bound=row.get("honours_bound", True),
+        stops_on_disconnect=row["provider"] in stops,
     )

@@ -11,28 +11,7 @@ from openrouter_sim import tokens
 from openrouter_sim.scenario import Rule, Scenario, ToolCall
 
 DEFAULT_TOKENS = (40, 60)
-_WORDS = [
-    "",
-    "the",
-    "plan",
-    "was",
-    "to",
-    "read",
-    "each",
-    "line",
-    "and",
-    "keep",
-    "what",
-    "is",
-    "true",
-    "then",
-    "test",
-    "it",
-    "once",
-    "more",
-    "and",
-    "stop",
-][1:]
+_WORDS = ["plan", "was", "read", "each", "line", "that", "held", "true", "then", "test", "once", "more"]
 _DIRECTIVE = re.compile(r"\[\[sim\s+([^\]]*(?:\](?!\])[^\]]*)*)\]\]")
 _SETTING = re.compile(r"""(\w+)=('[^']*'|"[^"]*"|\S+)""")
 
@@ -56,7 +35,8 @@ class Reply:
 def directive(text: str) -> tuple[Rule, str | None] | None:
     """Return the rule and the fault's name that `[[sim name=value …]]` in a message asks for; None without one.
 
-    Names: `tokens` (N or N-M), `reasoning`, `tool`, `args` (JSON, in single quotes), `text` (in quotes), `finish`, `fault`.
+    Names: `tokens` (N or N-M), `reasoning`, `tool`, `args` (JSON, in single quotes), `text` (in quotes), `finish`,
+    `fault` (by name, with its default parameters).
 
     Raises:
         ValueError: a number is none.

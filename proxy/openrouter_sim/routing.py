@@ -12,11 +12,14 @@ from openrouter_sim.jsonio import JsonObject
 from openrouter_sim.models import Catalog, Endpoint, Model
 
 VARIANTS = frozenset({"nitro", "floor", "exacto", "online", "thinking", "extended"})
-"""Suffixes that route a model rather than name another one. Source: openrouter.ai/docs/guides/routing/model-variants, 2026."""
+"""Suffixes that route a model rather than name another.
+
+Source: openrouter.ai/docs/guides/routing/model-variants, 2026.
+"""
 
 _MILLION = Decimal(1_000_000)
 _PARAMETERS = frozenset(
-    [
+    (
         "tools",
         "tool_choice",
         "max_tokens",
@@ -28,7 +31,7 @@ _PARAMETERS = frozenset(
         "seed",
         "response_format",
         "reasoning",
-    ]
+    )
 )
 
 

@@ -29,7 +29,7 @@ class Rule:
         model: The model id, without suffix; None for any.
         contains: Text that the last message not of the assistant holds; None for any.
         role: That message's role, `user` or `tool`; None for any.
-        tokens: Completion tokens, reasoning included; a pair is a range, drawn by the seed; None: as many as the text has.
+        tokens: Completion tokens, reasoning included; a pair is a range, drawn by the seed; None: as the text has.
         reasoning: How many of them are reasoning.
         text: What the model says; None for filler of the right length.
         tool_calls: Functions it calls.
@@ -119,8 +119,8 @@ class Scenario:
 def load_scenario(path: Path) -> Scenario:
     """Return the scenario that a TOML file holds.
 
-    Its keys are the attributes of `Scenario`; `[[replies]]` holds those of `Rule` (`tool_calls` as tables), `[[faults]]` those
-    of `FaultRule` with `fault` as the name of one and its parameters in the table `with`.
+    Its keys are the attributes of `Scenario`; `[[replies]]` holds those of `Rule` (with tables for `tool_calls`),
+    `[[faults]]` those of `FaultRule` with `fault` as the name of one and its parameters in the table `with`.
 
     Raises:
         ValueError: a name is unknown, a value has the wrong form, or the file is not TOML.

@@ -18,7 +18,8 @@ def serve(listen: str, scenario_file: Path | None, ready_file: Path | None) -> N
     Args:
         listen: Address; a port alone means 127.0.0.1.
         scenario_file: TOML, see `load_scenario`.
-        ready_file: Written (mode 0600, by rename) once connections are accepted: JSON `base_url, admin_key, inference_key, pid`.
+        ready_file: Written (mode 0600, by rename) once connections are accepted: JSON `base_url, admin_key,
+            inference_key, pid`.
 
     Raises:
         ValueError: the address or the scenario is not understood.
@@ -60,6 +61,6 @@ def _announce(simulator: Simulator, ready_file: Path | None) -> None:
 
 def _write_private(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+    partial.touch(mode=0o600)
+    partial.write_text(text, "utf-8")
     partial.replace(path)

@@ -22,9 +22,5 @@ class EchoKey(Fault):
     def refuse(self, call: Call) -> ApiError | None:
         """Return the error."""
         came = call.authorization
-        return ApiError(
-            self.status,
-            f"Upstream refused: {came}",
-            metadata={"raw": f"got {came}"},
-            headers={"X-Debug-Authorization": came},
-        )
+        headers = {"X-Debug-Authorization": came}
+        return ApiError(self.status, f"Upstream refused: {came}", metadata={"raw": f"got {came}"}, headers=headers)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import StreamError
+from openrouter_sim.errors import ApiError, StreamError
 from openrouter_sim.faults.fault import Fault, Frame
 from openrouter_sim.jsonio import JsonObject
 
@@ -36,7 +36,7 @@ class ErrorFirst(Fault):
 
     def whole(self, call: Call, body: JsonObject) -> JsonObject:
         """Return an error body."""
-        return {"id": call.shown_id, "error": {"code": 502, "message": self.message}}
+        return call.shape.error(ApiError(502, self.message), call.shown_id)
 
     def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the error event."""

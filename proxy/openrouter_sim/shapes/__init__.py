@@ -2,6 +2,16 @@
 
 from openrouter_sim.call import Shape
 from openrouter_sim.shapes.chat import CHAT
+from openrouter_sim.shapes.completions import COMPLETIONS
+from openrouter_sim.shapes.embeddings import EMBEDDINGS
+from openrouter_sim.shapes.messages import MESSAGES
+from openrouter_sim.shapes.responses import RESPONSES
 
-SHAPES: dict[str, Shape] = {"/chat/completions": CHAT}
+SHAPES: dict[str, Shape] = {
+    "/chat/completions": CHAT,
+    "/completions": COMPLETIONS,
+    "/responses": RESPONSES,
+    "/messages": MESSAGES,
+    "/embeddings": EMBEDDINGS,
+}
 """Every inference path."""

@@ -1,0 +1,80 @@
+"""`/embeddings`.
+
+Source: openrouter.ai/docs/api_reference/embeddings, 2026.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Iterator
+
+from openrouter_sim.call import Ask, Call
+from openrouter_sim.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.faults.fault import Frame
+from openrouter_sim.jsonio import JsonObject, encode
+from openrouter_sim.scenario import Scenario
+from openrouter_sim.shapes.prompt import Prompt
+
+DEFAULT_DIMENSIONS = 8
+
+
+class Embeddings:
+    """Text in, a vector out; there are no completion tokens and no streams."""
+
+    api = "embeddings"
+
+    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> Ask:
+        """Return the request, read."""
+        texts = _inputs(body)
+        prompt = Prompt(scenario)
+        for text in texts:
+            prompt.add(text)
+        return Ask(body, False, 0, prompt.segments, texts[-1], "user")
+
+    def whole(self, call: Call) -> JsonObject:
+        """Return one vector for each input."""
+        count = call.ask.body.get("dimensions") or DEFAULT_DIMENSIONS
+        vector: object = [0.5 / (1 + i) for i in range(count)]
+        if call.ask.body.get("encoding_format") == "base64":
+            packed = struct.pack(f"<{count}f", *(0.5 / (1 + i) for i in range(count)))
+            vector = base64.b64encode(packed).decode()
+        rows = [{"object": "embedding", "index": i, "embedding": vector} for i in range(len(_inputs(call.ask.body)))]
+        body = {"id": call.shown_id, "object": "list", "model": call.model_id, "data": rows}
+        usage = call.usage(
+            {
+                "prompt_tokens": call.tokens.prompt,
+                "total_tokens": call.tokens.prompt,
+                "cost": call.stated_cost,
+                "is_byok": call.is_byok,
+                "cost_details": {"upstream_inference_cost": call.upstream_usd},
+            }
+        )
+        return body if usage is None else {**body, "usage": usage}
+
+    def frames(self, call: Call) -> Iterator[Frame]:
+        """Yield the body: a request for a stream is answered whole."""
+        yield Frame(encode(self.whole(call)), settles=True)
+
+    def delta(self, call: Call, text: str) -> bytes:
+        """Return nothing."""
+        return b""
+
+    def error(self, error: ApiError, generation_id: str | None) -> JsonObject:
+        """Return the envelope."""
+        return envelope(error)
+
+    def stream_error(self, call: Call, error: StreamError) -> bytes:
+        """Return the error as a body."""
+        return encode({"error": {"code": error.code, "message": error.message}})
+
+
+EMBEDDINGS = Embeddings()
+
+
+def _inputs(body: JsonObject) -> list[str]:
+    given = body.get("input")
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not texts:
+        raise bad_request("input: expected a string or a list")
+    return [text if isinstance(text, str) else str(text) for text in texts]
