@@ -1,0 +1,280 @@
+"""Prompt caching from an agent's side: prompts whose prefix stays the same, and figures that tell whether it helped.
+
+Source of the minimum sizes: openrouter.ai/docs/features/prompt-caching and the Anthropic page it names, read 2026-10.
+"""
+
+import copy
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from agent_preflight.models import CacheStats
+from agent_preflight.usage import Usage, add_usage, read_usage
+
+__all__ = [
+    "ANTHROPIC_MIN_CACHE_TOKENS",
+    "GOOGLE_MIN_CACHE_TOKENS",
+    "OPENAI_MIN_CACHE_TOKENS",
+    "CacheMetrics",
+    "PromptBuilder",
+    "detect_provider",
+    "format_cache_report",
+    "min_cache_tokens",
+    "stable_system_prompt",
+]
+
+logger = logging.getLogger(__name__)
+
+OPENAI_MIN_CACHE_TOKENS = 1024
+GOOGLE_MIN_CACHE_TOKENS = 4096
+DEFAULT_MIN_CACHE_TOKENS = 1024
+
+_VERSIONED = {
+    "opus-4.6": 4096,
+    "opus-4.5": 4096,
+    "haiku-4.5": 4096,
+    "sonnet-4.6": 2048,
+    "haiku-3.5": 2048,
+    "sonnet-4.5": 1024,
+    "opus-4.1": 1024,
+    "sonnet-3.7": 1024,
+}
+
+ANTHROPIC_MIN_CACHE_TOKENS: dict[str, int] = {
+    **{f"anthropic/claude-{name}": size for name, size in _VERSIONED.items()},
+    **{f"anthropic/claude-{name.replace('.', '-')}": size for name, size in _VERSIONED.items()},
+    "anthropic/claude-opus-4": 1024,
+    "anthropic/claude-sonnet-4": 1024,
+}
+"""The smallest prefix that each model caches, in tokens; versions in both spellings."""
+
+WARNED_REQUESTS = 3
+"""Missing cache figures are remarked on in the first requests only: later ones say nothing new."""
+
+_DATED = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d|latest)$")
+
+
+def detect_provider(model_id: str) -> str:
+    """Return whose caching rules a model follows: ``anthropic``, ``openai``, ``google`` or ``other``."""
+    name = model_id.lower()
+    for provider, mark in (("anthropic", "claude"), ("openai", "gpt-"), ("google", "gemini")):
+        if name.startswith(f"{provider}/") or mark in name:
+            return provider
+    return "other"
+
+
+def min_cache_tokens(model_id: str) -> int:
+    """Return the smallest prefix that a model caches, in tokens.
+
+    Variants (``:beta``), dates at the end and a missing ``anthropic/`` do not change a model's minimum.
+    """
+    provider = detect_provider(model_id)
+    if provider == "anthropic":
+        name = _DATED.sub("", model_id.lower().removeprefix("~").partition(":")[0])
+        full = name if name.startswith("anthropic/") else f"anthropic/{name}"
+        return ANTHROPIC_MIN_CACHE_TOKENS.get(full, DEFAULT_MIN_CACHE_TOKENS)
+    return {"openai": OPENAI_MIN_CACHE_TOKENS, "google": GOOGLE_MIN_CACHE_TOKENS}.get(
+        provider, DEFAULT_MIN_CACHE_TOKENS
+    )
+
+
+def stable_system_prompt(*sections: str | None) -> str:
+    """Return the sections that are not blank, stripped, with one blank line between them."""
+    return "\n\n".join(stripped for section in sections if section and (stripped := section.strip()))
+
+
+class CacheMetrics:
+    """Sums the cache figures of the usage objects that it is given."""
+
+    def __init__(self) -> None:
+        self._stats = CacheStats()
+        self.total_completion_tokens = 0
+
+    def record(self, usage: Mapping[str, Any] | None) -> None:
+        """Add one request's ``usage``; whatever its spelling, a cached token counts once."""
+        read = read_usage(usage) or Usage(0, 0, 0, 0, tells_cache=False)
+        add_usage(self._stats, read)
+        self.total_completion_tokens += read.completion_tokens
+        if read.prompt_tokens and not read.tells_cache and self.request_count <= WARNED_REQUESTS:
+            logger.warning("no cache data in the usage of request %d", self.request_count)
+
+    @property
+    def total_prompt_tokens(self) -> int:
+        """Prompt tokens of all requests, cached ones included."""
+        return self._stats.total_prompt_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that were read from a cache."""
+        return self._stats.cached_tokens
+
+    @property
+    def cache_creation_tokens(self) -> int:
+        """Prompt tokens that were written to a cache."""
+        return self._stats.cache_creation_tokens
+
+    @property
+    def request_count(self) -> int:
+        """Requests recorded."""
+        return self._stats.request_count
+
+    @property
+    def cache_hit_requests(self) -> int:
+        """Requests that read from a cache."""
+        return self._stats.cache_hit_requests
+
+    @property
+    def hit_rate(self) -> float:
+        """Cached tokens as a fraction of all prompt tokens, 0.0 where there are none."""
+        return self._stats.hit_rate
+
+    @property
+    def request_hit_rate(self) -> float:
+        """Requests that hit as a fraction of all requests, 0.0 where there are none."""
+        return self.cache_hit_requests / self.request_count if self.request_count else 0.0
+
+    def estimated_savings_usd(self, prompt_cost_per_m: float, cache_discount: float = 0.5) -> float:
+        """Return the dollars saved by cached tokens.
+
+        Args:
+            prompt_cost_per_m: dollars per million prompt tokens.
+            cache_discount: the fraction of that price that a cached token *still costs* (0.1 on Anthropic).
+        """
+        return self.cached_tokens / 1_000_000 * prompt_cost_per_m * (1.0 - cache_discount)
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Return the six sums and both rates, these to 4 decimals."""
+        return {
+            "total_prompt_tokens": self.total_prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "cache_creation_tokens": self.cache_creation_tokens,
+            "total_completion_tokens": self.total_completion_tokens,
+            "request_count": self.request_count,
+            "cache_hit_requests": self.cache_hit_requests,
+            "hit_rate": round(self.hit_rate, 4),
+            "request_hit_rate": round(self.request_hit_rate, 4),
+        }
+
+    def summary(self) -> str:
+        """Return one line for a log."""
+        if not self.request_count:
+            return "Cache: no requests recorded"
+        tokens = f"{self.cached_tokens:,} cached / {self.total_prompt_tokens:,} total prompt tokens"
+        requests = f"{self.cache_hit_requests}/{self.request_count} requests hit"
+        return f"Cache: {self.hit_rate * 100:.1f}% hit rate | {tokens} | {requests}"
+
+
+def format_cache_report(metrics: CacheMetrics, model_id: str = "") -> str:
+    """Return a few lines on how well a prompt was cached."""
+    head = f"Prompt Cache Performance{f' ({model_id})' if model_id else ''}:"
+    if not metrics.request_count:
+        return f"{head}\n  (no requests recorded)"
+    tokens = f"{metrics.cached_tokens:,} / {metrics.total_prompt_tokens:,} prompt tokens cached"
+    lines = [
+        head,
+        f"  Hit rate:     {metrics.hit_rate * 100:.1f}% ({tokens})",
+        f"  Requests:     {metrics.request_count} total, {metrics.cache_hit_requests} with cache hits",
+    ]
+    if metrics.cache_creation_tokens > 0:
+        lines.append(f"  Cache writes: {metrics.cache_creation_tokens:,} tokens (creation cost)")
+    return "\n".join(lines)
+
+
+class PromptBuilder:
+    """Builds request bodies whose beginning stays the same from turn to turn, marked for caching where that is asked.
+
+    Args:
+        system: the fixed part: first in every request.
+        tools: tool definitions, fixed too.
+        environment: what belongs to the system text of this conversation only; follows it after a blank line.
+        provider: ``auto`` tells it from the model id; else a name as `detect_provider` gives it.
+        anthropic_mode: ``explicit`` marks the system text and the latest user message before the last message;
+            ``auto`` sets one mark for the whole request.
+        cache_ttl: ``"5m"`` or ``"1h"``, written into the marks; the provider's default where not given.
+    """
+
+    def __init__(
+        self,
+        system: str,
+        tools: list[dict[str, Any]] | None = None,
+        environment: str | None = None,
+        provider: str = "auto",
+        anthropic_mode: str = "explicit",
+        cache_ttl: str | None = None,
+    ) -> None:
+        self.system = system
+        self.tools = tools
+        self.environment = environment
+        self.provider = provider
+        self.anthropic_mode = anthropic_mode
+        self.cache_ttl = cache_ttl
+        self.metrics = CacheMetrics()
+        self._messages: list[dict[str, Any]] = []
+
+    @property
+    def turn_count(self) -> int:
+        """How many user messages there are."""
+        return sum(message.get("role") == "user" for message in self._messages)
+
+    def add_user(self, text: str) -> list[dict[str, Any]]:
+        """Append a user message; return all messages."""
+        return self.add_message({"role": "user", "content": text})
+
+    def add_assistant(self, text: str) -> list[dict[str, Any]]:
+        """Append an assistant message; return all messages."""
+        return self.add_message({"role": "assistant", "content": text})
+
+    def add_tool_result(self, tool_call_id: str, content: str) -> list[dict[str, Any]]:
+        """Append the result of a tool call; return all messages."""
+        return self.add_message({"role": "tool", "tool_call_id": tool_call_id, "content": content})
+
+    def add_message(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """Append a message as it is; return all messages."""
+        self._messages.append(message)
+        return self._messages
+
+    def build(self, model: str, max_tokens: int | None = None, **extra: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Return a request body; nothing that was added is changed by it or shared with it.
+
+        Args:
+            model: the model id.
+            max_tokens: the output bound, left out where not given.
+            **extra: further fields; they win over all others.
+        """
+        marks = "none" if not self._is_anthropic(model) else self.anthropic_mode
+        body: dict[str, Any] = {"model": model, "messages": self._request_messages(explicit=marks == "explicit")}
+        if self.tools:
+            body["tools"] = copy.deepcopy(self.tools)
+        if max_tokens is not None:
+            body["max_tokens"] = max_tokens
+        if marks == "auto":
+            body["cache_control"] = self._mark()
+        return body | extra
+
+    @staticmethod
+    def openai_cache_params(retention: str = "in_memory") -> dict[str, str]:
+        """Return the fields that ask OpenAI for a longer retention: for ``"24h"``, else none."""
+        return {"prompt_cache_retention": "24h"} if retention == "24h" else {}
+
+    def _is_anthropic(self, model: str) -> bool:
+        return (detect_provider(model) if self.provider == "auto" else self.provider) == "anthropic"
+
+    def _mark(self) -> dict[str, str]:
+        return {"type": "ephemeral", **({"ttl": self.cache_ttl} if self.cache_ttl else {})}
+
+    def _request_messages(self, *, explicit: bool) -> list[dict[str, Any]]:
+        text = f"{self.system}\n\n{self.environment}" if self.environment else self.system
+        messages = [{"role": "system", "content": text}, *copy.deepcopy(self._messages)]
+        if explicit:
+            self._mark_last_block(messages[0])
+            earlier = (message for message in reversed(messages[1:-1]) if message.get("role") == "user")
+            self._mark_last_block(next(earlier, {}))
+        return messages
+
+    def _mark_last_block(self, message: dict[str, Any]) -> None:
+        content = message.get("content")
+        if isinstance(content, str):
+            message["content"] = [{"type": "text", "text": content, "cache_control": self._mark()}]
+        elif isinstance(content, list) and content and isinstance(content[-1], dict):
+            content[-1]["cache_control"] = self._mark()
