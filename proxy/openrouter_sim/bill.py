@@ -20,6 +20,7 @@ class Generation:
         outcome: `finished`, `cancelled`, `error` or `cache_hit`.
         created_s: Epoch second of the request.
         visible_s: Epoch second from which `/generation` knows it; None for never.
+        faults: Names of the faults that struck the call.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Generation:
     outcome: str
     created_s: float
     visible_s: float | None
+    faults: tuple[str, ...] = ()
 
     @property
     def prompt_tokens(self) -> int:
@@ -65,6 +67,7 @@ class Generation:
             "reasoning_tokens": self.tokens.reasoning,
             "streamed": self.streamed,
             "outcome": self.outcome,
+            "faults": list(self.faults),
         }
 
 

@@ -169,6 +169,7 @@ class Call:
             outcome=outcome,
             created_s=self.created_s,
             visible_s=now + self.late_s + self.scenario.generation_delay_s if self.resolves else None,
+            faults=tuple(fault.name for fault in self.faults),
         )
         books.post(self.generation, lag_s=self.lag_s, late_s=self.late_s)
 

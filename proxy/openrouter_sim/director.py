@@ -14,10 +14,11 @@ from openrouter_sim.scenario import FaultRule, Rule, Scenario
 
 
 class Director:
-    """A scenario being played: it counts how often each rule was used."""
+    """A scenario being played: it counts how often each rule was used, and in `strikes` each fault by name."""
 
-    def __init__(self, scenario: Scenario, random: Random) -> None:
+    def __init__(self, scenario: Scenario, random: Random, strikes: Counter[str] | None = None) -> None:
         self.scenario = scenario
+        self.strikes: Counter[str] = Counter() if strikes is None else strikes
         self._random = random
         self._seen: Counter[int] = Counter()
         self._struck: Counter[int] = Counter()
@@ -40,6 +41,7 @@ class Director:
             return faults, compose(self._speaking(ask, model), self.scenario, self._random)
         rule, fault = steered
         if fault is not None:
+            self.strikes[fault.name] += 1
             faults.append(fault)
         return faults, compose(rule, self.scenario, self._random)
 
@@ -70,6 +72,7 @@ class Director:
         if rule.probability < 1 and self._random.random() >= rule.probability:
             return False
         self._struck[index] += 1
+        self.strikes[rule.fault.name] += 1
         return True
 
 

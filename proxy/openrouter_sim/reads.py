@@ -22,6 +22,7 @@ def add_routes(app: web.Application, simulator: Simulator) -> None:
     """Serve the free reads."""
     reads = _Reads(simulator)
     app.router.add_get("/sim/bill", reads.bill)
+    app.router.add_get("/sim/faults", reads.faults)
     app.router.add_get("/api/v1/models", reads.models)
     app.router.add_get("/api/v1/models/count", reads.count)
     app.router.add_get("/api/v1/embeddings/models", reads.embedding_models)
@@ -40,6 +41,9 @@ class _Reads:
     async def bill(self, request: web.Request) -> web.Response:
         is_summary = request.query.get("summary", "0") not in {"", "0", "false"}
         return reply(self._simulator.bill().to_json(summary=is_summary))
+
+    async def faults(self, request: web.Request) -> web.Response:
+        return reply(dict(self._simulator.strikes))
 
     async def models(self, request: web.Request) -> web.Response:
         wanted = request.query.get("output_modalities", "text").split(",")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -56,6 +57,7 @@ class Simulator:
         inference_key: A key without limit.
         catalog: The models on offer by id; tests may change it.
         requests: The last inference requests as they came, oldest first.
+        strikes: How often each fault struck, by name.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Simulator:
         self.cache = PromptCache()
         self.catalog: Catalog = load_catalog()
         self.requests: list[Received] = []
+        self.strikes: Counter[str] = Counter()
         self.base_url = ""
         self.admin_key = admin_key
         self.inference_key = self.books.new_secret()
@@ -91,7 +94,7 @@ class Simulator:
     @scenario.setter
     def scenario(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self.director = Director(scenario, self._replies)
+        self.director = Director(scenario, self._replies, self.strikes)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; port 0 takes any free one.

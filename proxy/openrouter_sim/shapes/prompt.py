@@ -78,7 +78,7 @@ class Prompt:
         if kind in _IMAGE_TYPES:
             self.segments.append(Segment(dumps(part), tokens.IMAGE_TOKENS, mark))
             return ""
-        self.add(self.written({name: value for name, value in part.items() if name != "cache_control"}), mark=mark)
+        self.add(dumps({name: value for name, value in part.items() if name != "cache_control"}), mark=mark)
         return _inner_text(part)
 
 
