@@ -15,6 +15,8 @@ __all__ = [
     "RUNS_DIR",
     "find_run",
     "latest_run",
+    "number",
+    "open_beneath",
     "read_json_object",
     "read_start",
     "render_prompt",
@@ -127,12 +129,23 @@ def read_start(folder: Path, name: str, bytes_max: int) -> bytes | None:
         The bytes; None if there is no such regular file.
     """
     try:
-        with _opened(folder, name) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
+        with open_beneath(folder, name) as file:
             return file.read(bytes_max)
     except OSError:
         return None
+
+
+def open_beneath(folder: Path, name: str) -> BinaryIO:
+    """Open a regular file below a folder of ours for reading; no part of ``name`` may be a link.
+
+    Raises:
+        OSError: there is no such regular file, or a part of its name is a link.
+    """
+    file = _opened(folder, name)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise FileNotFoundError(f"{name} is no regular file")
+    return file
 
 
 def _opened(folder: Path, name: str) -> BinaryIO:

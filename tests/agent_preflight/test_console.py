@@ -1,0 +1,21 @@
+"""Printing for people."""
+
+import io
+import sys
+
+import pytest
+
+from agent_preflight.console import say
+
+
+def test_a_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a")
+    say()
+    assert capsys.readouterr().out == "a\n\n"
+
+
+def test_a_terminal_that_lacks_a_character_shows_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
+    say("a─b")
+    assert buffer.getvalue() == b"a?b\n"
