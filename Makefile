@@ -1,0 +1,66 @@
+# What a person does here. `make` alone lists it. Nothing that is installed by hand is taken for granted.
+
+PYTHON ?= python3
+BASE ?= local/python:base
+DEMO ?=
+TESTS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+RUNTIME := $(VENV)/.runtime
+DEVELOP := $(VENV)/.develop
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint images smoke-real clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12  the Python that .venv is made with (3.11 or newer)"
+	@echo "  BASE=IMAGE         the local image that ours are built on ($(BASE))"
+	@echo "  DEMO='--sandbox process'   options of the demo"
+	@echo "  TESTS='-m wire -x'  options of pytest"
+
+setup: $(DEVELOP) ## make .venv with everything that development needs
+
+demo: $(RUNTIME) ## run four agents under a budget, offline; no account, no money, no Docker needed
+	$(BIN)/agent-preflight demo $(DEMO)
+
+test: $(DEVELOP) ## the whole test suite; container tests are skipped where no Docker daemon answers
+	$(BIN)/python -m pytest $(TESTS)
+
+check: lint ## what must hold before a commit: format, lint, types, all tests without containers
+	$(BIN)/python -m pytest -m "not docker" $(TESTS)
+
+lint: $(DEVELOP) ## format, lint and types only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which must be present; nothing is pulled
+	$(BIN)/python -m agent_preflight.docker.images --base $(BASE)
+
+smoke-real: $(RUNTIME) ## examples/first_run.py against the real OpenRouter; spends at most 2 cents of your account
+	@$(BIN)/python examples/first_run.py --real
+
+clean: ## remove .venv and all caches; runs/ is kept
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "make: $(PYTHON) is missing or older than Python 3.11; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable .
+	@touch $@
+
+# The heavier stamp counts for both, so that `make demo` after `make setup` installs nothing.
+$(DEVELOP): pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[dev,clients]'
+	@touch $(RUNTIME) $@

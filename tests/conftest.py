@@ -1,0 +1,61 @@
+"""What all tiers share: their order, and what becomes of container tests where no Docker daemon answers.
+
+A test is pure unless it is marked ``wire`` (sockets) or ``docker`` (containers). Pure tests run first, so that a broken
+rule shows before the tests that only fail because of it.
+"""
+
+import functools
+import os
+import subprocess
+
+import hypothesis
+import pytest
+
+REQUIRE_DOCKER = os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1"
+
+NO_DAEMON = "no Docker daemon answers (PREFLIGHT_REQUIRE_DOCKER=1 makes that an error)"
+
+DAEMON_ANSWER_S_MAX = 10.0
+"""A daemon that says nothing for so long is no daemon to run tests on."""
+
+# Examples are not drawn anew at each run: a failure that nobody's change caused would tell nothing about the change.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+@functools.cache
+def docker_daemon() -> str:
+    """Return the version of the daemon that answers, "" if there is none."""
+    command = ("docker", "version", "--format", "{{.Server.Version}}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DAEMON_ANSWER_S_MAX, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def tier(item: pytest.Item) -> int:
+    """Return 0 for a pure test, 1 for wire, 2 for docker."""
+    if item.get_closest_marker("docker"):
+        return 2
+    return 1 if item.get_closest_marker("wire") else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by tier; mark container tests as skipped where they cannot run."""
+    items.sort(key=tier)
+    in_containers = [item for item in items if tier(item) == 2]
+    if not in_containers or docker_daemon():
+        return
+    if REQUIRE_DOCKER:
+        raise pytest.UsageError("PREFLIGHT_REQUIRE_DOCKER=1, and no Docker daemon answers")
+    for item in in_containers:
+        item.add_marker(pytest.mark.skip(reason=NO_DAEMON))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say aloud that container tests were skipped, and how many."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(NO_DAEMON in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} container tests skipped: {NO_DAEMON}")

@@ -1,0 +1,306 @@
+"""What a reader of this code may rely on, checked on the code itself: arrows, homes, sizes, test files, references.
+
+The sources are parsed, never imported. A rule that a file cannot keep is a line in a table here, beside its reason.
+"""
+
+import ast
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "agent_preflight": ROOT / "agent_preflight",
+    "preflight_proxy": ROOT / "proxy" / "preflight_proxy",
+    "openrouter_sim": ROOT / "proxy" / "openrouter_sim",
+}
+
+FILE_LINES_MAX = 300
+FUNCTION_LINES_MAX = 60
+
+NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
+    # The pure core: all that can be decided from values, and nothing that asks or tells the world outside.
+    "preflight_proxy.core": (
+        *("aiohttp", "httpx", "sqlite3", "subprocess", "structlog", "asyncio", "os", "time", "socket", "threading"),
+        *("random", "secrets", "uuid", "tempfile", "shutil", "logging"),
+    ),
+    # The proxy is a process of its own and knows nothing of who starts it.
+    "preflight_proxy": ("agent_preflight", "openrouter_sim", "typer", "rich"),
+    # The simulator imports neither half, so that it can contradict both.
+    "openrouter_sim": ("agent_preflight", "preflight_proxy", "typer", "rich"),
+    # cli -> runner -> {sidecar, docker, process, provision, artifacts} -> {budget, eject, status} -> models
+    "agent_preflight.runner": ("agent_preflight.cli", "typer"),
+    "agent_preflight.sidecar": ("agent_preflight.cli", "agent_preflight.runner"),
+    "agent_preflight.docker": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
+    "agent_preflight.process": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
+    "agent_preflight.provision": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker"),
+    "agent_preflight.artifacts": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
+    "agent_preflight.eject": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "httpx"),
+    "agent_preflight.budget": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker"),
+    "agent_preflight.models": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "httpx"),
+}
+"""Importer (with all below it) to what it never imports (nor anything below that), wherever the import stands."""
+
+SHARED_WITH_THE_HOST = ("preflight_proxy.core", "preflight_proxy.errors", "preflight_proxy.log")
+"""All that agent_preflight imports of the proxy; for the rest the two talk over the control socket."""
+
+COMMANDS_THAT_RUN_A_PACKAGE = "agent_preflight.cli"
+"""The command line starts the proxy and the simulator by hand, and so may import their entries."""
+
+TESTED_TOGETHER: Mapping[str, str] = {}
+"""Modules of a few lines each (this prefix and below) to the one test file that covers them all."""
+
+
+ONE_HOME: Mapping[str, tuple[str, ...]] = {
+    "subprocess": ("agent_preflight.commands", "agent_preflight.docker", "agent_preflight.sidecar"),
+    "create_subprocess_exec": ("agent_preflight.docker", "agent_preflight.process", "agent_preflight.sidecar"),
+    "create_subprocess_shell": (),
+    "sqlite3": ("preflight_proxy.store", "preflight_proxy.schema"),
+    "environ": ("agent_preflight.config",),
+    "getenv": (),
+    "get_event_loop": (),
+    "system": (),
+    "eval": (),
+    "exec": (),
+    "pickle": (),
+    "getLogger": ("agent_preflight.budget", "agent_preflight.caching"),
+}
+"""A name that is imported, called or reached as an attribute, and the modules (with all below them) that may do so."""
+
+PLACES_OF_TEXT = ("agent_preflight", "proxy", "tests", "docker", "docs", "examples", ".ci")
+RULE_PAGES = (ROOT / "docs" / "money.md", ROOT / "docs" / "containers.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One imported name: what, where, and whether it happens when the module is loaded."""
+
+    target: str
+    line: int
+    at_load: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One source file, parsed."""
+
+    name: str
+    path: Path
+    text: str
+    tree: ast.Module
+    imports: tuple[Import, ...]
+
+    def at(self, line: int) -> str:
+        """Return `path:line`, for a failure that can be clicked."""
+        return f"{self.path.relative_to(ROOT)}:{line}"
+
+
+@functools.cache
+def modules() -> Mapping[str, Module]:
+    """Return every module of the three packages by its dotted name."""
+    paths = {_name(package, path): path for package in PACKAGES for path in PACKAGES[package].rglob("*.py")}
+    return {name: _parse(name, path, frozenset(paths)) for name, path in sorted(paths.items())}
+
+
+def _name(package: str, path: Path) -> str:
+    parts = (package, *path.relative_to(PACKAGES[package]).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _parse(name: str, path: Path, known: frozenset[str]) -> Module:
+    text = path.read_text("utf-8")
+    tree = ast.parse(text)
+    imports = tuple(_imports(tree, known, at_load=True))
+    return Module(name, path, text, tree, imports)
+
+
+def _imports(node: ast.AST, known: frozenset[str], *, at_load: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.Import(names=names):
+                yield from (Import(name.name, child.lineno, at_load) for name in names)
+            case ast.ImportFrom(module=str(base), names=names, level=0):
+                targets = {f"{base}.{name.name}" if f"{base}.{name.name}" in known else base for name in names}
+                yield from (Import(target, child.lineno, at_load) for target in sorted(targets))
+            case ast.ImportFrom():
+                raise AssertionError(f"a relative import in line {child.lineno}: write the package's name")
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                yield from _imports(child, known, at_load=False)
+            case ast.stmt():
+                yield from _imports(child, known, at_load=at_load)
+
+
+def below(name: str, prefix: str) -> bool:
+    """Tell whether a dotted name is the prefix or lies below it."""
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def source(name: str) -> Path:
+    """Return the file of a module that the tables name, so that a renamed module cannot slip out of them."""
+    return modules()[name].path
+
+
+@pytest.mark.parametrize("importer", NEVER_IMPORTS)
+def test_imports_point_one_way(importer: str) -> None:
+    """Each layer imports only what lies below it."""
+    wrong = [
+        f"{module.at(found.line)} imports {found.target}"
+        for module in modules().values()
+        if below(module.name, importer)
+        for found in module.imports
+        if any(below(found.target, banned) for banned in NEVER_IMPORTS[importer])
+    ]
+    assert wrong == []
+    assert source(importer).exists()
+
+
+def test_the_host_half_knows_only_the_shared_part_of_the_proxy() -> None:
+    """Runner and proxy meet on the control socket; what they share are values, errors and the log."""
+    wrong = [
+        f"{module.at(found.line)} imports {found.target}"
+        for module in modules().values()
+        if below(module.name, "agent_preflight") and not below(module.name, COMMANDS_THAT_RUN_A_PACKAGE)
+        for found in module.imports
+        if below(found.target, "openrouter_sim")
+        or (
+            below(found.target, "preflight_proxy")
+            and not any(below(found.target, shared) for shared in SHARED_WITH_THE_HOST)
+        )
+    ]
+    assert wrong == []
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    """At load time the modules form a tree of layers, whatever is imported first."""
+    arrows = {
+        name: {found.target for found in module.imports if found.at_load and found.target in modules()} - {name}
+        for name, module in modules().items()
+    }
+    settled: set[str] = set()
+    while ready := {name for name, targets in arrows.items() if name not in settled and targets <= settled}:
+        settled |= ready
+    assert sorted(arrows.keys() - settled) == []
+
+
+def test_every_module_has_its_test_file() -> None:
+    """`a/b/c.py` is tested in `tests/a/b/test_c.py`, or where the table above says."""
+    missing = [
+        str(expected.relative_to(ROOT))
+        for name, module in modules().items()
+        if module.path.stem not in {"__init__", "__main__"} and not (expected := _test_file(name)).exists()
+    ]
+    assert missing == []
+
+
+def _test_file(name: str) -> Path:
+    for prefix, test_file in TESTED_TOGETHER.items():
+        if below(name, prefix):
+            return ROOT / "tests" / test_file
+    *folders, last = name.split(".")
+    return ROOT.joinpath("tests", *folders, f"test_{last}.py")
+
+
+def test_files_and_functions_fit_a_readers_head() -> None:
+    """No source file above 300 lines, no function above 60: most are far below."""
+    long_files = [
+        f"{module.path.relative_to(ROOT)}: {lines} lines"
+        for module in modules().values()
+        if (lines := module.text.count("\n")) > FILE_LINES_MAX
+    ]
+    long_functions = [
+        f"{module.at(node.lineno)} {node.name}: {lines} lines"
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > FUNCTION_LINES_MAX
+    ]
+    assert long_files + long_functions == []
+
+
+@pytest.mark.parametrize("name", ONE_HOME)
+def test_what_touches_the_world_has_one_home(name: str) -> None:
+    """Processes, the database, the environment and the like are reached from the modules named for it only."""
+    wrong = [
+        module.at(line)
+        for module in modules().values()
+        if not any(below(module.name, home) for home in ONE_HOME[name])
+        for line in _uses(module).get(name, ())
+    ]
+    assert wrong == []
+
+
+@functools.cache
+def _uses(module: Module) -> Mapping[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for imported in module.imports:
+        found.setdefault(imported.target, []).append(imported.line)
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Call(func=ast.Name(id=called)):
+                found.setdefault(called, []).append(node.lineno)
+            case ast.Attribute(attr=reached, value=ast.Name(id="os" | "asyncio" | "logging" | "subprocess")):
+                found.setdefault(reached, []).append(node.lineno)
+    return found
+
+
+def test_no_float_is_money() -> None:
+    """Nothing whose name ends in `_pusd` is annotated as a float."""
+    wrong = [
+        f"{module.at(line)} {name}"
+        for module in modules().values()
+        for name, annotation, line in _annotations(module.tree)
+        if name.endswith("_pusd") and annotation is not None and "float" in ast.unparse(annotation)
+    ]
+    assert wrong == []
+
+
+def _annotations(tree: ast.Module) -> Iterator[tuple[str, ast.expr | None, int]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(arg=name, annotation=annotation) | ast.FunctionDef(name=name, returns=annotation):
+                yield name, annotation, node.lineno
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
+                yield name, annotation, node.lineno
+
+
+@functools.cache
+def texts() -> Mapping[Path, str]:
+    """Return every text file that a reader meets, by its path."""
+    files = [path for place in PLACES_OF_TEXT for path in (ROOT / place).rglob("*") if path.is_file()]
+    files += [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
+    return {path: path.read_text("utf-8", "replace") for path in files if "__pycache__" not in path.parts}
+
+
+def test_rules_that_are_cited_exist() -> None:
+    """A rule cited by number (`M13`, `C11`) is a heading of docs/money.md or docs/containers.md."""
+    pages = [page.read_text("utf-8") for page in RULE_PAGES]
+    known = {rule for page in pages for rule in re.findall(r"^## ([MC]\d+)", page, re.MULTILINE)}
+    wrong = {
+        f"{path.relative_to(ROOT)}: {rule}"
+        for path, text in texts().items()
+        for rule in re.findall(r"\b[MC][1-9]\d?\b", text)
+        if rule not in known
+    }
+    assert sorted(wrong) == []
+
+
+def test_pages_that_are_named_exist() -> None:
+    """Where code or prose names a page (`money.md`), that page is here."""
+    pages = {path.name for path in texts()}
+    wrong = {
+        f"{path.relative_to(ROOT)}: {page}"
+        for path, text in texts().items()
+        for page in re.findall(r"[\w-]+\.md\b", text)
+        if page not in pages
+    }
+    assert sorted(wrong) == []
+
+
+def test_nothing_points_at_where_it_was_written() -> None:
+    """No file names the folder of this checkout, and none puts work off in a comment."""
+    unwanted = re.compile(rf"{re.escape(str(ROOT))}\b|\b(?:TO{''}DO|FIX{''}ME|XX{''}X)\b")
+    assert [str(path.relative_to(ROOT)) for path, text in texts().items() if unwanted.search(text)] == []
