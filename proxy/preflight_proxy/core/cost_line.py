@@ -1,0 +1,67 @@
+"""The line of costs.jsonl that an entry carries: one JSON object, amounts as exact decimal text in dollars."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from preflight_proxy.core.accounts import CallFacts, Kind, Reservation
+from preflight_proxy.core.money import usd_text
+
+TEXT_CHARS_MAX = 200
+"""Names and ids come from upstream; a longer one is cut, so that no answer can swell the books."""
+
+
+def cost_line(
+    entry_id: int,
+    at_s: float,
+    account: str,
+    kind: Kind,
+    cost_pusd: int,
+    reservation: Reservation | None,
+    call: CallFacts,
+    reason: str = "",
+) -> str:
+    """Return the line of one entry, without newline, in ASCII.
+
+    Args:
+        entry_id: numbers the lines; the sum of ``cost_usd`` over all lines is what is posted.
+        at_s: seconds since the epoch; written as UTC to the millisecond.
+        account: the account's id.
+        kind: becomes ``outcome``.
+        cost_pusd: signed, in pico-USD.
+        reservation: what ended or was corrected; None for a recovered amount.
+        call: what upstream told.
+        reason: why it was voided; empty otherwise.
+    """
+    held = reservation
+    fields = {
+        "entry_id": entry_id,
+        "time": datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "account": account,
+        "model": clean(call.model) or (held.model if held else ""),
+        "provider": clean(call.provider or ""),
+        "generation_id": held.generation_id if held else call.generation_id,
+        "tag": held.tag if held else call.tag,
+        "prompt_tokens": call.prompt_tokens,
+        "cached_tokens": call.cached_tokens,
+        "cache_write_tokens": call.cache_write_tokens,
+        "completion_tokens": call.completion_tokens,
+        "reasoning_tokens": call.reasoning_tokens,
+        "cost_usd": usd_text(cost_pusd),
+        "reserved_usd": usd_text(held.reserved_pusd if held else 0),
+        "status": call.status,
+        "ttft_ms": call.ttft_ms,
+        "duration_ms": call.duration_ms,
+        "api": held.api if held else "",
+        "streamed": held.streamed if held else False,
+        "outcome": kind.value,
+        "reservation_id": held.id if held else None,
+        "reason": clean(reason),
+    }
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def clean(text: str) -> str:
+    """Return upstream's text cut to `TEXT_CHARS_MAX` and free of lone surrogates, which no database takes."""
+    return text[:TEXT_CHARS_MAX].encode("utf-8", "replace").decode()

@@ -1,0 +1,127 @@
+"""The ledger's file: its lock, its writing connection, and the thread that keeps its write-ahead log short (M21)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from preflight_proxy import schema
+from preflight_proxy.errors import LedgerError
+
+Durability = Literal["process", "power"]
+
+CHECKPOINT_S = 1.0
+"""How often the log is moved into the file: also the most that a loss of power takes with durability "process"."""
+WAL_BYTES_MAX = 64 * 2**20
+"""Above this a checkpoint makes the writer wait for a moment, so that the log starts again from its beginning."""
+BUSY_S = 5.0
+"""How long a commit waits for such a checkpoint before it fails."""
+_log = structlog.get_logger("preflight_proxy.store")
+
+
+def lock(path: Path) -> int:
+    """Take the file's lock, which ends with the process however that ends; returns its descriptor.
+
+    Raises:
+        LedgerError: Another proxy holds it, or the directory cannot be written.
+    """
+    try:
+        descriptor = os.open(path.with_name(path.name + "-lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(descriptor)
+        raise LedgerError(f"the ledger {path} is in use by another proxy") from exc
+    return descriptor
+
+
+def connect(path: Path, durability: Durability) -> sqlite3.Connection:
+    """Open the writing connection, with the newest tables.
+
+    Raises:
+        LedgerError: The file cannot be opened or written, or holds something else.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, cached_statements=64)
+    except (OSError, sqlite3.Error) as exc:
+        raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
+    try:
+        connection.execute("PRAGMA journal_mode = WAL").close()
+        connection.execute("PRAGMA wal_autocheckpoint = 0").close()
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+        connection.execute(f"PRAGMA fullfsync = {int(durability == 'power')}")
+        connection.execute("PRAGMA checkpoint_fullfsync = 1")
+        connection.execute("PRAGMA foreign_keys = ON")
+        schema.migrate(connection)
+    except BaseException as exc:
+        connection.close()
+        if isinstance(exc, sqlite3.Error | ValueError):
+            raise LedgerError(f"the ledger {path} cannot be used: {exc}") from exc
+        raise
+    return connection
+
+
+def note_boot(connection: sqlite3.Connection, boot_id: str, durability: Durability) -> bool:
+    """Note this boot, and freeze every account if commits of an earlier one may be lost. True if so.
+
+    A system that tells no boot id counts as restarted: commits that may be lost are not taken for kept.
+    """
+    before = schema.read_meta(connection)
+    known = "boot_id" in before
+    changed = known and before.get("durability") != "power" and (before["boot_id"] != boot_id or boot_id == "")
+    connection.execute("BEGIN IMMEDIATE")
+    if changed:
+        connection.execute("UPDATE accounts SET usage_unread = 1")
+    connection.execute(schema.PUT_META, ("boot_id", boot_id))
+    connection.execute(schema.PUT_META, ("durability", durability))
+    connection.execute("COMMIT")
+    return changed
+
+
+class Checkpointer:
+    """The thread that moves the log into the file, on a connection of its own.
+
+    Attributes:
+        dirty: set by the writer after a commit; without it nothing is done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._stopped = threading.Event()
+        self.dirty = False
+        self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; returns when it has."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with closing(sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)) as connection:
+            failed = False
+            while not self._stopped.wait(CHECKPOINT_S):
+                if not self.dirty:
+                    continue
+                self.dirty = False
+                try:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+                    if self._wal.stat().st_size > WAL_BYTES_MAX:
+                        connection.execute("PRAGMA wal_checkpoint(RESTART)").close()
+                    failed = False
+                except (sqlite3.Error, OSError) as exc:
+                    # The commits stand in the log all the same. A full disk will fail the commits themselves.
+                    if not failed:
+                        _log.warning("ledger.checkpoint_failed", error=str(exc))
+                    failed = True

@@ -1,0 +1,76 @@
+"""The user's own list of quarantined endpoints: outlives a run's ledger, is read by every proxy at its start (M14)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from preflight_proxy.core.accounts import Quarantined
+
+LINES_MAX = 10_000
+"""Far above any count of endpoints; a file that grew beyond it is damaged."""
+
+_log = structlog.get_logger("preflight_proxy.quarantine")
+
+
+class QuarantineFile:
+    """A file of one JSON object a line: ``model, tag, reason, at_s``.
+
+    Proxies that run at the same time each append whole lines; only a person's clearing rewrites the file.
+
+    Args:
+        path: the file; made with its directory at the first entry.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> list[Quarantined]:
+        """Return what is listed, the newest line of each endpoint; empty where there is no file.
+
+        Lines that cannot be read are skipped and logged: one damaged line must not lose the others.
+        """
+        try:
+            lines = self._path.read_bytes().splitlines()[-LINES_MAX:]
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            _log.error("quarantine.unreadable", path=str(self._path), error=str(exc))
+            return []
+        found: dict[tuple[str, str], Quarantined] = {}
+        for line in lines:
+            try:
+                row = msgspec.json.decode(line, type=Quarantined)
+            except msgspec.MsgspecError:
+                _log.warning("quarantine.line_skipped", path=str(self._path))
+                continue
+            found[row.model, row.tag] = row
+        return list(found.values())
+
+    def add(self, row: Quarantined) -> None:
+        """List an endpoint; a failure is logged, for the ledger holds it too."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "ab", buffering=0) as file:
+                file.write(msgspec.json.encode(row) + b"\n")
+        except OSError as exc:
+            _log.error("quarantine.write_failed", path=str(self._path), error=str(exc))
+
+    def clear(self, model: str, tag: str) -> bool:
+        """Take an endpoint off the list; True if it was on it.
+
+        Raises:
+            OSError: The file cannot be written; it is as before.
+        """
+        rows = self.read()
+        kept = [row for row in rows if (row.model, row.tag) != (model, tag)]
+        if len(kept) == len(rows):
+            return False
+        fresh = self._path.with_name(self._path.name + ".new")
+        fresh.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
+        fresh.replace(self._path)
+        return True

@@ -1,0 +1,248 @@
+"""The tables of ledger.sqlite3, and how rows become values and values rows.
+
+Migrations are numbered and only ever added to. What the ledger promises, the tables enforce once more: amounts are not negative, an
+entry is never changed, a reservation ends once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from preflight_proxy.core.accounts import Account, Entry, Kind, Quarantined, Reservation, State
+from preflight_proxy.errors import LedgerError
+
+_FIRST = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE accounts (
+        id TEXT PRIMARY KEY,
+        run TEXT NOT NULL,
+        limit_pusd INTEGER NOT NULL CHECK (limit_pusd >= 0),
+        posted_pusd INTEGER NOT NULL CHECK (posted_pusd >= 0),
+        pending_pusd INTEGER NOT NULL CHECK (pending_pusd >= 0),
+        assumed_pusd INTEGER NOT NULL CHECK (assumed_pusd >= 0),
+        recovered_pusd INTEGER NOT NULL CHECK (recovered_pusd >= 0),
+        overrun_pusd INTEGER NOT NULL CHECK (overrun_pusd >= 0),
+        frozen_reason TEXT,
+        usage_unread INTEGER NOT NULL,
+        models TEXT,
+        token_hash TEXT NOT NULL UNIQUE,
+        key_hash TEXT NOT NULL,
+        key_is_own INTEGER NOT NULL,
+        key_usage_base_pusd INTEGER,
+        budget_file TEXT,
+        budget_mode TEXT NOT NULL,
+        calls INTEGER NOT NULL,
+        refused INTEGER NOT NULL
+    )""",
+    """CREATE TABLE reservations (
+        id TEXT PRIMARY KEY,
+        account TEXT NOT NULL REFERENCES accounts (id),
+        state TEXT NOT NULL CHECK (state IN ('pending', 'posted', 'voided')),
+        reserved_pusd INTEGER NOT NULL CHECK (reserved_pusd >= 0),
+        posted_pusd INTEGER NOT NULL CHECK (posted_pusd >= 0),
+        api TEXT NOT NULL,
+        model TEXT NOT NULL,
+        tags TEXT NOT NULL,
+        bound INTEGER NOT NULL,
+        streamed INTEGER NOT NULL,
+        created_at_s REAL NOT NULL,
+        generation_id TEXT,
+        tag TEXT,
+        unknown_since_s REAL,
+        assumed INTEGER NOT NULL,
+        digest TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX reservations_open ON reservations (state) WHERE state = 'pending' OR assumed",
+    "CREATE INDEX reservations_generation ON reservations (generation_id) WHERE generation_id IS NOT NULL",
+    """CREATE TABLE entries (
+        entry_id INTEGER PRIMARY KEY,
+        reservation_id TEXT REFERENCES reservations (id),
+        account TEXT NOT NULL REFERENCES accounts (id),
+        kind TEXT NOT NULL,
+        cost_pusd INTEGER NOT NULL,
+        at_s REAL NOT NULL,
+        line TEXT NOT NULL
+    )""",
+    """CREATE TABLE quarantine (
+        model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, PRIMARY KEY (model, tag)
+    ) WITHOUT ROWID""",
+    """CREATE TRIGGER reservations_end_once BEFORE UPDATE ON reservations
+        WHEN old.state <> 'pending' AND NOT (old.assumed AND new.state = 'posted' AND NOT new.assumed)
+        BEGIN SELECT RAISE(ABORT, 'a reservation ends once'); END""",
+    """CREATE TRIGGER entries_stay_as_they_are BEFORE UPDATE ON entries
+        BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END""",
+    """CREATE TRIGGER entries_stay BEFORE DELETE ON entries
+        BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+"""Statements by version: the first takes an empty file to version 1."""
+
+ACCOUNT_COLUMNS = (
+    "id, run, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, recovered_pusd, overrun_pusd, frozen_reason, usage_unread,"
+    " models, token_hash, key_hash, key_is_own, key_usage_base_pusd, budget_file, budget_mode, calls, refused"
+)
+RESERVATION_COLUMNS = (
+    "id, account, state, reserved_pusd, posted_pusd, api, model, tags, bound, streamed, created_at_s, generation_id, tag,"
+    " unknown_since_s, assumed, digest"
+)
+ENTRY_COLUMNS = "entry_id, reservation_id, account, kind, cost_pusd, at_s, line"
+
+
+def _upsert(table: str, columns: str, key: str) -> str:
+    names = columns.split(", ")
+    values = ", ".join("?" * len(names))
+    updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key.split(", "))
+    return f"INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {updates}"  # noqa: S608
+
+
+PUT_ACCOUNT = _upsert("accounts", ACCOUNT_COLUMNS, "id")
+ADD_RESERVATION = f"INSERT INTO reservations ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608
+SET_RESERVATION = "UPDATE reservations SET state = ?, posted_pusd = ?, generation_id = ?, tag = ?, unknown_since_s = ?, assumed = ? WHERE id = ?"
+ADD_ENTRY = f"INSERT INTO entries ({ENTRY_COLUMNS}) VALUES ({', '.join('?' * 7)})"  # noqa: S608
+PUT_QUARANTINE = _upsert("quarantine", "model, tag, reason, at_s", "model, tag")
+PUT_META = _upsert("meta", "name, value", "name")
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to the newest version, in one transaction.
+
+    Raises:
+        LedgerError: A newer version of this program wrote the file.
+        sqlite3.Error: The file cannot be read or written, or holds something else.
+    """
+    version = schema_version(connection)
+    if version > len(MIGRATIONS):
+        raise LedgerError(
+            f"the ledger has schema {version}; this program knows up to {len(MIGRATIONS)}: use a newer one"
+        )
+    connection.execute("BEGIN IMMEDIATE")
+    for statements in MIGRATIONS[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(PUT_META, ("schema_version", str(len(MIGRATIONS))))
+    connection.execute("COMMIT")
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """The version of the tables; 0 for an empty file."""
+    if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'meta'").fetchone()[0] == 0:
+        return 0
+    return int(read_meta(connection).get("schema_version", "0"))
+
+
+def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
+    """All of the ledger's facts about itself."""
+    return dict(connection.execute("SELECT name, value FROM meta"))
+
+
+def account_row(account: Account) -> Sequence[object]:
+    """The values of `PUT_ACCOUNT`."""
+    return (
+        account.id,
+        account.run,
+        account.limit_pusd,
+        account.posted_pusd,
+        account.pending_pusd,
+        account.assumed_pusd,
+        account.recovered_pusd,
+        account.overrun_pusd,
+        account.frozen_reason,
+        account.usage_unread,
+        None if account.models is None else json.dumps(account.models),
+        account.token_hash,
+        account.key_hash,
+        account.key_is_own,
+        account.key_usage_base_pusd,
+        account.budget_file,
+        account.budget_mode,
+        account.calls,
+        account.refused,
+    )
+
+
+def reservation_row(reservation: Reservation) -> Sequence[object]:
+    """The values of `ADD_RESERVATION`."""
+    return (
+        reservation.id,
+        reservation.account,
+        reservation.state.value,
+        reservation.reserved_pusd,
+        reservation.posted_pusd,
+        reservation.api,
+        reservation.model,
+        json.dumps(reservation.tags),
+        reservation.bound,
+        reservation.streamed,
+        reservation.created_at_s,
+        reservation.generation_id,
+        reservation.tag,
+        reservation.unknown_since_s,
+        reservation.assumed,
+        reservation.digest,
+    )
+
+
+def reservation_update(reservation: Reservation) -> Sequence[object]:
+    """The values of `SET_RESERVATION`: all that may change after the reservation was made."""
+    return (
+        reservation.state.value,
+        reservation.posted_pusd,
+        reservation.generation_id,
+        reservation.tag,
+        reservation.unknown_since_s,
+        reservation.assumed,
+        reservation.id,
+    )
+
+
+def entry_row(entry: Entry) -> Sequence[object]:
+    """The values of `ADD_ENTRY`."""
+    return (
+        entry.entry_id,
+        entry.reservation_id,
+        entry.account,
+        entry.kind.value,
+        entry.cost_pusd,
+        entry.at_s,
+        entry.line,
+    )
+
+
+def read_accounts(connection: sqlite3.Connection) -> list[Account]:
+    """All accounts, in the order of their opening."""
+    rows = connection.execute(f"SELECT {ACCOUNT_COLUMNS} FROM accounts ORDER BY rowid")  # noqa: S608
+    return [_account(*row) for row in rows]
+
+
+def _account(*row: object) -> Account:
+    values = list(row)
+    values[9], values[13] = bool(row[9]), bool(row[13])
+    values[10] = None if row[10] is None else tuple(json.loads(str(row[10])))
+    return Account(*values)  # type: ignore[arg-type]
+
+
+def read_reservations(connection: sqlite3.Connection, where: str, *values: object) -> list[Reservation]:
+    """The reservations that a condition picks, oldest first."""
+    sql = f"SELECT {RESERVATION_COLUMNS} FROM reservations WHERE {where} ORDER BY created_at_s, id"  # noqa: S608
+    return [_reservation(*row) for row in connection.execute(sql, values)]
+
+
+def _reservation(*row: object) -> Reservation:
+    values = list(row)
+    values[2], values[7] = State(row[2]), tuple(json.loads(str(row[7])))
+    values[9], values[14] = bool(row[9]), bool(row[14])
+    return Reservation(*values)  # type: ignore[arg-type]
+
+
+def entry_of(row: Sequence[object]) -> Entry:
+    """The entry of a row of `ENTRY_COLUMNS`."""
+    entry_id, reservation_id, account, kind, cost_pusd, at_s, line = row
+    return Entry(entry_id, reservation_id, account, Kind(kind), cost_pusd, at_s, line)  # type: ignore[arg-type]
+
+
+def read_quarantine(connection: sqlite3.Connection) -> list[Quarantined]:
+    """All endpoints out of use."""
+    return [Quarantined(*row) for row in connection.execute("SELECT model, tag, reason, at_s FROM quarantine")]

@@ -1,0 +1,212 @@
+"""The ledger on disk: SQLite, one writing connection, one transaction per transition (M21).
+
+A commit is acknowledged when `Store.commit` returns: it then survives kill -9 of this process at any instant; with durability "power"
+also a loss of power. A second connection, in a thread of its own, moves the write-ahead log into the file: done on the writing
+connection that would hold up commits for a fifth of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from preflight_proxy import schema
+from preflight_proxy.boot import boot_id as this_boot_id
+from preflight_proxy.clock import Clock
+from preflight_proxy.core.accounts import Entry, Reservation
+from preflight_proxy.core.commands import Command, Refuse
+from preflight_proxy.core.ledger import Book, Change, book_of, transition
+from preflight_proxy.core.refusals import Refusal
+from preflight_proxy.errors import LedgerError
+from preflight_proxy.ledger_file import Checkpointer, Durability, connect, lock, note_boot
+from preflight_proxy.ledger_reader import entries_of
+from preflight_proxy.ledger_reader import read_entries as read_entries
+
+_log = structlog.get_logger("preflight_proxy.store")
+
+
+class Store:
+    """The durable ledger. Used from one thread; opening it loads the book and takes the lock.
+
+    Args:
+        path: the SQLite file; made if absent, its directory must exist.
+        durability: "process" survives the death of the process, "power" also that of the machine (0.4 ms and more per commit).
+        clock: the moments of entries.
+        boot_id: which boot of the machine this is; read from the system by default.
+
+    Attributes:
+        book: the ledger's state; to be read, and changed through `commit` alone.
+        poisoned: a commit has failed, nothing is committed any more until a restart.
+        boot_changed: the machine restarted since the last commit, and those commits were not made to survive that: every account
+            is frozen until its key's usage was read (`Recover`).
+
+    Raises:
+        LedgerError: Another proxy holds the file; it cannot be read or written; its books do not balance.
+    """
+
+    def __init__(
+        self, path: Path, *, durability: Durability = "process", clock: Clock, boot_id: str | None = None
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._uncounted: set[str] = set()
+        self.poisoned = False
+        self._lock_fd = lock(path)
+        try:
+            self._connection = connect(path, durability)
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        try:
+            self.boot_changed = note_boot(self._connection, this_boot_id() if boot_id is None else boot_id, durability)
+            self.book = _load(self._connection)
+            self._checkpointer = Checkpointer(path)
+        except BaseException as exc:
+            self._connection.close()
+            os.close(self._lock_fd)
+            if isinstance(exc, sqlite3.Error | ValueError):
+                raise LedgerError(f"the ledger {path} cannot be used: {exc}") from exc
+            raise
+
+    def commit(self, command: Command) -> Change | Refusal:
+        """Make one transition durable, then take it into the book.
+
+        A counted refusal (`Refuse`) is kept in memory and becomes durable with the account's next change.
+
+        Returns:
+            What changed; a refusal, which changes nothing, for `Reserve` alone.
+
+        Raises:
+            ValueError: The command contradicts the books; nothing has changed.
+            LedgerError: The change could not be made durable, or an earlier one could not. The book is as before; what the disk
+                holds of this change is known after a restart.
+        """
+        if isinstance(command, Refuse):
+            return self._count(command)
+        if self.poisoned:
+            raise LedgerError("the ledger could not be written; nothing is booked until the proxy is started again")
+        change = transition(self.book, command, self._clock.epoch_s())
+        if isinstance(change, Refusal):
+            return change
+        self._write(change)
+        self.book.apply(change)
+        return change
+
+    def _count(self, command: Refuse) -> Change | Refusal:
+        change = transition(self.book, command, self._clock.epoch_s())
+        assert isinstance(change, Change)
+        self.book.apply(change)
+        self._uncounted.add(command.account)
+        return change
+
+    def _write(self, change: Change) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._rows(change)
+            self._connection.execute("COMMIT")
+        except sqlite3.IntegrityError as exc:
+            self._roll_back()
+            new = change.reservation
+            if new is not None and new.id not in self.book.reservations and new.id not in self.book.assumed:
+                raise ValueError(f"reservation id {new.id} was used before") from exc
+            raise self._poison(exc) from exc
+        except Exception as exc:
+            self._roll_back()
+            raise self._poison(exc) from exc
+        self._checkpointer.dirty = True
+        if change.account is not None:
+            self._uncounted.discard(change.account.id)
+
+    def _rows(self, change: Change) -> None:
+        execute = self._connection.execute
+        if change.account is not None:
+            execute(schema.PUT_ACCOUNT, schema.account_row(change.account))
+        if (held := change.reservation) is not None:
+            if held.id in self.book.reservations or held.id in self.book.assumed:
+                execute(schema.SET_RESERVATION, schema.reservation_update(held))
+            else:
+                execute(schema.ADD_RESERVATION, schema.reservation_row(held))
+        if change.entry is not None:
+            execute(schema.ADD_ENTRY, schema.entry_row(change.entry))
+        for row in change.quarantined:
+            execute(schema.PUT_QUARANTINE, (row.model, row.tag, row.reason, row.at_s))
+        for endpoint in change.cleared:
+            execute("DELETE FROM quarantine WHERE model = ? AND tag = ?", endpoint)
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as exc:
+            _log.error("ledger.rollback_failed", error=str(exc))
+
+    def _poison(self, exc: Exception) -> LedgerError:
+        self.poisoned = True
+        _log.error("ledger.poisoned", path=str(self._path), error=str(exc))
+        return LedgerError(f"the ledger {self._path} cannot be written ({exc}); nothing is booked until a restart")
+
+    def pending(self, account: str | None = None) -> list[Reservation]:
+        """The PENDING reservations of an account, or of all, oldest first."""
+        return self.book.pending(account)
+
+    def entries(self, after_entry_id: int = 0, limit: int | None = None) -> Iterator[Entry]:
+        """Entries above an id, in order, at most `limit` of them.
+
+        Raises:
+            LedgerError: The file cannot be read.
+        """
+        return entries_of(self._connection, after_entry_id, limit)
+
+    def reservation(self, reservation_id: str) -> Reservation | None:
+        """A reservation, ended or not; None if there never was one of this id."""
+        return next(iter(self._reservations("id = ?", reservation_id)), None)
+
+    def generation(self, account: str, generation_id: str) -> Reservation | None:
+        """The account's reservation that upstream knows by this id; None if it has none."""
+        found = self._reservations("generation_id = ? AND account = ?", generation_id, account)
+        return found[0] if found else None
+
+    def _reservations(self, where: str, *values: object) -> list[Reservation]:
+        try:
+            return schema.read_reservations(self._connection, where, *values)
+        except sqlite3.Error as exc:
+            raise LedgerError(f"the ledger {self._path} cannot be read: {exc}") from exc
+
+    def close(self) -> None:
+        """Write what was only counted, move the log into the file, and let the lock go. May be called twice."""
+        if self._lock_fd < 0:
+            return
+        self._checkpointer.stop()
+        try:
+            if not self.poisoned:
+                for account in sorted(self._uncounted):
+                    self._write(Change(account=self.book.accounts[account]))
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+        except (sqlite3.Error, LedgerError) as exc:
+            _log.error("ledger.close_failed", error=str(exc))
+        finally:
+            self._connection.close()
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def _load(connection: sqlite3.Connection) -> Book:
+    """The book that the file holds, checked against its entries.
+
+    Raises:
+        ValueError: The books do not balance.
+    """
+    accounts = schema.read_accounts(connection)
+    sums = dict(connection.execute("SELECT account, sum(cost_pusd) FROM entries GROUP BY account"))
+    for account in accounts:
+        if sums.get(account.id, 0) != account.posted_pusd:
+            raise ValueError(f"account {account.id}: posted is not the sum of its entries")
+    last_id, count = connection.execute("SELECT ifnull(max(entry_id), 0), count(*) FROM entries").fetchone()
+    if last_id != count:
+        raise ValueError("entries are missing")
+    open_ones = schema.read_reservations(connection, "state = 'pending' OR assumed")
+    return book_of(accounts, open_ones, schema.read_quarantine(connection), last_id + 1)
