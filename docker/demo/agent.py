@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 CALL_S_MAX = 120  # a call may wait its turn in the proxy before it is forwarded
@@ -42,6 +43,8 @@ class FailedError(Exception):
 
 @dataclass
 class Answer:
+    """What came back from one call."""
+
     text: str = ""
     usage: dict = field(default_factory=dict)
     available: str | None = None
@@ -61,11 +64,13 @@ class Model:
     """The model under test, reached at the base URL that the environment names."""
 
     def __init__(self, model_id: str) -> None:
+        environment = os.environ  # noqa: TID251 - a program of its own; this is its edge
         self.id = model_id
-        self.url = os.environ["OPENROUTER_BASE_URL"].rstrip("/") + "/chat/completions"
-        self.key = os.environ["OPENROUTER_API_KEY"]
+        self.url = environment["OPENROUTER_BASE_URL"].rstrip("/") + "/chat/completions"
+        self.key = environment["OPENROUTER_API_KEY"]
 
     def ask(self, messages: list, max_tokens: int, stream: bool = False) -> Answer:
+        """Make one call and return its answer; RefusedError or FailedError if there is none."""
         body = {"model": self.id, "messages": messages, "max_tokens": max_tokens, "stream": stream}
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
@@ -193,10 +198,9 @@ def parallel(model: Model, task: str) -> None:
         while not refusals:
             turn += 1
             emit("tool_execution_start", toolName="fan_out", timestamp=now())
-            questions = [f"{task} Part {turn}.{part}. {CHAPTER[:2000]}" for part in range(CALLS_AT_ONCE)]
-            refusals = [
-                text for text in pool.map(lambda question: one_of_many(model, question, turn), questions) if text
-            ]
+            parts = [f"{task} Part {turn}.{part}. {CHAPTER[:2000]}" for part in range(CALLS_AT_ONCE)]
+            outcomes = pool.map(one_of_many, repeat(model), parts, repeat(turn))
+            refusals = [refusal for refusal in outcomes if refusal is not None]
             emit("tool_execution_end", toolName="fan_out", success=not refusals, result=f"{len(refusals)} refused")
     emit("error", error_type="refused", message=refusals[0])
     emit("agent_end", status="budget_spent", message=f"refused in round {turn}: {refusals[0]}", output_file=None)

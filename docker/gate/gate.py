@@ -5,6 +5,7 @@ Usage: gate.py SOCKET PORT...
 The listeners stay open here while nobody serves them, so calls that arrive then wait in the backlog and none is refused.
 """
 
+import contextlib
 import socket
 import sys
 import time
@@ -29,10 +30,8 @@ def hand_over(path: str, listeners: list[socket.socket]) -> None:
 def main(path: str, ports: list[int]) -> None:
     listeners = [listen(port) for port in ports]
     while True:
-        try:
+        with contextlib.suppress(OSError):  # no proxy, or it died: the next one takes over
             hand_over(path, listeners)
-        except OSError:
-            pass  # no proxy, or it died: the next one takes over
         time.sleep(0.1)
 
 

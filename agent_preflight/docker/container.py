@@ -1,0 +1,305 @@
+"""The sandbox made of containers: a gate that owns the network, and the agent that joins it (C1, C11, C12).
+
+create:  gate created and started, agent created, budget link placed    nothing of the agent runs
+start:   the agent runs, and its streams are ours                       `docker start -a -i`
+wait:    `docker wait` is the signal, `inspect` the truth               the attached client's end is neither
+kill:    TERM, half a second, KILL, removed, seen to be gone            at any time, also before `create` is done
+close:   agent gone, then gate gone                                     the gate stays if the agent may still be there
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from agent_preflight.docker import argv
+from agent_preflight.docker.allow_list import split
+from agent_preflight.docker.cli import Docker, end, start_limiter
+from agent_preflight.docker.ending import end_container, remove_container, remove_strays
+from agent_preflight.docker.failure import DockerError, Failure, explain
+from agent_preflight.docker.gate import create_gate, only_id, start_gate
+from agent_preflight.docker.images import ensure_gate_image
+from agent_preflight.docker.owner import this_process
+from agent_preflight.docker.state import ContainerState, look
+from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
+from preflight_proxy.errors import ConfigError
+from preflight_proxy.tasks import Tasks
+
+SECCOMP_FILE = Path(__file__).with_name("seccomp.json")
+LIFETIME = timedelta(days=7)
+"""After this long nobody can still want what a trial made; the same as its sub-key's life."""
+START_S_MAX = 30.0
+LOOK_EVERY_S = 0.05
+DETACHED_S_MAX = 2.0
+"""An attached client may end a moment before the engine says that its container has."""
+ENGINE_AWAY_S = 1.0
+"""How often to ask an engine that does not answer."""
+
+
+CREATE_ENDS_S_MAX = 5.0
+"""How long an ending waits for a `create` that is under way; after that it looks for what was made by its labels."""
+LAST_WORDS_BYTES_MAX = 4096
+
+
+def utc_now() -> datetime:
+    """Return the time now, in UTC."""
+    return datetime.now(UTC)
+
+
+class DockerSandbox:
+    """One agent in a container of its own, behind a gate of its own.
+
+    Args:
+        spec: The agent. Its `gate_socket` must lie in a directory of its own (`/short/dir/0/gate.sock`), which is mounted.
+        executable: The docker command.
+        gate_image: Id of the gate image; None builds it at first use.
+        gate_base: What the gate image is built on if it has to be built.
+        ports: What the gate listens on, in the order in which the proxy expects the listeners.
+        now: The calendar, for the label that says when everything may be thrown away.
+
+    Attributes:
+        warnings: What did not work and does not stop the trial, for a person.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        *,
+        executable: str = "docker",
+        gate_image: str | None = None,
+        gate_base: str | None = None,
+        ports: Sequence[int] = argv.GATE_PORTS,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.warnings: list[str] = []
+        self._spec = spec
+        self._docker = Docker(executable)
+        self._gate_image, self._gate_base, self._ports = gate_image, gate_base, tuple(ports)
+        self._tag = argv.Tag(
+            run_id=spec.run_id,
+            run_dir=spec.run_dir,
+            alias=spec.alias,
+            owner=this_process(),
+            expires=(now() + LIFETIME).isoformat(timespec="seconds"),
+            suffix=secrets.token_hex(6),
+        )
+        self._gate_id: str | None = None
+        self._agent_id: str | None = None
+        self._attached: Process | None = None
+        self._exit: Exit | None = None
+        self._over = False
+        self._begun = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._ending = asyncio.Lock()
+
+    @property
+    def container_name(self) -> str:
+        """The agent's container name."""
+        return self._tag.name("agent")
+
+    async def create(self) -> None:
+        """Make gate and agent and place the budget link; the gate runs, the agent does not.
+
+        Raises:
+            ConfigError: The spec asks for what is not allowed.
+            ValueError: A variable of the environment cannot be passed to a container.
+            DockerError: The engine refused or did not answer; `close` removes what was made.
+        """
+        argv.check_network(self._spec.network)
+        options = split(self._spec.docker_args, self._spec.network)
+        links = argv.link_copies(self._spec.workspace_path)
+        self._refuse_if_over()
+        self._begun = True
+        self._idle.clear()
+        try:
+            async with start_limiter():
+                await self._open_gate(options.gate)
+                self._agent_id = await self._create_agent(options.agent)
+            await self._place_link(links)
+        finally:
+            self._idle.set()
+        self._refuse_if_over()
+
+    async def _open_gate(self, extra: Sequence[str]) -> None:
+        spec, docker = self._spec, self._docker
+        if spec.gate_socket is None:
+            raise ConfigError("a container needs a gate, and this spec names no socket for one")
+        image = self._gate_image or await ensure_gate_image(base=self._gate_base, executable=docker.executable)
+        self._refuse_if_over()
+        self._gate_id = await create_gate(docker, self._tag, spec.network, spec.gate_socket, image, extra, self._ports)
+        await start_gate(docker, self._gate_id)
+
+    async def _create_agent(self, extra: Sequence[str]) -> str:
+        self._refuse_if_over()
+        assert self._gate_id is not None
+        text = argv.env_file_text(self._spec.env)
+        with tempfile.TemporaryDirectory(prefix="ap-") as private:
+            env_file = Path(private) / "env"
+            env_file.touch(mode=0o600)
+            env_file.write_text(text, encoding="utf-8", errors="surrogateescape")
+            args = argv.agent_create(self._spec, self._tag, self._gate_id, env_file, SECCOMP_FILE, extra)
+            try:
+                printed = await self._docker.must(f"creating the container of {self._spec.alias}", *args)
+            except DockerError as exc:
+                raise _with_advice(exc, self._spec.image) from exc
+        return only_id(printed)
+
+    async def _place_link(self, links: Sequence[argv.LinkCopy]) -> None:
+        for link in links:
+            target = f"{self._agent_id}:{link.directory}"
+            done = await self._docker.run("cp", "-", target, stdin=link.archive)
+            match done.failure:
+                case None:
+                    return
+                case Failure.NOT_A_DIRECTORY:
+                    continue
+                case _:
+                    break
+        self.warnings.append(
+            f"budget.txt could not be placed in {self._spec.workspace_path}; the agent finds it at {argv.BUDGET_FILE}"
+        )
+
+    async def start(self) -> Pipes:
+        """Start the agent and return its streams, once the engine says that it runs (or has run).
+
+        Raises:
+            DockerError: It did not start.
+        """
+        if self._agent_id is None:
+            raise DockerError("the agent's container was not created")
+        async with start_limiter():
+            self._refuse_if_over()
+            attached = await self._docker.spawn("start", "-a", "-i", self._agent_id, stdin=PIPE)
+            self._attached = attached
+            await self._until_started(self._agent_id, attached)
+        assert attached.stdin is not None
+        assert attached.stdout is not None
+        assert attached.stderr is not None
+        return Pipes(stdin=attached.stdin, stdout=attached.stdout, stderr=attached.stderr)
+
+    async def _until_started(self, agent_id: str, attached: Process) -> None:
+        doing = f"starting the agent {self._spec.alias}"
+        try:
+            async with asyncio.timeout(START_S_MAX):
+                while True:
+                    detached = attached.returncode is not None
+                    state = await look(self._docker, agent_id)
+                    if state is None:
+                        raise DockerError(f"{doing}: its container is gone", Failure.GONE)
+                    if state.started:
+                        return
+                    if detached:
+                        raise DockerError(f"{doing}: {state.error or await _last_words(attached)}")
+                    await asyncio.sleep(LOOK_EVERY_S)
+        except TimeoutError as exc:
+            raise DockerError(f"{doing}: it does not run after {START_S_MAX:.0f} s", Failure.TIMEOUT) from exc
+
+    async def wait(self) -> Exit:
+        """Return when the engine says that the agent has ended or is gone.
+
+        An agent whose attached client died while it ran is killed: nobody would read its output, and its exit code is lost.
+        """
+        assert self._agent_id is not None
+        assert self._attached is not None
+        while True:
+            detached = self._attached.returncode is not None
+            state, away = await self._look_again(self._agent_id)
+            if self._exit is not None:
+                return self._exit
+            if not away and (state is None or state.ended):
+                return state.exit if state is not None else Exit(None)
+            if away:
+                await asyncio.sleep(ENGINE_AWAY_S)
+            elif detached and not await self._ends_soon(self._agent_id):
+                await self.kill()
+                return Exit(None)
+            elif not detached:
+                await self._until_signal(self._agent_id, self._attached)
+
+    async def _look_again(self, agent_id: str) -> tuple[ContainerState | None, bool]:
+        """The state, and whether the engine is away."""
+        try:
+            return await look(self._docker, agent_id), False
+        except DockerError:
+            return None, True
+
+    async def _until_signal(self, agent_id: str, attached: Process) -> None:
+        """Return when `docker wait` or the attached client ends, whatever that means."""
+        waiter = await self._docker.spawn("wait", agent_id)
+        tasks = Tasks()
+        try:
+            signals = [tasks.spawn(waiter.communicate(), "docker wait"), tasks.spawn(attached.wait(), "docker start")]
+            await asyncio.wait(signals, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await tasks.cancel()
+            await end(waiter)
+
+    async def _ends_soon(self, agent_id: str) -> bool:
+        try:
+            await self._docker.run("wait", agent_id, limit_s=DETACHED_S_MAX)
+        except DockerError:
+            return False
+        return True
+
+    async def kill(self) -> Step:
+        """End the agent and remove its container; `"ok"` only when the engine says that there is no such container."""
+        self._over = True
+        await self._until_created()
+        async with self._ending:
+            if self._agent_id is None:
+                return await self._remove_strays("agent")
+            ended = await end_container(self._docker, self._agent_id)
+            self._exit = self._exit or ended.exit
+            return ended.step
+
+    async def close(self) -> dict[str, Step]:
+        """Remove the agent's container, then its gate; the gate is left to a sweep while the agent may be there."""
+        steps: dict[str, Step] = {"agent": await self.kill(), "gate": "unverified"}
+        async with self._ending:
+            if steps["agent"] == "ok":
+                steps["gate"] = await self._remove_gate()
+            if self._attached is not None:
+                await end(self._attached)
+        return steps
+
+    async def _remove_gate(self) -> Step:
+        if self._gate_id is None:
+            return await self._remove_strays("gate")
+        return await remove_container(self._docker, self._gate_id)
+
+    async def _remove_strays(self, role: argv.Role) -> Step:
+        """Remove what a `create` that did not return may have made; nothing if none was tried."""
+        return await remove_strays(self._docker, self._tag.filters(role)) if self._begun else "ok"
+
+    async def _until_created(self) -> None:
+        """Give a `create` that is under way the time to see that it is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CREATE_ENDS_S_MAX):
+                await self._idle.wait()
+
+    def _refuse_if_over(self) -> None:
+        if self._over:
+            raise DockerError(f"the trial {self._spec.alias} was ended before its agent started")
+
+
+def _with_advice(error: DockerError, image: str) -> DockerError:
+    if error.failure is not Failure.GONE or "image" not in str(error).lower():
+        return error
+    return DockerError(
+        f"the image {image} is not on this machine, and nothing is pulled unasked: run `docker pull {image}`, or build it",
+        Failure.GONE,
+    )
+
+
+async def _last_words(attached: Process) -> str:
+    """What the attached client said when it gave up."""
+    assert attached.stderr is not None
+    text = (await attached.stderr.read(LAST_WORDS_BYTES_MAX)).decode(errors="replace")
+    return explain("docker start", Failure.OTHER, text)
