@@ -100,7 +100,10 @@ def _upsert(table: str, columns: str, key: str) -> str:
 
 PUT_ACCOUNT = _upsert("accounts", ACCOUNT_COLUMNS, "id")
 ADD_RESERVATION = f"INSERT INTO reservations ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608
-SET_RESERVATION = "UPDATE reservations SET state = ?, posted_pusd = ?, generation_id = ?, tag = ?, unknown_since_s = ?, assumed = ? WHERE id = ?"
+SET_RESERVATION = (
+    "UPDATE reservations SET state = ?, posted_pusd = ?, generation_id = ?, tag = ?, unknown_since_s = ?, assumed = ?"
+    " WHERE id = ?"
+)
 ADD_ENTRY = f"INSERT INTO entries ({ENTRY_COLUMNS}) VALUES ({', '.join('?' * 7)})"  # noqa: S608
 PUT_QUARANTINE = _upsert("quarantine", "model, tag, reason, at_s", "model, tag")
 PUT_META = _upsert("meta", "name, value", "name")

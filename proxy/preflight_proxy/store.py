@@ -1,8 +1,8 @@
 """The ledger on disk: SQLite, one writing connection, one transaction per transition (M21).
 
-A commit is acknowledged when `Store.commit` returns: it then survives kill -9 of this process at any instant; with durability "power"
-also a loss of power. A second connection, in a thread of its own, moves the write-ahead log into the file: done on the writing
-connection that would hold up commits for a fifth of a second.
+A commit is acknowledged when `Store.commit` returns: it then survives kill -9 of this process at any instant; with durability
+"power" also a loss of power. A second connection, in a thread of its own, moves the write-ahead log into the file: done on the
+writing connection that would hold up commits for a fifth of a second.
 """
 
 from __future__ import annotations

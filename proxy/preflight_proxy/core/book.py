@@ -102,7 +102,10 @@ def book_of(
     """Return the book that these durable rows make up.
 
     Args:
+        accounts: all of them.
         reservations: those PENDING or assumed; others are left aside.
+        quarantined: all endpoints out of use.
+        next_entry_id: one more than the last entry's.
 
     Raises:
         ValueError: The rows contradict each other: an account's pending amount is not the sum of its reservations.
@@ -115,8 +118,8 @@ def book_of(
     for account in book.accounts.values():
         held_pusd = sum(r.reserved_pusd for r in book.pending(account.id))
         assumed_pusd = sum(r.posted_pusd for r in book.assumed.values() if r.account == account.id)
-        _require(held_pusd == account.pending_pusd, f"account {account.id}: pending is not the sum of its reservations")
-        _require(
+        require(held_pusd == account.pending_pusd, f"account {account.id}: pending is not the sum of its reservations")
+        require(
             assumed_pusd == account.assumed_pusd, f"account {account.id}: assumed is not the sum of its reservations"
         )
     return book

@@ -55,7 +55,8 @@ def _end(
 
 def _with_overrun(change: Change, at_s: float) -> Change:
     ended, account = change.reservation, change.account
-    assert ended is not None and account is not None, "an end changes both"
+    assert ended is not None, "an end changes its reservation"
+    assert account is not None, "an end changes its account"
     overrun_pusd = ended.posted_pusd - ended.reserved_pusd
     if overrun_pusd <= 0:
         return change

@@ -1,8 +1,9 @@
 """The ledger: the only place where a balance changes, as a pure function from a book and a command to a change.
 
-Theory of operation. A `Book` holds the accounts, the PENDING reservations and the few ended ones that may still be corrected.
-`transition` looks at the book and answers with a `Change`: the new rows, nothing applied; or with a `Refusal`. The store makes the
-change durable in one transaction, and only then does the book take it in (`Book.apply`). So what is in memory is never ahead of the disk.
+Theory of operation. A `Book` holds the accounts, the PENDING reservations and the few ended ones that may still be
+corrected. `transition` looks at the book and answers with a `Change`: the new rows, nothing applied; or with a `Refusal`. The
+store makes the change durable in one transaction, and only then does the book take it in (`Book.apply`). So what is in memory
+is never ahead of the disk.
 
     command       PENDING becomes     account                               entry
     Reserve       (new) PENDING       pending + reserved                    -
