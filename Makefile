@@ -1,9 +1,13 @@
 # What a person does here. `make` alone lists it. Nothing that is installed by hand is taken for granted.
 
 PYTHON ?= python3
-BASE ?= local/python:base
+BASE ?=
 DEMO ?=
 TESTS ?=
+
+ifneq ($(BASE),)
+export PREFLIGHT_GATE_BASE := $(BASE)
+endif
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +23,7 @@ help: ## list these targets
 		|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12  the Python that .venv is made with (3.11 or newer)"
-	@echo "  BASE=IMAGE         the local image that ours are built on ($(BASE))"
+	@echo "  BASE=IMAGE         the image on this machine that ours are built on (python:3.12-slim if not given)"
 	@echo "  DEMO='--sandbox process'   options of the demo"
 	@echo "  TESTS='-m wire -x'  options of pytest"
 
@@ -40,7 +44,8 @@ lint: $(DEVELOP) ## format, lint and types only
 	$(BIN)/mypy
 
 images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which must be present; nothing is pulled
-	$(BIN)/python -m agent_preflight.docker.images --base $(BASE)
+	@$(BIN)/python -c 'import asyncio, sys; from agent_preflight.docker.images import ensure_image; \
+		[print(kind, asyncio.run(ensure_image(kind, base=sys.argv[1] or None))) for kind in ("gate", "demo")]' '$(BASE)'
 
 smoke-real: $(RUNTIME) ## examples/first_run.py against the real OpenRouter; spends at most 2 cents of your account
 	@$(BIN)/python examples/first_run.py --real
