@@ -88,6 +88,7 @@ class Books:
         self.used_usd = ZERO
         self.total_usd = ZERO
         self.generations: dict[str, Generation] = {}
+        self.on_charge: Callable[[], None] = lambda: None
         self._clock = clock
         self._random = random
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -147,6 +148,7 @@ class Books:
         key.charged += generation.cost_usd
         self.total_usd += generation.cost_usd
         self.generations[generation.id] = generation
+        self.on_charge()
         if lag_s <= 0:
             self._count(key, generation)
         else:

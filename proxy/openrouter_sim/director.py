@@ -25,8 +25,8 @@ class Director:
 
     def early(self, api: str) -> list[Fault]:
         """Return the faults that strike before the body is read."""
-        rules = [rule for rule in self._rules(is_early=True) if rule.api in {None, api}]
-        return [rule.fault for rule in rules if self._strikes(rule)]
+        rules = [(i, rule) for i, rule in self._rules(is_early=True) if rule.api in {None, api}]
+        return [rule.fault for i, rule in rules if self._strikes(i, rule)]
 
     def late(self, api: str, ask: Ask, model: str) -> tuple[list[Fault], Reply]:
         """Return the faults that strike this call, and what the model would say.
@@ -34,8 +34,8 @@ class Director:
         Raises:
             ApiError: 400 for a directive that cannot be understood.
         """
-        rules = [rule for rule in self._rules(is_early=False) if _concerns(rule, api, ask, model)]
-        faults = [rule.fault for rule in rules if self._strikes(rule)]
+        rules = [(i, rule) for i, rule in self._rules(is_early=False) if _concerns(rule, api, ask, model)]
+        faults = [rule.fault for i, rule in rules if self._strikes(i, rule)]
         steered = self._directive(ask)
         if steered is None:
             return faults, compose(self._speaking(ask, model), self.scenario, self._random)
@@ -61,11 +61,10 @@ class Director:
                 return rule
         return None
 
-    def _rules(self, *, is_early: bool) -> Iterator[FaultRule]:
-        return (rule for rule in self.scenario.faults if rule.fault.is_early is is_early)
+    def _rules(self, *, is_early: bool) -> Iterator[tuple[int, FaultRule]]:
+        return ((i, rule) for i, rule in enumerate(self.scenario.faults) if rule.fault.is_early is is_early)
 
-    def _strikes(self, rule: FaultRule) -> bool:
-        index = self.scenario.faults.index(rule)
+    def _strikes(self, index: int, rule: FaultRule) -> bool:
         self._seen[index] += 1
         if self._seen[index] <= rule.after or (rule.times is not None and self._struck[index] >= rule.times):
             return False

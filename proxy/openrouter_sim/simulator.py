@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import string
 import time
 from collections import Counter
@@ -83,6 +84,8 @@ class Simulator:
         self._ids = Random(f"{seed}:ids:{clock()}")
         self._replies = Random(f"{seed}:replies")
         self._request_bytes = 0
+        self._moved = asyncio.Event()
+        self.books.on_charge = self._pulse
         self._runner: web.AppRunner | None = None
         self.scenario = scenario or Scenario()
 
@@ -128,10 +131,16 @@ class Simulator:
         """Return everything charged so far, exactly."""
         return self.books.bill()
 
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Return once `holds()` is true; it is asked again after each request that comes and each charge."""
+        while not holds():
+            await self._moved.wait()
+
     def note(self, request: web.Request, body: bytes) -> None:
         """Remember a request as it came."""
         self.requests.append(Received(request.method, request.raw_path, dict(request.headers), body))
         self._request_bytes += len(body)
+        self._pulse()
         while len(self.requests) > REQUESTS_MAX or self._request_bytes > REQUEST_BYTES_MAX:
             if len(self.requests) <= 1:
                 self._request_bytes = 0
@@ -141,6 +150,10 @@ class Simulator:
     def new_generation_id(self, now: float) -> str:
         """Return `gen-<epoch second>-<20 letters and digits>`."""
         return f"gen-{int(now)}-{''.join(self._ids.choices(_ALPHABET, k=20))}"
+
+    def _pulse(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_in_envelopes])
