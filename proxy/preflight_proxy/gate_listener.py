@@ -215,6 +215,17 @@ class GateListener:
             sock.close()
         self._listeners, self._stop = [], None
 
+    async def let_go(self) -> None:
+        """Stop serving without shutting the listeners: the gate hands them to the proxy that comes next."""
+        await self._tasks.cancel()
+        if self._stop is not None:
+            await self._stop()
+        for sock in self._listeners:
+            sock.close()
+        self._listeners, self._stop = [], None
+        if self._server is not None:
+            self._server.close()
+
     async def close(self) -> None:
         """Stop serving: no copy of the listeners accepts any more, and the unix socket is gone."""
         await self._tasks.cancel()

@@ -23,7 +23,7 @@ def redact(text: str) -> str:
     return _KEY.sub(REDACTED, text)
 
 
-def _redact_fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _redact_fields(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = redact(value)

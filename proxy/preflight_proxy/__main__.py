@@ -1,0 +1,24 @@
+"""`python -m preflight_proxy`: serve with the settings that come as JSON on standard input, until SIGTERM."""
+
+from __future__ import annotations
+
+import sys
+
+from preflight_proxy import log
+from preflight_proxy.app import serve_until_stopped
+from preflight_proxy.config import read_config
+from preflight_proxy.errors import OperatingError
+
+
+def main() -> int:
+    """Read the settings, serve; the exit code."""
+    log.configure()
+    try:
+        return serve_until_stopped(read_config(sys.stdin.buffer.read()))
+    except OperatingError as exc:
+        print(f"preflight_proxy: {exc}", file=sys.stderr)  # noqa: T201 - the one line a person reads
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Opens, freezes, limits and closes accounts: the ledger's side, the key in memory, the gate, the running calls."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from preflight_proxy.books import Books
+from preflight_proxy.core.commands import Freeze, OpenAccount, SetLimit, Unfreeze
+from preflight_proxy.core.money import limit_pusd
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import UpstreamError
+from preflight_proxy.gate_listener import GateListener, GateState, Namespaces
+from preflight_proxy.plane import hash_token
+from preflight_proxy.reconcile import key_usage_pusd
+from preflight_proxy.server import Handler, Listeners
+from preflight_proxy.tasks import Tasks
+from preflight_proxy.upstream import Upstream
+
+KEY_READS_MAX = 3
+"""Tries to read a key's usage at the opening of its account."""
+CUT_S_MAX = 2.0
+"""A freeze waits this long for the last bytes of cut streams to be handed to the system."""
+
+_log = structlog.get_logger("preflight_proxy.accounts")
+
+
+class GateSpec(msgspec.Struct, frozen=True):
+    """Where a trial's gate hands its listeners over, and for which ports."""
+
+    socket: str
+    ports: list[int]
+
+
+class AccountSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runner says of an account; see `PUT /accounts/{id}`."""
+
+    limit_usd: str
+    token: str
+    key: str
+    run: str = ""
+    key_is_own: bool = False
+    models: list[str] | None = None
+    budget_file: str | None = None
+    budget_mode: str = "simple"
+    gate: GateSpec | None = None
+
+    def __repr__(self) -> str:
+        """Says nothing: it holds a key and a token."""
+        return "<account spec>"
+
+
+class Accounts:
+    """The accounts of one proxy.
+
+    Args:
+        books: The ledger's side.
+        upstream: Asked for a key's usage at opening.
+        listeners: Serve what gates hand over.
+        handler: Makes the handler of an account's own listeners.
+    """
+
+    def __init__(
+        self, books: Books, upstream: Upstream, listeners: Listeners, handler: Callable[[str], Handler]
+    ) -> None:
+        self._books = books
+        self._upstream = upstream
+        self._listeners = listeners
+        self._handler = handler
+        self._gates: dict[str, GateListener] = {}
+        self._namespaces: Namespaces | None = None
+        self._tasks = Tasks()
+
+    async def open(self, account_id: str, spec: AccountSpec) -> None:
+        """Open an account, or bring an open one to this state; what is posted and pending stays.
+
+        Raises:
+            UpstreamError: The key's usage cannot be read; the account is not opened.
+            LedgerError: The ledger cannot be written.
+            ValueError: The limit is no dollar figure, or the token is another account's.
+        """
+        account_id_of_token = self._books.by_token(hash_token(spec.token))
+        if account_id_of_token not in (None, account_id):
+            raise ValueError("another account has this token")
+        usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
+        self._books.commit(
+            OpenAccount(
+                account=account_id,
+                run=spec.run,
+                limit_pusd=limit_pusd(spec.limit_usd),
+                token_hash=hash_token(spec.token),
+                models=tuple(spec.models) if spec.models is not None else None,
+                key_hash=hashlib.sha256(spec.key.encode()).hexdigest(),
+                key_is_own=spec.key_is_own,
+                key_usage_pusd=usage_pusd,
+                budget_file=spec.budget_file,
+                budget_mode=spec.budget_mode,
+            )
+        )
+        self._books.live(account_id).key = Secret(spec.key)
+        if spec.gate is not None and account_id not in self._gates:
+            self._open_gate(account_id, spec.gate)
+        self._books.write_budget(account_id)
+        self._books.publish("opened", account_id)
+
+    async def _key_usage(self, key: str) -> int:
+        for attempt in range(KEY_READS_MAX):
+            try:
+                return await key_usage_pusd(self._upstream, key)
+            except UpstreamError:
+                if attempt == KEY_READS_MAX - 1:
+                    raise
+                await asyncio.sleep(0.5 * (attempt + 1))
+        raise AssertionError("the last try raises or returns")
+
+    def _open_gate(self, account_id: str, spec: GateSpec) -> None:
+        if self._namespaces is None:
+            self._namespaces = Namespaces()
+        handler = self._handler(account_id)
+        gate = GateListener(
+            account_id,
+            Path(spec.socket),
+            spec.ports,
+            self._namespaces,
+            lambda sockets: self._listeners.on_sockets(handler, sockets),
+            lambda state: self._gate_became(account_id, state),
+        )
+        gate.open()
+        self._gates[account_id] = gate
+        self._gate_became(account_id, gate.state)
+
+    def _gate_became(self, account_id: str, state: GateState) -> None:
+        self._books.live(account_id).gate = state.value
+        self._books.publish("gate", account_id, state=state.value)
+        if state is GateState.LOST:
+            self._tasks.spawn(self.freeze(account_id, "gate lost"), "freeze")  # C4
+
+    async def freeze(self, account_id: str, reason: str) -> None:
+        """Refuse new calls and end running streams at once; both have happened when this returns.
+
+        Raises:
+            KeyError: There is no such account.
+            LedgerError: The ledger cannot be written; running streams are ended all the same.
+        """
+        try:
+            self._books.account(account_id)
+            self._books.commit(Freeze(account_id, reason))
+        finally:
+            running = list(self._books.live(account_id).running)
+            if running:
+                cuts = [asyncio.ensure_future(call.cut(reason)) for call in running]
+                await asyncio.wait(cuts, timeout=CUT_S_MAX)
+        self._books.publish("frozen", account_id, reason=reason)
+
+    def unfreeze(self, account_id: str) -> None:
+        """Admit calls again."""
+        self._books.account(account_id)
+        self._books.commit(Unfreeze(account_id))
+        self._forgive(account_id)
+        self._books.publish("unfrozen", account_id)
+
+    def set_limit(self, account_id: str, limit: int) -> None:
+        """Change the limit, in pico-USD; waiting calls are looked at again."""
+        self._books.account(account_id)
+        self._books.commit(SetLimit(account_id, limit))
+        self._forgive(account_id)
+        self._books.publish("limit", account_id)
+
+    def _forgive(self, account_id: str) -> None:
+        self._books.escalation.clear(self._books.account(account_id).token_hash)  # M19
+
+    async def close(self, account_id: str) -> None:
+        """Shut the account's listeners and forget its key; its entries stay."""
+        account = self._books.account(account_id)
+        if account.frozen is None:
+            await self.freeze(account_id, "closed")
+        if (gate := self._gates.pop(account_id, None)) is not None:
+            await gate.close()
+        self._books.live(account_id).key = None
+        self._books.publish("closed", account_id)
+
+    async def close_gates(self) -> None:
+        """At the end of the process: the gates keep their listeners for whoever comes next."""
+        for gate in self._gates.values():
+            await gate.let_go()

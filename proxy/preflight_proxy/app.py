@@ -1,0 +1,188 @@
+"""The composition root: wires the parts together, serves until told to stop, and leaves books that balance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from preflight_proxy.accounts import Accounts
+from preflight_proxy.books import Books
+from preflight_proxy.clock import Clock, SystemClock
+from preflight_proxy.config import Config, host_port
+from preflight_proxy.control import Control
+from preflight_proxy.derived import BudgetFiles, CostLog
+from preflight_proxy.errors import ConfigError
+from preflight_proxy.forward import Forward
+from preflight_proxy.hub import Hub
+from preflight_proxy.local import Local
+from preflight_proxy.plane import API, Plane
+from preflight_proxy.prices import Prices
+from preflight_proxy.reconcile import Reconciler
+from preflight_proxy.server import Listeners
+from preflight_proxy.store import Store
+from preflight_proxy.tasks import Tasks
+from preflight_proxy.upstream import Upstream
+
+DRAIN_S_MAX = 30.0
+"""After SIGTERM running streams may go on for this long; then they are cut, and the rest is decided at the next start."""
+FILES_MIN = 512
+"""Open files that a proxy needs at the least: one trial's connections, twice."""
+
+_log = structlog.get_logger("preflight_proxy.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A proxy that serves.
+
+    Attributes:
+        base_url: The API base of the TCP listener, or None.
+        books: Accounts and entries.
+        accounts: Opens and closes accounts.
+        tasks: The calls under way.
+    """
+
+    base_url: str | None
+    books: Books
+    accounts: Accounts
+    tasks: Tasks
+
+
+@asynccontextmanager
+async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[Running]:
+    """Serve as long as the context lasts; after it, streams have ended and what is pending lies on disk.
+
+    Raises:
+        LedgerError: The store cannot be opened, or another proxy has it.
+        ConfigError: An address cannot be bound.
+    """
+    clock = clock or SystemClock()
+    _raise_file_limit()
+    try:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"The data directory {config.data_dir} cannot be made: {exc}") from exc
+    store = Store(config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock)
+    listeners = Listeners()
+    try:
+        cost_log = CostLog(config.data_dir / "costs.jsonl")
+        cost_log.rebuild(store.entries())
+        async with Upstream(config.upstream) as upstream:
+            books = Books(store, cost_log, BudgetFiles(), Hub(), clock)
+            prices, tasks = Prices(upstream, clock), Tasks()
+            forward = Forward(books, upstream, prices, tasks, config.unknown_fields)
+            plane = Plane(books, forward, Local(books, prices, upstream))
+            accounts = Accounts(books, upstream, listeners, plane.handler)
+            control = Control(books, accounts, run=config.run, grace_s=config.grace_s, upstream=config.upstream)
+            reconciler = Reconciler(
+                books, upstream, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
+            )
+            reconciler.begin()
+            base_url = await _listen(config, listeners, plane, control)
+            watching = Tasks()
+            watching.spawn(reconciler.run(), "reconcile")
+            control.watch()
+            try:
+                yield Running(base_url, books, accounts, tasks)
+                plane.closing = True
+                await _drain(books, tasks)
+            finally:
+                await watching.cancel()
+                await accounts.close_gates()
+                await listeners.close()
+                await tasks.cancel()
+                await books.close()
+    finally:
+        store.close()
+
+
+async def _listen(config: Config, listeners: Listeners, plane: Plane, control: Control) -> str | None:
+    base_url = None
+    try:
+        if config.listen is not None:
+            host, port = await listeners.on_tcp(plane.handler(), *host_port(config.listen))
+            base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}{API}"
+        if config.unix is not None:
+            await listeners.on_unix(plane.handler(), Path(config.unix))
+        if config.control is not None:
+            await listeners.on_unix(control.handle, Path(config.control))
+    except OSError as exc:
+        raise ConfigError(f"The proxy cannot listen: {exc}. Choose another address, or end what has this one.") from exc
+    return base_url
+
+
+async def _drain(books: Books, tasks: Tasks) -> None:
+    """Give running streams their time, then cut them; wait for costs that upstream is about to tell."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + DRAIN_S_MAX
+    if not await tasks.finish(DRAIN_S_MAX):
+        await books.cut_all("the proxy was stopped")
+    while any(r.generation_id for r in books.store.pending()) and loop.time() < deadline_s:
+        await asyncio.sleep(0.1)
+
+
+def serve_until_stopped(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns 0.
+
+    Args:
+        config: The settings.
+        on_ready: Awaited once everything is served; the stand-alone proxy opens its accounts in it.
+
+    Raises:
+        OperatingError: It cannot start.
+    """
+    if sys.platform == "win32":
+        asyncio.run(_serve(config, on_ready))
+    else:
+        import uvloop
+
+        uvloop.run(_serve(config, on_ready))
+    return 0
+
+
+async def _serve(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(config) as proxy:
+        if on_ready is not None:
+            await on_ready(proxy)
+        elif config.ready_file is not None:
+            ready = {"base_url": proxy.base_url, "api_key": None, "control": config.control, "accounts": {}}
+            write_ready_file(Path(config.ready_file), ready)
+        _log.info("proxy.ready", base_url=proxy.base_url, control=config.control, upstream=config.upstream)
+        await stop.wait()
+        _log.info("proxy.stopping", calls=len(proxy.tasks))
+
+
+def write_ready_file(path: Path, ready: dict[str, object]) -> None:
+    """Write the ready file, whole or not at all, readable by its owner alone; `pid` is added."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump({**ready, "pid": os.getpid()}, file)
+    draft.replace(path)
+
+
+def _raise_file_limit() -> None:
+    """Use all the open files that the system allows (C5).
+
+    Raises:
+        ConfigError: Even that is too few.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < FILES_MIN:
+        raise ConfigError(f"The system allows {hard} open files, and the proxy needs {FILES_MIN}: raise `ulimit -n`.")

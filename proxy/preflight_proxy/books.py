@@ -1,0 +1,291 @@
+"""The store and what follows each of its commits: files, events, waiting calls.
+
+Everything that changes money goes through `Books.commit`. Derived things (costs.jsonl, budget.txt, events) come after the commit
+and may fail without failing a call (M10, step 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from preflight_proxy.clock import Clock
+from preflight_proxy.core.accounts import Account
+from preflight_proxy.core.budget_text import Action
+from preflight_proxy.core.commands import Command
+from preflight_proxy.core.escalation import Escalation
+from preflight_proxy.core.ledger import Change
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.queue import Queue
+from preflight_proxy.core.refusals import Refusal
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.derived import BudgetFiles, CostLog
+from preflight_proxy.hub import Hub
+from preflight_proxy.store import Store
+
+ACTIONS_KEPT = 5
+"""The detailed budget.txt shows this many."""
+BUSY_S = 60.0
+"""An account with another call in this time is busy: a clamp then leaves half of what is available to the others (M9)."""
+
+_log = structlog.get_logger("preflight_proxy.books")
+
+
+class RunningCall(Protocol):
+    """A call in flight, as a freeze sees it."""
+
+    async def cut(self, reason: str) -> None:
+        """End what the client sees, at once, in its API's terminal form; settling goes on."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What an account's settled calls add up to, in tokens."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    cache_hit_requests: int = 0
+    requests: int = 0
+
+
+class _Line(msgspec.Struct):
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class Live:
+    """What is known of an open account beside the ledger; gone with the process.
+
+    Attributes:
+        key: The real key its calls leave with; None until the account is opened in this process.
+        running: Calls whose client is still served.
+        cheapest_pusd: The cheapest quote at the floor so far seen; decides when the account is spent (M19).
+    """
+
+    key: Secret | None = None
+    running: set[RunningCall] = field(default_factory=set)
+    last_call_at_s: float | None = None
+    last_digest: str = ""
+    repeats: int = 0
+    cheapest_pusd: int | None = None
+    gate: str | None = None
+    totals: Totals = field(default_factory=Totals)
+    actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
+    actions_count: int = 0
+
+
+class Books:
+    """Accounts, their entries, and everybody who must hear of a change.
+
+    Args:
+        store: The durable ledger, loaded.
+        cost_log: costs.jsonl.
+        budget_files: The budget.txt of each account that has one.
+        hub: Followers of events.
+        clock: Time of entries and of waiting.
+    """
+
+    def __init__(self, store: Store, cost_log: CostLog, budget_files: BudgetFiles, hub: Hub, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self.hub = hub
+        self.queue = Queue()
+        self.escalation = Escalation()
+        self._cost_log = cost_log
+        self._budget_files = budget_files
+        self._live: dict[str, Live] = {}
+        self._by_token = {account.token_hash: account.id for account in store.book.accounts.values()}
+        self._attempts: dict[str, Callable[[], bool]] = {}
+        self._waking: set[str] = set()
+        for entry in store.entries():
+            self._total(entry.account, entry.line)
+
+    def accounts(self) -> Mapping[str, Account]:
+        """All accounts, by id."""
+        return self.store.book.accounts
+
+    def account(self, account_id: str) -> Account:
+        """One account as it stands.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self.store.book.accounts[account_id]
+
+    def live(self, account_id: str) -> Live:
+        """The account's state in this process."""
+        return self._live.setdefault(account_id, Live())
+
+    def by_token(self, token_hash: str) -> str | None:
+        """The id of the account whose trial token has this SHA-256, if any."""
+        return self._by_token.get(token_hash)
+
+    def commit(self, command: Command) -> Change | Refusal:
+        """Make one transition durable, then tell everybody.
+
+        Raises:
+            LedgerError: The store cannot be written; nothing has changed, and nothing will be admitted any more.
+        """
+        outcome = self.store.commit(command)
+        if isinstance(outcome, Change):
+            self._follow(outcome)
+        return outcome
+
+    def _follow(self, change: Change) -> None:
+        if change.entry is not None:
+            self._cost_log.append(change.entry.line)
+            self._total(change.entry.account, change.entry.line)
+        if change.account is not None:
+            self._by_token[change.account.token_hash] = change.account.id
+            self.write_budget(change.account.id)
+            self.wake(change.account.id)
+
+    def _total(self, account_id: str, line: str) -> None:
+        try:
+            tokens = msgspec.json.decode(line, type=_Line)
+        except msgspec.DecodeError:
+            return
+        if not tokens.prompt_tokens:
+            return
+        totals = self.live(account_id).totals
+        totals.requests += 1
+        totals.prompt_tokens += tokens.prompt_tokens
+        totals.cached_tokens += tokens.cached_tokens or 0
+        totals.cache_write_tokens += tokens.cache_write_tokens or 0
+        totals.completion_tokens += tokens.completion_tokens or 0
+        totals.cache_hit_requests += bool(tokens.cached_tokens)
+
+    def write_budget(self, account_id: str) -> None:
+        """Bring the account's budget.txt up to date: used is what is posted and what is reserved."""
+        account, live = self.account(account_id), self.live(account_id)
+        used_pusd = account.posted_pusd + account.pending_pusd
+        self._budget_files.write(account, used_pusd, tuple(live.actions), live.actions_count)
+
+    def note_action(self, account_id: str, label: str, cost_pusd: int) -> None:
+        """Remember what a settled call was for, newest last, for the detailed budget.txt."""
+        live = self.live(account_id)
+        live.actions.append(Action(label, cost_pusd))
+        live.actions_count += 1
+
+    def note_request(self, account_id: str, digest: str) -> bool:
+        """Remember a request, and how often in a row it came; True if the account had another within `BUSY_S`."""
+        live, now_s = self.live(account_id), self.clock.monotonic_s()
+        busy = live.last_call_at_s is not None and now_s - live.last_call_at_s < BUSY_S
+        live.repeats = live.repeats + 1 if digest == live.last_digest else 0
+        live.last_digest, live.last_call_at_s = digest, now_s
+        return busy
+
+    def spent(self, account_id: str) -> bool:
+        """True if not even the cheapest call seen would fit were nothing pending (M19)."""
+        account, cheapest_pusd = self.account(account_id), self.live(account_id).cheapest_pusd
+        room_pusd = account.limit_pusd - account.posted_pusd
+        return room_pusd <= 0 or (cheapest_pusd is not None and room_pusd < cheapest_pusd)
+
+    # Waiting calls. An attempt runs inside the commit that made room, so that no later call can slip in before it.
+
+    async def wait_turn(
+        self, account_id: str, waiter: str, needed_pusd: int, attempt: Callable[[], bool], until_s: float
+    ) -> bool:
+        """Wait in the account's queue until `attempt` returns True; False when `until_s` (monotonic) passes first.
+
+        A cancelled waiter leaves the queue at once (M12).
+        """
+        done = asyncio.Event()
+
+        def try_now() -> bool:
+            if decided := attempt():
+                done.set()
+            return decided
+
+        self._attempts[waiter] = try_now
+        self.queue.join(account_id, waiter, needed_pusd, self.clock.monotonic_s())
+        try:
+            while not done.is_set() and (left_s := until_s - self.clock.monotonic_s()) > 0:
+                try:
+                    await asyncio.wait_for(done.wait(), min(left_s, 1.0))
+                except TimeoutError:
+                    self.wake(account_id)  # the head blocks those behind for a time only (M18)
+            return done.is_set()
+        finally:
+            self._leave(account_id, waiter)
+            self.wake(account_id)
+
+    def _leave(self, account_id: str, waiter: str) -> None:
+        if self._attempts.pop(waiter, None) is not None:
+            self.queue.leave(account_id, waiter)
+
+    def wake(self, account_id: str) -> None:
+        """Let the waiting calls whose turn it is try again; all of them if the account is frozen (M12)."""
+        if account_id in self._waking:
+            return  # an attempt's own commit: the loop below looks again when the attempt is through
+        self._waking.add(account_id)
+        try:
+            if self.account(account_id).frozen is not None:
+                for waiter in list(self.queue.waiting(account_id)):
+                    self._try(account_id, waiter)
+                return
+            while (waiter := self._next(account_id)) is not None and self._try(account_id, waiter):
+                pass
+        finally:
+            self._waking.discard(account_id)
+
+    def _next(self, account_id: str) -> str | None:
+        return self.queue.next(account_id, self.account(account_id).available_pusd, self.clock.monotonic_s())
+
+    def _try(self, account_id: str, waiter: str) -> bool:
+        attempt = self._attempts.get(waiter)
+        if attempt is None or not attempt():
+            return False
+        self._leave(account_id, waiter)
+        return True
+
+    async def cut_all(self, reason: str) -> None:
+        """End every running stream, in its API's terminal form."""
+        running = [call for live in self._live.values() for call in live.running]
+        await asyncio.gather(*(call.cut(reason) for call in running))
+
+    async def close(self) -> None:
+        """Write what is still to be written."""
+        await self._budget_files.close()
+
+    def publish(self, kind: str, account_id: str, **fields: object) -> None:
+        """Tell the followers, with the account's balance as it stands."""
+        self.hub.publish(kind, account_id, balance=self.balance(account_id), **fields)
+
+    def balance(self, account_id: str) -> dict[str, object]:
+        """The account as JSON-ready data; amounts are exact decimal text."""
+        account, live = self.account(account_id), self.live(account_id)
+        totals = live.totals
+        return {
+            "id": account.id,
+            "run": account.run,
+            "limit_usd": usd_text(account.limit_pusd),
+            "posted_usd": usd_text(account.posted_pusd),
+            "pending_usd": usd_text(account.pending_pusd),
+            "available_usd": usd_text(account.available_pusd),
+            "assumed_usd": usd_text(account.assumed_pusd),
+            "overrun_usd": usd_text(account.overrun_pusd),
+            "calls": account.calls,
+            "calls_in_flight": len(live.running),
+            "refused": account.refused,
+            "frozen": account.frozen,
+            "spent": self.spent(account_id),
+            "gate": live.gate,
+            "unknown": sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),
+            "prompt_tokens": totals.prompt_tokens,
+            "cached_tokens": totals.cached_tokens,
+            "cache_write_tokens": totals.cache_write_tokens,
+            "completion_tokens": totals.completion_tokens,
+            "cache_hit_requests": totals.cache_hit_requests,
+        }

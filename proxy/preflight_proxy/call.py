@@ -1,0 +1,242 @@
+"""The life of one admitted call: send, wait where upstream asks for it, relay, settle (M10 steps 2 to 7, M11, M20).
+
+The task that runs a call outlives its client: upstream is drained, because a cut stream is billed all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import aiohttp
+import structlog
+
+from preflight_proxy.books import Books
+from preflight_proxy.core.commands import Freeze
+from preflight_proxy.core.headers import downstream_headers
+from preflight_proxy.core.refusals import Code, Refusal, answer, budget_headers
+from preflight_proxy.core.shapes.shape import Reading, Shape
+from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
+from preflight_proxy.downstream import Downstream
+from preflight_proxy.errors import LedgerError, UpstreamError
+from preflight_proxy.holds import Holds
+from preflight_proxy.relay import Relay
+from preflight_proxy.settlement import Settlement
+from preflight_proxy.upstream import NotSentError, UncertainError, Upstream, WithdrawnError, last_header, read_capped
+
+ERROR_BODY_BYTES_MAX = 2**20
+"""An error document larger than this is replaced by ours."""
+ERROR_BODY_S_MAX = 30.0
+"""An error document that takes longer than this is replaced by ours."""
+UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
+UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
+FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
+
+_GENERATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_JSON = ("Content-Type", "application/json")
+_log = structlog.get_logger("preflight_proxy.call")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What leaves for upstream.
+
+    Attributes:
+        path: Path below the API base, query included.
+        headers: All headers, authorisation included.
+        body: The exact bytes.
+        key: The real key, so that an answer that repeats it can be kept back.
+    """
+
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    key: str
+
+    def __repr__(self) -> str:
+        """Says where it goes, and nothing that is in it."""
+        return f"<outgoing {self.path.partition('?')[0]}>"
+
+
+class Call:
+    """One reserved call.
+
+    Args:
+        books: Where it is settled.
+        upstream: Where it is sent.
+        holds: What upstream asked to wait for.
+        shape: Its API shape.
+        settlement: Its reservation.
+        outgoing: What is sent.
+        downstream: Who is answered.
+        waits_until_s: Monotonic time up to which upstream's requests for patience are waited out.
+        on_posted: Told the reading and the cost once a cost was posted (M4).
+
+    Attributes:
+        requote: True if the call ended unanswered and unspent because prices moved: quote it once more.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        upstream: Upstream,
+        holds: Holds,
+        shape: Shape,
+        settlement: Settlement,
+        outgoing: Outgoing,
+        downstream: Downstream,
+        waits_until_s: float,
+        on_posted: Callable[[Reading, int], None],
+    ) -> None:
+        self._books = books
+        self._upstream = upstream
+        self._holds = holds
+        self._shape = shape
+        self._settlement = settlement
+        self._outgoing = outgoing
+        self._downstream = downstream
+        self._waits_until_s = waits_until_s
+        self._relay = Relay(shape, downstream, settlement, books.clock, on_posted)
+        self._account_id = settlement.reservation.account
+        self._detached = asyncio.Event()
+        self.requote = False
+
+    async def run(self, *, may_requote: bool) -> None:
+        """Carry the call to its end: when this returns, its reservation has ended or is marked unknown."""
+        live = self._books.live(self._account_id)
+        live.running.add(self)
+        try:
+            while await self._attempt(may_requote):
+                pass
+        except LedgerError:
+            _log.error("call.unbooked", account=self._account_id, reservation=self._settlement.reservation.id)
+            await self._refuse(Code.STORE)
+        finally:
+            live.running.discard(self)
+            self._settlement.unknown(self._relay.reading, "the call ended without an outcome")
+
+    def _may_leave(self) -> bool:
+        """M10 step 2, asked in the instant before the first byte: not frozen, not changed, somebody there."""
+        account = self._books.accounts().get(self._account_id)
+        stands = account is not None and account.frozen is None and account.available_pusd >= 0
+        return stands and not self._downstream.closed and not self._books.store.poisoned
+
+    async def _attempt(self, may_requote: bool) -> bool:
+        """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
+        await self._patience()
+        outgoing = self._outgoing
+        try:
+            response = await self._upstream.post(outgoing.path, outgoing.body, outgoing.headers, self._may_leave)
+        except WithdrawnError:
+            self._settlement.void("withdrawn")
+            await self._refuse(Code.FROZEN)
+        except NotSentError:
+            self._settlement.void("not sent")
+            await self._fail(502, UNREACHABLE)
+        except UncertainError as exc:
+            self._settlement.unknown(Reading(), str(exc))
+            await self._fail(502, UNCERTAIN)
+        else:
+            async with response:
+                return await self._answered(response, may_requote)
+        return False
+
+    async def _patience(self) -> None:
+        """Wait while upstream wants no call of this kind, as long as the client can bear it."""
+        wait_s = self._holds.wait_s(self._settlement.reservation.model)
+        left_s = self._waits_until_s - self._books.clock.monotonic_s()
+        if 0 < wait_s <= left_s:
+            try:
+                await asyncio.wait_for(self._detached.wait(), wait_s)
+            except TimeoutError:
+                return
+
+    async def _answered(self, response: aiohttp.ClientResponse, may_requote: bool) -> bool:
+        headers = list(response.headers.items())
+        generation_id = last_header(headers, "x-generation-id")
+        if generation_id is not None and not _GENERATION_ID.fullmatch(generation_id):
+            generation_id = None
+        self._settlement.answered(response.status, generation_id)
+        if 200 <= response.status < 300:
+            await self._relay.run(response, [*downstream_headers(headers), *self._budget_headers()])
+            return False
+        body = await self._error_body(response)
+        refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
+        if not refusal.proves_free:
+            self._settlement.unknown(Reading(), f"status {response.status}")
+        elif self._waits_out(refusal):
+            return True
+        else:
+            self._settlement.void(f"refused upstream with {response.status}")
+        if refusal.remedy is Remedy.REQUOTE and may_requote:
+            self.requote = True
+            return False
+        await self._not_served(refusal, headers, body)
+        return False
+
+    def _waits_out(self, refusal: UpstreamRefusal) -> bool:
+        if refusal.remedy not in (Remedy.WAIT_MODEL, Remedy.WAIT_PROCESS):
+            return False
+        model = self._settlement.reservation.model
+        self._holds.hold(model, refusal)
+        _log.info("upstream.held", model=model, remedy=refusal.remedy.value, seconds=refusal.retry_after_s)
+        left_s = self._waits_until_s - self._books.clock.monotonic_s()
+        return self._holds.wait_s(model) <= left_s and not self._downstream.closed
+
+    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            async with asyncio.timeout(ERROR_BODY_S_MAX):
+                return await read_capped(response, ERROR_BODY_BYTES_MAX)
+        except (UpstreamError, aiohttp.ClientError, TimeoutError, OSError):
+            return b""
+
+    async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
+        match refusal.remedy:
+            case Remedy.FREEZE:
+                _log.error("books.drift", account=self._account_id, why="the sub-key's own limit fired first")
+                self._books.commit(Freeze(self._account_id, "the sub-key's limit fired before the budget"))
+                self._books.publish("frozen", self._account_id, reason="sub-key limit")
+                await self._refuse(Code.SPENT)
+            case Remedy.REWRITE | Remedy.WAIT_PROCESS:
+                _log.warning("upstream.refused_money", account=self._account_id, status=refusal.status)
+                await self._refuse(Code.SPENT)
+            case _ if refusal.is_envelope and self._outgoing.key.encode() not in body:
+                sent = [*downstream_headers(headers), *self._budget_headers()]
+                await self._downstream.answer(refusal.status, sent, body)
+            case _:
+                await self._fail(refusal.status if refusal.status >= 400 else 502, FAILED)
+
+    # Endings that the client sees
+
+    def client_left(self) -> None:
+        """The client hung up: nothing more is sent to it; upstream is drained."""
+        self._downstream.leave()
+        self._detached.set()
+        self._relay.tighten()
+
+    async def cut(self, reason: str) -> None:
+        """End what the client sees, at once, in its API's terminal form; settling goes on."""
+        if self._downstream.started:
+            text = Code.FROZEN.sentence
+            await self._downstream.finish(self._shape.cut(self._relay.reading, self._relay.events_count, text))
+        else:
+            await self._refuse(Code.FROZEN)
+        _log.info("stream.cut", account=self._account_id, reason=reason)
+        self._detached.set()
+        self._relay.tighten()
+
+    async def _refuse(self, code: Code) -> None:
+        account = self._books.account(self._account_id)
+        amounts = account.limit_pusd, account.posted_pusd, account.pending_pusd, account.available_pusd
+        refusal = Refusal(code, *amounts, needed_pusd=0)
+        status, body = answer(self._shape, refusal, escalated=False)
+        await self._downstream.answer(status, [_JSON, *budget_headers(refusal)], body)
+
+    async def _fail(self, status: int, text: str) -> None:
+        body = self._shape.refusal(status, text, "provider_unavailable")
+        await self._downstream.answer(status, [_JSON, *self._budget_headers()], body)
+
+    def _budget_headers(self) -> list[tuple[str, str]]:
+        return budget_headers(self._books.account(self._account_id))

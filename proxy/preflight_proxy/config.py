@@ -1,0 +1,77 @@
+"""The proxy's settings: one frozen object, built at the edge from JSON or from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S
+from preflight_proxy.errors import ConfigError
+
+GRACE_S = 10.0
+"""A runner whose control connection is gone for this long is taken for dead."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a proxy process is told at its start; nothing in it is secret.
+
+    Attributes:
+        data: Directory of ledger.sqlite3 and costs.jsonl; made if it is not there.
+        upstream: OpenRouter's API base.
+        listen: `HOST:PORT` of the TCP listener where the token alone decides; None for none.
+        unix: Path of a unix-socket listener of the same kind.
+        control: Path of the control socket; None for none.
+        ready_file: Written, 0600, once everything is served.
+        run: The run whose control connection is watched; None watches nothing.
+        grace_s: See `GRACE_S`.
+        durability: `process` survives kill -9, `power` a loss of power too (M21).
+        unknown_fields: What becomes of top-level fields that no table knows (M8).
+        key_usage_lag_s, generation_s_max: The clocks of M13.
+    """
+
+    data: str
+    upstream: str
+    listen: str | None = None
+    unix: str | None = None
+    control: str | None = None
+    ready_file: str | None = None
+    run: str | None = None
+    grace_s: float = GRACE_S
+    durability: Literal["process", "power"] = "process"
+    unknown_fields: Literal["drop", "refuse", "pass"] = "drop"
+    key_usage_lag_s: float = KEY_USAGE_LAG_S
+    generation_s_max: float = GENERATION_S_MAX
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory."""
+        return Path(self.data)
+
+
+def read_config(document: bytes) -> Config:
+    """Read the settings that a runner hands over.
+
+    Raises:
+        ConfigError: They are not what they must be; says where.
+    """
+    try:
+        config = msgspec.json.decode(document, type=Config)
+    except msgspec.MsgspecError as exc:
+        raise ConfigError(f"The proxy's settings cannot be read: {exc}") from exc
+    if not config.upstream.startswith(("http://", "https://")):
+        raise ConfigError(f"The upstream must be an http or https URL, not {config.upstream!r}.")
+    return config
+
+
+def host_port(listen: str) -> tuple[str, int]:
+    """Split `HOST:PORT`.
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{listen!r} is not HOST:PORT, such as 127.0.0.1:8788.")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,201 @@
+"""The control plane: a private unix socket on which the runner opens, freezes, limits and closes accounts, and follows what happens.
+
+Whoever reaches this socket can move limits: it is 0600, and its peer must be the proxy's own user. The stream of `GET /events` is the
+run's control connection: when it is gone for longer than the grace, the run's accounts freeze.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from typing import TypeVar
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from preflight_proxy import __version__
+from preflight_proxy.accounts import Accounts, AccountSpec
+from preflight_proxy.books import Books
+from preflight_proxy.core.commands import ClearQuarantine
+from preflight_proxy.core.money import limit_pusd
+from preflight_proxy.errors import LedgerError, OperatingError
+from preflight_proxy.intake import Intake
+from preflight_proxy.tasks import Tasks
+
+HEARTBEAT_S = 1.0
+"""A follower hears at least this often, so that both ends notice a dead connection."""
+
+_T = TypeVar("_T")
+_log = structlog.get_logger("preflight_proxy.control")
+
+
+class _Freeze(msgspec.Struct):
+    reason: str = "frozen by its operator"
+
+
+class _Limit(msgspec.Struct):
+    limit_usd: str
+
+
+class ControlError(Exception):
+    """A request on the control socket that cannot be carried out."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class Control:
+    """Serves the control socket.
+
+    Args:
+        books: Read for balances.
+        accounts: Opens, freezes and closes accounts.
+        run: The run whose control connection is watched, if any.
+        grace_s: How long that connection may be gone.
+        upstream: Named in `/health`.
+    """
+
+    def __init__(self, books: Books, accounts: Accounts, *, run: str | None, grace_s: float, upstream: str) -> None:
+        self._books = books
+        self._accounts = accounts
+        self._run = run
+        self._grace_s = grace_s
+        self._upstream = upstream
+        self._intake = Intake()
+        self._tasks = Tasks()
+        self._followers = 0
+        self._orphaned: asyncio.TimerHandle | None = None
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        try:
+            _check_peer(request)
+            return await self._route(request)
+        except ControlError as exc:
+            return _problem(exc.status, exc.code, exc.message)
+        except KeyError as exc:
+            return _problem(404, "unknown_account", f"There is no account {exc.args[0]!r}.")
+        except LedgerError as exc:
+            return _problem(503, "ledger", str(exc))
+        except OperatingError as exc:
+            return _problem(502, "operation", str(exc))
+        except (msgspec.MsgspecError, ValueError) as exc:
+            return _problem(400, "invalid_request", str(exc))
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query_text = request.raw_path.partition("?")
+        query = {name: values[-1] for name, values in parse_qs(query_text).items()}
+        parts = [unquote(part) for part in path.strip("/").split("/")]
+        match (request.method, parts):
+            case ("GET", ["health"]):
+                return _json({"pid": os.getpid(), "version": __version__, "upstream": self._upstream})
+            case ("GET", ["accounts"]):
+                return _json({"accounts": [self._books.balance(each) for each in self._books.accounts()]})
+            case ("GET", ["accounts", account_id]):
+                return _json(self._balance(account_id))
+            case ("PUT", ["accounts", account_id]):
+                spec = await self._body(request, AccountSpec)
+                await self._accounts.open(account_id, spec)
+                return _json(self._balance(account_id))
+            case ("PATCH", ["accounts", account_id]):
+                limit = await self._body(request, _Limit)
+                self._accounts.set_limit(account_id, limit_pusd(limit.limit_usd))
+                return _json(self._balance(account_id))
+            case ("POST", ["accounts", account_id, "freeze"]):
+                freeze = await self._body(request, _Freeze)
+                await self._accounts.freeze(account_id, freeze.reason)
+                return _json(self._balance(account_id))
+            case ("POST", ["accounts", account_id, "unfreeze"]):
+                self._accounts.unfreeze(account_id)
+                return _json(self._balance(account_id))
+            case ("DELETE", ["accounts", account_id]):
+                if self._books.account(account_id).pending_pusd and query.get("force") != "1":
+                    raise ControlError(409, "pending", "Something is still pending; `?force=1` closes all the same.")
+                await self._accounts.close(account_id)
+                return _json(self._balance(account_id))
+            case ("GET", ["events"]):
+                return await self._events(request, query.get("run"), int(query.get("cursor", "0")))
+            case ("GET", ["quarantine"]):
+                return _json({"quarantined": [list(pair) for pair in sorted(self._books.store.book.quarantined)]})
+            case ("DELETE", ["quarantine"]):
+                self._books.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
+                return _json({"cleared": True})
+        raise ControlError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
+
+    def _balance(self, account_id: str) -> dict[str, object]:
+        return self._books.balance(account_id)
+
+    async def _body(self, request: web.BaseRequest, kind: type[_T]) -> _T:
+        async with self._intake.body(request) as body:
+            return msgspec.json.decode(body or b"{}", type=kind)
+
+    # Events
+
+    async def _events(self, request: web.BaseRequest, run: str | None, cursor: int) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        watched = run is not None and run == self._run
+        self._follower_comes(watched)
+        try:
+            async for event in self._books.hub.follow(cursor, HEARTBEAT_S):
+                if event is None:
+                    event = {"type": "heartbeat"}
+                elif run is not None and not self._belongs(str(event["account"]), run):
+                    continue
+                await response.write(msgspec.json.encode(event) + b"\n")
+        except ConnectionError:
+            pass
+        finally:
+            self._follower_goes(watched)
+        return response
+
+    def _belongs(self, account_id: str, run: str) -> bool:
+        account = self._books.accounts().get(account_id)
+        return account is not None and account.run == run
+
+    def _follower_comes(self, watched: bool) -> None:
+        if watched:
+            self._followers += 1
+            if self._orphaned is not None:
+                self._orphaned.cancel()
+                self._orphaned = None
+
+    def _follower_goes(self, watched: bool) -> None:
+        if watched:
+            self._followers -= 1
+            if self._followers == 0:
+                self._orphaned = asyncio.get_running_loop().call_later(self._grace_s, self._runner_lost)
+
+    def watch(self) -> None:
+        """Begin the grace: a run whose runner never follows is as lost as one whose runner is gone."""
+        if self._run is not None and self._followers == 0 and self._orphaned is None:
+            self._orphaned = asyncio.get_running_loop().call_later(3 * self._grace_s, self._runner_lost)
+
+    def _runner_lost(self) -> None:
+        _log.error("runner.lost", run=self._run, grace_s=self._grace_s)
+        for account in list(self._books.accounts().values()):
+            if account.run == self._run and account.frozen is None:
+                self._tasks.spawn(self._accounts.freeze(account.id, "runner lost"), "freeze")
+
+
+def _check_peer(request: web.BaseRequest) -> None:
+    """Refuse a peer of another user; the socket's mode does so too, where its directory was not opened."""
+    sock = request.get_extra_info("socket")
+    if sock is None or not hasattr(socket, "SO_PEERCRED"):
+        return
+    _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid not in (os.getuid(), 0):
+        raise ControlError(403, "peer", "Only the user who runs the proxy may use its control socket.")
+
+
+def _json(document: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/json")
+
+
+def _problem(status: int, code: str, message: str) -> web.Response:
+    return _json({"error": {"code": code, "message": message}}, status)

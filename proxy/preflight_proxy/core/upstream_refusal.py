@@ -1,0 +1,118 @@
+"""What an answer without a 2xx proves, and what is to be done about it (M13 ii, M20).
+
+Upstream's own words about money make some clients retry, so they are rewritten into ours; refusals that ask for waiting are
+waited out by the proxy, for all agents at once, and `Retry-After` never reaches a client.
+
+Source: openrouter.ai/docs/api_reference/errors-and-debugging and openrouter.ai/docs/use-cases/limits, 2026-10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
+"""In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
+RETRY_AFTER_S_DEFAULT = 2.0
+"""Waited where a transient refusal names no time."""
+KEY_LIMIT = "openrouter_key_limit"
+
+
+class Remedy(Enum):
+    """What the proxy does with a refusal."""
+
+    PASS = "pass"  # noqa: S105 - no password: the answer goes to the client as it came
+    """Give it to the client as it came."""
+    REWRITE = "rewrite"
+    """Money, and final: answer in our own words."""
+    FREEZE = "freeze"
+    """The outer cap fired before ours: our books are low. Rewrite, freeze the account, raise an alarm."""
+    WAIT_MODEL = "wait_model"
+    """A rate limit of this model's provider: wait, then send again."""
+    WAIT_PROCESS = "wait_process"
+    """The OpenRouter account's in-flight budget: every call of this process waits."""
+    REQUOTE = "requote"
+    """A price rose above what we pinned: read the prices again, quote once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRefusal:
+    """One answer without a 2xx, understood.
+
+    Attributes:
+        status: HTTP status of upstream.
+        is_envelope: True if the body is an error document of OpenRouter's, in either dialect.
+        proves_free: True if it proves that nothing was charged.
+        remedy: What to do.
+        retry_after_s: How long to wait, for the two waiting remedies.
+    """
+
+    status: int
+    is_envelope: bool
+    proves_free: bool
+    remedy: Remedy
+    retry_after_s: float
+
+
+class _Availability(msgspec.Struct):
+    constraint: object = None
+
+
+class _Metadata(msgspec.Struct):
+    limit_source: object = None
+    reason: object = None
+
+
+class _Error(msgspec.Struct):
+    message: str
+    metadata: _Metadata | None = None
+    availability: _Availability | None = None
+
+
+class _Envelope(msgspec.Struct):
+    error: _Error
+
+
+def read_refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamRefusal:
+    """Understand an answer without a 2xx. Never raises.
+
+    Args:
+        status: HTTP status.
+        body: The whole body.
+        retry_after: The header of that name, if any.
+    """
+    try:
+        error = msgspec.json.decode(body, type=_Envelope).error
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return UpstreamRefusal(status, False, False, Remedy.PASS, 0.0)
+    proves_free = status in FREE_STATUSES
+    remedy = _remedy(status, error, retry_after is not None)
+    return UpstreamRefusal(status, True, proves_free, remedy, _seconds(retry_after))
+
+
+def _remedy(status: int, error: _Error, asks_to_wait: bool) -> Remedy:
+    metadata = error.metadata or _Metadata()
+    match status:
+        case 402 if metadata.limit_source == "openrouter_in_flight_budget":
+            return Remedy.WAIT_PROCESS if asks_to_wait else Remedy.REWRITE
+        case 402:
+            return Remedy.FREEZE if metadata.limit_source == KEY_LIMIT else Remedy.REWRITE
+        case 403 if metadata.limit_source == KEY_LIMIT or error.message.startswith("Key limit exceeded"):
+            return Remedy.FREEZE
+        case 403 if metadata.limit_source is not None:
+            return Remedy.REWRITE
+        case 404 if error.availability is not None and error.availability.constraint == "max_price":
+            return Remedy.REQUOTE
+        case 429:
+            return Remedy.WAIT_MODEL
+        case _:
+            return Remedy.PASS
+
+
+def _seconds(retry_after: str | None) -> float:
+    """The header's seconds; the default for a date, a negative or an absurd figure."""
+    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
+        return RETRY_AFTER_S_DEFAULT
+    return float(retry_after)

@@ -1,0 +1,133 @@
+"""The data plane: which account asks, and for what. An exact list of paths; everything else is refused, nothing is guessed.
+
+A request's account follows from its trial token. On a gate's listeners the account follows from the listener, and the token must be
+that account's besides (C2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from aiohttp import web
+
+from preflight_proxy.books import Books
+from preflight_proxy.core.refusals import error_body
+from preflight_proxy.core.shapes import SHAPES
+from preflight_proxy.core.shapes.shape import Shape
+from preflight_proxy.forward import Caller, Forward
+from preflight_proxy.local import Local, failure
+from preflight_proxy.server import Handler
+
+API = "/api/v1"
+QUERIES = frozenset({"", "beta=true"})
+"""Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""
+TOKEN_CHARS_MAX = 512
+
+
+def hash_token(token: str) -> str:
+    """What the store keeps of a trial token: its SHA-256, in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Plane:
+    """Dispatches agents' requests.
+
+    Args:
+        books: Accounts by token.
+        forward: The paths that spend money.
+        local: The paths that do not.
+
+    Attributes:
+        closing: True once the proxy is about to stop: nothing new is admitted.
+    """
+
+    def __init__(self, books: Books, forward: Forward, local: Local) -> None:
+        self._books = books
+        self._forward = forward
+        self._local = local
+        self.closing = False
+
+    def handler(self, account_id: str | None = None) -> Handler:
+        """The handler of one listener.
+
+        Args:
+            account_id: The account that the listener belongs to; None where the token alone decides.
+        """
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            return await self._handle(request, account_id)
+
+        return handle
+
+    async def _handle(self, request: web.BaseRequest, bound_to: str | None) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        if request.method == "HEAD" and path in ("/", "/api", "/api/", API, API + "/"):
+            return web.Response()  # Claude Code looks whether anybody is there; it sends no token with it
+        below = path.removeprefix(API) if path.startswith(API + "/") else ""
+        shape = SHAPES.get(below) if request.method == "POST" else None
+        if "Upgrade" in request.headers:
+            return _error(shape, 400, "Connections are not upgraded here.", "invalid_request")
+        if self.closing:
+            return _error(shape, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
+        caller = self._caller(request, bound_to)
+        if caller is None:
+            return _error(shape, 401, "This token is not known to the budget proxy.", "authentication")
+        if shape is not None:
+            refused = await self._expects(request)
+            return refused or await self._forward.serve(
+                request, caller, shape, f"?{query}" if query in QUERIES and query else ""
+            )
+        if request.method == "GET" and below:
+            found = await self._local.serve(below, query, caller.account_id)
+            if found is not None:
+                return found
+        return failure(404, "The budget proxy does not serve this path. Nothing was sent.", "not_found")
+
+    def _caller(self, request: web.BaseRequest, bound_to: str | None) -> Caller | None:
+        token = _token(request)
+        if token is None:
+            return None
+        token_hash = hash_token(token)
+        account_id = self._books.by_token(token_hash)
+        if account_id is None or (bound_to is not None and account_id != bound_to):
+            return None
+        return Caller(account_id, token_hash)
+
+    async def _expects(self, request: web.BaseRequest) -> web.Response | None:
+        """Tell a client that waits for it to go on with its body."""
+        expected = request.headers.get("Expect")
+        if expected is None:
+            return None
+        if expected.lower() != "100-continue":
+            return failure(417, "Only `Expect: 100-continue` is understood.", "invalid_request")
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+
+def _token(request: web.BaseRequest) -> str | None:
+    """The one token of a request, by either header; None if there is none, or more than one."""
+    bearers = request.headers.getall("Authorization", [])
+    keys = request.headers.getall("x-api-key", [])
+    if len(bearers) > 1 or len(keys) > 1:
+        return None
+    token = ""
+    if bearers:
+        scheme, _, token = bearers[0].partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+    elif keys:
+        token = keys[0]
+    token = token.strip()
+    return token if token.isascii() and 0 < len(token) <= TOKEN_CHARS_MAX else None
+
+
+def _error(shape: Shape | None, status: int, message: str, error_type: str) -> web.Response:
+    response = web.Response(
+        status=status,
+        body=error_body(shape, status, message, error_type),
+        content_type="application/json",
+        headers={"x-should-retry": "false"},
+    )
+    response.force_close()  # a body that was not read must not be taken for the next request
+    return response

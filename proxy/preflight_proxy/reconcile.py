@@ -1,0 +1,274 @@
+"""Decides by evidence what unknown calls cost, at start and on a timer (M13, M15, M21).
+
+unknown, with an id ------/generation tells-------------------> posted
+unknown, no id, or the id still not found after 120 s
+         ------the key's usage shows nothing------------------> voided
+         ------the key's usage shows something, or is no
+               evidence, and nothing better will come---------> assumed, at most at its reservation
+assumed, with an id ------/generation tells after all---------> adjusted
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from preflight_proxy.books import Books
+from preflight_proxy.core.accounts import CallFacts, Reservation
+from preflight_proxy.core.commands import Adjust, Assume, MarkUnknown, Post, Recover, Void
+from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, PostedHistory, judge
+from preflight_proxy.core.money import cost_pusd as read_cost_pusd
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.errors import UpstreamError
+from preflight_proxy.upstream import Upstream
+
+TICK_S = 0.5
+"""How often unknown calls are looked at."""
+POLL_S_MAX = 30.0
+"""A generation is asked for at 0.5 s, then at ever longer steps up to this one."""
+KEY_POLL_S = 5.0
+"""A key's usage is read at most this often."""
+LATE_TRUTH_S = 600.0
+"""After an assumption, the generation is still asked for over this time."""
+POLLS_AT_ONCE = 8
+"""Reads under way at once; a minute of failures must not become a flood of questions."""
+
+_log = structlog.get_logger("preflight_proxy.reconcile")
+
+
+class _Generation(msgspec.Struct):
+    total_cost: msgspec.Raw = msgspec.Raw(b"null")
+    provider_name: str | None = None
+    model: str | None = None
+    native_tokens_prompt: int | None = None
+    native_tokens_cached: int | None = None
+    native_tokens_completion: int | None = None
+    native_tokens_reasoning: int | None = None
+
+
+class _GenerationDocument(msgspec.Struct):
+    data: _Generation
+
+
+class _Key(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _KeyDocument(msgspec.Struct):
+    data: _Key
+
+
+async def key_usage_pusd(upstream: Upstream, key: str) -> int:
+    """A key's settled usage, in pico-USD.
+
+    Raises:
+        UpstreamError: Upstream did not tell.
+    """
+    status, body = await upstream.get("/key", key)
+    if status != 200:
+        raise UpstreamError(f"OpenRouter answered {status} for the key's usage.")
+    try:
+        usage_pusd = read_cost_pusd(bytes(msgspec.json.decode(body, type=_KeyDocument).data.usage))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
+        raise UpstreamError("OpenRouter's answer for the key's usage cannot be read.") from exc
+    if usage_pusd is None:
+        raise UpstreamError("OpenRouter told no usage for the key.")
+    return usage_pusd
+
+
+class Reconciler:
+    """Looks at unknown reservations until none is left.
+
+    Args:
+        books: Where they stand.
+        upstream: Who is asked.
+        lag_s: How far a key's usage may lag.
+        generation_s_max: How long a generation is waited for.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        upstream: Upstream,
+        *,
+        lag_s: float = KEY_USAGE_LAG_S,
+        generation_s_max: float = GENERATION_S_MAX,
+    ) -> None:
+        self._books = books
+        self._upstream = upstream
+        self._lag_s = lag_s
+        self._generation_s_max = generation_s_max
+        self._history: dict[str, PostedHistory] = {}
+        self._next_poll_s: dict[str, tuple[float, float]] = {}
+        self._key_read_s: dict[str, float] = {}
+        self._late: dict[str, tuple[Reservation, float]] = {}
+        self._polls = asyncio.Semaphore(POLLS_AT_ONCE)  # bounds questions to upstream, nothing else
+        self._born_s = books.clock.monotonic_s()
+
+    def begin(self) -> None:
+        """At start nobody carries a pending call any more: each is unknown from now on."""
+        for reservation in self._books.store.pending():
+            if reservation.unknown_since_s is None:
+                self._books.commit(MarkUnknown(reservation.id))
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            await self.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def tick(self) -> None:
+        """Look once at everything that is undecided."""
+        if self._books.store.poisoned:
+            return
+        for account_id in list(self._books.accounts()):
+            unknown = [r for r in self._books.store.pending(account_id) if r.unknown_since_s is not None]
+            account = self._books.account(account_id)
+            history = self._history.setdefault(account_id, PostedHistory())
+            history.note(self._now_s(), account.posted_pusd, self._lag_s)
+            if self._books.live(account_id).key is None:
+                continue
+            await asyncio.gather(*(self._ask_generation(r) for r in unknown if r.generation_id is not None))
+            await self._ask_key(account_id)
+        await asyncio.gather(*(self._ask_late(r, until_s) for r, until_s in list(self._late.values())))
+
+    def _now_s(self) -> float:
+        return self._books.clock.monotonic_s()
+
+    def _age_s(self, reservation: Reservation) -> float:
+        since_s = reservation.unknown_since_s
+        return 0.0 if since_s is None else self._books.clock.epoch_s() - since_s
+
+    # By generation
+
+    def _due(self, reservation_id: str) -> bool:
+        due_s, step_s = self._next_poll_s.get(reservation_id, (0.0, TICK_S))
+        if self._now_s() < due_s:
+            return False
+        self._next_poll_s[reservation_id] = (self._now_s() + step_s, min(step_s * 2, POLL_S_MAX))
+        return True
+
+    async def _ask_generation(self, reservation: Reservation) -> None:
+        if not self._due(reservation.id):
+            return
+        told = await self._generation(reservation)
+        if told is not None and self._still_pending(reservation):
+            cost_pusd, facts = told
+            self._books.commit(Post(reservation.id, cost_pusd, facts))
+            self._ended(reservation, "posted", cost_pusd)
+
+    async def _ask_late(self, reservation: Reservation, until_s: float) -> None:
+        if self._now_s() > until_s:
+            self._late.pop(reservation.id, None)
+            return
+        if not self._due(reservation.id):
+            return
+        told = await self._generation(reservation)
+        if told is not None and self._late.pop(reservation.id, None) is not None:
+            cost_pusd, facts = told
+            if cost_pusd != reservation.posted_pusd:
+                self._books.commit(Adjust(reservation.id, cost_pusd - reservation.posted_pusd, facts))
+                self._books.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
+
+    async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
+        """What upstream's record tells of a call; None while it tells nothing."""
+        key = self._books.live(reservation.account).key
+        if key is None:
+            return None
+        try:
+            async with self._polls:
+                status, body = await self._upstream.get(f"/generation?id={reservation.generation_id}", key.reveal())
+            if status != 200:
+                return None
+            data = msgspec.json.decode(body, type=_GenerationDocument).data
+        except (UpstreamError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return None
+        cost_pusd = read_cost_pusd(bytes(data.total_cost))
+        if cost_pusd is None:
+            return None
+        facts = CallFacts(
+            model=data.model or reservation.model,
+            provider=data.provider_name or "",
+            generation_id=reservation.generation_id,
+            prompt_tokens=data.native_tokens_prompt or 0,
+            cached_tokens=data.native_tokens_cached or 0,
+            completion_tokens=data.native_tokens_completion or 0,
+            reasoning_tokens=data.native_tokens_reasoning or 0,
+            status=200,
+        )
+        return cost_pusd, facts
+
+    # By the key's usage
+
+    async def _ask_key(self, account_id: str) -> None:
+        account = self._books.account(account_id)
+        ripe = [r for r in self._books.store.pending(account_id) if self._ripe(r)]
+        recovers = account.usage_unread and not self._books.store.pending(account_id)
+        if not ripe and not recovers:
+            return
+        if not account.key_is_own or account.key_usage_base_pusd is None:
+            if recovers:
+                self._books.commit(Recover(account_id, 0))  # such accounts commit durably (M21)
+            self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
+            return
+        if self._now_s() - self._key_read_s.get(account_id, -KEY_POLL_S) < KEY_POLL_S:
+            return
+        self._key_read_s[account_id] = self._now_s()
+        moment_s = self._now_s() - self._lag_s
+        key = self._books.live(account_id).key
+        assert key is not None, "asked for opened accounts only"
+        try:
+            used_pusd = await key_usage_pusd(self._upstream, key.reveal()) - account.key_usage_base_pusd
+        except UpstreamError as exc:
+            _log.warning("key.unread", account=account_id, why=str(exc))
+            self._judge([r for r in ripe if self._given_up(r)], None, last_word=True)
+            return
+        posted_pusd = self._history[account_id].at(moment_s)
+        if ripe and posted_pusd is not None:
+            bound_pusd = used_pusd - posted_pusd
+            self._judge(ripe, bound_pusd, last_word=all(self._last_word(r) for r in ripe))
+        elif recovers and self._now_s() - self._born_s >= self._lag_s:
+            excess_pusd = max(0, used_pusd - self._books.account(account_id).posted_pusd)
+            self._books.commit(Recover(account_id, excess_pusd))
+            self._books.publish("settled", account_id, outcome="recovered")
+
+    def _ripe(self, reservation: Reservation) -> bool:
+        """Old enough for the key's usage to hold it, and no longer waiting for its generation."""
+        age_s = self._age_s(reservation)
+        waits = reservation.generation_id is not None and age_s < self._generation_s_max
+        return reservation.unknown_since_s is not None and age_s >= self._lag_s and not waits
+
+    def _last_word(self, reservation: Reservation) -> bool:
+        return self._age_s(reservation) >= self._generation_s_max + self._lag_s
+
+    def _given_up(self, reservation: Reservation) -> bool:
+        """The key's usage cannot be read for so long that the whole reservation is taken as spent."""
+        return self._age_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
+
+    def _judge(self, unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> None:
+        for verdict in judge(unknown, bound_pusd, last_word=last_word):
+            reservation = verdict.reservation
+            if not self._still_pending(reservation):
+                continue
+            if verdict.cost_pusd is None:
+                self._books.commit(Void(reservation.id, "the key's usage shows no charge"))
+                self._ended(reservation, "voided", 0)
+                continue
+            changed = self._books.commit(Assume(reservation.id, verdict.cost_pusd))
+            self._ended(reservation, "assumed", verdict.cost_pusd)
+            if reservation.generation_id is not None:
+                assumed = getattr(changed, "reservation", None)
+                self._late[reservation.id] = (assumed or reservation, self._now_s() + LATE_TRUTH_S)
+
+    def _still_pending(self, reservation: Reservation) -> bool:
+        return any(r.id == reservation.id for r in self._books.store.pending(reservation.account))
+
+    def _ended(self, reservation: Reservation, outcome: str, cost_pusd: int) -> None:
+        self._next_poll_s.pop(reservation.id, None)
+        _log.info("call.decided", account=reservation.account, reservation=reservation.id, outcome=outcome)
+        self._books.publish(
+            "settled", reservation.account, outcome=outcome, model=reservation.model, cost_usd=usd_text(cost_pusd)
+        )

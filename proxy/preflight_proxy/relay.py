@@ -1,0 +1,195 @@
+"""Relays a 2xx answer as the bytes that come, meters it, and books its cost before its last bytes go down (M10, M16, M17)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import aiohttp
+
+from preflight_proxy.clock import Clock
+from preflight_proxy.core import sse
+from preflight_proxy.core.shapes.shape import Reading, Shape
+from preflight_proxy.downstream import Downstream
+from preflight_proxy.settlement import Settlement
+from preflight_proxy.upstream import last_header
+
+CALL_S_MAX = 30 * 60.0
+"""A call ends this long after its first byte, whatever it does (M17)."""
+DRAIN_S_MAX = 5 * 60.0
+"""Upstream is read on for this long after the client left or was cut (M17)."""
+DRAIN_SILENCE_S_MAX = 60.0
+"""While draining: this long without a data event, and the stream is given up (M17)."""
+WHOLE_BODY_BYTES_MAX = 64 * 2**20
+"""A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
+BROKEN = "The answer broke off before its end. What it cost is booked once it is known."
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Relay:
+    """One answer under way from upstream to the client.
+
+    Args:
+        shape: The API shape of the answer.
+        downstream: The client.
+        settlement: The reservation that it ends.
+        clock: The stopwatch of the time limits.
+        on_posted: Told the reading and the cost once a cost was posted.
+
+    Attributes:
+        reading: All that the answer has told so far.
+        events_count: Data events so far.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        downstream: Downstream,
+        settlement: Settlement,
+        clock: Clock,
+        on_posted: Callable[[Reading, int], None],
+    ) -> None:
+        self._shape = shape
+        self._downstream = downstream
+        self._settlement = settlement
+        self._clock = clock
+        self._on_posted = on_posted
+        self._limit: asyncio.Timeout | None = None
+        self._began_at_s = self._data_at_s = clock.monotonic_s()
+        self._detached_at_s: float | None = None
+        self._cache_hit = False
+        self.reading = Reading()
+        self.events_count = 0
+
+    async def run(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+        """Relay to the end; the reservation is posted or marked unknown when this returns.
+
+        Args:
+            response: A 2xx answer, body unread.
+            headers: What the client gets with it.
+        """
+        received = list(response.headers.items())
+        self._cache_hit = (last_header(received, "x-openrouter-cache-status") or "").upper() == "HIT"
+        readable = last_header(received, "content-encoding") in (None, "", "identity")
+        streamed = (last_header(received, "content-type") or "").startswith("text/event-stream")
+        try:
+            async with asyncio.timeout(CALL_S_MAX) as self._limit:
+                self.tighten()
+                if not readable:
+                    await self._unread(response, headers)
+                elif streamed:
+                    await self._stream(response, headers)
+                else:
+                    await self._document(response, headers)
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})")
+            await self.break_off()
+
+    async def _stream(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+        await self._downstream.start(response.status, headers)
+        decoder = sse.Decoder()
+        async for chunk in response.content.iter_any():
+            await self._events(decoder.feed(chunk))
+            self.tighten()
+        await self._events(decoder.flush())
+        if not self._settlement.ended and not self._settle():
+            self._settlement.unknown(self.reading, "the stream told no cost")
+        if self.reading.terminal or self.reading.usage is not None or self.reading.error:
+            await self._downstream.finish()
+        else:
+            await self.break_off()
+
+    async def _events(self, events: Sequence[sse.Event]) -> None:
+        out = bytearray()
+        for event in events:
+            if event.data:
+                self._data_at_s = self._clock.monotonic_s()
+                self.events_count += 1
+                self._merge(self._shape.read_event(event))
+                if self.reading.terminal and not self._settlement.ended:
+                    self._settle()  # before the bytes below go down (M10 step 6)
+            out += event.raw
+        await self._downstream.write(bytes(out))
+
+    async def _document(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+        """Relay white space as it comes, for it keeps clients waiting; hold the document until it is booked."""
+        held = bytearray()
+        async for chunk in response.content.iter_any():
+            self._data_at_s = self._clock.monotonic_s()
+            if not held and not chunk.strip(b" \t\r\n"):
+                await self._downstream.start(response.status, headers)
+                await self._downstream.write(chunk)
+            else:
+                held += chunk
+            if len(held) > WHOLE_BODY_BYTES_MAX:
+                await self._unread(response, headers, bytes(held))
+                return
+            self.tighten()
+        self._merge(self._shape.read_body(bytes(held)))
+        if not self._settle():
+            self._settlement.unknown(self.reading, "the answer told no cost")
+        await self._downstream.answer(response.status, headers, bytes(held))
+
+    async def _unread(self, response: aiohttp.ClientResponse, headers: Headers, held: bytes = b"") -> None:
+        """Relay what cannot be read, compressed or huge: the bytes are the client's, the cost is unknown."""
+        self._settlement.unknown(self.reading, "the answer cannot be read")
+        encoding = response.headers.get("Content-Encoding")
+        await self._downstream.start(
+            response.status, [*headers, ("Content-Encoding", encoding)] if encoding else headers
+        )
+        await self._downstream.write(held)
+        async for chunk in response.content.iter_any():
+            self._data_at_s = self._clock.monotonic_s()
+            await self._downstream.write(chunk)
+            self.tighten()
+        await self._downstream.finish()
+
+    def _merge(self, told: Reading) -> None:
+        """Later facts win; what a later event leaves out stays (M16)."""
+        old = self.reading
+        self.reading = Reading(
+            generation_id=told.generation_id or old.generation_id,
+            model=told.model or old.model,
+            provider=told.provider or old.provider,
+            usage=told.usage or old.usage,
+            finish=told.finish or old.finish,
+            error=told.error or old.error,
+            terminal=told.terminal or old.terminal,
+            tool_names=old.tool_names + told.tool_names,
+        )
+
+    def _settle(self) -> bool:
+        """Post the cost that upstream told; False if it told none. A cached answer without a cost is free (M16)."""
+        usage = self.reading.usage
+        cost_pusd = usage.cost_pusd if usage is not None else None
+        if cost_pusd is None and self._cache_hit:
+            cost_pusd = 0
+        if cost_pusd is None:
+            return False
+        self._settlement.post(self.reading, cost_pusd)
+        if not self._cache_hit:
+            self._on_posted(self.reading, cost_pusd)
+        return True
+
+    def tighten(self) -> None:
+        """Bring the time limit forward once nobody listens (M17)."""
+        if self._limit is None or not self._downstream.closed or self._limit.expired():
+            return
+        now_s = self._clock.monotonic_s()
+        if self._detached_at_s is None:
+            self._detached_at_s = now_s
+        ends_s = min(
+            self._began_at_s + CALL_S_MAX,
+            self._detached_at_s + DRAIN_S_MAX,
+            max(self._data_at_s, self._detached_at_s) + DRAIN_SILENCE_S_MAX,
+        )
+        self._limit.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_s - now_s))
+
+    async def break_off(self) -> None:
+        """Tell the client that there will be no more, in the terms of its API: a bare end would look like success."""
+        if self._downstream.started:
+            await self._downstream.finish(self._shape.cut(self.reading, self.events_count, BROKEN))
+        else:
+            body = self._shape.refusal(502, BROKEN, "provider_unavailable")
+            await self._downstream.answer(502, [("Content-Type", "application/json")], body)

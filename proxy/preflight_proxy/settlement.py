@@ -1,0 +1,120 @@
+"""How a reservation ends: posted, voided, or marked unknown for `reconcile` to decide. Once (M13, M15).
+
+reserved --usage with a cost, in a 2xx---------------> posted
+         --proof that nothing was charged------------> voided
+         --anything else-----------------------------> unknown    (stays pending; evidence decides)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from preflight_proxy.books import Books
+from preflight_proxy.core.accounts import CallFacts, Reservation
+from preflight_proxy.core.commands import MarkUnknown, Post, SetGeneration, Void
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.shapes.shape import Reading
+from preflight_proxy.errors import LedgerError
+
+_log = structlog.get_logger("preflight_proxy.settlement")
+
+
+class Settlement:
+    """One reservation on its way to its end.
+
+    Args:
+        books: Where it ends.
+        reservation: Committed, pending.
+        digest: The request's digest, told to followers.
+
+    Attributes:
+        ended: True once it is posted, voided or marked unknown.
+    """
+
+    def __init__(self, books: Books, reservation: Reservation, digest: str) -> None:
+        self._books = books
+        self._digest = digest
+        self._started_s = books.clock.monotonic_s()
+        self._facts = CallFacts(model=reservation.model)
+        self.reservation = reservation
+        self.generation_id: str | None = None
+        self.ended = False
+
+    def answered(self, status: int, generation_id: str | None) -> None:
+        """Upstream's head is there: its generation id is durable before any byte goes down (M10 step 4).
+
+        Raises:
+            LedgerError: The store cannot be written.
+        """
+        ttft_ms = round((self._books.clock.monotonic_s() - self._started_s) * 1000)
+        self._facts = replace(self._facts, status=status, ttft_ms=ttft_ms)
+        if generation_id is not None:
+            self.generation_id = generation_id
+            self._books.commit(SetGeneration(self.reservation.id, generation_id))
+
+    def post(self, reading: Reading, cost_pusd: int) -> None:
+        """The cost is known: post it.
+
+        Raises:
+            LedgerError: The store cannot be written; the reservation stays pending on disk.
+        """
+        self.ended = True
+        account_id = self.reservation.account
+        self._books.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
+        self._books.commit(Post(self.reservation.id, cost_pusd, self._call_facts(reading)))
+        self._publish("posted", cost_pusd, reading)
+
+    def void(self, reason: str) -> None:
+        """Nothing was charged, and that is proven.
+
+        Raises:
+            LedgerError: The store cannot be written.
+        """
+        self.ended = True
+        self._books.commit(Void(self.reservation.id, reason, self._call_facts(Reading())))
+        self._publish("voided", 0, Reading())
+
+    def unknown(self, reading: Reading, why: str) -> None:
+        """The outcome is not known. Does nothing once the reservation has ended; never raises."""
+        if self.ended:
+            return
+        self.ended = True
+        _log.warning("call.unknown", account=self.reservation.account, reservation=self.reservation.id, why=why)
+        try:
+            self._books.commit(MarkUnknown(self.reservation.id))
+        except LedgerError:
+            return  # pending on disk: the next start marks it
+        self._publish("unknown", 0, reading)
+
+    def _call_facts(self, reading: Reading) -> CallFacts:
+        duration_ms = round((self._books.clock.monotonic_s() - self._started_s) * 1000)
+        facts = replace(
+            self._facts,
+            model=reading.model or self.reservation.model,
+            provider=reading.provider,
+            duration_ms=duration_ms,
+        )
+        if (usage := reading.usage) is None:
+            return facts
+        return replace(
+            facts,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+        )
+
+    def _publish(self, outcome: str, cost_pusd: int, reading: Reading) -> None:
+        self._books.publish(
+            "settled",
+            self.reservation.account,
+            outcome=outcome,
+            model=self.reservation.model,
+            cost_usd=usd_text(cost_pusd),
+            tool_names=list(reading.tool_names),
+            digest=self._digest,
+            repeats=self._books.live(self.reservation.account).repeats,
+        )
