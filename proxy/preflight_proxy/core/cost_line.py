@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
+
+import msgspec
 
 from preflight_proxy.core.accounts import CallFacts, Kind, Reservation
 from preflight_proxy.core.money import usd_text
@@ -22,7 +23,7 @@ def cost_line(
     call: CallFacts,
     reason: str = "",
 ) -> str:
-    """Return the line of one entry, without newline, in ASCII.
+    """Return the line of one entry, without newline.
 
     Args:
         entry_id: numbers the lines; the sum of ``cost_usd`` over all lines is what is posted.
@@ -39,10 +40,10 @@ def cost_line(
         "entry_id": entry_id,
         "time": datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "account": account,
-        "model": clean(call.model) or (held.model if held else ""),
+        "model": clean(call.model or (held.model if held else "")),
         "provider": clean(call.provider or ""),
-        "generation_id": held.generation_id if held else call.generation_id,
-        "tag": held.tag if held else call.tag,
+        "generation_id": held.generation_id if held else clean(call.generation_id or "") or None,
+        "tag": held.tag if held else clean(call.tag or "") or None,
         "prompt_tokens": call.prompt_tokens,
         "cached_tokens": call.cached_tokens,
         "cache_write_tokens": call.cache_write_tokens,
@@ -59,7 +60,7 @@ def cost_line(
         "reservation_id": held.id if held else None,
         "reason": clean(reason),
     }
-    return json.dumps(fields, separators=(",", ":"))
+    return msgspec.json.encode(fields).decode()
 
 
 def clean(text: str) -> str:

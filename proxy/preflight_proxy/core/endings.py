@@ -36,7 +36,9 @@ def _end(
     account = book.accounts[held.account]
     assumed = kind is Kind.ASSUMED
     ended = replace(
-        identified(held, call.generation_id, call.tag),
+        held,
+        generation_id=_known(call.generation_id, held.generation_id),
+        tag=_known(call.tag, held.tag),
         state=State.VOIDED if kind is Kind.VOIDED else State.POSTED,
         posted_pusd=cost_pusd,
         assumed=assumed,
@@ -121,11 +123,11 @@ def _adjust_recovered(book: Book, command: Adjust, at_s: float) -> Change:
 
 def identified(held: Reservation, generation_id: str | None, tag: str | None) -> Reservation:
     """Return the reservation with what upstream called the call, where it told."""
-    return replace(
-        held,
-        generation_id=clean(generation_id) if generation_id else held.generation_id,
-        tag=clean(tag) if tag else held.tag,
-    )
+    return replace(held, generation_id=_known(generation_id, held.generation_id), tag=_known(tag, held.tag))
+
+
+def _known(told: str | None, before: str | None) -> str | None:
+    return clean(told) if told else before
 
 
 def _entry(
