@@ -97,7 +97,7 @@ class Module:
     name: str
     path: Path
     text: str
-    tree: ast.Module
+    nodes: tuple[ast.AST, ...]
     imports: tuple[Import, ...]
 
     def at(self, line: int) -> str:
@@ -121,7 +121,7 @@ def _parse(name: str, path: Path, known: frozenset[str]) -> Module:
     text = path.read_text("utf-8")
     tree = ast.parse(text)
     imports = tuple(_imports(tree, known, at_load=True))
-    return Module(name, path, text, tree, imports)
+    return Module(name, path, text, tuple(ast.walk(tree)), imports)
 
 
 def _imports(node: ast.AST, known: frozenset[str], *, at_load: bool) -> Iterator[Import]:
@@ -220,7 +220,7 @@ def test_files_and_functions_fit_a_readers_head() -> None:
     long_functions = [
         f"{module.at(node.lineno)} {node.name}: {lines} lines"
         for module in modules().values()
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > FUNCTION_LINES_MAX
     ]
@@ -244,7 +244,7 @@ def _uses(module: Module) -> Mapping[str, list[int]]:
     found: dict[str, list[int]] = {}
     for imported in module.imports:
         found.setdefault(imported.target, []).append(imported.line)
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         match node:
             case ast.Call(func=ast.Name(id=called)):
                 found.setdefault(called, []).append(node.lineno)
@@ -258,14 +258,14 @@ def test_no_float_is_money() -> None:
     wrong = [
         f"{module.at(line)} {name}"
         for module in modules().values()
-        for name, annotation, line in _annotations(module.tree)
+        for name, annotation, line in _annotations(module)
         if name.endswith("_pusd") and annotation is not None and "float" in ast.unparse(annotation)
     ]
     assert wrong == []
 
 
-def _annotations(tree: ast.Module) -> Iterator[tuple[str, ast.expr | None, int]]:
-    for node in ast.walk(tree):
+def _annotations(module: Module) -> Iterator[tuple[str, ast.expr | None, int]]:
+    for node in module.nodes:
         match node:
             case ast.arg(arg=name, annotation=annotation) | ast.FunctionDef(name=name, returns=annotation):
                 yield name, annotation, node.lineno
