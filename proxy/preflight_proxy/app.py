@@ -80,6 +80,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[R
         async with Upstream(config.upstream) as upstream:
             books = Books(store, cost_log, BudgetFiles(), Hub(), clock)
             prices, tasks = Prices(upstream, clock), Tasks()
+            books.on_quarantined = lambda row: prices.expire(row.model)
             forward = Forward(books, upstream, prices, tasks, config.unknown_fields)
             plane = Plane(books, forward, Local(books, prices, upstream))
             accounts = Accounts(books, upstream, listeners, plane.handler)

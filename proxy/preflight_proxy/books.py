@@ -16,14 +16,14 @@ import msgspec
 import structlog
 
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.accounts import Account
+from preflight_proxy.core.accounts import Account, Quarantined
 from preflight_proxy.core.budget_text import Action
-from preflight_proxy.core.commands import Command
+from preflight_proxy.core.commands import Command, Refuse
 from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.ledger import Change
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.queue import Queue
-from preflight_proxy.core.refusals import Refusal
+from preflight_proxy.core.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
@@ -94,6 +94,9 @@ class Books:
         budget_files: The budget.txt of each account that has one.
         hub: Followers of events.
         clock: Time of entries and of waiting.
+
+    Attributes:
+        on_quarantined: Called when an endpoint billed above its reservation (M14).
     """
 
     def __init__(self, store: Store, cost_log: CostLog, budget_files: BudgetFiles, hub: Hub, clock: Clock) -> None:
@@ -108,6 +111,7 @@ class Books:
         self._by_token = {account.token_hash: account.id for account in store.book.accounts.values()}
         self._attempts: dict[str, Callable[[], bool]] = {}
         self._waking: set[str] = set()
+        self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
         for entry in store.entries():
             self._total(entry.account, entry.line)
 
@@ -146,6 +150,9 @@ class Books:
         if change.entry is not None:
             self._cost_log.append(change.entry.line)
             self._total(change.entry.account, change.entry.line)
+        for row in change.quarantined:
+            _log.error("endpoint.quarantined", model=row.model, tag=row.tag, why=row.reason)
+            self.on_quarantined(row)
         if change.account is not None:
             self._by_token[change.account.token_hash] = change.account.id
             self.write_budget(change.account.id)
@@ -185,6 +192,15 @@ class Books:
         live.repeats = live.repeats + 1 if digest == live.last_digest else 0
         live.last_digest, live.last_call_at_s = digest, now_s
         return busy
+
+    def note_refusal(self, account_id: str, code: Code, model: str) -> None:
+        """Count a refused call, and tell the followers."""
+        self.commit(Refuse(account_id))
+        self.publish("refused", account_id, code=code.name.lower(), model=model)
+
+    def has_unknown(self, account_id: str) -> bool:
+        """True if upstream has not told what became of one of its calls: waiting may free what that one holds (M18)."""
+        return any(pending.unknown_since_s is not None for pending in self.store.pending(account_id))
 
     def spent(self, account_id: str) -> bool:
         """True if not even the cheapest call seen would fit were nothing pending (M19)."""

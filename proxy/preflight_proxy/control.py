@@ -1,7 +1,7 @@
-"""The control plane: a private unix socket on which the runner opens, freezes, limits and closes accounts, and follows what happens.
+"""The control plane: a private unix socket on which the runner opens, freezes, limits and closes accounts.
 
-Whoever reaches this socket can move limits: it is 0600, and its peer must be the proxy's own user. The stream of `GET /events` is the
-run's control connection: when it is gone for longer than the grace, the run's accounts freeze.
+Whoever reaches this socket can move limits: it is 0600, and its peer must be the proxy's own user. The stream of
+`GET /events` is the run's control connection: when it is gone for longer than the grace, the run's accounts freeze.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from preflight_proxy.local import Local, failure
 from preflight_proxy.server import Handler
 
 API = "/api/v1"
-QUERIES = frozenset({"", "beta=true"})
+QUERIES = frozenset({"beta=true"})
 """Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""
 TOKEN_CHARS_MAX = 512
 
@@ -69,21 +69,22 @@ class Plane:
             return _error(shape, 400, "Connections are not upgraded here.", "invalid_request")
         if self.closing:
             return _error(shape, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
-        caller = self._caller(request, bound_to)
-        if caller is None:
+        proven = self._prove(request, bound_to)
+        if proven is None:
             return _error(shape, 401, "This token is not known to the budget proxy.", "authentication")
         if shape is not None:
-            refused = await self._expects(request)
-            return refused or await self._forward.serve(
-                request, caller, shape, f"?{query}" if query in QUERIES and query else ""
-            )
+            if (refused := _expects(request)) is not None:
+                return refused
+            sent_query = f"?{query}" if query in QUERIES else ""
+            return await self._forward.serve(request, Caller(*proven, shape, sent_query))
         if request.method == "GET" and below:
-            found = await self._local.serve(below, query, caller.account_id)
+            found = await self._local.serve(below, query, proven[0])
             if found is not None:
                 return found
         return failure(404, "The budget proxy does not serve this path. Nothing was sent.", "not_found")
 
-    def _caller(self, request: web.BaseRequest, bound_to: str | None) -> Caller | None:
+    def _prove(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:
+        """The account whose token came, and the token's hash; None if none did."""
         token = _token(request)
         if token is None:
             return None
@@ -91,18 +92,19 @@ class Plane:
         account_id = self._books.by_token(token_hash)
         if account_id is None or (bound_to is not None and account_id != bound_to):
             return None
-        return Caller(account_id, token_hash)
+        return account_id, token_hash
 
-    async def _expects(self, request: web.BaseRequest) -> web.Response | None:
-        """Tell a client that waits for it to go on with its body."""
-        expected = request.headers.get("Expect")
-        if expected is None:
-            return None
-        if expected.lower() != "100-continue":
-            return failure(417, "Only `Expect: 100-continue` is understood.", "invalid_request")
-        assert request.transport is not None
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+def _expects(request: web.BaseRequest) -> web.Response | None:
+    """Tell a client that waits for it to go on with its body; refuse any other expectation."""
+    expected = request.headers.get("Expect")
+    if expected is None:
         return None
+    if expected.lower() != "100-continue":
+        return failure(417, "Only `Expect: 100-continue` is understood.", "invalid_request")
+    assert request.transport is not None
+    request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
 
 
 def _token(request: web.BaseRequest) -> str | None:

@@ -7,6 +7,7 @@ reserved --usage with a cost, in a 2xx---------------> posted
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -28,13 +29,15 @@ class Settlement:
         books: Where it ends.
         reservation: Committed, pending.
         digest: The request's digest, told to followers.
+        tags: The quoted endpoints' tags by their provider's display name, which is what an answer tells.
 
     Attributes:
         ended: True once it is posted, voided or marked unknown.
     """
 
-    def __init__(self, books: Books, reservation: Reservation, digest: str) -> None:
+    def __init__(self, books: Books, reservation: Reservation, digest: str, tags: Mapping[str, str]) -> None:
         self._books = books
+        self._tags = tags
         self._digest = digest
         self._started_s = books.clock.monotonic_s()
         self._facts = CallFacts(model=reservation.model)
@@ -93,7 +96,9 @@ class Settlement:
         facts = replace(
             self._facts,
             model=reading.model or self.reservation.model,
-            provider=reading.provider,
+            provider=reading.provider or "",
+            tag=self._tags.get(reading.provider or ""),
+            generation_id=self.generation_id,
             duration_ms=duration_ms,
         )
         if (usage := reading.usage) is None:

@@ -1,0 +1,83 @@
+"""From a request to its worst case: the price list, what is quarantined, what is calibrated (M3-M7, M14)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from preflight_proxy.books import Books
+from preflight_proxy.core.accounts import Account
+from preflight_proxy.core.calibration import Calibration
+from preflight_proxy.core.quote import Endpoint, Quote, Unquotable, quote, split_model
+from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.shapes.shape import Reading, Request
+from preflight_proxy.prices import Prices, StalePricesError
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A quote, and the quoted endpoints by their provider's display name, which is what an answer tells."""
+
+    quote: Quote
+    endpoints: Mapping[str, Endpoint]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The endpoints' tags by provider."""
+        return {provider: endpoint.tag for provider, endpoint in self.endpoints.items()}
+
+
+class Quoting:
+    """Quotes requests.
+
+    Args:
+        books: Which models an account may call, and which endpoints are quarantined.
+        prices: The price list.
+    """
+
+    def __init__(self, books: Books, prices: Prices) -> None:
+        self._books = books
+        self._prices = prices
+        self._calibration = Calibration()
+
+    async def quote(self, account_id: str, asked: Request) -> Quoted | Refusal:
+        """The worst case of a request, or why it has none."""
+        account = self._books.account(account_id)
+        model, _suffix = split_model(asked.model)
+        if account.models is not None and not {model, asked.model} & set(account.models):
+            return refusal(Code.MODEL_NOT_ALLOWED, account)
+        try:
+            listed = (await self._prices.of(model)).endpoints
+        except StalePricesError:
+            return refusal(Code.PRICE_STALE, account)
+        quarantined = self._books.store.book.quarantined
+        usable = [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
+        if listed and not usable:
+            return refusal(Code.QUARANTINED, account)
+        try:
+            made = quote(
+                asked, usable, prompt_tokens=lambda each: self._calibration.prompt_tokens(account_id, asked, each)
+            )
+        except Unquotable as exc:
+            return refusal(exc.code, account)
+        live = self._books.live(account_id)
+        if live.cheapest_pusd is None or made.cheapest_pusd < live.cheapest_pusd:
+            live.cheapest_pusd = made.cheapest_pusd
+        return Quoted(made, {each.provider: each for each in usable if each.tag in made.tags})
+
+    def expire(self, asked: Request) -> None:
+        """Read the prices of the request's model again before the next quote."""
+        self._prices.expire(split_model(asked.model)[0])
+
+    def record(self, account_id: str, asked: Request, quoted: Quoted, reading: Reading) -> None:
+        """Learn from a billed prefix (M4)."""
+        endpoint = quoted.endpoints.get(reading.provider or "")
+        if endpoint is not None and reading.usage is not None:
+            self._calibration.record(account_id, asked, endpoint, reading)
+
+
+def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
+    """A refusal with the account's amounts of this moment."""
+    return Refusal(
+        code, account.limit_pusd, account.posted_pusd, account.pending_pusd, account.available_pusd, needed_pusd
+    )

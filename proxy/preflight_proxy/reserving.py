@@ -1,0 +1,101 @@
+"""From a worst case to a durable reservation, waiting its turn where others hold what it needs (M9, M10 step 1, M18)."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+
+from preflight_proxy.books import Books
+from preflight_proxy.core.accounts import Reservation
+from preflight_proxy.core.admission import Admit, Wait, admit
+from preflight_proxy.core.commands import Reserve, Void
+from preflight_proxy.core.queue import WAIT_S_MAX
+from preflight_proxy.core.quote import Quote
+from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.shapes.shape import Request
+from preflight_proxy.errors import LedgerError
+from preflight_proxy.quoting import refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A committed reservation and the output bound it is for."""
+
+    reservation: Reservation
+    bound: int
+
+
+class _Attempt:
+    """One call's looks at its account: admitted and committed, refused, or still waiting."""
+
+    def __init__(self, books: Books, account_id: str, asked: Request, quote: Quote, busy: bool, until_s: float) -> None:
+        self._books = books
+        self._account_id = account_id
+        self._asked = asked
+        self._quote = quote
+        self._busy = busy
+        self._until_s = until_s
+        self.id = uuid.uuid4().hex
+        self.outcome: Admitted | Refusal | None = None
+
+    def __call__(self) -> bool:
+        """Look once; True if that decided."""
+        account = self._books.account(self._account_id)
+        verdict = admit(
+            account,
+            self._quote,
+            busy=self._busy,
+            has_unknown=self._books.has_unknown(account.id),
+            waited_s=WAIT_S_MAX - max(0.0, self._until_s - self._books.clock.monotonic_s()),
+        )
+        match verdict:
+            case Wait():
+                return False
+            case Refusal():
+                self.outcome = verdict
+            case Admit():
+                self.outcome = self._reserve(verdict)
+        return True
+
+    def _reserve(self, admitted: Admit) -> Admitted | Refusal:
+        committed = self._books.commit(
+            Reserve(
+                reservation_id=self.id,
+                account=self._account_id,
+                reserved_pusd=admitted.reserve_pusd,
+                api=self._asked.shape,
+                model=self._quote.model,
+                tags=self._quote.tags,
+                bound=admitted.bound,
+                streamed=self._asked.stream,
+                digest=self._asked.digest,
+            )
+        )
+        if isinstance(committed, Refusal):
+            return committed
+        assert committed.reservation is not None, "a committed Reserve has its reservation"
+        return Admitted(committed.reservation, admitted.bound)
+
+
+async def reserve(
+    books: Books, account_id: str, asked: Request, quote: Quote, *, busy: bool, until_s: float
+) -> Admitted | Refusal:
+    """Reserve the worst case of a call, waiting up to `until_s` (monotonic) for others to settle.
+
+    A caller that is cancelled leaves nothing pending.
+    """
+    attempt = _Attempt(books, account_id, asked, quote, busy, until_s)
+    try:
+        if books.queue.waiting(account_id) or not attempt():
+            needed_pusd = quote.worst_pusd(quote.bound)
+            if not await books.wait_turn(account_id, attempt.id, needed_pusd, attempt, until_s):
+                attempt()
+    except asyncio.CancelledError:
+        if isinstance(attempt.outcome, Admitted):
+            books.commit(Void(attempt.id, "the client left before it was sent"))
+        raise
+    except LedgerError:
+        return refusal(Code.STORE, books.account(account_id))
+    assert attempt.outcome is not None, "an attempt after the last moment to wait decides"
+    return attempt.outcome
