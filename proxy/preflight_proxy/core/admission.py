@@ -1,0 +1,104 @@
+"""May this call leave now, with which bound, at which reservation: one look at the account (M9, M18).
+
+worst case fits in what is available                    admit
+it would fit were nothing pending                       wait, `WAIT_S_MAX` in all
+a lower bound, not below the floor, fits                admit, clamped
+the floor would fit were nothing pending                wait
+else                                                    refuse
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from preflight_proxy.core.accounts import Account
+from preflight_proxy.core.queue import WAIT_S_MAX
+from preflight_proxy.core.refusals import Code, Refusal
+
+if TYPE_CHECKING:
+    from preflight_proxy.core.quote import Quote
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The call fits.
+
+    Attributes:
+        bound: the output bound it leaves with.
+        reserve_pusd: its worst case with that bound.
+        clamped: the bound is lower than what was asked.
+    """
+
+    bound: int
+    reserve_pusd: int
+    clamped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The call fits as soon as this much is available, which others hold now."""
+
+    needed_pusd: int
+
+
+def admit(
+    account: Account,
+    quote: Quote,
+    *,
+    busy: bool,
+    has_unknown: bool,
+    waited_s: float,
+    cheapest_pusd: int = 1,
+) -> Admit | Wait | Refusal:
+    """Decide one call; nothing is changed, and nothing is remembered.
+
+    Args:
+        account: as it stands now.
+        quote: of this call. The account's allowed models were checked before it was made.
+        busy: the account had another call in the last 60 s. A clamp then takes half of what is available, so that calls beside
+            this one find something; or its floor where half is less than that, or the last dollars could never be used.
+        has_unknown: outcomes of the account are undecided, as after a restart: what is posted is not the last word.
+        waited_s: how long this call has waited, for anything.
+        cheapest_pusd: the cheapest call that the account is known to make; with less than that left it is spent.
+    """
+    if account.frozen is not None:
+        return _frozen(account, quote, waited_s)
+    worst_pusd, settled_pusd = quote.worst_pusd(quote.bound), account.limit_pusd - account.posted_pusd
+    if worst_pusd <= account.available_pusd:
+        return Admit(quote.bound, worst_pusd, clamped=False)
+    may_wait = waited_s < WAIT_S_MAX and (account.pending_pusd > 0 or has_unknown)
+    if may_wait and worst_pusd <= settled_pusd:
+        return Wait(worst_pusd)
+    if (clamped := _clamped(account.available_pusd, quote, busy=busy)) is not None:
+        return clamped
+    if may_wait and quote.cheapest_pusd <= settled_pusd:
+        return Wait(quote.cheapest_pusd)
+    spent = settled_pusd < cheapest_pusd and not has_unknown
+    return _refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, quote)
+
+
+def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admit | None:
+    if available_pusd < quote.cheapest_pusd:
+        return None
+    purse_pusd = max(available_pusd // 2, quote.cheapest_pusd) if busy else available_pusd
+    bound = quote.bound_within(purse_pusd)
+    return None if bound is None else Admit(bound, quote.worst_pusd(bound), clamped=bound < quote.bound)
+
+
+def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:
+    """Frozen by a person: refused. Frozen because the key's usage is still being read: that ends by itself (M21)."""
+    if account.frozen_reason is None and waited_s < WAIT_S_MAX:
+        return Wait(quote.worst_pusd(quote.bound))
+    return _refusal(Code.FROZEN, account, quote)
+
+
+def _refusal(code: Code, account: Account, quote: Quote) -> Refusal:
+    return Refusal(
+        code=code,
+        limit_pusd=account.limit_pusd,
+        spent_pusd=account.posted_pusd,
+        reserved_pusd=account.pending_pusd,
+        available_pusd=account.available_pusd,
+        needed_pusd=quote.cheapest_pusd,
+    )

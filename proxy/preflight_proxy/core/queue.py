@@ -1,0 +1,107 @@
+"""Who waits for room in an account, and whose turn it is (M18).
+
+First come, first served: the first blocks those behind it, but for `HEAD_BLOCK_S` only; after that calls that fit may pass it,
+`PASS_COUNT_MAX` times. So one large call neither starves nor stops all the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+WAIT_S_MAX = 45.0
+"""The longest wait of a call, for anything: below the shortest client timeout that was measured, 60 s."""
+HEAD_BLOCK_S = 5.0
+"""How long the first blocks calls behind it that would fit: about the length of a short completion."""
+PASS_COUNT_MAX = 8
+"""How often the first may be passed: as many as commonly run side by side; then it is served before all others."""
+WAITERS_MAX = 256
+"""Waiters of one account: more than any agent keeps open; beyond it calls are decided at once."""
+
+
+@dataclass(slots=True)
+class _Waiter:
+    id: str
+    needed_pusd: int
+    joined_s: float
+
+
+@dataclass(slots=True)
+class _Line:
+    waiters: list[_Waiter] = field(default_factory=list)
+    head_since_s: float = 0.0
+    passed_count: int = 0
+    called: str | None = None
+
+
+class Queue:
+    """The lines of all accounts. Moments are monotonic seconds; nothing here waits or wakes."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+
+    def join(self, account: str, waiter_id: str, needed_pusd: int, now_s: float) -> bool:
+        """Stand at the end of an account's line; False, and not in it, if the line is full."""
+        line = self._lines.setdefault(account, _Line())
+        if len(line.waiters) >= WAITERS_MAX:
+            return False
+        assert all(waiter.id != waiter_id for waiter in line.waiters), "a call stands in a line once"
+        if not line.waiters:
+            line.head_since_s, line.passed_count = now_s, 0
+        line.waiters.append(_Waiter(waiter_id, needed_pusd, now_s))
+        return True
+
+    def leave(self, account: str, waiter_id: str, now_s: float | None = None) -> None:
+        """Leave the line: admitted, refused or gone. Not to be in it is no error.
+
+        One that was called by `next` and was not the first has passed the first.
+
+        Args:
+            account: whose line.
+            waiter_id: who leaves.
+            now_s: from when on a new first blocks the others; by default from its joining.
+        """
+        line = self._lines.get(account)
+        if line is None:
+            return
+        place = next((i for i, waiter in enumerate(line.waiters) if waiter.id == waiter_id), None)
+        if place is None:
+            return
+        del line.waiters[place]
+        if not line.waiters:
+            del self._lines[account]
+        elif place == 0:
+            line.head_since_s = line.waiters[0].joined_s if now_s is None else now_s
+            line.passed_count = 0
+        elif line.called == waiter_id:
+            line.passed_count += 1
+
+    def next(self, account: str, available_pusd: int, now_s: float) -> str | None:
+        """Who may try now with this much available; None if nobody. Asking again gives the same answer."""
+        line = self._lines.get(account)
+        if line is None:
+            return None
+        line.called = self._called(line, available_pusd, now_s)
+        return line.called
+
+    def _called(self, line: _Line, available_pusd: int, now_s: float) -> str | None:
+        head, *behind = line.waiters
+        if head.needed_pusd <= available_pusd:
+            return head.id
+        if now_s - line.head_since_s < HEAD_BLOCK_S or line.passed_count >= PASS_COUNT_MAX:
+            return None
+        return next((waiter.id for waiter in behind if waiter.needed_pusd <= available_pusd), None)
+
+    def wake_at(self, account: str, now_s: float) -> float | None:
+        """The next moment after now at which `next` may answer otherwise, or a wait is over, without any change of money."""
+        line = self._lines.get(account)
+        if line is None:
+            return None
+        moments = [waiter.joined_s + WAIT_S_MAX for waiter in line.waiters]
+        if len(line.waiters) > 1 and line.passed_count < PASS_COUNT_MAX:
+            moments.append(line.head_since_s + HEAD_BLOCK_S)
+        return min((moment for moment in moments if moment > now_s), default=None)
+
+    def waiting(self, account: str) -> list[str]:
+        """The waiters of an account, first come first."""
+        line = self._lines.get(account)
+        return [] if line is None else [waiter.id for waiter in line.waiters]
