@@ -47,8 +47,11 @@ images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which
 	@$(BIN)/python -c 'import asyncio, sys; from agent_preflight.docker.images import ensure_image; \
 		[print(kind, asyncio.run(ensure_image(kind, base=sys.argv[1] or None))) for kind in ("gate", "demo")]' '$(BASE)'
 
-smoke-real: $(RUNTIME) ## examples/first_run.py against the real OpenRouter; spends at most 2 cents of your account
-	@$(BIN)/python examples/first_run.py --real
+smoke-real: $(RUNTIME) ## examples/first_run.py on the real OpenRouter with your keys; spends at most 2 cents
+	@test -n "$$OR_ADMIN_KEY" && test -n "$$OPENROUTER_API_KEY" || { \
+		echo "make: set OR_ADMIN_KEY and OPENROUTER_API_KEY to keys of your account; at most 2 cents are spent" >&2; exit 1; }
+	docker build --quiet $(if $(BASE),--build-arg BASE=$(BASE)) --tag my-agent docker/demo
+	$(BIN)/python examples/first_run.py
 
 clean: ## remove .venv and all caches; runs/ is kept
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
