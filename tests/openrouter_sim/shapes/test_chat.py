@@ -88,7 +88,7 @@ async def test_a_tool_result_is_what_rules_look_at(caller: Caller) -> None:
         {"messages": ["x"]},
         {"messages": [{"role": "user", "content": 5}]},
         {"messages": [{"role": "user", "content": [5]}]},
-        {"tools": {}},
+        {"tools": {"a": 1}},
         {"tools": [1]},
         {"max_tokens": 0},
         {"max_tokens": "9"},

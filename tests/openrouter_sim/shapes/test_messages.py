@@ -95,5 +95,10 @@ async def test_errors_have_anthropics_types(caller: Caller) -> None:
     assert refused.json["request_id"] == refused.headers["X-Generation-Id"]
     caller.suffer("error_mid")
     assert (await ask(caller, stream=True)).events[-1]["type"] == "error"
-    for fields in ({"messages": []}, {"messages": [{"role": "tool", "content": "x"}]}, {"max_tokens": 0}):
+    malformed: list[dict[str, Any]] = [
+        {"messages": []},
+        {"messages": [{"role": "tool", "content": "x"}]},
+        {"max_tokens": 0},
+    ]
+    for fields in malformed:
         assert (await ask(caller, **fields)).status == 400

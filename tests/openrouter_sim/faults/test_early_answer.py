@@ -1,0 +1,34 @@
+"""Answers before the body is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+if TYPE_CHECKING:
+    from openrouter_sim import Generation
+    from tests.openrouter_sim.conftest import Caller
+
+
+pytestmark = pytest.mark.wire
+
+
+def billed(caller: Caller) -> Generation:
+    (generation,) = caller.sim.bill().named("default").generations
+    return generation
+
+
+async def test_nothing_is_charged_and_the_answer_is_an_envelope(caller: Caller) -> None:
+    caller.suffer("early_answer", status=429)
+    answer = await caller.chat()
+    assert (answer.status, answer.json["error"]["code"]) == (429, 429)
+    assert not caller.sim.bill().named("default").generations
+
+
+async def test_a_connection_can_be_gone_when_the_request_arrives(caller: Caller) -> None:
+    caller.suffer("close_on_request")
+    with pytest.raises(aiohttp.ClientError):
+        await caller.chat()
+    assert not caller.sim.bill().named("default").generations

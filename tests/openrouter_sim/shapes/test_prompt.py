@@ -1,0 +1,37 @@
+"""From request parts to segments."""
+
+import pytest
+
+from openrouter_sim import Scenario
+from openrouter_sim.errors import ApiError
+from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
+
+
+def test_a_message_of_parts_keeps_its_marks() -> None:
+    prompt = Prompt(Scenario())
+    parts = [{"type": "text", "text": "abcd", "cache_control": {"type": "ephemeral", "ttl": "1h"}}, "efgh"]
+    assert prompt.add_message("user", parts) == "abcd\nefgh"
+    assert [(s.tokens, s.mark) for s in prompt.segments] == [(5, None), (1, "1h"), (1, None)]
+
+
+def test_the_tool_prompt_depends_on_the_model() -> None:
+    claude, other = Prompt(Scenario()), Prompt(Scenario())
+    claude.add_tools([{"name": "x"}], "Claude")
+    other.add_tools([{"name": "x"}], "GPT")
+    assert sum(s.tokens for s in claude.segments) - sum(s.tokens for s in other.segments) == 306
+
+
+def test_a_mark_of_the_whole_request_is_set_at_its_end() -> None:
+    prompt = Prompt(Scenario())
+    prompt.mark_last("5m")
+    prompt.add("a")
+    prompt.mark_last(None)
+    prompt.mark_last(mark_of({"cache_control": {"type": "ephemeral"}}))
+    assert prompt.segments[-1].mark == "5m"
+
+
+def test_the_lower_of_two_bounds_holds() -> None:
+    assert bound_of({"a": 5, "b": 3}, "a", "b") == 3
+    assert bound_of({}, "a") is None
+    with pytest.raises(ApiError):
+        bound_of({"a": True}, "a")
