@@ -1,10 +1,12 @@
 """May this call leave now, with which bound, at which reservation: one look at the account (M9, M18).
 
-worst case fits in what is available                    admit
-it would fit were nothing pending                       wait, `WAIT_S_MAX` in all
-a lower bound, not below the floor, fits                admit, clamped
-the floor would fit were nothing pending                wait
-else                                                    refuse
+    worst case fits in what is available                    admit
+    it would fit were nothing pending                       wait, `WAIT_S_MAX` in all
+    a lower bound, not below the floor, fits                admit, clamped
+    the floor would fit were nothing pending                wait
+    else                                                    refuse
+
+A refusal never latches: the next call is looked at afresh.
 """
 
 from __future__ import annotations

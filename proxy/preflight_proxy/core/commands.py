@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from preflight_proxy.core.accounts import CallFacts, Reservation
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.accounts import CallFacts
 
 NO_FACTS = CallFacts()
 
@@ -60,17 +59,24 @@ class Refuse:
     """Count a refused call; the count is durable with the account's next change."""
 
     account: str
-    code: Code
 
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Hold a worst case: a PENDING reservation with nothing posted and a fresh id.
+    """Hold a worst case under an id that was never used.
 
     Answered by a refusal where it does not fit, the account is frozen or an endpoint is quarantined.
     """
 
-    reservation: Reservation
+    reservation_id: str
+    account: str
+    reserved_pusd: int
+    api: str
+    model: str
+    tags: tuple[str, ...]
+    bound: int
+    streamed: bool = False
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ from preflight_proxy.core.commands import (
     Unfreeze,
     Void,
 )
+from preflight_proxy.core.cost_line import clean
 from preflight_proxy.core.endings import adjust, assume, identified, post, recover, void
 from preflight_proxy.core.opening import account_changed
 from preflight_proxy.core.refusals import Code, Refusal
@@ -106,7 +107,7 @@ def transition(book: Book, command: Command, at_s: float) -> Change | Refusal:
     """
     match command:
         case Reserve():
-            return _reserve(book, command.reservation)
+            return _reserve(book, command, at_s)
         case SetGeneration(reservation_id, generation_id, tag):
             return Change(reservation=identified(book.held(reservation_id), generation_id, tag))
         case MarkUnknown():
@@ -163,12 +164,10 @@ def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
     )
 
 
-def _reserve(book: Book, asked: Reservation) -> Change | Refusal:
+def _reserve(book: Book, asked: Reserve, at_s: float) -> Change | Refusal:
     account = book.account(asked.account)
-    used = asked.id in book.reservations or asked.id in book.assumed
-    require(not used, f"reservation id {asked.id} was used before")
-    fresh = asked.state is State.PENDING and asked.posted_pusd == 0 and not asked.assumed
-    require(fresh, "a reservation starts pending")
+    used = asked.reservation_id in book.reservations or asked.reservation_id in book.assumed
+    require(not used, f"reservation id {asked.reservation_id} was used before")
     require(asked.reserved_pusd >= 0, "a reservation is not negative")
     if account.frozen is not None:
         return refusal(Code.FROZEN, account, asked.reserved_pusd)
@@ -178,7 +177,24 @@ def _reserve(book: Book, asked: Reservation) -> Change | Refusal:
         return refusal(Code.DOES_NOT_FIT, account, asked.reserved_pusd)
     reserved = replace(account, pending_pusd=account.pending_pusd + asked.reserved_pusd)
     assert reserved.posted_pusd + reserved.pending_pusd <= reserved.limit_pusd, "an admission passes no limit"
-    return Change(account=reserved, reservation=asked)
+    return Change(account=reserved, reservation=_reservation(asked, at_s))
+
+
+def _reservation(asked: Reserve, at_s: float) -> Reservation:
+    return Reservation(
+        id=asked.reservation_id,
+        account=asked.account,
+        state=State.PENDING,
+        reserved_pusd=asked.reserved_pusd,
+        posted_pusd=0,
+        api=asked.api,
+        model=clean(asked.model),
+        tags=asked.tags,
+        bound=asked.bound,
+        streamed=asked.streamed,
+        created_at_s=at_s,
+        digest=asked.digest,
+    )
 
 
 def _mark_unknown(book: Book, command: MarkUnknown, at_s: float) -> Change:

@@ -26,7 +26,7 @@ def account_changed(book: Book, command: OpenAccount | SetLimit | Freeze | Unfre
             return replace(book.account(account), frozen_reason=clean(reason))
         case Unfreeze(account):
             return replace(book.account(account), frozen_reason=None)
-        case Refuse(account, _code):
+        case Refuse(account):
             before = book.account(account)
             return replace(before, refused=before.refused + 1)
 
