@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import msgspec
+
 from preflight_proxy import log
 from preflight_proxy.app import serve_until_stopped
-from preflight_proxy.config import read_config
+from preflight_proxy.config import read_config, user_quarantine_file
 from preflight_proxy.errors import OperatingError
 
 
@@ -14,7 +16,10 @@ def main() -> int:
     """Read the settings, serve; the exit code."""
     log.configure()
     try:
-        return serve_until_stopped(read_config(sys.stdin.buffer.read()))
+        config = read_config(sys.stdin.buffer.read())
+        if config.quarantine_file is None:
+            config = msgspec.structs.replace(config, quarantine_file=str(user_quarantine_file()))
+        return serve_until_stopped(config)
     except OperatingError as exc:
         print(f"preflight_proxy: {exc}", file=sys.stderr)  # noqa: T201 - the one line a person reads
         return 1

@@ -17,7 +17,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
 from preflight_proxy.gate_listener import GateListener, GateState, Namespaces
 from preflight_proxy.plane import hash_token
-from preflight_proxy.reconcile import key_usage_pusd
+from preflight_proxy.records import read_key_usage_pusd
 from preflight_proxy.server import Handler, Listeners
 from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
@@ -111,7 +111,7 @@ class Accounts:
     async def _key_usage(self, key: str) -> int:
         for attempt in range(KEY_READS_MAX):
             try:
-                return await key_usage_pusd(self._upstream, key)
+                return await read_key_usage_pusd(self._upstream, Secret(key))
             except UpstreamError:
                 if attempt == KEY_READS_MAX - 1:
                     raise

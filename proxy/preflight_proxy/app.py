@@ -20,6 +20,8 @@ from preflight_proxy.books import Books
 from preflight_proxy.clock import Clock, SystemClock
 from preflight_proxy.config import Config, host_port
 from preflight_proxy.control import Control
+from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.forward import Forward
@@ -27,6 +29,7 @@ from preflight_proxy.hub import Hub
 from preflight_proxy.local import Local
 from preflight_proxy.plane import API, Plane
 from preflight_proxy.prices import Prices
+from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.reconcile import Reconciler
 from preflight_proxy.server import Listeners
 from preflight_proxy.store import Store
@@ -80,7 +83,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[R
         async with Upstream(config.upstream) as upstream:
             books = Books(store, cost_log, BudgetFiles(), Hub(), clock)
             prices, tasks = Prices(upstream, clock), Tasks()
-            books.on_quarantined = lambda row: prices.expire(row.model)
+            _share_quarantine(config, books, prices)
             forward = Forward(books, upstream, prices, tasks, config.unknown_fields)
             plane = Plane(books, forward, Local(books, prices, upstream))
             accounts = Accounts(books, upstream, listeners, plane.handler)
@@ -102,9 +105,24 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[R
                 await accounts.close_gates()
                 await listeners.close()
                 await tasks.cancel()
-                await books.close()
+                books.close()
     finally:
         store.close()
+
+
+def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
+    """Take over what the user's list holds; have it, and the price list, follow what this proxy finds (M14)."""
+    shared = QuarantineFile(Path(config.quarantine_file)) if config.quarantine_file else None
+    for row in shared.read() if shared else ():
+        if (row.model, row.tag) not in books.store.book.quarantined:
+            books.commit(Quarantine(row.model, row.tag, row.reason))
+
+    def follow(row: Quarantined) -> None:
+        prices.expire(row.model)
+        if shared is not None:
+            shared.add(row)
+
+    books.on_quarantined = follow
 
 
 async def _listen(config: Config, listeners: Listeners, plane: Plane, control: Control) -> str | None:

@@ -22,12 +22,12 @@ from preflight_proxy.core.commands import Command, Refuse
 from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.ledger import Change
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.core.queue import Queue
 from preflight_proxy.core.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
 from preflight_proxy.store import Store
+from preflight_proxy.turns import Turns
 
 ACTIONS_KEPT = 5
 """The detailed budget.txt shows this many."""
@@ -103,14 +103,12 @@ class Books:
         self.store = store
         self.clock = clock
         self.hub = hub
-        self.queue = Queue()
+        self.turns = Turns(self.account, clock)
         self.escalation = Escalation()
         self._cost_log = cost_log
         self._budget_files = budget_files
         self._live: dict[str, Live] = {}
         self._by_token = {account.token_hash: account.id for account in store.book.accounts.values()}
-        self._attempts: dict[str, Callable[[], bool]] = {}
-        self._waking: set[str] = set()
         self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
         for entry in store.entries():
             self._total(entry.account, entry.line)
@@ -156,7 +154,7 @@ class Books:
         if change.account is not None:
             self._by_token[change.account.token_hash] = change.account.id
             self.write_budget(change.account.id)
-            self.wake(change.account.id)
+            self.turns.wake(change.account.id)
 
     def _total(self, account_id: str, line: str) -> None:
         try:
@@ -208,72 +206,14 @@ class Books:
         room_pusd = account.limit_pusd - account.posted_pusd
         return room_pusd <= 0 or (cheapest_pusd is not None and room_pusd < cheapest_pusd)
 
-    # Waiting calls. An attempt runs inside the commit that made room, so that no later call can slip in before it.
-
-    async def wait_turn(
-        self, account_id: str, waiter: str, needed_pusd: int, attempt: Callable[[], bool], until_s: float
-    ) -> bool:
-        """Wait in the account's queue until `attempt` returns True; False when `until_s` (monotonic) passes first.
-
-        A cancelled waiter leaves the queue at once (M12).
-        """
-        done = asyncio.Event()
-
-        def try_now() -> bool:
-            if decided := attempt():
-                done.set()
-            return decided
-
-        self._attempts[waiter] = try_now
-        self.queue.join(account_id, waiter, needed_pusd, self.clock.monotonic_s())
-        try:
-            while not done.is_set() and (left_s := until_s - self.clock.monotonic_s()) > 0:
-                try:
-                    await asyncio.wait_for(done.wait(), min(left_s, 1.0))
-                except TimeoutError:
-                    self.wake(account_id)  # the head blocks those behind for a time only (M18)
-            return done.is_set()
-        finally:
-            self._leave(account_id, waiter)
-            self.wake(account_id)
-
-    def _leave(self, account_id: str, waiter: str) -> None:
-        if self._attempts.pop(waiter, None) is not None:
-            self.queue.leave(account_id, waiter)
-
-    def wake(self, account_id: str) -> None:
-        """Let the waiting calls whose turn it is try again; all of them if the account is frozen (M12)."""
-        if account_id in self._waking:
-            return  # an attempt's own commit: the loop below looks again when the attempt is through
-        self._waking.add(account_id)
-        try:
-            if self.account(account_id).frozen is not None:
-                for waiter in list(self.queue.waiting(account_id)):
-                    self._try(account_id, waiter)
-                return
-            while (waiter := self._next(account_id)) is not None and self._try(account_id, waiter):
-                pass
-        finally:
-            self._waking.discard(account_id)
-
-    def _next(self, account_id: str) -> str | None:
-        return self.queue.next(account_id, self.account(account_id).available_pusd, self.clock.monotonic_s())
-
-    def _try(self, account_id: str, waiter: str) -> bool:
-        attempt = self._attempts.get(waiter)
-        if attempt is None or not attempt():
-            return False
-        self._leave(account_id, waiter)
-        return True
-
     async def cut_all(self, reason: str) -> None:
         """End every running stream, in its API's terminal form."""
         running = [call for live in self._live.values() for call in live.running]
         await asyncio.gather(*(call.cut(reason) for call in running))
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Write what is still to be written."""
-        await self._budget_files.close()
+        self._budget_files.flush()
 
     def publish(self, kind: str, account_id: str, **fields: object) -> None:
         """Tell the followers, with the account's balance as it stands."""

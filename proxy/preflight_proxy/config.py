@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         durability: `process` survives kill -9, `power` a loss of power too (M21).
         unknown_fields: What becomes of top-level fields that no table knows (M8).
         key_usage_lag_s, generation_s_max: The clocks of M13.
+        quarantine_file: The user's own list of quarantined endpoints, read at start and added to (M14); None for none.
     """
 
     data: str
@@ -43,6 +45,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unknown_fields: Literal["drop", "refuse", "pass"] = "drop"
     key_usage_lag_s: float = KEY_USAGE_LAG_S
     generation_s_max: float = GENERATION_S_MAX
+    quarantine_file: str | None = None
 
     @property
     def data_dir(self) -> Path:
@@ -63,6 +66,12 @@ def read_config(document: bytes) -> Config:
     if not config.upstream.startswith(("http://", "https://")):
         raise ConfigError(f"The upstream must be an http or https URL, not {config.upstream!r}.")
     return config
+
+
+def user_quarantine_file() -> Path:
+    """Where a user's list of quarantined endpoints lies, by the XDG base directory rules."""
+    state = os.environ.get("XDG_STATE_HOME", "")  # noqa: TID251 - read at the edge, by the two entry points alone
+    return (Path(state) if state else Path.home() / ".local" / "state") / "agent-preflight" / "quarantine.jsonl"
 
 
 def host_port(listen: str) -> tuple[str, int]:

@@ -13,16 +13,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import msgspec
 import structlog
 
 from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts, Reservation
 from preflight_proxy.core.commands import Adjust, Assume, MarkUnknown, Post, Recover, Void
 from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, PostedHistory, judge
-from preflight_proxy.core.money import cost_pusd as read_cost_pusd
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.errors import UpstreamError
+from preflight_proxy.records import read_generation, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream
 
 TICK_S = 0.5
@@ -37,46 +36,6 @@ POLLS_AT_ONCE = 8
 """Reads under way at once; a minute of failures must not become a flood of questions."""
 
 _log = structlog.get_logger("preflight_proxy.reconcile")
-
-
-class _Generation(msgspec.Struct):
-    total_cost: msgspec.Raw = msgspec.Raw(b"null")
-    provider_name: str | None = None
-    model: str | None = None
-    native_tokens_prompt: int | None = None
-    native_tokens_cached: int | None = None
-    native_tokens_completion: int | None = None
-    native_tokens_reasoning: int | None = None
-
-
-class _GenerationDocument(msgspec.Struct):
-    data: _Generation
-
-
-class _Key(msgspec.Struct):
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _KeyDocument(msgspec.Struct):
-    data: _Key
-
-
-async def key_usage_pusd(upstream: Upstream, key: str) -> int:
-    """A key's settled usage, in pico-USD.
-
-    Raises:
-        UpstreamError: Upstream did not tell.
-    """
-    status, body = await upstream.get("/key", key)
-    if status != 200:
-        raise UpstreamError(f"OpenRouter answered {status} for the key's usage.")
-    try:
-        usage_pusd = read_cost_pusd(bytes(msgspec.json.decode(body, type=_KeyDocument).data.usage))
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
-        raise UpstreamError("OpenRouter's answer for the key's usage cannot be read.") from exc
-    if usage_pusd is None:
-        raise UpstreamError("OpenRouter told no usage for the key.")
-    return usage_pusd
 
 
 class Reconciler:
@@ -176,30 +135,10 @@ class Reconciler:
     async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
         """What upstream's record tells of a call; None while it tells nothing."""
         key = self._books.live(reservation.account).key
-        if key is None:
+        if key is None or reservation.generation_id is None:
             return None
-        try:
-            async with self._polls:
-                status, body = await self._upstream.get(f"/generation?id={reservation.generation_id}", key.reveal())
-            if status != 200:
-                return None
-            data = msgspec.json.decode(body, type=_GenerationDocument).data
-        except (UpstreamError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            return None
-        cost_pusd = read_cost_pusd(bytes(data.total_cost))
-        if cost_pusd is None:
-            return None
-        facts = CallFacts(
-            model=data.model or reservation.model,
-            provider=data.provider_name or "",
-            generation_id=reservation.generation_id,
-            prompt_tokens=data.native_tokens_prompt or 0,
-            cached_tokens=data.native_tokens_cached or 0,
-            completion_tokens=data.native_tokens_completion or 0,
-            reasoning_tokens=data.native_tokens_reasoning or 0,
-            status=200,
-        )
-        return cost_pusd, facts
+        async with self._polls:
+            return await read_generation(self._upstream, key, reservation.generation_id)
 
     # By the key's usage
 
@@ -221,7 +160,7 @@ class Reconciler:
         key = self._books.live(account_id).key
         assert key is not None, "asked for opened accounts only"
         try:
-            used_pusd = await key_usage_pusd(self._upstream, key.reveal()) - account.key_usage_base_pusd
+            used_pusd = await read_key_usage_pusd(self._upstream, key) - account.key_usage_base_pusd
         except UpstreamError as exc:
             _log.warning("key.unread", account=account_id, why=str(exc))
             self._judge([r for r in ripe if self._given_up(r)], None, last_word=True)

@@ -41,13 +41,19 @@ class _Attempt:
 
     def __call__(self) -> bool:
         """Look once; True if that decided."""
+        left_s = max(0.0, self._until_s - self._books.clock.monotonic_s())
+        return self.decide(waited_s=WAIT_S_MAX - left_s)
+
+    def decide(self, waited_s: float) -> bool:
+        """Look as a call that has waited for so long; after `WAIT_S_MAX` that decides."""
         account = self._books.account(self._account_id)
         verdict = admit(
             account,
             self._quote,
             busy=self._busy,
             has_unknown=self._books.has_unknown(account.id),
-            waited_s=WAIT_S_MAX - max(0.0, self._until_s - self._books.clock.monotonic_s()),
+            waited_s=waited_s,
+            cheapest_pusd=self._books.live(account.id).cheapest_pusd or 1,
         )
         match verdict:
             case Wait():
@@ -87,15 +93,15 @@ async def reserve(
     """
     attempt = _Attempt(books, account_id, asked, quote, busy, until_s)
     try:
-        if books.queue.waiting(account_id) or not attempt():
+        if books.turns.waiting(account_id) or not attempt():
             needed_pusd = quote.worst_pusd(quote.bound)
-            if not await books.wait_turn(account_id, attempt.id, needed_pusd, attempt, until_s):
-                attempt()
+            if not await books.turns.wait(account_id, attempt.id, needed_pusd, attempt, until_s):
+                attempt.decide(waited_s=WAIT_S_MAX)
     except asyncio.CancelledError:
         if isinstance(attempt.outcome, Admitted):
             books.commit(Void(attempt.id, "the client left before it was sent"))
         raise
     except LedgerError:
         return refusal(Code.STORE, books.account(account_id))
-    assert attempt.outcome is not None, "an attempt after the last moment to wait decides"
+    assert attempt.outcome is not None, "a look after the last moment to wait decides"
     return attempt.outcome

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, serve_until_stopped, write_ready_file
-from preflight_proxy.config import Config
+from preflight_proxy.config import Config, user_quarantine_file
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
@@ -61,7 +61,13 @@ def serve(
     tokens = _tokens(data / "tokens.json", limits_usd)
     control = _control_path(data)
     config = Config(
-        data=str(data), upstream=upstream, listen=listen, unix=unix, control=str(control), durability="power"
+        data=str(data),
+        upstream=upstream,
+        listen=listen,
+        unix=unix,
+        control=str(control),
+        durability="power",
+        quarantine_file=str(user_quarantine_file()),
     )
 
     async def on_ready(proxy: Running) -> None:

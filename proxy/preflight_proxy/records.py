@@ -1,0 +1,81 @@
+"""Upstream's own records, as evidence: what a generation cost, what a key has used.
+
+Source: openrouter.ai/docs/api_reference (`GET /generation`, `GET /key`), 2026-10.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from preflight_proxy.core.accounts import CallFacts
+from preflight_proxy.core.money import cost_pusd
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import UpstreamError
+from preflight_proxy.upstream import Upstream
+
+_NULL = msgspec.Raw(b"null")
+
+
+class _Generation(msgspec.Struct):
+    total_cost: msgspec.Raw = _NULL
+    provider_name: str | None = None
+    model: str | None = None
+    native_tokens_prompt: int | None = None
+    native_tokens_cached: int | None = None
+    native_tokens_completion: int | None = None
+    native_tokens_reasoning: int | None = None
+
+
+class _GenerationDocument(msgspec.Struct):
+    data: _Generation
+
+
+class _Key(msgspec.Struct):
+    usage: msgspec.Raw = _NULL
+
+
+class _KeyDocument(msgspec.Struct):
+    data: _Key
+
+
+async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
+    """A key's settled usage, in pico-USD.
+
+    Raises:
+        UpstreamError: Upstream did not tell.
+    """
+    status, body = await upstream.get("/key", key.reveal())
+    if status != 200:
+        raise UpstreamError(f"OpenRouter answered {status} for the key's usage.")
+    try:
+        usage_pusd = cost_pusd(bytes(msgspec.json.decode(body, type=_KeyDocument).data.usage))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
+        raise UpstreamError("OpenRouter's answer for the key's usage cannot be read.") from exc
+    if usage_pusd is None:
+        raise UpstreamError("OpenRouter told no usage for the key.")
+    return usage_pusd
+
+
+async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -> tuple[int, CallFacts] | None:
+    """What a generation cost, in pico-USD, and its facts; None while upstream tells nothing. Never raises."""
+    try:
+        status, body = await upstream.get(f"/generation?id={generation_id}", key.reveal())
+        if status != 200:
+            return None
+        told = msgspec.json.decode(body, type=_GenerationDocument).data
+    except (UpstreamError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    charged_pusd = cost_pusd(bytes(told.total_cost))
+    if charged_pusd is None:
+        return None
+    facts = CallFacts(
+        model=told.model or "",
+        provider=told.provider_name or "",
+        generation_id=generation_id,
+        prompt_tokens=told.native_tokens_prompt or 0,
+        cached_tokens=told.native_tokens_cached or 0,
+        completion_tokens=told.native_tokens_completion or 0,
+        reasoning_tokens=told.native_tokens_reasoning or 0,
+        status=status,
+    )
+    return charged_pusd, facts
