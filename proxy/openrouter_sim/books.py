@@ -167,4 +167,4 @@ class Books:
 
 def hash_of(secret: str) -> str:
     """Return the hash that names a key in the management API."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

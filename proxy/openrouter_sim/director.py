@@ -23,9 +23,9 @@ class Director:
         self._seen: Counter[int] = Counter()
         self._struck: Counter[int] = Counter()
 
-    def early(self, api: str) -> list[Fault]:
-        """Return the faults that strike before the body is read."""
-        rules = [(i, rule) for i, rule in self._rules(is_early=True) if rule.api in {None, api}]
+    def early(self, *apis: str | None) -> list[Fault]:
+        """Return the faults that strike before the body is read, of the rules that name one of `apis`."""
+        rules = [(i, rule) for i, rule in self._rules(is_early=True) if rule.api in apis]
         return [rule.fault for i, rule in rules if self._strikes(i, rule)]
 
     def late(self, api: str, ask: Ask, model: str) -> tuple[list[Fault], Reply]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 async def infer(simulator: Simulator, shape: Shape, request: web.Request) -> web.StreamResponse:
     """Answer one inference request, and charge it."""
-    for fault in simulator.director.early(shape.api):
+    for fault in simulator.director.early(None, shape.api):
         early = await fault.answer_early(request)
         if early is not None:
             return early

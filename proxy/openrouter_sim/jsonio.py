@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 JsonObject = dict[str, Any]
 
-_SMALLEST_PLAIN = Decimal("0.000001")
+# As JavaScript prints numbers; a client's 1e900000 must not become a megabyte.
+_PLAIN_EXPONENTS = range(-6, 21)
 # json has no hook for raw numbers: a Decimal travels as a string that no client can guess, and loses its quotes.
 _MARK = f"decimal:{secrets.token_hex(8)}:"
 _MARKED = re.compile(f'"{_MARK}([^"]*)"')
@@ -41,13 +42,13 @@ def loads(raw: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def number(value: Decimal) -> str:
-    """Return the exact value as JSON number text: plain from 1e-6 upwards, else in exponent form.
+    """Return the exact value as JSON number text: plain from 1e-6 to 1e21, else in exponent form.
 
     Source: captures of openrouter.ai answers (`7.765e-06`), 2026.
     """
     if not value:
         return "0"
-    if abs(value) < _SMALLEST_PLAIN:
+    if value.adjusted() not in _PLAIN_EXPONENTS:
         sign, digits, _ = value.as_tuple()
         text = "".join(map(str, digits)).rstrip("0")
         fraction = f".{text[1:]}" if text[1:] else ""

@@ -48,11 +48,13 @@ class _Keys:
 
     async def list_all(self, request: web.Request) -> web.Response:
         self._check(request)
-        offset = int(request.query.get("offset", "0"))
+        offset = request.query.get("offset", "0")
+        if not offset.isdecimal():
+            raise bad_request("offset: expected a number")
         shown = [key for key in self._books.keys.values() if not key.deleted and not key.management]
         if request.query.get("include_disabled", "true") == "false":
             shown = [key for key in shown if not key.disabled]
-        page = sorted(shown, key=lambda key: -key.created_s)[offset : offset + PAGE_KEYS]
+        page = sorted(shown, key=lambda key: -key.created_s)[int(offset) : int(offset) + PAGE_KEYS]
         return reply({"data": [show_key(self._books, key) for key in page]})
 
     async def create(self, request: web.Request) -> web.Response:

@@ -56,7 +56,9 @@ class FaultRule:
         fault: What goes wrong.
         probability: Share of the matching requests, drawn by the seed.
         model: The model id; None for any. A fault that acts before the body is read cannot know it.
-        api: `chat`, `responses`, `messages`, `completions` or `embeddings`; None for any.
+        api: `chat`, `responses`, `messages`, `completions` or `embeddings`; None for any of them. Faults that act before the
+            body is read can also name `keys`, `credits`, `key`, `models` or `generation`, with a method (`DELETE keys`)
+            or without.
         stream: Only streams, or only the others; None for both.
         contains: Text that the last message holds; None for any.
         after: How many matching requests pass unharmed first.

@@ -30,7 +30,7 @@ ADMIN_KEY = f"sk-or-v1-{'ad' * 32}"
 """The management key unless another is given: of the real form, and easy to tell."""
 BODY_BYTES_MAX = 64 << 20
 REQUESTS_MAX = 10_000
-REQUEST_BYTES_MAX = 256 << 20
+REQUEST_BYTES_MAX = 64 << 20
 """What `requests` remembers in all, so that long runs with long prompts stay small."""
 STOP_S = 0.2
 """How long a stop waits for answers under way before it ends them."""
@@ -156,12 +156,23 @@ class Simulator:
         self._moved = asyncio.Event()
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_in_envelopes])
+        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_in_envelopes, self._with_faults])
         manage.add_routes(app, self)
         reads.add_routes(app, self)
         for path, shape in SHAPES.items():
             app.router.add_post(f"/api/v1{path}", self._handler(shape))
         return app
+
+    @web.middleware
+    async def _with_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Inference draws its own faults; here are those of all other calls.
+        name = request.path.removeprefix("/api/v1/").partition("/")[0]
+        if request.path.removeprefix("/api/v1") not in SHAPES:
+            for fault in self.director.early(name, f"{request.method} {name}"):
+                early = await fault.answer_early(request)
+                if early is not None:
+                    return early
+        return await handler(request)
 
     def _handler(self, shape: Shape) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:

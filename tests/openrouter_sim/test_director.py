@@ -68,7 +68,7 @@ def test_probability_is_drawn_by_the_seed() -> None:
 
 def test_early_faults_are_drawn_apart_and_a_directive_can_name_a_fault() -> None:
     director = Director(Scenario(faults=(FaultRule(make_fault("early_answer")),)), Random(0))
-    assert [fault.name for fault in director.early("chat")] == ["early_answer"]
+    assert [fault.name for fault in director.early(None, "chat")] == ["early_answer"]
     assert not director.late("chat", ask(), "m")[0]
     assert [fault.name for fault in director.late("chat", ask("[[sim fault=reset]]"), "m")[0]] == ["reset"]
 

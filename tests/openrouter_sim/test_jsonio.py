@@ -19,6 +19,8 @@ def test_small_amounts_are_written_in_exponent_form_and_others_plainly() -> None
     assert number(Decimal("0.00159000")) == "0.00159"
     assert number(Decimal("-0.0000007765")) == "-7.765e-7"
     assert number(Decimal(0)) == "0"
+    assert number(Decimal("1e900000")) == "1e900000"
+    assert number(Decimal("1e20")) == "1" + "0" * 20
     assert plain(Decimal("1.60E-7")) == "0.00000016"
     assert plain(Decimal("1E+2")) == "100"
 

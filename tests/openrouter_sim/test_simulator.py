@@ -58,3 +58,16 @@ async def test_its_bill_is_the_sum_of_what_it_told(caller: Caller) -> None:
             answer = await caller.chat(model=model, provider={}, stream=stream)
             told += (answer.events[-2] if stream else answer.json)["usage"]["cost"]
     assert caller.sim.bill().total_usd == told
+
+
+async def test_odd_requests_are_refused_and_never_break_it(caller: Caller) -> None:
+    async with caller.session.get(f"{caller.sim.base_url}/key", headers={"Authorization": "Bearer ÿ"}) as answer:
+        assert answer.status == 401
+    bodies: list[tuple[str, Any]] = [
+        ("/messages", {"model": "anthropic/claude-haiku-4.5", "messages": [{"role": "user"}]}),
+        ("/embeddings", {"model": "openai/text-embedding-3-small", "input": "x", "dimensions": "many"}),
+        ("/chat/completions", {"model": 5, "messages": [{"role": "user", "content": "x"}]}),
+        ("/chat/completions", {"model": "openai/gpt-4.1-nano", "max_tokens": 10**30, "messages": [{"role": "user"}]}),
+    ]
+    assert [(await caller.call(path, body)).status for path, body in bodies] == [200, 400, 400, 404]
+    assert (await caller.admin("/keys?offset=x")).status == 400

@@ -14,16 +14,24 @@ from openrouter_sim.jsonio import encode
 
 @dataclass(frozen=True, slots=True)
 class EarlyAnswer(Fault):
-    """The answer comes before the body is read, and the connection closes; nothing is charged."""
+    """The answer comes before the body is read, and the connection closes; nothing is charged.
+
+    Attributes:
+        status: The HTTP status.
+        retry_after: The `Retry-After` header, as text.
+    """
 
     name: ClassVar[str] = "early_answer"
     is_early: ClassVar[bool] = True
     status: int = 503
+    retry_after: str = ""
 
     async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
         """Return the answer."""
         error = ApiError(self.status, "Service unavailable")
         response = web.Response(status=self.status, body=encode(envelope(error)), content_type="application/json")
+        if self.retry_after:
+            response.headers["Retry-After"] = self.retry_after
         response.force_close()
         return response
 

@@ -53,7 +53,7 @@ class Messages:
                 raise bad_request("messages: expected objects with the role user or assistant")
             text = prompt.add_message(message["role"], message.get("content"))
             if message["role"] == "user":
-                last_text, last_role = text, "tool" if _has_result(message["content"]) else "user"
+                last_text, last_role = text, "tool" if _has_result(message.get("content")) else "user"
         prompt.mark_last(mark_of(body))
         bound = bound_of(body, "max_tokens")
         return Ask(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)

@@ -94,14 +94,11 @@ def _add_input(prompt: Prompt, given: object) -> tuple[str, str]:
         if entry.get("type", "message") == "message":
             text, role = prompt.add_message(str(entry.get("role")), entry.get("content")), entry.get("role")
         else:
-            text, role = _add_item(prompt, entry), "tool" if str(entry["type"]).endswith("_output") else "assistant"
+            role = "tool" if str(entry["type"]).endswith("_output") else "assistant"
+            text = prompt.add_message(role, [entry])
         if role in {"user", "tool"}:
             last_text, last_role = text, str(role)
     return last_text, last_role
-
-
-def _add_item(prompt: Prompt, entry: JsonObject) -> str:
-    return prompt.add_message(str(entry["type"]), [entry])
 
 
 def _status(call: Call) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from openrouter_sim import FaultRule, Scenario, make_fault
+
 if TYPE_CHECKING:
     from openrouter_sim import Generation
     from tests.openrouter_sim.conftest import Caller
@@ -32,3 +34,14 @@ async def test_a_connection_can_be_gone_when_the_request_arrives(caller: Caller)
     with pytest.raises(aiohttp.ClientError):
         await caller.chat()
     assert not caller.sim.bill().named("default").generations
+
+
+async def test_management_suffers_only_where_a_rule_names_it(caller: Caller) -> None:
+    rule = FaultRule(make_fault("early_answer", {"status": 500, "retry_after": "2"}), api="DELETE keys")
+    caller.sim.scenario = Scenario(faults=(rule,))
+    _, key_hash = await caller.new_key(1)
+    refused = await caller.admin(f"/keys/{key_hash}", method="DELETE")
+    assert (refused.status, refused.headers["Retry-After"]) == (500, "2")
+    assert (await caller.admin(f"/keys/{key_hash}")).status == 200
+    caller.suffer("early_answer")
+    assert (await caller.admin(f"/keys/{key_hash}", method="DELETE")).status == 200

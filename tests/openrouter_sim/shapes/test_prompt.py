@@ -35,3 +35,15 @@ def test_the_lower_of_two_bounds_holds() -> None:
     assert bound_of({}, "a") is None
     with pytest.raises(ApiError):
         bound_of({"a": True}, "a")
+
+
+@pytest.mark.parametrize("role", ["user", "assistant", "developer"])
+def test_the_densest_honest_count_stays_within_bytes_and_small_constants(role: str) -> None:
+    prompt = Prompt(Scenario(tokenizer=Tokenizer.BYTES, tools_indent=True))
+    tool = {"type": "function", "function": {"name": "run", "parameters": {"type": "object", "title": "Größe"}}}
+    prompt.add_tools([tool], "Claude")
+    prompt.add_message(role, "Grüße 🎉")
+    prompt.add_message(role, [{"type": "text", "text": "Grüße 🎉"}])
+    text_bytes = 2 * len("Grüße 🎉".encode())
+    tool_bytes = len(json.dumps(tool, indent=4))
+    assert sum(s.tokens for s in prompt.segments) <= text_bytes + tool_bytes + 2 * 16 + 30 + 530
