@@ -18,9 +18,9 @@ _MARKED = re.compile(f'"{_MARK}([^"]*)"')
 
 
 def dumps(value: object, *, indent: int | None = None) -> str:
-    """Return compact JSON (or indented by `indent`); each Decimal is written exactly, as a number."""
+    """Return compact JSON, or ASCII indented by `indent`; each Decimal is written exactly, as a number."""
     separators = (",", ":") if indent is None else None
-    text = json.dumps(value, default=_default, ensure_ascii=False, separators=separators, indent=indent)
+    text = json.dumps(value, default=_default, ensure_ascii=indent is not None, separators=separators, indent=indent)
     return _MARKED.sub(r"\1", text) if _MARK in text else text
 
 

@@ -1,8 +1,10 @@
 """From request parts to segments."""
 
+import json
+
 import pytest
 
-from openrouter_sim import Scenario
+from openrouter_sim import Scenario, Tokenizer
 from openrouter_sim.errors import ApiError
 from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
 
