@@ -1,0 +1,143 @@
+"""A request body as raw slices, and the guards that every body passes before anything in it is believed.
+
+Values that are not changed leave as the bytes that came, so the top level is cut into slices. What decides a price is decoded,
+and an object with the same key twice is refused: it would mean one thing here and perhaps another upstream (M8).
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TypeAlias
+
+import msgspec
+
+from preflight_proxy.core.money import number
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | Number | bool | None"
+
+_top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_elements = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class BadRequest(ValueError):  # noqa: N818 (it is named after the answer that it becomes)
+    """A request that is answered with an error; nothing has left for upstream.
+
+    Attributes:
+        status: HTTP status.
+        code: The `error_type` in the answer.
+        message: What is wrong, for a person.
+    """
+
+    def __init__(self, message: str, status: int = 400, code: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+
+
+class Number(str):
+    """A JSON number as its text: what it is worth is decided by the gate of M2, not by a float."""
+
+    __slots__ = ()
+
+    def decimal(self) -> Decimal | None:
+        """What it is worth; None if it does not pass the gate."""
+        return number(self.encode())
+
+
+def top_level(body: bytes) -> dict[str, bytes]:
+    """The slices of a JSON object, by key, in order; of a key that came twice the last.
+
+    Raises:
+        BadRequest: The body is no JSON object in UTF-8, or is nested too deeply.
+    """
+    try:
+        body.decode("utf-8")
+        return {key: bytes(raw) for key, raw in _top_level.decode(body).items()}
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise BadRequest("The request body is not a JSON object.") from exc
+    except RecursionError as exc:
+        raise BadRequest("The request body is nested too deeply.") from exc
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """The slices of a JSON array.
+
+    Raises:
+        BadRequest: It is no array.
+    """
+    try:
+        return [bytes(element) for element in _elements.decode(raw)]
+    except msgspec.DecodeError as exc:
+        raise BadRequest("An array is expected where the request has something else.") from exc
+
+
+def value(raw: bytes) -> Json:
+    """Decode one value; numbers stay text.
+
+    Raises:
+        BadRequest: It is no JSON, is nested too deeply, or holds a key twice.
+    """
+    try:
+        decoded: Json = _decoder.decode(raw.decode("utf-8"))
+    except RecursionError as exc:
+        raise BadRequest("The request body is nested too deeply.") from exc
+    except (json.JSONDecodeError, UnicodeDecodeError) as exc:
+        raise BadRequest("The request body is not JSON.") from exc
+    return decoded
+
+
+def arguments(text: str) -> Json:
+    """Decode the arguments of a tool call as leniently as a template does; None if they are no JSON.
+
+    Of a key that comes twice every value is kept, under a longer name: which one a template takes is not known.
+
+    Raises:
+        BadRequest: They are nested too deeply.
+    """
+    try:
+        decoded: Json = _lenient.decode(text)
+    except RecursionError as exc:
+        raise BadRequest("The arguments of a tool call are nested too deeply.") from exc
+    except json.JSONDecodeError:
+        return None
+    return decoded
+
+
+def encode(decoded: Json) -> bytes:
+    """Write a value as it was read: numbers by their own text, no white space."""
+    return _text(decoded).encode("utf-8")
+
+
+def _text(decoded: Json) -> str:
+    match decoded:
+        case Number():
+            return str(decoded)
+        case dict():
+            return "{" + ",".join(f"{_text(key)}:{_text(item)}" for key, item in decoded.items()) + "}"
+        case list():
+            return "[" + ",".join(_text(item) for item in decoded) + "]"
+    return json.dumps(decoded, ensure_ascii=False)
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    decoded = dict(pairs)
+    if len(decoded) != len(pairs):
+        raise BadRequest("An object in the request has the same key twice.")
+    return decoded
+
+
+def _every(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    decoded = dict(pairs)
+    if len(decoded) == len(pairs):
+        return decoded
+    return {f"{index}{key}": item for index, (key, item) in enumerate(pairs)}
+
+
+def _constant(name: str) -> Json:
+    raise BadRequest(f"{name} is not a JSON number.")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=Number, parse_int=Number, parse_constant=_constant)
+_lenient = json.JSONDecoder(object_pairs_hook=_every, parse_float=Number, parse_int=Number, parse_constant=Number)

@@ -1,0 +1,43 @@
+"""Model names: the id that has a price list, and the suffix that only steers routing.
+
+Source: openrouter.ai/docs/guides/routing/model-variants, 2026-10.
+"""
+
+from __future__ import annotations
+
+from preflight_proxy.core.body import BadRequest
+
+ROUTING_SUFFIXES = frozenset({"floor", "exacto"})
+"""They choose among the same endpoints at the same prices."""
+REFUSED_SUFFIXES = {
+    "online": "it searches the web for each call, at a price of its own",
+    "nitro": "it may be served at a dearer tier than the price list states",
+    "batch": "it is billed hours later",
+}
+_ROUTERS = ("openrouter/", "@preset", "~openrouter/")
+
+
+def split_model(model: str) -> tuple[str, str]:
+    """The model id that has a price list, and the routing suffix without its colon ("" if none).
+
+    `:free`, `:thinking` and `:extended` are models of their own, so they stay with the id.
+    """
+    base, _, suffix = model.rpartition(":")
+    return (base, suffix) if base and (suffix in ROUTING_SUFFIXES or suffix in REFUSED_SUFFIXES) else (model, "")
+
+
+def check_model(model: str) -> None:
+    """Let a model pass whose price is that of its list.
+
+    Raises:
+        BadRequest: It is a router, a preset, or has a suffix that changes the price; the text says what it means for money.
+    """
+    if not model:
+        raise BadRequest("Name a model: without one, the price of the call is not known.")
+    if model.startswith(_ROUTERS) or "@preset" in model:
+        raise BadRequest(
+            "Routers and presets are refused: they choose the model, and with it the price, after the budget was checked."
+        )
+    base, suffix = split_model(model)
+    if suffix in REFUSED_SUFFIXES:
+        raise BadRequest(f"The suffix :{suffix} is refused: {REFUSED_SUFFIXES[suffix]}. Ask for {base[:200]} instead.")

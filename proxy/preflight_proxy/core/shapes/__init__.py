@@ -1,0 +1,11 @@
+"""The API shapes, by their path. A new one is a file here and a line in this table."""
+
+from collections.abc import Mapping
+
+from preflight_proxy.core.shapes.chat import Chat
+from preflight_proxy.core.shapes.shape import Shape
+
+_ALL: tuple[Shape, ...] = (Chat(),)
+
+SHAPES: Mapping[str, Shape] = {shape.path: shape for shape in _ALL}
+"""Path below the API base to shape."""

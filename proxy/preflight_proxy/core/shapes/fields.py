@@ -1,0 +1,143 @@
+"""Top-level fields that decide the price, in whatever shape they come: what passes and what is refused, and why (M8).
+
+Each shape lists the fields it knows; a field with a rule here must pass it even where its shape does not list it, so that no
+spelling of a dear request slips through `unknown_fields = pass`.
+
+Source: openrouter.ai/openapi.yaml and openrouter.ai/docs/guides/features, 2026-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from preflight_proxy.core import body
+from preflight_proxy.core.body import BadRequest, Json, Number
+
+Rule = Callable[[Json], str | None]
+"""Given the decoded value: None if it passes, else why it does not."""
+
+_EMPTY: tuple[Json, ...] = (None, False, "", "none")
+
+
+def _absent(reason: str) -> Rule:
+    return lambda value: None if value in _EMPTY or value == [] or value == {} else reason
+
+
+def _one_of(allowed: tuple[str, ...], reason: str) -> Rule:
+    return lambda value: None if value is None or (isinstance(value, str) and value in allowed) else reason
+
+
+def _at_most_one(reason: str) -> Rule:
+    def rule(value: Json) -> str | None:
+        worth = value.decimal() if isinstance(value, Number) else None
+        return None if value is None or (worth is not None and 0 <= worth <= 1) else reason
+
+    return rule
+
+
+def _text_only(value: Json) -> str | None:
+    return None if value is None or value == ["text"] else "only text has a bounded price"
+
+
+def _reasoning(value: Json) -> str | None:
+    if value is not None and not isinstance(value, dict):
+        return "it must be an object"
+    mode = value.get("mode") if value else None
+    return None if mode in (None, "default", "standard") else "a mode may switch to a dearer model"
+
+
+def _thinking(value: Json) -> str | None:
+    return None if value is None or isinstance(value, dict) else "it must be an object"
+
+
+def _cache_options(value: Json) -> str | None:
+    ttl = value.get("ttl") if isinstance(value, dict) else value
+    return None if ttl in (None, "30m") else "longer cache writes cost more than the price list states"
+
+
+def _context_management(value: Json) -> str | None:
+    edits = value.get("edits", []) if isinstance(value, dict) else (value or [])
+    kinds = (
+        [edit.get("type") if isinstance(edit, dict) else None for edit in edits] if isinstance(edits, list) else [None]
+    )
+    if all(isinstance(kind, str) and kind.startswith("clear_") for kind in kinds):
+        return None
+    return "compaction is a second call that the request does not bound"
+
+
+_SEARCH = "it is billed per search, beside the tokens"
+_MANY = "each answer is billed, and the output bound holds for one"
+_HIDDEN = "it may set models, tools and plugins that the request does not show"
+
+RULES: Mapping[str, Rule] = {
+    "plugins": _absent("plugins are billed beside the tokens"),
+    "models": _absent("the call is billed at whichever model answers; name one model"),
+    "fallbacks": _absent("the call is billed at whichever model answers; name one model"),
+    "preset": _absent(_HIDDEN),
+    "n": _at_most_one(_MANY),
+    "best_of": _at_most_one(_MANY),
+    "modalities": _text_only,
+    "audio": _absent("audio output has a price of its own"),
+    "image_config": _absent("images have a price of their own"),
+    "web_search_options": _absent(_SEARCH),
+    "web_search": _absent(_SEARCH),
+    "prediction": _absent("rejected predictions are billed as output, and no bound on them is known"),
+    "service_tier": _one_of(
+        ("auto", "default", "flex", "standard", "standard_only"), "dearer tiers are not in the price list"
+    ),
+    "speed": _one_of(("standard", "default"), "fast mode costs a multiple of the listed price"),
+    "inference_geo": _one_of(("global",), "a fixed region costs more than the listed price"),
+    "reasoning": _reasoning,
+    "thinking": _thinking,
+    "context_management": _context_management,
+    "prompt_cache_options": _cache_options,
+    "background": _absent("it is billed after the call has ended"),
+    "previous_response_id": _absent("it adds a prompt that the request does not show"),
+    "conversation": _absent("it adds a prompt that the request does not show"),
+    "container": _absent("sandboxes are billed by time"),
+    "mcp_servers": _absent("servers are called in a loop that re-sends the prompt"),
+    "callback_url": _absent("it is billed after the call has ended"),
+}
+"""The shapes add rules of their own for fields that mean something else elsewhere (`store`, `prompt`)."""
+
+
+def absent(reason: str) -> Rule:
+    """A rule that lets only an empty value pass."""
+    return _absent(reason)
+
+
+def check(fields: Mapping[str, bytes], more: Mapping[str, Rule]) -> dict[str, Json]:
+    """Apply the rules to a request's fields; return the decoded values of those that have one.
+
+    Raises:
+        BadRequest: A field does not pass; the text says what it would do to the price.
+    """
+    decoded: dict[str, Json] = {}
+    for name, raw in fields.items():
+        rule = more.get(name) or RULES.get(name)
+        if rule is None:
+            continue
+        decoded[name] = body.value(raw)
+        if (reason := rule(decoded[name])) is not None:
+            raise BadRequest(f"The field {name!r} is refused here: {reason}.")
+    return decoded
+
+
+def whole(fields: Mapping[str, bytes], name: str) -> int | None:
+    """A field that holds a number of tokens; None if it is absent or null.
+
+    Raises:
+        BadRequest: It is no whole number from 0 on.
+    """
+    decoded = body.value(fields[name]) if name in fields else None
+    return whole_value(decoded, name)
+
+
+def whole_value(decoded: Json, name: str) -> int | None:
+    """As `whole`, for a value that is decoded already."""
+    if decoded is None:
+        return None
+    worth = decoded.decimal() if isinstance(decoded, Number) else None
+    if worth is None or worth != worth.to_integral_value() or not 0 <= worth <= 10**9:
+        raise BadRequest(f"The field {name!r} must be a whole number of tokens.")
+    return int(worth)

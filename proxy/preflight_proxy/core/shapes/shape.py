@@ -1,0 +1,223 @@
+"""What every API shape provides: one file a shape, all behind this interface.
+
+A shape says what a request asks for and what bounds its price, writes the body that leaves, finds usage and errors in what comes
+back, and words refusals and the end of a stream in its API's own form. It holds no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from preflight_proxy.core.body import BadRequest
+from preflight_proxy.core.sse import Event
+
+__all__ = ["BadRequest", "Message", "Prompt", "Reading", "Request", "Shape", "UnknownFields", "Usage"]
+
+UnknownFields = Literal["drop", "refuse", "pass"]
+"""What happens to a top-level field that no table names: it stays here, the call is refused, or it leaves unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one generation used, as upstream told it.
+
+    Attributes:
+        cost_pusd: What is billed in pico-USD; None if it was not told. With a key of the caller's own provider account it
+            includes that provider's bill.
+        prompt_tokens: All tokens of the prompt, cached and written ones included, in every shape.
+        cached_tokens: Those read from a cache.
+        cache_write_tokens: Those written to one.
+        completion_tokens: All tokens of the answer, reasoning included.
+        reasoning_tokens: Those of reasoning.
+        is_byok: True if the call ran on a provider key of the caller's own.
+    """
+
+    cost_pusd: int | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    is_byok: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one body or one event of a stream says; what it does not say is empty.
+
+    Attributes:
+        finish: Why the answer ended, in the words of chat (`stop`, `length`, `tool_calls`, ...) in every shape.
+        error: True if it reports an error.
+        terminal: True for the last event that matters.
+        tool_names: Tools that the model calls in it.
+    """
+
+    generation_id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    usage: Usage | None = None
+    finish: str | None = None
+    error: bool = False
+    terminal: bool = False
+    tool_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message or item of the prompt, by what it counts.
+
+    Attributes:
+        digest: 16 bytes that tell it from every other; marks that only steer caching are left out.
+        ascii_bytes: ASCII bytes of its decoded text, arguments re-serialised.
+        other_bytes: All other bytes of its decoded text, as UTF-8.
+        opaque_bytes: Those of `ascii_bytes` whose token count a provider may change from call to call (M4).
+        wrap_count: What the template wraps: the message, its parts, its tool calls.
+        media: True if it holds a part whose token count the request does not bound.
+    """
+
+    digest: bytes
+    ascii_bytes: int
+    other_bytes: int
+    opaque_bytes: int = 0
+    wrap_count: int = 1
+    media: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Everything that can become prompt tokens.
+
+    Attributes:
+        ascii_bytes: ASCII bytes of the decoded text of all messages and of the system prompt.
+        other_bytes: All other bytes of that text, as UTF-8.
+        tool_bytes: Tools and response format, re-serialised with indent 4 in ASCII.
+        message_count: What the template wraps: messages, parts, tool calls.
+        tool_count: Tools.
+        image_count: Image parts.
+        sequence_count: Prompts of their own in one call (embeddings).
+        opaque_media: True if a part's tokens are not bounded by the request: the endpoint's ceiling counts.
+        audio: True if a part is audio, which has a price of its own.
+        remote_media: True if a part is fetched from an address.
+        cache_control: True if the request asks for a cache write.
+        cache_1h: True if it asks for one that lives an hour.
+        shrinks: True if upstream may shorten the prompt, so that its bill says nothing about a prefix (M4).
+        messages: The messages in order.
+        fields_digest: 16 bytes over all other fields that can change the prompt.
+    """
+
+    ascii_bytes: int = 0
+    other_bytes: int = 0
+    tool_bytes: int = 0
+    message_count: int = 0
+    tool_count: int = 0
+    image_count: int = 0
+    sequence_count: int = 1
+    opaque_media: bool = False
+    audio: bool = False
+    remote_media: bool = False
+    cache_control: bool = False
+    cache_1h: bool = False
+    shrinks: bool = False
+    messages: tuple[Message, ...] = ()
+    fields_digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, read: what it asks for and what of it may leave.
+
+    Attributes:
+        shape: Name of its API shape.
+        model: The model as asked for, with its suffix.
+        stream: True if it asks for a stream.
+        fields: The top-level slices that may leave, in order; the provider object excepted.
+        dropped: Fields that stay here.
+        prompt: What can become prompt tokens.
+        bound: The output tokens asked for at most; None if it says nothing.
+        bound_field: The field that says it.
+        reasoning_bound: Its bound on reasoning tokens, inside the other.
+        only: Providers the caller allows; None for all.
+        ignore: Providers the caller excludes.
+        max_price: The caller's own price caps, USD per million tokens.
+        require_parameters: True if only endpoints that know every parameter may serve.
+        provider: The rest of the provider object, as it was read.
+        digest: SHA-256 of the whole body, hexadecimal.
+    """
+
+    shape: str
+    model: str
+    stream: bool
+    fields: Mapping[str, bytes]
+    dropped: tuple[str, ...]
+    prompt: Prompt
+    bound: int | None
+    bound_field: str
+    reasoning_bound: int | None
+    only: tuple[str, ...] | None
+    ignore: tuple[str, ...]
+    max_price: Mapping[str, Decimal]
+    require_parameters: bool
+    digest: str
+    provider: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Shape(Protocol):
+    """One API shape."""
+
+    @property
+    def name(self) -> str:
+        """Its name in logs and in costs.jsonl."""
+
+    @property
+    def path(self) -> str:
+        """Its path below the API base."""
+
+    @property
+    def bound_fields(self) -> tuple[str, ...]:
+        """The fields that bound the output, all spellings; empty if there is no output."""
+
+    def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
+        """Read a request.
+
+        Args:
+            body: The whole body.
+            headers: The client's headers, looked up by their usual spelling.
+            unknown_fields: What happens to fields that no table names.
+
+        Raises:
+            BadRequest: It cannot be read, or asks for something whose price has no bound.
+        """
+
+    def emit(
+        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
+    ) -> bytes:
+        """Write the body that leaves: unchanged slices byte for byte.
+
+        Args:
+            request: As read.
+            bound: The output bound to write, in every spelling; None to write none.
+            only: The endpoint tags that were quoted.
+            max_price: The price caps, USD per million tokens.
+        """
+
+    def read_body(self, body: bytes) -> Reading:
+        """What a whole 2xx body says; white space ahead of it is allowed. Never raises."""
+
+    def read_event(self, event: Event) -> Reading:
+        """What one event of a stream says. Never raises."""
+
+    def refusal(self, status: int, message: str, error_type: str) -> bytes:
+        """An error body in this API's dialect."""
+
+    def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
+        """The events that end a running stream as an error.
+
+        Args:
+            head: What the stream has said so far.
+            sequence_number: The number of the event, where the API numbers them.
+            message: Why.
+            error_type: The kind of error.
+        """

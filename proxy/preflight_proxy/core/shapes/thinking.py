@@ -1,0 +1,46 @@
+"""Lowers the bound on reasoning together with the bound on the output (M9).
+
+Source: docs.anthropic.com/en/docs/build-with-claude/extended-thinking, 2026-10: a budget is at least 1024 and below
+`max_tokens`; clearing thinking needs thinking turned on. openrouter.ai/docs/guides/best-practices/reasoning-tokens, 2026-10.
+"""
+
+from __future__ import annotations
+
+from preflight_proxy.core.body import Json, Number
+from preflight_proxy.core.shapes.fields import whole_value
+
+BUDGET_MIN = 1024
+"""The least thinking budget that a provider takes, and the room left for the answer beside it."""
+
+
+def lower_reasoning(reasoning: dict[str, Json], bound: int) -> dict[str, Json]:
+    """`reasoning` with its `max_tokens` at most `bound` - 1024; turned off where that is below 1024."""
+    budget = whole_value(reasoning.get("max_tokens"), "reasoning.max_tokens")
+    if budget is None or budget <= bound - BUDGET_MIN:
+        return reasoning
+    rest = {key: item for key, item in reasoning.items() if key not in ("max_tokens", "effort", "enabled")}
+    lowered = bound - BUDGET_MIN
+    if lowered < BUDGET_MIN:
+        return {**rest, "enabled": False}
+    return {**reasoning, "max_tokens": Number(lowered)}
+
+
+def lower_thinking(thinking: dict[str, Json], bound: int) -> dict[str, Json]:
+    """`thinking` with its `budget_tokens` at most `bound` - 1024; disabled where that is below 1024."""
+    budget = whole_value(thinking.get("budget_tokens"), "thinking.budget_tokens")
+    if budget is None or budget <= bound - BUDGET_MIN:
+        return thinking
+    lowered = bound - BUDGET_MIN
+    if lowered < BUDGET_MIN:
+        return {"type": "disabled"}
+    return {**thinking, "budget_tokens": Number(lowered)}
+
+
+def without_thinking_edits(context_management: Json) -> Json:
+    """`context_management` for a call whose thinking was turned off: its edits that clear thinking would be an error."""
+    if not isinstance(context_management, dict) or not isinstance(edits := context_management.get("edits"), list):
+        return context_management
+    kept: list[Json] = [
+        edit for edit in edits if not (isinstance(edit, dict) and str(edit.get("type")).startswith("clear_thinking"))
+    ]
+    return {**context_management, "edits": kept}

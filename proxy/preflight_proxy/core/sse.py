@@ -1,0 +1,120 @@
+"""Server-sent events out of bytes, whatever the chunking, and the same bytes out again.
+
+The relay forwards `Event.raw` and reads `Event.data`. Joined, all `raw` are the input, always: blank lines, comments and
+torn tails included.
+
+Source: html.spec.whatwg.org, section "Server-sent events" (line ends LF, CRLF or CR); comments and both line ends as
+OpenRouter sends them: openrouter.ai/docs/api_reference/streaming, 2026-10.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+EVENT_BYTES_MAX = 64 * 2**20
+"""A larger event is relayed unread, so that one hostile event cannot fill the memory (M16)."""
+
+_END = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")  # atomic: the halves of one CRLF are never two line ends
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_END_BYTES_MAX = 4
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One block of the stream.
+
+    Attributes:
+        raw: Its exact bytes, the blank line included.
+        name: Its event name; empty if it has none.
+        data: Its data lines, joined by LF; empty if it has none (comments alone).
+        skipped: True if these are bytes of an event too large to be read.
+    """
+
+    raw: bytes
+    name: str = ""
+    data: bytes = b""
+    skipped: bool = False
+
+
+class Decoder:
+    """Cuts a stream into events.
+
+    Attributes:
+        oversized: True once an event passed `max_event_bytes`; what that event told is unknown.
+
+    Args:
+        max_event_bytes: Largest event that is read.
+    """
+
+    def __init__(self, max_event_bytes: int = EVENT_BYTES_MAX) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._buffer = bytearray()
+        self._searched = 0  # no event ends within this many first bytes of the buffer
+        self._skipping = False
+        self.oversized = False
+
+    @property
+    def pending(self) -> bytes:
+        """The bytes at the end of the input that are no event yet."""
+        return bytes(self._buffer)
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Take the next bytes; return the events that they complete, in order."""
+        self._buffer += chunk
+        events: list[Event] = []
+        start = 0
+        while (end := self._end(max(start, self._searched))) is not None:
+            events.append(self._event(bytes(self._buffer[start:end])))
+            self._skipping = False
+            start = self._searched = end
+        del self._buffer[:start]
+        self._searched = max(0, len(self._buffer) - _END_BYTES_MAX + 1)
+        self._give_up_on_large(events)
+        return events
+
+    def flush(self) -> list[Event]:
+        """Take the end of the input; return the last event, if the input did not end in a blank line."""
+        if not self._buffer:
+            return []
+        event = self._event(bytes(self._buffer))
+        self._buffer.clear()
+        self._searched, self._skipping = 0, False
+        return [event]
+
+    def _end(self, start: int) -> int | None:
+        match = _END.search(self._buffer, start)
+        if match is None:
+            return None
+        undecided = match.end() == len(self._buffer) and self._buffer.endswith(b"\r")  # an LF may yet belong to it
+        return None if undecided else match.end()
+
+    def _event(self, raw: bytes) -> Event:
+        return Event(raw, skipped=True) if self._skipping else parse(raw)
+
+    def _give_up_on_large(self, events: list[Event]) -> None:
+        if not self._skipping and len(self._buffer) <= self._max_event_bytes:
+            return
+        self._skipping = self.oversized = True
+        kept = self._searched
+        if kept:
+            events.append(Event(bytes(self._buffer[:kept]), skipped=True))
+            del self._buffer[:kept]
+            self._searched = 0
+
+
+def parse(raw: bytes) -> Event:
+    """Read one block: its name and data, in the bytes that it came as."""
+    line = raw.rstrip(b"\r\n")
+    if line.startswith(b"data: ") and b"\n" not in line and b"\r" not in line:
+        return Event(raw, data=line[6:])
+    name, data = b"", []
+    for line in _LINE_END.split(raw.removeprefix(_BOM)):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+    return Event(raw, name.decode("utf-8", "replace"), b"\n".join(data))
