@@ -126,7 +126,13 @@ def get_available_models_or_empty(api_key: Key, *, base_url: str | None = None) 
 
 
 def create_sub_key(
-    admin_key: Key, name: str, limit_usd: Decimal, expires_at: str, base_url: str | None = None
+    admin_key: Key,
+    name: str,
+    limit_usd: Decimal,
+    expires_at: str,
+    base_url: str | None = None,
+    *,
+    attempts: int = subkeys.CREATE_ATTEMPTS,
 ) -> SubKey:
     """Make a trial's sub-key; see `subkeys.create`. A script's own ``provision_key`` is used where there is one.
 
@@ -136,7 +142,7 @@ def create_sub_key(
         UpstreamError: no key could be made; the text names what to look for if one may exist all the same.
     """
     if not is_replaced(provision_key):
-        return subkeys.create(admin_key, name, limit_usd, expires_at, base_url)
+        return subkeys.create(admin_key, name, limit_usd, expires_at, base_url, attempts=attempts)
     admin = admin_key.reveal() if isinstance(admin_key, Secret) else admin_key
     try:
         key = in_force(provision_key)(admin, name, float(limit_usd))

@@ -24,7 +24,7 @@ from preflight_proxy.errors import UpstreamError
 TIMEOUT_S = 15.0
 
 CREATE_ATTEMPTS = 3
-"""How often a key is made anew after one whose making ended in doubt."""
+"""How often a key is made anew where its making ended in doubt."""
 
 DELETE_ATTEMPTS = 3
 """A deletion may be repeated: the second finds nothing, which is as good."""
@@ -57,30 +57,39 @@ class KeyInfo:
     expires_at: str | None
 
 
-def create(admin_key: Key, name: str, limit_usd: Decimal, expires_at: str, base_url: str | None = None) -> SubKey:
+def create(
+    admin_key: Key,
+    name: str,
+    limit_usd: Decimal,
+    expires_at: str,
+    base_url: str | None = None,
+    *,
+    attempts: int = CREATE_ATTEMPTS,
+) -> SubKey:
     """Make one sub-key of that name; afterwards no other key of that name exists.
 
     Args:
         admin_key: a management key.
-        name: unique, because orphans are found and deleted by it.
+        name: unique if there is more than one attempt, because orphans are found and deleted by it.
         limit_usd: what it may spend, dollars.
         expires_at: UTC with seconds, such as ``2027-01-31T23:59:59Z``.
         base_url: the API's base, where not the usual one.
+        attempts: how often it is tried where each ends in doubt.
 
     Raises:
         UpstreamError: it was refused, or every attempt ended in doubt.
     """
     body = {"name": name, "limit": float(limit_usd), "include_byok_in_limit": True, "expires_at": expires_at}
-    for attempt in range(CREATE_ATTEMPTS):
+    for attempt in range(attempts):
         if attempt:
+            time.sleep(PAUSE_S)
             _delete_orphans(admin_key, name, base_url, keep=None)
         key, key_hash = _post_once(admin_key, body, base_url)
         if key:
             if attempt:
                 _delete_orphans(admin_key, name, base_url, keep=key_hash)
             return SubKey(Secret(key), key_hash, name)
-        time.sleep(PAUSE_S)
-    raise UpstreamError(f"no sub-key could be made in {CREATE_ATTEMPTS} attempts; look for keys named {name!r}")
+    raise UpstreamError(f"no sub-key could be made (attempts: {attempts}); look for keys named {name!r}")
 
 
 def delete_sub_key(admin_key: Key, key_hash: str, base_url: str | None = None) -> bool:
@@ -89,9 +98,11 @@ def delete_sub_key(admin_key: Key, key_hash: str, base_url: str | None = None) -
         if attempt:
             time.sleep(PAUSE_S)
         try:
-            openrouter.call("DELETE", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+            answer = openrouter.call("DELETE", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             continue
+        if answer.status in (401, 403):
+            return False
         if _is_gone(admin_key, key_hash, base_url):
             return True
     return False

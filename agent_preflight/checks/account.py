@@ -1,0 +1,33 @@
+"""Whether the account has money, and enough for this run."""
+
+from agent_preflight.checks.inputs import Facts, Inputs
+from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.usd import pusd, usd
+
+BALANCE_USD_MIN = 0.10
+"""Below this no run is worth starting."""
+
+
+def check_balance(inputs: Inputs, facts: Facts) -> list[Line]:
+    """Check that the account has more than `BALANCE_USD_MIN`."""
+    name, balance = "Account balance", facts.balance()
+    if balance.available is None:
+        return [failed(name, "could not be read", "Could not fetch account balance")]
+    detail = f"${balance.available:.2f} available (${balance.purchased:.2f} purchased, ${balance.used:.2f} used)"
+    if balance.available > BALANCE_USD_MIN:
+        return [passed(name, detail)]
+    return [failed(name, detail, f"Account balance too low (${balance.available:.2f})")]
+
+
+def check_math(inputs: Inputs, facts: Facts) -> list[Line]:
+    """Check that the balance covers the budget of every model."""
+    name, balance = "Provisioning budget", facts.balance().available
+    needed_pusd = len(inputs.models) * pusd(inputs.budget_per_model)
+    needed = f"${usd(needed_pusd):.2f}"
+    sum_text = f"{len(inputs.models)} models x ${inputs.budget_per_model:.2f} = {needed}"
+    if balance is None:
+        return [warned(name, f"{sum_text} (balance unknown)")]
+    if pusd(balance) >= needed_pusd:
+        return [passed(name, f"{sum_text} (OK: balance ${balance:.2f})")]
+    failure = f"Insufficient balance: need {needed}, have ${balance:.2f}"
+    return [failed(name, f"{sum_text} (INSUFFICIENT: balance ${balance:.2f})", failure)]

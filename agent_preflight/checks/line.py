@@ -1,0 +1,32 @@
+"""A line of the preflight report: what every check answers with."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One finding: ``ok`` is True for a pass, False for a failure, None for a warning.
+
+    ``failure`` is the text in the list of failures; only failed lines have one. ``hint`` says what to do.
+    """
+
+    ok: bool | None
+    name: str
+    detail: str = ""
+    failure: str = ""
+    hint: str = ""
+
+
+def passed(name: str, detail: str = "") -> Line:
+    """Return a line that passed."""
+    return Line(ok=True, name=name, detail=detail)
+
+
+def warned(name: str, detail: str) -> Line:
+    """Return a line that neither passed nor failed."""
+    return Line(ok=None, name=name, detail=detail)
+
+
+def failed(name: str, detail: str, failure: str) -> Line:
+    """Return a line that failed, with the text for the list of failures."""
+    return Line(ok=False, name=name, detail=detail, failure=failure)

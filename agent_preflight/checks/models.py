@@ -1,0 +1,85 @@
+"""Whether OpenRouter has the models, and whether they support what the agents need."""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from agent_preflight.checks.inputs import Facts, Inputs
+from agent_preflight.checks.line import Line, failed, passed, warned
+
+Models = Mapping[str, Mapping[str, Any]]
+
+FREE = ":free"
+
+
+def find_model(models: Models, model_id: str) -> Mapping[str, Any] | None:
+    """Return what OpenRouter says of a model; one with a suffix that is not listed is its base model.
+
+    Source: openrouter.ai/docs/features/model-routing, variants such as ``:online`` and ``:nitro``, read 2026-10.
+    """
+    return models.get(model_id) or models.get(model_id.partition(":")[0])
+
+
+def check_models(inputs: Inputs, facts: Facts) -> list[Line]:
+    """Check that each model is on OpenRouter; the line shows its prices."""
+    models = facts.models()
+    if models is None:
+        return [failed("Model availability", "no list of models", "Could not fetch model list from OpenRouter")]
+    return [_model_line(models, model_id) for model_id in inputs.models]
+
+
+def check_tool_support(inputs: Inputs, facts: Facts) -> list[Line]:
+    """Check that each model supports the parameters that are required of it."""
+    name = "Parameter support"
+    if not inputs.required:
+        return [warned(name, "nothing to check: no required_params or common_required_params given")]
+    models = facts.models()
+    if models is None:
+        failure = "Could not fetch model list from OpenRouter for parameter support"
+        return [failed(name, "no list of models", failure)]
+    return [_params_line(models, model_id, params) for model_id, params in inputs.required.items()]
+
+
+def price_per_m(info: Mapping[str, Any], kind: str) -> Decimal | None:
+    """Return a model's list price in dollars per million tokens; None if it has none or it varies.
+
+    Args:
+        info: what OpenRouter says of the model.
+        kind: ``prompt`` or ``completion``.
+    """
+    pricing = info.get("pricing")
+    text = pricing.get(kind) if isinstance(pricing, Mapping) else None
+    try:
+        price = Decimal(str(text)[:40])
+    except InvalidOperation:
+        return None
+    return price * 1_000_000 if price.is_finite() and 0 <= price <= 1 else None
+
+
+def _model_line(models: Models, model_id: str) -> Line:
+    name, info = f"Model {model_id}", find_model(models, model_id)
+    if info is None:
+        return failed(name, "not found on OpenRouter", f"Model {model_id} not on OpenRouter")
+    if model_id.endswith(FREE) and model_id not in models:
+        return warned(name, "no free variant is listed; its base model is")
+    prompt, completion = (_price_text(price_per_m(info, kind)) for kind in ("prompt", "completion"))
+    return passed(name, f"{prompt}/{completion} per M tokens in/out")
+
+
+def _price_text(price: Decimal | None) -> str:
+    return "no fixed price" if price is None else f"${price:.2f}"
+
+
+def _params_line(models: Models, model_id: str, params: tuple[str, ...]) -> Line:
+    name, info = f"Params {model_id}", find_model(models, model_id)
+    if info is None:
+        return failed(
+            name, "not found on OpenRouter", f"Model {model_id} not on OpenRouter for parameter support check"
+        )
+    listed = info.get("supported_parameters")
+    supported = listed if isinstance(listed, list) else []
+    missing = ", ".join(param for param in params if param not in supported)
+    if missing:
+        detail = f"missing {missing}; supports {len(supported)} parameters"
+        return failed(name, detail, f"Model {model_id} missing required params: {missing}")
+    return passed(name, f"supports {', '.join(params)}")

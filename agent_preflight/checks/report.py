@@ -1,0 +1,32 @@
+"""The preflight report: pure text from lines."""
+
+from collections.abc import Sequence
+
+from agent_preflight.checks.line import Line
+from agent_preflight.terminal import plain
+
+RULE = "=" * 60
+
+SIGNS: dict[bool | None, tuple[str, str]] = {True: ("v", "32"), None: ("!", "33"), False: ("x", "31")}
+"""Sign and colour (ECMA-48) of a pass, a warning, a failure."""
+
+
+def head() -> list[str]:
+    """Return the lines above the first check."""
+    return ["", f"  {RULE}", "  PREFLIGHT CHECKS", f"  {RULE}"]
+
+
+def line_text(line: Line, *, colour: bool = False) -> str:
+    """Return one check's line; what others wrote in it is made plain."""
+    sign, code = SIGNS[line.ok]
+    shown = f"\x1b[{code}m{sign}\x1b[0m" if colour else sign
+    hint = f" -> {plain(line.hint)}" if line.hint else ""
+    return f"  [{shown}] {plain(line.name)}  {plain(line.detail)}{hint}".rstrip()
+
+
+def foot(failures: Sequence[str]) -> list[str]:
+    """Return the lines below the last check."""
+    if not failures:
+        return ["", "  All preflight checks passed.", ""]
+    listed = [f"    x {plain(failure)}" for failure in failures]
+    return ["", f"  PREFLIGHT FAILED ({len(failures)} issue(s)):", *listed, ""]

@@ -1,0 +1,70 @@
+"""Runs checks side by side, hands out their results in a fixed order, and waits for none for ever."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from agent_preflight.checks.line import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A check to be run.
+
+    Attributes:
+        run: does it; returns its lines.
+        crashed: makes the line of a check that came to no result, from the reason.
+        limit_s: seconds it may take.
+        lane: jobs of one lane run one after another, in order; lanes run side by side.
+    """
+
+    run: Callable[[], list[Line]]
+    crashed: Callable[[str], Line]
+    limit_s: float
+    lane: str
+
+
+@dataclass(slots=True)
+class _Slot:
+    job: Job
+    lines: list[Line] = field(default_factory=list)
+    started: threading.Event = field(default_factory=threading.Event)
+    started_at: float = 0.0
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+def run_in_order(jobs: Sequence[Job]) -> Iterator[list[Line]]:
+    """Start all lanes and yield each job's lines in the order of the jobs.
+
+    A job that takes too long is a failed one, and so is what stands behind it in its lane; its thread is left to itself
+    (a daemon: it keeps no process alive).
+    """
+    slots = [_Slot(job) for job in jobs]
+    for lane in dict.fromkeys(job.lane for job in jobs):
+        mine = [slot for slot in slots if slot.job.lane == lane]
+        threading.Thread(target=_run_lane, args=(mine,), name=f"preflight {lane}", daemon=True).start()
+    stuck: set[str] = set()
+    for slot in slots:
+        yield _result(slot, stuck)
+
+
+def _run_lane(slots: Sequence[_Slot]) -> None:
+    for slot in slots:
+        slot.started_at = time.monotonic()
+        slot.started.set()
+        try:
+            slot.lines = slot.job.run()
+        except BaseException as exc:  # a thread has nobody else to tell
+            slot.lines = [slot.job.crashed(str(exc) or type(exc).__name__)]
+        slot.done.set()
+
+
+def _result(slot: _Slot, stuck: set[str]) -> list[Line]:
+    if slot.job.lane in stuck and not slot.done.is_set():
+        return [slot.job.crashed("not run: the check before it did not end")]
+    slot.started.wait()
+    if slot.done.wait(max(slot.started_at + slot.job.limit_s - time.monotonic(), 0.0)):
+        return slot.lines
+    stuck.add(slot.job.lane)
+    return [slot.job.crashed(f"no result within {slot.job.limit_s:.0f}s")]

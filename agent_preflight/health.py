@@ -1,0 +1,200 @@
+"""Checks of what a run stands on besides OpenRouter: services, variables, containers, repositories."""
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from agent_preflight import commands, config
+from agent_preflight.models import InfraResult
+
+__all__ = ["InfraCheck", "InfraResult", "docker_health", "env_vars", "git_version", "http_health"]
+
+COMMAND_TIMEOUT_S = 5.0
+
+BODY_BYTES_MAX = 2**20
+"""A health page is small; more is not read."""
+
+DETAIL_CHARS = 200
+
+_MISSING = object()
+
+
+class InfraCheck(ABC):
+    """A check of infrastructure, run before anything is spent. Subclasses give a name and do the check."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name in the report."""
+
+    @abstractmethod
+    def check(self) -> InfraResult:
+        """Look, and say what was found."""
+
+
+class _Check(InfraCheck):
+    """A named check made of a function; its hint is attached to whatever is not a pass."""
+
+    def __init__(self, name: str, hint: str, look: Callable[[], InfraResult]) -> None:
+        self._name = name
+        self._hint = hint
+        self._look = look
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def check(self) -> InfraResult:
+        found = self._look()
+        return found if found.ok else replace(found, hint=self._hint)
+
+
+def http_health(
+    url: str,
+    *,
+    name: str | None = None,
+    require: dict[str, Any] | None = None,
+    min_version: str | None = None,
+    timeout: float = 5.0,
+    hint: str = "",
+) -> InfraCheck:
+    """Check a service by a page of it.
+
+    Args:
+        url: fetched with GET.
+        name: in the report; host and port of the URL where not given.
+        require: expected values in the JSON body, by dotted path (``"db.status"``).
+        min_version: the least value of the body's ``version``; a lower one is a warning.
+        timeout: seconds.
+        hint: what to do about a finding.
+    """
+    return _Check(name or urlsplit(url).netloc or url, hint, lambda: _http(url, require, min_version, timeout))
+
+
+def env_vars(*names: str, name: str = "Env vars", hint: str = "") -> InfraCheck:
+    """Check that environment variables are set, be it to nothing; their values are never shown."""
+    return _Check(name, hint, lambda: _env(names))
+
+
+def docker_health(container: str, *, name: str | None = None, hint: str = "") -> InfraCheck:
+    """Check that a container is running."""
+    return _Check(name or f"Docker {container}", hint, lambda: _docker(container))
+
+
+def git_version(repo_path: str, *, min_tag: str | None = None, name: str | None = None, hint: str = "") -> InfraCheck:
+    """Check that a folder is in a git repository and, with ``min_tag``, that its latest tag is not older."""
+    return _Check(name or f"Git {Path(repo_path).name}", hint, lambda: _git(str(repo_path), min_tag))
+
+
+def _http(url: str, require: Mapping[str, Any] | None, min_version: str | None, timeout_s: float) -> InfraResult:
+    import httpx  # slow to load, and only this check needs it
+
+    try:
+        with httpx.stream("GET", url, timeout=timeout_s) as response:
+            content = next(response.iter_bytes(BODY_BYTES_MAX), b"")  # the rest of a larger page is not waited for
+    except httpx.TimeoutException:
+        return InfraResult(ok=False, detail=f"timed out after {timeout_s}s")
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        return InfraResult(ok=False, detail=str(exc)[:DETAIL_CHARS] or type(exc).__name__)
+    if response.status_code >= 400:
+        return InfraResult(ok=False, detail=f"HTTP {response.status_code}")
+    return _judge_body(response.status_code, _json(content), require, min_version)
+
+
+def _judge_body(status: int, body: object, require: Mapping[str, Any] | None, min_version: str | None) -> InfraResult:
+    if body is _MISSING:
+        return InfraResult(ok=False, detail="response is not valid JSON")
+    for path, wanted in (require or {}).items():
+        got = _at(body, path)
+        if got is _MISSING:
+            return InfraResult(ok=False, detail=f"missing field: {path}")
+        if got != wanted:
+            return InfraResult(ok=False, detail=f"{path}={got!r}, expected {wanted!r}")
+    version = body.get("version") if isinstance(body, dict) else None
+    if version is None:
+        return InfraResult(ok=True, detail=f"HTTP {status}")
+    if min_version is not None and _is_older(str(version), min_version):
+        return InfraResult(ok=None, detail=f"version {version} < min {min_version}")
+    return InfraResult(ok=True, detail=f"version={version}")
+
+
+def _env(names: tuple[str, ...]) -> InfraResult:
+    missing = [variable for variable in names if not config.is_present(variable)]
+    if missing:
+        return InfraResult(ok=False, detail=f"missing: {', '.join(missing)}")
+    return InfraResult(ok=True, detail=f"{len(names)} vars present")
+
+
+def _docker(container: str) -> InfraResult:
+    argv = ["docker", "inspect", "--format", "{{.State.Status}}", container]
+    match commands.run(argv, timeout_s=COMMAND_TIMEOUT_S):
+        case commands.NotInstalled():
+            return InfraResult(ok=False, detail="docker CLI not found")
+        case commands.TimedOut():
+            return InfraResult(ok=False, detail="docker inspect timed out")
+        case commands.Finished(code=0, stdout="running"):
+            return InfraResult(ok=True, detail="running")
+        case commands.Finished(code=0, stdout=status):
+            return InfraResult(ok=False, detail=f"status: {status}")
+        case commands.Finished():
+            return InfraResult(ok=False, detail=f"container '{container}' not found")
+
+
+def _git(repo_path: str, min_tag: str | None) -> InfraResult:
+    match _run_git(repo_path, "rev-parse", "--git-dir"):
+        case commands.NotInstalled():
+            return InfraResult(ok=False, detail="git CLI not found")
+        case commands.TimedOut():
+            return InfraResult(ok=False, detail="git timed out")
+        case commands.Finished(code=code) if code != 0:
+            return InfraResult(ok=False, detail=f"not a git repo: {repo_path}")
+    return InfraResult(ok=True, detail=repo_path) if min_tag is None else _git_tag(repo_path, min_tag)
+
+
+def _git_tag(repo_path: str, min_tag: str) -> InfraResult:
+    match _run_git(repo_path, "describe", "--tags", "--abbrev=0"):
+        case commands.Finished(code=0, stdout=tag) if _is_older(tag, min_tag):
+            return InfraResult(ok=None, detail=f"{tag} < min {min_tag}")
+        case commands.Finished(code=0, stdout=tag):
+            return InfraResult(ok=True, detail=f"tag={tag}")
+        case commands.Finished():
+            return InfraResult(ok=None, detail=f"no tags found; min_tag={min_tag} cannot be checked")
+        case _:
+            return InfraResult(ok=False, detail="git timed out")
+
+
+def _run_git(repo_path: str, *args: str) -> commands.Finished | commands.NotInstalled | commands.TimedOut:
+    return commands.run(["git", "-C", repo_path, *args], timeout_s=COMMAND_TIMEOUT_S)
+
+
+def _is_older(version: str, least: str) -> bool:
+    """Compare the numbers of two versions; the shorter one counts as if it went on with zeros."""
+    pairs = list(zip_longest(_numbers(version), _numbers(least), fillvalue=0))
+    return [mine for mine, _ in pairs] < [theirs for _, theirs in pairs]
+
+
+def _numbers(version: str) -> list[int]:
+    parts = version.strip().removeprefix("v").partition("-")[0].split(".")
+    return [int(found.group()) for part in parts if (found := re.match(r"\d{1,18}", part))]
+
+
+def _at(body: object, path: str) -> object:
+    for part in path.split("."):
+        if not isinstance(body, dict) or part not in body:
+            return _MISSING
+        body = body[part]
+    return body
+
+
+def _json(content: bytes) -> object:
+    try:
+        value: object = json.loads(content)
+    except (ValueError, RecursionError):
+        return _MISSING
+    return value

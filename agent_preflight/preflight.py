@@ -1,0 +1,168 @@
+"""Checks before anything is spent: is there money, are there models, keys, caching, images, services.
+
+All checks run, whatever fails; what does not depend on another runs beside it, and the report keeps its order.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from agent_preflight import config
+from agent_preflight.checks import account, caching, custom, images, keys, models, report
+from agent_preflight.checks.custom import CustomCheck
+from agent_preflight.checks.inputs import Facts, Inputs, Params, merge_required, unique
+from agent_preflight.checks.line import Line, failed, warned
+from agent_preflight.checks.schedule import Job, run_in_order
+from agent_preflight.console import say
+from agent_preflight.health import InfraCheck
+
+__all__ = ["BUILT_IN", "InfraCheck", "PreflightError", "preflight", "run_checks"]
+
+BUILT_IN = {
+    "balance": (account.check_balance, "Account balance"),
+    "math": (account.check_math, "Provisioning budget"),
+    "models": (models.check_models, "Model availability"),
+    "tool_support": (models.check_tool_support, "Parameter support"),
+    "key_smoke": (keys.check_key_smoke, keys.NAME),
+    "cache_smoke": (caching.check_cache_smoke, caching.NAME),
+    "docker_image": (images.check_docker_image, "Docker image"),
+}
+"""The checks by name, in the order of the report, each with its label for the case that it comes to no result."""
+
+DEFAULT = ("balance", "math", "models", "key_smoke", "cache_smoke")
+"""What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check."""
+
+LIMIT_S = 120.0
+"""For a built-in check: two calls of 30 s, the making and deleting of a key, the list of models."""
+
+OWN_LIMIT_S = 300.0
+"""For a script's own check, which may build something."""
+
+
+class PreflightError(RuntimeError):
+    """Preflight failed; ``failures`` has all of it, the text the first."""
+
+    def __init__(self, failures: list[str]) -> None:
+        self.failures = failures
+        super().__init__(f"Preflight failed ({len(failures)} issue(s)): {failures[0] if failures else 'none'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one preflight does: its inputs, the names of the checks, and what a script brought along."""
+
+    inputs: Inputs
+    checks: tuple[str, ...]
+    custom_checks: tuple[CustomCheck, ...] = ()
+    infra: tuple[InfraCheck, ...] = ()
+
+
+def preflight(
+    admin_key: str,
+    or_key: str,
+    models: Sequence[str],
+    budget_per_model: float,
+    checks: Sequence[str] | None = None,
+    docker_image: str | None = None,
+    custom_checks: Sequence[CustomCheck] | None = None,
+    required_params: Params | None = None,
+    common_required_params: str | Sequence[str] | None = None,
+    site_name: str = "agent-preflight",
+    raise_on_failure: bool = True,
+    infra: Sequence[InfraCheck] | None = None,
+) -> list[str]:
+    """Run the checks, print the report, and return what failed: nothing, if all passed.
+
+    Args:
+        admin_key: a management key: makes the test keys and reads the balance.
+        or_key: an inference key.
+        models: model ids; repetitions count once.
+        budget_per_model: dollars.
+        checks: names of the checks to run, of `BUILT_IN`; ``[]`` for none of them; the usual ones where not given.
+        docker_image: image that must be here.
+        custom_checks: functions that return ``(name, ok, detail)``; each may take the facts as a dict.
+        required_params: request parameters by model that it must support.
+        common_required_params: parameters that all ``models`` must support.
+        site_name: names the test keys and the calls.
+        raise_on_failure: raise if something failed.
+        infra: checks of services and the like.
+
+    Raises:
+        PreflightError: something failed, and ``raise_on_failure`` is set.
+    """
+    required = merge_required(unique(models), required_params, common_required_params)
+    inputs = Inputs(
+        admin_key, or_key, unique(models), budget_per_model, docker_image, required=required, site_name=site_name
+    )
+    plan = Plan(inputs, _names(checks, inputs), tuple(custom_checks or ()), tuple(infra or ()))
+    failures = _print_report(run_checks(plan))
+    if failures and raise_on_failure:
+        raise PreflightError(failures)
+    return failures
+
+
+def run_checks(plan: Plan) -> Iterator[Line]:
+    """Run the checks of a plan and yield their lines in the order of the report, each as soon as it is known."""
+    yield from _unknown_names(plan.checks)
+    for lines in run_in_order(list(_jobs(plan, Facts(plan.inputs)))):
+        yield from lines
+
+
+def _names(checks: Sequence[str] | None, inputs: Inputs) -> tuple[str, ...]:
+    if checks is not None:
+        return (checks,) if isinstance(checks, str) else unique(checks)
+    more = [("tool_support", inputs.required), ("docker_image", inputs.docker_image)]
+    return (*DEFAULT, *(name for name, wanted in more if wanted))
+
+
+def _unknown_names(names: Sequence[str]) -> Iterator[Line]:
+    for name in names:
+        if name not in BUILT_IN:
+            yield warned(f"Unknown check '{name}'", f"not run; known are {', '.join(BUILT_IN)}")
+
+
+def _jobs(plan: Plan, facts: Facts) -> Iterator[Job]:
+    for name, (check, label) in BUILT_IN.items():
+        if name in plan.checks:
+            yield Job(partial(check, plan.inputs, facts), partial(_crashed, label), LIMIT_S, lane=name)
+    # A script's own checks run one after another, as it would run them itself.
+    context = partial(_context, plan, facts)
+    for own in plan.custom_checks:
+        yield Job(partial(custom.run_custom, own, context), partial(custom.crashed_custom, own), OWN_LIMIT_S, "own")
+    for infra in plan.infra:
+        yield Job(partial(custom.run_infra, infra), partial(custom.crashed_infra, infra), OWN_LIMIT_S, "own")
+
+
+def _crashed(label: str, reason: str) -> Line:
+    return failed(label, reason, f"{label}: {reason}")
+
+
+def _context(plan: Plan, facts: Facts) -> Mapping[str, Any]:
+    return {
+        "admin_key": plan.inputs.admin_key,
+        "or_key": plan.inputs.or_key,
+        "models": list(plan.inputs.models),
+        "budget_per_model": plan.inputs.budget_per_model,
+        "checks": sorted(plan.checks),
+        "docker_image": plan.inputs.docker_image,
+        "site_name": plan.inputs.site_name,
+        "required_params": {model: list(params) for model, params in (plan.inputs.required or {}).items()},
+        "balance": facts.balance().available,
+        "available_models": facts.models(),
+    }
+
+
+def _print_report(lines: Iterator[Line]) -> list[str]:
+    for text in report.head():
+        say(text)
+    colour = sys.stdout.isatty() and not config.variable("NO_COLOR")
+    failures = []
+    for line in lines:
+        say(report.line_text(line, colour=colour))
+        if line.failure:
+            failures.append(line.failure)
+    for text in report.foot(failures):
+        say(text)
+    return failures

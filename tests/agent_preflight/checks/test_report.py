@@ -1,0 +1,32 @@
+"""The report in its known form."""
+
+from agent_preflight.checks import report
+from agent_preflight.checks.line import Line, failed, passed, warned
+
+
+def test_the_head() -> None:
+    assert report.head() == ["", "  " + "=" * 60, "  PREFLIGHT CHECKS", "  " + "=" * 60]
+
+
+def test_signs() -> None:
+    assert report.line_text(passed("A", "fine")) == "  [v] A  fine"
+    assert report.line_text(warned("A", "hm")) == "  [!] A  hm"
+    assert report.line_text(failed("A", "bad", "f")) == "  [x] A  bad"
+
+
+def test_hints_follow() -> None:
+    assert report.line_text(Line(False, "A", "bad", "f", "do this")) == "  [x] A  bad -> do this"
+
+
+def test_colour_is_for_the_sign_only() -> None:
+    assert report.line_text(passed("A", "x"), colour=True) == "  [\x1b[32mv\x1b[0m] A  x"
+
+
+def test_what_others_wrote_is_made_plain() -> None:
+    line = Line(False, "A\x1b[2J", "b\x1b]0;t\x07ad\nnews", "f", "h\x9bint")
+    assert report.line_text(line) == "  [x] A  bad news -> hnt"
+    assert report.foot(["\x1b[31mred"]) == ["", "  PREFLIGHT FAILED (1 issue(s)):", "    x red", ""]
+
+
+def test_the_foot_of_a_good_report() -> None:
+    assert report.foot([]) == ["", "  All preflight checks passed.", ""]
