@@ -41,7 +41,7 @@ class ProcessError(OperatingError):
 
 
 class ProcessSandbox:
-    """One agent as a process group of this machine, working in `run_dir/alias/workspace`.
+    """One agent as a process group of this machine, working in the trial folder's `workspace` (beside `budget`).
 
     Args:
         spec: The agent. `image`, `mounts`, `network`, `gate_socket`, `docker_args`, `memory` and `cpus` mean nothing here.
@@ -53,7 +53,7 @@ class ProcessSandbox:
     def __init__(self, spec: AgentSpec) -> None:
         self.warnings: list[str] = []
         self._spec = spec
-        self._workspace = spec.run_dir / spec.alias / "workspace"
+        self._workspace = spec.budget_dir.parent / "workspace"
         self._process: Process | None = None
         self._pipes: Pipes | None = None
         self._transports: list[asyncio.BaseTransport] = []

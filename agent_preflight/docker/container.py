@@ -25,6 +25,7 @@ from agent_preflight.docker.ending import end_container, remove_container, remov
 from agent_preflight.docker.failure import DockerError, Failure, explain
 from agent_preflight.docker.gate import create_gate, only_id, start_gate
 from agent_preflight.docker.images import ensure_gate_image
+from agent_preflight.docker.mounts import check_mounts
 from agent_preflight.docker.owner import this_process
 from agent_preflight.docker.state import ContainerState, look
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
@@ -61,6 +62,7 @@ class DockerSandbox:
         gate_image: Id of the gate image; None builds it at first use.
         gate_base: What the gate image is built on if it has to be built.
         ports: What the gate listens on, in the order in which the proxy expects the listeners.
+        allow_docker_socket: Accept a mount that hands the engine's socket to the agent.
         now: The calendar, for the label that says when everything may be thrown away.
 
     Attributes:
@@ -75,12 +77,14 @@ class DockerSandbox:
         gate_image: str | None = None,
         gate_base: str | None = None,
         ports: Sequence[int] = argv.GATE_PORTS,
+        allow_docker_socket: bool = False,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.warnings: list[str] = []
         self._spec = spec
         self._docker = Docker(executable)
         self._gate_image, self._gate_base, self._ports = gate_image, gate_base, tuple(ports)
+        self._allow_docker_socket = allow_docker_socket
         self._tag = argv.Tag(
             run_id=spec.run_id,
             run_dir=spec.run_dir,
@@ -115,6 +119,7 @@ class DockerSandbox:
         argv.check_network(self._spec.network)
         options = split(self._spec.docker_args, self._spec.network)
         links = argv.link_copies(self._spec.workspace_path)
+        self.warnings += self._check_mounts(options.agent)
         self._refuse_if_over()
         self._begun = True
         self._idle.clear()
@@ -126,6 +131,16 @@ class DockerSandbox:
         finally:
             self._idle.set()
         self._refuse_if_over()
+
+    def _check_mounts(self, options: Sequence[str]) -> Sequence[str]:
+        spec = self._spec
+        return check_mounts(
+            spec.mounts,
+            options,
+            run_dir=str(spec.run_dir),
+            own_dir=str(spec.budget_dir.parent),
+            allow_engine_socket=self._allow_docker_socket,
+        ).warnings
 
     async def _open_gate(self, extra: Sequence[str]) -> None:
         spec, docker = self._spec, self._docker
