@@ -1,0 +1,183 @@
+"""Command lines of the docker command, as values."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.docker import argv
+from agent_preflight.sandbox import AgentSpec
+from preflight_proxy.errors import ConfigError
+
+TAG = argv.Tag("run-2026-11-25", Path("/r/run-2026-11-25"), "claude", "boot:1:2", "2026-12-02T00:00:00+00:00", "abc123")
+SPEC = AgentSpec(
+    run_id="run-2026-11-25",
+    alias="claude",
+    run_dir=Path("/r/run-2026-11-25"),
+    image="me/agent",
+    command=("--model", "a/b"),
+    env={"OPENROUTER_API_KEY": "pf-secret"},
+    mounts=("/data:/data:ro",),
+    network="sealed",
+    workspace_path="/workspace/output",
+    budget_dir=Path("/r/run-2026-11-25/claude/budget"),
+    gate_socket=Path("/tmp/ap-x/g0/gate.sock"),
+    memory="2g",
+    cpus="1.5",
+)
+
+
+def pairs(args: list[str]) -> set[tuple[str, str]]:
+    return set(itertools.pairwise(args))
+
+
+def gate(network: str = "sealed") -> list[str]:
+    assert SPEC.gate_socket is not None
+    return argv.gate_create(TAG, network, SPEC.gate_socket, "sha256:1", ["--publish=80:80"], (8788, 443))
+
+
+def agent(spec: AgentSpec = SPEC) -> list[str]:
+    return argv.agent_create(spec, TAG, "gate1", Path("/tmp/x/env"), Path("/p/seccomp.json"), ["--tmpfs=/scratch"])
+
+
+def test_a_name_carries_run_and_trial_in_full() -> None:
+    assert TAG.name("agent") == "ap-claude-run-2026-11-25-abc123"
+    assert TAG.name("gate") == "ap-claude-run-2026-11-25-gate-abc123"
+
+
+def test_a_name_has_only_characters_that_the_engine_allows() -> None:
+    assert replace(TAG, alias="a:b/ü").name("agent") == "ap-a-b---run-2026-11-25-abc123"
+
+
+def test_everything_carries_the_labels_that_a_sweep_looks_for() -> None:
+    for args in (gate(), agent()):
+        labels = {value.partition("=")[0] for key, value in pairs(args) if key == "--label"}
+        wanted = ("run", "dir", "trial", "role", "owner", "expires")
+        assert labels >= {f"agent-preflight.{name}" for name in wanted}
+
+
+def test_a_sealed_gate_has_no_network_and_no_resolver() -> None:
+    assert {("--network", "none"), ("--dns", "127.0.0.1")} <= pairs(gate())
+    assert "host.docker.internal:host-gateway" not in gate()
+
+
+def test_an_open_gate_has_the_network_that_was_asked_for_and_the_way_to_the_host() -> None:
+    assert {("--network", "mine"), ("--add-host", "host.docker.internal:host-gateway")} <= pairs(gate("mine"))
+
+
+@pytest.mark.parametrize("network", ["sealed", "bridge"])
+def test_a_gate_is_weak_in_every_mode(network: str) -> None:
+    wanted = {("--cap-drop", "ALL"), ("--security-opt", "no-new-privileges"), ("--log-driver", "none")}
+    assert wanted <= pairs(gate(network))
+    assert "--read-only" in gate(network)
+
+
+def test_a_gate_gets_its_sockets_directory_and_its_ports() -> None:
+    args = gate()
+    assert ("--mount", "type=bind,source=/tmp/ap-x/g0,target=/run/preflight-gate") in pairs(args)
+    assert args[-4:] == ["sha256:1", "/run/preflight-gate/gate.sock", "8788", "443"]
+    assert "--publish=80:80" in args
+
+
+def test_an_agent_lives_in_its_gates_network_and_nowhere_else() -> None:
+    assert [value for key, value in pairs(agent()) if key == "--network"] == ["container:gate1"]
+
+
+def test_no_value_of_the_environment_is_an_argument() -> None:
+    assert not any("pf-secret" in arg for arg in agent())
+    assert ("--env-file", "/tmp/x/env") in pairs(agent())
+
+
+def test_an_agents_image_comes_after_all_options_and_its_arguments_last() -> None:
+    assert agent()[-4:] == ["--tmpfs=/scratch", "me/agent", "--model", "a/b"]
+
+
+def test_nothing_is_pulled() -> None:
+    assert ("--pull", "never") in pairs(gate())
+    assert ("--pull", "never") in pairs(agent())
+
+
+def test_an_agents_privileges_and_limits_are_named() -> None:
+    args = pairs(agent())
+    assert {("--cap-drop", "ALL"), ("--cap-add", "CHOWN"), ("--pids-limit", "4096")} <= args
+    assert {("--memory", "2g"), ("--cpus", "1.5"), ("--security-opt", "seccomp=/p/seccomp.json")} <= args
+    assert ("--cap-add", "NET_RAW") not in args
+
+
+def test_only_a_sealed_agent_cannot_gain_privileges() -> None:
+    assert ("--security-opt", "no-new-privileges") in pairs(agent())
+    assert ("--security-opt", "no-new-privileges") not in pairs(agent(replace(SPEC, network="bridge")))
+
+
+def test_the_budget_is_mounted_read_only() -> None:
+    mount = "type=bind,source=/r/run-2026-11-25/claude/budget,target=/run/preflight,readonly"
+    assert ("--mount", mount) in pairs(agent())
+
+
+def test_a_path_with_a_comma_and_a_quote_stays_one_field() -> None:
+    assert argv.bind_mount(Path('/a,b"c'), "/t") == ["--mount", 'type=bind,"source=/a,b""c",target=/t']
+
+
+@pytest.mark.parametrize("network", ["host", "none", "container:abc", "default", ""])
+def test_networks_that_would_not_be_the_trials_own_are_refused(network: str) -> None:
+    with pytest.raises(ConfigError, match="choose 'sealed', 'bridge'"):
+        argv.check_network(network)
+
+
+def test_the_environment_file_is_name_and_value_as_they_are() -> None:
+    assert argv.env_file_text({"A": "x=y z", "B": "", "C": '"q" # '}) == 'A=x=y z\nB=\nC="q" # \n'
+
+
+@pytest.mark.parametrize("name", ["", "A B", "A=B", "#A", "A\nB", "\tA"])
+def test_a_name_that_docker_would_read_differently_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        argv.env_file_text({name: "x"})
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "x" * 60_001])
+def test_a_value_that_cannot_be_passed_is_refused_without_being_shown(value: str) -> None:
+    with pytest.raises(ValueError, match="KEY") as caught:
+        argv.env_file_text({"KEY": value})
+    assert value not in str(caught.value)
+
+
+def entries(archive: bytes) -> list[tuple[str, bool, int]]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return [(entry.name, entry.isdir(), entry.mode) for entry in tar]
+
+
+def test_the_link_is_placed_alone_where_the_workspace_exists() -> None:
+    first = argv.link_copies("/workspace/output")[0]
+    assert first.directory == "/workspace/output"
+    assert entries(first.archive) == [("budget.txt", False, 0o777)]
+
+
+def test_missing_parents_are_made_for_any_user_and_only_they() -> None:
+    copies = argv.link_copies("/workspace/output")
+    assert [copy.directory for copy in copies] == ["/workspace/output", "/workspace", "/"]
+    assert entries(copies[2].archive) == [
+        ("workspace", True, 0o777),
+        ("workspace/output", True, 0o777),
+        ("workspace/output/budget.txt", False, 0o777),
+    ]
+
+
+def test_the_link_leads_to_the_budget_file() -> None:
+    with tarfile.open(fileobj=io.BytesIO(argv.link_copies("/w")[0].archive)) as tar:
+        assert tar.getmember("budget.txt").linkname == "/run/preflight/budget.txt"
+
+
+@pytest.mark.parametrize("path", ["workspace", "/a/../etc", ""])
+def test_a_workspace_that_is_no_plain_absolute_path_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="workspace_path"):
+        argv.link_copies(path)
+
+
+def test_a_sandbox_finds_just_its_own() -> None:
+    assert ("--filter", "label=agent-preflight.sandbox=abc123") in pairs(TAG.filters("gate"))
+    assert ("--filter", "label=agent-preflight.role=gate") in pairs(TAG.filters("gate"))
