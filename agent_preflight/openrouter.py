@@ -68,9 +68,10 @@ def call(
     """Send one request once and return the answer, whatever its status; its fractions as Decimal, if ``exact``.
 
     Raises:
+        ValueError: the key holds characters that no header may carry; the text does not show it.
         httpx.HTTPError: no answer came, it broke off, or it was larger than `ANSWER_BYTES_MAX`.
     """
-    sent = {**(headers or {}), "Authorization": f"Bearer {key.reveal() if isinstance(key, Secret) else key}"}
+    sent = {**(headers or {}), "Authorization": f"Bearer {_header_text(key)}"}
     url = resolve_base_url(base_url) + path
     with httpx.stream(method, url, headers=sent, json=body, timeout=timeout_s, verify=_trust()) as response:
         return Answer(response.status_code, _json(_read(response), exact=exact))
@@ -96,6 +97,14 @@ def amount(value: object) -> Decimal | None:
         return None
     exact = Decimal(value)
     return exact if exact.is_finite() and abs(exact) <= 10**9 else None
+
+
+def _header_text(key: Key) -> str:
+    """The HTTP library would quote a key that it cannot send; blanks around one come from files and variables."""
+    text = (key.reveal() if isinstance(key, Secret) else key).strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("the key holds characters that no key has")
+    return text
 
 
 @functools.cache

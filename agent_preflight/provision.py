@@ -146,7 +146,7 @@ def create_sub_key(
     admin = admin_key.reveal() if isinstance(admin_key, Secret) else admin_key
     try:
         key = in_force(provision_key)(admin, name, float(limit_usd))
-    except httpx.HTTPError as exc:
+    except Exception as exc:  # a script's own function may raise anything
         raise UpstreamError(f"no sub-key could be made: {exc}") from exc
     return SubKey(Secret(key), hashlib.sha256(key.encode()).hexdigest(), name)
 

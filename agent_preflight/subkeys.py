@@ -152,7 +152,7 @@ def _post_once(admin_key: Key, body: Mapping[str, Any], base_url: str | None) ->
     except httpx.HTTPError:
         return "", ""
     except (httpx.InvalidURL, ValueError) as exc:
-        raise UpstreamError(f"the base URL of OpenRouter cannot be used: {exc}") from exc
+        raise UpstreamError(f"OpenRouter cannot be called: {exc}") from exc
     if 400 <= answer.status < 500:
         raise UpstreamError(f"OpenRouter answered {answer.status} to POST /keys: {_reason(answer.status)}")
     key, key_hash = key_in(answer.body)

@@ -37,6 +37,20 @@ def test_the_key_travels_in_the_header_only(serve: Serve) -> None:
 
 
 @pytest.mark.wire
+def test_blanks_around_a_key_are_not_sent(serve: Serve) -> None:
+    server = serve(lambda _: (200, {}))
+    openrouter.call("GET", "/x", " sk-1\n", timeout_s=10)
+    assert server.seen[0].headers["Authorization"] == "Bearer sk-1"
+
+
+@pytest.mark.parametrize("key", ["sk-1\nX-Evil: 1", "sk-ключ", "sk\x00", "sk\ud800"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="characters") as caught:
+        openrouter.call("GET", "/x", key, timeout_s=10)
+    assert "sk" not in str(caught.value)
+
+
+@pytest.mark.wire
 def test_an_answer_that_is_no_json_has_no_body(serve: Serve) -> None:
     serve(lambda _: (502, b"<html>"))
     answer = openrouter.call("GET", "/x", "k", timeout_s=10)
