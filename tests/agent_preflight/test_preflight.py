@@ -1,0 +1,476 @@
+"""Preflight as a script sees it: what is checked, what is printed, what is raised."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agent_preflight
+from agent_preflight import InfraCheck, InfraResult, PreflightError, preflight
+from openrouter_sim import Simulator
+from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
+
+Serve = Callable[[Script], ScriptedServer]
+
+MODELS: dict[str, dict[str, Any]] = {
+    "a/b": {"pricing": {"prompt": "0.000001", "completion": "0.000002"}, "supported_parameters": ["tools", "seed"]},
+    "c/d": {"pricing": {"prompt": "gratis", "completion": None}},
+}
+
+
+class Account:
+    """What a script may put in the place of our readers; counts the questions."""
+
+    def __init__(self) -> None:
+        self.balance: tuple[float | None, float | None, float | None] = (5.0, 10.0, 5.0)
+        self.models: dict[str, dict[str, Any]] | None = MODELS
+        self.asked: list[str] = []
+
+    def get_balance(self, api_key: str) -> tuple[float | None, float | None, float | None]:
+        self.asked.append(f"balance {api_key}")
+        return self.balance
+
+    def get_models(self, api_key: str) -> dict[str, dict[str, Any]] | None:
+        self.asked.append(f"models {api_key}")
+        return self.models
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Account:
+    account = Account()
+    monkeypatch.setattr(agent_preflight, "get_account_balance", account.get_balance)
+    monkeypatch.setattr(agent_preflight, "get_available_models", account.get_models)
+    return account
+
+
+def check(*names: str, models: tuple[str, ...] = ("a/b",), budget: float = 0.5, **options: Any) -> list[str]:
+    options.setdefault("raise_on_failure", False)
+    return preflight("admin", "key", list(models), budget, checks=list(names), **options)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("  [")]
+
+
+def test_the_report_in_its_known_form(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("balance", "math", "models") == []
+    assert (
+        capsys.readouterr().out
+        == f"""
+  {"=" * 60}
+  PREFLIGHT CHECKS
+  {"=" * 60}
+  [v] Account balance  $5.00 available ($10.00 purchased, $5.00 used)
+  [v] Provisioning budget  1 models x $0.50 = $0.50 (OK: balance $5.00)
+  [v] Model a/b  $1.00/$2.00 per M tokens in/out
+
+  All preflight checks passed.
+
+"""
+    )
+
+
+def test_failures_are_listed_returned_and_raised(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    account.balance = (0.05, 1.0, 0.95)
+    expected = ["Account balance too low ($0.05)", "Insufficient balance: need $0.50, have $0.05"]
+    assert check("balance", "math") == expected
+    assert capsys.readouterr().out.endswith(
+        "\n  PREFLIGHT FAILED (2 issue(s)):\n"
+        "    x Account balance too low ($0.05)\n    x Insufficient balance: need $0.50, have $0.05\n\n"
+    )
+    with pytest.raises(PreflightError, match=r"Preflight failed \(2 issue\(s\)\): Account balance too low") as caught:
+        check("balance", "math", raise_on_failure=True)
+    assert caught.value.failures == expected
+    assert "PREFLIGHT FAILED" in capsys.readouterr().out
+
+
+def test_the_order_is_fixed_not_the_list_s(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    check("models", "math", "balance")
+    assert [line[6:].split("  ")[0] for line in lines(capsys)] == [
+        "Account balance", "Provisioning budget", "Model a/b",
+    ]  # fmt: skip
+
+
+def test_everything_is_asked_for_once(account: Account) -> None:
+    check("balance", "math", "models", "tool_support", common_required_params=["tools"])
+    assert sorted(account.asked) == ["balance admin", "models key"]
+
+
+def test_nothing_is_asked_for_that_no_check_needs(account: Account) -> None:
+    check("models")
+    assert account.asked == ["models key"]
+    account.asked.clear()
+    check()
+    assert account.asked == []
+
+
+def test_the_balance_is_asked_for_with_the_admin_key_then_with_the_other(account: Account) -> None:
+    account.balance = (None, None, None)
+    assert check("balance") == ["Could not fetch account balance"]
+    assert account.asked == ["balance admin", "balance key"]
+
+
+def test_an_unknown_balance_does_not_fail_the_sum(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    account.balance = (None, None, None)
+    assert check("math") == []
+    assert lines(capsys) == ["  [!] Provisioning budget  1 models x $0.50 = $0.50 (balance unknown)"]
+
+
+def test_a_balance_of_exactly_what_is_needed_is_enough(account: Account) -> None:
+    account.balance = (0.3, 1.0, 0.7)
+    assert check("math", models=("a", "b", "c"), budget=0.1) == []
+
+
+def test_models_are_counted_once(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    check("math", "models", models=("a/b", "a/b"))
+    assert "1 models x" in lines(capsys)[0]
+
+
+def test_a_model_that_is_not_there(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("models", models=("a/b", "no/no")) == ["Model no/no not on OpenRouter"]
+
+
+def test_without_the_list_of_models_both_checks_say_so(account: Account) -> None:
+    account.models = None
+    assert check("models", "tool_support", common_required_params=["t"]) == [
+        "Could not fetch model list from OpenRouter",
+        "Could not fetch model list from OpenRouter for parameter support",
+    ]
+
+
+def test_a_model_with_a_suffix_is_found_with_its_price(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("models", models=("a/b:online", "a/b:free")) == []
+    assert lines(capsys) == [
+        "  [v] Model a/b:online  $1.00/$2.00 per M tokens in/out",
+        "  [!] Model a/b:free  no free variant is listed; its base model is",
+    ]
+
+
+def test_a_price_that_is_no_number_aborts_nothing(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("models", models=("c/d", "a/b")) == []
+    assert lines(capsys)[0] == "  [v] Model c/d  no fixed price/no fixed price per M tokens in/out"
+
+
+def test_required_parameters(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    failures = check(
+        "tool_support",
+        models=("a/b", "no/no"),
+        required_params={"a/b": ["seed", "zip", "zap"], "c/d": ["x"]},
+        common_required_params=["tools"],
+    )
+    assert failures == [
+        "Model a/b missing required params: zip, zap",
+        "Model no/no not on OpenRouter for parameter support check",
+        "Model c/d missing required params: x",
+    ]
+
+
+def test_required_parameters_given_as_one_text(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("tool_support", required_params={"a/b": "seed"}, common_required_params="tools") == []
+    assert lines(capsys) == ["  [v] Params a/b  supports tools, seed"]
+
+
+def test_without_required_parameters_the_check_only_warns(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("tool_support") == []
+    assert lines(capsys)[0].startswith("  [!] Parameter support")
+
+
+def test_an_unknown_check_is_named(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("balence") == []
+    assert lines(capsys)[0].startswith("  [!] Unknown check 'balence'  not run; known are balance, math, ")
+
+
+def test_an_empty_list_runs_only_a_script_s_own(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(custom_checks=[lambda: ("mine", True, "fine")]) == []
+    assert lines(capsys) == ["  [v] mine  fine"]
+
+
+def test_text_of_others_is_printed_without_escapes(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    check("models", models=("x/\x1b[2Jy",))
+    assert "\x1b" not in capsys.readouterr().out
+
+
+class Service(InfraCheck):
+    def __init__(self, result: InfraResult) -> None:
+        self._result = result
+
+    @property
+    def name(self) -> str:
+        return "service"
+
+    def check(self) -> InfraResult:
+        return self._result
+
+
+def test_a_script_s_own_checks_in_order_and_all_of_them(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    def boom() -> tuple[str, bool, str]:
+        raise ValueError("boom")
+
+    failures = check(
+        custom_checks=[boom, lambda: ("warn", None, "hm"), lambda: ("bad", False, "no")],
+        infra=[
+            Service(InfraResult(ok=False, detail="down", hint="start it")),
+            Service(InfraResult(ok=True, detail="up")),
+        ],
+    )
+    assert failures == ["Custom check boom raised: boom", "bad: no", "service: down -> start it"]
+    assert lines(capsys)[1:] == [
+        "  [!] warn  hm",
+        "  [x] bad  no",
+        "  [x] service  down -> start it",
+        "  [v] service  up",
+    ]
+
+
+def test_a_custom_check_is_told_the_facts(account: Account) -> None:
+    told: list[dict[str, Any]] = []
+
+    def look(context: dict[str, Any]) -> tuple[str, bool, str]:
+        told.append(context)
+        return "look", True, ""
+
+    check("math", custom_checks=[look, look], docker_image="img", required_params={"a/b": ["tools"]})
+    assert told[0] == {
+        "admin_key": "admin", "or_key": "key", "models": ["a/b"], "budget_per_model": 0.5, "checks": ["math"],
+        "docker_image": "img", "site_name": "agent-preflight", "required_params": {"a/b": ["tools"]},
+        "balance": 5.0, "available_models": MODELS,
+    }  # fmt: skip
+    assert told[0] is not told[1]
+    assert sorted(account.asked) == ["balance admin", "models key"]
+
+
+def test_a_reader_that_raises_is_a_failed_check_not_the_end(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: str) -> None:
+        raise OSError("broken pipe")
+
+    monkeypatch.setattr(agent_preflight, "get_account_balance", fail)
+    assert check("balance", "models") == ["Account balance: broken pipe"]
+    assert lines(capsys)[1].startswith("  [v] Model a/b")
+
+
+def test_independent_checks_run_side_by_side(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reader waits for the other: one after the other they would never meet."""
+    meeting = threading.Barrier(2, timeout=10)
+
+    def balance(_: str) -> tuple[float, float, float]:
+        meeting.wait()
+        return 5.0, 10.0, 5.0
+
+    def models(_: str) -> dict[str, dict[str, Any]]:
+        meeting.wait()
+        return MODELS
+
+    monkeypatch.setattr(agent_preflight, "get_account_balance", balance)
+    monkeypatch.setattr(agent_preflight, "get_available_models", models)
+    assert check("balance", "models") == []
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    def install(script: str) -> None:
+        program = tmp_path / "bin" / "docker"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+    return install  # type: ignore[return-value]
+
+
+def test_an_image_that_is_here(docker: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    docker("echo 2026-01-02T03:04:05.123456789Z")
+    assert check("docker_image", docker_image="img") == []
+    assert lines(capsys) == ["  [v] Docker image 'img'  created 2026-01-02T03:04:05"]
+
+
+def test_an_image_that_is_not_here(docker: Callable[[str], None]) -> None:
+    docker("echo 'Error: No such image: img' >&2; exit 1")
+    assert check("docker_image", docker_image="img") == ["Docker image 'img' not found"]
+
+
+def test_without_docker_the_report_still_comes(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert check("docker_image", "balance", docker_image="img") == [
+        "Docker image 'img' not found: docker CLI not found"
+    ]
+    assert "PREFLIGHT FAILED (1 issue(s))" in capsys.readouterr().out
+
+
+def test_without_an_image_name_the_image_check_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("docker_image") == []
+    assert lines(capsys) == []
+
+
+def names_of_keys(simulator: Simulator) -> list[str]:
+    return [info.name for info in agent_preflight.provision.list_keys(simulator.admin_key)]
+
+
+@pytest.mark.wire
+def test_the_usual_checks_pass_against_openrouter_and_leave_no_key(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = names_of_keys(simulator)
+    models = ["anthropic/claude-sonnet-4.5", "openai/gpt-4.1-nano"]
+    failures = preflight(
+        simulator.admin_key, simulator.inference_key, models, 0.25, common_required_params=["max_tokens"]
+    )
+    out = lines(capsys)
+    assert failures == []
+    assert [line[2:5] for line in out] == ["[v]"] * len(out)
+    assert [line[6:].split("  ")[0] for line in out] == [
+        "Account balance", "Provisioning budget", f"Model {models[0]}", f"Model {models[1]}",
+        f"Params {models[0]}", f"Params {models[1]}", "Key provisioning (1¢ smoke)", "Prompt caching",
+    ]  # fmt: skip
+    assert names_of_keys(simulator) == before
+    assert simulator.admin_key[:12] not in "".join(out)
+
+
+@pytest.mark.wire
+def test_the_smoke_calls_are_what_they_were(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    check_with(simulator, "key_smoke", "cache_smoke", models=("anthropic/claude-sonnet-4.5",))
+    key_call = next(r for r in simulator.requests if b"gpt-4.1-nano" in r.body)
+    assert json.loads(key_call.body) == {
+        "model": "openai/gpt-4.1-nano",
+        "messages": [{"role": "user", "content": "Say OK"}],
+        "max_tokens": 16,
+    }
+    first, second = (r for r in simulator.requests if b"claude" in r.body)
+    assert first.body == second.body
+    body = json.loads(first.body)
+    assert body["max_tokens"] == 4
+    assert body["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral"}
+    assert (first.headers["HTTP-Referer"], first.headers["X-Title"]) == ("https://agent-preflight", "agent-preflight")
+
+
+def check_with(simulator: Simulator, *names: str, models: tuple[str, ...] = ("openai/gpt-4.1-nano",)) -> list[str]:
+    return preflight(
+        simulator.admin_key, simulator.inference_key, list(models), 0.25, checks=list(names), raise_on_failure=False
+    )
+
+
+@pytest.mark.wire
+def test_a_key_that_cannot_be_made_fails_with_the_reason(simulator: Simulator) -> None:
+    (failure,) = preflight(
+        simulator.inference_key, simulator.inference_key, ["a/b"], 0.25, checks=["key_smoke"], raise_on_failure=False
+    )
+    assert failure.startswith("Key provisioning failed: ")
+    assert simulator.inference_key[:12] not in failure
+
+
+@pytest.mark.wire
+def test_caching_without_an_anthropic_model_is_skipped(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_with(simulator, "cache_smoke") == []
+    assert lines(capsys)[0].startswith("  [!] Prompt caching  skipped")
+
+
+class Answers:
+    """An OpenRouter that makes keys and answers chat calls as told."""
+
+    def __init__(self, *usages: Any, status: int = 200) -> None:
+        self.usages = list(usages)
+        self.status = status
+        self.deleted: list[str] = []
+
+    def __call__(self, seen: Seen) -> tuple[int, Any]:
+        if seen.path == "/keys":
+            return 201, {"data": {"hash": "h"}, "key": "sk-test"}
+        if seen.method == "DELETE":
+            self.deleted.append(seen.path)
+            return 200, {"deleted": True}
+        if seen.path.startswith("/keys/"):
+            return 404, {}
+        if seen.path == "/models":
+            return 200, {"data": []}
+        if self.status != 200:
+            return self.status, {"error": {"message": "no\x1b[2J thanks"}}
+        return 200, {"choices": [{"message": {"content": "\x1b[31mOK"}}], "usage": self.usages.pop(0)}
+
+
+def usage(cached: int = 0, written: int = 0) -> dict[str, Any]:
+    details = {"cached_tokens": cached, "cache_write_tokens": written}
+    return {"prompt_tokens": 2000, "prompt_tokens_details": details}
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("usages", "sign", "failures"),
+    [
+        ((usage(written=1900), usage(cached=1900)), "[v]", []),
+        ((usage(written=1900), usage(written=1900)), "[!]", []),
+        (
+            (usage(), usage()), "[x]",
+            ["Cache smoke failed for anthropic/claude-x: no cache tokens in response"],
+        ),
+        (
+            (None, None), "[x]",
+            ["Cache smoke failed for anthropic/claude-x: no cache tokens in response"],
+        ),
+        (
+            ({"prompt_tokens": 9, "cache_creation_input_tokens": 8}, {"prompt_tokens": 9, "cache_read_input_tokens": 8}),
+            "[v]", [],
+        ),
+    ],
+)  # fmt: skip
+def test_caching_is_judged_by_the_second_answer(
+    serve: Serve, capsys: pytest.CaptureFixture[str], usages: tuple[Any, Any], sign: str, failures: list[str]
+) -> None:
+    answers = Answers(*usages)
+    serve(answers)
+    assert check("cache_smoke", models=("anthropic/claude-x",)) == failures
+    assert lines(capsys)[0].startswith(f"  {sign} Prompt caching")
+    assert answers.deleted == ["/keys/h"]
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("name", ["key_smoke", "cache_smoke"])
+def test_the_test_key_is_deleted_also_when_the_call_fails(
+    serve: Serve, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    answers = Answers(status=402)
+    server = serve(answers)
+    (failure,) = check(name, models=("anthropic/claude-x",))
+    assert "HTTP 402" in failure
+    assert answers.deleted == ["/keys/h"]
+    assert "\x1b" not in capsys.readouterr().out
+    body = next(seen.body for seen in server.seen if seen.method == "POST")
+    assert body["name"] == {"key_smoke": "agent-preflight:preflight-smoke"}.get(name, "agent-preflight:cache-smoke")
+
+
+@pytest.mark.wire
+def test_a_test_key_that_stays_is_reported(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = Answers(usage())
+
+    def script(seen: Seen) -> tuple[int, Any]:
+        return (403, {}) if seen.method == "DELETE" else answers(seen)
+
+    serve(script)
+    assert check("key_smoke") == []
+    assert "could not be deleted" in lines(capsys)[0]
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("name", ["key_smoke", "cache_smoke"])
+def test_both_smoke_checks_use_a_script_s_own_provision_key(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made: list[tuple[str, str]] = []
+
+    def provision_key(admin_key: str, label: str, limit_usd: float) -> str:
+        made.append((admin_key, label))
+        return "sk-mine"
+
+    monkeypatch.setattr(agent_preflight, "provision_key", provision_key)
+    server = serve(Answers(usage(written=9), usage(cached=9)))
+    assert check(name, models=("anthropic/claude-x",)) == []
+    assert made[0][0] == "admin"
+    assert server.asked("POST", "/keys") == 0
+    assert {s.headers["Authorization"] for s in server.seen if "chat" in s.path} == {"Bearer sk-mine"}
