@@ -75,6 +75,8 @@ class Call:
     """A call that was admitted, routed and priced; faults may change every field before it is answered.
 
     Attributes:
+        service_tier: The tier that served; None for the usual one.
+        side_usd: What searches cost.
         cost_usd: A charge that overrides tokens x price; None for the usual.
         told_cost: The cost that the usage object states; None for the one charged.
         reported_factor: `/generation` says the charge times this.
@@ -99,6 +101,8 @@ class Call:
     reply: Reply
     authorization: str = ""
     faults: tuple[Fault, ...] = ()
+    service_tier: str | None = None
+    side_usd: Decimal = ZERO
     cost_usd: Decimal | None = None
     told_cost: Decimal | float | None = None
     upstream_usd: Decimal | None = None
@@ -116,7 +120,7 @@ class Call:
     @property
     def cost(self) -> Decimal:
         """USD charged for the call if it finishes."""
-        return self.price.cost(self.tokens) if self.cost_usd is None else self.cost_usd
+        return self.price.cost(self.tokens) + self.side_usd if self.cost_usd is None else self.cost_usd
 
     @property
     def stated_cost(self) -> Decimal | float:
@@ -180,7 +184,7 @@ class Call:
             return ZERO
         if self.cost_usd is not None:
             return self.cost_usd
-        return self.price.cost(tokens)
+        return self.price.cost(tokens) + self.side_usd
 
     def _discount(self, tokens: Tokens) -> Decimal:
         full = Tokens(tokens.prompt, completion=tokens.completion, reasoning=tokens.reasoning)

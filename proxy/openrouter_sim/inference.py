@@ -13,6 +13,7 @@ from openrouter_sim.answer import answer, error_answer
 from openrouter_sim.books import Key
 from openrouter_sim.call import Ask, Call, Shape
 from openrouter_sim.errors import ApiError, bad_request
+from openrouter_sim.extras import search_cost, served_tier
 from openrouter_sim.jsonio import JsonObject, loads
 from openrouter_sim.models import Endpoint, Model
 from openrouter_sim.prices import Tokens, price_of
@@ -53,7 +54,7 @@ def open_call(simulator: Simulator, shape: Shape, authorization: str | None, raw
     key = authenticate(books, authorization)
     require_inference(key)
     body = _object(raw)
-    model, variant = find_model(simulator.catalog, body.get("model"))
+    model, variant = find_model(simulator.catalog, _wanted(body))
     ask = shape.read(body, scenario, model.tokenizer)
     faults, said = simulator.director.late(shape.api, ask, model.id)
     offered = model.endpoints
@@ -65,10 +66,18 @@ def open_call(simulator: Simulator, shape: Shape, authorization: str | None, raw
     endpoint = _serving(simulator, key, model, endpoints, ask, variant)
     call = _planned(simulator, shape, ask, key, model, endpoint, said, prompt_tokens)
     call.authorization = authorization or ""
+    call.service_tier, factor = served_tier(body)
+    call.price = call.price.times(factor)
+    call.side_usd = search_cost(body, variant)
     call.faults = tuple(faults)
     for fault in faults:
         fault.arrange(call)
     return call
+
+
+def _wanted(body: JsonObject) -> object:
+    models = body.get("models")
+    return body.get("model") or (models[0] if isinstance(models, list) and models else None)
 
 
 def _object(raw: bytes) -> JsonObject:

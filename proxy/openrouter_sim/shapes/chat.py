@@ -136,7 +136,7 @@ def _head(call: Call, kind: str) -> JsonObject:
         "model": call.model_id,
         "provider": call.endpoint.provider,
         "system_fingerprint": None,
-        "service_tier": None,
+        "service_tier": call.service_tier,
     }
     return {**head, "sim_extra": True} if call.scenario.extra_fields else head
 

@@ -137,7 +137,7 @@ def _usage(call: Call) -> JsonObject:
         "output_tokens": call.tokens.completion,
         "output_tokens_details": {"thinking_tokens": call.tokens.reasoning},
         "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0},
-        "service_tier": "standard",
+        "service_tier": call.service_tier or "standard",
         "cost": call.stated_cost,
         "is_byok": call.is_byok,
         "cost_details": call.cost_details("upstream_inference_prompt_cost", "upstream_inference_completions_cost"),

@@ -121,6 +121,7 @@ def _response(call: Call, status: str, output: list[JsonObject]) -> JsonObject:
         "tools": echoed["tools"] or [],
         "tool_choice": echoed["tool_choice"] or "auto",
         "parallel_tool_calls": True,
+        "service_tier": call.service_tier or "default",
         "store": False,
         "status": status,
         "error": None,
