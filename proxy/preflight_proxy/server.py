@@ -102,7 +102,7 @@ class _LimitedProtocol(web.RequestHandler):
         return response
 
 
-class _LimitedServer(web.Server[Any]):
+class _LimitedServer(web.Server):
     """Makes a `_LimitedProtocol` for each connection of one listener."""
 
     def __init__(self, handler: Handler, connections_max: int) -> None:
