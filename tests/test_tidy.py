@@ -66,7 +66,7 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
         *("preflight_proxy.store", "preflight_proxy.schema"),
         *("preflight_proxy.ledger_file", "preflight_proxy.ledger_reader"),
     ),
-    "environ": ("agent_preflight.config",),
+    "environ": ("agent_preflight.config", "preflight_proxy.config"),
     "getenv": (),
     "get_event_loop": (),
     "system": (),
@@ -211,7 +211,7 @@ def _test_file(name: str) -> Path:
 
 
 def test_files_and_functions_fit_a_readers_head() -> None:
-    """No source file above 300 lines, no function above 60: most are far below."""
+    """No source file above 300 lines, no function's body above 60: most are far below."""
     long_files = [
         f"{module.path.relative_to(ROOT)}: {lines} lines"
         for module in modules().values()
@@ -222,9 +222,16 @@ def test_files_and_functions_fit_a_readers_head() -> None:
         for module in modules().values()
         for node in module.nodes
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > FUNCTION_LINES_MAX
+        if (lines := _body_lines(node)) > FUNCTION_LINES_MAX
     ]
     assert long_files + long_functions == []
+
+
+def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines from the first statement to the last; signature and docstring are for the caller's eyes."""
+    described = ast.get_docstring(function, clean=False) is not None
+    statements = function.body[1:] if described else function.body
+    return (statements[-1].end_lineno or 0) - statements[0].lineno + 1 if statements else 0
 
 
 @pytest.mark.parametrize("name", ONE_HOME)
@@ -278,7 +285,12 @@ def texts() -> Mapping[Path, str]:
     """Return every text file that a reader meets, by its path."""
     files = [path for place in PLACES_OF_TEXT for path in (ROOT / place).rglob("*") if path.is_file()]
     files += [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
-    return {path: path.read_text("utf-8", "replace") for path in files if "__pycache__" not in path.parts}
+    return {path: path.read_text("utf-8", "replace") for path in files if not _is_made(path.relative_to(ROOT))}
+
+
+def _is_made(path: Path) -> bool:
+    """Tell whether a tool made it: caches, and whatever is hidden below the first folder."""
+    return "__pycache__" in path.parts or any(part.startswith(".") for part in path.parts[1:])
 
 
 def test_rules_that_are_cited_exist() -> None:
