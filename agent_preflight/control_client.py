@@ -1,0 +1,264 @@
+"""The runner's side of the proxy's control socket: accounts, balances, the stream of events.
+
+HTTP/1.1 over a private unix socket; amounts travel as exact decimal text and are integers here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+
+from agent_preflight.usd import pusd, usd
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import OperatingError
+
+CALL_S_MAX = 60.0
+"""Opening an account reads its key's usage upstream, with retries; everything else answers at once."""
+SILENCE_S_MAX = 10.0
+"""The stream of events has a heartbeat each second: after this long without one it is taken for dead."""
+EVENT_BYTES_MAX = 2**20
+"""Longest line of the event stream; the usual one is half a kilobyte."""
+
+
+class ControlError(OperatingError):
+    """The proxy answered that it does not do what it was asked to.
+
+    Attributes:
+        status: The HTTP status.
+        code: The proxy's word for it.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ControlUnreachableError(OperatingError):
+    """Nobody answers on the control socket, or the connection broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Where a trial's gate hands its listeners over."""
+
+    socket: Path
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the proxy is told to open an account.
+
+    Attributes:
+        id: The trial's alias.
+        run: The run's id.
+        limit_pusd: The budget.
+        token: The trial token.
+        key: The real sub-key.
+        budget_file: Where budget.txt is kept.
+        budget_mode: `"detailed"` or `"simple"`.
+        gate: For a trial in a container.
+    """
+
+    id: str
+    run: str
+    limit_pusd: int
+    token: Secret
+    key: Secret
+    budget_file: Path
+    budget_mode: str = "simple"
+    gate: Gate | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the body of `PUT /accounts/{id}`; it holds the key and the token."""
+        gate = self.gate and {"socket": str(self.gate.socket), "ports": list(self.gate.ports)}
+        return {
+            "run": self.run,
+            "limit_usd": format(usd(self.limit_pusd), "f"),
+            "token": self.token.reveal(),
+            "key": self.key.reveal(),
+            "key_is_own": True,
+            "models": None,
+            "budget_file": str(self.budget_file),
+            "budget_mode": self.budget_mode if self.budget_mode == "detailed" else "simple",
+            "gate": gate,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """An account at one moment; amounts in pico-USD.
+
+    Attributes:
+        pending_pusd: Reserved for calls whose cost is not known yet.
+        refused: Calls refused so far.
+        frozen: Why no call is admitted, or None.
+        spent: Not even the cheapest call would fit.
+        gate: `waiting`, `ready`, `lost` or `refused`; None without a gate.
+        unknown: Pending calls whose outcome upstream has not told.
+        requests: Calls that told their tokens.
+    """
+
+    id: str = ""
+    limit_pusd: int = 0
+    posted_pusd: int = 0
+    pending_pusd: int = 0
+    available_pusd: int = 0
+    assumed_pusd: int = 0
+    overrun_pusd: int = 0
+    calls: int = 0
+    calls_in_flight: int = 0
+    refused: int = 0
+    frozen: str | None = None
+    spent: bool = False
+    gate: str | None = None
+    unknown: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    cache_hit_requests: int = 0
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read the proxy's JSON; fields that are not there keep their defaults."""
+        amounts = {f"{name}_pusd": pusd(str(document.get(f"{name}_usd", "0"))) for name in _AMOUNTS}
+        counts = {name: int(document.get(name) or 0) for name in _COUNTS}
+        return cls(
+            id=str(document.get("id", "")),
+            frozen=document.get("frozen"),
+            spent=bool(document.get("spent")),
+            gate=document.get("gate"),
+            **amounts,
+            **counts,
+        )
+
+
+_AMOUNTS = ("limit", "posted", "pending", "available", "assumed", "overrun")
+_COUNTS = (
+    "calls",
+    "calls_in_flight",
+    "refused",
+    "unknown",
+    "prompt_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "completion_tokens",
+    "cache_hit_requests",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEvent:
+    """One event of the proxy's stream.
+
+    Attributes:
+        seq: Its place in the stream; 0 for a heartbeat.
+        type: `reserved`, `settled`, `refused`, `frozen`, `gate`, `heartbeat`, ...
+        account: The trial's alias, empty for a heartbeat.
+        balance: The account after it, where told.
+        facts: Everything else that the event says.
+    """
+
+    seq: int
+    type: str
+    account: str = ""
+    balance: Balance | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read one line of the stream."""
+        balance = document.get("balance")
+        return cls(
+            seq=int(document.get("seq", 0)),
+            type=str(document.get("type", "")),
+            account=str(document.get("account", "")),
+            balance=Balance.from_json(balance) if isinstance(balance, Mapping) else None,
+            facts={k: v for k, v in document.items() if k not in ("seq", "type", "account", "balance")},
+        )
+
+
+class ControlClient:
+    """Talks to one proxy's control socket. Made within a running event loop; closed with `close`."""
+
+    def __init__(self, socket: Path) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path=str(socket), force_close=True),
+            timeout=aiohttp.ClientTimeout(total=CALL_S_MAX),
+            read_bufsize=EVENT_BYTES_MAX,
+        )
+
+    async def open(self, account: Account) -> Balance:
+        """Open an account, or bring an open one to this state.
+
+        Raises:
+            ControlError: The proxy refused.
+            ControlUnreachableError: Nobody answered.
+        """
+        return Balance.from_json(await self._call("PUT", _path(account.id), account.document()))
+
+    async def balance(self, account_id: str) -> Balance:
+        """Return an account as it stands. Raises as `open`."""
+        return Balance.from_json(await self._call("GET", _path(account_id)))
+
+    async def freeze(self, account_id: str, reason: str) -> Balance:
+        """Refuse new calls and end running streams; both have happened when this returns. Raises as `open`."""
+        return Balance.from_json(await self._call("POST", _path(account_id) + "/freeze", {"reason": reason}))
+
+    async def close_account(self, account_id: str, *, force: bool = False) -> Balance:
+        """Forget an account's key and token; refused while something is pending, unless forced. Raises as `open`."""
+        return Balance.from_json(await self._call("DELETE", _path(account_id) + ("?force=1" if force else "")))
+
+    async def follow(self, run: str, cursor: int) -> AsyncIterator[LedgerEvent]:
+        """Yield a run's events after `cursor`, as they come, until the connection ends.
+
+        Raises:
+            ControlError: The proxy refused.
+            ControlUnreachableError: Nobody answered, or the stream fell silent or broke.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=SILENCE_S_MAX)
+        url = f"http://control/events?run={quote(run, safe='')}&cursor={cursor}"
+        try:
+            async with self._session.get(url, timeout=timeout) as response:
+                if response.status != 200:
+                    raise _error(response.status, await response.read())
+                async for line in response.content:
+                    yield LedgerEvent.from_json(json.loads(line))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
+            raise ControlUnreachableError(f"the proxy's event stream broke: {exc!r}") from exc
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        try:
+            async with self._session.request(method, f"http://control{path}", json=body) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise ControlUnreachableError(f"the proxy does not answer on its control socket: {exc!r}") from exc
+        if response.status >= 400:
+            raise _error(response.status, content)
+        document = json.loads(content)
+        assert isinstance(document, dict)
+        return document
+
+
+def _path(account_id: str) -> str:
+    return f"/accounts/{quote(account_id, safe='')}"
+
+
+def _error(status: int, content: bytes) -> ControlError:
+    try:
+        error = json.loads(content)["error"]
+        return ControlError(status, str(error["code"]), str(error["message"]))
+    except (ValueError, KeyError, TypeError):
+        return ControlError(status, "unreadable", f"the proxy answered {status} on its control socket")

@@ -1,0 +1,24 @@
+"""Runs a field of agents, each in its own sandbox, under a budget that holds.
+
+The functions are imported when they are first used, so that the pure parts (plan, trial, result) load no HTTP library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from agent_preflight.artifacts import RUNS_DIR
+
+if TYPE_CHECKING:
+    from agent_preflight.runner.api import arun_multi, run_container, run_multi, run_single
+
+__all__ = ["RUNS_DIR", "arun_multi", "run_container", "run_multi", "run_single"]
+
+_FUNCTIONS = frozenset({"arun_multi", "run_container", "run_multi", "run_single"})
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.api"), name)

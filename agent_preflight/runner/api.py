@@ -1,0 +1,203 @@
+"""The public functions: what scripts call. Each turns its arguments into a `Request` and goes down the one path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.artifacts import RUNS_DIR
+from agent_preflight.models import RunResult
+from agent_preflight.runner.arguments import request_of, texts, with_defaults
+from agent_preflight.runner.loop import run_blocking, run_cancellable
+from agent_preflight.runner.plan import Arguments, Budget, SandboxKind, default_alias
+from agent_preflight.runner.policies import PolicyGiven
+from agent_preflight.runner.report import final_lines
+from agent_preflight.runner.run import Finished, OnComplete, OnEvent, Request, run_field
+
+LogFunction = Callable[..., object]
+
+
+def run_multi(
+    models: Sequence[tuple[str, str]],
+    *,
+    image_name: str = "",
+    admin_key: str,
+    or_key: str,
+    budget_usd: Budget,
+    runs_dir: str | Path = RUNS_DIR,
+    run_id: str | None = None,
+    env: Mapping[str, str] | None = None,
+    mounts: Iterable[object] | None = None,
+    initial_prompt: str | None = None,
+    container_args: Arguments | None = None,
+    eject_policy: PolicyGiven = None,
+    on_event: OnEvent | None = None,
+    on_complete: OnComplete | None = None,
+    budget_mode: str = "simple",
+    idle_timeout_s: float = 300.0,
+    parallel: bool = True,
+    max_workers: int = 8,
+    skip_preflight: bool = False,
+    preflight_kwargs: Mapping[str, Any] | None = None,
+    network: str = "bridge",
+    timeout_s: float | None = None,
+    sandbox: SandboxKind = "docker",
+    workspace_path: str = "/workspace/output",
+    log_fn: LogFunction | None = None,
+    openrouter_base_url: str | None = None,
+    command: Arguments | None = None,
+    docker_args: Sequence[str] = (),
+) -> list[RunResult]:
+    """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
+
+    Works in any thread, also where an event loop runs. Ctrl-C ends every trial in order and is raised again after it; a
+    second Ctrl-C does not wait for costs that are not known yet.
+
+    Args:
+        models: Pairs of model id and alias.
+        image_name: The agents' image; may be left out for the process sandbox.
+        admin_key: A management key of OpenRouter: makes a sub-key for each trial, and deletes it.
+        or_key: An inference key, for the checks before the run.
+        budget_usd: Dollars for each trial, or a mapping of alias to dollars.
+        runs_dir: Where the run's folder is made.
+        run_id: The run's name; made from the time if not given.
+        env: Variables for the agents. `OPENROUTER_API_KEY` is always the trial's token.
+        mounts: `(host, container, mode)` or `"host:container:mode"`.
+        initial_prompt: Sent to each agent on its standard input as one JSON line.
+        container_args: Arguments after the image, for all or by alias.
+        eject_policy: A policy, copied for each trial, or a function that makes one; it replaces the defaults.
+        on_event: Called with each event that an agent prints, in order; what it raises ends that trial.
+        on_complete: Called with the run's folder and each result.
+        budget_mode: `"detailed"` for the long budget.txt.
+        idle_timeout_s: For the default policies.
+        parallel: False runs one trial after another.
+        max_workers: How many trials go on at once.
+        skip_preflight: Start without checks.
+        preflight_kwargs: Further arguments of `preflight`; its `models` are checked besides those of the run.
+        network: `"bridge"`, `"sealed"` or a Docker network's name.
+        timeout_s: A trial is ejected after this long.
+        sandbox: `"docker"` or `"process"`.
+        workspace_path: Directory in the container that gets `budget.txt`.
+        log_fn: Called instead of `print`.
+        openrouter_base_url: OpenRouter's API base, else `OPENROUTER_BASE_URL`, else the usual one.
+        command: The agents' command line for the process sandbox, for all or by alias; `container_args` follow it.
+        docker_args: Engine options for the agents' containers, of those that are allowed.
+
+    Raises:
+        ConfigError: The arguments cannot be carried out.
+        ValueError: A variable in `env` cannot be handed over.
+        PreflightError: A check failed; nothing was started.
+        OperatingError: No trial could be begun.
+        KeyboardInterrupt: Ctrl-C; everything has been ended.
+    """
+    request = request_of(locals())  # exactly the arguments: nothing else is named yet
+    return _told(request, run_blocking(lambda stop: run_field(request, stop)))
+
+
+async def arun_multi(models: Sequence[tuple[str, str]], **options: Any) -> list[RunResult]:  # noqa: ANN401 - those of run_multi
+    """Run as `run_multi` does, in the caller's event loop; cancelling it ends every trial in order.
+
+    Args:
+        models: As for `run_multi`.
+        options: The keyword arguments of `run_multi`.
+    """
+    request = request_of(with_defaults(run_multi, {"models": models, **options}))
+    return _told(request, await run_cancellable(lambda stop: run_field(request, stop)))
+
+
+def run_single(
+    model_id: str,
+    *,
+    image_name: str = "",
+    admin_key: str,
+    or_key: str,
+    budget_usd: float | Decimal | str = 0.10,
+    alias: str | None = None,
+    extra_models: Sequence[str] | None = None,
+    runs_dir: str | Path = RUNS_DIR,
+    run_id: str | None = None,
+    **kwargs: Any,  # noqa: ANN401 - those of run_multi
+) -> RunResult:
+    """Run one agent for one model and return its result.
+
+    Args:
+        model_id: The model.
+        image_name: As for `run_multi`.
+        admin_key: As for `run_multi`.
+        or_key: As for `run_multi`.
+        budget_usd: Dollars.
+        alias: The trial's name; made from the model's if not given.
+        extra_models: Models that the agent uses besides; checked before the run.
+        runs_dir: As for `run_multi`.
+        run_id: As for `run_multi`.
+        kwargs: Further arguments of `run_multi`.
+
+    Raises:
+        As `run_multi`.
+    """
+    preflight_kwargs = dict(kwargs.pop("preflight_kwargs", None) or {})
+    if extra_models:
+        preflight_kwargs["models"] = [*extra_models, *texts(preflight_kwargs.get("models"))]
+    results = run_multi(
+        [(model_id, alias if alias is not None else default_alias(model_id))],
+        image_name=image_name,
+        admin_key=admin_key,
+        or_key=or_key,
+        budget_usd=budget_usd,
+        runs_dir=runs_dir,
+        run_id=run_id,
+        preflight_kwargs=preflight_kwargs,
+        **{"parallel": False, **kwargs},
+    )
+    return results[0]
+
+
+def run_container(
+    *,
+    image_name: str,
+    model_id: str,
+    alias: str,
+    admin_key: str,
+    budget_usd: float,
+    run_dir: str | Path,
+    run_id: str,
+    env: Mapping[str, str] | None = None,
+    mounts: Iterable[object] | None = None,
+    initial_prompt: str | None = None,
+    container_args: Sequence[str] | None = None,
+    eject_policy: PolicyGiven = None,
+    on_event: OnEvent | None = None,
+    budget_mode: str = "simple",
+    workspace_path: str = "/workspace/output",
+    idle_timeout_s: float = 300.0,
+    log_fn: LogFunction | None = None,
+    network: str = "bridge",
+    timeout_s: float | None = None,
+    sandbox: SandboxKind = "docker",
+    openrouter_base_url: str | None = None,
+    command: Sequence[str] | None = None,
+    docker_args: Sequence[str] = (),
+) -> RunResult:
+    """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
+
+    Several may run at once below one directory. The arguments mean what they mean for `run_multi`.
+
+    Raises:
+        As `run_multi`.
+    """
+    options = dict(locals())  # exactly the arguments: nothing else is named yet
+    for own in ("model_id", "alias", "run_dir"):
+        del options[own]
+    options |= {"models": [(model_id, alias)], "or_key": "", "runs_dir": run_dir, "skip_preflight": True}
+    request = request_of(with_defaults(run_multi, options), single=True)
+    finished = run_blocking(lambda stop: run_field(request, stop))
+    return finished.results[0]
+
+
+def _told(request: Request, finished: Finished) -> list[RunResult]:
+    """Print the table at the end of a run, and return its results."""
+    for line in final_lines(finished.results, finished.run_dir):
+        request.say(line)
+    return finished.results

@@ -1,0 +1,225 @@
+"""A trial's way up and through: sub-key, account, sandbox, agent; then what happens until something ends it.
+
+Nothing here undoes anything: whatever ends the set-up or the agent, `finish` takes it from the state that was reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from asyncio import StreamWriter
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from agent_preflight.control_client import Account, Gate
+from agent_preflight.models import RunResult
+from agent_preflight.provision import create_sub_key
+from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, GATE_PORT, agent_env
+from agent_preflight.runner.board import now_s
+from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
+from agent_preflight.runner.live import LiveTrial
+from agent_preflight.runner.plan import key_expiry
+from agent_preflight.runner.trial import INTERRUPTED, TIME_LIMIT, By, Ending, State
+from agent_preflight.sandbox import AgentSpec, Pipes, Sandbox
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import OperatingError
+
+GATE_S_MAX = 30.0
+"""From the creation of a container to its gate's hand-over (C14)."""
+AGENT_END_S = 2.0
+"""An agent that says it is done has this long to end by itself."""
+TICK_S = 1.0
+
+
+async def run_trial(trial: LiveTrial) -> RunResult:
+    """Run one trial to its end, whatever happens in it, and return its result; its summary.json is written."""
+    interrupted = trial.tasks.spawn(_until_interrupted(trial), "interrupt")
+    try:
+        await _provision(trial)
+        await _until_ended(trial, _set_up(trial))
+        await trial.ended.wait()
+    except OperatingError as exc:
+        provisioning = trial.state is State.PLANNED
+        trial.end(Ending(By.PROVISIONING if provisioning else By.ERROR, str(exc)))
+    except Exception as exc:
+        trial.end(Ending(By.ERROR, f"{type(exc).__name__}: {exc}"))
+    interrupted.cancel()
+    return await finish(trial)
+
+
+async def _until_interrupted(trial: LiveTrial) -> None:
+    await trial.shared.stop.ending.wait()
+    trial.end(INTERRUPTED)
+
+
+async def _until_ended(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
+    """Do something, but stop at the trial's end."""
+    doing = trial.tasks.spawn(work, "set-up")
+    over = trial.tasks.spawn(trial.ended.wait(), "end")
+    await asyncio.wait([doing, over], return_when=asyncio.FIRST_COMPLETED)
+    over.cancel()
+    if not doing.done():
+        doing.cancel()
+        await asyncio.wait([doing])
+    if not doing.cancelled():
+        await doing
+
+
+async def _provision(trial: LiveTrial) -> None:
+    """Make the sub-key. This is never broken off: a key whose making nobody awaits would be left over."""
+    plan, shared = trial.plan, trial.shared
+    expires_at = key_expiry(datetime.now(UTC))
+    trial.sub_key = await asyncio.to_thread(
+        create_sub_key, shared.admin_key, plan.key_name, plan.key_limit_usd, expires_at, shared.base_url
+    )
+    trial.move(State.PROVISIONED)
+
+
+async def _set_up(trial: LiveTrial) -> None:
+    """Open the account, make the sandbox, start the agent and everything that listens to it."""
+    token = Secret("pf-" + secrets.token_urlsafe(32))
+    gate = _gate(trial)
+    await _open_account(trial, token, gate)
+    sandbox = trial.sandbox = trial.shared.make_sandbox(_spec(trial, token, gate))
+    created_s = now_s()
+    await sandbox.create()
+    trial.move(State.CREATED)
+    if gate is not None:
+        await _gate_ready(trial, created_s + GATE_S_MAX)
+    pipes = await sandbox.start()
+    trial.times.started(now_s())
+    trial.move(State.RUNNING)
+    trial.shared.board.update(trial.alias, started_s=trial.times.started_s)
+    _attend(trial, sandbox, pipes)
+
+
+def _gate(trial: LiveTrial) -> Gate | None:
+    if trial.shared.around.sandbox == "process":
+        return None
+    return Gate(trial.shared.folder.gate_socket(trial.number), (GATE_PORT,))
+
+
+async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> None:
+    assert trial.sub_key is not None
+    account = Account(
+        id=trial.alias,
+        run=trial.shared.run_id,
+        limit_pusd=trial.plan.budget_pusd,
+        token=token,
+        key=trial.sub_key.key,
+        budget_file=trial.folder / "budget" / "budget.txt",
+        budget_mode=trial.shared.around.budget_mode,
+        gate=gate,
+    )
+    trial.move(State.OPENED)  # from here on there may be an account, whatever the answer is
+    trial.take_balance(await trial.shared.sidecar.open(account))
+
+
+def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
+    around, plan = trial.shared.around, trial.plan
+    base_url = GATE_BASE_URL if gate is not None else trial.shared.sidecar.base_url
+    assert base_url is not None
+    budget_file = CONTAINER_BUDGET_FILE if gate is not None else str(trial.folder / "budget" / "budget.txt")
+    return AgentSpec(
+        run_id=trial.shared.run_id,
+        alias=plan.alias,
+        run_dir=trial.shared.folder.path,
+        image=around.image,
+        command=plan.command,
+        env=agent_env(
+            around.env or {},
+            token=token.reveal(),
+            base_url=base_url,
+            budget_file=budget_file,
+            model_id=plan.model_id,
+        ),
+        mounts=around.mounts,
+        network=around.network,
+        workspace_path=around.workspace_path,
+        budget_dir=trial.folder / "budget",
+        gate_socket=gate.socket if gate is not None else None,
+        docker_args=around.docker_args,
+    )
+
+
+async def _gate_ready(trial: LiveTrial, until_s: float) -> None:
+    """Wait for the gate's hand-over.
+
+    Raises:
+        OperatingError: It did not come in time, or was not what it must be.
+    """
+    while (state := trial.balance.gate) != "ready":
+        if state == "refused":
+            raise OperatingError("the gate's hand-over was refused; proxy.log says why")
+        trial.heard.clear()
+        try:
+            await asyncio.wait_for(trial.heard.wait(), max(until_s - now_s(), 0.0))
+        except TimeoutError:
+            raise OperatingError(
+                f"the gate did not hand over its listeners within {GATE_S_MAX:.0f} s: this engine may not share a unix "
+                "socket with the host (Docker Desktop does not); nothing was spent"
+            ) from None
+
+
+def _attend(trial: LiveTrial, sandbox: Sandbox, pipes: Pipes) -> None:
+    """Start everything that goes on while the agent runs."""
+    work: dict[str, Coroutine[Any, Any, None]] = {
+        "stdout": trial.output.read_stdout(pipes.stdout),
+        "stderr": trial.output.read_stderr(pipes.stderr, trial.folder / "stderr.log"),
+    }
+    trial.readers = [trial.tasks.spawn(_guard(trial, each), name) for name, each in work.items()]
+    trial.watching = trial.tasks.spawn(_guard(trial, _until_judged(trial)), "watch")
+    trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")
+    trial.tasks.spawn(_guard(trial, _until_agent_end(trial)), "agent end")
+    trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
+    _send_prompt(pipes.stdin, trial.shared.around.initial_prompt)
+    trial.say(f"started with a budget of ${trial.plan.budget_pusd / 10**12:.2f}")
+
+
+async def _guard(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
+    """Do one of the trial's works; what it raises ends the trial."""
+    try:
+        await work
+    except Exception as exc:
+        trial.end(Ending(By.ERROR, f"{type(exc).__name__}: {exc}"))
+
+
+async def _until_exit(trial: LiveTrial, sandbox: Sandbox) -> None:
+    trial.exit = await sandbox.wait()
+    await asyncio.wait(trial.readers, timeout=LAST_OUTPUT_S)
+    trial.end(Ending(By.AGENT_END if trial.agent_ended.is_set() else By.AGENT))
+
+
+async def _until_agent_end(trial: LiveTrial) -> None:
+    await trial.agent_ended.wait()
+    await asyncio.sleep(AGENT_END_S)
+    trial.end(Ending(By.AGENT_END))
+
+
+async def _until_judged(trial: LiveTrial) -> None:
+    ending = await trial.watch.run()
+    if ending is None:
+        return
+    if ending.by is By.CALLBACK and trial.ending is not None and trial.ending.by in (By.AGENT, By.AGENT_END):
+        trial.ending = ending  # a last event broke the user's function: the trial's result says so
+    trial.end(ending)
+
+
+async def _tick(trial: LiveTrial) -> None:
+    limit_s = trial.shared.around.timeout_s
+    while True:
+        trial.tick()
+        if limit_s is not None and trial.seen.elapsed_s >= limit_s:
+            trial.end(TIME_LIMIT)
+        await asyncio.sleep(TICK_S if limit_s is None else min(TICK_S, max(limit_s - trial.seen.elapsed_s, 0.01)))
+
+
+def _send_prompt(stdin: StreamWriter, prompt: str | None) -> None:
+    """Write the prompt as one line and leave stdin open; an agent that does not read it is not waited for."""
+    if prompt is None:
+        return
+    with contextlib.suppress(ConnectionError):
+        stdin.write(json.dumps({"id": "init", "type": "prompt", "message": prompt}).encode() + b"\n")

@@ -1,0 +1,185 @@
+"""One trial while it lives: what its set-up, its watch and its clean-up share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.control_client import Balance, LedgerEvent
+from agent_preflight.eject import EjectPolicy
+from agent_preflight.events import EventLogger
+from agent_preflight.runner.board import Board, now_s
+from agent_preflight.runner.folder import RunFolder
+from agent_preflight.runner.lane import Lane
+from agent_preflight.runner.loop import Stop
+from agent_preflight.runner.output import Output
+from agent_preflight.runner.plan import Surroundings, TrialPlan
+from agent_preflight.runner.trial import By, Ending, State
+from agent_preflight.runner.watch import Seen, Watch
+from agent_preflight.sandbox import AgentSpec, Exit, Sandbox
+from agent_preflight.sidecar import Sidecar
+from agent_preflight.subkeys import SubKey
+from agent_preflight.terminal import plain
+from agent_preflight.usd import usd
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.log import redact
+from preflight_proxy.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all trials of a run use.
+
+    Attributes:
+        admin_key: Makes and deletes sub-keys.
+        base_url: OpenRouter's API base.
+        make_sandbox: Makes the place where an agent runs.
+        say: Prints a line for a person.
+    """
+
+    run_id: str
+    folder: RunFolder
+    around: Surroundings
+    admin_key: Secret
+    base_url: str
+    sidecar: Sidecar
+    make_sandbox: Callable[[AgentSpec], Sandbox]
+    stop: Stop
+    board: Board
+    say: Callable[[str], None]
+
+
+class LiveTrial:
+    """A trial's state and what hangs on it.
+
+    Args:
+        plan: What it is to do.
+        number: Its place in the run.
+        policy: Its own eject policy.
+        on_event: The user's function for events, or None.
+        shared: See there.
+    """
+
+    def __init__(
+        self,
+        plan: TrialPlan,
+        number: int,
+        policy: EjectPolicy,
+        on_event: Callable[[dict[str, Any]], object] | None,
+        shared: Shared,
+    ) -> None:
+        self.plan = plan
+        self.number = number
+        self.shared = shared
+        self.folder: Path = shared.folder.make_trial_dir(plan.alias)
+        self.state = State.PLANNED
+        self.events = EventLogger(self.folder / "events.jsonl")
+        self.lane = Lane(f"trial {plan.alias}")
+        self.seen = Seen(balance=Balance(limit_pusd=plan.budget_pusd))
+        self.watch = Watch(policy, on_event, self.lane, self.seen, self.say)
+        self.output = Output(self.events, self.watch.event, self._agent_end)
+        self.tasks = Tasks()
+        self.readers: list[asyncio.Task[None]] = []
+        self.watching: asyncio.Task[None] | None = None
+        self.sub_key: SubKey | None = None
+        self.sandbox: Sandbox | None = None
+        self.exit: Exit | None = None
+        self.ending: Ending | None = None
+        self.ended = asyncio.Event()
+        self.agent_ended = asyncio.Event()
+        self.heard = asyncio.Event()
+        self.times = Times()
+        (self.folder / "events.jsonl").chmod(0o600)
+
+    @property
+    def alias(self) -> str:
+        """The trial's name."""
+        return self.plan.alias
+
+    @property
+    def balance(self) -> Balance:
+        """The account as last heard of."""
+        return self.seen.balance
+
+    def move(self, state: State) -> None:
+        """Go on to a state, and leave a record of it."""
+        assert self.state < state, f"{self.state} -> {state}"
+        self.state = state
+        self.events.log("preflight_state", state=state.text)
+        if self.ending is None:
+            self.shared.board.update(self.alias, state=state.text)
+
+    def end(self, ending: Ending) -> None:
+        """End the trial for this reason, unless it has ended for another."""
+        if self.ending is not None:
+            return
+        self.ending = ending
+        self.times.ended(now_s())
+        if ending.by is By.EJECTED:
+            self.say(f"EJECTING: {ending.text}")
+        self.events.log("preflight_ending", by=ending.by.value, text=ending.text)
+        self.shared.board.update(self.alias, state="ending", note=ending.text, ended_s=self.times.ended_s)
+        self.ended.set()
+
+    def hear(self, event: LedgerEvent) -> None:
+        """Take an event of the trial's account."""
+        if event.balance is not None:
+            self.take_balance(event.balance)
+        if event.type == "settled":
+            self.seen.repeats = int(event.facts.get("repeats") or 0)
+            self._log_poll()
+        if event.type == "gate" and event.facts.get("state") == "lost" and self.state is State.RUNNING:
+            self.end(Ending(By.GATE_LOST, "gate lost: the container that owns the agent's network is gone"))
+        self.heard.set()
+        self.watch.look()
+
+    def take_balance(self, balance: Balance) -> None:
+        """Remember how the account stands."""
+        self.seen.balance = balance
+        self.shared.board.update(self.alias, balance=balance, tool_calls=self.output.tool_calls)
+
+    def tick(self) -> None:
+        """A second has passed."""
+        self.seen.elapsed_s = self.times.elapsed_s(now_s())
+        self.watch.look()
+
+    def say(self, text: str) -> None:
+        """Write a line to run.log and print it; what looks like a key is blotted out, escapes are dropped. Any thread."""
+        line = plain(redact(text))
+        with (self.folder / "run.log").open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+        self.shared.say(f"[{self.alias}] {line}")
+
+    def _log_poll(self) -> None:
+        used, limit = self.balance.posted_pusd, self.balance.limit_pusd
+        self.events.log("budget_poll", used=float(usd(used)), remaining=float(usd(max(limit - used, 0))))
+
+    def _agent_end(self) -> None:
+        self.agent_ended.set()
+
+
+@dataclass(slots=True)
+class Times:
+    """When a trial began, when its agent started, when it ended."""
+
+    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began_s: float = field(default_factory=now_s)
+    started_s: float | None = None
+    ended_s: float | None = None
+
+    def started(self, at_s: float) -> None:
+        """The agent runs: the trial's clock begins, and its beginning is now (C14)."""
+        self.started_s = at_s
+        self.began_at = datetime.now(UTC)
+
+    def ended(self, at_s: float) -> None:
+        """The trial is over."""
+        self.ended_s = at_s
+
+    def elapsed_s(self, at_s: float) -> float:
+        """Return the seconds since the agent's start; 0 before it."""
+        return 0.0 if self.started_s is None else (self.ended_s or at_s) - self.started_s

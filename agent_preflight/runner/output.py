@@ -1,0 +1,90 @@
+"""What an agent prints, taken without pause and within bounds: stdout as events, stderr to a file.
+
+The host never waits for user code here, and never for a newline: an agent can neither stall itself nor fill memory or disk.
+"""
+
+from __future__ import annotations
+
+from asyncio import StreamReader
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, parse_line
+from agent_preflight.models import CacheStats
+from agent_preflight.usage import add_usage, read_usage
+
+CHUNK_BYTES = 2**16
+EVENTS_BYTES_MAX = 512 * 2**20
+"""Of one agent's stdout at most this much is kept in events.jsonl; long agent sessions print some 10 MiB."""
+STDERR_BYTES_MAX = 64 * 2**20
+
+Event = dict[str, Any]
+
+
+class Output:
+    """Reads one agent's streams.
+
+    Args:
+        events: The trial's event log.
+        on_event: Takes each event, on the loop; must not block.
+        on_end: Called when the agent says that it is done.
+
+    Attributes:
+        events_count: Events so far.
+        tool_calls: Tool calls among them.
+        claims: What the agent itself says of its tokens.
+        caps_hit: Names of the bounds that were reached, with how often.
+    """
+
+    def __init__(self, events: EventLogger, on_event: Callable[[Event], None], on_end: Callable[[], None]) -> None:
+        self._events = events
+        self._on_event = on_event
+        self._on_end = on_end
+        self._bytes = 0
+        self.events_count = 0
+        self.tool_calls = 0
+        self.claims = CacheStats()
+        self.caps_hit: dict[str, int] = {}
+
+    async def read_stdout(self, stream: StreamReader) -> None:
+        """Take every line until the stream ends."""
+        lines = Lines()
+        while chunk := await stream.read(CHUNK_BYTES):
+            for line in lines.feed(chunk):
+                self._take(line)
+        for line in lines.rest():
+            self._take(line)
+
+    async def read_stderr(self, stream: StreamReader, path: Path) -> None:
+        """Append the stream to a file until it ends, up to `STDERR_BYTES_MAX`; the rest is read and dropped."""
+        left = STDERR_BYTES_MAX
+        with path.open("ab", buffering=0) as file:
+            path.chmod(0o600)
+            while chunk := await stream.read(CHUNK_BYTES):
+                file.write(chunk[:left])
+                if len(chunk) > left:
+                    self.cap("stderr_bytes")
+                left = max(left - len(chunk), 0)
+
+    def cap(self, name: str, count: int = 1) -> None:
+        """Note that a bound was reached."""
+        if count:
+            self.caps_hit[name] = self.caps_hit.get(name, 0) + count
+
+    def _take(self, line: bytes) -> None:
+        if len(line) > LINE_BYTES_MAX:
+            self.cap("line_bytes")
+        event = parse_line(line)
+        self._bytes += len(line)
+        if self._bytes <= EVENTS_BYTES_MAX:
+            self._events.record(event)
+        else:
+            self.cap("events_bytes")
+        self.events_count += 1
+        self.tool_calls += event["type"] == "tool_execution_start"
+        if (usage := read_usage(event.get("usage"))) is not None:
+            add_usage(self.claims, usage)
+        self._on_event(event)
+        if event["type"] == "agent_end":
+            self._on_end()

@@ -1,0 +1,232 @@
+"""What a run is going to do, decided before anything is done: names, budgets, what each trial is told. Pure.
+
+Whatever is wrong with the arguments shows here, before a folder, a key or a container exists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+from agent_preflight.usd import pusd, usd
+from preflight_proxy.errors import ConfigError
+
+SandboxKind = Literal["docker", "process"]
+Models = Sequence[tuple[str, str]]
+Budget = float | Decimal | str | Mapping[str, float | Decimal | str]
+Arguments = Sequence[str] | Mapping[str, Sequence[str]]
+
+ALIAS_CHARS_MAX = 64
+DEFAULT_ALIAS_CHARS = 16
+KEY_LIFE = timedelta(days=7)
+"""A sub-key that nothing deleted ends by itself after this long (C15)."""
+KEY_HEADROOM_PUSD = pusd("0.01")
+"""The sub-key's own limit stands this much above the budget, so that it never fires for rounding (M20)."""
+BUDGET_PUSD_MAX = pusd(1_000_000)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_RUN_FILES = frozenset({"lock", "plan.json", "ledger.sqlite3", "costs.jsonl", "proxy.log"})
+_ENV_NAME_BAD = re.compile(r"[\r\n=\0]")
+_ENV_VALUE_BAD = re.compile(r"[\r\n\0]")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPlan:
+    """One agent's attempt.
+
+    Attributes:
+        alias: The trial's name, also that of its folder and its account.
+        model_id: The model it is run for.
+        budget_pusd: What it may spend.
+        key_name: Name of its sub-key, unique: an orphan is found by it.
+        command: Arguments after the image; the whole command line for the process sandbox.
+    """
+
+    alias: str
+    model_id: str
+    budget_pusd: int
+    key_name: str
+    command: tuple[str, ...]
+
+    @property
+    def key_limit_usd(self) -> Decimal:
+        """The sub-key's limit in dollars."""
+        return usd(self.budget_pusd + KEY_HEADROOM_PUSD)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all trials of a run have in common.
+
+    Attributes:
+        sandbox: What agents run in.
+        image: Image name; unused by the process sandbox.
+        network: `"sealed"`, `"bridge"` or a Docker network's name.
+        env: The user's own variables for the agents.
+        mounts: In docker's `host:container[:mode]` form.
+        initial_prompt: Sent to each agent as one JSON line, where given.
+        budget_mode: `"detailed"` for the long budget.txt; anything else is the simple one.
+        workspace_path: Directory in the container that gets `budget.txt`.
+        timeout_s: A trial is ejected this long after its agent's start; None for never.
+        docker_args: The user's own engine options.
+    """
+
+    sandbox: SandboxKind
+    image: str
+    network: str = "bridge"
+    env: Mapping[str, str] | None = None
+    mounts: tuple[str, ...] = ()
+    initial_prompt: str | None = None
+    budget_mode: str = "simple"
+    workspace_path: str = "/workspace/output"
+    timeout_s: float | None = None
+    docker_args: tuple[str, ...] = ()
+
+
+def plan_trials(
+    models: Models, run_id: str, budget: Budget, arguments: Arguments | None, token: Callable[[], str]
+) -> tuple[TrialPlan, ...]:
+    """Return a trial for each pair of model id and alias, in that order.
+
+    Args:
+        models: Pairs of model id and alias.
+        run_id: Part of the sub-keys' names.
+        budget: Dollars for each trial, or a mapping of alias to dollars.
+        arguments: The agent's arguments, for all or by alias.
+        token: Makes the random part of a sub-key's name.
+
+    Raises:
+        ConfigError: There are no models, an alias cannot be a folder's name or is there twice, or a budget is no amount.
+    """
+    if not models:
+        raise ConfigError("There is nothing to run: `models` is empty.")
+    pairs = [(str(model), str(alias)) for model, alias in models]
+    _check_aliases([alias for _, alias in pairs])
+    return tuple(
+        TrialPlan(
+            alias=alias,
+            model_id=model,
+            budget_pusd=_budget_pusd(budget, alias),
+            key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
+            command=_command(arguments, alias),
+        )
+        for model, alias in pairs
+    )
+
+
+def _check_aliases(aliases: Sequence[str]) -> None:
+    for alias in aliases:
+        if not _NAME.fullmatch(alias) or len(alias) > ALIAS_CHARS_MAX or alias in _RUN_FILES:
+            raise ConfigError(
+                f"{alias!r} cannot be an alias: it names a folder and a container, so it is at most {ALIAS_CHARS_MAX} "
+                "letters, digits, '-', '_' and '.', and begins with a letter or digit."
+            )
+    if twice := {alias for alias in aliases if aliases.count(alias) > 1}:
+        raise ConfigError(f"Each trial needs an alias of its own; given more than once: {', '.join(sorted(twice))}.")
+
+
+def _budget_pusd(budget: Budget, alias: str) -> int:
+    if isinstance(budget, Mapping):
+        if alias not in budget:
+            raise ConfigError(f"budget_usd has no amount for {alias!r}.")
+        amount = budget[alias]
+    else:
+        amount = budget
+    try:
+        found = pusd(amount)
+    except (ArithmeticError, ValueError) as exc:
+        raise ConfigError(f"The budget of {alias!r} must be dollars, such as 0.25; it is {amount!r}.") from exc
+    if not 0 < found <= BUDGET_PUSD_MAX:
+        raise ConfigError(f"The budget of {alias!r} must be above $0 and at most $1,000,000; it is {amount!r}.")
+    return found
+
+
+def _command(arguments: Arguments | None, alias: str) -> tuple[str, ...]:
+    if arguments is None:
+        return ()
+    found = arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
+    if isinstance(found, str):
+        raise ConfigError(f"Arguments are a list of texts, not one text: {found!r}.")
+    return tuple(str(argument) for argument in found)
+
+
+def check_run_id(run_id: str) -> str:
+    """Return a run's id if it can be a folder's name.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if not _NAME.fullmatch(run_id) or len(run_id) > 2 * ALIAS_CHARS_MAX:
+        raise ConfigError(f"{run_id!r} cannot be a run's id: letters, digits, '-', '_' and '.', at most 128 of them.")
+    return run_id
+
+
+def default_run_id(now: datetime) -> str:
+    """Return the id of a run that is given none, from local time; whoever makes its folder settles collisions."""
+    return f"run-{now:%Y%m%d-%H%M%S}"
+
+
+def default_alias(model_id: str) -> str:
+    """Return a short name for a model: the last part of its id, made fit for a folder and a container."""
+    last = model_id.rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^A-Za-z0-9_-]", "-", last)[:DEFAULT_ALIAS_CHARS].strip("-_") or "model"
+
+
+def key_expiry(now: datetime) -> str:
+    """Return when a sub-key made now ends by itself, as OpenRouter takes it."""
+    return (now.astimezone(UTC) + KEY_LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def mount_args(mounts: Iterable[object] | None) -> tuple[str, ...]:
+    """Return mounts in docker's form; `(host, container)` and `(host, container, mode)` are joined, texts pass.
+
+    Raises:
+        ConfigError: A mount is neither.
+    """
+    return tuple(_mount(mount) for mount in mounts or ())
+
+
+def _mount(mount: object) -> str:
+    if isinstance(mount, str):
+        return mount
+    if isinstance(mount, Sequence) and len(mount) in (2, 3):
+        return ":".join(str(part) for part in mount)
+    raise ConfigError(f"A mount is (host, container, mode) or 'host:container:mode', not {mount!r}.")
+
+
+def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the user's variables as texts.
+
+    Raises:
+        ValueError: A name or value holds a newline or what else cannot be handed over; the value is not shown.
+    """
+    checked = {str(name): str(value) for name, value in (env or {}).items()}
+    for name, value in checked.items():
+        if not name or _ENV_NAME_BAD.search(name) or _ENV_VALUE_BAD.search(value):
+            raise ValueError(f"the variable {name!r} cannot be handed to an agent: newlines are not allowed in env")
+    return checked
+
+
+def plan_document(run_id: str, trials: Sequence[TrialPlan], around: Surroundings, created_at: str) -> dict[str, Any]:
+    """Return plan.json: what a later sweep needs to find and remove what this run makes. No secret is in it."""
+    return {
+        "schema": 1,
+        "run_id": run_id,
+        "created_at": created_at,
+        "sandbox": around.sandbox,
+        "image": around.image,
+        "network": around.network,
+        "trials": [
+            {
+                "alias": trial.alias,
+                "model_id": trial.model_id,
+                "budget_usd": str(usd(trial.budget_pusd)),
+                "key_name": trial.key_name,
+            }
+            for trial in trials
+        ],
+    }

@@ -1,0 +1,47 @@
+"""The table that a run prints at its end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+from agent_preflight.models import RunResult
+from agent_preflight.terminal import plain
+
+COLUMNS = ("alias", "cost", "time", "tools", "cache", "status")
+STATUS_CHARS = 60
+
+
+def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
+    """Yield the lines of the table, sorted by alias, with the total, the cache figures if any, and where the files are."""
+    if not results:
+        return
+    rows = [_row(result) for result in sorted(results, key=lambda result: result.alias)]
+    costs = [Decimal(str(result.cost_usd)) for result in results if result.cost_usd is not None]
+    rows.append(("TOTAL", f"${sum(costs):.4f}", "", str(sum(r.tool_calls for r in results)), "", ""))
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    yield ""
+    for cells in (COLUMNS, *rows):
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    yield from _cache_line(results)
+    yield f"  Artifacts: {run_dir}"
+
+
+def _row(result: RunResult) -> tuple[str, ...]:
+    minutes, seconds = divmod(int(result.duration_s), 60)
+    return (
+        result.alias,
+        "-" if result.cost_usd is None else f"${result.cost_usd:.4f}",
+        f"{minutes}m{seconds:02d}s",
+        str(result.tool_calls),
+        f"{result.cache.hit_rate * 100:.0f}%" if result.cache.total_prompt_tokens else "-",
+        plain(result.error or "ok")[:STATUS_CHARS],
+    )
+
+
+def _cache_line(results: Sequence[RunResult]) -> Iterator[str]:
+    prompt = sum(result.cache.total_prompt_tokens for result in results)
+    cached = sum(result.cache.cached_tokens for result in results)
+    if prompt:
+        yield f"  Cache: {cached / prompt * 100:.1f}% of {prompt:,} prompt tokens came from a cache"

@@ -1,0 +1,111 @@
+"""From what is known of an ended trial to its result and its summary.json. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from agent_preflight.control_client import Balance
+from agent_preflight.models import CacheStats, RunResult
+from agent_preflight.runner.plan import TrialPlan
+from agent_preflight.runner.trial import Ending, error_of
+from agent_preflight.sandbox import Exit, Step
+from agent_preflight.usd import usd
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of a trial at its end.
+
+    Attributes:
+        balance: The account's last; None if there never was one.
+        key_usage_usd: What OpenRouter says the sub-key has spent, None if it did not say.
+        cleanup: How each step of the clean-up went.
+    """
+
+    ending: Ending
+    exit: Exit | None
+    started_at: datetime
+    finished_at: datetime
+    duration_s: float
+    balance: Balance | None
+    key_usage_usd: Decimal | None = None
+    tool_calls: int = 0
+    events_count: int = 0
+    claims: CacheStats = field(default_factory=CacheStats)
+    policy_errors: int = 0
+    caps_hit: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    cleanup: Mapping[str, Step] = field(default_factory=dict)
+
+
+def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
+    """Return a trial's result. Costs and cache figures are the ledger's; the agent's own stand under `claims`."""
+    balance = facts.balance
+    return RunResult(
+        alias=plan.alias,
+        model_id=plan.model_id,
+        budget_usd=float(usd(plan.budget_pusd)),
+        started_at=facts.started_at.isoformat(),
+        finished_at=facts.finished_at.isoformat(),
+        duration_s=round(facts.duration_s),
+        cost_usd=_cost_usd(facts),
+        error=error_of(facts.ending, facts.exit),
+        tool_calls=facts.tool_calls,
+        events_count=facts.events_count,
+        cache=facts.claims if balance is None or not balance.calls else _cache_of(balance),
+        preflight=_extra(plan, network, facts),
+    )
+
+
+def summary_document(result: RunResult) -> dict[str, Any]:
+    """Return summary.json: the known keys first, then ours under `preflight`."""
+    return {**result.to_dict(), "preflight": result.preflight}
+
+
+def _cost_usd(facts: Facts) -> float | None:
+    return None if facts.balance is None else float(usd(facts.balance.posted_pusd))
+
+
+def _cache_of(balance: Balance) -> CacheStats:
+    return CacheStats(
+        total_prompt_tokens=balance.prompt_tokens,
+        cached_tokens=balance.cached_tokens,
+        cache_creation_tokens=balance.cache_write_tokens,
+        request_count=balance.calls,
+        cache_hit_requests=balance.cache_hit_requests,
+    )
+
+
+def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
+    balance = facts.balance or Balance()
+    return {
+        "schema": SCHEMA,
+        "ended_by": facts.ending.by.value,
+        "network": network,
+        "limit_usd": exact(plan.budget_pusd),
+        "posted_usd": exact(balance.posted_pusd),
+        "pending_usd": exact(balance.pending_pusd),
+        "assumed_usd": exact(balance.assumed_pusd),
+        "overrun_usd": exact(balance.overrun_pusd),
+        "key_usage_usd": None if facts.key_usage_usd is None else format(facts.key_usage_usd.normalize(), "f"),
+        "exit_code": None if facts.exit is None else facts.exit.code,
+        "calls": balance.calls,
+        "refused": balance.refused,
+        "completion_tokens": balance.completion_tokens,
+        "policy_errors": facts.policy_errors,
+        "claims": facts.claims.to_dict(),
+        "caps_hit": dict(facts.caps_hit),
+        "warnings": list(facts.warnings),
+        "cleanup": dict(facts.cleanup),
+    }
+
+
+def exact(amount_pusd: int) -> str:
+    """Return an amount as exact decimal text."""
+    return format(usd(amount_pusd), "f")

@@ -1,0 +1,141 @@
+"""The user's code in a trial: `on_event` for each event in order, and the policy on each event, settlement and second.
+
+All of it runs in the trial's own thread. A slow one delays only its own trial; the hard budget does not wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from agent_preflight.control_client import Balance
+from agent_preflight.eject import EjectPolicy
+from agent_preflight.models import BudgetStatus
+from agent_preflight.runner.lane import Lane
+from agent_preflight.runner.trial import By, Ending
+from agent_preflight.usd import usd
+
+Event = dict[str, Any]
+
+EVENTS_KEPT = 100_000
+"""A policy sees the newest events of an agent that prints more; when the list is full, its oldest tenth goes."""
+BACKLOG_MAX = 50_000
+"""Events that wait for slow user code; more are logged and counted, but not handed on."""
+POLICY_ERRORS_LOGGED = 3
+
+
+@dataclass(slots=True)
+class Seen:
+    """The trial as the watch was last told of it; written by the loop, read by the thread."""
+
+    elapsed_s: float = 0.0
+    balance: Balance = field(default_factory=Balance)
+    repeats: int = 0
+
+
+class Watch:
+    """Judges one trial.
+
+    Args:
+        policy: The trial's own.
+        on_event: The user's function, or None.
+        lane: The trial's thread.
+        seen: How the trial stands.
+        log: Takes a line for run.log; called in the thread.
+
+    Attributes:
+        policy_errors: How often the policy raised.
+        dropped: Events that were not handed on, because user code was too slow.
+    """
+
+    def __init__(
+        self,
+        policy: EjectPolicy,
+        on_event: Callable[[Event], object] | None,
+        lane: Lane,
+        seen: Seen,
+        log: Callable[[str], None],
+    ) -> None:
+        self._policy = policy
+        self._on_event = on_event
+        self._lane = lane
+        self._seen = seen
+        self._log = log
+        self._waiting: list[Event] = []
+        self._due = asyncio.Event()
+        self._closed = False
+        self._events: list[Event] = []
+        self._context: dict[str, Any] = {"tool_calls": 0}
+        self.policy_errors = 0
+        self.dropped = 0
+
+    def event(self, event: Event) -> None:
+        """Take an event of the agent."""
+        if len(self._waiting) >= BACKLOG_MAX:
+            self.dropped += 1
+            return
+        self._waiting.append(event)
+        self._due.set()
+
+    def look(self) -> None:
+        """Ask the policy again: a call was settled, or a second has passed."""
+        self._due.set()
+
+    def close(self) -> None:
+        """No more events come: `run` returns when it has handed on what is waiting."""
+        self._closed = True
+        self._due.set()
+
+    async def run(self) -> Ending | None:
+        """Work until somebody's code ends the trial, or until `close`; returns the ending, if any."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            batch, self._waiting = self._waiting, []
+            if batch or not self._closed:
+                ending = await self._lane.call(partial(self._work, batch, judged=not self._closed))
+                if ending is not None:
+                    return ending
+            if self._closed and not self._waiting:
+                return None
+
+    def _work(self, batch: list[Event], *, judged: bool) -> Ending | None:
+        """In the thread: hand on the events, each judged; without any, judge once."""
+        for event in batch:
+            try:
+                if self._on_event is not None:
+                    self._on_event(event)
+            except Exception as exc:
+                return Ending(By.CALLBACK, str(exc) or type(exc).__name__)
+            self._take(event)
+            if judged and (ending := self._judge()) is not None:
+                return ending
+        return self._judge() if judged and not batch else None
+
+    def _take(self, event: Event) -> None:
+        if len(self._events) >= EVENTS_KEPT:
+            del self._events[: EVENTS_KEPT // 10]
+        self._events.append(event)
+        self._context["tool_calls"] += event.get("type") == "tool_execution_start"
+
+    def _judge(self) -> Ending | None:
+        seen, balance = self._seen, self._seen.balance
+        self._context |= {
+            "calls": balance.calls,
+            "calls_in_flight": balance.calls_in_flight,
+            "repeats": seen.repeats,
+        }
+        status = BudgetStatus(float(usd(balance.posted_pusd)), float(usd(balance.limit_pusd)), spent=balance.spent)
+        try:
+            decision = self._policy.check(
+                elapsed_s=seen.elapsed_s, budget_status=status, events=self._events, context=self._context
+            )
+        except Exception as exc:
+            self.policy_errors += 1
+            if self.policy_errors <= POLICY_ERRORS_LOGGED:
+                self._log(f"the eject policy raised {type(exc).__name__}: {exc}; it ejects nothing this time")
+            return None
+        return Ending(By.EJECTED, decision.reason) if decision.should_eject else None

@@ -1,0 +1,271 @@
+"""The proxy as the runner keeps it: started, watched, started again when it dies, stopped at the end.
+
+It is a process of its own in a session of its own, so that a Ctrl-C meant for the runner does not reach it. What it must
+know goes in on standard input; keys go over the control socket only, and are repeated there after a restart, because the
+proxy never writes them down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from agent_preflight.config import ADMIN_KEY_VARIABLES, child_environment
+from agent_preflight.control_client import Account, Balance, ControlClient, ControlUnreachableError, LedgerEvent
+from agent_preflight.sandbox import Step
+from preflight_proxy.errors import OperatingError
+from preflight_proxy.tasks import Tasks
+
+READY_S_MAX = 30.0
+"""From the start of the process to its ready file; a cold start on a busy machine takes about two seconds."""
+STOP_S_MAX = 35.0
+"""After SIGTERM the proxy gives running streams 30 s."""
+RESTARTS_MAX = 5
+"""A proxy that dies more often than this in one run will not get better by trying."""
+ANSWER_S_MAX = 30.0
+"""How long a call to the proxy is repeated while it is being started again."""
+AGAIN_S = 0.1
+
+T = TypeVar("T")
+Heard = Callable[[LedgerEvent], None]
+
+
+class SidecarError(OperatingError):
+    """The proxy does not start, or died too often."""
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarSettings:
+    """What the proxy is told at its start.
+
+    Attributes:
+        data: Folder of the ledger, the cost log and proxy.log.
+        upstream: OpenRouter's API base.
+        run: The run's id.
+        short_dir: A private directory with a short path, for its sockets.
+        listen: `HOST:PORT` of its TCP listener, None for none; port 0 is any.
+        grace_s: How long the control connection may be gone before the run's accounts freeze.
+    """
+
+    data: Path
+    upstream: str
+    run: str
+    short_dir: Path
+    listen: str | None
+    grace_s: float = 10.0
+
+
+class Sidecar:
+    """One run's proxy.
+
+    Args:
+        settings: See there.
+        on_event: Called for each event of the ledger, on the loop.
+        on_dead: Called once if the proxy cannot be had any more, with the reason.
+        log: Takes a line for a person.
+    """
+
+    def __init__(
+        self, settings: SidecarSettings, on_event: Heard, on_dead: Callable[[str], None], log: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._on_event = on_event
+        self._on_dead = on_dead
+        self._log = log
+        self._listen = settings.listen
+        self._accounts: dict[str, Account] = {}
+        self._process: Process | None = None
+        self._client: ControlClient | None = None
+        self._tasks = Tasks()
+        self._cursor = 0
+        self._stopping = False
+        self._dead: str | None = None
+        self.base_url: str | None = None
+        self.balances: dict[str, Balance] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before the start."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Start the proxy and follow its events; it serves when this returns.
+
+        Raises:
+            SidecarError: It did not become ready; says what it last said.
+        """
+        self._client = ControlClient(self._control)
+        await self._launch()
+        self._tasks.spawn(self._supervise(), "proxy")
+        self._tasks.spawn(self._follow(), "proxy events")
+
+    async def open(self, account: Account) -> Balance:
+        """Open an account, and again after each restart of the proxy.
+
+        Raises:
+            OperatingError: The proxy refused, or cannot be had.
+        """
+        self._accounts[account.id] = account
+        return self._note(await self._repeat(lambda client: client.open(account)))
+
+    async def balance(self, account_id: str) -> Balance:
+        """Return an account as it stands. Raises as `open`."""
+        return self._note(await self._repeat(lambda client: client.balance(account_id)))
+
+    async def freeze(self, account_id: str, reason: str) -> Balance:
+        """Refuse new calls and end running streams; both have happened when this returns. Raises as `open`."""
+        return self._note(await self._repeat(lambda client: client.freeze(account_id, reason)))
+
+    async def close(self, account_id: str, *, force: bool = False) -> Balance:
+        """Let the proxy forget an account's key and token. Raises as `open`."""
+        self._accounts.pop(account_id, None)
+        return self._note(await self._repeat(lambda client: client.close_account(account_id, force=force)))
+
+    async def stop(self, *, within_s: float = STOP_S_MAX) -> Step:
+        """End the proxy; `"ok"` if it ended by itself, `"unverified"` if it had to be killed: its books are on disk."""
+        self._stopping = True
+        await self._tasks.cancel()
+        if self._client is not None:
+            await self._client.close()
+        if self._process is None or self._process.returncode is not None:
+            return "ok"
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), within_s)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+            return "unverified"
+        return "ok"
+
+    @property
+    def _control(self) -> Path:
+        return self._settings.short_dir / "control.sock"
+
+    @property
+    def _ready_file(self) -> Path:
+        return self._settings.short_dir / "ready.json"
+
+    async def _launch(self) -> None:
+        self._ready_file.unlink(missing_ok=True)
+        settings = self._settings
+        document = {
+            "data": str(settings.data),
+            "listen": self._listen,
+            "upstream": settings.upstream,
+            "control": str(self._control),
+            "ready_file": str(self._ready_file),
+            "run": settings.run,
+            "grace_s": settings.grace_s,
+            "durability": "process",
+        }
+        with _open_log(settings.data / "proxy.log") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "preflight_proxy"),
+                stdin=PIPE,
+                stdout=DEVNULL,
+                stderr=log,
+                env=_without_keys(child_environment()),
+                start_new_session=True,
+            )
+        with contextlib.suppress(ConnectionError):
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(document).encode())
+            await self._process.stdin.drain()
+            self._process.stdin.close()
+        ready = await self._until_ready(self._process)
+        self.base_url = ready.get("base_url")
+        if self.base_url is not None:  # agents know this address: a restarted proxy must come back there
+            self._listen = self.base_url.removeprefix("http://").partition("/")[0]
+
+    async def _until_ready(self, process: Process) -> dict[str, str]:
+        try:
+            async with asyncio.timeout(READY_S_MAX):
+                while not self._ready_file.exists():
+                    if process.returncode is not None:
+                        raise SidecarError(f"the proxy did not start: {self._last_words()}")
+                    await asyncio.sleep(AGAIN_S / 4)
+        except TimeoutError as exc:
+            process.kill()
+            raise SidecarError(f"the proxy is not ready after {READY_S_MAX:.0f} s: {self._last_words()}") from exc
+        ready = json.loads(self._ready_file.read_text())
+        assert isinstance(ready, dict)
+        return ready
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = (self._settings.data / "proxy.log").read_text(errors="replace").splitlines()
+            return (lines[-1] if lines else "it said nothing")[:500]
+        return "it left no log"
+
+    async def _supervise(self) -> None:
+        """Start the proxy again whenever it ends, and give it its accounts back."""
+        for restart in range(RESTARTS_MAX + 1):
+            assert self._process is not None
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            self._log(f"the proxy ended with {code}; starting it again")
+            if restart == RESTARTS_MAX:
+                break
+            try:
+                self._cursor = 0
+                await self._launch()
+                for account in list(self._accounts.values()):
+                    await self.open(account)
+            except OperatingError as exc:
+                self._log(f"the proxy could not be started again: {exc}")
+        self._dead = f"the proxy ended {RESTARTS_MAX + 1} times; the last time it said: {self._last_words()}"
+        self._on_dead(self._dead)
+
+    async def _follow(self) -> None:
+        """Hold the control connection; it is the sign of life by which the proxy keeps the accounts open."""
+        assert self._client is not None
+        while self._dead is None:
+            with contextlib.suppress(OperatingError):
+                async for event in self._client.follow(self._settings.run, self._cursor):
+                    self._cursor = max(self._cursor, event.seq)
+                    if event.balance is not None:
+                        self.balances[event.account] = event.balance
+                    if event.type != "heartbeat":
+                        self._on_event(event)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _repeat(self, call: Callable[[ControlClient], Awaitable[T]]) -> T:
+        """Make one call, again while nobody answers: the proxy may just be starting. Every call may be repeated."""
+        assert self._client is not None
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + ANSWER_S_MAX
+        while True:
+            if self._dead is not None:
+                raise SidecarError(self._dead)
+            try:
+                return await call(self._client)
+            except ControlUnreachableError:
+                if loop.time() > until_s:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+
+    def _note(self, balance: Balance) -> Balance:
+        self.balances[balance.id] = balance
+        return balance
+
+
+def _open_log(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
+
+
+def _without_keys(environment: dict[str, str]) -> dict[str, str]:
+    """The environment for a process that needs no key."""
+    secret = {*ADMIN_KEY_VARIABLES, "OPENROUTER_API_KEY"}
+    return {name: value for name, value in environment.items() if name not in secret}
