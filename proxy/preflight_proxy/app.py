@@ -178,7 +178,12 @@ async def _serve(config: Config, on_ready: Callable[[Running], Awaitable[None]] 
         if on_ready is not None:
             await on_ready(proxy)
         elif config.ready_file is not None:
-            ready = {"base_url": proxy.base_url, "api_key": None, "control": config.control, "accounts": {}}
+            ready: dict[str, object] = {
+                "base_url": proxy.base_url,
+                "api_key": None,
+                "control": config.control,
+                "accounts": {},
+            }
             write_ready_file(Path(config.ready_file), ready)
         _log.info("proxy.ready", base_url=proxy.base_url, control=config.control, upstream=config.upstream)
         await stop.wait()

@@ -82,7 +82,7 @@ class Downstream:
         response = web.StreamResponse(status=status)
         response.headers.extend([*headers, *self._extra])
         if self._request.transport is not None:
-            self._request.transport.set_write_buffer_limits(high=BEHIND_BYTES_MAX)  # type: ignore[attr-defined]
+            self._request.transport.set_write_buffer_limits(high=BEHIND_BYTES_MAX)
         self._response = response
         try:
             await response.prepare(self._request)
@@ -93,7 +93,7 @@ class Downstream:
         if self.closed or not data or self._response is None:
             return
         transport = self._request.transport
-        if transport is None or transport.get_write_buffer_size() > BEHIND_BYTES_MAX:  # type: ignore[attr-defined]
+        if transport is None or transport.get_write_buffer_size() > BEHIND_BYTES_MAX:
             self.leave()
             return
         try:

@@ -16,7 +16,7 @@ from preflight_proxy.books import Books
 from preflight_proxy.call import Call, Outgoing
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.queue import WAIT_S_MAX
-from preflight_proxy.core.refusals import Code, Refusal, answer, budget_headers
+from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.holds import Holds
@@ -119,7 +119,7 @@ class Forward:
         key = self._books.live(caller.account_id).key
         shape, quote = caller.shape, quoted.quote
         secret = key.reveal() if key is not None else ""
-        body = shape.emit(asked, bound=admitted.bound, only=quote.tags, max_price=quote.max_price)
+        body = shape.emit(asked, bound=quote.wire_bound(admitted.bound), only=quote.tags, max_price=quote.max_price)
         headers = upstream_headers(request.headers.items(), secret, shape.name)
         settlement = Settlement(self._books, admitted.reservation, asked.digest, quoted.tags)
 
@@ -159,7 +159,7 @@ class Forward:
             caller.token_hash, asked.digest, over, self._books.clock.monotonic_s()
         )
         self._books.note_refusal(account.id, refusal.code, asked.model)
-        allowed = ", ".join(account.models or ()) if refusal.code is Code.MODEL_NOT_ALLOWED else ""
+        allowed = allowed_detail(account.models or ()) if refusal.code is Code.MODEL_NOT_ALLOWED else ""
         status, body = answer(caller.shape, refusal, escalated, allowed)
         headers = [_JSON, *budget_headers(refusal), *_dropped_header(asked)]
         return web.Response(status=status, headers=dict(headers), body=body)

@@ -6,10 +6,11 @@ aiohttp parses and serves; what it leaves open is closed here, for data plane an
 from __future__ import annotations
 
 import asyncio
+import socket
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import structlog
@@ -65,7 +66,7 @@ class _LimitedProtocol(web.RequestHandler):
 
     def _arm(self) -> None:
         loop = asyncio.get_running_loop()
-        self._head_timer = loop.call_later(HEAD_S_MAX, self.force_close)
+        self._head_timer = loop.call_later(self._limits.head_s_max, self.force_close)
 
     def _disarm(self) -> None:
         if self._head_timer is not None:
@@ -105,7 +106,7 @@ class _LimitedProtocol(web.RequestHandler):
 class _LimitedServer(web.Server):
     """Makes a `_LimitedProtocol` for each connection of one listener."""
 
-    def __init__(self, handler: Handler, connections_max: int) -> None:
+    def __init__(self, handler: Handler, connections_max: int, head_s_max: float) -> None:
         async def timed(request: web.BaseRequest) -> web.StreamResponse:
             protocol = request.protocol
             assert isinstance(protocol, _LimitedProtocol)
@@ -117,6 +118,7 @@ class _LimitedServer(web.Server):
 
         super().__init__(timed, handler_cancellation=True)
         self.connections_max = connections_max
+        self.head_s_max = head_s_max
         self.open_count = 0
 
     def __call__(self) -> web.RequestHandler:
@@ -133,13 +135,19 @@ class _LimitedServer(web.Server):
 
 
 class Listeners:
-    """Every place where one handler is served; closed together."""
+    """Every place where one handler is served; closed together.
 
-    def __init__(self) -> None:
+    Args:
+        head_s_max: See `HEAD_S_MAX`.
+    """
+
+    def __init__(self, head_s_max: float = HEAD_S_MAX) -> None:
+        self._head_s_max = head_s_max
         self._runners: list[web.ServerRunner] = []
 
     async def _runner(self, handler: Handler, connections_max: int) -> web.ServerRunner:
-        runner = web.ServerRunner(_LimitedServer(handler, connections_max), handle_signals=False, shutdown_timeout=1.0)
+        server = _LimitedServer(handler, connections_max, self._head_s_max)
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
         return runner
@@ -155,20 +163,29 @@ class Listeners:
         bound = runner.addresses[0]
         return str(bound[0]), int(bound[1])
 
-    async def on_unix(self, handler: Handler, path: Path, mode: int = 0o600) -> None:
-        """Serve on a unix socket of file mode `mode`; a socket left by a dead process is replaced.
+    async def on_unix(
+        self, handler: Handler, path: Path, mode: int = 0o600, connections_max: int = CONNECTIONS_MAX
+    ) -> None:
+        """Serve on a unix socket of file mode `mode`; a socket left by a dead process is replaced, nothing else is.
 
         Raises:
-            OSError: The path cannot be bound.
+            OSError: The path cannot be bound, is no socket, or is another process's that still listens.
         """
-        runner = await self._runner(handler, CONNECTIONS_MAX)
-        path.unlink(missing_ok=True)
-        await web.UnixSite(runner, path).start()
-        path.chmod(mode)
+        _remove_dead_socket(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.bind(str(path))
+            path.chmod(mode)  # nobody can connect before it listens, so nobody came in under another mode
+            await web.SockSite(await self._runner(handler, connections_max), sock).start()
+        except BaseException:
+            sock.close()
+            raise
 
-    async def on_sockets(self, handler: Handler, sockets: Sequence[socket]) -> Callable[[], Awaitable[None]]:
+    async def on_sockets(
+        self, handler: Handler, sockets: Sequence[socket.socket], connections_max: int = CONNECTIONS_MAX
+    ) -> Callable[[], Awaitable[None]]:
         """Serve on sockets that already listen; returns what ends this, connections included."""
-        runner = await self._runner(handler, CONNECTIONS_MAX)
+        runner = await self._runner(handler, connections_max)
         for sock in sockets:
             await web.SockSite(runner, sock).start()
 
@@ -186,3 +203,19 @@ class Listeners:
             with suppress(OSError):
                 await runner.cleanup()
         self._runners.clear()
+
+
+def _remove_dead_socket(path: Path) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FileExistsError(f"{path} is there already, and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise FileExistsError(f"another process listens on {path}")

@@ -78,8 +78,8 @@ class Turns:
                     if self._attempts[waiter]():
                         self._leave(account_id, waiter)
                 return
-            while (waiter := self._decided(account_id)) is not None:
-                self._leave(account_id, waiter)
+            while (decided := self._decided(account_id)) is not None:
+                self._leave(account_id, decided)
         finally:
             self._waking.discard(account_id)
 
