@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from preflight_proxy.core.accounts import Account
+from preflight_proxy.core.ledger import refusal
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals import Code, Refusal
 
@@ -77,7 +78,7 @@ def admit(
     if may_wait and quote.cheapest_pusd <= settled_pusd:
         return Wait(quote.cheapest_pusd)
     spent = settled_pusd < cheapest_pusd and not has_unknown
-    return _refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, quote)
+    return refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, quote.cheapest_pusd)
 
 
 def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admit | None:
@@ -92,15 +93,4 @@ def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:
     """Frozen by a person: refused. Frozen because the key's usage is still being read: that ends by itself (M21)."""
     if account.frozen_reason is None and waited_s < WAIT_S_MAX:
         return Wait(quote.worst_pusd(quote.bound))
-    return _refusal(Code.FROZEN, account, quote)
-
-
-def _refusal(code: Code, account: Account, quote: Quote) -> Refusal:
-    return Refusal(
-        code=code,
-        limit_pusd=account.limit_pusd,
-        spent_pusd=account.posted_pusd,
-        reserved_pusd=account.pending_pusd,
-        available_pusd=account.available_pusd,
-        needed_pusd=quote.cheapest_pusd,
-    )
+    return refusal(Code.FROZEN, account, quote.cheapest_pusd)

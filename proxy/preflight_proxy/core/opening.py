@@ -54,12 +54,11 @@ def _opened(accounts: Mapping[str, Account], command: OpenAccount) -> Account:
 
 def _key_evidence(before: Account | None, command: OpenAccount) -> tuple[int | None, bool]:
     """The base that makes the key's usage comparable with posted, and whether that usage is evidence at all (M13)."""
-    if before is None:
-        return command.key_usage_pusd, command.key_is_own
-    if before.key_hash == command.key_hash and before.key_usage_base_pusd is not None:
+    if before is not None and before.key_hash == command.key_hash and before.key_usage_base_pusd is not None:
         return before.key_usage_base_pusd, command.key_is_own
-    # A first reading. What was posted before lies outside it. What is pending may lie on either side, so that with
+    # A first reading. What was posted before it lies outside it. What is pending may lie on either side, so that with
     # calls in flight the reading proves nothing.
-    if command.key_usage_pusd is None or before.pending_pusd > 0:
+    posted_pusd, pending_pusd = (0, 0) if before is None else (before.posted_pusd, before.pending_pusd)
+    if command.key_usage_pusd is None or pending_pusd > 0:
         return None, False
-    return command.key_usage_pusd - before.posted_pusd, command.key_is_own
+    return command.key_usage_pusd - posted_pusd, command.key_is_own
