@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 
-import structlog
+import msgspec
 from aiohttp import web
 
 from preflight_proxy.books import Books
@@ -17,7 +16,6 @@ from preflight_proxy.upstream import Upstream
 
 _MODEL_PATH = re.compile(r"/models/([A-Za-z0-9~][A-Za-z0-9._~-]{0,99}/[A-Za-z0-9][A-Za-z0-9._:-]{0,149})/endpoints")
 _GENERATION_QUERY = re.compile(r"id=([A-Za-z0-9_.:-]{1,128})")
-_log = structlog.get_logger("preflight_proxy.local")
 
 
 class Local:
@@ -53,16 +51,16 @@ class Local:
 
     def _json(self, account_id: str, document: object) -> web.Response:
         headers = dict(budget_headers(self._books.account(account_id)))
-        return web.json_response(document, headers=headers, dumps=_dumps)
+        return web.Response(body=msgspec.json.encode(document), content_type="application/json", headers=headers)
 
     def _key(self, account_id: str) -> dict[str, object]:
         """The shape of upstream's `/key`: `usage` is what is posted, `limit_remaining` what is available."""
         account = self._books.account(account_id)
-        usage = _Number(usd_text(account.posted_pusd))
+        usage = _figure(account.posted_pusd)
         return {
             "label": account.id,
-            "limit": _Number(usd_text(account.limit_pusd)),
-            "limit_remaining": _Number(usd_text(max(0, account.available_pusd))),
+            "limit": _figure(account.limit_pusd),
+            "limit_remaining": _figure(max(0, account.available_pusd)),
             "limit_reset": None,
             "usage": usage,
             "usage_daily": usage,
@@ -79,8 +77,8 @@ class Local:
     def _credits(self, account_id: str) -> dict[str, object]:
         account = self._books.account(account_id)
         return {
-            "total_credits": _Number(usd_text(account.limit_pusd)),
-            "total_usage": _Number(usd_text(account.posted_pusd)),
+            "total_credits": _figure(account.limit_pusd),
+            "total_usage": _figure(account.posted_pusd),
         }
 
     def _budget(self, account_id: str) -> dict[str, object]:
@@ -122,22 +120,9 @@ class Local:
         return web.Response(status=status, body=listed.raw, content_type="application/json")
 
 
-class _Number(float):
-    """A figure whose JSON is its exact decimal text; `json` writes a float by its repr."""
-
-    def __new__(cls, text: str) -> _Number:
-        made = super().__new__(cls, text)
-        made.text = text
-        return made
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def _dumps(document: object) -> str:
-    return json.dumps(document)
+def _figure(pusd: int) -> msgspec.Raw:
+    """An amount as a JSON number, exact to the last digit."""
+    return msgspec.Raw(usd_text(pusd).encode())
 
 
 def failure(status: int, message: str, error_type: str) -> web.Response:

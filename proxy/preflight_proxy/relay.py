@@ -85,6 +85,8 @@ class Relay:
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})")
             await self.break_off()
+        finally:
+            self._limit = None
 
     async def _stream(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
         await self._downstream.start(response.status, headers)

@@ -57,7 +57,8 @@ def serve(
     """
     limits_usd = _limits(budget_usd, accounts)
     data = data.absolute()
-    (data / "budget").mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (data / "budget").mkdir(exist_ok=True)
     tokens = _tokens(data / "tokens.json", limits_usd)
     control = _control_path(data)
     config = Config(
