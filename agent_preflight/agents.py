@@ -1,0 +1,147 @@
+"""The output of well-known agents, told in the event types that scripts and policies know.
+
+Each of these agents prints events of its own kind. From them follow `tool_execution_start`, `tool_execution_end`,
+`turn_end` and `usage_claim`; the agent's own event stays as it is. Which agent speaks is seen by the form of each
+event, so nobody has to say so, and an unknown event follows into nothing.
+
+What an agent says of its tokens and dollars is its claim. Money is counted elsewhere, on the wire.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Event = Mapping[str, Any]
+Derived = dict[str, Any]
+
+OPEN_TOOLS_MAX = 1000
+"""How many running tools are remembered: an agent that ends none must not grow us."""
+
+TOOL_ITEMS = ("command_execution", "file_change", "mcp_tool_call", "web_search")
+"""The kinds of codex's items that are tool calls."""
+
+MINI_STEP = re.compile(r"mini-swe-agent \(step (\d{1,9}), \$(\d{1,9}\.\d{1,9})\)")
+
+
+class AgentOutput:
+    """Follows one agent's events and tells what follows from each; it remembers which tools run."""
+
+    def __init__(self) -> None:
+        self._tools: OrderedDict[str, str] = OrderedDict()
+        self._told_messages: OrderedDict[str, None] = OrderedDict()
+
+    def derive(self, event: Event) -> list[Derived]:
+        """Return the events that follow from one event, in order; each names its source in ``agent``. Never raises."""
+        for agent, recognise in RECOGNISERS.items():
+            found = list(recognise(self, event))
+            if found:
+                return [{**derived, "agent": agent} for derived in found]
+        return []
+
+    def _claude_code(self, event: Event) -> Iterator[Derived]:
+        """Source: code.claude.com/docs/en/headless, ``--output-format stream-json``, read 2026-10."""
+        if not isinstance(event.get("session_id"), str):
+            return
+        message = _mapping(event.get("message"))
+        match event.get("type"):
+            case "assistant":
+                yield from (self._start(b.get("id"), b.get("name")) for b in _blocks(message, "tool_use"))
+                yield from self._claude_usage(message)
+            case "user":
+                for block in _blocks(message, "tool_result"):
+                    yield self._end(block.get("tool_use_id"), success=block.get("is_error") is not True)
+            case "result":
+                yield {"type": "turn_end", "cost_usd_claim": event.get("total_cost_usd")}
+
+    def _claude_usage(self, message: Event) -> Iterator[Derived]:
+        """One answer is printed block by block, each with the usage of the whole."""
+        usage, message_id = _mapping(message.get("usage")), str(message.get("id"))
+        if message_id not in self._told_messages and "input_tokens" in usage:
+            _remember(self._told_messages, message_id, None)
+            read, written = (_count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
+            prompt = _count(usage.get("input_tokens")) + read + written
+            yield _claim(prompt, _count(usage.get("output_tokens")), read, written)
+
+    def _codex(self, event: Event) -> Iterator[Derived]:
+        """Source: developers.openai.com/codex/noninteractive, ``codex exec --json``, read 2026-10."""
+        item = _mapping(event.get("item"))
+        kind, item_id = item.get("type") or item.get("item_type"), item.get("id")
+        match event.get("type"):
+            case "item.started" if kind in TOOL_ITEMS:
+                yield self._start(item_id, item.get("tool") or kind)
+            case "item.completed" if kind in TOOL_ITEMS:
+                if str(item_id) not in self._tools:
+                    yield self._start(item_id, item.get("tool") or kind)
+                yield self._end(item_id, success=item.get("status") != "failed")
+            case "turn.completed":
+                usage = _mapping(event.get("usage"))
+                prompt, output, cached = (_count(usage.get(f"{n}_tokens")) for n in ("input", "output", "cached_input"))
+                yield {"type": "turn_end"}
+                yield _claim(prompt, output, cached, 0)
+            case "turn.failed":
+                yield {"type": "turn_end"}
+
+    def _pi(self, event: Event) -> Iterator[Derived]:
+        """Pi's tool events are the known ones already; its usage is nested.
+
+        Source: github.com/earendil-works/pi, packages/coding-agent/docs/rpc.md, read 2026-10.
+        """
+        message = _mapping(event.get("message"))
+        usage = _mapping(message.get("usage"))
+        if event.get("type") == "message_end" and message.get("role") == "assistant" and "input" in usage:
+            prompt, output, read, written = (
+                _count(usage.get(n)) for n in ("input", "output", "cacheRead", "cacheWrite")
+            )
+            yield _claim(prompt + read + written, output, read, written, _mapping(usage.get("cost")).get("total"))
+
+    def _mini_swe_agent(self, event: Event) -> Iterator[Derived]:
+        """It prints for people: a line before each step, which tells the calls and the dollars so far."""
+        data = event.get("data")
+        if event.get("type") == "raw" and isinstance(data, str) and (found := MINI_STEP.search(data)):
+            yield {"type": "turn_end", "turn": int(found[1]), "cost_usd_claim": float(found[2])}
+
+    def _start(self, call_id: object, name: object) -> Derived:
+        tool = name if isinstance(name, str) and name else "tool"
+        _remember(self._tools, str(call_id), tool)
+        return {"type": "tool_execution_start", "toolName": tool, "toolCallId": str(call_id)}
+
+    def _end(self, call_id: object, *, success: bool) -> Derived:
+        tool = self._tools.pop(str(call_id), "tool")
+        return {"type": "tool_execution_end", "toolName": tool, "toolCallId": str(call_id), "success": success}
+
+
+RECOGNISERS: dict[str, Callable[[AgentOutput, Event], Iterator[Derived]]] = {
+    "claude-code": AgentOutput._claude_code,
+    "codex": AgentOutput._codex,
+    "pi": AgentOutput._pi,
+    "mini-swe-agent": AgentOutput._mini_swe_agent,
+}
+"""Who is asked about an event, in order; their forms exclude each other."""
+
+
+def _claim(prompt: int, completion: int, cached: int, written: int, cost_usd: object = None) -> Derived:
+    """Tell tokens as OpenRouter does: the prompt includes what was read from and written to a cache."""
+    details = {"cached_tokens": cached, "cache_write_tokens": written}
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "prompt_tokens_details": details}
+    return {"type": "usage_claim", "usage": usage, **({} if cost_usd is None else {"cost_usd_claim": cost_usd})}
+
+
+def _blocks(message: Event, kind: str) -> list[Event]:
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else []
+    return [block for block in blocks if isinstance(block, Mapping) and block.get("type") == kind]
+
+
+def _mapping(value: object) -> Event:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
+
+
+def _remember(memory: OrderedDict[str, Any], name: str, value: object) -> None:
+    memory[name] = value
+    while len(memory) > OPEN_TOOLS_MAX:
+        memory.popitem(last=False)
