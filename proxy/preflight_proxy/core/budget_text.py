@@ -6,7 +6,7 @@ Every figure is exact: rounding happens once, here, half to even, as Python's ow
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PUSD_PER_USD = 10**12
+from preflight_proxy.core.money import PUSD_PER_USD
 
 RECENT_ACTIONS = 5
 """How many of the newest actions the detailed text lists."""
