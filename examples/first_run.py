@@ -1,4 +1,4 @@
-"""Two models, one image, half a cent each."""
+"""Two models, one image, one cent each."""
 
 import os
 
@@ -12,7 +12,7 @@ if __name__ == "__main__":
         image_name="my-agent",
         admin_key=os.environ["OR_ADMIN_KEY"],  # makes a sub-key for each trial
         or_key=os.environ["OPENROUTER_API_KEY"],  # pays for the checks before the run
-        budget_usd=0.005,
+        budget_usd=0.01,
         container_args={alias: ["thrifty", "--model", model] for model, alias in MODELS},
         network="sealed",
     )
