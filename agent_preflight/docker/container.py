@@ -13,39 +13,30 @@ import asyncio
 import contextlib
 import secrets
 import tempfile
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent_preflight.docker import argv
 from agent_preflight.docker.allow_list import split
+from agent_preflight.docker.budget_link import place_link
 from agent_preflight.docker.cli import Docker, end, start_limiter
 from agent_preflight.docker.ending import end_container, remove_container, remove_strays
-from agent_preflight.docker.failure import DockerError, Failure, explain
+from agent_preflight.docker.failure import DockerError, Failure
 from agent_preflight.docker.gate import create_gate, only_id, start_gate
 from agent_preflight.docker.images import ensure_gate_image
 from agent_preflight.docker.mounts import check_mounts
 from agent_preflight.docker.owner import this_process
-from agent_preflight.docker.state import ContainerState, look
+from agent_preflight.docker.running import attach, until_ended, until_started
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
 from preflight_proxy.errors import ConfigError
-from preflight_proxy.tasks import Tasks
 
 SECCOMP_FILE = Path(__file__).with_name("seccomp.json")
 LIFETIME = timedelta(days=7)
 """After this long nobody can still want what a trial made; the same as its sub-key's life."""
-START_S_MAX = 30.0
-LOOK_EVERY_S = 0.05
-DETACHED_S_MAX = 2.0
-"""An attached client may end a moment before the engine says that its container has."""
-ENGINE_AWAY_S = 1.0
-"""How often to ask an engine that does not answer."""
-
-
 CREATE_ENDS_S_MAX = 5.0
 """How long an ending waits for a `create` that is under way; after that it looks for what was made by its labels."""
-LAST_WORDS_BYTES_MAX = 4096
 
 
 def utc_now() -> datetime:
@@ -97,6 +88,8 @@ class DockerSandbox:
         self._agent_id: str | None = None
         self._attached: Process | None = None
         self._exit: Exit | None = None
+        self._agent_step: Step = "unverified"
+        self._gate_step: Step = "unverified"
         self._over = False
         self._begun = False
         self._idle = asyncio.Event()
@@ -127,7 +120,8 @@ class DockerSandbox:
             async with start_limiter():
                 await self._open_gate(options.gate)
                 self._agent_id = await self._create_agent(options.agent)
-            await self._place_link(links)
+            if not await place_link(self._docker, self._agent_id, links):
+                self.warnings.append(_no_link(self._spec.workspace_path))
         finally:
             self._idle.set()
         self._refuse_if_over()
@@ -166,21 +160,6 @@ class DockerSandbox:
                 raise _with_advice(exc, self._spec.image) from exc
         return only_id(printed)
 
-    async def _place_link(self, links: Sequence[argv.LinkCopy]) -> None:
-        for link in links:
-            target = f"{self._agent_id}:{link.directory}"
-            done = await self._docker.run("cp", "-", target, stdin=link.archive)
-            match done.failure:
-                case None:
-                    return
-                case Failure.NOT_A_DIRECTORY:
-                    continue
-                case _:
-                    break
-        self.warnings.append(
-            f"budget.txt could not be placed in {self._spec.workspace_path}; the agent finds it at {argv.BUDGET_FILE}"
-        )
-
     async def start(self) -> Pipes:
         """Start the agent and return its streams, once the engine says that it runs (or has run).
 
@@ -191,30 +170,12 @@ class DockerSandbox:
             raise DockerError("the agent's container was not created")
         async with start_limiter():
             self._refuse_if_over()
-            attached = await self._docker.spawn("start", "-a", "-i", self._agent_id, stdin=PIPE)
-            self._attached = attached
-            await self._until_started(self._agent_id, attached)
+            self._attached = attached = await attach(self._docker, self._agent_id)
+            await until_started(self._docker, self._agent_id, attached, f"starting the agent {self._spec.alias}")
         assert attached.stdin is not None
         assert attached.stdout is not None
         assert attached.stderr is not None
         return Pipes(stdin=attached.stdin, stdout=attached.stdout, stderr=attached.stderr)
-
-    async def _until_started(self, agent_id: str, attached: Process) -> None:
-        doing = f"starting the agent {self._spec.alias}"
-        try:
-            async with asyncio.timeout(START_S_MAX):
-                while True:
-                    detached = attached.returncode is not None
-                    state = await look(self._docker, agent_id)
-                    if state is None:
-                        raise DockerError(f"{doing}: its container is gone", Failure.GONE)
-                    if state.started:
-                        return
-                    if detached:
-                        raise DockerError(f"{doing}: {state.error or await _last_words(attached)}")
-                    await asyncio.sleep(LOOK_EVERY_S)
-        except TimeoutError as exc:
-            raise DockerError(f"{doing}: it does not run after {START_S_MAX:.0f} s", Failure.TIMEOUT) from exc
 
     async def wait(self) -> Exit:
         """Return when the engine says that the agent has ended or is gone.
@@ -223,66 +184,39 @@ class DockerSandbox:
         """
         assert self._agent_id is not None
         assert self._attached is not None
-        while True:
-            detached = self._attached.returncode is not None
-            state, away = await self._look_again(self._agent_id)
-            if self._exit is not None:
-                return self._exit
-            if not away and (state is None or state.ended):
-                return state.exit if state is not None else Exit(None)
-            if away:
-                await asyncio.sleep(ENGINE_AWAY_S)
-            elif detached and not await self._ends_soon(self._agent_id):
-                await self.kill()
-                return Exit(None)
-            elif not detached:
-                await self._until_signal(self._agent_id, self._attached)
-
-    async def _look_again(self, agent_id: str) -> tuple[ContainerState | None, bool]:
-        """The state, and whether the engine is away."""
-        try:
-            return await look(self._docker, agent_id), False
-        except DockerError:
-            return None, True
-
-    async def _until_signal(self, agent_id: str, attached: Process) -> None:
-        """Return when `docker wait` or the attached client ends, whatever that means."""
-        waiter = await self._docker.spawn("wait", agent_id)
-        tasks = Tasks()
-        try:
-            signals = [tasks.spawn(waiter.communicate(), "docker wait"), tasks.spawn(attached.wait(), "docker start")]
-            await asyncio.wait(signals, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await tasks.cancel()
-            await end(waiter)
-
-    async def _ends_soon(self, agent_id: str) -> bool:
-        try:
-            await self._docker.run("wait", agent_id, limit_s=DETACHED_S_MAX)
-        except DockerError:
-            return False
-        return True
+        found = await until_ended(self._docker, self._agent_id, self._attached)
+        if found is None:
+            self.warnings.append("the docker client that carried the agent's output died, so the agent was ended")
+            await self.kill()
+            return Exit(None)
+        async with self._ending:  # an ending that removed the container knows how it ended
+            return self._exit or found
 
     async def kill(self) -> Step:
         """End the agent and remove its container; `"ok"` only when the engine says that there is no such container."""
         self._over = True
         await self._until_created()
         async with self._ending:
-            if self._agent_id is None:
-                return await self._remove_strays("agent")
-            ended = await end_container(self._docker, self._agent_id)
-            self._exit = self._exit or ended.exit
-            return ended.step
+            if self._agent_step != "ok":
+                self._agent_step = await self._end_agent()
+            return self._agent_step
+
+    async def _end_agent(self) -> Step:
+        if self._agent_id is None:
+            return await self._remove_strays("agent")
+        ended = await end_container(self._docker, self._agent_id)
+        self._exit = self._exit or ended.exit
+        return ended.step
 
     async def close(self) -> dict[str, Step]:
         """Remove the agent's container, then its gate; the gate is left to a sweep while the agent may be there."""
-        steps: dict[str, Step] = {"agent": await self.kill(), "gate": "unverified"}
+        agent = await self.kill()
         async with self._ending:
-            if steps["agent"] == "ok":
-                steps["gate"] = await self._remove_gate()
+            if agent == "ok" and self._gate_step != "ok":
+                self._gate_step = await self._remove_gate()
             if self._attached is not None:
                 await end(self._attached)
-        return steps
+            return {"agent": agent, "gate": self._gate_step}
 
     async def _remove_gate(self) -> Step:
         if self._gate_id is None:
@@ -313,8 +247,5 @@ def _with_advice(error: DockerError, image: str) -> DockerError:
     )
 
 
-async def _last_words(attached: Process) -> str:
-    """What the attached client said when it gave up."""
-    assert attached.stderr is not None
-    text = (await attached.stderr.read(LAST_WORDS_BYTES_MAX)).decode(errors="replace")
-    return explain("docker start", Failure.OTHER, text)
+def _no_link(workspace_path: str) -> str:
+    return f"budget.txt could not be placed in {workspace_path}; the agent finds it at {argv.BUDGET_FILE}"

@@ -30,8 +30,8 @@ CAPTURED = [
     (f'destination "{ID}:/workspace/output" must be a directory', Failure.NOT_A_DIRECTORY),
     (
         (
-            "Error response from daemon: failed to create shim task: OCI runtime create failed: runc create failed: unable to start "
-            'container process: exec: "nosuchcmd": executable file not found in $PATH: unknown'
+            "Error response from daemon: failed to create shim task: OCI runtime create failed: runc create failed: "
+            'unable to start container process: exec: "nosuchcmd": executable file not found in $PATH: unknown'
         ),
         Failure.CANNOT_EXECUTE,
     ),
