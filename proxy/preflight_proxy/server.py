@@ -92,6 +92,8 @@ class _LimitedProtocol(web.RequestHandler):
         """Answer what cannot be parsed, or a bug of ours, in OpenRouter's shape; no text of an exception leaves."""
         if status >= 500:
             _log.error("request.crashed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("A response has begun: a second one inside it would be taken for its body.")
         text = (
             "The request is not valid HTTP."
             if status < 500
@@ -213,9 +215,12 @@ def _remove_dead_socket(path: Path) -> None:
     if not is_socket:
         raise FileExistsError(f"{path} is there already, and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
-        else:
-            raise FileExistsError(f"another process listens on {path}")
+            return
+        except BlockingIOError:
+            pass  # its queue is full: somebody listens
+    raise FileExistsError(f"another process listens on {path}")
