@@ -1,6 +1,7 @@
 """Infrastructure checks say what they found and never raise for it."""
 
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,6 @@ def test_a_service_that_is_not_there_fails_with_the_reason() -> None:
 
 @pytest.mark.wire
 def test_a_service_that_does_not_answer_times_out(serve: Serve) -> None:
-    import threading
-
     release = threading.Event()
 
     def hang(_: object) -> None:
@@ -86,6 +85,7 @@ def test_a_service_that_does_not_answer_times_out(serve: Serve) -> None:
     release.set()
 
 
+@pytest.mark.wire
 def test_a_url_that_is_none_fails() -> None:
     assert http_health("http://[", name="broken").check().ok is False
     assert http_health("nonsense").name == "nonsense"

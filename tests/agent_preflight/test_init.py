@@ -59,33 +59,36 @@ print([m for m in ("aiohttp", "httpx", "rich", "typer") if m in sys.modules])"""
     assert isolated(code) == "[]"
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import agent_preflight.preflight",
-        "import importlib; importlib.import_module('agent_preflight.preflight')",
-        "from agent_preflight import preflight",
-        "from agent_preflight.preflight import preflight",
-        "import agent_preflight; agent_preflight.preflight; import agent_preflight.preflight",
-        "from agent_preflight import PreflightError",
-    ],
-)
-def test_preflight_is_the_function_whatever_is_imported_first(first: str) -> None:
+FIRST_IMPORTS = [
+    "import agent_preflight.preflight",
+    "import importlib; importlib.import_module('agent_preflight.preflight')",
+    "from agent_preflight import preflight",
+    "from agent_preflight.preflight import preflight",
+    "import agent_preflight; agent_preflight.preflight; import agent_preflight.preflight",
+    "from agent_preflight import PreflightError",
+]
+
+
+def test_preflight_is_the_function_whatever_is_imported_first() -> None:
+    """Each way in a package imported anew, all in one interpreter."""
     code = f"""
-{first}
-import importlib, sys, types, agent_preflight
-module = importlib.import_module("agent_preflight.preflight")
-assert isinstance(module, types.ModuleType)
-assert agent_preflight.preflight is module.preflight, agent_preflight.preflight
-assert agent_preflight.preflight is module.preflight
-assert sys.modules["agent_preflight.preflight"] is module
+import importlib, sys, types
+for first in {FIRST_IMPORTS!r}:
+    for name in [name for name in sys.modules if name.startswith("agent_preflight")]:
+        del sys.modules[name]
+    exec(first, {{}})
+    package, module = sys.modules["agent_preflight"], importlib.import_module("agent_preflight.preflight")
+    assert isinstance(module, types.ModuleType), first
+    assert package.preflight is module.preflight, first
+    assert package.preflight is module.preflight, first
+    assert sys.modules["agent_preflight.preflight"] is module, first
 print("good")"""
     assert isolated(code) == "good"
 
 
 def test_a_script_may_put_its_own_preflight_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_preflight, "preflight", len)
-    assert agent_preflight.preflight is len
+    assert getattr(agent_preflight, "preflight") is len  # noqa: B009 - typed as what it replaces
 
 
 def test_the_other_modules_are_attributes_as_usual() -> None:

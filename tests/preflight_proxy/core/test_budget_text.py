@@ -103,3 +103,12 @@ def test_the_share_left_is_between_nothing_and_all(used: int, limit: int) -> Non
 @given(cents=st.integers(0, 10_000))
 def test_whole_cents_read_as_python_would_format_them(cents: int) -> None:
     assert f"of ${cents / 100:.2f} (" in simple_text(0, cents * CENT)
+
+
+def test_a_correction_downwards_shows_its_sign() -> None:
+    assert "  - $-0.0100  (adjusted)" in detailed_text(CENT, USD, [Action("adjusted", -CENT)], 1)
+
+
+def test_a_tie_is_rounded_to_the_even_figure() -> None:
+    assert "$0.000 remaining" in simple_text(0, USD // 2000)
+    assert "$0.002 remaining" in simple_text(0, 3 * USD // 2000)
