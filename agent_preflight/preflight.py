@@ -72,6 +72,8 @@ def preflight(
     site_name: str = "agent-preflight",
     raise_on_failure: bool = True,
     infra: Sequence[InfraCheck] | None = None,
+    *,
+    base_url: str | None = None,
 ) -> list[str]:
     """Run the checks, print the report, and return what failed: nothing, if all passed.
 
@@ -88,13 +90,21 @@ def preflight(
         site_name: names the test keys and the calls.
         raise_on_failure: raise if something failed.
         infra: checks of services and the like.
+        base_url: the API's base, where not the usual one.
 
     Raises:
         PreflightError: something failed, and ``raise_on_failure`` is set.
     """
     required = merge_required(unique(models), required_params, common_required_params)
     inputs = Inputs(
-        admin_key, or_key, unique(models), budget_per_model, docker_image, required=required, site_name=site_name
+        admin_key,
+        or_key,
+        unique(models),
+        budget_per_model,
+        docker_image,
+        required,
+        site_name=site_name,
+        base_url=base_url,
     )
     plan = Plan(inputs, _names(checks, inputs), tuple(custom_checks or ()), tuple(infra or ()))
     failures = _print_report(run_checks(plan))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from agent_preflight import provision
-from agent_preflight.patch_points import in_force
+from agent_preflight.patch_points import in_force, is_replaced
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ class Inputs:
     docker_image: str | None = None
     required: Mapping[str, tuple[str, ...]] | None = None
     site_name: str = "agent-preflight"
+    base_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Facts:
     def __init__(self, inputs: Inputs) -> None:
         self.balance = Once(lambda: _balance(inputs))
         self.models: Once[dict[str, dict[str, Any]] | None] = Once(
-            lambda: in_force(provision.get_available_models)(inputs.or_key)
+            lambda: _ask(provision.get_available_models, inputs.or_key, inputs)
         )
 
 
@@ -84,9 +85,15 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
 
 def _balance(inputs: Inputs) -> Balance:
     """Only a management key may read credits; a script's own function may expect the other."""
-    ask = in_force(provision.get_account_balance)
-    found = Balance(*ask(inputs.admin_key))
-    return found if found.available is not None else Balance(*ask(inputs.or_key))
+    found = Balance(*_ask(provision.get_account_balance, inputs.admin_key, inputs))
+    if found.available is not None:
+        return found
+    return Balance(*_ask(provision.get_account_balance, inputs.or_key, inputs))
+
+
+def _ask(reader: Callable[..., T], key: str, inputs: Inputs) -> T:
+    """Call a reader of ours, or a script's own, which takes a key and nothing else."""
+    return in_force(reader)(key) if is_replaced(reader) else reader(key, base_url=inputs.base_url)
 
 
 def _as_list(params: str | Sequence[str] | None) -> list[str]:

@@ -36,12 +36,12 @@ def temporary_key(inputs: Inputs, purpose: str, limit_usd: Decimal) -> Iterator[
     """
     expires_at = (datetime.now(UTC) + KEY_LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
     name = f"{inputs.site_name}:{purpose}"
-    made = provision.create_sub_key(inputs.admin_key, name, limit_usd, expires_at, attempts=1)
+    made = provision.create_sub_key(inputs.admin_key, name, limit_usd, expires_at, inputs.base_url, attempts=1)
     temporary = TemporaryKey(made.key)
     try:
         yield temporary
     finally:
-        if not provision.delete_sub_key(inputs.admin_key, made.hash):
+        if not provision.delete_sub_key(inputs.admin_key, made.hash, inputs.base_url):
             temporary.leftover = f"the test key {name!r} could not be deleted; it expires at {expires_at}"
 
 
@@ -53,7 +53,15 @@ def chat(inputs: Inputs, key: Secret, body: Mapping[str, Any]) -> Mapping[str, A
         UpstreamError: it was refused, or is no completion.
     """
     headers = {"HTTP-Referer": f"https://{inputs.site_name}", "X-Title": inputs.site_name}
-    answer = openrouter.call("POST", "/chat/completions", key, timeout_s=CALL_TIMEOUT_S, body=body, headers=headers)
+    answer = openrouter.call(
+        "POST",
+        "/chat/completions",
+        key,
+        timeout_s=CALL_TIMEOUT_S,
+        base_url=inputs.base_url,
+        body=body,
+        headers=headers,
+    )
     if answer.status != 200:
         raise UpstreamError(f"the call was answered with HTTP {answer.status}{_message(answer.body)}")
     if not isinstance(answer.body, Mapping) or not isinstance(answer.body.get("choices"), list):

@@ -356,6 +356,13 @@ def check_with(simulator: Simulator, *names: str, models: tuple[str, ...] = ("op
 
 
 @pytest.mark.wire
+def test_the_base_url_may_be_an_argument(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_BASE_URL", "http://127.0.0.1:1")
+    models = ["openai/gpt-4.1-nano"]
+    assert preflight(simulator.admin_key, simulator.inference_key, models, 0.25, base_url=simulator.base_url) == []
+
+
+@pytest.mark.wire
 def test_a_key_that_cannot_be_made_fails_with_the_reason(simulator: Simulator) -> None:
     (failure,) = preflight(
         simulator.inference_key, simulator.inference_key, ["a/b"], 0.25, checks=["key_smoke"], raise_on_failure=False
