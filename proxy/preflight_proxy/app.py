@@ -81,7 +81,8 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[R
         cost_log = CostLog(config.data_dir / "costs.jsonl")
         cost_log.rebuild(store.entries())
         async with Upstream(config.upstream) as upstream:
-            books = Books(store, cost_log, BudgetFiles(), Hub(), clock)
+            hub = Hub(first_seq=int(clock.epoch_s() * 1000))
+            books = Books(store, cost_log, BudgetFiles(), hub, clock)
             prices, tasks = Prices(upstream, clock), Tasks()
             _share_quarantine(config, books, prices)
             forward = Forward(books, upstream, prices, tasks, config.unknown_fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from itertools import islice
 
 EVENTS_KEPT = 10_000
 """A follower that reconnects gets what it missed, up to this many events: minutes of the busiest run."""
@@ -13,26 +14,36 @@ Event = Mapping[str, object]
 
 
 class Hub:
-    """An ordered, bounded log of events with any number of followers."""
+    """An ordered, bounded log of events with any number of followers.
 
-    def __init__(self) -> None:
-        self._kept: deque[Event] = deque(maxlen=EVENTS_KEPT)
-        self._seq = 0
+    Args:
+        first_seq: Number of the first event. A process that follows another begins above it, so that an old cursor hides nothing.
+    """
+
+    def __init__(self, first_seq: int = 1) -> None:
+        self._kept: deque[tuple[int, Event]] = deque(maxlen=EVENTS_KEPT)
+        self._next_seq = first_seq
         self._more = asyncio.Event()
 
     def publish(self, kind: str, account: str, **fields: object) -> None:
-        """Append one event; every follower of the account's run wakes."""
-        self._seq += 1
-        self._kept.append({"seq": self._seq, "type": kind, "account": account, **fields})
+        """Append one event; every follower wakes."""
+        seq = self._next_seq
+        self._kept.append((seq, {"seq": seq, "type": kind, "account": account, **fields}))
+        self._next_seq += 1
         self._more.set()
         self._more = asyncio.Event()
 
     async def follow(self, cursor: int, every_s: float) -> AsyncIterator[Event | None]:
-        """Yield every kept event after `cursor`, then each new one; None when `every_s` seconds brought nothing."""
+        """Yield every kept event after `cursor`, then each new one; None when `every_s` seconds brought nothing.
+
+        A cursor that no event has reached yet is of another process: all that is kept comes.
+        """
+        if cursor >= self._next_seq:
+            cursor = 0
         while True:
             more = self._more
-            for event in [kept for kept in self._kept if int(str(kept["seq"])) > cursor]:
-                cursor = int(str(event["seq"]))
+            for seq, event in self._after(cursor):
+                cursor = seq
                 yield event
             if more is not self._more:
                 continue
@@ -40,3 +51,8 @@ class Hub:
                 await asyncio.wait_for(more.wait(), every_s)
             except TimeoutError:
                 yield None
+
+    def _after(self, cursor: int) -> list[tuple[int, Event]]:
+        """The kept events after a cursor; their numbers have no gaps."""
+        count = min(self._next_seq - 1 - cursor, len(self._kept))
+        return list(islice(reversed(self._kept), count))[::-1]
