@@ -16,6 +16,9 @@ from preflight_proxy.core.money import number
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | Number | bool | None"
 
+VALUES_MAX = 500_000
+"""Commas in a body. Each value costs 70 bytes once decoded, so 32 MiB of them would take a gigabyte; no context holds as many."""
+
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -50,8 +53,10 @@ def top_level(body: bytes) -> dict[str, bytes]:
     """The slices of a JSON object, by key, in order; of a key that came twice the last.
 
     Raises:
-        BadRequest: The body is no JSON object in UTF-8, or is nested too deeply.
+        BadRequest: The body is no JSON object in UTF-8, is nested too deeply, or has too many values.
     """
+    if body.count(b",") > VALUES_MAX:
+        raise BadRequest("The request body has too many values.", 413, "payload_too_large")
     try:
         body.decode("utf-8")
         return {key: bytes(raw) for key, raw in _top_level.decode(body).items()}

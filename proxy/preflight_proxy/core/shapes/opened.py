@@ -12,7 +12,6 @@ from preflight_proxy.core.body import BadRequest, Json
 from preflight_proxy.core.model_name import check_model
 from preflight_proxy.core.shapes import fields as tables
 from preflight_proxy.core.shapes.fields import Rule, whole
-from preflight_proxy.core.shapes.prompt_text import DIGEST_BYTES
 from preflight_proxy.core.shapes.provider import ProviderWish, provider_bytes, read_provider
 from preflight_proxy.core.shapes.shape import Prompt, Request, UnknownFields
 
@@ -20,26 +19,6 @@ COMMON_FIELDS = frozenset(
     {"model", "stream", "provider", "user", "session_id", "trace", "metadata", "temperature", "top_p", "top_k"}
     | {"service_tier", "plugins", "models", "cache_control", "tools", "tool_choice", "transforms"}
 )
-_NOT_PROMPT = frozenset(
-    {"model", "messages", "input", "prompt", "stream", "stream_options", "usage", "user", "session_id", "trace"}
-    | {
-        "metadata",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "top_a",
-        "seed",
-        "stop",
-        "stop_sequences",
-        "store",
-        "include",
-    }
-    | {"frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs"}
-    | {"prompt_cache_key", "safety_identifier", "service_tier", "max_tokens", "max_completion_tokens"}
-    | {"max_output_tokens", "cache_control", "verbosity"}
-)
-"""Fields that cannot change what the prompt becomes; all others are part of its digest (M4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +112,6 @@ def close_request(
         digest=opened.digest,
         provider=wish.rest,
     )
-
-
-def prompt_digest(raw: Mapping[str, bytes]) -> bytes:
-    """16 bytes over all fields that can change the prompt, the messages themselves excepted."""
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for name in sorted(raw.keys() - _NOT_PROMPT):
-        digest.update(b"%d:%b=%d:" % (len(name), name.encode("utf-8"), len(raw[name])))
-        digest.update(raw[name])
-    return digest.digest()
 
 
 def write(

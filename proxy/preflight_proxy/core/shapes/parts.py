@@ -62,6 +62,8 @@ _TEXT = [
     "web_search_tool_result",
     "web_search_result",
     "compaction",
+    "compaction_summary",
+    "context_compaction",
     "tool_search_tool_result",
     "tool_search_tool_search_result",
 ]

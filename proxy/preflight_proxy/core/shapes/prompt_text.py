@@ -6,28 +6,31 @@ arguments are: a template may write those out again.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from preflight_proxy.core import body
-from preflight_proxy.core.body import BadRequest, Json, Number
+from preflight_proxy.core.body import BadRequest, Json
 from preflight_proxy.core.json_size import indented_bytes
+from preflight_proxy.core.memo import Memo, digest16
 from preflight_proxy.core.shapes.parts import PARTS, Part
 from preflight_proxy.core.shapes.shape import Message
 
-DIGEST_BYTES = 16
 NESTING_MAX = 64
 """Parts within parts; a tool result within a message needs four."""
-_OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
+MESSAGES_REMEMBERED = 8192
+"""Counts of messages kept from call to call, half a kilobyte each."""
+
 _PART_KEYS = frozenset({"content", "output", "images"})
-_JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation"})
+_OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
+_JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
+_WRAPPING_KEYS = frozenset({"type", "role", "status"})
 _REMOTE = ("http://", "https://", "gs://", "s3://", "file")
 
 
 @dataclass(slots=True)
 class PromptText:
-    """Running counts over the messages of one request. Not thread-safe; one per request."""
+    """Running counts over the messages of one request."""
 
     ascii_bytes: int = 0
     other_bytes: int = 0
@@ -46,20 +49,22 @@ class PromptText:
         Raises:
             BadRequest: It has a part that is refused, is nested too deeply, or is no JSON.
         """
-        earlier = replace(self)
-        self.media = False
-        decoded = body.value(raw)
-        self.part(decoded)
-        counted = Message(
-            digest=_digest(raw, decoded),
-            ascii_bytes=self.ascii_bytes - earlier.ascii_bytes,
-            other_bytes=self.other_bytes - earlier.other_bytes,
-            opaque_bytes=self.opaque_bytes - earlier.opaque_bytes,
-            wrap_count=self.wrap_count - earlier.wrap_count,
-            media=self.media,
-        )
-        self.media = self.media or earlier.media
-        return counted
+        message, counted = _counted(raw)
+        self.add(counted)
+        return message
+
+    def add(self, other: PromptText) -> None:
+        """Add the counts of a part that was counted by itself."""
+        self.ascii_bytes += other.ascii_bytes
+        self.other_bytes += other.other_bytes
+        self.opaque_bytes += other.opaque_bytes
+        self.wrap_count += other.wrap_count
+        self.image_count += other.image_count
+        self.media |= other.media
+        self.audio |= other.audio
+        self.remote |= other.remote
+        self.cache_control |= other.cache_control
+        self.cache_1h |= other.cache_1h
 
     def part(self, decoded: Json, depth: int = 0) -> None:
         """Count a message, an item, or a part of one: a string, an object, or a list of them."""
@@ -121,12 +126,12 @@ class PromptText:
         if ttl not in (None, "5m", "1h"):
             raise BadRequest("cache_control.ttl must be 5m or 1h: only these have a price.")
         self.cache_control = True
-        self.cache_1h = self.cache_1h or ttl == "1h"
+        self.cache_1h |= ttl == "1h"
 
     def _object(self, decoded: dict[str, Json], depth: int) -> None:
         self.wrap_count += 1
         kind = _kind(decoded)
-        if kind is Part.MEDIA or kind is Part.AUDIO:
+        if kind is not Part.TEXT:
             self._media(decoded, kind)
             return
         for key, item in decoded.items():
@@ -138,36 +143,35 @@ class PromptText:
                 self._field(key, item, depth)
 
     def _field(self, key: str, item: Json, depth: int) -> None:
-        match key, item:
-            case "cache_control", _:
-                self.cache(item)
-            case "type" | "role" | "status", str():
-                return  # part of the wrapping
-            case _, str() if key in _OPAQUE_KEYS:
+        if key in _WRAPPING_KEYS and isinstance(item, str) and len(item) < NESTING_MAX:
+            return
+        if key == "cache_control":
+            self.cache(item)
+        elif key in _JSON_KEYS:
+            self._arguments(item)
+        elif key == "audio" and isinstance(item, dict):
+            raise BadRequest("An earlier answer in audio is refused: the request does not bound what it costs again.")
+        else:
+            if key in _OPAQUE_KEYS and isinstance(item, str):
                 self.opaque_bytes += len(item)
-                self.text(item)
-            case _, str() if key in _JSON_KEYS and not isinstance(item, Number):
-                self._arguments(item)
-            case _, dict() | list() if key in _JSON_KEYS:
-                self.ascii_bytes += indented_bytes(item)
-            case "tool_calls", list():
+            if key == "tool_calls" and isinstance(item, list):
                 self.wrap_count += len(item)
-                self.plain(item, depth + 1)
-            case _:
-                self.plain(item, depth + 1)
+            self.plain(item, depth + 1)
 
-    def _arguments(self, text: str) -> None:
-        """Arguments as text: the larger of what stands there and what a template makes of it."""
+    def _arguments(self, item: Json) -> None:
+        """Arguments: the larger of what stands there and what a template makes of it."""
         before = self.ascii_bytes
-        self.text(text)
-        decoded = body.arguments(text)
+        decoded = item
+        if isinstance(item, str):
+            self.text(item)
+            decoded = body.arguments(item)
         self.ascii_bytes = max(self.ascii_bytes, before + indented_bytes(decoded))
 
     def _media(self, decoded: dict[str, Json], kind: Part) -> None:
         self.media = True
         self.image_count += kind is Part.MEDIA
-        self.audio = self.audio or kind is Part.AUDIO
-        self.remote = self.remote or any(text.startswith(_REMOTE) for text in _strings(decoded))
+        self.audio |= kind is Part.AUDIO
+        self.remote |= _is_remote(decoded)
         self.cache(decoded.get("cache_control"))
 
     def _source(self, source: dict[str, Json], depth: int) -> None:
@@ -178,6 +182,27 @@ class PromptText:
             )
         self.part(source.get("content"), depth + 1)
         self.plain(source.get("data"))
+
+
+def _count(raw: bytes) -> tuple[Message, PromptText]:
+    counted = PromptText()
+    decoded = body.value(raw)
+    counted.part(decoded)
+    marked = (
+        counted.cache_control
+    )  # clients move these marks along as a conversation grows, so the digest leaves them out
+    message = Message(
+        digest=digest16(body.encode(_canonical(decoded))),
+        ascii_bytes=counted.ascii_bytes,
+        other_bytes=counted.other_bytes,
+        opaque_bytes=counted.opaque_bytes,
+        wrap_count=counted.wrap_count,
+        media=counted.media,
+    )
+    return message, counted
+
+
+_counted = Memo(_count, MESSAGES_REMEMBERED)
 
 
 def _kind(decoded: Mapping[str, Json]) -> Part:
@@ -192,26 +217,26 @@ def _kind(decoded: Mapping[str, Json]) -> Part:
     return part
 
 
-def _strings(decoded: Json) -> Iterable[str]:
+def _is_remote(decoded: Json) -> bool:
     match decoded:
         case str():
-            yield decoded
+            return decoded.lower().startswith(_REMOTE)
         case dict():
-            for item in decoded.values():
-                yield from _strings(item)
-
-
-def _digest(raw: bytes, decoded: Json) -> bytes:
-    """The message's digest. Clients move cache marks along as a conversation grows, so these are no part of it."""
-    if b"cache_control" in raw:
-        raw = body.encode(_without_marks(decoded))
-    return hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
-
-
-def _without_marks(decoded: Json) -> Json:
-    match decoded:
-        case dict():
-            return {key: _without_marks(item) for key, item in decoded.items() if key != "cache_control"}
+            return any(_is_remote(item) for item in decoded.values())
         case list():
-            return [_without_marks(item) for item in decoded]
+            return any(_is_remote(item) for item in decoded)
+    return False
+
+
+def _canonical(decoded: Json) -> Json:
+    """The message without what clients change as a conversation grows: marks, and the one-part list that carries them."""
+    match decoded:
+        case {"type": "text", "text": str() as text, **more} if more.keys() <= {"cache_control"}:
+            return text
+        case dict():
+            return {key: _canonical(item) for key, item in decoded.items() if key != "cache_control"}
+        case [only]:
+            return _canonical(only)
+        case list():
+            return [_canonical(item) for item in decoded]
     return decoded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -13,6 +13,8 @@ from preflight_proxy.core.shapes.shape import Usage
 NAME_CHARS_MAX = 128
 """Names of models, providers and tools are kept this long; an answer must not fill the memory."""
 TOKENS_MAX = 10**12
+VALUES_MAX = 1_000_000
+"""Commas in an answer; one with more is no answer of a model, and reading it would fill the memory."""
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -25,7 +27,7 @@ Slices = Mapping[str, bytes]
 
 def slices(raw: bytes | None) -> Slices:
     """The slices of an object; empty if it is none."""
-    if raw is None:
+    if raw is None or raw.count(b",") > VALUES_MAX:
         return {}
     try:
         return {key: bytes(item) for key, item in _object.decode(raw).items()}
@@ -35,7 +37,7 @@ def slices(raw: bytes | None) -> Slices:
 
 def items(raw: bytes | None) -> Sequence[bytes]:
     """The slices of an array; empty if it is none."""
-    if raw is None:
+    if raw is None or raw.count(b",") > VALUES_MAX:
         return ()
     try:
         return [bytes(item) for item in _list.decode(raw)]
@@ -105,3 +107,8 @@ def created(generation_id: str | None) -> int:
     """The time in a generation id (`gen-<epoch seconds>-...`); 0 if it shows none."""
     match = _CREATED.match(generation_id or "")
     return int(match[1]) if match else 0
+
+
+def names(found: Iterable[str | None]) -> tuple[str, ...]:
+    """The names that are there."""
+    return tuple(name for name in found if name)

@@ -105,6 +105,7 @@ class Prompt:
         cache_1h: True if it asks for one that lives an hour.
         shrinks: True if upstream may shorten the prompt, so that its bill says nothing about a prefix (M4).
         messages: The messages in order.
+        chain: For each message, 16 bytes that stand for it and all before it.
         fields_digest: 16 bytes over all other fields that can change the prompt.
     """
 
@@ -122,6 +123,7 @@ class Prompt:
     cache_1h: bool = False
     shrinks: bool = False
     messages: tuple[Message, ...] = ()
+    chain: tuple[bytes, ...] = ()
     fields_digest: bytes = b""
 
 

@@ -6,8 +6,11 @@ Source: docs.anthropic.com/en/docs/build-with-claude/extended-thinking, 2026-10:
 
 from __future__ import annotations
 
+from preflight_proxy.core import body
 from preflight_proxy.core.body import Json, Number
 from preflight_proxy.core.shapes.fields import whole_value
+from preflight_proxy.core.shapes.opened import Opened
+from preflight_proxy.core.shapes.shape import Request
 
 BUDGET_MIN = 1024
 """The least thinking budget that a provider takes, and the room left for the answer beside it."""
@@ -44,3 +47,28 @@ def without_thinking_edits(context_management: Json) -> Json:
         edit for edit in edits if not (isinstance(edit, dict) and str(edit.get("type")).startswith("clear_thinking"))
     ]
     return {**context_management, "edits": kept}
+
+
+def reasoning_bound(opened: Opened) -> int | None:
+    """The bound on reasoning tokens that a request asks for.
+
+    Raises:
+        BadRequest: It is no whole number.
+    """
+    reasoning = opened.decoded("reasoning")
+    return whole_value(reasoning.get("max_tokens"), "reasoning.max_tokens") if isinstance(reasoning, dict) else None
+
+
+def reasoning_slice(request: Request, bound: int | None) -> dict[str, bytes]:
+    """The reasoning object as it was read, lowered if the bound was; nothing if there is none."""
+    raw = request.fields.get("reasoning")
+    reasoning = body.value(raw) if raw is not None else None
+    if not isinstance(reasoning, dict):
+        return {}
+    lower = lower_bound(request, bound)
+    return {"reasoning": body.encode(reasoning if lower is None else lower_reasoning(reasoning, lower))}
+
+
+def lower_bound(request: Request, bound: int | None) -> int | None:
+    """`bound` if it is less than the request asked for, or it asked for none: only then is anything beside it lowered."""
+    return None if bound is None or (request.bound is not None and bound >= request.bound) else bound

@@ -5,16 +5,20 @@ Server tools run upstream in a loop that re-sends the growing prompt: the output
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preflight_proxy.core import body
 from preflight_proxy.core.body import BadRequest, Json
 from preflight_proxy.core.json_size import indented_bytes
+from preflight_proxy.core.memo import Memo
 from preflight_proxy.core.shapes.prompt_text import PromptText
 
-CLIENT_TYPES = frozenset({None, "function", "custom"})
-"""Types that the client runs. Anthropic's own tools have none."""
+CLIENT_TYPES = (None, "function", "custom")
+"""Types that the client runs. Anthropic's own have none."""
 TOOLS_MAX = 1000
+ARRAYS_REMEMBERED = 256
+"""Readings of whole tool arrays kept from call to call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +28,23 @@ class Tools:
     Attributes:
         size_bytes: Their declarations, written with indent 4.
         count: How many they are, those within namespaces included.
-        raw: The array that leaves; None if it is the one that came.
+        marks: Their cache marks.
+        kept: The positions of those that leave; None if all do.
         dropped: Types that were taken out.
     """
 
     size_bytes: int = 0
     count: int = 0
-    raw: bytes | None = None
+    marks: PromptText | None = None
+    kept: tuple[int, ...] | None = None
     dropped: tuple[str, ...] = ()
 
 
 def read_tools(raw: bytes | None, text: PromptText, *, responses: bool = False) -> Tools:
-    """Read the tools array; cache marks on tools are noted in `text`.
+    """Read a tools array; cache marks on tools are noted in `text`.
 
     Args:
-        raw: The array's slice.
+        raw: The array's slice; None if there is none.
         text: Takes note of cache marks.
         responses: True for the responses API, whose clients declare hosted tools that they can do without.
 
@@ -47,21 +53,39 @@ def read_tools(raw: bytes | None, text: PromptText, *, responses: bool = False) 
     """
     if raw is None or raw == b"null":
         return Tools()
+    tools = (_read_responses if responses else _read_plain)(raw)
+    if tools.marks is not None:
+        text.add(tools.marks)
+    return tools
+
+
+def _read(raw: bytes, *, responses: bool) -> Tools:
     slices = body.elements(raw)
     if len(slices) > TOOLS_MAX:
         raise BadRequest(f"More than {TOOLS_MAX} tools are refused.")
-    kept: list[bytes] = []
+    marks = PromptText()
+    kept: list[int] = []
     dropped: list[str] = []
     size_bytes = count = 0
-    for item in slices:
+    for position, item in enumerate(slices):
         tool = body.value(item)
         if responses and (name := _expendable(tool)):
             dropped.append(f"tools.{name}")
             continue
-        kept.append(item)
-        count += _check(tool, text, responses=responses)
+        kept.append(position)
+        count += _check(tool, marks, responses=responses)
         size_bytes += indented_bytes(tool)
-    return Tools(size_bytes, count, b"[" + b",".join(kept) + b"]" if dropped else None, tuple(dropped))
+    return Tools(size_bytes, count, marks, tuple(kept) if dropped else None, tuple(dropped))
+
+
+def kept_tools(raw: bytes, kept: Sequence[int]) -> bytes:
+    """The array without the tools that were taken out; the others byte for byte."""
+    slices = body.elements(raw)
+    return b"[" + b",".join(slices[position] for position in kept) + b"]"
+
+
+_read_plain = Memo(lambda raw: _read(raw, responses=False), ARRAYS_REMEMBERED)
+_read_responses = Memo(lambda raw: _read(raw, responses=True), ARRAYS_REMEMBERED)
 
 
 def _expendable(tool: Json) -> str | None:
@@ -78,21 +102,26 @@ def _expendable(tool: Json) -> str | None:
     return None
 
 
-def _check(tool: Json, text: PromptText, *, responses: bool, inner: bool = False) -> int:
-    """Count one declaration: 1, or more for a namespace."""
+def _check(tool: Json, marks: PromptText, *, responses: bool) -> int:
+    """Count one declaration: 1, or more for a namespace of them."""
     if not isinstance(tool, dict):
         raise BadRequest("A tool must be an object.")
-    text.cache(tool.get("cache_control"))
+    marks.cache(tool.get("cache_control"))
     function = tool.get("function")
     if isinstance(function, dict):
-        text.cache(function.get("cache_control"))
-    kind = tool.get("type")
-    tools = tool.get("tools")
-    if responses and kind == "namespace" and isinstance(tools, list) and not inner:
-        return 1 + sum(_check(item, text, responses=responses, inner=True) for item in tools)
-    client_search = responses and kind == "tool_search" and tool.get("execution") == "client"
-    if client_search or (not isinstance(kind, (list, dict)) and kind in CLIENT_TYPES):
-        return 1
+        marks.cache(function.get("cache_control"))
+    match tool.get("type"), tool:
+        case kind, _ if kind in CLIENT_TYPES:
+            return 1
+        case "tool_search", {"execution": "client"} if responses:
+            return 1
+        case "namespace", {"tools": list() as inner} if responses:
+            return 1 + sum(_check_inner(item, marks) for item in inner)
     raise BadRequest(
-        f"Tools of type {str(kind)[:60]!r} are refused: they run upstream, and each of their turns is billed beside the bound."
+        f"Tools of type {str(tool.get('type'))[:60]!r} are refused: "
+        "they run upstream, and each of their turns is billed beside the bound."
     )
+
+
+def _check_inner(tool: Json, marks: PromptText) -> int:
+    return _check(tool, marks, responses=False)

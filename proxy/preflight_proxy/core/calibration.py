@@ -1,0 +1,107 @@
+"""Billed prefixes tighten the bound on prompt tokens (M4).
+
+Agents send the same conversation again and again, each time a little longer. What a prefix was billed at is known; only what was
+added must be bounded by its bytes. A bill counts only if nothing could have bent it: see `Calibration.record`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from preflight_proxy.core.endpoint import Endpoint, Prices
+from preflight_proxy.core.money import charge_pusd
+from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, prompt_bound, text_tokens
+from preflight_proxy.core.shapes.shape import Message, Reading, Request, Usage
+
+PREFIXES_MAX = 8192
+"""Prefixes remembered, the least recently used forgotten first; about 200 bytes each."""
+FINISHES = frozenset({"stop", "length", "tool_calls"})
+COST_TOLERANCE = 100
+"""A bill confirms its token counts if it is within one part in this many of tokens times a listed price."""
+
+_Key = tuple[str, str, str, bytes, bytes]
+
+
+class Calibration:
+    """What prefixes were billed at, by account, model, endpoint, other fields and messages.
+
+    Args:
+        prefixes_max: How many are remembered.
+    """
+
+    def __init__(self, prefixes_max: int = PREFIXES_MAX) -> None:
+        self._prefixes_max = prefixes_max
+        self._billed: OrderedDict[_Key, int] = OrderedDict()
+
+    def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
+        """The most prompt tokens that `endpoint` can count: M3, or what a known prefix and the rest come to, if less."""
+        bound = prompt_bound(request.prompt, endpoint)
+        messages, chain = request.prompt.messages, request.prompt.chain
+        for count in range(len(messages), 0, -1):
+            key = _key(account, request, endpoint, chain[count - 1])
+            billed = self._billed.get(key)
+            if billed is not None:
+                self._billed.move_to_end(key)
+                added = _added_tokens(messages[count:], endpoint)
+                opaque = sum(message.opaque_bytes for message in messages[:count])
+                return bound if added is None else min(bound, billed + added + opaque + TEMPLATE_TOKENS)
+        return bound
+
+    def record(self, account: str, request: Request, endpoint: Endpoint, reading: Reading) -> None:
+        """Remember what a complete answer was billed at, if its bill says what its prompt is.
+
+        Nothing is remembered unless the answer ended by itself, tokens were counted, the prompt was neither shortened nor
+        fetched from elsewhere, and the cost is within 1 % of tokens times a listed price. Zeroed usage (a cached answer) is
+        ignored.
+        """
+        usage, prompt = reading.usage, request.prompt
+        if usage is None or usage.prompt_tokens <= 0 or reading.error or reading.finish not in FINISHES:
+            return
+        if not prompt.chain or prompt.shrinks or prompt.remote_media:
+            return
+        if not billed_as_listed(endpoint, usage, prompt.image_count):
+            return
+        key = _key(account, request, endpoint, prompt.chain[-1])
+        self._billed[key] = usage.prompt_tokens
+        self._billed.move_to_end(key)
+        if len(self._billed) > self._prefixes_max:
+            self._billed.popitem(last=False)
+
+
+def billed_as_listed(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> bool:
+    """True if the cost is within 1 % of the tokens at one of the endpoint's listed sets of prices."""
+    if usage.cost_pusd is None or usage.is_byok:
+        return False
+    cost = usage.cost_pusd
+    return any(
+        abs(cost - expected) * COST_TOLERANCE <= expected
+        for prices in endpoint.listed
+        for expected in _expected_pusd(prices, usage, image_count)
+    )
+
+
+def _expected_pusd(prices: Prices, usage: Usage, image_count: int) -> Iterator[int]:
+    """The cost at these prices, once for each price that a cache write can have."""
+    plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
+    fixed = prices.request + prices.image * image_count + charge_pusd(plain, prices.prompt)
+    fixed += charge_pusd(usage.cached_tokens, _own(prices.cache_read, prices.prompt))
+    fixed += charge_pusd(usage.completion_tokens - usage.reasoning_tokens, prices.completion)
+    fixed += charge_pusd(usage.reasoning_tokens, _own(prices.reasoning, prices.completion))
+    for write_price in (_own(prices.cache_write, prices.prompt), _own(prices.cache_write_1h, prices.prompt)):
+        yield fixed + charge_pusd(usage.cache_write_tokens, write_price)
+
+
+def _own(price: int | None, other: int) -> int:
+    return other if price is None else price
+
+
+def _added_tokens(messages: tuple[Message, ...], endpoint: Endpoint) -> int | None:
+    """M3 of the messages that came after the prefix; None if one holds media."""
+    if any(message.media for message in messages):
+        return None
+    return sum(text_tokens(each.ascii_bytes, each.other_bytes, each.wrap_count, endpoint) for each in messages)
+
+
+def _key(account: str, request: Request, endpoint: Endpoint, chained: bytes) -> _Key:
+    return (account, endpoint.model, endpoint.tag, request.prompt.fields_digest, chained)

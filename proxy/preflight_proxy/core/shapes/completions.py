@@ -1,0 +1,93 @@
+"""The shape of `/completions`: text in, text out.
+
+Source: openrouter.ai/docs/api_reference/overview, 2026-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from preflight_proxy.core.body import BadRequest, Json, Number
+from preflight_proxy.core.error_body import envelope_body
+from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
+from preflight_proxy.core.shapes.opened import COMMON_FIELDS, bound_slices, close_request, open_request, write
+from preflight_proxy.core.shapes.prompt import build_prompt
+from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
+from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slice
+from preflight_proxy.core.sse import Event
+
+FIELDS = (COMMON_FIELDS - {"tools", "tool_choice"}) | frozenset(
+    {
+        "prompt",
+        "suffix",
+        "max_tokens",
+        "stop",
+        "seed",
+        "logprobs",
+        "logit_bias",
+        "frequency_penalty",
+        "presence_penalty",
+    }
+    | {"repetition_penalty", "min_p", "top_a", "stream_options", "usage", "n", "best_of", "echo", "reasoning"}
+)
+
+
+class Completions:
+    """OpenAI's text completions as OpenRouter serves them."""
+
+    name = "completions"
+    path = "/completions"
+    bound_fields = ("max_tokens",)
+
+    def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
+        """See `Shape.read`."""
+        opened = open_request(body, headers, unknown_fields, known=FIELDS)
+        text = PromptText()
+        prompts = count_texts(opened.decoded("prompt"), text)
+        if prompts != 1:
+            raise BadRequest("Send one prompt a call: each is answered, and the output bound holds for one.")
+        text.plain(opened.decoded("suffix"))
+        prompt = build_prompt(opened, text)
+        return close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
+
+    def emit(
+        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
+    ) -> bytes:
+        """See `Shape.emit`."""
+        changed = bound_slices(request, self.bound_fields, bound)
+        return write(request, {**changed, **reasoning_slice(request, bound)}, only, max_price)
+
+    def read_body(self, body: bytes) -> Reading:
+        """See `Shape.read_body`."""
+        return read_chunk(body.strip(), "message", whole=True)
+
+    def read_event(self, event: Event) -> Reading:
+        """See `Shape.read_event`."""
+        return read_chunk(event.data, "message")
+
+    def refusal(self, status: int, message: str, error_type: str) -> bytes:
+        """See `Shape.refusal`."""
+        return envelope_body(status, message, error_type)
+
+    def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
+        """See `Shape.cut`."""
+        return cut_chunk(head, "text_completion", {"text": ""}, message, error_type)
+
+
+def count_texts(texts: Json, text: PromptText) -> int:
+    """Count one text or several, each a string or an array of tokens, and return how many there are."""
+    match texts:
+        case list() if texts and all(isinstance(item, Number) for item in texts):
+            text.wrap_count += 1
+            text.ascii_bytes += len(texts)  # each is one token
+            return 1
+        case list():
+            return sum(count_texts(item, text) for item in texts)
+        case Number():
+            raise BadRequest("Texts and tokens may not be mixed in one array.")
+        case str() | dict():
+            text.part(texts)
+            return 1
+    raise BadRequest("A prompt must be a text, or an array of tokens.")

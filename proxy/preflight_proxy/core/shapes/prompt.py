@@ -1,0 +1,99 @@
+"""Puts the counted parts of a request together to its prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from preflight_proxy.core.json_size import indented_bytes
+from preflight_proxy.core.memo import DIGEST_BYTES
+from preflight_proxy.core.shapes.opened import Opened
+from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.shape import Message, Prompt
+from preflight_proxy.core.shapes.tools import Tools
+
+_NOT_PROMPT = frozenset(
+    {"model", "messages", "input", "prompt", "stream", "stream_options", "usage", "user", "session_id", "trace"}
+    | {
+        "metadata",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "top_a",
+        "seed",
+        "stop",
+        "stop_sequences",
+        "store",
+        "include",
+    }
+    | {"frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs"}
+    | {"prompt_cache_key", "safety_identifier", "service_tier", "max_tokens", "max_completion_tokens"}
+    | {"max_output_tokens", "cache_control", "verbosity"}
+)
+"""Fields that cannot change what the prompt becomes; all others are part of its digest (M4)."""
+
+
+def build_prompt(
+    opened: Opened,
+    text: PromptText,
+    *,
+    messages: Sequence[Message] = (),
+    tools: Tools | None = None,
+    formats: Sequence[str] = (),
+    sequence_count: int = 1,
+    shrinks: bool = False,
+) -> Prompt:
+    """The prompt out of what was counted.
+
+    Args:
+        opened: The request's top level.
+        text: The counts of everything that is text.
+        messages: The messages that a later call may repeat.
+        tools: The tools.
+        formats: Fields beside the tools that a template may write into the prompt.
+        sequence_count: Prompts of their own in this call.
+        shrinks: True if upstream may shorten the prompt.
+
+    Raises:
+        BadRequest: A format is nested too deeply.
+    """
+    tools = tools or Tools()
+    format_bytes = sum(indented_bytes(opened.decoded(name)) for name in formats if name in opened.raw)
+    return Prompt(
+        ascii_bytes=text.ascii_bytes,
+        other_bytes=text.other_bytes,
+        tool_bytes=tools.size_bytes + format_bytes,
+        message_count=text.wrap_count,
+        tool_count=tools.count,
+        image_count=text.image_count,
+        sequence_count=sequence_count,
+        opaque_media=text.media,
+        audio=text.audio,
+        remote_media=text.remote,
+        cache_control=text.cache_control,
+        cache_1h=text.cache_1h,
+        shrinks=shrinks or "transforms" in opened.raw,
+        messages=tuple(messages),
+        chain=_chain(messages),
+        fields_digest=_fields_digest(opened.raw),
+    )
+
+
+def _fields_digest(raw: Mapping[str, bytes]) -> bytes:
+    """16 bytes over all fields that can change the prompt, the messages themselves excepted."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for name in sorted(raw.keys() - _NOT_PROMPT):
+        digest.update(b"%d:%d:%b" % (len(name), len(raw[name]), name.encode("utf-8")))
+        digest.update(raw[name])
+    return digest.digest()
+
+
+def _chain(messages: Sequence[Message]) -> tuple[bytes, ...]:
+    """For each message, 16 bytes that stand for it and all before it."""
+    running = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    links = []
+    for message in messages:
+        running.update(message.digest)
+        links.append(running.digest())
+    return tuple(links)

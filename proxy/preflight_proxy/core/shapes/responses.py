@@ -1,0 +1,192 @@
+"""The shape of `/responses`, which OpenRouter serves without state.
+
+Source: openrouter.ai/docs/api_reference/responses, 2026-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+import msgspec
+
+from preflight_proxy.core import body as bodies
+from preflight_proxy.core.body import BadRequest
+from preflight_proxy.core.error_body import STATUS_BY_ERROR_TYPE, envelope_body
+from preflight_proxy.core.shapes import reading
+from preflight_proxy.core.shapes.chunks import DONE
+from preflight_proxy.core.shapes.fields import absent
+from preflight_proxy.core.shapes.opened import COMMON_FIELDS, Opened, bound_slices, close_request, open_request, write
+from preflight_proxy.core.shapes.prompt import build_prompt
+from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.shape import Message, Reading, Request, UnknownFields, Usage
+from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slice
+from preflight_proxy.core.shapes.tools import kept_tools, read_tools
+from preflight_proxy.core.sse import Event
+
+FIELDS = COMMON_FIELDS | frozenset(
+    {"input", "instructions", "max_output_tokens", "reasoning", "text", "parallel_tool_calls", "include", "store"}
+    | {"truncation", "top_logprobs", "stream_options", "prompt_cache_key", "prompt_cache_options", "verbosity"}
+    | {"prompt_cache_retention", "safety_identifier", "max_tool_calls", "previous_response_id", "background"}
+    | {"presence_penalty", "frequency_penalty", "modalities"}
+)
+RULES = {
+    "store": absent("a stored answer would be a prompt that later requests do not show"),
+    "prompt": absent("a stored prompt is none that the request shows"),
+}
+FORMAT_FIELDS = ("text", "tool_choice")
+
+_TERMINAL = {
+    "response.completed": "stop",
+    "response.incomplete": "length",
+    "response.failed": "error",
+    "response.error": "error",
+    "error": "error",
+}
+_CALLS = frozenset({"function_call", "custom_tool_call"})
+_FINISH = {"completed": "stop", "failed": "error", "max_output_tokens": "length", "content_filter": "content_filter"}
+
+
+class Responses:
+    """OpenAI's responses as OpenRouter serves them."""
+
+    name = "responses"
+    path = "/responses"
+    bound_fields = ("max_output_tokens",)
+
+    def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
+        """See `Shape.read`."""
+        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
+        text = PromptText()
+        messages = _items(opened, text)
+        text.plain(opened.decoded("instructions"))
+        text.cache(opened.decoded("cache_control"))
+        tools = read_tools(opened.raw.get("tools"), text, responses=True)
+        if tools.kept is not None:
+            opened.raw["tools"] = kept_tools(opened.raw["tools"], tools.kept)
+        shrinks = opened.decoded("truncation") not in (None, "disabled")
+        prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
+        request = close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
+        return replace(request, dropped=(*request.dropped, *tools.dropped))
+
+    def emit(
+        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
+    ) -> bytes:
+        """See `Shape.emit`."""
+        changed = bound_slices(request, self.bound_fields, bound)
+        return write(request, {**changed, **reasoning_slice(request, bound)}, only, max_price)
+
+    def read_body(self, body: bytes) -> Reading:
+        """See `Shape.read_body`."""
+        response = reading.slices(body.strip())
+        calls = [reading.slices(item) for item in reading.items(response.get("output"))]
+        names = reading.names(name for call in calls for name in _call_names(call))
+        return replace(_read(response), terminal=True, tool_names=names)
+
+    def read_event(self, event: Event) -> Reading:
+        """See `Shape.read_event`."""
+        if event.data.strip() == DONE:
+            return Reading(terminal=True)
+        told = reading.slices(event.data)
+        kind = reading.text(told.get("type")) or ""
+        if kind == "response.output_item.added":
+            return Reading(tool_names=reading.names(_call_names(reading.slices(told.get("item")))))
+        if kind not in _TERMINAL and "response" not in told:
+            return Reading(error=reading.present(told.get("error")))
+        read = _read(reading.slices(told.get("response")))
+        if kind not in _TERMINAL:
+            return replace(read, usage=None, finish=None)
+        finish = read.finish or _TERMINAL[kind]
+        failed = read.error or finish == "error" or reading.present(told.get("error"))
+        return replace(read, finish=finish, error=failed, terminal=True)
+
+    def refusal(self, status: int, message: str, error_type: str) -> bytes:
+        """See `Shape.refusal`."""
+        return envelope_body(status, message, error_type)
+
+    def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
+        """See `Shape.cut`.
+
+        The error at the top makes OpenAI's own clients raise; the code `invalid_prompt` in the response is the one that makes
+        codex stop and show the text.
+        """
+        failed = {
+            "type": "response.failed",
+            "sequence_number": sequence_number,
+            "error": {"code": STATUS_BY_ERROR_TYPE.get(error_type, 500), "message": message},
+            "response": _failed_response(head, message),
+        }
+        return b"event: response.failed\ndata: " + msgspec.json.encode(failed) + b"\n\ndata: [DONE]\n\n"
+
+
+def _items(opened: Opened, text: PromptText) -> tuple[Message, ...]:
+    raw = opened.raw.get("input")
+    if raw is None:
+        raise BadRequest("The field 'input' is missing.")
+    if raw.startswith(b"["):
+        return tuple(text.message(item) for item in bodies.elements(raw))
+    return (text.message(raw),)
+
+
+def _read(response: reading.Slices) -> Reading:
+    """What a response object says, at whatever stage."""
+    status = reading.text(response.get("status"))
+    reason = reading.text(reading.slices(response.get("incomplete_details")).get("reason"))
+    return Reading(
+        generation_id=reading.text(response.get("id")),
+        model=reading.text(response.get("model")),
+        provider=reading.text(response.get("provider")),
+        usage=_usage(response.get("usage")),
+        finish=_FINISH.get(reason or "") or _FINISH.get(status or ""),
+        error=reading.present(response.get("error")),
+    )
+
+
+def _usage(raw: bytes | None) -> Usage | None:
+    """Usage of a response: `input_tokens` includes cached and written ones here.
+
+    Source: a capture of 2026-09 whose cost adds up only so.
+    """
+    if not reading.present(raw):
+        return None
+    usage = reading.slices(raw)
+    details, output = (
+        reading.slices(usage.get("input_tokens_details")),
+        reading.slices(usage.get("output_tokens_details")),
+    )
+    return Usage(
+        cost_pusd=reading.cost(usage),
+        prompt_tokens=reading.count(usage.get("input_tokens")),
+        cached_tokens=reading.count(details.get("cached_tokens")),
+        cache_write_tokens=reading.count(details.get("cache_write_tokens")),
+        completion_tokens=reading.count(usage.get("output_tokens")),
+        reasoning_tokens=reading.count(output.get("reasoning_tokens")),
+        is_byok=usage.get("is_byok") == b"true",
+    )
+
+
+def _call_names(item: reading.Slices) -> Iterator[str | None]:
+    if reading.text(item.get("type")) in _CALLS:
+        yield reading.text(item.get("name"))
+
+
+def _failed_response(head: Reading, message: str) -> dict[str, object]:
+    return {
+        "id": head.generation_id or "",
+        "object": "response",
+        "created_at": reading.created(head.generation_id),
+        "status": "failed",
+        "model": head.model or "",
+        "error": {"code": "invalid_prompt", "message": message},
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "output": [],
+        "parallel_tool_calls": True,
+        "temperature": None,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
+        "usage": None,
+    }
