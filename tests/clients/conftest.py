@@ -1,0 +1,50 @@
+"""One proxy and one simulator for each client's test, and the clients that come from npm."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from openrouter_sim import Scenario, Simulator
+from preflight_proxy.app import running
+from preflight_proxy.config import Config
+from tests.clients.stage import WORDS, Stage
+from tests.clients.tap import Tap
+
+
+@asynccontextmanager
+async def _stage(tmp_path: Path, control: str) -> AsyncIterator[Stage]:
+    homes = tmp_path / "homes"
+    homes.mkdir()
+    async with Simulator(Scenario(replies=(WORDS,))) as sim:
+        config = Config(
+            data=str(tmp_path),
+            upstream=sim.base_url,
+            listen="127.0.0.1:0",
+            control=control,
+            key_usage_lag_s=0.5,
+            generation_s_max=2.0,
+        )
+        async with running(config) as proxy, aiohttp.ClientSession() as client:
+            assert proxy.base_url is not None
+            at = urlsplit(proxy.base_url)
+            async with Tap(at.hostname or "", at.port or 0) as tap:
+                yield Stage(sim, proxy, client, tmp_path, tap=tap, control=control, homes=homes)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    """One open account `a` with $1.00; at the end nothing is pending and the ledger equals the bill."""
+    with tempfile.TemporaryDirectory(prefix="ap-") as short:  # a socket's path has room for little
+        async with _stage(tmp_path, f"{short}/control.sock") as made:
+            await made.open()
+            yield made
+            for name in list(made.proxy.books.accounts()):
+                await made.settled(name)
+            assert made.posted_usd() == made.billed_usd()

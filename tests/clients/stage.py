@@ -1,0 +1,86 @@
+"""What every client's test needs: a world, a wire that is listened to, and a hand on the control socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from openrouter_sim import Rule, Scenario
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.refusals import Code
+from tests.clients import program
+from tests.clients.tap import Tap
+from tests.preflight_proxy.world import World
+
+WORDS = Rule(text="Each line of the plan was read and held true.")
+"""What a model says where the test asks for nothing else."""
+LONG = Scenario(replies=(Rule(tokens=240),), tokens_per_s=60.0)
+"""An answer that lasts four seconds: long enough for a freeze to find it under way."""
+ENDED = Code.FROZEN.sentence
+REFUSED = (Code.SPENT.sentence, Code.DOES_NOT_FIT.sentence)
+POOR_USD = "0.0000001"
+"""Less than any call can cost."""
+
+
+@dataclass
+class Stage(World):
+    """A world whose clients come through a tap.
+
+    Attributes:
+        tap: Between the clients and the proxy.
+        control: Path of the proxy's control socket.
+        homes: Where programs find a home.
+    """
+
+    tap: Tap = field(kw_only=True)
+    control: str = field(kw_only=True)
+    homes: Path = field(kw_only=True)
+
+    @property
+    def v1(self) -> str:
+        """The API base for clients in OpenAI's shapes."""
+        return f"http://127.0.0.1:{self.tap.port}{urlsplit(self.base_url).path}"
+
+    @property
+    def anthropic(self) -> str:
+        """The API base for clients in Anthropic's shape, which add the version themselves."""
+        return self.v1.removesuffix("/v1")
+
+    def run(
+        self, argv: Sequence[str | Path], env: Mapping[str, str], path: str = program.SYSTEM_PATH
+    ) -> AbstractAsyncContextManager[program.Program]:
+        """Run a client as a program in a home of its own."""
+        home = self.homes / f"home-{len(list(self.homes.iterdir()))}"
+        home.mkdir()
+        return program.running(argv, home, env, path)
+
+    async def freeze(self, name: str = "a") -> None:
+        """Freeze an account as a runner does: over the control socket."""
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(self.control)) as session:
+            async with session.post(f"http://control/accounts/{name}/freeze", json={}) as response:
+                assert response.status == 200
+
+    async def freeze_once_heard(self, text: bytes, name: str = "a") -> None:
+        """Freeze an account as soon as this text has gone down to a client."""
+        await self.tap.heard(text)
+        await self.freeze(name)
+
+    def refused(self, name: str = "a") -> int:
+        """How many calls of an account were refused by the proxy."""
+        return self.proxy.books.account(name).refused
+
+    async def booked_as_billed(self, name: str = "a") -> int:
+        """Assert that each call was booked at what the simulator billed for it; returns how many calls that were."""
+        await self.settled(name)
+        billed = {each.id: each.cost_usd for key in self.sim.bill().keys.values() for each in key.generations}
+        booked = {line["generation_id"]: Decimal(line["cost_usd"]) for line in self.cost_lines()}
+        assert booked == billed
+        assert Decimal(usd_text(self.proxy.books.account(name).posted_pusd)) == sum(billed.values())
+        assert all(cost > 0 for cost in billed.values())
+        return len(billed)
