@@ -1,7 +1,7 @@
 """What a sub-key's usage proves about calls whose cost upstream never told (M13, M21).
 
-A key's usage lags: at any moment it holds every call that ended `KEY_USAGE_LAG_S` ago or earlier, and perhaps later ones. So what all
-unknown calls of that age cost together is at most
+A key's usage lags: at any moment it holds every call that ended `KEY_USAGE_LAG_S` ago or earlier, and perhaps later ones. So
+what all unknown calls of that age cost together is at most
 
     usage - usage at opening - what was posted `KEY_USAGE_LAG_S` ago
 
