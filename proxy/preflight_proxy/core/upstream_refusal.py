@@ -17,6 +17,8 @@ FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
 """In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
 RETRY_AFTER_S_DEFAULT = 2.0
 """Waited where a transient refusal names no time."""
+RETRY_AFTER_S_MIN = 1.0
+"""The least wait, the header's own unit: asked for none, the proxy would send again as fast as it is refused."""
 KEY_LIMIT = "openrouter_key_limit"
 
 
@@ -56,19 +58,10 @@ class UpstreamRefusal:
     retry_after_s: float
 
 
-class _Availability(msgspec.Struct):
-    constraint: object = None
-
-
-class _Metadata(msgspec.Struct):
-    limit_source: object = None
-    reason: object = None
-
-
 class _Error(msgspec.Struct):
     message: str
-    metadata: _Metadata | None = None
-    availability: _Availability | None = None
+    metadata: object = None
+    availability: object = None
 
 
 class _Envelope(msgspec.Struct):
@@ -93,17 +86,17 @@ def read_refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamR
 
 
 def _remedy(status: int, error: _Error, asks_to_wait: bool) -> Remedy:
-    metadata = error.metadata or _Metadata()
+    limit_source = _member(error.metadata, "limit_source")
     match status:
-        case 402 if metadata.limit_source == "openrouter_in_flight_budget":
+        case 402 if limit_source == "openrouter_in_flight_budget":
             return Remedy.WAIT_PROCESS if asks_to_wait else Remedy.REWRITE
         case 402:
-            return Remedy.FREEZE if metadata.limit_source == KEY_LIMIT else Remedy.REWRITE
-        case 403 if metadata.limit_source == KEY_LIMIT or error.message.startswith("Key limit exceeded"):
+            return Remedy.FREEZE if limit_source == KEY_LIMIT else Remedy.REWRITE
+        case 403 if limit_source == KEY_LIMIT or error.message.startswith("Key limit exceeded"):
             return Remedy.FREEZE
-        case 403 if metadata.limit_source is not None:
+        case 403 if limit_source is not None:
             return Remedy.REWRITE
-        case 404 if error.availability is not None and error.availability.constraint == "max_price":
+        case 404 if _member(error.availability, "constraint") == "max_price":
             return Remedy.REQUOTE
         case 429:
             return Remedy.WAIT_MODEL
@@ -111,8 +104,13 @@ def _remedy(status: int, error: _Error, asks_to_wait: bool) -> Remedy:
             return Remedy.PASS
 
 
+def _member(details: object, name: str) -> object:
+    """A member of an object that may be anything: what is beside the message does not decide whether it is an envelope."""
+    return details.get(name) if isinstance(details, dict) else None
+
+
 def _seconds(retry_after: str | None) -> float:
     """The header's seconds; the default for a date, a negative or an absurd figure."""
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
         return RETRY_AFTER_S_DEFAULT
-    return float(retry_after)
+    return max(RETRY_AFTER_S_MIN, float(retry_after))
