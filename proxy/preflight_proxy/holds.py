@@ -6,7 +6,7 @@ from preflight_proxy.clock import Clock
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal
 
 HELD_MAX = 1000
-"""Models held at once; more than a field ever asks for."""
+"""Models remembered as held before those whose time is over are forgotten; a field never asks for so many."""
 
 
 class Holds:
@@ -28,7 +28,8 @@ class Holds:
             self._process_until_s = max(self._process_until_s, until_s)
         elif refusal.remedy is Remedy.WAIT_MODEL:
             if len(self._model_until_s) >= HELD_MAX:
-                self._model_until_s.clear()
+                now_s = self._clock.monotonic_s()
+                self._model_until_s = {held: end_s for held, end_s in self._model_until_s.items() if end_s > now_s}
             self._model_until_s[model] = max(self._model_until_s.get(model, 0.0), until_s)
 
     def wait_s(self, model: str) -> float:
