@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,6 +13,9 @@ from preflight_proxy.errors import ConfigError
 
 GRACE_S = 10.0
 """A runner whose control connection is gone for this long is taken for dead."""
+
+
+_Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,11 +43,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     control: str | None = None
     ready_file: str | None = None
     run: str | None = None
-    grace_s: float = GRACE_S
+    grace_s: _Seconds = GRACE_S
     durability: Literal["process", "power"] = "process"
     unknown_fields: Literal["drop", "refuse", "pass"] = "drop"
-    key_usage_lag_s: float = KEY_USAGE_LAG_S
-    generation_s_max: float = GENERATION_S_MAX
+    key_usage_lag_s: _Seconds = KEY_USAGE_LAG_S
+    generation_s_max: _Seconds = GENERATION_S_MAX
     quarantine_file: str | None = None
 
     @property
@@ -61,7 +64,7 @@ def read_config(document: bytes) -> Config:
     """
     try:
         config = msgspec.json.decode(document, type=Config)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise ConfigError(f"The proxy's settings cannot be read: {exc}") from exc
     if not config.upstream.startswith(("http://", "https://")):
         raise ConfigError(f"The upstream must be an http or https URL, not {config.upstream!r}.")
@@ -81,6 +84,6 @@ def host_port(listen: str) -> tuple[str, int]:
         ConfigError: It is not of that form.
     """
     host, _, port = listen.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not host or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ConfigError(f"{listen!r} is not HOST:PORT, such as 127.0.0.1:8788.")
     return host.strip("[]"), int(port)
