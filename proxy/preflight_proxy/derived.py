@@ -19,7 +19,7 @@ from preflight_proxy.core.budget_text import Action, detailed_text, simple_text
 
 BUDGET_FILE_INTERVAL_S = 0.1
 """A budget file is written ten times a second at most: faster than an agent reads it, slow enough to cost nothing."""
-LINES_BEHIND_MAX = 10_000
+LINES_BEHIND_MAX = 1000
 """Lines kept for a file that cannot be written; beyond it they wait for the next start, in the ledger."""
 
 _log = structlog.get_logger("preflight_proxy.derived")
@@ -57,17 +57,18 @@ class CostLog:
             return  # the file ends here until it is rebuilt: a gap in it would be worse
         self._behind.append(line)
         try:
-            self._write("".join(f"{each}\n" for each in self._behind).encode())
+            self._write_behind()
         except OSError as exc:
             self._note_failure(exc)
         else:
             self._behind.clear()
             self._failed = False
 
-    def _write(self, data: bytes) -> None:
+    def _write_behind(self) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             before_bytes = os.fstat(descriptor).st_size
+            data = "".join(f"{line}\n" for line in self._behind).encode()
             if os.write(descriptor, data) != len(data):
                 os.ftruncate(descriptor, before_bytes)
                 raise OSError(errno.ENOSPC, "the line did not fit", str(self._path))

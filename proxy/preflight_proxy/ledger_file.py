@@ -19,13 +19,12 @@ Durability = Literal["process", "power"]
 
 CHECKPOINT_S = 1.0
 """How often the log is moved into the file: also the most that a loss of power takes with durability "process"."""
-WAL_BYTES_MAX = 64 * 2**20
-"""Above this a checkpoint makes the writer wait for a moment, so that the log starts again from its beginning."""
+WAL_PAGES_MAX = 64 * 1024
+"""A log of 64 MiB that never empties, because commits never pause: the writer waits a moment, and it starts again."""
 BUSY_S = 5.0
 """How long a commit waits for such a checkpoint before it fails."""
 PAGE_BYTES = 1024
 """A commit writes whole pages: small ones make a call's three commits write 13 kB instead of 37 kB."""
-
 CACHE_KB = 32 * 1024
 """Enough that a run's indexes stay in memory: a page that fell out is read back in the middle of a commit."""
 
@@ -57,7 +56,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
         LedgerError: The file cannot be opened or written, or holds something else.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.touch(mode=0o600)
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, cached_statements=64)
     except (OSError, sqlite3.Error) as exc:
         raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
@@ -105,7 +104,6 @@ class Checkpointer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._wal = path.with_name(path.name + "-wal")
         self._stopped = threading.Event()
         self.dirty = False
         self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
@@ -124,12 +122,21 @@ class Checkpointer:
                     continue
                 self.dirty = False
                 try:
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()
-                    if self._wal.stat().st_size > WAL_BYTES_MAX:
-                        connection.execute("PRAGMA wal_checkpoint(RESTART)").close()
+                    checkpoint(connection)
                     failed = False
-                except (sqlite3.Error, OSError) as exc:
+                except sqlite3.Error as exc:
                     # The commits stand in the log all the same. A full disk will fail the commits themselves.
                     if not failed:
                         _log.warning("ledger.checkpoint_failed", error=str(exc))
                     failed = True
+
+
+def checkpoint(connection: sqlite3.Connection, wal_pages_max: int = WAL_PAGES_MAX) -> None:
+    """Move the log into the file without holding up the writer; only where the log stays too long, it waits a moment.
+
+    Raises:
+        sqlite3.Error: The file cannot be written.
+    """
+    _busy, pages, _moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if pages > wal_pages_max:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").close()

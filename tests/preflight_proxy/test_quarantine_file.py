@@ -1,0 +1,61 @@
+"""The user's list of endpoints out of use."""
+
+from pathlib import Path
+
+import pytest
+
+from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.quarantine_file import QuarantineFile
+
+FIRST = Quarantined("m/x", "t", "billed 2, reserved 1", 1.0)
+SECOND = Quarantined("m/y", "u", "by hand", 2.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """In a directory that does not exist yet."""
+    return tmp_path / "state" / "quarantine.jsonl"
+
+
+def test_what_one_proxy_lists_every_other_reads(path: Path) -> None:
+    """The newest line of an endpoint stands."""
+    QuarantineFile(path).add(FIRST)
+    QuarantineFile(path).add(SECOND)
+    newer = Quarantined("m/x", "t", "again", 3.0)
+    QuarantineFile(path).add(newer)
+    assert QuarantineFile(path).read() == [newer, SECOND]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_file_nothing_is_listed(path: Path) -> None:
+    """And reading or clearing makes none."""
+    assert QuarantineFile(path).read() == []
+    assert not QuarantineFile(path).clear("m/x", "t")
+    assert not path.parent.exists()
+
+
+def test_a_person_clears_one_endpoint(path: Path) -> None:
+    """The others stay."""
+    listed = QuarantineFile(path)
+    listed.add(FIRST)
+    listed.add(SECOND)
+    assert listed.clear("m/x", "t")
+    assert not listed.clear("m/x", "t")
+    assert listed.read() == [SECOND]
+
+
+def test_a_damaged_line_does_not_lose_the_others(path: Path) -> None:
+    """Fail closed: what can be read stays out of use."""
+    listed = QuarantineFile(path)
+    listed.add(FIRST)
+    with path.open("ab") as file:
+        file.write(b'{"model": "m/z"\n\xff\xfe\n{"model":1}\n')
+    listed.add(SECOND)
+    assert listed.read() == [FIRST, SECOND]
+
+
+def test_a_list_that_cannot_be_read_or_written_stops_nothing(path: Path) -> None:
+    """The ledger of the run holds the row as well."""
+    path.mkdir(parents=True)
+    QuarantineFile(path).add(FIRST)
+    assert QuarantineFile(path).read() == []

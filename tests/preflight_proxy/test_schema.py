@@ -1,0 +1,106 @@
+"""The tables: what a version has, and what they enforce by themselves."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from preflight_proxy import schema
+from preflight_proxy.core.accounts import Account, Entry, Kind, Reservation, State
+from preflight_proxy.errors import LedgerError
+
+ACCOUNT = Account(
+    "a", "run", 100, 40, 30, 20, 5, 1, "why", True, ("m/x",), "t", "k", True, -7, "b.txt", "detailed", 3, 2
+)
+HELD = Reservation(
+    "r", "a", State.PENDING, 30, 0, "chat", "m/x", ("t", "u"), 16, True, 1.5, "gen-1", "t", 2.5, False, "d"
+)
+ENTRY = Entry(1, "r", "a", Kind.POSTED, 40, 3.5, "{}")
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    """New tables with one row each."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        schema.migrate(made)
+        made.execute(schema.PUT_ACCOUNT, schema.account_row(ACCOUNT))
+        made.execute(schema.ADD_RESERVATION, schema.reservation_row(HELD))
+        made.execute(schema.ADD_ENTRY, schema.entry_row(ENTRY))
+        yield made
+
+
+def test_values_come_back_as_they_went(connection: sqlite3.Connection) -> None:
+    """Every field, every type."""
+    assert schema.read_accounts(connection) == [ACCOUNT]
+    assert schema.read_reservations(connection, "id = ?", "r") == [HELD]
+    row = connection.execute(f"SELECT {schema.ENTRY_COLUMNS} FROM entries").fetchone()
+    assert schema.entry_of(row) == ENTRY
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("accounts", schema.ACCOUNT_COLUMNS),
+        ("reservations", schema.RESERVATION_COLUMNS),
+        ("entries", schema.ENTRY_COLUMNS),
+        ("quarantine", "model, tag, reason, at_s"),
+        ("meta", "name, value"),
+    ],
+)
+def test_the_columns_of_version_1(connection: sqlite3.Connection, table: str, columns: str) -> None:
+    """A migration that changes one of them is a new version."""
+    names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    assert names == columns.split(", ")
+    assert schema.schema_version(connection) == len(schema.MIGRATIONS) == 1
+
+
+def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:
+    """As at every start."""
+    schema.migrate(connection)
+    assert schema.read_accounts(connection) == [ACCOUNT]
+
+
+def test_a_ledger_of_a_newer_program_is_left_alone(connection: sqlite3.Connection) -> None:
+    """Its rules are unknown here."""
+    connection.execute(schema.PUT_META, ("schema_version", "2"))
+    with pytest.raises(LedgerError, match="use a newer one"):
+        schema.migrate(connection)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET cost_pusd = 0",
+        "DELETE FROM entries",
+        "UPDATE accounts SET pending_pusd = -1",
+        "UPDATE accounts SET posted_pusd = -1",
+        "UPDATE reservations SET state = 'gone'",
+        "INSERT INTO reservations SELECT * FROM reservations",
+        "UPDATE accounts SET token_hash = NULL",
+    ],
+)
+def test_the_tables_refuse_what_the_ledger_never_does(connection: sqlite3.Connection, statement: str) -> None:
+    """Entries are append-only, amounts not negative."""
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute(statement)
+
+
+def test_no_two_accounts_have_one_token(connection: sqlite3.Connection) -> None:
+    """Or a call would be booked on either."""
+    with pytest.raises(sqlite3.IntegrityError, match="token_hash"):
+        connection.execute(schema.PUT_ACCOUNT, schema.account_row(replace(ACCOUNT, id="b")))
+
+
+@pytest.mark.parametrize(("assumed", "then", "allowed"), [(0, 0, False), (1, 0, True), (1, 1, False)])
+def test_an_ended_reservation_changes_only_from_assumed_to_known(
+    connection: sqlite3.Connection, assumed: int, then: int, allowed: bool
+) -> None:
+    """M15."""
+    connection.execute("UPDATE reservations SET state = 'posted', posted_pusd = 5, assumed = ?", (assumed,))
+    statement = "UPDATE reservations SET posted_pusd = 6, assumed = ?"
+    if allowed:
+        connection.execute(statement, (then,))
+    with pytest.raises(sqlite3.IntegrityError, match="ends once"):
+        connection.execute(statement, (then,))
