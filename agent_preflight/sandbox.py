@@ -6,12 +6,11 @@ A trial drives a sandbox through five calls, always in this order: `create`, `st
 
 from __future__ import annotations
 
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
-
-from asyncio import StreamReader, StreamWriter
 
 Step = Literal["ok", "unverified", "failed"]
 """How one clean-up step ended: done and seen to be done; perhaps done; known not to be done."""

@@ -31,6 +31,8 @@ from preflight_proxy.turns import Turns
 
 ACTIONS_KEPT = 5
 """The detailed budget.txt shows this many."""
+KEY_LOOK_S = 0.05
+"""How often a call looks for its account's key while a runner opens it again."""
 BUSY_S = 60.0
 """An account with another call in this time is busy: a clamp then leaves half of what is available to the others (M9)."""
 
@@ -128,6 +130,15 @@ class Books:
     def live(self, account_id: str) -> Live:
         """The account's state in this process."""
         return self._live.setdefault(account_id, Live())
+
+    async def opened(self, account_id: str, until_s: float) -> bool:
+        """Wait for an account's key, which is in no file: after a restart the runner brings it again.
+
+        False when `until_s` (monotonic) passes first.
+        """
+        while self.live(account_id).key is None and self.clock.monotonic_s() < until_s:
+            await asyncio.sleep(KEY_LOOK_S)
+        return self.live(account_id).key is not None
 
     def by_token(self, token_hash: str) -> str | None:
         """The id of the account whose trial token has this SHA-256, if any."""

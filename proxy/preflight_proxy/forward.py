@@ -33,6 +33,8 @@ DROPPED_NAMED_MAX = 20
 DROPPED_LOGGED_MAX = 1000
 """Dropped fields that the log names, once each; the names are the agents' choice."""
 
+NOT_OPEN = "The budget proxy has started again, and this run's account is not open yet. Nothing was sent."
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _JSON = ("Content-Type", "application/json")
 _log = structlog.get_logger("preflight_proxy.forward")
@@ -90,6 +92,8 @@ class Forward:
         self._log_dropped(asked)
         busy = self._books.note_request(caller.account_id, asked.digest)
         until_s = self._books.clock.monotonic_s() + WAIT_S_MAX
+        if not await self._books.opened(caller.account_id, until_s):
+            return _plain(caller.shape, 503, NOT_OPEN, "provider_overloaded")
         for may_requote in (True, False):
             quoted = await self._quoting.quote(caller.account_id, asked)
             if isinstance(quoted, Refusal):

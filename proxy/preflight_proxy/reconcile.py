@@ -28,8 +28,8 @@ TICK_S = 0.5
 """How often unknown calls are looked at."""
 POLL_S_MAX = 30.0
 """A generation is asked for at 0.5 s, then at ever longer steps up to this one."""
-KEY_POLL_S = 5.0
-"""A key's usage is read at most this often."""
+KEY_POLLS_PER_LAG = 12
+"""A key's usage is read at most this often in the time that it may lag: every 5 s in earnest."""
 LATE_TRUTH_S = 600.0
 """After an assumption, the generation is still asked for over this time."""
 POLLS_AT_ONCE = 8
@@ -59,6 +59,7 @@ class Reconciler:
         self._books = books
         self._upstream = upstream
         self._lag_s = lag_s
+        self._key_poll_s = lag_s / KEY_POLLS_PER_LAG
         self._generation_s_max = generation_s_max
         self._history: dict[str, PostedHistory] = {}
         self._next_poll_s: dict[str, tuple[float, float]] = {}
@@ -153,7 +154,7 @@ class Reconciler:
                 self._books.commit(Recover(account_id, 0))  # such accounts commit durably (M21)
             self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
             return
-        if self._now_s() - self._key_read_s.get(account_id, -KEY_POLL_S) < KEY_POLL_S:
+        if self._now_s() - self._key_read_s.get(account_id, -self._key_poll_s) < self._key_poll_s:
             return
         self._key_read_s[account_id] = self._now_s()
         moment_s = self._now_s() - self._lag_s

@@ -28,8 +28,8 @@ async def world(tmp_path: Path, scenario: Scenario) -> AsyncIterator[World]:
             data=str(tmp_path),
             upstream=sim.base_url,
             listen="127.0.0.1:0",
-            key_usage_lag_s=0.5,
-            generation_s_max=2.0,
+            key_usage_lag_s=0.3,
+            generation_s_max=1.0,
         )
         async with running(config) as proxy, aiohttp.ClientSession() as client:
             made = World(sim, proxy, client, tmp_path)

@@ -47,10 +47,14 @@ class World:
             headers={"Authorization": f"Bearer {self.sim.admin_key}"},
         ) as response:
             key = (await response.json())["key"]
+        await self.reopen(name, key, limit_usd, **more)
+        return self.tokens[name]
+
+    async def reopen(self, name: str, key: str, limit_usd: str = "1.00", **more: Any) -> None:
+        """Open an account with a key that is there, as a runner does after the proxy died."""
         token = self.tokens.setdefault(name, new_token())
         spec = AccountSpec(limit_usd=limit_usd, token=token, key=key, key_is_own=True, run="run", **more)
         await self.proxy.accounts.open(name, spec)
-        return token
 
     def post(
         self, path: str = "/chat/completions", *, token: str | None = None, **body: Any

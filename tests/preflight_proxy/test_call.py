@@ -1,0 +1,150 @@
+"""What becomes of a call that upstream answers badly, or not: the books balance all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from openrouter_sim import FaultRule, Scenario, make_fault
+from preflight_proxy.core.refusals import Code
+from tests.preflight_proxy.world import MODEL, World
+
+pytestmark = pytest.mark.wire
+
+MENDABLE = [
+    ("error_first", {}),
+    ("error_mid", {}),
+    ("error_mid", {"done": True}),
+    ("error_mid", {"choice_only": True}),
+    ("error_mid", {"bare": True, "charge": True}),
+    ("silent_close", {}),
+    ("silent_close", {"clean": True}),
+    ("reset", {}),
+    ("missing_usage", {}),
+    ("null_cost", {}),
+    ("repr_float", {}),
+    ("zero_cost_with_tokens", {}),
+    ("cache_hit", {}),
+    ("gzip", {}),
+    ("whitespace", {}),
+    ("chop", {}),
+    ("http_error", {"status": 500}),
+    ("http_error", {"status": 500, "charge": True}),
+    ("http_error", {"status": 502, "envelope": False}),
+    ("http_error", {"status": 504, "charge": True, "shows_id": False}),
+    ("http_error", {"status": 400}),
+    ("http_error", {"status": 404}),
+    ("close_keepalive", {}),
+    ("close_on_request", {}),
+    ("early_answer", {}),
+    ("redirect", {}),
+    ("hide_generation_id", {}),
+]
+"""Faults after which evidence is left: the ledger must come to equal the bill."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("fault", "parameters"), MENDABLE, ids=lambda value: str(value))
+async def test_after_a_fault_the_ledger_comes_to_equal_the_bill(
+    world: World, fault: str, parameters: dict[str, Any], stream: bool
+) -> None:
+    """The fixture compares; here: nobody hangs, and nothing stays pending."""
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault(fault, parameters), times=1),))
+    try:
+        async with asyncio.timeout(20), world.post(stream=stream, text="[[sim tokens=60]]", max_tokens=100) as response:
+            raw = await response.read()
+    except ConnectionError:
+        raw = b""
+    assert b"sk-or-" not in raw
+    await world.settled()
+    async with world.post(stream=stream) as after:
+        await after.read()
+        assert after.status == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "parameters"),
+    [("silent_close", {}), ("silent_close", {"clean": True}), ("reset", {})],
+    ids=lambda value: str(value),
+)
+async def test_a_stream_that_breaks_ends_in_an_error_event_not_in_silence(
+    world: World, fault: str, parameters: dict[str, Any]
+) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault(fault, parameters), times=1),))
+    async with world.post(stream=True, text="[[sim tokens=60]]") as response:
+        raw = await response.read()
+    assert b'"error":{' in raw
+    assert raw.endswith(b"data: [DONE]\n\n")
+    await world.settled()
+
+
+async def test_a_refusal_that_asks_for_patience_is_waited_out(world: World) -> None:
+    fault = make_fault("http_error", {"status": 429, "retry_after": "1"})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
+    async with world.post() as response:
+        assert response.status == 200
+    assert len(world.sim.requests) == 2
+
+
+async def test_an_in_flight_budget_refusal_holds_every_call_of_the_process(world: World) -> None:
+    fault = make_fault("http_error", {"status": 402, "retry_after": "1", "limit_source": "openrouter_in_flight_budget"})
+    await world.open("b")
+    world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
+    async with world.post() as first, world.post(token=world.tokens["b"]) as second:
+        assert (first.status, second.status) == (200, 200)
+    assert len(world.sim.requests) == 3
+
+
+async def test_upstreams_money_refusal_is_said_in_our_words(world: World) -> None:
+    fault = make_fault("http_error", {"status": 402, "message": "Insufficient credits. Add more"})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault),))
+    async with world.post() as response:
+        assert response.status == 402
+        assert (await response.json())["error"]["message"] == Code.SPENT.sentence
+    assert world.proxy.books.account("a").frozen is None
+
+
+async def test_the_sub_keys_own_limit_firing_first_freezes_the_account(world: World) -> None:
+    fault = make_fault(
+        "http_error",
+        {"status": 403, "message": "Key limit exceeded (total limit)", "limit_source": "openrouter_key_limit"},
+    )
+    world.sim.scenario = Scenario(faults=(FaultRule(fault),))
+    async with world.post() as response:
+        assert response.status == 402
+    assert world.proxy.books.account("a").frozen is not None
+
+
+async def test_an_endpoint_that_bills_above_its_reservation_is_used_no_more(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("wrong_bound", {"tokens": 2000}), times=1),))
+    async with world.post(max_tokens=16) as response:
+        body = await response.json()
+    account = world.proxy.books.account("a")
+    assert account.overrun_pusd > 0
+    (line,) = world.cost_lines()
+    assert (line["model"], line["tag"]) in world.proxy.books.store.book.quarantined
+    for _ in range(5):
+        async with world.post() as later:
+            assert (await later.json())["provider"] != body["provider"]
+
+
+async def test_a_price_that_rose_is_read_again_and_the_call_quoted_once_more(world: World) -> None:
+    async with world.post() as response:
+        await response.read()
+    model = world.sim.catalog[MODEL]
+    dearer = tuple(replace(each, pricing={**each.pricing, "prompt": "0.0000009"}) for each in model.endpoints)
+    world.sim.catalog[MODEL] = replace(model, endpoints=dearer)
+    async with world.post() as response:
+        assert response.status == 200
+    assert [line["outcome"] for line in world.cost_lines()] == ["posted", "voided", "posted"]
+
+
+async def test_a_client_that_reads_nothing_is_given_up_and_the_call_still_booked(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("huge_event", {"size_bytes": 40 * 2**20})),))
+    world.may_differ = True
+    response = await world.post(stream=True, text="[[sim tokens=60]]").__aenter__()
+    await world.settled(within_s=30)
+    response.close()

@@ -1,0 +1,95 @@
+"""Unknown outcomes are decided by evidence, never by silence."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
+from preflight_proxy.app import running
+from preflight_proxy.config import Config
+from tests.preflight_proxy.world import World
+
+pytestmark = pytest.mark.wire
+
+
+def outcomes(world: World) -> list[str]:
+    return [line["outcome"] for line in world.cost_lines()]
+
+
+async def test_an_error_without_an_id_that_was_not_charged_is_voided_by_the_keys_usage(world: World) -> None:
+    fault = make_fault("http_error", {"status": 500, "shows_id": False})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
+    async with world.post() as response:
+        assert response.status == 500
+    assert world.proxy.books.account("a").pending_pusd > 0
+    await world.settled()
+    assert outcomes(world) == ["voided"]
+
+
+async def test_an_error_without_an_id_that_was_charged_is_assumed_at_what_the_key_shows(world: World) -> None:
+    fault = make_fault("http_error", {"status": 500, "shows_id": False, "charge": True})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
+    async with world.post() as response:
+        await response.read()
+    await world.settled()
+    assert outcomes(world) == ["assumed"]
+    assert world.posted_usd() == world.billed_usd() > 0
+
+
+async def test_a_stream_without_usage_is_posted_from_its_generation(world: World) -> None:
+    world.sim.scenario = Scenario(generation_delay_s=0.3, faults=(FaultRule(make_fault("missing_usage"), times=1),))
+    async with world.post(stream=True) as response:
+        await response.read()
+    await world.settled()
+    assert outcomes(world) == ["posted"]
+
+
+async def test_a_generation_that_never_shows_is_decided_by_the_key(world: World) -> None:
+    faults = (FaultRule(make_fault("missing_usage"), times=1), FaultRule(make_fault("generation_never"), times=1))
+    world.sim.scenario = Scenario(faults=faults)
+    async with world.post(stream=True) as response:
+        await response.read()
+    await world.settled()
+    assert outcomes(world) == ["assumed"]
+
+
+async def test_a_minute_of_failures_without_ids_gives_the_money_back(world: World) -> None:
+    fault = make_fault("http_error", {"status": 500, "shows_id": False})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault, times=30),))
+    for _ in range(30):
+        async with world.post() as response:
+            await response.read()
+    await world.settled()
+    account = world.proxy.books.account("a")
+    assert account.available_pusd == account.limit_pusd
+    assert set(outcomes(world)) == {"voided"}
+
+
+async def test_a_proxy_that_starts_again_decides_what_the_last_one_left_pending(tmp_path: Path) -> None:
+    """The first proxy ends while upstream still generates; a call to the second waits until its account is open again."""
+    fault = FaultRule(make_fault("http_error", {"status": 500, "shows_id": False, "charge": True}), times=1)
+    async with Simulator(Scenario(faults=(fault,))) as sim, aiohttp.ClientSession() as client:
+        config = Config(
+            data=str(tmp_path), upstream=sim.base_url, listen="127.0.0.1:0", key_usage_lag_s=0.5, generation_s_max=1.0
+        )
+        async with running(config) as proxy:
+            world = World(sim, proxy, client, tmp_path)
+            await world.open()
+            key = proxy.books.live("a").key
+            assert key is not None
+            async with world.post() as response:
+                assert response.status == 500
+        async with running(config) as proxy:
+            again = World(sim, proxy, client, tmp_path, tokens=world.tokens)
+            assert proxy.books.account("a").pending_pusd > 0
+            early = asyncio.ensure_future(again.post().__aenter__())
+            await sim.until(lambda: len(sim.requests) == 1)
+            await again.reopen("a", key.reveal())
+            assert (await early).status == 200
+            await again.settled()
+            assert again.posted_usd() == sim.bill().total_usd > 0
+        assert outcomes(again) == ["posted", "assumed"]
