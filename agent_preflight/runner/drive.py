@@ -172,7 +172,7 @@ def _attend(trial: LiveTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     }
     trial.readers = [trial.tasks.spawn(_guard(trial, each), name) for name, each in work.items()]
     trial.watching = trial.tasks.spawn(_guard(trial, _until_judged(trial)), "watch")
-    trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")
+    trial.exiting = [trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")]
     trial.tasks.spawn(_guard(trial, _until_agent_end(trial)), "agent end")
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
     _send_prompt(pipes.stdin, trial.shared.around.initial_prompt)
@@ -211,6 +211,9 @@ async def _until_judged(trial: LiveTrial) -> None:
 async def _tick(trial: LiveTrial) -> None:
     limit_s = trial.shared.around.timeout_s
     while True:
+        if trial.balance.calls_in_flight:  # a call's end is no event of the ledger
+            with contextlib.suppress(OperatingError):
+                trial.take_balance(await trial.shared.sidecar.balance(trial.alias))
         trial.tick()
         if limit_s is not None and trial.seen.elapsed_s >= limit_s:
             trial.end(TIME_LIMIT)

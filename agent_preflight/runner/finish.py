@@ -127,7 +127,7 @@ class _Finish:
     async def _take_last_output(self) -> None:
         """Read the streams to their end, then let the user's code come to the end of what it was given."""
         if self.trial.readers:
-            await asyncio.wait(self.trial.readers, timeout=LAST_OUTPUT_S)
+            await asyncio.wait([*self.trial.readers, *self.trial.exiting], timeout=LAST_OUTPUT_S)
         self.trial.watch.close()
         if self.trial.watching is not None:
             hurry = self.trial.tasks.spawn(self.hurry.wait(), "hurry")

@@ -84,6 +84,7 @@ class LiveTrial:
         self.output = Output(self.events, self.watch.event, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []
+        self.exiting: list[asyncio.Task[None]] = []
         self.watching: asyncio.Task[None] | None = None
         self.sub_key: SubKey | None = None
         self.sandbox: Sandbox | None = None
