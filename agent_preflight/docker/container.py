@@ -19,12 +19,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent_preflight.docker import argv
-from agent_preflight.docker.allow_list import split
+from agent_preflight.docker.allow_list import Split, split
 from agent_preflight.docker.budget_link import place_link
 from agent_preflight.docker.cli import Docker, end, start_limiter
 from agent_preflight.docker.ending import end_container, remove_container, remove_strays
 from agent_preflight.docker.failure import DockerError, Failure
-from agent_preflight.docker.gate import create_gate, only_id, start_gate
+from agent_preflight.docker.gate import check_socket, create_gate, only_id, start_gate
 from agent_preflight.docker.images import ensure_gate_image
 from agent_preflight.docker.mounts import check_mounts
 from agent_preflight.docker.owner import this_process
@@ -73,6 +73,9 @@ class DockerSandbox:
     ) -> None:
         self.warnings: list[str] = []
         self._spec = spec
+        if spec.gate_socket is None:
+            raise ConfigError("a container needs a gate, and this spec names no socket for one")
+        self._gate_socket = spec.gate_socket
         self._docker = Docker(executable)
         self._gate_image, self._gate_base, self._ports = gate_image, gate_base, tuple(ports)
         self._allow_docker_socket = allow_docker_socket
@@ -109,50 +112,50 @@ class DockerSandbox:
             ValueError: A variable of the environment cannot be passed to a container.
             DockerError: The engine refused or did not answer; `close` removes what was made.
         """
-        argv.check_network(self._spec.network)
-        options = split(self._spec.docker_args, self._spec.network)
-        links = argv.link_copies(self._spec.workspace_path)
-        self.warnings += self._check_mounts(options.agent)
+        options, links, environment = self._check()
         self._refuse_if_over()
         self._begun = True
         self._idle.clear()
         try:
             async with start_limiter():
                 await self._open_gate(options.gate)
-                self._agent_id = await self._create_agent(options.agent)
+                self._agent_id = await self._create_agent(options.agent, environment)
             if not await place_link(self._docker, self._agent_id, links):
                 self.warnings.append(_no_link(self._spec.workspace_path))
         finally:
             self._idle.set()
         self._refuse_if_over()
 
-    def _check_mounts(self, options: Sequence[str]) -> Sequence[str]:
+    def _check(self) -> tuple[Split, list[argv.LinkCopy], str]:
+        """Refuse what is not allowed, before anything is made; what follows from the spec otherwise."""
         spec = self._spec
-        return check_mounts(
+        argv.check_network(spec.network)
+        check_socket(self._gate_socket)
+        options = split(spec.docker_args, spec.network)
+        mounts = check_mounts(
             spec.mounts,
-            options,
+            options.agent,
             run_dir=str(spec.run_dir),
             own_dir=str(spec.budget_dir.parent),
             allow_engine_socket=self._allow_docker_socket,
-        ).warnings
+        )
+        self.warnings += mounts.warnings
+        return options, argv.link_copies(spec.workspace_path), argv.env_file_text(spec.env)
 
     async def _open_gate(self, extra: Sequence[str]) -> None:
         spec, docker = self._spec, self._docker
-        if spec.gate_socket is None:
-            raise ConfigError("a container needs a gate, and this spec names no socket for one")
         image = self._gate_image or await ensure_gate_image(base=self._gate_base, executable=docker.executable)
         self._refuse_if_over()
-        self._gate_id = await create_gate(docker, self._tag, spec.network, spec.gate_socket, image, extra, self._ports)
+        self._gate_id = await create_gate(docker, self._tag, spec.network, self._gate_socket, image, extra, self._ports)
         await start_gate(docker, self._gate_id)
 
-    async def _create_agent(self, extra: Sequence[str]) -> str:
+    async def _create_agent(self, extra: Sequence[str], environment: str) -> str:
         self._refuse_if_over()
         assert self._gate_id is not None
-        text = argv.env_file_text(self._spec.env)
         with tempfile.TemporaryDirectory(prefix="ap-") as private:
             env_file = Path(private) / "env"
             env_file.touch(mode=0o600)
-            env_file.write_text(text, encoding="utf-8", errors="surrogateescape")
+            env_file.write_text(environment, encoding="utf-8", errors="surrogateescape")
             args = argv.agent_create(self._spec, self._tag, self._gate_id, env_file, SECCOMP_FILE, extra)
             try:
                 printed = await self._docker.must(f"creating the container of {self._spec.alias}", *args)

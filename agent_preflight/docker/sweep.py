@@ -1,8 +1,9 @@
 """Remove what dead runs left on this engine: agents, then gates, then networks and volumes, never anything of a live run (C15).
 
 A run is alive while somebody holds the lock in its directory; that a process of that number exists says nothing. The sweep
-holds the lock itself while it removes, so a run that is being resumed and its own sweep cannot meet. A directory that cannot
-be opened proves nothing either: it may belong to another user or, with a shared engine, to another machine. It is reported.
+holds the lock itself while it removes, so a run that is being resumed and its own sweep cannot meet. A directory or lock that
+cannot be opened proves nothing either: it may belong to another user or, with a shared engine, to another machine. It is
+reported.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class RunState(Enum):
     DEAD = "dead"
     LIVE = "live"
     UNREADABLE = "unreadable"
+    """No directory there, no lock in it, or not for us to open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +75,21 @@ class Sweep:
     unreadable: tuple[Found, ...] = ()
 
 
-async def sweep(*, executable: str = "docker", dry_run: bool = False) -> Sweep:
+async def sweep(*, executable: str = "docker", below: Path | None = None, dry_run: bool = False) -> Sweep:
     """Remove everything of dead runs from this engine.
 
     Args:
         executable: The docker command.
+        below: Only runs whose directory lies in this one; None for all.
         dry_run: Only say what would be removed.
 
     Raises:
         DockerError: The engine could not be asked what there is.
     """
     docker = Docker(executable)
+    found = [thing for thing in await find(docker) if below is None or thing.run_dir.is_relative_to(below)]
     done: dict[str, list[Found]] = {"removed": [], "left": [], "live": [], "unreadable": []}
-    for run_dir, things in groupby(await find(docker), key=lambda thing: thing.run_dir):
+    for run_dir, things in groupby(found, key=lambda thing: thing.run_dir):
         with hold(run_dir) as state:
             for thing in things:
                 if state is RunState.DEAD:
@@ -147,8 +151,6 @@ def _lock(run_dir: Path, opened: list[int]) -> RunState:
         fcntl.flock(opened[1], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return RunState.LIVE
-    except FileNotFoundError:
-        return RunState.DEAD if opened else RunState.UNREADABLE
     except OSError:
         return RunState.UNREADABLE
     return RunState.DEAD

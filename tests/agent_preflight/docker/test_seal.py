@@ -1,0 +1,148 @@
+"""What an agent in a sealed trial can reach: only loopback, and on it only what the gate listens on. The probe runs as root."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.docker.container import SECCOMP_FILE
+from tests.agent_preflight.docker.conftest import MakeSandbox, read_all
+
+PROBE = r"""
+import ctypes, errno, json, os, socket, struct, subprocess, sys
+
+def tried(action):
+    try:
+        value = action()
+    except OSError as error:
+        return errno.errorcode.get(error.errno, type(error).__name__ + str(error.errno))
+    return "reached" if value is None else value
+
+def connect(address, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+    with socket.socket(family, kind) as sock:
+        sock.settimeout(2)
+        sock.connect(address)
+
+def call(number, *args):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, *args) == -1:
+        raise OSError(ctypes.get_errno(), "refused")
+
+def own_routes():
+    return open("/proc/net/route").read().splitlines()[1:]
+
+THREAD = "import threading; threading.Thread(target=int).start()"
+print(json.dumps({
+    "interfaces": sorted(name for _, name in socket.if_nameindex()),
+    "routes": own_routes(),
+    "internet": tried(lambda: connect(("1.1.1.1", 443))),
+    "docker host": tried(lambda: connect(("172.17.0.1", 22))),
+    "metadata": tried(lambda: connect(("169.254.169.254", 80))),
+    "dns": tried(lambda: socket.getaddrinfo("example.com", 80) and None),
+    "docker dns": tried(lambda: connect(("127.0.0.11", 53))),
+    "ipv6": tried(lambda: connect(("2606:4700::1111", 443), socket.AF_INET6)),
+    "raw": tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1) and None),
+    "packet": tried(lambda: socket.socket(17, socket.SOCK_RAW, 0) and None),
+    "vsock": tried(lambda: socket.socket(40, socket.SOCK_STREAM) and None),
+    "alg": tried(lambda: socket.socket(38, socket.SOCK_SEQPACKET) and None),
+    "netlink": tried(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) and None),
+    "unshare user": tried(lambda: call(272, 0x10000000)),
+    "setns": tried(lambda: call(308, 0, 0)),
+    "mount": tried(lambda: call(165, b"none", b"/mnt", b"tmpfs", 0, 0)),
+    "bpf": tried(lambda: call(321, 0, 0, 0)),
+    "io_uring": tried(lambda: call(425, 1, 0)),
+    "keyctl": tried(lambda: call(250, 0, 0)),
+    "userfaultfd": tried(lambda: call(323, 0)),
+    "clone3": tried(lambda: call(435, 0, 0)),
+    "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")][0],
+    "no_new_privs": [line.split()[1] for line in open("/proc/self/status") if line.startswith("NoNewPrivs")][0],
+    "unix sockets": [line.split()[-1] for line in open("/proc/net/unix") if "/" in line],
+    "engine": os.path.exists("/run/docker.sock") or os.path.exists("/var/run/docker.sock"),
+    "gate files": os.path.exists("/run/preflight-gate"),
+    "budget": tried(lambda: open("/run/preflight/budget.txt", "w") and None),
+    "threads and children": subprocess.run([sys.executable, "-c", THREAD]).returncode,
+    "fifo": tried(lambda: os.mkfifo("/tmp/fifo")),
+}))
+"""
+
+
+@pytest.mark.docker
+async def test_a_sealed_agent_finds_no_way_out(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox("python3", "-c", PROBE)
+    await sandbox.create()
+    outcome = await read_all(await sandbox.start())
+    found: dict[str, Any] = json.loads(outcome.stdout or outcome.stderr)
+    no_route = {"ENETUNREACH", "EADDRNOTAVAIL", "EAFNOSUPPORT"}
+    assert found["interfaces"] == ["lo"]
+    assert found["routes"] == []
+    for way in ("internet", "docker host", "metadata", "ipv6"):
+        assert found[way] in no_route, way
+    assert found["docker dns"] == "ECONNREFUSED"
+    assert found["dns"] not in (None, "reached")
+    for way in (
+        "raw",
+        "packet",
+        "vsock",
+        "alg",
+        "unshare user",
+        "setns",
+        "mount",
+        "bpf",
+        "io_uring",
+        "keyctl",
+        "userfaultfd",
+    ):
+        assert found[way] == "EPERM", way
+    assert found["clone3"] == "ENOSYS"
+    assert found["no_new_privs"] == "1"
+    assert int(found["capabilities"], 16) == sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7))
+    assert not found["engine"]
+    assert not found["gate files"]
+    assert found["budget"] == "EROFS"
+    assert (found["netlink"], found["fifo"], found["threads and children"]) == ("reached", "reached", 0)
+
+
+@pytest.mark.docker
+async def test_a_flood_of_processes_ends_at_the_limit(make_sandbox: MakeSandbox) -> None:
+    text = "import os, sys\nfor n in range(9000):\n  try:\n    os.fork() or os.pause()\n  except OSError: sys.exit(print(n))"
+    text = text.replace("os.pause()", "__import__('signal').pause()")
+    sandbox = make_sandbox("python3", "-c", text, docker_args=("--pids-limit=64",))
+    await sandbox.create()
+    assert int((await read_all(await sandbox.start())).stdout) < 64
+
+
+def rules() -> list[dict[str, Any]]:
+    profile = json.loads(SECCOMP_FILE.read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    syscalls: list[dict[str, Any]] = profile["syscalls"]
+    return syscalls
+
+
+def allowed() -> set[str]:
+    return {
+        name for rule in rules() if rule["action"] == "SCMP_ACT_ALLOW" and "args" not in rule for name in rule["names"]
+    }
+
+
+DANGEROUS = (
+    "socket socketcall clone clone3 unshare setns mount umount2 move_mount fsopen open_tree pivot_root bpf perf_event_open "
+    "io_uring_setup io_uring_enter keyctl add_key request_key userfaultfd kexec_load init_module finit_module delete_module "
+    "reboot swapon iopl ioperm open_by_handle_at quotactl acct settimeofday clock_settime syslog vhangup chroot"
+)
+
+
+@pytest.mark.parametrize("name", DANGEROUS.split())
+def test_a_dangerous_call_is_not_allowed_whatever_its_arguments(name: str) -> None:
+    assert name not in allowed()
+
+
+def test_sockets_are_of_four_families() -> None:
+    families = {rule["args"][0]["value"] for rule in rules() if rule["names"] == ["socket"]}
+    assert families == {1, 2, 10, 16}
+
+
+def test_the_profile_is_a_file_of_the_package() -> None:
+    assert Path(SECCOMP_FILE).parent.name == "docker"
