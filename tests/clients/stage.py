@@ -20,8 +20,8 @@ from tests.preflight_proxy.world import World
 
 WORDS = Rule(text="Each line of the plan was read and held true.")
 """What a model says where the test asks for nothing else."""
-LONG = Scenario(replies=(Rule(tokens=240),), tokens_per_s=60.0)
-"""An answer that lasts four seconds: long enough for a freeze to find it under way."""
+LONG = Scenario(replies=(Rule(tokens=150),), tokens_per_s=60.0)
+"""An answer that lasts two and a half seconds: long enough for a freeze to find it under way."""
 ENDED = Code.FROZEN.sentence
 REFUSED = (Code.SPENT.sentence, Code.DOES_NOT_FIT.sentence)
 POOR_USD = "0.0000001"
@@ -62,9 +62,10 @@ class Stage(World):
 
     async def freeze(self, name: str = "a") -> None:
         """Freeze an account as a runner does: over the control socket."""
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(self.control)) as session:
-            async with session.post(f"http://control/accounts/{name}/freeze", json={}) as response:
-                assert response.status == 200
+        url = f"http://control/accounts/{name}/freeze"
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(self.control)) as control:
+            response = await control.post(url, json={})
+            assert response.status == 200
 
     async def freeze_once_heard(self, text: bytes, name: str = "a") -> None:
         """Freeze an account as soon as this text has gone down to a client."""

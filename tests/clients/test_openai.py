@@ -1,13 +1,13 @@
-"""The `openai` package, as most agents use it: its chat API through the proxy."""
+"""The `openai` package, as most agents use it: both its APIs through the proxy."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import openai
 import pytest
-from openai.types.chat import ChatCompletionChunk
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.clients.stage import ENDED, LONG, POOR_USD, REFUSED, WORDS, Stage
 from tests.preflight_proxy.world import MODEL
@@ -16,6 +16,10 @@ pytestmark = pytest.mark.wire
 
 CLIENT_S_MAX = 60.0
 """The client's own patience; no test comes near it."""
+TASK = "Read the plan."
+EMBEDDING_MODEL = "openai/text-embedding-3-small"
+
+Ask = Callable[[openai.OpenAI], str]
 
 
 @pytest.fixture
@@ -25,55 +29,76 @@ def client(stage: Stage) -> Iterator[openai.OpenAI]:
         yield made
 
 
-def ask(client: openai.OpenAI, stream: bool) -> str:
-    """Ask by chat; returns what the model said."""
-    if not stream:
-        answer = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Read the plan."}])
-        return answer.choices[0].message.content or ""
-    with client.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "Read the plan."}], stream=True
-    ) as chunks:
-        return "".join(_said(chunk) for chunk in chunks)
+def chat(client: openai.OpenAI) -> str:
+    answer = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": TASK}])
+    return answer.choices[0].message.content or ""
 
 
-def _said(chunk: ChatCompletionChunk) -> str:
-    return "".join(choice.delta.content or "" for choice in chunk.choices)
+def chat_streamed(client: openai.OpenAI) -> str:
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": TASK}]
+    with client.chat.completions.create(model=MODEL, messages=messages, stream=True) as chunks:
+        return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_chat_works_and_is_booked_as_billed(stage: Stage, client: openai.OpenAI, stream: bool) -> None:
+def responses(client: openai.OpenAI) -> str:
+    return client.responses.create(model=MODEL, input=TASK).output_text
+
+
+def responses_streamed(client: openai.OpenAI) -> str:
+    with client.responses.create(model=MODEL, input=TASK, stream=True) as events:
+        return "".join(event.delta for event in events if event.type == "response.output_text.delta")
+
+
+@pytest.mark.parametrize("ask", [chat, chat_streamed, responses, responses_streamed])
+async def test_it_works_and_is_booked_as_billed(stage: Stage, client: openai.OpenAI, ask: Ask) -> None:
     """Three calls, each at the simulator's price."""
     for _ in range(3):
-        assert await asyncio.to_thread(ask, client, stream) == WORDS.text
+        assert await asyncio.to_thread(ask, client) == WORDS.text
     assert await stage.booked_as_billed() == 3
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_chat_stops_when_refused(stage: Stage, client: openai.OpenAI, stream: bool) -> None:
+@pytest.mark.parametrize("ask", [chat, chat_streamed, responses, responses_streamed])
+async def test_it_stops_when_refused(stage: Stage, client: openai.OpenAI, ask: Ask) -> None:
     """One request, one exception, which says why."""
     client.api_key = await stage.open("poor", POOR_USD)
     with pytest.raises(openai.APIStatusError) as raised:
-        await asyncio.to_thread(ask, client, stream)
+        await asyncio.to_thread(ask, client)
     assert raised.value.status_code == 402
     assert any(sentence in str(raised.value) for sentence in REFUSED)
     assert raised.value.response.headers["X-Budget-Limit"] == POOR_USD
     assert (stage.refused("poor"), len(stage.sim.requests)) == (1, 0)
 
 
-async def test_chat_ends_with_an_error_when_cut(stage: Stage, client: openai.OpenAI) -> None:
+@pytest.mark.parametrize(
+    ("ask", "event"), [(chat_streamed, b'"content":"plan'), (responses_streamed, b"response.output_text.delta")]
+)
+async def test_it_ends_with_an_error_when_cut(stage: Stage, client: openai.OpenAI, ask: Ask, event: bytes) -> None:
     """Half a text does not pass for a whole one: a freeze raises in the middle of the stream."""
     stage.sim.scenario = LONG
-    asking = asyncio.create_task(asyncio.to_thread(ask, client, True))
-    await stage.freeze_once_heard(b'"content":"plan')
+    asking = asyncio.create_task(asyncio.to_thread(ask, client))
+    await stage.freeze_once_heard(event)
     with pytest.raises(openai.APIError, match=ENDED):
         await asking
     assert len(stage.sim.requests) == 1
     assert await stage.booked_as_billed() == 1
 
 
-async def test_a_call_is_refused_once_its_run_is_frozen(stage: Stage, client: openai.OpenAI) -> None:
-    """What comes after the cut is answered from local state."""
+@pytest.mark.parametrize("ask", [chat, responses])
+async def test_it_ends_with_an_error_when_frozen_before_the_answer(
+    stage: Stage, client: openai.OpenAI, ask: Ask
+) -> None:
+    """A call that upstream is still at work on is answered with the refusal, and booked when its cost is told."""
+    stage.sim.scenario = LONG
+    asking = asyncio.create_task(asyncio.to_thread(ask, client))
+    await stage.sim.until(lambda: bool(stage.sim.requests))
     await stage.freeze()
     with pytest.raises(openai.APIStatusError, match=ENDED):
-        await asyncio.to_thread(ask, client, False)
-    assert stage.sim.requests == []
+        await asking
+    assert await stage.booked_as_billed() == 1
+
+
+async def test_embeddings_work_and_are_booked_as_billed(stage: Stage, client: openai.OpenAI) -> None:
+    """The package asks for base64 by itself."""
+    made = await asyncio.to_thread(client.embeddings.create, model=EMBEDDING_MODEL, input=["one", "two"])
+    assert len(made.data) == 2
+    assert await stage.booked_as_billed() == 1
