@@ -171,7 +171,7 @@ def thrifty(model: Model, task: str) -> None:
         "agent_end",
         status="done",
         message=f"finished in {turn} calls",
-        output_file=write_file("answer.md", answer.text),
+        output_file=write_file("answer.txt", answer.text),
     )
 
 

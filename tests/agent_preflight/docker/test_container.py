@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -272,3 +273,36 @@ async def test_what_a_trial_may_not_ask_for_is_refused_before_anything_is_made(
             await sandbox.create()
         assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
     assert containers_of(tmp_path) == []
+
+
+NETWORK_FACTS = """
+import json, os, socket
+print(json.dumps({
+    "hostname": socket.gethostname(),
+    "interfaces": sorted(name for _, name in socket.if_nameindex()),
+    "host": socket.gethostbyname("host.docker.internal"),
+    "named": socket.gethostbyname("db.example"),
+}))
+"""
+
+
+async def test_an_open_trial_has_its_network_and_the_users_options_of_it(
+    make_sandbox: MakeSandbox, make_spec: MakeSpec
+) -> None:
+    options = ("-h", "box", "--add-host=db.example:10.1.2.3")
+    sandbox = make_sandbox(*python(f"{NETWORK_FACTS}{GET}", BASE_URL), network="bridge", docker_args=options)
+    async with ProxyPart(gate_socket(make_spec), "served") as proxy:
+        await sandbox.create()
+        await proxy.ready()
+        facts, served, *_ = (await read_all(await sandbox.start())).stdout.splitlines()
+    found = json.loads(facts)
+    assert served == "served"
+    assert found["hostname"] == "box"
+    assert found["interfaces"] == ["eth0", "lo"]
+    assert found["named"] == "10.1.2.3"
+    assert found["host"]
+
+
+async def test_a_network_that_does_not_exist_is_named(make_sandbox: MakeSandbox) -> None:
+    with pytest.raises(DockerError, match="network no-such-net not found"):
+        await make_sandbox("true", network="no-such-net").create()

@@ -123,8 +123,8 @@ def test_the_thrifty_agent_does_its_task_in_a_few_calls(upstream: Upstream, tmp_
     assert 2 <= len(upstream.bodies) <= 6
     assert upstream.bodies[0]["messages"][0] == {"role": "user", "content": "Name three colours."}
     assert events[0] == {"type": "agent_start", "model_id": "maker/model", "mode": "thrifty"}
-    assert (events[-1]["type"], events[-1]["status"], events[-1]["output_file"]) == ("agent_end", "done", "answer.md")
-    assert (tmp_path / "answer.md").read_text() == "some words"
+    assert (events[-1]["type"], events[-1]["status"], events[-1]["output_file"]) == ("agent_end", "done", "answer.txt")
+    assert (tmp_path / "answer.txt").read_text() == "some words"
 
 
 def test_an_agent_without_a_prompt_does_not_wait_for_one(upstream: Upstream, tmp_path: Path) -> None:
