@@ -7,6 +7,7 @@ there is proven not to have been sent (M13 i).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 import aiohttp
@@ -17,6 +18,8 @@ from preflight_proxy.errors import UpstreamError
 
 CONNECT_S_MAX = 10.0
 """A TCP and TLS handshake takes well under a second; longer means that the way is shut, and the agent should hear so."""
+HEAD_S_MAX = 30 * 60.0
+"""From the request to the response's head; a call ends after this time, whatever it does (M17)."""
 IDLE_CONNECTION_S = 15.0
 """Idle connections older than this are dropped: a server that closes as we write leaves an outcome unknown (M11)."""
 READ_S_MAX = 15.0
@@ -57,9 +60,12 @@ class GuardedBody(aiohttp.Payload):
         return bytes(self._value).decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write the body, and with it the buffered head, if the guard still agrees."""
+        """Write the body, and with it the buffered head, if the connection is open and the guard still agrees."""
         if self.left:
             raise RuntimeError("an inference request is sent once")
+        transport = getattr(writer, "transport", None)
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the connection closed before a byte was written")
         if not self._guard():
             self.withdrawn = True
             raise WithdrawnError("The request was withdrawn before it was sent.")
@@ -72,10 +78,12 @@ class Upstream:
 
     Args:
         base_url: API base without a trailing slash, such as `https://openrouter.ai/api/v1`.
+        head_s_max: See `HEAD_S_MAX`.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, *, head_s_max: float = HEAD_S_MAX) -> None:
         self.base_url = base_url.rstrip("/")
+        self._head_s_max = head_s_max
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Upstream:
@@ -116,12 +124,12 @@ class Upstream:
             UncertainError: Something left, and no response head came.
         """
         assert self._session is not None, "used outside its context"
+        sent = list(headers)
         for _attempt in range(2):
             payload = GuardedBody(body, guard)
             try:
-                return await self._session.post(
-                    self._url(path), data=payload, headers=list(headers), allow_redirects=False
-                )
+                async with asyncio.timeout(self._head_s_max):
+                    return await self._session.post(self._url(path), data=payload, headers=sent, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as exc:
                 if payload.withdrawn:
                     raise WithdrawnError("The request was withdrawn before it was sent.") from None
