@@ -12,6 +12,8 @@ BODY_BYTES_MAX = 32 * 2**20
 """One body. A million tokens of context are about 4 MiB of text; images make it more."""
 BODIES_BYTES_MAX = 512 * 2**20
 """All bodies in flight; beyond this, reading waits."""
+OWNER_BYTES_MAX = BODIES_BYTES_MAX // 4
+"""Bodies in flight of one owner: whoever sends many slowly makes himself wait, not the others (C5)."""
 BODY_S_MAX = 120.0
 """A body that takes longer to arrive holds a connection for no one."""
 
@@ -31,15 +33,37 @@ class IntakeError(Exception):
 
 
 class Intake:
-    """Reads bodies for all connections of one proxy."""
+    """Reads bodies for all connections of one proxy.
 
-    def __init__(self, bodies_bytes_max: int = BODIES_BYTES_MAX) -> None:
-        self._free_bytes = bodies_bytes_max
+    Args:
+        body_bytes_max: See `BODY_BYTES_MAX`; at most the other two.
+        owner_bytes_max: See `OWNER_BYTES_MAX`.
+        bodies_bytes_max: See `BODIES_BYTES_MAX`.
+        body_s_max: See `BODY_S_MAX`.
+    """
+
+    def __init__(
+        self,
+        *,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        owner_bytes_max: int = OWNER_BYTES_MAX,
+        bodies_bytes_max: int = BODIES_BYTES_MAX,
+        body_s_max: float = BODY_S_MAX,
+    ) -> None:
+        self._body_bytes_max = body_bytes_max
+        self._owner_bytes_max = owner_bytes_max
+        self._bodies_bytes_max = bodies_bytes_max
+        self._body_s_max = body_s_max
+        self._held_bytes: dict[str, int] = {}
         self._freed = asyncio.Condition()
 
     @asynccontextmanager
-    async def body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+    async def body(self, request: web.BaseRequest, owner: str = "") -> AsyncIterator[bytes]:
         """The whole body; its room is given back when the context ends.
+
+        Args:
+            request: Its head is read, its body is not.
+            owner: Whose share of the room it takes, such as an account.
 
         Raises:
             IntakeError: It is too large (413), compressed (415), too slow or cut short (400).
@@ -47,30 +71,42 @@ class Intake:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise IntakeError(415, "Compressed request bodies are not taken. Send the JSON as it is.")
         size_bytes = request.content_length
-        if size_bytes is not None and size_bytes > BODY_BYTES_MAX:
-            raise IntakeError(413, f"The request body is larger than {BODY_BYTES_MAX // 2**20} MiB. Nothing was sent.")
-        room_bytes = BODY_BYTES_MAX if size_bytes is None else size_bytes
+        if size_bytes is not None and size_bytes > self._body_bytes_max:
+            raise self._too_large()
+        async with self._room(owner, self._body_bytes_max if size_bytes is None else size_bytes):
+            yield await self._read(request)
+
+    @asynccontextmanager
+    async def _room(self, owner: str, room_bytes: int) -> AsyncIterator[None]:
         async with self._freed:
-            await self._freed.wait_for(lambda: self._free_bytes >= room_bytes)
-            self._free_bytes -= room_bytes
+            await self._freed.wait_for(lambda: self._has_room(owner, room_bytes))
+            self._held_bytes[owner] = self._held_bytes.get(owner, 0) + room_bytes
         try:
-            yield await _read(request)
+            yield
         finally:
+            self._held_bytes[owner] -= room_bytes
+            if not self._held_bytes[owner]:
+                del self._held_bytes[owner]
             async with self._freed:
-                self._free_bytes += room_bytes
                 self._freed.notify_all()
 
+    def _has_room(self, owner: str, room_bytes: int) -> bool:
+        is_own_share = self._held_bytes.get(owner, 0) + room_bytes <= self._owner_bytes_max
+        return is_own_share and sum(self._held_bytes.values()) + room_bytes <= self._bodies_bytes_max
 
-async def _read(request: web.BaseRequest) -> bytes:
-    held = bytearray()
-    try:
-        async with asyncio.timeout(BODY_S_MAX):
-            async for chunk in request.content.iter_any():
-                held += chunk
-                if len(held) > BODY_BYTES_MAX:
-                    raise IntakeError(
-                        413, f"The request body is larger than {BODY_BYTES_MAX // 2**20} MiB. Nothing was sent."
-                    )
-    except (TimeoutError, web.RequestPayloadError, ConnectionError) as exc:
-        raise IntakeError(400, "The request body did not arrive whole. Nothing was sent.") from exc
-    return bytes(held)
+    async def _read(self, request: web.BaseRequest) -> bytes:
+        held = bytearray()
+        try:
+            async with asyncio.timeout(self._body_s_max):
+                async for chunk in request.content.iter_any():
+                    held += chunk
+                    if len(held) > self._body_bytes_max:
+                        raise self._too_large()
+        except (TimeoutError, web.RequestPayloadError, ConnectionError) as exc:
+            raise IntakeError(400, "The request body did not arrive whole. Nothing was sent.") from exc
+        return bytes(held)
+
+    def _too_large(self) -> IntakeError:
+        return IntakeError(
+            413, f"The request body is larger than {self._body_bytes_max // 2**20} MiB. Nothing was sent."
+        )
