@@ -72,7 +72,7 @@ class Live:
     Attributes:
         key: The real key its calls leave with; None until the account is opened in this process.
         running: Calls whose client is still served.
-        cheapest_pusd: The cheapest quote at the floor so far seen; decides when the account is spent (M19).
+        cheapest_pusd: The cheapest quote at the floor of the calls admitted so far; decides when the account is spent (M19).
     """
 
     key: Secret | None = None
@@ -201,6 +201,11 @@ class Books:
         live.repeats = live.repeats + 1 if digest == live.last_digest else 0
         live.last_digest, live.last_call_at_s = digest, now_s
         return busy
+
+    def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
+        """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""
+        live = self.live(account_id)
+        live.cheapest_pusd = min(cheapest_pusd, live.cheapest_pusd or cheapest_pusd)
 
     def note_refusal(self, account_id: str, code: Code, model: str) -> None:
         """Count a refused call, and tell the followers."""

@@ -16,6 +16,7 @@ import structlog
 from preflight_proxy.books import Books
 from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.headers import downstream_headers
+from preflight_proxy.core.ledger import may_send
 from preflight_proxy.core.refusals import Code, Refusal, answer, budget_headers
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
@@ -100,6 +101,7 @@ class Call:
         self._waits_until_s = waits_until_s
         self._relay = Relay(shape, downstream, settlement, books.clock, on_posted)
         self._account_id = settlement.reservation.account
+        self._reserved_under = books.account(self._account_id)
         self._detached = asyncio.Event()
         self.requote = False
 
@@ -119,9 +121,9 @@ class Call:
 
     def _may_leave(self) -> bool:
         """M10 step 2, asked in the instant before the first byte: not frozen, not changed, somebody there."""
-        account = self._books.accounts().get(self._account_id)
-        stands = account is not None and account.frozen is None and account.available_pusd >= 0
-        return stands and not self._downstream.closed and not self._books.store.poisoned
+        store = self._books.store
+        stands = may_send(store.book, self._settlement.reservation.id, self._reserved_under)
+        return stands and not self._downstream.closed and not store.poisoned
 
     async def _attempt(self, may_requote: bool) -> bool:
         """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""

@@ -13,6 +13,8 @@ from aiohttp import web
 
 BEHIND_BYTES_MAX = 8 * 2**20
 """A client this far behind its stream is taken for gone (M17)."""
+PAUSE_BYTES = 2**30
+"""The transport asks writers to wait above this: never, since `BEHIND_BYTES_MAX` and one event are all that it ever holds."""
 
 Headers = Sequence[tuple[str, str]]
 
@@ -82,7 +84,7 @@ class Downstream:
         response = web.StreamResponse(status=status)
         response.headers.extend([*headers, *self._extra])
         if self._request.transport is not None:
-            self._request.transport.set_write_buffer_limits(high=BEHIND_BYTES_MAX)
+            self._request.transport.set_write_buffer_limits(high=PAUSE_BYTES)
         self._response = response
         try:
             await response.prepare(self._request)

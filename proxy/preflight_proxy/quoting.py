@@ -60,9 +60,6 @@ class Quoting:
             )
         except Unquotable as exc:
             return refusal(exc.code, account)
-        live = self._books.live(account_id)
-        if live.cheapest_pusd is None or made.cheapest_pusd < live.cheapest_pusd:
-            live.cheapest_pusd = made.cheapest_pusd
         return Quoted(made, {each.provider: each for each in usable if each.tag in made.tags})
 
     def expire(self, asked: Request) -> None:

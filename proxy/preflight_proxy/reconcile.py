@@ -129,9 +129,8 @@ class Reconciler:
         told = await self._generation(reservation)
         if told is not None and self._late.pop(reservation.id, None) is not None:
             cost_pusd, facts = told
-            if cost_pusd != reservation.posted_pusd:
-                self._books.commit(Adjust(reservation.id, cost_pusd - reservation.posted_pusd, facts))
-                self._books.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
+            self._books.commit(Adjust(reservation.id, cost_pusd - reservation.posted_pusd, facts))
+            self._books.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
 
     async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
         """What upstream's record tells of a call; None while it tells nothing."""

@@ -81,6 +81,7 @@ class _Attempt:
         if isinstance(committed, Refusal):
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
+        self._books.note_admitted(self._account_id, self._quote.cheapest_pusd)
         return Admitted(committed.reservation, admitted.bound)
 
 

@@ -1,0 +1,109 @@
+"""The store and what follows each of its commits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from preflight_proxy.books import Books
+from preflight_proxy.core.accounts import CallFacts
+from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.derived import BudgetFiles, CostLog
+from preflight_proxy.hub import Hub
+from preflight_proxy.store import Store
+from tests.preflight_proxy.fake_clock import FakeClock
+
+DOLLAR = 10**12
+
+
+def opened(folder: Path) -> Books:
+    clock = FakeClock()
+    store = Store(folder / "ledger.sqlite3", clock=clock)
+    cost_log = CostLog(folder / "costs.jsonl")
+    cost_log.rebuild(store.entries())
+    return Books(store, cost_log, BudgetFiles(), Hub(), clock)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    made = opened(tmp_path)
+    made.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="hash"))
+    yield made
+    made.store.close()
+
+
+def call(books: Books, reservation_id: str, cost_pusd: int, **facts: int) -> None:
+    books.commit(Reserve(reservation_id, "a", DOLLAR // 2, "chat", "m", ("t",), 100))
+    books.commit(Post(reservation_id, cost_pusd, CallFacts(model="m", **facts)))  # type: ignore[arg-type]
+
+
+def test_a_posted_call_is_in_the_cost_log_and_in_the_totals(books: Books, tmp_path: Path) -> None:
+    call(books, "one", 1000, prompt_tokens=50, cached_tokens=10, completion_tokens=5)
+    line = json.loads((tmp_path / "costs.jsonl").read_text())
+    assert line["cost_usd"] == "0.000000001"
+    balance = books.balance("a")
+    assert (balance["prompt_tokens"], balance["cached_tokens"], balance["cache_hit_requests"]) == (50, 10, 1)
+    assert balance["posted_usd"] == "0.000000001"
+
+
+def test_the_totals_are_there_again_after_a_restart(books: Books, tmp_path: Path) -> None:
+    call(books, "one", 1000, prompt_tokens=50, completion_tokens=5)
+    books.store.close()
+    again = opened(tmp_path)
+    assert again.balance("a")["completion_tokens"] == 5
+    assert again.by_token("hash") == "a"
+    again.store.close()
+
+
+def test_an_account_is_spent_when_not_even_the_cheapest_call_would_fit(books: Books) -> None:
+    assert not books.spent("a")
+    books.live("a").cheapest_pusd = DOLLAR // 4
+    call(books, "one", DOLLAR // 2)
+    assert not books.spent("a")
+    call(books, "two", DOLLAR // 2 - 1)
+    assert books.spent("a")
+
+
+def test_the_same_request_again_and_again_is_counted(books: Books) -> None:
+    for _ in range(3):
+        books.note_request("a", "same")
+    assert books.live("a").repeats == 2
+    books.note_request("a", "other")
+    assert books.live("a").repeats == 0
+
+
+def test_an_account_is_busy_for_a_minute_after_a_call(books: Books) -> None:
+    clock = books.clock
+    assert isinstance(clock, FakeClock)
+    assert not books.note_request("a", "x")
+    assert books.note_request("a", "y")
+    clock.advance(61)
+    assert not books.note_request("a", "z")
+
+
+async def test_followers_hear_with_the_balance_of_the_moment(books: Books) -> None:
+    books.commit(Freeze("a", "stopped"))
+    books.publish("frozen", "a", reason="stopped")
+    follower = books.hub.follow(0, 0.01)
+    event = await anext(follower)
+    assert event is not None
+    assert event["type"] == "frozen"
+    assert event["balance"]["frozen"] == "stopped"  # type: ignore[index]
+    await follower.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_key_is_waited_for_and_its_wait_ends(books: Books) -> None:
+    assert not await books.opened("a", books.clock.monotonic_s() - 1)
+    books.live("a").key = Secret("sk-or-v1-x")
+    assert await books.opened("a", books.clock.monotonic_s() - 1)
+
+
+def test_an_overrun_is_told_to_who_watches_endpoints(books: Books) -> None:
+    seen: list[str] = []
+    books.on_quarantined = lambda row: seen.append(row.tag)
+    call(books, "one", DOLLAR // 2 + 1)
+    assert seen == ["t"]

@@ -1,0 +1,71 @@
+"""A 2xx answer on its way: the same bytes, booked before its end, given up when nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from openrouter_sim import FaultRule, Scenario, make_fault
+from preflight_proxy import relay
+from tests.preflight_proxy.world import World
+
+pytestmark = pytest.mark.wire
+
+
+@pytest.mark.parametrize("chopped", [False, True])
+@pytest.mark.parametrize("usage_chunk", ["choice", "empty", "merged"])
+@pytest.mark.parametrize("crlf", [False, True])
+async def test_a_stream_is_relayed_byte_for_byte_and_its_cost_found(
+    world: World, usage_chunk: str, crlf: bool, chopped: bool
+) -> None:
+    faults = (FaultRule(make_fault("chop")),) if chopped else ()
+    world.sim.scenario = Scenario(usage_chunk=usage_chunk, crlf=crlf, faults=faults)  # type: ignore[arg-type]
+    async with world.post(stream=True, text="[[sim tokens=40 text='fünf Äpfel und 𝅘𝅥𝅮']]") as response:
+        through = await response.read()
+    end = b"\r\n" if crlf else b"\n"
+    assert through.endswith(b"data: [DONE]" + end + end)
+    assert (b"\r" in through) is crlf
+    (line,) = world.cost_lines()
+    assert line["outcome"] == "posted"
+
+
+async def test_white_space_ahead_of_a_document_arrives_while_it_is_being_made(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("whitespace")),))
+    async with world.post() as response:
+        raw = await response.read()
+    assert raw[:1].isspace()
+    assert raw.lstrip().startswith(b"{")
+
+
+async def test_a_compressed_answer_is_passed_on_as_it_is_and_its_cost_found_by_its_id(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("gzip")),))
+    async with world.post() as response:
+        assert "choices" in await response.json()
+    await world.settled()
+    assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
+
+
+async def test_a_stream_of_comments_ends_once_nobody_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is a constant; the test shortens it and looks at the cause, not at a clock."""
+    monkeypatch.setattr(relay, "DRAIN_SILENCE_S_MAX", 0.05)
+    monkeypatch.setattr(relay, "DRAIN_S_MAX", 0.2)
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("comment_drip", {"every_s": 0.02})),))
+    world.may_differ = True
+    async with world.post(stream=True) as response:
+        await response.content.readany()
+        response.close()
+    async with asyncio.timeout(20):
+        while world.proxy.books.live("a").running:
+            await asyncio.sleep(0.01)
+    await world.settled()
+
+
+async def test_a_call_has_a_longest_time_whoever_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "CALL_S_MAX", 0.2)
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("comment_drip", {"every_s": 0.02})),))
+    world.may_differ = True
+    async with world.post(stream=True) as response:
+        raw = await response.read()
+    assert relay.BROKEN.encode() in raw
+    await world.settled()
