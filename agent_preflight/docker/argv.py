@@ -164,6 +164,20 @@ def limits(spec: AgentSpec) -> list[str]:
     return found
 
 
+def in_force(spec: AgentSpec) -> str:
+    """Return one line for a person: the network, privileges and limits that this agent will have (C6, C7)."""
+    parts = [
+        f"network {spec.network}",
+        "own system call profile",
+        f"capabilities {' '.join(CAPABILITIES).lower()}",
+        *(["no new privileges"] if spec.network == SEALED else []),
+        f"pids {PIDS_MAX}",
+        f"memory {spec.memory or 'unlimited'}",
+        f"cpus {spec.cpus or 'unlimited'}",
+    ]
+    return ", ".join(parts)
+
+
 def bind_mount(source: Path, target: str, *, read_only: bool = False) -> list[str]:
     """Return a `--mount` argument pair; any character may stand in the path, and a missing source is an error."""
     row = io.StringIO()

@@ -114,6 +114,14 @@ def test_only_a_sealed_agent_cannot_gain_privileges() -> None:
     assert ("--security-opt", "no-new-privileges") not in pairs(agent(replace(SPEC, network="bridge")))
 
 
+def test_what_is_in_force_is_said_in_one_line() -> None:
+    line = argv.in_force(SPEC)
+    assert all(part in line for part in ("network sealed", "no new privileges", "pids 4096", "memory 2g", "cpus 1.5"))
+    open_line = argv.in_force(replace(SPEC, network="bridge", memory=None))
+    assert "no new privileges" not in open_line
+    assert "memory unlimited" in open_line
+
+
 def test_the_budget_is_mounted_read_only() -> None:
     mount = "type=bind,source=/r/run-2026-11-25/claude/budget,target=/run/preflight,readonly"
     assert ("--mount", mount) in pairs(agent())

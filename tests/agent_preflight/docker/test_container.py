@@ -183,6 +183,22 @@ async def test_an_agent_whose_client_was_killed_is_not_left_running(make_sandbox
     assert not any("gate" not in name for name in containers_of(tmp_path))
 
 
+@pytest.mark.parametrize("instant", [0.02, 0.06, 0.12])
+async def test_a_client_killed_while_the_agent_starts_leaves_nothing(
+    make_sandbox: MakeSandbox, tmp_path: Path, instant: float
+) -> None:
+    sandbox = make_sandbox("sleep", "60")
+    await sandbox.create()
+    starting = asyncio.ensure_future(sandbox.start())
+    await asyncio.wait([starting], timeout=instant)
+    if sandbox._attached is not None:
+        os.kill(sandbox._attached.pid, 9)
+    await asyncio.wait([starting])
+    assert starting.exception() is None or isinstance(starting.exception(), DockerError)
+    assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
+    assert containers_of(tmp_path) == []
+
+
 async def test_an_agent_removed_by_somebody_else_is_gone_and_not_an_error(make_sandbox: MakeSandbox) -> None:
     sandbox = make_sandbox("sleep", "60")
     await sandbox.create()
