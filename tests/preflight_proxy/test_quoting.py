@@ -1,0 +1,45 @@
+"""From a request to its worst case, with the price list and the books at hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from preflight_proxy.core.commands import Quarantine
+from preflight_proxy.core.refusals import Code
+from tests.preflight_proxy.world import MODEL, World
+
+pytestmark = pytest.mark.wire
+
+ONE = {"only": ["openai"]}
+
+
+async def test_the_second_turn_of_a_conversation_reserves_less_than_its_bytes(world: World) -> None:
+    """A billed prefix is known in tokens; unknown text counts as bytes (M4)."""
+    text = "word " * 2000
+    async with world.post(text=text, max_tokens=64, provider=ONE) as response:
+        first = await response.json()
+    messages = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": first["choices"][0]["message"]["content"]},
+        {"role": "user", "content": "and now?"},
+    ]
+    async with world.post(messages=messages, max_tokens=64, provider=ONE) as response:
+        await response.read()
+    reserved = [float(line["reserved_usd"]) for line in world.cost_lines()]
+    assert reserved[1] < reserved[0] / 2
+
+
+async def test_a_model_whose_every_endpoint_is_quarantined_is_refused(world: World) -> None:
+    for tag in ("openai", "azure"):
+        world.proxy.books.commit(Quarantine(MODEL, tag, "test"))
+    async with world.post() as response:
+        assert response.status == 403
+        assert (await response.json())["error"]["message"] == Code.QUARANTINED.sentence
+
+
+async def test_only_the_quoted_endpoints_may_serve(world: World) -> None:
+    world.proxy.books.commit(Quarantine(MODEL, "azure", "test"))
+    for _ in range(5):
+        async with world.post() as response:
+            assert (await response.json())["provider"] == "OpenAI"
+    assert b'"only":["openai"]' in world.sim.requests[-1].body
