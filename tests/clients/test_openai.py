@@ -102,3 +102,19 @@ async def test_embeddings_work_and_are_booked_as_billed(stage: Stage, client: op
     made = await asyncio.to_thread(client.embeddings.create, model=EMBEDDING_MODEL, input=["one", "two"])
     assert len(made.data) == 2
     assert await stage.booked_as_billed() == 1
+
+
+async def test_a_request_repeated_under_another_label_is_refused_in_the_final_word(
+    stage: Stage, client: openai.OpenAI
+) -> None:
+    """Agents write new labels for each try of one request: it stays the same request (M19)."""
+    client.api_key = await stage.open("poor", POOR_USD)
+    statuses = [await asyncio.to_thread(_status_with_label, client, label) for label in ("one", "two")]
+    assert statuses == [402, 400]
+
+
+def _status_with_label(client: openai.OpenAI, label: str) -> int:
+    labels = {"client_metadata": {"turn": label}, "metadata": {"turn": label}}
+    with pytest.raises(openai.APIStatusError) as raised:
+        client.responses.create(model=MODEL, input=TASK, extra_body=labels)
+    return raised.value.status_code

@@ -20,6 +20,9 @@ COMMON_FIELDS = frozenset(
     | {"service_tier", "plugins", "models", "cache_control", "tools", "tool_choice", "transforms"}
 )
 
+LABELS = frozenset({"user", "session_id", "trace", "metadata", "client_metadata"})
+"""Fields that only label a call. Codex writes them anew for each try, in another order, so they make no other request of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -32,7 +35,7 @@ class Opened:
         model: The model asked for.
         stream: True if a stream is asked for.
         provider: What is asked of routing.
-        digest: SHA-256 of the whole body, hexadecimal.
+        digest: See `Request.digest`.
     """
 
     raw: dict[str, bytes]
@@ -79,7 +82,7 @@ def open_request(
         model=_model(slices),
         stream=_stream(slices),
         provider=wish,
-        digest=hashlib.sha256(body).hexdigest(),
+        digest=_digest({name: raw for name, raw in slices.items() if name in leaving or name == "provider"}),
     )
 
 
@@ -134,6 +137,13 @@ def bound_slices(request: Request, spellings: Sequence[str], bound: int | None) 
         return {}
     names = [request.bound_field] if request.require_parameters else spellings
     return dict.fromkeys(names, b"%d" % bound)
+
+
+def _digest(slices: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(slices.keys() - LABELS):
+        digest.update(b"%d:%d:%b%b" % (len(name), len(slices[name]), name.encode("utf-8"), slices[name]))
+    return digest.hexdigest()
 
 
 def _model(slices: Mapping[str, bytes]) -> str:

@@ -146,7 +146,8 @@ class Request:
         max_price: The caller's own price caps, USD per million tokens.
         require_parameters: True if only endpoints that know every parameter may serve.
         provider: The rest of the provider object, as it was read.
-        digest: SHA-256 of the whole body, hexadecimal.
+        digest: SHA-256, hexadecimal, over the fields that may leave, whatever their order; labels of the call are left out, so
+            that a client's next try of the same request is known for one.
     """
 
     shape: str
