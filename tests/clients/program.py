@@ -13,6 +13,9 @@ from pathlib import Path
 END_S_MAX = 90.0
 """A guard against a client that never ends; no test claims that one ends sooner."""
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+NOWHERE = "http://127.0.0.1:9"
+"""The proxy of all other hosts: nothing listens there, so that no test reaches the internet."""
+OFFLINE = {"HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE, "NO_PROXY": "127.0.0.1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,13 @@ class Program:
 
 
 @asynccontextmanager
-async def running(
-    argv: Sequence[str | Path], home: Path, env: Mapping[str, str], path: str = SYSTEM_PATH
-) -> AsyncIterator[Program]:
+async def running(argv: Sequence[str | Path], home: Path, env: Mapping[str, str]) -> AsyncIterator[Program]:
     """Run a program with `home` as home, temporary and working directory; nothing of it is left at the end.
 
     Args:
         argv: The command.
         home: An empty directory.
         env: Its environment, beside what every program has.
-        path: Where it finds other programs.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
@@ -66,7 +66,7 @@ async def running(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=home,
-        env={"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8", **env},
+        env={"PATH": SYSTEM_PATH, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8", **OFFLINE, **env},
         start_new_session=True,
     )
     try:

@@ -52,13 +52,17 @@ class Stage(World):
         """The API base for clients in Anthropic's shape, which add the version themselves."""
         return self.v1.removesuffix("/v1")
 
+    def home(self) -> Path:
+        """A new, empty directory for a program to live in."""
+        home = self.homes / str(len(list(self.homes.iterdir())))
+        home.mkdir()
+        return home
+
     def run(
-        self, argv: Sequence[str | Path], env: Mapping[str, str], path: str = program.SYSTEM_PATH
+        self, argv: Sequence[str], env: Mapping[str, str], home: Path | None = None
     ) -> AbstractAsyncContextManager[program.Program]:
         """Run a client as a program in a home of its own."""
-        home = self.homes / f"home-{len(list(self.homes.iterdir()))}"
-        home.mkdir()
-        return program.running(argv, home, env, path)
+        return program.running(argv, home or self.home(), env)
 
     async def freeze(self, name: str = "a") -> None:
         """Freeze an account as a runner does: over the control socket."""

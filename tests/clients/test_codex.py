@@ -1,0 +1,77 @@
+"""OpenAI's Codex from npm, as `codex exec`: the responses API, always as a stream."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from tests.clients.npm import CODEX, command
+from tests.clients.program import Program
+from tests.clients.stage import ENDED, LONG, POOR_USD, REFUSED, WORDS, Stage
+
+pytestmark = [pytest.mark.wire, pytest.mark.timeout(600)]  # the first test installs it
+
+CONFIG = """
+model = "openai/gpt-5-mini"
+model_provider = "preflight"
+check_for_update_on_startup = false
+
+[model_providers.preflight]
+name = "preflight"
+base_url = "{base_url}"
+env_key = "OPENROUTER_API_KEY"
+wire_api = "responses"
+
+[analytics]
+enabled = false
+
+[features]
+plugins = false
+apps = false
+remote_plugin = false
+"""
+AFTER_A_REFUSAL_MAX = 2
+"""Requests that may follow the first refusal."""
+
+
+def codex(stage: Stage, name: str = "a") -> AbstractAsyncContextManager[Program]:
+    """Codex at one task, told where to ask as its users tell it."""
+    argv = [*command(CODEX), "exec", "--skip-git-repo-check", "--sandbox", "read-only", "Read the plan."]
+    home = stage.home()
+    settings = home / ".codex"
+    settings.mkdir()
+    (settings / "config.toml").write_text(CONFIG.format(base_url=stage.v1))
+    return stage.run(argv, {"CODEX_HOME": str(settings), "OPENROUTER_API_KEY": stage.tokens[name]}, home)
+
+
+async def test_it_works_and_is_booked_as_billed(stage: Stage) -> None:
+    """One turn, at the simulator's price."""
+    async with codex(stage) as client:
+        ended = await client.end()
+    assert ended.code == 0, ended.said
+    assert str(WORDS.text) in ended.out
+    assert await stage.booked_as_billed() == 1
+
+
+async def test_it_stops_when_refused(stage: Stage) -> None:
+    """It says why, and tries again at most twice."""
+    await stage.open("poor", POOR_USD)
+    async with codex(stage, "poor") as client:
+        ended = await client.end()
+    assert ended.code == 1, ended.said
+    assert any(sentence in ended.said for sentence in REFUSED), ended.said
+    assert 1 <= stage.refused("poor") <= 1 + AFTER_A_REFUSAL_MAX
+    assert stage.sim.requests == []
+
+
+async def test_it_ends_with_an_error_when_cut(stage: Stage) -> None:
+    """Half a text does not pass for a whole one; whatever it asks after the cut is refused."""
+    stage.sim.scenario = LONG
+    async with codex(stage) as client:
+        await stage.freeze_once_heard(b"response.output_text.delta")
+        ended = await client.end()
+    assert ended.code == 1, ended.said
+    assert ENDED in ended.said
+    assert stage.refused() <= AFTER_A_REFUSAL_MAX
+    assert await stage.booked_as_billed() == 1
