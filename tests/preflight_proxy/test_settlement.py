@@ -52,7 +52,7 @@ def test_a_posted_call_names_who_served_it_and_how_fast(books: Books, settlement
     (line,) = lines(tmp_path)
     assert (line["tag"], line["generation_id"], line["status"]) == ("tag-x", "gen-1", 200)
     assert (line["ttft_ms"], line["duration_ms"], line["prompt_tokens"]) == (250, 1250, 7)
-    assert list(books.live("a").actions)[0].label == "grep"
+    assert next(iter(books.live("a").actions)).label == "grep"
 
 
 def test_after_its_end_nothing_is_unknown(books: Books, settlement: Settlement) -> None:
