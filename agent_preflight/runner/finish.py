@@ -44,7 +44,11 @@ async def finish(trial: LiveTrial) -> RunResult:
         trial.say(f"summary.json could not be written: {exc}")
     trial.move(State.SUMMARISED)
     trial.shared.board.update(
-        trial.alias, state=end.ending.by.value, note=result.error or "", ok=result.ok, balance=trial.balance
+        trial.alias,
+        state=end.ending.outcome(result.error),
+        note=(result.error or trial.output.end_status).removeprefix("ejected: "),
+        ok=result.ok,
+        balance=trial.balance,
     )
     await trial.tasks.cancel()
     trial.lane.close()

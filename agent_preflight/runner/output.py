@@ -19,6 +19,8 @@ EVENTS_BYTES_MAX = 512 * 2**20
 """Of one agent's stdout at most this much is kept in events.jsonl; long agent sessions print some 10 MiB."""
 STDERR_BYTES_MAX = 64 * 2**20
 
+STATUS_CHARS_MAX = 64
+
 Event = dict[str, Any]
 
 
@@ -34,6 +36,7 @@ class Output:
         events_count: Events so far.
         tool_calls: Tool calls among them.
         claims: What the agent itself says of its tokens.
+        end_status: What the agent said of itself at its end; for the eye only.
         caps_hit: Names of the bounds that were reached, with how often.
     """
 
@@ -46,6 +49,7 @@ class Output:
         self.tool_calls = 0
         self.claims = CacheStats()
         self.caps_hit: dict[str, int] = {}
+        self.end_status = ""
 
     async def read_stdout(self, stream: StreamReader) -> None:
         """Take every line until the stream ends."""
@@ -87,4 +91,5 @@ class Output:
             add_usage(self.claims, usage)
         self._on_event(event)
         if event["type"] == "agent_end":
+            self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
             self._on_end()

@@ -58,7 +58,8 @@ class Request:
         budget: Dollars for each trial, or by alias.
         around: What all trials have in common.
         runs_dir: Where the run's folder is made.
-        run_id: None for one made of the time.
+        run_id: None for one that is new.
+        suggested_id: What a new one is to be, if it is free; made of the time if not given.
         single: The trial's own folder below `runs_dir` is the run's folder (`run_container`).
         arguments: The agents' arguments, for all or by alias.
         policy: The eject policy, or what makes one.
@@ -67,6 +68,7 @@ class Request:
         on_complete: The user's function for each result.
         workers: How many trials go on at once.
         base_url: OpenRouter's API base; None for the usual one.
+        gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
         preflight: Called before anything costs money; raises what ends the run.
         say: Prints a line for a person.
     """
@@ -77,6 +79,7 @@ class Request:
     around: Surroundings
     runs_dir: Path
     run_id: str | None = None
+    suggested_id: str | None = None
     single: bool = False
     arguments: Arguments | None = None
     policy: PolicyGiven = None
@@ -85,6 +88,7 @@ class Request:
     on_complete: OnComplete | None = None
     workers: int = 8
     base_url: str | None = None
+    gate_base: str | None = None
     preflight: Callable[[], object] | None = None
     say: Callable[[str], None] = field(default=lambda line: None)
 
@@ -132,7 +136,7 @@ def _plans(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
 
 def _folder(request: Request) -> RunFolder:
     """Open the run's folder, after everything has been checked that can be checked without one."""
-    run_id = check_run_id(request.run_id) if request.run_id is not None else default_run_id(datetime.now())
+    run_id = check_run_id(request.run_id or request.suggested_id or default_run_id(local_now()))
     plans = _plans(request, run_id)
     policy_for_trial(request.policy, request.idle_timeout_s)
     runs_dir = request.runs_dir.absolute()
@@ -141,6 +145,11 @@ def _folder(request: Request) -> RunFolder:
     if request.run_id is None:
         return open_new(runs_dir, run_id)
     return open_named(runs_dir, run_id, [plan.alias for plan in plans])
+
+
+def local_now() -> datetime:
+    """Return local time: run ids show it, as ever."""
+    return datetime.now().astimezone()
 
 
 async def _preflight(check: Callable[[], object], stop: Stop) -> None:
@@ -190,7 +199,7 @@ class _Run:
         for plan, _ in planned:
             self._board.put(Row(plan.alias, plan.model_id, plan.budget_pusd))
         try:
-            make_sandbox = await sandbox_maker(self._request.around.sandbox)
+            make_sandbox = await sandbox_maker(self._request.around.sandbox, self._request.gate_base)
             await self._sidecar.start()
             shared = Shared(
                 run_id=self._run_id,

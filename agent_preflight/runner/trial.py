@@ -62,6 +62,12 @@ class Ending:
     by: By
     text: str = ""
 
+    def outcome(self, error: str | None) -> str:
+        """Return how a trial with this ending stands, in one word."""
+        if self.by in (By.EJECTED, By.INTERRUPTED):
+            return str(self.by.value)
+        return "done" if error is None else "failed"
+
 
 TIME_LIMIT = Ending(By.EJECTED, "time limit")
 INTERRUPTED = Ending(By.INTERRUPTED, "interrupted")

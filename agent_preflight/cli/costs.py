@@ -1,0 +1,64 @@
+"""`agent-preflight costs`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent_preflight.cli.group import emit_json
+from agent_preflight.cli.status import RunId, RunsDir
+
+if TYPE_CHECKING:
+    from agent_preflight.costs import Sums
+
+
+def costs(
+    run_id: RunId = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of a stand-alone proxy's ledger.", show_default=False)
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines: each call, then one line `sums`.")] = False,
+) -> None:
+    """Print what every call of a run cost.
+
+    From its ledger, with the sums at the end; of the latest run if none is named.
+
+    Example: agent-preflight costs --data ./proxy-data --json
+    """
+    from agent_preflight.artifacts import find_run
+    from agent_preflight.costs import cost_lines, sums_by_account, sums_of
+    from preflight_proxy.errors import ConfigError
+
+    folder = data if data is not None else find_run(run_id, runs_dir)
+    if folder is None:
+        raise ConfigError(f"No run {run_id or ''} in {runs_dir}/; use --data for a stand-alone proxy.")
+    lines = list(cost_lines(folder))
+    total, accounts = sums_of(lines), sums_by_account(lines)
+    if as_json:
+        for line in lines:
+            emit_json(json.dumps(line))
+        emit_json(json.dumps({"sums": {"total": total.to_json(), "accounts": _json(accounts)}}))
+        return
+    _print(lines, accounts, total)
+
+
+def _json(accounts: dict[str, Sums]) -> dict[str, Any]:
+    return {name: sums.to_json() for name, sums in accounts.items()}
+
+
+def _print(lines: list[dict[str, Any]], accounts: dict[str, Sums], total: Sums) -> None:
+    from agent_preflight.console import say
+    from agent_preflight.terminal import plain
+
+    for line in lines:
+        tokens = f"{line.get('prompt_tokens') or 0:>8} in {line.get('completion_tokens') or 0:>7} out"
+        cost = f"${line['cost_usd']:<18}"
+        text = f"{line['time']}  {line['account']:<16} {cost} {tokens}  {line['outcome']:<9} {line['model']}"
+        say(plain(text))
+    say()
+    for name, sums in [*accounts.items(), ("TOTAL", total)]:
+        say(plain(f"{name:<16} {sums.calls:>6} calls  ${format(sums.cost_usd, 'f')}"))

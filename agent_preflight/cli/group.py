@@ -1,0 +1,47 @@
+"""The group of commands, with the behaviour that scripts rely on where typer's own differs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from typer.core import TyperGroup
+
+from preflight_proxy.errors import OperatingError
+
+
+class Commands(TyperGroup):
+    """No arguments print the help and exit with 0; an unknown command exits with 1; what fails says so in one line."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # click's own Context
+        """Take no arguments for `--help`."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> object:  # type: ignore[override]
+        """Find the command, or say which there are."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            complain(f"Unknown command: {name}. Available: {', '.join(self.list_commands(ctx))}")
+            ctx.exit(1)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Run the command; an operating error is a sentence on stderr and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except OperatingError as exc:
+            complain(str(exc))
+            return ctx.exit(1)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error, without escapes that came from elsewhere."""
+    from agent_preflight.terminal import plain
+
+    sys.stderr.write(plain(text, keep_lines=True) + "\n")
+    sys.stderr.flush()
+
+
+def emit_json(text: str) -> None:
+    """Print a line for machines on standard output."""
+    sys.stdout.write(text + "\n")
