@@ -7,6 +7,9 @@ again gets the same listeners handed over again.
 
     WAITING --hand-over accepted--> READY --connection ends--> LOST
     WAITING --hand-over refused--> REFUSED                     (all file descriptors closed, the trial must fail)
+
+REFUSED and LOST are final: nothing more is taken on that socket. A connection that breaks off before it has handed anything
+over is no hand-over, and may be followed by another.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ SO_NETNS_COOKIE = 71
 """Linux 5.14 and later: a number that names the network namespace of a socket."""
 HANDOVER_S_MAX = 5.0
 """A gate sends one small message right after it connects; one that dawdles is dropped and may connect again."""
+ACCEPT_AGAIN_S = 1.0
+"""When the system is out of file descriptors, accepting is tried again after this time (C5)."""
 TAKEN = b"K"
 """What the gate reads once its listeners are served."""
 
@@ -95,7 +100,7 @@ def check_listener(sock: socket.socket, port: int) -> int:
     Raises:
         HandoverRefusedError: It is not a plain TCP listener on 127.0.0.1:`port`.
     """
-    if sock.family != socket.AF_INET or sock.type != socket.SOCK_STREAM:
+    if (sock.family, sock.type, sock.proto) != (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP):
         raise HandoverRefusedError("a handed-in socket is not TCP over IPv4")
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise HandoverRefusedError("a handed-in socket does not listen")
@@ -116,6 +121,7 @@ class GateListener:
         namespaces: Shared by all gates of the proxy.
         serve: Starts serving the sockets; returns what stops it.
         on_state: Called after each change of `state`.
+        handover_s_max: See `HANDOVER_S_MAX`.
     """
 
     def __init__(
@@ -126,6 +132,8 @@ class GateListener:
         namespaces: Namespaces,
         serve: Callable[[Sequence[socket.socket]], Awaitable[Callable[[], Awaitable[None]]]],
         on_state: Callable[[GateState], None],
+        *,
+        handover_s_max: float = HANDOVER_S_MAX,
     ) -> None:
         self.account = account
         self.path = path
@@ -134,62 +142,89 @@ class GateListener:
         self._namespaces = namespaces
         self._serve = serve
         self._on_state = on_state
+        self._handover_s_max = handover_s_max
         self._tasks = Tasks()
         self._listeners: list[socket.socket] = []
         self._stop: Callable[[], Awaitable[None]] | None = None
         self._server: socket.socket | None = None
 
     def open(self) -> None:
-        """Make the unix socket and wait for the gate in the background."""
-        self.path.unlink(missing_ok=True)
-        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._server.setblocking(False)
-        self._server.bind(str(self.path))
-        self.path.chmod(0o666)  # C17: a gate runs under a user id that is not ours; its directory keeps others out
-        self._server.listen(1)
-        self._tasks.spawn(self._accept(self._server), f"gate {self.account}")
+        """Make the unix socket and wait for the gate in the background.
+
+        Raises:
+            OperatingError: The socket cannot be made.
+        """
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.path.unlink(missing_ok=True)
+            server.bind(str(self.path))
+            self.path.chmod(0o666)  # C17: a gate runs under a user id that is not ours; its directory keeps others out
+            server.setblocking(False)
+            server.listen(1)
+        except OSError as exc:
+            server.close()
+            raise OperatingError(f"The gate's socket {self.path} cannot be made: {exc}") from exc
+        self._server = server
+        self._tasks.spawn(self._accept(server), f"gate {self.account}")
 
     async def _accept(self, server: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(server)
-            connection.setblocking(False)
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(server)
+            except OSError as exc:
+                _log.error("gate.not_accepted", account=self.account, why=str(exc))
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
             with connection:
+                connection.setblocking(False)
                 try:
-                    async with asyncio.timeout(HANDOVER_S_MAX):
-                        fds = await self._receive(connection)
-                    await self._take(fds)
-                    await loop.sock_sendall(connection, TAKEN)
-                except (HandoverRefusedError, TimeoutError, OSError) as exc:
-                    _log.error("gate.refused", account=self.account, why=str(exc) or type(exc).__name__)
-                    if self.state is GateState.WAITING and isinstance(exc, HandoverRefusedError):
-                        self._become(GateState.REFUSED)
+                    await self._hand_over(connection)
+                except HandoverRefusedError as exc:
+                    _log.error("gate.refused", account=self.account, why=str(exc))
+                    server.close()
+                    self._become(GateState.REFUSED)
+                    return
+                except (TimeoutError, OSError) as exc:
+                    _log.warning("gate.dropped", account=self.account, why=str(exc) or type(exc).__name__)
                     continue
                 self._become(GateState.READY)
                 await self._until_closed(connection)
-                self._become(GateState.LOST)
-                return
+            server.close()
+            self._become(GateState.LOST)
+            return
+
+    async def _hand_over(self, connection: socket.socket) -> None:
+        async with asyncio.timeout(self._handover_s_max):
+            fds = await self._receive(connection)
+        await self._take(fds)
+        try:
+            await asyncio.get_running_loop().sock_sendall(connection, TAKEN)
+        except OSError:
+            await self._stop_serving()  # the gate has gone: it will hand them over again
+            raise
 
     async def _receive(self, connection: socket.socket) -> list[int]:
         await _readable(connection)
-        _message, fds, flags, _ = socket.recv_fds(connection, 16, len(self.ports) + 1)
+        message, fds, flags, _ = socket.recv_fds(connection, 16, len(self.ports) + 1)
         for fd in fds:
             os.set_inheritable(fd, False)
-        if len(fds) != len(self.ports) or flags & socket.MSG_CTRUNC:
-            for fd in fds:
-                os.close(fd)
-            raise HandoverRefusedError(f"the gate handed over {len(fds)} sockets where {len(self.ports)} were due")
-        return fds
+        if len(fds) == len(self.ports) and not flags & socket.MSG_CTRUNC:
+            return fds
+        for fd in fds:
+            os.close(fd)
+        if not message:
+            raise ConnectionError("the gate left before it handed anything over")
+        raise HandoverRefusedError(f"the gate handed over {len(fds)} sockets where {len(self.ports)} were due")
 
     async def _take(self, fds: Sequence[int]) -> None:
-        listeners = [socket.socket(fileno=fd) for fd in fds]
+        listeners = _sockets(fds)
         try:
             cookies = [check_listener(sock, port) for sock, port in zip(listeners, self.ports, strict=True)]
             self._namespaces.claim(self.account, cookies)
             for sock in listeners:
                 sock.setblocking(False)
-            self._listeners = listeners
             self._stop = await self._serve(listeners)
+            self._listeners = listeners
         except BaseException:
             for sock in listeners:
                 sock.close()
@@ -205,10 +240,8 @@ class GateListener:
             self.state = state
             self._on_state(state)
 
-    async def _shut(self) -> None:
-        for sock in self._listeners:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # C4: ends every copy of the listener, the gate's own included
+    async def _stop_serving(self) -> None:
+        """End connections and close our copies of the listeners; the gate's copies go on listening."""
         if self._stop is not None:
             await self._stop()
         for sock in self._listeners:
@@ -218,22 +251,36 @@ class GateListener:
     async def let_go(self) -> None:
         """Stop serving without shutting the listeners: the gate hands them to the proxy that comes next."""
         await self._tasks.cancel()
-        if self._stop is not None:
-            await self._stop()
-        for sock in self._listeners:
-            sock.close()
-        self._listeners, self._stop = [], None
+        await self._stop_serving()
         if self._server is not None:
             self._server.close()
 
     async def close(self) -> None:
         """Stop serving: no copy of the listeners accepts any more, and the unix socket is gone."""
         await self._tasks.cancel()
-        await self._shut()
+        for sock in self._listeners:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # C4: ends every copy of the listener, the gate's own included
+        await self._stop_serving()
         if self._server is not None:
             self._server.close()
         self.path.unlink(missing_ok=True)
         self._namespaces.release(self.account)
+
+
+def _sockets(fds: Sequence[int]) -> list[socket.socket]:
+    """Own these file descriptors as sockets; all are closed if one is none."""
+    made: list[socket.socket] = []
+    try:
+        for fd in fds:
+            made.append(socket.socket(fileno=fd))
+    except OSError as exc:
+        for sock in made:
+            sock.close()
+        for fd in fds[len(made) :]:
+            os.close(fd)
+        raise HandoverRefusedError("what the gate handed over is no socket") from exc
+    return made
 
 
 async def _readable(sock: socket.socket) -> None:
