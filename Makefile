@@ -7,6 +7,7 @@ TESTS ?=
 
 ifneq ($(BASE),)
 export PREFLIGHT_GATE_BASE := $(BASE)
+export PREFLIGHT_DEMO_BASE := $(BASE)
 endif
 
 VENV := .venv
