@@ -9,9 +9,10 @@ from agent_preflight.config import Environment
 from agent_preflight.console import say
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import run_blocking
 from agent_preflight.runner.plan import default_alias
-from agent_preflight.runner.run import exit_code, run_field
+from agent_preflight.runner.run import run_field
 from agent_preflight.table import files_line, print_table, run_view
 from preflight_proxy.errors import ConfigError
 

@@ -5,12 +5,8 @@ At its end it compares two books that know nothing of each other: what our ledge
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,15 +17,17 @@ from typing import Any
 import httpx
 
 from agent_preflight.config import variable
+from agent_preflight.console import say
 from agent_preflight.costs import cost_lines, sums_of
 from agent_preflight.demo_place import Place, Wish, choose_place
+from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.plan import Surroundings
-from agent_preflight.runner.run import Finished, Request, exit_code, local_now, run_field
+from agent_preflight.runner.run import Finished, Request, local_now, run_field
+from agent_preflight.sidecar import own_process, until_ready
 from agent_preflight.table import RunView, files_line, print_table, run_view
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import OperatingError
 
 BUDGET_USD = "0.25"
 AGENTS = (
@@ -47,7 +45,6 @@ tokens_per_s = 80.0
 first_token_s = 0.2
 """
 """A scenario for the simulator: slow enough that there is something to see."""
-READY_S_MAX = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ def run_demo(sandbox: Wish = "auto", base: str | None = None, runs_dir: Path = P
 
 async def _demo(sandbox: Wish, base: str | None, runs_dir: Path, view: RunView, stop: Stop) -> int:
     place = await choose_place(sandbox, base)
-    _print(f"{place.sentence}\nThe OpenRouter they talk to is a simulator on this machine: no account, no money.\n")
+    say(f"{place.sentence}\nThe OpenRouter they talk to is a simulator on this machine: no account, no money.\n")
     async with simulator() as simulated:
         with view:
             finished = await run_field(_request(place, simulated, runs_dir, view), stop, view.board)
@@ -122,11 +119,11 @@ def _compare(finished: Finished, bill: Mapping[str, Any]) -> int:
     """Print the two sums and return the exit code."""
     posted, billed = sums_of(list(cost_lines(finished.run_dir))).cost_usd, billed_usd(bill)
     agree = posted == billed
-    _print(f"\nour ledger posted     ${posted:.12f}")
-    _print(f"the simulator billed  ${billed:.12f}")
-    _print("They agree to the pico-dollar.\n" if agree else f"THEY DIFFER by ${abs(posted - billed):.12f}.\n")
-    _print(files_line(finished.run_dir))
-    _print(f"calls: agent-preflight costs {finished.run_dir.name} --runs-dir {finished.run_dir.parent}")
+    say(f"\nour ledger posted     ${posted:.12f}")
+    say(f"the simulator billed  ${billed:.12f}")
+    say("They agree to the pico-dollar.\n" if agree else f"THEY DIFFER by ${abs(posted - billed):.12f}.\n")
+    say(files_line(finished.run_dir))
+    say(f"calls: agent-preflight costs {finished.run_dir.name} --runs-dir {finished.run_dir.parent}")
     return exit_code(finished.results) if agree else 3
 
 
@@ -146,15 +143,10 @@ async def simulator() -> AsyncIterator[Simulated]:
     with tempfile.TemporaryDirectory(prefix="ap-") as private:
         scenario, ready_file = Path(private) / "pace.toml", Path(private) / "ready.json"
         scenario.write_text(PACE)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "openrouter_sim", "--listen", "127.0.0.1:0"),
-            *("--scenario", str(scenario), "--ready-file", str(ready_file)),
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            start_new_session=True,
-        )
+        arguments = ("--listen", "127.0.0.1:0", "--scenario", str(scenario), "--ready-file", str(ready_file))
+        process = await own_process("openrouter_sim", *arguments)
         try:
-            ready = await _until_ready(process, ready_file)
+            ready = await until_ready(process, ready_file)
             yield Simulated(ready["base_url"], Secret(ready["admin_key"]))
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -162,25 +154,8 @@ async def simulator() -> AsyncIterator[Simulated]:
             await process.wait()
 
 
-async def _until_ready(process: Process, ready_file: Path) -> dict[str, str]:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(READY_S_MAX):
-            while process.returncode is None:
-                if ready_file.exists():
-                    ready: dict[str, str] = json.loads(ready_file.read_text())
-                    return ready
-                await asyncio.sleep(0.02)
-    raise OperatingError("the simulator did not start")
-
-
 async def _bill(simulated: Simulated) -> dict[str, Any]:
     async with httpx.AsyncClient(trust_env=False) as client:
         response = await client.get(simulated.bill_url)
     bill: dict[str, Any] = response.json()
     return bill
-
-
-def _print(text: str) -> None:
-    from agent_preflight.console import say
-
-    say(text)

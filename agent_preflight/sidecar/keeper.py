@@ -11,21 +11,18 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from agent_preflight.config import ADMIN_KEY_VARIABLES, child_environment
 from agent_preflight.control_client import Account, Balance, ControlClient, ControlUnreachableError, LedgerEvent
 from agent_preflight.sandbox import Step
+from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
 from preflight_proxy.errors import OperatingError
 from preflight_proxy.tasks import Tasks
 
-READY_S_MAX = 30.0
-"""From the start of the process to its ready file; a cold start on a busy machine takes about two seconds."""
 STOP_S_MAX = 35.0
 """After SIGTERM the proxy gives running streams 30 s."""
 RESTARTS_MAX = 5
@@ -36,10 +33,6 @@ AGAIN_S = 0.1
 
 T = TypeVar("T")
 Heard = Callable[[LedgerEvent], None]
-
-
-class SidecarError(OperatingError):
-    """The proxy does not start, or died too often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,37 +163,14 @@ class Sidecar:
             "durability": "process",
         }
         with _open_log(settings.data / "proxy.log") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "preflight_proxy"),
-                stdin=PIPE,
-                stdout=DEVNULL,
-                stderr=log,
-                env=_without_keys(child_environment()),
-                start_new_session=True,
-            )
-        with contextlib.suppress(ConnectionError):
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(document).encode())
-            await self._process.stdin.drain()
-            self._process.stdin.close()
-        ready = await self._until_ready(self._process)
+            self._process = await own_process("preflight_proxy", config=json.dumps(document).encode(), stderr=log)
+        try:
+            ready = await until_ready(self._process, self._ready_file)
+        except SidecarError as exc:
+            raise SidecarError(f"{exc}: {self._last_words()}") from exc
         self.base_url = ready.get("base_url")
         if self.base_url is not None:  # agents know this address: a restarted proxy must come back there
             self._listen = self.base_url.removeprefix("http://").partition("/")[0]
-
-    async def _until_ready(self, process: Process) -> dict[str, str]:
-        try:
-            async with asyncio.timeout(READY_S_MAX):
-                while not self._ready_file.exists():
-                    if process.returncode is not None:
-                        raise SidecarError(f"the proxy did not start: {self._last_words()}")
-                    await asyncio.sleep(AGAIN_S / 4)
-        except TimeoutError as exc:
-            process.kill()
-            raise SidecarError(f"the proxy is not ready after {READY_S_MAX:.0f} s: {self._last_words()}") from exc
-        ready = json.loads(self._ready_file.read_text())
-        assert isinstance(ready, dict)
-        return ready
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
@@ -263,9 +233,3 @@ class Sidecar:
 
 def _open_log(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
-
-
-def _without_keys(environment: dict[str, str]) -> dict[str, str]:
-    """The environment for a process that needs no key."""
-    secret = {*ADMIN_KEY_VARIABLES, "OPENROUTER_API_KEY"}
-    return {name: value for name, value in environment.items() if name not in secret}

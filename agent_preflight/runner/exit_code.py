@@ -1,0 +1,27 @@
+"""What a command that ran trials exits with. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent_preflight.models import RunResult
+
+
+def exit_code(results: Sequence[RunResult]) -> int:
+    """Return what a command that ran these trials exits with.
+
+    0: all done (ejected and spent are outcomes). 1: a trial failed. 3: drift. 4: overrun. 5: clean-up unverified. The
+    highest that holds of 3-5 wins.
+    """
+    worst = max((_grave(result.preflight) for result in results), default=0)
+    failed = any(result.error is not None and not result.error.startswith("ejected: ") for result in results)
+    return worst or int(failed)
+
+
+def _grave(extra: Mapping[str, Any]) -> int:
+    if any(step != "ok" for step in extra.get("cleanup", {}).values()):
+        return 5
+    if extra.get("overrun_usd", "0") != "0":
+        return 4
+    return 3 if any(str(text).startswith("drift: ") for text in extra.get("warnings", ())) else 0

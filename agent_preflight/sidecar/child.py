@@ -1,0 +1,73 @@
+"""Our own modules as processes of their own: in a session of their own, without our keys, ready when their file says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from pathlib import Path
+from typing import BinaryIO
+
+from agent_preflight.config import ADMIN_KEY_VARIABLES, child_environment
+from preflight_proxy.errors import OperatingError
+
+READY_S_MAX = 30.0
+"""From the start of the process to its ready file; a cold start on a busy machine takes about two seconds."""
+LOOK_EVERY_S = 0.025
+
+
+class SidecarError(OperatingError):
+    """The proxy does not start, or died too often."""
+
+
+async def own_process(module: str, *arguments: str, config: bytes = b"", stderr: BinaryIO | None = None) -> Process:
+    """Start one of our own modules, without any key of ours in its environment, in a session of its own.
+
+    Args:
+        module: Run as `python -m MODULE`.
+        arguments: Its arguments.
+        config: Its standard input, whole.
+        stderr: Where its log goes; ours if None.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments),
+        stdin=PIPE,
+        stdout=DEVNULL,
+        stderr=stderr,
+        env=_without_keys(child_environment()),
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(ConnectionError):
+        process.stdin.write(config)
+        await process.stdin.drain()
+    process.stdin.close()
+    return process
+
+
+async def until_ready(process: Process, ready_file: Path) -> dict[str, str]:
+    """Return what a process writes into its ready file once it serves.
+
+    Raises:
+        SidecarError: It ended before, or was not ready in `READY_S_MAX` seconds and has been killed.
+    """
+    try:
+        async with asyncio.timeout(READY_S_MAX):
+            while not ready_file.exists():
+                if process.returncode is not None:
+                    raise SidecarError(f"a process of ours did not start (exit code {process.returncode})")
+                await asyncio.sleep(LOOK_EVERY_S)
+    except TimeoutError as exc:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise SidecarError(f"a process of ours is not ready after {READY_S_MAX:.0f} s") from exc
+    ready: dict[str, str] = json.loads(ready_file.read_text())
+    return ready
+
+
+def _without_keys(environment: dict[str, str]) -> dict[str, str]:
+    """The environment for a process that needs no key."""
+    secret = {*ADMIN_KEY_VARIABLES, "OPENROUTER_API_KEY"}
+    return {name: value for name, value in environment.items() if name not in secret}
