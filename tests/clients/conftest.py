@@ -14,6 +14,7 @@ import pytest
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
 from preflight_proxy.config import Config
+from tests.clients.npm import CLAUDE_CODE, CODEX, command
 from tests.clients.stage import WORDS, Stage
 from tests.clients.tap import Tap
 
@@ -48,3 +49,15 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
             for name in list(made.proxy.books.accounts()):
                 await made.settled(name)
             assert made.posted_usd() == made.billed_usd()
+
+
+@pytest.fixture(scope="session")
+def codex_command() -> list[str]:
+    """The command that starts Codex."""
+    return command(CODEX)
+
+
+@pytest.fixture(scope="session")
+def claude_command() -> list[str]:
+    """The command that starts Claude Code."""
+    return command(CLAUDE_CODE)

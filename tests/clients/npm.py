@@ -47,9 +47,12 @@ def command(agent: Agent) -> list[str]:
     if node is None or npm is None:
         _lacks(f"{agent.package} needs node and npm")
     root = _own_directory(f"{agent.package.rpartition('/')[2]}-{agent.version}")
+    start = [node, str(root / "node_modules" / agent.package / agent.script)]
     if not (root / _INSTALLED).exists():
         _install(npm, agent, root)
-    return [node, str(root / "node_modules" / agent.package / agent.script)]
+        _run([*start, "--version"], root, f"{agent.package} does not start")
+        (root / _INSTALLED).touch()
+    return start
 
 
 def _own_directory(name: str) -> Path:
@@ -65,18 +68,26 @@ def _own_directory(name: str) -> Path:
 
 def _install(npm: str, agent: Agent, root: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="ap-npm-") as cache:
-        done = subprocess.run(
-            [npm, "install", *QUIETLY, "--prefix", str(root), "--cache", cache, f"{agent.package}@{agent.version}"],
+        into = ["--prefix", str(root), "--cache", cache, f"{agent.package}@{agent.version}"]
+        _run([npm, "install", *QUIETLY, *into], root, f"npm does not install {agent.package}")
+
+
+def _run(argv: list[str], root: Path, otherwise: str) -> None:
+    try:
+        subprocess.run(
+            argv,
             cwd=root,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=INSTALL_S_MAX,
-            check=False,
+            check=True,
         )
-    if done.returncode != 0:
-        _lacks(f"npm does not install {agent.package}: {done.stderr.strip()[-500:]}")
-    (root / _INSTALLED).touch()
+    except subprocess.CalledProcessError as exc:
+        _lacks(f"{otherwise}: {exc.stderr.strip()[-500:]}")
+    except subprocess.TimeoutExpired:
+        _lacks(f"{otherwise} within {INSTALL_S_MAX:.0f} s")
 
 
 def _lacks(reason: str) -> NoReturn:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
 
 import pytest
 
-from tests.clients.npm import CLAUDE_CODE, command
+from openrouter_sim import Rule, Scenario, ToolCall
 from tests.clients.program import Program
 from tests.clients.stage import ENDED, LONG, POOR_USD, REFUSED, WORDS, Stage
 
@@ -21,31 +23,47 @@ QUIET = {
 }
 AFTER_A_REFUSAL_MAX = 2
 """Requests that may follow the first refusal."""
+SMALL_USD = "0.22"
+"""Enough for a few of its calls."""
 
 
-def claude(stage: Stage, name: str = "a") -> AbstractAsyncContextManager[Program]:
-    """Claude Code at one task, told where to ask as its users tell it."""
-    asked = {
-        "ANTHROPIC_BASE_URL": stage.anthropic,
-        "ANTHROPIC_AUTH_TOKEN": stage.tokens[name],
-        "ANTHROPIC_API_KEY": "",
-        "ANTHROPIC_MODEL": MODEL,
-    }
-    return stage.run([*command(CLAUDE_CODE), "--print", "Read the plan."], {**QUIET, **asked})
+LOOK = Rule(tool_calls=(ToolCall("Bash", '{"command": "echo the plan", "description": "Show the plan"}'),))
+ANSWER = Rule(role="tool", text=WORDS.text)
+
+Start = Callable[[str], AbstractAsyncContextManager[Program]]
 
 
-async def test_it_works_and_is_booked_as_billed(stage: Stage) -> None:
-    """One turn, at the simulator's price."""
-    async with claude(stage) as client:
+@pytest.fixture
+def claude(claude_command: list[str], stage: Stage) -> Start:
+    """Start Claude Code at one task for an account, told where to ask as its users tell it."""
+
+    def start(account: str) -> AbstractAsyncContextManager[Program]:
+        asked = {
+            "ANTHROPIC_BASE_URL": stage.anthropic,
+            "ANTHROPIC_AUTH_TOKEN": stage.tokens[account],
+            "ANTHROPIC_API_KEY": "",
+            "ANTHROPIC_MODEL": MODEL,
+        }
+        return stage.run([*claude_command, "--print", "Read the plan."], {**QUIET, **asked})
+
+    return start
+
+
+async def test_it_works_and_is_booked_as_billed(stage: Stage, claude: Start) -> None:
+    """Two turns, a command between them; what the first wrote to the cache and the second read of it is booked as such."""
+    stage.sim.scenario = Scenario(replies=(ANSWER, LOOK))
+    async with claude("a") as client:
         ended = await client.end()
     assert (ended.code, ended.out.strip()) == (0, WORDS.text), ended.said
-    assert await stage.booked_as_billed() == 1
+    assert await stage.booked_as_billed() == 2
+    first, second = stage.cost_lines()
+    assert first["cache_write_tokens"] == second["cached_tokens"] > 0
 
 
-async def test_it_stops_when_refused(stage: Stage) -> None:
+async def test_it_stops_when_refused(stage: Stage, claude: Start) -> None:
     """It says why, and tries again at most twice."""
     await stage.open("poor", POOR_USD)
-    async with claude(stage, "poor") as client:
+    async with claude("poor") as client:
         ended = await client.end()
     assert ended.code == 1, ended.said
     assert any(sentence in ended.said for sentence in REFUSED), ended.said
@@ -53,10 +71,23 @@ async def test_it_stops_when_refused(stage: Stage) -> None:
     assert stage.sim.requests == []
 
 
-async def test_it_ends_with_an_error_when_cut(stage: Stage) -> None:
+async def test_it_stops_once_its_budget_is_spent(stage: Stage, claude: Start) -> None:
+    """It works for as long as there is money, and ends when the next turn is refused."""
+    stage.sim.scenario = Scenario(replies=(LOOK,))
+    await stage.open("small", SMALL_USD)
+    async with claude("small") as client:
+        ended = await client.end()
+    assert ended.code == 1, ended.said
+    assert any(sentence in ended.said for sentence in REFUSED), ended.said
+    assert 1 <= stage.refused("small") <= 1 + AFTER_A_REFUSAL_MAX
+    assert await stage.booked_as_billed("small") >= 2
+    assert stage.billed_usd() <= Decimal(SMALL_USD)
+
+
+async def test_it_ends_with_an_error_when_cut(stage: Stage, claude: Start) -> None:
     """Half a text does not pass for a whole one; the second try, without a stream, is refused."""
     stage.sim.scenario = LONG
-    async with claude(stage) as client:
+    async with claude("a") as client:
         await stage.freeze_once_heard(b"text_delta")
         ended = await client.end()
     assert ended.code == 1, ended.said

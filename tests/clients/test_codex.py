@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
 
 import pytest
 
-from tests.clients.npm import CODEX, command
+from openrouter_sim import Rule, Scenario, ToolCall
 from tests.clients.program import Program
 from tests.clients.stage import ENDED, LONG, POOR_USD, REFUSED, WORDS, Stage
 
@@ -33,31 +35,45 @@ remote_plugin = false
 """
 AFTER_A_REFUSAL_MAX = 2
 """Requests that may follow the first refusal."""
+SMALL_USD = "0.02"
+"""Enough for a few of its calls."""
 
 
-def codex(stage: Stage, name: str = "a") -> AbstractAsyncContextManager[Program]:
-    """Codex at one task, told where to ask as its users tell it."""
-    argv = [*command(CODEX), "exec", "--skip-git-repo-check", "--sandbox", "read-only", "Read the plan."]
-    home = stage.home()
-    settings = home / ".codex"
-    settings.mkdir()
-    (settings / "config.toml").write_text(CONFIG.format(base_url=stage.v1))
-    return stage.run(argv, {"CODEX_HOME": str(settings), "OPENROUTER_API_KEY": stage.tokens[name]}, home)
+LOOK = Rule(tool_calls=(ToolCall("exec_command", '{"cmd": "echo the plan"}'),))
+ANSWER = Rule(role="tool", text=WORDS.text)
+
+Start = Callable[[str], AbstractAsyncContextManager[Program]]
 
 
-async def test_it_works_and_is_booked_as_billed(stage: Stage) -> None:
-    """One turn, at the simulator's price."""
-    async with codex(stage) as client:
+@pytest.fixture
+def codex(codex_command: list[str], stage: Stage) -> Start:
+    """Start Codex at one task for an account, told where to ask as its users tell it."""
+
+    def start(account: str) -> AbstractAsyncContextManager[Program]:
+        home = stage.home()
+        settings = home / ".codex"
+        settings.mkdir()
+        (settings / "config.toml").write_text(CONFIG.format(base_url=stage.v1))
+        argv = [*codex_command, "exec", "--skip-git-repo-check", "--sandbox", "read-only", "Read the plan."]
+        return stage.run(argv, {"CODEX_HOME": str(settings), "OPENROUTER_API_KEY": stage.tokens[account]}, home)
+
+    return start
+
+
+async def test_it_works_and_is_booked_as_billed(stage: Stage, codex: Start) -> None:
+    """Two turns, a command between them, each at the simulator's price."""
+    stage.sim.scenario = Scenario(replies=(ANSWER, LOOK))
+    async with codex("a") as client:
         ended = await client.end()
     assert ended.code == 0, ended.said
     assert str(WORDS.text) in ended.out
-    assert await stage.booked_as_billed() == 1
+    assert await stage.booked_as_billed() == 2
 
 
-async def test_it_stops_when_refused(stage: Stage) -> None:
+async def test_it_stops_when_refused(stage: Stage, codex: Start) -> None:
     """It says why, and tries again at most twice."""
     await stage.open("poor", POOR_USD)
-    async with codex(stage, "poor") as client:
+    async with codex("poor") as client:
         ended = await client.end()
     assert ended.code == 1, ended.said
     assert any(sentence in ended.said for sentence in REFUSED), ended.said
@@ -65,10 +81,23 @@ async def test_it_stops_when_refused(stage: Stage) -> None:
     assert stage.sim.requests == []
 
 
-async def test_it_ends_with_an_error_when_cut(stage: Stage) -> None:
+async def test_it_stops_once_its_budget_is_spent(stage: Stage, codex: Start) -> None:
+    """It works for as long as there is money, and ends when the next turn is refused."""
+    stage.sim.scenario = Scenario(replies=(LOOK,))
+    await stage.open("small", SMALL_USD)
+    async with codex("small") as client:
+        ended = await client.end()
+    assert ended.code == 1, ended.said
+    assert any(sentence in ended.said for sentence in REFUSED), ended.said
+    assert 1 <= stage.refused("small") <= 1 + AFTER_A_REFUSAL_MAX
+    assert await stage.booked_as_billed("small") >= 2
+    assert stage.billed_usd() <= Decimal(SMALL_USD)
+
+
+async def test_it_ends_with_an_error_when_cut(stage: Stage, codex: Start) -> None:
     """Half a text does not pass for a whole one; whatever it asks after the cut is refused."""
     stage.sim.scenario = LONG
-    async with codex(stage) as client:
+    async with codex("a") as client:
         await stage.freeze_once_heard(b"response.output_text.delta")
         ended = await client.end()
     assert ended.code == 1, ended.said
