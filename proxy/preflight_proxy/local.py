@@ -11,10 +11,10 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals import budget_headers, error_body
 from preflight_proxy.errors import UpstreamError
-from preflight_proxy.prices import Prices
+from preflight_proxy.prices import MODEL_NAME, Prices
 from preflight_proxy.upstream import Upstream
 
-_MODEL_PATH = re.compile(r"/models/([A-Za-z0-9~][A-Za-z0-9._~-]{0,99}/[A-Za-z0-9][A-Za-z0-9._:-]{0,149})/endpoints")
+_MODEL_PATH = re.compile(rf"/models/({MODEL_NAME})/endpoints")
 _GENERATION_QUERY = re.compile(r"id=([A-Za-z0-9_.:-]{1,128})")
 
 

@@ -6,6 +6,7 @@ Source: openrouter.ai/docs/guides/overview/models and the endpoints list, `GET /
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote as url_quote
@@ -16,6 +17,7 @@ import structlog
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.quote import Endpoint, endpoint_from_json
 from preflight_proxy.errors import UpstreamError
+from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
 
 REFRESH_S = 3600.0
@@ -27,6 +29,11 @@ RETRY_S = 5.0
 MODELS_MAX = 1000
 """Models kept; an agent that asks for made-up names must not fill the memory."""
 
+MODEL_NAME = r"[A-Za-z0-9~][A-Za-z0-9._~-]{0,99}/[A-Za-z0-9][A-Za-z0-9._:-]{0,149}"
+"""What can be a model's id; nothing else is asked for."""
+
+_NO_MODEL = b'{"error":{"code":404,"message":"No such model"}}'
+_is_model_name = re.compile(MODEL_NAME).fullmatch
 _log = structlog.get_logger("preflight_proxy.prices")
 
 
@@ -63,15 +70,17 @@ class StalePricesError(UpstreamError):
 
 
 class Prices:
-    """The price lists of all models asked for, read from upstream one request at a time each."""
+    """The price lists of all models asked for, each read from upstream once, however many calls wait for it."""
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         self._upstream = upstream
         self._clock = clock
         self._lists: dict[str, PriceList] = {}
-        self._locks: dict[str, asyncio.Lock] = {}  # one read of a list at a time, however many calls wait for it
-        self._failed_at_s: dict[str, float] = {}
         self._models: tuple[bytes, float] | None = None
+        self._tasks = Tasks()
+        self._reading: dict[str, asyncio.Task[PriceList | None]] = {}
+        self._reading_models: asyncio.Task[bytes | None] | None = None
+        self._failed_at_s: dict[str, float] = {}
         self._expired: set[str] = set()
 
     async def of(self, model: str) -> PriceList:
@@ -80,22 +89,33 @@ class Prices:
         Raises:
             StalePricesError: Upstream does not answer, and what is kept is too old or absent.
         """
+        if not _is_model_name(model):
+            return PriceList((), _NO_MODEL, self._clock.monotonic_s())
         kept = self._lists.get(model)
         if kept is not None and self._fresh(model, kept):
             return kept
-        lock = self._locks.setdefault(model, asyncio.Lock())
-        async with lock:
+        reading = self._reading.get(model)
+        if reading is None:
+            reading = self._reading[model] = self._tasks.spawn(self._read(model), "prices")
+        found = await asyncio.shield(reading)  # who leaves does not take the answer from those who wait with him
+        if found is None:
+            raise StalePricesError(f"The price list of {model!r} cannot be read.")
+        return found
+
+    async def _read(self, model: str) -> PriceList | None:
+        """Read one list; the kept one if that fails; None if it is too old besides."""
+        try:
+            return await self._fetch(model)
+        except UpstreamError as exc:
+            now_s = self._clock.monotonic_s()
             kept = self._lists.get(model)
-            if kept is not None and self._fresh(model, kept):
-                return kept
-            try:
-                return await self._fetch(model)
-            except UpstreamError as exc:
-                self._failed_at_s[model] = self._clock.monotonic_s()
-                if kept is not None and self._clock.monotonic_s() - kept.fetched_at_s < STALE_S:
-                    _log.warning("prices.kept", model=model, why=str(exc))
-                    return kept
-                raise StalePricesError(f"The price list of {model!r} cannot be read.") from exc
+            if kept is None or now_s - kept.fetched_at_s >= STALE_S:
+                return None
+            self._failed_at_s[model] = now_s
+            _log.warning("prices.kept", model=model, why=str(exc))
+            return kept
+        finally:
+            del self._reading[model]
 
     def _fresh(self, model: str, kept: PriceList) -> bool:
         now_s = self._clock.monotonic_s()
@@ -116,28 +136,50 @@ class Prices:
         if status == 200:
             try:
                 data = msgspec.json.decode(raw, type=_Document).data
-            except (msgspec.DecodeError, RecursionError) as exc:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
                 raise UpstreamError("OpenRouter's price list is not what it was.") from exc
             tokenizer = (data.architecture.tokenizer if data.architecture else None) or "Other"
             found = (endpoint_from_json(model, tokenizer, listed) for listed in data.endpoints)
             endpoints = [endpoint for endpoint in found if endpoint is not None]
-        if len(self._lists) >= MODELS_MAX:
-            self._lists.pop(next(iter(self._lists)))
         fetched = PriceList(tuple(endpoints), raw, self._clock.monotonic_s())
-        self._lists[model] = fetched
-        self._expired.discard(model)
+        self._keep(model, fetched)
         return fetched
 
+    def _keep(self, model: str, fetched: PriceList) -> None:
+        if model not in self._lists and len(self._lists) >= MODELS_MAX:
+            unpriced = next((name for name, kept in self._lists.items() if not kept.endpoints), None)
+            dropped = unpriced if unpriced is not None else next(iter(self._lists))
+            del self._lists[dropped]
+            self._failed_at_s.pop(dropped, None)
+        self._lists[model] = fetched
+        self._failed_at_s.pop(model, None)
+        self._expired.discard(model)
+
     async def models(self) -> bytes:
-        """The upstream model list, as it came, at most `REFRESH_S` old.
+        """The upstream model list, as it came; at most `REFRESH_S` old, or `STALE_S` while upstream does not answer.
 
         Raises:
-            UpstreamError: It cannot be read.
+            StalePricesError: It cannot be read, and what is kept is too old or absent.
         """
-        now_s = self._clock.monotonic_s()
-        if self._models is None or now_s - self._models[1] >= REFRESH_S:
+        if self._models is not None and self._clock.monotonic_s() - self._models[1] < REFRESH_S:
+            return self._models[0]
+        if self._reading_models is None:
+            self._reading_models = self._tasks.spawn(self._read_models(), "models")
+        found = await asyncio.shield(self._reading_models)
+        if found is None:
+            raise StalePricesError("The model list cannot be read.")
+        return found
+
+    async def _read_models(self) -> bytes | None:
+        try:
             status, raw = await self._upstream.get("/models")
             if status != 200:
                 raise UpstreamError(f"OpenRouter answered {status} for the model list.")
-            self._models = (raw, now_s)
+            self._models = (raw, self._clock.monotonic_s())
+        except UpstreamError as exc:
+            _log.warning("models.unread", why=str(exc))
+            if self._models is None or self._clock.monotonic_s() - self._models[1] >= STALE_S:
+                return None
+        finally:
+            self._reading_models = None
         return self._models[0]

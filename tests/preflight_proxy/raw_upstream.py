@@ -52,6 +52,8 @@ class RawUpstream:
         self._server.close()
         for writer in list(self._connections):
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
         await self._server.wait_closed()
 
     @property
