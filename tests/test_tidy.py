@@ -326,6 +326,12 @@ def test_pages_that_are_named_exist() -> None:
     assert sorted(wrong) == []
 
 
+def test_the_readmes_first_script_is_the_example_that_ci_runs() -> None:
+    """What a reader copies first is what is run on every change."""
+    script = (ROOT / "examples" / "first_run.py").read_text("utf-8")
+    assert f"```python\n{script}```" in texts()[ROOT / "README.md"]
+
+
 def test_nothing_points_at_where_it_was_written() -> None:
     """No file names the folder of this checkout, and none puts work off in a comment."""
     unwanted = re.compile(rf"{re.escape(str(ROOT))}\b|\b(?:TO{''}DO|FIX{''}ME|XX{''}X)\b")
