@@ -188,9 +188,6 @@ def _count(raw: bytes) -> tuple[Message, PromptText]:
     counted = PromptText()
     decoded = body.value(raw)
     counted.part(decoded)
-    marked = (
-        counted.cache_control
-    )  # clients move these marks along as a conversation grows, so the digest leaves them out
     message = Message(
         digest=digest16(body.encode(_canonical(decoded))),
         ascii_bytes=counted.ascii_bytes,

@@ -90,7 +90,7 @@ def _names(decoded: Mapping[str, Json], key: str) -> tuple[str, ...]:
         return ()
     if not isinstance(names, list) or len(names) > _NAMES_MAX:
         raise BadRequest(f"The field 'provider.{key}' must be a list of names.")
-    texts = tuple(name for name in names if isinstance(name, str))
+    texts = tuple(name for name in names if isinstance(name, str) and not isinstance(name, Number))
     if len(texts) != len(names):
         raise BadRequest(f"The field 'provider.{key}' must be a list of names.")
     return texts

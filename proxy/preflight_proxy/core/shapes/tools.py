@@ -6,7 +6,7 @@ Server tools run upstream in a loop that re-sends the growing prompt: the output
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from preflight_proxy.core import body
 from preflight_proxy.core.body import BadRequest, Json
@@ -35,7 +35,7 @@ class Tools:
 
     size_bytes: int = 0
     count: int = 0
-    marks: PromptText | None = None
+    marks: PromptText = field(default_factory=PromptText)
     kept: tuple[int, ...] | None = None
     dropped: tuple[str, ...] = ()
 
@@ -54,8 +54,7 @@ def read_tools(raw: bytes | None, text: PromptText, *, responses: bool = False) 
     if raw is None or raw == b"null":
         return Tools()
     tools = (_read_responses if responses else _read_plain)(raw)
-    if tools.marks is not None:
-        text.add(tools.marks)
+    text.add(tools.marks)
     return tools
 
 

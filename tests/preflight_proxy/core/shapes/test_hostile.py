@@ -1,0 +1,268 @@
+"""Hostile bodies, on every shape that takes messages: a 4xx, or a request whose bound is whole."""
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preflight_proxy.core.quote import quote
+from preflight_proxy.core.shapes import SHAPES
+from preflight_proxy.core.shapes.shape import BadRequest, Shape, UnknownFields
+from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, endpoint, read
+
+PROMPTS: dict[str, tuple[Shape, str]] = {
+    "chat": (CHAT, '"messages":[{"role":"user","content":"hi"}]'),
+    "responses": (RESPONSES, '"input":"hi"'),
+    "messages": (MESSAGES, '"messages":[{"role":"user","content":"hi"}]'),
+    "completions": (COMPLETIONS, '"prompt":"hi"'),
+    "embeddings": (EMBEDDINGS, '"input":"hi"'),
+}
+
+REFUSED_FIELDS = [
+    '"plugins":[{"id":"web"}]',
+    '"pl\\u0075gins":[{"id":"web"}]',
+    '"models":["a/b","c/d"]',
+    '"fallbacks":["a/b"]',
+    '"preset":"mine"',
+    '"n":2',
+    '"n":1e900000',
+    '"n":true',
+    '"n":"2"',
+    '"best_of":3',
+    '"modalities":["text","audio"]',
+    '"audio":{"voice":"x"}',
+    '"image_config":{"size":1}',
+    '"web_search_options":{"a":1}',
+    '"prediction":{"type":"content","content":"x"}',
+    '"service_tier":"priority"',
+    '"service_tier":["flex"]',
+    '"speed":"fast"',
+    '"inference_geo":"us"',
+    '"reasoning":{"mode":"pro"}',
+    '"reasoning":"high"',
+    '"thinking":7',
+    '"context_management":{"edits":[{"type":"compact_20260112"}]}',
+    '"context_management":[{"type":"compaction","compact_threshold":1}]',
+    '"context_management":{"edits":[{"type":"clear_tool_uses_20250919"},{}]}',
+    '"context_management":{"edits":7}',
+    '"context_management":{"edits":["clear_"]}',
+    '"prompt_cache_options":{"mode":"explicit","ttl":"12h"}',
+    '"background":true',
+    '"previous_response_id":"gen-1"',
+    '"conversation":"c"',
+    '"container":"c"',
+    '"mcp_servers":[{"url":"x"}]',
+    '"model":"openrouter/auto"',
+    '"model":"@preset/x"',
+    '"model":"a/b:online"',
+    '"model":null',
+    '"model":7',
+    '"stream":1',
+    '"provider":{"sort":"throughput"}',
+    '"provider":{"only":["a"],"only":["b"]}',
+    '"provider":{"max_price":{"prompt":1,"prompt":2}}',
+    '"provider":[]',
+]
+
+
+UNKNOWN: tuple[UnknownFields, ...] = ("drop", "pass")
+
+
+@pytest.mark.parametrize("field", REFUSED_FIELDS)
+def test_a_field_that_unbounds_the_price_is_refused_in_every_shape(field: str) -> None:
+    model = "" if '"model"' in field else '"model":"a/b",'
+    for (api, prompt), unknown in itertools.product(PROMPTS.values(), UNKNOWN):
+        with pytest.raises(BadRequest) as caught:
+            api.read(f"{{{model}{prompt},{field}}}".encode(), {}, unknown)
+        assert 400 <= caught.value.status < 500
+        assert caught.value.message
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"plugins":[]',
+        '"plugins":null',
+        '"models":null',
+        '"n":1',
+        '"n":null',
+        '"modalities":["text"]',
+        '"service_tier":"auto"',
+        '"service_tier":"flex"',
+        '"speed":null',
+        '"reasoning":{"effort":"high"}',
+        '"reasoning":null',
+        '"thinking":{"type":"adaptive"}',
+        '"context_management":{"edits":[{"type":"clear_tool_uses_20250919"}]}',
+        '"context_management":null',
+        '"prompt_cache_options":{"ttl":"30m"}',
+        '"provider":null',
+        '"provider":{"sort":{"by":"price"}}',
+        '"web_search_options":{}',
+        '"stream":null',
+    ],
+)
+def test_the_harmless_values_of_the_same_fields_pass(field: str) -> None:
+    assert read(CHAT, f'{{"model":"a/b","messages":[],{field}}}'.encode()).model == "a/b"
+
+
+BOUNDS = ["-1", "0", "1.5", '"16"', "1e900000", "NaN", "true", "[1]", "9" * 5000, "1e10", "-0.0"]
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_bound_that_is_no_whole_number_is_a_400(bound: str) -> None:
+    for api, prompt in PROMPTS.values():
+        for field in api.bound_fields:
+            with pytest.raises(BadRequest):
+                api.read(f'{{"model":"a/b",{prompt},"{field}":{bound}}}'.encode(), {}, "drop")
+
+
+def test_a_bound_in_exponent_form_is_the_number_it_is() -> None:
+    assert read(CHAT, b'{"model":"a/b","messages":[],"max_tokens":1.6e3}').bound == 1600
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'"\\ud800"',
+        b'[{"type":"text","text":"x","text":"' + b"y" * 100 + b'"}]',
+        b'[{"type":"video_url","video_url":{"url":"x"}}]',
+        b'[{"type":"\\u0066ile","file":{}}]',
+        b'[{"type":"never_seen"}]',
+        b'[{"type":["text"]}]',
+        b'[{"type":7}]',
+        b'[{"type":"document","source":{"type":"base64","data":"AA"}}]',
+        b'[{"type":"document","source":{"type":"url","url":"http://x"}}]',
+        b'[{"type":"text","text":"x","cache_control":{"type":"ephemeral","ttl":"24h"}}]',
+        b"[" * 70 + b"]" * 70,
+        b'[{"type":"tool_use","input":' + b'{"a":' * 70 + b"1" + b"}" * 70 + b"}]",
+        b'[{"type":"text","annotations":' + b"[" * 70 + b"]" * 70 + b"}]",
+    ],
+)
+@pytest.mark.parametrize("shape", [CHAT, MESSAGES])
+def test_hostile_content_is_a_400(shape: Shape, content: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        shape.read(b'{"model":"a/b","messages":[{"role":"user","content":' + content + b"}]}", {}, "drop")
+    assert caught.value.status == 400
+
+
+def test_arguments_that_grow_when_a_template_writes_them_out_are_counted_as_grown() -> None:
+    schema: object = 1
+    for _ in range(60):
+        schema = {"a": schema}
+    arguments = json.dumps(schema)
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}]
+    grown = len(json.dumps(schema, indent=4))
+    assert grown > 10 * len(arguments)
+    assert read(CHAT, {"model": "a/b", "messages": messages}).prompt.ascii_bytes >= grown
+
+
+@pytest.mark.parametrize("tail", [',"a":NaN}', ',"a":2}'])
+def test_arguments_that_are_json_only_to_a_lenient_reader_are_counted_as_grown_too(tail: str) -> None:
+    deep = '{"a":' * 40 + "1" + "}" * 40
+    arguments = '{"a":' + deep + tail
+    items = [{"type": "function_call", "name": "f", "call_id": "c", "arguments": arguments}]
+    grown = len(json.dumps(json.loads(deep), indent=4))
+    assert read(RESPONSES, {"model": "a/b", "input": items}).prompt.ascii_bytes >= grown
+
+
+def test_arguments_too_deep_to_be_read_are_a_400() -> None:
+    items = [{"type": "function_call", "name": "f", "arguments": "[" * 100_000}]
+    with pytest.raises(BadRequest, match="deeply"):
+        read(RESPONSES, {"model": "a/b", "input": items})
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "openrouter:web_search"},
+        {"type": "openrouter:advisor", "parameters": {}},
+        {"type": "web_search_20250305", "name": "web_search"},
+        {"type": "web_search_preview"},
+        {"type": "web_search", "external_web_access": True},
+        {"type": "bash_20250124", "name": "bash"},
+        {"type": "code_interpreter", "container": {"type": "auto"}},
+        {"type": "mcp", "server_url": "x"},
+        {"type": ["function"]},
+        {"type": "namespace", "tools": [{"type": "openrouter:web_fetch"}]},
+        {"type": "namespace", "tools": [{"type": "namespace", "tools": []}]},
+        {"type": "namespace"},
+        {"type": "tool_search"},
+        7,
+        None,
+    ],
+)
+@pytest.mark.parametrize("shape", ["chat", "responses", "messages"])
+def test_a_server_tool_is_refused_however_it_is_spelled(shape: str, tool: object) -> None:
+    api, prompt = PROMPTS[shape]
+    plain = json.dumps(tool)
+    for written in (plain, plain.replace("web_search", "web_\\u0073earch")):
+        with pytest.raises(BadRequest):
+            api.read(f'{{"model":"a/b",{prompt},"tools":[{written}]}}'.encode(), {}, "drop")
+
+
+@pytest.mark.parametrize("tools", ["{}", '"x"', "7", "[" + "{}," * 1000 + "{}]", '[{"name":"a","name":"b"}]'])
+def test_tools_that_are_no_reasonable_array_are_refused(tools: str) -> None:
+    with pytest.raises(BadRequest):
+        read(CHAT, f'{{"model":"a/b","messages":[],"tools":{tools}}}'.encode())
+
+
+def test_an_unknown_field_stays_here_is_refused_or_passes_as_configured() -> None:
+    body = b'{"model":"a/b","messages":[],"new_field":{"x" : 1}}'
+    dropped = read(CHAT, body)
+    assert dropped.dropped == ("new_field",)
+    assert b"new_field" not in CHAT.emit(dropped, bound=None, only=("t",), max_price={})
+    assert b'"new_field":{"x" : 1}' in CHAT.emit(read(CHAT, body, "pass"), bound=None, only=("t",), max_price={})
+    with pytest.raises(BadRequest, match="new_field"):
+        read(CHAT, body, "refuse")
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["text", "image_url", "file", "1h"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "content", "text", "source", "input", "tool_calls", "cache_control", "ttl", "x"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+FIELDS = [
+    "messages",
+    "input",
+    "prompt",
+    "tools",
+    "reasoning",
+    "provider",
+    "max_tokens",
+    "thinking",
+    "system",
+    "text",
+    "n",
+]
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(sorted(SHAPES)), st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=4))
+def test_whatever_a_body_holds_it_is_read_or_refused_and_a_read_one_has_a_quote(
+    path: str, fields: dict[str, object]
+) -> None:
+    shape = SHAPES[path]
+    try:
+        request = shape.read(json.dumps({"model": "a/b", **fields}).encode(), {}, "drop")
+    except BadRequest:
+        return
+    if request.only is None and not request.ignore:
+        made = quote(request, [endpoint("a/b")])
+        assert 0 <= made.cheapest_pusd <= made.worst_pusd(made.bound)
+        body = shape.emit(request, bound=made.wire_bound(made.bound), only=made.tags, max_price=made.max_price)
+        assert json.loads(body)["provider"]["only"] == ["anthropic"]

@@ -1,0 +1,87 @@
+"""The messages API, whole and streamed."""
+
+import json
+
+import pytest
+
+from preflight_proxy.core.shapes.shape import Reading, Usage
+from preflight_proxy.core.sse import Decoder, Event
+from tests.preflight_proxy.core.quote_cases import MESSAGES
+
+USAGE = {
+    "input_tokens": 200,
+    "cache_creation_input_tokens": 30,
+    "cache_read_input_tokens": 800,
+    "output_tokens": 50,
+    "output_tokens_details": {"thinking_tokens": 20},
+    "cost": 0.00159,
+}
+READ_USAGE = Usage(1_590_000_000, 1030, 800, 30, 50, 20)
+
+
+def event(**fields: object) -> Reading:
+    return MESSAGES.read_event(Event(b"", data=json.dumps(fields).encode()))
+
+
+def test_a_body_is_read_and_cached_tokens_are_part_of_the_prompt() -> None:
+    body = {
+        "id": "gen-1",
+        "type": "message",
+        "model": "a/b",
+        "provider": "Anthropic",
+        "content": [{"type": "text", "text": "x", "name": "no"}, {"type": "tool_use", "name": "Bash"}],
+        "stop_reason": "tool_use",
+        "usage": USAGE,
+    }
+    told = MESSAGES.read_body(b" \n" + json.dumps(body).encode())
+    assert told == Reading("gen-1", "a/b", "Anthropic", READ_USAGE, "tool_calls", False, True, ("Bash",))
+
+
+def test_a_body_with_an_error_is_one() -> None:
+    assert MESSAGES.read_body(b'{"type":"error","error":{"type":"api_error"}}').error
+
+
+def test_the_start_tells_who_answers_and_its_usage_is_none() -> None:
+    message = {"id": "gen-1", "model": "a/b", "provider": "P", "usage": {"input_tokens": 1, "output_tokens": 1}}
+    assert event(type="message_start", message=message) == Reading("gen-1", "a/b", "P")
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [("end_turn", "stop"), ("max_tokens", "length"), ("refusal", "content_filter"), ("new", "new"), (None, None)],
+)
+def test_the_delta_has_the_usage_and_the_reason(reason: str | None, finish: str | None) -> None:
+    told = event(type="message_delta", delta={"stop_reason": reason}, usage=USAGE)
+    assert told == Reading(usage=READ_USAGE, finish=finish)
+
+
+def test_a_delta_without_cost_is_usage_without_cost() -> None:
+    told = event(type="message_delta", delta={}, usage={"output_tokens": 5})
+    assert told.usage == Usage(None, 0, 0, 0, 5)
+    assert event(type="message_delta", delta={}).usage is None
+
+
+def test_a_tool_is_named_where_its_block_starts() -> None:
+    assert event(type="content_block_start", content_block={"type": "tool_use", "name": "Bash"}).tool_names == ("Bash",)
+
+
+def test_the_last_events() -> None:
+    assert event(type="message_stop") == Reading(terminal=True)
+    assert event(type="error", error={}) == Reading(error=True, terminal=True)
+    assert MESSAGES.read_event(Event(b"", data=b"[DONE]")).terminal
+
+
+def test_other_events_say_nothing_unless_they_hold_an_error() -> None:
+    assert event(type="content_block_delta", delta={"text": "cost"}) == Reading()
+    assert event(type="ping") == Reading()
+    assert event(error={"code": 502}).error
+
+
+def test_a_cut_is_an_error_event_with_its_name() -> None:
+    (cut,) = Decoder().feed(MESSAGES.cut(Reading(), 3, "why"))
+    assert cut.name == "error"
+    assert json.loads(cut.data) == {
+        "type": "error",
+        "error": {"type": "billing_error", "message": "why"},
+        "request_id": None,
+    }

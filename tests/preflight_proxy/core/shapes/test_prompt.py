@@ -1,0 +1,43 @@
+"""The prompt is all that was counted, and its digests tell what a bill can be compared with."""
+
+from tests.preflight_proxy.core.quote_cases import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, chat, read
+
+
+def test_formats_count_beside_the_tools() -> None:
+    plain = chat().prompt.tool_bytes
+    assert chat(response_format={"type": "json_schema", "json_schema": {"schema": {}}}).prompt.tool_bytes > plain
+    assert chat(tool_choice="auto").prompt.tool_bytes > plain
+
+
+def test_system_prompts_and_instructions_are_text() -> None:
+    body: dict[str, object] = {"model": "a/b", "messages": [], "system": [{"type": "text", "text": "abc"}]}
+    assert read(MESSAGES, body).prompt.ascii_bytes == 3
+    assert read(MESSAGES, {**body, "system": "abcd"}).prompt.ascii_bytes == 4
+    assert read(RESPONSES, {"model": "a/b", "input": "x", "instructions": "abc"}).prompt.ascii_bytes == 4
+
+
+def test_the_chain_grows_with_the_messages_and_depends_on_their_order() -> None:
+    def links(*contents: str) -> tuple[bytes, ...]:
+        messages = [{"role": "user", "content": content} for content in contents]
+        return read(CHAT, {"model": "a/b", "messages": messages}).prompt.chain
+
+    assert links("a", "b") == links("a", "b", "c")[:2]
+    assert links("a", "b")[1] != links("b", "a")[1]
+    assert len(set(links("a", "a"))) == 2
+
+
+def test_only_fields_that_can_change_the_prompt_are_in_the_digest() -> None:
+    plain = chat().prompt.fields_digest
+    assert chat(max_tokens=5, stream=True, user="u", temperature=1).prompt.fields_digest == plain
+    changes: list[dict[str, object]] = [
+        {"tools": []},
+        {"reasoning": {}},
+        {"response_format": {}},
+        {"tool_choice": "none"},
+    ]
+    for fields in changes:
+        assert chat(**fields).prompt.fields_digest != plain
+
+
+def test_embeddings_count_their_sequences() -> None:
+    assert read(EMBEDDINGS, {"model": "a/b", "input": ["a", "b", [1, 2]]}).prompt.sequence_count == 3

@@ -1,0 +1,149 @@
+"""Every string of a message counts, whichever part it stands in, and marks, media and opaque parts are noted."""
+
+import json
+
+import pytest
+
+from preflight_proxy.core.shapes.prompt_text import PromptText
+from preflight_proxy.core.shapes.shape import BadRequest, Message
+
+
+def counted(message: object) -> tuple[Message, PromptText]:
+    text = PromptText()
+    return text.message(json.dumps(message).encode()), text
+
+
+def test_text_counts_by_its_utf8_bytes() -> None:
+    message, _ = counted({"role": "user", "content": "aé€"})
+    assert (message.ascii_bytes, message.other_bytes, message.wrap_count) == (1, 5, 1)
+
+
+def test_every_part_and_tool_call_is_one_more_wrapping() -> None:
+    message, _ = counted({"role": "user", "content": [{"type": "text", "text": "ab"}, {"type": "text", "text": "c"}]})
+    assert (message.ascii_bytes, message.wrap_count) == (3, 3)
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}] * 2
+    assert counted({"role": "assistant", "tool_calls": calls})[0].wrap_count == 3
+
+
+def test_fields_that_no_table_names_count_as_text() -> None:
+    plain, _ = counted({"role": "user", "content": "x"})
+    more, _ = counted({"role": "user", "content": "x", "reasoning_content": "y" * 100, "name": "bob"})
+    assert more.ascii_bytes == plain.ascii_bytes + 103
+
+
+def test_a_long_role_is_text() -> None:
+    assert counted({"role": "r" * 100, "content": ""})[0].ascii_bytes == 100
+
+
+def test_numbers_count_by_their_digits() -> None:
+    assert counted({"role": "user", "content": 12345})[0].ascii_bytes == 5
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "reasoning", "encrypted_content": "A" * 50},
+        {"type": "thinking", "thinking": "", "signature": "A" * 50},
+        {"type": "redacted_thinking", "data": "A" * 50},
+    ],
+)
+def test_opaque_parts_are_told_apart(part: dict[str, object]) -> None:
+    message, _ = counted({"role": "assistant", "content": [part]})
+    assert message.opaque_bytes == 50
+    assert message.ascii_bytes >= 50
+
+
+@pytest.mark.parametrize(
+    ("part", "remote"),
+    [
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}, False),
+        ({"type": "image_url", "image_url": {"url": "HTTPS://x/a.png"}}, True),
+        ({"type": "input_image", "image_url": "data:image/png;base64,AA"}, False),
+        ({"type": "input_image", "file_id": "file-1"}, True),
+        ({"type": "image", "source": {"type": "url", "url": "http://x"}}, True),
+        ({"type": "image", "sources": [{"url": "http://x"}], "n": None}, True),
+        ({"type": "image", "sources": [1, True]}, False),
+    ],
+)
+def test_images_are_media_and_those_that_are_fetched_are_noted(part: dict[str, object], remote: bool) -> None:
+    message, text = counted({"role": "user", "content": [part]})
+    assert message.media
+    assert (text.media, text.image_count, text.remote, text.audio) == (True, 1, remote, False)
+
+
+def test_audio_is_media_at_a_price_of_its_own() -> None:
+    _, text = counted({"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA"}}]})
+    assert (text.media, text.audio, text.image_count) == (True, True, 0)
+
+
+def test_images_that_stand_beside_the_content_or_alone_are_media_too() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:,"}}
+    assert counted({"role": "assistant", "content": "", "images": [part]})[0].media
+    assert counted({"role": "user", "content": part})[0].media
+
+
+def test_a_message_after_media_is_none_itself() -> None:
+    text = PromptText()
+    text.message(b'{"content":[{"type":"image","source":{}}]}')
+    assert not text.message(b'{"content":"x"}').media
+    assert text.media
+
+
+def test_an_earlier_answer_in_audio_is_refused() -> None:
+    with pytest.raises(BadRequest, match="audio"):
+        counted({"role": "assistant", "audio": {"id": "audio_1"}})
+
+
+@pytest.mark.parametrize(
+    ("mark", "hour"), [({"type": "ephemeral"}, False), ({"ttl": "5m"}, False), ({"ttl": "1h"}, True)]
+)
+def test_cache_marks_are_noted_wherever_they_stand(mark: dict[str, str], hour: bool) -> None:
+    for message in (
+        {"role": "user", "content": "x", "cache_control": mark},
+        {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": mark}]},
+        {"role": "user", "content": [{"type": "image", "source": {}, "cache_control": mark}]},
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "content": [{"type": "text", "text": "x", "cache_control": mark}]}],
+        },
+    ):
+        _, text = counted(message)
+        assert (text.cache_control, text.cache_1h) == (True, hour)
+    assert not counted({"role": "user", "content": "x", "cache_control": None})[1].cache_control
+
+
+@pytest.mark.parametrize("mark", ["5m", "1h", {"ttl": None}])
+def test_a_mark_may_be_short(mark: object) -> None:
+    assert counted({"content": "x", "cache_control": mark})[1].cache_control
+
+
+@pytest.mark.parametrize("mark", ["7d", {"ttl": "24h"}, {"ttl": 5}, True, [1]])
+def test_a_mark_without_a_known_price_is_refused(mark: object) -> None:
+    with pytest.raises(BadRequest, match="ttl"):
+        counted({"content": "x", "cache_control": mark})
+
+
+def test_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(BadRequest, match="Unicode"):
+        PromptText().text("x\ud800")
+
+
+def test_deep_values_are_refused() -> None:
+    deep: object = "x"
+    for _ in range(100):
+        deep = {"a": deep}
+    with pytest.raises(BadRequest, match="64 levels"):
+        counted({"role": "user", "details": deep})
+
+
+def test_the_digest_tells_messages_apart_and_leaves_marks_out() -> None:
+    plain = {"role": "user", "content": "x"}
+    marked = {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}
+    assert counted(plain)[0].digest == counted(marked)[0].digest
+    others = [
+        {"role": "user", "content": "y"},
+        {"role": "assistant", "content": "x"},
+        {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": ""}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
+    ]
+    assert len({counted(each)[0].digest for each in [plain, *others]}) == 5

@@ -1,0 +1,100 @@
+"""Lowering the output bound lowers what may be thought inside it, and turns thinking off where nothing useful is left."""
+
+import json
+
+import pytest
+
+from preflight_proxy.core.shapes.shape import Shape
+from preflight_proxy.core.shapes.thinking import lower_bound, without_thinking_edits
+from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
+
+CLAUDE_CODE = {
+    "model": "anthropic/claude-sonnet-4.5",
+    "max_tokens": 32_000,
+    "thinking": {"type": "enabled", "budget_tokens": 31_999},
+    "context_management": {
+        "edits": [{"type": "clear_thinking_20251015", "keep": "all"}, {"type": "clear_tool_uses_20250919"}]
+    },
+    "messages": [{"role": "user", "content": "hi"}],
+}
+
+
+def sent(shape: Shape, body: dict[str, object], bound: int | None) -> dict[str, object]:
+    written = json.loads(shape.emit(read(shape, body), bound=bound, only=("t",), max_price={}))
+    assert isinstance(written, dict)
+    return written
+
+
+def test_an_unclamped_call_keeps_its_thinking_as_it_came() -> None:
+    written = sent(MESSAGES, CLAUDE_CODE, 32_000)
+    assert written["thinking"] == CLAUDE_CODE["thinking"]
+    assert written["context_management"] == CLAUDE_CODE["context_management"]
+
+
+@pytest.mark.parametrize(("bound", "budget"), [(31_000, 29_976), (2048, 1024)])
+def test_a_clamp_leaves_1024_tokens_for_the_answer(bound: int, budget: int) -> None:
+    written = sent(MESSAGES, CLAUDE_CODE, bound)
+    assert written["max_tokens"] == bound
+    assert written["thinking"] == {"type": "enabled", "budget_tokens": budget}
+
+
+def test_below_1024_thinking_is_off_and_so_are_the_edits_that_need_it() -> None:
+    written = sent(MESSAGES, CLAUDE_CODE, 2047)
+    assert written["thinking"] == {"type": "disabled"}
+    assert written["context_management"] == {"edits": [{"type": "clear_tool_uses_20250919"}]}
+
+
+@pytest.mark.parametrize(
+    "thinking", [{"type": "adaptive"}, {"type": "disabled"}, {"type": "enabled", "budget_tokens": 1024}]
+)
+def test_thinking_within_the_lower_bound_stays(thinking: dict[str, object]) -> None:
+    assert sent(MESSAGES, {**CLAUDE_CODE, "thinking": thinking}, 5000)["thinking"] == thinking
+
+
+def test_thinking_that_is_null_stays_null() -> None:
+    assert sent(MESSAGES, {**CLAUDE_CODE, "thinking": None}, 1024)["thinking"] is None
+
+
+@pytest.mark.parametrize(("shape", "field"), [(CHAT, "messages"), (RESPONSES, "input"), (COMPLETIONS, "prompt")])
+@pytest.mark.parametrize(
+    ("reasoning", "bound", "lowered"),
+    [
+        ({"max_tokens": 8000, "exclude": True}, 4000, {"max_tokens": 2976, "exclude": True}),
+        ({"max_tokens": 8000, "exclude": True}, 2047, {"exclude": True, "enabled": False}),
+        ({"max_tokens": 2000}, 3024, {"max_tokens": 2000}),
+        ({"effort": "high"}, 1024, {"effort": "high"}),
+        ({"max_tokens": 8000}, 10_000, {"max_tokens": 8000}),
+        ({"max_tokens": 8000}, None, {"max_tokens": 8000}),
+    ],
+)
+def test_a_reasoning_budget_is_lowered_with_the_bound(
+    shape: Shape, field: str, reasoning: dict[str, object], bound: int | None, lowered: dict[str, object]
+) -> None:
+    body = {"model": "a/b", field: "x" if field != "messages" else [], shape.bound_fields[-1]: 10_000}
+    assert sent(shape, {**body, "reasoning": reasoning}, bound)["reasoning"] == lowered
+
+
+def test_reasoning_that_is_null_stays_as_it_came() -> None:
+    assert sent(CHAT, {"model": "a/b", "messages": [], "reasoning": None}, 2000)["reasoning"] is None
+
+
+def test_the_bound_on_reasoning_is_read() -> None:
+    asked: dict[str, object] = {"model": "a/b", "messages": [], "reasoning": {"max_tokens": 77}}
+    assert read(CHAT, asked).reasoning_bound == 77
+    assert read(CHAT, {**asked, "reasoning": {"effort": "low"}}).reasoning_bound is None
+    assert read(MESSAGES, CLAUDE_CODE).reasoning_bound == 31_999
+    assert read(MESSAGES, {"model": "a/b", "messages": []}).reasoning_bound is None
+
+
+def test_a_bound_is_lower_than_none() -> None:
+    unbounded, bounded = (
+        read(CHAT, {"model": "a/b", "messages": []}),
+        read(CHAT, {"model": "a/b", "messages": [], "max_tokens": 50}),
+    )
+    assert [lower_bound(unbounded, 9), lower_bound(unbounded, None)] == [9, None]
+    assert [lower_bound(bounded, 50), lower_bound(bounded, 49)] == [None, 49]
+
+
+@pytest.mark.parametrize("odd", [None, [], {"edits": None}])
+def test_edits_that_are_none_are_left_alone(odd: object) -> None:
+    assert without_thinking_edits(odd) == odd  # type: ignore[arg-type]

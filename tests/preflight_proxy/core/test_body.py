@@ -1,0 +1,117 @@
+"""Bodies are cut into the bytes that came, and what could mean two things is refused."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preflight_proxy.core import body
+from preflight_proxy.core.body import BadRequest, Number
+
+NOT_AN_OBJECT = [
+    b"",
+    b" ",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"1",
+    b"{",
+    b"{}x",
+    b"\xef\xbb\xbf{}",
+    b'{"a":NaN}',
+    b'{"a":Infinity}',
+    b'{"a":01}',
+    b'{"a":[1,]}',
+    b"{'a':1}",
+    b'{"a":"\xff"}',
+    b'{"a":"\xed\xa0\x80"}',
+    b'{"a":"\\ud800"}',
+    b'{"\\udc00":1}',
+    b'{"a":"\x01"}',
+    b"\x1f\x8b\x08\x00gzip",
+]
+
+
+@pytest.mark.parametrize("raw", NOT_AN_OBJECT)
+def test_what_is_no_json_object_is_a_400(raw: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        body.top_level(raw)
+    assert caught.value.status == 400
+
+
+def test_a_hundred_thousand_levels_are_a_400() -> None:
+    with pytest.raises(BadRequest, match="deeply"):
+        body.top_level(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    with pytest.raises(BadRequest, match="deeply"):
+        body.value(b"[" * 100_000 + b"]" * 100_000)
+
+
+def test_more_values_than_memory_should_hold_are_a_413() -> None:
+    with pytest.raises(BadRequest) as caught:
+        body.top_level(b'{"a":[' + b"1," * 600_000 + b"1]}")
+    assert caught.value.status == 413
+
+
+def test_slices_are_the_bytes_that_came() -> None:
+    raw = b'{ "a" : [1 ,  2.0e1] , "\\u0062":"\\u00e9\\/", "big":123456789012345678901234567890, "a2":{"z":1,"y":2} }'
+    assert body.top_level(raw) == {
+        "a": b"[1 ,  2.0e1]",
+        "b": b'"\\u00e9\\/"',
+        "big": b"123456789012345678901234567890",
+        "a2": b'{"z":1,"y":2}',
+    }
+
+
+def test_of_a_key_that_comes_twice_only_the_last_is_kept() -> None:
+    assert body.top_level(b'{"a":1,"\\u0061":2}') == {"a": b"2"}
+
+
+@pytest.mark.parametrize("raw", [b'{"a":1,"a":2}', b'[{"x":{"a":1,"\\u0061":2}}]'])
+def test_a_key_twice_within_a_value_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadRequest, match="twice"):
+        body.value(raw)
+
+
+@pytest.mark.parametrize("raw", [b"NaN", b"{", b"\xff", b""])
+def test_a_value_that_is_no_json_is_refused(raw: bytes) -> None:
+    with pytest.raises(BadRequest):
+        body.value(raw)
+
+
+def test_numbers_stay_text() -> None:
+    decoded = body.value(b"[1e900000, 12345678901234567890123456789, -0.10]")
+    assert decoded == ["1e900000", "12345678901234567890123456789", "-0.10"]
+    assert isinstance(decoded, list)
+    assert all(isinstance(item, Number) for item in decoded)
+    assert Number("1e900000").decimal() is None
+    assert Number("16").decimal() == 16
+    assert Number("9" * 5000).decimal() is None
+
+
+def test_arrays_are_cut_into_slices_and_nothing_else_is() -> None:
+    assert body.elements(b"[1, {} ,[2]]") == [b"1", b"{}", b"[2]"]
+    with pytest.raises(BadRequest):
+        body.elements(b"{}")
+
+
+def test_arguments_are_read_as_leniently_as_a_template_does() -> None:
+    assert body.arguments("no json") is None
+    assert body.arguments('{"a":NaN}') == {"a": "NaN"}
+    assert body.arguments('{"a":1,"a":[2]}') == {"0a": "1", "1a": ["2"]}
+    with pytest.raises(BadRequest, match="deeply"):
+        body.arguments("[" * 100_000)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=40)
+@given(JSON_VALUES)
+def test_a_value_is_written_as_it_was_read(value: object) -> None:
+    written = body.encode(body.value(json.dumps(value).encode()))
+    assert json.loads(written) == value

@@ -1,0 +1,200 @@
+"""A billed prefix tightens the bound, and a bill that could be bent does not count."""
+
+from dataclasses import replace
+
+import pytest
+
+from preflight_proxy.core.calibration import Calibration, billed_as_listed
+from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
+from preflight_proxy.core.shapes.shape import Reading, Request, Usage
+from tests.preflight_proxy.core.quote_cases import CHAT, MESSAGES, RESPONSES, endpoint, read
+
+ENDPOINT = endpoint()
+LONG = "word " * 2000
+
+
+def conversation(*contents: object, **fields: object) -> Request:
+    messages = [
+        {"role": "user" if index % 2 == 0 else "assistant", "content": content}
+        for index, content in enumerate(contents)
+    ]
+    return read(CHAT, {"model": ENDPOINT.model, "messages": messages, **fields})
+
+
+def bill(prompt_tokens: int, completion_tokens: int = 10, **changes: object) -> Reading:
+    usage = Usage(
+        cost_pusd=3 * 10**6 * prompt_tokens + 15 * 10**6 * completion_tokens,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
+    return replace(Reading(usage=usage, finish="stop"), **changes)  # type: ignore[arg-type]
+
+
+def test_a_billed_prefix_and_what_was_added_bound_the_next_call() -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, bill(2010))
+    longer = conversation(LONG, "yes", "go on")
+    added = len("yes") + len("go on") + 2 * WRAP_TOKENS
+    assert known.prompt_tokens("a", longer, ENDPOINT) == 2010 + added + TEMPLATE_TOKENS
+    assert known.prompt_tokens("a", longer, ENDPOINT) < prompt_bound(longer.prompt, ENDPOINT)
+
+
+def test_the_longest_known_prefix_counts() -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, bill(2010))
+    known.record("a", conversation(LONG, LONG), ENDPOINT, bill(4020))
+    assert known.prompt_tokens("a", conversation(LONG, LONG, ""), ENDPOINT) == 4020 + WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+def test_never_more_than_the_bytes_allow() -> None:
+    known = Calibration()
+    known.record("a", conversation("hi"), ENDPOINT, bill(100_000))
+    asked = conversation("hi", "ho")
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
+
+
+@pytest.mark.parametrize("what", ["account", "endpoint", "model", "fields", "message"])
+def test_another_account_endpoint_model_field_or_message_is_another_prefix(what: str) -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, bill(2010))
+    account = "b" if what == "account" else "a"
+    served = {
+        "endpoint": replace(ENDPOINT, tag="other"),
+        "model": replace(ENDPOINT, model="anthropic/other"),
+    }.get(what, ENDPOINT)
+    fields = {"reasoning": {"effort": "low"}} if what == "fields" else {}
+    first = LONG + "!" if what == "message" else LONG
+    asked = conversation(first, "more", **fields)
+    assert known.prompt_tokens(account, asked, served) == prompt_bound(asked.prompt, served)
+
+
+def test_moving_cache_marks_keep_the_prefix() -> None:
+    known = Calibration()
+    marked = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}}]
+    known.record("a", conversation(marked), ENDPOINT, bill(2010))
+    for first in (LONG, [{"type": "text", "text": LONG}], marked):
+        assert known.prompt_tokens("a", conversation(first, "more"), ENDPOINT) < 2400
+
+
+def test_fields_that_cannot_change_the_prompt_keep_the_prefix() -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG, max_tokens=100, stream=True, user="u"), ENDPOINT, bill(2010))
+    assert known.prompt_tokens("a", conversation(LONG, "more", max_tokens=50, temperature=1), ENDPOINT) < 2400
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        Reading(finish="stop"),
+        bill(0),
+        bill(2010, error=True),
+        bill(2010, finish="error"),
+        bill(2010, finish=None),
+        bill(2010, finish="content_filter"),
+        bill(2010, usage=Usage(cost_pusd=3 * 10**6 * 2010 * 102 // 100, prompt_tokens=2010)),
+        bill(2010, usage=Usage(cost_pusd=None, prompt_tokens=2010)),
+        bill(2010, usage=Usage(cost_pusd=3 * 10**6 * 2010, prompt_tokens=2010, is_byok=True)),
+    ],
+)
+def test_a_bill_that_could_be_bent_is_not_learnt_from(reading: Reading) -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, reading)
+    asked = conversation(LONG, "more")
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
+
+
+@pytest.mark.parametrize("fields", [{"transforms": ["middle-out"]}])
+def test_a_prompt_that_may_be_shortened_is_not_learnt_from(fields: dict[str, object]) -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG, **fields), ENDPOINT, bill(2010))
+    asked = conversation(LONG, "more", **fields)
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
+
+
+def test_clearing_is_not_learnt_from_but_keeping_all_thinking_is_no_clearing() -> None:
+    def asked(edit: dict[str, object]) -> Request:
+        body = {"model": "a/b", "max_tokens": 9, "messages": [], "context_management": {"edits": [edit]}}
+        return read(MESSAGES, body)
+
+    assert asked({"type": "clear_tool_uses_20250919"}).prompt.shrinks
+    assert not asked({"type": "clear_thinking_20251015", "keep": "all"}).prompt.shrinks
+
+
+def test_truncation_may_shorten_a_prompt() -> None:
+    body = {"model": "a/b", "input": "x", "truncation": "auto"}
+    assert read(RESPONSES, body).prompt.shrinks
+    assert not read(RESPONSES, {**body, "truncation": "disabled"}).prompt.shrinks
+
+
+def image(url: str) -> list[object]:
+    return [{"type": "image_url", "image_url": {"url": url}}]
+
+
+def test_an_image_in_the_prefix_is_known_by_its_bill_and_a_new_one_is_not() -> None:
+    known, data = Calibration(), image("data:image/png;base64,AAAA")
+    known.record("a", conversation(data), ENDPOINT, bill(1600))
+    assert known.prompt_tokens("a", conversation(data, "more"), ENDPOINT) < 2400
+    assert known.prompt_tokens("a", conversation(data, data), ENDPOINT) == ENDPOINT.context_length
+
+
+def test_a_part_that_is_fetched_is_not_learnt_from() -> None:
+    known, remote = Calibration(), image("https://example.org/a.png")
+    known.record("a", conversation(remote), ENDPOINT, bill(1600))
+    assert known.prompt_tokens("a", conversation(remote, "more"), ENDPOINT) == ENDPOINT.context_length
+
+
+def test_opaque_parts_of_the_prefix_count_as_bytes_again() -> None:
+    known = Calibration()
+    items: list[object] = [{"type": "reasoning", "summary": [], "encrypted_content": "A" * 5000}]
+    body = {"model": ENDPOINT.model, "input": items}
+    known.record("a", read(RESPONSES, body), ENDPOINT, bill(50))
+    items.append({"role": "user", "content": LONG})
+    asked = read(RESPONSES, body)
+    bound = prompt_bound(asked.prompt, ENDPOINT)
+    assert known.prompt_tokens("a", asked, ENDPOINT) == min(
+        bound, 50 + 5000 + len(LONG) + WRAP_TOKENS + TEMPLATE_TOKENS
+    )
+
+
+def test_a_request_without_messages_is_not_learnt_from() -> None:
+    known = Calibration()
+    known.record("a", conversation(), ENDPOINT, bill(20))
+    assert known.prompt_tokens("a", conversation(), ENDPOINT) == TEMPLATE_TOKENS
+
+
+def test_the_least_recently_used_prefix_is_forgotten() -> None:
+    known = Calibration(prefixes_max=2)
+    for text in ("a", "b", "c"):
+        known.record("x", conversation(text + LONG), ENDPOINT, bill(2010))
+    bounds = [known.prompt_tokens("x", conversation(text + LONG, ""), ENDPOINT) for text in ("a", "b", "c")]
+    assert [bound < 3000 for bound in bounds] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("usage", "listed"),
+    [
+        (Usage(1000 * 3 * 10**6, 1000), True),
+        (Usage(1000 * 3 * 10**6 * 101 // 100, 1000), True),
+        (Usage(1000 * 3 * 10**6 * 1011 // 1000, 1000), False),
+        (Usage(1000 * 3 * 10**5, 1000, cached_tokens=1000), True),
+        (Usage(1000 * 375 * 10**4, 1000, cache_write_tokens=1000), True),
+        (Usage(1000 * 6 * 10**6, 1000, cache_write_tokens=1000), True),
+        (Usage(1000 * 6 * 10**6, 1000), False),
+        (Usage(0, 1000), False),
+    ],
+)
+def test_a_bill_confirms_its_tokens_within_one_percent(usage: Usage, listed: bool) -> None:
+    assert billed_as_listed(ENDPOINT, usage) is listed
+
+
+def test_a_bill_may_go_by_an_override_and_by_images_and_reasoning() -> None:
+    dear = endpoint(pricing={"overrides": [{"min_prompt_tokens": 10, "prompt": "0.00001"}]})
+    assert billed_as_listed(dear, Usage(1000 * 10**7, 1000))
+    assert billed_as_listed(endpoint(pricing={"image": "0.01"}), Usage(1000 * 3 * 10**6 + 2 * 10**10, 1000), 2)
+    reasoning = Usage(10**7 * 6 * 100, 0, completion_tokens=100, reasoning_tokens=100)
+    assert billed_as_listed(endpoint(pricing={"internal_reasoning": "0.00006"}), reasoning)
+
+
+def test_free_endpoints_bill_nothing_and_are_believed() -> None:
+    free = endpoint(pricing={"prompt": "0", "completion": "0"})
+    assert billed_as_listed(free, Usage(0, 1000))

@@ -1,0 +1,37 @@
+"""A name is split where routing begins, and refused where it hides the price."""
+
+import pytest
+
+from preflight_proxy.core.body import BadRequest
+from preflight_proxy.core.model_name import check_model, split_model
+
+
+@pytest.mark.parametrize(
+    ("model", "split"),
+    [
+        ("a/b", ("a/b", "")),
+        ("a/b:free", ("a/b:free", "")),
+        ("a/b:thinking", ("a/b:thinking", "")),
+        ("a/b:extended", ("a/b:extended", "")),
+        ("a/b:floor", ("a/b", "floor")),
+        ("a/b:free:exacto", ("a/b:free", "exacto")),
+        ("a/b:nitro", ("a/b", "nitro")),
+        (":floor", (":floor", "")),
+    ],
+)
+def test_only_a_routing_suffix_is_split_off(model: str, split: tuple[str, str]) -> None:
+    assert split_model(model) == split
+
+
+@pytest.mark.parametrize("model", ["a/b", "a/b:free", "a/b:floor", "a/b:exacto", "~a/b-latest"])
+def test_models_with_the_price_of_their_list_pass(model: str) -> None:
+    check_model(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["", "openrouter/auto", "openrouter/fusion", "@preset/x", "a/b@preset/x", "a/b:online", "a/b:nitro", "a/b:batch"],
+)
+def test_names_that_hide_the_price_are_refused(model: str) -> None:
+    with pytest.raises(BadRequest):
+        check_model(model)

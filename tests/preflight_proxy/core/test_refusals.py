@@ -1,0 +1,127 @@
+"""Refusals say one fixed sentence with a status on which clients stop, and no text of ours makes a client retry."""
+
+import json
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers, error_body
+from preflight_proxy.core.shapes import SHAPES
+from preflight_proxy.core.shapes.shape import Reading
+
+RETRY_PATTERN = re.compile(
+    r"429|500|502|503|504|524|rate.?limit|rate increased|too many requests|overloaded|exhausted|unavailable|at capacity"
+    r"|provider.?returned.?error|(server|internal|network|connection|websocket).?error"
+    r"|connection.?(refused|lost|was closed)|websocket.?closed"
+    r"|fetch failed|failed to fetch|upstream.?connect|reset before headers|socket|other side closed|ended without"
+    r"|ended before|http2 request"
+    r"|timed? ?out|timeout|terminated|retry delay|try again|(try|retry) your request|econn|enotfound|eai_again|getaddrinfo"
+    r"|prompt is too long|input is too long|context.?(length|window)|too many tokens|token limit exceeded"
+    r"|exceeds the limit of \d|request_too_large|reduce the length of the messages"
+    r"|overloaded_error|OAuth token has been revoked|credit balance is too low|server_error|insufficient_quota"
+    r"|usage_not_included|context_length_exceeded",
+    re.IGNORECASE,
+)
+"""Texts that clients were seen to retry, or to answer with a second call: pi, opencode, litellm, Claude Code, codex."""
+
+BY_NAME = {shape.name: shape for shape in SHAPES.values()}
+BUDGET = [Code.SPENT, Code.DOES_NOT_FIT, Code.FROZEN]
+
+
+@pytest.mark.parametrize("shape", BY_NAME)
+@pytest.mark.parametrize("code", Code)
+@pytest.mark.parametrize("escalated", [False, True])
+def test_no_refusal_makes_a_client_retry(shape: str, code: Code, escalated: bool) -> None:
+    detail = allowed_detail(["openai/gpt-4.1-nano", "mistralai/mistral-small-2503", "x/a-500b"])
+    _, body = answer(BY_NAME[shape], Refusal(code, 500 * 10**12), escalated, detail)
+    assert RETRY_PATTERN.search(body.decode()) is None
+
+
+@pytest.mark.parametrize("shape", BY_NAME)
+@pytest.mark.parametrize("code", Code)
+def test_no_cut_makes_a_client_retry(shape: str, code: Code) -> None:
+    cut = BY_NAME[shape].cut(Reading(), 7, code.sentence).decode()
+    for line in cut.split("\n"):
+        if line.startswith("data: {"):
+            told = json.loads(line[6:])
+            assert RETRY_PATTERN.search(json.dumps(told["error"])) is None
+            assert RETRY_PATTERN.search(json.dumps(told.get("response", {}).get("error"))) is None
+
+
+@pytest.mark.parametrize("code", BUDGET)
+@pytest.mark.parametrize(
+    ("shape", "escalated_status"),
+    [("chat", 401), ("completions", 401), ("embeddings", 401), ("responses", 400), ("messages", 402)],
+)
+def test_a_budget_refusal_is_402_and_repeated_what_ends_the_last_clients(
+    code: Code, shape: str, escalated_status: int
+) -> None:
+    assert answer(BY_NAME[shape], Refusal(code), False)[0] == 402
+    assert answer(BY_NAME[shape], Refusal(code), True)[0] == escalated_status
+
+
+@pytest.mark.parametrize("code", [Code.MODEL_NOT_ALLOWED, Code.UNPRICED, Code.PRICE_STALE, Code.QUARANTINED])
+def test_a_refusal_for_the_model_is_403_and_never_escalates(code: Code) -> None:
+    assert {answer(BY_NAME["chat"], Refusal(code), escalated)[0] for escalated in (False, True)} == {403}
+
+
+def test_a_store_that_cannot_be_written_is_402() -> None:
+    assert answer(BY_NAME["chat"], Refusal(Code.STORE), True)[0] == 402
+
+
+def test_the_chat_refusal_is_openrouters_own_shape() -> None:
+    status, body = answer(BY_NAME["chat"], Refusal(Code.SPENT), False)
+    sentence = "Budget spent. This run has used its whole allowance. Do not retry."
+    assert json.loads(body) == {
+        "error": {"code": status, "message": sentence, "metadata": {"error_type": "payment_required"}}
+    }
+
+
+def test_the_messages_refusal_is_anthropics_shape() -> None:
+    _, body = answer(BY_NAME["messages"], Refusal(Code.SPENT), False)
+    assert json.loads(body)["error"]["type"] == "billing_error"
+    assert json.loads(body)["request_id"] is None
+
+
+def test_a_model_refusal_says_which_models_are_allowed() -> None:
+    _, body = answer(BY_NAME["chat"], Refusal(Code.MODEL_NOT_ALLOWED), False, allowed_detail(["a/b", "c/d"]))
+    assert json.loads(body)["error"]["message"] == "This model is not allowed in this run. Allowed: a/b, c/d."
+    assert allowed_detail(["x/y-2503"]) == ""
+
+
+def test_codes_stand_in_order_of_precedence() -> None:
+    assert [code.value for code in Code] == [
+        *("store", "frozen", "model_not_allowed", "unpriced"),
+        *("price_stale", "quarantined", "spent", "does_not_fit"),
+    ]
+    assert [code for code in Code if code.is_budget] == [Code.FROZEN, Code.SPENT, Code.DOES_NOT_FIT]
+
+
+@dataclass(frozen=True)
+class Account:
+    limit_pusd: int = 10**12
+    posted_pusd: int = 5 * 10**11
+    pending_pusd: int = 10**9
+    available_pusd: int = 499 * 10**9
+
+
+def test_the_headers_carry_exact_dollars() -> None:
+    assert budget_headers(Account()) == [
+        ("X-Budget-Limit", "1"),
+        ("X-Budget-Spent", "0.5"),
+        ("X-Budget-Reserved", "0.001"),
+        ("X-Budget-Available", "0.499"),
+    ]
+
+
+def test_the_headers_of_a_refusal_also_say_what_was_needed_and_not_to_retry() -> None:
+    headers = dict(budget_headers(Refusal(Code.DOES_NOT_FIT, 10**12, 10**12, 0, 0, 1)))
+    assert headers["X-Budget-Needed"] == "0.000000000001"
+    assert headers["x-should-retry"] == "false"
+    assert "Retry-After" not in headers
+
+
+def test_an_error_outside_any_shape_is_in_the_envelope() -> None:
+    assert json.loads(error_body(None, 404, "no such path", "not_found"))["error"]["code"] == 404
+    assert json.loads(error_body(BY_NAME["messages"], 413, "large", "payload_too_large"))["type"] == "error"
