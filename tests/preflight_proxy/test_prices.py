@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -185,6 +184,16 @@ async def test_the_first_who_leaves_does_not_end_the_read_for_the_others(market:
     assert len(market.reads) == 1
 
 
+async def test_what_is_read_is_kept_although_all_who_waited_have_left(market: Market) -> None:
+    (call,) = await waiting(market, 1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    market.may_answer.set()
+    assert await market.prompt_prices() == ONE
+    assert len(market.reads) == 1
+
+
 async def test_models_are_read_side_by_side(market: Market) -> None:
     market.may_answer.clear()
     calls = [asyncio.ensure_future(market.prices.of(f"maker/m{number}")) for number in range(5)]
@@ -300,10 +309,3 @@ async def test_an_old_list_of_models_serves_for_a_day(market: Market) -> None:
     market.clock.advance(1)
     with pytest.raises(UpstreamError):
         await market.prices.models()
-
-
-async def test_a_reader_that_leaves_at_the_end_leaves_no_error(market: Market) -> None:
-    (call,) = await waiting(market, 1)
-    call.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await call
