@@ -332,6 +332,20 @@ def test_the_readmes_first_script_is_the_example_that_ci_runs() -> None:
     assert f"```python\n{script}```" in texts()[ROOT / "README.md"]
 
 
+def test_every_command_is_documented() -> None:
+    """Each command has its line in the table of docs/commands.md."""
+    registered = [
+        argument.value
+        for node in modules()["agent_preflight.cli"].nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "command"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+    ]
+    page = texts()[ROOT / "docs" / "commands.md"]
+    assert registered
+    assert [name for name in registered if f"\n| `{name}" not in page] == []
+
+
 def test_nothing_points_at_where_it_was_written() -> None:
     """No file names the folder of this checkout, and none puts work off in a comment."""
     unwanted = re.compile(rf"{re.escape(str(ROOT))}\b|\b(?:TO{''}DO|FIX{''}ME|XX{''}X)\b")
