@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.clients.program import Ended
 from tests.clients.stage import ENDED, LONG, POOR_USD, REFUSED, WORDS, Stage
 from tests.preflight_proxy.world import MODEL
 
@@ -15,17 +14,18 @@ pytestmark = pytest.mark.wire
 
 ASK = """
 import sys, litellm
-stream = sys.argv[2] == "stream"
-answer = litellm.completion(model=sys.argv[1], messages=[{"role": "user", "content": "Read the plan."}], stream=stream)
-for chunk in answer if stream else []:
-    print(chunk.choices[0].delta.content or "", end="", flush=True)
-if not stream:
-    print(answer.choices[0].message.content)
+for way in sys.argv[2:]:
+    stream = way == "stream"
+    answer = litellm.completion(model=sys.argv[1], messages=[{"role": "user", "content": "Read the plan."}], stream=stream)
+    if stream:
+        print("".join(chunk.choices[0].delta.content or "" for chunk in answer))
+    else:
+        print(answer.choices[0].message.content)
 """
 
 
-def ask(way: str) -> list[str]:
-    return [sys.executable, "-c", ASK, f"openrouter/{MODEL}", way]
+def ask(*ways: str) -> list[str]:
+    return [sys.executable, "-c", ASK, f"openrouter/{MODEL}", *ways]
 
 
 def settings(stage: Stage, name: str = "a") -> Mapping[str, str]:
@@ -38,23 +38,19 @@ def settings(stage: Stage, name: str = "a") -> Mapping[str, str]:
     }
 
 
-async def end(stage: Stage, way: str, name: str = "a") -> Ended:
-    async with stage.run(ask(way), settings(stage, name)) as client:
-        return await client.end()
-
-
-@pytest.mark.parametrize("way", ["whole", "stream"])
-async def test_it_works_and_is_booked_as_billed(stage: Stage, way: str) -> None:
-    """The answer as the model gave it, at the simulator's price."""
-    ended = await end(stage, way)
-    assert (ended.code, ended.out.strip()) == (0, WORDS.text), ended.said
-    assert await stage.booked_as_billed() == 1
+async def test_it_works_and_is_booked_as_billed(stage: Stage) -> None:
+    """The answer as the model gave it, whole and as a stream, each at the simulator's price."""
+    async with stage.run(ask("whole", "stream"), settings(stage)) as client:
+        ended = await client.end()
+    assert (ended.code, ended.out.splitlines()) == (0, [WORDS.text] * 2), ended.said
+    assert await stage.booked_as_billed() == 2
 
 
 async def test_it_stops_when_refused(stage: Stage) -> None:
     """One request, one exception, which says why."""
     await stage.open("poor", POOR_USD)
-    ended = await end(stage, "stream", "poor")
+    async with stage.run(ask("stream"), settings(stage, "poor")) as client:
+        ended = await client.end()
     assert ended.code == 1
     assert any(sentence in ended.err for sentence in REFUSED)
     assert (stage.refused("poor"), len(stage.sim.requests)) == (1, 0)
