@@ -5,6 +5,8 @@ Source: openrouter.ai/docs/guides/routing/model-variants, 2026-10.
 
 from __future__ import annotations
 
+import re
+
 from preflight_proxy.core.body import BadRequest
 
 ROUTING_SUFFIXES = frozenset({"floor", "exacto"})
@@ -14,6 +16,8 @@ REFUSED_SUFFIXES = {
     "nitro": "it may be served at a dearer tier than the price list states",
     "batch": "it is billed hours later",
 }
+_NAME = re.compile(r"~?[A-Za-z0-9][\w.+-]*(?:/[A-Za-z0-9@][\w.+-]*){0,3}(?::[\w.+-]+){0,3}", re.ASCII)
+_NAME_CHARS_MAX = 200
 _ROUTERS = ("openrouter/", "@preset", "~openrouter/")
 
 
@@ -38,6 +42,8 @@ def check_model(model: str) -> None:
         raise BadRequest(
             "Routers and presets are refused: they choose the model, and with it the price, after the budget was checked."
         )
+    if len(model) > _NAME_CHARS_MAX or _NAME.fullmatch(model) is None:
+        raise BadRequest("The field 'model' must be a model's id, such as author/name.")
     base, suffix = split_model(model)
     if suffix in REFUSED_SUFFIXES:
-        raise BadRequest(f"The suffix :{suffix} is refused: {REFUSED_SUFFIXES[suffix]}. Ask for {base[:200]} instead.")
+        raise BadRequest(f"The suffix :{suffix} is refused: {REFUSED_SUFFIXES[suffix]}. Ask for {base} instead.")

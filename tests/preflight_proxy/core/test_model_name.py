@@ -30,7 +30,24 @@ def test_models_with_the_price_of_their_list_pass(model: str) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    ["", "openrouter/auto", "openrouter/fusion", "@preset/x", "a/b@preset/x", "a/b:online", "a/b:nitro", "a/b:batch"],
+    [
+        "",
+        "a/../keys",
+        "../x",
+        "a/./b",
+        "a b",
+        "a/b?x=1",
+        "a//b",
+        "é/b",
+        "x" * 300,
+        "openrouter/auto",
+        "openrouter/fusion",
+        "@preset/x",
+        "a/b@preset/x",
+        "a/b:online",
+        "a/b:nitro",
+        "a/b:batch",
+    ],
 )
 def test_names_that_hide_the_price_are_refused(model: str) -> None:
     with pytest.raises(BadRequest):

@@ -74,7 +74,6 @@ class Chat:
             raise BadRequest("The field 'messages' is missing.")
         text = PromptText()
         messages = tuple(text.message(raw) for raw in bodies.elements(opened.raw["messages"]))
-        text.cache(opened.decoded("cache_control"))
         tools = _all_tools(opened, text)
         prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS)
         return close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))

@@ -11,6 +11,7 @@ from decimal import Decimal
 from preflight_proxy.core.body import BadRequest, Json, Number
 from preflight_proxy.core.error_body import envelope_body
 from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
+from preflight_proxy.core.shapes.fields import absent
 from preflight_proxy.core.shapes.opened import COMMON_FIELDS, bound_slices, close_request, open_request, write
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
@@ -32,6 +33,7 @@ FIELDS = (COMMON_FIELDS - {"tools", "tool_choice"}) | frozenset(
     }
     | {"repetition_penalty", "min_p", "top_a", "stream_options", "usage", "n", "best_of", "echo", "reasoning"}
 )
+RULES = {"tools": absent("tools have no place in this API"), "functions": absent("tools have no place in this API")}
 
 
 class Completions:
@@ -43,7 +45,7 @@ class Completions:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS)
+        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
         text = PromptText()
         prompts = count_texts(opened.decoded("prompt"), text)
         if prompts != 1:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from preflight_proxy.core.body import BadRequest
-from preflight_proxy.core.error_body import envelope_body
+from preflight_proxy.core.error_body import STATUS_BY_ERROR_TYPE, envelope_body
 from preflight_proxy.core.shapes.chunks import read_chunk
-from preflight_proxy.core.shapes.completions import count_texts
+from preflight_proxy.core.shapes.completions import RULES, count_texts
 from preflight_proxy.core.shapes.opened import close_request, open_request, write
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
@@ -32,7 +32,7 @@ class Embeddings:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS)
+        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
         text = PromptText()
         count = count_texts(opened.decoded("input"), text)
         if count == 0:
@@ -59,4 +59,4 @@ class Embeddings:
 
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`: an error body, in place of the one that broke off."""
-        return envelope_body(402, message, error_type)
+        return envelope_body(STATUS_BY_ERROR_TYPE.get(error_type, 500), message, error_type)

@@ -53,7 +53,6 @@ class Messages:
         text = PromptText()
         messages = tuple(text.message(raw) for raw in bodies.elements(opened.raw["messages"]))
         text.part(opened.decoded("system"))
-        text.cache(opened.decoded("cache_control"))
         tools = read_tools(opened.raw.get("tools"), text)
         shrinks = _shrinks(opened.decoded("context_management"))
         prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)

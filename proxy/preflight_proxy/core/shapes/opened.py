@@ -32,6 +32,7 @@ class Opened:
         raw: The slices that may leave, `provider` excepted.
         rules: The decoded values of the fields that a rule has passed.
         dropped: Fields that stay here.
+        unread: Fields that leave although no table names them.
         model: The model asked for.
         stream: True if a stream is asked for.
         provider: What is asked of routing.
@@ -41,6 +42,7 @@ class Opened:
     raw: dict[str, bytes]
     rules: Mapping[str, Json]
     dropped: tuple[str, ...]
+    unread: tuple[str, ...]
     model: str
     stream: bool
     provider: ProviderWish
@@ -79,6 +81,7 @@ def open_request(
         raw=leaving,
         rules=decoded,
         dropped=(*(stray if unknown == "drop" else ()), *wish.dropped),
+        unread=stray if unknown == "pass" else (),
         model=_model(slices),
         stream=_stream(slices),
         provider=wish,

@@ -44,7 +44,7 @@ def build_prompt(
     sequence_count: int = 1,
     shrinks: bool = False,
 ) -> Prompt:
-    """The prompt out of what was counted.
+    """The prompt out of what was counted, with the fields that leave unread counted as text.
 
     Args:
         opened: The request's top level.
@@ -59,6 +59,9 @@ def build_prompt(
         BadRequest: A format is nested too deeply.
     """
     tools = tools or Tools()
+    text.cache(opened.decoded("cache_control"))
+    for name in opened.unread:
+        text.plain(opened.decoded(name))
     format_bytes = sum(indented_bytes(opened.decoded(name)) for name in formats if name in opened.raw)
     return Prompt(
         ascii_bytes=text.ascii_bytes,
@@ -69,7 +72,6 @@ def build_prompt(
         image_count=text.image_count,
         sequence_count=sequence_count,
         opaque_media=text.media,
-        audio=text.audio,
         remote_media=text.remote,
         cache_control=text.cache_control,
         cache_1h=text.cache_1h,

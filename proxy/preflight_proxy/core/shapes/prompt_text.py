@@ -38,7 +38,6 @@ class PromptText:
     wrap_count: int = 0
     image_count: int = 0
     media: bool = False
-    audio: bool = False
     remote: bool = False
     cache_control: bool = False
     cache_1h: bool = False
@@ -61,7 +60,6 @@ class PromptText:
         self.wrap_count += other.wrap_count
         self.image_count += other.image_count
         self.media |= other.media
-        self.audio |= other.audio
         self.remote |= other.remote
         self.cache_control |= other.cache_control
         self.cache_1h |= other.cache_1h
@@ -170,7 +168,6 @@ class PromptText:
     def _media(self, decoded: dict[str, Json], kind: Part) -> None:
         self.media = True
         self.image_count += kind is Part.MEDIA
-        self.audio |= kind is Part.AUDIO
         self.remote |= _is_remote(decoded)
         self.cache(decoded.get("cache_control"))
 

@@ -60,8 +60,7 @@ class Responses:
         opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
         text = PromptText()
         messages = _items(opened, text)
-        text.plain(opened.decoded("instructions"))
-        text.cache(opened.decoded("cache_control"))
+        text.part(opened.decoded("instructions"))
         tools = read_tools(opened.raw.get("tools"), text, responses=True)
         if tools.kept is not None:
             opened.raw["tools"] = kept_tools(opened.raw["tools"], tools.kept)

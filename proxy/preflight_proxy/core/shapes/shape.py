@@ -99,7 +99,6 @@ class Prompt:
         image_count: Image parts.
         sequence_count: Prompts of their own in one call (embeddings).
         opaque_media: True if a part's tokens are not bounded by the request: the endpoint's ceiling counts.
-        audio: True if a part is audio, which has a price of its own.
         remote_media: True if a part is fetched from an address.
         cache_control: True if the request asks for a cache write.
         cache_1h: True if it asks for one that lives an hour.
@@ -117,7 +116,6 @@ class Prompt:
     image_count: int = 0
     sequence_count: int = 1
     opaque_media: bool = False
-    audio: bool = False
     remote_media: bool = False
     cache_control: bool = False
     cache_1h: bool = False

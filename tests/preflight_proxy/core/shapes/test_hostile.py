@@ -215,7 +215,9 @@ def test_an_unknown_field_stays_here_is_refused_or_passes_as_configured() -> Non
     dropped = read(CHAT, body)
     assert dropped.dropped == ("new_field",)
     assert b"new_field" not in CHAT.emit(dropped, bound=None, only=("t",), max_price={})
-    assert b'"new_field":{"x" : 1}' in CHAT.emit(read(CHAT, body, "pass"), bound=None, only=("t",), max_price={})
+    passed = read(CHAT, body, "pass")
+    assert b'"new_field":{"x" : 1}' in CHAT.emit(passed, bound=None, only=("t",), max_price={})
+    assert passed.prompt.ascii_bytes == dropped.prompt.ascii_bytes + len("x1")
     with pytest.raises(BadRequest, match="new_field"):
         read(CHAT, body, "refuse")
 
@@ -266,3 +268,18 @@ def test_whatever_a_body_holds_it_is_read_or_refused_and_a_read_one_has_a_quote(
         assert 0 <= made.cheapest_pusd <= made.worst_pusd(made.bound)
         body = shape.emit(request, bound=made.wire_bound(made.bound), only=made.tags, max_price=made.max_price)
         assert json.loads(body)["provider"]["only"] == ["anthropic"]
+
+
+@pytest.mark.parametrize("shape", ["completions", "embeddings"])
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_tools_are_refused_where_they_have_no_place(shape: str, unknown: UnknownFields) -> None:
+    api, prompt = PROMPTS[shape]
+    with pytest.raises(BadRequest, match="tools"):
+        api.read(f'{{"model":"a/b",{prompt},"tools":[{{"type":"function"}}]}}'.encode(), {}, unknown)
+
+
+def test_a_cache_mark_beside_the_prompt_is_noted_in_every_shape() -> None:
+    for name, (api, prompt) in PROMPTS.items():
+        body = f'{{"model":"a/b",{prompt},"cache_control":{{"type":"ephemeral","ttl":"1h"}}}}'.encode()
+        assert api.read(body, {}, "pass").prompt.cache_1h
+        assert api.read(body, {}, "drop").prompt.cache_1h is (name != "embeddings")
