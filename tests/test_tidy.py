@@ -335,7 +335,7 @@ def test_the_readmes_first_script_is_the_example_that_ci_runs() -> None:
 def test_every_command_is_documented() -> None:
     """Each command has its line in the table of docs/commands.md."""
     registered = [
-        argument.value
+        str(argument.value)
         for node in modules()["agent_preflight.cli"].nodes
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "command"
         for argument in node.args
