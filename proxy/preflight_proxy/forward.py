@@ -123,7 +123,8 @@ class Forward:
         key = self._books.live(caller.account_id).key
         shape, quote = caller.shape, quoted.quote
         secret = key.reveal() if key is not None else ""
-        body = shape.emit(asked, bound=quote.wire_bound(admitted.bound), only=quote.tags, max_price=quote.max_price)
+        only, bound = admitted.reservation.tags, quote.wire_bound(admitted.bound)
+        body = shape.emit(asked, bound=bound, only=only, max_price=quote.max_price)
         headers = upstream_headers(request.headers.items(), secret, shape.name)
         settlement = Settlement(self._books, admitted.reservation, asked.digest, quoted.tags)
 

@@ -72,7 +72,7 @@ class _Attempt:
                 reserved_pusd=admitted.reserve_pusd,
                 api=self._asked.shape,
                 model=self._quote.model,
-                tags=self._quote.tags,
+                tags=admitted.tags,
                 bound=admitted.bound,
                 streamed=self._asked.stream,
                 digest=self._asked.digest,
@@ -95,7 +95,7 @@ async def reserve(
     attempt = _Attempt(books, account_id, asked, quote, busy, until_s)
     try:
         if books.turns.waiting(account_id) or not attempt():
-            needed_pusd = quote.worst_pusd(quote.bound)
+            needed_pusd = quote.least_pusd
             if not await books.turns.wait(account_id, attempt.id, needed_pusd, attempt, until_s):
                 attempt.decide(waited_s=WAIT_S_MAX)
     except asyncio.CancelledError:

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - a program of its own
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

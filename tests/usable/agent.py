@@ -117,7 +117,7 @@ def _asking(message: Json, directive: str, *, marked: bool) -> Json:
     """The newest message with the simulator's directive at its end, once, and with the mark if it is to be cached."""
     (part,) = message["content"]
     words = part["text"] if part["text"].endswith(directive) else f"{part['text']}\n{directive}"
-    return {**message, **{"content": _message("", words, marked=marked)["content"]}}
+    return {**message, "content": _message("", words, marked=marked)["content"]}
 
 
 def _tool(number: int, size: int) -> Json:

@@ -1,7 +1,8 @@
 """May this call leave now, with which bound, at which reservation: one look at the account (M9, M18).
 
     worst case fits in what is available                    admit
-    it would fit were nothing pending                       wait, `WAIT_S_MAX` in all
+    on some of its endpoints it does                        admit, on these alone
+    on one of them it would, were nothing pending           wait, `WAIT_S_MAX` in all
     a lower bound, not below the floor, fits                admit, clamped
     the floor would fit were nothing pending                wait
     else                                                    refuse
@@ -31,11 +32,13 @@ class Admit:
         bound: the output bound it leaves with.
         reserve_pusd: its worst case with that bound.
         clamped: the bound is lower than what was asked.
+        tags: the endpoints that this is enough for; no other may serve the call.
     """
 
     bound: int
     reserve_pusd: int
     clamped: bool
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,12 @@ def admit(
     """
     if account.frozen is not None:
         return _frozen(account, quote, waited_s)
-    worst_pusd, settled_pusd = quote.worst_pusd(quote.bound), account.limit_pusd - account.posted_pusd
-    if worst_pusd <= account.available_pusd:
-        return Admit(quote.bound, worst_pusd, clamped=False)
+    if (whole := quote.within(account.available_pusd, quote.bound)) is not None:
+        return Admit(quote.bound, whole.worst_pusd(quote.bound), clamped=False, tags=whole.tags)
+    least_pusd, settled_pusd = quote.least_pusd, account.limit_pusd - account.posted_pusd
     may_wait = waited_s < WAIT_S_MAX and (account.pending_pusd > 0 or has_unknown)
-    if may_wait and worst_pusd <= settled_pusd:
-        return Wait(worst_pusd)
+    if may_wait and least_pusd <= settled_pusd:
+        return Wait(least_pusd)
     if (clamped := _clamped(account.available_pusd, quote, busy=busy)) is not None:
         return clamped
     if may_wait and quote.cheapest_pusd <= settled_pusd:
@@ -86,11 +89,13 @@ def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admit | None:
         return None
     purse_pusd = max(available_pusd // 2, quote.cheapest_pusd) if busy else available_pusd
     bound = quote.bound_within(purse_pusd)
-    return None if bound is None else Admit(bound, quote.worst_pusd(bound), clamped=bound < quote.bound)
+    if bound is None or (fitting := quote.within(purse_pusd, bound)) is None:
+        return None
+    return Admit(bound, fitting.worst_pusd(bound), clamped=bound < quote.bound, tags=fitting.tags)
 
 
 def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:
     """Frozen by a person: refused. Frozen because the key's usage is still being read: that ends by itself (M21)."""
     if account.frozen_reason is None and waited_s < WAIT_S_MAX:
-        return Wait(quote.worst_pusd(quote.bound))
+        return Wait(quote.least_pusd)
     return refusal(Code.FROZEN, account, quote.cheapest_pusd)

@@ -65,6 +65,7 @@ class Endpoint:
         prices: The most it charges, over all its overrides.
         supported_parameters: The parameters it lists.
         listed: Each set of prices that it may bill by: its plain one, then one for each override.
+        listed_above: For each of these, the prompt tokens above which it applies; -1 for any number.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Endpoint:
     prices: Prices
     supported_parameters: frozenset[str] = frozenset()
     listed: tuple[Prices, ...] = ()
+    listed_above: tuple[int, ...] = ()
 
     @property
     def default_bound(self) -> int:
@@ -88,6 +90,15 @@ class Endpoint:
     def prompt_ceiling(self) -> int:
         """The most prompt tokens that it takes."""
         return self.max_prompt_tokens if self.max_prompt_tokens is not None else self.context_length
+
+    def prices_within(self, prompt_tokens: int) -> Prices:
+        """The most it charges where the prompt has at most so many tokens: prices for longer prompts alone are left out.
+
+        Source: openrouter.ai/docs/guides/overview/models, `min_prompt_tokens` (strictly greater), 2026-10.
+        """
+        sets = zip(self.listed, self.listed_above, strict=True)
+        possible = [prices for prices, above in sets if prompt_tokens > above]
+        return self.prices if len(possible) == len(self.listed) else _most(possible)
 
 
 def endpoint_from_json(model: str, tokenizer: str, obj: Mapping[str, object]) -> Endpoint | None:
@@ -125,6 +136,7 @@ def endpoint_from_json(model: str, tokenizer: str, obj: Mapping[str, object]) ->
         prices=prices,
         supported_parameters=supported,
         listed=listed,
+        listed_above=_above(obj.get("pricing")),
     )
 
 
@@ -150,6 +162,12 @@ def _listed(pricing: object) -> tuple[Prices, ...]:
         return ()
     found = [_prices(pricing), *(_prices({**pricing, **override}) for override in overrides)]
     return tuple(prices for prices in found if prices is not None) if None not in found else ()
+
+
+def _above(pricing: object) -> tuple[int, ...]:
+    """For each of `_listed`: what it says of the prompt's length; nothing that can be read counts as any length."""
+    overrides = pricing.get("overrides") or [] if isinstance(pricing, Mapping) else []
+    return (-1, *(_tokens(override.get("min_prompt_tokens")) or -1 for override in overrides))
 
 
 def _prices(pricing: Mapping[str, object]) -> Prices | None:

@@ -7,7 +7,7 @@ the endpoints that were quoted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 
 from preflight_proxy.core.endpoint import Endpoint, Prices, endpoint_from_json
@@ -80,7 +80,7 @@ class Quote:
 
     Attributes:
         model: The model's id, without its routing suffix.
-        tags: The endpoints that may serve it.
+        tags: The endpoints that may serve it, in the order of `worst`.
         bound: The output bound: as asked, or the largest default of the endpoints.
         asked: The bound that the caller asked for; None if none.
         floor: The least bound that a clamp may set (M9).
@@ -102,9 +102,23 @@ class Quote:
         """The most that the call can cost at an output bound."""
         return max(line.pusd(bound) for line in self.worst)
 
+    def within(self, amount_pusd: int, bound: int) -> Quote | None:
+        """The quote of those endpoints alone that cost at most `amount_pusd` at an output bound; None if there is none.
+
+        What is calibrated on one endpoint costs more on the others, so the last dollars serve there alone (M7).
+        """
+        fitting = [index for index, line in enumerate(self.worst) if line.pusd(bound) <= amount_pusd]
+        if not fitting:
+            return None
+        tags, worst = tuple(self.tags[index] for index in fitting), tuple(self.worst[index] for index in fitting)
+        return replace(self, tags=tags, worst=worst)
+
     def bound_within(self, amount_pusd: int) -> int | None:
-        """The greatest bound from `floor` to `bound` whose worst case is at most `amount_pusd`; None if there is none."""
-        bound = min(line.bound_within(amount_pusd, self.bound) for line in self.worst)
+        """The greatest bound from `floor` to `bound` with which one endpoint at least costs at most `amount_pusd`.
+
+        None if there is none.
+        """
+        bound = max(line.bound_within(amount_pusd, self.bound) for line in self.worst)
         return bound if bound >= self.floor else None
 
     def wire_bound(self, bound: int) -> int | None:
@@ -115,9 +129,14 @@ class Quote:
         return None if self.asked is None and bound >= self.bound else bound
 
     @property
+    def least_pusd(self) -> int:
+        """The least with which the call can be admitted as it was asked."""
+        return min(line.pusd(self.bound) for line in self.worst)
+
+    @property
     def cheapest_pusd(self) -> int:
-        """The least with which the call can be admitted."""
-        return self.worst_pusd(self.floor)
+        """The least with which the call can be admitted at all."""
+        return min(line.pusd(self.floor) for line in self.worst)
 
 
 def quote(
@@ -169,8 +188,8 @@ def _eligible(request: Request, endpoints: Sequence[Endpoint]) -> list[Endpoint]
 
 
 def _worst(request: Request, endpoint: Endpoint, prompt_tokens: int) -> Worst:
-    prices, prompt = endpoint.prices, request.prompt
-    fixed_pusd = charge_pusd(prompt_tokens, _prompt_price(request, endpoint)) + prices.request
+    prices, prompt = endpoint.prices_within(prompt_tokens), request.prompt
+    fixed_pusd = charge_pusd(prompt_tokens, _prompt_price(request, endpoint, prices)) + prices.request
     has_output = bool(request.bound_field)
     bounded = endpoint.honours_bound
     return Worst(
@@ -181,9 +200,9 @@ def _worst(request: Request, endpoint: Endpoint, prompt_tokens: int) -> Worst:
     )
 
 
-def _prompt_price(request: Request, endpoint: Endpoint) -> int:
+def _prompt_price(request: Request, endpoint: Endpoint, prices: Prices) -> int:
     """The dearest thing that a prompt token can be: plain, read, written for five minutes or an hour, an image, a sound."""
-    prices, prompt = endpoint.prices, request.prompt
+    prompt = request.prompt
     on_request = endpoint.model.startswith(WRITES_ON_REQUEST)
     possible = [prices.prompt, prices.cache_read]
     if prompt.cache_control or not on_request:

@@ -36,6 +36,25 @@ def test_the_largest_of_every_override_counts_and_each_set_is_kept() -> None:
     assert [prices.prompt for prices in found.listed] == [3 * 10**12, 6 * 10**12, 15 * 10**11]
 
 
+@pytest.mark.parametrize(
+    ("condition", "tokens", "applies"),
+    [
+        ({"min_prompt_tokens": 1000}, 1000, False),
+        ({"min_prompt_tokens": 1000}, 1001, True),
+        ({"min_prompt_tokens": 1000, "utc_start": "1630", "utc_end": "0030"}, 1000, False),
+        ({"utc_start": "1630", "utc_end": "0030"}, 1, True),
+        ({"min_prompt_tokens": "1000"}, 1, True),
+        ({"min_prompt_tokens": 0}, 1, True),
+        ({}, 1, True),
+    ],
+)
+def test_an_override_counts_unless_the_prompt_is_too_short_for_it(
+    condition: dict[str, object], tokens: int, applies: bool
+) -> None:
+    found = endpoint(pricing={"overrides": [{**condition, "prompt": "0.000006"}]})
+    assert found.prices_within(tokens).prompt == (6 if applies else 3) * 10**12
+
+
 def test_media_in_the_output_raise_the_output_price() -> None:
     assert endpoint(pricing={"image_output": "0.00003"}).prices.completion == 30 * 10**12
     assert endpoint(pricing={"audio_output": "0.000001"}).prices.completion == 15 * 10**12

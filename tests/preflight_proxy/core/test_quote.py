@@ -1,5 +1,6 @@
 """No call on a quoted endpoint costs more than its quote, and a clamp finds the greatest bound that fits."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -143,13 +144,41 @@ LINES = st.builds(
 @given(st.lists(LINES, min_size=1, max_size=4), st.integers(0, 3000), st.integers(0, 3000), st.integers(-10, 2 * 10**6))
 def test_the_clamp_is_the_greatest_bound_that_fits(lines: list[Worst], first: int, second: int, amount: int) -> None:
     floor, bound = sorted((first, second))
-    made = Quote("m", ("t",), bound, bound, floor, {}, 0, tuple(lines))
-    fitting = [each for each in (floor, bound) if made.worst_pusd(each) <= amount]
+    made = Quote("m", tuple(str(place) for place in range(len(lines))), bound, bound, floor, {}, 0, tuple(lines))
     found = made.bound_within(amount)
     if found is None:
-        assert not fitting
+        assert made.cheapest_pusd > amount
+        assert made.within(amount, floor) is None
     else:
         assert floor <= found <= bound
-        assert made.worst_pusd(found) <= amount
-        assert found == bound or made.worst_pusd(found + 1) > amount
+        serving = made.within(amount, found)
+        assert serving is not None
+        assert serving.worst_pusd(found) <= amount
+        assert found == bound or made.within(amount, found + 1) is None
     assert made.worst_pusd(floor) <= made.worst_pusd(bound)
+
+
+def test_what_is_known_of_one_endpoint_leaves_it_alone_where_the_others_do_not_fit() -> None:
+    known, unknown = endpoint(tag="known"), endpoint(tag="unknown")
+    made = quote(
+        chat(max_tokens=100),
+        [unknown, known],
+        prompt_tokens=lambda each: 1000 if each is known else 9000,
+    )
+    alone = made.within(made.least_pusd, 100)
+    assert alone is not None
+    assert alone.tags == ("known",)
+    assert alone.worst_pusd(100) == made.least_pusd < made.worst_pusd(100)
+    assert made.within(made.worst_pusd(100), 100) == made
+    assert made.within(made.least_pusd - 1, 100) is None
+
+
+def test_prices_for_prompts_longer_than_this_one_can_be_do_not_count() -> None:
+    long = {"min_prompt_tokens": 200_000, "prompt": "0.000006", "completion": "0.00003"}
+    tiered = endpoint(pricing={"overrides": [long]})
+    short, longer = (
+        quote(chat(max_tokens=MTOK), [replace(tiered, context_length=most)], prompt_tokens=lambda e: e.context_length)
+        for most in (200_000, 200_001)
+    )
+    costs = [short.worst_pusd(MTOK), longer.worst_pusd(MTOK)]
+    assert costs == [200_000 * 3 * USD // MTOK + 15 * USD, 200_001 * 6 * USD // MTOK + 30 * USD]
