@@ -1,0 +1,300 @@
+"""The verdict on a torture run: the ledger against the simulator's own bill, call by call. Pure; it shares no code with the product."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Decimal
+
+PUSD = Decimal(10) ** 12
+SLACK_S = 0.1
+"""Two processes note one moment; the wire and the loop lie between."""
+KEPT_ALIVE_S = 15.0
+"""A connection that upstream closed may fail another call for as long as it lay idle."""
+CLOSING = frozenset({"close_keepalive", "close_on_request", "early_answer", "reset", "silent_close"})
+"""Faults that end a connection, and may take the next call on it with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account as the ledger has it, in pico-USD; `budget` is its file's text."""
+
+    id: str
+    limit_pusd: int
+    posted_pusd: int
+    pending_pusd: int
+    assumed_pusd: int
+    overrun_pusd: int
+    budget: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A row of the ledger's reservations."""
+
+    id: str
+    account: str
+    state: str
+    reserved_pusd: int
+    model: str
+    tags: tuple[str, ...]
+    tag: str
+    generation_id: str
+    created_at_s: float
+    unknown_since_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the ledger's entries, with the line of costs.jsonl that it became."""
+
+    entry_id: int
+    reservation_id: str
+    account: str
+    kind: str
+    cost_pusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All that the proxy wrote.
+
+    Attributes:
+        cost_lines_agree: costs.jsonl holds the lines of exactly the entries, in order.
+        quarantined: (model, tag) that were seen in quarantine at any time.
+    """
+
+    accounts: Mapping[str, Account]
+    reservations: Mapping[str, Reservation]
+    entries: Sequence[Entry]
+    cost_lines_agree: bool = True
+    quarantined: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """A call that upstream charged."""
+
+    id: str
+    account: str
+    cost_pusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A call that reached upstream.
+
+    Attributes:
+        id: Its generation id; empty if it was struck before it had one.
+        hides: A fault struck after which no generation tells the cost.
+        lies: Upstream broke its word.
+    """
+
+    id: str
+    account: str
+    at_s: float
+    hides: bool
+    lies: bool
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What came out, in pico-USD.
+
+    Attributes:
+        overshoot_pusd: Bill above limit, summed over accounts.
+        bound_pusd: Most that upstream's broken words explain of it, summed over the same accounts.
+        drift_pusd: What was told and is booked otherwise, and what was billed and is booked nowhere.
+        untied: Assumed reservations behind which there is neither a fault that hides an id nor a kill.
+        problems: Everything else that must not be, in words.
+    """
+
+    spend_pusd: int = 0
+    booked_pusd: int = 0
+    overshoot_pusd: int = 0
+    bound_pusd: int = 0
+    drift_pusd: int = 0
+    assumed_pusd: int = 0
+    assumed_count: int = 0
+    overrun_pusd: int = 0
+    pending_pusd: int = 0
+    untied: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_lawful(self) -> bool:
+        """Nothing over, nothing lost, nothing open, nothing assumed without a cause."""
+        figures = self.overshoot_pusd or self.drift_pusd or self.pending_pusd or self.overrun_pusd
+        return not (figures or self.untied or self.problems)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Upstream broke its word, and what that cost is no more than it explains."""
+        return not (self.pending_pusd or self.untied or self.problems) and self.overshoot_pusd <= self.bound_pusd
+
+
+def billed_pusd(cost_usd: str) -> int:
+    """A charge in whole pico-USD."""
+    return int((Decimal(cost_usd) * PUSD).quantize(Decimal(1), ROUND_HALF_EVEN))
+
+
+def judge(ledger: Ledger, bill: Iterable[Billed], seen: Iterable[Seen], kills_s: Sequence[float]) -> Verdict:
+    """Compare."""
+    verdict = Verdict()
+    by_account: dict[str, list[Billed]] = defaultdict(list)
+    for charge in bill:
+        by_account[charge.account].append(charge)
+    told = {call.id: call for call in seen if call.id}
+    sums = _check_entries(ledger, verdict)
+    for account in ledger.accounts.values():
+        _judge_account(account, ledger, by_account.pop(account.id, []), told, sums, verdict)
+    verdict.problems += [f"{name}: billed, and no account" for name, rest in by_account.items() if rest]
+    _tie(ledger, seen, kills_s, verdict)
+    _check_quarantine(ledger, sums, verdict)
+    return verdict
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What the entries of one reservation come to."""
+
+    cost_pusd: int = 0
+    kinds: list[str] = field(default_factory=list)
+
+    @property
+    def is_assumed(self) -> bool:
+        return self.kinds == ["assumed"]
+
+
+def _check_entries(ledger: Ledger, verdict: Verdict) -> dict[str, _Sum]:
+    """The entries, summed by reservation; a reservation that ended twice, or not, is a problem."""
+    sums: dict[str, _Sum] = defaultdict(_Sum)
+    posted: dict[str, int] = defaultdict(int)
+    for number, entry in enumerate(ledger.entries, start=1):
+        if entry.entry_id != number:
+            verdict.problems.append(f"entry {entry.entry_id} stands in place {number}")
+        posted[entry.account] += entry.cost_pusd
+        sums[entry.reservation_id].cost_pusd += entry.cost_pusd
+        sums[entry.reservation_id].kinds.append(entry.kind)
+    for name, ended in sums.items():
+        if name and ended.kinds not in (["posted"], ["voided"], ["assumed"], ["assumed", "adjusted"]):
+            verdict.problems.append(f"reservation {name} ended as {ended.kinds}")
+    for account in ledger.accounts.values():
+        if posted[account.id] != account.posted_pusd:
+            verdict.problems.append(f"{account.id}: posted is not the sum of its entries")
+    if not ledger.cost_lines_agree:
+        verdict.problems.append("costs.jsonl does not hold the ledger's lines")
+    return sums
+
+
+def _judge_account(
+    account: Account,
+    ledger: Ledger,
+    bill: Sequence[Billed],
+    told: Mapping[str, Seen],
+    sums: Mapping[str, _Sum],
+    verdict: Verdict,
+) -> None:
+    spend_pusd = sum(charge.cost_pusd for charge in bill)
+    over_pusd = max(0, spend_pusd - account.limit_pusd)
+    verdict.spend_pusd += spend_pusd
+    verdict.booked_pusd += account.posted_pusd
+    verdict.overshoot_pusd += over_pusd
+    verdict.assumed_pusd += account.assumed_pusd
+    verdict.overrun_pusd += account.overrun_pusd
+    verdict.pending_pusd += account.pending_pusd
+    own = [each for each in ledger.reservations.values() if each.account == account.id]
+    drift_pusd = _drift(own, bill, sums)
+    verdict.drift_pusd += drift_pusd
+    if over_pusd:
+        verdict.bound_pusd += _explained(own, bill, told)
+    _check_budget_file(account, verdict)
+
+
+def _drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str, _Sum]) -> int:
+    """What was told and booked otherwise, and what was billed and is neither told nor assumed."""
+    rest = {charge.id: charge.cost_pusd for charge in bill}
+    drift_pusd = assumed_pusd = 0
+    nameless: list[int] = []
+    for each in own:
+        ended = sums.get(each.id)
+        if ended is None:
+            continue
+        if ended.is_assumed:
+            assumed_pusd += ended.cost_pusd
+        elif each.generation_id in rest:
+            drift_pusd += abs(ended.cost_pusd - rest.pop(each.generation_id))
+        elif ended.cost_pusd:
+            nameless.append(ended.cost_pusd)
+    left = sorted(rest.values())
+    for cost_pusd in nameless:
+        if cost_pusd in left:
+            left.remove(cost_pusd)
+        else:
+            drift_pusd += cost_pusd
+    return drift_pusd + max(0, sum(left) - assumed_pusd)
+
+
+def _explained(own: Sequence[Reservation], bill: Sequence[Billed], told: Mapping[str, Seen]) -> int:
+    """The sum of what was billed above its reservation, and of all that upstream lied about."""
+    reserved = {each.generation_id: each.reserved_pusd for each in own if each.generation_id}
+    explained_pusd = 0
+    for charge in bill:
+        lied = charge.id in told and told[charge.id].lies
+        kept_pusd = 0 if lied else reserved.get(charge.id, charge.cost_pusd)
+        explained_pusd += max(0, charge.cost_pusd - kept_pusd)
+    return explained_pusd
+
+
+def _check_budget_file(account: Account, verdict: Verdict) -> None:
+    if not account.budget or not account.limit_pusd:
+        return
+    left_pusd = max(0, account.limit_pusd - account.posted_pusd - account.pending_pusd)
+    said = Decimal(account.budget.split("$")[1].split()[0])
+    if abs(said * PUSD - left_pusd) > PUSD / 2000:
+        verdict.problems.append(f"{account.id}: budget.txt says {said}, left are {left_pusd / PUSD}")
+
+
+def _tie(ledger: Ledger, seen: Iterable[Seen], kills_s: Sequence[float], verdict: Verdict) -> None:
+    """Find for each assumed reservation the fault or the kill that hid its cost, each fault for one."""
+    hidden: dict[str, list[Seen]] = defaultdict(list)
+    closing: list[Seen] = []
+    for call in sorted(seen, key=lambda each: each.at_s):
+        if call.hides:
+            hidden[call.account].append(call)
+        if not CLOSING.isdisjoint(call.faults):
+            closing.append(call)
+    assumed = {entry.reservation_id for entry in ledger.entries if entry.kind == "assumed"}
+    verdict.assumed_count = len(assumed)
+    found = [ledger.reservations[name] for name in assumed]
+    for each in sorted(found, key=lambda held: held.unknown_since_s or 0.0):
+        until_s = (each.unknown_since_s or 0.0) + SLACK_S
+        if any(each.created_at_s <= killed_s <= until_s for killed_s in kills_s):
+            continue
+        if _take(hidden[each.account], each.created_at_s - SLACK_S, until_s):
+            continue
+        if not _take(closing, each.created_at_s - KEPT_ALIVE_S, until_s):
+            verdict.untied.append(each.id)
+
+
+def _take(calls: list[Seen], from_s: float, until_s: float) -> bool:
+    for index, call in enumerate(calls):
+        if from_s <= call.at_s <= until_s:
+            del calls[index]
+            return True
+        if call.at_s > until_s:
+            break
+    return False
+
+
+def _check_quarantine(ledger: Ledger, sums: Mapping[str, _Sum], verdict: Verdict) -> None:
+    """Each endpoint that billed above a reservation was taken out of use."""
+    for each in ledger.reservations.values():
+        ended = sums.get(each.id)
+        if ended is None or ended.cost_pusd <= each.reserved_pusd:
+            continue
+        tags = (each.tag,) if each.tag else each.tags
+        if not all((each.model, tag) in ledger.quarantined for tag in tags):
+            verdict.problems.append(f"{each.model} at {tags} billed above a reservation and is not quarantined")

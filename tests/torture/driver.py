@@ -1,0 +1,398 @@
+"""A torture run: 64 callers, a simulator that fails one call in ten, and a proxy that is killed every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import aiohttp
+
+from preflight_proxy.tasks import Tasks
+from tests.torture import plan
+from tests.torture.books import Billed, Entry, Ledger, Reservation, Seen, Verdict, billed_pusd, judge
+from tests.torture.books import Account as Booked
+from tests.torture.proxy import ROOT, Account, Proxy, ProxyDiedError
+
+IN_FLIGHT = 64
+ACCOUNTS = 24
+SMALL_CALLERS_MAX = 4
+"""Callers at once on an account with a small limit, so that they do not all wait there."""
+REFUSALS_MAX = 6
+"""After so many refusals for money an account's trial is over, and the next one begins."""
+CALL_S_MAX = 100.0
+"""A call waits its turn for 45 s at the most; one that takes longer than this hangs."""
+SETTLE_S_MAX = 90.0
+LEAVE_S = 0.003
+LINE_BYTES_MAX = 2**30
+QUARANTINED_MAX = 6
+"""A lawless upstream would soon have no endpoint left: a person clears the list at this length, having read it."""
+MONEY_REFUSALS = frozenset({400, 401, 402})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run."""
+
+    calls: int
+    seed: int
+    kills: int
+    profile: str = "lawful"
+    rate: float = 0.1
+
+
+@dataclass(slots=True)
+class Trial:
+    """An account in use."""
+
+    account: Account
+    callers: int = 0
+    refusals: int = 0
+    is_small: bool = False
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run came to."""
+
+    verdict: Verdict
+    calls: int = 0
+    took_s: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    strikes: dict[str, int] = field(default_factory=dict)
+    accounts: int = 0
+    kills: int = 0
+    kills_by_step: Counter[str] = field(default_factory=Counter)
+    restart_s: list[float] = field(default_factory=list)
+    exit_code: int = 0
+    quarantined: int = 0
+
+
+async def torture(options: Options, data: Path) -> Report:
+    """Run it all, and judge.
+
+    Args:
+        options: What to run.
+        data: An empty directory with a short path.
+    """
+    async with _upstream(options, data) as upstream:
+        run = _Run(options, data, upstream)
+        try:
+            return await run.whole()
+        finally:
+            await run.close()
+
+
+class _Upstream:
+    """The simulator's process."""
+
+    def __init__(self, process: Process, base_url: str, admin_key: str) -> None:
+        self._process = process
+        self.base_url = base_url
+        self.admin_key = admin_key
+
+    async def tell(self) -> dict[str, Any]:
+        """End it; all that it billed and saw."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        told: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return told
+
+
+@contextlib.asynccontextmanager
+async def _upstream(options: Options, data: Path) -> AsyncIterator[_Upstream]:
+    command = [sys.executable, "-m", "tests.torture.upstream", options.profile, str(options.rate), str(options.seed)]
+    with (data / "upstream.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT, limit=LINE_BYTES_MAX
+        )
+    try:
+        assert process.stdout is not None
+        yield _Upstream(process, **json.loads(await process.stdout.readline()))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+class _Run:
+    """One run under way."""
+
+    def __init__(self, options: Options, data: Path, upstream: _Upstream) -> None:
+        self._options = options
+        self._data = data
+        self._upstream = upstream
+        self._proxy = Proxy(data, upstream.base_url)
+        self._random = Random(f"{options.seed}:driver")
+        self._asks = plan.asks(Random(f"{options.seed}:asks"))
+        self._limits = plan.limits(Random(f"{options.seed}:limits"))
+        self._due = plan.deaths(options.calls, options.kills, Random(f"{options.seed}:deaths"))
+        self._trials: list[Trial] = []
+        self._opened = 0
+        self._begun = 0
+        self._outcomes: Counter[str] = Counter()
+        self._kills_by_step: Counter[str] = Counter()
+        self._quarantined: set[tuple[str, str]] = set()
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=CALL_S_MAX)
+        )
+
+    async def close(self) -> None:
+        await self._client.close()
+        await self._proxy.close()
+
+    async def whole(self) -> Report:
+        await self._again(self._due[0] if self._due else None)
+        for _ in range(ACCOUNTS):
+            self._trials.append(await self._trial())
+        began_s = time.monotonic()
+        tasks = Tasks()
+        callers = [tasks.spawn(self._call_on(), "caller") for _ in range(IN_FLIGHT)]
+        killer = tasks.spawn(self._kill_on(), "killer")
+        reader = tasks.spawn(self._read_on(), "reader")
+        try:
+            working = asyncio.gather(*callers)
+            await asyncio.wait({working, killer}, return_when=asyncio.FIRST_EXCEPTION)
+            if killer.done() and killer.exception() is not None:
+                raise killer.exception() or AssertionError
+            await asyncio.gather(working, killer)
+            took_s = time.monotonic() - began_s
+        finally:
+            await tasks.cancel()
+        await self._settled()
+        await self._read_quarantine()
+        code = await self._proxy.stop()
+        told = await self._upstream.tell()
+        verdict = self._judge(told)
+        return Report(
+            verdict=verdict,
+            calls=self._begun,
+            took_s=took_s,
+            outcomes=self._outcomes,
+            strikes=told["strikes"],
+            accounts=self._opened,
+            kills=len(self._proxy.kills_s),
+            kills_by_step=self._kills_by_step,
+            restart_s=self._proxy.restart_s,
+            exit_code=code,
+            quarantined=len(self._quarantined),
+        )
+
+    # Accounts
+
+    async def _trial(self) -> Trial:
+        """A new account with a sub-key of its own, open; again and again while the proxy is killed under it."""
+        self._opened += 1
+        name, limit_usd = f"t{self._opened:05}", next(self._limits)
+        folder = self._data / name
+        folder.mkdir()
+        async with self._client.post(
+            f"{self._upstream.base_url}/keys",
+            json={"name": name, "limit": float(limit_usd + Decimal("0.01"))},
+            headers={"Authorization": f"Bearer {self._upstream.admin_key}"},
+        ) as answer:
+            key = (await answer.json())["key"]
+        account = Account(name, limit_usd, key, folder / "budget.txt")
+        await self._repeat(lambda: self._proxy.open(account))
+        return Trial(account, is_small=limit_usd < Decimal("0.1"))
+
+    async def _repeat(self, act: Any) -> Any:
+        while True:
+            await self._proxy.up.wait()
+            try:
+                return await act()
+            except (aiohttp.ClientError, OSError):
+                await asyncio.sleep(0.05)
+
+    async def _retire(self, trial: Trial) -> None:
+        """End a trial, every third by a freeze with its calls in flight; or raise its limit and let it go on."""
+        trial.refusals = -10_000  # once, whoever else was refused meanwhile
+        account = trial.account
+        chance = self._random.random()
+        if chance < 0.25:
+            account.limit_usd += Decimal("0.01")
+            body = {"limit_usd": str(account.limit_usd)}
+            await self._repeat(lambda: self._proxy.control("PATCH", f"/accounts/{account.id}", body))
+            trial.refusals = 0
+            return
+        if chance < 0.5:
+            await self._repeat(lambda: self._proxy.control("POST", f"/accounts/{account.id}/freeze", {"reason": "end"}))
+        self._proxy.retired.add(account.id)
+        self._trials[self._trials.index(trial)] = await self._trial()
+
+    def _pick(self) -> Trial:
+        while True:
+            trial = self._random.choice(self._trials)
+            if not trial.is_small or trial.callers < SMALL_CALLERS_MAX:
+                return trial
+
+    # Calls
+
+    async def _call_on(self) -> None:
+        while self._begun < self._options.calls:
+            trial = self._pick()
+            self._begun += 1
+            trial.callers += 1
+            try:
+                outcome = await self._call(trial, next(self._asks))
+            finally:
+                trial.callers -= 1
+            self._outcomes[outcome] += 1
+            if outcome == "refused":
+                trial.refusals += 1
+                if trial.refusals >= REFUSALS_MAX:
+                    await self._retire(trial)
+
+    async def _call(self, trial: Trial, ask: plan.Ask) -> str:
+        """Make a call, when somebody listens; a word for what came."""
+        while True:
+            await self._proxy.up.wait()
+            try:
+                return await self._attempt(self._proxy.base_url + ask.path, trial, ask)
+            except aiohttp.ClientConnectorError:
+                await asyncio.sleep(0.02)
+
+    async def _attempt(self, url: str, trial: Trial, ask: plan.Ask) -> str:
+        headers = {"Authorization": f"Bearer {trial.account.token}"}
+        try:
+            if ask.leaves == "waiting":
+                async with asyncio.timeout(LEAVE_S), self._client.post(url, json=ask.body, headers=headers):
+                    return "left"
+            async with self._client.post(url, json=ask.body, headers=headers) as answer:
+                if ask.leaves:
+                    if ask.leaves == "middle":
+                        await answer.content.readany()
+                    answer.close()
+                    return "left"
+                body = await answer.read()
+                assert b"sk-or-" not in body, "a real key came out"
+                return _outcome(answer.status, body)
+        except TimeoutError:
+            return "left" if ask.leaves else "hung"
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientError, OSError):
+            return "lost"
+
+    # Deaths
+
+    async def _kill_on(self) -> None:
+        """Let each planned death happen, and bring the proxy back into a life that ends in the next one."""
+        for death, following in zip(self._due, [*self._due, None][1:], strict=True):
+            dying = asyncio.ensure_future(self._proxy.died())
+            try:
+                while not dying.done() and self._begun < death.at_call:
+                    await asyncio.wait({dying}, timeout=0.02)
+                if death.step and not dying.done():  # the step is not passed as often as calls are made
+                    await asyncio.wait({dying}, timeout=1.0)
+                self._kills_by_step[f"{death.when} {death.step}" if dying.done() else "at any moment"] += 1
+                self._proxy.kill()
+                await dying
+            finally:
+                dying.cancel()
+            await self._again(following)
+
+    async def _again(self, death: plan.Death | None) -> None:
+        """Start the proxy; it may die of its hook while it is told its accounts."""
+        while True:
+            left = death.at_call - self._begun if death is not None else 1
+            try:
+                await self._proxy.start(death, max(1, round(left * self._random.uniform(0.2, 0.7))))
+            except (aiohttp.ClientError, OSError):
+                await self._proxy.died()
+                death = None
+            else:
+                return
+
+    # Books
+
+    async def _read_on(self) -> None:
+        """Where upstream is lawless: read the quarantine each second, and clear it when little is left to call."""
+        while self._options.profile == "lawless":
+            await asyncio.sleep(1.0)
+            await self._repeat(self._read_quarantine)
+
+    async def _read_quarantine(self) -> None:
+        rows = [(model, tag) for model, tag in (await self._proxy.control("GET", "/quarantine"))["quarantined"]]
+        self._quarantined.update(rows)
+        if len(rows) > QUARANTINED_MAX and self._begun < self._options.calls:
+            for model, tag in rows:
+                await self._proxy.control("DELETE", f"/quarantine?model={model}&tag={tag}")
+
+    async def _settled(self) -> None:
+        """Wait until nothing is pending, or for so long that something always will be."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S_MAX):
+                while True:
+                    rows = (await self._proxy.control("GET", "/accounts"))["accounts"]
+                    if not any(Decimal(row["pending_usd"]) or row["calls_in_flight"] for row in rows):
+                        return
+                    await asyncio.sleep(0.1)
+
+    def _judge(self, told: dict[str, Any]) -> Verdict:
+        keys = told["bill"]["keys"]
+        names = {key: row["name"] for key, row in keys.items()}
+        bill = [
+            Billed(row["id"], names[key], billed_pusd(row["cost_usd"]))
+            for key, of_key in keys.items()
+            for row in of_key["generations"]
+        ]
+        seen = [
+            Seen(row["id"], names.get(row["key"], ""), row["at_s"], row["hides"], row["lies"], tuple(row["faults"]))
+            for row in told["seen"]
+        ]
+        return judge(read_ledger(self._data, frozenset(self._quarantined)), bill, seen, self._proxy.kills_s)
+
+
+def _outcome(status: int, body: bytes) -> str:
+    """A word for an answer."""
+    if status == 200:
+        return "cut" if b"ended by its operator" in body else "answered"
+    if status in MONEY_REFUSALS and (b"budget" in body.lower() or b"Ask for fewer" in body or b"operator" in body):
+        return "refused"
+    return f"status {status}"
+
+
+def read_ledger(data: Path, quarantined: frozenset[tuple[str, str]]) -> Ledger:
+    """What the proxy's files hold, read with SQL of our own."""
+    connection = sqlite3.connect(f"file:{data / 'ledger.sqlite3'}?mode=ro", uri=True)
+    try:
+        accounts = connection.execute(
+            "SELECT id, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, overrun_pusd FROM accounts"
+        ).fetchall()
+        reservations = connection.execute(
+            "SELECT id, account, state, reserved_pusd, model, tags, ifnull(tag, ''), ifnull(generation_id, ''),"
+            " created_at_s, unknown_since_s FROM reservations"
+        ).fetchall()
+        entries = connection.execute(
+            "SELECT entry_id, ifnull(reservation_id, ''), account, kind, cost_pusd, line FROM entries ORDER BY entry_id"
+        ).fetchall()
+    finally:
+        connection.close()
+    lines = (data / "costs.jsonl").read_text().splitlines()
+    return Ledger(
+        accounts={row[0]: Booked(*row, budget=_text(data / row[0] / "budget.txt")) for row in accounts},
+        reservations={row[0]: Reservation(*row[:5], tuple(json.loads(row[5])), *row[6:]) for row in reservations},
+        entries=[Entry(*row[:5]) for row in entries],
+        cost_lines_agree=lines == [row[5] for row in entries],
+        quarantined=quarantined,
+    )
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+__all__ = ["Options", "ProxyDiedError", "Report", "torture"]

@@ -1,0 +1,99 @@
+"""A proxy that dies right before or right after a step of a call (M10), at its n-th passage.
+
+Usage: python -m tests.torture.kill STEP WHEN PASSAGE, settings on stdin as for `python -m preflight_proxy`. The product has no hook for
+this: the methods at which the steps happen are wrapped here, in this process, whose purpose is to die.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from preflight_proxy.__main__ import main
+from preflight_proxy.core.commands import Post, Reserve, SetGeneration
+from preflight_proxy.core.ledger import Change
+from preflight_proxy.derived import BudgetFile, CostLog
+from preflight_proxy.downstream import Downstream
+from preflight_proxy.store import Store
+from preflight_proxy.upstream import GuardedBody, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """A method that a call passes, and which of its passages count.
+
+    Attributes:
+        owner: The class.
+        method: Its method.
+        counts: Told the first argument.
+    """
+
+    owner: type[Any]
+    method: str
+    counts: Callable[[Any], bool] = lambda _first: True
+
+
+def _reserves(change: Change) -> bool:
+    return change.reservation is not None and change.entry is None and change.reservation.generation_id is None
+
+
+SEAMS = {
+    "reserve": Seam(Store, "commit", lambda command: isinstance(command, Reserve)),
+    "reserve-row": Seam(Store, "_rows", _reserves),
+    "first-byte": Seam(GuardedBody, "write"),
+    "send": Seam(Upstream, "post"),
+    "id": Seam(Store, "commit", lambda command: isinstance(command, SetGeneration)),
+    "head": Seam(Downstream, "start"),
+    "relay": Seam(Downstream, "write"),
+    "post": Seam(Store, "commit", lambda command: isinstance(command, Post)),
+    "post-row": Seam(Store, "_rows", lambda change: change.entry is not None),
+    "end": Seam(Downstream, "finish"),
+    "line": Seam(CostLog, "append"),
+    "budget-file": Seam(BudgetFile, "write"),
+}
+"""The `-row` ones lie inside a transaction: written, not committed."""
+
+
+def arm(seam: Seam, when: str, passage: int) -> None:
+    """Let this process die at a passage of a seam."""
+    original = getattr(seam.owner, seam.method)
+    passages = itertools.count(1)
+
+    def due(arguments: tuple[Any, ...]) -> bool:
+        return seam.counts(arguments[0] if arguments else None) and next(passages) == passage
+
+    def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
+        dies = due(arguments)
+        if dies and when == "before":
+            die()
+        result = original(self, *arguments, **named)
+        if dies:
+            die()
+        return result
+
+    async def wrapped_async(self: Any, *arguments: Any, **named: Any) -> Any:
+        dies = due(arguments)
+        if dies and when == "before":
+            die()
+        result = await original(self, *arguments, **named)
+        if dies:
+            die()
+        return result
+
+    setattr(seam.owner, seam.method, wrapped_async if inspect.iscoroutinefunction(original) else wrapped)
+
+
+def die() -> None:
+    """End this process as a power switch would: nothing is flushed, no handler runs."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    arm(SEAMS[sys.argv[1]], sys.argv[2], int(sys.argv[3]))
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The proxy of a torture run, kept as a runner keeps it: started, killed, started again, told its accounts again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.torture.plan import Death
+
+ROOT = Path(__file__).parents[2]
+READY_S_MAX = 60.0
+STOP_S_MAX = 60.0
+LAG_S = 2.0
+"""Stands for the minute that a key's usage may lag."""
+GENERATION_S_MAX = 3.0
+"""Stands for the two minutes that a generation is waited for; upstream's records appear after a third of a second."""
+
+
+class ProxyDiedError(Exception):
+    """The proxy ended without being told to, and left a reason in its log."""
+
+
+@dataclass(slots=True)
+class Account:
+    """An open account, as its runner knows it."""
+
+    id: str
+    limit_usd: Decimal
+    key: str
+    budget_file: Path
+    token: str = field(default_factory=lambda: f"pf-{secrets.token_urlsafe(32)}")
+
+    def spec(self) -> dict[str, Any]:
+        """The body of its PUT."""
+        return {
+            "run": "torture",
+            "limit_usd": str(self.limit_usd),
+            "token": self.token,
+            "key": self.key,
+            "key_is_own": True,
+            "budget_file": str(self.budget_file),
+        }
+
+
+class Proxy:
+    """One ledger's proxy, over all its lives.
+
+    Args:
+        data: The run's directory.
+        upstream: The simulator's API base.
+
+    Attributes:
+        up: Set while it serves and has all its accounts.
+        accounts: The accounts that are told to it at each start.
+        retired: Those among them that make no calls any more; told while something of theirs is pending.
+        kills_s: The moments at which it died of SIGKILL, epoch.
+        restart_s: What each restart took, to the last account.
+    """
+
+    def __init__(self, data: Path, upstream: str, **settings: object) -> None:
+        self.data = data
+        self.up = asyncio.Event()
+        self.accounts: dict[str, Account] = {}
+        self.retired: set[str] = set()
+        self.kills_s: list[float] = []
+        self.restart_s: list[float] = []
+        self.base_url = ""
+        self._ready = data / "ready.json"
+        self._control = data / "c.sock"
+        self._log = (data / "proxy.log").open("ab")
+        self._process: Process | None = None
+        self._client: aiohttp.ClientSession | None = None
+        self._settings = {
+            "data": str(data),
+            "listen": "127.0.0.1:0",
+            "upstream": upstream,
+            "control": str(self._control),
+            "ready_file": str(self._ready),
+            "key_usage_lag_s": LAG_S,
+            "generation_s_max": GENERATION_S_MAX,
+            "quarantine_file": str(data / "quarantine.jsonl"),
+            **settings,
+        }
+
+    async def start(self, death: Death | None = None, passage: int = 0) -> None:
+        """Serve, with every account open; `death` lets it die at a passage of a step.
+
+        Raises:
+            ProxyDiedError: It did not become ready.
+        """
+        began_s = time.monotonic()
+        self._ready.unlink(missing_ok=True)
+        entry = ["preflight_proxy"]
+        if death is not None and death.step:
+            entry = ["tests.torture.kill", death.step, death.when, str(passage)]
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", *entry, stdin=PIPE, stdout=DEVNULL, stderr=self._log, cwd=ROOT
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(self._settings).encode())
+        self._process.stdin.close()
+        await self._until_ready()
+        await self._tell_accounts()
+        self.restart_s.append(time.monotonic() - began_s)
+        self.up.set()
+
+    async def _until_ready(self) -> None:
+        async with asyncio.timeout(READY_S_MAX):
+            while not self._ready.exists():
+                if self._process is None or self._process.returncode is not None:
+                    raise ProxyDiedError(f"see {self.data / 'proxy.log'}")
+                await asyncio.sleep(0.01)
+        self.base_url = json.loads(self._ready.read_text())["base_url"]
+        if self._client is not None:
+            await self._client.close()
+        self._client = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(self._control)))
+
+    async def _tell_accounts(self) -> None:
+        known = {row["id"]: row for row in (await self.control("GET", "/accounts"))["accounts"]}
+        for name, account in list(self.accounts.items()):
+            if name not in self.retired or name not in known or Decimal(known[name]["pending_usd"]):
+                await self.open(account)
+
+    async def open(self, account: Account) -> None:
+        """Tell it an account, now and after each restart."""
+        self.accounts[account.id] = account
+        await self.control("PUT", f"/accounts/{account.id}", account.spec())
+
+    async def control(self, method: str, path: str, body: object = None) -> Any:
+        """Ask its control socket.
+
+        Raises:
+            aiohttp.ClientError: It died meanwhile.
+        """
+        assert self._client is not None
+        async with self._client.request(method, f"http://proxy{path}", json=body) as answer:
+            told = await answer.json()
+            assert answer.status == 200, f"{method} {path}: {told}"
+            return told
+
+    async def died(self) -> None:
+        """Return once this life has ended by SIGKILL.
+
+        Raises:
+            ProxyDiedError: It ended otherwise.
+        """
+        assert self._process is not None
+        code = await self._process.wait()
+        self.up.clear()
+        self.kills_s.append(time.time())
+        if code != -signal.SIGKILL:
+            raise ProxyDiedError(f"exit code {code}; see {self.data / 'proxy.log'}")
+
+    def kill(self) -> None:
+        """Kill -9, if it still lives."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    async def stop(self) -> int:
+        """Let it end by itself; its exit code."""
+        assert self._process is not None
+        self.up.clear()
+        self._process.terminate()
+        code = await asyncio.wait_for(self._process.wait(), STOP_S_MAX)
+        await self.close()
+        return code
+
+    async def close(self) -> None:
+        """Leave no process and no connection behind."""
+        self.kill()
+        if self._process is not None:
+            await self._process.wait()
+        if self._client is not None:
+            await self._client.close()
+        self._log.close()
