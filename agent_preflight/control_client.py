@@ -45,11 +45,35 @@ class ControlUnreachableError(OperatingError):
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """What the proxy needs to be taken for `openrouter.ai` on one of a gate's ports; texts in PEM."""
+
+    port: int
+    certificate: str
+    key: Secret
+
+    def document(self) -> dict[str, Any]:
+        """Return its part of the body of `PUT /accounts/{id}`; it holds the key."""
+        return {"port": self.port, "certificate": self.certificate, "key": self.key.reveal()}
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
-    """Where a trial's gate hands its listeners over."""
+    """Where a trial's gate hands its listeners over.
+
+    Attributes:
+        ports: All of them, in the order of the hand-over.
+        tls: The one that serves TLS.
+    """
 
     socket: Path
     ports: tuple[int, ...]
+    tls: Tls | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return its part of the body of `PUT /accounts/{id}`; it may hold a key."""
+        tls = self.tls and self.tls.document()
+        return {"socket": str(self.socket), "ports": list(self.ports), "tls": tls}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +102,6 @@ class Account:
 
     def document(self) -> dict[str, Any]:
         """Return the body of `PUT /accounts/{id}`; it holds the key and the token."""
-        gate = self.gate and {"socket": str(self.gate.socket), "ports": list(self.gate.ports)}
         return {
             "run": self.run,
             "limit_usd": format(usd(self.limit_pusd), "f"),
@@ -88,7 +111,7 @@ class Account:
             "models": None,
             "budget_file": str(self.budget_file),
             "budget_mode": self.budget_mode if self.budget_mode == "detailed" else "simple",
-            "gate": gate,
+            "gate": self.gate and self.gate.document(),
         }
 
 

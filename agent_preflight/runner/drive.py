@@ -14,7 +14,8 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from agent_preflight.control_client import Account, Gate
+from agent_preflight.authority import write_bundle
+from agent_preflight.control_client import Account, Gate, Tls
 from agent_preflight.models import RunResult
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, GATE_PORT, agent_env
@@ -23,6 +24,7 @@ from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
 from agent_preflight.runner.plan import key_expiry
 from agent_preflight.runner.trial import INTERRUPTED, TIME_LIMIT, By, Ending, State
+from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.sandbox import AgentSpec, Pipes, Sandbox
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
@@ -99,7 +101,14 @@ async def _set_up(trial: LiveTrial) -> None:
 def _gate(trial: LiveTrial) -> Gate | None:
     if trial.shared.around.sandbox == "process":
         return None
-    return Gate(trial.shared.folder.gate_socket(trial.number), (GATE_PORT,))
+    authority = trial.shared.authority
+    assert authority is not None
+    write_bundle(trial.folder / "budget" / BUNDLE_NAME, authority)
+    for text in trust_warnings(trial.shared.around.env or {}):
+        trial.warnings.append(text)
+        trial.say(text)
+    tls = Tls(TLS_PORT, authority.certificate, authority.key)
+    return Gate(trial.shared.folder.gate_socket(trial.number), (GATE_PORT, TLS_PORT), tls)
 
 
 async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> None:
@@ -135,6 +144,7 @@ def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
             base_url=base_url,
             budget_file=budget_file,
             model_id=plan.model_id,
+            own_authority=gate is not None,
         ),
         mounts=around.mounts,
         network=around.network,

@@ -67,7 +67,7 @@ class _Finish:
         self.settled = not self.opened
         self.key_usage_usd: Decimal | None = None
         self.steps: dict[str, Step] = {}
-        self.warnings: list[str] = list(getattr(trial.sandbox, "warnings", ()))
+        self.warnings: list[str] = [*trial.warnings, *getattr(trial.sandbox, "warnings", ())]
 
     @property
     def ending(self) -> Ending:

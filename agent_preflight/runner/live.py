@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agent_preflight.authority import Authority
 from agent_preflight.control_client import Balance, LedgerEvent
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.events import EventLogger
@@ -39,6 +40,7 @@ class Shared:
         base_url: OpenRouter's API base.
         make_sandbox: Makes the place where an agent runs.
         say: Prints a line for a person.
+        authority: By which agents in containers take the proxy for `openrouter.ai`; None without containers.
     """
 
     run_id: str
@@ -51,6 +53,7 @@ class Shared:
     stop: Stop
     board: Board
     say: Callable[[str], None]
+    authority: Authority | None = None
 
 
 class LiveTrial:
@@ -88,6 +91,7 @@ class LiveTrial:
         self.watching: asyncio.Task[None] | None = None
         self.sub_key: SubKey | None = None
         self.sandbox: Sandbox | None = None
+        self.warnings: list[str] = []
         self.exit: Exit | None = None
         self.ending: Ending | None = None
         self.ended = asyncio.Event()

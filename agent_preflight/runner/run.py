@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agent_preflight.authority import Authority, make_authority
 from agent_preflight.control_client import LedgerEvent
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import RunResult
@@ -171,6 +172,10 @@ def _announce(request: Request, folder: RunFolder, run_id: str, count: int) -> N
         return
     request.say(f"Starting {count} trial{'s' if count > 1 else ''} in {folder.path}")
     request.say(f"  network: {request.around.network}; budgets hold whatever the agents do")
+    if request.around.sandbox == "process":
+        request.say(
+            "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
+        )
     request.say(f"  watch with: agent-preflight status {run_id}")
 
 
@@ -212,6 +217,7 @@ class _Run:
                 stop=self._stop,
                 board=self._board,
                 say=self._request.say,
+                authority=self._authority(),
             )
             places = asyncio.Semaphore(max(1, self._request.workers))
             results = await asyncio.gather(
@@ -220,6 +226,11 @@ class _Run:
             return [result for result in results if result is not None]
         finally:
             await self._sidecar.stop(within_s=HURRY_STOP_S if self._stop.hurry.is_set() else STOP_S_MAX)
+
+    def _authority(self) -> Authority | None:
+        if self._request.around.sandbox == "process":
+            return None
+        return make_authority(self._run_id, datetime.now(UTC))
 
     async def _one(
         self,

@@ -10,6 +10,7 @@ from agent_preflight.docker.images import ensure_gate_image
 from agent_preflight.process import ProcessSandbox
 from agent_preflight.runner.agent_env import GATE_PORT
 from agent_preflight.runner.plan import SandboxKind
+from agent_preflight.runner.trust import TLS_PORT
 from agent_preflight.sandbox import AgentSpec, Sandbox
 
 
@@ -26,4 +27,4 @@ async def sandbox_maker(kind: SandboxKind, gate_base: str | None = None) -> Call
     if kind == "process":
         return ProcessSandbox
     image = await ensure_gate_image(base=gate_base or Environment.read().gate_base)
-    return lambda spec: DockerSandbox(spec, gate_image=image, ports=(GATE_PORT,))
+    return lambda spec: DockerSandbox(spec, gate_image=image, ports=(GATE_PORT, TLS_PORT))

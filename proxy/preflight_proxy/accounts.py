@@ -15,6 +15,7 @@ from preflight_proxy.core.commands import Freeze, OpenAccount, SetLimit, Unfreez
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
+from preflight_proxy.gate_doors import GateDoors, GateSpec
 from preflight_proxy.gate_listener import GateListener, GateState, Namespaces
 from preflight_proxy.plane import hash_token
 from preflight_proxy.records import read_key_usage_pusd
@@ -28,13 +29,6 @@ CUT_S_MAX = 2.0
 """A freeze waits this long for the last bytes of cut streams to be handed to the system."""
 
 _log = structlog.get_logger("preflight_proxy.accounts")
-
-
-class GateSpec(msgspec.Struct, frozen=True):
-    """Where a trial's gate hands its listeners over, and for which ports."""
-
-    socket: str
-    ports: list[int]
 
 
 class AccountSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,8 +76,9 @@ class Accounts:
         Raises:
             UpstreamError: The key's usage cannot be read; the account is not opened.
             LedgerError: The ledger cannot be written.
-            ValueError: The limit is no dollar figure, or the token is another account's.
+            ValueError: The limit is no dollar figure, the token is another account's, or the gate's spec contradicts itself.
         """
+        doors = self._doors(account_id, spec.gate)
         account_id_of_token = self._books.by_token(hash_token(spec.token))
         if account_id_of_token not in (None, account_id):
             raise ValueError("another account has this token")
@@ -103,8 +98,8 @@ class Accounts:
             )
         )
         self._books.live(account_id).key = Secret(spec.key)
-        if spec.gate is not None and account_id not in self._gates:
-            self._open_gate(account_id, spec.gate)
+        if spec.gate is not None and doors is not None and account_id not in self._gates:
+            self._open_gate(account_id, spec.gate, doors)
         self._books.write_budget(account_id)
         self._books.publish("opened", account_id)
 
@@ -118,16 +113,21 @@ class Accounts:
                 await asyncio.sleep(0.5 * (attempt + 1))
         raise AssertionError("the last try raises or returns")
 
-    def _open_gate(self, account_id: str, spec: GateSpec) -> None:
+    def _doors(self, account_id: str, spec: GateSpec | None) -> GateDoors | None:
+        """What will stand behind a new gate; None where there is none to open."""
+        if spec is None or account_id in self._gates:
+            return None
+        return GateDoors(spec, self._handler(account_id), self._listeners)
+
+    def _open_gate(self, account_id: str, spec: GateSpec, doors: GateDoors) -> None:
         if self._namespaces is None:
             self._namespaces = Namespaces()
-        handler = self._handler(account_id)
         gate = GateListener(
             account_id,
             Path(spec.socket),
             spec.ports,
             self._namespaces,
-            lambda sockets: self._listeners.on_sockets(handler, sockets),
+            doors.serve,
             lambda state: self._gate_became(account_id, state),
         )
         gate.open()
@@ -153,7 +153,7 @@ class Accounts:
         finally:
             running = list(self._books.live(account_id).running)
             if running:
-                cuts = [asyncio.ensure_future(call.cut(reason)) for call in running]
+                cuts = [self._tasks.spawn(call.cut(reason), "cut") for call in running]
                 await asyncio.wait(cuts, timeout=CUT_S_MAX)
         self._books.publish("frozen", account_id, reason=reason)
 
@@ -188,3 +188,4 @@ class Accounts:
         """At the end of the process: the gates keep their listeners for whoever comes next."""
         for gate in self._gates.values():
             await gate.let_go()
+        await self._tasks.finish(CUT_S_MAX)

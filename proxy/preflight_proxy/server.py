@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from preflight_proxy.acceptor import Acceptor
 from preflight_proxy.core.refusals import error_body
 
 CONNECTIONS_MAX = 256
@@ -192,12 +194,40 @@ class Listeners:
             await web.SockSite(runner, sock).start()
 
         async def stop() -> None:
-            if runner in self._runners:
-                self._runners.remove(runner)
-            with suppress(OSError):
-                await runner.cleanup()
+            await self._end(runner)
 
         return stop
+
+    async def on_tls_socket(
+        self, handler: Handler, sock: socket.socket, context: ssl.SSLContext, connections_max: int = CONNECTIONS_MAX
+    ) -> Callable[[], Awaitable[None]]:
+        """Serve TLS on a socket that already listens; returns what ends this, connections included.
+
+        A connection counts from the moment it is accepted, and its handshake has the time of a request head (C5).
+        """
+        runner = await self._runner(handler, connections_max)
+        server = runner.server
+        assert isinstance(server, _LimitedServer)
+
+        async def shake_hands(connection: socket.socket) -> None:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                server, connection, ssl=context, ssl_handshake_timeout=self._head_s_max, ssl_shutdown_timeout=1.0
+            )
+
+        acceptor = Acceptor("tls", sock, shake_hands, connections_max, open_elsewhere=lambda: server.open_count)
+        acceptor.start()
+
+        async def stop() -> None:
+            await acceptor.stop()
+            await self._end(runner)
+
+        return stop
+
+    async def _end(self, runner: web.ServerRunner) -> None:
+        if runner in self._runners:
+            self._runners.remove(runner)
+        with suppress(OSError):
+            await runner.cleanup()
 
     async def close(self) -> None:
         """Stop accepting and end every connection."""

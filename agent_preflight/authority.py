@@ -1,0 +1,136 @@
+"""A run's own certificate authority, by which clients inside a trial believe that the gate is `openrouter.ai` (C10).
+
+The authority signs one certificate and its key is forgotten at once, so it can never vouch for anything else. What is left,
+the certificate and its key, lives in the runner's memory as long as the run, and goes to the proxy over the control socket
+with each account, also after the proxy was started again. Nothing secret is written to a disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from preflight_proxy.core.secret import Secret
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+HOST = "openrouter.ai"
+"""The one name that the authority may vouch for."""
+LIFETIME = timedelta(days=7)
+"""As long as a trial's sub-key: after that nothing of the run is of use."""
+SKEW = timedelta(hours=1)
+"""How far a container's idea of the time may lie behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What a run needs to be taken for `openrouter.ai` by its own agents.
+
+    Attributes:
+        root: PEM text of the authority's own certificate; public.
+        certificate: PEM text of the certificate for `openrouter.ai`; public.
+        key: PEM text of that certificate's private key.
+    """
+
+    root: str
+    certificate: str
+    key: Secret
+
+
+def make_authority(run_id: str, now: datetime) -> Authority:
+    """Make an authority, let it sign its one certificate, and forget its key.
+
+    Args:
+        run_id: Named in the authority, so that a person who meets it knows what it is.
+        now: The beginning of the run, with its time zone.
+    """
+    from cryptography import x509  # loaded by runs in containers alone
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"agent-preflight {run_id}"[:64])])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
+    only_host = x509.NameConstraints(permitted_subtrees=[x509.DNSName(HOST)], excluded_subtrees=None)
+    root = _signed(
+        _builder(issuer, issuer, root_key, root_key, now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(only_host, critical=True),
+        root_key,
+    )
+    leaf = _signed(
+        _builder(subject, issuer, key, root_key, now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False),
+        root_key,
+    )
+    return Authority(root, leaf, Secret(_key_text(key)))
+
+
+def write_bundle(path: Path, authority: Authority) -> None:
+    """Write the public roots and the run's own to a file that agents of any user id may read (C17).
+
+    The variables that name it *replace* a client's roots, so a file with ours alone would cut it off from all others.
+    """
+    import certifi
+
+    path.write_text(f"{certifi.contents().rstrip()}\n\n# agent-preflight, this run alone\n{authority.root}", "ascii")
+    path.chmod(0o644)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: EllipticCurvePrivateKey,
+    issuer_key: EllipticCurvePrivateKey,
+    now: datetime,
+) -> x509.CertificateBuilder:
+    from cryptography import x509
+
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
+        .not_valid_after(now + LIFETIME)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> str:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def _key_text(key: EllipticCurvePrivateKey) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
