@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ DRAIN_S_MAX = 30.0
 """After SIGTERM running streams may go on for this long; then they are cut, and the rest is decided at the next start."""
 FILES_MIN = 512
 """Open files that a proxy needs at the least: one trial's connections, twice."""
+MACOS_FILES_MAX = 10240
+"""OPEN_MAX: macOS takes no larger number of open files, whatever its hard limit says. Source: setrlimit(2) of macOS."""
 
 _log = structlog.get_logger("preflight_proxy.app")
 
@@ -72,7 +74,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[R
     clock = clock or SystemClock()
     _raise_file_limit()
     try:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(f"The data directory {config.data_dir} cannot be made: {exc}") from exc
     store = Store(config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock)
@@ -92,16 +94,17 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[R
             reconciler = Reconciler(
                 books, upstream, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
             )
-            reconciler.begin()
-            base_url = await _listen(config, listeners, plane, control)
             watching = Tasks()
-            watching.spawn(reconciler.run(), "reconcile")
-            control.watch()
             try:
+                reconciler.begin()
+                base_url = await _listen(config, listeners, plane, control)
+                watching.spawn(reconciler.run(), "reconcile")
+                control.watch()
                 yield Running(base_url, books, accounts, tasks)
                 plane.closing = True
                 await _drain(books, tasks)
             finally:
+                await control.close()
                 await watching.cancel()
                 await accounts.close_gates()
                 await listeners.close()
@@ -191,14 +194,29 @@ async def _serve(config: Config, on_ready: Callable[[Running], Awaitable[None]] 
         _log.info("proxy.stopping", calls=len(proxy.tasks))
 
 
-def write_ready_file(path: Path, ready: dict[str, object]) -> None:
-    """Write the ready file, whole or not at all, readable by its owner alone; `pid` is added."""
+def write_ready_file(path: Path, ready: Mapping[str, object]) -> None:
+    """Write the ready file, whole or not at all, readable by its owner alone; `pid` is added.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    write_private(path, json.dumps({**ready, "pid": os.getpid()}))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600, whole or not at all.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
-        json.dump({**ready, "pid": os.getpid()}, file)
-    draft.replace(path)
+    try:
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        draft.replace(path)
+    except OSError as exc:
+        raise ConfigError(f"The file {path} cannot be written: {exc}") from exc
 
 
 def _raise_file_limit() -> None:
@@ -208,6 +226,9 @@ def _raise_file_limit() -> None:
         ConfigError: Even that is too few.
     """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY and hard < FILES_MIN:
-        raise ConfigError(f"The system allows {hard} open files, and the proxy needs {FILES_MIN}: raise `ulimit -n`.")
+    allowed = min(hard, MACOS_FILES_MAX) if sys.platform == "darwin" else hard
+    if allowed != resource.RLIM_INFINITY and allowed < FILES_MIN:
+        raise ConfigError(
+            f"The system allows {allowed} open files, and the proxy needs {FILES_MIN}: raise `ulimit -n`."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import struct
+from contextlib import aclosing
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote
 
@@ -23,7 +24,7 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.errors import LedgerError, OperatingError
-from preflight_proxy.intake import Intake
+from preflight_proxy.intake import Intake, IntakeError
 from preflight_proxy.tasks import Tasks
 
 HEARTBEAT_S = 1.0
@@ -70,6 +71,7 @@ class Control:
         self._tasks = Tasks()
         self._followers = 0
         self._orphaned: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -78,6 +80,8 @@ class Control:
             return await self._route(request)
         except ControlError as exc:
             return _problem(exc.status, exc.code, exc.message)
+        except IntakeError as exc:
+            return _problem(exc.status, "invalid_request", exc.message)
         except KeyError as exc:
             return _problem(404, "unknown_account", f"There is no account {exc.args[0]!r}.")
         except LedgerError as exc:
@@ -142,12 +146,13 @@ class Control:
         watched = run is not None and run == self._run
         self._follower_comes(watched)
         try:
-            async for event in self._books.hub.follow(cursor, HEARTBEAT_S):
-                if event is None:
-                    event = {"type": "heartbeat"}
-                elif run is not None and not self._belongs(str(event["account"]), run):
-                    continue
-                await response.write(msgspec.json.encode(event) + b"\n")
+            async with aclosing(self._books.hub.follow(cursor, HEARTBEAT_S)) as events:
+                async for event in events:
+                    if event is None:
+                        event = {"type": "heartbeat"}
+                    elif run is not None and not self._belongs(str(event["account"]), run):
+                        continue
+                    await response.write(msgspec.json.encode(event) + b"\n")
         except ConnectionError:
             pass
         finally:
@@ -161,20 +166,29 @@ class Control:
     def _follower_comes(self, watched: bool) -> None:
         if watched:
             self._followers += 1
-            if self._orphaned is not None:
-                self._orphaned.cancel()
-                self._orphaned = None
+            self._end_grace()
 
     def _follower_goes(self, watched: bool) -> None:
         if watched:
             self._followers -= 1
-            if self._followers == 0:
+            if self._followers == 0 and not self._closed:
                 self._orphaned = asyncio.get_running_loop().call_later(self._grace_s, self._runner_lost)
+
+    def _end_grace(self) -> None:
+        if self._orphaned is not None:
+            self._orphaned.cancel()
+            self._orphaned = None
 
     def watch(self) -> None:
         """Begin the grace: a run whose runner never follows is as lost as one whose runner is gone."""
         if self._run is not None and self._followers == 0 and self._orphaned is None:
             self._orphaned = asyncio.get_running_loop().call_later(3 * self._grace_s, self._runner_lost)
+
+    async def close(self) -> None:
+        """Watch the runner no longer: the proxy is about to end."""
+        self._closed = True
+        self._end_grace()
+        await self._tasks.cancel()
 
     def _runner_lost(self) -> None:
         _log.error("runner.lost", run=self._run, grace_s=self._grace_s)
@@ -185,9 +199,11 @@ class Control:
 
 def _check_peer(request: web.BaseRequest) -> None:
     """Refuse a peer of another user; the socket's mode does so too, where its directory was not opened."""
-    sock = request.get_extra_info("socket")
-    if sock is None or not hasattr(socket, "SO_PEERCRED"):
+    if not hasattr(socket, "SO_PEERCRED"):
         return
+    sock = request.get_extra_info("socket")
+    if sock is None:
+        raise ControlError(403, "peer", "Whoever asks here has to be known.")
     _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid not in (os.getuid(), 0):
         raise ControlError(403, "peer", "Only the user who runs the proxy may use its control socket.")

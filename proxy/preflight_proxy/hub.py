@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from itertools import islice
 
 EVENTS_KEPT = 10_000
@@ -33,7 +33,7 @@ class Hub:
         self._more.set()
         self._more = asyncio.Event()
 
-    async def follow(self, cursor: int, every_s: float) -> AsyncIterator[Event | None]:
+    async def follow(self, cursor: int, every_s: float) -> AsyncGenerator[Event | None, None]:
         """Yield every kept event after `cursor`, then each new one; None when `every_s` seconds brought nothing.
 
         A cursor that no event has reached yet is of another process: all that is kept comes.

@@ -10,11 +10,12 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from preflight_proxy.accounts import AccountSpec
-from preflight_proxy.app import Running, serve_until_stopped, write_ready_file
+from preflight_proxy.app import Running, serve_until_stopped, write_private, write_ready_file
 from preflight_proxy.config import Config, user_quarantine_file
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
@@ -57,41 +58,29 @@ def serve(
     """
     limits_usd = _limits(budget_usd, accounts)
     data = data.absolute()
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (data / "budget").mkdir(exist_ok=True)
+    _make_directories(data)
     tokens = _tokens(data / "tokens.json", limits_usd)
-    control = _control_path(data)
-    config = Config(
-        data=str(data),
-        upstream=upstream,
-        listen=listen,
-        unix=unix,
-        control=str(control),
-        durability="power",
-        quarantine_file=str(user_quarantine_file()),
-    )
+    with _control_path(data) as control:
+        config = Config(
+            data=str(data),
+            upstream=upstream,
+            listen=listen,
+            unix=unix,
+            control=str(control),
+            durability="power",
+            quarantine_file=str(user_quarantine_file()),
+        )
 
-    async def on_ready(proxy: Running) -> None:
-        for name, limit in limits_usd.items():
-            spec = AccountSpec(
-                limit_usd=limit,
-                token=tokens[name],
-                key=upstream_key.reveal(),
-                budget_file=str(data / "budget" / f"{name}.txt"),
-            )
-            await proxy.accounts.open(name, spec)
-        opened = {name: {"api_key": tokens[name], "limit_usd": limit} for name, limit in limits_usd.items()}
-        if ready_file is not None:
-            ready: dict[str, object] = {
-                "base_url": proxy.base_url,
-                "api_key": tokens[next(iter(limits_usd))],
-                "control": str(control),
-                "accounts": opened,
-            }
-            write_ready_file(ready_file, ready)
-        _say(proxy.base_url, opened)
+        async def on_ready(proxy: Running) -> None:
+            await _open(proxy, data, limits_usd, tokens, upstream_key)
+            opened = {name: {"api_key": tokens[name], "limit_usd": limit} for name, limit in limits_usd.items()}
+            if ready_file is not None:
+                first = tokens[next(iter(limits_usd))]
+                ready = {"base_url": proxy.base_url, "api_key": first, "control": str(control), "accounts": opened}
+                write_ready_file(ready_file, ready)
+            _say(proxy.base_url, opened)
 
-    return serve_until_stopped(config, on_ready)
+        return serve_until_stopped(config, on_ready)
 
 
 def _limits(budget_usd: str | None, accounts: Mapping[str, str]) -> dict[str, str]:
@@ -109,6 +98,15 @@ def _limits(budget_usd: str | None, accounts: Mapping[str, str]) -> dict[str, st
         except ValueError as exc:
             raise ConfigError(f"The budget of {name!r}: {exc}") from exc
     return limits_usd
+
+
+async def _open(
+    proxy: Running, data: Path, limits_usd: Mapping[str, str], tokens: Mapping[str, str], key: Secret
+) -> None:
+    for name, limit in limits_usd.items():
+        budget_file = str(data / "budget" / f"{name}.txt")
+        spec = AccountSpec(limit_usd=limit, token=tokens[name], key=key.reveal(), budget_file=budget_file)
+        await proxy.accounts.open(name, spec)
 
 
 def _say(base_url: str | None, opened: Mapping[str, Mapping[str, str]]) -> None:
@@ -129,11 +127,7 @@ def _tokens(path: Path, limits_usd: Mapping[str, str]) -> dict[str, str]:
     missing = [name for name in limits_usd if name not in tokens]
     tokens |= {name: new_token() for name in missing}
     if missing:
-        draft = path.with_name(path.name + ".new")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(tokens, file, indent=2)
-        draft.replace(path)
+        write_private(path, json.dumps(tokens, indent=2))
     return tokens
 
 
@@ -142,8 +136,23 @@ def new_token() -> str:
     return "pf-" + secrets.token_urlsafe(32)
 
 
-def _control_path(data: Path) -> Path:
+def _make_directories(data: Path) -> None:
+    """The data directory, for its owner alone if it is new, and in it the one of budget files, readable beside it (C17)."""
+    budget = data / "budget"
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        budget.mkdir(exist_ok=True)
+        budget.chmod(0o755)
+    except OSError as exc:
+        raise ConfigError(f"The data directory {data} cannot be made: {exc}") from exc
+
+
+@contextmanager
+def _control_path(data: Path) -> Iterator[Path]:
+    """Where the control socket is made: with the data, or in a directory of its own where that path is too long (C3)."""
     path = data / "control.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-        return path
-    return Path(tempfile.mkdtemp(prefix="ap-")) / "control.sock"
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ap-") as directory:
+        yield Path(directory) / "control.sock"

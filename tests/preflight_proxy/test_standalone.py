@@ -1,0 +1,268 @@
+"""The proxy by hand, as a process: what it prints and leaves behind, what a second start finds, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from openrouter_sim import Scenario, Simulator
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import ConfigError
+from preflight_proxy.standalone import new_token, serve
+from tests.preflight_proxy.child import Child, standalone
+from tests.preflight_proxy.world import chat
+
+wire = pytest.mark.wire
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    async with Simulator() as made:
+        yield made
+
+
+async def ask(child: Child, token: str | None = None, **body: Any) -> tuple[int, dict[str, Any]]:
+    """One call through the proxy, with its first token unless told otherwise."""
+    headers = {"Authorization": f"Bearer {token or child.ready['api_key']}"}
+    url = child.ready["base_url"] + "/chat/completions"
+    async with aiohttp.ClientSession() as client, client.post(url, json=chat(**body), headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def key_info(child: Child, token: str) -> dict[str, Any]:
+    """What `/key` says to this token."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as client, client.get(child.ready["base_url"] + "/key", headers=headers) as got:
+        return dict((await got.json())["data"])
+
+
+def posted_usd(data: Path) -> Decimal:
+    lines = (data / "costs.jsonl").read_text().splitlines()
+    return sum((Decimal(json.loads(line)["cost_usd"]) for line in lines), Decimal(0))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# What it says and leaves
+
+
+@wire
+async def test_it_serves_says_how_and_leaves_books_that_balance(tmp_path: Path, sim: Simulator) -> None:
+    data = tmp_path / "new" / "data"
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, data=str(data)) as child:
+        token = child.ready["api_key"]
+        assert child.ready == {
+            "base_url": child.ready["base_url"],
+            "api_key": token,
+            "pid": child.process.pid,
+            "control": str(data / "control.sock"),
+            "accounts": {"default": {"api_key": token, "limit_usd": "1.00"}},
+        }
+        assert child.ready["base_url"] in child.said()
+        assert token in child.said()
+        status, answer = await ask(child)
+        assert status == 200
+        assert (await key_info(child, token))["usage"] == answer["usage"]["cost"]
+        assert await child.stop() == 0
+    assert posted_usd(data) == sim.bill().total_usd > 0
+    assert [mode(data), mode(data / "tokens.json"), mode(child.ready_file)] == [0o700, 0o600, 0o600]
+    assert [mode(data / "budget"), mode(data / "budget" / "default.txt")] == [0o755, 0o644]
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert sim.inference_key.encode() not in written
+    assert token.encode() not in (child.folder / "stderr").read_bytes()
+
+
+@wire
+async def test_the_control_socket_answers_its_own_user(tmp_path: Path, sim: Simulator) -> None:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, unix=str(tmp_path / "p.sock")) as child:
+        connector = aiohttp.UnixConnector(child.ready["control"])
+        async with (
+            aiohttp.ClientSession(connector=connector) as client,
+            client.get("http://control/health") as response,
+        ):
+            assert (response.status, (await response.json())["pid"]) == (200, child.process.pid)
+        headers = {"Authorization": f"Bearer {child.ready['api_key']}"}
+        connector = aiohttp.UnixConnector(str(tmp_path / "p.sock"))
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=headers) as client,
+            client.post("http://proxy/api/v1/chat/completions", json=chat()) as response,
+        ):
+            assert response.status == 200
+        assert [mode(Path(child.ready["control"])), mode(tmp_path / "p.sock")] == [0o600, 0o600]
+
+
+@wire
+async def test_a_long_path_of_data_gets_its_control_socket_elsewhere_and_leaves_nothing(
+    tmp_path: Path, sim: Simulator
+) -> None:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, data=str(tmp_path / ("long" * 30))) as child:
+        control = Path(child.ready["control"])
+        assert mode(control.parent) == 0o700
+        assert len(str(control)) < 100
+        assert await child.stop() == 0
+    assert not control.parent.exists()
+
+
+# The same data again
+
+
+@wire
+async def test_tokens_and_spend_survive_a_restart_and_limits_become_the_new_figures(
+    tmp_path: Path, sim: Simulator
+) -> None:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts={"a": "1", "b": "2"}) as child:
+        before = child.ready["accounts"]
+        assert before["a"]["api_key"] != before["b"]["api_key"]
+        await ask(child, before["b"]["api_key"])
+        assert await child.stop() == 0
+    spent_usd = posted_usd(tmp_path / "data")
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts={"b": "0.5", "c": "1"}) as child:
+        after = child.ready["accounts"]
+        assert after["b"] == {"api_key": before["b"]["api_key"], "limit_usd": "0.5"}
+        assert after["c"]["api_key"] not in {account["api_key"] for account in before.values()}
+        info = await key_info(child, after["b"]["api_key"])
+        assert (Decimal(str(info["usage"])), Decimal(str(info["limit"]))) == (spent_usd, Decimal("0.5"))
+        assert await child.stop() == 0
+
+
+@wire
+async def test_a_second_process_on_the_same_data_is_refused_and_the_first_goes_on(
+    tmp_path: Path, sim: Simulator
+) -> None:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key) as first:
+        second = standalone(tmp_path, sim.base_url, sim.inference_key, name="second")
+        await second.start()
+        assert await second.ended() == 1
+        assert second.errors().splitlines()[-1].startswith("LedgerError: ")
+        assert "another" in second.errors().lower()
+        assert not second.ready_file.exists()
+        assert (await ask(first))[0] == 200
+        assert await first.stop() == 0
+
+
+@wire
+async def test_a_killed_proxy_is_followed_by_one_that_knows_what_it_spent(tmp_path: Path, sim: Simulator) -> None:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key) as child:
+        token = child.ready["api_key"]
+        await ask(child)
+        await child.stop(signal.SIGKILL)
+    async with standalone(tmp_path, sim.base_url, sim.inference_key) as child:
+        assert child.ready["api_key"] == token
+        assert Decimal(str((await key_info(child, token))["usage"])) == sim.bill().total_usd > 0
+        assert (await ask(child))[0] == 200
+
+
+# Its end
+
+
+@wire
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_running_streams_are_served_to_their_end(tmp_path: Path, sim: Simulator, number: int) -> None:
+    sim.scenario = Scenario(tokens_per_s=100)
+    async with standalone(tmp_path, sim.base_url, sim.inference_key) as child, aiohttp.ClientSession() as client:
+        headers = {"Authorization": f"Bearer {child.ready['api_key']}"}
+        body = chat("[[sim tokens=60]]", stream=True, max_tokens=60)
+        url = child.ready["base_url"] + "/chat/completions"
+        async with client.post(url, json=body, headers=headers) as response:
+            first = await response.content.readany()
+            child.process.send_signal(number)
+            while (await ask(child))[0] == 200:
+                await asyncio.sleep(0.01)  # the signal is on its way
+            assert (await ask(child))[0] == 503
+            assert (first + await response.content.read()).endswith(b"data: [DONE]\n\n")
+        assert await child.ended() == 0
+    assert posted_usd(tmp_path / "data") == sim.bill().total_usd > 0
+
+
+# What it does not start with
+
+
+@wire
+async def test_an_address_that_is_taken_is_named(tmp_path: Path, sim: Simulator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        child = standalone(tmp_path, sim.base_url, sim.inference_key, listen=address)
+        await child.start()
+        assert await child.ended() == 1
+    assert "ConfigError: The proxy cannot listen" in child.errors()
+    assert "Traceback" not in child.errors()
+
+
+@wire
+async def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path, sim: Simulator) -> None:
+    nowhere = str(tmp_path / "nowhere" / "ready.json")
+    child = standalone(tmp_path, sim.base_url, sim.inference_key, ready_file=nowhere)
+    await child.start()
+    assert await child.ended() == 1
+    assert f"ConfigError: The file {nowhere}" in child.errors()
+    assert "Traceback" not in child.errors()
+
+
+def refuse(tmp_path: Path, **more: Any) -> str:
+    """Start with settings that are refused before anything is served; what is said."""
+    settings: dict[str, Any] = {
+        "listen": "127.0.0.1:0",
+        "unix": None,
+        "upstream": "http://127.0.0.1:9/api/v1",
+        "budget_usd": None,
+        "accounts": {},
+        "data": tmp_path / "data",
+        "ready_file": None,
+        "upstream_key": Secret("sk-or-v1-x"),
+    }
+    with pytest.raises(ConfigError) as raised:
+        serve(**{**settings, **more})
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("more", [{}, {"budget_usd": "1", "accounts": {"a": "1"}}])
+def test_one_budget_or_named_accounts_and_not_both(tmp_path: Path, more: dict[str, Any]) -> None:
+    assert "not both" in refuse(tmp_path, **more)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("limit", ["", "x", "-1", "1e3", "NaN", "1000000000", "1,5", "$1"])
+def test_a_budget_that_is_no_dollar_figure_is_named_with_its_account(tmp_path: Path, limit: str) -> None:
+    assert "'default'" in refuse(tmp_path, budget_usd=limit)
+    assert "'b'" in refuse(tmp_path, accounts={"a": "1", "b": limit})
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a b", "a\n", "ä", "a" * 65])
+def test_a_name_that_could_be_a_path_is_named(tmp_path: Path, name: str) -> None:
+    assert repr(name) in refuse(tmp_path, accounts={name: "1"})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"x"'])
+def test_tokens_that_cannot_be_read_are_not_replaced(tmp_path: Path, text: str) -> None:
+    tokens = tmp_path / "data" / "tokens.json"
+    tokens.parent.mkdir()
+    tokens.write_text(text)
+    assert str(tokens) in refuse(tmp_path, budget_usd="1")
+    assert tokens.read_text() == text
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be made" in refuse(tmp_path, budget_usd="1", data=tmp_path / "file" / "data")
+
+
+@wire
+def test_an_address_without_a_port_is_named(tmp_path: Path) -> None:
+    assert "HOST:PORT" in refuse(tmp_path, budget_usd="1", listen="localhost")
+
+
+def test_tokens_differ_and_are_recognised_for_redaction() -> None:
+    assert new_token() != new_token()
+    assert new_token().startswith("pf-")
