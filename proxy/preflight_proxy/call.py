@@ -17,7 +17,7 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
-from preflight_proxy.core.refusals import Code, Refusal, answer, budget_headers
+from preflight_proxy.core.refusals import Code, budget_headers
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
 from preflight_proxy.downstream import Downstream
@@ -34,6 +34,9 @@ ERROR_BODY_S_MAX = 30.0
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
+
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
 
 _GENERATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _JSON = ("Content-Type", "application/json")
@@ -74,6 +77,7 @@ class Call:
         downstream: Who is answered.
         waits_until_s: Monotonic time up to which upstream's requests for patience are waited out.
         on_posted: Told the reading and the cost once a cost was posted (M4).
+        refuse: Words and notes a refusal of this call.
 
     Attributes:
         requote: True if the call ended unanswered and unspent because prices moved: quote it once more.
@@ -90,6 +94,7 @@ class Call:
         downstream: Downstream,
         waits_until_s: float,
         on_posted: Callable[[Reading, int], None],
+        refuse: Callable[[Code], Answer],
     ) -> None:
         self._books = books
         self._upstream = upstream
@@ -99,6 +104,7 @@ class Call:
         self._outgoing = outgoing
         self._downstream = downstream
         self._waits_until_s = waits_until_s
+        self._refuse_with = refuse
         self._relay = Relay(shape, downstream, settlement, books.clock, on_posted)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
@@ -230,11 +236,7 @@ class Call:
         self._relay.tighten()
 
     async def _refuse(self, code: Code) -> None:
-        account = self._books.account(self._account_id)
-        amounts = account.limit_pusd, account.posted_pusd, account.pending_pusd, account.available_pusd
-        refusal = Refusal(code, *amounts, needed_pusd=0)
-        status, body = answer(self._shape, refusal, escalated=False)
-        await self._downstream.answer(status, [_JSON, *budget_headers(refusal)], body)
+        await self._downstream.answer(*self._refuse_with(code))
 
     async def _fail(self, status: int, text: str) -> None:
         body = self._shape.refusal(status, text, "provider_unavailable")

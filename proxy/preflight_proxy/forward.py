@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from preflight_proxy.books import Books
-from preflight_proxy.call import Call, Outgoing
+from preflight_proxy.call import Answer, Call, Outgoing
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers
@@ -23,6 +23,7 @@ from preflight_proxy.holds import Holds
 from preflight_proxy.intake import Intake, IntakeError
 from preflight_proxy.prices import Prices
 from preflight_proxy.quoting import Quoted, Quoting
+from preflight_proxy.quoting import refusal as refusal_of
 from preflight_proxy.reserving import Admitted, reserve
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.tasks import Tasks
@@ -141,6 +142,7 @@ class Forward:
             downstream=downstream,
             waits_until_s=until_s,
             on_posted=on_posted,
+            refuse=lambda code: self._refusal(caller, asked, refusal_of(code, self._books.account(caller.account_id))),
         )
 
     async def _run(self, call: Call, downstream: Downstream, *, may_requote: bool) -> web.StreamResponse | None:
@@ -158,6 +160,11 @@ class Forward:
         return None if call.requote else await downstream.response()
 
     def _refuse(self, caller: Caller, asked: Request, refusal: Refusal) -> web.Response:
+        status, headers, body = self._refusal(caller, asked, refusal)
+        return web.Response(status=status, headers=dict([*headers, *_dropped_header(asked)]), body=body)
+
+    def _refusal(self, caller: Caller, asked: Request, refusal: Refusal) -> Answer:
+        """A refusal in the caller's words, noted, and said in the harder word where it is repeated (M19)."""
         account = self._books.account(caller.account_id)
         over = account.frozen is not None or self._books.spent(account.id)
         escalated = refusal.code.is_budget and self._books.escalation.seen(
@@ -166,8 +173,7 @@ class Forward:
         self._books.note_refusal(account.id, refusal.code, asked.model)
         allowed = allowed_detail(account.models or ()) if refusal.code is Code.MODEL_NOT_ALLOWED else ""
         status, body = answer(caller.shape, refusal, escalated, allowed)
-        headers = [_JSON, *budget_headers(refusal), *_dropped_header(asked)]
-        return web.Response(status=status, headers=dict(headers), body=body)
+        return status, [_JSON, *budget_headers(refusal)], body
 
     def _log_dropped(self, asked: Request) -> None:
         for name in _printable(asked.dropped):
