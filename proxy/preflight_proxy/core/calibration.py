@@ -2,12 +2,16 @@
 
 Agents send the same conversation again and again, each time a little longer. What a prefix was billed at is known; only what was
 added must be bounded by its bytes. A bill counts only if nothing could have bent it: see `Calibration.record`.
+
+They also begin new conversations with the same opening: tools, system text, instructions. What came before the first answer stays
+in every longer prompt whole, so it has no more tokens than any prompt that it opens was billed at.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import takewhile
 
 from preflight_proxy.core.endpoint import Endpoint, Prices
 from preflight_proxy.core.money import charge_pusd
@@ -15,7 +19,9 @@ from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, prompt_bound, tex
 from preflight_proxy.core.shapes.shape import Message, Reading, Request, Usage
 
 PREFIXES_MAX = 8192
-"""Prefixes remembered, the least recently used forgotten first; about 200 bytes each."""
+"""Prefixes remembered, the least recently used forgotten first; about 200 bytes each. As many openings."""
+OPENING_MESSAGES_MAX = 8
+"""Messages of an opening that are looked at; agents send one to four before the task."""
 FINISHES = frozenset({"stop", "length", "tool_calls"})
 COST_TOLERANCE = 100
 """A bill confirms its token counts if it is within one part in this many of tokens times a listed price."""
@@ -31,22 +37,26 @@ class Calibration:
     """
 
     def __init__(self, prefixes_max: int = PREFIXES_MAX) -> None:
-        self._prefixes_max = prefixes_max
-        self._billed: OrderedDict[_Key, int] = OrderedDict()
+        self._billed = _Bills(prefixes_max)
+        self._opened = _Bills(prefixes_max)
 
     def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
         """The most prompt tokens that `endpoint` can count: M3, or what a known prefix and the rest come to, if less."""
-        bound = prompt_bound(request.prompt, endpoint)
-        messages, chain = request.prompt.messages, request.prompt.chain
-        for count in range(len(messages), 0, -1):
-            key = _key(account, request, endpoint, chain[count - 1])
-            billed = self._billed.get(key)
+        bound, count = prompt_bound(request.prompt, endpoint), len(request.prompt.messages)
+        prefix = self._known(self._billed, range(count, 0, -1), account, request, endpoint)
+        opening = self._known(self._opened, range(_opening_count(request), -1, -1), account, request, endpoint)
+        return min(known for known in (bound, prefix, opening) if known is not None)
+
+    def _known(self, bills: _Bills, counts: range, account: str, request: Request, endpoint: Endpoint) -> int | None:
+        """What the first known of these numbers of leading messages was billed at, and the most that the rest can be."""
+        messages = request.prompt.messages
+        for count in counts:
+            billed = bills.get(_key(account, request, endpoint, count))
             if billed is not None:
-                self._billed.move_to_end(key)
                 added = _added_tokens(messages[count:], endpoint)
                 opaque = sum(message.opaque_bytes for message in messages[:count])
-                return bound if added is None else min(bound, billed + added + opaque + TEMPLATE_TOKENS)
-        return bound
+                return None if added is None else billed + added + opaque + TEMPLATE_TOKENS
+        return None
 
     def record(self, account: str, request: Request, endpoint: Endpoint, reading: Reading) -> None:
         """Remember what a complete answer was billed at, if its bill says what its prompt is.
@@ -62,11 +72,31 @@ class Calibration:
             return
         if not billed_as_listed(endpoint, usage, prompt.image_count):
             return
-        key = _key(account, request, endpoint, prompt.chain[-1])
-        self._billed[key] = usage.prompt_tokens
-        self._billed.move_to_end(key)
-        if len(self._billed) > self._prefixes_max:
-            self._billed.popitem(last=False)
+        self._billed.put(_key(account, request, endpoint, len(prompt.chain)), usage.prompt_tokens)
+        for count in range(_opening_count(request) + 1):
+            key = _key(account, request, endpoint, count)
+            known = self._opened.get(key)
+            self._opened.put(key, usage.prompt_tokens if known is None else min(known, usage.prompt_tokens))
+
+
+class _Bills:
+    """Billed prompt tokens by what they were billed for, the least recently used forgotten first."""
+
+    def __init__(self, bills_max: int) -> None:
+        self._bills_max = bills_max
+        self._bills: OrderedDict[_Key, int] = OrderedDict()
+
+    def get(self, key: _Key) -> int | None:
+        billed = self._bills.get(key)
+        if billed is not None:
+            self._bills.move_to_end(key)
+        return billed
+
+    def put(self, key: _Key, billed: int) -> None:
+        self._bills[key] = billed
+        self._bills.move_to_end(key)
+        if len(self._bills) > self._bills_max:
+            self._bills.popitem(last=False)
 
 
 def billed_as_listed(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> bool:
@@ -103,5 +133,13 @@ def _added_tokens(messages: tuple[Message, ...], endpoint: Endpoint) -> int | No
     return sum(text_tokens(each.ascii_bytes, each.other_bytes, each.wrap_count, endpoint) for each in messages)
 
 
-def _key(account: str, request: Request, endpoint: Endpoint, chained: bytes) -> _Key:
+def _opening_count(request: Request) -> int:
+    """How many messages stand before the first answer."""
+    leading = takewhile(lambda message: message.opens, request.prompt.messages[:OPENING_MESSAGES_MAX])
+    return sum(1 for _ in leading)
+
+
+def _key(account: str, request: Request, endpoint: Endpoint, count: int) -> _Key:
+    """The first `count` messages, below all other fields."""
+    chained = request.prompt.chain[count - 1] if count else b""
     return (account, endpoint.model, endpoint.tag, request.prompt.fields_digest, chained)

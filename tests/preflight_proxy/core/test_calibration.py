@@ -198,3 +198,70 @@ def test_a_bill_may_go_by_an_override_and_by_images_and_reasoning() -> None:
 def test_free_endpoints_bill_nothing_and_are_believed() -> None:
     free = endpoint(pricing={"prompt": "0", "completion": "0"})
     assert billed_as_listed(free, Usage(0, 1000))
+
+
+def opened(system: str, *tasks: object, **fields: object) -> Request:
+    messages = [{"role": "system", "content": system}, *tasks]
+    return read(CHAT, {"model": ENDPOINT.model, "messages": messages, **fields})
+
+
+def user(content: str) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+def answer(**fields: object) -> dict[str, object]:
+    return {"role": "assistant", "content": "yes", **fields}
+
+
+def test_a_new_conversation_with_the_same_opening_is_bounded_by_the_bill_of_another() -> None:
+    """Tools and system text stand in both; the first has no more of them than all that it was billed at."""
+    known = Calibration()
+    known.record("a", opened(LONG, user("one task")), ENDPOINT, bill(2050))
+    asked = opened(LONG, user("other"))
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+def test_the_least_bill_of_an_opening_counts_whatever_came_after_it() -> None:
+    known = Calibration()
+    for tasks, tokens in [([user("x")], 2050), ([user("x"), answer(), user(LONG)], 4100), ([user("y")], 2040)]:
+        known.record("a", opened(LONG, *tasks), ENDPOINT, bill(tokens))
+    assert known.prompt_tokens("a", opened(LONG, user("")), ENDPOINT) == 2040 + WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+def test_fields_alone_are_an_opening() -> None:
+    """Where the system text is a field, as in the messages API, nothing else may be the same."""
+    known, body = Calibration(), {"model": ENDPOINT.model, "max_tokens": 9, "system": LONG}
+    known.record("a", read(MESSAGES, {**body, "messages": [user("one")]}), ENDPOINT, bill(2050))
+    asked = read(MESSAGES, {**body, "messages": [user("other")]})
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        answer(reasoning=LONG),
+        {"role": "user", "content": "x", "reasoning": LONG},
+        {"role": "tool", "content": LONG, "tool_call_id": "1"},
+        {"content": LONG},
+    ],
+)
+def test_an_answer_is_no_opening(first: dict[str, object]) -> None:
+    """A template may leave its reasoning out of a longer prompt, so that the bill of that says nothing of it."""
+    known = Calibration()
+
+    def asked(*more: dict[str, object]) -> Request:
+        return read(CHAT, {"model": ENDPOINT.model, "messages": [first, *more]})
+
+    known.record("a", asked(user("one")), ENDPOINT, bill(60))
+    other = asked(user("other"))
+    assert known.prompt_tokens("a", other, ENDPOINT) >= len(LONG)
+
+
+@pytest.mark.parametrize("what", ["account", "endpoint", "fields", "message"])
+def test_another_account_endpoint_field_or_message_is_another_opening(what: str) -> None:
+    known = Calibration()
+    known.record("a", opened(LONG, user("x")), ENDPOINT, bill(2050))
+    served = replace(ENDPOINT, tag="other") if what == "endpoint" else ENDPOINT
+    fields = {"reasoning": {"effort": "low"}} if what == "fields" else {}
+    asked = opened(LONG + "!" if what == "message" else LONG, user("y"), **fields)
+    assert known.prompt_tokens("b" if what == "account" else "a", asked, served) == prompt_bound(asked.prompt, served)

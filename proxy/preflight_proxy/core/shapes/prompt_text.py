@@ -25,6 +25,7 @@ _PART_KEYS = frozenset({"content", "output", "images"})
 _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
 _WRAPPING_KEYS = frozenset({"type", "role", "status"})
+_ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "tool_calls"})
 _REMOTE = ("http://", "https://", "gs://", "s3://", "file")
 
 
@@ -192,8 +193,17 @@ def _count(raw: bytes) -> tuple[Message, PromptText]:
         opaque_bytes=counted.opaque_bytes,
         wrap_count=counted.wrap_count,
         media=counted.media,
+        opens=_opens(decoded) and not counted.media and not counted.opaque_bytes,
     )
     return message, counted
+
+
+def _opens(decoded: Json) -> bool:
+    """True for a message of the system or the user; of an earlier answer a template may leave out the reasoning."""
+    match decoded:
+        case {"role": "system" | "developer" | "user", **more}:
+            return more.get("type", "message") == "message" and not more.keys() & _ANSWER_KEYS
+    return False
 
 
 _counted = Memo(_count, MESSAGES_REMEMBERED)

@@ -76,6 +76,8 @@ class Message:
         opaque_bytes: Those of `ascii_bytes` whose token count a provider may change from call to call (M4).
         wrap_count: What the template wraps: the message, its parts, its tool calls.
         media: True if it holds a part whose token count the request does not bound.
+        opens: True if it can stand before the first answer, and no template leaves any of it out later: text of the system
+            or of the user.
     """
 
     digest: bytes
@@ -84,6 +86,7 @@ class Message:
     opaque_bytes: int = 0
     wrap_count: int = 1
     media: bool = False
+    opens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
