@@ -19,6 +19,9 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | Number | bool | None"
 VALUES_MAX = 500_000
 """Commas in a body. Each value costs 70 bytes once decoded, so 32 MiB of them would take a gigabyte; no context holds as many."""
 
+NESTING_MAX = 160
+"""Levels of a value; tools and messages have narrower bounds of their own."""
+
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -90,6 +93,8 @@ def value(raw: bytes) -> Json:
         raise BadRequest("The request body is nested too deeply.") from exc
     except (json.JSONDecodeError, UnicodeDecodeError) as exc:
         raise BadRequest("The request body is not JSON.") from exc
+    if raw.count(b"[") + raw.count(b"{") > NESTING_MAX:
+        _check_depth(decoded)
     return decoded
 
 
@@ -124,6 +129,17 @@ def _text(decoded: Json) -> str:
         case list():
             return "[" + ",".join(_text(item) for item in decoded) + "]"
     return json.dumps(decoded, ensure_ascii=False)
+
+
+def _check_depth(decoded: Json) -> None:
+    """Refuse what a recursive reader could not walk; level by level, so that this one can."""
+    level: list[Json] = [decoded]
+    for _ in range(NESTING_MAX + 1):
+        containers = [item for item in level if isinstance(item, (dict, list))]
+        if not containers:
+            return
+        level = [item for each in containers for item in (each.values() if isinstance(each, dict) else each)]
+    raise BadRequest("The request body is nested too deeply.")
 
 
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

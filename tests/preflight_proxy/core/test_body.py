@@ -47,6 +47,15 @@ def test_a_hundred_thousand_levels_are_a_400() -> None:
         body.value(b"[" * 100_000 + b"]" * 100_000)
 
 
+def test_levels_are_bounded_far_below_what_recursion_allows() -> None:
+    most, text = body.NESTING_MAX, b'["[[[["]' + b" " * 9
+    assert body.value(b"[" * most + b"]" * most) != []
+    assert body.value(text.replace(b"[[[[", b"[" * 999)) == ["[" * 999]
+    for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
+        with pytest.raises(BadRequest, match="deeply"):
+            body.value(opening * (most + 1) + b"1" + closing * (most + 1))
+
+
 def test_more_values_than_memory_should_hold_are_a_413() -> None:
     with pytest.raises(BadRequest) as caught:
         body.top_level(b'{"a":[' + b"1," * 600_000 + b"1]}")

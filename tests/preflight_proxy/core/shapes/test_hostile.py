@@ -64,6 +64,8 @@ REFUSED_FIELDS = [
     '"provider":{"only":["a"],"only":["b"]}',
     '"provider":{"max_price":{"prompt":1,"prompt":2}}',
     '"provider":[]',
+    f'"provider":{{"order":{"[" * 900}{"]" * 900}}}',
+    f'"reasoning":{{"x":{"[" * 900}{"]" * 900}}}',
 ]
 
 
@@ -139,6 +141,7 @@ def test_a_bound_in_exponent_form_is_the_number_it_is() -> None:
         b"[" * 70 + b"]" * 70,
         b'[{"type":"tool_use","input":' + b'{"a":' * 70 + b"1" + b"}" * 70 + b"}]",
         b'[{"type":"text","annotations":' + b"[" * 70 + b"]" * 70 + b"}]",
+        b'[{"type":"image","source":' + b"[" * 900 + b"]" * 900 + b"}]",
     ],
 )
 @pytest.mark.parametrize("shape", [CHAT, MESSAGES])

@@ -1,8 +1,11 @@
 """Every string of a message counts, whichever part it stands in, and marks, media and opaque parts are noted."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import BadRequest, Message
@@ -147,3 +150,36 @@ def test_the_digest_tells_messages_apart_and_leaves_marks_out() -> None:
         {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
     ]
     assert len({counted(each)[0].digest for each in [plain, *others]}) == 5
+
+
+def strings(value: object) -> Iterator[str]:
+    """Every string value, the wrapping's own words excepted."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in ("type", "role", "status", "cache_control"):
+                yield from strings(item)
+
+
+TEXT = st.text(max_size=12)
+PART = st.fixed_dictionaries(
+    {"type": st.just("text"), "text": TEXT}, optional={"annotations": st.lists(TEXT, max_size=2)}
+)
+CALL = st.fixed_dictionaries({"id": TEXT, "function": st.fixed_dictionaries({"name": TEXT, "arguments": TEXT})})
+BLOCK = st.fixed_dictionaries({"type": st.just("tool_use"), "input": st.dictionaries(TEXT, TEXT, max_size=3)})
+MESSAGE = st.fixed_dictionaries(
+    {"role": TEXT, "content": TEXT | st.none() | st.lists(PART | BLOCK, max_size=3)},
+    optional={"tool_calls": st.lists(CALL, max_size=2), "reasoning": TEXT, "name": TEXT},
+)
+
+
+@settings(max_examples=60)
+@given(MESSAGE, st.booleans())
+def test_no_string_of_a_message_goes_uncounted_however_it_is_escaped(message: dict[str, object], escaped: bool) -> None:
+    raw = json.dumps(message, ensure_ascii=escaped).encode()
+    counted = PromptText().message(raw)
+    assert counted.ascii_bytes + counted.other_bytes >= sum(len(text.encode()) for text in strings(message))
