@@ -1,7 +1,7 @@
 """`python -m tests.torture --calls N --seed S [--profile lawful|lawless] [--kills K]`: run, print, and exit by the verdict.
 
-Exit code 0: nothing over, nothing lost, nothing open, every assumption tied to its cause. 4: upstream broke its word, the excess lies
-within the printed bound, and each endpoint that billed above a reservation is quarantined. 1: anything else.
+Exit code 0: nothing over, nothing lost, nothing open, every assumption tied to its cause. 4: upstream broke its word, the
+excess lies within the printed bound, and each endpoint that billed above a reservation is quarantined. 1: anything else.
 """
 
 from __future__ import annotations
@@ -67,12 +67,15 @@ def show(options: Options, report: Report) -> None:
         ("overshoot", verdict.overshoot_pusd),
         ("bound", verdict.bound_pusd),
         ("drift", verdict.drift_pusd),
+        ("lied", verdict.lied_pusd),
         ("assumed", verdict.assumed_pusd),
         ("overrun", verdict.overrun_pusd),
         ("pending", verdict.pending_pusd),
     ):
         print(f"  {name:<10} ${amount_pusd // PUSD_PER_USD}.{amount_pusd % PUSD_PER_USD:012}")
-    print(f"  {verdict.assumed_count} assumed, {len(verdict.untied)} of them without a cause; {report.quarantined} quarantined")
+    print(
+        f"  {verdict.assumed_count} assumed, {len(verdict.untied)} of them without a cause; {report.quarantined} quarantined"
+    )
     for problem in (*verdict.untied[:10], *verdict.problems[:20]):
         print(f"  ! {problem}")
 

@@ -1,4 +1,7 @@
-"""The verdict on a torture run: the ledger against the simulator's own bill, call by call. Pure; it shares no code with the product."""
+"""The verdict on a torture run: the ledger against the simulator's own bill, call by call.
+
+Pure; it shares no code with the product.
+"""
 
 from __future__ import annotations
 
@@ -106,6 +109,7 @@ class Verdict:
     Attributes:
         overshoot_pusd: Bill above limit, summed over accounts.
         bound_pusd: Most that upstream's broken words explain of it, summed over the same accounts.
+        lied_pusd: The same, over all accounts: most that they explain of a drift.
         drift_pusd: What was told and is booked otherwise, and what was billed and is booked nowhere.
         untied: Assumed reservations behind which there is neither a fault that hides an id nor a kill.
         problems: Everything else that must not be, in words.
@@ -115,6 +119,7 @@ class Verdict:
     booked_pusd: int = 0
     overshoot_pusd: int = 0
     bound_pusd: int = 0
+    lied_pusd: int = 0
     drift_pusd: int = 0
     assumed_pusd: int = 0
     assumed_count: int = 0
@@ -132,7 +137,8 @@ class Verdict:
     @property
     def is_bounded(self) -> bool:
         """Upstream broke its word, and what that cost is no more than it explains."""
-        return not (self.pending_pusd or self.untied or self.problems) and self.overshoot_pusd <= self.bound_pusd
+        explained = self.overshoot_pusd <= self.bound_pusd and self.drift_pusd <= self.lied_pusd
+        return explained and not (self.pending_pusd or self.untied or self.problems)
 
 
 def billed_pusd(cost_usd: str) -> int:
@@ -140,16 +146,19 @@ def billed_pusd(cost_usd: str) -> int:
     return int((Decimal(cost_usd) * PUSD).quantize(Decimal(1), ROUND_HALF_EVEN))
 
 
-def judge(ledger: Ledger, bill: Iterable[Billed], seen: Iterable[Seen], kills_s: Sequence[float]) -> Verdict:
+def judge(ledger: Ledger, bill: Iterable[Billed], seen: Sequence[Seen], kills_s: Sequence[float]) -> Verdict:
     """Compare."""
     verdict = Verdict()
     by_account: dict[str, list[Billed]] = defaultdict(list)
     for charge in bill:
         by_account[charge.account].append(charge)
+    reserved: dict[str, list[Reservation]] = defaultdict(list)
+    for held in ledger.reservations.values():
+        reserved[held.account].append(held)
     told = {call.id: call for call in seen if call.id}
     sums = _check_entries(ledger, verdict)
     for account in ledger.accounts.values():
-        _judge_account(account, ledger, by_account.pop(account.id, []), told, sums, verdict)
+        _judge_account(account, reserved, by_account.pop(account.id, []), told, sums, verdict)
     verdict.problems += [f"{name}: billed, and no account" for name, rest in by_account.items() if rest]
     _tie(ledger, seen, kills_s, verdict)
     _check_quarantine(ledger, sums, verdict)
@@ -191,7 +200,7 @@ def _check_entries(ledger: Ledger, verdict: Verdict) -> dict[str, _Sum]:
 
 def _judge_account(
     account: Account,
-    ledger: Ledger,
+    reserved: Mapping[str, Sequence[Reservation]],
     bill: Sequence[Billed],
     told: Mapping[str, Seen],
     sums: Mapping[str, _Sum],
@@ -205,11 +214,12 @@ def _judge_account(
     verdict.assumed_pusd += account.assumed_pusd
     verdict.overrun_pusd += account.overrun_pusd
     verdict.pending_pusd += account.pending_pusd
-    own = [each for each in ledger.reservations.values() if each.account == account.id]
+    own = reserved.get(account.id, [])
     drift_pusd = _drift(own, bill, sums)
     verdict.drift_pusd += drift_pusd
-    if over_pusd:
-        verdict.bound_pusd += _explained(own, bill, told)
+    explained_pusd = _explained(own, bill, told)
+    verdict.lied_pusd += explained_pusd
+    verdict.bound_pusd += explained_pusd if over_pusd else 0
     _check_budget_file(account, verdict)
 
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import sqlite3
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -21,9 +16,10 @@ import aiohttp
 
 from preflight_proxy.tasks import Tasks
 from tests.torture import plan
-from tests.torture.books import Billed, Entry, Ledger, Reservation, Seen, Verdict, billed_pusd, judge
-from tests.torture.books import Account as Booked
-from tests.torture.proxy import ROOT, Account, Proxy, ProxyDiedError
+from tests.torture.books import Verdict, judge
+from tests.torture.evidence import read_bill, read_ledger, read_seen
+from tests.torture.openrouter import OpenRouter, open_router
+from tests.torture.proxy import Account, Proxy
 
 IN_FLIGHT = 64
 ACCOUNTS = 24
@@ -35,7 +31,10 @@ CALL_S_MAX = 100.0
 """A call waits its turn for 45 s at the most; one that takes longer than this hangs."""
 SETTLE_S_MAX = 90.0
 LEAVE_S = 0.003
-LINE_BYTES_MAX = 2**30
+TOP_UP_USD = Decimal("0.01")
+SMALL_USD = Decimal("0.1")
+OUTER_CAP_USD = Decimal("0.01")
+"""A sub-key's own limit lies this much above its account's."""
 QUARANTINED_MAX = 6
 """A lawless upstream would soon have no endpoint left: a person clears the list at this length, having read it."""
 MONEY_REFUSALS = frozenset({400, 401, 402})
@@ -86,7 +85,7 @@ async def torture(options: Options, data: Path) -> Report:
         options: What to run.
         data: An empty directory with a short path.
     """
-    async with _upstream(options, data) as upstream:
+    async with open_router(options.profile, options.rate, options.seed, data) as upstream:
         run = _Run(options, data, upstream)
         try:
             return await run.whole()
@@ -94,43 +93,10 @@ async def torture(options: Options, data: Path) -> Report:
             await run.close()
 
 
-class _Upstream:
-    """The simulator's process."""
-
-    def __init__(self, process: Process, base_url: str, admin_key: str) -> None:
-        self._process = process
-        self.base_url = base_url
-        self.admin_key = admin_key
-
-    async def tell(self) -> dict[str, Any]:
-        """End it; all that it billed and saw."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        told: dict[str, Any] = json.loads(await self._process.stdout.readline())
-        return told
-
-
-@contextlib.asynccontextmanager
-async def _upstream(options: Options, data: Path) -> AsyncIterator[_Upstream]:
-    command = [sys.executable, "-m", "tests.torture.upstream", options.profile, str(options.rate), str(options.seed)]
-    with (data / "upstream.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT, limit=LINE_BYTES_MAX
-        )
-    try:
-        assert process.stdout is not None
-        yield _Upstream(process, **json.loads(await process.stdout.readline()))
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
 class _Run:
     """One run under way."""
 
-    def __init__(self, options: Options, data: Path, upstream: _Upstream) -> None:
+    def __init__(self, options: Options, data: Path, upstream: OpenRouter) -> None:
         self._options = options
         self._data = data
         self._upstream = upstream
@@ -161,7 +127,7 @@ class _Run:
         tasks = Tasks()
         callers = [tasks.spawn(self._call_on(), "caller") for _ in range(IN_FLIGHT)]
         killer = tasks.spawn(self._kill_on(), "killer")
-        reader = tasks.spawn(self._read_on(), "reader")
+        tasks.spawn(self._read_on(), "reader")
         try:
             working = asyncio.gather(*callers)
             await asyncio.wait({working, killer}, return_when=asyncio.FIRST_EXCEPTION)
@@ -175,7 +141,9 @@ class _Run:
         await self._read_quarantine()
         code = await self._proxy.stop()
         told = await self._upstream.tell()
-        verdict = self._judge(told)
+        verdict = judge(
+            read_ledger(self._data, frozenset(self._quarantined)), read_bill(told), read_seen(told), self._proxy.kills_s
+        )
         return Report(
             verdict=verdict,
             calls=self._begun,
@@ -198,15 +166,10 @@ class _Run:
         name, limit_usd = f"t{self._opened:05}", next(self._limits)
         folder = self._data / name
         folder.mkdir()
-        async with self._client.post(
-            f"{self._upstream.base_url}/keys",
-            json={"name": name, "limit": float(limit_usd + Decimal("0.01"))},
-            headers={"Authorization": f"Bearer {self._upstream.admin_key}"},
-        ) as answer:
-            key = (await answer.json())["key"]
+        key = await self._upstream.new_key(self._client, name, limit_usd + OUTER_CAP_USD)
         account = Account(name, limit_usd, key, folder / "budget.txt")
         await self._repeat(lambda: self._proxy.open(account))
-        return Trial(account, is_small=limit_usd < Decimal("0.1"))
+        return Trial(account, is_small=limit_usd < SMALL_USD)
 
     async def _repeat(self, act: Any) -> Any:
         while True:
@@ -222,7 +185,9 @@ class _Run:
         account = trial.account
         chance = self._random.random()
         if chance < 0.25:
-            account.limit_usd += Decimal("0.01")
+            account.limit_usd += TOP_UP_USD
+            # The outer cap goes up before the limit does, or it would fire first.
+            await self._upstream.set_key_limit(self._client, account.key, account.limit_usd + OUTER_CAP_USD)
             body = {"limit_usd": str(account.limit_usd)}
             await self._repeat(lambda: self._proxy.control("PATCH", f"/accounts/{account.id}", body))
             trial.refusals = 0
@@ -341,20 +306,6 @@ class _Run:
                         return
                     await asyncio.sleep(0.1)
 
-    def _judge(self, told: dict[str, Any]) -> Verdict:
-        keys = told["bill"]["keys"]
-        names = {key: row["name"] for key, row in keys.items()}
-        bill = [
-            Billed(row["id"], names[key], billed_pusd(row["cost_usd"]))
-            for key, of_key in keys.items()
-            for row in of_key["generations"]
-        ]
-        seen = [
-            Seen(row["id"], names.get(row["key"], ""), row["at_s"], row["hides"], row["lies"], tuple(row["faults"]))
-            for row in told["seen"]
-        ]
-        return judge(read_ledger(self._data, frozenset(self._quarantined)), bill, seen, self._proxy.kills_s)
-
 
 def _outcome(status: int, body: bytes) -> str:
     """A word for an answer."""
@@ -363,36 +314,3 @@ def _outcome(status: int, body: bytes) -> str:
     if status in MONEY_REFUSALS and (b"budget" in body.lower() or b"Ask for fewer" in body or b"operator" in body):
         return "refused"
     return f"status {status}"
-
-
-def read_ledger(data: Path, quarantined: frozenset[tuple[str, str]]) -> Ledger:
-    """What the proxy's files hold, read with SQL of our own."""
-    connection = sqlite3.connect(f"file:{data / 'ledger.sqlite3'}?mode=ro", uri=True)
-    try:
-        accounts = connection.execute(
-            "SELECT id, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, overrun_pusd FROM accounts"
-        ).fetchall()
-        reservations = connection.execute(
-            "SELECT id, account, state, reserved_pusd, model, tags, ifnull(tag, ''), ifnull(generation_id, ''),"
-            " created_at_s, unknown_since_s FROM reservations"
-        ).fetchall()
-        entries = connection.execute(
-            "SELECT entry_id, ifnull(reservation_id, ''), account, kind, cost_pusd, line FROM entries ORDER BY entry_id"
-        ).fetchall()
-    finally:
-        connection.close()
-    lines = (data / "costs.jsonl").read_text().splitlines()
-    return Ledger(
-        accounts={row[0]: Booked(*row, budget=_text(data / row[0] / "budget.txt")) for row in accounts},
-        reservations={row[0]: Reservation(*row[:5], tuple(json.loads(row[5])), *row[6:]) for row in reservations},
-        entries=[Entry(*row[:5]) for row in entries],
-        cost_lines_agree=lines == [row[5] for row in entries],
-        quarantined=quarantined,
-    )
-
-
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
-__all__ = ["Options", "ProxyDiedError", "Report", "torture"]

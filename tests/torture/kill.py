@@ -1,7 +1,7 @@
 """A proxy that dies right before or right after a step of a call (M10), at its n-th passage.
 
-Usage: python -m tests.torture.kill STEP WHEN PASSAGE, settings on stdin as for `python -m preflight_proxy`. The product has no hook for
-this: the methods at which the steps happen are wrapped here, in this process, whose purpose is to die.
+Usage: python -m tests.torture.kill STEP WHEN PASSAGE, settings on stdin as for `python -m preflight_proxy`. The product has no
+hook for this: the methods at which the steps happen are wrapped here, in this process, whose purpose is to die.
 """
 
 from __future__ import annotations

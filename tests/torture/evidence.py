@@ -1,0 +1,64 @@
+"""Reads what a run left: the proxy's files, with SQL of our own, and what the simulator told."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, Seen, billed_pusd
+
+_ACCOUNTS = "SELECT id, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, overrun_pusd FROM accounts"
+_RESERVATIONS = """SELECT id, account, state, reserved_pusd, model, tags, ifnull(tag, ''), ifnull(generation_id, ''),
+    created_at_s, unknown_since_s FROM reservations"""
+_ENTRIES = (
+    """SELECT entry_id, ifnull(reservation_id, ''), account, kind, cost_pusd, line FROM entries ORDER BY entry_id"""
+)
+
+
+def read_ledger(data: Path, quarantined: frozenset[tuple[str, str]]) -> Ledger:
+    """What the proxy's files hold."""
+    connection = sqlite3.connect(f"file:{data / 'ledger.sqlite3'}?mode=ro", uri=True)
+    try:
+        accounts = [Account(*row, _text(data / row[0] / "budget.txt")) for row in connection.execute(_ACCOUNTS)]
+        reservations = [_reservation(*row) for row in connection.execute(_RESERVATIONS)]
+        entries = connection.execute(_ENTRIES).fetchall()
+    finally:
+        connection.close()
+    lines = (data / "costs.jsonl").read_text().splitlines()
+    return Ledger(
+        accounts={each.id: each for each in accounts},
+        reservations={each.id: each for each in reservations},
+        entries=[Entry(*row[:5]) for row in entries],
+        cost_lines_agree=lines == [row[5] for row in entries],
+        quarantined=quarantined,
+    )
+
+
+def _reservation(
+    name: str, account: str, state: str, reserved_pusd: int, model: str, tags: str, *rest: Any
+) -> Reservation:
+    return Reservation(name, account, state, reserved_pusd, model, tuple(json.loads(tags)), *rest)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def read_bill(told: dict[str, Any]) -> list[Billed]:
+    """What upstream charged, by the names of its keys, which are the accounts'."""
+    return [
+        Billed(row["id"], key["name"], billed_pusd(row["cost_usd"]))
+        for key in told["bill"]["keys"].values()
+        for row in key["generations"]
+    ]
+
+
+def read_seen(told: dict[str, Any]) -> list[Seen]:
+    """What reached upstream."""
+    names = {key: row["name"] for key, row in told["bill"]["keys"].items()}
+    return [
+        Seen(row["id"], names.get(row["key"], ""), row["at_s"], row["hides"], row["lies"], tuple(row["faults"]))
+        for row in told["seen"]
+    ]

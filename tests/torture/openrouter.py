@@ -1,0 +1,68 @@
+"""The simulated OpenRouter of a torture run as its driver has it: a process, and the management API in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.torture.proxy import ROOT
+
+LINE_BYTES_MAX = 2**30
+"""All that a long run billed comes as one line."""
+
+
+class OpenRouter:
+    """The process, and what a runner asks of it."""
+
+    def __init__(self, process: Process, base_url: str, admin_key: str) -> None:
+        self._process = process
+        self._admin = {"Authorization": f"Bearer {admin_key}"}
+        self.base_url = base_url
+
+    async def new_key(self, client: aiohttp.ClientSession, name: str, limit_usd: Decimal) -> str:
+        """Make a sub-key; returns its secret."""
+        body = {"name": name, "limit": float(limit_usd)}
+        async with client.post(f"{self.base_url}/keys", json=body, headers=self._admin) as answer:
+            key: str = (await answer.json())["key"]
+            return key
+
+    async def set_key_limit(self, client: aiohttp.ClientSession, key: str, limit_usd: Decimal) -> None:
+        """Change a sub-key's own limit."""
+        url = f"{self.base_url}/keys/{hashlib.sha256(key.encode()).hexdigest()}"
+        async with client.patch(url, json={"limit": float(limit_usd)}, headers=self._admin) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def tell(self) -> dict[str, Any]:
+        """End it; all that it billed and saw."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        told: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return told
+
+
+@contextlib.asynccontextmanager
+async def open_router(profile: str, rate: float, seed: int, data: Path) -> AsyncIterator[OpenRouter]:
+    """Serve as long as the context lasts; what it complains of goes to a file in `data`."""
+    command = [sys.executable, "-m", "tests.torture.upstream", profile, str(rate), str(seed)]
+    with (data / "upstream.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT, limit=LINE_BYTES_MAX
+        )
+    try:
+        assert process.stdout is not None
+        yield OpenRouter(process, **json.loads(await process.stdout.readline()))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
