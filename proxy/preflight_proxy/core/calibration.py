@@ -43,6 +43,8 @@ class Calibration:
     def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
         """The most prompt tokens that `endpoint` can count: M3, or what a known prefix and the rest come to, if less."""
         bound, count = prompt_bound(request.prompt, endpoint), len(request.prompt.messages)
+        if count == 0:  # its text is none of a message's, so that no bill of messages says anything about it
+            return bound
         prefix = self._known(self._billed, range(count, 0, -1), account, request, endpoint)
         opening = self._known(self._opened, range(_opening_count(request), -1, -1), account, request, endpoint)
         return min(known for known in (bound, prefix, opening) if known is not None)

@@ -7,7 +7,7 @@ import pytest
 from preflight_proxy.core.calibration import Calibration, billed_as_listed
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import Reading, Request, Usage
-from tests.preflight_proxy.core.quote_cases import CHAT, MESSAGES, RESPONSES, endpoint, read
+from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, endpoint, read
 
 ENDPOINT = endpoint()
 LONG = "word " * 2000
@@ -160,6 +160,14 @@ def test_a_request_without_messages_is_not_learnt_from() -> None:
     known = Calibration()
     known.record("a", conversation(), ENDPOINT, bill(20))
     assert known.prompt_tokens("a", conversation(), ENDPOINT) == TEMPLATE_TOKENS
+
+
+def test_a_text_that_is_no_message_is_bounded_by_its_bytes_whatever_was_learnt() -> None:
+    """The bills of others with the same fields open nothing of it."""
+    known = Calibration()
+    known.record("a", conversation("hi"), ENDPOINT, bill(20))
+    asked = read(COMPLETIONS, {"model": ENDPOINT.model, "prompt": LONG})
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT) > len(LONG)
 
 
 def test_the_least_recently_used_prefix_is_forgotten() -> None:
