@@ -56,10 +56,18 @@ def test_levels_are_bounded_far_below_what_recursion_allows() -> None:
             body.value(opening * (most + 1) + b"1" + closing * (most + 1))
 
 
-def test_more_values_than_memory_should_hold_are_a_413() -> None:
+def test_more_values_than_may_be_walked_are_a_413() -> None:
+    many = b'{"a":[' + b"1," * 60_000 + b"1]}"
     with pytest.raises(BadRequest) as caught:
-        body.top_level(b'{"a":[' + b"1," * 600_000 + b"1]}")
+        body.top_level(many)
     assert caught.value.status == 413
+    assert body.top_level(many, 60_000).keys() == {"a"}
+
+
+def test_commas_within_text_are_no_values() -> None:
+    text = b"," * 5000 + b'\\",\\\\'
+    assert body.count_commas(b'{"a":"' + text + b'","b":1,"c":[2,3]}') == 3
+    assert body.count_commas(b'{"a":",,"}') == 2
 
 
 def test_slices_are_the_bytes_that_came() -> None:

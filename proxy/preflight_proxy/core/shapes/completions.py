@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from preflight_proxy.core.body import BadRequest, Json, Number
+from preflight_proxy.core.body import TOKENS_MAX, BadRequest, Json, Number, check_count
 from preflight_proxy.core.error_body import envelope_body
 from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
 from preflight_proxy.core.shapes.fields import absent
@@ -33,6 +33,8 @@ FIELDS = (COMMON_FIELDS - {"tools", "tool_choice"}) | frozenset(
     }
     | {"repetition_penalty", "min_p", "top_a", "stream_options", "usage", "n", "best_of", "echo", "reasoning"}
 )
+TEXTS_MAX = 10_000
+"""Texts in one call; providers take about two thousand."""
 RULES = {"tools": absent("tools have no place in this API"), "functions": absent("tools have no place in this API")}
 
 
@@ -45,7 +47,7 @@ class Completions:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
+        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
         text = PromptText()
         prompts = count_texts(opened.decoded("prompt"), text)
         if prompts != 1:
@@ -86,6 +88,7 @@ def count_texts(texts: Json, text: PromptText) -> int:
             text.ascii_bytes += len(texts)  # each is one token
             return 1
         case list():
+            check_count(len(texts), TEXTS_MAX)
             return sum(count_texts(item, text) for item in texts)
         case Number():
             raise BadRequest("Texts and tokens may not be mixed in one array.")

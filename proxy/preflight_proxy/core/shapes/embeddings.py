@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from preflight_proxy.core.body import BadRequest
+from preflight_proxy.core.body import TOKENS_MAX, BadRequest
 from preflight_proxy.core.error_body import STATUS_BY_ERROR_TYPE, envelope_body
 from preflight_proxy.core.shapes.chunks import read_chunk
 from preflight_proxy.core.shapes.completions import RULES, count_texts
@@ -32,7 +32,7 @@ class Embeddings:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
+        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
         text = PromptText()
         count = count_texts(opened.decoded("input"), text)
         if count == 0:

@@ -62,6 +62,7 @@ def open_request(
     *,
     known: frozenset[str],
     rules: Mapping[str, Rule] | None = None,
+    values_max: int = bodies.VALUES_MAX,
 ) -> Opened:
     """Cut a body into slices and pass its top level through the tables.
 
@@ -70,7 +71,7 @@ def open_request(
     """
     if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
         raise BadRequest("Send the request body uncompressed.", 415)
-    slices = bodies.top_level(body)
+    slices = bodies.top_level(body, values_max)
     decoded = tables.check(slices, rules or {})
     stray = tuple(name for name in slices if name not in known)
     if stray and unknown == "refuse":

@@ -36,6 +36,7 @@ class PromptText:
     ascii_bytes: int = 0
     other_bytes: int = 0
     opaque_bytes: int = 0
+    value_count: int = 0
     wrap_count: int = 0
     image_count: int = 0
     media: bool = False
@@ -58,6 +59,8 @@ class PromptText:
         self.ascii_bytes += other.ascii_bytes
         self.other_bytes += other.other_bytes
         self.opaque_bytes += other.opaque_bytes
+        self.value_count += other.value_count
+        body.check_count(self.value_count)
         self.wrap_count += other.wrap_count
         self.image_count += other.image_count
         self.media |= other.media
@@ -163,6 +166,8 @@ class PromptText:
         decoded = item
         if isinstance(item, str):
             self.text(item)
+            self.value_count += body.count_commas(item.encode("utf-8"))
+            body.check_count(self.value_count)
             decoded = body.arguments(item)
         self.ascii_bytes = max(self.ascii_bytes, before + indented_bytes(decoded))
 

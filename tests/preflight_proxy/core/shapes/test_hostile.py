@@ -286,3 +286,20 @@ def test_a_cache_mark_beside_the_prompt_is_noted_in_every_shape() -> None:
         body = f'{{"model":"a/b",{prompt},"cache_control":{{"type":"ephemeral","ttl":"1h"}}}}'.encode()
         assert api.read(body, {}, "pass").prompt.cache_1h
         assert api.read(body, {}, "drop").prompt.cache_1h is (name != "embeddings")
+
+
+def test_arguments_with_more_values_than_may_be_walked_are_a_413() -> None:
+    for calls, values in ((1, 60_000), (3, 20_000)):
+        arguments = "[" + "0," * values + "0]"
+        item = {"type": "function_call", "name": "f", "arguments": arguments}
+        with pytest.raises(BadRequest) as caught:
+            read(RESPONSES, {"model": "a/b", "input": [item] * calls})
+        assert caught.value.status == 413
+
+
+def test_many_tokens_are_embedded_and_many_texts_are_not() -> None:
+    tokens = b'{"model":"a/b","input":[' + b"7," * 100_000 + b"7]}"
+    assert read(EMBEDDINGS, tokens).prompt.ascii_bytes == 100_001
+    with pytest.raises(BadRequest) as caught:
+        read(EMBEDDINGS, {"model": "a/b", "input": ["x"] * 10_001})
+    assert caught.value.status == 413
