@@ -21,7 +21,7 @@ def read_ledger(data: Path, quarantined: frozenset[tuple[str, str]]) -> Ledger:
     """What the proxy's files hold."""
     connection = sqlite3.connect(f"file:{data / 'ledger.sqlite3'}?mode=ro", uri=True)
     try:
-        accounts = [Account(*row, _text(data / row[0] / "budget.txt")) for row in connection.execute(_ACCOUNTS)]
+        accounts = [_account(data, *row) for row in connection.execute(_ACCOUNTS)]
         reservations = [_reservation(*row) for row in connection.execute(_RESERVATIONS)]
         entries = connection.execute(_ENTRIES).fetchall()
     finally:
@@ -34,6 +34,12 @@ def read_ledger(data: Path, quarantined: frozenset[tuple[str, str]]) -> Ledger:
         cost_lines_agree=lines == [row[5] for row in entries],
         quarantined=quarantined,
     )
+
+
+def _account(data: Path, name: str, *amounts: int) -> Account:
+    limit_pusd, posted_pusd, pending_pusd, assumed_pusd, overrun_pusd = amounts
+    budget = _text(data / name / "budget.txt")
+    return Account(name, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, overrun_pusd, budget)
 
 
 def _reservation(
