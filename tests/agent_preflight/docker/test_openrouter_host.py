@@ -1,4 +1,4 @@
-"""Agents with https://openrouter.ai built in, in real containers, by the whole path: run, proxy, gate, clients as they come (C10)."""
+"""Agents with https://openrouter.ai built in, in real containers, by the whole path (C10)."""
 
 from __future__ import annotations
 
