@@ -12,7 +12,7 @@ from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Message, Prompt
 from preflight_proxy.core.shapes.tools import Tools
 
-_NOT_PROMPT = frozenset(
+NOT_PROMPT = frozenset(
     {"model", "messages", "input", "prompt", "stream", "stream_options", "usage", "user", "session_id", "trace"}
     | {
         "metadata",
@@ -85,7 +85,7 @@ def build_prompt(
 def _fields_digest(raw: Mapping[str, bytes]) -> bytes:
     """16 bytes over all fields that can change the prompt, the messages themselves excepted."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for name in sorted(raw.keys() - _NOT_PROMPT):
+    for name in sorted(raw.keys() - NOT_PROMPT):
         digest.update(b"%d:%d:%b" % (len(name), len(raw[name]), name.encode("utf-8")))
         digest.update(raw[name])
     return digest.digest()

@@ -21,6 +21,9 @@ NESTING_MAX = 64
 MESSAGES_REMEMBERED = 8192
 """Counts of messages kept from call to call, half a kilobyte each."""
 
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+"""Roles that messages name, in all shapes."""
+
 _PART_KEYS = frozenset({"content", "output", "images"})
 _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
@@ -199,6 +202,7 @@ def _count(raw: bytes) -> tuple[Message, PromptText]:
         wrap_count=counted.wrap_count,
         media=counted.media,
         opens=_opens(decoded) and not counted.media and not counted.opaque_bytes,
+        role=_role(decoded),
     )
     return message, counted
 
@@ -209,6 +213,11 @@ def _opens(decoded: Json) -> bool:
         case {"role": "system" | "developer" | "user", **more}:
             return more.get("type", "message") == "message" and not more.keys() & _ANSWER_KEYS
     return False
+
+
+def _role(decoded: Json) -> str:
+    role = decoded.get("role") if isinstance(decoded, dict) else None
+    return role if isinstance(role, str) and role in ROLES else ""
 
 
 _counted = Memo(_count, MESSAGES_REMEMBERED)

@@ -183,3 +183,12 @@ def test_no_string_of_a_message_goes_uncounted_however_it_is_escaped(message: di
     raw = json.dumps(message, ensure_ascii=escaped).encode()
     counted = PromptText().message(raw)
     assert counted.ascii_bytes + counted.other_bytes >= sum(len(text.encode()) for text in strings(message))
+
+
+@pytest.mark.parametrize(("role", "known"), [("tool", "tool"), ("oracle", ""), (["user"], ""), (None, "")])
+def test_who_speaks_is_noted_if_it_is_one_of_the_known(role: object, known: str) -> None:
+    assert counted({"role": role, "content": "x"})[0].role == known
+
+
+def test_a_bare_text_has_no_role() -> None:
+    assert PromptText().message(b'"x"').role == ""
