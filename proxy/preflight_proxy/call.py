@@ -76,7 +76,7 @@ class Call:
         outgoing: What is sent.
         downstream: Who is answered.
         waits_until_s: Monotonic time up to which upstream's requests for patience are waited out.
-        on_posted: Told the reading and the cost once a cost was posted (M4).
+        on_cost: Told the reading and the cost before that is posted (M4).
         refuse: Words and notes a refusal of this call.
 
     Attributes:
@@ -93,7 +93,7 @@ class Call:
         outgoing: Outgoing,
         downstream: Downstream,
         waits_until_s: float,
-        on_posted: Callable[[Reading, int], None],
+        on_cost: Callable[[Reading, int], None],
         refuse: Callable[[Code], Answer],
     ) -> None:
         self._books = books
@@ -105,7 +105,7 @@ class Call:
         self._downstream = downstream
         self._waits_until_s = waits_until_s
         self._refuse_with = refuse
-        self._relay = Relay(shape, downstream, settlement, books.clock, on_posted)
+        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
         self._detached = asyncio.Event()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -99,7 +100,10 @@ class Forward:
             quoted = await self._quoting.quote(caller.account_id, asked)
             if isinstance(quoted, Refusal):
                 return self._refuse(caller, asked, quoted)
-            admitted = await reserve(self._books, caller.account_id, asked, quoted.quote, busy=busy, until_s=until_s)
+            again = partial(self._quoting.again, caller.account_id, asked, quoted)
+            admitted = await reserve(
+                self._books, caller.account_id, asked, quoted.quote, again, busy=busy, until_s=until_s
+            )
             if isinstance(admitted, Refusal):
                 return self._refuse(caller, asked, admitted)
             self._books.escalation.clear(caller.token_hash)
@@ -129,7 +133,7 @@ class Forward:
         headers = upstream_headers(request.headers.items(), secret, shape.name)
         settlement = Settlement(self._books, admitted.reservation, asked.digest, quoted.tags)
 
-        def on_posted(reading: Reading, _cost_pusd: int) -> None:
+        def on_cost(reading: Reading, _cost_pusd: int) -> None:
             self._quoting.record(caller.account_id, asked, quoted, reading)
 
         return Call(
@@ -141,7 +145,7 @@ class Forward:
             outgoing=Outgoing(shape.path + caller.query, headers, body, secret),
             downstream=downstream,
             waits_until_s=until_s,
-            on_posted=on_posted,
+            on_cost=on_cost,
             refuse=lambda code: self._refusal(caller, asked, refusal_of(code, self._books.account(caller.account_id))),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from preflight_proxy.books import Books
@@ -55,12 +55,19 @@ class Quoting:
         if listed and not usable:
             return refusal(Code.QUARANTINED, account)
         try:
-            made = quote(
-                asked, usable, prompt_tokens=lambda each: self._calibration.prompt_tokens(account_id, asked, each)
-            )
+            made = self._quote(account_id, asked, usable)
         except Unquotable as exc:
             return refusal(exc.code, account)
         return Quoted(made, {each.provider: each for each in usable if each.tag in made.tags})
+
+    def again(self, account_id: str, asked: Request, quoted: Quoted) -> Quote:
+        """The worst case on the same endpoints with what was learnt since: other calls' bills may have tightened it (M4)."""
+        return self._quote(account_id, asked, list(quoted.endpoints.values()))
+
+    def _quote(self, account_id: str, asked: Request, endpoints: Sequence[Endpoint]) -> Quote:
+        return quote(
+            asked, endpoints, prompt_tokens=lambda each: self._calibration.prompt_tokens(account_id, asked, each)
+        )
 
     def expire(self, asked: Request) -> None:
         """Read the prices of the request's model again before the next quote."""

@@ -35,7 +35,7 @@ class Relay:
         downstream: The client.
         settlement: The reservation that it ends.
         clock: The stopwatch of the time limits.
-        on_posted: Told the reading and the cost once a cost was posted.
+        on_cost: Told the reading and the cost before that is posted: the commit may let in a call that waits for what is learnt.
 
     Attributes:
         reading: All that the answer has told so far.
@@ -48,13 +48,13 @@ class Relay:
         downstream: Downstream,
         settlement: Settlement,
         clock: Clock,
-        on_posted: Callable[[Reading, int], None],
+        on_cost: Callable[[Reading, int], None],
     ) -> None:
         self._shape = shape
         self._downstream = downstream
         self._settlement = settlement
         self._clock = clock
-        self._on_posted = on_posted
+        self._on_cost = on_cost
         self._limit: asyncio.Timeout | None = None
         self._began_at_s = self._data_at_s = clock.monotonic_s()
         self._detached_at_s: float | None = None
@@ -169,9 +169,9 @@ class Relay:
             cost_pusd = 0
         if cost_pusd is None:
             return False
-        self._settlement.post(self.reading, cost_pusd)
         if not self._cache_hit:
-            self._on_posted(self.reading, cost_pusd)
+            self._on_cost(self.reading, cost_pusd)
+        self._settlement.post(self.reading, cost_pusd)
         return True
 
     def tighten(self) -> None:

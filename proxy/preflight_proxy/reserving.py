@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from preflight_proxy.books import Books
@@ -29,11 +30,22 @@ class Admitted:
 class _Attempt:
     """One call's looks at its account: admitted and committed, refused, or still waiting."""
 
-    def __init__(self, books: Books, account_id: str, asked: Request, quote: Quote, busy: bool, until_s: float) -> None:
+    def __init__(
+        self,
+        books: Books,
+        account_id: str,
+        asked: Request,
+        quote: Quote,
+        again: Callable[[], Quote],
+        busy: bool,
+        until_s: float,
+    ) -> None:
         self._books = books
         self._account_id = account_id
         self._asked = asked
+        self._again = again
         self._quote = quote
+        self._looked = False
         self._busy = busy
         self._until_s = until_s
         self.id = uuid.uuid4().hex
@@ -46,6 +58,9 @@ class _Attempt:
 
     def decide(self, waited_s: float) -> bool:
         """Look as a call that has waited for so long; after `WAIT_S_MAX` that decides."""
+        if self._looked:
+            self._quote = self._again()
+        self._looked = True
         account = self._books.account(self._account_id)
         verdict = admit(
             account,
@@ -86,13 +101,21 @@ class _Attempt:
 
 
 async def reserve(
-    books: Books, account_id: str, asked: Request, quote: Quote, *, busy: bool, until_s: float
+    books: Books,
+    account_id: str,
+    asked: Request,
+    quote: Quote,
+    again: Callable[[], Quote],
+    *,
+    busy: bool,
+    until_s: float,
 ) -> Admitted | Refusal:
     """Reserve the worst case of a call, waiting up to `until_s` (monotonic) for others to settle.
 
+    For each look after the first it is quoted `again`: what others were billed at meanwhile may have tightened it (M4).
     A caller that is cancelled leaves nothing pending.
     """
-    attempt = _Attempt(books, account_id, asked, quote, busy, until_s)
+    attempt = _Attempt(books, account_id, asked, quote, again, busy, until_s)
     try:
         if books.turns.waiting(account_id) or not attempt():
             needed_pusd = quote.least_pusd

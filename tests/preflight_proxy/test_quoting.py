@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.core.refusals import Code
-from tests.preflight_proxy.world import MODEL, World
+from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
 
@@ -43,3 +46,21 @@ async def test_only_the_quoted_endpoints_may_serve(world: World) -> None:
         async with world.post() as response:
             assert (await response.json())["provider"] == "OpenAI"
     assert b'"only":["openai"]' in world.sim.requests[-1].body
+
+
+async def test_where_not_all_fit_a_call_leaves_for_the_endpoint_that_is_known_alone(world: World) -> None:
+    """By its bytes the second turn fits on no endpoint any more; by the bill of the first it fits where that came from."""
+    await world.open("poor", "0.029")
+    messages = [{"role": "user", "content": "word " * 1600}]
+    provider = ""
+    for _ in range(2):
+        asked: dict[str, Any] = {"model": DEAR_MODEL, "messages": messages, "max_tokens": 16}
+        async with world.post(token=world.tokens["poor"], **asked) as response:
+            assert response.status == 200
+            served = await response.json()
+        assert provider in ("", served["provider"])
+        provider = served["provider"]
+        messages += [{"role": "assistant", "content": "yes"}, {"role": "user", "content": "and now?"}]
+    sent = [json.loads(received.body)["provider"]["only"] for received in world.sim.requests]
+    tags = {each.provider: each.tag for each in world.sim.catalog[DEAR_MODEL].endpoints}
+    assert sent == [list(tags.values()), [tags[provider]]]

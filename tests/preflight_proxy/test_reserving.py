@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
+from typing import Any
 
 import pytest
+from aiohttp import ClientResponse
 
 from openrouter_sim import Rule, Scenario
 from tests.preflight_proxy.world import DEAR_MODEL, World
 
 pytestmark = pytest.mark.wire
 
-HOLDS_IT_ALL = {"model": DEAR_MODEL, "max_tokens": 1500}
+HOLDS_IT_ALL: dict[str, Any] = {"model": DEAR_MODEL, "max_tokens": 1500}
 
 
 async def test_a_client_that_leaves_while_it_waits_sends_nothing_and_holds_nothing(world: World) -> None:
@@ -53,3 +56,23 @@ async def test_a_freeze_refuses_the_calls_that_wait(world: World) -> None:
     assert {response.status for response in await asyncio.gather(*calls)} <= {401, 402}
     await world.settled("one")
     assert len(world.sim.requests) <= 1
+
+
+async def test_a_call_that_waited_is_quoted_anew_with_what_others_were_billed_at(world: World) -> None:
+    """Two sub-agents with the same system text: by its bytes the second would not fit once the first is paid."""
+    await world.open("one", "0.029")
+    world.sim.scenario = Scenario(first_token_s=0.3, replies=(Rule(tokens=4),))
+    system = {"role": "system", "content": "word " * 1600}
+
+    def ask(task: str) -> asyncio.Future[ClientResponse]:
+        messages = [system, {"role": "user", "content": task}]
+        body: dict[str, Any] = {"model": DEAR_MODEL, "messages": messages, "max_tokens": 16}
+        return asyncio.ensure_future(world.post(token=world.tokens["one"], **body).__aenter__())
+
+    first = ask("one")
+    await world.sim.until(lambda: len(world.sim.requests) == 1)
+    second = ask("two")
+    assert [(await each).status for each in (first, second)] == [200, 200]
+    await world.settled("one")
+    (before, after) = (Decimal(line["reserved_usd"]) for line in world.cost_lines())
+    assert before + Decimal(world.cost_lines()[0]["cost_usd"]) > Decimal("0.029") > 3 * after
