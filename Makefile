@@ -4,6 +4,10 @@ PYTHON ?= python3
 BASE ?=
 DEMO ?=
 TESTS ?=
+CALLS ?= 5000
+KILLS ?= $(shell expr $(CALLS) / 250)
+PROFILE ?= lawful
+SEED ?= 1
 
 ifneq ($(BASE),)
 export PREFLIGHT_GATE_BASE := $(BASE)
@@ -17,7 +21,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint images smoke-real clean
+.PHONY: help setup demo test check lint torture images smoke-real clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -27,6 +31,7 @@ help: ## list these targets
 	@echo "  BASE=IMAGE         the image on this machine that ours are built on (python:3.12-slim if not given)"
 	@echo "  DEMO='--sandbox process'   options of the demo"
 	@echo "  TESTS='-m wire -x'  options of pytest"
+	@echo "  CALLS=100000 SEED=7 KILLS=200 PROFILE=lawless   what torture runs"
 
 setup: $(DEVELOP) ## make .venv with everything that development needs
 
@@ -43,6 +48,9 @@ lint: $(DEVELOP) ## format, lint and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+torture: $(DEVELOP) ## calls against a failing upstream and a proxy that is killed all the time; the books must balance
+	$(BIN)/python -m tests.torture --calls $(CALLS) --seed $(SEED) --kills $(KILLS) --profile $(PROFILE)
 
 images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which must be present; nothing is pulled
 	@$(BIN)/python -c 'import asyncio, sys; from agent_preflight.docker.images import ensure_image; \
