@@ -227,8 +227,7 @@ class Call:
     async def cut(self, reason: str) -> None:
         """End what the client sees, at once, in its API's terminal form; settling goes on."""
         if self._downstream.started:
-            text = Code.FROZEN.sentence
-            await self._downstream.finish(self._shape.cut(self._relay.reading, self._relay.events_count, text))
+            await self._downstream.finish(self._relay.last_words(402, Code.FROZEN.sentence, "payment_required"))
         else:
             await self._refuse(Code.FROZEN)
         _log.info("stream.cut", account=self._account_id, reason=reason)

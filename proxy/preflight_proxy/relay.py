@@ -59,6 +59,7 @@ class Relay:
         self._began_at_s = self._data_at_s = clock.monotonic_s()
         self._detached_at_s: float | None = None
         self._cache_hit = False
+        self._streamed = False
         self.reading = Reading()
         self.events_count = 0
 
@@ -72,13 +73,13 @@ class Relay:
         received = list(response.headers.items())
         self._cache_hit = (last_header(received, "x-openrouter-cache-status") or "").upper() == "HIT"
         readable = last_header(received, "content-encoding") in (None, "", "identity")
-        streamed = (last_header(received, "content-type") or "").startswith("text/event-stream")
+        self._streamed = (last_header(received, "content-type") or "").startswith("text/event-stream")
         try:
             async with asyncio.timeout(CALL_S_MAX) as self._limit:
                 self.tighten()
                 if not readable:
                     await self._unread(response, headers)
-                elif streamed:
+                elif self._streamed:
                     await self._stream(response, headers)
                 else:
                     await self._document(response, headers)
@@ -191,7 +192,13 @@ class Relay:
     async def break_off(self) -> None:
         """Tell the client that there will be no more, in the terms of its API: a bare end would look like success."""
         if self._downstream.started:
-            await self._downstream.finish(self._shape.cut(self.reading, self.events_count, BROKEN))
+            await self._downstream.finish(self.last_words(502, BROKEN, "provider_unavailable"))
         else:
             body = self._shape.refusal(502, BROKEN, "provider_unavailable")
             await self._downstream.answer(502, [("Content-Type", "application/json")], body)
+
+    def last_words(self, status: int, text: str, error_type: str) -> bytes:
+        """What ends an answer that has started: an error event in a stream, an error document after white space."""
+        if self._streamed:
+            return self._shape.cut(self.reading, self.events_count, text, error_type)
+        return self._shape.refusal(status, text, error_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -68,4 +69,15 @@ async def test_a_call_has_a_longest_time_whoever_listens(world: World, monkeypat
     async with world.post(stream=True) as response:
         raw = await response.read()
     assert relay.BROKEN.encode() in raw
+    await world.settled()
+
+
+async def test_a_document_that_is_cut_after_its_white_space_is_still_a_document(world: World) -> None:
+    faults = (FaultRule(make_fault("slow", {"first_s": 0.5})), FaultRule(make_fault("whitespace")))
+    world.sim.scenario = Scenario(faults=faults)
+    async with world.post() as response:
+        await response.content.readany()
+        await world.proxy.accounts.freeze("a", "test")
+        raw = await response.content.read()
+    assert json.loads(raw)["error"]["code"] == 402
     await world.settled()
