@@ -90,9 +90,13 @@ class Plane:
             return None
         token_hash = hash_token(token)
         account_id = self._books.by_token(token_hash)
-        if account_id is None or (bound_to is not None and account_id != bound_to):
+        if account_id is None or (bound_to is not None and account_id != bound_to) or self._is_closed(account_id):
             return None
         return account_id, token_hash
+
+    def _is_closed(self, account_id: str) -> bool:
+        """Frozen by a person, and without a key: it is not about to be opened, so nobody need wait for that."""
+        return self._books.live(account_id).key is None and self._books.account(account_id).frozen_reason is not None
 
 
 def _expects(request: web.BaseRequest) -> web.Response | None:
