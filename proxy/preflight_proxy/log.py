@@ -6,11 +6,12 @@ Event names are dotted, `ledger.reserved`, `stream.cut`; fields never hold a pro
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -32,8 +33,23 @@ def _redact_fields(_logger: object, _method: str, event: MutableMapping[str, Any
     return event
 
 
+class _Lossy:
+    """A text stream that drops what it cannot write: a full disk must not fail the call that tells of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
-    """Send structlog's events, as JSON lines, to `stream` (stderr by default)."""
+    """Send structlog's events, as JSON lines, to `stream` (stderr by default); a line that cannot be written is dropped."""
     out = stream if stream is not None else sys.stderr
     structlog.configure(
         processors=[
@@ -44,6 +60,6 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> Non
             structlog.processors.JSONRenderer(sort_keys=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Lossy(out))),
         cache_logger_on_first_use=False,
     )

@@ -1,5 +1,6 @@
 """Log lines are flat JSON without a key in them, whatever a library put into a message."""
 
+import errno
 import io
 import json
 import logging
@@ -89,3 +90,19 @@ def test_lines_below_the_level_are_not_written(out: io.StringIO) -> None:
     structlog.get_logger("x").info("quiet")
     structlog.get_logger("x").warning("loud")
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["loud"]
+
+
+class FullDisk(io.StringIO):
+    """A stream on a disk without space."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_fails_nobody(out: io.StringIO) -> None:
+    log.configure(FullDisk())
+    structlog.get_logger("x").error("ledger.poisoned")
+    assert out.getvalue() == ""
