@@ -12,8 +12,9 @@ from typing import Any
 
 from agent_preflight.artifacts import trial_dirs
 from agent_preflight.usd import pusd, usd
+from preflight_proxy.core.accounts import Account, Entry, Quarantined
 from preflight_proxy.errors import ConfigError
-from preflight_proxy.ledger_reader import read_entries
+from preflight_proxy.ledger_reader import read_entries, read_whole
 
 LEDGER = "ledger.sqlite3"
 TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
@@ -30,6 +31,31 @@ class Sums:
     def to_json(self) -> dict[str, Any]:
         """Return the sums for machines."""
         return {"calls": self.calls, "cost_usd": format(self.cost_usd, "f"), **self.tokens}
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One ledger as it stands: its folder, and what is in it."""
+
+    folder: Path
+    accounts: tuple[Account, ...]
+    entries: tuple[Entry, ...]
+    quarantined: tuple[Quarantined, ...]
+
+
+def read_ledgers(data: Path) -> list[Ledger]:
+    """Return the ledgers of a run, read whole and without a word to the proxy that may be writing them.
+
+    Raises:
+        ConfigError: There is none.
+        LedgerError: One cannot be read.
+    """
+    return [_read(path) for path in ledgers_of(data)]
+
+
+def _read(path: Path) -> Ledger:
+    found, entries = read_whole(path)
+    return Ledger(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
 
 
 def ledgers_of(data: Path) -> list[Path]:

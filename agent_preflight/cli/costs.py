@@ -22,12 +22,17 @@ def costs(
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines: each call, then one line `sums`.")] = False,
+    reconcile: Annotated[
+        bool, typer.Option("--reconcile", help="Compare the books with OpenRouter's. Exit: 3 drift, 4 overrun.")
+    ] = False,
 ) -> None:
     """Print what every call of a run cost.
 
     From its ledger, with the sums at the end; of the latest run if none is named.
 
     Example: agent-preflight costs --data ./proxy-data --json
+
+    Example: agent-preflight costs --reconcile
     """
     from agent_preflight.artifacts import find_run
     from agent_preflight.costs import cost_lines, sums_by_account, sums_of
@@ -36,6 +41,8 @@ def costs(
     folder = data if data is not None else find_run(run_id, runs_dir)
     if folder is None:
         raise ConfigError(f"No run {run_id or ''} in {runs_dir}/; use --data for a stand-alone proxy.")
+    if reconcile:
+        raise typer.Exit(_reconcile(folder, as_json=as_json))
     lines = list(cost_lines(folder))
     total, accounts = sums_of(lines), sums_by_account(lines)
     if as_json:
@@ -44,6 +51,24 @@ def costs(
         emit_json(json.dumps({"sums": {"total": total.to_json(), "accounts": _json(accounts)}}))
         return
     _print(lines, accounts, total)
+
+
+def _reconcile(folder: Path, *, as_json: bool) -> int:
+    """Print the comparison and return the exit code. Keys that still exist are read if there is a management key."""
+    from agent_preflight.config import Environment
+    from agent_preflight.console import say
+    from agent_preflight.drift import reconciled_lines
+    from agent_preflight.reconcile import reconcile_folder
+    from agent_preflight.terminal import plain
+
+    found_here = Environment.read()
+    found = reconcile_folder(folder, found_here.admin_key, found_here.base_url)
+    if as_json:
+        emit_json(json.dumps(found.to_json()))
+    else:
+        for line in reconciled_lines(found):
+            say(plain(line))
+    return found.exit_code
 
 
 def _json(accounts: dict[str, Sums]) -> dict[str, Any]:

@@ -35,15 +35,30 @@ def read_snapshot(path: Path) -> Snapshot:
         LedgerError: There is none, or it cannot be read.
     """
     with closing(_reader(path)) as connection:
-        try:
-            connection.execute("BEGIN")
-            return Snapshot(
-                schema.read_accounts(connection),
-                schema.read_reservations(connection, "state = 'pending'"),
-                schema.read_quarantine(connection),
-            )
-        except sqlite3.Error as exc:
-            raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
+        return _snapshot(connection, path)
+
+
+def read_whole(path: Path) -> tuple[Snapshot, list[Entry]]:
+    """Return a ledger with all its entries, as it was at one moment.
+
+    Raises:
+        LedgerError: There is none, or it cannot be read.
+    """
+    with closing(_reader(path)) as connection:
+        return _snapshot(connection, path), list(entries_of(connection, 0, None))
+
+
+def _snapshot(connection: sqlite3.Connection, path: Path) -> Snapshot:
+    """Read the rows that change; the connection goes on seeing the same moment."""
+    try:
+        connection.execute("BEGIN")
+        return Snapshot(
+            schema.read_accounts(connection),
+            schema.read_reservations(connection, "state = 'pending'"),
+            schema.read_quarantine(connection),
+        )
+    except sqlite3.Error as exc:
+        raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
 
 
 def read_entries(path: Path, after_entry_id: int = 0) -> Iterator[Entry]:
