@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from preflight_proxy.books import Books
+from preflight_proxy.cache_notes import CacheNotes
 from preflight_proxy.call import Answer, Call, Outgoing
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.queue import WAIT_S_MAX
@@ -80,6 +81,7 @@ class Forward:
         self._unknown_fields = unknown_fields
         self._intake = Intake()
         self._holds = Holds(books.clock)
+        self._cache_notes = CacheNotes(books.clock)
         self._dropped_logged: set[str] = set()
 
     async def serve(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
@@ -131,7 +133,8 @@ class Forward:
         only, bound = admitted.reservation.tags, quote.wire_bound(admitted.bound)
         body = shape.emit(asked, bound=bound, only=only, max_price=quote.max_price)
         headers = upstream_headers(request.headers.items(), secret, shape.name)
-        settlement = Settlement(self._books, admitted.reservation, asked.digest, quoted.tags)
+        cached = partial(self._cache_notes.add, caller.account_id, asked, quoted.endpoints)
+        settlement = Settlement(self._books, admitted.reservation, asked.digest, quoted.tags, cached)
 
         def on_cost(reading: Reading, _cost_pusd: int) -> None:
             self._quoting.record(caller.account_id, asked, quoted, reading)

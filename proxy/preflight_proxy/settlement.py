@@ -7,7 +7,7 @@ reserved --usage with a cost, in a 2xx---------------> posted
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -30,13 +30,22 @@ class Settlement:
         reservation: Committed, pending.
         digest: The request's digest, told to followers.
         tags: The quoted endpoints' tags by their provider's display name, which is what an answer tells.
+        cached: Adds to a posted call's facts what caching did; told the reading and when the call left (monotonic seconds).
 
     Attributes:
         ended: True once it is posted, voided or marked unknown.
     """
 
-    def __init__(self, books: Books, reservation: Reservation, digest: str, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        books: Books,
+        reservation: Reservation,
+        digest: str,
+        tags: Mapping[str, str],
+        cached: Callable[[CallFacts, Reading, float], CallFacts] = lambda facts, _reading, _started_s: facts,
+    ) -> None:
         self._books = books
+        self._cached = cached
         self._tags = tags
         self._digest = digest
         self._started_s = books.clock.monotonic_s()
@@ -66,7 +75,8 @@ class Settlement:
         self.ended = True
         account_id = self.reservation.account
         self._books.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
-        self._books.commit(Post(self.reservation.id, cost_pusd, self._call_facts(reading)))
+        facts = self._cached(self._call_facts(reading), reading, self._started_s)
+        self._books.commit(Post(self.reservation.id, cost_pusd, facts))
         self._publish("posted", cost_pusd, reading)
 
     def void(self, reason: str) -> None:

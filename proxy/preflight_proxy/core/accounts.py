@@ -161,6 +161,9 @@ class CallFacts:
         status: upstream's HTTP status.
         ttft_ms: milliseconds from the first byte sent to the first byte of the answer's body.
         duration_ms: milliseconds from the first byte sent to the end.
+        conversation: an id that calls of one conversation share; empty where there is none.
+        cache_miss: why the cache gave less than it could; empty if it did not, or nothing is known.
+        cache_saved_pusd: what caching took off this call's price, negative for writes; None where it is not known.
     """
 
     model: str = ""
@@ -175,3 +178,6 @@ class CallFacts:
     status: int | None = None
     ttft_ms: int | None = None
     duration_ms: int | None = None
+    conversation: str = ""
+    cache_miss: str = ""
+    cache_saved_pusd: int | None = None

@@ -8,7 +8,7 @@ from preflight_proxy.core.cost_line import clean, cost_line
 HELD = Reservation(
     "r1", "a", State.POSTED, 2_000_000_000, 1_590_000_000, "chat", "m/x", ("t",), 16, True, 1.0, "gen-1", "t"
 )
-CALL = CallFacts("m/x-2026", "OpenAI", "gen-1", "t", 1000, 900, 10, 50, 20, 200, 340, 1234)
+CALL = CallFacts("m/x-2026", "OpenAI", "gen-1", "t", 1000, 900, 10, 50, 20, 200, 340, 1234, "c0ffee", "tools", -5)
 
 
 def test_a_line_holds_every_field_of_the_contract() -> None:
@@ -28,6 +28,9 @@ def test_a_line_holds_every_field_of_the_contract() -> None:
         "cache_write_tokens": 10,
         "completion_tokens": 50,
         "reasoning_tokens": 20,
+        "conversation": "c0ffee",
+        "cache_miss": "tools",
+        "cache_saved_usd": "-0.000000000005",
         "cost_usd": "0.00159",
         "reserved_usd": "0.002",
         "status": 200,
@@ -47,6 +50,7 @@ def test_a_line_without_a_reservation_and_without_facts() -> None:
     assert set(line) == set(json.loads(cost_line(7, 0.0, "a", Kind.POSTED, 1, HELD, CALL)))
     assert (line["cost_usd"], line["reserved_usd"], line["reservation_id"]) == ("-0.000000000005", "0", None)
     assert (line["model"], line["generation_id"], line["tag"], line["status"]) == ("", None, None, None)
+    assert (line["conversation"], line["cache_miss"], line["cache_saved_usd"]) == (None, None, None)
 
 
 def test_the_quoted_model_stands_where_upstream_named_none() -> None:
