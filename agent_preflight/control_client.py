@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from agent_preflight.control_gate import Gate
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
@@ -42,38 +43,6 @@ class ControlError(OperatingError):
 
 class ControlUnreachableError(OperatingError):
     """Nobody answers on the control socket, or the connection broke."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """What the proxy needs to be taken for `openrouter.ai` on one of a gate's ports; texts in PEM."""
-
-    port: int
-    certificate: str
-    key: Secret
-
-    def document(self) -> dict[str, Any]:
-        """Return its part of the body of `PUT /accounts/{id}`; it holds the key."""
-        return {"port": self.port, "certificate": self.certificate, "key": self.key.reveal()}
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Where a trial's gate hands its listeners over.
-
-    Attributes:
-        ports: All of them, in the order of the hand-over.
-        tls: The one that serves TLS.
-    """
-
-    socket: Path
-    ports: tuple[int, ...]
-    tls: Tls | None = None
-
-    def document(self) -> dict[str, Any]:
-        """Return its part of the body of `PUT /accounts/{id}`; it may hold a key."""
-        tls = self.tls and self.tls.document()
-        return {"socket": str(self.socket), "ports": list(self.ports), "tls": tls}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +96,7 @@ class Balance:
         gate: `waiting`, `ready`, `lost` or `refused`; None without a gate.
         unknown: Pending calls whose outcome upstream has not told.
         requests: Calls that told their tokens.
+        traffic: What went through the services and the egress list, by name: connections, refused, sent and received bytes.
     """
 
     id: str = ""
@@ -148,6 +118,7 @@ class Balance:
     cache_write_tokens: int = 0
     completion_tokens: int = 0
     cache_hit_requests: int = 0
+    traffic: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -159,6 +130,7 @@ class Balance:
             frozen=document.get("frozen"),
             spent=bool(document.get("spent")),
             gate=document.get("gate"),
+            traffic=document.get("traffic") or {},
             **amounts,
             **counts,
         )

@@ -33,7 +33,7 @@ class AgentSpec:
         budget_dir: Host directory that holds `budget.txt`; mounted read-only at `/run/preflight`.
         gate_socket: Unix socket on which the proxy waits for this trial's gate; None for the process sandbox.
         docker_args: Extra engine arguments, already filtered by the allow-list (C9).
-        services: Named services of the trial, name to `host:port`.
+        services: Names that lead to the gate inside a container, each with the `host:port` of its service on the host.
         memory: Memory limit in the engine's form (`"2g"`), or None.
         cpus: CPU limit in the engine's form (`"1.5"`), or None.
     """

@@ -95,7 +95,13 @@ def check_network(network: str) -> None:
 
 
 def gate_create(
-    tag: Tag, network: str, socket_path: Path, image: str, extra: Sequence[str] = (), ports: Sequence[int] = GATE_PORTS
+    tag: Tag,
+    network: str,
+    socket_path: Path,
+    image: str,
+    extra: Sequence[str] = (),
+    ports: Sequence[int] = GATE_PORTS,
+    services: Iterable[str] = (),
 ) -> list[str]:
     """Return the arguments after `docker` that create a trial's gate (C1).
 
@@ -106,6 +112,7 @@ def gate_create(
         image: The gate image's id.
         extra: The user's arguments that concern the network (C9).
         ports: What the gate listens on.
+        services: Names that lead to the gate as `openrouter.ai` does.
     """
     reach = (
         ["--network", "none", "--dns", "127.0.0.1"]
@@ -114,7 +121,7 @@ def gate_create(
     )
     return [
         *("create", "--pull", "never", "--name", tag.name("gate"), *tag.labels("gate")),
-        *(*reach, "--add-host", "openrouter.ai:127.0.0.1"),
+        *(*reach, *(part for name in ("openrouter.ai", *services) for part in ("--add-host", f"{name}:127.0.0.1"))),
         *("--sysctl", "net.ipv4.ip_unprivileged_port_start=0"),
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--pids-limit", str(GATE_PIDS_MAX), "--log-driver", "none", "--restart", "no"),

@@ -146,7 +146,9 @@ class DockerSandbox:
         spec, docker = self._spec, self._docker
         image = self._gate_image or await ensure_gate_image(base=self._gate_base, executable=docker.executable)
         self._refuse_if_over()
-        self._gate_id = await create_gate(docker, self._tag, spec.network, self._gate_socket, image, extra, self._ports)
+        self._gate_id = await create_gate(
+            docker, self._tag, spec.network, self._gate_socket, image, extra, self._ports, spec.services
+        )
         await start_gate(docker, self._gate_id)
 
     async def _create_agent(self, extra: Sequence[str], environment: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from agent_preflight.docker import argv
@@ -26,14 +26,21 @@ def check_socket(path: Path) -> None:
 
 
 async def create_gate(
-    docker: Docker, tag: Tag, network: str, socket_path: Path, image: str, extra: Sequence[str], ports: Sequence[int]
+    docker: Docker,
+    tag: Tag,
+    network: str,
+    socket_path: Path,
+    image: str,
+    extra: Sequence[str],
+    ports: Sequence[int],
+    services: Iterable[str] = (),
 ) -> str:
     """Create a gate, not yet started, and return its container id.
 
     Raises:
         DockerError: The engine refused; the network may not exist.
     """
-    args = argv.gate_create(tag, network, socket_path, image, extra, ports)
+    args = argv.gate_create(tag, network, socket_path, image, extra, ports, services)
     return only_id(await docker.must("creating the trial's gate", *args))
 
 

@@ -49,6 +49,8 @@ def run_multi(
     openrouter_base_url: str | None = None,
     command: Arguments | None = None,
     docker_args: Sequence[str] = (),
+    services: Mapping[str, str] | None = None,
+    egress: Sequence[str] = (),
 ) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
 
@@ -84,6 +86,8 @@ def run_multi(
         openrouter_base_url: OpenRouter's API base, else `OPENROUTER_BASE_URL`, else the usual one.
         command: The agents' command line for the process sandbox, for all or by alias; `container_args` follow it.
         docker_args: Engine options for the agents' containers, of those that are allowed.
+        services: Services that agents reach by name, `{"los": "127.0.0.1:3000"}`: `http://los:3000`, sealed or not.
+        egress: Places that a sealed agent reaches through an HTTP proxy, such as `["pypi.org:443"]`.
 
     Raises:
         ConfigError: The arguments cannot be carried out.
@@ -179,6 +183,8 @@ def run_container(
     openrouter_base_url: str | None = None,
     command: Sequence[str] | None = None,
     docker_args: Sequence[str] = (),
+    services: Mapping[str, str] | None = None,
+    egress: Sequence[str] = (),
 ) -> RunResult:
     """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent_preflight.console import say
 from agent_preflight.runner.plan import Arguments, Surroundings, check_env, mount_args
+from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.run import Request
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.secret import Secret
@@ -79,10 +80,11 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
         raise ConfigError("image_name is missing: agents in containers need an image.")
     if sandbox == "process" and not given["command"]:
         raise ConfigError("command is missing: agents without containers need the program to start.")
+    network = given["network"] if sandbox == "docker" else "host"
     return Surroundings(
         sandbox=sandbox,
         image=given["image_name"],
-        network=given["network"] if sandbox == "docker" else "host",
+        network=network,
         env=check_env(given["env"]),
         mounts=mount_args(given["mounts"]),
         initial_prompt=given["initial_prompt"],
@@ -90,6 +92,7 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
         workspace_path=given["workspace_path"],
         timeout_s=given["timeout_s"],
         docker_args=tuple(given["docker_args"]),
+        reach=read_reach(given["services"], given["egress"], network),
     )
 
 

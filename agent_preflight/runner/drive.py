@@ -15,14 +15,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent_preflight.authority import write_bundle
-from agent_preflight.control_client import Account, Gate, Tls
+from agent_preflight.control_client import Account
+from agent_preflight.control_gate import Gate, Tls
 from agent_preflight.models import RunResult
 from agent_preflight.provision import create_sub_key
-from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, GATE_PORT, agent_env
+from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, agent_env
 from agent_preflight.runner.board import now_s
 from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
 from agent_preflight.runner.plan import key_expiry
+from agent_preflight.runner.reach import reach_env
 from agent_preflight.runner.trial import INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.sandbox import AgentSpec, Pipes, Sandbox
@@ -108,7 +110,8 @@ def _gate(trial: LiveTrial) -> Gate | None:
         trial.warnings.append(text)
         trial.say(text)
     tls = Tls(TLS_PORT, authority.certificate, authority.key)
-    return Gate(trial.shared.folder.gate_socket(trial.number), (GATE_PORT, TLS_PORT), tls)
+    reach = trial.shared.around.reach
+    return Gate(trial.shared.folder.gate_socket(trial.number), reach.ports, tls, reach.openings, reach.way_out)
 
 
 async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> None:
@@ -132,26 +135,30 @@ def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
     base_url = GATE_BASE_URL if gate is not None else trial.shared.sidecar.base_url
     assert base_url is not None
     budget_file = CONTAINER_BUDGET_FILE if gate is not None else str(trial.folder / "budget" / "budget.txt")
+    user = around.env or {}
+    env = agent_env(
+        user,
+        token=token.reveal(),
+        base_url=base_url,
+        budget_file=budget_file,
+        model_id=plan.model_id,
+        own_authority=gate is not None,
+    )
+    env |= reach_env(around.reach, user, in_container=gate is not None)
     return AgentSpec(
         run_id=trial.shared.run_id,
         alias=plan.alias,
         run_dir=trial.shared.folder.path,
         image=around.image,
         command=plan.command,
-        env=agent_env(
-            around.env or {},
-            token=token.reveal(),
-            base_url=base_url,
-            budget_file=budget_file,
-            model_id=plan.model_id,
-            own_authority=gate is not None,
-        ),
+        env=env,
         mounts=around.mounts,
         network=around.network,
         workspace_path=around.workspace_path,
         budget_dir=trial.folder / "budget",
         gate_socket=gate.socket if gate is not None else None,
         docker_args=around.docker_args,
+        services=around.reach.names,
     )
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
+from agent_preflight.runner.reach import Reach
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.errors import ConfigError
 
@@ -73,6 +74,7 @@ class Surroundings:
         workspace_path: Directory in the container that gets `budget.txt`.
         timeout_s: A trial is ejected this long after its agent's start; None for never.
         docker_args: The user's own engine options.
+        reach: Services and places that agents may reach besides.
     """
 
     sandbox: SandboxKind
@@ -85,6 +87,7 @@ class Surroundings:
     workspace_path: str = "/workspace/output"
     timeout_s: float | None = None
     docker_args: tuple[str, ...] = ()
+    reach: Reach = field(default_factory=Reach)
 
 
 def plan_trials(
@@ -220,6 +223,7 @@ def plan_document(run_id: str, trials: Sequence[TrialPlan], around: Surroundings
         "sandbox": around.sandbox,
         "image": around.image,
         "network": around.network,
+        **around.reach.document(),
         "trials": [
             {
                 "alias": trial.alias,

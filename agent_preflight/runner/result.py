@@ -97,6 +97,7 @@ def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
         "exit_code": None if facts.exit is None else facts.exit.code,
         "calls": balance.calls,
         "refused": balance.refused,
+        "traffic": {name: dict(figures) for name, figures in balance.traffic.items()},
         "completion_tokens": balance.completion_tokens,
         "policy_errors": facts.policy_errors,
         "claims": facts.claims.to_dict(),

@@ -36,6 +36,7 @@ from agent_preflight.runner.plan import (
     plan_trials,
 )
 from agent_preflight.runner.policies import PolicyGiven, policy_for_trial
+from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.sandboxes import sandbox_maker
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
@@ -176,6 +177,10 @@ def _announce(request: Request, folder: RunFolder, run_id: str, count: int) -> N
         request.say(
             "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
         )
+    for warning in reach_warnings(
+        request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
+    ):
+        request.say(f"  {warning}")
     request.say(f"  watch with: agent-preflight status {run_id}")
 
 
@@ -204,12 +209,13 @@ class _Run:
         for plan, _ in planned:
             self._board.put(Row(plan.alias, plan.model_id, plan.budget_pusd))
         try:
-            make_sandbox = await sandbox_maker(self._request.around.sandbox, self._request.gate_base)
+            around = self._request.around
+            make_sandbox = await sandbox_maker(around.sandbox, self._request.gate_base, around.reach.ports)
             await self._sidecar.start()
             shared = Shared(
                 run_id=self._run_id,
                 folder=self._folder,
-                around=self._request.around,
+                around=around,
                 admin_key=self._request.admin_key,
                 base_url=self._base_url,
                 sidecar=self._sidecar,

@@ -17,6 +17,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
 from preflight_proxy.gate_doors import GateDoors, GateSpec
 from preflight_proxy.gate_listener import GateListener, GateState, Namespaces
+from preflight_proxy.openings import Outside
 from preflight_proxy.plane import hash_token
 from preflight_proxy.records import read_key_usage_pusd
 from preflight_proxy.server import Handler, Listeners
@@ -57,15 +58,22 @@ class Accounts:
         upstream: Asked for a key's usage at opening.
         listeners: Serve what gates hand over.
         handler: Makes the handler of an account's own listeners.
+        outside: How agents' egress finds its way; as this machine does, to public addresses, if not given.
     """
 
     def __init__(
-        self, books: Books, upstream: Upstream, listeners: Listeners, handler: Callable[[str], Handler]
+        self,
+        books: Books,
+        upstream: Upstream,
+        listeners: Listeners,
+        handler: Callable[[str], Handler],
+        outside: Outside | None = None,
     ) -> None:
         self._books = books
         self._upstream = upstream
         self._listeners = listeners
         self._handler = handler
+        self._outside = outside
         self._gates: dict[str, GateListener] = {}
         self._namespaces: Namespaces | None = None
         self._tasks = Tasks()
@@ -117,7 +125,7 @@ class Accounts:
         """What will stand behind a new gate; None where there is none to open."""
         if spec is None or account_id in self._gates:
             return None
-        return GateDoors(spec, self._handler(account_id), self._listeners)
+        return GateDoors(spec, self._handler(account_id), self._listeners, self._outside)
 
     def _open_gate(self, account_id: str, spec: GateSpec, doors: GateDoors) -> None:
         if self._namespaces is None:
@@ -131,6 +139,7 @@ class Accounts:
             lambda state: self._gate_became(account_id, state),
         )
         gate.open()
+        self._books.live(account_id).traffic = doors.traffic
         self._gates[account_id] = gate
         self._gate_became(account_id, gate.state)
 
@@ -189,3 +198,4 @@ class Accounts:
         for gate in self._gates.values():
             await gate.let_go()
         await self._tasks.finish(CUT_S_MAX)
+        await self._tasks.cancel()

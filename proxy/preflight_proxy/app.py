@@ -27,6 +27,7 @@ from preflight_proxy.errors import ConfigError
 from preflight_proxy.forward import Forward
 from preflight_proxy.hub import Hub
 from preflight_proxy.local import Local
+from preflight_proxy.openings import Outside
 from preflight_proxy.plane import API, Plane
 from preflight_proxy.prices import Prices
 from preflight_proxy.quarantine_file import QuarantineFile
@@ -64,8 +65,13 @@ class Running:
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[Running]:
+async def running(config: Config, clock: Clock | None = None, outside: Outside | None = None) -> AsyncIterator[Running]:
     """Serve as long as the context lasts; after it, streams have ended and what is pending lies on disk.
+
+    Args:
+        config: The settings.
+        clock: The system's if None.
+        outside: How agents' egress finds its way; as this machine does, to public addresses, if None.
 
     Raises:
         LedgerError: The store cannot be opened, or another proxy has it.
@@ -89,7 +95,7 @@ async def running(config: Config, clock: Clock | None = None) -> AsyncIterator[R
             _share_quarantine(config, books, prices)
             forward = Forward(books, upstream, prices, tasks, config.unknown_fields)
             plane = Plane(books, forward, Local(books, prices, upstream))
-            accounts = Accounts(books, upstream, listeners, plane.handler)
+            accounts = Accounts(books, upstream, listeners, plane.handler, outside)
             control = Control(books, accounts, run=config.run, grace_s=config.grace_s, upstream=config.upstream)
             reconciler = Reconciler(
                 books, upstream, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max

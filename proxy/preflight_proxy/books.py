@@ -27,6 +27,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
 from preflight_proxy.store import Store
+from preflight_proxy.tunnel import Traffic
 from preflight_proxy.turns import Turns
 
 ACTIONS_KEPT = 5
@@ -72,6 +73,7 @@ class Live:
     Attributes:
         key: The real key its calls leave with; None until the account is opened in this process.
         running: Calls whose client is still served.
+        traffic: What went through the trial's services and egress, by name.
         cheapest_pusd: The cheapest quote at the floor of the calls admitted so far; decides when the account is spent (M19).
     """
 
@@ -82,6 +84,7 @@ class Live:
     repeats: int = 0
     cheapest_pusd: int | None = None
     gate: str | None = None
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
     actions_count: int = 0
@@ -254,6 +257,7 @@ class Books:
             "frozen": account.frozen,
             "spent": self.spent(account_id),
             "gate": live.gate,
+            "traffic": {name: traffic.document() for name, traffic in live.traffic.items()},
             "unknown": sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),
             "prompt_tokens": totals.prompt_tokens,
             "cached_tokens": totals.cached_tokens,

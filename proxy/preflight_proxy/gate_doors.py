@@ -1,4 +1,4 @@
-"""What stands behind each port that a gate hands over: the data plane in plain HTTP, or the same in TLS (C10)."""
+"""What stands behind each port that a gate hands over: the data plane, in plain HTTP or in TLS (C10), or what a user named."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from preflight_proxy.acceptor import Acceptor
 from preflight_proxy.certificate import tls_context
+from preflight_proxy.core.egress import read_target
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.openings import Outside, open_egress, open_service
 from preflight_proxy.server import Handler, Listeners
+from preflight_proxy.tunnel import Traffic
 
 Stop = Callable[[], Awaitable[None]]
+EGRESS = "egress"
+"""Under this name the traffic of a trial's egress is counted; no service can have it."""
 
 
 class TlsSpec(msgspec.Struct, frozen=True):
@@ -26,6 +32,21 @@ class TlsSpec(msgspec.Struct, frozen=True):
         return "<tls spec>"
 
 
+class ServiceSpec(msgspec.Struct, frozen=True):
+    """A service that a trial may reach: its name for agents, its port at the gate, and where it is, as `HOST:PORT`."""
+
+    name: str
+    port: int
+    target: str
+
+
+class EgressSpec(msgspec.Struct, frozen=True):
+    """The port of an HTTP proxy at the gate, and the places, as `HOST:PORT`, to which it leads."""
+
+    port: int
+    allow: list[str]
+
+
 class GateSpec(msgspec.Struct, frozen=True):
     """Where a trial's gate hands its listeners over, and for which ports.
 
@@ -33,11 +54,19 @@ class GateSpec(msgspec.Struct, frozen=True):
         socket: Path of the gate's unix socket.
         ports: All ports, in the order in which the gate hands them over; plain HTTP where nothing else is said of one.
         tls: The one of them that serves TLS, if any.
+        services: Those that lead to a service each.
+        egress: The one that is an HTTP proxy, if any.
     """
 
     socket: str
     ports: list[int]
     tls: TlsSpec | None = None
+    services: list[ServiceSpec] = []
+    egress: EgressSpec | None = None
+
+
+Door = Callable[[socket.socket], Awaitable[Stop]]
+"""Serves one listener; returns what ends this, connections included."""
 
 
 class GateDoors:
@@ -47,36 +76,77 @@ class GateDoors:
         spec: Which port is what.
         handler: The data plane's handler for this gate's account.
         listeners: Serve HTTP.
+        outside: How egress finds its way.
+
+    Attributes:
+        traffic: What went through each service, by its name, and through `egress`.
 
     Raises:
-        ValueError: The spec names a port that is not handed over, or a certificate that cannot be used.
+        ValueError: The spec names a port that is not handed over, a port or service twice, a place that is none, or a
+            certificate that cannot be used.
     """
 
-    def __init__(self, spec: GateSpec, handler: Handler, listeners: Listeners) -> None:
+    def __init__(self, spec: GateSpec, handler: Handler, listeners: Listeners, outside: Outside | None = None) -> None:
         self._handler = handler
         self._listeners = listeners
-        self._tls_port = spec.tls.port if spec.tls else None
-        self._tls = tls_context(spec.tls.certificate, Secret(spec.tls.key)) if spec.tls else None
-        if self._tls_port is not None and self._tls_port not in spec.ports:
-            raise ValueError(f"port {self._tls_port} is not among those that the gate hands over")
+        self._outside = outside or Outside()
+        self._doors: dict[int, Door] = {}
+        self.traffic: dict[str, Traffic] = {}
+        if spec.tls is not None:
+            self._add(spec.ports, spec.tls.port, self._tls(spec.tls))
+        for service in spec.services:
+            self._add(spec.ports, service.port, self._service(service))
+        if spec.egress is not None:
+            self._add(spec.ports, spec.egress.port, self._egress(spec.egress))
+
+    def _add(self, ports: Sequence[int], port: int, door: Door) -> None:
+        if port not in ports or port in self._doors:
+            raise ValueError(f"port {port} is not among those that the gate hands over, or is named twice")
+        self._doors[port] = door
+
+    def _tls(self, spec: TlsSpec) -> Door:
+        context = tls_context(spec.certificate, Secret(spec.key))
+
+        async def door(sock: socket.socket) -> Stop:
+            return await self._listeners.on_tls_socket(self._handler, sock, context)
+
+        return door
+
+    def _service(self, spec: ServiceSpec) -> Door:
+        if spec.name == EGRESS or spec.name in self.traffic:
+            raise ValueError(f"there cannot be a service, or another one, named {spec.name!r}")
+        target, traffic = read_target(spec.target), self.traffic.setdefault(spec.name, Traffic())
+        return _accepting(lambda sock: open_service(spec.name, sock, target, traffic))
+
+    def _egress(self, spec: EgressSpec) -> Door:
+        allowed = frozenset(map(read_target, spec.allow))
+        traffic = self.traffic.setdefault(EGRESS, Traffic())
+        return _accepting(lambda sock: open_egress(sock, allowed, traffic, self._outside))
 
     async def serve(self, sockets: Sequence[socket.socket]) -> Stop:
         """Serve listeners, each by its port; returns what ends this, connections included."""
         stops: list[Stop] = []
-        plain: list[socket.socket] = []
 
         async def stop() -> None:
             for each in stops:
                 await each()
 
+        plain = [sock for sock in sockets if sock.getsockname()[1] not in self._doors]
         try:
             for sock in sockets:
-                if self._tls is not None and sock.getsockname()[1] == self._tls_port:
-                    stops.append(await self._listeners.on_tls_socket(self._handler, sock, self._tls))
-                else:
-                    plain.append(sock)
+                if (door := self._doors.get(sock.getsockname()[1])) is not None:
+                    stops.append(await door(sock))
             stops.append(await self._listeners.on_sockets(self._handler, plain))
         except BaseException:
             await stop()
             raise
         return stop
+
+
+def _accepting(make: Callable[[socket.socket], Acceptor]) -> Door:
+    async def door(sock: socket.socket) -> Stop:
+        acceptor = make(sock)
+        acceptor.start()
+        return acceptor.stop
+
+    return door

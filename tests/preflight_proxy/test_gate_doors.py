@@ -14,8 +14,9 @@ import uvloop
 from aiohttp import web
 
 from agent_preflight.authority import Authority
-from preflight_proxy.gate_doors import GateDoors, GateSpec
+from preflight_proxy.gate_doors import EgressSpec, GateDoors, GateSpec, ServiceSpec
 from preflight_proxy.server import CONNECTIONS_MAX, Listeners
+from tests.preflight_proxy.places import echo, place
 from tests.preflight_proxy.raw_http import Raw
 from tests.preflight_proxy.tls import new_authority, tls_spec, trusting
 
@@ -143,3 +144,54 @@ def test_a_tls_port_that_is_not_handed_over_is_an_error() -> None:
 
 def test_a_spec_never_shows_its_key() -> None:
     assert "PRIVATE" not in repr(GateSpec("/none", [443], tls=tls_spec(new_authority(), 443)))
+
+
+async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
+    listeners, socks = Listeners(), [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = [sock.getsockname()[1] for sock in socks]
+    for sock in socks:
+        sock.setblocking(False)
+    async with asyncio.timeout(30), place(echo) as target:
+        spec = GateSpec(
+            "/none",
+            ports,
+            services=[ServiceSpec("los", ports[1], f"127.0.0.1:{target}")],
+            egress=EgressSpec(ports[2], ["pypi.org:443"]),
+        )
+        made = GateDoors(spec, handle, listeners)
+        stop = await made.serve(socks)
+        async with await Raw.to(ports[0]) as agent:
+            agent.send(REQUEST)
+            assert (await agent.answer())[2] == b"/x"
+        async with await Raw.to(ports[1]) as agent:
+            agent.send(b"hello")
+            agent.writer.write_eof()
+            assert await agent.reader.read() == b"hello"
+        async with await Raw.to(ports[2]) as agent:
+            agent.send(b"CONNECT example.com:443 HTTP/1.1\r\n\r\n")
+            assert (await agent.answer())[0] == 403
+        await stop()
+    for sock in socks:
+        sock.close()
+    await listeners.close()
+    assert {name: (each.connections, each.refused) for name, each in made.traffic.items()} == {
+        "los": (1, 0),
+        "egress": (0, 1),
+    }
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"services": [ServiceSpec("los", 3000, "127.0.0.1:3000")]},
+        {"services": [ServiceSpec("los", 1, "nowhere")]},
+        {"services": [ServiceSpec("egress", 1, "127.0.0.1:3000")]},
+        {"services": [ServiceSpec("los", 1, "127.0.0.1:3000"), ServiceSpec("los", 2, "127.0.0.1:3000")]},
+        {"services": [ServiceSpec("a", 1, "127.0.0.1:3000"), ServiceSpec("b", 1, "127.0.0.1:3000")]},
+        {"egress": EgressSpec(1, ["pypi.org"])},
+        {"egress": EgressSpec(3000, ["pypi.org:443"])},
+    ],
+)
+def test_a_spec_that_contradicts_itself_is_an_error(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        GateDoors(GateSpec("/none", [1, 2], **more), handle, Listeners())
