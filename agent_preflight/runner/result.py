@@ -13,7 +13,7 @@ from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.trial import Ending, error_of
 from agent_preflight.sandbox import Exit, Step
-from agent_preflight.usd import usd
+from agent_preflight.usd import pusd, usd
 
 SCHEMA = 1
 
@@ -94,6 +94,7 @@ def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
         "assumed_usd": exact(balance.assumed_pusd),
         "overrun_usd": exact(balance.overrun_pusd),
         "key_usage_usd": None if facts.key_usage_usd is None else format(facts.key_usage_usd.normalize(), "f"),
+        "drift_usd": None if facts.key_usage_usd is None else exact(pusd(facts.key_usage_usd) - balance.posted_pusd),
         "exit_code": None if facts.exit is None else facts.exit.code,
         "calls": balance.calls,
         "refused": balance.refused,
