@@ -6,9 +6,10 @@ call of its conversation that shares most with it, and the first difference is w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import takewhile
 
@@ -113,11 +114,11 @@ class CacheTrace:
         """
         if not request.prompt.messages or usage.prompt_tokens <= 0:
             return CacheNote()
-        calls = self._of(account).calls
-        before = _closest([call for call in calls if call.ended_s <= started_s], request)
-        related = before or _closest(calls, request)
-        rule = cache_rule(request.model)
-        call = _call(request, usage, endpoint, rule, related, calls, started_s, ended_s)
+        calls, rule = self._of(account).calls, cache_rule(request.model)
+        read = _call(request, usage, endpoint, rule, calls, started_s, ended_s)
+        before = _closest([earlier for earlier in calls if earlier.ended_s <= started_s], read)
+        related = before or _closest(calls, read)
+        call = replace(read, conversation=related.conversation) if related else read
         miss = _miss(call, before, request, usage, endpoint, rule, beside=related is not None)
         _remember(calls, call, before)
         return CacheNote(call.conversation, miss)
@@ -135,7 +136,6 @@ def _call(
     usage: Usage,
     endpoint: Endpoint | None,
     rule: CacheRule,
-    related: _Call | None,
     calls: Sequence[_Call],
     started_s: float,
     ended_s: float,
@@ -143,7 +143,7 @@ def _call(
     system, messages = _split(request.prompt.messages)
     known = next((call.parts for call in calls if call.fields == request.prompt.fields_digest), None)
     return _Call(
-        conversation=related.conversation if related else _name(request.model, system, messages),
+        conversation=_name(request.model, system, messages),
         model=request.model,
         fields=request.prompt.fields_digest,
         parts=known if known is not None else _parts(request),
@@ -219,24 +219,20 @@ def _message(messages: Sequence[Message], shared: int) -> str:
     return f"{Miss.MESSAGE} {position + 1}" + (f" ({role})" if role else "")
 
 
-def _closest(calls: Sequence[_Call], request: Request) -> _Call | None:
-    """The call of the same conversation that shares most with a request, the latest of equals; None if there is none."""
-    _system, messages = _split(request.prompt.messages)
-    mine = [call for call in calls if call.model == request.model]
-    same_fields = request.prompt.fields_digest
-    ranked = [(_shared(call.messages, messages), call.fields == same_fields, call.ended_s, call) for call in mine]
+def _closest(calls: Sequence[_Call], read: _Call) -> _Call | None:
+    """The call of the same conversation that shares most with this one, the latest of equals; None if there is none."""
+    mine = [call for call in calls if call.model == read.model]
+    ranked = [(_shared(call.messages, read.messages), call.fields == read.fields, call.ended_s, call) for call in mine]
     best = max(ranked, key=lambda each: each[:3], default=None)
     if best is not None and best[0]:
         return best[3]
-    return next((call for call in reversed(mine) if _overlap(call.messages, messages)), None)
+    return next((call for call in reversed(mine) if _overlap(call.messages, read.messages)), None)
 
 
 def _shared(some: bytes, other: bytes) -> int:
     """How many leading messages are the same."""
-    if other.startswith(some):
-        return len(some) // _LINK_BYTES
-    pairs = zip(_links(some), _links(other), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    lengths = range(_LINK_BYTES, min(len(some), len(other)) + 1, _LINK_BYTES)
+    return bisect_left(lengths, True, key=lambda length: some[:length] != other[:length])
 
 
 def _overlap(some: bytes, other: bytes) -> bool:
