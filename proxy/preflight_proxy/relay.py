@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import aiohttp
+import structlog
 
 from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.downstream import Downstream
+from preflight_proxy.errors import LedgerError
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream import last_header
 
@@ -25,6 +27,7 @@ WHOLE_BODY_BYTES_MAX = 64 * 2**20
 BROKEN = "The answer broke off before its end. What it cost is booked once it is known."
 
 Headers = Sequence[tuple[str, str]]
+_log = structlog.get_logger("preflight_proxy.relay")
 
 
 class Relay:
@@ -163,7 +166,10 @@ class Relay:
         )
 
     def _settle(self) -> bool:
-        """Post the cost that upstream told; False if it told none. A cached answer without a cost is free (M16)."""
+        """Post the cost that upstream told; False if it told none. A cached answer without a cost is free (M16).
+
+        An answer whose cost cannot be written goes on: its reservation stays pending on disk, for the next start (M21).
+        """
         usage = self.reading.usage
         cost_pusd = usage.cost_pusd if usage is not None else None
         if cost_pusd is None and self._cache_hit:
@@ -172,7 +178,10 @@ class Relay:
             return False
         if not self._cache_hit:
             self._on_cost(self.reading, cost_pusd)
-        self._settlement.post(self.reading, cost_pusd)
+        try:
+            self._settlement.post(self.reading, cost_pusd)
+        except LedgerError:
+            _log.error("call.unbooked", reservation=self._settlement.reservation.id)
         return True
 
     def tighten(self) -> None:

@@ -272,9 +272,12 @@ class _Run:
     async def _again(self, death: plan.Death | None) -> None:
         """Start the proxy; it may die of its hook while it is told its accounts."""
         while True:
-            left = death.at_call - self._begun if death is not None else 1
+            entry: tuple[str, ...] = ()
+            if death is not None and death.step:
+                passage = max(1, round((death.at_call - self._begun) * self._random.uniform(0.2, 0.7)))
+                entry = ("tests.torture.kill", death.step, death.when, str(passage))
             try:
-                await self._proxy.start(death, max(1, round(left * self._random.uniform(0.2, 0.7))))
+                await self._proxy.start(*entry)
             except (aiohttp.ClientError, OSError):
                 await self._proxy.died()
                 death = None

@@ -1,7 +1,7 @@
-"""A proxy that dies right before or right after a step of a call (M10), at its n-th passage.
+"""A proxy that dies right before or right after a step of a call (M10), at its n-th passage; or whose disk is full from then on.
 
-Usage: python -m tests.torture.kill STEP WHEN PASSAGE, settings on stdin as for `python -m preflight_proxy`. The product has no
-hook for this: the methods at which the steps happen are wrapped here, in this process, whose purpose is to die.
+Usage: python -m tests.torture.kill STEP WHEN PASSAGE [full], settings on stdin as for `python -m preflight_proxy`. The product has
+no hook for this: the methods at which the steps happen are wrapped here, in this process, whose purpose is to die.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -60,8 +61,8 @@ SEAMS = {
 """The `-row` ones lie inside a transaction: written, not committed."""
 
 
-def arm(seam: Seam, when: str, passage: int) -> None:
-    """Let this process die at a passage of a seam."""
+def arm(seam: Seam, when: str, passage: int, strike: Callable[[], None]) -> None:
+    """Let `strike` happen in this process at a passage of a seam."""
     original = getattr(seam.owner, seam.method)
     passages = itertools.count(1)
 
@@ -69,21 +70,21 @@ def arm(seam: Seam, when: str, passage: int) -> None:
         return seam.counts(arguments[0] if arguments else None) and next(passages) == passage
 
     def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
-        dies = due(arguments)
-        if dies and when == "before":
-            die()
+        struck = due(arguments)
+        if struck and when == "before":
+            strike()
         result = original(self, *arguments, **named)
-        if dies:
-            die()
+        if struck and when == "after":
+            strike()
         return result
 
     async def wrapped_async(self: Any, *arguments: Any, **named: Any) -> Any:
-        dies = due(arguments)
-        if dies and when == "before":
-            die()
+        struck = due(arguments)
+        if struck and when == "before":
+            strike()
         result = await original(self, *arguments, **named)
-        if dies:
-            die()
+        if struck and when == "after":
+            strike()
         return result
 
     setattr(seam.owner, seam.method, wrapped_async if inspect.iscoroutinefunction(original) else wrapped)
@@ -94,6 +95,12 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fill() -> None:
+    """No file of this process takes another byte: what a full disk does, to every file and at once."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+
+
 if __name__ == "__main__":
-    arm(SEAMS[sys.argv[1]], sys.argv[2], int(sys.argv[3]))
+    arm(SEAMS[sys.argv[1]], sys.argv[2], int(sys.argv[3]), fill if sys.argv[4:] == ["full"] else die)
     sys.exit(main())

@@ -16,8 +16,6 @@ from typing import Any
 
 import aiohttp
 
-from tests.torture.plan import Death
-
 ROOT = Path(__file__).parents[2]
 READY_S_MAX = 60.0
 STOP_S_MAX = 60.0
@@ -93,19 +91,22 @@ class Proxy:
             **settings,
         }
 
-    async def start(self, death: Death | None = None, passage: int = 0) -> None:
-        """Serve, with every account open; `death` lets it die at a passage of a step.
+    async def start(self, *entry: str) -> None:
+        """Serve, with every account open; `entry` is another module than the product's own, with its arguments.
 
         Raises:
             ProxyDiedError: It did not become ready.
         """
         began_s = time.monotonic()
         self._ready.unlink(missing_ok=True)
-        entry = ["preflight_proxy"]
-        if death is not None and death.step:
-            entry = ["tests.torture.kill", death.step, death.when, str(passage)]
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *entry, stdin=PIPE, stdout=DEVNULL, stderr=self._log, cwd=ROOT
+            sys.executable,
+            "-m",
+            *(entry or ("preflight_proxy",)),
+            stdin=PIPE,
+            stdout=DEVNULL,
+            stderr=self._log,
+            cwd=ROOT,
         )
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(self._settings).encode())

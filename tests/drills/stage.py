@@ -1,0 +1,78 @@
+"""A stage for drills: a simulator in this process, a proxy of its own before it, and agents."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from openrouter_sim import Scenario, Simulator
+from preflight_proxy.core.refusals import Code
+from tests.torture.proxy import Account, Proxy
+
+MODEL = "openai/gpt-4.1-nano"
+SPENT = Code.SPENT.sentence.encode()
+STORE = Code.STORE.sentence.encode()
+
+
+@dataclass(slots=True)
+class Stage:
+    """What a drill plays with."""
+
+    sim: Simulator
+    proxy: Proxy
+    client: aiohttp.ClientSession
+
+    async def open(self, name: str, limit_usd: str) -> Account:
+        """Open an account with a sub-key of its own."""
+        async with self.client.post(
+            f"{self.sim.base_url}/keys",
+            json={"name": name, "limit": float(Decimal(limit_usd) + Decimal("0.01"))},
+            headers={"Authorization": f"Bearer {self.sim.admin_key}"},
+        ) as answer:
+            key = (await answer.json())["key"]
+        folder = self.proxy.data / name
+        folder.mkdir()
+        account = Account(name, Decimal(limit_usd), key, folder / "budget.txt")
+        await self.proxy.open(account)
+        return account
+
+    async def call(self, account: Account, text: str = "Say OK", **fields: Any) -> tuple[int, bytes]:
+        """Make one call; status and body."""
+        async with self.start(account, text, **fields) as answer:
+            return answer.status, await answer.read()
+
+    @contextlib.asynccontextmanager
+    async def start(
+        self, account: Account, text: str = "Say OK", **fields: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Make one call; its answer's head is there, its body is still to come."""
+        body = {"model": MODEL, "messages": [{"role": "user", "content": text}], **fields}
+        headers = {"Authorization": f"Bearer {account.token}"}
+        async with self.client.post(self.proxy.base_url + "/chat/completions", json=body, headers=headers) as answer:
+            yield answer
+
+    async def balance(self, account: Account) -> dict[str, Any]:
+        """An account as it stands."""
+        told: dict[str, Any] = await self.proxy.control("GET", f"/accounts/{account.id}")
+        return told
+
+    def billed_usd(self, account: Account) -> Decimal:
+        """What upstream charged it."""
+        return self.sim.bill().named(account.id).total_usd
+
+
+@contextlib.asynccontextmanager
+async def stage(data: Path, scenario: Scenario | None = None, **settings: object) -> AsyncIterator[Stage]:
+    """Everything up; nothing is left behind."""
+    async with Simulator(scenario) as sim, aiohttp.ClientSession() as client:
+        proxy = Proxy(data, sim.base_url, **{"key_usage_lag_s": 0.4, "generation_s_max": 1.0, **settings})
+        try:
+            yield Stage(sim, proxy, client)
+        finally:
+            await proxy.close()
