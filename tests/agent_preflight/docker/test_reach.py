@@ -1,0 +1,221 @@
+"""What agents in real containers reach because it was named, and what they do not; the proxy is the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight import run_multi
+from agent_preflight.authority import Authority, write_bundle
+from agent_preflight.runner.reach import reach_env, read_reach
+from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_env
+from openrouter_sim import Simulator
+from preflight_proxy.app import Running, running
+from preflight_proxy.config import Config
+from preflight_proxy.gate_doors import EgressSpec, GateSpec, TlsSpec
+from preflight_proxy.openings import Outside
+from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
+from tests.preflight_proxy.tls import new_authority
+from tests.preflight_proxy.world import MODEL
+
+pytestmark = pytest.mark.docker
+
+FETCH = """
+import json, os, sys, urllib.error, urllib.request
+
+def fetched(url):
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.read().decode()}"
+    except OSError as error:
+        return repr(error)
+"""
+
+
+@pytest.fixture
+def site() -> Iterator[int]:
+    """The port of a web server of this machine, on loopback alone, that says which path it was asked for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = f"site {self.path}".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def told(
+    simulator: Simulator, base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
+    """A function that runs Python text as an agent; returns what it printed as an event, and its summary."""
+    monkeypatch.setenv("PREFLIGHT_GATE_BASE", base_image)
+
+    def run(text: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        (result,) = run_multi(
+            [(MODEL, "agent")],
+            image_name=BASE,
+            admin_key=simulator.admin_key,
+            or_key=simulator.inference_key,
+            budget_usd=0.05,
+            runs_dir=tmp_path,
+            skip_preflight=True,
+            container_args=["python3", "-c", FETCH + text],
+            on_event=events.append,
+            log_fn=lambda *_: None,
+            **options,
+        )
+        assert result.error is None, result
+        return next(event for event in events if event.get("type") == "told"), result.preflight
+
+    return run
+
+
+@pytest.mark.parametrize("network", ["sealed", "bridge"])
+def test_a_service_of_this_machine_is_reached_by_its_name_alone(
+    told: Callable[..., Any], site: int, network: str
+) -> None:
+    text = f"""
+print(json.dumps({{
+    "type": "told",
+    "named": fetched("http://los:{site}/a"),
+    "variable": fetched("http://" + os.environ["PREFLIGHT_SERVICE_LOS"] + "/b"),
+    "other port": fetched("http://web:81/c"),
+    "unnamed": fetched("http://other:{site}/d"),
+}}))
+"""
+    services = {"los": f"127.0.0.1:{site}", "web:81": f"127.0.0.1:{site}"}
+    found, summary = told(text, network=network, services=services)
+    assert (found["named"], found["variable"], found["other port"]) == ("site /a", "site /b", "site /c")
+    assert "URLError" in found["unnamed"]
+    assert summary["traffic"]["los"]["connections"] == 2
+    assert summary["traffic"]["web:81"]["connections"] == 1
+    assert summary["traffic"]["los"]["sent_bytes"] > 0
+
+
+def test_a_sealed_agents_egress_leads_to_no_unnamed_place_and_to_none_of_this_machines_own(
+    told: Callable[..., Any], site: int
+) -> None:
+    text = f"""
+del os.environ["no_proxy"], os.environ["NO_PROXY"]
+print(json.dumps({{
+    "type": "told",
+    "unnamed": fetched("http://example.org/"),
+    "own": fetched("http://localhost.localdomain:{site}/"),
+    "loopback": fetched("http://127.0.0.2:{site}/"),
+}}))
+"""
+    egress = [f"localhost.localdomain:{site}", f"127.0.0.2:{site}"]
+    found, summary = told(text, network="sealed", egress=egress)
+    assert found["unnamed"].startswith("403 This trial may not reach example.org:80")
+    assert found["own"].startswith(("403", "502"))
+    assert "not public" in found["loopback"]
+    assert summary["traffic"]["egress"] == {"connections": 0, "refused": 3, "sent_bytes": 0, "received_bytes": 0}
+
+
+# The proxy in this process
+
+
+@contextlib.asynccontextmanager
+async def proxied(data: Path, gate: GateSpec, sim: Simulator, outside: Outside | None = None) -> AsyncIterator[Running]:
+    """A proxy with an account for the trial whose gate this is; later ones take it over as after a restart."""
+    config = Config(data=str(data), upstream=sim.base_url, key_usage_lag_s=0.3, generation_s_max=1.0)
+    async with running(config, outside=outside) as proxy:
+        await proxy.accounts.open("agent", account_spec(gate, sim))
+        yield proxy
+
+
+def account_spec(gate: GateSpec, sim: Simulator) -> Any:
+    from preflight_proxy.accounts import AccountSpec
+
+    return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
+
+
+async def handed_over(proxy: Running) -> None:
+    async with asyncio.timeout(30):
+        while proxy.books.live("agent").gate != "ready":
+            await asyncio.sleep(0.01)
+
+
+async def to_site(host: str, port: int) -> Sequence[str]:
+    return ["127.0.0.1"]
+
+
+async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
+    make_sandbox: MakeSandbox, make_spec: MakeSpec, tmp_path: Path, site: int
+) -> None:
+    reach = read_reach(None, [f"named.example:{site}"], "sealed")
+    assert reach.way_out is not None
+    socket = make_spec().gate_socket
+    gate = GateSpec(str(socket), list(reach.ports), egress=EgressSpec(reach.way_out.port, list(reach.way_out.allow)))
+    url = f"http://named.example:{site}"
+    command = (
+        f"curl -sS --max-time 20 -p {url}/tunnel && echo && curl -sS --max-time 20 {url}/whole && echo "
+        f"&& python3 -c 'import urllib.request as u; print(u.urlopen(\"{url}/python\", timeout=20).read().decode())'"
+    )
+    sandbox = make_sandbox("sh", "-c", command, env=reach_env(reach, {}, in_container=True), ports=reach.ports)
+    outside = Outside(to_site, lambda address: address == "127.0.0.1")
+    async with Simulator() as sim, proxied(tmp_path, gate, sim, outside) as proxy:
+        await sandbox.create()
+        await handed_over(proxy)
+        outcome = await read_all(await sandbox.start())
+        assert outcome.stdout.split("\n") == ["site /tunnel", "site /whole", "site /python", ""], outcome.stderr
+        assert proxy.books.live("agent").traffic["egress"].connections == 3
+
+
+CALLS = f"""
+import json, sys, urllib.request
+for line in sys.stdin:
+    request = urllib.request.Request(
+        "https://openrouter.ai/api/v1/chat/completions",
+        json.dumps({{"model": "{MODEL}", "messages": [{{"role": "user", "content": line}}], "max_tokens": 8}}).encode(),
+        {{"Authorization": "Bearer pf-test-token", "Content-Type": "application/json"}},
+    )
+    print(json.load(urllib.request.urlopen(request, timeout=30))["usage"]["cost"] > 0, flush=True)
+"""
+
+
+def _gate(socket: Path | None, authority: Authority) -> GateSpec:
+    return GateSpec(str(socket), [8788, TLS_PORT], tls=TlsSpec(TLS_PORT, authority.certificate, authority.key.reveal()))
+
+
+async def test_a_proxy_that_comes_back_is_openrouter_still(
+    make_sandbox: MakeSandbox, make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    """An agent's roots are read once, so the proxy after a restart must have the same certificate; a call meanwhile waits."""
+    authority, spec = new_authority(), make_spec()
+    gate = _gate(spec.gate_socket, authority)
+    write_bundle(spec.budget_dir / BUNDLE_NAME, authority)
+    sandbox = make_sandbox("python3", "-u", "-c", CALLS, env=trust_env({}), ports=(8788, TLS_PORT))
+    async with Simulator() as sim, asyncio.timeout(60):
+        async with proxied(tmp_path, gate, sim) as proxy:
+            await sandbox.create()
+            await handed_over(proxy)
+            agent = await sandbox.start()
+            agent.stdin.write(b"first\n")
+            assert await agent.stdout.readline() == b"True\n"
+        agent.stdin.write(b"nobody is there\n")
+        async with proxied(tmp_path, gate, sim):
+            assert await agent.stdout.readline() == b"True\n"
+        agent.stdin.close()
