@@ -116,8 +116,9 @@ class Local:
             listed = await self._prices.of(model)
         except UpstreamError:
             return failure(502, "The price list cannot be read.", "provider_unavailable")
-        status = 200 if listed.endpoints else 404
-        return web.Response(status=status, body=listed.raw, content_type="application/json")
+        if not listed.endpoints:
+            return failure(404, "This model has no endpoint with a known price.", "not_found")
+        return web.Response(body=listed.raw, content_type="application/json")
 
 
 def _figure(pusd: int) -> msgspec.Raw:
