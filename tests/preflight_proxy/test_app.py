@@ -1,0 +1,155 @@
+"""The parts wired together: what a start needs, what it leaves open when it fails, what an end leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import socket
+import stat
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from openrouter_sim import Scenario, Simulator
+from preflight_proxy.app import FILES_MIN, running, write_private, write_ready_file
+from preflight_proxy.config import Config
+from preflight_proxy.errors import ConfigError, LedgerError
+from tests.preflight_proxy.world import World
+
+wire = pytest.mark.wire
+NOWHERE = "http://127.0.0.1:9/api/v1"
+
+
+def settings(data: Path, **more: str) -> Config:
+    return Config(data=str(data), upstream=NOWHERE, **more)  # type: ignore[arg-type]
+
+
+@wire
+async def test_a_start_needs_no_upstream_and_makes_its_folder(tmp_path: Path) -> None:
+    data = tmp_path / "a" / "b"
+    async with running(settings(data, listen="127.0.0.1:0")) as proxy:
+        assert proxy.base_url is not None
+        async with aiohttp.ClientSession() as client, client.get(proxy.base_url + "/key") as response:
+            assert response.status == 401
+        assert (data / "ledger.sqlite3").exists()
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    async with aiohttp.ClientSession() as client:
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await client.get(proxy.base_url + "/key")
+
+
+@wire
+async def test_a_base_url_of_ipv6_can_be_used_as_it_stands(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    async with running(settings(tmp_path, listen="[::1]:0")) as proxy:
+        assert str(proxy.base_url).startswith("http://[::1]:")
+        async with aiohttp.ClientSession() as client, client.get(f"{proxy.base_url}/key") as response:
+            assert response.status == 401
+
+
+@wire
+async def test_a_proxy_without_listeners_has_no_base_url(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)) as proxy:
+        assert proxy.base_url is None
+
+
+@wire
+async def test_one_address_that_cannot_be_had_closes_the_others(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ConfigError, match="cannot listen"):
+        async with running(settings(tmp_path, listen=address, control=str(tmp_path / "nowhere" / "c.sock"))):
+            raise AssertionError("it must not start")
+    async with running(settings(tmp_path, listen=address)) as proxy:  # ledger and port are free again
+        assert proxy.base_url == f"http://{address}/api/v1"
+
+
+@wire
+async def test_a_store_is_one_proxys(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)):
+        with pytest.raises(LedgerError):
+            async with running(settings(tmp_path)):
+                raise AssertionError("it must not start")
+
+
+@wire
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file"):
+        async with running(settings(tmp_path / "file")):
+            raise AssertionError("it must not start")
+
+
+@wire
+async def test_all_the_open_files_that_the_system_allows_are_used(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == hard >= FILES_MIN
+
+
+@wire
+async def test_an_end_waits_for_running_streams_and_their_cost(tmp_path: Path) -> None:
+    async with Simulator(Scenario(tokens_per_s=100)) as sim, aiohttp.ClientSession() as client:
+        config = Config(data=str(tmp_path), upstream=sim.base_url, listen="127.0.0.1:0")
+        async with running(config) as proxy:
+            world = World(sim, proxy, client, tmp_path)
+            await world.open()
+            begun = asyncio.Event()
+
+            async def stream() -> bytes:
+                async with world.post(stream=True, text="[[sim tokens=30]]", max_tokens=30) as response:
+                    first = await response.content.readany()
+                    begun.set()
+                    return first + await response.content.read()
+
+            reading = asyncio.ensure_future(stream())
+            await begun.wait()
+        assert (await reading).endswith(b"data: [DONE]\n\n")
+        assert world.posted_usd() == world.billed_usd() > 0
+
+
+@wire
+async def test_an_end_waits_for_a_stream_whose_client_left(tmp_path: Path) -> None:
+    async with Simulator(Scenario(tokens_per_s=100)) as sim, aiohttp.ClientSession() as client:
+        config = Config(data=str(tmp_path), upstream=sim.base_url, listen="127.0.0.1:0")
+        async with running(config) as proxy:
+            world = World(sim, proxy, client, tmp_path)
+            await world.open()
+            async with world.post(stream=True, text="[[sim tokens=30]]", max_tokens=30) as response:
+                await response.content.readany()
+                response.close()
+        assert world.posted_usd() == world.billed_usd() > 0
+
+
+# Files
+
+
+def test_a_ready_file_is_whole_private_and_names_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    path.write_text("of a former process")
+    path.chmod(0o644)
+    write_ready_file(path, {"base_url": None, "accounts": {}})
+    written = json.loads(path.read_text())
+    assert written.keys() == {"base_url", "accounts", "pid"}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_private_file_follows_no_link_that_lies_in_its_way(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    for name in ("secret", "secret.new"):
+        (tmp_path / name).symlink_to(target)
+    write_private(tmp_path / "secret", "new")
+    assert (target.read_text(), (tmp_path / "secret").read_text()) == ("mine", "new")
+    assert not (tmp_path / "secret").is_symlink()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        write_private(tmp_path / "nowhere" / "x", "")
