@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from agent_preflight import config
-from agent_preflight.checks import account, caching, custom, images, keys, models, report
+from agent_preflight.checks import account, bound, caching, custom, images, keys, models, report
 from agent_preflight.checks.custom import CustomCheck
 from agent_preflight.checks.inputs import Facts, Inputs, Params, merge_required, unique
 from agent_preflight.checks.line import Line, failed, warned
@@ -27,12 +27,16 @@ BUILT_IN = {
     "tool_support": (models.check_tool_support, "Parameter support"),
     "key_smoke": (keys.check_key_smoke, keys.NAME),
     "cache_smoke": (caching.check_cache_smoke, caching.NAME),
+    "bound_smoke": (bound.check_bound_smoke, bound.NAME),
     "docker_image": (images.check_docker_image, "Docker image"),
 }
 """The checks by name, in the order of the report, each with its label for the case that it comes to no result."""
 
 DEFAULT = ("balance", "math", "models", "key_smoke", "cache_smoke")
-"""What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check."""
+"""What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check.
+
+``bound_smoke`` runs only where it is named: it costs a call for each endpoint of each model.
+"""
 
 LIMIT_S = 120.0
 """For a built-in check: two calls of 30 s, the making and deleting of a key, the list of models."""

@@ -48,6 +48,8 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
 SHARED_WITH_THE_HOST = (
     *("preflight_proxy.core", "preflight_proxy.errors", "preflight_proxy.log"),
     *("preflight_proxy.tasks", "preflight_proxy.clock"),
+    # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
+    *("preflight_proxy.quarantine_file", "preflight_proxy.config"),
 )
 """What agent_preflight imports of the proxy: values and small tools. Else the two talk over the control socket."""
 
