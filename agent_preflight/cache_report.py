@@ -1,17 +1,22 @@
-"""How well the prompts of a run were cached, trial by trial and in all."""
+"""How well the prompts of a run were cached, trial by trial and in all; from its ledger also by conversation, and why not."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, find_run, latest_run, number, read_json_object, trial_dirs
+from agent_preflight.cache_figures import WHY, CacheSums, CacheView, cache_view
 from agent_preflight.console import say
+from agent_preflight.costs import cost_lines
 from agent_preflight.terminal import plain
+from preflight_proxy.errors import OperatingError
 
-__all__ = ["RUNS_DIR", "generate_cache_report", "latest_run", "main"]
+__all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main"]
 
 WIDTH = 70
+CONVERSATIONS_SHOWN = 20
+"""The longest ones; the others are in the JSON."""
 ASSUMED_PRICE_PER_M = 1.0
 """Dollars per million prompt tokens that the estimate of savings takes, for want of a price in old summaries."""
 ASSUMED_DISCOUNT = 0.5
@@ -20,16 +25,24 @@ COUNTS = ("request_count", "total_prompt_tokens", "cached_tokens", "cache_creati
 
 
 def generate_cache_report(run_dir: str | Path) -> str:
-    """Return the report on a run as text of several lines."""
+    """Return the report on a run as text of several lines: its trials' summaries, then what its ledger tells."""
     run = Path(run_dir)
     head = ["", f"Cache Analytics Report: {plain(run.name)}", "=" * WIDTH]
-    trials = trial_dirs(run)
-    if not trials:
+    trials, view = trial_dirs(run), _view(run)
+    if not trials and view is None:
         return "\n".join([*head, "  No model directories found."])
     figures = {trial.name: _figures(trial) for trial in trials}
     models = [_model_line(alias, found) for alias, found in figures.items()]
     head += ["", "Per-Model Cache Performance:", "-" * WIDTH, *models, ""]
-    return "\n".join([*head, *_aggregate(list(filter(None, figures.values()))), "=" * WIDTH, ""])
+    told = [*head, *_aggregate(list(filter(None, figures.values()))), "=" * WIDTH, ""]
+    return "\n".join([*told, *(_ledger_part(view) if view else ())])
+
+
+def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
+    """Return the report on a run for machines: `run`, `trials` by alias (from summaries), `ledger` (null without one)."""
+    run, view = Path(run_dir), _view(Path(run_dir))
+    trials = {trial.name: _figures(trial) for trial in trial_dirs(run)}
+    return {"run": run.name, "trials": trials, "ledger": view.to_json() if view else None}
 
 
 def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
@@ -39,6 +52,14 @@ def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
         say(f"  No runs found in {runs_dir}/" + (f" (no run is named {plain(run_id)})" if run_id else ""))
         return
     say(generate_cache_report(run_dir))
+
+
+def _view(run: Path) -> CacheView | None:
+    """What the run's ledger tells; None for runs that have none, as old ones, or one that cannot be read."""
+    try:
+        return cache_view(cost_lines(run))
+    except OperatingError:
+        return None
 
 
 def _figures(trial: Path) -> dict[str, Any] | None:
@@ -81,6 +102,41 @@ def _aggregate(figures: list[dict[str, Any]]) -> Iterator[str]:
 
 def _rate(cached: int, prompt: int) -> float:
     return cached / prompt if prompt else 0.0
+
+
+def _ledger_part(view: CacheView) -> Iterator[str]:
+    yield "From the ledger, by model:"
+    yield "-" * WIDTH
+    for (model,), sums in view.models.items():
+        yield f"  {plain(model):<34} {_sums_text(sums)}"
+    yield f"  {'in all':<34} {_sums_text(view.total)}"
+    yield from ("", "By conversation:", "-" * WIDTH)
+    shown = list(view.conversations.items())[:CONVERSATIONS_SHOWN]
+    for (account, conversation, model), sums in shown:
+        yield f"  {plain(account):<16} {plain(conversation) or '-':<12}  {_sums_text(sums)}  {plain(model)}"
+        if missed := view.misses_of(account, conversation):
+            yield f"  {'':<16} missed: {plain(_counted(missed))}"
+    if more := len(view.conversations) - len(shown):
+        yield f"  and {more} more"
+    yield from ("", "Why caches missed:", "-" * WIDTH)
+    reasons = view.misses_by_reason()
+    for reason, (calls, tokens) in reasons.items():
+        yield f"  {plain(reason):<14} {calls:>5} calls {tokens:>12,} tokens  {WHY.get(reason, '')}"
+    yield from (["", ""] if reasons else ["  no call read less than it could", ""])
+
+
+def _sums_text(sums: CacheSums) -> str:
+    unpriced = f" ({sums.unpriced} calls without a price)" if sums.unpriced else ""
+    rate = f"{sums.hit_rate * 100:5.1f}% of {sums.prompt_tokens:>9,} tokens cached"
+    return f"{sums.hits:>4} of {sums.calls:<4} calls hit  {rate}  saved {_dollars(sums)}{unpriced}"
+
+
+def _dollars(sums: CacheSums) -> str:
+    return f"{'-' if sums.saved_usd < 0 else ''}${abs(sums.saved_usd):.4f}"
+
+
+def _counted(missed: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} ×{calls}" if calls > 1 else reason for reason, calls in missed.items())
 
 
 if __name__ == "__main__":

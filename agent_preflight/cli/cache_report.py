@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from agent_preflight.cli.group import emit_json
 from agent_preflight.cli.status import RunId, RunsDir
 
 
-def cache_report(run_id: RunId = None, runs_dir: RunsDir = Path("runs")) -> None:
+def cache_report(
+    run_id: RunId = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of a stand-alone proxy's ledger.", show_default=False)
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with all figures.")] = False,
+) -> None:
     """Show how well a run's prompts were cached.
+
+    By trial, by model and by conversation, what it saved, and why caches missed.
 
     Example: agent-preflight cache-report
     """
-    from agent_preflight.cache_report import main
+    from agent_preflight.artifacts import find_run
+    from agent_preflight.cache_report import cache_report_json, generate_cache_report, main
+    from agent_preflight.console import say
 
-    main(run_id, runs_dir)
+    folder = data if data is not None else find_run(run_id, runs_dir)
+    if folder is not None and as_json:
+        emit_json(json.dumps(cache_report_json(folder)))
+    elif data is not None:
+        say(generate_cache_report(data))
+    elif not as_json:
+        main(run_id, runs_dir)

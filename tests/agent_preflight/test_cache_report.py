@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.cache_report import generate_cache_report, main
+from agent_preflight.cache_report import cache_report_json, generate_cache_report, main
 from agent_preflight.models import CacheStats, RunResult
+from preflight_proxy.core.accounts import CallFacts
+from preflight_proxy.core.commands import Post
+from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
 
 
 def finish(run: Path, alias: str, **fields: Any) -> None:
@@ -74,3 +77,75 @@ def test_without_such_a_run_it_says_so(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "runs").mkdir()
     main(run_id, tmp_path / "runs")
     assert "No runs found in" in capsys.readouterr().out
+
+
+def keep_books(run: Path, *calls: CallFacts) -> None:
+    """A ledger with calls of the account `a1`."""
+    run.mkdir(exist_ok=True)
+    store = open_store(run)
+    open_account(store, "a1", 10**12)
+    for number, facts in enumerate(calls):
+        store.commit(reserve(f"r{number}", 100, "a1"))
+        store.commit(Post(f"r{number}", 10, facts))
+    store.close()
+
+
+FIRST = CallFacts("m/x", prompt_tokens=2000, conversation="c0ffee", cache_miss="first_call", cache_saved_pusd=0)
+HIT = CallFacts("m/x", prompt_tokens=2000, cached_tokens=1500, conversation="c0ffee", cache_saved_pusd=25 * 10**8)
+CHANGED = CallFacts("m/x", prompt_tokens=2000, conversation="c0ffee", cache_miss="message 3 (tool)", cache_saved_pusd=0)
+
+
+def test_behind_the_known_form_the_ledger_tells_of_models_conversations_and_reasons(tmp_path: Path) -> None:
+    run = tmp_path / "run-1"
+    finish(run, "a1", cost_usd=0.1, cache=CacheStats(5000, 4000, 10, 10, 8))
+    known = generate_cache_report(run)
+    keep_books(run, FIRST, HIT, CHANGED, CHANGED)
+    told = generate_cache_report(run)
+    assert told.startswith(known)
+    assert told.removeprefix(known).strip().splitlines() == [
+        "From the ledger, by model:",
+        "-" * 70,
+        "  m/x                                   1 of 4    calls hit   18.8% of     8,000 tokens cached  saved $0.0025",
+        "  in all                                1 of 4    calls hit   18.8% of     8,000 tokens cached  saved $0.0025",
+        "",
+        "By conversation:",
+        "-" * 70,
+        "  a1               c0ffee           1 of 4    calls hit   18.8% of     8,000 tokens cached  saved $0.0025  m/x",
+        "                   missed: message 3 (tool) ×2, first_call",
+        "",
+        "Why caches missed:",
+        "-" * 70,
+        "  message            2 calls        4,000 tokens  an earlier message changed or went away: only add at the end",
+        "  first_call         1 calls        2,000 tokens  the first call of its conversation: there was nothing to read",
+    ]
+
+
+def test_a_ledger_without_summaries_is_enough(tmp_path: Path) -> None:
+    keep_books(tmp_path, HIT)
+    told = generate_cache_report(tmp_path)
+    assert "No cache data was recorded in this run." in told
+    assert "no call read less than it could" in told
+
+
+def test_of_many_conversations_the_longest_are_shown(tmp_path: Path) -> None:
+    keep_books(tmp_path, *(CallFacts("m/x", prompt_tokens=n + 1, conversation=f"c{n}") for n in range(23)))
+    told = generate_cache_report(tmp_path)
+    assert "and 3 more" in told
+    assert "(23 calls without a price)" in told
+    assert len(cache_report_json(tmp_path)["ledger"]["conversations"]) == 23
+
+
+def test_an_unreadable_ledger_leaves_the_summaries(tmp_path: Path) -> None:
+    finish(tmp_path, "a1", cache=CacheStats(5000, 4000, 10, 10, 8))
+    (tmp_path / "ledger.sqlite3").write_text("this is no database, although it is long enough to be taken for one" * 99)
+    assert "hit_rate= 80.0%" in generate_cache_report(tmp_path)
+    assert cache_report_json(tmp_path)["ledger"] is None
+
+
+def test_the_json_has_the_trials_and_the_ledger(tmp_path: Path) -> None:
+    run = tmp_path / "run-1"
+    finish(run, "a1", cost_usd=0.1, cache=CacheStats(5000, 4000, 10, 10, 8))
+    keep_books(run, FIRST, HIT)
+    told = cache_report_json(run)
+    assert (told["run"], told["trials"]["a1"]["cached_tokens"]) == ("run-1", 4000)
+    assert told["ledger"]["total"]["saved_usd"] == "0.0025"
