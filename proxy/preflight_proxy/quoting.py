@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preflight_proxy.books import Books
@@ -16,10 +17,20 @@ from preflight_proxy.prices import Prices, StalePricesError
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A quote, and the quoted endpoints by their provider's display name, which is what an answer tells."""
+    """A quote, and the endpoints that it is for."""
 
     quote: Quote
-    endpoints: Mapping[str, Endpoint]
+    used: tuple[Endpoint, ...]
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The endpoints by their provider's display name, which is all that an answer tells of who served it.
+
+        A provider with two of them is left out: nobody could say which one it was.
+        """
+        by_provider = {each.provider: each for each in self.used}
+        count = Counter(each.provider for each in self.used)
+        return {provider: each for provider, each in by_provider.items() if count[provider] == 1}
 
     @property
     def tags(self) -> dict[str, str]:
@@ -58,11 +69,11 @@ class Quoting:
             made = self._quote(account_id, asked, usable)
         except Unquotable as exc:
             return refusal(exc.code, account)
-        return Quoted(made, {each.provider: each for each in usable if each.tag in made.tags})
+        return Quoted(made, tuple(each for each in usable if each.tag in made.tags))
 
     def again(self, account_id: str, asked: Request, quoted: Quoted) -> Quote:
         """The worst case on the same endpoints with what was learnt since: other calls' bills may have tightened it (M4)."""
-        return self._quote(account_id, asked, list(quoted.endpoints.values()))
+        return self._quote(account_id, asked, quoted.used)
 
     def _quote(self, account_id: str, asked: Request, endpoints: Sequence[Endpoint]) -> Quote:
         return quote(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.core.refusals import Code
 from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World
@@ -64,3 +66,14 @@ async def test_where_not_all_fit_a_call_leaves_for_the_endpoint_that_is_known_al
     sent = [json.loads(received.body)["provider"]["only"] for received in world.sim.requests]
     tags = {each.provider: each.tag for each in world.sim.catalog[DEAR_MODEL].endpoints}
     assert sent == [list(tags.values()), [tags[provider]]]
+
+
+async def test_of_two_endpoints_of_one_provider_nobody_says_which_served(world: World) -> None:
+    """What it billed calibrates neither, and what it overran would put both out of use."""
+    model = world.sim.catalog[MODEL]
+    twin = replace(model.endpoints[0], tag="openai/priority")
+    world.sim.catalog[MODEL] = replace(model, endpoints=(model.endpoints[0], twin))
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("wrong_bound", {"tokens": 2000}), times=1),))
+    async with world.post(max_tokens=16) as response:
+        await response.read()
+    assert set(world.proxy.books.store.book.quarantined) == {(MODEL, "openai"), (MODEL, "openai/priority")}
