@@ -168,7 +168,8 @@ class Reconciler:
         posted_pusd = self._history[account_id].at(moment_s)
         if ripe and posted_pusd is not None:
             bound_pusd = used_pusd - posted_pusd
-            self._judge(ripe, bound_pusd, last_word=all(self._last_word(r) for r in ripe))
+            self._judge(ripe, bound_pusd, last_word=False)
+            self._judge([r for r in ripe if self._last_word(r)], bound_pusd, last_word=True)
         elif recovers and self._now_s() - self._born_s >= self._lag_s:
             excess_pusd = max(0, used_pusd - self._books.account(account_id).posted_pusd)
             self._books.commit(Recover(account_id, excess_pusd))
@@ -198,6 +199,8 @@ class Reconciler:
                 continue
             changed = self._books.commit(Assume(reservation.id, verdict.cost_pusd))
             self._ended(reservation, "assumed", verdict.cost_pusd)
+            if bound_pusd is not None:
+                self._history[reservation.account].backdate(verdict.cost_pusd)
             if reservation.generation_id is not None:
                 assumed = getattr(changed, "reservation", None)
                 self._late[reservation.id] = (assumed or reservation, self._now_s() + LATE_TRUTH_S)

@@ -39,6 +39,13 @@ class PostedHistory:
         if old > 0:
             del self.at_s[:old], self.posted_pusd[:old]
 
+    def backdate(self, cost_pusd: int) -> None:
+        """Count a cost that was booked just now as if it always had been: what it stands for, the usage has held for long.
+
+        Without this the same dollar of usage would explain one unknown call after the other, until the lag has passed.
+        """
+        self.posted_pusd = [posted_pusd + cost_pusd for posted_pusd in self.posted_pusd]
+
     def at(self, moment_s: float) -> int | None:
         """What was posted at a moment; None if the history begins later."""
         index = bisect_right(self.at_s, moment_s) - 1

@@ -54,6 +54,15 @@ def test_a_history_noted_rarely_still_answers_for_its_whole_span() -> None:
     assert history.at(100.0 - 60) == 1
 
 
+def test_what_is_assumed_of_the_usage_is_explained_from_then_on() -> None:
+    history = PostedHistory()
+    history.note(10.0, 5, keep_s=60)
+    history.note(20.0, 7, keep_s=60)
+    history.backdate(100)
+    history.note(30.0, 107, keep_s=60)
+    assert [history.at(moment_s) for moment_s in (10, 20, 30)] == [105, 107, 107]
+
+
 def test_usage_that_shows_nothing_is_proof_that_nothing_was_charged() -> None:
     assert judge([FIRST, SECOND], 0, last_word=False) == [Verdict(FIRST, None), Verdict(SECOND, None)]
     assert judge([FIRST], NOTHING_PUSD, last_word=False) == [Verdict(FIRST, None)]
