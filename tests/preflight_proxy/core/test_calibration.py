@@ -3,7 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from openrouter_sim import Scenario
+from openrouter_sim.shapes.chat import Chat as SimulatedChat
+from openrouter_sim.tokens import Tokenizer
 from preflight_proxy.core.calibration import Calibration, billed_as_listed
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import Reading, Request, Usage
@@ -273,3 +278,37 @@ def test_another_account_endpoint_field_or_message_is_another_opening(what: str)
     fields = {"reasoning": {"effort": "low"}} if what == "fields" else {}
     asked = opened(LONG + "!" if what == "message" else LONG, user("y"), **fields)
     assert known.prompt_tokens("b" if what == "account" else "a", asked, served) == prompt_bound(asked.prompt, served)
+
+
+TEXTS = st.sampled_from(["", "yes", "read the plan " * 40, "größer, ähnlich, 日本語 " * 20, "\U0001d160" * 9])
+CALL: dict[str, object] = {
+    "id": "1",
+    "type": "function",
+    "function": {"name": "look", "arguments": '{"where": ["here", 1.5]}'},
+}
+ANSWERS = st.builds(
+    lambda text, called: {"role": "assistant", "content": text, **({"tool_calls": [CALL]} if called else {})},
+    TEXTS,
+    st.booleans(),
+)
+ASKED = st.builds(lambda role, text: {"role": role, "content": text}, st.sampled_from(["user", "system"]), TEXTS)
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "enum": ["ä"]}}}
+CONVERSATIONS = st.lists(st.lists(ASKED | ANSWERS, min_size=1, max_size=5), min_size=2, max_size=4)
+"""They all begin with `RULES`."""
+RULES = {"role": "system", "content": "read each line " * 100}
+
+
+@settings(max_examples=20)
+@given(CONVERSATIONS, st.sampled_from(list(Tokenizer)), st.booleans())
+def test_whatever_was_billed_before_no_bound_is_below_what_a_provider_counts(
+    conversations: list[list[dict[str, object]]], tokenizer: Tokenizer, has_tools: bool
+) -> None:
+    """The simulator counts its own way: densely or by the byte, normalised, tools indented."""
+    known = Calibration()
+    scenario = Scenario(tokenizer=tokenizer, tools_indent=True)
+    for messages in conversations:
+        body = {"model": ENDPOINT.model, "messages": [RULES, *messages], **({"tools": [TOOL]} if has_tools else {})}
+        asked = read(CHAT, body)
+        counted = sum(segment.tokens for segment in SimulatedChat().read(body, scenario, "Claude").segments)
+        assert known.prompt_tokens("a", asked, ENDPOINT) >= counted
+        known.record("a", asked, ENDPOINT, bill(counted))
