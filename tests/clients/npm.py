@@ -35,6 +35,7 @@ class Agent:
 
 
 CODEX = Agent("@openai/codex", "0.169.0", "bin/codex.js")
+PI = Agent("@mariozechner/pi-coding-agent", "0.73.1", "dist/cli.js")
 CLAUDE_CODE = Agent("@anthropic-ai/claude-code", "2.1.197", "cli-wrapper.cjs")
 
 
