@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.wire
 
 FAILURE = make_fault("http_error", {"status": 500, "shows_id": False})
 ROUNDS = 80
-DEAR = {"model": "anthropic/claude-sonnet-4.5", "max_tokens": 16_000}
+DEAR: dict[str, Any] = {"model": "anthropic/claude-sonnet-4.5", "max_tokens": 16_000}
 """A call that holds a quarter of a dollar."""
 
 
