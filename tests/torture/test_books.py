@@ -1,0 +1,122 @@
+"""The judge of a torture run is itself judged: each thing that must not be, it sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, Seen, billed_pusd, judge
+
+ACCOUNT = Account("a", limit_pusd=1000, posted_pusd=100, pending_pusd=0, assumed_pusd=0, overrun_pusd=0)
+HELD = Reservation("r", "a", "posted", 200, "m", ("t",), "t", "gen-1", created_at_s=10.0, unknown_since_s=None)
+POSTED = Entry(1, "r", "a", "posted", 100)
+ASSUMED = Entry(1, "r", "a", "assumed", 100)
+UNKNOWN = replace(HELD, generation_id="", unknown_since_s=20.0)
+BILL = [Billed("gen-1", "a", 100)]
+HIDDEN = Seen("gen-1", "a", 15.0, hides=True, lies=False)
+
+
+def ledger(
+    account: Account = ACCOUNT, held: Reservation = HELD, *entries: Entry, quarantined: tuple[tuple[str, str], ...] = ()
+) -> Ledger:
+    return Ledger({"a": account}, {held.id: held}, entries or (POSTED,), quarantined=frozenset(quarantined))
+
+
+def assumed(held: Reservation = UNKNOWN) -> Ledger:
+    return ledger(replace(ACCOUNT, assumed_pusd=100), held, ASSUMED)
+
+
+def test_books_that_balance_are_lawful() -> None:
+    verdict = judge(ledger(), BILL, [], [])
+    assert verdict.is_lawful
+    assert (verdict.spend_pusd, verdict.booked_pusd) == (100, 100)
+
+
+@pytest.mark.parametrize("cost_pusd", [99, 101])
+def test_a_cost_booked_otherwise_than_it_was_billed_is_drift(cost_pusd: int) -> None:
+    assert judge(ledger(), [Billed("gen-1", "a", cost_pusd)], [], []).drift_pusd == 1
+
+
+def test_a_charge_that_is_booked_nowhere_is_drift() -> None:
+    verdict = judge(ledger(), [*BILL, Billed("gen-2", "a", 7)], [], [])
+    assert verdict.drift_pusd == 7
+    assert not verdict.is_lawful
+
+
+def test_a_cost_that_nobody_billed_is_drift() -> None:
+    assert judge(ledger(), [], [], []).drift_pusd == 100
+
+
+def test_a_cost_told_without_an_id_is_matched_by_its_amount() -> None:
+    assert judge(ledger(ACCOUNT, replace(HELD, generation_id="")), BILL, [], []).is_lawful
+
+
+def test_what_was_assumed_covers_charges_without_an_id_and_no_more() -> None:
+    assert judge(assumed(), BILL, [HIDDEN], []).is_lawful
+    assert judge(assumed(), [Billed("gen-1", "a", 103)], [HIDDEN], []).drift_pusd == 3
+
+
+def test_an_assumption_needs_a_fault_that_hid_the_cost_or_a_kill() -> None:
+    assert judge(assumed(), BILL, [], []).untied == ["r"]
+    assert judge(assumed(), BILL, [replace(HIDDEN, hides=False)], []).untied == ["r"]
+    assert judge(assumed(), BILL, [replace(HIDDEN, account="b")], []).untied == ["r"]
+    assert judge(assumed(), BILL, [replace(HIDDEN, at_s=25.0)], []).untied == ["r"]
+    assert judge(assumed(), BILL, [], [15.0]).untied == []
+    assert judge(assumed(), BILL, [], [5.0, 25.0]).untied == ["r"]
+
+
+def test_a_bill_above_the_limit_is_overshoot_whatever_the_ledger_says() -> None:
+    verdict = judge(ledger(replace(ACCOUNT, limit_pusd=90)), BILL, [], [])
+    assert verdict.overshoot_pusd == 10
+    assert not verdict.is_lawful
+    assert not verdict.is_bounded
+
+
+def test_overshoot_is_bounded_by_what_was_billed_above_its_reservation_or_lied_about() -> None:
+    account = replace(ACCOUNT, limit_pusd=90)
+    over = ledger(account, replace(HELD, reserved_pusd=85), quarantined=(("m", "t"),))
+    assert judge(over, BILL, [], []).is_bounded
+    lie = Seen("gen-1", "a", 15.0, hides=False, lies=True)
+    assert judge(ledger(account), BILL, [lie], []).is_bounded
+
+
+def test_an_endpoint_that_billed_above_a_reservation_must_be_quarantined() -> None:
+    held = replace(HELD, reserved_pusd=85)
+    assert judge(ledger(ACCOUNT, held), BILL, [], []).problems
+    assert judge(ledger(ACCOUNT, replace(held, tag="")), BILL, [], []).problems
+    assert not judge(ledger(ACCOUNT, held, quarantined=(("m", "t"),)), BILL, [], []).problems
+
+
+def test_a_reservation_ends_once() -> None:
+    twice = ledger(replace(ACCOUNT, posted_pusd=200), HELD, POSTED, replace(POSTED, entry_id=2))
+    assert any("ended as" in problem for problem in judge(twice, BILL, [], []).problems)
+
+
+def problems_of(changed: Ledger) -> list[str]:
+    return judge(changed, BILL, [], []).problems
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ledger(replace(ACCOUNT, posted_pusd=99)),
+        ledger(ACCOUNT, HELD, replace(POSTED, entry_id=2)),
+        replace(ledger(), cost_lines_agree=False),
+        replace(ledger(), accounts={}),
+        ledger(replace(ACCOUNT, budget="Budget: $0.500 remaining of $1.00 (50% left)\n")),
+    ],
+    ids=["sum", "gap", "lines", "no account", "budget.txt"],
+)
+def test_whatever_else_does_not_agree_is_a_problem(changed: Ledger) -> None:
+    assert problems_of(changed)
+
+
+def test_something_pending_is_not_the_end() -> None:
+    verdict = judge(ledger(replace(ACCOUNT, pending_pusd=1)), BILL, [], [])
+    assert not verdict.is_lawful
+    assert not verdict.is_bounded
+
+
+def test_charges_are_taken_to_whole_pico_dollars_half_to_even() -> None:
+    assert [billed_pusd(text) for text in ("0.0000000000015", "0.0000000000025", "1e-12", "2")] == [2, 2, 1, 2 * 10**12]
