@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from agent_preflight import config
-from agent_preflight.checks import account, bound, caching, custom, images, keys, models, report
+from agent_preflight.checks import account, bound, caching, custom, images, keys, machine, models, proxy_path, report
 from agent_preflight.checks.custom import CustomCheck
 from agent_preflight.checks.inputs import Facts, Inputs, Params, merge_required, unique
 from agent_preflight.checks.line import Line, failed, warned
@@ -29,13 +29,18 @@ BUILT_IN = {
     "cache_smoke": (caching.check_cache_smoke, caching.NAME),
     "bound_smoke": (bound.check_bound_smoke, bound.NAME),
     "docker_image": (images.check_docker_image, "Docker image"),
+    "clock": (machine.check_clock, machine.CLOCK),
+    "disk": (machine.check_disk, machine.DISK),
+    "docker_socket": (machine.check_docker_socket, machine.SOCKET),
+    "proxy_path": (proxy_path.check_proxy_path, proxy_path.NAME),
 }
 """The checks by name, in the order of the report, each with its label for the case that it comes to no result."""
 
 DEFAULT = ("balance", "math", "models", "key_smoke", "cache_smoke")
 """What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check.
 
-``bound_smoke`` runs only where it is named: it costs a call for each endpoint of each model.
+``bound_smoke`` runs only where it is named: it costs a call for each endpoint of each model. So do the checks of this machine,
+and ``proxy_path``, which starts a container and makes one call.
 """
 
 LIMIT_S = 120.0

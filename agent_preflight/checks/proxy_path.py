@@ -1,0 +1,100 @@
+"""Whether a sealed container reaches a model through the proxy, with the very environment that a trial gets."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from agent_preflight import config
+from agent_preflight.checks.inputs import Facts, Inputs
+from agent_preflight.checks.keys import MODEL
+from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.docker.images import ensure_gate_image
+from agent_preflight.models import RunResult
+from preflight_proxy.errors import OperatingError
+
+NAME = "Proxy path"
+BUDGET_USD = "0.02"
+"""The call costs about a millionth of this; the worst case of its prompt must fit."""
+TIMEOUT_S = 60.0
+"""From the container's start; a call takes seconds."""
+
+PROBE = """
+import json, os, socket, urllib.error, urllib.request
+
+def told(**fields):
+    print(json.dumps({"type": "message_end", "role": "assistant", **fields}), flush=True)
+
+body = {"model": os.environ["PREFLIGHT_MODEL"], "max_tokens": 1, "messages": [{"role": "user", "content": "Say OK"}]}
+headers = {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"}
+url = os.environ["OPENROUTER_BASE_URL"] + "/chat/completions"
+try:
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=45) as answer:
+        status, reason = answer.status, ""
+        json.load(answer)["choices"]
+except urllib.error.HTTPError as error:
+    status, reason = error.code, error.read(500).decode(errors="replace")
+except Exception as error:
+    status, reason = 0, repr(error)
+budget = os.path.exists(os.environ["PREFLIGHT_BUDGET_FILE"])
+try:
+    socket.create_connection(("1.1.1.1", 443), 2).close()
+    sealed = False
+except OSError:
+    sealed = True
+told(status=status, reason=reason, budget=budget, sealed=sealed)
+"""
+"""Runs on the gate's image, which has Python whatever the agents' own image has."""
+
+
+def check_proxy_path(inputs: Inputs, facts: Facts) -> list[Line]:
+    """Run one trial whose agent makes one call for one token, tries to get out, and looks for its budget file."""
+    told: list[dict[str, Any]] = []
+    try:
+        image = asyncio.run(ensure_gate_image(base=config.Environment.read().gate_base))
+        with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
+            result = _trial(inputs, image, Path(folder), told)
+    except OperatingError as exc:
+        return [_failed(str(exc))]
+    return [verdict(result, next((event for event in told if "sealed" in event), None))]
+
+
+def verdict(result: RunResult, told: dict[str, Any] | None) -> Line:
+    """Return the finding from the trial's result and from what its agent saw; None if it told nothing."""
+    if told is None:
+        return _failed(result.error or "the probe said nothing")
+    if told.get("status") != 200:
+        return _failed(f"answered with {told.get('status')}: {str(told.get('reason'))[:200]}")
+    if not told.get("budget"):
+        return _failed("the container has no budget.txt")
+    if not told.get("sealed"):
+        return _failed("the sealed container has another way out")
+    if unclean := [step for step, how in result.preflight.get("cleanup", {}).items() if how != "ok"]:
+        return warned(NAME, f"works, but not seen to be done at the end: {', '.join(unclean)}")
+    cost = result.preflight.get("posted_usd")
+    return passed(NAME, f"one call from a sealed container, ${cost} by the ledger; no other way out")
+
+
+def _failed(reason: str) -> Line:
+    return failed(NAME, reason, f"{NAME}: {reason}")
+
+
+def _trial(inputs: Inputs, image: str, folder: Path, told: list[dict[str, Any]]) -> RunResult:
+    from agent_preflight.runner.api import run_container  # the runner runs checks, so it is the layer above
+
+    return run_container(
+        image_name=image,
+        model_id=MODEL,
+        alias="proxy-path",
+        admin_key=inputs.admin_key,
+        budget_usd=float(BUDGET_USD),
+        run_dir=folder,
+        run_id=folder.name,
+        container_args=["-c", PROBE],
+        docker_args=["--entrypoint", "python3"],
+        network="sealed",
+        timeout_s=TIMEOUT_S,
+        on_event=told.append,
+        log_fn=lambda *_args: None,
+        openrouter_base_url=inputs.base_url,
+    )
