@@ -6,6 +6,7 @@ For listeners that are not plain HTTP; those are `server`'s.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -50,6 +51,11 @@ class Acceptor:
         self._tasks = Tasks()
         self._accepting = Tasks()
 
+    @property
+    def accepting(self) -> bool:
+        """Whether connections are accepted: from the start until it is stopped or the listener is shut."""
+        return len(self._accepting) > 0
+
     def start(self) -> None:
         """Accept in the background."""
         self._accepting.spawn(self._accept(), f"accept {self._name}")
@@ -65,6 +71,8 @@ class Acceptor:
             try:
                 connection, _ = await loop.sock_accept(self._listener)
             except OSError as exc:
+                if exc.errno == errno.EINVAL:
+                    return  # the listener was shut: the trial is over
                 if not told:
                     _log.error("acceptor.not_accepted", listener=self._name, why=str(exc))
                     told = True

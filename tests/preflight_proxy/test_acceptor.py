@@ -94,9 +94,28 @@ def test_its_end_ends_what_is_served(run: Run) -> None:
     run(scene())
 
 
+@on_both_loops
+def test_a_listener_that_is_shut_ends_accepting_without_a_word(run: Run) -> None:
+    async def scene() -> None:
+        with structlog.testing.capture_logs() as logs, socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            acceptor = Acceptor("test", listener, Echo().serve, 1)
+            acceptor.start()
+            async with asyncio.timeout(30):
+                async with await Raw.to(listener.getsockname()[1]) as agent:
+                    assert await agent.reader.readexactly(1) == b"!"
+                listener.shutdown(socket.SHUT_RDWR)
+                while acceptor.accepting:
+                    await asyncio.sleep(0.01)
+            await acceptor.stop()
+        assert logs == []
+
+    run(scene())
+
+
 async def test_a_listener_that_fails_is_told_once() -> None:
-    with structlog.testing.capture_logs() as logs, socket.socket() as listener:  # it does not listen
-        listener.setblocking(False)
+    with structlog.testing.capture_logs() as logs, socket.socket() as listener:
+        listener.close()
         acceptor = Acceptor("test", listener, Echo().serve, 1)
         acceptor.start()
         async with asyncio.timeout(30):
