@@ -53,7 +53,7 @@ torture: $(DEVELOP) ## calls against a failing upstream and a proxy that is kill
 	$(BIN)/python -m tests.torture --calls $(CALLS) --seed $(SEED) --kills $(KILLS) --profile $(PROFILE)
 
 images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which must be present; nothing is pulled
-	@$(BIN)/python -c 'import asyncio, sys; from agent_preflight.docker.images import ensure_image; \
+	@$(BIN)/python -c 'import asyncio, sys; sys.tracebacklimit = 0; from agent_preflight.docker.images import ensure_image; \
 		[print(kind, asyncio.run(ensure_image(kind, base=sys.argv[1] or None))) for kind in ("gate", "demo")]' '$(BASE)'
 
 smoke-real: $(RUNTIME) ## examples/first_run.py on the real OpenRouter with your keys; spends at most 2 cents
