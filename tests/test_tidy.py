@@ -6,6 +6,7 @@ The sources are parsed, never imported. A rule that a file cannot keep is a line
 import ast
 import functools
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -332,6 +333,14 @@ def test_the_readmes_first_script_is_the_example_that_ci_runs() -> None:
     """What a reader copies first is what is run on every change."""
     script = (ROOT / "examples" / "first_run.py").read_text("utf-8")
     assert f"```python\n{script}```" in texts()[ROOT / "README.md"]
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """Whatever is installed with the package is in the README's table, with why."""
+    project = tomllib.loads(texts()[ROOT / "pyproject.toml"])["project"]
+    names = [re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"]]
+    rows = [line for line in texts()[ROOT / "README.md"].splitlines() if line.startswith("| ")]
+    assert [name for name in names if not any(name in row.split("|")[1] for row in rows)] == []
 
 
 def test_every_command_is_documented() -> None:
