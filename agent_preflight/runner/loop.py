@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,15 +24,21 @@ class Stop:
         self.ending = asyncio.Event()
         self.hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._early = 0
 
     def bind(self) -> None:
-        """Name the loop in which the events are waited for: the running one."""
+        """Name the loop in which the events are waited for: the running one. What was pressed before it counts."""
         self._loop = asyncio.get_running_loop()
+        for _ in range(self._early):
+            self.press_here()
 
     def press(self) -> None:
         """Ask to end; asked again, ask for no settlement."""
         loop = self._loop
-        if loop is not None and not loop.is_closed():
+        if loop is None:
+            self._early += 1
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
             loop.call_soon_threadsafe(self.press_here)
 
     def press_here(self) -> None:
@@ -42,15 +50,13 @@ def run_blocking(work: Callable[[Stop], Coroutine[Any, Any, T]], stop: Stop | No
     """Run a coroutine to its end in a loop of its own and return its result.
 
     Raises:
-        KeyboardInterrupt: It was raised meanwhile; everything has been ended.
+        KeyboardInterrupt: Ctrl-C was pressed meanwhile; everything has been ended.
     """
     stop = stop or Stop()
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
-    bound = threading.Event()
 
     async def main() -> T:
         stop.bind()
-        bound.set()
         return await work(stop)
 
     def target() -> None:
@@ -60,26 +66,54 @@ def run_blocking(work: Callable[[Stop], Coroutine[Any, Any, T]], stop: Stop | No
             future.set_exception(exc)
 
     thread = threading.Thread(target=target, name="agent-preflight run")
-    thread.start()
-    interrupt = _wait(future, bound, stop)
-    thread.join()
-    if interrupt is not None:
-        raise interrupt
+    with _interrupts(stop) as interrupts:
+        thread.start()
+        _wait(future, interrupts)
+        thread.join()
+    if interrupts.count:
+        raise KeyboardInterrupt
     return future.result()
 
 
-def _wait(future: concurrent.futures.Future[T], bound: threading.Event, stop: Stop) -> KeyboardInterrupt | None:
-    """Wait for the end of the run; returns the first KeyboardInterrupt of the wait."""
-    interrupt = None
-    while True:
+class _Interrupts:
+    """Counts the interrupts of a wait, and passes each on."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.count = 0
+        self._stop = stop
+
+    def __call__(self, *_signal: object) -> None:
+        self.count += 1
+        self._stop.press()
+
+
+@contextlib.contextmanager
+def _interrupts(stop: Stop) -> Iterator[_Interrupts]:
+    """Take Ctrl-C as a request instead of an exception, which could strike anywhere, also while one is being dealt with.
+
+    Only in the main thread, where signals arrive, and only if nobody has a handler of their own.
+    """
+    interrupts = _Interrupts(stop)
+    ours = threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not ours:
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, interrupts)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _wait(future: concurrent.futures.Future[T], interrupts: _Interrupts) -> None:
+    """Wait for the end of the run; a KeyboardInterrupt that somebody's own handler raises counts too."""
+    while not future.done():
         try:
             concurrent.futures.wait([future])
-        except KeyboardInterrupt as exc:
-            interrupt = interrupt or exc
-            bound.wait()
-            stop.press()
-        else:
-            return interrupt
+        except KeyboardInterrupt:
+            interrupts()
 
 
 async def run_cancellable(work: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:

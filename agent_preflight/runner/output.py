@@ -31,6 +31,8 @@ class Output:
         events: The trial's event log.
         on_event: Takes each event, on the loop; must not block.
         on_end: Called when the agent says that it is done.
+        events_bytes_max: How much of stdout is kept.
+        stderr_bytes_max: How much of stderr is kept.
 
     Attributes:
         events_count: Events so far.
@@ -40,11 +42,20 @@ class Output:
         caps_hit: Names of the bounds that were reached, with how often.
     """
 
-    def __init__(self, events: EventLogger, on_event: Callable[[Event], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        events: EventLogger,
+        on_event: Callable[[Event], None],
+        on_end: Callable[[], None],
+        *,
+        events_bytes_max: int = EVENTS_BYTES_MAX,
+        stderr_bytes_max: int = STDERR_BYTES_MAX,
+    ) -> None:
         self._events = events
         self._on_event = on_event
         self._on_end = on_end
-        self._bytes = 0
+        self._bytes_left = events_bytes_max
+        self._stderr_bytes_max = stderr_bytes_max
         self.events_count = 0
         self.tool_calls = 0
         self.claims = CacheStats()
@@ -61,8 +72,8 @@ class Output:
             self._take(line)
 
     async def read_stderr(self, stream: StreamReader, path: Path) -> None:
-        """Append the stream to a file until it ends, up to `STDERR_BYTES_MAX`; the rest is read and dropped."""
-        left = STDERR_BYTES_MAX
+        """Append the stream to a file until it ends, up to the cap; the rest is read and dropped."""
+        left = self._stderr_bytes_max
         with path.open("ab", buffering=0) as file:
             path.chmod(0o600)
             while chunk := await stream.read(CHUNK_BYTES):
@@ -80,8 +91,8 @@ class Output:
         if len(line) > LINE_BYTES_MAX:
             self.cap("line_bytes")
         event = parse_line(line)
-        self._bytes += len(line)
-        if self._bytes <= EVENTS_BYTES_MAX:
+        self._bytes_left -= len(line)
+        if self._bytes_left >= 0:
             self._events.record(event)
         else:
             self.cap("events_bytes")

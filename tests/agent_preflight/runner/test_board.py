@@ -1,0 +1,20 @@
+"""How a run stands, for whoever shows it."""
+
+from agent_preflight.runner.board import Board, Row
+
+
+def test_rows_keep_the_order_of_the_trials_and_each_change_is_told() -> None:
+    told: list[tuple[str | None, str]] = []
+    board = Board(lambda before, row: told.append((before.state if before else None, row.state)))
+    board.put(Row("b", "m", 1))
+    board.put(Row("a", "m", 1))
+    board.update("b", state="running", started_s=2.0)
+    assert [(row.alias, row.state) for row in board.rows()] == [("b", "running"), ("a", "planned")]
+    assert told == [(None, "planned"), (None, "planned"), ("planned", "running")]
+
+
+def test_time_runs_from_the_agents_start_to_the_trials_end() -> None:
+    row = Row("a", "m", 1)
+    assert row.seconds(5.0) == 0.0
+    assert Row("a", "m", 1, started_s=2.0).seconds(5.0) == 3.0
+    assert Row("a", "m", 1, started_s=2.0, ended_s=4.0).seconds(5.0) == 2.0

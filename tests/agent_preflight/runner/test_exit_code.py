@@ -1,0 +1,29 @@
+"""What a command that ran trials exits with."""
+
+from typing import Any
+
+import pytest
+
+from agent_preflight.models import RunResult
+from agent_preflight.runner.exit_code import exit_code
+
+
+def result(error: str | None = None, **extra: Any) -> RunResult:
+    return RunResult("a", "m", 1.0, error=error, preflight=extra)
+
+
+@pytest.mark.parametrize(
+    ("results", "code"),
+    [
+        ([], 0),
+        ([result()], 0),
+        ([result("ejected: idle")], 0),
+        ([result("the agent ended with exit code 3")], 1),
+        ([result(warnings=["drift: OpenRouter counts $1"])], 3),
+        ([result(overrun_usd="0.1"), result("failed")], 4),
+        ([result(overrun_usd="0.1"), result(cleanup={"kill": "unverified"})], 5),
+        ([result(overrun_usd="0", cleanup={"kill": "ok"})], 0),
+    ],
+)
+def test_the_gravest_result_decides(results: list[RunResult], code: int) -> None:
+    assert exit_code(results) == code

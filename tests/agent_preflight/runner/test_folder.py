@@ -1,0 +1,86 @@
+"""A run's folder: no two runs share one, and what is private is private."""
+
+import json
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_single, write_private
+from preflight_proxy.errors import ConfigError
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as held:
+        yield held
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def document(*names: str) -> dict[str, object]:
+    return {"trials": [{"key_name": name} for name in names]}
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path: Path, stack: ExitStack) -> None:
+    first, second = (stack.enter_context(open_new(tmp_path / "runs", "run-1")) for _ in range(2))
+    assert [folder.path.name for folder in (first, second)] == ["run-1", "run-1-2"]
+
+
+def test_a_live_run_is_not_entered(tmp_path: Path, stack: ExitStack) -> None:
+    stack.enter_context(open_named(tmp_path, "r", ["a"]))
+    with pytest.raises(ConfigError, match="going on"):
+        open_named(tmp_path, "r", ["b"])
+
+
+def test_a_run_that_is_over_may_be_used_for_other_aliases_only(tmp_path: Path) -> None:
+    with open_named(tmp_path, "r", ["a"]) as folder:
+        (folder.make_trial_dir("a") / "summary.json").write_text("{}")
+    with pytest.raises(ConfigError, match="finished a before"):
+        open_named(tmp_path, "r", ["a", "b"])
+    with open_named(tmp_path, "r", ["b"]):
+        pass
+
+
+def test_single_trials_share_a_directory_and_nothing_else(tmp_path: Path, stack: ExitStack) -> None:
+    first, second = (stack.enter_context(open_single(tmp_path, alias)) for alias in "ab")
+    assert first.trial_dir("a") == first.path == tmp_path / "a"
+    assert second.path == tmp_path / "b"
+    with pytest.raises(ConfigError):
+        open_single(tmp_path, "a")
+
+
+def test_the_short_directory_is_private_and_gone_with_the_run(tmp_path: Path) -> None:
+    with open_new(tmp_path, "r") as folder:
+        short = folder.short_dir
+        socket = folder.gate_socket(0)
+        assert (mode(short), mode(socket.parent)) == (0o700, 0o711)
+        assert len(str(socket)) < 104
+        assert list(socket.parent.iterdir()) == []
+    assert not short.exists()
+
+
+def test_agents_can_read_their_budget_directory_and_nothing_beside_it(tmp_path: Path, stack: ExitStack) -> None:
+    folder: RunFolder = stack.enter_context(open_new(tmp_path, "r"))
+    trial = folder.make_trial_dir("a")
+    assert (mode(folder.path), mode(trial), mode(trial / "budget")) == (0o700, 0o700, 0o755)
+
+
+def test_the_plan_keeps_the_key_names_of_an_earlier_one(tmp_path: Path, stack: ExitStack) -> None:
+    folder = stack.enter_context(open_new(tmp_path, "r"))
+    folder.write_plan(document("k1"))
+    folder.write_plan(document("k2"))
+    written = json.loads((folder.path / "plan.json").read_text())
+    assert [trial["key_name"] for trial in written["trials"]] == ["k1", "k2"]
+    assert mode(folder.path / "plan.json") == 0o600
+
+
+def test_a_private_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_private(tmp_path / "f", {"a": 1})
+    with pytest.raises(TypeError):
+        write_private(tmp_path / "f", {"a": object()})
+    assert json.loads((tmp_path / "f").read_text()) == {"a": 1}

@@ -1,0 +1,73 @@
+"""The way from a plain call into asyncio, and what Ctrl-C means there."""
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+
+from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
+
+
+def test_it_works_where_a_loop_runs_already() -> None:
+    async def work(_stop: Stop) -> int:
+        return 7
+
+    async def notebook() -> int:
+        return run_blocking(work)
+
+    assert asyncio.run(notebook()) == 7
+
+
+def test_an_exception_comes_out_as_it_is() -> None:
+    async def work(_stop: Stop) -> int:
+        raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        run_blocking(work)
+
+
+def test_the_first_interrupt_ends_the_second_hurries_and_it_is_raised_when_all_is_over() -> None:
+    seen: list[str] = []
+
+    async def work(stop: Stop) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await stop.ending.wait()
+        seen.append(f"ending, hurry {stop.hurry.is_set()}")
+        os.kill(os.getpid(), signal.SIGINT)
+        await stop.hurry.wait()
+        seen.append("hurry")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_blocking(work)
+    assert seen == ["ending, hurry False", "hurry"]
+
+
+def test_a_stop_can_be_pressed_from_any_thread() -> None:
+    stop = Stop()
+
+    async def work(bound: Stop) -> bool:
+        threading.Thread(target=stop.press).start()
+        await bound.ending.wait()
+        return bound is stop
+
+    assert run_blocking(work, stop)
+
+
+async def test_cancelling_the_caller_ends_the_run_in_order_first() -> None:
+    seen: list[str] = []
+
+    async def work(stop: Stop) -> None:
+        seen.append("began")
+        await stop.ending.wait()
+        await asyncio.sleep(0)
+        seen.append("ended in order")
+
+    caller = asyncio.ensure_future(run_cancellable(work))
+    while not seen:
+        await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert seen == ["began", "ended in order"]

@@ -1,0 +1,80 @@
+"""What an agent prints, taken without pause and within bounds."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.events import EventLogger
+from agent_preflight.runner.output import Output
+
+
+class Heard:
+    """An output with what it told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.ends = 0
+        self.logger = EventLogger(folder / "events.jsonl")
+        self.output = Output(self.logger, self.events.append, self._end, events_bytes_max=60, stderr_bytes_max=5)
+
+    def _end(self) -> None:
+        self.ends += 1
+
+    async def read(self, *chunks: bytes) -> None:
+        stream = asyncio.StreamReader()
+        for chunk in chunks:
+            stream.feed_data(chunk)
+        stream.feed_eof()
+        await self.output.read_stdout(stream)
+
+
+@pytest.fixture
+def heard(tmp_path: Path) -> Iterator[Heard]:
+    made = Heard(tmp_path)
+    yield made
+    made.logger.close()
+
+
+def line(**fields: object) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
+
+
+async def test_several_lines_in_one_chunk_are_several_events(heard: Heard) -> None:
+    await heard.read(line(type="tool_execution_start", toolName="x") + line(type="agent_end", status="done"))
+    assert [event["type"] for event in heard.events] == ["tool_execution_start", "agent_end"]
+    assert (heard.output.tool_calls, heard.output.events_count, heard.ends) == (1, 2, 1)
+    assert heard.output.end_status == "done"
+
+
+async def test_noise_is_an_event_and_ends_nothing(heard: Heard) -> None:
+    await heard.read(b"[1]\n3\n\xff\xfe\nplain", b" text")
+    assert [event["type"] for event in heard.events] == ["raw"] * 4
+    assert heard.events[-1]["data"] == "plain text"
+
+
+async def test_an_agents_usage_is_kept_as_its_claim(heard: Heard) -> None:
+    await heard.read(line(type="x", usage={"prompt_tokens": 10, "cache_read_input_tokens": 4}))
+    assert (heard.output.claims.total_prompt_tokens, heard.output.claims.cached_tokens) == (10, 4)
+
+
+async def test_what_comes_after_the_cap_is_counted_and_not_kept(heard: Heard, tmp_path: Path) -> None:
+    await heard.read(*[line(type="a", n=n) for n in range(5)])
+    assert len(heard.events) == 5
+    assert heard.output.caps_hit == {"events_bytes": 3}
+    assert len(EventLogger.read(tmp_path / "events.jsonl")) == 2
+
+
+async def test_stderr_goes_to_a_private_file_up_to_its_cap(heard: Heard, tmp_path: Path) -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data(b"abc")
+    stream.feed_data(b"defgh")
+    stream.feed_eof()
+    path = tmp_path / "stderr.log"
+    await heard.output.read_stderr(stream, path)
+    assert path.read_bytes() == b"abcde"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert heard.output.caps_hit == {"stderr_bytes": 1}

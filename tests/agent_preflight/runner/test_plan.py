@@ -1,0 +1,125 @@
+"""What a run is going to do, decided before anything is done."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from agent_preflight.runner.plan import (
+    Surroundings,
+    check_env,
+    check_run_id,
+    default_alias,
+    default_run_id,
+    key_expiry,
+    mount_args,
+    plan_document,
+    plan_trials,
+)
+from preflight_proxy.errors import ConfigError
+
+MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
+
+
+def plans(models: Any = MODELS, budget: Any = 0.25, arguments: Any = None) -> Any:
+    return plan_trials(models, "run-1", budget, arguments, iter(["aa", "bb", "cc"]).__next__)
+
+
+def test_trials_come_in_the_order_of_the_models() -> None:
+    assert [trial.alias for trial in plans()] == ["nano", "haiku"]
+
+
+def test_a_sub_key_has_a_name_of_its_own_and_a_cent_above_the_budget() -> None:
+    nano, haiku = plans()
+    assert nano.key_name == "agent-preflight:run-1:nano:aa"
+    assert haiku.key_name == "agent-preflight:run-1:haiku:bb"
+    assert nano.key_limit_usd == Decimal("0.26")
+
+
+def test_a_budget_is_exact_whatever_number_it_is_written_as() -> None:
+    assert plans(budget=0.1)[0].budget_pusd == plans(budget="0.10")[0].budget_pusd == 100_000_000_000
+
+
+def test_budgets_may_differ_by_alias() -> None:
+    assert [trial.budget_pusd for trial in plans(budget={"nano": 1, "haiku": Decimal("0.5")})] == [10**12, 5 * 10**11]
+
+
+@pytest.mark.parametrize("budget", [0, -1, float("nan"), float("inf"), "much", {"nano": 1}, 1e9])
+def test_what_is_no_budget_is_refused_before_anything_exists(budget: object) -> None:
+    with pytest.raises(ConfigError):
+        plans(budget=budget)
+
+
+@pytest.mark.parametrize("alias", ["", ".", "..", "a/b", "-a", "a b", "x:free", "a\n", "plan.json", "lock", "a" * 65])
+def test_an_alias_that_cannot_be_a_folder_is_refused(alias: str) -> None:
+    with pytest.raises(ConfigError, match="alias"):
+        plans(models=[("m/m", alias)])
+
+
+def test_an_alias_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="more than once: same"):
+        plans(models=[("a/a", "same"), ("b/b", "same")])
+
+
+def test_no_models_are_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match="nothing to run"):
+        plans(models=[])
+
+
+def test_arguments_are_for_all_or_by_alias() -> None:
+    assert [trial.command for trial in plans(arguments=["--x", 1])] == [("--x", "1")] * 2
+    assert [trial.command for trial in plans(arguments={"haiku": ["--y"]})] == [(), ("--y",)]
+
+
+def test_arguments_given_as_one_text_are_not_taken_apart() -> None:
+    with pytest.raises(ConfigError, match="list of texts"):
+        plans(arguments="--x")
+
+
+@pytest.mark.parametrize(
+    ("model", "alias"),
+    [
+        ("openai/gpt-4.1-nano", "gpt-4-1-nano"),
+        ("anthropic/claude-sonnet-4.5", "claude-sonnet-4"),
+        ("meta-llama/llama-3.3:free", "llama-3-3-free"),
+        ("plain", "plain"),
+        ("a/...", "model"),
+    ],
+)
+def test_a_default_alias_can_always_be_a_folder(model: str, alias: str) -> None:
+    assert default_alias(model) == alias
+    plans(models=[(model, default_alias(model))])
+
+
+@pytest.mark.parametrize("run_id", ["..", "a/b", "", ".hidden", "a" * 129])
+def test_a_run_id_that_leads_elsewhere_is_refused(run_id: str) -> None:
+    with pytest.raises(ConfigError):
+        check_run_id(run_id)
+
+
+def test_a_default_run_id_is_the_local_time() -> None:
+    assert check_run_id(default_run_id(datetime(2027, 1, 2, 3, 4, 5))) == "run-20270102-030405"
+
+
+def test_a_sub_key_ends_by_itself_after_a_week() -> None:
+    assert key_expiry(datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)) == "2027-01-09T03:04:05Z"
+
+
+def test_mounts_in_both_spellings_are_the_same() -> None:
+    assert mount_args([("/h", "/c", "ro"), "/h:/c:ro", ("/h", "/c")]) == ("/h:/c:ro", "/h:/c:ro", "/h:/c")
+    with pytest.raises(ConfigError):
+        mount_args([("/h",)])
+
+
+@pytest.mark.parametrize("env", [{"A": "x\ny"}, {"A\nB": "x"}, {"": "x"}, {"A=B": "x"}, {"A": "x\0"}])
+def test_a_variable_that_would_break_out_is_refused_without_showing_its_value(env: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="newlines are not allowed") as caught:
+        check_env(env)
+    assert "x" not in str(caught.value).split("cannot")[0].replace("the variable", "")
+
+
+def test_the_plan_on_disk_names_every_key_and_holds_no_secret() -> None:
+    document = plan_document("run-1", plans(), Surroundings("docker", "img", env={"SECRET": "s3cret"}), "now")
+    assert [trial["key_name"] for trial in document["trials"]] == [trial.key_name for trial in plans()]
+    assert "s3cret" not in str(document)

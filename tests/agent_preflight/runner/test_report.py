@@ -1,0 +1,28 @@
+"""The table that a run prints at its end."""
+
+from pathlib import Path
+
+from agent_preflight.models import CacheStats, RunResult
+from agent_preflight.runner.report import final_lines
+
+RESULTS = [
+    RunResult("b", "m/b", 1.0, duration_s=75, cost_usd=0.5, tool_calls=3, error="ejected: idle\x1b[31m"),
+    RunResult("a", "m/a", 1.0, duration_s=5, cost_usd=None, tool_calls=1, cache=CacheStats(100, 25)),
+]
+
+
+def test_rows_are_sorted_by_alias_and_summed() -> None:
+    lines = list(final_lines(RESULTS, Path("/runs/r")))
+    assert [line.split()[0] for line in lines[1:5]] == ["alias", "a", "b", "TOTAL"]
+    assert lines[2].split() == ["a", "-", "0m05s", "1", "25%", "ok"]
+    assert lines[3].split()[:5] == ["b", "$0.5000", "1m15s", "3", "-"]
+    assert lines[4].split() == ["TOTAL", "$0.5000", "4"]
+    assert lines[-1] == "  Artifacts: /runs/r"
+
+
+def test_no_escape_reaches_the_terminal() -> None:
+    assert "\x1b" not in "".join(final_lines(RESULTS, Path("/runs/r")))
+
+
+def test_a_run_without_results_prints_nothing() -> None:
+    assert list(final_lines([], Path("/runs/r"))) == []

@@ -1,0 +1,60 @@
+"""From what is known of an ended trial to its result and its summary."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from agent_preflight.control_client import Balance
+from agent_preflight.models import CacheStats
+from agent_preflight.runner.plan import TrialPlan
+from agent_preflight.runner.result import Facts, exact, result_of, summary_document
+from agent_preflight.runner.trial import By, Ending
+from agent_preflight.sandbox import Exit
+
+PLAN = TrialPlan("a", "m/m", 250_000_000_000, "k", ())
+AT = datetime(2027, 1, 1, tzinfo=UTC)
+BALANCE = Balance(
+    limit_pusd=PLAN.budget_pusd, posted_pusd=1_234_567_890, calls=2, prompt_tokens=100, cached_tokens=40, refused=1
+)
+FACTS = Facts(
+    Ending(By.AGENT), Exit(0), AT, AT, 12.6, BALANCE, key_usage_usd=Decimal("0.0012345"), cleanup={"kill": "ok"}
+)
+
+
+def test_the_cost_is_the_ledgers_and_exact_beside_the_rounded_one() -> None:
+    result = result_of(PLAN, "sealed", FACTS)
+    assert result.preflight["posted_usd"] == "0.00123456789"
+    assert result.to_dict()["cost_usd"] == 0.0012
+
+
+def test_the_known_keys_come_first_and_ours_stand_under_one() -> None:
+    document = summary_document(result_of(PLAN, "sealed", FACTS))
+    assert list(document)[:3] == ["alias", "model_id", "budget_usd"]
+    assert list(document)[-1] == "preflight"
+    assert document["preflight"]["cleanup"] == {"kill": "ok"}
+    assert document["preflight"]["key_usage_usd"] == "0.0012345"
+    assert document["duration_s"] == 13
+
+
+def test_cache_figures_are_the_ledgers_and_the_agents_own_are_claims() -> None:
+    claims = CacheStats(total_prompt_tokens=7, request_count=1)
+    result = result_of(PLAN, "sealed", replace(FACTS, claims=claims))
+    assert (result.cache.total_prompt_tokens, result.cache.hit_rate) == (100, 0.4)
+    assert result.preflight["claims"]["total_prompt_tokens"] == 7
+
+
+def test_an_agent_that_never_called_is_believed_what_it_claims() -> None:
+    claims = CacheStats(total_prompt_tokens=7, request_count=1)
+    assert result_of(PLAN, "sealed", replace(FACTS, balance=Balance(), claims=claims)).cache == claims
+
+
+def test_a_trial_without_an_account_has_no_cost() -> None:
+    result = result_of(PLAN, "sealed", replace(FACTS, ending=Ending(By.PROVISIONING, "no"), balance=None, exit=None))
+    assert result.cost_usd is None
+    assert result.error == "provisioning_failed: no"
+    assert result.preflight["exit_code"] is None
+
+
+def test_small_amounts_are_written_without_an_exponent() -> None:
+    assert exact(1) == "0.000000000001"
+    assert exact(10**12) == "1"

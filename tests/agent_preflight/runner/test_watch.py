@@ -1,0 +1,111 @@
+"""The user's code in a trial."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from agent_preflight.control_client import Balance
+from agent_preflight.eject import EjectDecision, EjectPolicy
+from agent_preflight.models import BudgetStatus
+from agent_preflight.runner.lane import Lane
+from agent_preflight.runner.trial import By, Ending
+from agent_preflight.runner.watch import Seen, Watch
+
+Events = list[dict[str, Any]]
+
+
+class Recording(EjectPolicy):
+    """Says what it was asked, and ejects when told to."""
+
+    def __init__(self, eject_at: Callable[[Events, dict[str, Any], BudgetStatus], bool] | None = None) -> None:
+        self.asked: list[tuple[int, dict[str, Any], BudgetStatus]] = []
+        self._eject_at = eject_at or (lambda *_: False)
+
+    def check(
+        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: dict[str, Any]
+    ) -> EjectDecision:
+        self.asked.append((len(events), dict(context), budget_status))
+        return EjectDecision(self._eject_at(events, context, budget_status), "told to")
+
+
+class Raising(EjectPolicy):
+    """A policy with a bug."""
+
+    def check(self, **_: Any) -> EjectDecision:
+        raise KeyError("bug")
+
+
+async def judged(
+    policy: EjectPolicy,
+    events: Events,
+    on_event: Callable[[dict[str, Any]], object] | None = None,
+    seen: Seen | None = None,
+) -> tuple[Ending | None, Watch]:
+    """Hand on the events one after another and close."""
+    lane = Lane("watch")
+    watch = Watch(policy, on_event, lane, seen or Seen(), lambda line: None)
+    running = asyncio.ensure_future(watch.run())
+    for event in events:
+        watch.event(event)
+    await asyncio.sleep(0)  # the watch hands all of them to its thread
+    await lane.call(lambda: None)
+    watch.close()
+    ending = await running
+    lane.close()
+    return ending, watch
+
+
+async def test_the_policy_is_asked_on_every_event_with_what_came_so_far() -> None:
+    policy = Recording()
+    await judged(policy, [{"type": "tool_execution_start"}, {"type": "x"}])
+    assert [(count, context["tool_calls"]) for count, context, _ in policy.asked] == [(1, 1), (2, 1)]
+
+
+async def test_a_settlement_or_a_second_asks_without_an_event() -> None:
+    policy = Recording(lambda events, context, status: status.spent)
+    seen = Seen(balance=Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, calls=3, calls_in_flight=1, spent=True))
+    lane = Lane("watch")
+    watch = Watch(policy, None, lane, seen, lambda line: None)
+    watch.look()
+    assert await watch.run() == Ending(By.EJECTED, "told to")
+    count, context, status = policy.asked[0]
+    assert (count, context["calls"], context["calls_in_flight"]) == (0, 3, 1)
+    assert (status.used, status.limit) == (0.5, 1.0)
+    lane.close()
+
+
+async def test_user_code_sees_events_in_order_and_what_it_raises_ends_the_trial() -> None:
+    heard: list[int] = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        heard.append(event["n"])
+        if event["n"] == 2:
+            raise ValueError("enough")
+
+    ending, _ = await judged(Recording(), [{"type": "x", "n": n} for n in range(5)], on_event)
+    assert ending == Ending(By.CALLBACK, "enough")
+    assert heard == [0, 1, 2]
+
+
+async def test_a_policy_that_raises_ejects_nothing_and_is_counted() -> None:
+    ending, watch = await judged(Raising(), [{"type": "x"}, {"type": "y"}])
+    assert ending is None
+    assert watch.policy_errors == 2
+
+
+async def test_an_ejection_stops_at_the_event_that_caused_it() -> None:
+    policy = Recording(lambda events, context, status: len(events) == 2)
+    ending, _ = await judged(policy, [{"type": "x"}] * 4)
+    assert ending == Ending(By.EJECTED, "told to")
+    assert len(policy.asked) == 2
+
+
+async def test_events_that_wait_at_the_end_are_still_handed_on_but_not_judged() -> None:
+    heard: list[object] = []
+    policy, lane = Recording(), Lane("watch")
+    watch = Watch(policy, heard.append, lane, Seen(), lambda line: None)
+    watch.event({"type": "x"})
+    watch.close()
+    assert await watch.run() is None
+    assert (len(heard), policy.asked) == (1, [])
+    lane.close()
