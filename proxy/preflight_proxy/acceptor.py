@@ -6,6 +6,7 @@ For listeners that are not plain HTTP; those are `server`'s.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Awaitable, Callable
@@ -86,7 +87,5 @@ class Acceptor:
             self._tasks.spawn(self._one(connection), self._name)
 
     async def _one(self, connection: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):  # an agent that leaves, or speaks another protocol, is no fault of ours
             await self._serve(connection)
-        except OSError as exc:  # an agent that leaves, or speaks another protocol, is no fault of ours
-            _log.debug("acceptor.connection_ended", listener=self._name, why=str(exc) or type(exc).__name__)

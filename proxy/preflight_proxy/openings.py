@@ -31,6 +31,8 @@ EGRESS_CONNECTIONS_MAX = 64
 """Open connections through a trial's egress; a package manager opens about twenty."""
 HEAD_S_MAX = 10.0
 """From a connection's opening to the end of its request's head."""
+REFUSED_LOGGED_MAX = 100
+"""Refusals of one opening that are logged; all are counted. An agent that asks in a loop must not fill the disk."""
 
 _log = structlog.get_logger("preflight_proxy.openings")
 
@@ -89,7 +91,8 @@ def open_egress(listener: socket.socket, allowed: Collection[Target], traffic: T
                 await _egress(agent, allowed, traffic, outside)
             except EgressRefusedError as exc:
                 traffic.refuse()
-                _log.warning("egress.refused", status=exc.status, why=str(exc))
+                if traffic.refused <= REFUSED_LOGGED_MAX:
+                    _log.warning("egress.refused", status=exc.status, why=str(exc))
                 await _say(agent, exc.status, str(exc))
 
     return Acceptor("egress", listener, serve, EGRESS_CONNECTIONS_MAX, on_surplus=traffic.refuse)

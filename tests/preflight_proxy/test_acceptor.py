@@ -137,4 +137,4 @@ async def test_a_connection_that_breaks_off_is_no_fault() -> None:
         async with asyncio.timeout(30), await Raw.to(listener.getsockname()[1]) as agent:
             assert await agent.ended()
         await acceptor.stop()
-    assert [line["log_level"] for line in logs] == ["debug"]
+    assert logs == []

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
+import structlog
 import uvloop
 
 from preflight_proxy.core.egress import Target
 from preflight_proxy.openings import (
     EGRESS_CONNECTIONS_MAX,
+    REFUSED_LOGGED_MAX,
     SERVICE_CONNECTIONS_MAX,
     Outside,
     open_egress,
@@ -186,3 +188,17 @@ async def test_this_machines_own_names_resolve_and_are_not_public() -> None:
     addresses = await resolve_here("localhost", 80)
     assert "127.0.0.1" in addresses
     assert not any(map(Outside().accepts, addresses))
+
+
+async def test_an_agent_that_asks_in_a_loop_fills_no_log() -> None:
+    traffic, asked = Traffic(), REFUSED_LOGGED_MAX + 5
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(60), egress(closed_port(), traffic) as port:
+            for _ in range(asked):
+                async with await Raw.to(port) as agent:
+                    agent.send(b"GET / HTTP/1.1\r\n\r\n")
+                    assert (await agent.answer())[0] == 400
+        async with asyncio.timeout(60), service(closed_port(), traffic) as port, await Raw.to(port) as agent:
+            assert await agent.ended()
+    assert len(logs) == REFUSED_LOGGED_MAX
+    assert traffic.refused == asked + 1
