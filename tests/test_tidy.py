@@ -343,6 +343,15 @@ def test_every_dependency_has_its_reason() -> None:
     assert [name for name in names if not any(name in row.split("|")[1] for row in rows)] == []
 
 
+def test_every_page_is_linked_from_the_readme() -> None:
+    """A page that nobody can find is not there."""
+    readme = texts()[ROOT / "README.md"]
+    pages = [
+        path.relative_to(ROOT).as_posix() for path in texts() if path.suffix == ".md" and path.parent.name == "docs"
+    ]
+    assert [page for page in pages if f"]({page})" not in readme] == []
+
+
 def test_every_command_is_documented() -> None:
     """Each command has its line in the table of docs/commands.md."""
     registered = [
