@@ -75,9 +75,9 @@ def open_service(name: str, listener: socket.socket, target: Target, traffic: Tr
                     await exchange(agent, outside, traffic)
             except OSError as exc:
                 traffic.refuse()
-                _log.warning(
-                    "service.unreachable", service=name, target=str(target), why=str(exc) or type(exc).__name__
-                )
+                if traffic.refused <= REFUSED_LOGGED_MAX:
+                    why = str(exc) or type(exc).__name__
+                    _log.warning("service.unreachable", service=name, target=str(target), why=why)
 
     return Acceptor(name, listener, serve, SERVICE_CONNECTIONS_MAX, on_surplus=traffic.refuse)
 

@@ -127,4 +127,5 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, m
         writer.write(data)
         await writer.drain()
         moved(len(data))
-    writer.write_eof()
+    if not writer.is_closing():
+        writer.write_eof()

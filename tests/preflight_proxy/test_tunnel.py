@@ -63,6 +63,20 @@ def test_an_end_that_breaks_ends_the_other(run: Run) -> None:
     run(scene())
 
 
+@on_both_loops
+def test_a_last_word_to_an_end_that_is_gone_is_no_fault(run: Run) -> None:
+    async def scene() -> None:
+        async with asyncio.timeout(30), pair() as (agent, inside), pair() as (outside, service):
+            passing = asyncio.ensure_future(exchange(inside, outside, Traffic()))
+            service[1].write_eof()
+            assert await agent[0].read() == b""
+            outside[1].transport.abort()
+            agent[1].write_eof()
+            await passing
+
+    run(scene())
+
+
 async def test_the_first_that_accepts_is_taken_and_none_is_an_error() -> None:
     async with asyncio.timeout(30), place(echo) as port:
         async with connected(["127.0.0.2", "127.0.0.1"], port) as (reader, writer):
