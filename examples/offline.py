@@ -1,0 +1,52 @@
+"""The OpenRouter that an example talks to: the one that OPENROUTER_BASE_URL names, else an offline one of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_S_MAX = 20
+
+
+@dataclass(frozen=True)
+class OpenRouter:
+    """Where it is, and the keys to it."""
+
+    base_url: str
+    admin_key: str
+    key: str
+    offline: bool
+
+
+@contextmanager
+def openrouter(scenario: Path) -> Iterator[OpenRouter]:
+    """What to connect to, while the context lasts; `scenario` says what the offline models answer."""
+    if base_url := os.environ.get("OPENROUTER_BASE_URL"):
+        yield OpenRouter(base_url, os.environ["OR_ADMIN_KEY"], os.environ["OPENROUTER_API_KEY"], offline=False)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready.json"
+        listen = ["--listen", "127.0.0.1:0", "--scenario", str(scenario), "--ready-file", str(ready)]
+        with subprocess.Popen(
+            [sys.executable, "-m", "agent_preflight", "simulate", *listen], stdout=subprocess.DEVNULL
+        ) as simulator:
+            try:
+                told = _until_ready(ready, simulator)
+                yield OpenRouter(told["base_url"], told["admin_key"], told["inference_key"], offline=True)
+            finally:
+                simulator.terminate()
+
+
+def _until_ready(ready: Path, simulator: subprocess.Popen[bytes]) -> dict[str, str]:
+    until = time.monotonic() + START_S_MAX
+    while not ready.exists():
+        if simulator.poll() is not None or time.monotonic() > until:
+            raise SystemExit("the offline OpenRouter did not start")
+        time.sleep(0.05)
+    return json.loads(ready.read_text())
