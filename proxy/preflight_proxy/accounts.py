@@ -29,6 +29,9 @@ KEY_READS_MAX = 3
 CUT_S_MAX = 2.0
 """A freeze waits this long for the last bytes of cut streams to be handed to the system."""
 
+CLOSED = "closed"
+"""Why a closed account is frozen."""
+
 _log = structlog.get_logger("preflight_proxy.accounts")
 
 
@@ -187,7 +190,7 @@ class Accounts:
         """Shut the account's listeners and forget its key; its entries stay."""
         account = self._books.account(account_id)
         if account.frozen is None:
-            await self.freeze(account_id, "closed")
+            await self.freeze(account_id, CLOSED)
         if (gate := self._gates.pop(account_id, None)) is not None:
             await gate.close()
         self._books.live(account_id).key = None

@@ -113,7 +113,10 @@ class Books:
         self._cost_log = cost_log
         self._budget_files = budget_files
         self._live: dict[str, Live] = {}
-        self._by_token = {account.token_hash: account.id for account in store.book.accounts.values()}
+        self._by_token: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}
+        for account in store.book.accounts.values():
+            self._note_token(account)
         self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
         for entry in store.entries():
             self._total(entry.account, entry.line)
@@ -143,6 +146,13 @@ class Books:
             await asyncio.sleep(KEY_LOOK_S)
         return self.live(account_id).key is not None
 
+    def _note_token(self, account: Account) -> None:
+        """An account has one token: one that it had before opens nothing any more."""
+        if (before := self._tokens.get(account.id)) != account.token_hash:
+            self._by_token.pop(before or "", None)
+            self._by_token[account.token_hash] = account.id
+            self._tokens[account.id] = account.token_hash
+
     def by_token(self, token_hash: str) -> str | None:
         """The id of the account whose trial token has this SHA-256, if any."""
         return self._by_token.get(token_hash)
@@ -166,7 +176,7 @@ class Books:
             _log.error("endpoint.quarantined", model=row.model, tag=row.tag, why=row.reason)
             self.on_quarantined(row)
         if change.account is not None:
-            self._by_token[change.account.token_hash] = change.account.id
+            self._note_token(change.account)
             self.write_budget(change.account.id)
             self.turns.wake(change.account.id)
 

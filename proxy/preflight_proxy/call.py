@@ -6,6 +6,7 @@ The task that runs a call outlives its client: upstream is drained, because a cu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError, UpstreamError
 from preflight_proxy.holds import Holds
-from preflight_proxy.relay import Relay
+from preflight_proxy.relay import DRAIN_S_MAX, Relay
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream import NotSentError, UncertainError, Upstream, WithdrawnError, last_header, read_capped
 
@@ -109,6 +110,7 @@ class Call:
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
         self._detached = asyncio.Event()
+        self._sending: asyncio.Timeout | None = None
         self.requote = False
 
     async def run(self, *, may_requote: bool) -> None:
@@ -136,7 +138,10 @@ class Call:
         await self._patience()
         outgoing = self._outgoing
         try:
-            response = await self._upstream.post(outgoing.path, outgoing.body, outgoing.headers, self._may_leave)
+            async with asyncio.timeout(None) as self._sending:
+                response = await self._upstream.post(outgoing.path, outgoing.body, outgoing.headers, self._may_leave)
+        except TimeoutError:
+            self._settlement.unknown(Reading(), "no answer began while it was drained")
         except WithdrawnError:
             self._settlement.void("withdrawn")
             await self._refuse(Code.FROZEN)
@@ -221,8 +226,7 @@ class Call:
     def client_left(self) -> None:
         """The client hung up: nothing more is sent to it; upstream is drained."""
         self._downstream.leave()
-        self._detached.set()
-        self._relay.tighten()
+        self._drain()
 
     async def cut(self, reason: str) -> None:
         """End what the client sees, at once, in its API's terminal form; settling goes on."""
@@ -231,8 +235,15 @@ class Call:
         else:
             await self._refuse(Code.FROZEN)
         _log.info("stream.cut", account=self._account_id, reason=reason)
+        self._drain()
+
+    def _drain(self) -> None:
+        """Nobody listens any more: what is awaited gets the shorter limits of M17."""
         self._detached.set()
         self._relay.tighten()
+        if self._sending is not None and self._sending.when() is None and not self._sending.expired():
+            with contextlib.suppress(RuntimeError):  # it has just been left: the relay's limits hold
+                self._sending.reschedule(asyncio.get_running_loop().time() + DRAIN_S_MAX)
 
     async def _refuse(self, code: Code) -> None:
         await self._downstream.answer(*self._refuse_with(code))

@@ -87,12 +87,17 @@ class Forward:
     async def serve(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Answer one inference request, whatever becomes of it."""
         try:
-            async with self._intake.body(request) as body:
-                asked = caller.shape.read(body, request.headers, self._unknown_fields)
+            async with self._intake.body(request, caller.account_id) as body:  # its room is taken until it is answered
+                return await self._serve(
+                    request, caller, caller.shape.read(body, request.headers, self._unknown_fields)
+                )
         except IntakeError as exc:
             return _plain(caller.shape, exc.status, exc.message, "invalid_request", close=True)
         except BadRequest as exc:
             return _plain(caller.shape, exc.status, exc.message, exc.code)
+
+    async def _serve(self, request: web.BaseRequest, caller: Caller, asked: Request) -> web.StreamResponse:
+        """Quote, reserve, send; once more where the prices had moved."""
         self._log_dropped(asked)
         busy = self._books.note_request(caller.account_id, asked.digest)
         until_s = self._books.clock.monotonic_s() + WAIT_S_MAX

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from preflight_proxy.accounts import AccountSpec
+from preflight_proxy.accounts import CLOSED, AccountSpec
 from preflight_proxy.app import Running, serve_until_stopped, write_private, write_ready_file
 from preflight_proxy.config import Config, user_quarantine_file
 from preflight_proxy.core.money import limit_pusd
@@ -103,10 +103,15 @@ def _limits(budget_usd: str | None, accounts: Mapping[str, str]) -> dict[str, st
 async def _open(
     proxy: Running, data: Path, limits_usd: Mapping[str, str], tokens: Mapping[str, str], key: Secret
 ) -> None:
+    """Open the accounts that are named; close those of an earlier time that are not."""
     for name, limit in limits_usd.items():
         budget_file = str(data / "budget" / f"{name}.txt")
         spec = AccountSpec(limit_usd=limit, token=tokens[name], key=key.reveal(), budget_file=budget_file)
         await proxy.accounts.open(name, spec)
+        if proxy.books.account(name).frozen == CLOSED:
+            proxy.accounts.unfreeze(name)  # it was left out last time, and is named again
+    for name in [known for known in proxy.books.accounts() if known not in limits_usd]:
+        await proxy.accounts.close(name)  # its token is refused at once; what it spent stays in the books
 
 
 def _say(base_url: str | None, opened: Mapping[str, Mapping[str, str]]) -> None:

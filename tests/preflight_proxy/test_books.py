@@ -93,7 +93,7 @@ async def test_followers_hear_with_the_balance_of_the_moment(books: Books) -> No
     assert event is not None
     assert event["type"] == "frozen"
     assert event["balance"]["frozen"] == "stopped"  # type: ignore[index]
-    await follower.aclose()  # type: ignore[attr-defined]
+    await follower.aclose()
 
 
 async def test_a_key_is_waited_for_and_its_wait_ends(books: Books) -> None:
@@ -107,3 +107,9 @@ def test_an_overrun_is_told_to_who_watches_endpoints(books: Books) -> None:
     books.on_quarantined = lambda row: seen.append(row.tag)
     call(books, "one", DOLLAR // 2 + 1)
     assert seen == ["t"]
+
+
+def test_an_account_that_is_opened_with_another_token_is_reached_by_that_one_alone(books: Books) -> None:
+    books.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="other"))
+    assert books.by_token("other") == "a"
+    assert books.by_token("hash") is None

@@ -252,7 +252,7 @@ async def test_a_waiting_call_is_served_when_others_settle(world: World) -> None
             await response.read()
             return response.status
 
-    assert await asyncio.gather(one(), one(), one()) == [200, 200, 200]
+    assert list(await asyncio.gather(one(), one(), one())) == [200, 200, 200]
     assert len(world.sim.requests) == 3
 
 
