@@ -128,7 +128,7 @@ def _name(package: str, path: Path) -> str:
 
 def _parse(name: str, path: Path, known: frozenset[str]) -> Module:
     text = path.read_text("utf-8")
-    tree = ast.parse(text)
+    tree = ast.parse(text, str(path))
     imports = tuple(_imports(tree, known, at_load=True))
     return Module(name, path, text, tuple(ast.walk(tree)), imports)
 
@@ -368,5 +368,6 @@ def test_every_command_is_documented() -> None:
 
 def test_nothing_points_at_where_it_was_written() -> None:
     """No file names the folder of this checkout, and none puts work off in a comment."""
-    unwanted = re.compile(rf"{re.escape(str(ROOT))}\b|\b(?:TO{''}DO|FIX{''}ME|XX{''}X)\b")
+    here = rf"{re.escape(str(ROOT))}\b|" if len(ROOT.parts) > 2 else ""  # a folder such as /src means nothing
+    unwanted = re.compile(rf"{here}\b(?:TO{''}DO|FIX{''}ME|XX{''}X)\b")
     assert [str(path.relative_to(ROOT)) for path, text in texts().items() if unwanted.search(text)] == []
