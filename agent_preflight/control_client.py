@@ -212,6 +212,27 @@ class ControlClient:
         """Forget an account's key and token; refused while something is pending, unless forced. Raises as `open`."""
         return Balance.from_json(await self._call("DELETE", _path(account_id) + ("?force=1" if force else "")))
 
+    async def set_limit(self, account_id: str, limit_pusd: int) -> Balance:
+        """Change an account's limit; waiting calls are looked at again. Raises as `open`."""
+        limit = {"limit_usd": format(usd(limit_pusd), "f")}
+        return Balance.from_json(await self._call("PATCH", _path(account_id), limit))
+
+    async def stop(self, trial: str | None) -> None:
+        """Freeze one trial's account, or all, and ask the runner to end them in order. Raises as `open`."""
+        await self._call("POST", "/stop", {"trial": trial})
+
+    async def accounts(self) -> list[Balance]:
+        """Return all accounts as they stand. Raises as `open`."""
+        return [Balance.from_json(each) for each in (await self._call("GET", "/accounts"))["accounts"]]
+
+    async def pid(self) -> int:
+        """Return the proxy's process id. Raises as `open`."""
+        return int((await self._call("GET", "/health"))["pid"])
+
+    async def clear_quarantine(self, model: str, tag: str) -> None:
+        """Let calls go to an endpoint again. Raises as `open`."""
+        await self._call("DELETE", f"/quarantine?model={quote(model, safe='')}&tag={quote(tag, safe='')}")
+
     async def follow(self, run: str, cursor: int) -> AsyncIterator[LedgerEvent]:
         """Yield a run's events after `cursor`, as they come, until the connection ends.
 

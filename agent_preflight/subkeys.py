@@ -108,6 +108,18 @@ def delete_sub_key(admin_key: Key, key_hash: str, base_url: str | None = None) -
     return False
 
 
+def set_key_limit(admin_key: Key, key_hash: str, limit_usd: Decimal, base_url: str | None = None) -> bool:
+    """Change what a key may spend; True only if OpenRouter says that this is its limit now. Never raises."""
+    body = {"limit": float(limit_usd)}
+    try:
+        answer = openrouter.call(
+            "PATCH", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return False
+    return answer.ok and isinstance(answer.data, dict) and openrouter.amount(answer.data.get("limit")) == limit_usd
+
+
 def read_sub_key_usage(admin_key: Key, key_hash: str, base_url: str | None = None) -> Decimal | None:
     """Return the dollars that a sub-key has spent, None if it cannot be read; it lags by seconds."""
     answer = openrouter.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)

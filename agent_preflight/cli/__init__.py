@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent_preflight import __version__
-from agent_preflight.cli import cache_report, costs, demo, preflight, proxy, run, simulate, status
+from agent_preflight.cli import cache_report, costs, demo, preflight, proxy, run, simulate, status, stop, top_up
 from agent_preflight.cli.group import Commands, emit_json
 
 __all__ = ["app"]
@@ -42,6 +42,8 @@ def _main(
 app.command("preflight")(preflight.preflight)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("status")(status.status)
+app.command("top-up")(top_up.top_up)
+app.command("stop")(stop.stop)
 app.command("costs")(costs.costs)
 app.command("cache-report")(cache_report.cache_report)
 app.command("proxy")(proxy.proxy)

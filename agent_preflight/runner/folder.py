@@ -1,6 +1,6 @@
 """A run's folder and its short directory for sockets: made so that no two runs share one, private, and gone when due.
 
-    runs/<run_id>/{lock,plan.json,ledger.sqlite3,costs.jsonl,proxy.log}
+    runs/<run_id>/{lock,control.json,plan.json,ledger.sqlite3,costs.jsonl,proxy.log}
     runs/<run_id>/<alias>/{events.jsonl,summary.json,run.log,stderr.log,budget/budget.txt}
 
 A run is alive while somebody holds the lock, whatever process ids say (C15).
@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from agent_preflight.artifacts import read_json_object
+from agent_preflight.run_control import CONTROL_FILE, RunControl
+from agent_preflight.sidecar import CONTROL_SOCKET
 from preflight_proxy.errors import ConfigError
 
 COLLISIONS_MAX = 1000
@@ -70,7 +72,8 @@ class RunFolder:
         write_private(self.path / "plan.json", {**document, "trials": [*kept, *document["trials"]]})
 
     def release(self) -> None:
-        """Give the lock back and remove the short directory."""
+        """Give the lock back and remove the short directory; a run that crashes leaves it, and where it is (see `run_control`)."""
+        (self.path / CONTROL_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.short_dir, ignore_errors=True)
         os.close(self._lock)
 
@@ -146,7 +149,10 @@ def _locked(path: Path, *, single: bool) -> RunFolder:
     except BlockingIOError:
         os.close(lock)
         raise ConfigError(f"{path} belongs to a run that is going on.") from None
-    return RunFolder(path.resolve(), single, _short_dir(), lock)
+    short_dir = _short_dir()
+    control = RunControl(short_dir / CONTROL_SOCKET, short_dir, os.getpid())
+    write_private(path / CONTROL_FILE, control.document())
+    return RunFolder(path.resolve(), single, short_dir, lock)
 
 
 def _short_dir() -> Path:

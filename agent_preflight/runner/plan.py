@@ -30,7 +30,9 @@ KEY_HEADROOM_PUSD = pusd("0.01")
 BUDGET_PUSD_MAX = pusd(1_000_000)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_RUN_FILES = frozenset({"lock", "plan.json", "ledger.sqlite3", "costs.jsonl", "proxy.log"})
+_RUN_FILES = frozenset(
+    {"lock", "plan.json", "ledger.sqlite3", "costs.jsonl", "proxy.log", "control.json", "swept.json"}
+)
 _ENV_NAME_BAD = re.compile(r"[\r\n=\0]")
 _ENV_VALUE_BAD = re.compile(r"[\r\n\0]")
 

@@ -50,7 +50,7 @@ def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
     return RunResult(
         alias=plan.alias,
         model_id=plan.model_id,
-        budget_usd=float(usd(plan.budget_pusd)),
+        budget_usd=float(usd(_limit_pusd(plan, facts))),
         started_at=facts.started_at.isoformat(),
         finished_at=facts.finished_at.isoformat(),
         duration_s=round(facts.duration_s),
@@ -66,6 +66,11 @@ def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
 def summary_document(result: RunResult) -> dict[str, Any]:
     """Return summary.json: the known keys first, then ours under `preflight`."""
     return {**result.to_dict(), "preflight": result.preflight}
+
+
+def _limit_pusd(plan: TrialPlan, facts: Facts) -> int:
+    """What it might spend in the end: a person may have topped it up."""
+    return (facts.balance.limit_pusd if facts.balance is not None else 0) or plan.budget_pusd
 
 
 def _cost_usd(facts: Facts) -> float | None:
@@ -88,7 +93,7 @@ def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
         "schema": SCHEMA,
         "ended_by": facts.ending.by.value,
         "network": network,
-        "limit_usd": exact(plan.budget_pusd),
+        "limit_usd": exact(_limit_pusd(plan, facts)),
         "posted_usd": exact(balance.posted_pusd),
         "pending_usd": exact(balance.pending_pusd),
         "assumed_usd": exact(balance.assumed_pusd),

@@ -194,6 +194,7 @@ class _Run:
         self._stop = stop
         self._board = board
         self._live: dict[str, LiveTrial] = {}
+        self._stopped: set[str] = set()
         self._base_url = resolve_base_url(request.base_url)
         settings = SidecarSettings(
             data=folder.path,
@@ -247,7 +248,7 @@ class _Run:
         shared: Shared,
     ) -> RunResult | None:
         async with places:
-            if self._stop.ending.is_set():
+            if self._stop.ending.is_set() or plan.alias in self._stopped:
                 self._board.update(plan.alias, state="not started")
                 return None
             trial = self._live[plan.alias] = LiveTrial(plan, number, policy, self._request.on_event, shared)
@@ -268,9 +269,22 @@ class _Run:
             lane.close()
 
     def _hear(self, event: LedgerEvent) -> None:
+        if event.type == "stop":
+            self._stop_by_hand(event.facts.get("trial"), str(event.facts.get("reason") or "stopped by a person"))
+            return
         trial = self._live.get(event.account)
         if trial is not None:
             trial.hear(event)
+
+    def _stop_by_hand(self, alias: str | None, reason: str) -> None:
+        """End a trial, or all, in order; what has not begun never does."""
+        for trial in self._live.values():
+            if alias in (None, trial.alias):
+                trial.end(Ending(By.STOPPED, reason))
+        if alias is None:
+            self._stop.ending.set()
+        else:
+            self._stopped.add(alias)
 
     def _dead(self, reason: str) -> None:
         for trial in self._live.values():

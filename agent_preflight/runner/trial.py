@@ -49,6 +49,7 @@ class By(Enum):
     AGENT_END = "agent_end"
     EJECTED = "ejected"
     INTERRUPTED = "interrupted"
+    STOPPED = "stopped"
     GATE_LOST = "gate_lost"
     CALLBACK = "on_event"
     PROVISIONING = "provisioning"
@@ -64,7 +65,7 @@ class Ending:
 
     def outcome(self, error: str | None) -> str:
         """Return how a trial with this ending stands, in one word."""
-        if self.by in (By.EJECTED, By.INTERRUPTED):
+        if self.by in (By.EJECTED, By.INTERRUPTED, By.STOPPED):
             return str(self.by.value)
         return "done" if error is None else "failed"
 

@@ -1,6 +1,6 @@
 """The proxy as the runner keeps it: started, watched, started again when it dies, stopped at the end."""
 
 from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
-from agent_preflight.sidecar.keeper import STOP_S_MAX, Sidecar, SidecarSettings
+from agent_preflight.sidecar.keeper import CONTROL_SOCKET, STOP_S_MAX, Sidecar, SidecarSettings
 
-__all__ = ["STOP_S_MAX", "Sidecar", "SidecarError", "SidecarSettings", "own_process", "until_ready"]
+__all__ = ["CONTROL_SOCKET", "STOP_S_MAX", "Sidecar", "SidecarError", "SidecarSettings", "own_process", "until_ready"]

@@ -13,11 +13,18 @@ import json
 import os
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from agent_preflight.control_client import Account, Balance, ControlClient, ControlUnreachableError, LedgerEvent
+from agent_preflight.control_client import (
+    Account,
+    Balance,
+    ControlClient,
+    ControlError,
+    ControlUnreachableError,
+    LedgerEvent,
+)
 from agent_preflight.sandbox import Step
 from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
 from preflight_proxy.errors import OperatingError
@@ -30,6 +37,8 @@ RESTARTS_MAX = 5
 ANSWER_S_MAX = 30.0
 """How long a call to the proxy is repeated while it is being started again."""
 AGAIN_S = 0.1
+CONTROL_SOCKET = "control.sock"
+"""Its name in the run's short directory."""
 
 T = TypeVar("T")
 Heard = Callable[[LedgerEvent], None]
@@ -143,7 +152,7 @@ class Sidecar:
 
     @property
     def _control(self) -> Path:
-        return self._settings.short_dir / "control.sock"
+        return self._settings.short_dir / CONTROL_SOCKET
 
     @property
     def _ready_file(self) -> Path:
@@ -192,11 +201,19 @@ class Sidecar:
                 self._cursor = 0
                 await self._launch()
                 for account in list(self._accounts.values()):
-                    await self.open(account)
+                    await self.open(await self._as_limited(account))
             except OperatingError as exc:
                 self._log(f"the proxy could not be started again: {exc}")
         self._dead = f"the proxy ended {RESTARTS_MAX + 1} times; the last time it said: {self._last_words()}"
         self._on_dead(self._dead)
+
+    async def _as_limited(self, account: Account) -> Account:
+        """The account with the limit that the ledger has: a person may have topped it up since it was opened."""
+        try:
+            known = await self._repeat(lambda client: client.balance(account.id))
+        except ControlError:  # the proxy died before it knew of it
+            return account
+        return replace(account, limit_pusd=known.limit_pusd)
 
     async def _follow(self) -> None:
         """Hold the control connection; it is the sign of life by which the proxy keeps the accounts open."""

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import struct
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote
@@ -40,6 +41,11 @@ class _Freeze(msgspec.Struct):
 
 class _Limit(msgspec.Struct):
     limit_usd: str
+
+
+class _Stop(msgspec.Struct):
+    trial: str | None = None
+    reason: str = "stopped by a person"
 
 
 class ControlError(Exception):
@@ -117,6 +123,9 @@ class Control:
             case ("POST", ["accounts", account_id, "unfreeze"]):
                 self._accounts.unfreeze(account_id)
                 return _json(self._balance(account_id))
+            case ("POST", ["stop"]):
+                stop = await self._body(request, _Stop)
+                return _json({"frozen": await self._stop(stop.trial, stop.reason)})
             case ("DELETE", ["accounts", account_id]):
                 if self._books.account(account_id).pending_pusd and query.get("force") != "1":
                     raise ControlError(409, "pending", "Something is still pending; `?force=1` closes all the same.")
@@ -134,6 +143,17 @@ class Control:
     def _balance(self, account_id: str) -> dict[str, object]:
         return self._books.balance(account_id)
 
+    async def _stop(self, trial: str | None, reason: str) -> list[str]:
+        """Ask the runner to end one trial, or all; their accounts are frozen first hand, whatever the runner does."""
+        chosen = [
+            account.id
+            for account in self._books.accounts().values()
+            if account.run == self._run and account.frozen is None and trial in (None, account.id)
+        ]
+        self._books.hub.publish("stop", "", run=self._run, trial=trial, reason=reason)
+        await asyncio.gather(*(self._accounts.freeze(account_id, reason) for account_id in chosen))
+        return chosen
+
     async def _body(self, request: web.BaseRequest, kind: type[_T]) -> _T:
         async with self._intake.body(request) as body:
             return msgspec.json.decode(body or b"{}", type=kind)
@@ -150,7 +170,7 @@ class Control:
                 async for event in events:
                     if event is None:
                         event = {"type": "heartbeat"}
-                    elif run is not None and not self._belongs(str(event["account"]), run):
+                    elif run is not None and not self._belongs(event, run):
                         continue
                     await response.write(msgspec.json.encode(event) + b"\n")
         except ConnectionError:
@@ -159,9 +179,9 @@ class Control:
             self._follower_goes(watched)
         return response
 
-    def _belongs(self, account_id: str, run: str) -> bool:
-        account = self._books.accounts().get(account_id)
-        return account is not None and account.run == run
+    def _belongs(self, event: Mapping[str, object], run: str) -> bool:
+        account = self._books.accounts().get(str(event["account"]))
+        return event.get("run") == run if account is None else account.run == run
 
     def _follower_comes(self, watched: bool) -> None:
         if watched:

@@ -1,0 +1,63 @@
+"""`agent-preflight stop`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent_preflight.cli.group import complain
+from agent_preflight.cli.status import RunsDir
+
+if TYPE_CHECKING:
+    from agent_preflight.live_run import Ended
+
+WAIT_S_MAX = 300.0
+"""A trial's end waits for costs that are not known yet, for four minutes at the most."""
+
+
+def stop(
+    run_id: Annotated[str, typer.Argument(help="A run that is going on.", show_default=False)],
+    alias: Annotated[str | None, typer.Argument(help="One of its trials; all if left out.", show_default=False)] = None,
+    runs_dir: RunsDir = Path("runs"),
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once nothing is spent any more.")] = False,
+) -> None:
+    """Stop a live run, or one of its trials.
+
+    No call is admitted from now on; then the agent is ended, what is in flight is settled, its key is deleted, its summary says
+    `stopped`. Trials that have not begun never do. Exits with 5 if a step of that could not be verified.
+
+    Example: agent-preflight stop run-20270131-120000 nano
+    """
+    import asyncio
+
+    from agent_preflight.console import say
+    from agent_preflight.live_run import find_plan, until_over
+    from agent_preflight.live_run import stop as ask_to_end
+
+    plan = find_plan(run_id, runs_dir)
+    asyncio.run(ask_to_end(plan, alias))
+    say("Frozen: nothing more is spent.")
+    if no_wait:
+        return
+    ended = asyncio.run(until_over(plan, alias, WAIT_S_MAX))
+    if ended is None:
+        complain(
+            f"The end was not seen within {WAIT_S_MAX:.0f} s; `agent-preflight status {run_id}` shows how it stands."
+        )
+        raise typer.Exit(5)
+    lines = [_line(each) for each in ended]
+    for line in lines:
+        say(line)
+    raise typer.Exit(0 if all(each.verified or each.summary is None for each in ended) else 5)
+
+
+def _line(ended: Ended) -> str:
+    from agent_preflight.terminal import plain
+
+    if ended.summary is None:
+        return f"{ended.alias}: not started"
+    extra = ended.summary.get("preflight", {})
+    clean = "everything removed" if ended.verified else "the clean-up is not verified, see its summary.json"
+    return plain(f"{ended.alias}: {extra.get('ended_by')}, ${extra.get('posted_usd')} spent, {clean}")

@@ -1,0 +1,78 @@
+"""`agent-preflight top-up`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent_preflight.cli.group import complain
+from agent_preflight.cli.status import RunsDir
+
+if TYPE_CHECKING:
+    from agent_preflight.live_run import ToppedUp
+
+
+def top_up(
+    run_id: Annotated[str, typer.Argument(help="A run that is going on.", show_default=False)],
+    more: Annotated[
+        list[str],
+        typer.Argument(metavar="ALIAS=USD...", help="A trial, and by how many dollars to raise its budget."),
+    ],
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Give trials of a live run more money.
+
+    USD is added to the budget, for the very next call. The management key in OR_ADMIN_KEY raises the limit of the trial's key
+    at OpenRouter too; without it, the trial cannot spend more than that key may. Exits with 1 in that case.
+
+    Example: agent-preflight top-up run-20270131-120000 nano=0.50
+    """
+    import asyncio
+
+    from agent_preflight.config import Environment
+    from agent_preflight.live_run import check_alias, find_plan
+    from agent_preflight.live_run import top_up as raise_limit
+
+    wanted = [_named(text) for text in more]
+    plan, environment = find_plan(run_id, runs_dir), Environment.read()
+    for alias, _ in wanted:
+        check_alias(plan, alias)
+    problems = 0
+    for alias, more_pusd in wanted:
+        done = asyncio.run(raise_limit(plan, alias, more_pusd, environment.admin_key, environment.base_url))
+        problems += _tell(alias, done)
+    raise typer.Exit(min(problems, 1))
+
+
+def _tell(alias: str, done: ToppedUp) -> bool:
+    """Print what was done; True if it was not all that was wanted."""
+    from agent_preflight.console import say
+    from agent_preflight.usd import usd
+
+    before, after, left = (
+        format(usd(amount), "f") for amount in (done.before_pusd, done.balance.limit_pusd, done.balance.available_pusd)
+    )
+    say(f"{alias}: budget ${before} -> ${after}, ${left} available now")
+    if done.balance.frozen is not None:
+        complain(f"{alias} is frozen ({done.balance.frozen}): no call is admitted, whatever its budget.")
+    if done.key_problem is not None:
+        complain(
+            f"{alias}: the limit of its key at OpenRouter is unchanged: {done.key_problem}. That outer cap fires about a cent "
+            f"above the old budget of ${before}; the account is then frozen."
+        )
+    return done.key_problem is not None
+
+
+def _named(text: str) -> tuple[str, int]:
+    from agent_preflight.usd import pusd
+
+    alias, _, amount = text.rpartition("=")
+    try:
+        found = pusd(amount.removeprefix("$"))
+    except (ArithmeticError, ValueError):
+        found = 0
+    if not alias or found <= 0:
+        raise typer.BadParameter(f"give ALIAS=USD with more than $0, such as nano=0.50, not {text!r}")
+    return alias, found

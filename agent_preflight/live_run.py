@@ -1,0 +1,208 @@
+"""A person's hand on a run that is going on: more money for a trial, an end for one or for all.
+
+Both go through the run's own proxy and runner, never past them: the ledger knows the limit, and trials end in their usual order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.artifacts import find_run, read_json_object
+from agent_preflight.control_client import Balance, ControlClient, ControlError, ControlUnreachableError
+from agent_preflight.openrouter import Key
+from agent_preflight.run_control import read_control
+from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
+from agent_preflight.subkeys import list_keys, set_key_limit
+from agent_preflight.usd import usd
+from preflight_proxy.errors import ConfigError, OperatingError
+
+LOOK_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ToppedUp:
+    """What became of a top-up.
+
+    Attributes:
+        before_pusd: The limit before it.
+        balance: The account with its new limit.
+        key_problem: Why the sub-key's own limit could not be raised; None if it was.
+    """
+
+    before_pusd: int
+    balance: Balance
+    key_problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a trial that was stopped has ended.
+
+    Attributes:
+        summary: Its summary.json; None if it is not written yet, or if the trial never began.
+    """
+
+    alias: str
+    summary: dict[str, Any] | None
+
+    @property
+    def verified(self) -> bool:
+        """Whether every step of its clean-up was seen to have worked."""
+        steps = (self.summary or {}).get("preflight", {}).get("cleanup", {})
+        return self.summary is not None and all(step == "ok" for step in steps.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run's plan.json says of its trials: each alias with the name of its latest sub-key."""
+
+    run_dir: Path
+    key_names: dict[str, str]
+
+    def trial_dir(self, alias: str) -> Path:
+        """Return a trial's folder; a trial that is a run by itself has no other than the run's."""
+        inner = self.run_dir / alias
+        return self.run_dir if list(self.key_names) == [self.run_dir.name] and not inner.is_dir() else inner
+
+
+def find_plan(run_id: str, runs_dir: Path) -> Plan:
+    """Return the plan of a run.
+
+    Raises:
+        ConfigError: There is no such run, or it has no plan yet.
+    """
+    run_dir = find_run(run_id, runs_dir)
+    if run_dir is None:
+        raise ConfigError(f"There is no run {run_id} in {runs_dir}/.")
+    document = read_json_object(run_dir, "plan.json")
+    if document is None:
+        raise ConfigError(f"The run {run_id} has no plan yet: its checks are still going on, or failed.")
+    return Plan(run_dir, {each["alias"]: each["key_name"] for each in planned_trials(document)})
+
+
+def planned_trials(document: dict[str, Any]) -> list[dict[str, str]]:
+    """Return what a plan.json says of trials, as far as it can be read: texts only, `alias` and `key_name` among them."""
+    trials = document.get("trials")
+    return [
+        {name: value for name, value in trial.items() if isinstance(value, str)}
+        for trial in (trials if isinstance(trials, list) else [])
+        if isinstance(trial, dict) and isinstance(trial.get("alias"), str) and isinstance(trial.get("key_name"), str)
+    ]
+
+
+async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None) -> ToppedUp:
+    """Raise a live trial's limit, and before it the limit of its sub-key, which stands behind as the outer cap.
+
+    Args:
+        plan: The run's.
+        alias: The trial.
+        more_pusd: By how much.
+        admin_key: Raises the sub-key's limit; None leaves it as it is.
+        base_url: OpenRouter's API base, where not the usual one.
+
+    Raises:
+        ConfigError: The run has no such trial, or is not going on, or the trial has no account now.
+        OperatingError: The proxy does not do it; no limit of its own has changed.
+    """
+    check_alias(plan, alias)
+    async with _client(plan.run_dir) as client:
+        before = await _balance(client, alias)
+        limit_pusd = before.limit_pusd + more_pusd
+        problem = await asyncio.to_thread(
+            _raise_key, admin_key, plan.key_names[alias], limit_pusd + KEY_HEADROOM_PUSD, base_url
+        )
+        return ToppedUp(before.limit_pusd, await client.set_limit(alias, limit_pusd), problem)
+
+
+def check_alias(plan: Plan, alias: str) -> None:
+    """Accept the name of one of a run's trials.
+
+    Raises:
+        ConfigError: It has none of that name; says which it has.
+    """
+    if alias not in plan.key_names:
+        raise ConfigError(f"The run has no trial {alias!r}: its trials are {', '.join(plan.key_names) or 'none'}.")
+
+
+async def _balance(client: ControlClient, alias: str) -> Balance:
+    try:
+        return await client.balance(alias)
+    except ControlError as exc:
+        if exc.code == "unknown_account":
+            raise ConfigError(f"The trial {alias} has no account yet: try again once it runs.") from exc
+        raise
+
+
+def _raise_key(admin_key: Key | None, name: str, limit_pusd: int, base_url: str | None) -> str | None:
+    """Raise the limit of the sub-key of that name; return why not, if so."""
+    if admin_key is None:
+        return "no management key is set (OR_ADMIN_KEY)"
+    try:
+        found = list_keys(admin_key, base_url, name=name)
+    except OperatingError as exc:
+        return str(exc)
+    if not found:
+        return "OpenRouter lists no such key"
+    if not set_key_limit(admin_key, found[0].hash, usd(limit_pusd), base_url):
+        return "OpenRouter did not take the new limit"
+    return None
+
+
+async def stop(plan: Plan, alias: str | None) -> None:
+    """Freeze a live trial's account, or all of the run's, and have the runner end what they belong to.
+
+    When this returns no call is admitted any more, and running streams have ended; see `until_over` for the rest.
+
+    Raises:
+        ConfigError: The run has no such trial, or is not going on.
+        OperatingError: The proxy does not do it.
+    """
+    if alias is not None:
+        check_alias(plan, alias)
+    async with _client(plan.run_dir) as client:
+        await client.stop(alias)
+
+
+async def until_over(plan: Plan, alias: str | None, limit_s: float) -> list[Ended] | None:
+    """Wait until a trial, or the whole run, has ended in order; None if that takes longer than `limit_s`.
+
+    A run is over when its control.json is gone, which is the last that it does.
+    """
+    chosen = list(plan.key_names) if alias is None else [alias]
+    until_s = time.monotonic() + limit_s
+    while True:
+        gone = read_control(plan.run_dir) is None
+        ended = [Ended(each, read_json_object(plan.trial_dir(each), "summary.json")) for each in chosen]
+        if gone or (alias is not None and ended[0].summary is not None):
+            return ended
+        if time.monotonic() > until_s:
+            return None
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+@asynccontextmanager
+async def _client(run_dir: Path) -> AsyncIterator[ControlClient]:
+    """Talk to a live run's proxy.
+
+    Raises:
+        ConfigError: The run is not going on, or its proxy does not answer.
+    """
+    control = read_control(run_dir)
+    if control is None:
+        raise ConfigError(f"The run {run_dir.name} is not going on.")
+    client = ControlClient(control.socket)
+    try:
+        yield client
+    except ControlUnreachableError as exc:
+        raise ConfigError(
+            f"The proxy of {run_dir.name} does not answer: the run is just starting, or it crashed "
+            "(then `agent-preflight sweep` removes what it left)."
+        ) from exc
+    finally:
+        await client.close()

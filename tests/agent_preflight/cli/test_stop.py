@@ -1,0 +1,61 @@
+"""`agent-preflight stop`."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agent_preflight.cli import app
+from tests.agent_preflight.live_field import WAITING, LiveField
+from tests.agent_preflight.runner.conftest import Field
+
+pytestmark = pytest.mark.wire
+
+
+def stop(runs_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["stop", *arguments, "--runs-dir", str(runs_dir)])
+
+
+def test_one_trial_ends_in_order_and_the_others_go_on(trials: Field) -> None:
+    flag = trials.runs_dir.parent / "go"
+    goes_on = f"say('ready')\nwhile not os.path.exists({str(flag)!r}): time.sleep(0.02)\ncall()"
+    with LiveField(trials, {"a": WAITING, "b": goes_on}, ready=2) as live:
+        told = stop(trials.runs_dir, "live", "a")
+        assert told.exit_code == 0, told.output
+        assert "a: stopped, $" in told.output
+        assert "b" not in told.stdout
+        flag.touch()
+        a, b = live.results()
+    assert (a.error, b.error) == ("stopped by a person", None)
+    extra = trials.summary("a")["preflight"]
+    assert extra["ended_by"] == "stopped"
+    assert next(iter(extra["cleanup"])) == "freeze"
+    assert set(extra["cleanup"].values()) == {"ok"}
+
+
+def test_a_whole_run_ends_and_what_has_not_begun_never_does(trials: Field) -> None:
+    with LiveField(trials, {"a": WAITING, "later": WAITING}, max_workers=1) as live:
+        told = stop(trials.runs_dir, "live")
+        assert told.exit_code == 0, told.output
+        assert "later: not started" in told.output
+        assert [result.error for result in live.results()] == ["stopped by a person"]
+    assert not (live.run_dir / "later").exists()
+    assert not (live.run_dir / "control.json").exists()
+
+
+def test_a_trial_that_waits_for_its_turn_is_stopped_before_it_begins(trials: Field) -> None:
+    flag = trials.runs_dir.parent / "go"
+    first = f"say('ready')\nwhile not os.path.exists({str(flag)!r}): time.sleep(0.02)"
+    with LiveField(trials, {"a": first, "later": WAITING}, max_workers=1) as live:
+        assert stop(trials.runs_dir, "live", "later", "--no-wait").exit_code == 0
+        flag.touch()
+        assert [result.alias for result in live.results()] == ["a"]
+
+
+def test_who_is_not_there_is_not_stopped(trials: Field, tmp_path: Path) -> None:
+    assert stop(tmp_path, "none").exit_code == 1
+    trials.run({"a": "say('hello')"}, run_id="over")
+    told = stop(trials.runs_dir, "over")
+    assert told.exit_code == 1
+    assert "not going on" in told.output
+    assert "no trial 'b': its trials are a" in stop(trials.runs_dir, "over", "b").output

@@ -1,0 +1,69 @@
+"""`agent-preflight top-up`."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agent_preflight.cli import app
+from tests.agent_preflight.live_field import LiveField
+from tests.agent_preflight.runner.conftest import Field
+
+pytestmark = pytest.mark.wire
+
+
+def top_up(runs_dir: Path, *arguments: str, admin_key: str = "") -> Result:
+    environment = {"OR_ADMIN_KEY": admin_key, "OPENROUTER_ADMIN_KEY": ""}
+    return CliRunner().invoke(app, ["top-up", *arguments, "--runs-dir", str(runs_dir)], env=environment)
+
+
+def spender(flag: Path) -> str:
+    """An agent that is refused, waits for a sign, and asks once more."""
+    return f"""
+        big = dict(max_tokens=4000)
+        say('ready', status=call(**big)[0])
+        while not os.path.exists({str(flag)!r}): time.sleep(0.02)
+        say('asked', status=call(**big)[0])
+    """
+
+
+def test_the_next_call_has_the_money_and_so_has_the_key(trials: Field) -> None:
+    flag = trials.runs_dir.parent / "go"
+    with LiveField(trials, {"a": spender(flag)}, budget_usd="0.0001") as live:
+        told = top_up(trials.runs_dir, "live", "a=0.05", admin_key=trials.simulator.admin_key)
+        assert told.exit_code == 0, told.output
+        assert "a: budget $0.0001 -> $0.0501" in told.output
+        (key,) = [key for key in trials.simulator.books.keys.values() if key.name.startswith("agent-preflight:live:a:")]
+        assert key.limit == Decimal("0.0601")
+        flag.touch()
+        (result,) = live.results()
+    assert result.error is None
+    assert result.budget_usd == 0.0501
+    assert trials.summary("a")["preflight"]["limit_usd"] == "0.0501"
+    events = [json.loads(line) for line in (live.run_dir / "a" / "events.jsonl").read_text().splitlines()]
+    assert [event["status"] for event in events if event["type"] in ("ready", "asked")] == [402, 200]
+    assert [event["limit"] for event in events if event["type"] == "preflight_limit"] == [0.0501]
+
+
+def test_without_a_management_key_it_says_what_that_means(trials: Field) -> None:
+    flag = trials.runs_dir.parent / "go"
+    with LiveField(trials, {"a": spender(flag)}, budget_usd="0.0001"):
+        told = top_up(trials.runs_dir, "live", "a=0.05")
+        flag.touch()
+    assert told.exit_code == 1
+    assert "outer cap" in told.output
+    assert trials.summary("a")["preflight"]["limit_usd"] == "0.0501"
+
+
+@pytest.mark.parametrize("given", ["a", "a=", "=1", "a=-1", "a=0", "a=much"])
+def test_what_is_no_amount_is_a_bad_option(tmp_path: Path, given: str) -> None:
+    assert top_up(tmp_path, "live", given).exit_code == 2
+
+
+def test_a_run_that_is_over_gets_nothing(trials: Field) -> None:
+    trials.run({"a": "say('hello')"}, run_id="over")
+    told = top_up(trials.runs_dir, "over", "a=1")
+    assert (told.exit_code, "not going on" in told.output) == (1, True)
+    assert "no trial 'b'" in top_up(trials.runs_dir, "over", "b=1").output
