@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent_preflight import __version__
-from agent_preflight.cli import cache_report, costs, demo, preflight, proxy, run, simulate, status, stop, top_up
+from agent_preflight.cli import cache_report, costs, demo, init, preflight, proxy, run, simulate, status, stop, top_up
 from agent_preflight.cli.group import Commands, emit_json
 
 __all__ = ["app"]
@@ -40,6 +40,7 @@ def _main(
 
 
 app.command("preflight")(preflight.preflight)
+app.command("init")(init.init)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("status")(status.status)
 app.command("top-up")(top_up.top_up)

@@ -1,0 +1,58 @@
+"""The file that `init` writes is one that `run` understands, as it stands and with every comment taken away."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent_preflight.config_errors import known_keys
+from agent_preflight.config_text import TEMPLATE, uncommented
+from agent_preflight.run_config import parse_config, tables
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "config.md"
+INSTEAD = {"prompt_file"}
+"""Keys that contradict another one, and so stand in words."""
+IN_WORDS = {"models[]"}
+"""Tables that the page describes, and the template leaves out for brevity."""
+
+
+def keys_at(document: object, place: str) -> set[str]:
+    """Return the keys that a document uses at a place such as `preflight.infra[]`."""
+    found: list[object] = [document]
+    for part in filter(None, place.split(".")):
+        name = part.removesuffix("[]")
+        inner = [each[name] for each in found if isinstance(each, Mapping) and name in each]
+        found = [item for each in inner for item in each] if part.endswith("[]") else inner
+    return {key for each in found if isinstance(each, Mapping) for key in each}
+
+
+def test_the_template_is_a_configuration() -> None:
+    config = parse_config(TEMPLATE)
+    assert config.image == "my-agent"
+    assert len(config.models or ()) == 2
+
+
+def test_the_template_with_every_key_in_force_is_one_too() -> None:
+    config = parse_config(uncommented())
+    assert config.network == "sealed"
+    assert [type(policy).__name__ for policy in config.policies or ()] == [
+        *("BudgetExceeded", "IdleTimeout", "Stall", "BudgetFraction", "Progress")
+    ]
+
+
+def test_the_template_names_every_key_that_is_known() -> None:
+    document = tomllib.loads(uncommented())
+    for place, kinds in tables().items():
+        known = {key for kind in kinds for key in known_keys(kind)}
+        if place not in IN_WORDS:
+            assert known - keys_at(document, place) <= INSTEAD, place
+
+
+def test_the_page_names_every_key_that_is_known() -> None:
+    page = DOCS.read_text("utf-8")
+    known = {key for kinds in tables().values() for kind in kinds for key in known_keys(kind)}
+    assert sorted(key for key in known if f"`{key}`" not in page) == []
+
+
+def test_defaults_in_the_template_are_those_of_the_code() -> None:
+    config = parse_config(uncommented())
+    assert (config.timeout_s, config.idle_timeout_s, config.max_workers, config.parallel) == (3600, 300, 8, True)

@@ -1,0 +1,110 @@
+"""What a run is given: an option wins over a variable, that over the file, that over the default."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from agent_preflight.config import Environment
+from agent_preflight.run_config import RunConfig, parse_config
+from agent_preflight.run_options import run_options
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import ConfigError
+
+KEYS = {"OR_ADMIN_KEY": "adm", "OPENROUTER_API_KEY": "inf"}
+
+
+def options(text: str = "", variables: Mapping[str, str] | None = None, **given: Any) -> dict[str, Any]:
+    """Return what a run is given by a file, variables and options."""
+    environment = Environment.read({**KEYS, **(variables or {})})
+    return run_options({"models": [], **given}, environment, parse_config(text), {"HF_TOKEN": "hf"}.get)
+
+
+def nothing(name: str) -> None:
+    """No other variable is set."""
+
+
+FILE = 'models = ["f/f"]\nbudget = 3\nnetwork = "bridge"\nmax_workers = 2\n'
+
+
+def test_what_nobody_says_is_left_to_run_multi_but_for_the_network() -> None:
+    assert options(models=["a/b"]) == {
+        "admin_key": "adm",
+        "or_key": "inf",
+        "models": [("a/b", "b")],
+        "budget_usd": Decimal("0.25"),
+        "network": "sealed",
+    }
+
+
+def test_an_option_wins_over_a_variable_over_the_file() -> None:
+    variables = {"PREFLIGHT_MODELS": "v/v", "PREFLIGHT_BUDGET": "2"}
+    from_file, from_variables = options(FILE), options(FILE, variables)
+    from_options = options(FILE, variables, models=["o/o=x"], budget_usd="1", network="sealed", max_workers=5)
+    assert [each["models"] for each in (from_file, from_variables, from_options)] == [
+        *([("f/f", "f")], [("v/v", "v")], [("o/o", "x")])
+    ]
+    assert [Decimal(each["budget_usd"]) for each in (from_file, from_variables, from_options)] == [3, 2, 1]
+    assert (from_variables["network"], from_options["network"]) == ("bridge", "sealed")
+    assert (from_variables["max_workers"], from_options["max_workers"]) == (2, 5)
+
+
+def test_the_files_base_url_gives_way_to_the_variable() -> None:
+    text = FILE + 'openrouter_base_url = "http://file/api/v1"'
+    assert options(text)["openrouter_base_url"] == "http://file/api/v1"
+    assert "openrouter_base_url" not in options(text, {"OPENROUTER_BASE_URL": "http://variable/api/v1"})
+
+
+def test_a_model_may_have_a_budget_and_arguments_of_its_own() -> None:
+    text = 'budget = 1\narguments = ["all"]\nmodels = [{ id = "a/a", budget = 0.1, arguments = ["own"] }, "b/b"]'
+    found = options(text)
+    assert found["budget_usd"] == {"a": Decimal("0.1"), "b": Decimal(1)}
+    assert found["container_args"] == {"a": ["own"], "b": ["all"]}
+    assert options(text, budget_usd="5", arguments=["x"])["container_args"] == ["x"]
+    assert options(text, budget_usd="5")["budget_usd"] == "5"
+
+
+def test_maps_are_merged_and_lists_are_taken_whole() -> None:
+    text = FILE + 'egress = ["a:1"]\n[services]\na = "h:1"\nb = "h:2"\n[env]\nA = "file"\nB = "file"'
+    found = options(text, env={"B": "option", "HF_TOKEN": None}, services={"b": "h:3"}, egress=["c:3"])
+    assert found["env"] == {"A": "file", "B": "option", "HF_TOKEN": "hf"}
+    assert found["services"] == {"a": "h:1", "b": "h:3"}
+    assert found["egress"] == ["c:3"]
+
+
+def test_a_variable_that_is_to_be_handed_on_must_be_set() -> None:
+    assert options(FILE + 'pass_env = ["HF_TOKEN"]')["env"] == {"HF_TOKEN": "hf"}
+    with pytest.raises(ConfigError, match="OTHER"):
+        options(FILE + 'pass_env = ["OTHER"]')
+
+
+def test_the_command_lines_rest_is_a_process_command_unless_the_file_has_one() -> None:
+    process = FILE + 'sandbox = "process"\n'
+    assert options(process, arguments=["prog", "x"])["command"] == ["prog", "x"]
+    with_command = options(process + 'command = ["prog"]\narguments = ["y"]', arguments=["x"])
+    assert (with_command["command"], with_command["container_args"]) == (["prog"], ["x"])
+    assert options(FILE, arguments=["x"])["container_args"] == ["x"]
+    assert "command" not in options(FILE + 'command = ["prog"]')
+
+
+def test_checks_policies_and_mounts_reach_the_run() -> None:
+    text = FILE + 'mounts = [{ source = "/s", target = "/t" }]\ncpus = 1.5\n'
+    text += '[preflight]\nchecks = ["math"]\n[[policies]]\npolicy = "stall"'
+    found = options(text)
+    assert found["mounts"] == [("/s", "/t", "rw")]
+    assert found["cpus"] == "1.5"
+    assert found["preflight_kwargs"] == {"checks": ["math"]}
+    assert callable(found["eject_policy"])
+
+
+def test_a_missing_key_or_model_is_named() -> None:
+    no_keys = Environment()
+    only_admin = Environment(admin_key=Secret("x"))
+    with pytest.raises(ConfigError, match="OR_ADMIN_KEY"):
+        run_options({"models": ["a/b"]}, no_keys, RunConfig(), nothing)
+    with pytest.raises(ConfigError, match="OPENROUTER_API_KEY"):
+        run_options({"models": ["a/b"]}, only_admin, RunConfig(), nothing)
+    assert run_options({"models": ["a/b"], "skip_preflight": True}, only_admin, RunConfig(), nothing)["or_key"] == ""
+    with pytest.raises(ConfigError, match="PREFLIGHT_MODELS"):
+        options()
