@@ -51,6 +51,8 @@ def run_multi(
     docker_args: Sequence[str] = (),
     services: Mapping[str, str] | None = None,
     egress: Sequence[str] = (),
+    memory: str | None = None,
+    cpus: str | float | None = None,
 ) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
 
@@ -88,6 +90,8 @@ def run_multi(
         docker_args: Engine options for the agents' containers, of those that are allowed.
         services: Services that agents reach by name, `{"los": "127.0.0.1:3000"}`: `http://los:3000`, sealed or not.
         egress: Places that a sealed agent reaches through an HTTP proxy, such as `["pypi.org:443"]`.
+        memory: Limit of each agent's container, such as `"2g"`.
+        cpus: Limit of each agent's container, such as `1.5`.
 
     Raises:
         ConfigError: The arguments cannot be carried out.
@@ -185,6 +189,8 @@ def run_container(
     docker_args: Sequence[str] = (),
     services: Mapping[str, str] | None = None,
     egress: Sequence[str] = (),
+    memory: str | None = None,
+    cpus: str | float | None = None,
 ) -> RunResult:
     """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
 

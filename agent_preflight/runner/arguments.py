@@ -93,6 +93,8 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
         timeout_s=given["timeout_s"],
         docker_args=tuple(given["docker_args"]),
         reach=read_reach(given["services"], given["egress"], network),
+        memory=given["memory"],
+        cpus=None if given["cpus"] is None else str(given["cpus"]),
     )
 
 
@@ -122,7 +124,7 @@ def _preflight(given: Mapping[str, Any]) -> Callable[[], object]:
         models=list(dict.fromkeys(ids)),
         budget_per_model=_budget_per_model(given),
         docker_image=given["image_name"] or None,
-        **_without_twice(kwargs),
+        **{"base_url": given["openrouter_base_url"], **_without_twice(kwargs)},
     )
 
 

@@ -159,6 +159,8 @@ def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         gate_socket=gate.socket if gate is not None else None,
         docker_args=around.docker_args,
         services=around.reach.names,
+        memory=around.memory,
+        cpus=around.cpus,
     )
 
 

@@ -77,6 +77,8 @@ class Surroundings:
         timeout_s: A trial is ejected this long after its agent's start; None for never.
         docker_args: The user's own engine options.
         reach: Services and places that agents may reach besides.
+        memory: A container's limit in the engine's form (`"2g"`), or None.
+        cpus: A container's limit in the engine's form (`"1.5"`), or None.
     """
 
     sandbox: SandboxKind
@@ -90,6 +92,8 @@ class Surroundings:
     timeout_s: float | None = None
     docker_args: tuple[str, ...] = ()
     reach: Reach = field(default_factory=Reach)
+    memory: str | None = None
+    cpus: str | None = None
 
 
 def plan_trials(
