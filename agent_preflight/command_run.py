@@ -1,64 +1,64 @@
-"""What the command `run` does: its options and the environment become a request, the run is shown while it goes on."""
+"""What the command `run` does: options, environment and file become a request, and the run is shown while it goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from agent_preflight.config import Environment
+from agent_preflight.config import Environment, variable
+from agent_preflight.config_file import load_config
 from agent_preflight.console import say
+from agent_preflight.run_options import run_options
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import run_blocking
-from agent_preflight.runner.plan import default_alias
-from agent_preflight.runner.run import run_field
-from agent_preflight.table import files_line, print_table, run_view
-from preflight_proxy.errors import ConfigError
+from agent_preflight.runner.result import summary_document
+from agent_preflight.runner.run import Finished, run_field
+from agent_preflight.table import RunView, files_line, print_table, run_view
 
 
-def run_command(models: Sequence[str], arguments: Sequence[str], given: Mapping[str, Any]) -> int:
+def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json: bool = False) -> int:
     """Run a field of agents, show it, and return the exit code.
 
     Args:
-        models: `ID` or `ID=ALIAS` each; PREFLIGHT_MODELS if there are none.
-        arguments: The agents' arguments; their command line for processes.
-        given: Keyword arguments of `run_multi`; a budget of None is taken from the environment.
+        given: What the command line says, see `run_options`.
+        config: The file that it names; else one is looked for in the working directory.
+        as_json: Print each result as a line of JSON on standard output, and what is for people on standard error.
 
     Raises:
-        ConfigError: A key or the models are missing, or an option cannot be carried out.
+        ConfigError: A key or the models are missing, the file is wrong, or an option cannot be carried out.
         PreflightError: A check failed.
         KeyboardInterrupt: Ctrl-C; everything has been ended.
     """
-    view = run_view()
-    options = _with_environment(models, given, Environment.read())
-    options["command" if given["sandbox"] == "process" else "container_args"] = list(arguments)
-    request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}))
+    said, path = load_config(config, Path.cwd())
+    options = run_options(given, Environment.read(), said, variable)
+    with _for_people(as_json):
+        view = run_view()
+        if path is not None:
+            say(f"Configured by {path}")
+        finished = _run(options, view)
+    if as_json:
+        for result in finished.results:
+            sys.stdout.write(json.dumps(summary_document(result)) + "\n")
+    return exit_code(finished.results)
 
+
+def _run(options: Mapping[str, Any], view: RunView) -> Finished:
+    request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}))
     with view:
         finished = run_blocking(lambda stop: run_field(request, stop, view.board))
     print_table(view.board.rows())
     say(files_line(finished.run_dir))
-    return exit_code(finished.results)
+    return finished
 
 
-def _with_environment(models: Sequence[str], given: Mapping[str, Any], environment: Environment) -> dict[str, Any]:
-    if environment.admin_key is None:
-        raise ConfigError("Set OR_ADMIN_KEY or OPENROUTER_ADMIN_KEY to a management key of OpenRouter.")
-    if environment.api_key is None and not given["skip_preflight"]:
-        raise ConfigError("Set OPENROUTER_API_KEY to an inference key of OpenRouter, or use --skip-preflight.")
-    wanted = models or environment.models
-    if not wanted:
-        raise ConfigError("Name a model with --model, or set PREFLIGHT_MODELS.")
-    return {
-        **given,
-        "models": [_pair(model) for model in wanted],
-        "admin_key": environment.admin_key.reveal(),
-        "or_key": environment.api_key.reveal() if environment.api_key is not None else "",
-        "budget_usd": given["budget_usd"] if given["budget_usd"] is not None else environment.budget_usd(),
-    }
-
-
-def _pair(text: str) -> tuple[str, str]:
-    model, equals, alias = text.partition("=")
-    return model, alias if equals else default_alias(model)
+@contextlib.contextmanager
+def _for_people(as_json: bool) -> Iterator[None]:
+    """Where JSON goes to standard output, what is for people goes to standard error meanwhile, also that of the checks."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield

@@ -18,61 +18,91 @@ class Sandbox(StrEnum):
     PROCESS = "process"
 
 
+def _option(help_text: str, *names: str) -> object:
+    return typer.Option(*names, help=help_text, show_default=False)
+
+
 def run(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(help="The agent's arguments; its command line with --sandbox process.", show_default=False),
     ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="ID or ID=ALIAS, may be repeated; else PREFLIGHT_MODELS.", show_default=False),
-    ] = None,
-    image: Annotated[str, typer.Option(help="The agents' image.", show_default=False)] = "",
-    budget: Annotated[
-        str | None, typer.Option(help="Dollars for each model; else PREFLIGHT_BUDGET, else 0.25.", show_default=False)
-    ] = None,
-    network: Annotated[str, typer.Option(help="sealed, bridge, or a Docker network's name.")] = "sealed",
-    sandbox: Annotated[Sandbox, typer.Option(help="What agents run in.")] = Sandbox.DOCKER,
-    prompt: Annotated[
-        str | None, typer.Option(help="Sent to each agent on standard input as a JSON line.", show_default=False)
-    ] = None,
-    idle_timeout: Annotated[float, typer.Option(help="Seconds without activity before an agent is ejected.")] = 300.0,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds before a trial is ejected.", show_default=False)
-    ] = None,
-    max_workers: Annotated[int, typer.Option(help="Trials that go on at once.")] = 8,
-    run_id: Annotated[str | None, typer.Option(help="The run's name.", show_default=False)] = None,
-    runs_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
+    config: Annotated[Path | None, _option("A preflight.toml or pyproject.toml; else the one in this folder.")] = None,
+    model: Annotated[list[str] | None, _option("ID or ID=ALIAS, may be repeated; else PREFLIGHT_MODELS.")] = None,
+    image: Annotated[str | None, _option("The agents' image.")] = None,
+    budget: Annotated[str | None, _option("Dollars for each model; else PREFLIGHT_BUDGET, else 0.25.")] = None,
+    network: Annotated[str | None, _option("sealed (the default), bridge, or a Docker network's name.")] = None,
+    service: Annotated[list[str] | None, _option("NAME=HOST:PORT: agents reach it at http://NAME:PORT.")] = None,
+    egress: Annotated[list[str] | None, _option("HOST:PORT that a sealed agent may reach besides.")] = None,
+    env: Annotated[list[str] | None, _option("NAME=VALUE for the agents; NAME hands yours on.", "--env", "-e")] = None,
+    mount: Annotated[list[str] | None, _option("HOST:CONTAINER, perhaps with :ro.")] = None,
+    memory: Annotated[str | None, _option("Limit of each container, such as 2g.")] = None,
+    cpus: Annotated[str | None, _option("Limit of each container, such as 1.5.")] = None,
+    sandbox: Annotated[Sandbox | None, _option("What agents run in; docker by default.")] = None,
+    prompt: Annotated[str | None, _option("Sent to each agent on standard input as a JSON line.")] = None,
+    idle_timeout: Annotated[float | None, _option("Seconds without activity before an eject; 300.")] = None,
+    timeout: Annotated[float | None, _option("Seconds before a trial is ejected.")] = None,
+    max_workers: Annotated[int | None, _option("Trials that go on at once; 8.")] = None,
+    run_id: Annotated[str | None, _option("The run's name.")] = None,
+    resume: Annotated[str | None, _option("Go on with this run: trials that have ended are kept.")] = None,
+    runs_dir: Annotated[Path | None, _option("Where the run's folder is made; runs.")] = None,
     skip_preflight: Annotated[bool, typer.Option("--skip-preflight", help="Start without checks.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial, at the end.")] = False,
 ) -> None:
     """Run agents, one for each model, in a live table.
 
-    Keys come from OR_ADMIN_KEY (or OPENROUTER_ADMIN_KEY) and OPENROUTER_API_KEY. The agent finds the proxy in
-    OPENROUTER_BASE_URL, a token in OPENROUTER_API_KEY and its model in PREFLIGHT_MODEL.
+    Everything may stand in a preflight.toml, see `agent-preflight init`; an option wins. Keys come from OR_ADMIN_KEY (or
+    OPENROUTER_ADMIN_KEY) and OPENROUTER_API_KEY. The agent finds the proxy in OPENROUTER_BASE_URL, a token in
+    OPENROUTER_API_KEY and its model in PREFLIGHT_MODEL.
 
     Example: agent-preflight run --image my-agent --model openai/gpt-4.1-nano --budget 0.05 -- --fast
+
+    Example: agent-preflight run --resume run-20270131-120000
     """
     from agent_preflight.cli.signals import interruptible
     from agent_preflight.command_run import run_command
     from agent_preflight.preflight import PreflightError
 
+    if resume is not None and run_id not in (None, resume):
+        raise typer.BadParameter("--run-id and --resume name different runs")
     given = {
+        "models": model,
+        "arguments": arguments,
         "image_name": image,
         "budget_usd": budget,
         "network": network,
-        "sandbox": sandbox.value,
+        "services": dict(_pair(text, "--service NAME=HOST:PORT") for text in service or ()),
+        "egress": egress,
+        "env": dict(_variable(text) for text in env or ()),
+        "mounts": mount,
+        "memory": memory,
+        "cpus": cpus,
+        "sandbox": None if sandbox is None else sandbox.value,
         "initial_prompt": prompt,
         "idle_timeout_s": idle_timeout,
         "timeout_s": timeout,
         "max_workers": max_workers,
-        "run_id": run_id,
+        "run_id": resume or run_id,
+        "resume": resume is not None,
         "runs_dir": runs_dir,
         "skip_preflight": skip_preflight,
     }
     try:
         with interruptible():
-            code = run_command(model or [], arguments or [], given)
+            code = run_command(given, config, as_json=as_json)
     except PreflightError as exc:
         complain(f"Preflight failed: {exc}")
         raise typer.Exit(1) from exc
     raise typer.Exit(code)
+
+
+def _pair(text: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"give {form}, not {text!r}")
+    return name, value
+
+
+def _variable(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    return name, value if equals else None

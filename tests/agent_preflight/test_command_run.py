@@ -1,0 +1,92 @@
+"""`agent-preflight run`, from a file and from options, before a simulated OpenRouter."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agent_preflight.cli import app
+from openrouter_sim import Simulator
+
+pytestmark = pytest.mark.wire
+
+AGENT = """
+import json, os, sys, urllib.request
+body = {"model": os.environ["PREFLIGHT_MODEL"], "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
+headers = {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"}
+url = os.environ["OPENROUTER_BASE_URL"] + "/chat/completions"
+urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).read()
+print(json.dumps({"type": "agent_end", "said": sys.argv[1:], "task": os.environ.get("TASK")}))
+"""
+CONFIG = """
+sandbox = "process"
+command = ["{python}", "{agent}"]
+arguments = ["--from-file"]
+models = ["openai/gpt-4.1-nano=nano", {{ id = "openai/gpt-4.1-mini", alias = "mini", budget = 0.02 }}]
+budget = 0.01
+
+[env]
+TASK = "file"
+
+[preflight]
+checks = ["math", "models"]
+"""
+
+
+@pytest.fixture
+def folder(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a configuration, and keys in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OR_ADMIN_KEY", simulator.admin_key)
+    monkeypatch.setenv("OPENROUTER_API_KEY", simulator.inference_key)
+    agent = tmp_path / "agent.py"
+    agent.write_text(AGENT)
+    (tmp_path / "preflight.toml").write_text(CONFIG.format(python=sys.executable, agent=agent))
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["run", *arguments])
+
+
+def events(folder: Path, alias: str) -> dict[str, object]:
+    (path,) = folder.glob(f"runs/*/{alias}/events.jsonl")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return next(record for record in records if record["type"] == "agent_end")
+
+
+def test_a_file_is_enough(folder: Path) -> None:
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert f"Configured by {folder / 'preflight.toml'}" in result.output
+    assert "Provisioning budget" in result.output
+    assert (events(folder, "mini")["said"], events(folder, "mini")["task"]) == (["--from-file"], "file")
+    (plan,) = folder.glob("runs/*/plan.json")
+    budgets = {trial["alias"]: trial["budget_usd"] for trial in json.loads(plan.read_text())["trials"]}
+    assert budgets == {"nano": "0.01", "mini": "0.02"}
+
+
+def test_options_win_and_json_has_standard_output_for_itself(folder: Path) -> None:
+    result = run(
+        "--json", "--model", "openai/gpt-4.1-nano=x", "--budget", "0.03", "--env", "TASK=option", "--", "--own"
+    )
+    assert result.exit_code == 0, result.output
+    (summary,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (summary["alias"], summary["preflight"]["limit_usd"], summary["error"]) == ("x", "0.03", None)
+    assert (events(folder, "x")["said"], events(folder, "x")["task"]) == (["--own"], "option")
+    assert "Provisioning budget" in result.stderr
+
+
+def test_a_mistake_in_the_file_starts_nothing(folder: Path) -> None:
+    (folder / "preflight.toml").write_text("modls = []")
+    result = run()
+    assert result.exit_code == 1
+    assert "do you mean 'models'?" in result.stderr
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--service", "los"), ("--run-id", "a", "--resume", "b")])
+def test_an_option_of_another_form_is_a_usage_error(folder: Path, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
