@@ -1,14 +1,14 @@
 """How well the prompts of a run were cached, trial by trial and in all; from its ledger also by conversation, and why not."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, find_run, latest_run, number, read_json_object, trial_dirs
 from agent_preflight.cache_figures import WHY, CacheSums, CacheView, cache_view
 from agent_preflight.console import say
-from agent_preflight.costs import cost_lines
+from agent_preflight.costs import cost_lines, sums_by_account, sums_of
 from agent_preflight.terminal import plain
 from preflight_proxy.errors import OperatingError
 
@@ -28,10 +28,10 @@ def generate_cache_report(run_dir: str | Path) -> str:
     """Return the report on a run as text of several lines: its trials' summaries, then what its ledger tells."""
     run = Path(run_dir)
     head = ["", f"Cache Analytics Report: {plain(run.name)}", "=" * WIDTH]
-    trials, view = trial_dirs(run), _view(run)
-    if not trials and view is None:
+    lines = _lines(run)
+    view, figures = cache_view(lines), _trial_figures(run, lines)
+    if not figures:
         return "\n".join([*head, "  No model directories found."])
-    figures = {trial.name: _figures(trial) for trial in trials}
     models = [_model_line(alias, found) for alias, found in figures.items()]
     head += ["", "Per-Model Cache Performance:", "-" * WIDTH, *models, ""]
     told = [*head, *_aggregate(list(filter(None, figures.values()))), "=" * WIDTH, ""]
@@ -39,10 +39,11 @@ def generate_cache_report(run_dir: str | Path) -> str:
 
 
 def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
-    """Return the report on a run for machines: `run`, `trials` by alias (from summaries), `ledger` (null without one)."""
-    run, view = Path(run_dir), _view(Path(run_dir))
-    trials = {trial.name: _figures(trial) for trial in trial_dirs(run)}
-    return {"run": run.name, "trials": trials, "ledger": view.to_json() if view else None}
+    """Return the report on a run for machines: `run`, `trials` by alias, `ledger` (null without one)."""
+    run = Path(run_dir)
+    lines = _lines(run)
+    view = cache_view(lines)
+    return {"run": run.name, "trials": _trial_figures(run, lines), "ledger": view.to_json() if view else None}
 
 
 def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
@@ -54,15 +55,32 @@ def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
     say(generate_cache_report(run_dir))
 
 
-def _view(run: Path) -> CacheView | None:
-    """What the run's ledger tells; None for runs that have none, as old ones, or one that cannot be read."""
+def _lines(run: Path) -> list[dict[str, Any]]:
+    """The lines of the run's ledger; none for runs without one, as old ones are, or with one that cannot be read."""
     try:
-        return cache_view(cost_lines(run))
+        return list(cost_lines(run))
     except OperatingError:
+        return []
+
+
+def _trial_figures(run: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
+    """Each trial's figures: from its summary, else, while it runs, from the ledger. Where there is one, it names the trials."""
+    summed = {trial.name: _summary_figures(trial) for trial in trial_dirs(run)}
+    booked = {account: _ledger_figures(account, lines) for account in sums_by_account(lines)}
+    named = [name for name, found in summed.items() if found or not booked or name in booked]
+    return {name: summed.get(name) or booked.get(name) for name in sorted({*named, *booked})}
+
+
+def _ledger_figures(account: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    mine = [line for line in lines if line["account"] == account]
+    if (view := cache_view(mine)) is None:
         return None
+    total = view.total
+    counts = (total.calls, total.prompt_tokens, total.cached_tokens, total.cache_write_tokens)
+    return {**dict(zip(COUNTS, counts, strict=True)), "cost": float(sums_of(mine).cost_usd)}
 
 
-def _figures(trial: Path) -> dict[str, Any] | None:
+def _summary_figures(trial: Path) -> dict[str, Any] | None:
     """Return a trial's counts and cost, None if it told nothing of caching."""
     summary = read_json_object(trial, "summary.json") or {}
     cache = summary.get("cache")

@@ -37,16 +37,17 @@ def openrouter(scenario: Path) -> Iterator[OpenRouter]:
             [sys.executable, "-m", "agent_preflight", "simulate", *listen], stdout=subprocess.DEVNULL
         ) as simulator:
             try:
-                told = _until_ready(ready, simulator)
+                told = until_ready(ready, simulator)
                 yield OpenRouter(told["base_url"], told["admin_key"], told["inference_key"], offline=True)
             finally:
                 simulator.terminate()
 
 
-def _until_ready(ready: Path, simulator: subprocess.Popen[bytes]) -> dict[str, str]:
+def until_ready(ready: Path, process: subprocess.Popen[bytes]) -> dict[str, str]:
+    """What a process says of itself once it serves."""
     until = time.monotonic() + START_S_MAX
     while not ready.exists():
-        if simulator.poll() is not None or time.monotonic() > until:
-            raise SystemExit("the offline OpenRouter did not start")
+        if process.poll() is not None or time.monotonic() > until:
+            raise SystemExit("what was started did not become ready")
         time.sleep(0.05)
     return json.loads(ready.read_text())

@@ -122,9 +122,16 @@ def test_behind_the_known_form_the_ledger_tells_of_models_conversations_and_reas
 
 def test_a_ledger_without_summaries_is_enough(tmp_path: Path) -> None:
     keep_books(tmp_path, HIT)
+    (tmp_path / "budget").mkdir()
     told = generate_cache_report(tmp_path)
-    assert "No cache data was recorded in this run." in told
+    assert "  a1                   hit_rate= 75.0%  cached=  1500  total=   2000  requests=  1 ($0.0000)\n" in told
+    assert "budget" not in told, "a folder of the proxy is no trial"
     assert "no call read less than it could" in told
+
+
+def test_a_trial_that_has_told_no_tokens_yet_has_no_data(tmp_path: Path) -> None:
+    keep_books(tmp_path, CallFacts("m/x"))
+    assert "[no cache data]" in generate_cache_report(tmp_path)
 
 
 def test_of_many_conversations_the_longest_are_shown(tmp_path: Path) -> None:

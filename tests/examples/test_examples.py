@@ -39,3 +39,14 @@ def test_who_dreams_of_a_bot_is_ejected_and_who_tests_is_not(tmp_path: Path) -> 
     assert summaries["dreamer"]["error"].endswith("spent without a test")
     assert "best score: 656" in "".join(path.read_text() for path in tmp_path.glob("runs/*/tester/events.jsonl"))
     assert "remaining of $0.04" in printed
+
+
+def test_each_change_is_named_as_what_broke_the_cache(tmp_path: Path) -> None:
+    env = {key: value for key, value in os.environ.items() if key not in OURS}
+    command = [sys.executable, str(EXAMPLES / "cache_breaks.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table, report = done.stdout.split("\n\n", 1)
+    words = [line.split("tokens read")[1].strip() for line in table.splitlines()]
+    assert words == ["", "tools", "system", "message 2 (user)", "message 3 (assistant)", "field response_format"]
+    assert "Why caches missed:" in report
