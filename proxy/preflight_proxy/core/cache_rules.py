@@ -1,7 +1,8 @@
 """What providers cache, from how many tokens on, for how long, and what that does to a call's price.
 
-Source: openrouter.ai/docs/guides/best-practices/prompt-caching; docs.anthropic.com/en/docs/build-with-claude/prompt-caching;
-platform.openai.com/docs/guides/prompt-caching; api-docs.deepseek.com/guides/kv_cache; all read 2026-10.
+Source: openrouter.ai/docs/guides/best-practices/prompt-caching; platform.claude.com/docs/en/build-with-claude/prompt-caching;
+platform.openai.com/docs/guides/prompt-caching; ai.google.dev/gemini-api/docs/caching; api-docs.deepseek.com/guides/kv_cache; all
+of 2026-10.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class CacheRule:
 
 _FAMILIES = {
     "openai/": CacheRule(1024),
-    "google/gemini-2.5-pro": CacheRule(4096),
+    "google/gemini-3.": CacheRule(4096),
+    "google/gemini-4": CacheRule(4096),
+    "google/gemini-2.5": CacheRule(2048),
     "google/": CacheRule(1024),
     "deepseek/": CacheRule(64, HOUR_S),
     "qwen/": CacheRule(marked=True),
