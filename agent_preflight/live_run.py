@@ -19,6 +19,7 @@ from agent_preflight.openrouter import Key
 from agent_preflight.run_control import read_control
 from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
 from agent_preflight.subkeys import list_keys, set_key_limit
+from agent_preflight.sweeping.remains import planned, trial_folder
 from agent_preflight.usd import usd
 from preflight_proxy.errors import ConfigError, OperatingError
 
@@ -65,11 +66,6 @@ class Plan:
     run_dir: Path
     key_names: dict[str, str]
 
-    def trial_dir(self, alias: str) -> Path:
-        """Return a trial's folder; a trial that is a run by itself has no other than the run's."""
-        inner = self.run_dir / alias
-        return self.run_dir if list(self.key_names) == [self.run_dir.name] and not inner.is_dir() else inner
-
 
 def find_plan(run_id: str, runs_dir: Path) -> Plan:
     """Return the plan of a run.
@@ -80,20 +76,10 @@ def find_plan(run_id: str, runs_dir: Path) -> Plan:
     run_dir = find_run(run_id, runs_dir)
     if run_dir is None:
         raise ConfigError(f"There is no run {run_id} in {runs_dir}/.")
-    document = read_json_object(run_dir, "plan.json")
-    if document is None:
+    trials = planned(run_dir)
+    if not trials:
         raise ConfigError(f"The run {run_id} has no plan yet: its checks are still going on, or failed.")
-    return Plan(run_dir, {each["alias"]: each["key_name"] for each in planned_trials(document)})
-
-
-def planned_trials(document: dict[str, Any]) -> list[dict[str, str]]:
-    """Return what a plan.json says of trials, as far as it can be read: texts only, `alias` and `key_name` among them."""
-    trials = document.get("trials")
-    return [
-        {name: value for name, value in trial.items() if isinstance(value, str)}
-        for trial in (trials if isinstance(trials, list) else [])
-        if isinstance(trial, dict) and isinstance(trial.get("alias"), str) and isinstance(trial.get("key_name"), str)
-    ]
+    return Plan(run_dir, {trial.alias: trial.key_name for trial in trials})
 
 
 async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None) -> ToppedUp:
@@ -178,7 +164,7 @@ async def until_over(plan: Plan, alias: str | None, limit_s: float) -> list[Ende
     until_s = time.monotonic() + limit_s
     while True:
         gone = read_control(plan.run_dir) is None
-        ended = [Ended(each, read_json_object(plan.trial_dir(each), "summary.json")) for each in chosen]
+        ended = [Ended(each, read_json_object(trial_folder(plan.run_dir, each), "summary.json")) for each in chosen]
         if gone or (alias is not None and ended[0].summary is not None):
             return ended
         if time.monotonic() > until_s:

@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from agent_preflight import __version__
-from agent_preflight.cli import cache_report, costs, demo, init, preflight, proxy, run, simulate, status, stop, top_up
+from agent_preflight.cli import (
+    cache_report,
+    costs,
+    demo,
+    init,
+    preflight,
+    proxy,
+    run,
+    simulate,
+    status,
+    stop,
+    sweep,
+    top_up,
+)
 from agent_preflight.cli.group import Commands, emit_json
 
 __all__ = ["app"]
@@ -45,6 +58,7 @@ app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("status")(status.status)
 app.command("top-up")(top_up.top_up)
 app.command("stop")(stop.stop)
+app.command("sweep")(sweep.sweep)
 app.command("costs")(costs.costs)
 app.command("cache-report")(cache_report.cache_report)
 app.command("proxy")(proxy.proxy)

@@ -38,8 +38,10 @@ from agent_preflight.runner.plan import (
 from agent_preflight.runner.policies import PolicyGiven, policy_for_trial
 from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.sandboxes import sandbox_maker
+from agent_preflight.runner.tidy import tidy
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
+from agent_preflight.sweeping import Scope
 from preflight_proxy.core.secret import Secret
 
 HURRY_STOP_S = 2.0
@@ -116,6 +118,9 @@ async def run_field(request: Request, stop: Stop, board: Board | None = None) ->
         OperatingError: No trial could be begun.
     """
     board = board or Board()
+    _plans(request, request.run_id or "")
+    containers = request.around.sandbox == "docker"
+    await tidy(Scope(request.runs_dir, request.admin_key, request.base_url, containers=containers), request.say)
     with _folder(request) as folder:
         run_id = request.run_id or folder.path.name
         trials = _plans(request, run_id)

@@ -50,6 +50,7 @@ class By(Enum):
     EJECTED = "ejected"
     INTERRUPTED = "interrupted"
     STOPPED = "stopped"
+    LOST = "lost"
     GATE_LOST = "gate_lost"
     CALLBACK = "on_event"
     PROVISIONING = "provisioning"

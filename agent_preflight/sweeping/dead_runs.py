@@ -1,0 +1,140 @@
+"""Remove all that dead runs left: containers, gates, networks, volumes, a proxy, sub-keys, sockets; in this order (C15).
+
+A run is dead if nobody holds its lock, and stays so while it is swept. What cannot be seen to be gone is reported; so is what
+belongs to live runs, and to folders that cannot be opened. No sub-key is touched by the form of its name: only those that stand in
+the plan of a dead run on this machine, because another machine may use the same account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from agent_preflight.docker.failure import DockerError, Failure
+from agent_preflight.docker.sweep import Found, RunState, hold
+from agent_preflight.docker.sweep import sweep as sweep_engine
+from agent_preflight.run_control import CONTROL_FILE, RunControl
+from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
+from agent_preflight.sweeping.lost_trials import write_lost_summaries
+from agent_preflight.sweeping.orphan import end_orphan
+from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
+from agent_preflight.sweeping.report import Item, Scope, Swept
+from preflight_proxy.errors import UpstreamError
+
+NO_KEY = "no sub-key was looked for: set OR_ADMIN_KEY to a management key"
+NOT_DELETED = "not seen to be deleted"
+
+
+async def sweep(scope: Scope) -> Swept:
+    """Remove what dead runs left; whatever goes wrong is in what is returned."""
+    work = _Sweep(scope)
+    await work.engine()
+    for run_dir in await asyncio.to_thread(work.folders):
+        await work.run(run_dir)
+    return work.done()
+
+
+class _Sweep:
+    """One sweep under way."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._runs_dir = scope.runs_dir.resolve()
+        self._found: dict[str, list[Item]] = {"removed": [], "left": [], "live": [], "unreadable": []}
+        self._notes: list[str] = []
+        self._trouble: list[str] = []
+        self._keys: SubKeys | None = None
+
+    def done(self) -> Swept:
+        """What came of it."""
+        items = {name: tuple(found) for name, found in self._found.items()}
+        return Swept(**items, notes=tuple(self._notes), trouble=tuple(dict.fromkeys(self._trouble)))
+
+    def _note(self, group: str, kind: str, name: str, run_dir: Path, note: str = "") -> None:
+        self._found[group].append(Item(kind, name, run_dir, note))
+
+    async def engine(self) -> None:
+        """Sweep the container engine."""
+        if not self._scope.containers:
+            return
+        below = None if self._scope.everywhere else self._runs_dir
+        try:
+            swept = await sweep_engine(below=below, dry_run=self._scope.dry_run)
+        except DockerError as exc:
+            if exc.failure is not Failure.NO_COMMAND:
+                self._trouble.append(str(exc))
+            return
+        for name, items in self._found.items():
+            items += [_item(thing) for thing in getattr(swept, name)]
+
+    def folders(self) -> list[Path]:
+        """The folders to look into: the runs in the directory, and those to which things on the engine led."""
+        led = [item.run_dir for name in ("removed", "left") for item in self._found[name]]
+        return list(dict.fromkeys([*run_folders(self._runs_dir), *led]))
+
+    async def run(self, run_dir: Path) -> None:
+        """Remove what one run left outside its folder, if it is dead."""
+        if not await asyncio.to_thread(remains_of, run_dir):
+            return
+        with hold(run_dir) as state:
+            if state is RunState.DEAD:
+                await self._dead(await asyncio.to_thread(remains_of, run_dir))
+            else:
+                self._note(state.value, "run", run_dir.name, run_dir)
+
+    async def _dead(self, remains: Remains) -> None:
+        run_dir, control = remains.run_dir, remains.control
+        if control is not None and not await self._end_proxy(run_dir, control):
+            return  # it is the witness of its last calls, and needs the keys for that
+        keys = await asyncio.to_thread(self._remove_keys, remains)
+        if not self._scope.dry_run:
+            engine_clean = not any(item.run_dir == run_dir for item in self._found["left"] if item.kind != "sub-key")
+            self._notes += await asyncio.to_thread(write_lost_summaries, run_dir, keys.gone, engine_clean)
+            remember(run_dir, keys)
+        if control is not None:
+            self._remove_sockets(run_dir, control)
+
+    async def _end_proxy(self, run_dir: Path, control: RunControl) -> bool:
+        """End a proxy that outlived its runner; True if there is none any more."""
+        orphan = await end_orphan(control.socket, self._scope.settle_s, dry_run=self._scope.dry_run)
+        if orphan is None:
+            return True
+        self._note("removed" if orphan.gone else "left", "proxy", orphan.name, run_dir, orphan.note)
+        return orphan.gone
+
+    def _remove_keys(self, remains: Remains) -> DeletedKeys:
+        if not remains.keys:
+            return DeletedKeys({}, ())
+        try:
+            done = self._sub_keys().delete(remains.keys)
+        except UpstreamError as exc:
+            self._trouble.append(str(exc))
+            done = DeletedKeys({}, remains.keys)
+        for name in done.deleted:
+            self._note("removed", "sub-key", name, remains.run_dir)
+        for name in done.left:
+            self._note("left", "sub-key", name, remains.run_dir, NOT_DELETED)
+        return done
+
+    def _sub_keys(self) -> SubKeys:
+        if self._scope.admin_key is None:
+            raise UpstreamError(NO_KEY)
+        if self._keys is None:
+            self._keys = SubKeys(self._scope.admin_key, self._scope.base_url, dry_run=self._scope.dry_run)
+        return self._keys
+
+    def _remove_sockets(self, run_dir: Path, control: RunControl) -> None:
+        if control.directory.exists():
+            if not self._scope.dry_run:
+                shutil.rmtree(control.directory, ignore_errors=True)
+            gone = self._scope.dry_run or not control.directory.exists()
+            self._note("removed" if gone else "left", "sockets", str(control.directory), run_dir)
+            if not gone:
+                return
+        if not self._scope.dry_run:
+            (run_dir / CONTROL_FILE).unlink(missing_ok=True)
+
+
+def _item(thing: Found) -> Item:
+    return Item(thing.role, thing.id if thing.role == "volume" else thing.id[:12], thing.run_dir, thing.alias)

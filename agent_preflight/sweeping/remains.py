@@ -1,0 +1,132 @@
+"""What a run's folder says of things outside it: sub-keys by name, a directory of sockets, perhaps a proxy (C15).
+
+Read without trust: names and paths count only if they look like ours.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.artifacts import read_json_object, trial_dirs
+from agent_preflight.run_control import RunControl, read_control
+
+LOCK_NAME = "lock"
+SWEPT_FILE = "swept.json"
+"""In a run's folder: the sub-keys that a sweep has seen to be gone, and what OpenRouter had counted for each."""
+KEY_PREFIX = "agent-preflight:"
+"""Every sub-key's name begins so; a plan that names another key is none of ours."""
+SHORT_DIR_PREFIX = "ap-"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A trial of a plan.json, as far as it can be read."""
+
+    alias: str
+    model_id: str
+    budget_usd: str
+    key_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What may be left of a run outside its folder.
+
+    Attributes:
+        run_dir: Absolute.
+        keys: Names of sub-keys that nobody has seen to be gone.
+        control: Where its sockets are, if their directory is still there or its file is.
+    """
+
+    run_dir: Path
+    keys: tuple[str, ...] = ()
+    control: RunControl | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.keys) or self.control is not None
+
+
+def run_folders(runs_dir: Path) -> Iterator[Path]:
+    """Yield the folders of all runs in a directory; trials that are runs by themselves may lie one level deeper."""
+    for folder in trial_dirs(runs_dir.absolute()):
+        inner = [] if _is_run(folder) else [each for each in trial_dirs(folder) if _is_run(each)]
+        yield from inner or [folder]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / LOCK_NAME).exists() or (folder / "plan.json").exists()
+
+
+def remains_of(run_dir: Path) -> Remains:
+    """Return what may be left of a run."""
+    control = read_control(run_dir)
+    if control is not None and not _is_short_dir(control):
+        control = None
+    return Remains(run_dir, tuple(_owed_keys(run_dir)), control)
+
+
+def planned(run_dir: Path) -> list[PlannedTrial]:
+    """Return the trials of a run's plan, all that were ever planned; the latest of an alias comes last."""
+    trials = (read_json_object(run_dir, "plan.json") or {}).get("trials")
+    found = (_planned(each) for each in (trials if isinstance(trials, list) else []))
+    return [trial for trial in found if trial is not None]
+
+
+def _planned(trial: object) -> PlannedTrial | None:
+    match trial:
+        case {"alias": str(alias), "key_name": str(key_name)} if Path(alias).name == alias:
+            model_id, budget_usd = trial.get("model_id"), trial.get("budget_usd")  # type: ignore[attr-defined]  # a dict
+            return PlannedTrial(alias, str(model_id), str(budget_usd), key_name)
+    return None
+
+
+def trial_folder(run_dir: Path, alias: str) -> Path:
+    """Return a trial's folder; a trial that is a run by itself has no other than the run's."""
+    single = alias == run_dir.name and not (run_dir / alias).is_dir()
+    return run_dir if single else run_dir / alias
+
+
+def _owed_keys(run_dir: Path) -> Iterator[str]:
+    swept = swept_keys(run_dir)
+    trials = planned(run_dir)
+    latest = {trial.alias: trial.key_name for trial in trials}
+    for trial in trials:
+        deleted = latest[trial.alias] == trial.key_name and _saw_key_deleted(run_dir, trial.alias)
+        if trial.key_name.startswith(KEY_PREFIX) and trial.key_name not in swept and not deleted:
+            yield trial.key_name
+
+
+def _saw_key_deleted(run_dir: Path, alias: str) -> bool:
+    match read_json_object(trial_folder(run_dir, alias), "summary.json"):
+        case {"preflight": {"cleanup": {"sub_key": "ok"}}}:
+            return True
+        case {"preflight": {"ended_by": "provisioning", "cleanup": cleanup}}:
+            return not cleanup  # no key was ever made
+    return False
+
+
+def swept_keys(run_dir: Path) -> Mapping[str, Any]:
+    """Return what an earlier sweep has noted of each sub-key that it saw to be gone, by name."""
+    keys = (read_json_object(run_dir, SWEPT_FILE) or {}).get("keys")
+    return keys if isinstance(keys, dict) else {}
+
+
+def _is_short_dir(control: RunControl) -> bool:
+    """Whether this is a directory of sockets that we made: what else the file may name is not to be removed."""
+    directory = control.directory
+    if control.socket.parent != directory or not directory.name.startswith(SHORT_DIR_PREFIX):
+        return False
+    if directory.parent not in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - where the runner makes it
+        return False
+    try:
+        found = directory.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

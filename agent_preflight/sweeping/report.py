@@ -1,0 +1,78 @@
+"""What a sweep is asked to do, and what it says that it did. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_preflight.openrouter import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a run made.
+
+    Attributes:
+        kind: `agent`, `gate`, `network`, `volume`, `proxy`, `sub-key`, `sockets`, or `run` for a run as a whole.
+        name: What the engine, OpenRouter or the system calls it.
+        run_dir: The run's folder.
+        note: What else there is to say.
+    """
+
+    kind: str
+    name: str
+    run_dir: Path
+    note: str = ""
+
+    def line(self) -> str:
+        """Return it for a person."""
+        return f"{self.kind} {self.name} of {self.run_dir}{f': {self.note}' if self.note else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did, or with `dry_run` would do.
+
+    Attributes:
+        removed: Seen to be gone; with `dry_run` what would be removed.
+        left: Could not be removed, or not be seen to be gone.
+        live: Belongs to runs that are going on.
+        unreadable: Belongs to runs whose folder cannot be opened; a person must decide.
+        notes: What was found out besides.
+        trouble: What could not be looked for.
+    """
+
+    removed: tuple[Item, ...] = ()
+    left: tuple[Item, ...] = ()
+    live: tuple[Item, ...] = ()
+    unreadable: tuple[Item, ...] = ()
+    notes: tuple[str, ...] = ()
+    trouble: tuple[str, ...] = ()
+
+    @property
+    def verified(self) -> bool:
+        """Whether everything was looked for, and nothing of a dead run is left."""
+        return not self.left and not self.trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to sweep.
+
+    Attributes:
+        runs_dir: Whose runs.
+        admin_key: Lists and deletes sub-keys; without one they are left, and reported.
+        base_url: OpenRouter's API base, where not the usual one.
+        containers: Look on the engine too.
+        everywhere: On the engine, also what belongs to runs in other directories.
+        dry_run: Only say what would be removed.
+        settle_s: How long a dead run's proxy may take to find out what its last calls cost.
+    """
+
+    runs_dir: Path
+    admin_key: Key | None
+    base_url: str | None = None
+    containers: bool = True
+    everywhere: bool = False
+    dry_run: bool = False
+    settle_s: float = 0.0

@@ -1,0 +1,144 @@
+"""A runner is killed: what it left is found, removed, and nothing of a live run is touched."""
+
+import json
+import shutil
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.costs import cost_lines, sums_of
+from agent_preflight.docker.cli import Docker
+from agent_preflight.live_run import find_plan, stop
+from agent_preflight.run_control import read_control
+from agent_preflight.sweeping import Item, Scope, Swept
+from agent_preflight.sweeping.dead_runs import NO_KEY, sweep
+from tests.agent_preflight.crashed_run import BUSY, crash
+from tests.agent_preflight.live_field import WAITING, LiveField
+from tests.agent_preflight.runner.conftest import Field
+
+pytestmark = pytest.mark.wire
+
+
+def scope(trials: Field, **fields: Any) -> Scope:
+    usual: dict[str, Any] = {"admin_key": trials.simulator.admin_key, "containers": False, "settle_s": 60.0}
+    return Scope(trials.runs_dir, base_url=trials.simulator.base_url, **usual | fields)
+
+
+def kinds(items: tuple[Item, ...]) -> list[str]:
+    return [item.kind for item in items]
+
+
+def keys_of(trials: Field) -> list[str]:
+    return [key.name for key in trials.simulator.books.keys.values() if not key.deleted and ":" in key.name]
+
+
+async def test_a_killed_runner_leaves_nothing_after_a_sweep(trials: Field) -> None:
+    run_dir = crash(trials, {"a": BUSY, "b": BUSY})
+    control = read_control(run_dir)
+    assert control is not None
+    assert len(keys_of(trials)) == 2
+    swept = await sweep(scope(trials))
+    assert swept.verified, swept
+    assert kinds(swept.removed) == ["proxy", "sub-key", "sub-key", "sockets"]
+    assert keys_of(trials) == []
+    assert not control.directory.exists()
+    assert read_control(run_dir) is None
+    assert await sweep(scope(trials, admin_key=None)) == Swept()
+
+
+async def test_every_trial_has_a_summary_and_both_books_agree(trials: Field) -> None:
+    run_dir = crash(trials, {"a": BUSY})
+    await sweep(scope(trials))
+    summary = json.loads((run_dir / "a" / "summary.json").read_text())
+    extra = summary["preflight"]
+    assert (extra["ended_by"], summary["error"]) == ("lost", "the runner was lost before the trial's end")
+    assert extra["cleanup"] == {"freeze": "ok", "sandbox": "ok", "settle": "ok", "sub_key": "ok"}
+    assert (
+        Decimal(extra["posted_usd"]) == Decimal(extra["key_usage_usd"]) == sums_of(list(cost_lines(run_dir))).cost_usd
+    )
+    assert extra["calls"] == 1
+    assert Decimal(extra["posted_usd"]) > 0
+
+
+async def test_a_rehearsal_lists_and_removes_nothing(trials: Field) -> None:
+    run_dir = crash(trials, {"a": BUSY})
+    rehearsed = await sweep(scope(trials, dry_run=True))
+    assert kinds(rehearsed.removed) == ["proxy", "sub-key", "sockets"]
+    assert len(keys_of(trials)) == 1
+    assert not (run_dir / "a" / "summary.json").exists()
+    assert kinds((await sweep(scope(trials))).removed) == ["proxy", "sub-key", "sockets"]
+
+
+async def test_a_live_run_is_named_and_not_touched(trials: Field) -> None:
+    with LiveField(trials, {"a": WAITING}) as live:
+        swept = await sweep(scope(trials))
+        assert [(item.kind, item.run_dir) for item in swept.live] == [("run", live.run_dir)]
+        assert swept.removed == ()
+        assert len(keys_of(trials)) == 1
+        control = read_control(live.run_dir)
+        assert control is not None
+        assert control.directory.is_dir()
+        await stop(find_plan("live", trials.runs_dir), None)
+
+
+async def test_without_a_management_key_the_keys_are_reported_as_left(trials: Field) -> None:
+    run_dir = crash(trials, {"a": BUSY})
+    swept = await sweep(scope(trials, admin_key=None))
+    assert kinds(swept.left) == ["sub-key"]
+    assert swept.trouble == (NO_KEY,)
+    assert not swept.verified
+    assert json.loads((run_dir / "a" / "summary.json").read_text())["preflight"]["cleanup"]["sub_key"] == "unverified"
+    assert kinds((await sweep(scope(trials))).removed) == ["sub-key"]
+
+
+async def test_a_key_of_that_form_which_no_dead_run_planned_is_not_touched(trials: Field) -> None:
+    crash(trials, {"a": BUSY})
+    theirs = trials.simulator.books.add_key(
+        trials.simulator.books.new_secret(), "agent-preflight:crashed:a:0123456789ab"
+    )
+    await sweep(scope(trials))
+    assert keys_of(trials) == [theirs.name]
+    theirs.deleted = True
+
+
+async def test_a_folder_without_a_lock_is_not_known_to_be_dead(trials: Field) -> None:
+    run_dir = crash(trials, {"a": BUSY})
+    (run_dir / "lock").rename(run_dir / "lock.away")
+    swept = await sweep(scope(trials))
+    assert [(item.kind, item.name) for item in swept.unreadable] == [("run", "crashed")]
+    assert len(keys_of(trials)) == 1
+    (run_dir / "lock.away").rename(run_dir / "lock")
+    assert (await sweep(scope(trials))).verified
+
+
+async def test_the_next_run_sweeps_before_it_begins_also_its_own_folder(trials: Field) -> None:
+    crash(trials, {"a": BUSY})
+    (result,) = trials.run({"b": "call()"}, run_id="crashed")
+    assert result.error is None
+    assert sum("removed what a dead run left" in line for line in trials.said) == 3
+    assert keys_of(trials) == []
+
+
+async def test_an_engine_that_does_not_answer_is_said_and_costs_nobody_the_rest(
+    trials: Field, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    crash(trials, {"a": BUSY})
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    swept = await sweep(scope(trials, containers=True))
+    if shutil.which("docker") is not None:
+        assert not swept.verified
+        assert len(swept.trouble) == 1
+    assert kinds(swept.removed) == ["proxy", "sub-key", "sockets"]
+
+
+@pytest.mark.docker
+async def test_containers_go_first(trials: Field) -> None:
+    run_dir = crash(trials, {"a": BUSY})
+    labels = {"run": "crashed", "dir": str(run_dir), "trial": "a", "role": "agent"}
+    arguments = [part for name, value in labels.items() for part in ("--label", f"agent-preflight.{name}={value}")]
+    await Docker().must("creating", "create", "--pull", "never", *arguments, "local/python:base", "true")
+    swept = await sweep(scope(trials, containers=True))
+    assert swept.verified, swept
+    assert kinds(swept.removed) == ["agent", "proxy", "sub-key", "sockets"]

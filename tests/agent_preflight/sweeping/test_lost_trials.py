@@ -1,0 +1,61 @@
+"""The summary of a trial that nobody could write says what the ledger and the event log know."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.sweeping.lost_trials import write_lost_summaries
+from preflight_proxy.core.accounts import CallFacts
+from preflight_proxy.core.commands import Post
+from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+
+KEY = "agent-preflight:r:a:1"
+
+
+def run_with(tmp_path: Path, *aliases: str) -> Path:
+    trials = [{"alias": each, "model_id": "m/x", "budget_usd": "0.25", "key_name": KEY} for each in aliases]
+    (tmp_path / "plan.json").write_text(json.dumps({"network": "sealed", "trials": trials}))
+    (tmp_path / aliases[0]).mkdir()
+    return tmp_path
+
+
+def summary(run_dir: Path, alias: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((run_dir / alias / "summary.json").read_text())
+    return document
+
+
+def test_a_trial_without_a_ledger_has_no_cost(tmp_path: Path) -> None:
+    run_dir = run_with(tmp_path, "a")
+    notes = write_lost_summaries(run_dir, {}, engine_clean=False)
+    assert any("holds no ledger" in note for note in notes)
+    written = summary(run_dir, "a")
+    assert (written["cost_usd"], written["budget_usd"], written["preflight"]["network"]) == (None, 0.25, "sealed")
+    assert written["preflight"]["cleanup"]["sandbox"] == written["preflight"]["cleanup"]["sub_key"] == "unverified"
+
+
+def test_what_is_posted_and_what_is_pending_stand_in_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    open_account(store)
+    for name in ("r1", "r2"):
+        store.commit(reserve(name))
+    store.commit(Post("r1", 10, CallFacts("m/x", prompt_tokens=2000)))
+    store.close()
+    run_dir = run_with(tmp_path, "a")
+    (run_dir / "a" / "events.jsonl").write_text(
+        '{"timestamp": "2027-01-01T00:00:00+00:00", "type": "tool_execution_start"}\n'
+    )
+    (note,) = write_lost_summaries(run_dir, {KEY: None}, engine_clean=True)
+    assert "pending for good" in note
+    written = summary(run_dir, "a")
+    assert written["started_at"] == "2027-01-01T00:00:00+00:00"
+    assert (written["tool_calls"], written["events_count"]) == (1, 1)
+    assert written["preflight"]["posted_usd"] == "0.00000000001"
+    assert written["preflight"]["cleanup"] == {"freeze": "ok", "sandbox": "ok", "settle": "unverified", "sub_key": "ok"}
+
+
+def test_a_summary_that_is_there_stays_and_a_trial_that_never_began_gets_none(tmp_path: Path) -> None:
+    run_dir = run_with(tmp_path, "a", "never")
+    (run_dir / "a" / "summary.json").write_text("{}")
+    write_lost_summaries(run_dir, {}, engine_clean=True)
+    assert summary(run_dir, "a") == {}
+    assert not (run_dir / "never").exists()

@@ -1,0 +1,48 @@
+"""A proxy whose runner is dead is ended, but not while it is the only witness of a call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.sweeping.orphan import end_orphan
+from openrouter_sim import Scenario
+from tests.drills.stage import stage
+
+pytestmark = pytest.mark.wire
+
+
+async def test_where_nobody_listens_there_is_none(tmp_path: Path) -> None:
+    assert await end_orphan(tmp_path / "none.sock", 0, dry_run=False) is None
+
+
+async def test_it_is_ended_and_seen_to_be_gone(tmp_path: Path) -> None:
+    async with stage(tmp_path, run="torture") as play:
+        await play.proxy.start()
+        socket = tmp_path / "c.sock"
+        rehearsed = await end_orphan(socket, 0, dry_run=True)
+        assert rehearsed is not None
+        assert await play.proxy.control("GET", "/accounts") == {"accounts": []}
+        ended = await end_orphan(socket, 0, dry_run=False)
+        assert ended == rehearsed
+        assert ended.gone
+        assert await end_orphan(socket, 0, dry_run=False) is None
+
+
+async def test_it_stays_while_a_cost_is_unknown_and_admits_nothing(tmp_path: Path) -> None:
+    async with stage(tmp_path, Scenario(tokens_per_s=20.0), run="torture") as play:
+        await play.proxy.start()
+        account, socket = await play.open("a", "1"), tmp_path / "c.sock"
+        async with play.start(account, max_tokens=60, stream=True) as answer:
+            await answer.content.readline()
+            found = await end_orphan(socket, 0, dry_run=False)
+            assert found is not None
+            assert not found.gone
+            assert "still finding out what $0.0" in found.note
+            assert b"upstream" not in await answer.read()
+        assert (await play.call(account))[0] != 200
+        ended = await end_orphan(socket, 60, dry_run=False)
+        assert ended is not None
+        assert ended.gone
+        assert play.billed_usd(account) > 0

@@ -1,0 +1,18 @@
+"""What a sweep says of itself."""
+
+from pathlib import Path
+
+from agent_preflight.sweeping.report import Item, Swept
+
+ITEM = Item("sub-key", "agent-preflight:r:a:1", Path("/runs/r"))
+
+
+def test_a_thing_is_a_line() -> None:
+    assert ITEM.line() == "sub-key agent-preflight:r:a:1 of /runs/r"
+    assert Item("proxy", "7", Path("/runs/r"), "busy").line() == "proxy 7 of /runs/r: busy"
+
+
+def test_it_is_verified_unless_something_is_left_or_was_not_looked_for() -> None:
+    assert Swept(removed=(ITEM,), live=(ITEM,), unreadable=(ITEM,), notes=("x",)).verified
+    assert not Swept(left=(ITEM,)).verified
+    assert not Swept(trouble=("the engine does not answer",)).verified

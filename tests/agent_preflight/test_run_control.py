@@ -1,0 +1,23 @@
+"""A live run's folder says where its sockets are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.run_control import RunControl, read_control
+from agent_preflight.runner.folder import open_new
+
+
+def test_it_is_there_as_long_as_the_run_is_and_for_its_owner_alone(tmp_path: Path) -> None:
+    with open_new(tmp_path, "r") as folder:
+        control = read_control(folder.path)
+        assert control == RunControl(folder.short_dir / "control.sock", folder.short_dir, os.getpid())
+        assert (folder.path / "control.json").stat().st_mode & 0o077 == 0
+    assert read_control(tmp_path / "r") is None
+
+
+@pytest.mark.parametrize("content", ["", "5", "{}", '{"socket": 1, "directory": "d", "pid": 1}', '{"socket": "s"}'])
+def test_what_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "control.json").write_text(content)
+    assert read_control(tmp_path) is None
