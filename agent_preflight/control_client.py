@@ -208,6 +208,10 @@ class ControlClient:
         """Refuse new calls and end running streams; both have happened when this returns. Raises as `open`."""
         return Balance.from_json(await self._call("POST", _path(account_id) + "/freeze", {"reason": reason}))
 
+    async def unfreeze(self, account_id: str) -> Balance:
+        """Admit calls again. Raises as `open`."""
+        return Balance.from_json(await self._call("POST", _path(account_id) + "/unfreeze"))
+
     async def close_account(self, account_id: str, *, force: bool = False) -> Balance:
         """Forget an account's key and token; refused while something is pending, unless forced. Raises as `open`."""
         return Balance.from_json(await self._call("DELETE", _path(account_id) + ("?force=1" if force else "")))

@@ -23,7 +23,7 @@ from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_UR
 from agent_preflight.runner.board import now_s
 from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
-from agent_preflight.runner.plan import key_expiry
+from agent_preflight.runner.plan import TrialPlan, key_expiry
 from agent_preflight.runner.reach import reach_env
 from agent_preflight.runner.trial import INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
@@ -119,7 +119,7 @@ async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> N
     account = Account(
         id=trial.alias,
         run=trial.shared.run_id,
-        limit_pusd=trial.plan.budget_pusd,
+        limit_pusd=trial.plan.limit_pusd,
         token=token,
         key=trial.sub_key.key,
         budget_file=trial.folder / "budget" / "budget.txt",
@@ -127,7 +127,10 @@ async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> N
         gate=gate,
     )
     trial.move(State.OPENED)  # from here on there may be an account, whatever the answer is
-    trial.take_balance(await trial.shared.sidecar.open(account))
+    balance = await trial.shared.sidecar.open(account)
+    if trial.plan.before is not None:  # whoever froze it meant the earlier attempt, whose token and key hold no more
+        balance = await trial.shared.sidecar.unfreeze(trial.alias)
+    trial.take_balance(balance)
 
 
 def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
@@ -195,7 +198,7 @@ def _attend(trial: LiveTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     trial.tasks.spawn(_guard(trial, _until_agent_end(trial)), "agent end")
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
     _send_prompt(pipes.stdin, trial.shared.around.initial_prompt)
-    trial.say(f"started with a budget of ${trial.plan.budget_pusd / 10**12:.2f}")
+    trial.say(_started(trial.plan))
 
 
 async def _guard(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
@@ -237,6 +240,11 @@ async def _tick(trial: LiveTrial) -> None:
         if limit_s is not None and trial.seen.elapsed_s >= limit_s:
             trial.end(TIME_LIMIT)
         await asyncio.sleep(TICK_S if limit_s is None else min(TICK_S, max(limit_s - trial.seen.elapsed_s, 0.01)))
+
+
+def _started(plan: TrialPlan) -> str:
+    limit, spent = f"${plan.limit_pusd / 10**12:.2f}", f"${plan.spent_before_pusd / 10**12:.4f}"
+    return f"started with a budget of {limit}" + ("" if plan.before is None else f", {spent} of it spent before")
 
 
 def _send_prompt(stdin: StreamWriter, prompt: str | None) -> None:

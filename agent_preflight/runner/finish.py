@@ -165,7 +165,7 @@ class _Finish:
             )
         if self.key_usage_usd is None:
             return "unverified"
-        booked_pusd = trial.balance.posted_pusd + trial.balance.pending_pusd
+        booked_pusd = trial.balance.posted_pusd + trial.balance.pending_pusd - trial.plan.spent_before_pusd
         if self.opened and pusd(self.key_usage_usd) > booked_pusd + DRIFT_PUSD_MIN:
             self._warn(f"drift: OpenRouter counts ${self.key_usage_usd}, the ledger ${exact(booked_pusd)}")
         return "ok"

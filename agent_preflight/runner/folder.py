@@ -103,18 +103,31 @@ def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str]) -> RunFolder
     """Open the folder of a run whose id was given: new, or used before for other aliases.
 
     Raises:
-        ConfigError: The run is alive, or has finished a trial of one of these aliases.
+        ConfigError: The run is alive, or has begun a trial of one of these aliases.
     """
     path = runs_dir / run_id
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = _locked(path, single=False)
-    finished = [alias for alias in aliases if (path / alias / "summary.json").exists()]
-    if finished:
+    begun = [alias for alias in aliases if (path / alias).exists()]
+    if begun:
         folder.release()
         raise ConfigError(
-            f"The run {run_id} has finished {', '.join(finished)} before: choose another run id or alias."
+            f"The run {run_id} has begun {', '.join(begun)} before: go on with it (resume=True, or --resume {run_id}), or "
+            "choose another run id or alias."
         )
     return folder
+
+
+def open_resumed(runs_dir: Path, run_id: str) -> RunFolder:
+    """Open the folder of a run that is to go on.
+
+    Raises:
+        ConfigError: There is no such run, or it is alive.
+    """
+    path = runs_dir / run_id
+    if not path.is_dir() or path.is_symlink():
+        raise ConfigError(f"There is no run {run_id} in {runs_dir} to go on with.")
+    return _locked(path, single=False)
 
 
 def open_single(run_dir: Path, alias: str) -> RunFolder:

@@ -38,6 +38,19 @@ _ENV_VALUE_BAD = re.compile(r"[\r\n\0]")
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """How the account of a trial stood that is begun again.
+
+    Attributes:
+        posted_pusd: What it had spent; that stays spent.
+        limit_pusd: Its limit, which a person may have raised above the budget.
+    """
+
+    posted_pusd: int
+    limit_pusd: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrialPlan:
     """One agent's attempt.
 
@@ -47,6 +60,7 @@ class TrialPlan:
         budget_pusd: What it may spend.
         key_name: Name of its sub-key, unique: an orphan is found by it.
         command: Arguments after the image; the whole command line for the process sandbox.
+        before: How its account stood, if it is begun again; None for a trial that is new.
     """
 
     alias: str
@@ -54,11 +68,22 @@ class TrialPlan:
     budget_pusd: int
     key_name: str
     command: tuple[str, ...]
+    before: Before | None = None
+
+    @property
+    def limit_pusd(self) -> int:
+        """The account's limit: the budget, or what a person had raised it to before."""
+        return self.budget_pusd if self.before is None else max(self.budget_pusd, self.before.limit_pusd)
+
+    @property
+    def spent_before_pusd(self) -> int:
+        """What earlier attempts have spent, with keys of their own."""
+        return 0 if self.before is None else self.before.posted_pusd
 
     @property
     def key_limit_usd(self) -> Decimal:
-        """The sub-key's limit in dollars."""
-        return usd(self.budget_pusd + KEY_HEADROOM_PUSD)
+        """The sub-key's limit in dollars: what is left of the account's, and the headroom."""
+        return usd(max(self.limit_pusd - self.spent_before_pusd, 0) + KEY_HEADROOM_PUSD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def summary_document(result: RunResult) -> dict[str, Any]:
 
 def _limit_pusd(plan: TrialPlan, facts: Facts) -> int:
     """What it might spend in the end: a person may have topped it up."""
-    return (facts.balance.limit_pusd if facts.balance is not None else 0) or plan.budget_pusd
+    return (facts.balance.limit_pusd if facts.balance is not None else 0) or plan.limit_pusd
 
 
 def _cost_usd(facts: Facts) -> float | None:
@@ -95,11 +95,12 @@ def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
         "network": network,
         "limit_usd": exact(_limit_pusd(plan, facts)),
         "posted_usd": exact(balance.posted_pusd),
+        "spent_before_usd": exact(plan.spent_before_pusd),
         "pending_usd": exact(balance.pending_pusd),
         "assumed_usd": exact(balance.assumed_pusd),
         "overrun_usd": exact(balance.overrun_pusd),
         "key_usage_usd": None if facts.key_usage_usd is None else format(facts.key_usage_usd.normalize(), "f"),
-        "drift_usd": None if facts.key_usage_usd is None else exact(pusd(facts.key_usage_usd) - balance.posted_pusd),
+        "drift_usd": _drift(plan, facts, balance),
         "exit_code": None if facts.exit is None else facts.exit.code,
         "calls": balance.calls,
         "refused": balance.refused,
@@ -111,6 +112,13 @@ def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
         "warnings": list(facts.warnings),
         "cleanup": dict(facts.cleanup),
     }
+
+
+def _drift(plan: TrialPlan, facts: Facts, balance: Balance) -> str | None:
+    """OpenRouter's figure minus the ledger's, for the calls of the last attempt: each has a key of its own."""
+    if facts.key_usage_usd is None:
+        return None
+    return exact(pusd(facts.key_usage_usd) + plan.spent_before_pusd - balance.posted_pusd)
 
 
 def exact(amount_pusd: int) -> str:

@@ -126,6 +126,10 @@ class Sidecar:
         """Refuse new calls and end running streams; both have happened when this returns. Raises as `open`."""
         return self._note(await self._repeat(lambda client: client.freeze(account_id, reason)))
 
+    async def unfreeze(self, account_id: str) -> Balance:
+        """Admit calls again. Raises as `open`."""
+        return self._note(await self._repeat(lambda client: client.unfreeze(account_id)))
+
     async def close(self, account_id: str, *, force: bool = False) -> Balance:
         """Let the proxy forget an account's key and token. Raises as `open`."""
         self._accounts.pop(account_id, None)

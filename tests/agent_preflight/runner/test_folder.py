@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_single, write_private
+from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single, write_private
 from preflight_proxy.errors import ConfigError
 
 
@@ -40,10 +40,18 @@ def test_a_live_run_is_not_entered(tmp_path: Path, stack: ExitStack) -> None:
 def test_a_run_that_is_over_may_be_used_for_other_aliases_only(tmp_path: Path) -> None:
     with open_named(tmp_path, "r", ["a"]) as folder:
         (folder.make_trial_dir("a") / "summary.json").write_text("{}")
-    with pytest.raises(ConfigError, match="finished a before"):
+    with pytest.raises(ConfigError, match=r"begun a before.*resume=True"):
         open_named(tmp_path, "r", ["a", "b"])
     with open_named(tmp_path, "r", ["b"]):
         pass
+
+
+def test_only_a_run_that_is_there_and_dead_can_go_on(tmp_path: Path, stack: ExitStack) -> None:
+    with pytest.raises(ConfigError, match="no run r"):
+        open_resumed(tmp_path, "r")
+    with open_named(tmp_path, "r", ["a"]), pytest.raises(ConfigError, match="going on"):
+        open_resumed(tmp_path, "r")
+    assert stack.enter_context(open_resumed(tmp_path, "r")).path == tmp_path / "r"
 
 
 def test_single_trials_share_a_directory_and_nothing_else(tmp_path: Path, stack: ExitStack) -> None:

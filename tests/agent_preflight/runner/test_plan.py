@@ -1,5 +1,6 @@
 """What a run is going to do, decided before anything is done."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.runner.plan import (
+    Before,
     Surroundings,
     check_env,
     check_run_id,
@@ -35,6 +37,14 @@ def test_a_sub_key_has_a_name_of_its_own_and_a_cent_above_the_budget() -> None:
     assert nano.key_name == "agent-preflight:run-1:nano:aa"
     assert haiku.key_name == "agent-preflight:run-1:haiku:bb"
     assert nano.key_limit_usd == Decimal("0.26")
+
+
+def test_a_trial_that_is_begun_again_has_what_is_left() -> None:
+    nano = replace(plans()[0], before=Before(posted_pusd=2 * 10**11, limit_pusd=25 * 10**10))
+    assert (nano.limit_pusd, nano.spent_before_pusd, nano.key_limit_usd) == (25 * 10**10, 2 * 10**11, Decimal("0.06"))
+    topped_up = replace(nano, before=Before(posted_pusd=4 * 10**11, limit_pusd=10**12))
+    assert (topped_up.limit_pusd, topped_up.key_limit_usd) == (10**12, Decimal("0.61"))
+    assert replace(nano, before=Before(10**12, 0)).key_limit_usd == Decimal("0.01")
 
 
 def test_a_budget_is_exact_whatever_number_it_is_written_as() -> None:
