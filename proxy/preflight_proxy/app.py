@@ -91,6 +91,7 @@ async def running(config: Config, clock: Clock | None = None, outside: Outside |
         async with Upstream(config.upstream) as upstream:
             hub = Hub(first_seq=int(clock.epoch_s() * 1000))
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
+            books.call_s_max = config.call_s_max
             prices, tasks = Prices(upstream, clock), Tasks()
             _share_quarantine(config, books, prices)
             forward = Forward(books, upstream, prices, tasks, config.unknown_fields)

@@ -16,10 +16,11 @@ import msgspec
 import structlog
 
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.accounts import Account, Quarantined
+from preflight_proxy.core.accounts import Account, CallFacts, Quarantined, Reservation
 from preflight_proxy.core.budget_text import Action
-from preflight_proxy.core.commands import Command, Refuse
+from preflight_proxy.core.commands import Command, MarkUnknown, Refuse
 from preflight_proxy.core.escalation import Escalation
+from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger import Change
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals import Code, Refusal
@@ -101,6 +102,7 @@ class Books:
         clock: Time of entries and of waiting.
 
     Attributes:
+        call_s_max: How long upstream may go on with a call that nobody sees.
         on_quarantined: Called when an endpoint billed above its reservation (M14).
     """
 
@@ -117,6 +119,7 @@ class Books:
         self._tokens: dict[str, str] = {}
         for account in store.book.accounts.values():
             self._note_token(account)
+        self.call_s_max = CALL_S_MAX
         self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
         for entry in store.entries():
             self._total(entry.account, entry.line)
@@ -214,6 +217,15 @@ class Books:
         live.repeats = live.repeats + 1 if digest == live.last_digest else 0
         live.last_digest, live.last_call_at_s = digest, now_s
         return busy
+
+    def mark_unknown(self, reservation: Reservation, call: CallFacts, *, ended: bool) -> None:
+        """Leave a call to evidence; where nobody saw it end, silence means nothing before the longest call is over (M13).
+
+        Raises:
+            LedgerError: The store cannot be written.
+        """
+        ended_by_s = 0.0 if ended else reservation.created_at_s + self.call_s_max
+        self.commit(MarkUnknown(reservation.id, call, ended_by_s))
 
     def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
         """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""

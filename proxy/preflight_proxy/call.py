@@ -125,7 +125,7 @@ class Call:
             await self._refuse(Code.STORE)
         finally:
             live.running.discard(self)
-            self._settlement.unknown(self._relay.reading, "the call ended without an outcome")
+            self._settlement.unknown(self._relay.reading, "the call ended without an outcome", ended=False)
 
     def _may_leave(self) -> bool:
         """M10 step 2, asked in the instant before the first byte: not frozen, not changed, somebody there."""
@@ -141,7 +141,7 @@ class Call:
             async with asyncio.timeout(None) as self._sending:
                 response = await self._upstream.post(outgoing.path, outgoing.body, outgoing.headers, self._may_leave)
         except TimeoutError:
-            self._settlement.unknown(Reading(), "no answer began while it was drained")
+            self._settlement.unknown(Reading(), "no answer began while it was drained", ended=False)
         except WithdrawnError:
             self._settlement.void("withdrawn")
             await self._refuse(Code.FROZEN)
@@ -149,7 +149,7 @@ class Call:
             self._settlement.void("not sent")
             await self._fail(502, UNREACHABLE)
         except UncertainError as exc:
-            self._settlement.unknown(Reading(), str(exc))
+            self._settlement.unknown(Reading(), str(exc), ended=False)
             await self._fail(502, UNCERTAIN)
         else:
             async with response:
@@ -178,7 +178,7 @@ class Call:
         body = await self._error_body(response)
         refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
         if not refusal.proves_free:
-            self._settlement.unknown(Reading(), f"status {response.status}")
+            self._settlement.unknown(Reading(), f"status {response.status}", ended=True)
         elif self._waits_out(refusal):
             return True
         else:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S
+from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.errors import ConfigError
 
 GRACE_S = 10.0
@@ -32,7 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         grace_s: See `GRACE_S`.
         durability: `process` survives kill -9, `power` a loss of power too (M21).
         unknown_fields: What becomes of top-level fields that no table knows (M8).
-        key_usage_lag_s, generation_s_max: The clocks of M13.
+        key_usage_lag_s, generation_s_max, call_s_max: The clocks of M13.
         quarantine_file: The user's own list of quarantined endpoints, read at start and added to (M14); None for none.
     """
 
@@ -48,6 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unknown_fields: Literal["drop", "refuse", "pass"] = "drop"
     key_usage_lag_s: _Seconds = KEY_USAGE_LAG_S
     generation_s_max: _Seconds = GENERATION_S_MAX
+    call_s_max: _Seconds = CALL_S_MAX
     quarantine_file: str | None = None
 
     @property

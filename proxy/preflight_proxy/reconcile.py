@@ -17,7 +17,7 @@ import structlog
 
 from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts, Reservation
-from preflight_proxy.core.commands import Adjust, Assume, MarkUnknown, Post, Recover, Void
+from preflight_proxy.core.commands import Adjust, Assume, Post, Recover, Void
 from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, PostedHistory, judge
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.errors import UpstreamError
@@ -69,10 +69,10 @@ class Reconciler:
         self._born_s = books.clock.monotonic_s()
 
     def begin(self) -> None:
-        """At start nobody carries a pending call any more: each is unknown from now on."""
+        """At start nobody carries a pending call any more, and nobody saw one end."""
         for reservation in self._books.store.pending():
             if reservation.unknown_since_s is None:
-                self._books.commit(MarkUnknown(reservation.id))
+                self._books.mark_unknown(reservation, CallFacts(), ended=False)
 
     async def run(self) -> None:
         """Look again and again until cancelled."""

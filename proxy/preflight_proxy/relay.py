@@ -10,14 +10,13 @@ import structlog
 
 from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
+from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream import last_header
 
-CALL_S_MAX = 30 * 60.0
-"""A call ends this long after its first byte, whatever it does (M17)."""
 DRAIN_S_MAX = 5 * 60.0
 """Upstream is read on for this long after the client left or was cut (M17)."""
 DRAIN_SILENCE_S_MAX = 60.0
@@ -87,7 +86,7 @@ class Relay:
                 else:
                     await self._document(response, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})")
+            self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
             await self.break_off()
         finally:
             self._limit = None
@@ -100,7 +99,7 @@ class Relay:
             self.tighten()
         await self._events(decoder.flush())
         if not self._settlement.ended and not self._settle():
-            self._settlement.unknown(self.reading, "the stream told no cost")
+            self._settlement.unknown(self.reading, "the stream told no cost", ended=self.reading.terminal)
         if self.reading.terminal or self.reading.usage is not None or self.reading.error:
             await self._downstream.finish()
         else:
@@ -134,12 +133,12 @@ class Relay:
             self.tighten()
         self._merge(self._shape.read_body(bytes(held)))
         if not self._settle():
-            self._settlement.unknown(self.reading, "the answer told no cost")
+            self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
         await self._downstream.answer(response.status, headers, bytes(held))
 
     async def _unread(self, response: aiohttp.ClientResponse, headers: Headers, held: bytes = b"") -> None:
         """Relay what cannot be read, compressed or huge: the bytes are the client's, the cost is unknown."""
-        self._settlement.unknown(self.reading, "the answer cannot be read")
+        self._settlement.unknown(self.reading, "the answer cannot be read", ended=False)
         encoding = response.headers.get("Content-Encoding")
         await self._downstream.start(
             response.status, [*headers, ("Content-Encoding", encoding)] if encoding else headers

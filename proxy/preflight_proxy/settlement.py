@@ -14,7 +14,7 @@ import structlog
 
 from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts, Reservation
-from preflight_proxy.core.commands import MarkUnknown, Post, SetGeneration, Void
+from preflight_proxy.core.commands import Post, SetGeneration, Void
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.errors import LedgerError
@@ -89,14 +89,20 @@ class Settlement:
         self._books.commit(Void(self.reservation.id, reason, self._call_facts(Reading())))
         self._publish("voided", 0, Reading())
 
-    def unknown(self, reading: Reading, why: str) -> None:
-        """The outcome is not known. Does nothing once the reservation has ended; never raises."""
+    def unknown(self, reading: Reading, why: str, *, ended: bool) -> None:
+        """The outcome is not known. Does nothing once the reservation has ended; never raises.
+
+        Args:
+            reading: What the answer told.
+            why: For the log.
+            ended: Upstream's answer came to its end, so that nothing is being generated any more.
+        """
         if self.ended:
             return
         self.ended = True
         _log.warning("call.unknown", account=self.reservation.account, reservation=self.reservation.id, why=why)
         try:
-            self._books.commit(MarkUnknown(self.reservation.id))
+            self._books.mark_unknown(self.reservation, self._call_facts(reading), ended=ended)
         except LedgerError:
             return  # pending on disk: the next start marks it
         self._publish("unknown", 0, reading)

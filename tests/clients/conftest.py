@@ -31,6 +31,7 @@ async def _stage(tmp_path: Path, control: str) -> AsyncIterator[Stage]:
             control=control,
             key_usage_lag_s=0.5,
             generation_s_max=2.0,
+            call_s_max=1.0,
         )
         async with running(config) as proxy, aiohttp.ClientSession() as client:
             assert proxy.base_url is not None

@@ -71,7 +71,9 @@ class Stage:
 async def stage(data: Path, scenario: Scenario | None = None, **settings: object) -> AsyncIterator[Stage]:
     """Everything up; nothing is left behind."""
     async with Simulator(scenario) as sim, aiohttp.ClientSession() as client:
-        proxy = Proxy(data, sim.base_url, **{"key_usage_lag_s": 0.4, "generation_s_max": 1.0, **settings})
+        proxy = Proxy(
+            data, sim.base_url, **{"key_usage_lag_s": 0.4, "generation_s_max": 1.0, "call_s_max": 1.0, **settings}
+        )
         try:
             yield Stage(sim, proxy, client)
         finally:

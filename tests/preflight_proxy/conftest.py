@@ -30,6 +30,7 @@ async def world(tmp_path: Path, scenario: Scenario) -> AsyncIterator[World]:
             listen="127.0.0.1:0",
             key_usage_lag_s=0.3,
             generation_s_max=1.0,
+            call_s_max=0.5,
         )
         async with running(config) as proxy, aiohttp.ClientSession() as client:
             made = World(sim, proxy, client, tmp_path)

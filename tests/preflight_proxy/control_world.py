@@ -97,6 +97,7 @@ async def controlled(data: Path, *, grace_s: float = 600.0) -> AsyncIterator[Con
             grace_s=grace_s,
             key_usage_lag_s=0.3,
             generation_s_max=1.0,
+            call_s_max=0.5,
         )
         connector = aiohttp.UnixConnector(str(socket_path), force_close=True)
         async with (

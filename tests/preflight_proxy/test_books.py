@@ -11,6 +11,7 @@ import pytest
 from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger import Change
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
@@ -113,3 +114,19 @@ def test_an_account_that_is_opened_with_another_token_is_reached_by_that_one_alo
     books.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="other"))
     assert books.by_token("other") == "a"
     assert books.by_token("hash") is None
+
+
+@pytest.mark.parametrize(("ended", "counts_after_s"), [(True, 10.0), (False, 1800.0)])
+def test_silence_about_a_call_counts_only_once_it_has_surely_ended(
+    books: Books, ended: bool, counts_after_s: float
+) -> None:
+    """A generation whose end nobody saw may go on and be billed: a minute's silence proves nothing about it (M13)."""
+    reserved = books.commit(Reserve("one", "a", DOLLAR // 2, "chat", "m", ("t",), 100))
+    assert isinstance(reserved, Change)
+    assert reserved.reservation is not None
+    clock = books.clock
+    assert isinstance(clock, FakeClock)
+    clock.advance(10)
+    books.mark_unknown(reserved.reservation, CallFacts(), ended=ended)
+    (pending,) = books.store.pending("a")
+    assert pending.unknown_since_s == reserved.reservation.created_at_s + counts_after_s

@@ -74,7 +74,12 @@ async def test_a_proxy_that_starts_again_decides_what_the_last_one_left_pending(
     fault = FaultRule(make_fault("http_error", {"status": 500, "shows_id": False, "charge": True}), times=1)
     async with Simulator(Scenario(faults=(fault,))) as sim, aiohttp.ClientSession() as client:
         config = Config(
-            data=str(tmp_path), upstream=sim.base_url, listen="127.0.0.1:0", key_usage_lag_s=0.5, generation_s_max=1.0
+            data=str(tmp_path),
+            upstream=sim.base_url,
+            listen="127.0.0.1:0",
+            key_usage_lag_s=0.5,
+            generation_s_max=1.0,
+            call_s_max=0.5,
         )
         async with running(config) as proxy:
             world = World(sim, proxy, client, tmp_path)

@@ -57,13 +57,13 @@ def test_a_posted_call_names_who_served_it_and_how_fast(books: Books, settlement
 
 def test_after_its_end_nothing_is_unknown(books: Books, settlement: Settlement) -> None:
     settlement.void("not sent")
-    settlement.unknown(Reading(), "late")
+    settlement.unknown(Reading(), "late", ended=True)
     assert books.store.pending("a") == []
 
 
 def test_an_unknown_call_stays_pending_with_its_generation(books: Books, settlement: Settlement) -> None:
     settlement.answered(500, "gen-9")
-    settlement.unknown(Reading(), "status 500")
+    settlement.unknown(Reading(), "status 500", ended=True)
     (pending,) = books.store.pending("a")
     assert pending.generation_id == "gen-9"
     assert pending.unknown_since_s is not None

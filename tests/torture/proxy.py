@@ -24,6 +24,9 @@ LAG_S = 2.0
 GENERATION_S_MAX = 3.0
 """Stands for the two minutes that a generation is waited for; upstream's records appear after a third of a second."""
 
+CALL_S_MAX = 5.0
+"""Stands for the half hour that a call may last upstream; none of the simulator's takes so long."""
+
 
 class ProxyDiedError(Exception):
     """The proxy ended without being told to, and left a reason in its log."""
@@ -87,6 +90,7 @@ class Proxy:
             "ready_file": str(self._ready),
             "key_usage_lag_s": LAG_S,
             "generation_s_max": GENERATION_S_MAX,
+            "call_s_max": CALL_S_MAX,
             "quarantine_file": str(data / "quarantine.jsonl"),
             **settings,
         }

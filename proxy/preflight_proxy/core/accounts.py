@@ -97,7 +97,8 @@ class Reservation:
         bound: the output bound that left, in tokens.
         created_at_s: seconds since the epoch, as are all other moments here.
         tag: the endpoint that served, once known.
-        unknown_since_s: since when its outcome is something that upstream has not told; None if it is not unknown.
+        unknown_since_s: since when its outcome is something that upstream should have told: from the end of the call, or, where
+            nobody saw that, from the latest moment at which it can have ended; None if it is not unknown.
         assumed: it was posted without upstream's word.
         digest: SHA-256 of the body as it came, hex.
     """

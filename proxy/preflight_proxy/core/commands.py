@@ -93,10 +93,14 @@ class MarkUnknown:
     """Note that the outcome of a pending call is unknown from now on; a second mark keeps the first moment.
 
     Of the facts, the generation id and the endpoint tag are kept.
+
+    Attributes:
+        ended_by_s: by when upstream has surely ended the call, where nobody saw it end: its silence counts from then.
     """
 
     reservation_id: str
     call: CallFacts = NO_FACTS
+    ended_by_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ KEY_USAGE_LAG_S = 60.0
 """A key's usage is taken to be complete for calls that ended this long ago. Upstream publishes no figure; seconds were seen."""
 GENERATION_S_MAX = 120.0
 """A generation that is still not found after this time is looked for no longer; the key's usage decides."""
+CALL_S_MAX = 30 * 60.0
+"""No call lasts longer, here or upstream: a generation whose end nobody saw may go on, and be billed, for as long (M13, M17)."""
 NOTHING_PUSD = 1000
 """Up to a nano-dollar is nothing: usage is a sum of binary fractions on its way to us."""
 

@@ -199,6 +199,6 @@ def _reservation(asked: Reserve, at_s: float) -> Reservation:
 
 def _mark_unknown(book: Book, command: MarkUnknown, at_s: float) -> Change:
     held = book.held(command.reservation_id)
-    since_s = at_s if held.unknown_since_s is None else held.unknown_since_s
+    since_s = max(at_s, command.ended_by_s) if held.unknown_since_s is None else held.unknown_since_s
     marked = replace(held, unknown_since_s=since_s)
     return Change(reservation=identified(marked, command.call.generation_id, command.call.tag))

@@ -140,7 +140,7 @@ print(json.dumps({{
 @contextlib.asynccontextmanager
 async def proxied(data: Path, gate: GateSpec, sim: Simulator, outside: Outside | None = None) -> AsyncIterator[Running]:
     """A proxy with an account for the trial whose gate this is; later ones take it over as after a restart."""
-    config = Config(data=str(data), upstream=sim.base_url, key_usage_lag_s=0.3, generation_s_max=1.0)
+    config = Config(data=str(data), upstream=sim.base_url, key_usage_lag_s=0.3, generation_s_max=1.0, call_s_max=0.5)
     async with running(config, outside=outside) as proxy:
         await proxy.accounts.open("agent", account_spec(gate, sim))
         yield proxy
