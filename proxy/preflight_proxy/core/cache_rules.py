@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from preflight_proxy.core import body
-from preflight_proxy.core.body import BadRequest
 from preflight_proxy.core.endpoint import Prices
 from preflight_proxy.core.money import charge_pusd
 from preflight_proxy.core.shapes.shape import Request, Usage
@@ -93,10 +92,7 @@ def _asked_lifetime(request: Request) -> str:
     """OpenAI's `prompt_cache_retention`, or the `ttl` of its `prompt_cache_options`; empty if neither is there."""
     for name in ("prompt_cache_retention", "prompt_cache_options"):
         if name in request.fields:
-            try:
-                asked = body.value(request.fields[name])
-            except BadRequest:
-                continue
+            asked = body.value(request.fields[name])
             told = asked.get("ttl") if isinstance(asked, dict) else asked
             return told if isinstance(told, str) else ""
     return ""

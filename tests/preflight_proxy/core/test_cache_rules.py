@@ -61,9 +61,3 @@ def test_reading_saves_and_writing_costs() -> None:
 def test_without_prices_of_its_own_a_cache_saves_nothing() -> None:
     prices = Prices(prompt=3 * USD, completion=0)
     assert saved_pusd(prices, Usage(cached_tokens=1000, cache_write_tokens=10), hour=True) == 0
-
-
-def test_a_wish_that_cannot_be_read_is_none() -> None:
-    body = b'{"model": "openai/x", "messages": [{"role": "user", "content": "x"}], "prompt_cache_options": {"ttl": "12h", "ttl": "30m"}}'
-    request = SHAPES["/chat/completions"].read(body, {}, "drop")
-    assert lifetime_s(cache_rule(request.model), request) == 300
