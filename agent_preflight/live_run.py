@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from agent_preflight.run_control import read_control
 from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
 from agent_preflight.subkeys import list_keys, set_key_limit
 from agent_preflight.sweeping.remains import planned, trial_folder
-from agent_preflight.usd import usd
+from agent_preflight.usd import pusd, usd
 from preflight_proxy.errors import ConfigError, OperatingError
 
 LOOK_EVERY_S = 0.2
@@ -61,10 +62,16 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run's plan.json says of its trials: each alias with the name of its latest sub-key."""
+    """What a run's plan.json says of its trials.
+
+    Attributes:
+        key_names: Each alias with the name of its latest sub-key.
+        begun_again: Aliases that have had a sub-key before that one, whose spend counts for the account and not for the new key.
+    """
 
     run_dir: Path
     key_names: dict[str, str]
+    begun_again: frozenset[str] = frozenset()
 
 
 def find_plan(run_id: str, runs_dir: Path) -> Plan:
@@ -79,7 +86,9 @@ def find_plan(run_id: str, runs_dir: Path) -> Plan:
     trials = planned(run_dir)
     if not trials:
         raise ConfigError(f"The run {run_id} has no plan yet: its checks are still going on, or failed.")
-    return Plan(run_dir, {trial.alias: trial.key_name for trial in trials})
+    times = Counter(trial.alias for trial in trials)
+    again = frozenset(alias for alias, count in times.items() if count > 1)
+    return Plan(run_dir, {trial.alias: trial.key_name for trial in trials}, again)
 
 
 async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None) -> ToppedUp:
@@ -100,9 +109,8 @@ async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, 
     async with _client(plan.run_dir) as client:
         before = await _balance(client, alias)
         limit_pusd = before.limit_pusd + more_pusd
-        problem = await asyncio.to_thread(
-            _raise_key, admin_key, plan.key_names[alias], limit_pusd + KEY_HEADROOM_PUSD, base_url
-        )
+        alone_pusd = None if alias in plan.begun_again else limit_pusd + KEY_HEADROOM_PUSD
+        problem = await asyncio.to_thread(_raise_key, admin_key, plan.key_names[alias], more_pusd, alone_pusd, base_url)
         return ToppedUp(before.limit_pusd, await client.set_limit(alias, limit_pusd), problem)
 
 
@@ -125,8 +133,10 @@ async def _balance(client: ControlClient, alias: str) -> Balance:
         raise
 
 
-def _raise_key(admin_key: Key | None, name: str, limit_pusd: int, base_url: str | None) -> str | None:
-    """Raise the limit of the sub-key of that name; return why not, if so."""
+def _raise_key(
+    admin_key: Key | None, name: str, more_pusd: int, alone_pusd: int | None, base_url: str | None
+) -> str | None:
+    """Raise the limit of the sub-key of that name: to `alone_pusd`, else by `more_pusd`; return why not, if so."""
     if admin_key is None:
         return "no management key is set (OR_ADMIN_KEY)"
     try:
@@ -135,6 +145,7 @@ def _raise_key(admin_key: Key | None, name: str, limit_pusd: int, base_url: str 
         return str(exc)
     if not found:
         return "OpenRouter lists no such key"
+    limit_pusd = alone_pusd if alone_pusd is not None else pusd(found[0].limit_usd or 0) + more_pusd
     if not set_key_limit(admin_key, found[0].hash, usd(limit_pusd), base_url):
         return "OpenRouter did not take the new limit"
     return None

@@ -14,6 +14,7 @@ from agent_preflight.cli import (
     init,
     preflight,
     proxy,
+    quarantine,
     run,
     simulate,
     status,
@@ -58,6 +59,7 @@ app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("status")(status.status)
 app.command("top-up")(top_up.top_up)
 app.command("stop")(stop.stop)
+app.command("quarantine")(quarantine.quarantine)
 app.command("sweep")(sweep.sweep)
 app.command("costs")(costs.costs)
 app.command("cache-report")(cache_report.cache_report)

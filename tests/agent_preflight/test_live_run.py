@@ -32,6 +32,13 @@ def test_the_plan_names_the_trials(tmp_path: Path) -> None:
         check_alias(plan, "b")
 
 
+def test_a_trial_that_was_begun_again_has_its_latest_key(tmp_path: Path) -> None:
+    with open_named(tmp_path, "r", ["a"]) as folder:
+        for key_name in ("k1", "k2"):
+            folder.write_plan({"trials": [{"alias": "a", "key_name": key_name}]})
+    assert find_plan("r", tmp_path) == Plan(tmp_path / "r", {"a": "k2"}, frozenset({"a"}))
+
+
 def test_a_run_in_its_checks_has_no_plan_yet(tmp_path: Path) -> None:
     with open_named(tmp_path, "r", ["a"]), pytest.raises(ConfigError, match="no plan yet"):
         find_plan("r", tmp_path)

@@ -1,0 +1,71 @@
+"""`agent-preflight quarantine`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent_preflight.cli.group import emit_json
+from agent_preflight.cli.status import RunsDir
+
+if TYPE_CHECKING:
+    from preflight_proxy.core.accounts import Quarantined
+
+
+def quarantine(
+    clear: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--clear", metavar="MODEL TAG", help="Use this endpoint again.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Tell the stand-alone proxy of this folder too.", show_default=False)
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each endpoint.")] = False,
+) -> None:
+    """List endpoints that billed above their reservation.
+
+    No proxy of yours sends calls to them. `--clear` ends that, at once also for the runs that are going on.
+
+    Example: agent-preflight quarantine --clear openai/gpt-4.1-nano azure
+    """
+    import asyncio
+
+    from agent_preflight.console import say
+    from agent_preflight.quarantine import clear as clear_endpoint
+    from agent_preflight.quarantine import quarantined
+    from agent_preflight.terminal import plain
+    from preflight_proxy import log
+
+    log.configure()
+    if clear is None:
+        rows = quarantined()
+        for row in rows:
+            emit_json(json.dumps(_row(row))) if as_json else say(plain(_line(row)))
+        if not rows and not as_json:
+            say("No endpoint is quarantined.")
+        return
+    done = asyncio.run(clear_endpoint(*clear, runs_dir, data))
+    if as_json:
+        emit_json(json.dumps({"cleared": done.listed, "proxies": [str(path) for path in done.proxies]}))
+    else:
+        told = f"; told the proxy of {', '.join(map(str, done.proxies))}" if done.proxies else ""
+        say(plain(f"{clear[0]} at {clear[1]}: {'cleared' if done.listed else 'was not on the list'}{told}"))
+    raise typer.Exit(0 if done.listed or done.proxies else 1)
+
+
+def _line(row: Quarantined) -> str:
+    return f"{row.model}  {row.tag}  since {_time(row.at_s)}  {row.reason}"
+
+
+def _row(row: Quarantined) -> dict[str, str]:
+    return {"model": row.model, "tag": row.tag, "since": _time(row.at_s), "reason": row.reason}
+
+
+def _time(at_s: float) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
