@@ -17,8 +17,9 @@ from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import run_blocking
+from agent_preflight.runner.request import Finished
 from agent_preflight.runner.result import summary_document
-from agent_preflight.runner.run import Finished, run_field
+from agent_preflight.runner.run import run_field
 from agent_preflight.table import RunView, files_line, print_table, run_view
 
 

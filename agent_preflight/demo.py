@@ -20,10 +20,12 @@ from agent_preflight.config import variable
 from agent_preflight.console import say
 from agent_preflight.costs import cost_lines, sums_of
 from agent_preflight.demo_place import Place, Wish, choose_place
+from agent_preflight.runner.begin import local_now
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.plan import Surroundings
-from agent_preflight.runner.run import Finished, Request, local_now, run_field
+from agent_preflight.runner.request import Finished, Request
+from agent_preflight.runner.run import run_field
 from agent_preflight.sidecar import own_process, until_ready
 from agent_preflight.table import RunView, files_line, print_table, run_view
 from agent_preflight.usd import pusd, usd

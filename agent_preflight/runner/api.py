@@ -14,7 +14,8 @@ from agent_preflight.runner.loop import run_blocking, run_cancellable
 from agent_preflight.runner.plan import Arguments, Budget, SandboxKind, default_alias
 from agent_preflight.runner.policies import PolicyGiven
 from agent_preflight.runner.report import final_lines
-from agent_preflight.runner.run import Finished, OnComplete, OnEvent, Request, run_field
+from agent_preflight.runner.request import Finished, OnComplete, OnEvent, Request
+from agent_preflight.runner.run import run_field
 
 LogFunction = Callable[..., object]
 
@@ -53,6 +54,7 @@ def run_multi(
     egress: Sequence[str] = (),
     memory: str | None = None,
     cpus: str | float | None = None,
+    resume: bool = False,
 ) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
 
@@ -92,6 +94,8 @@ def run_multi(
         egress: Places that a sealed agent reaches through an HTTP proxy, such as `["pypi.org:443"]`.
         memory: Limit of each agent's container, such as `"2g"`.
         cpus: Limit of each agent's container, such as `1.5`.
+        resume: Go on with the run `run_id`: the results of trials that have ended are returned as they are; interrupted ones
+            begin again, with what is left of their budget. Everything that says what a trial is must be as it was.
 
     Raises:
         ConfigError: The arguments cannot be carried out.

@@ -11,7 +11,7 @@ from typing import Any
 from agent_preflight.console import say
 from agent_preflight.runner.plan import Arguments, Surroundings, check_env, mount_args
 from agent_preflight.runner.reach import read_reach
-from agent_preflight.runner.run import Request
+from agent_preflight.runner.request import Request
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
@@ -48,7 +48,8 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         budget=given["budget_usd"],
         around=_surroundings(given),
         runs_dir=Path(given["runs_dir"]),
-        run_id=given["run_id"],
+        run_id=_run_id(given),
+        resume=given["resume"],
         single=single,
         arguments=_command(given),
         policy=given["eject_policy"],
@@ -70,6 +71,12 @@ def secret(key: str | Secret) -> Secret:
 def texts(value: str | Sequence[str] | None) -> list[str]:
     """Return one text or several as a list."""
     return [value] if isinstance(value, str) else list(value or ())
+
+
+def _run_id(given: Mapping[str, Any]) -> str | None:
+    if given["resume"] and not given["run_id"]:
+        raise ConfigError("resume=True needs the run_id of the run that is to go on.")
+    return None if given["run_id"] is None else str(given["run_id"])
 
 
 def _surroundings(given: Mapping[str, Any]) -> Surroundings:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from agent_preflight.runner.reach import Reach
 from agent_preflight.usd import pusd, usd
@@ -243,25 +243,3 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
         if not name or _ENV_NAME_BAD.search(name) or _ENV_VALUE_BAD.search(value):
             raise ValueError(f"the variable {name!r} cannot be handed to an agent: newlines are not allowed in env")
     return checked
-
-
-def plan_document(run_id: str, trials: Sequence[TrialPlan], around: Surroundings, created_at: str) -> dict[str, Any]:
-    """Return plan.json: what a later sweep needs to find and remove what this run makes. No secret is in it."""
-    return {
-        "schema": 1,
-        "run_id": run_id,
-        "created_at": created_at,
-        "sandbox": around.sandbox,
-        "image": around.image,
-        "network": around.network,
-        **around.reach.document(),
-        "trials": [
-            {
-                "alias": trial.alias,
-                "model_id": trial.model_id,
-                "budget_usd": str(usd(trial.budget_pusd)),
-                "key_name": trial.key_name,
-            }
-            for trial in trials
-        ],
-    }

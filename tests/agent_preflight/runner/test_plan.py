@@ -9,14 +9,12 @@ import pytest
 
 from agent_preflight.runner.plan import (
     Before,
-    Surroundings,
     check_env,
     check_run_id,
     default_alias,
     default_run_id,
     key_expiry,
     mount_args,
-    plan_document,
     plan_trials,
 )
 from preflight_proxy.errors import ConfigError
@@ -127,9 +125,3 @@ def test_a_variable_that_would_break_out_is_refused_without_showing_its_value(en
     with pytest.raises(ValueError, match="newlines are not allowed") as caught:
         check_env(env)
     assert "x" not in str(caught.value).split("cannot")[0].replace("the variable", "")
-
-
-def test_the_plan_on_disk_names_every_key_and_holds_no_secret() -> None:
-    document = plan_document("run-1", plans(), Surroundings("docker", "img", env={"SECRET": "s3cret"}), "now")
-    assert [trial["key_name"] for trial in document["trials"]] == [trial.key_name for trial in plans()]
-    assert "s3cret" not in str(document)

@@ -1,0 +1,100 @@
+"""The steps of a run before its proxy: make way, open the folder, check, say what starts."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
+from agent_preflight.runner.lane import Lane
+from agent_preflight.runner.loop import Stop
+from agent_preflight.runner.plan import TrialPlan, check_run_id, default_run_id, plan_trials
+from agent_preflight.runner.policies import policy_for_trial
+from agent_preflight.runner.reach import reach_warnings
+from agent_preflight.runner.remnants import check_gone, end_earlier
+from agent_preflight.runner.request import Request
+from agent_preflight.runner.tidy import tidy
+from agent_preflight.sweeping import Scope
+
+KEY_NAME_BYTES = 6
+
+
+async def make_way(request: Request) -> None:
+    """Remove what dead runs left; of the run that is to go on, first of all whatever of it still acts.
+
+    Raises:
+        ConfigError: The request cannot be carried out, or something of the run that is to go on is still there.
+    """
+    aliases = [plan.alias for plan in plans_of(request, request.run_id or "")]
+    run_dir = request.runs_dir.absolute() / request.run_id if request.resume and request.run_id else None
+    if run_dir is not None:
+        await end_earlier(run_dir, aliases, request.say)
+    containers = request.around.sandbox == "docker"
+    scope = Scope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
+    swept = await tidy(scope, request.say)
+    if run_dir is not None:
+        check_gone(run_dir, swept)
+
+
+def plans_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
+    """Return a run's trials, each with a sub-key's name of its own. Raises as `plan_trials`."""
+    return plan_trials(
+        request.models, run_id, request.budget, request.arguments, lambda: secrets.token_hex(KEY_NAME_BYTES)
+    )
+
+
+def open_folder(request: Request) -> RunFolder:
+    """Open the run's folder, after everything has been checked that can be checked without one.
+
+    Raises:
+        ConfigError: The request cannot be carried out, or the folder is taken.
+    """
+    run_id = check_run_id(request.run_id or request.suggested_id or default_run_id(local_now()))
+    plans = plans_of(request, run_id)
+    policy_for_trial(request.policy, request.idle_timeout_s)
+    runs_dir = request.runs_dir.absolute()
+    if request.single:
+        return open_single(runs_dir, plans[0].alias)
+    if request.resume:
+        return open_resumed(runs_dir, run_id)
+    if request.run_id is None:
+        return open_new(runs_dir, run_id)
+    return open_named(runs_dir, run_id, [plan.alias for plan in plans])
+
+
+def local_now() -> datetime:
+    """Return local time: run ids show it, as ever."""
+    return datetime.now().astimezone()
+
+
+async def checked(check: Callable[[], object], stop: Stop) -> None:
+    """Run the checks off the loop; they delete their own test keys, so only a person in a hurry leaves them alone."""
+    lane = Lane("preflight")
+    checking = asyncio.ensure_future(lane.call(check))
+    hurry = asyncio.ensure_future(stop.hurry.wait())
+    await asyncio.wait([checking, hurry], return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    lane.close()
+    if checking.done():
+        checking.result()
+    else:
+        checking.cancel()
+
+
+def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> None:
+    """Say what starts, where, and what a person should know of it."""
+    if request.single:
+        return
+    request.say(f"Starting {count} trial{'s' if count > 1 else ''} in {folder.path}")
+    request.say(f"  network: {request.around.network}; budgets hold whatever the agents do")
+    if request.around.sandbox == "process":
+        request.say(
+            "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
+        )
+    for warning in reach_warnings(
+        request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
+    ):
+        request.say(f"  {warning}")
+    request.say(f"  watch with: agent-preflight status {run_id}")

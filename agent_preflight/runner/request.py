@@ -1,0 +1,71 @@
+"""What a caller asks of a run, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.models import RunResult
+from agent_preflight.runner.plan import Arguments, Budget, Models, Surroundings
+from agent_preflight.runner.policies import PolicyGiven
+from preflight_proxy.core.secret import Secret
+
+OnEvent = Callable[[dict[str, Any]], object]
+OnComplete = Callable[[Path, RunResult], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything that a caller may say of a run.
+
+    Attributes:
+        models: Pairs of model id and alias.
+        admin_key: Makes and deletes the sub-keys.
+        budget: Dollars for each trial, or by alias.
+        around: What all trials have in common.
+        runs_dir: Where the run's folder is made.
+        run_id: None for one that is new.
+        resume: The run of that id goes on: trials that have ended are kept.
+        suggested_id: What a new one is to be, if it is free; made of the time if not given.
+        single: The trial's own folder below `runs_dir` is the run's folder (`run_container`).
+        arguments: The agents' arguments, for all or by alias.
+        policy: The eject policy, or what makes one.
+        idle_timeout_s: For the default policy.
+        on_event: The user's function for each event.
+        on_complete: The user's function for each result.
+        workers: How many trials go on at once.
+        base_url: OpenRouter's API base; None for the usual one.
+        gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
+        preflight: Called before anything costs money; raises what ends the run.
+        say: Prints a line for a person.
+    """
+
+    models: Models
+    admin_key: Secret
+    budget: Budget
+    around: Surroundings
+    runs_dir: Path
+    run_id: str | None = None
+    resume: bool = False
+    suggested_id: str | None = None
+    single: bool = False
+    arguments: Arguments | None = None
+    policy: PolicyGiven = None
+    idle_timeout_s: float = 300.0
+    on_event: OnEvent | None = None
+    on_complete: OnComplete | None = None
+    workers: int = 8
+    base_url: str | None = None
+    gate_base: str | None = None
+    preflight: Callable[[], object] | None = None
+    say: Callable[[str], None] = field(default=lambda line: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that is over: its results in the order of its models, and where its files are."""
+
+    run_dir: Path
+    results: list[RunResult]

@@ -1,0 +1,161 @@
+"""What of a run is over and stays, and what is to begin again, with what is left of its budget.
+
+A trial that has ended is never run again: its summary is its result. One that a person interrupted, or whose runner died, begins
+once more, in the same folder and on the same account. What it spent stays spent, because the account stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.artifacts import number, read_json_object
+from agent_preflight.control_client import Balance
+from agent_preflight.costs import LEDGER, read_ledgers
+from agent_preflight.models import CacheStats, RunResult
+from agent_preflight.runner.board import Row
+from agent_preflight.runner.plan import Before, TrialPlan
+from agent_preflight.runner.plan_file import plan_differences
+from agent_preflight.runner.trial import By
+from agent_preflight.usd import pusd
+from preflight_proxy.errors import ConfigError
+
+SUMMARY = "summary.json"
+BEGIN_AGAIN = frozenset({By.INTERRUPTED.value, By.LOST.value})
+"""Endings that are none of the agent's own doing, and no decision about it."""
+ASIDE_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A run as it was left.
+
+    Attributes:
+        plan: Its plan.json; empty for a run that is new.
+        kept: Results of the trials that have ended, by alias.
+        before: How the accounts of the others stand, by alias.
+    """
+
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, RunResult] = field(default_factory=dict)
+    before: Mapping[str, Before] = field(default_factory=dict)
+
+    def continued(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return plan.json for what is to begin; for a run that goes on, with when it began and when it went on."""
+        due = [trial for trial in document["trials"] if trial["alias"] not in self.kept]
+        if not self.plan:
+            return {**document, "trials": due}
+        times = [*self.plan.get("resumed_at", ()), document["created_at"]]
+        return {**document, "created_at": self.plan.get("created_at"), "resumed_at": times, "trials": due}
+
+    def row(self, trial: TrialPlan) -> Row:
+        """Return a trial's row for whoever shows the run."""
+        result = self.kept.get(trial.alias)
+        if result is None:
+            return Row(trial.alias, trial.model_id, self.of(trial).limit_pusd)
+        return Row(
+            trial.alias,
+            trial.model_id,
+            pusd(result.budget_usd),
+            state="kept",
+            balance=Balance(posted_pusd=pusd(result.cost_usd or 0), calls=int(number(result.preflight.get("calls")))),
+            tool_calls=result.tool_calls,
+            started_s=0.0,
+            ended_s=float(result.duration_s),
+            note=result.error or "ended before",
+            ok=result.ok,
+        )
+
+    def of(self, trial: TrialPlan) -> TrialPlan:
+        """Return a trial that is to begin, with what is known of it."""
+        return replace(trial, before=self.before.get(trial.alias))
+
+
+def read_earlier(run_dir: Path, wanted: Mapping[str, Any]) -> Earlier:
+    """Return how a run was left; its folder is locked, and its proxy has ended.
+
+    Args:
+        run_dir: Its folder.
+        wanted: What its plan.json would be now.
+
+    Raises:
+        ConfigError: It has no plan, or another one than this; the text shows each difference.
+        LedgerError: Its ledger cannot be read.
+    """
+    plan = read_json_object(run_dir, "plan.json")
+    if plan is None:
+        raise ConfigError(f"The run {run_dir.name} has no plan, so nothing of it can go on: start a new one.")
+    if differences := plan_differences(plan, wanted):
+        lines = "".join(f"\n  {line}" for line in differences)
+        raise ConfigError(
+            f"The plan has changed since the run {run_dir.name} began, so it cannot go on:{lines}\n"
+            "Give what it was given then, or start a new run."
+        )
+    aliases = [str(trial["alias"]) for trial in wanted["trials"]]
+    summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in aliases if (run_dir / alias).is_dir()}
+    kept = {alias: result_of_summary(each) for alias, each in summaries.items() if each and not begins_again(each)}
+    return Earlier(plan, kept, _before(run_dir, [alias for alias in aliases if alias not in kept]))
+
+
+def begins_again(summary: Mapping[str, Any]) -> bool:
+    """Whether a trial with this summary is to begin once more."""
+    match summary:
+        case {"preflight": {"ended_by": str(ended_by)}}:
+            return ended_by in BEGIN_AGAIN
+    return False
+
+
+def _before(run_dir: Path, aliases: Sequence[str]) -> dict[str, Before]:
+    if not (run_dir / LEDGER).exists():
+        return {}
+    accounts = [account for ledger in read_ledgers(run_dir) for account in ledger.accounts]
+    return {each.id: Before(each.posted_pusd, each.limit_pusd) for each in accounts if each.id in aliases}
+
+
+def result_of_summary(summary: Mapping[str, Any]) -> RunResult:
+    """Return the result that a summary.json tells; fields that are missing or of another kind read as nothing."""
+    cost, error, cache = summary.get("cost_usd"), summary.get("error"), summary.get("cache")
+    extra, output = summary.get("preflight"), summary.get("output")
+    exact = extra.get("posted_usd") if isinstance(extra, dict) else None
+    return RunResult(
+        alias=str(summary.get("alias", "")),
+        model_id=str(summary.get("model_id", "")),
+        budget_usd=float(number(summary.get("budget_usd"))),
+        started_at=str(summary.get("started_at", "")),
+        finished_at=str(summary.get("finished_at", "")),
+        duration_s=number(summary.get("duration_s")),
+        cost_usd=None if cost is None else _cost_usd(exact, cost),
+        error=None if error is None else str(error),
+        tool_calls=int(number(summary.get("tool_calls"))),
+        events_count=int(number(summary.get("events_count"))),
+        output=output if isinstance(output, dict) else {},
+        cache=_cache(cache if isinstance(cache, dict) else {}),
+        preflight=extra if isinstance(extra, dict) else {},
+    )
+
+
+def _cost_usd(exact: object, rounded: object) -> float:
+    try:
+        return float(exact) if isinstance(exact, str) else float(number(rounded))
+    except ValueError:
+        return float(number(rounded))
+
+
+def _cache(cache: Mapping[str, Any]) -> CacheStats:
+    names = ("total_prompt_tokens", "cached_tokens", "cache_creation_tokens", "request_count", "cache_hit_requests")
+    return CacheStats(**{name: int(number(cache.get(name))) for name in names})
+
+
+def set_aside(folder: Path) -> None:
+    """Give the summary of an attempt that is begun again another name, so that none stands there until it ends."""
+    summary = folder / SUMMARY
+    if not summary.exists():
+        return
+    for count in range(1, ASIDE_MAX):
+        aside = folder / f"summary.{count}.json"
+        if not aside.exists():
+            summary.rename(aside)
+            return
+    raise ConfigError(f"{folder} holds {ASIDE_MAX} attempts already.")
