@@ -7,9 +7,11 @@ rule shows before the tests that only fail because of it.
 import functools
 import os
 import subprocess
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 REQUIRE_DOCKER = os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1"
 
@@ -21,6 +23,13 @@ DAEMON_ANSWER_S_MAX = 10.0
 # Examples are not drawn anew at each run: a failure that nobody's change caused would tell nothing about the change.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """A command that ran in this process has sent the log to its own, captured, standard error."""
+    yield
+    structlog.reset_defaults()
 
 
 @functools.cache
