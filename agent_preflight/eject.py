@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent_preflight.models import BudgetStatus, EjectDecision
-from agent_preflight.usd import pusd, usd
+from agent_preflight.usd import dollars, pusd, usd
 
 __all__ = [
     "BudgetExceededEject",
@@ -62,7 +62,7 @@ class BudgetExceededEject(EjectPolicy):
         """Eject if the budget is exceeded or spent."""
         if not budget_status.exceeded:
             return _stay()
-        used, limit = f"${budget_status.used:.3f}", f"${budget_status.limit:.2f}"
+        used, limit = f"${budget_status.used:.3f}", dollars(pusd(budget_status.limit))
         if budget_status.used < budget_status.limit:
             return _eject(f"budget exhausted ({used} of {limit}, nothing more fits)")
         return _eject(f"budget exhausted ({used} >= {limit})")
@@ -123,7 +123,7 @@ class BudgetFractionEject(EjectPolicy):
         self._judged = True
         if progress:
             return _stay()
-        spent = f"${budget_status.used:.3f} / ${budget_status.limit:.2f}"
+        spent = f"${budget_status.used:.3f} / {dollars(pusd(budget_status.limit))}"
         return _eject(f"no progress at {budget_status.pct_spent * 100:.0f}% budget spent ({spent})")
 
 
@@ -157,7 +157,7 @@ class ProgressEject(EjectPolicy):
         since_pusd = used_pusd - self._last[1]
         if since_pusd < self._window_pusd:
             return _stay()
-        return _eject(f"no progress for ${usd(since_pusd):.3f} spent (window=${self.window_usd:.2f})")
+        return _eject(f"no progress for ${usd(since_pusd):.3f} spent (window={dollars(self._window_pusd)})")
 
 
 class StallEject(EjectPolicy):

@@ -15,12 +15,14 @@ from rich.text import Text
 
 from agent_preflight.runner.board import Board, Row, now_s
 from agent_preflight.terminal import plain
+from agent_preflight.usd import dollars, usd
 
 PIPED_COLUMNS = 170
 """Width of a table that goes to a file or a pipe, where nobody says how wide it may be."""
 REFRESH_PER_S = 8
 NOTE_CHARS = 64
-PUSD_PER_USD = 10**12
+DECIMALS = 4
+"""Of an amount, for the eye; a limit has as many more as it needs."""
 
 
 class RunView(Protocol):
@@ -117,7 +119,7 @@ def table_of(rows: Sequence[Row], at_s: float) -> Table:
     table.add_column("refused", footer=f"{sum(row.balance.refused for row in rows):,}", justify="right")
     table.add_column("tokens", footer=f"{tokens:,}", justify="right")
     table.add_column("spent", footer=money(posted), justify="right")
-    table.add_column("limit", footer=money(limit), justify="right")
+    table.add_column("limit", footer=dollars(limit, DECIMALS), justify="right")
     table.add_column("time", justify="right")
     table.add_column("ended by")
     for row in rows:
@@ -137,7 +139,7 @@ def _cells(row: Row, at_s: float) -> tuple[Text, ...]:
         Text(str(balance.refused or "")),
         Text(f"{_tokens(row):,}"),
         Text(money(balance.posted_pusd)),
-        Text(money(row.limit_pusd)),
+        Text(dollars(row.limit_pusd, DECIMALS)),
         Text(f"{seconds:.1f}s" if row.started_s is not None else ""),
     )
     return (*cells, Text(plain(row.note)[:NOTE_CHARS]))
@@ -149,7 +151,7 @@ def _tokens(row: Row) -> int:
 
 def money(amount_pusd: int) -> str:
     """Return an amount in dollars with four decimals, for the eye; the ledger keeps the exact one."""
-    return f"${amount_pusd / PUSD_PER_USD:.4f}"
+    return f"${usd(amount_pusd):.{DECIMALS}f}"
 
 
 def files_line(run_dir: Path) -> str:

@@ -24,3 +24,11 @@ def pusd(amount_usd: float | Decimal | str) -> int:
 def usd(amount_pusd: int) -> Decimal:
     """Return pico-USD as exact dollars."""
     return Decimal(amount_pusd).scaleb(-12).normalize()
+
+
+def dollars(amount_pusd: int, decimals_min: int = 2) -> str:
+    """Return an amount as people read it, `$0.25` or `$0.005`: exact, with as many decimals as that needs."""
+    amount = usd(amount_pusd)
+    exponent = amount.as_tuple().exponent
+    assert isinstance(exponent, int), "whole numbers are finite"
+    return f"${amount:.{max(-exponent, decimals_min)}f}"

@@ -2,7 +2,7 @@
 
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
-from agent_preflight.usd import pusd, usd
+from agent_preflight.usd import dollars, pusd
 
 BALANCE_USD_MIN = 0.10
 """Below this no run is worth starting."""
@@ -23,8 +23,8 @@ def check_math(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that the balance covers the budget of every model."""
     name, balance = "Provisioning budget", facts.balance().available
     needed_pusd = len(inputs.models) * pusd(inputs.budget_per_model)
-    needed = f"${usd(needed_pusd):.2f}"
-    sum_text = f"{len(inputs.models)} models x ${inputs.budget_per_model:.2f} = {needed}"
+    needed = dollars(needed_pusd)
+    sum_text = f"{len(inputs.models)} models x {dollars(pusd(inputs.budget_per_model))} = {needed}"
     if balance is None:
         return [warned(name, f"{sum_text} (balance unknown)")]
     if pusd(balance) >= needed_pusd:

@@ -28,6 +28,7 @@ from agent_preflight.runner.reach import reach_env
 from agent_preflight.runner.trial import INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.sandbox import AgentSpec, Pipes, Sandbox
+from agent_preflight.usd import dollars
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
 
@@ -243,7 +244,7 @@ async def _tick(trial: LiveTrial) -> None:
 
 
 def _started(plan: TrialPlan) -> str:
-    limit, spent = f"${plan.limit_pusd / 10**12:.2f}", f"${plan.spent_before_pusd / 10**12:.4f}"
+    limit, spent = dollars(plan.limit_pusd), dollars(plan.spent_before_pusd)
     return f"started with a budget of {limit}" + ("" if plan.before is None else f", {spent} of it spent before")
 
 

@@ -65,6 +65,10 @@ def test_a_used_up_budget_ejects() -> None:
     assert not ask(BudgetExceededEject(), 0.99).should_eject
 
 
+def test_a_budget_that_is_no_whole_cent_is_told_as_it_is() -> None:
+    assert ask(BudgetExceededEject(), 0.005, 0.005).reason == "budget exhausted ($0.005 >= $0.005)"
+
+
 def test_a_spent_budget_ejects_below_its_limit_and_says_why() -> None:
     decision = ask(BudgetExceededEject(), 0.98, spent=True)
     assert decision.reason == "budget exhausted ($0.980 of $1.00, nothing more fits)"

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from agent_preflight.usd import PUSD_MAX, pusd, usd
+from agent_preflight.usd import PUSD_MAX, dollars, pusd, usd
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,16 @@ def test_numbers_that_are_no_amount_do_not_raise() -> None:
 def test_the_way_back_is_exact() -> None:
     assert usd(25 * 10**10) == Decimal("0.25")
     assert usd(1) == Decimal("1e-12")
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [("0.25", "$0.25"), ("0.005", "$0.005"), ("1", "$1.00"), ("100", "$100.00"), ("0", "$0.00")],
+)
+def test_people_read_an_amount_that_is_not_rounded(amount: str, text: str) -> None:
+    assert dollars(pusd(amount)) == text
+
+
+def test_a_column_of_amounts_may_have_more_decimals() -> None:
+    assert dollars(pusd("0.25"), 4) == "$0.2500"
+    assert dollars(pusd("0.00005"), 4) == "$0.00005"
