@@ -11,6 +11,7 @@ from agent_preflight.cli import (
     cache_report,
     costs,
     demo,
+    doctor,
     init,
     preflight,
     proxy,
@@ -65,4 +66,5 @@ app.command("costs")(costs.costs)
 app.command("cache-report")(cache_report.cache_report)
 app.command("proxy")(proxy.proxy)
 app.command("simulate")(simulate.simulate)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

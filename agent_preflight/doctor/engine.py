@@ -1,0 +1,134 @@
+"""The container engine: which one answers, what it is, and whether a gate on it can hand its listeners to this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent_preflight import commands
+from agent_preflight.checks.line import Line, passed, warned
+from agent_preflight.demo_place import LOCAL_BASE, shake_hands
+from agent_preflight.docker.images import DEFAULT_BASE, ensure_gate_image, image_exists
+from preflight_proxy.errors import OperatingError
+
+CALL_S_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What a Docker engine says of itself.
+
+    Attributes:
+        version: Its version.
+        system: The operating system that it says it runs on.
+        cgroup: Version of its control groups.
+        security: Names of its security options: `seccomp`, `rootless`, `userns`, `selinux`, ...
+    """
+
+    version: str
+    system: str
+    cgroup: str
+    security: tuple[str, ...] = ()
+
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """What about it nobody has tried."""
+        found = [name for name in ("rootless", "userns", "selinux") if name in self.security]
+        return (*found, *(["Docker Desktop"] if "docker desktop" in self.system.lower() else []))
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """How the attempt to hand listeners over went.
+
+    Attributes:
+        seconds: What it took, start of the container included; None if it failed.
+        reason: Why it failed, or was not tried.
+    """
+
+    seconds: float | None
+    reason: str = ""
+
+
+def look_for_engine(executable: str = "docker") -> Engine | str:
+    """Return the engine that answers, or why there is none."""
+    match commands.run([executable, "info", "--format", "{{json .}}"], timeout_s=CALL_S_MAX):
+        case commands.Finished(stdout=text, stderr=complaint):
+            return read_info(text) or (complaint.splitlines() or ["no engine answers"])[-1][:200]
+        case commands.NotInstalled():
+            return f"there is no command `{executable}`"
+        case commands.TimedOut():
+            return f"the engine does not answer within {CALL_S_MAX:.0f} s"
+
+
+def read_info(text: str) -> Engine | None:
+    """Read what `docker info` prints; None if no engine's version is in it."""
+    try:
+        told: dict[str, Any] = json.loads(text.splitlines()[0])
+        security = tuple(_security_name(str(option)) for option in told.get("SecurityOptions") or ())
+        version = str(told.get("ServerVersion") or "")
+    except (ValueError, IndexError, AttributeError):
+        return None
+    system, cgroup = str(told.get("OperatingSystem") or "?"), str(told.get("CgroupVersion") or "?")
+    return Engine(version, system, cgroup, security) if version else None
+
+
+def _security_name(option: str) -> str:
+    return option.partition(",")[0].removeprefix("name=")
+
+
+def engine_lines(found: Engine | str, podman: str | None) -> tuple[Line, ...]:
+    """Return the findings on the engine and on podman's version, None if it is not there."""
+    lines: list[Line] = []
+    if isinstance(found, Engine):
+        lines.append(passed("Docker", f"{found.version} on {found.system}, control groups v{found.cgroup}"))
+        lines += [
+            warned("Docker", f"{each} is in use, which nobody has tried with this version") for each in found.untried
+        ]
+    else:
+        lines.append(
+            Line(ok=None, name="Docker", detail=found, hint="install or start Docker, or use --sandbox process")
+        )
+    if podman is not None:
+        lines.append(warned("Podman", f"{podman} is here; it has not been tried, and is not used"))
+    return tuple(lines)
+
+
+def podman_version() -> str | None:
+    """Return podman's version; None if it is not installed."""
+    match commands.run(["podman", "--version"], timeout_s=CALL_S_MAX):
+        case commands.Finished(code=0, stdout=text):
+            return text.split()[-1] if text else "?"
+    return None
+
+
+def try_handshake(base: str | None) -> Handshake:
+    """Start a gate as a sealed trial's and see whether its listeners arrive; builds the gate's image if need be.
+
+    Args:
+        base: The image to build the gate on; None for the first of the usual ones that is here. Nothing is pulled.
+    """
+    bases = (base,) if base is not None else (DEFAULT_BASE, LOCAL_BASE)
+    found = next((each for each in bases if image_exists(each)), None)
+    if found is None:
+        return Handshake(None, _no_base(bases))
+    try:
+        return Handshake(asyncio.run(_timed(found)))
+    except OperatingError as exc:
+        return Handshake(None, str(exc))
+
+
+async def _timed(base: str) -> float:
+    image = await ensure_gate_image(base=base)
+    began_s = time.monotonic()
+    await shake_hands(image)
+    return time.monotonic() - began_s
+
+
+def _no_base(bases: Sequence[str]) -> str:
+    advice = f"docker pull {bases[0]}, or name one with python3 in PREFLIGHT_GATE_BASE"
+    return f"not tried: no image is here to build the gate on ({advice})"

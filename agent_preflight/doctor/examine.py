@@ -1,0 +1,64 @@
+"""The examination: everything is looked at, nothing is changed but for the gate's image, which is built where it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent_preflight.checks.inputs import Facts, Inputs
+from agent_preflight.checks.line import Line, passed, warned
+from agent_preflight.checks.machine import check_clock, check_disk
+from agent_preflight.config import Environment
+from agent_preflight.doctor import engine as engines
+from agent_preflight.doctor.engine import Engine, Handshake
+from agent_preflight.doctor.installation import installation
+from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
+from agent_preflight.doctor.section import Section
+from agent_preflight.doctor.system import netns_cookie, system
+
+NOT_TRIED = Handshake(None, "not tried")
+
+
+def examine(
+    *, containers: bool = True, clock: bool = True, tell: Callable[[str], object] = lambda text: None
+) -> list[Section]:
+    """Return what was found.
+
+    Args:
+        containers: Try a gate's hand-over, where an engine answers.
+        clock: Ask OpenRouter for the time; sends no key.
+        tell: Takes a line before what takes long.
+    """
+    environment = Environment.read()
+    engine = engines.look_for_engine()
+    handshake = NOT_TRIED
+    if containers and isinstance(engine, Engine):
+        tell("trying a gate ...")
+        handshake = engines.try_handshake(environment.gate_base)
+    return [
+        Section("Installation", installation()),
+        Section("Environment", variable_lines(environment)),
+        Section("System", (*system(), *_machine(environment, clock=clock))),
+        Section("Containers", engines.engine_lines(engine, engines.podman_version())),
+        Section("Networks", network_lines(engine, handshake, netns_cookie() is not None)),
+        Section("Clients at https://openrouter.ai in a container", client_lines()),
+        Section("Not tried by anyone, so not promised", untried_lines()),
+    ]
+
+
+def _machine(environment: Environment, *, clock: bool) -> list[Line]:
+    inputs = Inputs(admin_key="", or_key="", models=(), budget_per_model=0.0, base_url=environment.base_url)
+    facts = Facts(inputs)
+    return [*check_disk(inputs, facts), *(check_clock(inputs, facts) if clock else [])]
+
+
+def variable_lines(environment: Environment) -> tuple[Line, ...]:
+    """Return which keys are set, never what they are."""
+    keys = {
+        "OR_ADMIN_KEY": (environment.admin_key, "makes and deletes a sub-key for each trial: needed for a run"),
+        "OPENROUTER_API_KEY": (environment.api_key, "used by checks before a run, and by `agent-preflight proxy`"),
+    }
+    found = [
+        passed(name, "set") if key is not None else warned(name, f"not set; {purpose}")
+        for name, (key, purpose) in keys.items()
+    ]
+    return (*found, passed("OPENROUTER_BASE_URL", environment.base_url or "not set: OpenRouter itself"))

@@ -1,0 +1,38 @@
+"""Which networks are possible, and why not the others."""
+
+import pytest
+
+from agent_preflight.doctor.engine import Engine, Handshake
+from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
+
+ENGINE = Engine("27.1", "Debian", "2")
+WORKS = Handshake(0.3)
+
+
+def test_where_the_gate_works_everything_is_possible() -> None:
+    lines = network_lines(ENGINE, WORKS, cookies=True)
+    assert [(line.name, line.ok) for line in lines] == [("sealed", True), ("bridge", True), ("processes", True)]
+    assert "0.30 s" in lines[0].detail
+
+
+@pytest.mark.parametrize(
+    ("engine", "handshake", "cookies", "reason"),
+    [
+        ("no engine answers", WORKS, True, "no engine answers"),
+        (ENGINE, Handshake(None, "shares no socket"), True, "shares no socket"),
+        (ENGINE, WORKS, False, "namespaces"),
+    ],
+)
+def test_where_it_does_not_the_reason_is_given_and_processes_remain(
+    engine: Engine | str, handshake: Handshake, cookies: bool, reason: str
+) -> None:
+    sealed, bridge, processes = network_lines(engine, handshake, cookies)
+    assert (sealed.ok, bridge.ok, processes.ok) == (None, None, True)
+    assert reason in sealed.detail
+    assert "--sandbox process" in sealed.hint
+
+
+def test_what_is_not_promised_is_said() -> None:
+    told = " ".join(f"{line.name} {line.detail}" for line in (*untried_lines(), *client_lines()))
+    for word in ("userns-remap", "rootless", "SELinux", "Docker Desktop", "podman", "rustls"):
+        assert word in told
