@@ -1,0 +1,195 @@
+"""A run goes on where it was left: nothing that has ended runs again, and nothing that was spent is forgotten."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.models import RunResult
+from agent_preflight.process_strays import strays
+from agent_preflight.runner.api import run_multi
+from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runner.plan import TrialPlan
+from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
+from agent_preflight.runner.run import run_field
+from preflight_proxy.errors import ConfigError
+from tests.agent_preflight.crashed_run import crash
+
+from .conftest import MODEL, Field
+
+SUMMARY = {
+    "alias": "a",
+    "model_id": "m/m",
+    "budget_usd": 0.25,
+    "duration_s": 3,
+    "cost_usd": 0.1235,
+    "error": None,
+    "tool_calls": 2,
+    "events_count": 5,
+    "output": {"x": 1},
+    "cache": {"total_prompt_tokens": 10, "cached_tokens": 4, "hit_rate": 0.4},
+    "preflight": {"ended_by": "agent_end", "posted_usd": "0.12345678", "calls": 7},
+}
+
+ONCE_MORE = """
+with open("attempts", "a") as file: file.write("x")
+attempt = len(open("attempts").read())
+status, _ = call(text=f"attempt {attempt}")
+say("ready", status=status)
+if attempt == 1:
+    time.sleep(60)
+"""
+"""An agent that hangs in its first attempt, without a word that a broken pipe could end, and finishes in its second."""
+
+SPEND_ALL = """
+with open("attempts", "a") as file: file.write("x")
+count = 0
+while call(text="word " * 500)[0] == 200:
+    count += 1
+    if count == 12 and open("attempts").read() == "x":
+        say("ready")
+        time.sleep(60)
+"""
+"""An agent that spends half of $0.002 in its first attempt, and in its second whatever is left."""
+
+DONE = "status, _ = call(); say('ready'); say('agent_end', status=status)"
+
+
+def billed(trials: Field) -> Decimal:
+    keys = trials.simulator.bill().keys.values()
+    return sum((key.total_usd for key in keys if key.name.startswith("agent-preflight:")), Decimal(0))
+
+
+def keys_of(trials: Field, alias: str) -> int:
+    return sum(f":{alias}:" in key.name for key in trials.simulator.bill().keys.values())
+
+
+# Pure
+
+
+def test_a_result_is_read_back_from_its_summary() -> None:
+    result = result_of_summary(SUMMARY)
+    assert (result.alias, result.cost_usd, result.ok, result.tool_calls) == ("a", 0.12345678, True, 2)
+    assert (result.cache.cached_tokens, result.output, result.preflight["calls"]) == (4, {"x": 1}, 7)
+
+
+@pytest.mark.parametrize("summary", [{}, {"cost_usd": "x", "cache": 3, "preflight": [], "error": 5}])
+def test_a_summary_of_another_shape_breaks_nothing(summary: dict[str, Any]) -> None:
+    assert isinstance(result_of_summary(summary), RunResult)
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "again"),
+    [("interrupted", True), ("lost", True), ("agent", False), ("ejected", False), ("stopped", False), ("error", False)],
+)
+def test_only_what_was_cut_off_begins_again(ended_by: str, again: bool) -> None:
+    assert begins_again({"preflight": {"ended_by": ended_by}}) is again
+    assert not begins_again({})
+
+
+def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
+    wanted = {"created_at": "t3", "trials": [{"alias": "a", "key_name": "k"}, {"alias": "b", "key_name": "l"}]}
+    earlier = Earlier({"created_at": "t1", "resumed_at": ["t2"]}, {"a": result_of_summary(SUMMARY)})
+    assert earlier.continued(wanted) == {
+        "created_at": "t1",
+        "resumed_at": ["t2", "t3"],
+        "trials": [{"alias": "b", "key_name": "l"}],
+    }
+    assert Earlier().continued(wanted) == wanted
+    row = earlier.row(TrialPlan("a", "m/m", 25 * 10**10, "k", ()))
+    assert (row.state, row.balance.posted_pusd, row.balance.calls, row.ok) == ("kept", 123456780000, 7, True)
+
+
+def test_a_run_without_a_plan_cannot_go_on(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no plan"):
+        read_earlier(tmp_path, {"trials": []})
+
+
+def test_the_summary_of_an_attempt_is_kept_aside(tmp_path: Path) -> None:
+    set_aside(tmp_path)
+    for text in ("1", "2"):
+        (tmp_path / "summary.json").write_text(text)
+        set_aside(tmp_path)
+    assert [(tmp_path / f"summary.{n}.json").read_text() for n in (1, 2)] == ["1", "2"]
+    assert not (tmp_path / "summary.json").exists()
+
+
+# Whole runs
+
+
+@pytest.mark.wire
+def test_after_a_killed_runner_what_ended_is_kept_and_the_rest_begins_once_more(trials: Field) -> None:
+    agents = {"done": DONE, "cut": ONCE_MORE}
+    run = crash(trials, agents, run_id="r", max_workers=1)
+    kept = (run / "done" / "summary.json").read_bytes()
+    assert strays(run / "cut" / "budget" / "budget.txt")
+    results = trials.run(agents, run_id="r", resume=True)
+    assert [(result.alias, result.error) for result in results] == [("done", None), ("cut", None)]
+    assert (run / "done" / "summary.json").read_bytes() == kept
+    assert results[0].cost_usd == float(json.loads(kept)["preflight"]["posted_usd"])
+    assert (run / "cut" / "workspace" / "attempts").read_text() == "xx"
+    assert not strays(run / "cut" / "budget" / "budget.txt")
+    assert (keys_of(trials, "done"), keys_of(trials, "cut")) == (1, 2)
+    extra = results[1].preflight
+    assert 0 < Decimal(extra["spent_before_usd"]) < Decimal(extra["posted_usd"])
+    assert extra["drift_usd"] == "0"
+    assert set(extra["cleanup"].values()) == {"ok"}
+    assert billed(trials) == sum(Decimal(result.preflight["posted_usd"]) for result in results)
+
+
+@pytest.mark.wire
+def test_what_was_spent_stays_spent(trials: Field) -> None:
+    agents = {"a": SPEND_ALL}
+    run = crash(trials, agents, run_id="r", budget_usd="0.002")
+    (result,) = trials.run(agents, run_id="r", resume=True, budget_usd="0.002")
+    assert (run / "a" / "workspace" / "attempts").read_text() == "xx"
+    extra = result.preflight
+    assert Decimal("0.0008") < Decimal(extra["spent_before_usd"]) < Decimal("0.0015")
+    assert Decimal("0.0015") < Decimal(extra["posted_usd"]) <= Decimal("0.002")
+    assert result.error is None or "budget exhausted" in result.error
+    assert billed(trials) == Decimal(extra["posted_usd"])
+
+
+@pytest.mark.wire
+def test_an_interrupted_trial_begins_again_and_what_never_began_begins(trials: Field) -> None:
+    stop = Stop()
+    agents = {"a": ONCE_MORE, "b": DONE}
+    options = trials.options(agents, run_id="r", max_workers=1)
+    models = [(MODEL, alias) for alias in agents]
+    request = request_of(with_defaults(run_multi, {"models": models, **options, "on_event": lambda _: stop.press()}))
+    first = run_blocking(lambda stop: run_field(request, stop), stop)
+    assert [result.error for result in first.results] == ["interrupted"]
+    results = run_multi(models, **options, resume=True)
+    assert [(result.alias, result.error) for result in results] == [("a", None), ("b", None)]
+    assert json.loads((first.run_dir / "a" / "summary.1.json").read_text())["error"] == "interrupted"
+
+
+@pytest.mark.wire
+def test_a_finished_run_goes_on_with_nothing(trials: Field) -> None:
+    first = trials.run({"a": DONE}, run_id="r")
+    again = trials.run({"a": DONE}, run_id="r", resume=True)
+    assert [result.preflight for result in again] == [result.preflight for result in first]
+    assert keys_of(trials, "a") == 1
+    with pytest.raises(ConfigError, match="resume=True"):
+        trials.run({"a": DONE}, run_id="r")
+
+
+@pytest.mark.wire
+def test_a_changed_plan_is_an_error_that_shows_the_difference(trials: Field) -> None:
+    trials.run({"a": DONE}, run_id="r")
+    with pytest.raises(ConfigError) as caught:
+        trials.run({"a": DONE + "\n"}, run_id="r", resume=True, budget_usd="0.06", env={"X": "secret"})
+    assert 'trial a: budget_usd: was "0.05", is "0.06"' in str(caught.value)
+    assert 'env_names: was [], is ["X"]' in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.wire
+def test_a_run_that_is_not_there_or_not_named_cannot_go_on(trials: Field) -> None:
+    with pytest.raises(ConfigError, match="no run x"):
+        trials.run({"a": DONE}, run_id="x", resume=True)
+    with pytest.raises(ConfigError, match="needs the run_id"):
+        trials.run({"a": DONE}, resume=True)
