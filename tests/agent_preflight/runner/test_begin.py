@@ -1,0 +1,92 @@
+"""What is checked before a run has a folder, and which folder it gets."""
+
+import asyncio
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.runner.begin import announce, checked, open_folder, plans_of
+from agent_preflight.runner.loop import Stop
+from agent_preflight.runner.plan import Surroundings
+from agent_preflight.runner.reach import read_reach
+from agent_preflight.runner.request import Request
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import ConfigError
+
+
+def request(tmp_path: Path, **changes: Any) -> Request:
+    return Request(
+        **{
+            "models": [("m/m", "a")],
+            "admin_key": Secret("x"),
+            "budget": 1,
+            "around": Surroundings("process", ""),
+            "runs_dir": tmp_path / "runs",
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"models": []}, {"budget": 0}, {"run_id": "../x"}, {"policy": 3}, {"models": [("m/m", "a/b")]}]
+)
+def test_what_cannot_be_carried_out_makes_no_folder(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        open_folder(request(tmp_path, **changes))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        suggested = request(tmp_path, suggested_id="s")
+        paths = [
+            held.enter_context(open_folder(each)).path.relative_to(tmp_path)
+            for each in (suggested, suggested, request(tmp_path, run_id="n"), request(tmp_path, single=True))
+        ]
+    assert [str(path) for path in paths] == ["runs/s", "runs/s-2", "runs/n", "runs/a"]
+    with open_folder(request(tmp_path, run_id="n", resume=True)) as folder:
+        assert folder.path.name == "n"
+    with pytest.raises(ConfigError, match="no run other"):
+        open_folder(request(tmp_path, run_id="other", resume=True))
+
+
+def test_every_plan_has_a_key_name_of_its_own(tmp_path: Path) -> None:
+    first, second = (plans_of(request(tmp_path), "r")[0].key_name for _ in range(2))
+    assert first != second
+
+
+async def test_what_a_check_raises_ends_the_run() -> None:
+    def fail() -> None:
+        raise ValueError("no money")
+
+    with pytest.raises(ValueError, match="no money"):
+        await checked(fail, Stop())
+
+
+async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
+    stop, release, begun = Stop(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        release.wait(10)
+
+    checking = asyncio.ensure_future(checked(slow, stop))
+    await asyncio.to_thread(begun.wait, 10)
+    stop.hurry.set()
+    await checking
+    release.set()
+
+
+def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
+    said: list[str] = []
+    around = Surroundings("process", "", network="host", reach=read_reach({"los": "127.0.0.1:3000"}, None, "host"))
+    with open_folder(request(tmp_path, run_id="r")) as folder:
+        announce(request(tmp_path, say=said.append, around=around), folder, "r", 1)
+        announce(replace(request(tmp_path, say=said.append), single=True), folder, "r", 1)
+    assert said[0] == f"Starting 1 trial in {folder.path}"
+    assert any("services mean nothing without containers" in line for line in said)
+    assert said[-1].endswith("status r")
