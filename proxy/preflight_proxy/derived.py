@@ -29,7 +29,7 @@ class CostLog:
     """costs.jsonl: the line of every entry, in order, each once.
 
     Args:
-        path: the file; made if absent.
+        path: the file, its owner's alone (C17); made if absent.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,8 @@ class CostLog:
         """
         self._behind.clear()
         try:
-            self._path.touch(mode=0o644)
+            self._path.touch(mode=0o600)
+            self._path.chmod(0o600)
             with self._path.open("r+b") as file:
                 _write_from_first_difference(file, entries)
         except OSError as exc:
@@ -65,7 +66,7 @@ class CostLog:
             self._failed = False
 
     def _write_behind(self) -> None:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             before_bytes = os.fstat(descriptor).st_size
             data = "".join(f"{line}\n" for line in self._behind).encode()

@@ -71,6 +71,7 @@ class QuarantineFile:
         if len(kept) == len(rows):
             return False
         fresh = self._path.with_name(self._path.name + ".new")
+        fresh.touch(mode=0o600)
         fresh.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
         fresh.replace(self._path)
         return True

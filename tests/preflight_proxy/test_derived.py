@@ -86,6 +86,17 @@ def test_a_log_too_far_behind_waits_for_the_next_start(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 2
 
 
+def test_the_cost_log_is_its_owners_alone(tmp_path: Path) -> None:
+    """One that was made for all to read is closed at the next start."""
+    path = tmp_path / "costs.jsonl"
+    log = CostLog(path)
+    log.append(ENTRIES[0].line)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    log.rebuild(ENTRIES)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_budget_file_is_replaced_as_a_whole_and_readable_by_all(tmp_path: Path) -> None:
     """The agent may run as any user; a reader of the old file keeps the old text."""
     path = tmp_path / "budget.txt"

@@ -42,6 +42,7 @@ def test_a_person_clears_one_endpoint(path: Path) -> None:
     assert listed.clear("m/x", "t")
     assert not listed.clear("m/x", "t")
     assert listed.read() == [SECOND]
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_damaged_line_does_not_lose_the_others(path: Path) -> None:
