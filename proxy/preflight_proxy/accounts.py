@@ -173,18 +173,15 @@ class Accounts:
         """Admit calls again."""
         self._books.account(account_id)
         self._books.commit(Unfreeze(account_id))
-        self._forgive(account_id)
+        self._books.forgive(account_id)
         self._books.publish("unfrozen", account_id)
 
     def set_limit(self, account_id: str, limit: int) -> None:
         """Change the limit, in pico-USD; waiting calls are looked at again."""
         self._books.account(account_id)
         self._books.commit(SetLimit(account_id, limit))
-        self._forgive(account_id)
+        self._books.forgive(account_id)
         self._books.publish("limit", account_id)
-
-    def _forgive(self, account_id: str) -> None:
-        self._books.escalation.clear(self._books.account(account_id).token_hash)  # M19
 
     async def close(self, account_id: str) -> None:
         """Shut the account's listeners and forget its key; its entries stay."""

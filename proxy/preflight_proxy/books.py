@@ -7,12 +7,8 @@ and may fail without failing a call (M10, step 7).
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
 
-import msgspec
 import structlog
 
 from preflight_proxy.clock import Clock
@@ -24,71 +20,16 @@ from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger import Change
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals import Code, Refusal
-from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
+from preflight_proxy.live import Live
 from preflight_proxy.store import Store
-from preflight_proxy.tunnel import Traffic
 from preflight_proxy.turns import Turns
 
-ACTIONS_KEPT = 5
-"""The detailed budget.txt shows this many."""
 KEY_LOOK_S = 0.05
 """How often a call looks for its account's key while a runner opens it again."""
-BUSY_S = 60.0
-"""An account with another call in this time is busy: a clamp then leaves half of what is available to the others (M9)."""
 
 _log = structlog.get_logger("preflight_proxy.books")
-
-
-class RunningCall(Protocol):
-    """A call in flight, as a freeze sees it."""
-
-    async def cut(self, reason: str) -> None:
-        """End what the client sees, at once, in its API's terminal form; settling goes on."""
-
-
-@dataclass(slots=True)
-class Totals:
-    """What an account's settled calls add up to, in tokens."""
-
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    completion_tokens: int = 0
-    cache_hit_requests: int = 0
-    requests: int = 0
-
-
-class _Line(msgspec.Struct):
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-@dataclass(slots=True)
-class Live:
-    """What is known of an open account beside the ledger; gone with the process.
-
-    Attributes:
-        key: The real key its calls leave with; None until the account is opened in this process.
-        running: Calls whose client is still served.
-        traffic: What went through the trial's services and egress, by name.
-        cheapest_pusd: The cheapest quote at the floor of the calls admitted so far; decides when the account is spent (M19).
-    """
-
-    key: Secret | None = None
-    running: set[RunningCall] = field(default_factory=set)
-    last_call_at_s: float | None = None
-    last_digest: str = ""
-    repeats: int = 0
-    cheapest_pusd: int | None = None
-    gate: str | None = None
-    traffic: Mapping[str, Traffic] = field(default_factory=dict)
-    totals: Totals = field(default_factory=Totals)
-    actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
-    actions_count: int = 0
 
 
 class Books:
@@ -122,7 +63,7 @@ class Books:
         self.call_s_max = CALL_S_MAX
         self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
         for entry in store.entries():
-            self._total(entry.account, entry.line)
+            self.live(entry.account).totals.add(entry.line)
 
     def accounts(self) -> Mapping[str, Account]:
         """All accounts, by id."""
@@ -174,7 +115,7 @@ class Books:
     def _follow(self, change: Change) -> None:
         if change.entry is not None:
             self._cost_log.append(change.entry.line)
-            self._total(change.entry.account, change.entry.line)
+            self.live(change.entry.account).totals.add(change.entry.line)
         for row in change.quarantined:
             _log.error("endpoint.quarantined", model=row.model, tag=row.tag, why=row.reason)
             self.on_quarantined(row)
@@ -182,21 +123,6 @@ class Books:
             self._note_token(change.account)
             self.write_budget(change.account.id)
             self.turns.wake(change.account.id)
-
-    def _total(self, account_id: str, line: str) -> None:
-        try:
-            tokens = msgspec.json.decode(line, type=_Line)
-        except msgspec.DecodeError:
-            return
-        if not tokens.prompt_tokens:
-            return
-        totals = self.live(account_id).totals
-        totals.requests += 1
-        totals.prompt_tokens += tokens.prompt_tokens
-        totals.cached_tokens += tokens.cached_tokens or 0
-        totals.cache_write_tokens += tokens.cache_write_tokens or 0
-        totals.completion_tokens += tokens.completion_tokens or 0
-        totals.cache_hit_requests += bool(tokens.cached_tokens)
 
     def write_budget(self, account_id: str) -> None:
         """Bring the account's budget.txt up to date: used is what is posted and what is reserved."""
@@ -212,11 +138,7 @@ class Books:
 
     def note_request(self, account_id: str, digest: str) -> bool:
         """Remember a request, and how often in a row it came; True if the account had another within `BUSY_S`."""
-        live, now_s = self.live(account_id), self.clock.monotonic_s()
-        busy = live.last_call_at_s is not None and now_s - live.last_call_at_s < BUSY_S
-        live.repeats = live.repeats + 1 if digest == live.last_digest else 0
-        live.last_digest, live.last_call_at_s = digest, now_s
-        return busy
+        return self.live(account_id).requested(digest, self.clock.monotonic_s())
 
     def mark_unknown(self, reservation: Reservation, call: CallFacts, *, ended: bool) -> None:
         """Leave a call to evidence; where nobody saw it end, silence means nothing before the longest call is over (M13).
@@ -229,12 +151,17 @@ class Books:
 
     def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
         """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""
-        live = self.live(account_id)
-        live.cheapest_pusd = min(cheapest_pusd, live.cheapest_pusd or cheapest_pusd)
+        self.live(account_id).admitted(cheapest_pusd)
+
+    def forgive(self, account_id: str) -> None:
+        """A limit was changed, or a freeze lifted: refusals of before count no more (M19)."""
+        self.escalation.clear(self.account(account_id).token_hash)
+        self.live(account_id).is_refused = False
 
     def note_refusal(self, account_id: str, code: Code, model: str) -> None:
         """Count a refused call, and tell the followers."""
         self.commit(Refuse(account_id))
+        self.live(account_id).is_refused |= code.is_budget
         self.publish("refused", account_id, code=code.name.lower(), model=model)
 
     def has_unknown(self, account_id: str) -> bool:
@@ -242,10 +169,9 @@ class Books:
         return any(pending.unknown_since_s is not None for pending in self.store.pending(account_id))
 
     def spent(self, account_id: str) -> bool:
-        """True if not even the cheapest call seen would fit were nothing pending (M19)."""
-        account, cheapest_pusd = self.account(account_id), self.live(account_id).cheapest_pusd
-        room_pusd = account.limit_pusd - account.posted_pusd
-        return room_pusd <= 0 or (cheapest_pusd is not None and room_pusd < cheapest_pusd)
+        """True if not even the cheapest call seen would fit were nothing pending, and one was refused (M19)."""
+        account = self.account(account_id)
+        return self.live(account_id).is_spent(account.limit_pusd - account.posted_pusd)
 
     async def cut_all(self, reason: str) -> None:
         """End every running stream, in its API's terminal form."""

@@ -12,6 +12,7 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger import Change
+from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
@@ -60,12 +61,20 @@ def test_the_totals_are_there_again_after_a_restart(books: Books, tmp_path: Path
     again.store.close()
 
 
-def test_an_account_is_spent_when_not_even_the_cheapest_call_would_fit(books: Books) -> None:
-    assert not books.spent("a")
-    books.live("a").cheapest_pusd = DOLLAR // 4
+def test_an_account_is_spent_once_a_call_was_refused_and_not_even_the_cheapest_would_fit(books: Books) -> None:
+    books.note_admitted("a", DOLLAR // 4)
     call(books, "one", DOLLAR // 2)
-    assert not books.spent("a")
     call(books, "two", DOLLAR // 2 - 1)
+    assert not books.spent("a"), "the next call may be cheaper than the first quote said"
+    books.note_refusal("a", Code.DOES_NOT_FIT, "m")
+    assert books.spent("a")
+    books.forgive("a")
+    assert not books.spent("a")
+
+
+def test_an_account_without_a_cent_left_is_spent(books: Books) -> None:
+    call(books, "one", DOLLAR // 2)
+    call(books, "two", DOLLAR // 2)
     assert books.spent("a")
 
 
