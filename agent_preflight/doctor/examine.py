@@ -13,7 +13,7 @@ from agent_preflight.doctor.engine import Engine, Handshake
 from agent_preflight.doctor.installation import installation
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
 from agent_preflight.doctor.section import Section
-from agent_preflight.doctor.system import netns_cookie, system
+from agent_preflight.doctor.system import netns_cookie, system_lines
 
 NOT_TRIED = Handshake(None, "not tried")
 
@@ -37,7 +37,7 @@ def examine(
     return [
         Section("Installation", installation()),
         Section("Environment", variable_lines(environment)),
-        Section("System", (*system(), *_machine(environment, clock=clock))),
+        Section("System", (*system_lines(), *_machine(environment, clock=clock))),
         Section("Containers", engines.engine_lines(engine, engines.podman_version())),
         Section("Networks", network_lines(engine, handshake, netns_cookie() is not None)),
         Section("Clients at https://openrouter.ai in a container", client_lines()),

@@ -19,7 +19,7 @@ SOCKET_PATH_BYTES = 40
 """What we add to the temporary directory: our own directory's name, a gate's, a socket's (C3)."""
 
 
-def system() -> tuple[Line, ...]:
+def system_lines() -> tuple[Line, ...]:
     """Return the findings on this system."""
     return (
         files_line(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.doctor.system import cookies_line, files_line, netns_cookie, socket_path_line, system
+from agent_preflight.doctor.system import cookies_line, files_line, netns_cookie, socket_path_line, system_lines
 
 
 def test_every_finding_has_a_name() -> None:
-    assert [line.name for line in system()] == ["Open files", "Network namespaces", "Socket paths"]
+    assert [line.name for line in system_lines()] == ["Open files", "Network namespaces", "Socket paths"]
 
 
 @pytest.mark.parametrize(
