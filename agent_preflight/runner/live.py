@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -98,7 +99,11 @@ class LiveTrial:
         self.agent_ended = asyncio.Event()
         self.heard = asyncio.Event()
         self.times = Times()
-        (self.folder / "events.jsonl").chmod(0o600)
+        self._log = self.folder / "run.log"
+        self._log_lock = threading.Lock()
+        for name in ("events.jsonl", "run.log"):
+            (self.folder / name).touch(mode=0o600)
+            (self.folder / name).chmod(0o600)
 
     @property
     def alias(self) -> str:
@@ -137,6 +142,8 @@ class LiveTrial:
         if event.type == "settled":
             self.seen.repeats = int(event.facts.get("repeats") or 0)
             self._log_poll()
+        if event.type == "limit":
+            self._log_limit()
         if event.type == "gate" and event.facts.get("state") == "lost" and self.state is State.RUNNING:
             self.end(Ending(By.GATE_LOST, "gate lost: the container that owns the agent's network is gone"))
         self.heard.set()
@@ -155,13 +162,19 @@ class LiveTrial:
     def say(self, text: str) -> None:
         """Write a line to run.log and print it; what looks like a key is blotted out, escapes are dropped. Any thread."""
         line = plain(redact(text))
-        with (self.folder / "run.log").open("a", encoding="utf-8") as log:
+        with self._log_lock, self._log.open("a", encoding="utf-8") as log:
             log.write(line + "\n")
         self.shared.say(f"[{self.alias}] {line}")
 
     def _log_poll(self) -> None:
         used, limit = self.balance.posted_pusd, self.balance.limit_pusd
         self.events.log("budget_poll", used=float(usd(used)), remaining=float(usd(max(limit - used, 0))))
+
+    def _log_limit(self) -> None:
+        limit_pusd = self.balance.limit_pusd
+        self.events.log("preflight_limit", limit=float(usd(limit_pusd)))
+        self.shared.board.update(self.alias, limit_pusd=limit_pusd)
+        self.say(f"the budget is ${format(usd(limit_pusd), 'f')} now")
 
     def _agent_end(self) -> None:
         self.agent_ended.set()

@@ -38,6 +38,7 @@ async def own_process(module: str, *arguments: str, config: bytes = b"", stderr:
         stderr=stderr,
         env=_without_keys(child_environment()),
         start_new_session=True,
+        umask=0o077,
     )
     assert process.stdin is not None
     with contextlib.suppress(ConnectionError):

@@ -1,0 +1,91 @@
+"""The public functions: what scripts call."""
+
+import asyncio
+import inspect
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.runner import arun_multi, run_container, run_multi, run_single
+from preflight_proxy.errors import ConfigError
+
+from .conftest import MODEL, Field, agent
+
+OLD_RUN_MULTI = [
+    *("models", "image_name", "admin_key", "or_key", "budget_usd", "runs_dir", "run_id", "env", "mounts"),
+    *("initial_prompt", "container_args", "eject_policy", "on_event", "on_complete", "budget_mode", "idle_timeout_s"),
+    *("parallel", "max_workers", "skip_preflight", "preflight_kwargs"),
+]
+OLD_RUN_CONTAINER = [
+    *("image_name", "model_id", "alias", "admin_key", "budget_usd", "run_dir", "run_id", "env", "mounts"),
+    *("initial_prompt", "container_args", "eject_policy", "on_event", "budget_mode", "workspace_path"),
+    *("idle_timeout_s", "log_fn"),
+]
+
+
+def test_the_known_parameters_come_first_and_in_their_order() -> None:
+    assert list(inspect.signature(run_multi).parameters)[: len(OLD_RUN_MULTI)] == OLD_RUN_MULTI
+    assert list(inspect.signature(run_container).parameters)[: len(OLD_RUN_CONTAINER)] == OLD_RUN_CONTAINER
+
+
+def test_whatever_is_wrong_shows_before_anything_is_made(tmp_path: Path) -> None:
+    known = {"admin_key": "a", "or_key": "o", "budget_usd": 1, "runs_dir": tmp_path / "runs"}
+    with pytest.raises(ConfigError, match="nothing to run"):
+        run_multi([], image_name="i", **known)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="image_name is missing"):
+        run_multi([(MODEL, "a")], **known)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="command is missing"):
+        run_multi([(MODEL, "a")], sandbox="process", **known)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="newlines"):
+        run_multi([(MODEL, "a")], image_name="i", env={"A": "x\ny"}, **known)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="or_key"):
+        run_multi([(MODEL, "a")], image_name="i", preflight_kwargs={"or_key": "x"}, **known)  # type: ignore[arg-type]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.wire
+def test_a_single_run_makes_its_alias_from_the_model(trials: Field) -> None:
+    options = trials.options({}, command=agent("call()"), runs_dir=str(trials.runs_dir))
+    result = run_single(MODEL, **options)
+    assert (result.alias, result.error) == ("gpt-4-1-nano", None)
+
+
+@pytest.mark.wire
+def test_run_container_is_a_run_of_one_trial_in_its_own_folder(trials: Field) -> None:
+    result = run_container(
+        image_name="",
+        model_id=MODEL,
+        alias="a",
+        admin_key=trials.simulator.admin_key,
+        budget_usd=0.05,
+        run_dir=trials.runs_dir,
+        run_id="r",
+        sandbox="process",
+        command=agent("call(); say('agent_end')"),
+        log_fn=trials.said.append,
+    )
+    assert result.error is None
+    names = {path.name for path in (trials.runs_dir / "a").iterdir()}
+    assert {"summary.json", "events.jsonl", "ledger.sqlite3", "plan.json"} <= names
+    assert [path.name for path in trials.runs_dir.iterdir()] == ["a"]
+
+
+@pytest.mark.wire
+async def test_a_cancelled_async_run_has_ended_everything_before_it_passes_on(trials: Field) -> None:
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    options = trials.options(
+        {"a": "call(); say('ready'); time.sleep(60)"},
+        on_event=lambda event: loop.call_soon_threadsafe(ready.set),
+    )
+    running = asyncio.ensure_future(arun_multi([(MODEL, "a")], **options))
+    await ready.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert trials.summary("a")["error"] == "interrupted"
+
+
+def test_an_unknown_option_is_refused_by_the_async_function_too() -> None:
+    with pytest.raises(TypeError):
+        asyncio.run(arun_multi([(MODEL, "a")], admin_key="a", or_key="o", budget_usd=1, imag_name="x"))

@@ -1,0 +1,65 @@
+"""From the arguments of the public functions to a request."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from agent_preflight.runner.api import run_multi
+from agent_preflight.runner.arguments import request_of, texts, with_defaults
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import ConfigError
+
+
+def request(**options: Any) -> Any:
+    known = {"models": [("m/m", "a")], "image_name": "i", "admin_key": "sk-or-admin", "or_key": "o", "budget_usd": 1}
+    return request_of(with_defaults(run_multi, {**known, **options}))
+
+
+def test_keys_are_held_in_the_type_that_cannot_be_printed() -> None:
+    made = request()
+    assert made.admin_key == Secret("sk-or-admin")
+    assert "sk-or-admin" not in repr(made)
+
+
+def test_the_default_network_is_the_one_that_scripts_expect() -> None:
+    assert request().around.network == "bridge"
+    assert request(network="sealed").around.network == "sealed"
+
+
+def test_without_parallel_one_trial_goes_on_at_a_time() -> None:
+    assert (request().workers, request(parallel=False).workers, request(max_workers=3).workers) == (8, 1, 3)
+
+
+def test_container_args_follow_the_command_of_a_process() -> None:
+    made = request(sandbox="process", command=["python", "x.py"], container_args={"a": ["--m", "1"]})
+    assert made.arguments == {"a": ["python", "x.py", "--m", "1"]}
+    assert request(container_args=["--m"]).arguments == ["--m"]
+
+
+def test_an_unknown_sandbox_is_refused() -> None:
+    with pytest.raises(ConfigError, match="sandbox"):
+        request(sandbox="vm")
+
+
+def test_the_checks_are_told_all_models_once_and_what_they_may_cost() -> None:
+    made = request(budget_usd={"a": Decimal("0.5")}, preflight_kwargs={"models": "x/y", "site_name": "s"})
+    assert made.preflight.keywords["models"] == ["m/m", "x/y"]
+    assert made.preflight.keywords["budget_per_model"] == 0.5
+    assert made.preflight.keywords["site_name"] == "s"
+    assert request(skip_preflight=True).preflight is None
+
+
+def test_one_text_or_several_are_a_list() -> None:
+    assert (texts("a"), texts(["a", "b"]), texts(None)) == (["a"], ["a", "b"], [])
+
+
+def test_a_containers_limits_are_told_to_the_engine_as_texts() -> None:
+    around = request(memory="2g", cpus=1.5).around
+    assert (around.memory, around.cpus) == ("2g", "1.5")
+
+
+def test_the_checks_look_where_the_money_is_spent() -> None:
+    assert request(openrouter_base_url="http://x/api/v1").preflight.keywords["base_url"] == "http://x/api/v1"
+    own = request(openrouter_base_url="http://x/api/v1", preflight_kwargs={"base_url": "http://y/api/v1"})
+    assert own.preflight.keywords["base_url"] == "http://y/api/v1"

@@ -1,0 +1,92 @@
+"""A trial's way up and through: what the agent is told, and what ends it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from .conftest import DEAR_MODEL, Field
+
+pytestmark = pytest.mark.wire
+
+SLEEP = "time.sleep(60)"
+
+
+def only(trials: Field, source: str, **options: Any) -> Any:
+    (result,) = trials.run({"a": source}, **options)
+    return result
+
+
+def test_an_agent_finds_the_prompt_a_token_and_the_budget_and_no_real_key(trials: Field) -> None:
+    source = """
+        prompt = json.loads(sys.stdin.readline())
+        say("seen", prompt=prompt, env=dict(os.environ), budget=open(os.environ["PREFLIGHT_BUDGET_FILE"]).read())
+    """
+    seen: list[dict[str, Any]] = []
+    only(trials, source, initial_prompt="do\nit", env={"MINE": "1"}, on_event=seen.append)
+    (event,) = seen
+    assert event["prompt"] == {"id": "init", "type": "prompt", "message": "do\nit"}
+    assert event["env"]["OPENROUTER_API_KEY"].startswith("pf-")
+    assert event["env"]["MINE"] == "1"
+    assert "sk-or-" not in json.dumps(event)
+    assert event["budget"] == "Budget: $0.050 remaining of $0.05 (100% left)\n"
+
+
+def test_an_agent_that_dies_is_a_failure_with_its_exit_code(trials: Field) -> None:
+    result = only(trials, "call(); sys.exit(3)")
+    assert result.error == "the agent ended with exit code 3"
+    assert result.preflight["exit_code"] == 3
+    assert result.preflight["calls"] == 1
+
+
+def test_an_agent_that_says_it_is_done_and_stays_is_ended_and_did_well(trials: Field) -> None:
+    result = only(trials, "say('agent_end', status='done'); " + SLEEP)
+    assert result.error is None
+    assert result.preflight["ended_by"] == "agent_end"
+    assert result.duration_s >= 2
+
+
+def test_a_trial_has_a_time_limit(trials: Field) -> None:
+    assert only(trials, SLEEP, timeout_s=0.3).error == "ejected: time limit"
+
+
+def test_an_idle_agent_is_ejected(trials: Field) -> None:
+    result = only(trials, "call(); " + SLEEP, idle_timeout_s=1.0)
+    assert result.error is not None
+    assert result.error.startswith("ejected: no events for ")
+
+
+def test_an_agent_that_spends_all_is_ejected_and_not_a_cent_over(trials: Field) -> None:
+    source = f"""
+        status = 200
+        while status == 200: status, _ = call("{DEAR_MODEL}", "x" * 4000)
+        {SLEEP}
+    """
+    result = only(trials, source)
+    assert result.error is not None
+    assert result.error.startswith("ejected: budget exhausted")
+    assert result.cost_usd is not None
+    assert 0 < result.cost_usd <= 0.05
+
+
+def test_what_the_users_function_raises_ends_its_trial_only(trials: Field) -> None:
+    def on_event(event: dict[str, Any]) -> None:
+        if event["type"] == "bad":
+            raise ValueError("cannot take this")
+
+    bad, good = trials.run({"bad": f"say('bad'); {SLEEP}", "good": "say('good'); call()"}, on_event=on_event)
+    assert (bad.error, good.error) == ("cannot take this", None)
+
+
+def test_an_agent_that_cannot_be_started_is_a_failure_and_leaves_nothing(trials: Field) -> None:
+    result = only(trials, "", command=["/no/such/program"])
+    assert result.error is not None
+    assert "/no/such/program" not in result.error or "starting" in result.error
+    assert set(result.preflight["cleanup"].values()) == {"ok"}
+
+
+def test_an_agent_that_floods_its_streams_stalls_nobody(trials: Field) -> None:
+    source = "sys.stderr.write('e' * 300_000); [say('x', n=n) for n in range(2000)]; sys.stdout.write('no newline')"
+    result = only(trials, source)
+    assert result.error is None
+    assert result.events_count == 2001
