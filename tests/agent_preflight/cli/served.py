@@ -1,0 +1,52 @@
+"""A command that serves until it is told to stop, as a process of its own."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+READY_S_MAX = 30.0
+END_S_MAX = 45.0
+
+
+@dataclass
+class Served:
+    """A command that is ready.
+
+    Attributes:
+        ready: What its ready file says.
+        stdout: What it printed, once it has ended.
+        code: Its exit code, once it has ended.
+    """
+
+    ready: dict[str, Any]
+    stdout: str = ""
+    code: int | None = None
+
+
+@contextlib.contextmanager
+def served(ready_file: Path, *arguments: str, **variables: str) -> Iterator[Served]:
+    """Run a command until the context ends; it gets a SIGTERM then."""
+    command = [sys.executable, "-m", "agent_preflight", *arguments, "--ready-file", str(ready_file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables})
+    try:
+        until_s = time.monotonic() + READY_S_MAX
+        while not ready_file.exists():
+            assert process.poll() is None, "it ended before it was ready"
+            assert time.monotonic() < until_s, "it is not ready"
+            time.sleep(0.02)
+        made = Served(json.loads(ready_file.read_text()))
+        yield made
+        process.terminate()
+        made.stdout, _ = process.communicate(timeout=END_S_MAX)
+        made.code = process.returncode
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
