@@ -23,8 +23,8 @@ from agent_preflight.usd import pusd
 from preflight_proxy.errors import ConfigError
 
 SUMMARY = "summary.json"
-BEGIN_AGAIN = frozenset({By.INTERRUPTED.value, By.LOST.value})
-"""Endings that are none of the agent's own doing, and no decision about it."""
+BEGIN_AGAIN = frozenset({By.INTERRUPTED.value, By.LOST.value, By.PROVISIONING.value})
+"""Endings that are none of the agent's own doing, and no decision about it; in the last no agent was ever started."""
 ASIDE_MAX = 1000
 
 
@@ -60,7 +60,7 @@ class Earlier:
             trial.model_id,
             pusd(result.budget_usd),
             state="kept",
-            balance=Balance(posted_pusd=pusd(result.cost_usd or 0), calls=int(number(result.preflight.get("calls")))),
+            balance=_balance(result),
             tool_calls=result.tool_calls,
             started_s=0.0,
             ended_s=float(result.duration_s),
@@ -97,6 +97,17 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any]) -> Earlier:
     summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in aliases if (run_dir / alias).is_dir()}
     kept = {alias: result_of_summary(each) for alias, each in summaries.items() if each and not begins_again(each)}
     return Earlier(plan, kept, _before(run_dir, [alias for alias in aliases if alias not in kept]))
+
+
+def _balance(result: RunResult) -> Balance:
+    """What of an account the summary of its trial still tells."""
+    return Balance(
+        posted_pusd=pusd(result.cost_usd or 0),
+        calls=int(number(result.preflight.get("calls"))),
+        refused=int(number(result.preflight.get("refused"))),
+        prompt_tokens=result.cache.total_prompt_tokens,
+        completion_tokens=int(number(result.preflight.get("completion_tokens"))),
+    )
 
 
 def begins_again(summary: Mapping[str, Any]) -> bool:

@@ -56,13 +56,13 @@ async def run_field(request: Request, stop: Stop, board: Board | None = None) ->
         due = [earlier.of(trial) for trial in trials if trial.alias not in earlier.kept]
         policies = [policy_for_trial(request.policy, request.idle_timeout_s) for _ in due]
         results = dict(earlier.kept)
+        for trial in trials:
+            board.put(earlier.row(trial))
         if due and request.preflight is not None:
             await checked(request.preflight, stop)
         if due and not stop.ending.is_set():
             folder.write_plan(earlier.continued(document))
             announce(request, folder, run_id, len(due))
-            for trial in trials:
-                board.put(earlier.row(trial))
             run = _Run(request, folder, run_id, stop, board)
             results |= await run.trials(list(zip(due, policies, strict=True)))
         return Finished(folder.path, [results[trial.alias] for trial in trials if trial.alias in results])

@@ -1,12 +1,14 @@
 """A run goes on where it was left: nothing that has ended runs again, and nothing that was spent is forgotten."""
 
 import json
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
 from agent_preflight.process_strays import strays
 from agent_preflight.runner.api import run_multi
@@ -15,10 +17,13 @@ from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
 from agent_preflight.runner.run import run_field
+from agent_preflight.status import container_running
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.crashed_run import crash
 
-from .conftest import MODEL, Field
+from .conftest import MODEL, Field, agent
+
+BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")
 
 SUMMARY = {
     "alias": "a",
@@ -81,12 +86,14 @@ def test_a_summary_of_another_shape_breaks_nothing(summary: dict[str, Any]) -> N
     assert isinstance(result_of_summary(summary), RunResult)
 
 
-@pytest.mark.parametrize(
-    ("ended_by", "again"),
-    [("interrupted", True), ("lost", True), ("agent", False), ("ejected", False), ("stopped", False), ("error", False)],
-)
-def test_only_what_was_cut_off_begins_again(ended_by: str, again: bool) -> None:
-    assert begins_again({"preflight": {"ended_by": ended_by}}) is again
+@pytest.mark.parametrize("ended_by", ["interrupted", "lost", "provisioning"])
+def test_what_was_cut_off_begins_again(ended_by: str) -> None:
+    assert begins_again({"preflight": {"ended_by": ended_by}})
+
+
+@pytest.mark.parametrize("ended_by", ["agent", "agent_end", "ejected", "stopped", "gate_lost", "on_event", "error"])
+def test_what_has_ended_does_not(ended_by: str) -> None:
+    assert not begins_again({"preflight": {"ended_by": ended_by}})
     assert not begins_again({})
 
 
@@ -138,6 +145,33 @@ def test_after_a_killed_runner_what_ended_is_kept_and_the_rest_begins_once_more(
     assert extra["drift_usd"] == "0"
     assert set(extra["cleanup"].values()) == {"ok"}
     assert billed(trials) == sum(Decimal(result.preflight["posted_usd"]) for result in results)
+
+
+@pytest.mark.docker
+def test_an_agent_in_a_container_begins_once_more_and_the_first_one_is_gone(
+    trials: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not image_exists(BASE):
+        pytest.skip(f"the base image {BASE} is not present")
+    monkeypatch.setenv("PREFLIGHT_GATE_BASE", BASE)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    options: dict[str, Any] = {
+        "sandbox": "docker",
+        "image_name": BASE,
+        "network": "sealed",
+        "mounts": [f"{shared}:/shared"],
+        "container_args": ["python3", *agent('os.chdir("/shared")\n' + ONCE_MORE)[1:]],
+        "command": None,
+        "openrouter_base_url": trials.simulator.base_url,
+    }
+    run = crash(trials, {"a": ""}, run_id="r", **options)
+    assert container_running("a", run)
+    (result,) = trials.run({"a": ""}, run_id="r", resume=True, **options)
+    assert (result.error, (shared / "attempts").read_text()) == (None, "xx")
+    assert not container_running("a", run)
+    assert billed(trials) == Decimal(result.preflight["posted_usd"])
 
 
 @pytest.mark.wire
