@@ -243,6 +243,30 @@ async def test_a_closed_account_keeps_its_books_and_knows_its_token_no_more(worl
         assert response.status == 401
 
 
+# Stopping by hand
+
+
+async def test_who_stops_a_run_freezes_its_accounts_and_tells_its_runner(world: Controlled) -> None:
+    for name in "ab":
+        await world.put(name)
+    async with world.follow() as events:
+        assert await world.ask("POST", "/stop", {"trial": "a"}) == (200, {"frozen": ["a"]})
+        told = await events.next("stop")
+        assert (told["account"], told["trial"], told["reason"]) == ("", "a", "stopped by a person")
+        assert world.proxy.books.account("b").frozen is None
+        assert await world.ask("POST", "/stop", {"reason": "enough"}) == (200, {"frozen": ["b"]})
+        told = await events.next("stop")
+        assert (told["trial"], told["reason"]) == (None, "enough")
+    assert [world.proxy.books.account(name).frozen for name in "ab"] == ["stopped by a person", "enough"]
+
+
+async def test_a_trial_without_an_account_is_stopped_too_and_no_other_run_hears_of_it(world: Controlled) -> None:
+    async with world.follow() as events, world.follow("other") as others:
+        assert await world.ask("POST", "/stop", {"trial": "later"}) == (200, {"frozen": []})
+        assert (await events.next("stop"))["trial"] == "later"
+        assert (await others.next())["type"] == "heartbeat"
+
+
 # Quarantine
 
 

@@ -15,8 +15,11 @@ from agent_preflight.run_control import read_control
 from agent_preflight.sweeping import Item, Scope, Swept
 from agent_preflight.sweeping.dead_runs import NO_KEY, sweep
 from tests.agent_preflight.crashed_run import BUSY, crash
+from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.agent_preflight.live_field import WAITING, LiveField
-from tests.agent_preflight.runner.conftest import Field
+from tests.agent_preflight.runner.conftest import Field, agent
+
+__all__ = ["base_image", "gate_image"]
 
 pytestmark = pytest.mark.wire
 
@@ -142,3 +145,29 @@ async def test_containers_go_first(trials: Field) -> None:
     swept = await sweep(scope(trials, containers=True))
     assert swept.verified, swept
     assert kinds(swept.removed) == ["agent", "proxy", "sub-key", "sockets"]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("network", ["sealed", "bridge"])
+async def test_of_a_killed_run_in_containers_nothing_is_left(
+    trials: Field, base_image: str, gate_image: str, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFLIGHT_GATE_BASE", base_image)
+    commands = {alias: ["python3", *agent(BUSY)[1:]] for alias in "ab"}
+    run_dir = crash(
+        trials,
+        dict.fromkeys(commands, ""),
+        sandbox="docker",
+        image_name=base_image,
+        network=network,
+        command=None,
+        container_args=commands,
+    )
+    assert len(containers_of(run_dir)) == 4
+    swept = await sweep(scope(trials, containers=True))
+    assert swept.verified, swept
+    assert sorted(kinds(swept.removed)) == ["agent", "agent", "gate", "gate", "proxy", "sockets", "sub-key", "sub-key"]
+    assert containers_of(run_dir) == []
+    for alias in commands:
+        extra = json.loads((run_dir / alias / "summary.json").read_text())["preflight"]
+        assert (extra["ended_by"], set(extra["cleanup"].values())) == ("lost", {"ok"})
