@@ -147,6 +147,19 @@ def test_after_a_killed_runner_what_ended_is_kept_and_the_rest_begins_once_more(
     assert billed(trials) == sum(Decimal(result.preflight["posted_usd"]) for result in results)
 
 
+@pytest.mark.wire
+def test_a_run_may_be_killed_again_and_again(trials: Field) -> None:
+    agents = {"a": ONCE_MORE.replace("attempt == 1", "attempt < 3")}
+    run = crash(trials, agents, run_id="r")
+    crash(trials, agents, run_id="r", resume=True)
+    (result,) = trials.run(agents, run_id="r", resume=True)
+    assert (run / "a" / "workspace" / "attempts").read_text() == "xxx"
+    assert (result.error, result.preflight["calls"], keys_of(trials, "a")) == (None, 3, 3)
+    assert billed(trials) == Decimal(result.preflight["posted_usd"])
+    assert (result.preflight["drift_usd"], len(json.loads((run / "plan.json").read_text())["resumed_at"])) == ("0", 2)
+    assert {path.name for path in (run / "a").glob("summary*")} == {"summary.json", "summary.1.json", "summary.2.json"}
+
+
 @pytest.mark.docker
 def test_an_agent_in_a_container_begins_once_more_and_the_first_one_is_gone(
     trials: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
