@@ -7,8 +7,9 @@ greedy    sends ever longer context until a call is refused, then says so and en
 parallel  fires 16 calls at once, again and again, until one is refused.
 idle      makes two calls, then does nothing more until somebody ends it.
 
-The agent's contract: OPENROUTER_BASE_URL and OPENROUTER_API_KEY in the environment, at most one line of JSON with the prompt
-on stdin, one JSON event a line on stdout, files into the working directory.
+The agent's contract: OPENROUTER_BASE_URL, OPENROUTER_API_KEY and PREFLIGHT_MODEL (the model, unless --model names one) in the
+environment, at most one line of JSON with the prompt on stdin, one JSON event a line on stdout, files into the working
+directory.
 """
 
 import argparse
@@ -31,6 +32,7 @@ CALLS_AT_ONCE = 16
 CHAPTER = "The harbour was quiet, and the ledger lay open on the desk beside the lamp. " * 110
 NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PRINTING = threading.Lock()
+ENVIRONMENT = os.environ  # noqa: TID251 - a program of its own; this is its edge
 
 
 class RefusedError(Exception):
@@ -64,10 +66,9 @@ class Model:
     """The model under test, reached at the base URL that the environment names."""
 
     def __init__(self, model_id: str) -> None:
-        environment = os.environ  # noqa: TID251 - a program of its own; this is its edge
         self.id = model_id
-        self.url = environment["OPENROUTER_BASE_URL"].rstrip("/") + "/chat/completions"
-        self.key = environment["OPENROUTER_API_KEY"]
+        self.url = ENVIRONMENT["OPENROUTER_BASE_URL"].rstrip("/") + "/chat/completions"
+        self.key = ENVIRONMENT["OPENROUTER_API_KEY"]
 
     def ask(self, messages: list, max_tokens: int, stream: bool = False) -> Answer:
         """Make one call and return its answer; RefusedError or FailedError if there is none."""
@@ -236,7 +237,7 @@ def main() -> int:
     modes = {mode.__name__: mode for mode in (thrifty, greedy, parallel, idle)}
     parser = argparse.ArgumentParser(description="Spend a budget in one of four ways.")
     parser.add_argument("mode", choices=sorted(modes))
-    parser.add_argument("--model", default="anthropic/claude-sonnet-4.5")
+    parser.add_argument("--model", default=ENVIRONMENT.get("PREFLIGHT_MODEL") or "anthropic/claude-sonnet-4.5")
     options = parser.parse_args()
     task = read_task()
     emit("agent_start", model_id=options.model, mode=options.mode)

@@ -97,17 +97,24 @@ def upstream() -> Iterator[Upstream]:
         thread.join()
 
 
-def start(upstream: Upstream, mode: str, folder: Path) -> subprocess.Popen[str]:
-    env = {"PATH": os.environ["PATH"], "OPENROUTER_BASE_URL": upstream.url, "OPENROUTER_API_KEY": "pf-test"}
-    command = [sys.executable, "-u", str(AGENT), mode, "--model", "maker/model"]
+def start(upstream: Upstream, mode: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    env = {
+        "PATH": os.environ["PATH"],
+        "OPENROUTER_BASE_URL": upstream.url,
+        "OPENROUTER_API_KEY": "pf-test",
+        "PREFLIGHT_MODEL": "maker/model",
+    }
+    command = [sys.executable, "-u", str(AGENT), mode, *arguments]
     return subprocess.Popen(
         command, env=env, cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
-def run(upstream: Upstream, mode: str, folder: Path, prompt: str | None = None) -> tuple[int, list[dict[str, Any]]]:
+def run(
+    upstream: Upstream, mode: str, folder: Path, prompt: str | None = None, arguments: tuple[str, ...] = ()
+) -> tuple[int, list[dict[str, Any]]]:
     """Run an agent to its end; stdin stays open all the while, as in a trial."""
-    with start(upstream, mode, folder) as process:
+    with start(upstream, mode, folder, *arguments) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         if prompt is not None:
@@ -123,8 +130,15 @@ def test_the_thrifty_agent_does_its_task_in_a_few_calls(upstream: Upstream, tmp_
     assert 2 <= len(upstream.bodies) <= 6
     assert upstream.bodies[0]["messages"][0] == {"role": "user", "content": "Name three colours."}
     assert events[0] == {"type": "agent_start", "model_id": "maker/model", "mode": "thrifty"}
+    assert {body["model"] for body in upstream.bodies} == {"maker/model"}
     assert (events[-1]["type"], events[-1]["status"], events[-1]["output_file"]) == ("agent_end", "done", "answer.txt")
     assert (tmp_path / "answer.txt").read_text() == "some words"
+
+
+def test_a_model_that_is_named_stands_before_the_trials(upstream: Upstream, tmp_path: Path) -> None:
+    _, events = run(upstream, "thrifty", tmp_path, arguments=("--model", "maker/other"))
+    assert events[0]["model_id"] == "maker/other"
+    assert {body["model"] for body in upstream.bodies} == {"maker/other"}
 
 
 def test_an_agent_without_a_prompt_does_not_wait_for_one(upstream: Upstream, tmp_path: Path) -> None:
