@@ -92,21 +92,26 @@ class EventLogger:
         self.start_time = start_time or datetime.now(UTC)
         self.include_elapsed_s = include_elapsed_s
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)  # what cannot be written now is not kept for later
 
     def log(self, event_type: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
         """Append one record of that type."""
         self.record({"type": event_type, **fields})
 
-    def record(self, event: Mapping[str, Any]) -> None:
-        """Append one event with whatever fields it has; the log's own time stands beside the agent's."""
+    def record(self, event: Mapping[str, Any]) -> int:
+        """Append one event with whatever fields it has; the log's own time stands beside the agent's.
+
+        Returns:
+            The bytes that the record takes.
+        """
         now = datetime.now(UTC)
         record = {"timestamp": now.isoformat(), "type": event.get("type", "raw")}
         record |= {_free_name(name, event): value for name, value in event.items() if name != "type"}
         if self.include_elapsed_s:
             record["elapsed_s"] = round((now - _aware(self.start_time)).total_seconds(), 3)
-        self._file.write(_encode(record) + "\n")
-        self._file.flush()
+        line = _encode(record).encode() + b"\n"
+        self._file.write(line)
+        return len(line)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -191,6 +191,7 @@ class _Finish:
         """Return all that is known of the trial."""
         trial, output = self.trial, self.trial.output
         output.cap("on_event_backlog", trial.watch.dropped)
+        output.cap("policy_events", trial.watch.forgotten)
         return Facts(
             ending=self.ending,
             exit=trial.exit,

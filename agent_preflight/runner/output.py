@@ -5,6 +5,7 @@ The host never waits for user code here, and never for a newline: an agent can n
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import StreamReader
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,18 @@ from agent_preflight.usage import add_usage, read_usage
 
 CHUNK_BYTES = 2**16
 EVENTS_BYTES_MAX = 512 * 2**20
-"""Of one agent's stdout at most this much is kept in events.jsonl; long agent sessions print some 10 MiB."""
+"""At most about this much is written to events.jsonl for one agent's stdout; long agent sessions print some 10 MiB."""
 STDERR_BYTES_MAX = 64 * 2**20
 
 STATUS_CHARS_MAX = 64
+
+LINES_AT_ONCE = 100
+"""An agent that floods us with lines must not keep the loop from the others: after so many they have their turn."""
+
+CHARACTER_BYTES_MAX = 4
+VALUE_BYTES = 100
+EVENT_BYTES = 500
+"""What text, a value in a list or object, and an event take in memory at most, or about that."""
 
 Event = dict[str, Any]
 
@@ -29,9 +38,9 @@ class Output:
 
     Args:
         events: The trial's event log.
-        on_event: Takes each event, on the loop; must not block.
+        on_event: Takes each event and its weight in bytes (`weight_of`), on the loop; must not block.
         on_end: Called when the agent says that it is done.
-        events_bytes_max: How much of stdout is kept.
+        events_bytes_max: How much is written for stdout.
         stderr_bytes_max: How much of stderr is kept.
 
     Attributes:
@@ -45,7 +54,7 @@ class Output:
     def __init__(
         self,
         events: EventLogger,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[Event, int], None],
         on_end: Callable[[], None],
         *,
         events_bytes_max: int = EVENTS_BYTES_MAX,
@@ -66,8 +75,10 @@ class Output:
         """Take every line until the stream ends."""
         lines = Lines()
         while chunk := await stream.read(CHUNK_BYTES):
-            for line in lines.feed(chunk):
+            for number, line in enumerate(lines.feed(chunk), 1):
                 self._take(line)
+                if number % LINES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         for line in lines.rest():
             self._take(line)
 
@@ -91,16 +102,21 @@ class Output:
         if len(line) > LINE_BYTES_MAX:
             self.cap("line_bytes")
         event = parse_line(line)
-        self._bytes_left -= len(line)
-        if self._bytes_left >= 0:
-            self._events.record(event)
+        if self._bytes_left > 0:
+            self._bytes_left -= self._events.record(event)
         else:
             self.cap("events_bytes")
         self.events_count += 1
         self.tool_calls += event["type"] == "tool_execution_start"
         if (usage := read_usage(event.get("usage"))) is not None:
             add_usage(self.claims, usage)
-        self._on_event(event)
+        self._on_event(event, weight_of(line))
         if event["type"] == "agent_end":
             self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
             self._on_end()
+
+
+def weight_of(line: bytes) -> int:
+    """Return about how many bytes of memory the event of a line takes at most: small values cost far more than their text."""
+    values = line.count(b",") + line.count(b"[") + line.count(b"{")
+    return EVENT_BYTES + CHARACTER_BYTES_MAX * len(line) + VALUE_BYTES * values

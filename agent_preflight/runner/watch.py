@@ -6,6 +6,7 @@ All of it runs in the trial's own thread. A slow one delays only its own trial; 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +25,8 @@ EVENTS_KEPT = 100_000
 """A policy sees the newest events of an agent that prints more; when the list is full, its oldest tenth goes."""
 BACKLOG_MAX = 50_000
 """Events that wait for slow user code; more are logged and counted, but not handed on."""
+KEPT_BYTES_MAX = BACKLOG_BYTES_MAX = 256 * 2**20
+"""The same bounds in memory, for agents whose events are large."""
 POLICY_ERRORS_LOGGED = 3
 
 
@@ -45,10 +48,13 @@ class Watch:
         lane: The trial's thread.
         seen: How the trial stands.
         log: Takes a line for run.log; called in the thread.
+        kept_bytes_max: How much memory the events that the policy sees may take.
+        backlog_bytes_max: How much the events may take that wait.
 
     Attributes:
         policy_errors: How often the policy raised.
         dropped: Events that were not handed on, because user code was too slow.
+        forgotten: Events that the policy has seen and will not see again.
     """
 
     def __init__(
@@ -58,26 +64,35 @@ class Watch:
         lane: Lane,
         seen: Seen,
         log: Callable[[str], None],
+        *,
+        kept_bytes_max: int = KEPT_BYTES_MAX,
+        backlog_bytes_max: int = BACKLOG_BYTES_MAX,
     ) -> None:
         self._policy = policy
         self._on_event = on_event
         self._lane = lane
         self._seen = seen
         self._log = log
-        self._waiting: list[Event] = []
+        self._kept_bytes_max, self._backlog_bytes_max = kept_bytes_max, backlog_bytes_max
+        self._waiting: list[tuple[Event, int]] = []
+        self._waiting_bytes = 0
         self._due = asyncio.Event()
         self._closed = False
         self._events: list[Event] = []
+        self._weights: deque[int] = deque()
+        self._kept_bytes = 0
         self._context: dict[str, Any] = {"tool_calls": 0}
         self.policy_errors = 0
         self.dropped = 0
+        self.forgotten = 0
 
-    def event(self, event: Event) -> None:
-        """Take an event of the agent."""
-        if len(self._waiting) >= BACKLOG_MAX:
+    def event(self, event: Event, weight_bytes: int) -> None:
+        """Take an event of the agent, and about what it takes in memory."""
+        if len(self._waiting) >= BACKLOG_MAX or self._waiting_bytes + weight_bytes > self._backlog_bytes_max:
             self.dropped += 1
             return
-        self._waiting.append(event)
+        self._waiting.append((event, weight_bytes))
+        self._waiting_bytes += weight_bytes
         self._due.set()
 
     def look(self) -> None:
@@ -94,7 +109,7 @@ class Watch:
         while True:
             await self._due.wait()
             self._due.clear()
-            batch, self._waiting = self._waiting, []
+            batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
             if batch or not self._closed:
                 ending = await self._lane.call(partial(self._work, batch, judged=not self._closed))
                 if ending is not None:
@@ -102,24 +117,31 @@ class Watch:
             if self._closed and not self._waiting:
                 return None
 
-    def _work(self, batch: list[Event], *, judged: bool) -> Ending | None:
+    def _work(self, batch: list[tuple[Event, int]], *, judged: bool) -> Ending | None:
         """In the thread: hand on the events, each judged; without any, judge once."""
-        for event in batch:
+        for event, weight_bytes in batch:
             try:
                 if self._on_event is not None:
                     self._on_event(event)
             except Exception as exc:
                 return Ending(By.CALLBACK, str(exc) or type(exc).__name__)
-            self._take(event)
+            self._take(event, weight_bytes)
             if judged and (ending := self._judge()) is not None:
                 return ending
         return self._judge() if judged and not batch else None
 
-    def _take(self, event: Event) -> None:
-        if len(self._events) >= EVENTS_KEPT:
-            del self._events[: EVENTS_KEPT // 10]
+    def _take(self, event: Event, weight_bytes: int) -> None:
         self._events.append(event)
+        self._weights.append(weight_bytes)
+        self._kept_bytes += weight_bytes
+        while len(self._events) > EVENTS_KEPT or self._kept_bytes > self._kept_bytes_max:
+            self._forget(len(self._events) // 10 + 1)
         self._context["tool_calls"] += event.get("type") == "tool_execution_start"
+
+    def _forget(self, count: int) -> None:
+        del self._events[:count]
+        self._kept_bytes -= sum(self._weights.popleft() for _ in range(count))
+        self.forgotten += count
 
     def _judge(self) -> Ending | None:
         seen, balance = self._seen, self._seen.balance

@@ -2,14 +2,15 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_preflight.events import EventLogger
-from agent_preflight.runner.output import Output
+from agent_preflight.events import EventLogger, parse_line
+from agent_preflight.runner.output import Output, weight_of
 
 
 class Heard:
@@ -19,7 +20,10 @@ class Heard:
         self.events: list[dict[str, Any]] = []
         self.ends = 0
         self.logger = EventLogger(folder / "events.jsonl")
-        self.output = Output(self.logger, self.events.append, self._end, events_bytes_max=60, stderr_bytes_max=5)
+        self.output = Output(self.logger, self._event, self._end, events_bytes_max=150, stderr_bytes_max=5)
+
+    def _event(self, event: dict[str, Any], weight_bytes: int) -> None:
+        self.events.append(event)
 
     def _end(self) -> None:
         self.ends += 1
@@ -78,3 +82,42 @@ async def test_stderr_goes_to_a_private_file_up_to_its_cap(heard: Heard, tmp_pat
     assert path.read_bytes() == b"abcde"
     assert path.stat().st_mode & 0o777 == 0o600
     assert heard.output.caps_hit == {"stderr_bytes": 1}
+
+
+async def test_the_cap_is_on_what_is_written_not_on_what_was_said(heard: Heard, tmp_path: Path) -> None:
+    await heard.read(b"x\n" * 1000)
+    assert heard.output.events_count == 1000
+    assert (tmp_path / "events.jsonl").stat().st_size < 300
+
+
+async def test_a_flood_of_lines_leaves_the_loop_to_others(heard: Heard) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while heard.output.events_count < 2000:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(heard.read(b"x\n" * 2000), other())
+    assert turns >= 15
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"x","a":[' + b",".join([b"{}"] * 50_000) + b"]}",
+        b'{"type":"x",' + b",".join(b'"%d":1' % n for n in range(50_000)) + b"}",
+        b'{"type":"x","a":"' + "é".encode() * 100_000 + "😀".encode() + b'"}',
+        b'{"type":"x"}',
+    ],
+)
+def test_an_event_takes_no_more_memory_than_its_weight(line: bytes) -> None:
+    tracemalloc.start()
+    try:
+        event = parse_line(line)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert event["type"] == "x"
+    assert taken <= weight_of(line)

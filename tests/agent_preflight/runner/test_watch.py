@@ -46,7 +46,7 @@ async def judged(
     watch = Watch(policy, on_event, lane, seen or Seen(), lambda line: None)
     running = asyncio.ensure_future(watch.run())
     for event in events:
-        watch.event(event)
+        watch.event(event, 100)
     await asyncio.sleep(0)  # the watch hands all of them to its thread
     await lane.call(lambda: None)
     watch.close()
@@ -104,8 +104,30 @@ async def test_events_that_wait_at_the_end_are_still_handed_on_but_not_judged() 
     heard: list[object] = []
     policy, lane = Recording(), Lane("watch")
     watch = Watch(policy, heard.append, lane, Seen(), lambda line: None)
-    watch.event({"type": "x"})
+    watch.event({"type": "x"}, 100)
     watch.close()
     assert await watch.run() is None
     assert (len(heard), policy.asked) == (1, [])
     lane.close()
+
+
+async def test_large_events_are_forgotten_before_they_fill_memory_and_that_is_counted() -> None:
+    policy, lane = Recording(), Lane("watch")
+    watch = Watch(policy, None, lane, Seen(), lambda line: None, kept_bytes_max=1000)
+    running = asyncio.ensure_future(watch.run())
+    for weight_bytes in (400, 400, 400, 2000, 400):
+        watch.event({"type": "x"}, weight_bytes)
+    await asyncio.sleep(0)
+    await lane.call(lambda: None)
+    watch.close()
+    await running
+    assert [count for count, _, _ in policy.asked] == [1, 2, 2, 0, 1]
+    assert watch.forgotten == 4
+    lane.close()
+
+
+def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted() -> None:
+    watch = Watch(Recording(), None, Lane("watch"), Seen(), lambda line: None, backlog_bytes_max=1000)
+    for _ in range(5):
+        watch.event({"type": "x"}, 400)
+    assert watch.dropped == 3
