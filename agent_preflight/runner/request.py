@@ -59,7 +59,7 @@ class Request:
     workers: int = 8
     base_url: str | None = None
     gate_base: str | None = None
-    preflight: Callable[[], object] | None = None
+    preflight: Callable[[], object] | None = field(default=None, repr=False)  # it holds keys
     say: Callable[[str], None] = field(default=lambda line: None)
 
 

@@ -1,53 +1,37 @@
 """`agent-preflight costs`."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
-from typer.testing import CliRunner, Result
+import pytest
+from typer.testing import CliRunner
 
 from agent_preflight.cli import app
-from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Post
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+from tests.agent_preflight.runner.conftest import Field
+
+FIELDS = {
+    *("time", "account", "model", "provider", "generation_id", "prompt_tokens", "cached_tokens", "cache_write_tokens"),
+    *("completion_tokens", "reasoning_tokens", "cost_usd", "reserved_usd", "status", "ttft_ms", "duration_ms"),
+    *("api", "streamed", "outcome"),
+}
 
 
-def costs(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["costs", *arguments])
+def test_no_run_is_a_sentence_and_exit_code_1(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["costs", "--runs-dir", str(tmp_path)])
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "--data" in told.stderr
 
 
-def keep_books(data: Path) -> Path:
-    data.mkdir(parents=True, exist_ok=True)
-    store = open_store(data)
-    for account in ("a", "b"):
-        open_account(store, account)
-        store.commit(reserve(f"of {account}", account=account))
-        store.commit(Post(f"of {account}", 10, CallFacts("m/x", prompt_tokens=2000)))
-    store.close()
-    return data
-
-
-def test_every_call_is_a_line_and_the_sums_are_exact(tmp_path: Path) -> None:
-    told = costs("--data", str(keep_books(tmp_path)))
-    assert told.exit_code == 0
-    lines = told.output.splitlines()
-    assert sum("posted" in line for line in lines) == 2
-    assert lines[-1].split() == ["TOTAL", "2", "calls", "$0.00000000002"]
-
-
-def test_for_machines_the_sums_are_the_last_line(tmp_path: Path) -> None:
-    rows = [json.loads(line) for line in costs("--data", str(keep_books(tmp_path)), "--json").stdout.splitlines()]
-    assert [row["account"] for row in rows[:-1]] == ["a", "b"]
-    assert rows[-1]["sums"]["total"]["cost_usd"] == "0.00000000002"
-    assert sorted(rows[-1]["sums"]["accounts"]) == ["a", "b"]
-
-
-def test_the_latest_run_is_meant_unless_one_is_named(tmp_path: Path) -> None:
-    keep_books(tmp_path / "run-1")
-    assert "TOTAL" in costs("--runs-dir", str(tmp_path)).output
-    assert "TOTAL" in costs("run-1", "--runs-dir", str(tmp_path)).output
-
-
-def test_without_a_run_there_are_no_costs(tmp_path: Path) -> None:
-    told = costs("--runs-dir", str(tmp_path))
-    assert told.exit_code == 1
-    assert "--data" in told.output
+@pytest.mark.wire
+def test_calls_are_json_lines_and_the_sums_come_last(trials: Field) -> None:
+    trials.run({"a": "call(); call()", "b": "call()"})
+    told = CliRunner().invoke(app, ["costs", "--json", "--runs-dir", str(trials.runs_dir)])
+    *calls, last = [json.loads(line) for line in told.stdout.splitlines()]
+    assert len(calls) == 3
+    assert all(call.keys() >= FIELDS for call in calls)
+    assert Decimal(last["sums"]["total"]["cost_usd"]) == sum(Decimal(call["cost_usd"]) for call in calls)
+    assert last["sums"]["accounts"]["a"]["calls"] == 2
+    by_folder = CliRunner().invoke(app, ["costs", "--json", "--data", str(trials.run_dirs[0])])
+    assert by_folder.stdout == told.stdout
+    assert "TOTAL" in CliRunner().invoke(app, ["costs", "--runs-dir", str(trials.runs_dir)]).stdout

@@ -1,20 +1,16 @@
-"""`agent-preflight demo`."""
+"""`agent-preflight demo`: its options; the demo itself is tested where it lives."""
 
-from pathlib import Path
-
-import pytest
 from typer.testing import CliRunner
 
 from agent_preflight.cli import app
 
-pytestmark = pytest.mark.wire
+
+def test_an_unknown_sandbox_is_a_bad_option() -> None:
+    told = CliRunner().invoke(app, ["demo", "--sandbox", "vm"])
+    assert told.exit_code == 2
 
 
-def test_a_place_that_is_none_is_exit_code_2() -> None:
-    assert CliRunner().invoke(app, ["demo", "--sandbox", "moon"]).exit_code == 2
-
-
-def test_four_agents_run_and_two_books_agree(tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["demo", "--sandbox", "process", "--runs-dir", str(tmp_path)])
-    assert told.exit_code == 0, told.output
-    assert "They agree to the pico-dollar." in told.output
+def test_containers_that_are_wished_for_and_cannot_be_had_are_an_error() -> None:
+    told = CliRunner().invoke(app, ["demo", "--sandbox", "docker"], env={"PATH": "/nonexistent"})
+    assert told.exit_code == 1
+    assert "no Docker daemon answers" in told.stderr

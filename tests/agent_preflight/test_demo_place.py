@@ -1,0 +1,60 @@
+"""Where the demo's agents run, and how we know."""
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.demo_place import choose_place, shake_hands
+from agent_preflight.docker.cli import Docker
+from agent_preflight.docker.images import ensure_gate_image, image_exists
+from preflight_proxy.errors import OperatingError
+
+BASE = "local/python:base"
+
+
+async def test_processes_are_taken_when_wished_for_and_it_is_said_what_that_means() -> None:
+    place = await choose_place("process", None)
+    assert (place.sandbox, place.image, place.base) == ("process", "", None)
+    assert place.command[1].endswith("agent.py")
+    assert "they see what you may see" in place.sentence
+
+
+async def test_without_an_engine_auto_takes_processes_and_docker_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "docker"
+    script.write_text("#!/bin/sh\nexit 1\n")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    place = await choose_place("auto", None)
+    assert place.sandbox == "process"
+    assert "no Docker daemon answers" in place.sentence
+    with pytest.raises(OperatingError, match="no Docker daemon answers"):
+        await choose_place("docker", None)
+
+
+@pytest.mark.docker
+async def test_containers_are_taken_where_a_base_is_here_and_a_gate_can_hand_over() -> None:
+    if not await asyncio.to_thread(image_exists, BASE):
+        pytest.skip(f"the base image {BASE} is not present")
+    place = await choose_place("docker", BASE)
+    assert (place.sandbox, place.base) == ("docker", BASE)
+    assert place.image.startswith("sha256:")
+
+
+@pytest.mark.docker
+async def test_a_base_that_is_not_here_is_never_pulled() -> None:
+    place = await choose_place("auto", "no.such.registry/python:never")
+    assert place.sandbox == "process"
+    assert "no base image is here" in place.sentence
+
+
+@pytest.mark.docker
+async def test_the_handshake_leaves_no_container() -> None:
+    if not await asyncio.to_thread(image_exists, BASE):
+        pytest.skip(f"the base image {BASE} is not present")
+    await shake_hands(await ensure_gate_image(base=BASE))
+    left = await Docker().run("ps", "-aq", "--filter", "label=agent-preflight.run=demo-handshake")
+    assert left.stdout.strip() == ""

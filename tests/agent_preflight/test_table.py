@@ -1,0 +1,87 @@
+"""A run as people follow it."""
+
+import io
+from dataclasses import replace
+
+from rich.console import Console
+
+from agent_preflight.control_client import Balance
+from agent_preflight.runner.board import Row
+from agent_preflight.table import LineView, LiveView, money, print_table, run_view, table_of
+
+ROW = Row(
+    "greedy",
+    "m/m",
+    250_000_000_000,
+    state="ejected",
+    balance=Balance(posted_pusd=123_456_789_000, calls=1234, refused=2, prompt_tokens=900, completion_tokens=100),
+    started_s=1.0,
+    ended_s=3.5,
+    note="budget\x1b[31m [bold]exhausted",
+    ok=False,
+)
+
+
+def text_of(*rows: Row) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(table_of(rows, 10.0))
+    return stream.getvalue()
+
+
+def test_a_row_has_status_calls_tokens_spend_limit_and_what_ended_it() -> None:
+    line = text_of(ROW).splitlines()[1]
+    assert line.split()[:10] == [
+        "greedy",
+        "m/m",
+        "ejected",
+        "1,234",
+        "2",
+        "1,000",
+        "$0.1235",
+        "$0.2500",
+        "2.5s",
+        "budget",
+    ]
+
+
+def test_what_agents_say_is_neither_escape_nor_markup() -> None:
+    assert "\x1b" not in text_of(ROW)
+    assert "[bold]exhausted" in text_of(ROW)
+
+
+def test_the_last_line_has_the_sums() -> None:
+    last = text_of(ROW, replace(ROW, alias="b")).splitlines()[-1]
+    assert last.split() == ["TOTAL", "2,468", "4", "2,000", "$0.2469", "$0.5000"]
+
+
+def test_a_pipe_gets_lines_and_no_escapes() -> None:
+    stream = io.StringIO()
+    view = run_view(stream)
+    assert isinstance(view, LineView)
+    with view:
+        view.board.put(Row("a", "m/m", 1))
+        view.board.update("a", state="running", started_s=1.0)
+        view.board.update("a", state="done", ok=True)
+        view.say("[a] hello")
+    print_table(view.board.rows(), stream)
+    assert stream.getvalue().splitlines()[:2] == ["[a] done: $0.0000 spent, 0 calls", "[a] hello"]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_terminal_gets_a_table_that_renews_itself() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    view = run_view(terminal)
+    assert isinstance(view, LiveView)
+    with view:
+        view.board.put(ROW)
+        view.say("not shown")
+    assert "greedy" in terminal.getvalue()
+    assert "not shown" not in terminal.getvalue()
+
+
+def test_amounts_are_for_the_eye() -> None:
+    assert money(1_234_567_890_000) == "$1.2346"
