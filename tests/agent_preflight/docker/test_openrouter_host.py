@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +15,7 @@ from agent_preflight import run_multi
 from agent_preflight.runner.trust import CONTAINER_BUNDLE
 from openrouter_sim import Simulator
 from tests.agent_preflight.docker.conftest import BASE
+from tests.agent_preflight.docker.node_program import node_in_container
 
 pytestmark = pytest.mark.docker
 
@@ -62,7 +62,7 @@ fetch(process.argv[1], {method: "POST", body: process.argv[2],
       headers: {"Authorization": "Bearer " + process.env.OPENROUTER_API_KEY, "Content-Type": "application/json"}})
   .then(answer => answer.text()).then(console.log, error => { console.error(error); process.exit(1) })
 '''
-tell("fetch", lambda: subprocess.run(["/node", "-e", script, URL, BODY], capture_output=True, check=True).stdout)
+tell("fetch", lambda: subprocess.run([*NODE, "-e", script, URL, BODY], capture_output=True, check=True).stdout)
 """
 
 Told = dict[str, dict[str, Any]]
@@ -89,7 +89,7 @@ def run_agent(
             admin_key=simulator.admin_key,
             or_key=simulator.inference_key,
             budget_usd=0.05,
-            runs_dir=tmp_path,
+            runs_dir=tmp_path / "runs",
             skip_preflight=True,
             container_args=["python3", "-c", COMMON + text],
             on_event=on_event,
@@ -123,11 +123,9 @@ def test_python_and_curl_reach_the_proxy_at_the_name_that_they_know(run_agent: R
 
 
 @pytest.mark.parametrize("network", ["sealed", "bridge"])
-def test_node_reaches_the_proxy_at_the_name_that_it_knows(run_agent: RunAgent, network: str) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not there")
-    told = run_agent(NODE, network=network, mounts=[(str(Path(node).resolve()), "/node", "ro")])
+def test_node_reaches_the_proxy_at_the_name_that_it_knows(run_agent: RunAgent, network: str, tmp_path: Path) -> None:
+    node = node_in_container(BASE, tmp_path / "libraries")
+    told = run_agent(f"NODE = {node.command!r}\n{NODE}", network=network, mounts=list(node.mounts))
     assert told["fetch"].get("error") is None
     assert told["summary"]["calls"] == 1
 

@@ -12,6 +12,7 @@ import pytest
 from agent_preflight import RunResult, run_multi
 from openrouter_sim import Simulator
 from tests.agent_preflight.docker.conftest import BASE
+from tests.agent_preflight.docker.node_program import node_in_container
 from tests.clients.npm import PI, command
 
 pytestmark = pytest.mark.docker
@@ -19,9 +20,10 @@ pytestmark = pytest.mark.docker
 MODEL = "openai/gpt-4.1-nano"
 
 
-def run_pi(simulator: Simulator, runs_dir: Path, **options: Any) -> tuple[RunResult, list[dict[str, Any]]]:
+def run_pi(simulator: Simulator, folder: Path, **options: Any) -> tuple[RunResult, list[dict[str, Any]]]:
     """Run pi with one prompt on its standard input; returns its result and its events."""
-    node, script = command(PI)
+    _, script = command(PI)
+    node = node_in_container(BASE, folder / "libraries")
     modules = next(parent for parent in Path(script).parents if parent.name == "node_modules")
     events: list[dict[str, Any]] = []
     (result,) = run_multi(
@@ -29,10 +31,10 @@ def run_pi(simulator: Simulator, runs_dir: Path, **options: Any) -> tuple[RunRes
         image_name=BASE,
         admin_key=simulator.admin_key,
         or_key=simulator.inference_key,
-        runs_dir=runs_dir,
+        runs_dir=folder / "runs",
         skip_preflight=True,
-        mounts=[(str(Path(node).resolve()), "/node", "ro"), (str(modules), "/pi/node_modules", "ro")],
-        container_args=["/node", f"/pi/node_modules/{Path(script).relative_to(modules)}", *OPTIONS],
+        mounts=[*node.mounts, (str(modules), "/pi/node_modules", "ro")],
+        container_args=[*node.command, f"/pi/node_modules/{Path(script).relative_to(modules)}", *OPTIONS],
         env={"HOME": "/tmp"},
         initial_prompt="Say OK",
         on_event=events.append,
