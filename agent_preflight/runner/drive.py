@@ -21,6 +21,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, agent_env
 from agent_preflight.runner.board import now_s
+from agent_preflight.runner.disk import shortage
 from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
 from agent_preflight.runner.plan import TrialPlan, key_expiry
@@ -238,6 +239,9 @@ async def _tick(trial: LiveTrial) -> None:
             with contextlib.suppress(OperatingError):
                 trial.take_balance(await trial.shared.sidecar.balance(trial.alias))
         trial.tick()
+        if trial.ending is None and (reason := shortage(trial.folder, trial.shared.free_bytes_min)) is not None:
+            trial.output.cap("free_space")
+            trial.end(Ending(By.ERROR, reason))
         if limit_s is not None and trial.seen.elapsed_s >= limit_s:
             trial.end(TIME_LIMIT)
         await asyncio.sleep(TICK_S if limit_s is None else min(TICK_S, max(limit_s - trial.seen.elapsed_s, 0.01)))

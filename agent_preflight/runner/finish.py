@@ -192,6 +192,7 @@ class _Finish:
         trial, output = self.trial, self.trial.output
         output.cap("on_event_backlog", trial.watch.dropped)
         output.cap("policy_events", trial.watch.forgotten)
+        output.cap("log_lines", trial.events.lost)
         return Facts(
             ending=self.ending,
             exit=trial.exit,

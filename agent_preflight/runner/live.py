@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,13 +12,14 @@ from typing import Any
 from agent_preflight.authority import Authority
 from agent_preflight.control_client import Balance, LedgerEvent
 from agent_preflight.eject import EjectPolicy
-from agent_preflight.events import EventLogger
 from agent_preflight.runner.board import Board, now_s
+from agent_preflight.runner.disk import FREE_BYTES_MIN
 from agent_preflight.runner.folder import RunFolder
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.output import Output
 from agent_preflight.runner.plan import Surroundings, TrialPlan
+from agent_preflight.runner.records import Records
 from agent_preflight.runner.trial import By, Ending, State
 from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.sandbox import AgentSpec, Exit, Sandbox
@@ -41,6 +41,7 @@ class Shared:
         base_url: OpenRouter's API base.
         make_sandbox: Makes the place where an agent runs.
         say: Prints a line for a person.
+        free_bytes_min: With less room than this on the disk no trial goes on.
         authority: By which agents in containers take the proxy for `openrouter.ai`; None without containers.
     """
 
@@ -54,6 +55,7 @@ class Shared:
     stop: Stop
     board: Board
     say: Callable[[str], None]
+    free_bytes_min: int = FREE_BYTES_MIN
     authority: Authority | None = None
 
 
@@ -81,7 +83,7 @@ class LiveTrial:
         self.shared = shared
         self.folder: Path = shared.folder.make_trial_dir(plan.alias)
         self.state = State.PLANNED
-        self.events = EventLogger(self.folder / "events.jsonl")
+        self.events = Records(self.folder)
         self.lane = Lane(f"trial {plan.alias}")
         self.seen = Seen(balance=Balance(limit_pusd=plan.budget_pusd))
         self.watch = Watch(policy, on_event, self.lane, self.seen, self.say)
@@ -99,11 +101,6 @@ class LiveTrial:
         self.agent_ended = asyncio.Event()
         self.heard = asyncio.Event()
         self.times = Times()
-        self._log = self.folder / "run.log"
-        self._log_lock = threading.Lock()
-        for name in ("events.jsonl", "run.log"):
-            (self.folder / name).touch(mode=0o600)
-            (self.folder / name).chmod(0o600)
 
     @property
     def alias(self) -> str:
@@ -162,8 +159,7 @@ class LiveTrial:
     def say(self, text: str) -> None:
         """Write a line to run.log and print it; what looks like a key is blotted out, escapes are dropped. Any thread."""
         line = plain(redact(text))
-        with self._log_lock, self._log.open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        self.events.line(line)
         self.shared.say(f"[{self.alias}] {line}")
 
     def _log_poll(self) -> None:

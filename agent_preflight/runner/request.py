@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.models import RunResult
+from agent_preflight.runner.disk import FREE_BYTES_MIN
 from agent_preflight.runner.plan import Arguments, Budget, Models, Surroundings
 from agent_preflight.runner.policies import PolicyGiven
 from preflight_proxy.core.secret import Secret
@@ -38,6 +39,7 @@ class Request:
         workers: How many trials go on at once.
         base_url: OpenRouter's API base; None for the usual one.
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
+        free_bytes_min: With less room than this on the disk of the run's folder its trials are ended.
         preflight: Called before anything costs money; raises what ends the run.
         say: Prints a line for a person.
     """
@@ -59,6 +61,7 @@ class Request:
     workers: int = 8
     base_url: str | None = None
     gate_base: str | None = None
+    free_bytes_min: int = FREE_BYTES_MIN
     preflight: Callable[[], object] | None = field(default=None, repr=False)  # it holds keys
     say: Callable[[str], None] = field(default=lambda line: None)
 

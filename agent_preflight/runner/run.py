@@ -106,6 +106,7 @@ class _Run:
                 stop=self._stop,
                 board=self._board,
                 say=self._request.say,
+                free_bytes_min=self._request.free_bytes_min,
                 authority=self._authority(),
             )
             places = asyncio.Semaphore(max(1, self._request.workers))

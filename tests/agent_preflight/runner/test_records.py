@@ -1,0 +1,56 @@
+"""A trial's own logs, on a disk that takes nothing any more."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.runner.records import Records
+
+from .conftest import MODEL, Field, agent
+
+RUNNER = """
+import json, resource, sys
+from agent_preflight.runner import run_multi
+options = json.load(sys.stdin)
+def fill(event):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+(result,) = run_multi(log_fn=lambda line: None, on_event=fill, **options)
+print(json.dumps({"error": result.error, **result.preflight}))
+"""
+"""A runner whose files take not another byte from its agent's first event on: what a full disk does."""
+
+
+def test_records_are_private_and_what_can_be_written_is(tmp_path: Path) -> None:
+    with Records(tmp_path) as records:
+        records.log("x")
+        records.line("said")
+    assert records.lost == 0
+    assert [record["type"] for record in Records.read(records.path)] == ["x"]
+    assert (tmp_path / "run.log").read_text() == "said\n"
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
+
+
+@pytest.mark.wire
+def test_a_full_disk_costs_lines_and_no_step_of_the_end(trials: Field) -> None:
+    given = {
+        "models": [(MODEL, "a")],
+        "admin_key": trials.simulator.admin_key,
+        "or_key": "",
+        "budget_usd": 0.05,
+        "runs_dir": str(trials.runs_dir),
+        "sandbox": "process",
+        "command": agent("call(); say('full'); time.sleep(0.5); [say('more') for _ in range(50)]; call(); sys.exit(3)"),
+        "skip_preflight": True,
+        "openrouter_base_url": trials.simulator.base_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], input=json.dumps(given), capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert (found["error"], found["calls"]) == ("the agent ended with exit code 3", 2)
+    assert set(found["cleanup"].values()) == {"ok"}
+    assert found["caps_hit"]["log_lines"] > 50
+    assert not (trials.run_dirs[-1] / "a" / "summary.json").exists()
