@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Literal, Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from agent_preflight.runner.board import Board, Row, now_s
 from agent_preflight.terminal import plain
-from agent_preflight.usd import dollars, usd
+from agent_preflight.usd import usd
 
 PIPED_COLUMNS = 170
 """Width of a table that goes to a file or a pipe, where nobody says how wide it may be."""
@@ -55,9 +56,10 @@ class LiveView:
 
     def __init__(self, stream: TextIO) -> None:
         self.board = Board()
+        console = Console(file=stream)
         self._live = Live(
-            get_renderable=lambda: table_of(self.board.rows(), now_s()),
-            console=Console(file=stream),
+            get_renderable=lambda: table_of(self.board.rows(), now_s(), console.width),
+            console=console,
             refresh_per_second=REFRESH_PER_S,
             transient=True,
         )
@@ -102,47 +104,77 @@ class LineView:
 def print_table(rows: Sequence[Row], stream: TextIO | None = None) -> None:
     """Print the table of a run that is over."""
     stream = stream or sys.stdout
-    width = None if stream.isatty() else PIPED_COLUMNS
-    Console(file=stream, width=width).print(table_of(rows, now_s()))
+    console = Console(file=stream, width=None if stream.isatty() else PIPED_COLUMNS)
+    console.print(table_of(rows, now_s(), console.width))
 
 
-def table_of(rows: Sequence[Row], at_s: float) -> Table:
-    """Return the table: one row for each trial, and the sums."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=bool(rows))
-    calls, tokens = sum(row.balance.calls for row in rows), sum(_tokens(row) for row in rows)
-    posted, limit = sum(row.balance.posted_pusd for row in rows), sum(row.limit_pusd for row in rows)
-    table.add_column("trial", footer=Text("TOTAL", style="bold"), no_wrap=True)
-    table.add_column("model", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("calls", footer=f"{calls:,}", justify="right")
-    table.add_column("in flight", justify="right")
-    table.add_column("refused", footer=f"{sum(row.balance.refused for row in rows):,}", justify="right")
-    table.add_column("tokens", footer=f"{tokens:,}", justify="right")
-    table.add_column("spent", footer=money(posted), justify="right")
-    table.add_column("limit", footer=dollars(limit, DECIMALS), justify="right")
-    table.add_column("time", justify="right")
-    table.add_column("ended by")
-    for row in rows:
-        table.add_row(*_cells(row, at_s))
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column: its cell of a row, its sum, and from which width of the terminal on it is shown."""
+
+    title: str
+    cell: Callable[[Row, float], Text | str]
+    total: Callable[[Sequence[Row]], str] = lambda rows: ""
+    from_width: int = 0
+    right: bool = True
+
+
+_COLUMNS = (
+    _Column("trial", lambda row, _: Text(row.alias, style="bold"), lambda rows: "TOTAL", right=False),
+    _Column("model", lambda row, _: plain(row.model_id), from_width=120, right=False),
+    _Column("status", lambda row, _: Text(row.state, style=_style(row)), right=False),
+    _Column("calls", lambda row, _: f"{row.balance.calls:,}", lambda rows: f"{sum(r.balance.calls for r in rows):,}"),
+    _Column("in flight", lambda row, _: str(row.balance.calls_in_flight or ""), from_width=100),
+    _Column("refused", lambda row, _: str(row.balance.refused or ""), lambda rows: _refused(rows), from_width=90),
+    _Column("tokens", lambda row, _: f"{_tokens(row):,}", lambda rows: f"{sum(map(_tokens, rows)):,}"),
+    _Column(
+        "spent",
+        lambda row, _: money(row.balance.posted_pusd),
+        lambda rows: money(sum(row.balance.posted_pusd for row in rows)),
+    ),
+    _Column("limit", lambda row, _: money(row.limit_pusd), lambda rows: money(sum(row.limit_pusd for row in rows))),
+    _Column("time", lambda row, at_s: _time(row, at_s), from_width=80),
+)
+
+
+def table_of(rows: Sequence[Row], at_s: float, width: int = PIPED_COLUMNS) -> Table:
+    """Return the table: one row for each trial, and the sums. Figures are never cut: a narrow one has fewer columns.
+
+    Args:
+        rows: The trials.
+        at_s: Monotonic time now.
+        width: Characters that a line of the terminal has.
+    """
+    columns = [column for column in _COLUMNS if width >= column.from_width]
+    table = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=bool(rows))
+    cells = [[_text(column.cell(row, at_s)) for row in rows] for column in columns]
+    for column, shown in zip(columns, cells, strict=True):
+        total = column.total(rows)
+        needed = max(len(column.title), len(total), *(cell.cell_len for cell in shown), 0)
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.title, footer=total, justify=justify, no_wrap=True, min_width=needed)
+    table.add_column("ended by", no_wrap=True, overflow="ellipsis")
+    for index, row in enumerate(rows):
+        table.add_row(*(shown[index] for shown in cells), Text(plain(row.note)[:NOTE_CHARS]))
     return table
 
 
-def _cells(row: Row, at_s: float) -> tuple[Text, ...]:
-    balance, seconds = row.balance, row.seconds(at_s)
-    style = {None: "yellow", True: "green", False: "red"}[row.ok] if row.started_s is not None else "dim"
-    cells = (
-        Text(row.alias, style="bold"),
-        Text(plain(row.model_id)),
-        Text(row.state, style=style),
-        Text(f"{balance.calls:,}"),
-        Text(str(balance.calls_in_flight or "")),
-        Text(str(balance.refused or "")),
-        Text(f"{_tokens(row):,}"),
-        Text(money(balance.posted_pusd)),
-        Text(dollars(row.limit_pusd, DECIMALS)),
-        Text(f"{seconds:.1f}s" if row.started_s is not None else ""),
-    )
-    return (*cells, Text(plain(row.note)[:NOTE_CHARS]))
+def _text(cell: Text | str) -> Text:
+    return cell if isinstance(cell, Text) else Text(cell)
+
+
+def _style(row: Row) -> str:
+    if row.started_s is None:
+        return "dim"
+    return {None: "yellow", True: "green", False: "red"}[row.ok]
+
+
+def _refused(rows: Sequence[Row]) -> str:
+    return f"{sum(row.balance.refused for row in rows):,}"
+
+
+def _time(row: Row, at_s: float) -> str:
+    return f"{row.seconds(at_s):.1f}s" if row.started_s is not None else ""
 
 
 def _tokens(row: Row) -> int:

@@ -44,6 +44,14 @@ def test_a_row_has_status_calls_tokens_spend_limit_and_what_ended_it() -> None:
     ]
 
 
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_figures() -> None:
+    stream = io.StringIO()
+    Console(file=stream, width=72).print(table_of([ROW], 10.0, 72))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[1].split()[:6] == ["greedy", "ejected", "1,234", "1,000", "$0.1235", "$0.2500"]
+
+
 def test_what_agents_say_is_neither_escape_nor_markup() -> None:
     assert "\x1b" not in text_of(ROW)
     assert "[bold]exhausted" in text_of(ROW)
