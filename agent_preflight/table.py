@@ -16,7 +16,7 @@ from rich.text import Text
 
 from agent_preflight.runner.board import Board, Row, now_s
 from agent_preflight.terminal import plain
-from agent_preflight.usd import usd
+from agent_preflight.usd import dollars, usd
 
 PIPED_COLUMNS = 170
 """Width of a table that goes to a file or a pipe, where nobody says how wide it may be."""
@@ -132,7 +132,7 @@ _COLUMNS = (
         lambda row, _: money(row.balance.posted_pusd),
         lambda rows: money(sum(row.balance.posted_pusd for row in rows)),
     ),
-    _Column("limit", lambda row, _: money(row.limit_pusd), lambda rows: money(sum(row.limit_pusd for row in rows))),
+    _Column("limit", lambda row, _: _limit(row), lambda rows: _limit(*rows)),
     _Column("time", lambda row, at_s: _time(row, at_s), from_width=80),
 )
 
@@ -167,6 +167,10 @@ def _style(row: Row) -> str:
     if row.started_s is None:
         return "dim"
     return {None: "yellow", True: "green", False: "red"}[row.ok]
+
+
+def _limit(*rows: Row) -> str:
+    return dollars(sum(row.limit_pusd for row in rows), DECIMALS)
 
 
 def _refused(rows: Sequence[Row]) -> str:

@@ -62,6 +62,10 @@ def test_the_last_line_has_the_sums() -> None:
     assert last.split() == ["TOTAL", "2,468", "4", "2,000", "$0.2469", "$0.5000"]
 
 
+def test_a_limit_is_shown_as_it_is() -> None:
+    assert "$0.000025" in text_of(replace(ROW, limit_pusd=25_000_000)).splitlines()[-1].split()
+
+
 def test_a_pipe_gets_lines_and_no_escapes() -> None:
     stream = io.StringIO()
     view = run_view(stream)
