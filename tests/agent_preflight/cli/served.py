@@ -21,12 +21,15 @@ class Served:
 
     Attributes:
         ready: What its ready file says.
-        stdout: What it printed, once it has ended.
+        pid: Its process id.
+        stdout: What it printed, once it has ended; `stderr` likewise.
         code: Its exit code, once it has ended.
     """
 
     ready: dict[str, Any]
+    pid: int
     stdout: str = ""
+    stderr: str = ""
     code: int | None = None
 
 
@@ -34,17 +37,19 @@ class Served:
 def served(ready_file: Path, *arguments: str, **variables: str) -> Iterator[Served]:
     """Run a command until the context ends; it gets a SIGTERM then."""
     command = [sys.executable, "-m", "agent_preflight", *arguments, "--ready-file", str(ready_file)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables})
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables}
+    )
     try:
         until_s = time.monotonic() + READY_S_MAX
         while not ready_file.exists():
-            assert process.poll() is None, "it ended before it was ready"
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < until_s, "it is not ready"
             time.sleep(0.02)
-        made = Served(json.loads(ready_file.read_text()))
+        made = Served(json.loads(ready_file.read_text()), process.pid)
         yield made
         process.terminate()
-        made.stdout, _ = process.communicate(timeout=END_S_MAX)
+        made.stdout, made.stderr = process.communicate(timeout=END_S_MAX)
         made.code = process.returncode
     finally:
         if process.poll() is None:

@@ -4,51 +4,81 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-import agent_preflight
+from agent_preflight import __version__
 from agent_preflight.cli import app
+from agent_preflight.cli.group import complain
 
-COMMANDS = ("preflight", "run", "status", "costs", "cache-report", "proxy", "simulate", "demo")
+COMMANDS = [str(command.name) for command in app.registered_commands]
 
 
-@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
-def test_no_arguments_and_both_spellings_print_the_help_and_exit_with_0(arguments: list[str]) -> None:
-    told = CliRunner().invoke(app, arguments)
-    assert told.exit_code == 0
-    assert all(command in told.stdout for command in COMMANDS)
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
+def test_no_arguments_and_both_spellings_print_the_help_and_exit_with_0(arguments: tuple[str, ...]) -> None:
+    told = run(*arguments)
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert "Exit codes" in told.stdout
+    assert all(f"\n  {command} " in told.stdout for command in COMMANDS)
 
 
 def test_an_unknown_command_says_which_there_are_and_exits_with_1() -> None:
-    told = CliRunner().invoke(app, ["stauts"])
+    told = run("stauts")
     assert (told.exit_code, told.stdout) == (1, "")
-    assert told.stderr.startswith("Unknown command: stauts. Available: preflight, ")
+    assert told.stderr == f"Unknown command: stauts. Available: {', '.join(COMMANDS)}\n"
 
 
-def test_a_bad_option_exits_with_2() -> None:
-    assert CliRunner().invoke(app, ["status", "--nope"]).exit_code == 2
+@pytest.mark.parametrize("arguments", [("--nope",), ("status", "--nope"), ("proxy",)])
+def test_a_bad_option_or_one_that_is_missing_exits_with_2(arguments: tuple[str, ...]) -> None:
+    told = run(*arguments)
+    assert (told.exit_code, told.stdout) == (2, "")
 
 
 def test_the_version_is_the_packages() -> None:
-    assert CliRunner().invoke(app, ["--version"]).stdout.strip().endswith(agent_preflight.__version__)
+    told = run("--version")
+    assert (told.exit_code, told.stdout) == (0, f"agent-preflight {__version__}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    told = CliRunner().invoke(app, [command, "-h"])
-    assert told.exit_code == 0
-    assert "Example:" in told.stdout
+    for spelling in ("-h", "--help"):
+        told = run(command, spelling)
+        assert told.exit_code == 0
+        assert "Example: " in told.stdout
+
+
+def test_what_fails_says_so_in_one_line() -> None:
+    told = run("top-up", "no-such-run", "a=1")
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr == "There is no run no-such-run in runs/.\n"
+
+
+def test_escapes_from_elsewhere_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "\x1b" not in run("sta\x1b[31mtus").stderr
+    complain("a\x1b[31mred\x1b]0;title\x07\nb")
+    assert capsys.readouterr().err == "ared\nb\n"
 
 
 def test_help_loads_no_http_library_and_no_rich() -> None:
+    """As a process, by the module's name: what a person waits for who only wants to know how."""
     source = (
-        "import sys\nfrom agent_preflight.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
-        "print(*sorted({'aiohttp', 'httpx', 'rich', 'msgspec', 'sqlite3'} & sys.modules.keys()), file=sys.stderr)"
+        "import runpy, sys\nsys.argv[1:] = ['--help']\n"
+        "try: runpy.run_module('agent_preflight', run_name='__main__')\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'aiohttp', 'httpx', 'rich', 'msgspec', 'sqlite3', 'structlog', 'uvloop'} & sys.modules.keys()\n"
+        "print(code, *sorted(heavy), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == ""
+    assert done.stderr == "0\n"
+    assert "Commands" in done.stdout
 
 
-def test_escapes_from_elsewhere_do_not_reach_the_terminal() -> None:
-    told = CliRunner().invoke(app, ["sta\x1b[31mtus"])
-    assert "\x1b" not in told.stderr
+def test_a_process_keeps_its_streams_and_its_exit_code_apart() -> None:
+    command = [sys.executable, "-m", "agent_preflight", "stauts"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Unknown command: stauts. ")
+    assert done.stderr.count("\n") == 1

@@ -1,66 +1,74 @@
-"""`agent-preflight proxy`: its options; what it serves is tested where it lives."""
+"""`agent-preflight proxy`: its options, its ready file, and the calls it let through as `costs` tells them."""
 
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
 from openrouter_sim import Simulator
+from tests.agent_preflight.cli.served import served
 
-READY_S_MAX = 30.0
-
-
-@pytest.mark.parametrize("options", [[], ["--budget", "1", "--account", "a=1"], ["--account", "a"]])
-def test_what_contradicts_itself_is_a_bad_option(options: list[str], tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["proxy", "--data", str(tmp_path / "d"), *options])
-    assert told.exit_code == 2
-    assert not (tmp_path / "d").exists()
+BODY = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
 
 
-def test_without_a_key_it_names_the_variable(tmp_path: Path) -> None:
-    options = ["proxy", "--data", str(tmp_path), "--budget", "1"]
-    told = CliRunner().invoke(app, options, env={"OPENROUTER_API_KEY": None})
-    assert told.exit_code == 1
-    assert "OPENROUTER_API_KEY" in told.stderr
+def proxy(data: Path, *arguments: str, key: str | None = "sk-or-key") -> Result:
+    return CliRunner().invoke(app, ["proxy", "--data", str(data), *arguments], env={"OPENROUTER_API_KEY": key})
 
 
-@contextmanager
-def served(ready_file: Path, env: dict[str, str], *options: str) -> Iterator[dict[str, Any]]:
-    """Run a command that serves, as a process, until the context ends; gives its ready file."""
-    command = [sys.executable, "-m", "agent_preflight", *options, "--ready-file", str(ready_file)]
-    process = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + READY_S_MAX
-    while not ready_file.exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
-    try:
-        yield json.loads(ready_file.read_text())
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
+@pytest.mark.parametrize(
+    "arguments", [(), ("--budget", "1", "--account", "a=1"), ("--account", "a"), ("--account", "=1")]
+)
+def test_a_budget_or_accounts_are_needed_and_not_both(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    told = proxy(tmp_path / "data", *arguments)
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_without_a_key_it_names_the_variable(tmp_path: Path, key: str | None) -> None:
+    told = proxy(tmp_path / "data", "--budget", "1", key=key)
+    assert (told.exit_code, told.stdout, "OPENROUTER_API_KEY" in told.stderr) == (1, "", True)
+
+
+def test_a_budget_that_is_no_dollar_figure_is_one_line(tmp_path: Path) -> None:
+    told = proxy(tmp_path / "data", "--budget", "much")
+    assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
+    assert "'default'" in told.stderr
 
 
 @pytest.mark.wire
-def test_the_ready_file_says_all_that_a_client_needs(simulator: Simulator, tmp_path: Path) -> None:
-    env = {"OPENROUTER_API_KEY": simulator.inference_key, "OPENROUTER_BASE_URL": simulator.base_url}
-    options = ("--listen", "127.0.0.1:0", "--account", "a=0.50", "--account", "b=0.25", "--data", str(tmp_path / "d"))
-    with served(tmp_path / "ready.json", env, "proxy", *options) as ready:
-        assert {"base_url", "api_key", "pid", "control", "accounts"} <= ready.keys()
-        assert ready["accounts"]["b"]["limit_usd"] == "0.25"
-        headers = {"Authorization": f"Bearer {ready['accounts']['b']['api_key']}"}
-        body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
-        with httpx.Client(headers=headers, trust_env=False) as client:
-            answer = client.post(f"{ready['base_url']}/chat/completions", json=body)
-        assert answer.status_code == 200
-        assert answer.headers["X-Budget-Limit"] == "0.25"
-    told = CliRunner().invoke(app, ["costs", "--json", "--data", str(tmp_path / "d")])
-    assert json.loads(told.stdout.splitlines()[0])["account"] == "b"
+def test_the_ready_file_says_all_that_clients_need_and_costs_what_they_spent(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    data, ready_file, key = tmp_path / "data", tmp_path / "ready.json", simulator.inference_key
+    arguments = ("--data", str(data), "--listen", "127.0.0.1:0", "--account", "alice=1.00", "--account", "bob=0.50")
+    with served(ready_file, "proxy", *arguments, OPENROUTER_API_KEY=key) as running:
+        ready, accounts = running.ready, running.ready["accounts"]
+        assert ready.keys() == {"base_url", "api_key", "pid", "control", "accounts"}
+        assert {name: account["limit_usd"] for name, account in accounts.items()} == {"alice": "1.00", "bob": "0.50"}
+        assert ready["api_key"] == accounts["alice"]["api_key"] != accounts["bob"]["api_key"]
+        assert (ready["pid"], Path(ready["control"]).is_socket()) == (running.pid, True)
+        assert stat.S_IMODE(ready_file.stat().st_mode) == 0o600
+        with httpx.Client(base_url=ready["base_url"], trust_env=False) as client:
+            for name in ("alice", "bob", "bob"):
+                headers = {"Authorization": f"Bearer {accounts[name]['api_key']}"}
+                assert client.post("chat/completions", json=BODY, headers=headers).status_code == 200
+            assert client.get("key", headers={"Authorization": f"Bearer {key}"}).status_code == 401
+    assert running.code == 0
+    assert all(text in running.stdout for text in (ready["base_url"], ready["api_key"], accounts["bob"]["api_key"]))
+    assert key not in running.stdout + running.stderr
+    *calls, last = costs(data)
+    assert [call["account"] for call in calls] == ["alice", "bob", "bob"]
+    assert Decimal(last["sums"]["total"]["cost_usd"]) == simulator.bill().total_usd > 0
+
+
+def costs(data: Path) -> list[dict[str, Any]]:
+    told = CliRunner().invoke(app, ["costs", "--json", "--data", str(data)])
+    assert (told.exit_code, told.stderr) == (0, "")
+    return [json.loads(line) for line in told.stdout.splitlines()]

@@ -1,5 +1,6 @@
 """`agent-preflight simulate`."""
 
+import stat
 from pathlib import Path
 
 import httpx
@@ -7,19 +8,35 @@ import pytest
 from typer.testing import CliRunner
 
 from agent_preflight.cli import app
-from tests.agent_preflight.cli.test_proxy import served
+from tests.agent_preflight.cli.served import served
 
 
-def test_an_address_that_is_none_is_a_sentence() -> None:
-    told = CliRunner().invoke(app, ["simulate", "--listen", "nowhere"])
-    assert told.exit_code == 1
-    assert "HOST:PORT" in told.stderr
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--listen", "nowhere"), "HOST:PORT"), (("--scenario", "bad.toml"), ""), (("--scenario", "none.toml"), "none")],
+)
+def test_what_it_cannot_start_with_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text("tokens_per_s = ")
+    told = CliRunner().invoke(app, ["simulate", *arguments])
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr.startswith("simulate: ")
+    assert told.stderr.count("\n") == 1
+    assert words in told.stderr
 
 
 @pytest.mark.wire
-def test_it_serves_and_its_ready_file_has_both_keys(tmp_path: Path) -> None:
-    with served(tmp_path / "ready.json", {}, "simulate", "--listen", "127.0.0.1:0") as ready:
-        assert {"base_url", "admin_key", "inference_key", "pid"} <= ready.keys()
-        headers = {"Authorization": f"Bearer {ready['inference_key']}"}
-        with httpx.Client(headers=headers, trust_env=False) as client:
-            assert client.get(f"{ready['base_url']}/key").status_code == 200
+def test_it_serves_until_sigterm_and_says_where_and_with_which_keys(tmp_path: Path) -> None:
+    ready_file = tmp_path / "ready.json"
+    with served(ready_file, "simulate", "--listen", "127.0.0.1:0") as simulator:
+        ready = simulator.ready
+        assert ready.keys() == {"base_url", "admin_key", "inference_key", "pid"}
+        assert ready["pid"] == simulator.pid
+        assert stat.S_IMODE(ready_file.stat().st_mode) == 0o600
+        with httpx.Client(base_url=ready["base_url"], trust_env=False) as client:
+            for path, key in (("keys", "admin_key"), ("key", "inference_key")):
+                assert client.get(path, headers={"Authorization": f"Bearer {ready[key]}"}).status_code == 200
+    assert simulator.code == 0
+    assert all(ready[name] in simulator.stdout for name in ("base_url", "admin_key", "inference_key"))
