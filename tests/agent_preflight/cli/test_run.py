@@ -1,24 +1,94 @@
-"""`agent-preflight run`: its options; runs from them are tested with `command_run`."""
+"""`agent-preflight run`: its exit codes and what it starts; files and options are tested with `command_run`."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
+from openrouter_sim import Simulator
+from tests.agent_preflight.runner.conftest import agent
+
+MODEL = "openai/gpt-4.1-nano"
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without a configuration, and no key in the environment."""
     monkeypatch.chdir(tmp_path)
+    for name in ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY", "OPENROUTER_API_KEY", "PREFLIGHT_MODELS"):
+        monkeypatch.delenv(name, raising=False)
 
 
-def test_without_an_admin_key_it_names_the_variable() -> None:
-    env = {"OR_ADMIN_KEY": None, "OPENROUTER_ADMIN_KEY": None}
-    told = CliRunner().invoke(app, ["run", "--model", "m/m", "--image", "i"], env=env)
+def run(*arguments: str, command: list[str] | None = None, **keys: str) -> Result:
+    options = ["--sandbox", "process", "--skip-preflight", *arguments, "--", *(command or [sys.executable, "-V"])]
+    return CliRunner().invoke(app, ["run", *options], env=keys)
+
+
+def summaries(runs_dir: Path = Path("runs")) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(runs_dir.glob("*/*/summary.json"))]
+
+
+def test_without_a_management_key_nothing_begins() -> None:
+    told = run("--model", MODEL)
     assert told.exit_code == 1
     assert "OR_ADMIN_KEY" in told.stderr
+    assert not Path("runs").exists()
 
 
-def test_a_sandbox_that_is_none_is_a_bad_option() -> None:
-    assert CliRunner().invoke(app, ["run", "--sandbox", "vm"]).exit_code == 2
+@pytest.mark.parametrize("wrong", [("--service", "los"), ("--run-id", "a", "--resume", "b"), ("--sandbox", "vm")])
+def test_what_is_no_option_exits_with_2(wrong: tuple[str, ...]) -> None:
+    told = run(*wrong)
+    assert (told.exit_code, told.stdout) == (2, "")
+
+
+@pytest.mark.wire
+def test_each_model_has_its_trial_and_what_follows_the_dashes_is_the_agents(simulator: Simulator) -> None:
+    models = ("--model", f"{MODEL}=a", "--model", f"{MODEL}=b")
+    command = agent("assert sys.argv[1:] == ['--fast', '-h']; call(); say('agent_end')")
+    told = run(*models, "--run-id", "r", command=[*command, "--fast", "-h"], OR_ADMIN_KEY=simulator.admin_key)
+    assert told.exit_code == 0, told.output
+    assert "TOTAL" in told.output
+    assert [(each["alias"], each["preflight"]["calls"]) for each in summaries()] == [("a", 1), ("b", 1)]
+
+
+@pytest.mark.wire
+def test_an_agent_that_fails_exits_with_1_and_json_tells_of_it(simulator: Simulator) -> None:
+    command = agent("sys.exit(3)")
+    told = run("--model", f"{MODEL}=a", "--json", command=command, OR_ADMIN_KEY=simulator.admin_key)
+    assert told.exit_code == 1
+    (row,) = [json.loads(line) for line in told.stdout.splitlines()]
+    assert (row["alias"], row["error"]) == ("a", "the agent ended with exit code 3")
+
+
+@pytest.mark.wire
+def test_a_failed_check_starts_no_trial_and_exits_with_1(simulator: Simulator) -> None:
+    keys = {"OR_ADMIN_KEY": simulator.admin_key, "OPENROUTER_API_KEY": simulator.inference_key}
+    options = ["--sandbox", "process", "--model", "no/such", "--", sys.executable, "-V"]
+    told = CliRunner().invoke(app, ["run", *options], env=keys)
+    assert told.exit_code == 1
+    assert "Preflight failed" in told.stderr
+    assert summaries() == []
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_every_trial_in_order_and_exits_with_130(simulator: Simulator, number: int) -> None:
+    command = [sys.executable, "-m", "agent_preflight", "run", "--sandbox", "process", "--skip-preflight"]
+    command += ["--model", f"{MODEL}=a", "--", *agent("call(); say('ready'); time.sleep(600)")]
+    environment = {**os.environ, "OR_ADMIN_KEY": simulator.admin_key}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert any("started" in line for line in process.stdout)
+        process.send_signal(number)
+        process.stdout.read()
+        assert process.wait(60) == 130
+    (summary,) = summaries()
+    assert set(summary["preflight"]["cleanup"].values()) == {"ok"}
+    assert all(key.deleted for key in simulator.bill().keys.values() if key.name.startswith("agent-preflight:"))
