@@ -6,7 +6,7 @@ HTTP/1.1 over a private unix socket; amounts travel as exact decimal text and ar
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -237,7 +237,7 @@ class ControlClient:
         """Let calls go to an endpoint again. Raises as `open`."""
         await self._call("DELETE", f"/quarantine?model={quote(model, safe='')}&tag={quote(tag, safe='')}")
 
-    async def follow(self, run: str, cursor: int) -> AsyncIterator[LedgerEvent]:
+    async def follow(self, run: str, cursor: int) -> AsyncGenerator[LedgerEvent, None]:
         """Yield a run's events after `cursor`, as they come, until the connection ends.
 
         Raises:

@@ -1,11 +1,24 @@
 """The runner's side of the control socket: what it sends, what it reads."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent_preflight.control_client import Account, Balance, ControlClient, ControlUnreachableError, LedgerEvent
+from agent_preflight.control_client import (
+    Account,
+    Balance,
+    ControlClient,
+    ControlError,
+    ControlUnreachableError,
+    LedgerEvent,
+)
+from agent_preflight.usd import pusd
 from preflight_proxy.core.secret import Secret
+from tests.preflight_proxy.control_world import RUN, Controlled, controlled
 
 
 def test_amounts_are_read_to_the_pico_dollar() -> None:
@@ -52,3 +65,83 @@ async def test_nobody_on_the_socket_is_an_error_that_can_be_told_from_a_refusal(
                 pass
     finally:
         await client.close()
+
+
+# Before a real proxy
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Controlled]:
+    async with controlled(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def client(world: Controlled) -> AsyncIterator[ControlClient]:
+    made = ControlClient(world.data / "c.sock")
+    yield made
+    await made.close()
+
+
+async def an_account(world: Controlled, name: str, limit_usd: str = "1") -> Account:
+    token = Secret(f"pf-{name}-0123456789abcdef0123456789")
+    world.tokens[name] = token.reveal()
+    key = Secret(await world.sub_key(name))
+    return Account(name, RUN, pusd(limit_usd), token, key, world.data / "budget.txt")
+
+
+@pytest.mark.wire
+async def test_an_account_goes_through_its_life(world: Controlled, client: ControlClient) -> None:
+    account = await an_account(world, "a/b ü")  # an alias is no path, and may need quoting
+    opened = await client.open(account)
+    assert (opened.id, opened.limit_pusd, opened.available_pusd, opened.calls) == ("a/b ü", pusd(1), pusd(1), 0)
+    assert await client.open(account) == opened
+    assert (await client.set_limit(account.id, pusd("0.000000000001"))).limit_pusd == 1
+    assert (await client.freeze(account.id, "enough")).frozen == "enough"
+    assert (await client.unfreeze(account.id)).frozen is None
+    assert await client.accounts() == [await client.balance(account.id)]
+    assert (await client.close_account(account.id)).limit_pusd == 1
+    assert account.budget_file.read_text().startswith("Budget: ")
+
+
+@pytest.mark.wire
+async def test_a_refusal_has_its_status_and_its_code_and_is_no_silence(
+    world: Controlled, client: ControlClient
+) -> None:
+    with pytest.raises(ControlError) as refused:
+        await client.balance("nobody")
+    assert (refused.value.status, refused.value.code) == (404, "unknown_account")
+    assert not isinstance(refused.value, ControlUnreachableError)
+    first = await an_account(world, "a")
+    await client.open(first)
+    with pytest.raises(ControlError, match="another account has this token") as refused:
+        await client.open(replace(await an_account(world, "b"), token=first.token))
+    assert (refused.value.status, refused.value.code) == (400, "invalid_request")
+    assert [balance.id for balance in await client.accounts()] == ["a"]
+
+
+@pytest.mark.wire
+async def test_events_come_in_order_and_can_be_asked_for_again_from_a_cursor(
+    world: Controlled, client: ControlClient
+) -> None:
+    await client.open(await an_account(world, "a"))
+    async with aclosing(client.follow(RUN, 0)) as events:
+        await client.freeze("a", "enough")
+        await client.unfreeze("a")
+        opened, *heard = await _heard(events, 3)
+    assert opened.type == "opened"
+    assert [(each.type, each.account) for each in heard] == [("frozen", "a"), ("unfrozen", "a")]
+    assert [each.balance and each.balance.frozen for each in heard] == ["enough", None]
+    async with aclosing(client.follow(RUN, heard[0].seq)) as events:
+        assert (await _heard(events, 1))[0].seq == heard[1].seq
+
+
+async def _heard(events: AsyncIterator[LedgerEvent], count: int) -> list[LedgerEvent]:
+    """The next events of accounts."""
+    found: list[LedgerEvent] = []
+    async with asyncio.timeout(30):
+        async for event in events:
+            found += [event] if event.account else []
+            if len(found) == count:
+                break
+    return found
