@@ -53,7 +53,7 @@ class QuarantineFile:
     def add(self, row: Quarantined) -> None:
         """List an endpoint; a failure is logged, for the ledger holds it too."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "ab", buffering=0) as file:
                 file.write(msgspec.json.encode(row) + b"\n")

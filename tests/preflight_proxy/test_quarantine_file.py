@@ -25,6 +25,7 @@ def test_what_one_proxy_lists_every_other_reads(path: Path) -> None:
     QuarantineFile(path).add(newer)
     assert QuarantineFile(path).read() == [newer, SECOND]
     assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_without_a_file_nothing_is_listed(path: Path) -> None:
