@@ -92,6 +92,8 @@ async def running(config: Config, clock: Clock | None = None, outside: Outside |
             hub = Hub(first_seq=int(clock.epoch_s() * 1000))
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
             books.call_s_max = config.call_s_max
+            for account_id in books.accounts():
+                books.write_budget(account_id)  # the last process may have died between a commit and its file (M10 step 7)
             prices, tasks = Prices(upstream, clock), Tasks()
             _share_quarantine(config, books, prices)
             forward = Forward(books, upstream, prices, tasks, config.unknown_fields)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.accounts import Account, CallFacts, Quarantined, Reservation
-from preflight_proxy.core.budget_text import Action
+from preflight_proxy.core.accounts import Account, CallFacts, Kind, Quarantined, Reservation
+from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.commands import Command, MarkUnknown, Refuse
 from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.evidence import CALL_S_MAX
@@ -64,6 +64,8 @@ class Books:
         self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
         for entry in store.entries():
             self.live(entry.account).totals.add(entry.line)
+            if entry.kind is Kind.POSTED:
+                self.note_action(entry.account, UNLABELLED, entry.cost_pusd)  # which tool it was for is kept nowhere
 
     def accounts(self) -> Mapping[str, Account]:
         """All accounts, by id."""

@@ -15,7 +15,10 @@ import pytest
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import FILES_MIN, running, write_private, write_ready_file
 from preflight_proxy.config import Config
+from preflight_proxy.core.commands import OpenAccount, Post, Reserve
 from preflight_proxy.errors import ConfigError, LedgerError
+from preflight_proxy.store import Store
+from tests.preflight_proxy.fake_clock import FakeClock
 from tests.preflight_proxy.world import World
 
 wire = pytest.mark.wire
@@ -153,3 +156,22 @@ def test_a_private_file_follows_no_link_that_lies_in_its_way(tmp_path: Path) -> 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere"):
         write_private(tmp_path / "nowhere" / "x", "")
+
+
+async def test_budget_files_that_the_last_process_did_not_write_are_written_at_start(tmp_path: Path) -> None:
+    """Also those of accounts that nobody opens again (M10 step 7)."""
+    folder = tmp_path / "budget"
+    folder.mkdir()
+    path = folder / "budget.txt"
+    store = Store(tmp_path / "ledger.sqlite3", clock=FakeClock())
+    opening = OpenAccount(
+        account="a", run="r", limit_pusd=10**12, token_hash="h", budget_file=str(path), budget_mode="detailed"
+    )
+    store.commit(opening)
+    store.commit(Reserve("r1", "a", 10**11, "chat", "m", ("t",), 10))
+    store.commit(Post("r1", 10**11))
+    store.close()
+    async with running(Config(data=str(tmp_path), upstream="http://127.0.0.1:9/api/v1")):
+        text = path.read_text()
+    assert text.startswith("Budget: $0.900 remaining of $1.00 (90% left)\n")
+    assert "$0.1000  (thinking)" in text
