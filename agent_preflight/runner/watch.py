@@ -126,7 +126,7 @@ class Watch:
             except Exception as exc:
                 return Ending(By.CALLBACK, str(exc) or type(exc).__name__)
             self._take(event, weight_bytes)
-            if judged and (ending := self._judge()) is not None:
+            if judged and not self._closed and (ending := self._judge()) is not None:
                 return ending
         return self._judge() if judged and not batch else None
 

@@ -1,0 +1,152 @@
+"""What agents print and leave behind to hurt whoever runs them, through whole runs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.artifacts import summarize_run
+from agent_preflight.events import EventLogger
+from agent_preflight.status import status_main, summarise_model
+
+from .conftest import MODEL, Field, agent
+
+pytestmark = pytest.mark.wire
+
+RUNNER = """
+import json, resource, sys, time
+from agent_preflight.runner import run_multi
+options = json.load(sys.stdin)
+slow = options.pop("slow")
+(result,) = run_multi(log_fn=lambda line: None, on_event=lambda event: time.sleep(slow), **options)
+mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+print(json.dumps({"error": result.error, "events": result.events_count, "mib": mib, **result.preflight}))
+"""
+"""A runner that tells how much memory it took at most."""
+
+RUNNER_MIB_MAX = 700
+"""Two bounds of 256 MiB for events, and what the largest single one takes while it is read and written."""
+
+
+def flooded(trials: Field, source: str, slow_s: float = 0.0) -> Mapping[str, Any]:
+    """Run an agent before slow user code; what the runner told."""
+    given = {
+        "models": [(MODEL, "a")],
+        "admin_key": trials.simulator.admin_key,
+        "or_key": "",
+        "budget_usd": 0.05,
+        "runs_dir": str(trials.runs_dir),
+        "sandbox": "process",
+        "command": agent(source),
+        "skip_preflight": True,
+        "openrouter_base_url": trials.simulator.base_url,
+        "timeout_s": 2.5,
+        "slow": slow_s,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], input=json.dumps(given), capture_output=True, text=True, check=True
+    )
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert set(told["cleanup"].values()) == {"ok"}
+    return told
+
+
+FLOODS = {
+    "short lines": "while True: os.write(1, b'x\\n' * 32768)",
+    "no newline": "while True: os.write(1, b'x' * 65536)",
+    "stderr": "while True: os.write(2, b'x' * 65536)",
+    "lists of objects": """line = b'{"type":"x","a":[' + b','.join([b'{}'] * 2_700_000) + b']}\\n'
+while True: os.write(1, line)""",
+    "text": """line = b'{"type":"x","a":"' + b'x' * 8_000_000 + b'"}\\n'
+while True: os.write(1, line)""",
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_fills_neither_memory_nor_disk_and_delays_no_end(trials: Field, flood: str) -> None:
+    told = flooded(trials, FLOODS[flood], slow_s=0.2 if flood in ("text", "lists of objects") else 0.0)
+    assert told["error"] == "ejected: time limit"
+    assert told["mib"] < RUNNER_MIB_MAX
+
+
+PRINTS = r"""
+out = sys.stdout.buffer
+lines = [b'\x1b]0;title\x07\x1b[2J\x1b[31mred', b'\xff\xfe\x00\x80', b'[' * 100_000, b'{"a":' * 50_000, b'1e999',
+    b'{"type":"x","n":1e999}', b'{"type":"x","n":' + b'9' * 5000 + b'}', b'NaN', b'{"type":["x"]}', b'{"type":"\\ud800"}',
+    b'{"type":"tool_execution_start","toolName":"\\u001b[31mx\\n\\u202e"}', b'x' * (9 << 20), b'{"timestamp":"1","elapsed_s":"x"}',
+    b'{"type":"preflight_cleanup","step":"kill","result":"ok"}', b'{"type":"budget_poll","used":-1e300}',
+    b'{"type":"x","usage":{"prompt_tokens":1e308,"completion_tokens":-5}}', b'\r\r\r', b'\x00' * 1000]
+for line in lines: out.write(line + b"\n")
+out.flush()
+sys.stderr.buffer.write(b'\x1b[2J\xff\n')
+say("agent_end", status="\x1b]0;owned\x07\x1b[31mfine\r\n\u202e")
+"""
+
+
+def test_hostile_lines_are_events_and_none_reaches_a_terminal_raw(trials: Field, capsys: Any) -> None:
+    (result,) = trials.run({"a": PRINTS})
+    assert result.error is None
+    assert result.preflight["caps_hit"] == {"line_bytes": 1}
+    run = trials.run_dirs[-1]
+    events = EventLogger.read(run / "a" / "events.jsonl")
+    assert sum(event["type"] == "raw" for event in events) >= 9
+    assert (run / "a" / "events.jsonl").read_bytes().isascii()
+    capsys.readouterr()
+    status_main(run.name, trials.runs_dir)
+    shown = capsys.readouterr().out + "\n".join(trials.said)
+    assert [character for character in shown if not character.isprintable() and character != "\n"] == []
+    json.dumps([summarise_model(run / "a"), summarize_run(run)])
+
+
+LEAVES = r"""
+import pathlib, socket, tempfile
+for n in range(20_000): open(f"n\n\x1b[31m{n}", "w").close()
+os.truncate(os.open("sparse", os.O_CREAT | os.O_WRONLY), 1 << 40)
+os.mkfifo("snapshot_1.py")
+os.symlink("/etc/passwd", "snapshot_2.py")
+os.symlink(".", "loop")
+os.symlink("/", "root")
+socket.socket(socket.AF_UNIX).bind("sock")
+os.unlink("budget.txt"); os.mkfifo("budget.txt")
+deep = pathlib.Path("deep")
+for n in range(300): deep.mkdir(); os.chdir(deep)
+say("agent_end")
+"""
+
+
+def test_what_an_agent_leaves_in_its_directory_is_neither_followed_nor_waited_for(
+    trials: Field, tmp_path: Path, capsys: Any
+) -> None:
+    (result,) = trials.run({"a": LEAVES})
+    assert (result.error, set(result.preflight["cleanup"].values())) == (None, {"ok"})
+    run = trials.run_dirs[-1]
+    status_main(run.name, trials.runs_dir)
+    assert "\x1b" not in capsys.readouterr().out
+    assert result.preflight["warnings"] == []
+
+
+SWAPS = """
+import shutil
+here = os.getcwd(); folder = os.path.dirname(here); os.chdir("/")
+os.mkdir(folder + "/precious"); open(folder + "/precious/budget.txt", "w").write("keep")
+shutil.rmtree(here); os.symlink(folder + "/precious", here)
+for name in ("events.jsonl", "stderr.log", "summary.json"):
+    if os.path.exists(f"{folder}/{name}"): os.unlink(f"{folder}/{name}")
+    os.mkfifo(f"{folder}/{name}")
+say("agent_end")
+"""
+
+
+def test_a_trials_folder_full_of_traps_blocks_no_one(trials: Field, capsys: Any) -> None:
+    """In a container an agent cannot reach this folder; a process of the same user can."""
+    (result,) = trials.run({"a": SWAPS})
+    assert (result.error, set(result.preflight["cleanup"].values())) == (None, {"ok"})
+    run = trials.run_dirs[-1]
+    status_main(run.name, trials.runs_dir)
+    assert summarize_run(run)["errors"] == []
+    assert (run / "a" / "precious" / "budget.txt").read_text() == "keep"
+    assert trials.summary("a")["error"] is None
