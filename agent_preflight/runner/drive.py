@@ -26,7 +26,7 @@ from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
 from agent_preflight.runner.plan import TrialPlan, key_expiry
 from agent_preflight.runner.reach import reach_env
-from agent_preflight.runner.trial import INTERRUPTED, TIME_LIMIT, By, Ending, State
+from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.sandbox import AgentSpec, Pipes, Sandbox
 from agent_preflight.usd import dollars
@@ -98,6 +98,8 @@ async def _set_up(trial: LiveTrial) -> None:
     pipes = await sandbox.start()
     trial.times.started(now_s())
     trial.move(State.RUNNING)
+    if trial.balance.gate == "lost":  # while the agent started, which its gate's death does not stop
+        trial.end(GATE_LOST)
     trial.shared.board.update(trial.alias, started_s=trial.times.started_s)
     _attend(trial, sandbox, pipes)
 
@@ -178,6 +180,8 @@ async def _gate_ready(trial: LiveTrial, until_s: float) -> None:
     while (state := trial.balance.gate) != "ready":
         if state == "refused":
             raise OperatingError("the gate's hand-over was refused; proxy.log says why")
+        if state == "lost":
+            raise OperatingError(GATE_LOST.text)
         trial.heard.clear()
         try:
             await asyncio.wait_for(trial.heard.wait(), max(until_s - now_s(), 0.0))

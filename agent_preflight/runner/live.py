@@ -20,7 +20,7 @@ from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.output import Output
 from agent_preflight.runner.plan import Surroundings, TrialPlan
 from agent_preflight.runner.records import Records
-from agent_preflight.runner.trial import By, Ending, State
+from agent_preflight.runner.trial import GATE_LOST, By, Ending, State
 from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.sandbox import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
@@ -142,7 +142,7 @@ class LiveTrial:
         if event.type == "limit":
             self._log_limit()
         if event.type == "gate" and event.facts.get("state") == "lost" and self.state is State.RUNNING:
-            self.end(Ending(By.GATE_LOST, "gate lost: the container that owns the agent's network is gone"))
+            self.end(GATE_LOST)
         self.heard.set()
         self.watch.look()
 

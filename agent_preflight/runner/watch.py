@@ -53,7 +53,7 @@ class Watch:
 
     Attributes:
         policy_errors: How often the policy raised.
-        dropped: Events that were not handed on, because user code was too slow.
+        dropped: Events that were not handed on, because user code was too slow, or because they came after the end.
         forgotten: Events that the policy has seen and will not see again.
     """
 
@@ -88,7 +88,8 @@ class Watch:
 
     def event(self, event: Event, weight_bytes: int) -> None:
         """Take an event of the agent, and about what it takes in memory."""
-        if len(self._waiting) >= BACKLOG_MAX or self._waiting_bytes + weight_bytes > self._backlog_bytes_max:
+        full = len(self._waiting) >= BACKLOG_MAX or self._waiting_bytes + weight_bytes > self._backlog_bytes_max
+        if full or self._closed:
             self.dropped += 1
             return
         self._waiting.append((event, weight_bytes))
