@@ -22,7 +22,7 @@ import json, resource, sys, time
 from agent_preflight.runner import run_multi
 options = json.load(sys.stdin)
 slow = options.pop("slow")
-(result,) = run_multi(log_fn=lambda line: None, on_event=lambda event: time.sleep(slow), **options)
+(result,) = run_multi(log_fn=lambda line: None, on_event=lambda event: slow and time.sleep(slow), **options)
 mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 print(json.dumps({"error": result.error, "events": result.events_count, "mib": mib, **result.preflight}))
 """
