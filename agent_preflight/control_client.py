@@ -93,6 +93,7 @@ class Balance:
         refused: Calls refused so far.
         frozen: Why no call is admitted, or None.
         spent: Not even the cheapest call would fit.
+        keyed: The proxy has the account's key: without it, it learns nothing more of what is unknown.
         gate: `waiting`, `ready`, `lost` or `refused`; None without a gate.
         unknown: Pending calls whose outcome upstream has not told.
         requests: Calls that told their tokens.
@@ -111,6 +112,7 @@ class Balance:
     refused: int = 0
     frozen: str | None = None
     spent: bool = False
+    keyed: bool = True
     gate: str | None = None
     unknown: int = 0
     prompt_tokens: int = 0
@@ -129,6 +131,7 @@ class Balance:
             id=str(document.get("id", "")),
             frozen=document.get("frozen"),
             spent=bool(document.get("spent")),
+            keyed=document.get("keyed") is not False,
             gate=document.get("gate"),
             traffic=document.get("traffic") or {},
             **amounts,

@@ -63,10 +63,13 @@ async def _end(client: ControlClient, pid: int, settle_s: float) -> Orphan:
 
 
 async def _settle(client: ControlClient, settle_s: float) -> int:
-    """Wait until nothing is pending, or the time is over; returns what is."""
+    """Wait until nothing is pending, or the time is over; returns what is.
+
+    A proxy that was started again when its runner died never got the keys back: what is pending there it cannot find out.
+    """
     until_s = time.monotonic() + settle_s
     while True:
-        pending_pusd = sum(balance.pending_pusd for balance in await client.accounts())
+        pending_pusd = sum(balance.pending_pusd for balance in await client.accounts() if balance.keyed)
         if not pending_pusd or time.monotonic() > until_s:
             return pending_pusd
         await asyncio.sleep(LOOK_EVERY_S)

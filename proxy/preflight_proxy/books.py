@@ -206,6 +206,7 @@ class Books:
             "refused": account.refused,
             "frozen": account.frozen,
             "spent": self.spent(account_id),
+            "keyed": live.key is not None,
             "gate": live.gate,
             "traffic": {name: traffic.document() for name, traffic in live.traffic.items()},
             "unknown": sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),

@@ -46,3 +46,20 @@ async def test_it_stays_while_a_cost_is_unknown_and_admits_nothing(tmp_path: Pat
         assert ended is not None
         assert ended.gone
         assert play.billed_usd(account) > 0
+
+
+async def test_one_that_was_restarted_without_keys_is_not_waited_for(tmp_path: Path) -> None:
+    async with stage(tmp_path, Scenario(tokens_per_s=20.0), run="torture") as play:
+        await play.proxy.start()
+        account = await play.open("a", "1")
+        async with play.start(account, max_tokens=60, stream=True) as answer:
+            await answer.content.readline()
+            play.proxy.kill()
+            await play.proxy.died()
+            play.proxy.accounts.clear()  # whoever knew the keys is dead
+            await play.proxy.start()
+            (balance,) = (await play.proxy.control("GET", "/accounts"))["accounts"]
+            assert (balance["keyed"], balance["unknown"]) == (False, 1)
+            ended = await end_orphan(tmp_path / "c.sock", 60, dry_run=False)
+        assert ended is not None
+        assert ended.gone
