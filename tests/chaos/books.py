@@ -1,0 +1,43 @@
+"""The ledger of a run against upstream's own bill, account by account."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+from agent_preflight.costs import LEDGER
+from openrouter_sim.bill import Bill
+from preflight_proxy.core.accounts import Account
+from preflight_proxy.ledger_reader import read_snapshot
+
+PUSD = Decimal(10) ** 12
+
+
+def book_problems(run_dir: Path, bill: Bill) -> tuple[list[str], int]:
+    """Return what does not agree, and how many accounts agree only within what is assumed or pending."""
+    if not (run_dir / LEDGER).exists():
+        return [], 0
+    names: dict[str, list[str]] = {}
+    for trial in json.loads((run_dir / "plan.json").read_text())["trials"]:
+        names.setdefault(trial["alias"], []).append(trial["key_name"])
+    problems, doubts = [], 0
+    for account in read_snapshot(run_dir / LEDGER).accounts:
+        billed_pusd = sum(
+            int(key.total_usd * PUSD) for key in bill.keys.values() if key.name in names.get(account.id, [])
+        )
+        doubts += bool(account.assumed_pusd or account.pending_pusd)
+        problems += [f"account {account.id}: {text}" for text in _differences(account, billed_pusd)]
+    return problems, doubts
+
+
+def _differences(account: Account, billed_pusd: int) -> list[str]:
+    found = []
+    low, high = account.posted_pusd - account.assumed_pusd, account.posted_pusd + account.pending_pusd
+    if not low <= billed_pusd <= high:
+        found.append(
+            f"upstream billed {billed_pusd}, the ledger has {account.posted_pusd} posted, {account.assumed_pusd} assumed"
+        )
+    if billed_pusd > account.limit_pusd:
+        found.append(f"upstream billed {billed_pusd}, more than its limit {account.limit_pusd}")
+    return found

@@ -1,0 +1,190 @@
+"""A round of chaos: a run of six trials, struck at random instants; then a sweep; then nothing may be left, and the books agree."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from random import Random
+
+from agent_preflight.events import EventLogger
+from agent_preflight.sweeping import Scope, sweep
+from openrouter_sim import Simulator
+from openrouter_sim.scenario import Scenario
+from preflight_proxy.core.secret import Secret
+from tests.chaos.books import book_problems
+from tests.chaos.strikes import Strike, containers, draw, fall, networks, processes
+
+REPO = Path(__file__).parents[2]
+MODEL = "openai/gpt-4.1-nano"
+ALIASES = ("a", "b", "c", "d", "e", "f")
+BUDGET_USD = "0.02"
+LAST_STRIKE_S = 7.5
+TRIAL_S_MAX = 8.0
+RUNNER_S_MAX = 90.0
+SETTLE_S = 20.0
+AGENT = """
+import json, os, time, urllib.request
+from concurrent.futures import ThreadPoolExecutor
+until = time.monotonic() + 5
+def call(n):
+    body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hello " * 50}], "max_tokens": 200}
+    body["stream"] = n % 2 == 0
+    request = urllib.request.Request(os.environ["OPENROUTER_BASE_URL"] + "/chat/completions", json.dumps(body).encode(),
+        {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"})
+    try:
+        urllib.request.urlopen(request, timeout=30).read()
+    except OSError:
+        time.sleep(0.2)
+    print(json.dumps({"type": "called"}), flush=True)
+def worker(n):
+    while time.monotonic() < until: call(n)
+with ThreadPoolExecutor(4) as pool: list(pool.map(worker, range(4)))
+"""
+
+
+def slow_upstream() -> Scenario:
+    """An upstream whose calls take about half a second, so that every strike finds some in flight."""
+    return Scenario(tokens_per_s=150.0, first_token_s=0.1, generation_delay_s=0.2)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a round.
+
+    Attributes:
+        hit: The strikes that hit something.
+        problems: What is left, or does not agree; empty if all is well.
+        gone_s: For each trial that ended by its runner: from the decision to its container verified gone.
+        doubts: Accounts whose books agree only within what is assumed or pending.
+        calls: Calls that upstream billed.
+    """
+
+    hit: list[Strike] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    gone_s: list[float] = field(default_factory=list)
+    doubts: int = 0
+    calls: int = 0
+    took_s: float = 0.0
+
+
+async def play(seed: int, folder: Path, image: str) -> Outcome:
+    """Play one round in a directory of its own."""
+    random, outcome, began_s = Random(seed), Outcome(), time.monotonic()
+    mark, runs_dir = f"CHAOS_ROUND={os.getpid()}-{seed}", folder.resolve() / "runs"
+    async with Simulator(slow_upstream(), seed=seed) as simulator:
+        runner = await asyncio.to_thread(_start, simulator, runs_dir, image, mark)
+        await asyncio.to_thread(_strike, runner, draw(random, LAST_STRIKE_S), runs_dir, random, outcome)
+        scope = Scope(runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S)
+        swept = await sweep(scope)
+        if not swept.verified:
+            outcome.problems.append(f"the sweep left {swept.left}, {swept.trouble}")
+        bill = simulator.bill()
+    outcome.problems += await asyncio.to_thread(lambda: list(_left(runs_dir, mark)))
+    for run_dir in runs_dir.iterdir() if runs_dir.exists() else ():
+        found, outcome.doubts = book_problems(run_dir, bill)
+        outcome.problems += [*found, *_summary_problems(run_dir)]
+        outcome.gone_s += [gone_s for alias in ALIASES if (gone_s := _gone_s(run_dir / alias)) is not None]
+    outcome.problems += [
+        f"sub-key {key.name} is there"
+        for key in bill.keys.values()
+        if key.name.startswith("agent-preflight:") and not key.deleted
+    ]
+    outcome.calls = sum(len(key.generations) for key in bill.keys.values())
+    outcome.took_s = time.monotonic() - began_s
+    return outcome
+
+
+def _start(simulator: Simulator, runs_dir: Path, image: str, mark: str) -> subprocess.Popen[str]:
+    given = {
+        "models": [(MODEL, alias) for alias in ALIASES],
+        "image_name": image,
+        "admin_key": simulator.admin_key,
+        "or_key": "",
+        "budget_usd": BUDGET_USD,
+        "runs_dir": str(runs_dir),
+        "network": "sealed",
+        "timeout_s": TRIAL_S_MAX,
+        "container_args": ["python3", "-c", AGENT],
+        "skip_preflight": True,
+        "openrouter_base_url": simulator.base_url,
+    }
+    name, _, value = mark.partition("=")
+    environment = {**os.environ, name: value, "PREFLIGHT_GATE_BASE": image}
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos.victim"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=REPO,
+        env=environment,
+        start_new_session=True,
+    )
+    assert runner.stdin is not None
+    with runner.stdin:
+        runner.stdin.write(json.dumps(given))
+    return runner
+
+
+def _strike(
+    runner: subprocess.Popen[str], strikes: list[Strike], runs_dir: Path, random: Random, outcome: Outcome
+) -> None:
+    """Let each strike fall at its time, then wait for the runner's end, if it still runs."""
+    began_s = time.monotonic()
+    for strike in strikes:
+        time.sleep(max(began_s + strike.at_s - time.monotonic(), 0.0))
+        if runner.poll() is None and fall(strike, runner.pid, runs_dir, random):
+            outcome.hit.append(strike)
+    try:
+        runner.wait(RUNNER_S_MAX)
+    except subprocess.TimeoutExpired:
+        outcome.problems.append(f"the runner has not ended after {RUNNER_S_MAX:.0f} s")
+        runner.kill()
+        runner.wait()
+
+
+def _left(runs_dir: Path, mark: str) -> Iterator[str]:
+    """Say what is still there; a process or a container that is about to end has a few seconds for it."""
+    until_s = time.monotonic() + 5.0
+    while (found := [*_things(runs_dir, mark)]) and time.monotonic() < until_s:
+        time.sleep(0.2)
+    yield from found
+
+
+def _things(runs_dir: Path, mark: str) -> Iterator[str]:
+    yield from (f"container {name} is there" for name in containers(runs_dir))
+    yield from (f"network {name} is there" for name in networks(runs_dir))
+    yield from (f"process is there: {words[:200]}" for words in processes(mark))
+    yield from (f"{path} is there" for path in runs_dir.glob("*/control.json"))
+
+
+def _summary_problems(run_dir: Path) -> Iterator[str]:
+    for alias in ALIASES:
+        folder = run_dir / alias
+        if not folder.is_dir():
+            continue
+        try:
+            cleanup = json.loads((folder / "summary.json").read_text())["preflight"]["cleanup"]
+        except (OSError, ValueError, KeyError) as exc:
+            yield f"{folder} has no whole summary: {exc!r}"
+        else:
+            yield from (f"{alias}: {step} {result}" for step, result in cleanup.items() if result == "failed")
+
+
+def _gone_s(folder: Path) -> float | None:
+    """From the decision to the agent's container seen to be gone; None if the runner did not live to see it."""
+    ended = gone = None
+    for record in EventLogger.read(folder / "events.jsonl"):
+        if record["type"] == "preflight_ending":
+            ended = datetime.fromisoformat(record["timestamp"])
+        if record["type"] == "preflight_cleanup" and record["step"] == "kill" and record["result"] == "ok":
+            gone = datetime.fromisoformat(record["timestamp"])
+    return None if ended is None or gone is None else (gone - ended).total_seconds()

@@ -1,0 +1,115 @@
+"""What can be struck, and how: processes with `kill -9`, containers by the engine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from random import Random
+
+PROC = Path("/proc")
+
+
+class Target(Enum):
+    """What a strike hits."""
+
+    RUNNER = "runner"
+    PROXY = "proxy"
+    CLIENT = "docker command"
+    GATE = "gate"
+    AGENT = "agent"
+    PAUSE = "agent's breath"
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One blow.
+
+    Attributes:
+        at_s: When it falls, after the start of the runner.
+    """
+
+    target: Target
+    at_s: float
+
+
+def draw(random: Random, last_s: float) -> list[Strike]:
+    """Return one to four strikes in the order in which they fall."""
+    targets = random.sample(list(Target), random.randint(1, 4))
+    return sorted((Strike(target, random.uniform(1.5, last_s)) for target in targets), key=lambda strike: strike.at_s)
+
+
+def fall(strike: Strike, runner: int, runs_dir: Path, random: Random) -> bool:
+    """Strike; False if there was nothing to hit."""
+    match strike.target:
+        case Target.RUNNER:
+            return _kill([runner], random)
+        case Target.PROXY:
+            return _kill(_children(runner, lambda words: b"preflight_proxy" in words), random)
+        case Target.CLIENT:
+            return _kill(_children(runner, lambda words: words[0].endswith(b"docker")), random)
+        case Target.GATE:
+            return _docker("kill", containers(runs_dir, "gate", running=True), random)
+        case Target.AGENT:
+            return _docker("kill", containers(runs_dir, "agent", running=True), random)
+        case Target.PAUSE:
+            return _docker("pause", containers(runs_dir, "agent", running=True), random)
+
+
+def containers(runs_dir: Path, role: str | None = None, *, running: bool = False) -> list[str]:
+    """The ids of the containers of runs in a directory."""
+    command = ["docker", "ps", *([] if running else ["-a"]), "--filter", "label=agent-preflight.run"]
+    command += ["--filter", f"label=agent-preflight.role={role}"] if role else []
+    rows = _output([*command, "--format", '{{.ID}} {{.Label "agent-preflight.dir"}}']).splitlines()
+    return [row.split()[0] for row in rows if row.partition(" ")[2].startswith(f"{runs_dir}/")]
+
+
+def networks(runs_dir: Path) -> list[str]:
+    """The ids of the networks of runs in a directory."""
+    rows = _output(["docker", "network", "ls", "--format", '{{.ID}} {{.Label "agent-preflight.dir"}}']).splitlines()
+    return [row.split()[0] for row in rows if row.partition(" ")[2].startswith(f"{runs_dir}/")]
+
+
+def processes(mark: str) -> list[str]:
+    """The command lines of the live processes whose environment has this mark."""
+    found = []
+    for path in PROC.glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in path.read_bytes():
+                found.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def _children(parent: int, wanted: Callable[[list[bytes]], bool]) -> list[int]:
+    found = []
+    for path in PROC.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
+            words = (path.parent / "cmdline").read_bytes().split(b"\0")
+            if int(fields[1]) == parent and wanted(words):
+                found.append(int(path.parent.name))
+    return found
+
+
+def _kill(pids: list[int], random: Random) -> bool:
+    if not pids:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(random.choice(pids), signal.SIGKILL)
+        return True
+    return False
+
+
+def _docker(verb: str, ids: list[str], random: Random) -> bool:
+    if not ids:
+        return False
+    return subprocess.run(["docker", verb, random.choice(ids)], capture_output=True, check=False).returncode == 0
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

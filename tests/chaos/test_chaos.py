@@ -1,0 +1,22 @@
+"""A few rounds of chaos, in which everything is struck that is struck in many; the seeds are those of rounds that hit much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.agent_preflight.docker.conftest import base_image
+from tests.chaos.rounds import play
+
+__all__ = ["base_image"]
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+
+
+@pytest.mark.parametrize("seed", [1, 7, 8, 9, 13, 16, 24, 41])
+async def test_after_a_sweep_nothing_is_left_and_the_books_agree_whatever_died(
+    seed: int, tmp_path: Path, base_image: str
+) -> None:
+    outcome = await play(seed, tmp_path, base_image)
+    assert outcome.problems == []

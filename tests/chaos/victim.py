@@ -1,0 +1,27 @@
+"""The runner that chaos strikes: `run_multi` in a process of its own, its arguments as JSON on standard input.
+
+The clocks of M13 are those of a fast upstream here, so that a round does not wait a minute for the fate of a lost call. The product
+has no option for this: what starts the proxy is wrapped, in this process, whose purpose is to die.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from agent_preflight.runner import run_multi
+from agent_preflight.sidecar import child, keeper
+
+CLOCKS = {"key_usage_lag_s": 1.0, "generation_s_max": 2.0, "call_s_max": 4.0, "grace_s": 2.0}
+
+
+async def fast_process(module: str, *arguments: str, config: bytes = b"", **options: Any) -> Any:
+    """Start one of our own modules with the clocks of a fast upstream."""
+    told = json.dumps({**json.loads(config), **CLOCKS}).encode()
+    return await child.own_process(module, *arguments, config=told, **options)
+
+
+if __name__ == "__main__":
+    keeper.own_process = fast_process  # type: ignore[attr-defined]
+    print(json.dumps([result.error for result in run_multi(log_fn=lambda line: None, **json.load(sys.stdin))]))
