@@ -1,7 +1,4 @@
-"""Accepting connections on a listener that was handed in: counted, limited, all ended together (C5).
-
-For listeners that are not plain HTTP; those are `server`'s.
-"""
+"""Accepting connections on a listener that was handed in, or one by one: counted, limited, all ended together (C5)."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ _log = structlog.get_logger("preflight_proxy.acceptor")
 
 
 class Acceptor:
-    """Accepts on one listener until it is stopped.
+    """Accepts on one listener, or is given connections, until it is stopped.
 
     Args:
         name: For the log.
-        listener: Listens, does not block; stays its owner's to close.
+        listener: Listens, does not block; stays its owner's to close. None where `take` is all there is.
         serve: Takes a connection over, closes it, and returns when it may be counted no more.
         connections_max: How many connections may be served at once; one more is closed as soon as it is accepted.
         open_elsewhere: Counts those that `serve` has passed on and that are still open.
@@ -36,7 +33,7 @@ class Acceptor:
     def __init__(
         self,
         name: str,
-        listener: socket.socket,
+        listener: socket.socket | None,
         serve: Callable[[socket.socket], Awaitable[None]],
         connections_max: int,
         *,
@@ -59,18 +56,28 @@ class Acceptor:
 
     def start(self) -> None:
         """Accept in the background."""
-        self._accepting.spawn(self._accept(), f"accept {self._name}")
+        if self._listener is not None:
+            self._accepting.spawn(self._accept(self._listener), f"accept {self._name}")
+
+    def take(self, connection: socket.socket) -> None:
+        """Serve one connection, or close it if it is one too many."""
+        if len(self._tasks) + self._open_elsewhere() >= self._connections_max:
+            connection.close()
+            self._on_surplus()
+            return
+        connection.setblocking(False)
+        self._tasks.spawn(self._one(connection), self._name)
 
     async def stop(self) -> None:
         """Accept no more and end what is served; the listener itself stays open."""
         await self._accepting.cancel()
         await self._tasks.cancel()
 
-    async def _accept(self) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         loop, told = asyncio.get_running_loop(), False
         while True:
             try:
-                connection, _ = await loop.sock_accept(self._listener)
+                connection, _ = await loop.sock_accept(listener)
             except OSError as exc:
                 if exc.errno == errno.EINVAL:
                     return  # the listener was shut: the trial is over
@@ -79,12 +86,7 @@ class Acceptor:
                     told = True
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
-            if len(self._tasks) + self._open_elsewhere() >= self._connections_max:
-                connection.close()
-                self._on_surplus()
-                continue
-            connection.setblocking(False)
-            self._tasks.spawn(self._one(connection), self._name)
+            self.take(connection)
 
     async def _one(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # an agent that leaves, or speaks another protocol, is no fault of ours

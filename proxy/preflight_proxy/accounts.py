@@ -19,6 +19,7 @@ from preflight_proxy.gate_doors import GateDoors, GateSpec
 from preflight_proxy.gate_listener import GateListener, GateState, Namespaces
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import hash_token
+from preflight_proxy.portal import Portal, PortalGate
 from preflight_proxy.records import read_key_usage_pusd
 from preflight_proxy.server import Handler, Listeners
 from preflight_proxy.tasks import Tasks
@@ -62,6 +63,7 @@ class Accounts:
         listeners: Serve what gates hand over.
         handler: Makes the handler of an account's own listeners.
         outside: How agents' egress finds its way; as this machine does, to public addresses, if not given.
+        portal: Where forwarders of portable gates come in; one that does not listen if not given.
     """
 
     def __init__(
@@ -71,13 +73,15 @@ class Accounts:
         listeners: Listeners,
         handler: Callable[[str], Handler],
         outside: Outside | None = None,
+        portal: Portal | None = None,
     ) -> None:
         self._books = books
         self._upstream = upstream
         self._listeners = listeners
         self._handler = handler
         self._outside = outside
-        self._gates: dict[str, GateListener] = {}
+        self._portal = portal or Portal()
+        self._gates: dict[str, GateListener | PortalGate] = {}
         self._namespaces: Namespaces | None = None
         self._tasks = Tasks()
 
@@ -110,7 +114,7 @@ class Accounts:
         )
         self._books.live(account_id).key = Secret(spec.key)
         if spec.gate is not None and doors is not None and account_id not in self._gates:
-            self._open_gate(account_id, spec.gate, doors)
+            await self._open_gate(account_id, spec.gate, doors)
         self._books.write_budget(account_id)
         self._books.publish("opened", account_id)
 
@@ -128,9 +132,25 @@ class Accounts:
         """What will stand behind a new gate; None where there is none to open."""
         if spec is None or account_id in self._gates:
             return None
+        if (spec.socket is None) is (spec.portal_pass is None):
+            raise ValueError("a gate has a socket, or a pass for the portal")
+        if spec.portal_pass is not None and not self._portal.listens:
+            raise ValueError("this proxy was given no address for portable gates")
         return GateDoors(spec, self._handler(account_id), self._listeners, self._outside)
 
-    def _open_gate(self, account_id: str, spec: GateSpec, doors: GateDoors) -> None:
+    async def _open_gate(self, account_id: str, spec: GateSpec, doors: GateDoors) -> None:
+        gate: GateListener | PortalGate
+        if spec.portal_pass is not None:
+            gate = PortalGate(account_id, lambda state: self._gate_became(account_id, state))
+            self._gates[account_id] = gate
+            await gate.open(self._portal, spec.portal_pass, doors, spec.ports)
+        else:
+            gate = self._gates[account_id] = self._handed_over(account_id, spec, doors)
+        self._books.live(account_id).traffic = doors.traffic
+        self._gate_became(account_id, gate.state)
+
+    def _handed_over(self, account_id: str, spec: GateSpec, doors: GateDoors) -> GateListener:
+        assert spec.socket is not None
         if self._namespaces is None:
             self._namespaces = Namespaces()
         gate = GateListener(
@@ -142,9 +162,7 @@ class Accounts:
             lambda state: self._gate_became(account_id, state),
         )
         gate.open()
-        self._books.live(account_id).traffic = doors.traffic
-        self._gates[account_id] = gate
-        self._gate_became(account_id, gate.state)
+        return gate
 
     def _gate_became(self, account_id: str, state: GateState) -> None:
         self._books.live(account_id).gate = state.value

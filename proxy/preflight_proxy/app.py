@@ -29,6 +29,7 @@ from preflight_proxy.hub import Hub
 from preflight_proxy.local import Local
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import API, Plane
+from preflight_proxy.portal import Portal
 from preflight_proxy.prices import Prices
 from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.reconcile import Reconciler
@@ -56,12 +57,14 @@ class Running:
         books: Accounts and entries.
         accounts: Opens and closes accounts.
         tasks: The calls under way.
+        portal: `HOST:PORT` where forwarders of portable gates come in, or None.
     """
 
     base_url: str | None
     books: Books
     accounts: Accounts
     tasks: Tasks
+    portal: str | None = None
 
 
 @asynccontextmanager
@@ -84,7 +87,7 @@ async def running(config: Config, clock: Clock | None = None, outside: Outside |
     except OSError as exc:
         raise ConfigError(f"The data directory {config.data_dir} cannot be made: {exc}") from exc
     store = Store(config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock)
-    listeners = Listeners()
+    listeners, portal = Listeners(), Portal()
     try:
         cost_log = CostLog(config.data_dir / "costs.jsonl")
         cost_log.rebuild(store.entries())
@@ -93,12 +96,14 @@ async def running(config: Config, clock: Clock | None = None, outside: Outside |
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
             books.call_s_max = config.call_s_max
             for account_id in books.accounts():
-                books.write_budget(account_id)  # the last process may have died between a commit and its file (M10 step 7)
+                books.write_budget(
+                    account_id
+                )  # the last process may have died between a commit and its file (M10 step 7)
             prices, tasks = Prices(upstream, clock), Tasks()
             _share_quarantine(config, books, prices)
             forward = Forward(books, upstream, prices, tasks, config.unknown_fields)
             plane = Plane(books, forward, Local(books, prices, upstream))
-            accounts = Accounts(books, upstream, listeners, plane.handler, outside)
+            accounts = Accounts(books, upstream, listeners, plane.handler, outside, portal)
             control = Control(books, accounts, run=config.run, grace_s=config.grace_s, upstream=config.upstream)
             reconciler = Reconciler(
                 books, upstream, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
@@ -107,14 +112,16 @@ async def running(config: Config, clock: Clock | None = None, outside: Outside |
             try:
                 reconciler.begin()
                 base_url = await _listen(config, listeners, plane, control)
+                portal_address = _open_portal(config, portal)
                 watching.spawn(reconciler.run(), "reconcile")
                 control.watch()
-                yield Running(base_url, books, accounts, tasks)
+                yield Running(base_url, books, accounts, tasks, portal_address)
                 plane.closing = True
                 await _drain(books, tasks)
             finally:
                 await control.close()
                 await watching.cancel()
+                await portal.close()
                 await accounts.close_gates()
                 await listeners.close()
                 await tasks.cancel()
@@ -151,6 +158,16 @@ async def _listen(config: Config, listeners: Listeners, plane: Plane, control: C
     except OSError as exc:
         raise ConfigError(f"The proxy cannot listen: {exc}. Choose another address, or end what has this one.") from exc
     return base_url
+
+
+def _open_portal(config: Config, portal: Portal) -> str | None:
+    if config.portal is None:
+        return None
+    try:
+        host, port = portal.listen(*host_port(config.portal))
+    except OSError as exc:
+        raise ConfigError(f"The proxy cannot listen for portable gates on {config.portal}: {exc}.") from exc
+    return f"{host}:{port}"
 
 
 async def _drain(books: Books, tasks: Tasks) -> None:
@@ -197,6 +214,8 @@ async def _serve(config: Config, on_ready: Callable[[Running], Awaitable[None]] 
                 "control": config.control,
                 "accounts": {},
             }
+            if proxy.portal is not None:
+                ready["portal"] = proxy.portal
             write_ready_file(Path(config.ready_file), ready)
         _log.info("proxy.ready", base_url=proxy.base_url, control=config.control, upstream=config.upstream)
         await stop.wait()

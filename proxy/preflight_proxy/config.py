@@ -26,6 +26,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         upstream: OpenRouter's API base.
         listen: `HOST:PORT` of the TCP listener where the token alone decides; None for none.
         unix: Path of a unix-socket listener of the same kind.
+        portal: `HOST:PORT` where forwarders of portable gates connect; None for none. An address that only they reach.
         control: Path of the control socket; None for none.
         ready_file: Written, 0600, once everything is served.
         run: The run whose control connection is watched; None watches nothing.
@@ -40,6 +41,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     upstream: str
     listen: str | None = None
     unix: str | None = None
+    portal: str | None = None
     control: str | None = None
     ready_file: str | None = None
     run: str | None = None

@@ -1,9 +1,12 @@
-"""What stands behind each port that a gate hands over: the data plane, in plain HTTP or in TLS (C10), or what a user named."""
+"""What stands behind each of a gate's ports: the data plane, in plain HTTP or in TLS (C10), or what a user named.
+
+A port's connections come from the listener that the gate handed over, or, portable, one by one through the portal.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -51,22 +54,28 @@ class GateSpec(msgspec.Struct, frozen=True):
     """Where a trial's gate hands its listeners over, and for which ports.
 
     Attributes:
-        socket: Path of the gate's unix socket.
+        socket: Path of the gate's unix socket; None for a portable gate.
         ports: All ports, in the order in which the gate hands them over; plain HTTP where nothing else is said of one.
         tls: The one of them that serves TLS, if any.
         services: Those that lead to a service each.
         egress: The one that is an HTTP proxy, if any.
+        portal_pass: By which the portal knows the forwarder of a portable gate; None for one that hands over.
     """
 
-    socket: str
+    socket: str | None
     ports: list[int]
     tls: TlsSpec | None = None
     services: list[ServiceSpec] = []
     egress: EgressSpec | None = None
+    portal_pass: str | None = None
+
+    def __repr__(self) -> str:
+        """Says where; it may hold a pass and a key."""
+        return f"<gate spec {self.socket or 'portable'} {self.ports}>"
 
 
-Door = Callable[[socket.socket], Awaitable[Stop]]
-"""Serves one listener; returns what ends this, connections included."""
+Door = Callable[[socket.socket | None], Awaitable[tuple[Acceptor, Stop]]]
+"""Serves one listener, or what is given to the acceptor; returns also what ends this, connections included."""
 
 
 class GateDoors:
@@ -107,8 +116,8 @@ class GateDoors:
     def _tls(self, spec: TlsSpec) -> Door:
         context = tls_context(spec.certificate, Secret(spec.key))
 
-        async def door(sock: socket.socket) -> Stop:
-            return await self._listeners.on_tls_socket(self._handler, sock, context)
+        async def door(sock: socket.socket | None) -> tuple[Acceptor, Stop]:
+            return await self._listeners.on_connections(self._handler, sock, context)
 
         return door
 
@@ -123,6 +132,28 @@ class GateDoors:
         traffic = self.traffic.setdefault(EGRESS, Traffic())
         return _accepting(lambda sock: open_egress(sock, allowed, traffic, self._outside))
 
+    async def enter(self, ports: Sequence[int]) -> tuple[Mapping[int, Acceptor], Stop]:
+        """Serve connections that are given one by one, each by its port; returns also what ends this."""
+        entries: dict[int, Acceptor] = {}
+        stops: list[Stop] = []
+
+        async def stop() -> None:
+            for each in stops:
+                await each()
+
+        try:
+            for port in ports:
+                door = self._doors.get(port, self._plain)
+                entries[port], end = await door(None)
+                stops.append(end)
+        except BaseException:
+            await stop()
+            raise
+        return entries, stop
+
+    async def _plain(self, sock: socket.socket | None) -> tuple[Acceptor, Stop]:
+        return await self._listeners.on_connections(self._handler, sock, None)
+
     async def serve(self, sockets: Sequence[socket.socket]) -> Stop:
         """Serve listeners, each by its port; returns what ends this, connections included."""
         stops: list[Stop] = []
@@ -135,7 +166,7 @@ class GateDoors:
         try:
             for sock in sockets:
                 if (door := self._doors.get(sock.getsockname()[1])) is not None:
-                    stops.append(await door(sock))
+                    stops.append((await door(sock))[1])
             stops.append(await self._listeners.on_sockets(self._handler, plain))
         except BaseException:
             await stop()
@@ -143,10 +174,10 @@ class GateDoors:
         return stop
 
 
-def _accepting(make: Callable[[socket.socket], Acceptor]) -> Door:
-    async def door(sock: socket.socket) -> Stop:
+def _accepting(make: Callable[[socket.socket | None], Acceptor]) -> Door:
+    async def door(sock: socket.socket | None) -> tuple[Acceptor, Stop]:
         acceptor = make(sock)
         acceptor.start()
-        return acceptor.stop
+        return acceptor, acceptor.stop
 
     return door

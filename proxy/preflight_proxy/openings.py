@@ -64,8 +64,8 @@ class Outside:
             return await self.resolve(host, port)
 
 
-def open_service(name: str, listener: socket.socket, target: Target, traffic: Traffic) -> Acceptor:
-    """Relay what connects to a listener to one service. The target is the user's word, and may be any address."""
+def open_service(name: str, listener: socket.socket | None, target: Target, traffic: Traffic) -> Acceptor:
+    """Relay what connects to a listener, or is given, to one service. The target is the user's word, and may be any address."""
 
     async def serve(connection: socket.socket) -> None:
         async with streams(connection) as agent:
@@ -82,7 +82,9 @@ def open_service(name: str, listener: socket.socket, target: Target, traffic: Tr
     return Acceptor(name, listener, serve, SERVICE_CONNECTIONS_MAX, on_surplus=traffic.refuse)
 
 
-def open_egress(listener: socket.socket, allowed: Collection[Target], traffic: Traffic, outside: Outside) -> Acceptor:
+def open_egress(
+    listener: socket.socket | None, allowed: Collection[Target], traffic: Traffic, outside: Outside
+) -> Acceptor:
     """Serve an HTTP proxy, CONNECT above all, that leads to the named places only."""
 
     async def serve(connection: socket.socket) -> None:

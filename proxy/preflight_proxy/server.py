@@ -198,30 +198,43 @@ class Listeners:
 
         return stop
 
-    async def on_tls_socket(
-        self, handler: Handler, sock: socket.socket, context: ssl.SSLContext, connections_max: int = CONNECTIONS_MAX
-    ) -> Callable[[], Awaitable[None]]:
-        """Serve TLS on a socket that already listens; returns what ends this, connections included.
+    async def on_connections(
+        self,
+        handler: Handler,
+        sock: socket.socket | None,
+        context: ssl.SSLContext | None,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> tuple[Acceptor, Callable[[], Awaitable[None]]]:
+        """Serve connections that are accepted here or given one by one, in TLS or not; returns also what ends this.
 
-        A connection counts from the moment it is accepted, and its handshake has the time of a request head (C5).
+        A connection counts from the moment it is accepted, and a handshake has the time of a request head (C5).
+
+        Args:
+            handler: Answers requests.
+            sock: A socket that already listens; None where connections are given to the acceptor.
+            context: For TLS; None for plain HTTP.
+            connections_max: See `CONNECTIONS_MAX`.
         """
         runner = await self._runner(handler, connections_max)
         server = runner.server
         assert isinstance(server, _LimitedServer)
 
-        async def shake_hands(connection: socket.socket) -> None:
+        tls_only: dict[str, Any] = {"ssl_handshake_timeout": self._head_s_max, "ssl_shutdown_timeout": 1.0}
+
+        async def begin(connection: socket.socket) -> None:
             await asyncio.get_running_loop().connect_accepted_socket(
-                server, connection, ssl=context, ssl_handshake_timeout=self._head_s_max, ssl_shutdown_timeout=1.0
+                server, connection, ssl=context, **(tls_only if context is not None else {})
             )
 
-        acceptor = Acceptor("tls", sock, shake_hands, connections_max, open_elsewhere=lambda: server.open_count)
+        name = "http" if context is None else "tls"
+        acceptor = Acceptor(name, sock, begin, connections_max, open_elsewhere=lambda: server.open_count)
         acceptor.start()
 
         async def stop() -> None:
             await acceptor.stop()
             await self._end(runner)
 
-        return stop
+        return acceptor, stop
 
     async def _end(self, runner: web.ServerRunner) -> None:
         if runner in self._runners:

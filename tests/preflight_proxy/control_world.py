@@ -84,7 +84,7 @@ async def _follower(control: aiohttp.ClientSession, run: str, cursor: int) -> As
 
 
 @contextlib.asynccontextmanager
-async def controlled(data: Path, *, grace_s: float = 600.0) -> AsyncIterator[Controlled]:
+async def controlled(data: Path, *, grace_s: float = 600.0, portal: str | None = None) -> AsyncIterator[Controlled]:
     """A proxy of the run `run`, without any account yet; at the end the ledger equals the bill."""
     socket_path = data / "c.sock"
     async with Simulator() as sim:
@@ -93,6 +93,7 @@ async def controlled(data: Path, *, grace_s: float = 600.0) -> AsyncIterator[Con
             upstream=sim.base_url,
             listen="127.0.0.1:0",
             control=str(socket_path),
+            portal=portal,
             run=RUN,
             grace_s=grace_s,
             key_usage_lag_s=0.3,
