@@ -48,6 +48,8 @@ image = "my-agent"
 #memory = "2g"
 #cpus = 1.5
 #docker_args = ["--shm-size=256m"]
+# How a container reaches the proxy: "shared" over a unix socket, "portable" over TCP, "auto" by what works here.
+#gate = "auto"
 
 # Time: a trial is ejected after timeout_s (never, if left out), and after idle_timeout_s without a sign of life.
 #timeout_s = 3600

@@ -52,24 +52,28 @@ class Gate:
     """Where a trial's gate hands its listeners over.
 
     Attributes:
+        socket: None for a portable gate.
         ports: All of them, in the order of the hand-over.
         tls: The one that serves TLS.
         services: Those that lead to a service each.
         egress: The one that is an HTTP proxy.
+        portal_pass: What a portable gate's forwarder shows; None for a gate that hands over.
     """
 
-    socket: Path
+    socket: Path | None
     ports: tuple[int, ...]
     tls: Tls | None = None
     services: tuple[Opening, ...] = ()
     egress: WayOut | None = None
+    portal_pass: Secret | None = None
 
     def document(self) -> dict[str, Any]:
         """Return its part of the body of `PUT /accounts/{id}`; it may hold a key."""
         return {
-            "socket": str(self.socket),
+            "socket": None if self.socket is None else str(self.socket),
             "ports": list(self.ports),
             "tls": self.tls and self.tls.document(),
             "services": [service.document() for service in self.services],
             "egress": self.egress and self.egress.document(),
+            "portal_pass": self.portal_pass and self.portal_pass.reveal(),
         }

@@ -152,6 +152,7 @@ class RunConfig(_Table, frozen=True):
     docker_args: list[str] | None = None
     memory: str | None = None
     cpus: str | float | None = None
+    gate: Literal["auto", "shared", "portable"] | None = None
     prompt: str | None = None
     prompt_file: str | None = None
     timeout_s: Seconds | None = None

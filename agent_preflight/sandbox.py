@@ -12,8 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from preflight_proxy.core.secret import Secret
+
 Step = Literal["ok", "unverified", "failed"]
 """How one clean-up step ended: done and seen to be done; perhaps done; known not to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortalKey:
+    """How a portable gate's forwarder reaches the proxy.
+
+    Attributes:
+        host: Where the proxy's portal is, seen from a container.
+        port: The portal's port.
+        trial_pass: What shows whom the forwarder serves; it opens this trial's doors and nothing else.
+    """
+
+    host: str
+    port: int
+    trial_pass: Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +48,8 @@ class AgentSpec:
         network: `"sealed"`, `"bridge"` or a Docker network's name.
         workspace_path: Directory inside the container that gets the `budget.txt` link (C16).
         budget_dir: Host directory that holds `budget.txt`; mounted read-only at `/run/preflight`.
-        gate_socket: Unix socket on which the proxy waits for this trial's gate; None for the process sandbox.
+        gate_socket: Unix socket on which the proxy waits for this trial's gate; None for the process sandbox and portable gates.
+        portal: How the forwarder of a portable gate reaches the proxy; None for other gates.
         docker_args: Extra engine arguments, already filtered by the allow-list (C9).
         services: Names that lead to the gate inside a container, each with the `host:port` of its service on the host.
         memory: Memory limit in the engine's form (`"2g"`), or None.
@@ -53,6 +71,7 @@ class AgentSpec:
     services: Mapping[str, str] = field(default_factory=dict)
     memory: str | None = None
     cpus: str | None = None
+    portal: PortalKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

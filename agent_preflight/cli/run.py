@@ -18,6 +18,14 @@ class Sandbox(StrEnum):
     PROCESS = "process"
 
 
+class Gate(StrEnum):
+    """How containers reach the proxy."""
+
+    AUTO = "auto"
+    SHARED = "shared"
+    PORTABLE = "portable"
+
+
 def _option(help_text: str, *names: str) -> object:
     return typer.Option(*names, help=help_text, show_default=False)
 
@@ -38,6 +46,7 @@ def run(
     mount: Annotated[list[str] | None, _option("HOST:CONTAINER, perhaps with :ro.")] = None,
     memory: Annotated[str | None, _option("Limit of each container, such as 2g.")] = None,
     cpus: Annotated[str | None, _option("Limit of each container, such as 1.5.")] = None,
+    gate: Annotated[Gate | None, _option("How containers reach the proxy; auto, by what works here.")] = None,
     sandbox: Annotated[Sandbox | None, _option("What agents run in; docker by default.")] = None,
     prompt: Annotated[str | None, _option("Sent to each agent on standard input as a JSON line.")] = None,
     idle_timeout: Annotated[float | None, _option("Seconds without activity before an eject; 300.")] = None,
@@ -77,6 +86,7 @@ def run(
         "mounts": mount,
         "memory": memory,
         "cpus": cpus,
+        "gate": None if gate is None else gate.value,
         "sandbox": None if sandbox is None else sandbox.value,
         "initial_prompt": prompt,
         "idle_timeout_s": idle_timeout,

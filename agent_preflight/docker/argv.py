@@ -22,6 +22,8 @@ BUDGET_MOUNT = "/run/preflight"
 BUDGET_FILE = f"{BUDGET_MOUNT}/budget.txt"
 GATE_MOUNT = "/run/preflight-gate"
 """Where the gate finds the proxy's unix socket. The directory is mounted, not the file: a new proxy makes a new socket."""
+FORWARDER_SOCKET = f"{GATE_MOUNT}/gate.sock"
+"""Where a portable gate finds its forwarder, in a volume of theirs."""
 GATE_PORTS = (8788,)
 """The ports that the gate listens on, in the order in which it hands them over."""
 SEALED = "sealed"
@@ -31,11 +33,11 @@ CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID",
 PIDS_MAX = 4096
 """Ends a fork bomb, and lets a build with many jobs pass."""
 GATE_PIDS_MAX = 16
-"""A gate is one process."""
+"""A gate is one process; a forwarder is one with a few threads for names."""
 ENV_VALUE_BYTES_MAX = 60_000
 """docker reads its environment file by lines of at most 64 KiB."""
 
-Role = Literal["agent", "gate", "network", "volume"]
+Role = Literal["agent", "gate", "forwarder", "network", "volume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def check_network(network: str) -> None:
 def gate_create(
     tag: Tag,
     network: str,
-    socket_path: Path,
+    socket_path: Path | None,
     image: str,
     extra: Sequence[str] = (),
     ports: Sequence[int] = GATE_PORTS,
@@ -108,7 +110,7 @@ def gate_create(
     Args:
         tag: Names and labels.
         network: `"sealed"`, or the network that gate and agent shall have.
-        socket_path: The proxy's unix socket, alone in its directory.
+        socket_path: The proxy's unix socket, alone in its directory; None for a portable gate, which hands over to its forwarder.
         image: The gate image's id.
         extra: The user's arguments that concern the network (C9).
         ports: What the gate listens on.
@@ -125,9 +127,43 @@ def gate_create(
         *("--sysctl", "net.ipv4.ip_unprivileged_port_start=0"),
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--pids-limit", str(GATE_PIDS_MAX), "--log-driver", "none", "--restart", "no"),
-        *bind_mount(socket_path.parent, GATE_MOUNT),
+        *(_gate_volume(tag) if socket_path is None else bind_mount(socket_path.parent, GATE_MOUNT)),
         *extra,
-        *(image, f"{GATE_MOUNT}/{socket_path.name}", *map(str, ports)),
+        *(image, FORWARDER_SOCKET if socket_path is None else f"{GATE_MOUNT}/{socket_path.name}", *map(str, ports)),
+    ]
+
+
+def volume_create(tag: Tag) -> list[str]:
+    """Return the arguments after `docker` that make the volume in which a portable gate finds its forwarder."""
+    return ["volume", "create", *tag.labels("volume"), tag.name("volume")]
+
+
+def _gate_volume(tag: Tag) -> list[str]:
+    return ["--mount", f"type=volume,source={tag.name('volume')},target={GATE_MOUNT}"]
+
+
+def forwarder_create(
+    tag: Tag, host: str, port: int, env_file: Path, image: str, ports: Sequence[int] = GATE_PORTS
+) -> list[str]:
+    """Return the arguments after `docker` that create a portable gate's forwarder.
+
+    Args:
+        tag: Names and labels.
+        host: Where the proxy's portal is, seen from a container on the bridge network.
+        port: The portal's port.
+        env_file: File with the trial's pass, which no argument holds.
+        image: The gate image's id.
+        ports: What the gate hands over.
+    """
+    reach = ["--add-host", f"{host}:host-gateway"] if host.endswith(".internal") else []
+    return [
+        *("create", "--pull", "never", "--name", tag.name("forwarder"), *tag.labels("forwarder")),
+        *("--network", "bridge", *reach, "--env-file", str(env_file)),
+        *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+        *("--pids-limit", str(GATE_PIDS_MAX), "--log-driver", "none", "--restart", "no"),
+        *_gate_volume(tag),
+        *("--entrypoint", "python3", image, "-I", "-S", "/forward.py", FORWARDER_SOCKET),
+        *(host, str(port), *map(str, ports)),
     ]
 
 

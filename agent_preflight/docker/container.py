@@ -5,6 +5,8 @@ start:   the agent runs, and its streams are ours                       `docker 
 wait:    `docker wait` is the signal, `inspect` the truth               the attached client's end is neither
 kill:    TERM, half a second, KILL, removed, seen to be gone            at any time, also before `create` is done
 close:   agent gone, then gate gone                                     the gate stays if the agent may still be there
+
+A portable gate has a forwarder, made before it and removed after it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from agent_preflight.docker.budget_link import place_link
 from agent_preflight.docker.cli import Docker, end, start_limiter
 from agent_preflight.docker.ending import end_container, remove_container, remove_strays
 from agent_preflight.docker.failure import DockerError, Failure
+from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.docker.gate import check_socket, create_gate, only_id, start_gate
 from agent_preflight.docker.images import ensure_gate_image
 from agent_preflight.docker.mounts import check_mounts
@@ -48,7 +51,8 @@ class DockerSandbox:
     """One agent in a container of its own, behind a gate of its own.
 
     Args:
-        spec: The agent. Its `gate_socket` must lie in a directory of its own (`/short/dir/0/gate.sock`), which is mounted.
+        spec: The agent. Its `gate_socket` must lie in a directory of its own (`/short/dir/0/gate.sock`), which is mounted;
+            or it has a `portal`, and the gate is portable.
         executable: The docker command.
         gate_image: Id of the gate image; None builds it at first use.
         gate_base: What the gate image is built on if it has to be built.
@@ -73,9 +77,8 @@ class DockerSandbox:
     ) -> None:
         self.warnings: list[str] = []
         self._spec = spec
-        if spec.gate_socket is None:
-            raise ConfigError("a container needs a gate, and this spec names no socket for one")
-        self._gate_socket = spec.gate_socket
+        if (spec.gate_socket is None) is (spec.portal is None):
+            raise ConfigError("a container needs a gate, and this spec names no socket for one and no portal, or both")
         self._docker = Docker(executable)
         self._gate_image, self._gate_base, self._ports = gate_image, gate_base, tuple(ports)
         self._allow_docker_socket = allow_docker_socket
@@ -87,6 +90,7 @@ class DockerSandbox:
             expires=(now() + LIFETIME).isoformat(timespec="seconds"),
             suffix=secrets.token_hex(6),
         )
+        self._forwarder = None if spec.portal is None else Forwarder(self._docker, self._tag, spec.portal)
         self._gate_id: str | None = None
         self._agent_id: str | None = None
         self._attached: Process | None = None
@@ -130,7 +134,8 @@ class DockerSandbox:
         """Refuse what is not allowed, before anything is made; what follows from the spec otherwise."""
         spec = self._spec
         argv.check_network(spec.network)
-        check_socket(self._gate_socket)
+        if spec.gate_socket is not None:
+            check_socket(spec.gate_socket)
         options = split(spec.docker_args, spec.network)
         mounts = check_mounts(
             spec.mounts,
@@ -146,8 +151,11 @@ class DockerSandbox:
         spec, docker = self._spec, self._docker
         image = self._gate_image or await ensure_gate_image(base=self._gate_base, executable=docker.executable)
         self._refuse_if_over()
+        if self._forwarder is not None:
+            await self._forwarder.open(image, self._ports)
+            self._refuse_if_over()
         self._gate_id = await create_gate(
-            docker, self._tag, spec.network, self._gate_socket, image, extra, self._ports, spec.services
+            docker, self._tag, spec.network, spec.gate_socket, image, extra, self._ports, spec.services
         )
         await start_gate(docker, self._gate_id)
 
@@ -221,7 +229,11 @@ class DockerSandbox:
                 self._gate_step = await self._remove_gate()
             if self._attached is not None:
                 await end(self._attached)
-            return {"agent": agent, "gate": self._gate_step}
+            steps: dict[str, Step] = {"agent": agent, "gate": self._gate_step}
+            if self._forwarder is not None:
+                gone = self._gate_step == "ok"
+                steps |= await self._forwarder.close() if gone else {"forwarder": "unverified", "volume": "unverified"}
+            return steps
 
     async def _remove_gate(self) -> Step:
         if self._gate_id is None:

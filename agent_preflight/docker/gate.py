@@ -29,7 +29,7 @@ async def create_gate(
     docker: Docker,
     tag: Tag,
     network: str,
-    socket_path: Path,
+    socket_path: Path | None,
     image: str,
     extra: Sequence[str],
     ports: Sequence[int],

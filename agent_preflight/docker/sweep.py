@@ -1,4 +1,4 @@
-"""Remove what dead runs left on this engine: agents, then gates, then networks and volumes, never anything of a live run (C15).
+"""Remove what dead runs left on this engine: agents, gates, forwarders, networks, volumes; never anything of a live run (C15).
 
 A run is alive while somebody holds the lock in its directory; that a process of that number exists says nothing. The sweep
 holds the lock itself while it removes, so a run that is being resumed and its own sweep cannot meet. A directory or lock that
@@ -25,7 +25,7 @@ from agent_preflight.docker.ending import end_container
 from agent_preflight.docker.failure import DockerError, Failure
 
 LOCK_NAME = "lock"
-_ORDER: tuple[Role, ...] = ("agent", "gate", "network", "volume")
+_ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "network", "volume")
 _LABELS = ("dir", "run", "trial", "role")
 _LISTS = (("ps", "-a", "--no-trunc"), ("network", "ls", "--no-trunc"), ("volume", "ls"))
 
@@ -125,7 +125,7 @@ def _parse(line: str) -> Found | None:
 
 
 async def _remove(docker: Docker, thing: Found) -> bool:
-    if thing.role in ("agent", "gate"):
+    if thing.role in ("agent", "gate", "forwarder"):
         return (await end_container(docker, thing.id)).step == "ok"
     with contextlib.suppress(DockerError):
         done = await docker.run(thing.role, "rm", thing.id)

@@ -11,7 +11,8 @@ from typing import Any
 
 from agent_preflight import commands
 from agent_preflight.checks.line import Line, passed, warned
-from agent_preflight.demo_place import LOCAL_BASE, shake_hands
+from agent_preflight.demo_place import LOCAL_BASE
+from agent_preflight.docker.handshake import shake_hands, shake_hands_portable
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_gate_image, image_exists
 from preflight_proxy.errors import OperatingError
 
@@ -106,26 +107,27 @@ def podman_version() -> str | None:
     return None
 
 
-def try_handshake(base: str | None) -> Handshake:
+def try_handshake(base: str | None, *, portable: bool = False) -> Handshake:
     """Start a gate as a sealed trial's and see whether its listeners arrive; builds the gate's image if need be.
 
     Args:
         base: The image to build the gate on; None for the first of the usual ones that is here. Nothing is pulled.
+        portable: Try the gate that needs no unix socket shared with the engine.
     """
     bases = (base,) if base is not None else (DEFAULT_BASE, LOCAL_BASE)
     found = next((each for each in bases if image_exists(each)), None)
     if found is None:
         return Handshake(None, _no_base(bases))
     try:
-        return Handshake(asyncio.run(_timed(found)))
+        return Handshake(asyncio.run(_timed(found, portable=portable)))
     except OperatingError as exc:
         return Handshake(None, str(exc))
 
 
-async def _timed(base: str) -> float:
+async def _timed(base: str, *, portable: bool) -> float:
     image = await ensure_gate_image(base=base)
     began_s = time.monotonic()
-    await shake_hands(image)
+    await (shake_hands_portable if portable else shake_hands)(image)
     return time.monotonic() - began_s
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
+from agent_preflight.docker.handshake import GateWish
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
 from agent_preflight.runner.loop import run_blocking, run_cancellable
@@ -54,6 +55,7 @@ def run_multi(
     egress: Sequence[str] = (),
     memory: str | None = None,
     cpus: str | float | None = None,
+    gate: GateWish = "auto",
     resume: bool = False,
 ) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
@@ -94,6 +96,8 @@ def run_multi(
         egress: Places that a sealed agent reaches through an HTTP proxy, such as `["pypi.org:443"]`.
         memory: Limit of each agent's container, such as `"2g"`.
         cpus: Limit of each agent's container, such as `1.5`.
+        gate: How containers reach the proxy: `"shared"` over a unix socket, `"portable"` over TCP for engines that share
+            none (Docker Desktop); `"auto"` tries and takes the first that works.
         resume: Go on with the run `run_id`: the results of trials that have ended are returned as they are; interrupted ones
             begin again, with what is left of their budget. Everything that says what a trial is must be as it was.
 
@@ -195,6 +199,7 @@ def run_container(
     egress: Sequence[str] = (),
     memory: str | None = None,
     cpus: str | float | None = None,
+    gate: GateWish = "auto",
 ) -> RunResult:
     """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.console import say
+from agent_preflight.docker.handshake import GateWish
 from agent_preflight.runner.plan import Arguments, Surroundings, check_env, mount_args
 from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Request
@@ -102,7 +103,15 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
         reach=read_reach(given["services"], given["egress"], network),
         memory=given["memory"],
         cpus=None if given["cpus"] is None else str(given["cpus"]),
+        gate=_gate(given["gate"]),
     )
+
+
+def _gate(wish: str) -> GateWish:
+    match wish:
+        case "auto" | "shared" | "portable":
+            return wish
+    raise ConfigError(f"gate is 'auto', 'shared' or 'portable', not {wish!r}.")
 
 
 def _command(given: Mapping[str, Any]) -> Arguments | None:

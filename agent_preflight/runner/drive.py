@@ -28,7 +28,7 @@ from agent_preflight.runner.plan import TrialPlan, key_expiry
 from agent_preflight.runner.reach import reach_env
 from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
-from agent_preflight.sandbox import AgentSpec, Pipes, Sandbox
+from agent_preflight.sandbox import AgentSpec, Pipes, PortalKey, Sandbox
 from agent_preflight.usd import dollars
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
@@ -115,7 +115,17 @@ def _gate(trial: LiveTrial) -> Gate | None:
         trial.say(text)
     tls = Tls(TLS_PORT, authority.certificate, authority.key)
     reach = trial.shared.around.reach
-    return Gate(trial.shared.folder.gate_socket(trial.number), reach.ports, tls, reach.openings, reach.way_out)
+    if trial.shared.portal_host is None:
+        return Gate(trial.shared.folder.gate_socket(trial.number), reach.ports, tls, reach.openings, reach.way_out)
+    return Gate(None, reach.ports, tls, reach.openings, reach.way_out, Secret(secrets.token_urlsafe(32)))
+
+
+def _portal(trial: LiveTrial, gate: Gate | None) -> PortalKey | None:
+    host, place = trial.shared.portal_host, trial.shared.sidecar.portal
+    if gate is None or gate.portal_pass is None or host is None:
+        return None
+    assert place is not None
+    return PortalKey(host, int(place.rpartition(":")[2]), gate.portal_pass)
 
 
 async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> None:
@@ -168,6 +178,7 @@ def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         services=around.reach.names,
         memory=around.memory,
         cpus=around.cpus,
+        portal=_portal(trial, gate),
     )
 
 
@@ -188,7 +199,8 @@ async def _gate_ready(trial: LiveTrial, until_s: float) -> None:
         except TimeoutError:
             raise OperatingError(
                 f"the gate did not hand over its listeners within {GATE_S_MAX:.0f} s: this engine may not share a unix "
-                "socket with the host (Docker Desktop does not); nothing was spent"
+                "socket with the host (Docker Desktop does not), which gate='auto' or 'portable' takes into account; "
+                "nothing was spent"
             ) from None
 
 

@@ -43,6 +43,7 @@ class Shared:
         say: Prints a line for a person.
         free_bytes_min: With less room than this on the disk no trial goes on.
         authority: By which agents in containers take the proxy for `openrouter.ai`; None without containers.
+        portal_host: Where forwarders of portable gates find the proxy; None for gates that hand over.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class Shared:
     say: Callable[[str], None]
     free_bytes_min: int = FREE_BYTES_MIN
     authority: Authority | None = None
+    portal_host: str | None = None
 
 
 class LiveTrial:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from agent_preflight.docker.handshake import GateWish
 from agent_preflight.runner.reach import Reach
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.errors import ConfigError
@@ -104,6 +105,7 @@ class Surroundings:
         reach: Services and places that agents may reach besides.
         memory: A container's limit in the engine's form (`"2g"`), or None.
         cpus: A container's limit in the engine's form (`"1.5"`), or None.
+        gate: Which kind of gate containers have; `"auto"` is found by trying.
     """
 
     sandbox: SandboxKind
@@ -119,6 +121,7 @@ class Surroundings:
     reach: Reach = field(default_factory=Reach)
     memory: str | None = None
     cpus: str | None = None
+    gate: GateWish = "auto"
 
 
 def plan_trials(

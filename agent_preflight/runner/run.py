@@ -26,7 +26,7 @@ from agent_preflight.runner.plan_file import plan_document
 from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
-from agent_preflight.runner.sandboxes import sandbox_maker
+from agent_preflight.runner.sandboxes import gate_choice, sandbox_maker
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
 
@@ -94,7 +94,10 @@ class _Run:
         try:
             around = self._request.around
             make_sandbox = await sandbox_maker(around.sandbox, self._request.gate_base, around.reach.ports)
-            await self._sidecar.start()
+            gate = await gate_choice(around.sandbox, around.gate, self._folder.path, self._request.gate_base)
+            if gate.sentence:
+                self._request.say(gate.sentence)
+            await self._sidecar.start(portal_host=gate.listen_host)
             shared = Shared(
                 run_id=self._run_id,
                 folder=self._folder,
@@ -108,6 +111,7 @@ class _Run:
                 say=self._request.say,
                 free_bytes_min=self._request.free_bytes_min,
                 authority=self._authority(),
+                portal_host=gate.host,
             )
             places = asyncio.Semaphore(max(1, self._request.workers))
             results = await asyncio.gather(

@@ -1,11 +1,13 @@
-"""Which sandbox stands behind a word."""
+"""Which sandbox stands behind a word, and which kind of gate its network is reached through."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from agent_preflight.config import Environment
 from agent_preflight.docker.container import DockerSandbox
+from agent_preflight.docker.handshake import GateChoice, GateWish, choose_gate
 from agent_preflight.docker.images import ensure_gate_image
 from agent_preflight.process import ProcessSandbox
 from agent_preflight.runner.plan import SandboxKind
@@ -30,3 +32,15 @@ async def sandbox_maker(
         return ProcessSandbox
     image = await ensure_gate_image(base=gate_base or Environment.read().gate_base)
     return lambda spec: DockerSandbox(spec, gate_image=image, ports=ports)
+
+
+async def gate_choice(kind: SandboxKind, wish: GateWish, run_dir: Path, gate_base: str | None = None) -> GateChoice:
+    """Return the kind of gate that a run's trials have (see `choose_gate`); for processes it means nothing.
+
+    Raises:
+        OperatingError: No kind of gate works on this engine.
+    """
+    if kind == "process":
+        return GateChoice(None)
+    image = await ensure_gate_image(base=gate_base or Environment.read().gate_base)
+    return await choose_gate(wish, image, run_dir)

@@ -83,6 +83,7 @@ class Sidecar:
         self._on_dead = on_dead
         self._log = log
         self._listen = settings.listen
+        self.portal: str | None = None
         self._accounts: dict[str, Account] = {}
         self._process: Process | None = None
         self._client: ControlClient | None = None
@@ -98,13 +99,17 @@ class Sidecar:
         """The process id, None before the start."""
         return self._process.pid if self._process else None
 
-    async def start(self) -> None:
+    async def start(self, *, portal_host: str | None = None) -> None:
         """Start the proxy and follow its events; it serves when this returns.
+
+        Args:
+            portal_host: The address on which it lets forwarders of portable gates in; `portal` is the place then.
 
         Raises:
             SidecarError: It did not become ready; says what it last said.
         """
         self._client = ControlClient(self._control)
+        self.portal = None if portal_host is None else f"{portal_host}:0"
         await self._launch()
         self._tasks.spawn(self._supervise(), "proxy")
         self._tasks.spawn(self._follow(), "proxy events")
@@ -168,6 +173,7 @@ class Sidecar:
         document = {
             "data": str(settings.data),
             "listen": self._listen,
+            "portal": self.portal,
             "upstream": settings.upstream,
             "control": str(self._control),
             "ready_file": str(self._ready_file),
@@ -182,6 +188,7 @@ class Sidecar:
         except SidecarError as exc:
             raise SidecarError(f"{exc}: {self._last_words()}") from exc
         self.base_url = ready.get("base_url")
+        self.portal = ready.get("portal")  # forwarders know this place: a restarted proxy must come back there
         if self.base_url is not None:  # agents know this address: a restarted proxy must come back there
             self._listen = self.base_url.removeprefix("http://").partition("/")[0]
 

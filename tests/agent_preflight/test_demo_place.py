@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.demo_place import choose_place, shake_hands
+from agent_preflight.demo_place import choose_place
 from agent_preflight.docker.cli import Docker
+from agent_preflight.docker.handshake import shake_hands
 from agent_preflight.docker.images import ensure_gate_image, image_exists
 from preflight_proxy.errors import OperatingError
 
@@ -56,5 +57,5 @@ async def test_the_handshake_leaves_no_container() -> None:
     if not await asyncio.to_thread(image_exists, BASE):
         pytest.skip(f"the base image {BASE} is not present")
     await shake_hands(await ensure_gate_image(base=BASE))
-    left = await Docker().run("ps", "-aq", "--filter", "label=agent-preflight.run=demo-handshake")
+    left = await Docker().run("ps", "-aq", "--filter", "label=agent-preflight.run=handshake")
     assert left.stdout.strip() == ""
