@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import shutil
 import socket
+import struct
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,10 @@ from preflight_proxy.errors import OperatingError
 GateWish = Literal["auto", "shared", "portable"]
 HANDSHAKE_S_MAX = 5.0
 """A gate hands its listeners over in about 0.3 s where the engine shares a unix socket with this machine."""
+
+
+SO_NETNS_COOKIE = 71
+"""Linux 5.14 and later: a number that names the network namespace of a socket; without it the proxy takes no listeners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ async def choose_gate(wish: GateWish, gate_image: str, run_dir: Path, *, executa
     if wish == "portable":
         return GateChoice(await portal_place(docker), "gates are portable, as you wish")
     try:
+        if netns_cookie() is None:
+            raise OperatingError("the kernel cannot tell network namespaces apart (Linux 5.14 and later does)")
         await shake_hands(gate_image, run_dir=run_dir, executable=executable)
     except OperatingError as shared:
         try:
@@ -79,6 +86,15 @@ async def choose_gate(wish: GateWish, gate_image: str, run_dir: Path, *, executa
             raise OperatingError(f"no gate works on this engine: {shared}; portable: {portable}") from portable
         return GateChoice(await portal_place(docker), f"gates are portable: {shared}")
     return GateChoice(None)
+
+
+def netns_cookie() -> int | None:
+    """Return the cookie of our own network namespace; None where the kernel tells none."""
+    try:
+        with socket.socket() as own:
+            return int(struct.unpack("=Q", own.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))[0])
+    except (OSError, struct.error):
+        return None
 
 
 async def shake_hands(gate_image: str, *, run_dir: Path | None = None, executable: str = "docker") -> None:

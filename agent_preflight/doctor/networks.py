@@ -1,4 +1,4 @@
-"""Which network modes are possible here, and why not the others. Pure."""
+"""Which network modes and which gates are possible here, and why not the others. Pure."""
 
 from __future__ import annotations
 
@@ -9,30 +9,45 @@ PROCESS = "processes"
 WITHOUT = "run agents with --sandbox process: their budgets hold all the same"
 
 
-def network_lines(engine: Engine | str, handshake: Handshake, cookies: bool) -> tuple[Line, ...]:
-    """Return the findings on sealed, bridged and no containers.
+def network_lines(engine: Engine | str, handshake: Handshake, portable: Handshake, cookies: bool) -> tuple[Line, ...]:
+    """Return the findings on sealed, bridged and no containers, and on both kinds of gate.
 
     Args:
         engine: The engine, or why there is none.
         handshake: How a gate's hand-over went.
+        portable: How a portable gate's way to this machine went.
         cookies: The kernel tells network namespaces apart.
     """
-    reason = _obstacle(engine, handshake, cookies)
     alone = passed(PROCESS, "always possible: agents see what you see, their calls are metered and bounded")
-    if reason is not None:
+    obstacle = _obstacle(engine, handshake, cookies)
+    found = engine if isinstance(engine, str) else None
+    gates = (
+        _gate_line("shared gate", obstacle, handshake),
+        _gate_line("portable gate", found or portable.reason, portable),
+    )
+    works = next((gate for gate in gates if gate.ok), None)
+    if works is None:
+        reason = obstacle or portable.reason
         lines = [
             Line(ok=None, name=name, detail=f"not possible: {reason}", hint=WITHOUT) for name in ("sealed", "bridge")
         ]
-        return (*lines, alone)
-    assert handshake.seconds is not None
+        return (*lines, alone, *gates)
     return (
-        passed("sealed", f"possible: a gate handed its listeners over in {handshake.seconds:.2f} s (at most 5 s)"),
+        passed("sealed", f"possible, with a {works.name}"),
         passed("bridge", "possible, with the same gate; and any Docker network by its name"),
         alone,
+        *gates,
     )
 
 
+def _gate_line(name: str, obstacle: str | None, handshake: Handshake) -> Line:
+    if obstacle or handshake.seconds is None:
+        return Line(ok=None, name=name, detail=f"not possible: {obstacle or handshake.reason}")
+    return passed(name, f"possible: its listeners arrived in {handshake.seconds:.2f} s (at most 5 s)")
+
+
 def _obstacle(engine: Engine | str, handshake: Handshake, cookies: bool) -> str | None:
+    """What is in the way of a gate that hands its listeners over."""
     if isinstance(engine, str):
         return engine
     if not cookies:
@@ -47,7 +62,10 @@ def untried_lines() -> tuple[Line, ...]:
         for name, text in (
             ("userns-remap, rootless", "limits need a delegated control group v2; the gate's handshake decides"),
             ("SELinux", "may deny the mounted socket; mounts of yours are never relabelled, labels never switched off"),
-            ("Docker Desktop, remote engines", "share no unix socket with this machine; the gate's handshake decides"),
+            (
+                "Docker Desktop, remote engines",
+                "share no unix socket with us; a portable gate's handshake decides",
+            ),
             ("podman", "its command is close to docker's; our container tests have not passed on it"),
             (
                 "a second dockerd",

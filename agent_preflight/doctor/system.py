@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
-import struct
 import tempfile
 
 from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.docker.handshake import netns_cookie
 
-SO_NETNS_COOKIE = 71
-"""Linux 5.14 and later: a number that names the network namespace of a socket. Source: include/uapi/asm-generic/socket.h."""
 FILES_PER_TRIAL, FILES_BASE = 256, 512
 """A listener takes 256 connections (C5); the rest is the proxy's own."""
 SOCKET_PATH_BYTES_MAX = 100
@@ -39,19 +36,10 @@ def files_line(hard: int) -> Line:
     return passed("Open files", detail) if trials >= 8 else warned("Open files", detail)
 
 
-def netns_cookie() -> int | None:
-    """Return the cookie of our own network namespace; None where the kernel tells none."""
-    try:
-        with socket.socket() as own:
-            return int(struct.unpack("=Q", own.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))[0])
-    except (OSError, struct.error):
-        return None
-
-
 def cookies_line(cookie: int | None) -> Line:
     """Return the finding on what the kernel told (C2)."""
     if cookie is None:
-        text = "the kernel does not name them (Linux 5.14 and later does): no trial in containers, see Networks"
+        text = "the kernel does not name them (Linux 5.14 and later does): gates must be portable, see Networks"
         return warned("Network namespaces", text)
     return passed(
         "Network namespaces", "the kernel tells them apart, so a gate cannot pass off another's listeners as its own"

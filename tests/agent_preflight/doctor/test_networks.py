@@ -9,10 +9,30 @@ ENGINE = Engine("27.1", "Debian", "2")
 WORKS = Handshake(0.3)
 
 
+NOT = Handshake(None, "not tried")
+
+
 def test_where_the_gate_works_everything_is_possible() -> None:
-    lines = network_lines(ENGINE, WORKS, cookies=True)
-    assert [(line.name, line.ok) for line in lines] == [("sealed", True), ("bridge", True), ("processes", True)]
-    assert "0.30 s" in lines[0].detail
+    lines = network_lines(ENGINE, WORKS, WORKS, cookies=True)
+    assert [(line.name, line.ok) for line in lines] == [
+        *(("sealed", True), ("bridge", True), ("processes", True)),
+        *(("shared gate", True), ("portable gate", True)),
+    ]
+    assert "0.30 s" in lines[3].detail
+    assert "shared" in lines[0].detail
+
+
+@pytest.mark.parametrize(
+    ("handshake", "cookies", "reason"),
+    [(Handshake(None, "shares no socket"), True, "shares no socket"), (WORKS, False, "namespaces")],
+)
+def test_where_only_a_portable_gate_works_everything_is_possible_with_it(
+    handshake: Handshake, cookies: bool, reason: str
+) -> None:
+    sealed, bridge, _, shared, portable = network_lines(ENGINE, handshake, WORKS, cookies)
+    assert (sealed.ok, bridge.ok, shared.ok, portable.ok) == (True, True, None, True)
+    assert "portable" in sealed.detail
+    assert reason in shared.detail
 
 
 @pytest.mark.parametrize(
@@ -23,12 +43,13 @@ def test_where_the_gate_works_everything_is_possible() -> None:
         (ENGINE, WORKS, False, "namespaces"),
     ],
 )
-def test_where_it_does_not_the_reason_is_given_and_processes_remain(
+def test_where_no_gate_works_the_reason_is_given_and_processes_remain(
     engine: Engine | str, handshake: Handshake, cookies: bool, reason: str
 ) -> None:
-    sealed, bridge, processes = network_lines(engine, handshake, cookies)
-    assert (sealed.ok, bridge.ok, processes.ok) == (None, None, True)
+    sealed, bridge, processes, shared, portable = network_lines(engine, handshake, NOT, cookies)
+    assert (sealed.ok, bridge.ok, processes.ok, shared.ok, portable.ok) == (None, None, True, None, None)
     assert reason in sealed.detail
+    assert reason in shared.detail
     assert "--sandbox process" in sealed.hint
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.doctor.system import cookies_line, files_line, netns_cookie, socket_path_line, system_lines
+from agent_preflight.docker.handshake import netns_cookie
+from agent_preflight.doctor.system import cookies_line, files_line, socket_path_line, system_lines
 
 
 def test_every_finding_has_a_name() -> None:
