@@ -8,6 +8,7 @@ CALLS ?= 5000
 KILLS ?= $(shell expr $(CALLS) / 250)
 PROFILE ?= lawful
 SEED ?= 1
+ROUNDS ?= 30
 
 ifneq ($(BASE),)
 export PREFLIGHT_GATE_BASE := $(BASE)
@@ -21,7 +22,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint torture images smoke-real clean
+.PHONY: help setup demo test check lint torture chaos images smoke-real clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -51,6 +52,9 @@ lint: $(DEVELOP) ## format, lint and types only
 
 torture: $(DEVELOP) ## calls against a failing upstream and a proxy that is killed all the time; the books must balance
 	$(BIN)/python -m tests.torture --calls $(CALLS) --seed $(SEED) --kills $(KILLS) --profile $(PROFILE)
+
+chaos: $(DEVELOP) ## sealed runs whose runner, proxy, gates and agents are killed at random; nothing may be left; needs Docker
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(if $(BASE),--image $(BASE))
 
 images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which must be present; nothing is pulled
 	@$(BIN)/python -c 'import asyncio, sys; sys.tracebacklimit = 0; from agent_preflight.docker.images import ensure_image; \
