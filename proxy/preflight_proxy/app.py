@@ -176,8 +176,13 @@ async def _drain(books: Books, tasks: Tasks) -> None:
     deadline_s = loop.time() + DRAIN_S_MAX
     if not await tasks.finish(DRAIN_S_MAX):
         await books.cut_all("the proxy was stopped")
-    while any(r.generation_id for r in books.store.pending()) and loop.time() < deadline_s:
+    while _will_be_told(books) and loop.time() < deadline_s:
         await asyncio.sleep(0.1)
+
+
+def _will_be_told(books: Books) -> bool:
+    """Whether the cost of a pending call can still be asked for: by its id, with the key of its account."""
+    return any(r.generation_id and books.live(r.account).key is not None for r in books.store.pending())
 
 
 def serve_until_stopped(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None = None) -> int:
