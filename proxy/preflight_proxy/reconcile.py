@@ -84,16 +84,21 @@ class Reconciler:
         """Look once at everything that is undecided."""
         if self._books.store.poisoned:
             return
-        for account_id in list(self._books.accounts()):
-            unknown = [r for r in self._books.store.pending(account_id) if r.unknown_since_s is not None]
-            account = self._books.account(account_id)
-            history = self._history.setdefault(account_id, PostedHistory())
-            history.note(self._now_s(), account.posted_pusd, self._lag_s)
-            if self._books.live(account_id).key is None:
-                continue
-            await asyncio.gather(*(self._ask_generation(r) for r in unknown if r.generation_id is not None))
-            await self._ask_key(account_id)
-        await asyncio.gather(*(self._ask_late(r, until_s) for r, until_s in list(self._late.values())))
+        looks = [self._look(account_id) for account_id in self._books.accounts()]
+        late = [self._ask_late(reservation, until_s) for reservation, until_s in self._late.values()]
+        for failed in await asyncio.gather(*looks, *late, return_exceptions=True):
+            if isinstance(failed, Exception):  # one account's trouble must not leave the others undecided
+                _log.error("reconcile.failed", error=type(failed).__name__, exc_info=failed)
+
+    async def _look(self, account_id: str) -> None:
+        unknown = [r for r in self._books.store.pending(account_id) if r.unknown_since_s is not None]
+        account = self._books.account(account_id)
+        history = self._history.setdefault(account_id, PostedHistory())
+        history.note(self._now_s(), account.posted_pusd, self._lag_s)
+        if self._books.live(account_id).key is None:
+            return
+        await asyncio.gather(*(self._ask_generation(r) for r in unknown if r.generation_id is not None))
+        await self._ask_key(account_id)
 
     def _now_s(self) -> float:
         return self._books.clock.monotonic_s()
@@ -158,9 +163,11 @@ class Reconciler:
         self._key_read_s[account_id] = self._now_s()
         moment_s = self._now_s() - self._lag_s
         key = self._books.live(account_id).key
-        assert key is not None, "asked for opened accounts only"
+        if key is None:
+            return  # closed while its generations were asked for
         try:
-            used_pusd = await read_key_usage_pusd(self._upstream, key) - account.key_usage_base_pusd
+            async with self._polls:
+                used_pusd = await read_key_usage_pusd(self._upstream, key) - account.key_usage_base_pusd
         except UpstreamError as exc:
             _log.warning("key.unread", account=account_id, why=str(exc))
             self._judge([r for r in ripe if self._given_up(r)], None, last_word=True)
