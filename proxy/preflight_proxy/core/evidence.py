@@ -79,9 +79,15 @@ def judge(unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: 
     if not last_word:
         return []
     verdicts: list[Verdict] = []
-    for reservation in sorted(unknown, key=lambda each: (each.created_at_s, each.id)):
+    for reservation in sorted(unknown, key=lambda each: (_has_id(each), each.created_at_s, each.id)):
         cost_pusd = reservation.reserved_pusd if bound_pusd is None else min(reservation.reserved_pusd, bound_pusd)
         if bound_pusd is not None:
             bound_pusd -= cost_pusd
-        verdicts.append(Verdict(reservation, cost_pusd or None))
+        assumed = cost_pusd > 0 or (_has_id(reservation) and reservation.reserved_pusd > 0)
+        verdicts.append(Verdict(reservation, cost_pusd if assumed else None))
     return verdicts
+
+
+def _has_id(reservation: Reservation) -> bool:
+    """Its truth may still come and replace what is assumed: so it takes the rest, and a rest of nothing is no proof."""
+    return reservation.generation_id is not None

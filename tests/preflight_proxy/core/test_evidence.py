@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +83,14 @@ def test_at_the_last_word_what_the_usage_shows_goes_to_the_oldest_first() -> Non
 def test_a_call_to_which_nothing_of_the_usage_is_left_is_voided() -> None:
     verdicts = judge([THIRD, SECOND, FIRST], 50_000, last_word=True)
     assert verdicts == [Verdict(FIRST, 50_000), Verdict(SECOND, None), Verdict(THIRD, None)]
+
+
+def test_a_call_whose_truth_may_still_come_takes_the_rest_and_is_never_voided_for_lack_of_it() -> None:
+    """Its own truth then replaces the assumption; the others' share must not have gone to it, and nothing is no proof."""
+    known = replace(FIRST, generation_id="gen-1")
+    later = replace(SECOND, generation_id="gen-2")
+    assert judge([known, SECOND], 60_000, last_word=True) == [Verdict(SECOND, 40_000), Verdict(known, 20_000)]
+    assert judge([known, later], 50_000, last_word=True) == [Verdict(known, 50_000), Verdict(later, 0)]
 
 
 def test_without_evidence_each_is_assumed_in_full() -> None:
