@@ -35,10 +35,17 @@ class Downstream:
         self._request = request
         self._extra = extra
         self._response: web.StreamResponse | None = None
+        self._behind_bytes_max = BEHIND_BYTES_MAX
         self._writing = asyncio.Lock()  # keeps a cut from landing inside another write
         self._finished: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
         self.started = False
         self.closed = False
+
+    @property
+    def is_gone(self) -> bool:
+        """True once nobody can be answered: also between the loss of a connection and its handler's hearing of it."""
+        transport = self._request.transport
+        return self.closed or transport is None or transport.is_closing()
 
     async def response(self) -> web.StreamResponse:
         """The finished response, when it has ended."""
@@ -95,13 +102,20 @@ class Downstream:
         if self.closed or not data or self._response is None:
             return
         transport = self._request.transport
-        if transport is None or transport.get_write_buffer_size() > BEHIND_BYTES_MAX:
+        if transport is None or self._is_behind(transport.get_write_buffer_size(), len(data)):
             self.leave()
             return
         try:
             await self._response.write(data)
         except (ConnectionError, RuntimeError):
             self.leave()
+
+    def _is_behind(self, behind_bytes: int, more_bytes: int) -> bool:
+        """One event may be larger than the limit: who had caught up before it has the time to take it in."""
+        if behind_bytes <= BEHIND_BYTES_MAX:
+            self._behind_bytes_max = BEHIND_BYTES_MAX + more_bytes
+            return False
+        return behind_bytes > self._behind_bytes_max
 
     async def _end(self) -> None:
         if self.closed or self._response is None:
