@@ -61,8 +61,7 @@ class Quoting:
             listed = (await self._prices.of(model)).endpoints
         except StalePricesError:
             return refusal(Code.PRICE_STALE, account)
-        quarantined = self._books.store.book.quarantined
-        usable = [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
+        usable = self._usable(listed)
         if listed and not usable:
             return refusal(Code.QUARANTINED, account)
         try:
@@ -71,9 +70,15 @@ class Quoting:
             return refusal(exc.code, account)
         return Quoted(made, tuple(each for each in usable if each.tag in made.tags))
 
-    def again(self, account_id: str, asked: Request, quoted: Quoted) -> Quote:
-        """The worst case on the same endpoints with what was learnt since: other calls' bills may have tightened it (M4)."""
-        return self._quote(account_id, asked, quoted.used)
+    def again(self, account_id: str, asked: Request, quoted: Quoted) -> Quote | Refusal:
+        """The worst case with what was learnt since: bills may have tightened it (M4), or taken endpoints out of use (M14)."""
+        if not (usable := self._usable(quoted.used)):
+            return refusal(Code.QUARANTINED, self._books.account(account_id))
+        return self._quote(account_id, asked, usable)
+
+    def _usable(self, listed: Sequence[Endpoint]) -> list[Endpoint]:
+        quarantined = self._books.store.book.quarantined
+        return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
     def _quote(self, account_id: str, asked: Request, endpoints: Sequence[Endpoint]) -> Quote:
         return quote(

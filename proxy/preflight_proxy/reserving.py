@@ -36,7 +36,7 @@ class _Attempt:
         account_id: str,
         asked: Request,
         quote: Quote,
-        again: Callable[[], Quote],
+        again: Callable[[], Quote | Refusal],
         busy: bool,
         until_s: float,
     ) -> None:
@@ -59,7 +59,11 @@ class _Attempt:
     def decide(self, waited_s: float) -> bool:
         """Look as a call that has waited for so long; after `WAIT_S_MAX` that decides."""
         if self._looked:
-            self._quote = self._again()
+            quoted = self._again()
+            if isinstance(quoted, Refusal):
+                self.outcome = quoted
+                return True
+            self._quote = quoted
         self._looked = True
         account = self._books.account(self._account_id)
         verdict = admit(
@@ -105,7 +109,7 @@ async def reserve(
     account_id: str,
     asked: Request,
     quote: Quote,
-    again: Callable[[], Quote],
+    again: Callable[[], Quote | Refusal],
     *,
     busy: bool,
     until_s: float,

@@ -133,7 +133,7 @@ def transition(book: Book, command: Command, at_s: float) -> Change | Refusal:
 def may_send(book: Book, reservation_id: str, reserved_under: Account) -> bool:
     """Whether the call may leave now: its reservation stands and its account is neither frozen nor changed (M10, step 2).
 
-    No await may lie between this and the first byte.
+    Nor may one of its endpoints have gone out of use meanwhile (M14). No await may lie between this and the first byte.
 
     Args:
         book: the state now.
@@ -142,6 +142,8 @@ def may_send(book: Book, reservation_id: str, reserved_under: Account) -> bool:
     """
     held = book.reservations.get(reservation_id)
     if held is None or held.unknown_since_s is not None:
+        return False
+    if any((held.model, tag) in book.quarantined for tag in held.tags):
         return False
     now = book.accounts[held.account]
     same = (now.models, now.token_hash, now.key_hash) == (

@@ -187,6 +187,7 @@ def test_the_transition_itself_changes_nothing() -> None:
         SetLimit("a", 50),
         MarkUnknown("r"),
         Void("r", "gone"),
+        Quarantine("m/x", "t", "billed above its bound"),
         OpenAccount("a", "run", 1000, token_hash="another"),
         OpenAccount("a", "run", 1000, token_hash="token of a", models=("m/y",)),
         OpenAccount("a", "run", 1000, token_hash="token of a", key_hash="another"),
