@@ -106,7 +106,7 @@ class Call:
         self._downstream = downstream
         self._waits_until_s = waits_until_s
         self._refuse_with = refuse
-        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost)
+        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, outgoing.key)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
         self._detached = asyncio.Event()
@@ -123,6 +123,9 @@ class Call:
         except LedgerError:
             _log.error("call.unbooked", account=self._account_id, reservation=self._settlement.reservation.id)
             await self._refuse(Code.STORE)
+        except Exception:
+            await self._relay.break_off()  # whoever waits must hear of it; the task logs what it was
+            raise
         finally:
             live.running.discard(self)
             self._settlement.unknown(self._relay.reading, "the call ended without an outcome", ended=False)
@@ -131,7 +134,7 @@ class Call:
         """M10 step 2, asked in the instant before the first byte: not frozen, not changed, somebody there."""
         store = self._books.store
         stands = may_send(store.book, self._settlement.reservation.id, self._reserved_under)
-        return stands and not self._downstream.closed and not store.poisoned
+        return stands and not self._downstream.is_gone and not store.poisoned
 
     async def _attempt(self, may_requote: bool) -> bool:
         """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
@@ -144,7 +147,7 @@ class Call:
             self._settlement.unknown(Reading(), "no answer began while it was drained", ended=False)
         except WithdrawnError:
             self._settlement.void("withdrawn")
-            await self._refuse(Code.FROZEN)
+            await self._withdrawn(may_requote)
         except NotSentError:
             self._settlement.void("not sent")
             await self._fail(502, UNREACHABLE)
@@ -155,6 +158,15 @@ class Call:
             async with response:
                 return await self._answered(response, may_requote)
         return False
+
+    async def _withdrawn(self, may_requote: bool) -> None:
+        """Whoever is still there is quoted anew, so that what has changed is said as it is."""
+        if self._downstream.is_gone:
+            self._downstream.leave()
+        elif may_requote:
+            self.requote = True
+        else:
+            await self._refuse(Code.FROZEN)
 
     async def _patience(self) -> None:
         """Wait while upstream wants no call of this kind, as long as the client can bear it."""
