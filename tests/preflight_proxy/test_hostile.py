@@ -1,0 +1,396 @@
+"""A hostile agent and a hostile upstream, on the wire: an error or a decided reservation, and no key is ever shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from preflight_proxy.accounts import AccountSpec
+from preflight_proxy.app import Running, running
+from preflight_proxy.config import Config
+from preflight_proxy.core.commands import Quarantine
+from preflight_proxy.forward import Forward
+from preflight_proxy.local import Local
+from preflight_proxy.plane import Plane
+from preflight_proxy.prices import Prices
+from preflight_proxy.server import Listeners
+from preflight_proxy.tasks import Tasks
+from preflight_proxy.upstream import Upstream
+from tests.preflight_proxy.raw_http import Raw
+from tests.preflight_proxy.raw_upstream import RawUpstream
+from tests.preflight_proxy.world import MODEL, World, chat
+
+pytestmark = pytest.mark.wire
+
+KEY = "sk-or-v1-0123456789abcdef"
+TOKEN = "trial-token-of-a"
+
+
+def port_of(base_url: str) -> int:
+    return int(base_url.split(":")[2].split("/")[0])
+
+
+# A hostile upstream
+
+
+def document(body: bytes, head: bytes = b"200 OK") -> bytes:
+    length = b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return b"HTTP/1.1 " + head + length + body
+
+
+def endpoint(tag: str) -> dict[str, object]:
+    return {
+        "tag": tag,
+        "provider_name": tag,
+        "context_length": 100_000,
+        "max_completion_tokens": 1000,
+        "supported_parameters": ["max_tokens"],
+        "pricing": {"prompt": "0.000001", "completion": "0.000001"},
+    }
+
+
+PRICES = document(
+    json.dumps(
+        {"data": {"architecture": {"tokenizer": "GPT"}, "endpoints": [endpoint("one"), endpoint("two")]}}
+    ).encode()
+)
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+async def _nothing(_writer: asyncio.StreamWriter) -> None:
+    """Close without a word."""
+
+
+@dataclass
+class Liar:
+    """An upstream whose prices and key usage can be read, and whose other answers a test writes by hand."""
+
+    upstream: RawUpstream
+    proxy: Running
+    client: aiohttp.ClientSession
+    answers: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = field(default_factory=dict)
+
+    def post(self, *, stream: bool = False) -> asyncio.Future[tuple[int, dict[str, str], bytes]]:
+        return asyncio.ensure_future(self._post(chat(stream=stream)))
+
+    async def _post(self, body: object) -> tuple[int, dict[str, str], bytes]:
+        url, headers = f"{self.proxy.base_url}/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
+        async with self.client.post(url, json=body, headers=headers) as response:
+            return response.status, dict(response.headers), await response.read()
+
+    def says(self, *chunks: bytes) -> None:
+        """Answer inference requests with these bytes, then close."""
+
+        async def say(writer: asyncio.StreamWriter) -> None:
+            for chunk in chunks:
+                writer.write(chunk)
+                await writer.drain()
+
+        self.answers["POST"] = say
+
+    async def settled(self) -> None:
+        async with asyncio.timeout(20):
+            while self.proxy.books.account("a").pending_pusd:
+                await asyncio.sleep(0.01)
+
+    def calls(self) -> int:
+        return sum(head.startswith("POST") for head in self.upstream.heads())
+
+
+@pytest.fixture
+async def liar(tmp_path: Path) -> AsyncIterator[Liar]:
+    """A proxy with one account before an upstream that never tells the truth unless a test says so."""
+    answers: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {}
+
+    async def behave(writer: asyncio.StreamWriter, _number: int) -> bool:
+        line = upstream.heads()[-1]
+        for part, body in (("/endpoints", PRICES), ("/key", document(b'{"data":{"usage":0}}'))):
+            if part in line and part not in answers:
+                writer.write(body)
+                return True
+        part = next((each for each in answers if each in line), "")
+        await answers.get(part, _nothing)(writer)
+        return False
+
+    async with RawUpstream(behave) as upstream, aiohttp.ClientSession() as client:
+        config = Config(
+            data=str(tmp_path),
+            upstream=upstream.base_url,
+            listen="127.0.0.1:0",
+            key_usage_lag_s=0.2,
+            generation_s_max=0.4,
+            call_s_max=0.3,
+        )
+        async with running(config) as proxy:
+            spec = AccountSpec(limit_usd="1.00", token=TOKEN, key=KEY, key_is_own=True, run="run")
+            await proxy.accounts.open("a", spec)
+            yield Liar(upstream, proxy, client, answers)
+
+
+LIES = {
+    "no http": b"\x00\x01garbage\r\n\r\n",
+    "a chunk without a size": STREAM.replace(b"Connection: close", b"Transfer-Encoding: chunked") + b"ZZZ\r\nfoo",
+    "a chunk that breaks": STREAM.replace(b"Connection: close", b"Transfer-Encoding: chunked") + b"5\r\ndata:\r\nZ\r\n",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}",
+    "a header without end": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000,
+    "a status that is none": document(b"{}", b"999 Odd"),
+    "another protocol": b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nxx",
+    "nothing at all": b"HTTP/1.1 204 None\r\n\r\n",
+    "bytes in headers": b"HTTP/1.1 200 OK\r\nContent-Type: \xff\r\nX-Generation-Id: \xff\r\nContent-Length: 2\r\n\r\n{}",
+    "an id that is a path": document(b"{}", b"200 OK\r\nX-Generation-Id: ../keys?x=1"),
+    "an encoding that is none": document(b"{}", b"200 OK\r\nContent-Encoding: \xff"),
+    "too deep": document(b'{"usage":' + b"[" * 100_000),
+    "a cost of many digits": document(b'{"usage":{"cost":' + b"9" * 5000 + b"}}"),
+    "a cost that is text": document(b'{"usage":{"cost":"0.5"}}'),
+    "a cost beyond numbers": document(b'{"usage":{"cost":1e900000}}'),
+    "a negative cost": document(b'{"usage":{"cost":-1}}'),
+    "go on for ever": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_whatever_upstream_answers_the_client_hears_and_the_call_is_decided(liar: Liar, lie: str) -> None:
+    liar.says(LIES[lie])
+    async with asyncio.timeout(20):
+        await asyncio.gather(liar.post(stream=False), liar.post(stream=True))
+        await liar.settled()
+    account = liar.proxy.books.account("a")
+    assert account.posted_pusd == 0  # the key's usage shows nothing: proof
+    assert liar.calls() == 2
+
+
+def event(told: object) -> bytes:
+    return b"data: " + json.dumps(told).encode() + b"\n\n"
+
+
+REPEATED = {"error": {"code": 400, "message": f"Bad key {KEY}"}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        document(json.dumps(REPEATED).encode()),
+        document(json.dumps(REPEATED).encode(), b"400 Bad"),
+        document(json.dumps(REPEATED).encode(), b"500 Bad"),
+        STREAM + event({"choices": []}) + event(REPEATED) + b"data: [DONE]\n\n",
+        document(b"{}", f"200 OK\r\nX-Debug: {KEY}\r\nSet-Cookie: k={KEY}\r\nLocation: /{KEY}".encode()),
+    ],
+    ids=["document", "400", "500", "event", "headers"],
+)
+async def test_a_key_that_upstream_repeats_is_not_shown(liar: Liar, answer: bytes) -> None:
+    liar.says(answer)
+    _status, headers, body = await liar.post(stream=True)
+    assert KEY.encode() not in body
+    assert KEY not in str(headers)
+    assert body
+    await liar.settled()
+
+
+async def test_an_encoding_is_named_once(liar: Liar) -> None:
+    """Twice would mean packed twice: some clients unpack so often."""
+    answer = document(b"xx", b"200 OK\r\nContent-Encoding: gzip")
+    liar.says(answer)
+    body = json.dumps(chat()).encode()
+    async with await Raw.to(port_of(str(liar.proxy.base_url))) as connection:
+        head = f"POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        connection.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        raw = await connection.reader.readuntil(b"\r\n\r\n")
+    assert raw.lower().count(b"content-encoding") == 1
+    await liar.settled()
+
+
+async def test_an_event_above_every_limit_passes_unread_and_the_call_is_decided(liar: Liar) -> None:
+    mebibyte = b"x" * 2**20
+    liar.says(STREAM, b"data: ", *(mebibyte for _ in range(70)), b"\n\n", b"data: [DONE]\n\n")
+    async with asyncio.timeout(60):
+        status, _headers, body = await liar.post(stream=True)
+        await liar.settled()
+    assert status == 200
+    assert body.count(b"x") == 70 * 2**20
+
+
+async def test_one_event_larger_than_a_client_may_be_behind_arrives_with_what_follows(liar: Liar) -> None:
+    """A picture in one event is lawful, and whoever reads it is not behind."""
+    picture = b"data: " + b"x" * (20 * 2**20) + b"\n\n"
+    liar.says(STREAM, picture, *(event({"choices": []}) for _ in range(50)), b"data: [DONE]\n\n")
+    _status, _headers, body = await liar.post(stream=True)
+    assert body.endswith(b"data: [DONE]\n\n")
+    await liar.settled()
+
+
+# What changes while a call waits to be sent
+
+
+def busy() -> bytes:
+    told = json.dumps({"error": {"code": 429, "message": "Slow down"}}).encode()
+    return document(told, b"429 Slow\r\nRetry-After: 1")
+
+
+async def _held(liar: Liar) -> asyncio.Future[tuple[int, dict[str, str], bytes]]:
+    """A call that waits for upstream to take it, reserved."""
+    liar.says(busy())
+    call = liar.post()
+    async with asyncio.timeout(10):
+        while not liar.calls():
+            await asyncio.sleep(0.01)
+    liar.says(document(b"{}"))
+    return call
+
+
+async def test_a_call_whose_limit_is_lowered_before_it_leaves_is_not_told_that_its_run_was_ended(liar: Liar) -> None:
+    call = await _held(liar)
+    liar.proxy.accounts.set_limit("a", 1)
+    status, _headers, body = await call
+    assert status == 402
+    assert b"ended by its operator" not in body
+    assert liar.calls() == 1
+
+
+async def test_a_call_does_not_leave_for_an_endpoint_that_went_out_of_use_while_it_waited(liar: Liar) -> None:
+    call = await _held(liar)
+    liar.proxy.books.commit(Quarantine(MODEL, "one", "test"))
+    status, _headers, _body = await call
+    assert status == 200
+    last = [request for request in liar.upstream.requests if request.startswith(b"POST")][-1]
+    assert b'"only":["two"]' in last
+    await liar.settled()
+
+
+async def test_an_account_that_is_closed_while_its_generations_are_asked_for_stops_no_one_else(liar: Liar) -> None:
+    """What is unknown of another account is decided all the same."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await go_on.wait()
+
+    liar.says(document(b"{}", b"200 OK\r\nX-Generation-Id: gen-1"))
+    await liar.post()
+    liar.answers["/generation"] = slow
+    async with asyncio.timeout(20):
+        await asked.wait()
+        await liar.proxy.accounts.close("a")
+        go_on.set()
+        spec = AccountSpec(limit_usd="1.00", token="another", key=KEY, key_is_own=True, run="run")
+        await liar.proxy.accounts.open("b", spec)
+        liar.says(document(b"{}"))
+        url, headers = f"{liar.proxy.base_url}/chat/completions", {"Authorization": "Bearer another"}
+        async with liar.client.post(url, json=chat(), headers=headers) as response:
+            await response.read()
+        while liar.proxy.books.account("b").pending_pusd:
+            await asyncio.sleep(0.01)
+
+
+class _Broken(Upstream):
+    """A client with a fault that nobody thought of."""
+
+    async def post(
+        self, path: str, body: bytes, headers: Iterable[tuple[str, str]], guard: Callable[[], bool]
+    ) -> aiohttp.ClientResponse:
+        raise RuntimeError("a fault of our own")
+
+
+async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_evidence(liar: Liar) -> None:
+    books, listeners, tasks = liar.proxy.books, Listeners(), Tasks()
+    upstream = _Broken(liar.upstream.base_url)
+    async with upstream, asyncio.timeout(20):
+        prices = Prices(upstream, books.clock)
+        plane = Plane(books, Forward(books, upstream, prices, tasks), Local(books, prices, upstream))
+        host, port = await listeners.on_tcp(plane.handler(), "127.0.0.1", 0)
+        url, headers = f"http://{host}:{port}/api/v1/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
+        async with liar.client.post(url, json=chat(), headers=headers) as response:
+            assert response.status == 502
+            assert (await response.json())["error"]["message"]
+        await tasks.finish(10)
+        await liar.settled()
+        await listeners.close()
+
+
+# A hostile agent
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/v1/chat/../keys",
+        "/api/v1/chat/%2e%2e/keys",
+        "/api/v1/%2e%2e/%2e%2e/keys",
+        "/api/v1/./chat/completions",
+        "/api/v1//chat/completions",
+        "/api/v1/chat//completions",
+        "/api/v1/chat/completions%00",
+        "/api/v1/chat/completions;x",
+        "/api/v1/chat\\completions",
+        "/api/v1/%63hat/completions",
+        "/api/v1/chat/completions/",
+        "//api/v1/chat/completions",
+        "http://openrouter.ai/api/v1/chat/completions",
+        "https://openrouter.ai/api/v1/keys",
+        "*",
+        "openrouter.ai:443",
+    ],
+)
+async def test_a_target_that_is_not_exactly_served_reaches_nobody(world: World, target: str) -> None:
+    body = json.dumps(chat()).encode()
+    for method in ("POST", "GET", "DELETE", "PATCH"):
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.tokens['a']}\r\n"
+        async with await Raw.to(port_of(world.base_url)) as connection:
+            connection.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            status, _headers, told = await connection.answer()
+        assert 400 <= status < 500
+        assert "error" in json.loads(told)
+    assert world.sim.requests == []
+    assert world.proxy.books.account("a").pending_pusd == 0
+
+
+def body_with(*fields: str) -> bytes:
+    plain = f'"model":"{MODEL}"', '"messages":[{"role":"user","content":"hi"}]'
+    return ("{" + ",".join([*plain, *fields]) + "}").encode()
+
+
+BAD_BODIES = {
+    "a number that is none": body_with('"max_tokens":NaN'),
+    "beyond numbers": body_with('"max_tokens":1e900000'),
+    "infinite": body_with('"max_tokens":1e999'),
+    "negative": body_with('"max_tokens":-1'),
+    "5,000 digits": body_with('"max_tokens":' + "9" * 5000),
+    "text for a number": body_with('"max_tokens":"16"'),
+    "a key twice": body_with('"provider":{"only":["openai"],"only":["azure"]}'),
+    "an escaped key twice": body_with('"provider":{"only":["openai"],"\\u006fnly":["azure"]}'),
+    "an escaped type": body_with('"tools":[{"type":"openrouter:web_\\u0073earch"}]'),
+    "too deep": b"[" * 100_000,
+    "too deep within": body_with('"tools":' + "[" * 100_000 + "]" * 100_000),
+    "half a pair": body_with('"x":1').replace(b'"hi"', b'"\\ud800"'),
+    "no text": body_with('"x":1').replace(b'"hi"', b'"\xff\xfe"'),
+    "a mark with a price nobody knows": body_with('"cache_control":{"type":"ephemeral","ttl":"24h"}'),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+async def test_a_body_that_hides_what_it_costs_is_a_4xx_and_reaches_nobody(world: World, name: str) -> None:
+    headers = {"Authorization": f"Bearer {world.tokens['a']}", "Content-Type": "application/json"}
+    url = f"{world.base_url}/chat/completions"
+    async with world.client.post(url, data=BAD_BODIES[name], headers=headers) as response:
+        assert 400 <= response.status < 500
+        assert (await response.json())["error"]["message"]
+    assert world.sim.requests == []
+    assert world.proxy.books.account("a").pending_pusd == 0
+    async with world.post() as after:
+        assert after.status == 200
+
+
+async def test_bytes_in_a_header_do_not_hang_a_call(world: World) -> None:
+    body = json.dumps(chat()).encode()
+    head = f"POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.tokens['a']}\r\n"
+    async with await Raw.to(port_of(world.base_url)) as connection, asyncio.timeout(20):
+        odd = b"X-Title: \xff\xfe\r\nUser-Agent: \xed\xa0\x80\r\nHTTP-Referer: \xc3\xa9\r\n"
+        connection.send(head.encode() + odd + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        status, _headers, _told = await connection.answer()
+    assert status == 200
