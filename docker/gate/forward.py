@@ -23,6 +23,7 @@ class Proxy:
 
     def __init__(self, host, port, trial_pass):
         self.host, self.port, self._pass = host, port, trial_pass
+        self._knows_us = False
 
     async def connect(self, gate_port):
         """Open a connection and say what it is for."""
@@ -31,15 +32,14 @@ class Proxy:
         return reader, writer
 
     async def connect_in_time(self, gate_port):
-        """Connect as soon as there is a proxy."""
+        """Connect as soon as there is a proxy that knows this trial; one that was started again is told of it only then."""
         give_up_s = asyncio.get_running_loop().time() + AWAY_S_MAX
-        while True:
-            try:
-                return await self.connect(gate_port)
-            except OSError:
-                if asyncio.get_running_loop().time() > give_up_s:
-                    raise
+        while asyncio.get_running_loop().time() < give_up_s:
+            if self._knows_us:
+                with contextlib.suppress(OSError):
+                    return await self.connect(gate_port)
             await asyncio.sleep(AGAIN_S)
+        raise ConnectionRefusedError("the proxy is away")
 
     async def watch(self):
         """Tell the proxy that the gate is here, whenever there is a proxy."""
@@ -47,8 +47,9 @@ class Proxy:
             with contextlib.suppress(OSError):
                 reader, writer = await self.connect(0)
                 while await reader.read(16):
-                    pass
+                    self._knows_us = True
                 writer.close()
+            self._knows_us = False
             await asyncio.sleep(AGAIN_S)
 
 

@@ -33,6 +33,8 @@ LINE_S_MAX = 5.0
 """A forwarder sends its line right after it connects."""
 STRANGERS_MAX = 1024
 """Connections at once that have not yet shown a pass, or watch a gate; many trials may open many at once."""
+REFUSED_LOGGED_MAX = 100
+"""Whoever knocks without end must not fill the disk."""
 
 _LINE = re.compile(rb"AP1 ([A-Za-z0-9_-]{43}) ([0-9]{5})\n")
 _log = structlog.get_logger("preflight_proxy.portal")
@@ -104,6 +106,7 @@ class Portal:
         self._gates: dict[bytes, PortalGate] = {}
         self._acceptor: Acceptor | None = None
         self._server: socket.socket | None = None
+        self._refused = 0
 
     def listen(self, host: str, port: int) -> tuple[str, int]:
         """Accept forwarders; returns the bound address.
@@ -141,10 +144,15 @@ class Portal:
         except BaseException as exc:
             connection.close()
             if isinstance(exc, (TimeoutError, ConnectionError, PermissionError)):
-                _log.warning("portal.refused", why=str(exc) or type(exc).__name__)
+                self._tell(str(exc) or type(exc).__name__)
                 return
             raise
         await gate.enter(connection, port)
+
+    def _tell(self, why: str) -> None:
+        self._refused += 1
+        if self._refused <= REFUSED_LOGGED_MAX:
+            _log.warning("portal.refused", why=why)
 
     def _find(self, line: bytes) -> tuple[PortalGate, int]:
         match = _LINE.fullmatch(line)

@@ -189,3 +189,18 @@ def test_a_workspace_that_is_no_plain_absolute_path_is_refused(path: str) -> Non
 def test_a_sandbox_finds_just_its_own() -> None:
     assert ("--filter", "label=agent-preflight.sandbox=abc123") in pairs(TAG.filters("gate"))
     assert ("--filter", "label=agent-preflight.role=gate") in pairs(TAG.filters("gate"))
+
+
+def test_a_portable_gate_has_a_volume_instead_of_our_socket_and_no_more_of_a_network() -> None:
+    args = argv.gate_create(TAG, "sealed", None, "sha256:1", ports=(8788, 443))
+    volume = "type=volume,source=ap-claude-run-2026-11-25-volume-abc123,target=/run/preflight-gate"
+    assert {("--network", "none"), ("--mount", volume)} <= pairs(args)
+    assert args[-3:] == [argv.FORWARDER_SOCKET, "8788", "443"]
+    assert not any("type=bind" in arg for arg in args)
+    forwarder = argv.forwarder_create(TAG, "host.docker.internal", 4711, Path("/tmp/x/env"), "sha256:1", (8788, 443))
+    assert {("--mount", volume), ("--add-host", "host.docker.internal:host-gateway")} <= pairs(forwarder)
+    assert argv.volume_create(TAG)[-1] == "ap-claude-run-2026-11-25-volume-abc123"
+
+
+def test_only_a_name_of_the_host_is_given_to_the_forwarder() -> None:
+    assert "--add-host" not in argv.forwarder_create(TAG, "172.17.0.1", 4711, Path("/tmp/x/env"), "sha256:1")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from decimal import Decimal
@@ -171,3 +174,40 @@ async def test_a_sweep_leaves_nothing_of_a_portable_trial(make_spec: MakeSpec, g
     assert (swept.left, swept.live, swept.unreadable) == ((), (), ())
     assert left_of(tmp_path) == []
     assert set((await sandbox.close()).values()) == {"ok"}
+
+
+def test_a_proxy_that_is_killed_comes_back_and_the_call_meanwhile_waits(
+    run_agents: RunAgents, simulator: Simulator, tmp_path: Path
+) -> None:
+    """The agent goes on once it sees that the proxy was killed; its next call comes while none is there."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+
+    def kill_proxy(event: dict[str, Any]) -> None:
+        if event["number"] == 1:
+            os.kill(proxy_of(tmp_path / "runs" / "r"), signal.SIGKILL)
+            (seen / "killed").touch()
+
+    text = """
+import time
+for number in range(1, 4):
+    tell(number=number, cost=ask(os.environ["OPENROUTER_BASE_URL"]))
+    while not os.path.exists("/seen/killed"):
+        time.sleep(0.01)
+"""
+    results, told = run_agents(text, "agent", on_event=kill_proxy, mounts=[(str(seen), "/seen", "ro")])
+    assert results["agent"].error is None
+    assert [event["number"] for event in told["agent"]] == [1, 2, 3]
+    assert Decimal(results["agent"].preflight["posted_usd"]) == simulator.bill().total_usd
+    assert left_of(tmp_path / "runs" / "r") == []
+
+
+def proxy_of(run_dir: Path) -> int:
+    """The process id of a run's proxy."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if "preflight_proxy" in (process / "cmdline").read_text() and str(run_dir) in {
+                str(opened.readlink().parent) for opened in (process / "fd").iterdir()
+            }:
+                return int(process.name)
+    raise AssertionError("the run has no proxy")

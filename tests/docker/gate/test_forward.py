@@ -27,6 +27,8 @@ class Portal:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.watched = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.knows = True
         self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -48,6 +50,11 @@ class Portal:
         line = await reader.readline()
         self.lines.append(line)
         try:
+            if not self.knows:
+                self.asked.set()
+                assert line.endswith(b" 00000\n")
+                writer.close()
+                return
             if line.endswith(b" 00000\n"):
                 writer.write(b"K")
                 self.watched.set()
@@ -111,16 +118,19 @@ async def test_it_watches_and_carries_each_connection_with_its_port(path: Path) 
     await portal.vanish()
 
 
-async def test_a_call_waits_for_a_proxy_that_comes_back(path: Path) -> None:
+async def test_a_call_waits_for_a_proxy_that_comes_back_until_it_knows_the_trial(path: Path) -> None:
     portal = Portal()
     await portal.listen()
     async with forwarding(path, portal) as (port, _, _), asyncio.timeout(30):
         await portal.watched.wait()
         await portal.vanish()
+        portal.knows = False
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"hello")
         writer.write_eof()
         await portal.listen()
+        await portal.asked.wait()
+        portal.knows = True
         assert await reader.read() == b"hello"
         await portal.watched.wait()
         writer.close()
