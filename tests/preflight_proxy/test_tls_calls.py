@@ -31,10 +31,11 @@ async def agent_of(world: World, name: str = "t") -> AsyncIterator[Raw]:
     """A client inside a network namespace of its own that talks to `https://openrouter.ai`, and a trial's account."""
     authority = new_authority()
     with tempfile.TemporaryDirectory(prefix="ap-") as short, Namespace() as inside:
-        gate = GateSpec(f"{short}/gate.sock", [PORT], tls=tls_spec(authority, PORT))
+        path = f"{short}/gate.sock"
+        gate = GateSpec(path, [PORT], tls=tls_spec(authority, PORT))
         await world.open(name, gate=gate)
         with socket.socket(socket.AF_UNIX) as handing:
-            handing.connect(gate.socket)
+            handing.connect(path)
             socket.send_fds(handing, [b"G"], [inside.listener(PORT).fileno()])
             handing.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(handing, 1) == b"K"
@@ -47,7 +48,7 @@ async def agent_of(world: World, name: str = "t") -> AsyncIterator[Raw]:
             ) as agent:
                 yield agent
             await world.proxy.accounts.close(name)
-            assert not Path(gate.socket).exists()
+            assert not Path(path).exists()
 
 
 def call(token: str, *, stream: bool = False) -> bytes:
