@@ -4,6 +4,8 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent_preflight.config import engine_command
+
 OUTPUT_CHARS_MAX = 64 * 2**10
 """How much of a command's output is looked at; all that is run here answers in a line or two."""
 
@@ -31,13 +33,18 @@ def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished |
     """Run a command without a shell and wait for it; never raises for what the command does.
 
     Args:
-        argv: program and arguments; each is one argument, whatever it contains.
+        argv: program and arguments; each is one argument, whatever it contains. `docker` stands for the engine's command.
         timeout_s: after this many seconds it is killed.
         stdin: text for its standard input.
     """
+    program = engine_command() if argv[0] == "docker" else argv[0]
     try:
         done = subprocess.run(  # noqa: S603 - no shell; arguments are handed over one by one
-            list(argv), input=stdin.encode(errors="replace"), capture_output=True, timeout=timeout_s, check=False
+            [program, *argv[1:]],
+            input=stdin.encode(errors="replace"),
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return TimedOut()

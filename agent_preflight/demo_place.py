@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -74,7 +73,7 @@ def _processes(reason: str) -> Place:
 
 
 async def _containers(base: str | None) -> Place:
-    if shutil.which("docker") is None or not await asyncio.to_thread(docker_answers):
+    if not await asyncio.to_thread(docker_answers):
         raise ConfigError("no Docker daemon answers")
     found = await asyncio.to_thread(_present, (base,) if base else (DEFAULT_BASE, LOCAL_BASE))
     image = await ensure_image("demo", base=found)

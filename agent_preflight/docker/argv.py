@@ -33,7 +33,7 @@ CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID",
 PIDS_MAX = 4096
 """Ends a fork bomb, and lets a build with many jobs pass."""
 GATE_PIDS_MAX = 16
-"""A gate is one process; a forwarder is one with a few threads for names."""
+"""A gate is one process, and so is a forwarder."""
 ENV_VALUE_BYTES_MAX = 60_000
 """docker reads its environment file by lines of at most 64 KiB."""
 

@@ -14,7 +14,9 @@ import subprocess
 import weakref
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import dataclass
+from pathlib import PurePath
 
+from agent_preflight.config import engine_command
 from agent_preflight.docker.failure import DockerError, Failure, classify, explain
 
 CALL_S_MAX = 30.0
@@ -25,6 +27,8 @@ BUILD_S_MAX = 1800.0
 """Someone's image may install a lot."""
 PIPE_BYTES_MAX = 256 * 1024
 """What is buffered of an agent's output before the reader gets it."""
+
+UNTRIED = "podman is accepted once our container tests pass on it, and nobody has run them there. Use docker."
 
 _START_LIMITERS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
 
@@ -51,9 +55,21 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Docker:
-    """The docker command, by name or path."""
+    """The docker command, by name or path; `docker` itself stands for what `PREFLIGHT_ENGINE` names, if that is set."""
 
     executable: str = "docker"
+
+    @property
+    def command(self) -> str:
+        """What is executed.
+
+        Raises:
+            DockerError: It is an engine on which our container tests have not passed.
+        """
+        command = engine_command() if self.executable == "docker" else self.executable
+        if PurePath(command).name.startswith("podman"):
+            raise DockerError(f"{command} is not used: {UNTRIED}", Failure.NO_COMMAND)
+        return command
 
     async def run(self, *args: str, stdin: bytes | None = None, limit_s: float = CALL_S_MAX) -> Done:
         """Run one command to its end; a failure of it is in what is returned.
@@ -91,7 +107,7 @@ class Docker:
         """
         try:
             return await asyncio.create_subprocess_exec(
-                self.executable,
+                self.command,
                 *args,
                 stdin=stdin,
                 stdout=PIPE,
@@ -111,7 +127,7 @@ class Docker:
         out = subprocess.PIPE if quiet else None
         try:
             done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-                [self.executable, *args], stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=limit_s, check=False
+                [self.command, *args], stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=limit_s, check=False
             )
         except subprocess.TimeoutExpired as exc:
             raise DockerError(explain(f"docker {args[0]}", Failure.TIMEOUT, ""), Failure.TIMEOUT) from exc

@@ -109,8 +109,9 @@ async def pass_on(reader, writer):
 
 
 async def main(path, host, port, *gate_ports):
+    address = socket.gethostbyname(host)  # once, because each look-up by the loop would take a thread
     gate, listeners = take_listeners(path, [int(each) for each in gate_ports])
-    proxy = Proxy(host, int(port), os.environ.pop("PREFLIGHT_PASS"))  # noqa: TID251 - a program of its own, with one variable
+    proxy = Proxy(address, int(port), os.environ.pop("PREFLIGHT_PASS"))  # noqa: TID251 - a program of its own, with one variable
     for listener in listeners:
         listener.setblocking(False)
         await serve(listener, proxy)

@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 from agent_preflight import commands
 from agent_preflight.commands import Finished, NotInstalled, TimedOut
 
@@ -17,6 +19,11 @@ def test_input_reaches_the_command() -> None:
 
 def test_an_argument_is_never_a_command() -> None:
     assert commands.run(["echo", "$(id); `id`"], timeout_s=30) == Finished(0, "$(id); `id`", "")
+
+
+def test_docker_stands_for_the_engine_s_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFLIGHT_ENGINE", "echo")
+    assert commands.run(["docker", "ps"], timeout_s=30) == Finished(0, "ps", "")
 
 
 def test_an_absent_program_is_no_exception() -> None:

@@ -98,3 +98,23 @@ def test_an_engine_answers_only_if_it_tells_its_version(scripted: Scripted, answ
 
 def test_no_command_is_no_engine() -> None:
     assert not docker_answers(MISSING)
+
+
+async def test_another_command_of_docker_s_is_taken_where_the_environment_names_it(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = scripted("version*) echo 20.10.24;;")
+    monkeypatch.setenv("PREFLIGHT_ENGINE", str(script.path))
+    assert docker_answers()
+    assert (await Docker().must("asking", "version")) == "20.10.24"
+    assert not docker_answers(MISSING)
+
+
+@pytest.mark.parametrize("command", ["podman", "/usr/bin/podman", "podman-remote"])
+async def test_an_engine_that_nobody_has_tried_is_refused_in_words(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFLIGHT_ENGINE", command)
+    with pytest.raises(DockerError, match=f"{command} is not used: podman is accepted once our container tests pass"):
+        await Docker().run("version")
+    assert not docker_answers()
