@@ -183,16 +183,17 @@ class Call:
         generation_id = last_header(headers, "x-generation-id")
         if generation_id is not None and not _GENERATION_ID.fullmatch(generation_id):
             generation_id = None
-        self._settlement.answered(response.status, generation_id)
         if 200 <= response.status < 300:
+            self._settlement.answered(response.status, generation_id)
             await self._relay.run(response, [*downstream_headers(headers), *self._budget_headers()])
             return False
         body = await self._error_body(response)
         refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
+        if refusal.proves_free and self._waits_out(refusal):
+            return True  # without its id, whose record would say nothing of the next attempt
+        self._settlement.answered(response.status, generation_id)
         if not refusal.proves_free:
             self._settlement.unknown(Reading(), f"status {response.status}", ended=True)
-        elif self._waits_out(refusal):
-            return True
         else:
             self._settlement.void(f"refused upstream with {response.status}")
         if refusal.remedy is Remedy.REQUOTE and may_requote:

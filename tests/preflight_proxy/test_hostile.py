@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -230,7 +231,7 @@ async def test_one_event_larger_than_a_client_may_be_behind_arrives_with_what_fo
 
 def busy() -> bytes:
     told = json.dumps({"error": {"code": 429, "message": "Slow down"}}).encode()
-    return document(told, b"429 Slow\r\nRetry-After: 1")
+    return document(told, b"429 Slow\r\nRetry-After: 1\r\nX-Generation-Id: gen-1")
 
 
 async def _held(liar: Liar) -> asyncio.Future[tuple[int, dict[str, str], bytes]]:
@@ -251,6 +252,22 @@ async def test_a_call_whose_limit_is_lowered_before_it_leaves_is_not_told_that_i
     assert status == 402
     assert b"ended by its operator" not in body
     assert liar.calls() == 1
+
+
+async def test_the_id_of_a_refused_attempt_says_nothing_of_the_next_one(liar: Liar) -> None:
+    """Its record shows no cost; what came after it broke off, and the key's usage shows that it was billed."""
+
+    async def tell(writer: asyncio.StreamWriter, body: bytes) -> None:
+        writer.write(document(body))
+
+    call = await _held(liar)
+    del liar.answers["POST"]
+    liar.answers["/generation"] = partial(tell, body=b'{"data":{"total_cost":0}}')
+    liar.answers["/key"] = partial(tell, body=b'{"data":{"usage":0.0004}}')
+    status, _headers, _body = await call
+    assert status == 502
+    await liar.settled()
+    assert liar.proxy.books.account("a").posted_pusd == 400_000_000
 
 
 async def test_a_call_does_not_leave_for_an_endpoint_that_went_out_of_use_while_it_waited(liar: Liar) -> None:
