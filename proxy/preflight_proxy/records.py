@@ -18,6 +18,8 @@ _NULL = msgspec.Raw(b"null")
 
 class _Generation(msgspec.Struct):
     total_cost: msgspec.Raw = _NULL
+    is_byok: bool | None = None
+    upstream_inference_cost: msgspec.Raw = _NULL
     provider_name: str | None = None
     model: str | None = None
     native_tokens_prompt: int | None = None
@@ -66,8 +68,11 @@ async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -
     except (UpstreamError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
     charged_pusd = cost_pusd(bytes(told.total_cost))
-    if charged_pusd is None:
+    # On a provider key of the caller's own that is OpenRouter's fee alone; the provider's bill is added (M16).
+    provider_pusd = cost_pusd(bytes(told.upstream_inference_cost)) if told.is_byok else 0
+    if charged_pusd is None or provider_pusd is None:
         return None
+    charged_pusd += provider_pusd
     facts = CallFacts(
         model=told.model or "",
         provider=told.provider_name or "",

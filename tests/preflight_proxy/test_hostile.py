@@ -270,6 +270,23 @@ async def test_the_id_of_a_refused_attempt_says_nothing_of_the_next_one(liar: Li
     assert liar.proxy.books.account("a").posted_pusd == 400_000_000
 
 
+@pytest.mark.parametrize(("provider_bill", "posted_pusd"), [(b"0.0003", 310_000_000), (b"null", 0)])
+async def test_a_record_on_a_provider_key_of_the_callers_own_counts_with_the_providers_bill(
+    liar: Liar, provider_bill: bytes, posted_pusd: int
+) -> None:
+    """Without it, it tells no cost: here the key's usage then shows none."""
+
+    async def tell(writer: asyncio.StreamWriter) -> None:
+        told = b'{"data":{"total_cost":0.00001,"is_byok":true,"upstream_inference_cost":' + provider_bill + b"}}"
+        writer.write(document(told))
+
+    liar.says(document(b"{}", b"200 OK\r\nX-Generation-Id: gen-1"))
+    liar.answers["/generation"] = tell
+    await liar.post()
+    await liar.settled()
+    assert liar.proxy.books.account("a").posted_pusd == posted_pusd
+
+
 async def test_a_call_does_not_leave_for_an_endpoint_that_went_out_of_use_while_it_waited(liar: Liar) -> None:
     call = await _held(liar)
     liar.proxy.books.commit(Quarantine(MODEL, "one", "test"))
