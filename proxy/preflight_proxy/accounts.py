@@ -98,6 +98,7 @@ class Accounts:
         if account_id_of_token not in (None, account_id):
             raise ValueError("another account has this token")
         usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
+        known = self._books.accounts().get(account_id)
         self._books.commit(
             OpenAccount(
                 account=account_id,
@@ -112,6 +113,8 @@ class Accounts:
                 budget_mode=spec.budget_mode,
             )
         )
+        if known is not None and known.limit_pusd != limit_pusd(spec.limit_usd):
+            self._books.forgive(account_id)  # M19
         self._books.live(account_id).key = Secret(spec.key)
         if spec.gate is not None and doors is not None and account_id not in self._gates:
             await self._open_gate(account_id, spec.gate, doors)

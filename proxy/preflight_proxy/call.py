@@ -34,6 +34,7 @@ ERROR_BODY_S_MAX = 30.0
 """An error document that takes longer than this is replaced by ours."""
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
+HELD = "OpenRouter takes no such call for now. Nothing was sent, nothing is charged."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -138,7 +139,10 @@ class Call:
 
     async def _attempt(self, may_requote: bool) -> bool:
         """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
-        await self._patience()
+        if not await self._patience():
+            self._settlement.void("upstream asks for a longer wait than the client can bear")
+            await self._fail(503, HELD)
+            return False
         outgoing = self._outgoing
         try:
             async with asyncio.timeout(None) as self._sending:
@@ -168,15 +172,14 @@ class Call:
         else:
             await self._refuse(Code.FROZEN)
 
-    async def _patience(self) -> None:
-        """Wait while upstream wants no call of this kind, as long as the client can bear it."""
+    async def _patience(self) -> bool:
+        """Wait while upstream wants no call of this kind; False if that is longer than the client can bear (M20)."""
         wait_s = self._holds.wait_s(self._settlement.reservation.model)
         left_s = self._waits_until_s - self._books.clock.monotonic_s()
         if 0 < wait_s <= left_s:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._detached.wait(), wait_s)
-            except TimeoutError:
-                return
+        return wait_s <= max(left_s, 0.0)
 
     async def _answered(self, response: aiohttp.ClientResponse, may_requote: bool) -> bool:
         headers = list(response.headers.items())
@@ -225,7 +228,11 @@ class Call:
                 self._books.commit(Freeze(self._account_id, "the sub-key's limit fired before the budget"))
                 self._books.publish("frozen", self._account_id, reason="sub-key limit")
                 await self._refuse(Code.SPENT)
-            case Remedy.REWRITE | Remedy.WAIT_PROCESS:
+                others = self._books.live(self._account_id).running - {self}
+                await asyncio.gather(*(call.cut("the sub-key's limit fired") for call in others))
+            case Remedy.WAIT_PROCESS:
+                await self._fail(503, HELD)
+            case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, status=refusal.status)
                 await self._refuse(Code.SPENT)
             case _ if refusal.is_envelope and self._outgoing.key.encode() not in body:

@@ -148,3 +148,16 @@ async def test_a_client_that_reads_nothing_is_given_up_and_the_call_still_booked
     response = await world.post(stream=True, text="[[sim tokens=60]]").__aenter__()
     await world.settled(within_s=30)
     response.close()
+
+
+async def test_a_wait_longer_than_a_client_can_bear_is_said_at_once_and_nobody_knocks(world: World) -> None:
+    fault = make_fault(
+        "http_error", {"status": 402, "retry_after": "3000", "limit_source": "openrouter_in_flight_budget"}
+    )
+    world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
+    for _ in range(3):
+        async with world.post() as response:
+            assert response.status == 503
+            assert "Retry-After" not in response.headers
+    assert len(world.sim.requests) == 1
+    assert world.proxy.books.account("a").available_pusd == world.proxy.books.account("a").limit_pusd
