@@ -63,7 +63,7 @@ async def _until_interrupted(trial: LiveTrial) -> None:
 
 async def _until_ended(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
     """Do something, but stop at the trial's end."""
-    doing = trial.tasks.spawn(work, "set-up")
+    doing = trial.tasks.spawn(work, "set-up", awaited=True)
     over = trial.tasks.spawn(trial.ended.wait(), "end")
     await asyncio.wait([doing, over], return_when=asyncio.FIRST_COMPLETED)
     over.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Coroutine
 from typing import Any
 
@@ -17,17 +18,25 @@ class Tasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Start `work`; the task is held until it ends, so that it cannot be collected half-way."""
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str, *, awaited: bool = False) -> asyncio.Task[Any]:
+        """Start `work`; the task is held until it ends, so that it cannot be collected half-way.
+
+        Args:
+            work: What is done.
+            name: What the log calls it.
+            awaited: The caller awaits it and hears what it raises: that is not logged as well.
+        """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._running.discard if awaited else self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (raised := task.exception()) is not None:
-            _log.error("task.failed", task=task.get_name(), error=type(raised).__name__, exc_info=raised)
+            # As text: what renders an exception itself, where nobody configured the log, shows the values of variables.
+            trace = "".join(traceback.format_exception(raised))
+            _log.error("task.failed", task=task.get_name(), error=type(raised).__name__, exception=trace)
 
     def __len__(self) -> int:
         """How many are running."""

@@ -1,6 +1,7 @@
 """A task is kept until it ends, and what it raises is heard of."""
 
 import asyncio
+import contextlib
 import gc
 
 import structlog
@@ -86,3 +87,34 @@ async def test_cancel_returns_when_the_last_words_are_said() -> None:
     await tasks.cancel()
     assert said == ["bye"]
     assert len(tasks) == 0
+
+
+async def test_what_the_caller_awaits_is_not_logged_as_well() -> None:
+    tasks = Tasks()
+
+    async def work() -> None:
+        raise ValueError("broken")
+
+    with structlog.testing.capture_logs() as logs:
+        task = tasks.spawn(work(), "awaited", awaited=True)
+        with contextlib.suppress(ValueError):
+            await task
+        await asyncio.sleep(0)
+    assert logs == []
+    assert len(tasks) == 0
+
+
+async def test_a_logged_failure_shows_no_variables() -> None:
+    tasks = Tasks()
+
+    async def work(password: str) -> None:
+        assert password
+        raise ValueError("broken")
+
+    with structlog.testing.capture_logs() as logs:
+        tasks.spawn(work("swordfish"), "fragile")
+        assert await tasks.finish(10)
+        await asyncio.sleep(0)
+    assert "ValueError: broken" in logs[0]["exception"]
+    assert "exc_info" not in logs[0]
+    assert "swordfish" not in str(logs)
