@@ -85,7 +85,9 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
     if sandbox not in SANDBOXES:
         raise ConfigError(f"sandbox is 'docker' or 'process', not {sandbox!r}.")
     if sandbox == "docker" and not given["image_name"]:
-        raise ConfigError("image_name is missing: agents in containers need an image.")
+        raise ConfigError(
+            "image_name is missing: agents in containers need an image (--image, or `image` in preflight.toml)."
+        )
     if sandbox == "process" and not given["command"]:
         raise ConfigError("command is missing: agents without containers need the program to start.")
     network = given["network"] if sandbox == "docker" else "host"
@@ -156,9 +158,16 @@ def _without_twice(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _budget_per_model(given: Mapping[str, Any]) -> float:
-    """Return dollars per model: the mean where trials differ, so that the checks' sum is the run's."""
+    """Return dollars per model: the mean where trials differ, so that the checks' sum is the run's.
+
+    Raises:
+        ConfigError: It is no number.
+    """
     budget = given["budget_usd"]
     if not isinstance(budget, Mapping):
-        return float(budget)
+        try:
+            return float(budget)
+        except (TypeError, ValueError):
+            raise ConfigError(f"The budget is in dollars, such as 0.25; it is {str(budget)[:40]!r}.") from None
     amounts = [pusd(budget[alias]) for _, alias in given["models"] if alias in budget]
     return float(usd(sum(amounts))) / max(len(amounts), 1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 from collections.abc import Callable
 from datetime import datetime
 
+from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
@@ -97,4 +99,5 @@ def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> No
         request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
     ):
         request.say(f"  {warning}")
-    request.say(f"  watch with: agent-preflight status {run_id}")
+    elsewhere = "" if request.runs_dir == RUNS_DIR else f" --runs-dir {shlex.quote(str(request.runs_dir))}"
+    request.say(f"  watch with: agent-preflight status {run_id}{elsewhere}")

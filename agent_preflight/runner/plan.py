@@ -228,9 +228,9 @@ def mount_args(mounts: Iterable[object] | None) -> tuple[str, ...]:
 
 
 def _mount(mount: object) -> str:
-    if isinstance(mount, str):
+    if isinstance(mount, str) and (":" in mount or mount.startswith("/")):  # "/data" alone is a volume without a name
         return mount
-    if isinstance(mount, Sequence) and len(mount) in (2, 3):
+    if not isinstance(mount, str) and isinstance(mount, Sequence) and len(mount) in (2, 3):
         return ":".join(str(part) for part in mount)
     raise ConfigError(f"A mount is (host, container, mode) or 'host:container:mode', not {mount!r}.")
 

@@ -50,6 +50,11 @@ def test_the_checks_are_told_all_models_once_and_what_they_may_cost() -> None:
     assert request(skip_preflight=True).preflight is None
 
 
+def test_a_budget_that_is_no_number_is_said_in_words() -> None:
+    with pytest.raises(ConfigError, match="it is 'zero'"):
+        request(budget_usd="zero")
+
+
 def test_one_text_or_several_are_a_list() -> None:
     assert (texts("a"), texts(["a", "b"]), texts(None)) == (["a"], ["a", "b"], [])
 

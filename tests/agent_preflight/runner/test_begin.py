@@ -89,4 +89,4 @@ def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
         announce(replace(request(tmp_path, say=said.append), single=True), folder, "r", 1)
     assert said[0] == f"Starting 1 trial in {folder.path}"
     assert any("services mean nothing without containers" in line for line in said)
-    assert said[-1].endswith("status r")
+    assert said[-1].endswith(f"status r --runs-dir {tmp_path / 'runs'}")

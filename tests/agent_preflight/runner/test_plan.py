@@ -125,3 +125,11 @@ def test_a_variable_that_would_break_out_is_refused_without_showing_its_value(en
     with pytest.raises(ValueError, match="newlines are not allowed") as caught:
         check_env(env)
     assert "x" not in str(caught.value).split("cannot")[0].replace("the variable", "")
+
+
+def test_a_mount_that_says_nothing_of_a_place_is_refused() -> None:
+    assert mount_args(["/cache"]) == ("/cache",)
+    with pytest.raises(ConfigError, match="host:container:mode"):
+        mount_args(["nonsense"])
+    with pytest.raises(ConfigError, match="host:container:mode"):
+        mount_args(["ab"])
