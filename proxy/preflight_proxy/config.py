@@ -69,9 +69,18 @@ def read_config(document: bytes) -> Config:
         config = msgspec.json.decode(document, type=Config)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise ConfigError(f"The proxy's settings cannot be read: {exc}") from exc
-    if not config.upstream.startswith(("http://", "https://")):
-        raise ConfigError(f"The upstream must be an http or https URL, not {config.upstream!r}.")
+    check_upstream(config.upstream)
     return config
+
+
+def check_upstream(upstream: str) -> None:
+    """Refuse an upstream that no call could leave for.
+
+    Raises:
+        ConfigError: It is no http or https URL.
+    """
+    if not upstream.startswith(("http://", "https://")):
+        raise ConfigError(f"The upstream must be an http or https URL, not {upstream!r}.")
 
 
 def user_quarantine_file() -> Path:

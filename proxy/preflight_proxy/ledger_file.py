@@ -45,7 +45,9 @@ def lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
         os.close(descriptor)
-        raise LedgerError(f"the ledger {path} is in use by another proxy") from exc
+        raise LedgerError(
+            f"the ledger {path} is in use by another proxy: end that one, or name another folder"
+        ) from exc
     return descriptor
 
 
@@ -73,7 +75,10 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     except BaseException as exc:
         connection.close()
         if isinstance(exc, sqlite3.Error | ValueError):
-            raise LedgerError(f"the ledger {path} cannot be used: {exc}") from exc
+            raise LedgerError(
+                f"the ledger {path} cannot be used: {exc}. Without it nothing is sent. Put back a copy of it, or name another "
+                "folder, where budgets begin anew; costs.jsonl beside it still lists what was posted"
+            ) from exc
         raise
     return connection
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from preflight_proxy.accounts import CLOSED, AccountSpec
 from preflight_proxy.app import Running, serve_until_stopped, write_private, write_ready_file
-from preflight_proxy.config import Config, user_quarantine_file
+from preflight_proxy.config import Config, check_upstream, user_quarantine_file
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
@@ -53,9 +53,10 @@ def serve(
         The exit code.
 
     Raises:
-        ConfigError: A name or an amount is not what it must be.
+        ConfigError: The upstream, a name or an amount is not what it must be.
         OperatingError: It cannot start.
     """
+    check_upstream(upstream)
     limits_usd = _limits(budget_usd, accounts)
     data = data.absolute()
     _make_directories(data)

@@ -233,6 +233,11 @@ def test_one_budget_or_named_accounts_and_not_both(tmp_path: Path, more: dict[st
     assert not (tmp_path / "data").exists()
 
 
+def test_an_upstream_that_is_no_url_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    assert "not 'foo'" in refuse(tmp_path, upstream="foo", budget_usd="1")
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("limit", ["", "x", "-1", "1e3", "NaN", "1000000000", "1,5", "$1"])
 def test_a_budget_that_is_no_dollar_figure_is_named_with_its_account(tmp_path: Path, limit: str) -> None:
     assert "'default'" in refuse(tmp_path, budget_usd=limit)
