@@ -14,6 +14,7 @@ import sys
 
 CONNECTIONS_MAX = 256  # for each listener; the proxy has the same limit
 AGAIN_S = 0.1
+BEAT_S = 10.0
 AWAY_S_MAX = 60.0  # how long a call waits for a proxy that is started again
 CHUNK_BYTES = 64 * 1024
 
@@ -46,11 +47,20 @@ class Proxy:
         while True:
             with contextlib.suppress(OSError):
                 reader, writer = await self.connect(0)
+                beating = asyncio.ensure_future(beat(writer))
                 while await reader.read(16):
                     self._knows_us = True
+                beating.cancel()
                 writer.close()
             self._knows_us = False
             await asyncio.sleep(AGAIN_S)
+
+
+async def beat(writer):
+    """Keep a connection from looking idle to whatever carries it out of a virtual machine."""
+    while not writer.is_closing():
+        writer.write(b".")
+        await asyncio.sleep(BEAT_S)
 
 
 def take_listeners(path, ports):

@@ -92,6 +92,7 @@ async def test_a_forwarder_with_its_pass_carries_calls_that_are_booked(world: Co
     balance = await world.put("a", gate=gate())
     assert balance["gate"] == "waiting"
     watching = await watch(world)
+    watching[1].write(b"." * 100)
     status, answer = await call(world, world.tokens["a"])
     assert status == 200
     assert answer["usage"]["cost"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Callable
@@ -185,7 +186,10 @@ def test_a_proxy_that_is_killed_comes_back_and_the_call_meanwhile_waits(
 
     def kill_proxy(event: dict[str, Any]) -> None:
         if event["number"] == 1:
-            os.kill(proxy_of(tmp_path / "runs" / "r"), signal.SIGKILL)
+            proxy = os.pidfd_open(proxy_of(tmp_path / "runs" / "r"))
+            signal.pidfd_send_signal(proxy, signal.SIGKILL)
+            select.select([proxy], [], [])  # it takes calls until it is dead
+            os.close(proxy)
             (seen / "killed").touch()
 
     text = """

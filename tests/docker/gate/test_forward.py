@@ -28,6 +28,7 @@ class Portal:
         self.lines: list[bytes] = []
         self.watched = asyncio.Event()
         self.asked = asyncio.Event()
+        self.beaten = asyncio.Event()
         self.knows = True
         self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
@@ -58,6 +59,8 @@ class Portal:
             if line.endswith(b" 00000\n"):
                 writer.write(b"K")
                 self.watched.set()
+                assert await reader.readexactly(1) == b"."
+                self.beaten.set()
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
@@ -107,7 +110,7 @@ async def test_it_watches_and_carries_each_connection_with_its_port(path: Path) 
     portal = Portal()
     await portal.listen()
     async with forwarding(path, portal) as (port, _, _), asyncio.timeout(30):
-        await portal.watched.wait()
+        await portal.beaten.wait()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         sent = os.urandom(1_000_000)
         writer.write(sent)
