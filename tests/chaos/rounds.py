@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -118,20 +119,25 @@ def _start(simulator: Simulator, runs_dir: Path, image: str, mark: str) -> subpr
     }
     name, _, value = mark.partition("=")
     environment = {**os.environ, name: value, "PREFLIGHT_GATE_BASE": image}
-    runner = subprocess.Popen(
-        [sys.executable, "-m", "tests.chaos.victim"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=REPO,
-        env=environment,
-        start_new_session=True,
-    )
+    with _log(runs_dir).open("w") as log:
+        runner = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.victim"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            text=True,
+            cwd=REPO,
+            env=environment,
+            start_new_session=True,
+        )
     assert runner.stdin is not None
     with runner.stdin:
         runner.stdin.write(json.dumps(given))
     return runner
+
+
+def _log(runs_dir: Path) -> Path:
+    return runs_dir.with_name("runner.log")
 
 
 def _strike(
@@ -144,7 +150,9 @@ def _strike(
         if runner.poll() is None and fall(strike, runner.pid, runs_dir, random):
             outcome.hit.append(strike)
     try:
-        runner.wait(RUNNER_S_MAX)
+        if runner.wait(RUNNER_S_MAX) not in (0, -signal.SIGKILL) and not outcome.hit:
+            last_words = _log(runs_dir).read_text()[-300:]
+            outcome.problems.append(f"the runner ended with {runner.returncode}: {last_words}")
     except subprocess.TimeoutExpired:
         outcome.problems.append(f"the runner has not ended after {RUNNER_S_MAX:.0f} s")
         runner.kill()
