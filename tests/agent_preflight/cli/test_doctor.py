@@ -34,4 +34,5 @@ def test_a_clock_that_cannot_be_compared_is_exit_code_1() -> None:
 def test_where_an_engine_answers_a_gate_is_tried() -> None:
     told = CliRunner().invoke(app, ["doctor", "--offline"])
     assert "trying both kinds of gate" in told.output
-    assert "[v] sealed  possible: a gate handed its listeners over" in told.output
+    assert "[v] shared gate  possible: its listeners arrived" in told.output
+    assert "[v] portable gate  possible: its listeners arrived" in told.output
