@@ -16,6 +16,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+LOOK_EVERY_S = 0.1
+"""The main thread looks up so often: a signal that the system gave to another thread, or just before the wait began, does not
+end a wait, and its handler runs only once the main thread goes on."""
+
 
 class Stop:
     """Two requests, made from any thread: to end, and to end without waiting for settlement."""
@@ -111,7 +115,7 @@ def _wait(future: concurrent.futures.Future[T], interrupts: _Interrupts) -> None
     """Wait for the end of the run; a KeyboardInterrupt that somebody's own handler raises counts too."""
     while not future.done():
         try:
-            concurrent.futures.wait([future])
+            concurrent.futures.wait([future], timeout=LOOK_EVERY_S)
         except KeyboardInterrupt:
             interrupts()
 

@@ -85,10 +85,13 @@ def test_a_signal_ends_every_trial_in_order_and_exits_with_130(simulator: Simula
     environment = {**os.environ, "OR_ADMIN_KEY": simulator.admin_key}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
-        assert any("started" in line for line in process.stdout)
-        process.send_signal(number)
-        process.stdout.read()
-        assert process.wait(60) == 130
+        try:
+            assert any("started" in line for line in process.stdout)
+            process.send_signal(number)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert process.wait() == 130
     (summary,) = summaries()
     assert set(summary["preflight"]["cleanup"].values()) == {"ok"}
     assert all(key.deleted for key in simulator.bill().keys.values() if key.name.startswith("agent-preflight:"))
