@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -162,7 +163,10 @@ class LiveTrial:
         """Write a line to run.log and print it; what looks like a key is blotted out, escapes are dropped. Any thread."""
         line = plain(redact(text))
         self.events.line(line)
-        self.shared.say(f"[{self.alias}] {line}")
+        with contextlib.suppress(
+            Exception
+        ):  # a closed pipe, or a caller's own function: no reason not to end the trial
+            self.shared.say(f"[{self.alias}] {line}")
 
     def _log_poll(self) -> None:
         used, limit = self.balance.posted_pusd, self.balance.limit_pusd

@@ -102,3 +102,14 @@ def test_a_run_works_in_any_thread_and_one_by_one(trials: Field) -> None:
     thread.start()
     thread.join()
     assert seen == ["a", "b"]
+
+
+def test_a_printer_that_fails_keeps_no_trial_from_its_end(trials: Field) -> None:
+    def broken(line: str) -> None:
+        if line.startswith("[a]"):
+            raise BrokenPipeError
+
+    (result,) = trials.run({"a": "call(); time.sleep(60)"}, log_fn=broken, idle_timeout_s=0.5)
+    assert result.error is not None
+    assert "no events" in result.error
+    assert set(result.preflight["cleanup"].values()) == {"ok"}
