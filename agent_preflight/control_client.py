@@ -98,6 +98,7 @@ class Balance:
         unknown: Pending calls whose outcome upstream has not told.
         requests: Calls that told their tokens.
         traffic: What went through the services and the egress list, by name: connections, refused, sent and received bytes.
+        quarantined: Endpoints that are in use for no account, as `MODEL TAG`.
     """
 
     id: str = ""
@@ -121,6 +122,7 @@ class Balance:
     completion_tokens: int = 0
     cache_hit_requests: int = 0
     traffic: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    quarantined: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -134,6 +136,7 @@ class Balance:
             keyed=document.get("keyed") is not False,
             gate=document.get("gate"),
             traffic=document.get("traffic") or {},
+            quarantined=tuple(map(str, document.get("quarantined") or ())),
             **amounts,
             **counts,
         )

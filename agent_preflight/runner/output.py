@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agent_preflight.agents import AgentOutput
 from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, parse_line
 from agent_preflight.models import CacheStats
 from agent_preflight.usage import add_usage, read_usage
@@ -63,6 +64,7 @@ class Output:
         self._events = events
         self._on_event = on_event
         self._on_end = on_end
+        self._agent = AgentOutput()
         self._bytes_left = events_bytes_max
         self._stderr_bytes_max = stderr_bytes_max
         self.events_count = 0
@@ -102,18 +104,26 @@ class Output:
         if len(line) > LINE_BYTES_MAX:
             self.cap("line_bytes")
         event = parse_line(line)
+        follows = self._agent.derive(event)
+        claimed = any(each["type"] == "usage_claim" for each in follows)
+        self._accept(event, weight_of(line), counts_usage=not claimed)
+        for each in follows:
+            self._accept(each, EVENT_BYTES, counts_usage=True)
+        if event["type"] == "agent_end":
+            self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
+            self._on_end()
+
+    def _accept(self, event: Event, weight_bytes: int, *, counts_usage: bool) -> None:
+        """Log, count and pass on one event, the agent's own or one that follows from it."""
         if self._bytes_left > 0:
             self._bytes_left -= self._events.record(event)
         else:
             self.cap("events_bytes")
         self.events_count += 1
         self.tool_calls += event["type"] == "tool_execution_start"
-        if (usage := read_usage(event.get("usage"))) is not None:
+        if counts_usage and (usage := read_usage(event.get("usage"))) is not None:
             add_usage(self.claims, usage)
-        self._on_event(event, weight_of(line))
-        if event["type"] == "agent_end":
-            self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
-            self._on_end()
+        self._on_event(event, weight_bytes)
 
 
 def weight_of(line: bytes) -> int:

@@ -99,6 +99,7 @@ def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
         "pending_usd": exact(balance.pending_pusd),
         "assumed_usd": exact(balance.assumed_pusd),
         "overrun_usd": exact(balance.overrun_pusd),
+        "quarantined": list(balance.quarantined),
         "key_usage_usd": None if facts.key_usage_usd is None else format(facts.key_usage_usd.normalize(), "f"),
         "drift_usd": _drift(plan, facts, balance),
         "exit_code": None if facts.exit is None else facts.exit.code,

@@ -206,6 +206,7 @@ class Books:
             "refused": account.refused,
             "frozen": account.frozen,
             "spent": self.spent(account_id),
+            "quarantined": [f"{model} {tag}" for model, tag in sorted(self.store.book.quarantined)],
             "keyed": live.key is not None,
             "gate": live.gate,
             "traffic": {name: traffic.document() for name, traffic in live.traffic.items()},

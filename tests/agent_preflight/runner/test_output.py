@@ -65,6 +65,19 @@ async def test_an_agents_usage_is_kept_as_its_claim(heard: Heard) -> None:
     assert (heard.output.claims.total_prompt_tokens, heard.output.claims.cached_tokens) == (10, 4)
 
 
+async def test_what_a_known_agent_prints_is_told_in_the_events_that_scripts_know(heard: Heard) -> None:
+    """Its usage counts once, though the agent's own event has it too."""
+    started = {"type": "item.started", "item": {"id": "i", "type": "command_execution", "command": "ls"}}
+    done = {"type": "turn.completed", "usage": {"input_tokens": 100, "cached_input_tokens": 40, "output_tokens": 5}}
+    await heard.read(*(json.dumps(event).encode() + b"\n" for event in (started, done)))
+    types = [event["type"] for event in heard.events]
+    assert types[:2] == ["item.started", "tool_execution_start"]
+    assert "usage_claim" in types
+    assert heard.output.tool_calls == 1
+    assert heard.output.claims.total_prompt_tokens == 100
+    assert heard.output.claims.request_count == 1
+
+
 async def test_what_comes_after_the_cap_is_counted_and_not_kept(heard: Heard, tmp_path: Path) -> None:
     await heard.read(*[line(type="a", n=n) for n in range(5)])
     assert len(heard.events) == 5
