@@ -18,13 +18,14 @@ from preflight_proxy import schema
 from preflight_proxy.boot import boot_id as this_boot_id
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.accounts import Entry, Reservation
-from preflight_proxy.core.commands import Command, Refuse
+from preflight_proxy.core.commands import Command, Refuse, Reserve
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
 from preflight_proxy.core.refusals import Refusal
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.ledger_file import Checkpointer, Durability, connect, lock, note_boot
 from preflight_proxy.ledger_reader import entries_of
 from preflight_proxy.ledger_reader import read_entries as read_entries
+from preflight_proxy.space import KeptSpace
 
 _log = structlog.get_logger("preflight_proxy.store")
 
@@ -65,6 +66,7 @@ class Store:
             self.boot_changed = note_boot(self._connection, this_boot_id() if boot_id is None else boot_id, durability)
             self.book = _load(self._connection)
             self._checkpointer = Checkpointer(path)
+            self._space = KeptSpace(path.with_name(path.name + "-space"))
         except BaseException as exc:
             self._connection.close()
             os.close(self._lock_fd)
@@ -89,6 +91,10 @@ class Store:
             return self._count(command)
         if self.poisoned:
             raise LedgerError("the ledger could not be written; nothing is booked until the proxy is started again")
+        if self._space.given_up and isinstance(command, Reserve):
+            raise LedgerError(
+                "the disk is full; nothing new is reserved until there is room and the proxy is started again"
+            )
         change = transition(self.book, command, self._clock.epoch_s())
         if isinstance(change, Refusal):
             return change
@@ -105,9 +111,13 @@ class Store:
 
     def _write(self, change: Change) -> None:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._rows(change)
-            self._connection.execute("COMMIT")
+            try:
+                self._transact(change)
+            except sqlite3.OperationalError as exc:
+                self._roll_back()
+                if exc.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._space.give_up():
+                    raise
+                self._transact(change)
         except sqlite3.IntegrityError as exc:
             self._roll_back()
             new = change.reservation
@@ -120,6 +130,11 @@ class Store:
         self._checkpointer.dirty = True
         if change.account is not None:
             self._uncounted.discard(change.account.id)
+
+    def _transact(self, change: Change) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._rows(change)
+        self._connection.execute("COMMIT")
 
     def _rows(self, change: Change) -> None:
         execute = self._connection.execute
@@ -181,6 +196,7 @@ class Store:
         if self._lock_fd < 0:
             return
         self._checkpointer.stop()
+        self._space.close()
         try:
             if not self.poisoned:
                 for account in sorted(self._uncounted):
