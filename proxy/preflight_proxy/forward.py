@@ -17,6 +17,7 @@ from preflight_proxy.books import Books
 from preflight_proxy.cache_notes import CacheNotes
 from preflight_proxy.call import Answer, Call, Outgoing
 from preflight_proxy.core.headers import upstream_headers
+from preflight_proxy.core.ledger import refusal as refusal_of
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
@@ -25,7 +26,6 @@ from preflight_proxy.holds import Holds
 from preflight_proxy.intake import Intake, IntakeError
 from preflight_proxy.prices import Prices
 from preflight_proxy.quoting import Quoted, Quoting
-from preflight_proxy.quoting import refusal as refusal_of
 from preflight_proxy.reserving import Admitted, reserve
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.tasks import Tasks

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preflight_proxy.books import Books
-from preflight_proxy.core.accounts import Account
 from preflight_proxy.core.calibration import Calibration
+from preflight_proxy.core.ledger import refusal
 from preflight_proxy.core.quote import Endpoint, Quote, Unquotable, quote, split_model
 from preflight_proxy.core.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Reading, Request
@@ -94,10 +94,3 @@ class Quoting:
         endpoint = quoted.endpoints.get(reading.provider or "")
         if endpoint is not None and reading.usage is not None:
             self._calibration.record(account_id, asked, endpoint, reading)
-
-
-def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
-    """A refusal with the account's amounts of this moment."""
-    return Refusal(
-        code, account.limit_pusd, account.posted_pusd, account.pending_pusd, account.available_pusd, needed_pusd
-    )
