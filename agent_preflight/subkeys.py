@@ -129,7 +129,7 @@ def read_sub_key_usage(admin_key: Key, key_hash: str, base_url: str | None = Non
 
 
 def list_keys(admin_key: Key, base_url: str | None = None, *, name: str | None = None) -> list[KeyInfo]:
-    """Return the account's keys, disabled ones too, or only those of one name.
+    """Return the account's keys, disabled and expired ones too, or only those of one name.
 
     Raises:
         UpstreamError: a page of the list could not be read.
@@ -195,7 +195,7 @@ def _is_gone(admin_key: Key, key_hash: str, base_url: str | None) -> bool:
 
 
 def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
-    path = f"/keys?include_disabled=true&offset={offset}"
+    path = f"/keys?include_disabled=true&include_expired=true&offset={offset}"
     answer = openrouter.get(path, admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None or not answer.ok or not isinstance(answer.data, list):
         raise UpstreamError("the list of keys could not be read from OpenRouter")

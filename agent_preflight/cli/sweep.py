@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent_preflight.sweeping.old_runs import OldRun
 
 SETTLE_S_MAX = 200.0
-"""A call of which upstream tells nothing is decided after three minutes at the most (M13)."""
+"""How long it waits in all for evidence: enough for every call whose end was seen (M13)."""
 
 
 def sweep(

@@ -81,7 +81,8 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any]) -> Earlier:
         wanted: What its plan.json would be now.
 
     Raises:
-        ConfigError: It has no plan, or another one than this; the text shows each difference.
+        ConfigError: It has no plan, or another one than this; the text shows each difference. Or the machine restarted, and
+            what was spent last is not known yet (M21).
         LedgerError: Its ledger cannot be read.
     """
     plan = read_json_object(run_dir, "plan.json")
@@ -121,8 +122,13 @@ def begins_again(summary: Mapping[str, Any]) -> bool:
 def _before(run_dir: Path, aliases: Sequence[str]) -> dict[str, Before]:
     if not (run_dir / LEDGER).exists():
         return {}
-    accounts = [account for ledger in read_ledgers(run_dir) for account in ledger.accounts]
-    return {each.id: Before(each.posted_pusd, each.limit_pusd) for each in accounts if each.id in aliases}
+    accounts = [account for ledger in read_ledgers(run_dir) for account in ledger.accounts if account.id in aliases]
+    if unread := [each.id for each in accounts if each.usage_unread]:
+        raise ConfigError(
+            f"The machine restarted while {', '.join(unread)} of {run_dir.name} ran, and what the last calls cost is not known "
+            "yet. Nothing has been started. `agent-preflight sweep` says from when on it is; resume the run then."
+        )
+    return {each.id: Before(each.posted_pusd, each.limit_pusd) for each in accounts}
 
 
 def result_of_summary(summary: Mapping[str, Any]) -> RunResult:

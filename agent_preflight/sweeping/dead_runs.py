@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from agent_preflight.docker.failure import DockerError, Failure
@@ -20,7 +22,8 @@ from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from agent_preflight.sweeping.orphan import end_orphan
 from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
 from agent_preflight.sweeping.report import Item, Scope, Swept
-from preflight_proxy.errors import UpstreamError
+from agent_preflight.sweeping.settling import settle_ledger
+from preflight_proxy.errors import OperatingError, UpstreamError
 
 NO_KEY = "no sub-key was looked for: set OR_ADMIN_KEY to a management key"
 NOT_DELETED = "not seen to be deleted"
@@ -45,6 +48,7 @@ class _Sweep:
         self._notes: list[str] = []
         self._trouble: list[str] = []
         self._keys: SubKeys | None = None
+        self._until_s = time.monotonic() + scope.settle_s
 
     def done(self) -> Swept:
         """What came of it."""
@@ -87,7 +91,8 @@ class _Sweep:
         run_dir, control = remains.run_dir, remains.control
         if control is not None and not await self._end_proxy(run_dir, control):
             return  # it is the witness of its last calls, and needs the keys for that
-        keys = await asyncio.to_thread(self._remove_keys, remains)
+        still_open = await self._settle(remains)
+        keys = await asyncio.to_thread(self._remove_keys, remains, still_open)
         if not self._scope.dry_run:
             engine_clean = not any(item.run_dir == run_dir for item in self._found["left"] if item.kind != "sub-key")
             self._notes += await asyncio.to_thread(write_lost_summaries, run_dir, keys.gone, engine_clean)
@@ -97,24 +102,38 @@ class _Sweep:
 
     async def _end_proxy(self, run_dir: Path, control: RunControl) -> bool:
         """End a proxy that outlived its runner; True if there is none any more."""
-        orphan = await end_orphan(control.socket, self._scope.settle_s, dry_run=self._scope.dry_run)
+        orphan = await end_orphan(control.socket, self._left_s(), dry_run=self._scope.dry_run)
         if orphan is None:
             return True
         self._note("removed" if orphan.gone else "left", "proxy", orphan.name, run_dir, orphan.note)
         return orphan.gone
 
-    def _remove_keys(self, remains: Remains) -> DeletedKeys:
+    async def _settle(self, remains: Remains) -> dict[str, str] | None:
+        """Settle the ledger; why which keys must stay, by hash, or None where it cannot be told what is open."""
         if not remains.keys:
-            return DeletedKeys({}, ())
+            return {}
         try:
-            done = self._sub_keys().delete(remains.keys)
-        except UpstreamError as exc:
+            keys = await asyncio.to_thread(self._sub_keys)
+            if self._scope.dry_run:
+                return {}
+            found = await settle_ledger(remains.run_dir, keys.usages, self._scope.clocks, self._left_s())
+        except OperatingError as exc:
             self._trouble.append(str(exc))
+            return None
+        return {each.key_hash: each.note for each in found}
+
+    def _left_s(self) -> float:
+        return max(self._until_s - time.monotonic(), 0.0)
+
+    def _remove_keys(self, remains: Remains, needed: Mapping[str, str] | None) -> DeletedKeys:
+        if needed is None or not remains.keys:
             done = DeletedKeys({}, remains.keys)
+        else:
+            done = self._sub_keys().delete(remains.keys, needed)
         for name in done.deleted:
             self._note("removed", "sub-key", name, remains.run_dir)
-        for name in done.left:
-            self._note("left", "sub-key", name, remains.run_dir, NOT_DELETED)
+        for name, note in [*((name, NOT_DELETED) for name in done.left), *done.kept.items()]:
+            self._note("left", "sub-key", name, remains.run_dir, note)
         return done
 
     def _sub_keys(self) -> SubKeys:

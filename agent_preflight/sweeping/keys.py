@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,10 +22,12 @@ class DeletedKeys:
         gone: Names of those that are seen not to be there, with the dollars that OpenRouter had counted for each; None for one
             that was not there before.
         left: Names of those that could not be seen to be deleted.
+        kept: Names of those whose usage is still needed, with why.
     """
 
     gone: dict[str, Decimal | None]
     left: tuple[str, ...]
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def deleted(self) -> list[str]:
@@ -34,7 +36,7 @@ class DeletedKeys:
 
 
 class SubKeys:
-    """The keys of one OpenRouter account, listed once.
+    """The keys of one OpenRouter account, as they were listed last.
 
     Args:
         admin_key: A management key.
@@ -47,18 +49,35 @@ class SubKeys:
 
     def __init__(self, admin_key: Key, base_url: str | None, *, dry_run: bool) -> None:
         self._admin_key, self._base_url, self._dry_run = admin_key, base_url, dry_run
-        self._by_name: dict[str, list[KeyInfo]] = {}
-        for key in list_keys(admin_key, base_url):
-            self._by_name.setdefault(key.name, []).append(key)
+        self._keys: list[KeyInfo] = []
+        self.usages()
 
-    def delete(self, names: Sequence[str]) -> DeletedKeys:
-        """Delete the keys of these names; with `dry_run` say which are there."""
+    def usages(self) -> dict[str, Decimal | None]:
+        """List the keys anew; returns what each has used, by its hash.
+
+        Raises:
+            UpstreamError: They cannot be listed.
+        """
+        self._keys = list_keys(self._admin_key, self._base_url)
+        return {key.hash: key.usage_usd for key in self._keys}
+
+    def delete(self, names: Sequence[str], needed: Mapping[str, str]) -> DeletedKeys:
+        """Delete the keys of these names; with `dry_run` say which are there.
+
+        Args:
+            names: Of the keys.
+            needed: Those whose usage is still needed, by hash, with why: they stay.
+        """
         gone: dict[str, Decimal | None] = {}
+        kept: dict[str, str] = {}
         for name in names:
-            found = self._by_name.get(name, [])
-            if all(self._delete(key) for key in found):
+            found = [key for key in self._keys if key.name == name]
+            if why := [needed[key.hash] for key in found if key.hash in needed]:
+                kept[name] = why[0]
+            elif all(self._delete(key) for key in found):
                 gone[name] = sum((key.usage_usd or Decimal(0) for key in found), Decimal(0)) if found else None
-        return DeletedKeys(gone, tuple(name for name in names if name not in gone))
+        left = tuple(name for name in names if name not in gone and name not in kept)
+        return DeletedKeys(gone, left, kept)
 
     def _delete(self, key: KeyInfo) -> bool:
         return self._dry_run or delete_sub_key(self._admin_key, key.hash, self._base_url)

@@ -1,4 +1,7 @@
-"""Summaries of trials whose runner died before it could write them: from the plan, the ledger and the event log."""
+"""Summaries of trials whose runner died before it could write them, or before it was known what their last calls cost.
+
+Written from the plan, the ledger and the event log; those that are there are brought up to what a sweep has found out.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from agent_preflight.artifacts import read_json_object
 from agent_preflight.control_client import Balance
 from agent_preflight.costs import cost_lines, read_ledgers, sums_by_account
 from agent_preflight.runner.folder import write_private
-from agent_preflight.runner.plan import TrialPlan
+from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sandbox import Step
 from agent_preflight.status import summarise_model
+from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.remains import PlannedTrial, planned, trial_folder
 from agent_preflight.usd import pusd
 from preflight_proxy.errors import OperatingError
@@ -25,37 +29,43 @@ LOST = Ending(By.LOST, "the runner was lost before the trial's end")
 
 
 def write_lost_summaries(run_dir: Path, gone: Mapping[str, Decimal | None], engine_clean: bool) -> list[str]:
-    """Write the summary of each trial of a dead run that began and has none; returns what a person should know.
+    """Write the summary of each trial of a dead run that began and has none, and complete those that were left open.
 
     Args:
         run_dir: The run's folder, which must be locked.
         gone: Names of sub-keys that are seen to be gone, with what OpenRouter had counted for each, if it was told.
         engine_clean: Nothing of the run is left on the container engine.
+
+    Returns:
+        What a person should know.
     """
     document = read_json_object(run_dir, "plan.json") or {}
     network = str(document.get("network", ""))
     latest = {trial.alias: trial for trial in planned(run_dir)}
     notes: list[str] = []
-    balances = _balances(run_dir, notes)
+    accounts = _accounts(run_dir, notes)
     for trial in latest.values():
         folder = trial_folder(run_dir, trial.alias)
-        if not folder.is_dir() or (folder / "summary.json").exists():
+        if not folder.is_dir():
             continue
-        facts = _facts(
-            folder, balances.get(trial.alias), trial.key_name in gone, gone.get(trial.key_name), engine_clean
-        )
-        try:
-            write_private(folder / "summary.json", summary_document(result_of(_plan(trial), network, facts)))
-        except OSError as exc:
-            notes.append(f"the summary of {folder} could not be written: {exc}")
-            continue
-        notes.append(_note(folder, facts))
+        known = accounts.get(trial.alias, Known())
+        key_gone, usage = trial.key_name in gone, gone.get(trial.key_name)
+        if (folder / "summary.json").exists():
+            summary = completed(read_json_object(folder, "summary.json") or {}, known, usage) if key_gone else None
+        else:
+            facts = _facts(folder, known.balance, key_gone, usage, engine_clean)
+            summary = summary_document(result_of(_plan(trial, known), network, facts))
+        if summary is not None:
+            notes.append(_write(folder, summary, known.balance or Balance()))
     return notes
 
 
-def _note(folder: Path, facts: Facts) -> str:
-    balance = facts.balance or Balance()
-    pending = f", ${exact(balance.pending_pusd)} pending for good" if balance.pending_pusd else ""
+def _write(folder: Path, summary: Mapping[str, Any], balance: Balance) -> str:
+    try:
+        write_private(folder / "summary.json", summary)
+    except OSError as exc:
+        return f"the summary of {folder} could not be written: {exc}"
+    pending = f", ${exact(balance.pending_pusd)} not known yet" if balance.pending_pusd else ""
     return f"summary of {folder} written: ${exact(balance.posted_pusd)} spent{pending}"
 
 
@@ -90,15 +100,16 @@ def _time(text: object, otherwise: datetime) -> datetime:
         return otherwise
 
 
-def _plan(trial: PlannedTrial) -> TrialPlan:
+def _plan(trial: PlannedTrial, known: Known) -> TrialPlan:
     try:
         budget_pusd = pusd(trial.budget_usd)
     except ArithmeticError:
         budget_pusd = 0
-    return TrialPlan(trial.alias, trial.model_id, budget_pusd, trial.key_name, ())
+    before = Before(known.spent_before_pusd, budget_pusd) if known.spent_before_pusd else None
+    return TrialPlan(trial.alias, trial.model_id, budget_pusd, trial.key_name, (), before)
 
 
-def _balances(run_dir: Path, notes: list[str]) -> dict[str, Balance]:
+def _accounts(run_dir: Path, notes: list[str]) -> dict[str, Known]:
     """The accounts of a run's ledger as they stand; none if there is no ledger that can be read."""
     try:
         accounts = [account for ledger in read_ledgers(run_dir) for account in ledger.accounts]
@@ -107,16 +118,20 @@ def _balances(run_dir: Path, notes: list[str]) -> dict[str, Balance]:
         notes.append(str(exc))
         return {}
     return {
-        account.id: Balance(
-            id=account.id,
-            limit_pusd=account.limit_pusd,
-            posted_pusd=account.posted_pusd,
-            pending_pusd=account.pending_pusd,
-            assumed_pusd=account.assumed_pusd,
-            overrun_pusd=account.overrun_pusd,
-            calls=account.calls,
-            refused=account.refused,
-            **_tokens(tokens[account.id].tokens if account.id in tokens else {}),
+        account.id: Known(
+            Balance(
+                id=account.id,
+                limit_pusd=account.limit_pusd,
+                posted_pusd=account.posted_pusd,
+                pending_pusd=account.pending_pusd,
+                assumed_pusd=account.assumed_pusd,
+                overrun_pusd=account.overrun_pusd,
+                calls=account.calls,
+                refused=account.refused,
+                **_tokens(tokens[account.id].tokens if account.id in tokens else {}),
+            ),
+            # A sub-key has used nothing at its making, so that its base is what was spent with those before it.
+            spent_before_pusd=max(-(account.key_usage_base_pusd or 0), 0),
         )
         for account in accounts
     }

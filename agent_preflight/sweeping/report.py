@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.openrouter import Key
+from preflight_proxy.core.aftermath import Clocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Scope:
         containers: Look on the engine too.
         everywhere: On the engine, also what belongs to runs in other directories.
         dry_run: Only say what would be removed.
-        settle_s: How long a dead run's proxy may take to find out what its last calls cost.
+        settle_s: How long to wait in all until it is known what the last calls of dead runs cost.
+        clocks: How long that evidence takes, as the proxies were told.
     """
 
     runs_dir: Path
@@ -76,3 +78,4 @@ class Scope:
     everywhere: bool = False
     dry_run: bool = False
     settle_s: float = 0.0
+    clocks: Clocks = field(default_factory=Clocks)

@@ -18,3 +18,7 @@ class UpstreamError(OperatingError):
 
 class LedgerError(OperatingError):
     """The store of accounts and entries cannot be opened, read or written."""
+
+
+class LedgerInUseError(LedgerError):
+    """Another process has the store, and ends one day: it may be tried again."""

@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 
 from preflight_proxy import schema
-from preflight_proxy.errors import LedgerError
+from preflight_proxy.errors import LedgerError, LedgerInUseError
 
 Durability = Literal["process", "power"]
 
@@ -35,7 +35,8 @@ def lock(path: Path) -> int:
     """Take the file's lock, which ends with the process however that ends; returns its descriptor.
 
     Raises:
-        LedgerError: Another proxy holds it, or the directory cannot be written.
+        LedgerInUseError: Another proxy holds it.
+        LedgerError: The directory cannot be written.
     """
     try:
         descriptor = os.open(path.with_name(path.name + "-lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -45,7 +46,7 @@ def lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
         os.close(descriptor)
-        raise LedgerError(
+        raise LedgerInUseError(
             f"the ledger {path} is in use by another proxy: end that one, or name another folder"
         ) from exc
     return descriptor

@@ -31,7 +31,7 @@ def show(seed: int, outcome: Outcome) -> None:
     """Print a round."""
     hits = ", ".join(f"{strike.target.value} at {strike.at_s:.1f} s" for strike in outcome.hit) or "nothing"
     print(
-        f"{seed}: hit {hits}; {outcome.calls} calls, {outcome.doubts} accounts in doubt, {outcome.took_s:.0f} s",
+        f"{seed}: hit {hits}; {outcome.calls} calls, {outcome.doubts} accounts assumed above the bill, {outcome.took_s:.0f} s",
         flush=True,
     )
     for problem in outcome.problems:

@@ -15,7 +15,7 @@ PUSD = Decimal(10) ** 12
 
 
 def book_problems(run_dir: Path, bill: Bill) -> tuple[list[str], int]:
-    """Return what does not agree, and how many accounts agree only within what is assumed or pending."""
+    """Return what does not agree, and how many accounts agree only within what is assumed."""
     if not (run_dir / LEDGER).exists():
         return [], 0
     names: dict[str, list[str]] = {}
@@ -26,15 +26,16 @@ def book_problems(run_dir: Path, bill: Bill) -> tuple[list[str], int]:
         billed_pusd = sum(
             int(key.total_usd * PUSD) for key in bill.keys.values() if key.name in names.get(account.id, [])
         )
-        doubts += bool(account.assumed_pusd or account.pending_pusd)
+        doubts += billed_pusd != account.posted_pusd
         problems += [f"account {account.id}: {text}" for text in _differences(account, billed_pusd)]
     return problems, doubts
 
 
 def _differences(account: Account, billed_pusd: int) -> list[str]:
     found = []
-    low, high = account.posted_pusd - account.assumed_pusd, account.posted_pusd + account.pending_pusd
-    if not low <= billed_pusd <= high:
+    if account.pending_pusd:
+        found.append(f"{account.pending_pusd} is pending for good")
+    if not account.posted_pusd - account.assumed_pusd <= billed_pusd <= account.posted_pusd:
         found.append(
             f"upstream billed {billed_pusd}, the ledger has {account.posted_pusd} posted, {account.assumed_pusd} assumed"
         )

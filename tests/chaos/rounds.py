@@ -19,9 +19,11 @@ from agent_preflight.events import EventLogger
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario
+from preflight_proxy.core.aftermath import Clocks
 from preflight_proxy.core.secret import Secret
 from tests.chaos.books import book_problems
 from tests.chaos.strikes import Strike, containers, draw, fall, networks, processes
+from tests.chaos.victim import CLOCKS
 
 REPO = Path(__file__).parents[2]
 MODEL = "openai/gpt-4.1-nano"
@@ -64,7 +66,7 @@ class Outcome:
         hit: The strikes that hit something.
         problems: What is left, or does not agree; empty if all is well.
         gone_s: For each trial that ended by its runner: from the decision to its container verified gone.
-        doubts: Accounts whose books agree only within what is assumed or pending.
+        doubts: Accounts in whose books more is assumed than was billed.
         calls: Calls that upstream billed.
     """
 
@@ -83,7 +85,8 @@ async def play(seed: int, folder: Path, image: str) -> Outcome:
     async with Simulator(slow_upstream(), seed=seed) as simulator:
         runner = await asyncio.to_thread(_start, simulator, runs_dir, image, mark)
         await asyncio.to_thread(_strike, runner, draw(random, LAST_STRIKE_S), runs_dir, random, outcome)
-        scope = Scope(runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S)
+        clocks = Clocks(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
+        scope = Scope(runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
         swept = await sweep(scope)
         if not swept.verified:
             outcome.problems.append(f"the sweep left {swept.left}, {swept.trouble}")

@@ -24,6 +24,7 @@ class Target(Enum):
     GATE = "gate"
     AGENT = "agent"
     PAUSE = "agent's breath"
+    BOTH = "runner and proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ def fall(strike: Strike, runner: int, runs_dir: Path, random: Random) -> bool:
         case Target.RUNNER:
             return _kill([runner], random)
         case Target.PROXY:
-            return _kill(_children(runner, lambda words: b"preflight_proxy" in words), random)
+            return _kill(_proxies(runner), random)
+        case Target.BOTH:
+            return all([_kill([pid], random) for pid in (*_proxies(runner), runner)])
         case Target.CLIENT:
             return _kill(_children(runner, lambda words: words[0].endswith(b"docker")), random)
         case Target.GATE:
@@ -94,6 +97,10 @@ def _children(parent: int, wanted: Callable[[list[bytes]], bool]) -> list[int]:
             if int(fields[1]) == parent and wanted(words):
                 found.append(int(path.parent.name))
     return found
+
+
+def _proxies(runner: int) -> list[int]:
+    return _children(runner, lambda words: b"preflight_proxy" in words)
 
 
 def _kill(pids: list[int], random: Random) -> bool:

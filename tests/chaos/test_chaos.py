@@ -14,7 +14,7 @@ __all__ = ["base_image"]
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 
-@pytest.mark.parametrize("seed", [1, 7, 8, 9, 13, 16, 24, 41])
+@pytest.mark.parametrize("seed", [3, 7, 9, 11, 12, 16, 24, 35])
 async def test_after_a_sweep_nothing_is_left_and_the_books_agree_whatever_died(
     seed: int, tmp_path: Path, base_image: str
 ) -> None:

@@ -20,6 +20,7 @@ from agent_preflight.runner.run import run_field
 from agent_preflight.status import container_running
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.crashed_run import crash
+from tests.preflight_proxy.ledger_on_disk import open_account, open_store
 
 from .conftest import MODEL, Field, agent
 
@@ -122,6 +123,18 @@ def test_the_summary_of_an_attempt_is_kept_aside(tmp_path: Path) -> None:
         set_aside(tmp_path)
     assert [(tmp_path / f"summary.{n}.json").read_text() for n in (1, 2)] == ["1", "2"]
     assert not (tmp_path / "summary.json").exists()
+
+
+def test_after_a_loss_of_power_nothing_goes_on_before_it_is_known_what_was_spent(tmp_path: Path) -> None:
+    for boot in ("before", "after"):
+        store = open_store(tmp_path, boot)
+        if boot == "before":
+            open_account(store)
+        store.close()
+    plan = {"trials": [{"alias": "a", "model_id": "m/m"}]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ConfigError, match=r"restarted while a of .* Nothing has been started"):
+        read_earlier(tmp_path, plan)
 
 
 # Whole runs

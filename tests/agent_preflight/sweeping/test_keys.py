@@ -26,7 +26,7 @@ def names(simulator: Simulator) -> set[str]:
 def test_all_keys_of_a_name_go_and_no_others(simulator: Simulator) -> None:
     for name in ("a", "a", "b"):
         create(simulator.admin_key, name, Decimal(1), EXPIRES, simulator.base_url)
-    done = sub_keys(simulator).delete(["a", "never made"])
+    done = sub_keys(simulator).delete(["a", "never made"], {})
     assert done == DeletedKeys({"a": Decimal(0), "never made": None}, ())
     assert done.deleted == ["a"]
     assert names(simulator) & {"a", "b"} == {"b"}
@@ -35,8 +35,18 @@ def test_all_keys_of_a_name_go_and_no_others(simulator: Simulator) -> None:
 @pytest.mark.wire
 def test_a_rehearsal_deletes_nothing(simulator: Simulator) -> None:
     create(simulator.admin_key, "a", Decimal(1), EXPIRES, simulator.base_url)
-    assert sub_keys(simulator, dry_run=True).delete(["a"]).deleted == ["a"]
+    assert sub_keys(simulator, dry_run=True).delete(["a"], {}).deleted == ["a"]
     assert "a" in names(simulator)
+
+
+@pytest.mark.wire
+def test_a_key_whose_usage_is_needed_stays_and_the_other_goes(simulator: Simulator) -> None:
+    key = create(simulator.admin_key, "a", Decimal(1), EXPIRES, simulator.base_url)
+    create(simulator.admin_key, "b", Decimal(1), EXPIRES, simulator.base_url)
+    found = sub_keys(simulator)
+    assert found.usages()[key.hash] == 0
+    assert found.delete(["a", "b"], {key.hash: "why"}) == DeletedKeys({"b": Decimal(0)}, (), {"a": "why"})
+    assert names(simulator) & {"a", "b"} == {"a"}
 
 
 @pytest.mark.wire

@@ -1,13 +1,14 @@
 """The summary of a trial that nobody could write says what the ledger and the event log know."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Post
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
 
 KEY = "agent-preflight:r:a:1"
 
@@ -45,7 +46,7 @@ def test_what_is_posted_and_what_is_pending_stand_in_it(tmp_path: Path) -> None:
         '{"timestamp": "2027-01-01T00:00:00+00:00", "type": "tool_execution_start"}\n'
     )
     (note,) = write_lost_summaries(run_dir, {KEY: None}, engine_clean=True)
-    assert "pending for good" in note
+    assert "$0.0000000001 not known yet" in note
     written = summary(run_dir, "a")
     assert written["started_at"] == "2027-01-01T00:00:00+00:00"
     assert (written["tool_calls"], written["events_count"]) == (1, 1)
@@ -59,3 +60,31 @@ def test_a_summary_that_is_there_stays_and_a_trial_that_never_began_gets_none(tm
     write_lost_summaries(run_dir, {}, engine_clean=True)
     assert summary(run_dir, "a") == {}
     assert not (run_dir / "never").exists()
+
+
+def test_a_summary_that_was_left_open_is_completed_once_its_key_is_gone(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    open_account(store)
+    store.commit(reserve("r1"))
+    run_dir = run_with(tmp_path, "a")
+    write_lost_summaries(run_dir, {}, engine_clean=True)
+    store.commit(Post("r1", 10))
+    store.close()
+    assert write_lost_summaries(run_dir, {}, engine_clean=True) == []
+    write_lost_summaries(run_dir, {KEY: Decimal("0.00000000001")}, engine_clean=True)
+    written = summary(run_dir, "a")["preflight"]
+    assert (written["posted_usd"], written["pending_usd"], written["drift_usd"]) == ("0.00000000001", "0", "0")
+    assert set(written["cleanup"].values()) == {"ok"}
+
+
+def test_the_drift_of_an_attempt_leaves_out_what_those_before_it_spent(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    open_account(store, key_hash="first", key_is_own=True, key_usage_pusd=0)
+    call(store, "r1", 10)
+    open_account(store, key_hash="second", key_is_own=True, key_usage_pusd=0)
+    call(store, "r2", 20)
+    store.close()
+    run_dir = run_with(tmp_path, "a")
+    write_lost_summaries(run_dir, {KEY: Decimal("0.00000000002")}, engine_clean=True)
+    written = summary(run_dir, "a")["preflight"]
+    assert (written["spent_before_usd"], written["drift_usd"]) == ("0.00000000001", "0")

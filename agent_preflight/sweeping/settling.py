@@ -1,0 +1,98 @@
+"""What the last calls of a dead run cost, from what OpenRouter has counted for its sub-keys (M13, M21).
+
+Its proxy is dead too, and the secrets of the sub-keys died with it. The management key still reads their usage: so a key is kept
+until its usage holds every call, and only then deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from agent_preflight.costs import LEDGER
+from agent_preflight.usd import pusd
+from preflight_proxy.clock import Clock, SystemClock
+from preflight_proxy.core.aftermath import Clocks, LooseEnd
+from preflight_proxy.dead_ledger import DeadLedger
+from preflight_proxy.errors import LedgerInUseError
+
+CLOSE_S_MAX = 10.0
+"""A proxy that has closed its sockets still moves its log into the ledger's file."""
+LOOK_EVERY_S = 0.1
+
+Usages = Callable[[], Mapping[str, Decimal | None]]
+"""Reads anew what OpenRouter has counted, by the key's hash; None where it told no figure. Raises UpstreamError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An account of which something is open still.
+
+    Attributes:
+        key_hash: The hash of its sub-key, whose usage is still needed.
+        account: Its name.
+        known_at_s: When that usage will tell, seconds since the epoch.
+    """
+
+    key_hash: str
+    account: str
+    known_at_s: float
+
+    @property
+    def note(self) -> str:
+        """For a person: what is waited for."""
+        at = datetime.fromtimestamp(self.known_at_s, UTC)
+        return f"kept for its figure: what its last calls cost is known from {at:%H:%M:%S} UTC on; sweep again then"
+
+
+async def settle_ledger(run_dir: Path, usages: Usages, clocks: Clocks, wait_s: float) -> list[Open]:
+    """End every pending call of a dead run's ledger that can be ended; returns what is open still.
+
+    Args:
+        run_dir: Its folder, which must be locked.
+        usages: See there.
+        clocks: How long evidence takes.
+        wait_s: How long to wait for evidence at most.
+
+    Raises:
+        LedgerError: The ledger cannot be used.
+        UpstreamError: The figures cannot be read.
+    """
+    if not (run_dir / LEDGER).is_file():
+        return []
+    clock = SystemClock()
+    until_s = clock.epoch_s() + wait_s
+    with await _opened(run_dir, clocks, clock) as ledger:
+        while loose := ledger.loose_ends():
+            if loose[0].known_at_s > until_s:
+                break
+            await asyncio.sleep(max(loose[0].known_at_s - clock.epoch_s(), 0.0))
+            due = [each for each in loose if each.known_at_s <= clock.epoch_s()]
+            if due and not _settle(ledger, due, await asyncio.to_thread(usages)):
+                break
+        return [Open(each.account.key_hash, each.account.id, each.known_at_s) for each in ledger.loose_ends()]
+
+
+async def _opened(run_dir: Path, clocks: Clocks, clock: Clock) -> DeadLedger:
+    """Open the ledger; a proxy that serves nobody any more may still be about to close it."""
+    until_s = clock.monotonic_s() + CLOSE_S_MAX
+    while True:
+        try:
+            return DeadLedger(run_dir, clocks, clock)
+        except LedgerInUseError:
+            if clock.monotonic_s() > until_s:
+                raise
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _settle(ledger: DeadLedger, due: list[LooseEnd], usages: Mapping[str, Decimal | None]) -> bool:
+    """Settle those whose key's usage was told, or whose key is gone; False if there was none."""
+    told = [each for each in due if usages.get(each.account.key_hash, Decimal(0)) is not None]
+    for each in told:
+        usage = usages.get(each.account.key_hash)
+        ledger.settle(each, None if usage is None else pusd(usage))
+    return bool(told)

@@ -1,0 +1,121 @@
+"""Runner and proxy die with a call in flight: a sweep finds out what it cost, and says until when it cannot."""
+
+import json
+import os
+import signal
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.control_client import ControlClient
+from agent_preflight.run_control import read_control
+from agent_preflight.runner import arun_multi
+from agent_preflight.sweeping import Scope, sweep
+from agent_preflight.sweeping.completed import SETTLED_LATE
+from agent_preflight.sweeping.settling import settle_ledger
+from openrouter_sim.scenario import Rule, Scenario
+from preflight_proxy.boot import boot_id
+from preflight_proxy.core.aftermath import Clocks
+from preflight_proxy.ledger_reader import read_snapshot
+from tests.agent_preflight.crashed_run import crash
+from tests.agent_preflight.runner.conftest import MODEL, Field
+from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+
+CALLING = """
+with open("attempts", "a") as file: file.write("x")
+call()
+if open("attempts").read() == "x":
+    body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "write"}], "max_tokens": 100, "stream": True}
+    request = urllib.request.Request(os.environ["OPENROUTER_BASE_URL"] + "/chat/completions", json.dumps(body).encode(),
+        {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"})
+    stream = urllib.request.urlopen(request)
+    say("ready")
+    while True: say("tick"); time.sleep(0.05)
+say("agent_end")
+"""
+"""In its first attempt it is ready after a short call, while one of eight seconds is on its way."""
+
+SLOW = Scenario(tokens_per_s=12.0, replies=(Rule(contains="write", tokens=90), Rule(tokens=2)))
+SOON = Clocks(call_s_max=10.0, lag_s=1.0)
+"""Of an upstream that is done with every call in ten seconds."""
+
+
+async def crash_both(trials: Field) -> Path:
+    """Leave a run whose runner and proxy were killed with a call in flight."""
+    trials.simulator.scenario = SLOW
+    run_dir = crash(trials, {"a": CALLING})
+    control = read_control(run_dir)
+    assert control is not None
+    client = ControlClient(control.socket)
+    os.kill(await client.pid(), signal.SIGKILL)
+    await client.close()
+    assert read_snapshot(run_dir / "ledger.sqlite3").pending
+    return run_dir
+
+
+def scope(trials: Field, clocks: Clocks, settle_s: float = 0.0) -> Scope:
+    return Scope(
+        trials.runs_dir,
+        trials.simulator.admin_key,
+        trials.simulator.base_url,
+        containers=False,
+        settle_s=settle_s,
+        clocks=clocks,
+    )
+
+
+@pytest.mark.wire
+async def test_the_key_is_kept_until_its_usage_tells_and_then_the_books_are_the_bill(trials: Field) -> None:
+    run_dir = await crash_both(trials)
+    early = await sweep(scope(trials, Clocks()))
+    (left,) = early.left
+    assert (left.kind, left.name.split(":")[2]) == ("sub-key", "a")
+    assert "is known from" in left.note
+    summary = json.loads((run_dir / "a" / "summary.json").read_text())
+    assert Decimal(summary["preflight"]["pending_usd"]) > 0
+    assert summary["preflight"]["cleanup"]["settle"] == summary["preflight"]["cleanup"]["sub_key"] == "unverified"
+
+    late = await sweep(scope(trials, SOON, settle_s=60.0))
+    assert late.verified, late
+    assert [item.kind for item in late.removed] == ["sub-key"]
+    extra = json.loads((run_dir / "a" / "summary.json").read_text())["preflight"]
+    (account,) = read_snapshot(run_dir / "ledger.sqlite3").accounts
+    assert account.pending_pusd == 0 < account.assumed_pusd < account.posted_pusd
+    assert Decimal(extra["posted_usd"]) == Decimal(extra["key_usage_usd"])
+    assert (extra["pending_usd"], extra["drift_usd"], extra["ended_by"]) == ("0", "0", "lost")
+    assert set(extra["cleanup"].values()) == {"ok"}
+    assert SETTLED_LATE in extra["warnings"]
+    trials.check()  # ledger = bill, to the pico-dollar
+
+
+@pytest.mark.wire
+async def test_a_run_that_goes_on_has_spent_what_its_last_calls_cost(trials: Field) -> None:
+    await crash_both(trials)
+    await sweep(scope(trials, SOON, settle_s=60.0))
+    (result,) = await arun_multi([(MODEL, "a")], **trials.options({"a": CALLING}, run_id="crashed", resume=True))
+    extra = result.preflight
+    assert (result.error, extra["drift_usd"], set(extra["cleanup"].values())) == (None, "0", {"ok"})
+    assert Decimal(extra["posted_usd"]) > Decimal(extra["spent_before_usd"]) > Decimal(extra["assumed_usd"]) > 0
+
+
+async def test_figures_are_asked_for_only_once_they_can_tell(tmp_path: Path) -> None:
+    store = open_store(tmp_path, boot_id())
+    open_account(store, key_hash="k", key_is_own=True, key_usage_pusd=0)
+    store.commit(reserve("r"))
+    store.close()
+    asked: list[float] = []
+
+    def usages() -> dict[str, Decimal | None]:
+        asked.append(time.monotonic())
+        return {"k": None}
+
+    (found,) = await settle_ledger(tmp_path, usages, Clocks(call_s_max=1e9), 0.0)
+    assert (found.account, found.key_hash, asked) == ("a", "k", [])
+    (found,) = await settle_ledger(tmp_path, usages, Clocks(), 0.0)  # the call of a clock that stands in the past
+    assert len(asked) == 1  # told no figure: it stays open
+
+
+async def test_a_run_without_a_ledger_has_nothing_open(tmp_path: Path) -> None:
+    assert await settle_ledger(tmp_path, dict, Clocks(), 0.0) == []
