@@ -33,6 +33,7 @@ from preflight_proxy.portal import Portal
 from preflight_proxy.prices import Prices
 from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.reconcile import Reconciler
+from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server import Listeners
 from preflight_proxy.store import Store
 from preflight_proxy.tasks import Tasks
@@ -57,6 +58,7 @@ class Running:
         books: Accounts and entries.
         accounts: Opens and closes accounts.
         tasks: The calls under way.
+        over: Set once it has nothing left to do, because its runner is lost.
         portal: `HOST:PORT` where forwarders of portable gates come in, or None.
     """
 
@@ -64,17 +66,21 @@ class Running:
     books: Books
     accounts: Accounts
     tasks: Tasks
+    over: asyncio.Event
     portal: str | None = None
 
 
 @asynccontextmanager
-async def running(config: Config, clock: Clock | None = None, outside: Outside | None = None) -> AsyncIterator[Running]:
+async def running(
+    config: Config, clock: Clock | None = None, outside: Outside | None = None, over: asyncio.Event | None = None
+) -> AsyncIterator[Running]:
     """Serve as long as the context lasts; after it, streams have ended and what is pending lies on disk.
 
     Args:
         config: The settings.
         clock: The system's if None.
         outside: How agents' egress finds its way; as this machine does, to public addresses, if None.
+        over: `Running.over`, if the caller has it already.
 
     Raises:
         LedgerError: The store cannot be opened, or another proxy has it.
@@ -87,7 +93,7 @@ async def running(config: Config, clock: Clock | None = None, outside: Outside |
     except OSError as exc:
         raise ConfigError(f"The data directory {config.data_dir} cannot be made: {exc}") from exc
     store = Store(config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock)
-    listeners, portal = Listeners(), Portal()
+    listeners, portal, over = Listeners(), Portal(), over or asyncio.Event()
     try:
         cost_log = CostLog(config.data_dir / "costs.jsonl")
         cost_log.rebuild(store.entries())
@@ -104,7 +110,8 @@ async def running(config: Config, clock: Clock | None = None, outside: Outside |
             forward = Forward(books, upstream, prices, tasks, config.unknown_fields)
             plane = Plane(books, forward, Local(books, prices, upstream))
             accounts = Accounts(books, upstream, listeners, plane.handler, outside, portal)
-            control = Control(books, accounts, run=config.run, grace_s=config.grace_s, upstream=config.upstream)
+            watch = RunnerWatch(books, accounts, run=config.run, grace_s=config.grace_s, over=over)
+            control = Control(books, accounts, watch, run=config.run, upstream=config.upstream)
             reconciler = Reconciler(
                 books, upstream, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
             )
@@ -114,12 +121,12 @@ async def running(config: Config, clock: Clock | None = None, outside: Outside |
                 base_url = await _listen(config, listeners, plane, control)
                 portal_address = _open_portal(config, portal)
                 watching.spawn(reconciler.run(), "reconcile")
-                control.watch()
-                yield Running(base_url, books, accounts, tasks, portal_address)
+                watch.begin()
+                yield Running(base_url, books, accounts, tasks, over, portal_address)
                 plane.closing = True
                 await _drain(books, tasks)
             finally:
-                await control.close()
+                await watch.close()
                 await watching.cancel()
                 await portal.close()
                 await accounts.close_gates()
@@ -186,7 +193,7 @@ def _will_be_told(books: Books) -> bool:
 
 
 def serve_until_stopped(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; returns 0.
+    """Serve until SIGTERM, SIGINT, or the end of a run whose runner is lost; returns 0.
 
     Args:
         config: The settings.
@@ -205,11 +212,11 @@ def serve_until_stopped(config: Config, on_ready: Callable[[Running], Awaitable[
 
 
 async def _serve(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None) -> None:
-    stop = asyncio.Event()
+    over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(config) as proxy:
+        loop.add_signal_handler(number, over.set)
+    async with running(config, over=over) as proxy:
         if on_ready is not None:
             await on_ready(proxy)
         elif config.ready_file is not None:
@@ -223,7 +230,7 @@ async def _serve(config: Config, on_ready: Callable[[Running], Awaitable[None]] 
                 ready["portal"] = proxy.portal
             write_ready_file(Path(config.ready_file), ready)
         _log.info("proxy.ready", base_url=proxy.base_url, control=config.control, upstream=config.upstream)
-        await stop.wait()
+        await over.wait()
         _log.info("proxy.stopping", calls=len(proxy.tasks))
 
 

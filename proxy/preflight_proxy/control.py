@@ -1,7 +1,7 @@
 """The control plane: a private unix socket on which the runner opens, freezes, limits and closes accounts.
 
 Whoever reaches this socket can move limits: it is 0600, and its peer must be the proxy's own user. The stream of
-`GET /events` is the run's control connection: when it is gone for longer than the grace, the run's accounts freeze.
+`GET /events` is the run's control connection, which `runner_watch` watches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TypeVar
 from urllib.parse import parse_qs, unquote
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from preflight_proxy import __version__
@@ -26,13 +25,12 @@ from preflight_proxy.core.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.errors import LedgerError, OperatingError
 from preflight_proxy.intake import Intake, IntakeError
-from preflight_proxy.tasks import Tasks
+from preflight_proxy.runner_watch import RunnerWatch
 
 HEARTBEAT_S = 1.0
 """A follower hears at least this often, so that both ends notice a dead connection."""
 
 _T = TypeVar("_T")
-_log = structlog.get_logger("preflight_proxy.control")
 
 
 class _Freeze(msgspec.Struct):
@@ -62,22 +60,18 @@ class Control:
     Args:
         books: Read for balances.
         accounts: Opens, freezes and closes accounts.
-        run: The run whose control connection is watched, if any.
-        grace_s: How long that connection may be gone.
+        watch: Told who follows which run.
+        run: The run that `POST /stop` stops, if any.
         upstream: Named in `/health`.
     """
 
-    def __init__(self, books: Books, accounts: Accounts, *, run: str | None, grace_s: float, upstream: str) -> None:
+    def __init__(self, books: Books, accounts: Accounts, watch: RunnerWatch, *, run: str | None, upstream: str) -> None:
         self._books = books
         self._accounts = accounts
+        self._watch = watch
         self._run = run
-        self._grace_s = grace_s
         self._upstream = upstream
         self._intake = Intake()
-        self._tasks = Tasks()
-        self._followers = 0
-        self._orphaned: asyncio.TimerHandle | None = None
-        self._closed = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -163,8 +157,7 @@ class Control:
     async def _events(self, request: web.BaseRequest, run: str | None, cursor: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
-        watched = run is not None and run == self._run
-        self._follower_comes(watched)
+        await self._watch.comes(run)
         try:
             async with aclosing(self._books.hub.follow(cursor, HEARTBEAT_S)) as events:
                 async for event in events:
@@ -176,45 +169,12 @@ class Control:
         except ConnectionError:
             pass
         finally:
-            self._follower_goes(watched)
+            self._watch.goes(run)
         return response
 
     def _belongs(self, event: Mapping[str, object], run: str) -> bool:
         account = self._books.accounts().get(str(event["account"]))
         return event.get("run") == run if account is None else account.run == run
-
-    def _follower_comes(self, watched: bool) -> None:
-        if watched:
-            self._followers += 1
-            self._end_grace()
-
-    def _follower_goes(self, watched: bool) -> None:
-        if watched:
-            self._followers -= 1
-            if self._followers == 0 and not self._closed:
-                self._orphaned = asyncio.get_running_loop().call_later(self._grace_s, self._runner_lost)
-
-    def _end_grace(self) -> None:
-        if self._orphaned is not None:
-            self._orphaned.cancel()
-            self._orphaned = None
-
-    def watch(self) -> None:
-        """Begin the grace: a run whose runner never follows is as lost as one whose runner is gone."""
-        if self._run is not None and self._followers == 0 and self._orphaned is None:
-            self._orphaned = asyncio.get_running_loop().call_later(3 * self._grace_s, self._runner_lost)
-
-    async def close(self) -> None:
-        """Watch the runner no longer: the proxy is about to end."""
-        self._closed = True
-        self._end_grace()
-        await self._tasks.cancel()
-
-    def _runner_lost(self) -> None:
-        _log.error("runner.lost", run=self._run, grace_s=self._grace_s)
-        for account in list(self._books.accounts().values()):
-            if account.run == self._run and account.frozen is None:
-                self._tasks.spawn(self._accounts.freeze(account.id, "runner lost"), "freeze")
 
 
 def _check_peer(request: web.BaseRequest) -> None:

@@ -1,4 +1,4 @@
-"""The control socket, route by route, and what becomes of a run whose runner is gone."""
+"""The control socket, route by route."""
 
 from __future__ import annotations
 
@@ -313,51 +313,6 @@ async def test_a_follower_hears_of_its_own_run_only(world: Controlled) -> None:
 
 async def test_a_cursor_that_is_no_number_is_a_400(world: Controlled) -> None:
     assert (await world.ask("GET", "/events?cursor=x"))[0] == 400
-
-
-# The runner's life
-
-
-async def test_a_runner_that_is_gone_for_the_grace_has_its_accounts_frozen(tmp_path: Path) -> None:
-    async with controlled(tmp_path, grace_s=0.05) as world:
-        async with world.follow() as events:
-            await world.put("a")
-            await world.ask("PUT", "/accounts/stranger", {**SPEC, "run": "another"})
-            await events.next("opened")
-        await world.frozen("a", "runner lost")
-        assert world.proxy.books.account("stranger").frozen is None
-        async with world.post() as response:
-            assert response.status in (401, 402)
-
-
-async def test_a_runner_that_comes_back_in_time_keeps_its_accounts_open(tmp_path: Path) -> None:
-    async with controlled(tmp_path, grace_s=0.4) as world:
-        async with world.follow() as events:
-            await world.put("a")
-            await events.next("opened")
-        async with world.follow() as events:
-            await events.next("opened")
-            await asyncio.sleep(0.8)  # twice the grace
-            async with world.post() as response:
-                assert response.status == 200
-            assert world.proxy.books.account("a").frozen is None
-
-
-async def test_two_connections_are_two_signs_of_life(tmp_path: Path) -> None:
-    async with controlled(tmp_path, grace_s=0.1) as world, world.follow() as first:
-        await world.put("a")
-        await first.next("opened")
-        async with world.follow() as second:
-            await second.next("opened")
-        await asyncio.sleep(0.3)  # three times the grace
-        assert world.proxy.books.account("a").frozen is None
-
-
-async def test_a_runner_that_never_follows_is_lost_too(tmp_path: Path) -> None:
-    async with controlled(tmp_path, grace_s=0.05) as world:
-        await world.put("a")
-        async with world.follow("another"):
-            await world.frozen("a", "runner lost")
 
 
 # Another user
