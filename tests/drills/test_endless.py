@@ -88,7 +88,7 @@ def test_a_stream_of_comments_is_drained_for_a_minute_once_its_client_left(tmp_p
                 response.close()
             await other_calls_are_served(made)
             await decided(made)
-            assert (time.monotonic() - began_s) * FACTOR < 10 * MINUTE_S
+            assert (time.monotonic() - began_s) * FACTOR < 29 * MINUTE_S  # the half hour of every call did not end it
 
     play(drill())
 

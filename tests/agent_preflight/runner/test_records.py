@@ -17,10 +17,20 @@ from agent_preflight.runner import run_multi
 options = json.load(sys.stdin)
 def fill(event):
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    if event["type"] == "full":
+        open(event["marker"], "w").close()  # a file without a byte can be made
 (result,) = run_multi(log_fn=lambda line: None, on_event=fill, **options)
 print(json.dumps({"error": result.error, **result.preflight}))
 """
 """A runner whose files take not another byte from its agent's first event on: what a full disk does."""
+
+FULL = """
+call(); say("full", marker=os.path.abspath("full"))
+while not os.path.exists("full"): time.sleep(0.01)
+for _ in range(50): say("more")
+call(); sys.exit(3)
+"""
+"""An agent that goes on once the disk is full."""
 
 
 def test_records_are_private_and_what_can_be_written_is(tmp_path: Path) -> None:
@@ -42,7 +52,7 @@ def test_a_full_disk_costs_lines_and_no_step_of_the_end(trials: Field) -> None:
         "budget_usd": 0.05,
         "runs_dir": str(trials.runs_dir),
         "sandbox": "process",
-        "command": agent("call(); say('full'); time.sleep(0.5); [say('more') for _ in range(50)]; call(); sys.exit(3)"),
+        "command": agent(FULL),
         "skip_preflight": True,
         "openrouter_base_url": trials.simulator.base_url,
     }
