@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.cases import each
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
@@ -164,7 +164,7 @@ def source(name: str) -> Path:
     return modules()[name].path
 
 
-@pytest.mark.parametrize("importer", NEVER_IMPORTS)
+@each("importer", NEVER_IMPORTS)
 def test_imports_point_one_way(importer: str) -> None:
     """Each layer imports only what lies below it."""
     wrong = [
@@ -249,7 +249,7 @@ def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (statements[-1].end_lineno or 0) - statements[0].lineno + 1 if statements else 0
 
 
-@pytest.mark.parametrize("name", ONE_HOME)
+@each("name", ONE_HOME)
 def test_what_touches_the_world_has_one_home(name: str) -> None:
     """Processes, the database, the environment and the like are reached from the modules named for it only."""
     wrong = [

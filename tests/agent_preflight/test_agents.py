@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_preflight.agents import OPEN_TOOLS_MAX, AgentOutput
 from agent_preflight.usage import read_usage
+from tests.cases import each
 
 
 def derive(*events: dict[str, Any]) -> list[dict[str, Any]]:
@@ -130,15 +130,20 @@ def test_mini_swe_agent_s_steps() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each(
     "event",
     [
-        {"type": "raw", "data": "hello"}, {"type": "raw", "data": 5}, {"type": "assistant", "content": "x"},
-        {"type": "assistant", "session_id": "s", "message": None}, {"type": "user", "session_id": "s", "message": []},
+        {"type": "raw", "data": "hello"},
+        {"type": "raw", "data": 5},
+        {"type": "assistant", "content": "x"},
+        {"type": "assistant", "session_id": "s", "message": None},
+        {"type": "user", "session_id": "s", "message": []},
         {"type": "assistant", "session_id": "s", "message": {"content": [3, None, {"type": "text"}]}},
-        {"type": "item.started", "item": 5}, {"type": "message_end", "message": {"role": "assistant", "usage": 3}}, {},
+        {"type": "item.started", "item": 5},
+        {"type": "message_end", "message": {"role": "assistant", "usage": 3}},
+        {},
     ],
-)  # fmt: skip
+)
 def test_other_events_follow_into_nothing(event: dict[str, Any]) -> None:
     assert derive(event) == []
 

@@ -19,6 +19,7 @@ from agent_preflight.artifacts import (
     trial_dirs,
 )
 from agent_preflight.models import CacheStats, RunResult
+from tests.cases import each
 
 
 @pytest.fixture
@@ -156,6 +157,6 @@ def test_an_enormous_summary_is_no_summary(tmp_path: Path) -> None:
     assert read_json_object(tmp_path, "summary.json") is None
 
 
-@pytest.mark.parametrize("value", ["1", None, True, [], float("nan"), float("inf"), 10**30])
+@each("value", ["1", None, True, [], float("nan"), float("inf"), 10**30])
 def test_what_is_no_number_counts_as_nothing(value: object) -> None:
     assert number(value) == 0

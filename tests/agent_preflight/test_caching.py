@@ -17,6 +17,7 @@ from agent_preflight.caching import (
     min_cache_tokens,
     stable_system_prompt,
 )
+from tests.cases import each
 
 CLAUDE = "anthropic/claude-sonnet-4.5"
 MARK = {"type": "ephemeral"}
@@ -34,35 +35,49 @@ def test_the_table_has_both_spellings() -> None:
     assert ANTHROPIC_MIN_CACHE_TOKENS["anthropic/claude-sonnet-4"] == 1024
 
 
-@pytest.mark.parametrize(
-    ("model", "provider"),
+@each(
+    "model, provider",
     [
-        ("anthropic/claude-opus-4.6", "anthropic"), ("claude-x", "anthropic"), ("OpenAI/x", "openai"),
-        ("x/gpt-4", "openai"), ("gemini-1", "google"), ("google/x", "google"), ("meta/llama", "other"), ("", "other"),
+        ("anthropic/claude-opus-4.6", "anthropic"),
+        ("claude-x", "anthropic"),
+        ("OpenAI/x", "openai"),
+        ("x/gpt-4", "openai"),
+        ("gemini-1", "google"),
+        ("google/x", "google"),
+        ("meta/llama", "other"),
+        ("", "other"),
     ],
-)  # fmt: skip
+)
 def test_whose_rules_a_model_follows(model: str, provider: str) -> None:
     assert detect_provider(model) == provider
 
 
-@pytest.mark.parametrize(
-    ("model", "tokens"),
+@each(
+    "model, tokens",
     [
-        ("anthropic/claude-opus-4.6", 4096), ("anthropic/claude-sonnet-4-6", 2048), ("openai/gpt-4.1", 1024),
-        ("google/gemini-2.5-pro", 4096), ("meta/llama", 1024), ("anthropic/claude-unheard-of", 1024),
+        ("anthropic/claude-opus-4.6", 4096),
+        ("anthropic/claude-sonnet-4-6", 2048),
+        ("openai/gpt-4.1", 1024),
+        ("google/gemini-2.5-pro", 4096),
+        ("meta/llama", 1024),
+        ("anthropic/claude-unheard-of", 1024),
     ],
-)  # fmt: skip
+)
 def test_the_smallest_prefix_that_is_cached(model: str, tokens: int) -> None:
     assert min_cache_tokens(model) == tokens
 
 
-@pytest.mark.parametrize(
+@each(
     "model",
     [
-        "anthropic/claude-opus-4.6:beta", "anthropic/claude-opus-4-6-20260101", "anthropic/claude-opus-4.6-2026-01-01",
-        "claude-opus-4-6", "Anthropic/Claude-Opus-4.6", "anthropic/claude-opus-4.6-20260101:thinking",
+        "anthropic/claude-opus-4.6:beta",
+        "anthropic/claude-opus-4-6-20260101",
+        "anthropic/claude-opus-4.6-2026-01-01",
+        "claude-opus-4-6",
+        "Anthropic/Claude-Opus-4.6",
+        "anthropic/claude-opus-4.6-20260101:thinking",
     ],
-)  # fmt: skip
+)
 def test_a_suffix_or_a_date_does_not_change_the_minimum(model: str) -> None:
     assert min_cache_tokens(model) == 4096
 
@@ -101,7 +116,7 @@ def test_nothing_recorded_reads_so() -> None:
     assert format_cache_report(CacheMetrics()) == "Prompt Cache Performance:\n  (no requests recorded)"
 
 
-@pytest.mark.parametrize("usage", [{}, None, {"prompt_tokens": "many"}, {"prompt_tokens_details": None}])
+@each("usage", [{}, None, {"prompt_tokens": "many"}, {"prompt_tokens_details": None}])
 def test_a_usage_object_without_figures_is_a_request_all_the_same(usage: Any) -> None:
     metrics = CacheMetrics()
     metrics.record(usage)

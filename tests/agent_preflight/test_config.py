@@ -8,6 +8,7 @@ import pytest
 from agent_preflight import config
 from agent_preflight.config import ConfigError, Environment
 from preflight_proxy.core.secret import Secret
+from tests.cases import each
 
 COMPLETE = {"OR_ADMIN_KEY": "sk-admin", "OPENROUTER_API_KEY": "sk-key", "PREFLIGHT_MODELS": "a/b, c/d ,,"}
 
@@ -31,8 +32,8 @@ def test_an_empty_variable_counts_as_unset() -> None:
     assert found.base_url is None
 
 
-@pytest.mark.parametrize(
-    ("missing", "named"),
+@each(
+    "missing, named",
     [
         ({"OR_ADMIN_KEY", "OPENROUTER_API_KEY", "PREFLIGHT_MODELS"}, "OR_ADMIN_KEY or OPENROUTER_ADMIN_KEY"),
         ({"OPENROUTER_API_KEY", "PREFLIGHT_MODELS"}, "OPENROUTER_API_KEY"),
@@ -45,7 +46,7 @@ def test_what_is_missing_is_named_in_order(missing: set[str], named: str) -> Non
         found.preflight_inputs()
 
 
-@pytest.mark.parametrize("text", ["five", "0", "-1", "nan", "inf", "1e9", "1;2"])
+@each("text", ["five", "0", "-1", "nan", "inf", "1e9", "1;2"])
 def test_a_budget_that_is_no_amount_is_an_error_that_names_its_variable(text: str) -> None:
     with pytest.raises(ConfigError, match="PREFLIGHT_BUDGET"):
         Environment.read({"PREFLIGHT_BUDGET": text}).budget_usd()

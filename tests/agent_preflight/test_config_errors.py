@@ -1,13 +1,12 @@
 """Messages for a person, from messages for a programmer."""
 
-import pytest
-
 from agent_preflight.config_errors import explained, known_keys
 from agent_preflight.run_config import Mount, RunConfig, Stall, tables
+from tests.cases import each
 
 
-@pytest.mark.parametrize(
-    ("message", "told"),
+@each(
+    "message, told",
     [
         ("Object contains unknown field `imag`", "unknown key 'imag': do you mean 'image'?"),
         (

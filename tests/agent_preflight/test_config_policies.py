@@ -8,6 +8,7 @@ from agent_preflight.config_policies import infra_check, policy_factory, progres
 from agent_preflight.eject import BudgetFractionEject, CompositeEject, IdleTimeoutEject, ProgressEject, StallEject
 from agent_preflight.run_config import parse_config
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 FIVE = """
 [[policies]]
@@ -46,7 +47,7 @@ def test_progress_counts_tool_calls_or_asks_a_function_of_the_users() -> None:
     assert progress_function("builtins:len")({"a": 1}) == 1
 
 
-@pytest.mark.parametrize("name", ["steps", "no_such_module_here:f", "builtins:no_such", "string:digits"])
+@each("name", ["steps", "no_such_module_here:f", "builtins:no_such", "string:digits"])
 def test_a_progress_function_that_is_none_is_refused_before_anything_starts(name: str) -> None:
     with pytest.raises(ConfigError, match="progress"):
         progress_function(name)

@@ -6,6 +6,7 @@ import pytest
 
 from agent_preflight.drift import TOLERANCE_PUSD, Reconciled, Row, reconciled_lines
 from preflight_proxy.core.accounts import Quarantined
+from tests.cases import each
 
 CENT = 10**10
 
@@ -16,7 +17,7 @@ def row(upstream_pusd: int | None = CENT, *, account: str = "a", **more: int) ->
     return Row(account, upstream_pusd=upstream_pusd, source="live", **amounts)
 
 
-@pytest.mark.parametrize("off_pusd", [-TOLERANCE_PUSD, 0, TOLERANCE_PUSD])
+@each("off_pusd", [-TOLERANCE_PUSD, 0, TOLERANCE_PUSD])
 def test_books_balance_within_the_precision_of_the_figure(off_pusd: int) -> None:
     found = row(CENT + off_pusd)
     assert (found.drift_pusd, found.balances, found.verdict) == (off_pusd, True, "balances")
@@ -29,7 +30,7 @@ def test_more_than_that_is_drift_to_either_side(off_pusd: int) -> None:
     assert Reconciled((row(account="b"), found)).exit_code == 3
 
 
-@pytest.mark.parametrize(
+@each(
     "found",
     [
         row(2 * CENT, pending_pusd=CENT),
@@ -37,7 +38,6 @@ def test_more_than_that_is_drift_to_either_side(off_pusd: int) -> None:
         row(0, recent_pusd=CENT),
         row(0, assumed_pusd=CENT // 2, recent_pusd=CENT // 2),
     ],
-    ids=["pending", "assumed", "recent", "both"],
 )
 def test_what_is_pending_assumed_or_too_new_explains_as_much_as_it_is(found: Row) -> None:
     assert found.upstream_pusd is not None

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_preflight.events import LINE_BYTES_MAX, RAW_CHARS_MAX, EventLogger, Lines, parse_line
+from tests.cases import each
 
 
 def test_an_object_with_a_type_is_the_event_with_its_own_fields() -> None:
@@ -25,14 +25,25 @@ def test_a_type_that_is_no_text_is_kept_under_another_name() -> None:
     assert parse_line(b'{"type": 5, "a": 1}') == {"type": "raw", "a": 1, "agent_type": 5}
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
-        "hello", "[1]", "3", "true", "null", '"text"', "{", '{"a": }', '{"type": "x", "v": NaN}',
-        '{"type": "x", "v": -Infinity}', '{"type": "x", "v": 1e999}', "[" * 5000, '{"a":' * 100_000,
+        "hello",
+        "[1]",
+        "3",
+        "true",
+        "null",
+        '"text"',
+        "{",
+        '{"a": }',
+        '{"type": "x", "v": NaN}',
+        '{"type": "x", "v": -Infinity}',
+        '{"type": "x", "v": 1e999}',
+        "[" * 5000,
+        '{"a":' * 100_000,
         '{"type": "x", "v": ' + "9" * 5000 + "}",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_json_object_is_raw(line: str) -> None:
     assert parse_line(line.encode()) == {"type": "raw", "data": line}
 

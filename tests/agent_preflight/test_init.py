@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 import agent_preflight
+from tests.cases import each
 
 NAMES = """
     preflight PreflightError InfraCheck InfraResult http_health env_vars docker_health git_version provision_key
@@ -32,7 +33,7 @@ def test_there_are_forty_six_old_names() -> None:
     assert len(set(agent_preflight.__all__)) == len(agent_preflight.__all__)
 
 
-@pytest.mark.parametrize("name", agent_preflight.__all__)
+@each("name", agent_preflight.__all__)
 def test_every_public_name_can_be_had(name: str) -> None:
     assert getattr(agent_preflight, name) is not None
     assert name in dir(agent_preflight)
@@ -96,14 +97,14 @@ def test_the_other_modules_are_attributes_as_usual() -> None:
     assert isinstance(vars(agent_preflight)["budget"], ModuleType)
 
 
-@pytest.mark.parametrize("name", ["get_usage", "provision_key", "get_available_models", "get_account_balance"])
+@each("name", ["get_usage", "provision_key", "get_available_models", "get_account_balance"])
 def test_the_four_patch_points_are_never_kept(name: str) -> None:
     assert getattr(agent_preflight, name) is getattr(importlib.import_module("agent_preflight.provision"), name)
     assert name not in vars(agent_preflight)
 
 
-@pytest.mark.parametrize(
-    ("module", "names"),
+@each(
+    "module, names",
     [
         ("provision", "OR_BASE provision_key provision_key_full delete_key get_usage get_account_balance"),
         ("budget", "BudgetTracker BudgetStatus"),

@@ -2,13 +2,12 @@
 
 import dataclasses
 
-import pytest
-
 from agent_preflight.models import BudgetStatus, CacheStats, EjectDecision, InfraResult, RunResult
+from tests.cases import each
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields"),
+@each(
+    "kind, fields",
     [
         (BudgetStatus, ["used", "limit", "spent"]),
         (EjectDecision, ["should_eject", "reason"]),

@@ -9,17 +9,26 @@ import pytest
 from agent_preflight import openrouter
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.conftest import Script, ScriptedServer
+from tests.cases import each
 
 Serve = Callable[[Script], ScriptedServer]
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
+@each(
+    "value, expected",
     [
-        (1, Decimal(1)), (Decimal("0.1"), Decimal("0.1")), (-1, Decimal(-1)), (True, None), ("1", None), (None, None),
-        (Decimal("1e900000"), None), (Decimal("NaN"), None), (10**30, None), ([], None),
+        (1, Decimal(1)),
+        (Decimal("0.1"), Decimal("0.1")),
+        (-1, Decimal(-1)),
+        (True, None),
+        ("1", None),
+        (None, None),
+        (Decimal("1e900000"), None),
+        (Decimal("NaN"), None),
+        (10**30, None),
+        ([], None),
     ],
-)  # fmt: skip
+)
 def test_only_sums_of_money_are_amounts(value: object, expected: Decimal | None) -> None:
     assert openrouter.amount(value) == expected
 
@@ -43,7 +52,7 @@ def test_blanks_around_a_key_are_not_sent(serve: Serve) -> None:
     assert server.seen[0].headers["Authorization"] == "Bearer sk-1"
 
 
-@pytest.mark.parametrize("key", ["sk-1\nX-Evil: 1", "sk-ключ", "sk\x00", "sk\ud800"])
+@each("key", ["sk-1\nX-Evil: 1", "sk-ключ", "sk\x00", "sk\ud800"])
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="characters") as caught:
         openrouter.call("GET", "/x", key, timeout_s=10)

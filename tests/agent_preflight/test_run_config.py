@@ -7,6 +7,7 @@ import pytest
 from agent_preflight.config_errors import known_keys
 from agent_preflight.run_config import Model, Mount, RunConfig, parse_config, parse_pyproject, tables
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 
 def said(text: str) -> str:
@@ -32,8 +33,8 @@ def test_models_and_mounts_have_two_spellings() -> None:
     assert config.mounts == ["/h:/c", Mount(source="s", target="/t")]
 
 
-@pytest.mark.parametrize(
-    ("text", "near"),
+@each(
+    "text, near",
     [
         ("imge = 'x'", "do you mean 'image'?"),
         ("budget_usd = 1", "do you mean 'budget'?"),
@@ -60,14 +61,14 @@ def test_a_key_like_none_that_is_known_is_told_which_there_are() -> None:
     assert "known are models, budget, image" in said("zzzzzz = 1")
 
 
-@pytest.mark.parametrize("key", ["admin_key", "or_key", "OPENROUTER_API_KEY"])
+@each("key", ["admin_key", "or_key", "OPENROUTER_API_KEY"])
 def test_keys_to_money_are_refused_in_words(key: str) -> None:
     assert "OR_ADMIN_KEY" in said(f"{key} = 'sk-or-secret'")
     assert "sk-or-secret" not in said(f"{key} = 'sk-or-secret'")
 
 
-@pytest.mark.parametrize(
-    ("text", "where"),
+@each(
+    "text, where",
     [
         ("budget = true", "budget: must be a number, not true or false"),
         ("models = 'a/b'", "models: must be a list, not a text in quotes"),

@@ -1,14 +1,14 @@
 """What others wrote cannot drive the reader's terminal."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_preflight.terminal import plain
+from tests.cases import each
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
+@each(
+    "text, shown",
     [
         ("plain text", "plain text"),
         ("über 日本", "über 日本"),

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import pytest
-
 from agent_preflight.models import CacheStats
 from agent_preflight.usage import Usage, add_usage, read_usage
+from tests.cases import each
 
 
 def test_the_fields_of_openrouter() -> None:
@@ -41,12 +40,12 @@ def test_a_zero_in_one_spelling_yields_to_the_other() -> None:
     assert read.cached_tokens == 4
 
 
-@pytest.mark.parametrize("usage", [None, 3, "x", [], {}, {"prompt_tokens": 0}, {"prompt_tokens": None}])
+@each("usage", [None, 3, "x", [], {}, {"prompt_tokens": 0}, {"prompt_tokens": None}])
 def test_no_prompt_tokens_is_no_usage(usage: Any) -> None:
     assert read_usage(usage) is None
 
 
-@pytest.mark.parametrize("count", ["12", True, -3, 1e300, float("nan"), [], {}, None])
+@each("count", ["12", True, -3, 1e300, float("nan"), [], {}, None])
 def test_a_count_that_is_no_count_is_nothing(count: Any) -> None:
     assert read_usage({"prompt_tokens": count}) is None
     read = read_usage({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": count}})
@@ -54,7 +53,7 @@ def test_a_count_that_is_no_count_is_nothing(count: Any) -> None:
     assert read.cached_tokens == 0
 
 
-@pytest.mark.parametrize("details", [None, 3, "x", []])
+@each("details", [None, 3, "x", []])
 def test_details_that_are_no_object_are_nothing(details: Any) -> None:
     assert read_usage({"prompt_tokens": 5, "prompt_tokens_details": details}) == Usage(5, 0, 0, 0, tells_cache=False)
 

@@ -2,13 +2,12 @@
 
 from decimal import Decimal
 
-import pytest
-
 from agent_preflight.usd import PUSD_MAX, dollars, pusd, usd
+from tests.cases import each
 
 
-@pytest.mark.parametrize(
-    ("amount", "expected"),
+@each(
+    "amount, expected",
     [(0.1, 10**11), (0.3, 3 * 10**11), (Decimal("1e-12"), 1), ("0.25", 25 * 10**10), (1, 10**12), (-0.5, -5 * 10**11)],
 )
 def test_an_amount_is_what_its_text_says(amount: float | Decimal | str, expected: int) -> None:
@@ -27,10 +26,7 @@ def test_the_way_back_is_exact() -> None:
     assert usd(1) == Decimal("1e-12")
 
 
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [("0.25", "$0.25"), ("0.005", "$0.005"), ("1", "$1.00"), ("100", "$100.00"), ("0", "$0.00")],
-)
+@each("amount, text", [("0.25", "$0.25"), ("0.005", "$0.005"), ("1", "$1.00"), ("100", "$100.00"), ("0", "$0.00")])
 def test_people_read_an_amount_that_is_not_rounded(amount: str, text: str) -> None:
     assert dollars(pusd(amount)) == text
 

@@ -53,7 +53,8 @@ def fall(strike: Strike, runner: int, runs_dir: Path, random: Random) -> bool:
         case Target.PROXY:
             return _kill(_proxies(runner), random)
         case Target.BOTH:
-            return all([_kill([pid], random) for pid in (*_proxies(runner), runner)])
+            struck = [_kill([pid], random) for pid in (*_proxies(runner), runner)]  # both, whatever became of the first
+            return all(struck)
         case Target.CLIENT:
             return _kill(_children(runner, lambda words: words[0].endswith(b"docker")), random)
         case Target.GATE:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from openrouter_sim.extras import search_cost, served_tier
+from tests.cases import each
 
 if TYPE_CHECKING:
     from tests.openrouter_sim.conftest import Caller
 
 
-@pytest.mark.parametrize(
-    ("body", "tier", "factor"),
+@each(
+    "body, tier, factor",
     [
         ({}, None, "1"),
         ({"service_tier": "auto"}, None, "1"),

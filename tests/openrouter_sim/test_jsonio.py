@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_sim.jsonio import dumps, encode, loads, number, plain
+from tests.cases import each
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=15, min_value=-(10**9), max_value=10**9))
@@ -25,7 +26,7 @@ def test_small_amounts_are_written_in_exponent_form_and_others_plainly() -> None
     assert plain(Decimal("1E+2")) == "100"
 
 
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "{", "[" * 100_000])
+@each("text", ["NaN", "[Infinity]", "{", "[" * 100_000])
 def test_what_is_no_json_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         loads(text)

@@ -2,11 +2,10 @@
 
 from decimal import Decimal
 
-import pytest
-
 from openrouter_sim.jsonio import JsonObject
 from openrouter_sim.models import load_catalog
 from openrouter_sim.prices import Tokens, price_of
+from tests.cases import each
 
 NOON = 1_760_011_200.0  # Thursday 2025-10-09 12:00 UTC
 SONNET = load_catalog()["anthropic/claude-sonnet-4.5"].endpoints[0].pricing
@@ -41,8 +40,8 @@ def test_reasoning_and_requests_can_have_prices_of_their_own() -> None:
     assert price.times(Decimal(2)).cost(Tokens(prompt=9, completion=10, reasoning=4)) == Decimal("0.020048")
 
 
-@pytest.mark.parametrize(
-    ("window", "applies"),
+@each(
+    "window, applies",
     [
         ({"utc_start": "1100", "utc_end": "1300"}, True),
         ({"utc_start": "1300", "utc_end": "1400"}, False),

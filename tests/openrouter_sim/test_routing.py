@@ -9,6 +9,7 @@ import pytest
 from openrouter_sim.errors import ApiError
 from openrouter_sim.models import load_catalog
 from openrouter_sim.routing import choose, eligible, find_model
+from tests.cases import each
 
 CATALOG = load_catalog()
 LLAMA = CATALOG["meta-llama/llama-3.3-70b-instruct"]
@@ -23,7 +24,7 @@ def test_suffixes_route_the_base_model_and_free_is_a_model_of_its_own() -> None:
     assert find_model(CATALOG, f"{LLAMA.id}:free")[0].endpoints[0].pricing["prompt"] == "0"
 
 
-@pytest.mark.parametrize("wanted", ["nope/nope", f"{LLAMA.id}:what", "@preset/x"])
+@each("wanted", ["nope/nope", f"{LLAMA.id}:what", "@preset/x"])
 def test_an_unknown_model_is_not_found(wanted: str) -> None:
     with pytest.raises(ApiError) as caught:
         find_model(CATALOG, wanted)

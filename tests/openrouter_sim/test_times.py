@@ -6,6 +6,7 @@ import pytest
 
 from openrouter_sim.errors import ApiError
 from openrouter_sim.times import iso, next_reset_s, parse_utc
+from tests.cases import each
 
 
 def test_a_moment_is_utc_with_seconds() -> None:
@@ -13,14 +14,14 @@ def test_a_moment_is_utc_with_seconds() -> None:
     assert iso(None) is None
 
 
-@pytest.mark.parametrize("text", ["2027-01-31T23:59:59+02:00", "2027-01-31", "2027-01-31T23:59Z", "soon", 5])
+@each("text", ["2027-01-31T23:59:59+02:00", "2027-01-31", "2027-01-31T23:59Z", "soon", 5])
 def test_any_other_form_is_refused(text: object) -> None:
     with pytest.raises(ApiError):
         parse_utc(text)
 
 
-@pytest.mark.parametrize(
-    ("window", "expected"),
+@each(
+    "window, expected",
     [("daily", "2026-12-31T00:00:00Z"), ("weekly", "2027-01-04T00:00:00Z"), ("monthly", "2027-01-01T00:00:00Z")],
 )
 def test_windows_end_at_midnight(window: str, expected: str) -> None:

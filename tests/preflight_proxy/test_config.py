@@ -9,6 +9,7 @@ import pytest
 
 from preflight_proxy.config import GRACE_S, Config, host_port, read_config
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 LEAST = {"data": "/d", "upstream": "https://openrouter.ai/api/v1"}
 
@@ -35,8 +36,8 @@ def test_what_a_runner_sends_is_read() -> None:
     assert (config.control, config.run, config.grace_s, config.durability) == ("/s/c.sock", "r", 0.5, "power")
 
 
-@pytest.mark.parametrize(
-    ("document", "says"),
+@each(
+    "document, says",
     [
         (b"", "truncated"),
         (b"{", "truncated"),
@@ -56,8 +57,8 @@ def test_settings_that_cannot_be_followed_are_named(document: bytes, says: str) 
         read_config(document)
 
 
-@pytest.mark.parametrize(
-    ("listen", "expected"),
+@each(
+    "listen, expected",
     [
         ("127.0.0.1:8788", ("127.0.0.1", 8788)),
         ("localhost:0", ("localhost", 0)),
@@ -68,9 +69,7 @@ def test_an_address_is_split(listen: str, expected: tuple[str, int]) -> None:
     assert host_port(listen) == expected
 
 
-@pytest.mark.parametrize(
-    "listen", ["", "8788", ":8788", "127.0.0.1", "127.0.0.1:", "h:-1", "h:65536", "h:x", "h:٣", "h:" + "9" * 5000]
-)
+@each("listen", ["", "8788", ":8788", "127.0.0.1", "127.0.0.1:", "h:-1", "h:65536", "h:x", "h:٣", "h:" + "9" * 5000])
 def test_what_is_no_address_is_named(listen: str) -> None:
     with pytest.raises(ConfigError, match="HOST:PORT"):
         host_port(listen)

@@ -3,9 +3,10 @@
 import pytest
 
 from preflight_proxy.errors import ConfigError, LedgerError, OperatingError, UpstreamError
+from tests.cases import each
 
 
-@pytest.mark.parametrize("kind", [ConfigError, LedgerError, UpstreamError])
+@each("kind", [ConfigError, LedgerError, UpstreamError])
 def test_every_operating_error_is_caught_by_the_base_and_as_a_runtime_error(kind: type[OperatingError]) -> None:
     with pytest.raises(OperatingError, match="disk"):
         raise kind("disk full")

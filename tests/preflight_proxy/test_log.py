@@ -11,6 +11,7 @@ import structlog
 
 from preflight_proxy import log
 from preflight_proxy.core.secret import Secret
+from tests.cases import each
 
 KEY = "sk-or-v1-0123456789abcdef0123456789abcdef"
 TOKEN = "pf-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789_-abc"
@@ -42,14 +43,14 @@ def test_a_line_is_one_json_object_with_event_level_and_time(out: io.StringIO) -
     }
 
 
-@pytest.mark.parametrize("text", [KEY, f"Bearer {KEY}", f'{{"key": "{KEY}"}}', TOKEN, f"token={TOKEN};", KEY + TOKEN])
+@each("text", [KEY, f"Bearer {KEY}", f'{{"key": "{KEY}"}}', TOKEN, f"token={TOKEN};", KEY + TOKEN])
 def test_keys_and_tokens_are_redacted_inside_text(text: str) -> None:
     shown = log.redact(text)
     assert log.REDACTED in shown
     assert "0123456789" not in shown
 
 
-@pytest.mark.parametrize("text", ["", "sk-or-", "openai/gpt-4.1-nano", "pf-short", "a half-pf-word", "gen-1700000000"])
+@each("text", ["", "sk-or-", "openai/gpt-4.1-nano", "pf-short", "a half-pf-word", "gen-1700000000"])
 def test_other_text_stays(text: str) -> None:
     assert log.redact(text) == text
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.cases import each
 from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, Seen, billed_pusd, judge
 
 ACCOUNT = Account("a", limit_pusd=1000, posted_pusd=100, pending_pusd=0, assumed_pusd=0, overrun_pusd=0)
@@ -97,7 +98,7 @@ def problems_of(changed: Ledger) -> list[str]:
     return judge(changed, BILL, [], []).problems
 
 
-@pytest.mark.parametrize(
+@each(
     "changed",
     [
         ledger(replace(ACCOUNT, posted_pusd=99)),
@@ -106,7 +107,6 @@ def problems_of(changed: Ledger) -> list[str]:
         replace(ledger(), accounts={}),
         ledger(replace(ACCOUNT, budget="Budget: $0.500 remaining of $1.00 (50% left)\n")),
     ],
-    ids=["sum", "gap", "lines", "no account", "budget.txt"],
 )
 def test_whatever_else_does_not_agree_is_a_problem(changed: Ledger) -> None:
     assert problems_of(changed)

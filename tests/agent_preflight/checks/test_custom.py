@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
 from agent_preflight.checks.custom import run_custom, run_infra, takes_context
 from agent_preflight.checks.line import Line
 from agent_preflight.health import InfraCheck
 from agent_preflight.models import InfraResult
+from tests.cases import each
 
 
 def nothing() -> tuple[str, bool | None, str]:
@@ -61,7 +60,7 @@ def test_a_check_that_raises_is_named() -> None:
     assert line.failure == "Custom check Checker raised: boom"
 
 
-@pytest.mark.parametrize("answer", [None, 3, ("a", True), ("a", True, "b", "c")])
+@each("answer", [None, 3, ("a", True), ("a", True, "b", "c")])
 def test_an_answer_of_another_form_is_a_failure(answer: Any) -> None:
     (line,) = run_custom(lambda: answer, no_context)
     assert line.ok is False

@@ -11,6 +11,7 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line
 from agent_preflight.preflight import BUILT_IN, DEFAULT
 from tests.agent_preflight.conftest import Seen
+from tests.cases import each
 
 NOON = datetime(2026, 10, 9, 12, 0, 0, 400_000, tzinfo=UTC)
 INPUTS = Inputs("admin", "key", (), 1.0)
@@ -23,8 +24,8 @@ def ask(check: Check, inputs: Inputs = INPUTS) -> Line:
     return line
 
 
-@pytest.mark.parametrize(
-    ("told", "ahead_s"),
+@each(
+    "told, ahead_s",
     [
         ("Fri, 09 Oct 2026 12:00:00 GMT", 0.0),
         ("Fri, 09 Oct 2026 12:00:01 GMT", -0.1),
@@ -36,12 +37,12 @@ def test_a_clock_is_compared_within_what_an_answer_can_tell(told: str, ahead_s: 
     assert machine.seconds_ahead(NOON, 0.5, {"Date": told}) == pytest.approx(ahead_s)
 
 
-@pytest.mark.parametrize("headers", [{}, {"Date": "noon"}, {"Date": "Fri, 09 Oct 2026 12:00:00"}])
+@each("headers", [{}, {"Date": "noon"}, {"Date": "Fri, 09 Oct 2026 12:00:00"}])
 def test_an_answer_without_a_readable_time_tells_nothing(headers: dict[str, str]) -> None:
     assert machine.seconds_ahead(NOON, 0.5, headers) is None
 
 
-@pytest.mark.parametrize(("ahead_s", "ok"), [(0.0, True), (-20.0, True), (31.0, None), (-601.0, False)])
+@each("ahead_s, ok", [(0.0, True), (-20.0, True), (31.0, None), (-601.0, False)])
 def test_the_further_off_the_worse(ahead_s: float, ok: bool | None) -> None:
     line = machine.clock_line(ahead_s)
     assert line.ok is ok

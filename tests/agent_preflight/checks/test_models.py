@@ -3,36 +3,49 @@
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from agent_preflight.checks.models import find_model, price_per_m
+from tests.cases import each
 
 MODELS: dict[str, dict[str, Any]] = {"a/b": {"id": "a/b"}, "c/d:free": {"id": "c/d:free"}, "c/d": {"id": "c/d"}}
 
 
-@pytest.mark.parametrize(
-    ("model", "found"),
+@each(
+    "model, found",
     [
-        ("a/b", "a/b"), ("a/b:online", "a/b"), ("a/b:nitro:floor", "a/b"), ("c/d:free", "c/d:free"),
-        ("c/d:nitro", "c/d"), ("x/y", None), ("x/y:free", None), ("", None),
+        ("a/b", "a/b"),
+        ("a/b:online", "a/b"),
+        ("a/b:nitro:floor", "a/b"),
+        ("c/d:free", "c/d:free"),
+        ("c/d:nitro", "c/d"),
+        ("x/y", None),
+        ("x/y:free", None),
+        ("", None),
     ],
-)  # fmt: skip
+)
 def test_a_suffix_that_is_not_listed_is_its_base_model(model: str, found: str | None) -> None:
     info = find_model(MODELS, model)
     assert (info or {}).get("id") == found
 
 
-@pytest.mark.parametrize(
-    ("text", "price"),
+@each(
+    "text, price",
     [
-        ("0.000003", Decimal(3)), ("0", Decimal(0)), ("-1", None), ("free", None), (None, None), ("NaN", None),
-        ("1e900000", None), ("9" * 5000, None), (3e-06, Decimal(3)), ({}, None),
+        ("0.000003", Decimal(3)),
+        ("0", Decimal(0)),
+        ("-1", None),
+        ("free", None),
+        (None, None),
+        ("NaN", None),
+        ("1e900000", None),
+        ("9" * 5000, None),
+        (3e-06, Decimal(3)),
+        ({}, None),
     ],
-)  # fmt: skip
+)
 def test_a_price_that_is_no_number_is_no_price(text: Any, price: Decimal | None) -> None:
     assert price_per_m({"pricing": {"prompt": text}}, "prompt") == price
 
 
-@pytest.mark.parametrize("info", [{}, {"pricing": None}, {"pricing": []}, {"pricing": {}}])
+@each("info", [{}, {"pricing": None}, {"pricing": []}, {"pricing": {}}])
 def test_a_model_without_prices_has_none(info: dict[str, Any]) -> None:
     assert price_per_m(info, "prompt") is None

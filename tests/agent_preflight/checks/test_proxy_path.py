@@ -12,6 +12,7 @@ from agent_preflight.checks.proxy_path import PROBE, check_proxy_path, verdict
 from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
 from openrouter_sim import Simulator
+from tests.cases import each
 
 WELL = {"status": 200, "reason": "", "budget": True, "sealed": True}
 BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")
@@ -29,8 +30,8 @@ def test_a_call_that_arrived_from_a_sealed_container_passes_and_tells_its_price(
     assert "$0.0000011" in line.detail
 
 
-@pytest.mark.parametrize(
-    ("told", "words"),
+@each(
+    "told, words",
     [
         ({**WELL, "status": 402, "reason": "spent"}, "answered with 402: spent"),
         ({**WELL, "status": 0, "reason": "OSError()"}, "OSError()"),

@@ -2,10 +2,9 @@
 
 import threading
 
-import pytest
-
 from agent_preflight.checks.line import Line, failed, passed
 from agent_preflight.checks.schedule import Job, run_in_order
+from tests.cases import each
 
 
 def crashed(reason: str) -> Line:
@@ -45,7 +44,7 @@ def test_jobs_of_one_lane_run_one_after_another() -> None:
     assert ran == list(range(5))
 
 
-@pytest.mark.parametrize("error", [ValueError("boom"), SystemExit("boom"), KeyboardInterrupt("boom")])
+@each("error", [ValueError("boom"), SystemExit("boom"), KeyboardInterrupt("boom")])
 def test_a_job_that_raises_is_a_failed_check_with_its_reason(error: BaseException) -> None:
     def run() -> list[Line]:
         raise error

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from agent_preflight import __version__
 from agent_preflight.cli import app
 from agent_preflight.cli.group import complain
+from tests.cases import each
 
 COMMANDS = [str(command.name) for command in app.registered_commands]
 
@@ -17,7 +18,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
+@each("arguments", [(), ("-h",), ("--help",)])
 def test_no_arguments_and_both_spellings_print_the_help_and_exit_with_0(arguments: tuple[str, ...]) -> None:
     told = run(*arguments)
     assert (told.exit_code, told.stderr) == (0, "")
@@ -31,7 +32,7 @@ def test_an_unknown_command_says_which_there_are_and_exits_with_1() -> None:
     assert told.stderr == f"Unknown command: stauts. Available: {', '.join(COMMANDS)}\n"
 
 
-@pytest.mark.parametrize("arguments", [("--nope",), ("status", "--nope"), ("proxy",)])
+@each("arguments", [("--nope",), ("status", "--nope"), ("proxy",)])
 def test_a_bad_option_or_one_that_is_missing_exits_with_2(arguments: tuple[str, ...]) -> None:
     told = run(*arguments)
     assert (told.exit_code, told.stdout) == (2, "")
@@ -42,7 +43,7 @@ def test_the_version_is_the_packages() -> None:
     assert (told.exit_code, told.stdout) == (0, f"agent-preflight {__version__}\n")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@each("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     for spelling in ("-h", "--help"):
         told = run(command, spelling)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from agent_preflight.cli import app
 from openrouter_sim import Simulator
 from tests.agent_preflight.runner.conftest import agent
+from tests.cases import each
 
 MODEL = "openai/gpt-4.1-nano"
 
@@ -42,7 +43,7 @@ def test_without_a_management_key_nothing_begins() -> None:
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("wrong", [("--service", "los"), ("--run-id", "a", "--resume", "b"), ("--sandbox", "vm")])
+@each("wrong", [("--service", "los"), ("--run-id", "a", "--resume", "b"), ("--sandbox", "vm")])
 def test_what_is_no_option_exits_with_2(wrong: tuple[str, ...]) -> None:
     told = run(*wrong)
     assert (told.exit_code, told.stdout) == (2, "")

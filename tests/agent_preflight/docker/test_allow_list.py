@@ -6,9 +6,10 @@ import pytest
 
 from agent_preflight.docker.allow_list import Split, split
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 
-@pytest.mark.parametrize(
+@each(
     "args",
     [
         ["--publish", "80:80"],
@@ -40,7 +41,7 @@ def test_what_every_trial_has_already_is_dropped() -> None:
     assert split(["--init", "-i", "--interactive"], "sealed") == Split()
 
 
-@pytest.mark.parametrize("args", [["-p", "80:80"], ["-h", "x"], ["--dns=1.1.1.1"], ["--sysctl", "net.a=1"], ["-P"]])
+@each("args", [["-p", "80:80"], ["-h", "x"], ["--dns=1.1.1.1"], ["--sysctl", "net.a=1"], ["-P"]])
 def test_a_sealed_trial_refuses_options_of_the_network_by_name(args: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"--[a-z-]+ needs a network, and this trial is sealed.*network='bridge'"):
         split(args, "sealed")
@@ -61,9 +62,7 @@ def test_an_option_that_is_not_on_the_list_is_refused(name: str, form: str, netw
         split([form.format(name), "x"], network)
 
 
-@pytest.mark.parametrize(
-    "args", [["-d"], ["-it"], ["-e", "A=b"], ["-l", "a=b"], ["-a", "stdin"], ["-x"], ["-dp", "1:1"]]
-)
+@each("args", [["-d"], ["-it"], ["-e", "A=b"], ["-l", "a=b"], ["-a", "stdin"], ["-x"], ["-dp", "1:1"]])
 def test_a_letter_that_is_not_on_the_list_is_refused_in_a_bundle_too(args: list[str]) -> None:
     with pytest.raises(ConfigError, match="not allowed"):
         split(args, "bridge")
@@ -74,7 +73,7 @@ def test_a_variable_is_refused_with_the_place_where_it_belongs() -> None:
         split(["-e", "KEY=secret"], "bridge")
 
 
-@pytest.mark.parametrize("args", [["ubuntu"], ["--"], ["-"], ["--read-only", "ubuntu"]])
+@each("args", [["ubuntu"], ["--"], ["-"], ["--read-only", "ubuntu"]])
 def test_what_would_become_the_image_is_refused(args: list[str]) -> None:
     with pytest.raises(ConfigError, match="is no option"):
         split(args, "bridge")
@@ -86,7 +85,7 @@ def test_an_option_without_its_value_is_refused(args: list[str]) -> None:
         split(args, "bridge")
 
 
-@pytest.mark.parametrize("value", ["kernel.msgmax=1", "fs.mqueue.x=1", "network.x=1"])
+@each("value", ["kernel.msgmax=1", "fs.mqueue.x=1", "network.x=1"])
 def test_a_kernel_setting_outside_the_network_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"only net\.\*"):
         split(["--sysctl", value], "bridge")

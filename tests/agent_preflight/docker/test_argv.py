@@ -13,6 +13,7 @@ import pytest
 from agent_preflight.docker import argv
 from agent_preflight.sandbox import AgentSpec
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 TAG = argv.Tag("run-2026-11-25", Path("/r/run-2026-11-25"), "claude", "boot:1:2", "2026-12-02T00:00:00+00:00", "abc123")
 SPEC = AgentSpec(
@@ -131,7 +132,7 @@ def test_a_path_with_a_comma_and_a_quote_stays_one_field() -> None:
     assert argv.bind_mount(Path('/a,b"c'), "/t") == ["--mount", 'type=bind,"source=/a,b""c",target=/t']
 
 
-@pytest.mark.parametrize("network", ["host", "none", "container:abc", "default", ""])
+@each("network", ["host", "none", "container:abc", "default", ""])
 def test_networks_that_would_not_be_the_trials_own_are_refused(network: str) -> None:
     with pytest.raises(ConfigError, match="choose 'sealed', 'bridge'"):
         argv.check_network(network)
@@ -141,13 +142,13 @@ def test_the_environment_file_is_name_and_value_as_they_are() -> None:
     assert argv.env_file_text({"A": "x=y z", "B": "", "C": '"q" # '}) == 'A=x=y z\nB=\nC="q" # \n'
 
 
-@pytest.mark.parametrize("name", ["", "A B", "A=B", "#A", "A\nB", "\tA"])
+@each("name", ["", "A B", "A=B", "#A", "A\nB", "\tA"])
 def test_a_name_that_docker_would_read_differently_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         argv.env_file_text({name: "x"})
 
 
-@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "x" * 60_001])
+@each("value", ["a\nb", "a\rb", "a\0b", "x" * 60_001])
 def test_a_value_that_cannot_be_passed_is_refused_without_being_shown(value: str) -> None:
     with pytest.raises(ValueError, match="KEY") as caught:
         argv.env_file_text({"KEY": value})
@@ -180,7 +181,7 @@ def test_the_link_leads_to_the_budget_file() -> None:
         assert tar.getmember("budget.txt").linkname == "/run/preflight/budget.txt"
 
 
-@pytest.mark.parametrize("path", ["workspace", "/a/../etc", ""])
+@each("path", ["workspace", "/a/../etc", ""])
 def test_a_workspace_that_is_no_plain_absolute_path_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match="workspace_path"):
         argv.link_copies(path)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from agent_preflight.docker.failure import Failure, classify, explain
+from tests.cases import each
 
 ID = "f6d1daac604076eb6fe4794aa7cdb70d32fe4412dbe74c206afecc503b832a68"
 CAPTURED = [
@@ -47,7 +46,7 @@ CAPTURED = [
 ]
 
 
-@pytest.mark.parametrize(("stderr", "failure"), CAPTURED)
+@each("stderr, failure", CAPTURED)
 def test_a_sentence_of_the_engine_has_one_meaning(stderr: str, failure: Failure) -> None:
     assert classify(stderr) is failure
 
@@ -64,7 +63,7 @@ def test_a_person_reads_the_engines_own_sentence_and_not_its_echo() -> None:
     )
 
 
-@pytest.mark.parametrize("failure", [Failure.NO_COMMAND, Failure.UNREACHABLE, Failure.TIMEOUT])
+@each("failure", [Failure.NO_COMMAND, Failure.UNREACHABLE, Failure.TIMEOUT])
 def test_a_missing_engine_is_explained_with_what_to_do(failure: Failure) -> None:
     assert "docker" in explain("creating", failure, "").lower()
     assert explain("creating", failure, "").startswith("creating: ")

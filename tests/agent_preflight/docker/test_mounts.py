@@ -8,6 +8,7 @@ import pytest
 
 from agent_preflight.docker.mounts import Mounts, check_mounts
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 RUN = "/r/run-1"
 LINKS = {"/var/run/docker.sock": "/run/docker.sock", "/var/run": "/run"}
@@ -24,13 +25,13 @@ def check(volumes: Sequence[str] = (), options: Sequence[str] = (), *, allow: bo
     )
 
 
-@pytest.mark.parametrize("source", ["/var/run/docker.sock", "/run/docker.sock", "/run", "/var/run", "/", "/run/podman"])
+@each("source", ["/var/run/docker.sock", "/run/docker.sock", "/run", "/var/run", "/", "/run/podman"])
 def test_the_engines_socket_is_refused_by_whatever_path_it_comes(source: str) -> None:
     with pytest.raises(ConfigError, match="allow_docker_socket=True"):
         check([f"{source}:/x:ro"])
 
 
-@pytest.mark.parametrize(
+@each(
     "option",
     ["--volume=/run/docker.sock:/s", "--mount=type=bind,src=/run,target=/x", '--mount=type=bind,"source=/",target=/x'],
 )
@@ -47,12 +48,12 @@ def test_the_whole_machine_is_warned_about_where_the_socket_is_allowed() -> None
     assert "the agent sees / of this machine" in check(["/:/host"], allow=True).warnings[0]
 
 
-@pytest.mark.parametrize("source", ["/etc", "/root", "/var/lib/docker"])
+@each("source", ["/etc", "/root", "/var/lib/docker"])
 def test_places_that_tell_too_much_are_warned_about(source: str) -> None:
     assert f"the agent sees {source}" in check([f"{source}:/x"]).warnings[0]
 
 
-@pytest.mark.parametrize("source", [RUN, "/r", f"{RUN}/other", f"{RUN}/other/workspace"])
+@each("source", [RUN, "/r", f"{RUN}/other", f"{RUN}/other/workspace"])
 def test_other_trials_folders_are_warned_about(source: str) -> None:
     assert "other trials" in check([f"{source}:/x"]).warnings[0]
 

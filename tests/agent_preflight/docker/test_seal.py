@@ -10,6 +10,7 @@ import pytest
 
 from agent_preflight.docker.container import SECCOMP_FILE
 from tests.agent_preflight.docker.conftest import MakeSandbox, read_all
+from tests.cases import each
 
 PROBE = r"""
 import ctypes, errno, json, os, socket, struct, subprocess, sys
@@ -134,7 +135,7 @@ DANGEROUS = (
 )
 
 
-@pytest.mark.parametrize("name", DANGEROUS.split())
+@each("name", DANGEROUS.split())
 def test_a_dangerous_call_is_not_allowed_whatever_its_arguments(name: str) -> None:
     assert name not in allowed()
 

@@ -7,6 +7,7 @@ import pytest
 from agent_preflight.docker.failure import DockerError
 from agent_preflight.docker.state import ContainerState, parse_state
 from agent_preflight.sandbox import Exit
+from tests.cases import each
 
 NEVER_STARTED = (
     '{"Status":"created","Running":false,"Paused":false,"Restarting":false,"OOMKilled":false,"Dead":false,"Pid":0,"ExitCode":127,'
@@ -30,12 +31,12 @@ def test_a_killed_container_has_its_exit_code_and_its_reason() -> None:
     assert parse_state(KILLED) == ContainerState(started=True, ended=True, exit=Exit(137, out_of_memory=True), error="")
 
 
-@pytest.mark.parametrize("status", ["running", "paused", "restarting", "removing"])
+@each("status", ["running", "paused", "restarting", "removing"])
 def test_what_still_runs_has_not_ended(status: str) -> None:
     assert not parse_state(KILLED.replace("exited", status)).ended
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{}"])
+@each("text", ["", "null", "[]", "{}"])
 def test_anything_else_is_an_error(text: str) -> None:
     with pytest.raises(DockerError, match="no container state"):
         parse_state(text)

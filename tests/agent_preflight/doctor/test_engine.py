@@ -7,6 +7,7 @@ import pytest
 
 from agent_preflight.doctor.engine import Engine, engine_lines, look_for_engine, read_info, try_handshake
 from tests.agent_preflight.docker.conftest import BASE, Scripted, scripted
+from tests.cases import each
 
 __all__ = ["scripted"]
 
@@ -24,7 +25,7 @@ def test_its_answer_is_read() -> None:
     assert read_info('{"ServerVersion":"1"}\nwarning') == Engine("1", "?", "?")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "5", "{}", "no JSON", '{"ServerErrors": ["x"]}'])
+@each("text", ["", "[]", "5", "{}", "no JSON", '{"ServerErrors": ["x"]}'])
 def test_without_a_version_there_is_no_engine(text: str) -> None:
     assert read_info(text) is None
 

@@ -4,6 +4,7 @@ import pytest
 
 from agent_preflight.doctor.engine import Engine, Handshake
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
+from tests.cases import each
 
 ENGINE = Engine("27.1", "Debian", "2")
 WORKS = Handshake(0.3)
@@ -35,8 +36,8 @@ def test_where_only_a_portable_gate_works_everything_is_possible_with_it(
     assert reason in shared.detail
 
 
-@pytest.mark.parametrize(
-    ("engine", "handshake", "cookies", "reason"),
+@each(
+    "engine, handshake, cookies, reason",
     [
         ("no engine answers", WORKS, True, "no engine answers"),
         (ENGINE, Handshake(None, "shares no socket"), True, "shares no socket"),

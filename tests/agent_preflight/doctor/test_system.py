@@ -8,15 +8,14 @@ import pytest
 
 from agent_preflight.docker.handshake import netns_cookie
 from agent_preflight.doctor.system import cookies_line, files_line, socket_path_line, system_lines
+from tests.cases import each
 
 
 def test_every_finding_has_a_name() -> None:
     assert [line.name for line in system_lines()] == ["Open files", "Network namespaces", "Socket paths"]
 
 
-@pytest.mark.parametrize(
-    ("hard", "ok", "trials"), [(512, False, "0 trials"), (1024, None, "2 trials"), (2560, True, "8 trials")]
-)
+@each("hard, ok, trials", [(512, False, "0 trials"), (1024, None, "2 trials"), (2560, True, "8 trials")])
 def test_open_files_are_counted_in_trials(hard: int, ok: bool | None, trials: str) -> None:
     line = files_line(hard)
     assert line.ok is ok

@@ -2,18 +2,17 @@
 
 from typing import Any
 
-import pytest
-
 from agent_preflight.models import RunResult
 from agent_preflight.runner.exit_code import exit_code
+from tests.cases import each
 
 
 def result(error: str | None = None, **extra: Any) -> RunResult:
     return RunResult("a", "m", 1.0, error=error, preflight=extra)
 
 
-@pytest.mark.parametrize(
-    ("results", "code"),
+@each(
+    "results, code",
     [
         ([], 0),
         ([result()], 0),

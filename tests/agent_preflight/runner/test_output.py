@@ -11,6 +11,7 @@ import pytest
 
 from agent_preflight.events import EventLogger, parse_line
 from agent_preflight.runner.output import Output, weight_of
+from tests.cases import each
 
 
 class Heard:
@@ -116,7 +117,7 @@ async def test_a_flood_of_lines_leaves_the_loop_to_others(heard: Heard) -> None:
     assert turns >= 15
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         b'{"type":"x","a":[' + b",".join([b"{}"] * 5_000) + b"]}",

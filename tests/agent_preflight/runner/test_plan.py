@@ -18,6 +18,7 @@ from agent_preflight.runner.plan import (
     plan_trials,
 )
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
 
@@ -53,13 +54,13 @@ def test_budgets_may_differ_by_alias() -> None:
     assert [trial.budget_pusd for trial in plans(budget={"nano": 1, "haiku": Decimal("0.5")})] == [10**12, 5 * 10**11]
 
 
-@pytest.mark.parametrize("budget", [0, -1, float("nan"), float("inf"), "much", {"nano": 1}, 1e9])
+@each("budget", [0, -1, float("nan"), float("inf"), "much", {"nano": 1}, 1e9])
 def test_what_is_no_budget_is_refused_before_anything_exists(budget: object) -> None:
     with pytest.raises(ConfigError):
         plans(budget=budget)
 
 
-@pytest.mark.parametrize("alias", ["", ".", "..", "a/b", "-a", "a b", "x:free", "a\n", "plan.json", "lock", "a" * 65])
+@each("alias", ["", ".", "..", "a/b", "-a", "a b", "x:free", "a\n", "plan.json", "lock", "a" * 65])
 def test_an_alias_that_cannot_be_a_folder_is_refused(alias: str) -> None:
     with pytest.raises(ConfigError, match="alias"):
         plans(models=[("m/m", alias)])
@@ -85,8 +86,8 @@ def test_arguments_given_as_one_text_are_not_taken_apart() -> None:
         plans(arguments="--x")
 
 
-@pytest.mark.parametrize(
-    ("model", "alias"),
+@each(
+    "model, alias",
     [
         ("openai/gpt-4.1-nano", "gpt-4-1-nano"),
         ("anthropic/claude-sonnet-4.5", "claude-sonnet-4"),
@@ -100,7 +101,7 @@ def test_a_default_alias_can_always_be_a_folder(model: str, alias: str) -> None:
     plans(models=[(model, default_alias(model))])
 
 
-@pytest.mark.parametrize("run_id", ["..", "a/b", "", ".hidden", "a" * 129])
+@each("run_id", ["..", "a/b", "", ".hidden", "a" * 129])
 def test_a_run_id_that_leads_elsewhere_is_refused(run_id: str) -> None:
     with pytest.raises(ConfigError):
         check_run_id(run_id)
@@ -120,7 +121,7 @@ def test_mounts_in_both_spellings_are_the_same() -> None:
         mount_args([("/h",)])
 
 
-@pytest.mark.parametrize("env", [{"A": "x\ny"}, {"A\nB": "x"}, {"": "x"}, {"A=B": "x"}, {"A": "x\0"}])
+@each("env", [{"A": "x\ny"}, {"A\nB": "x"}, {"": "x"}, {"A=B": "x"}, {"A": "x\0"}])
 def test_a_variable_that_would_break_out_is_refused_without_showing_its_value(env: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="newlines are not allowed") as caught:
         check_env(env)

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from agent_preflight.runner.plan import Surroundings, plan_trials
 from agent_preflight.runner.plan_file import plan_differences, plan_document
 from agent_preflight.runner.reach import read_reach
+from tests.cases import each
 
 MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
 AROUND = Surroundings(
@@ -37,8 +36,8 @@ def test_the_same_plan_has_no_difference_whatever_its_keys_are_called() -> None:
     assert plan_differences(document(), again) == []
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
+@each(
+    "changes, told",
     [
         ({"image": "other"}, ['image: was "img", is "other"']),
         ({"network": "sealed"}, ['network: was "bridge", is "sealed"']),
@@ -61,8 +60,8 @@ def test_a_change_of_the_surroundings_is_shown(changes: dict[str, Any], told: li
     assert plan_differences(document(), document(replace(AROUND, **changes))) == told
 
 
-@pytest.mark.parametrize(
-    ("changed", "told"),
+@each(
+    "changed, told",
     [
         ({"budget": {"nano": 0.25, "haiku": 1}}, ['trial haiku: budget_usd: was "0.25", is "1"']),
         ({"arguments": ["--y"]}, [f"trial {a}: command: changed (only digests are kept)" for a in ("nano", "haiku")]),

@@ -9,6 +9,7 @@ import pytest
 from agent_preflight.control_gate import Opening, WayOut
 from agent_preflight.runner.reach import Reach, reach_env, reach_warnings, read_reach
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 BOTH = read_reach({"los": "127.0.0.1:3000", "db:5433": "db.example:5432"}, ["pypi.org:443"], "sealed")
 
@@ -38,8 +39,8 @@ def test_one_host_may_have_services_on_several_ports() -> None:
     assert [opening.name for opening in reach.openings] == ["los:1", "los:2"]
 
 
-@pytest.mark.parametrize(
-    ("services", "why"),
+@each(
+    "services, why",
     [
         ({"los": "127.0.0.1"}, "HOST:PORT"),
         ({"l os": "127.0.0.1:3000"}, "host name"),
@@ -60,8 +61,8 @@ def test_a_service_that_cannot_be_is_an_error_that_says_why(services: dict[str, 
         read_reach(services, None, "sealed")
 
 
-@pytest.mark.parametrize(
-    ("egress", "network", "why"),
+@each(
+    "egress, network, why",
     [
         (["pypi.org"], "sealed", "HOST:PORT"),
         ("pypi.org:443", "sealed", "a list"),

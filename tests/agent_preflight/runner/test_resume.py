@@ -20,6 +20,7 @@ from agent_preflight.runner.run import run_field
 from agent_preflight.status import container_running
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.crashed_run import crash
+from tests.cases import each
 from tests.preflight_proxy.ledger_on_disk import open_account, open_store
 
 from .conftest import MODEL, Field, agent
@@ -87,12 +88,12 @@ def test_a_summary_of_another_shape_breaks_nothing(summary: dict[str, Any]) -> N
     assert isinstance(result_of_summary(summary), RunResult)
 
 
-@pytest.mark.parametrize("ended_by", ["interrupted", "lost", "provisioning"])
+@each("ended_by", ["interrupted", "lost", "provisioning"])
 def test_what_was_cut_off_begins_again(ended_by: str) -> None:
     assert begins_again({"preflight": {"ended_by": ended_by}})
 
 
-@pytest.mark.parametrize("ended_by", ["agent", "agent_end", "ejected", "stopped", "gate_lost", "on_event", "error"])
+@each("ended_by", ["agent", "agent_end", "ejected", "stopped", "gate_lost", "on_event", "error"])
 def test_what_has_ended_does_not(ended_by: str) -> None:
     assert not begins_again({"preflight": {"ended_by": ended_by}})
     assert not begins_again({})

@@ -1,9 +1,8 @@
 """The states of a trial, how it can end, and what is owed from each state."""
 
-import pytest
-
 from agent_preflight.runner.trial import TIME_LIMIT, By, CleanUp, Ending, State, error_of, owed, worst
 from agent_preflight.sandbox import Exit
+from tests.cases import each
 
 
 def test_the_states_come_in_one_order() -> None:
@@ -19,15 +18,15 @@ def test_a_key_that_exists_is_read_and_deleted_even_if_no_account_was_opened() -
     assert owed(State.PROVISIONED) == (CleanUp.KEY_USAGE, CleanUp.SUB_KEY)
 
 
-@pytest.mark.parametrize("reached", [State.OPENED, State.CREATED, State.RUNNING])
+@each("reached", [State.OPENED, State.CREATED, State.RUNNING])
 def test_from_an_open_account_on_everything_is_owed_and_money_comes_first(reached: State) -> None:
     assert owed(reached) == tuple(CleanUp)
     assert owed(reached)[0] is CleanUp.FREEZE
     assert owed(reached)[-1] is CleanUp.SUB_KEY
 
 
-@pytest.mark.parametrize(
-    ("ending", "exit_", "error"),
+@each(
+    "ending, exit_, error",
     [
         (Ending(By.AGENT), Exit(0), None),
         (Ending(By.AGENT), Exit(3), "the agent ended with exit code 3"),

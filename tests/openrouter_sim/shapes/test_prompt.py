@@ -7,6 +7,7 @@ import pytest
 from openrouter_sim import Scenario, Tokenizer
 from openrouter_sim.errors import ApiError
 from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
+from tests.cases import each
 
 
 def test_a_message_of_parts_keeps_its_marks() -> None:
@@ -39,7 +40,7 @@ def test_the_lower_of_two_bounds_holds() -> None:
         bound_of({"a": True}, "a")
 
 
-@pytest.mark.parametrize("role", ["user", "assistant", "developer"])
+@each("role", ["user", "assistant", "developer"])
 def test_the_densest_honest_count_stays_within_bytes_and_small_constants(role: str) -> None:
     prompt = Prompt(Scenario(tokenizer=Tokenizer.BYTES, tools_indent=True))
     tool = {"type": "function", "function": {"name": "run", "parameters": {"type": "object", "title": "Größe"}}}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core import body
 from preflight_proxy.core.body import BadRequest, Number
+from tests.cases import each
 
 NOT_AN_OBJECT = [
     b"",
@@ -33,7 +34,7 @@ NOT_AN_OBJECT = [
 ]
 
 
-@pytest.mark.parametrize("raw", NOT_AN_OBJECT)
+@each("raw", NOT_AN_OBJECT)
 def test_what_is_no_json_object_is_a_400(raw: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
         body.top_level(raw)
@@ -90,7 +91,7 @@ def test_a_key_twice_within_a_value_is_refused(raw: bytes) -> None:
         body.value(raw)
 
 
-@pytest.mark.parametrize("raw", [b"NaN", b"{", b"\xff", b""])
+@each("raw", [b"NaN", b"{", b"\xff", b""])
 def test_a_value_that_is_no_json_is_refused(raw: bytes) -> None:
     with pytest.raises(BadRequest):
         body.value(raw)

@@ -1,10 +1,10 @@
 """budget.txt, byte for byte."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preflight_proxy.core.budget_text import LABEL_CHARS_MAX, Action, detailed_text, label_text, simple_text
+from tests.cases import each
 
 USD = 10**12
 CENT = USD // 100
@@ -71,9 +71,7 @@ def test_overspent_leaves_no_actions() -> None:
     assert detailed_text(2 * USD, USD, [Action("a", 2 * USD)], 1).endswith("~0\n")
 
 
-@pytest.mark.parametrize(
-    "label", ["a\nEOF\nrm -rf /", "\x1b[2Jx", "a\x00b", "\u202eevil", "a\u2028b", "\ud800", "\x9b31mred", "a\r\nb"]
-)
+@each("label", ["a\nEOF\nrm -rf /", "\x1b[2Jx", "a\x00b", "\u202eevil", "a\u2028b", "\ud800", "\x9b31mred", "a\r\nb"])
 def test_a_hostile_label_stays_on_its_line(label: str) -> None:
     text = detailed_text(CENT, USD, [Action(label, CENT)], 1)
     assert len(text.splitlines()) == 7
@@ -85,7 +83,7 @@ def test_a_long_label_is_cut() -> None:
     assert len(label_text("x" * 10**6)) == LABEL_CHARS_MAX
 
 
-@pytest.mark.parametrize("label", ["", "   ", "\n\t", "\x00"])
+@each("label", ["", "   ", "\n\t", "\x00"])
 def test_a_label_with_nothing_to_show_reads_thinking(label: str) -> None:
     assert label_text(label) == "thinking"
 

@@ -3,18 +3,17 @@
 import json
 from typing import Any
 
-import pytest
-
 from preflight_proxy.core.cache_rules import cache_rule, lifetime_s, saved_pusd
 from preflight_proxy.core.endpoint import Prices
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Usage
+from tests.cases import each
 
 USD = 10**12
 
 
-@pytest.mark.parametrize(
-    ("model", "min_tokens", "marked"),
+@each(
+    "model, min_tokens, marked",
     [
         ("anthropic/claude-opus-4.6", 4096, True),
         ("anthropic/claude-opus-4.1", 1024, True),
@@ -34,8 +33,8 @@ def test_the_longest_known_beginning_of_an_id_rules(model: str, min_tokens: int,
     assert (cache_rule(model).min_tokens, cache_rule(model).marked) == (min_tokens, marked)
 
 
-@pytest.mark.parametrize(
-    ("more", "seconds"),
+@each(
+    "more, seconds",
     [
         ({}, 300),
         ({"prompt_cache_retention": "24h"}, 86400),

@@ -12,6 +12,7 @@ from openrouter_sim.tokens import Tokenizer
 from preflight_proxy.core.calibration import Calibration, billed_as_listed
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import Reading, Request, Usage
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, endpoint, read
 
 ENDPOINT = endpoint()
@@ -58,7 +59,7 @@ def test_never_more_than_the_bytes_allow() -> None:
     assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
 
 
-@pytest.mark.parametrize("what", ["account", "endpoint", "model", "fields", "message"])
+@each("what", ["account", "endpoint", "model", "fields", "message"])
 def test_another_account_endpoint_model_field_or_message_is_another_prefix(what: str) -> None:
     known = Calibration()
     known.record("a", conversation(LONG), ENDPOINT, bill(2010))
@@ -87,7 +88,7 @@ def test_fields_that_cannot_change_the_prompt_keep_the_prefix() -> None:
     assert known.prompt_tokens("a", conversation(LONG, "more", max_tokens=50, temperature=1), ENDPOINT) < 2400
 
 
-@pytest.mark.parametrize(
+@each(
     "reading",
     [
         Reading(finish="stop"),
@@ -183,8 +184,8 @@ def test_the_least_recently_used_prefix_is_forgotten() -> None:
     assert [bound < 3000 for bound in bounds] == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("usage", "listed"),
+@each(
+    "usage, listed",
     [
         (Usage(1000 * 3 * 10**6, 1000), True),
         (Usage(1000 * 3 * 10**6 * 101 // 100, 1000), True),
@@ -249,7 +250,7 @@ def test_fields_alone_are_an_opening() -> None:
     assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + WRAP_TOKENS + TEMPLATE_TOKENS
 
 
-@pytest.mark.parametrize(
+@each(
     "first",
     [
         answer(reasoning=LONG),
@@ -270,7 +271,7 @@ def test_an_answer_is_no_opening(first: dict[str, object]) -> None:
     assert known.prompt_tokens("a", other, ENDPOINT) >= len(LONG)
 
 
-@pytest.mark.parametrize("what", ["account", "endpoint", "fields", "message"])
+@each("what", ["account", "endpoint", "fields", "message"])
 def test_another_account_endpoint_field_or_message_is_another_opening(what: str) -> None:
     known = Calibration()
     known.record("a", opened(LONG, user("x")), ENDPOINT, bill(2050))

@@ -3,13 +3,12 @@
 from dataclasses import fields
 from typing import get_args
 
-import pytest
-
 from preflight_proxy.core import commands
 from preflight_proxy.core.commands import Command
+from tests.cases import each
 
 
-@pytest.mark.parametrize("kind", get_args(Command))
+@each("kind", get_args(Command))
 def test_every_command_is_frozen_and_its_amounts_are_integers(kind: type) -> None:
     """Money is int pico-USD (M1)."""
     assert vars(kind)["__dataclass_params__"].frozen

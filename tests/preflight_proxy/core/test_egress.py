@@ -18,12 +18,13 @@ from preflight_proxy.core.egress import (
     read_target,
     route,
 )
+from tests.cases import each
 
 PYPI = Target("pypi.org", 443)
 
 
-@pytest.mark.parametrize(
-    ("text", "target"),
+@each(
+    "text, target",
     [
         ("pypi.org:443", PYPI),
         ("PyPI.org.:443", PYPI),
@@ -37,7 +38,7 @@ def test_a_place_is_a_host_and_a_port(text: str, target: Target) -> None:
     assert read_target(str(target)) == target
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         *(
@@ -97,7 +98,7 @@ def test_a_whole_url_is_sent_as_a_server_takes_it_and_ends_its_connection() -> N
     )
 
 
-@pytest.mark.parametrize(
+@each(
     "head",
     [
         *(b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"CONNECT pypi.org HTTP/1.1\r\n\r\n", b"CONNECT  HTTP/1.1\r\n\r\n"),
@@ -115,7 +116,7 @@ def test_what_no_proxy_takes_is_refused(head: bytes) -> None:
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize(
+@each(
     "address",
     [
         *(
@@ -138,7 +139,7 @@ def test_an_address_that_is_not_the_open_internets_is_not_taken(address: str) ->
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "151.101.0.223", "2606:4700::1111", "::ffff:1.1.1.1"])
+@each("address", ["1.1.1.1", "151.101.0.223", "2606:4700::1111", "::ffff:1.1.1.1"])
 def test_an_address_of_the_open_internet_is_taken(address: str) -> None:
     assert is_public(address)
 
@@ -167,8 +168,8 @@ def test_a_named_place_leads_to_its_addresses_once_each() -> None:
     assert reached(Target("named", 443), names) == ("1.1.1.1", "1.0.0.1")
 
 
-@pytest.mark.parametrize(
-    ("target", "status", "asked"),
+@each(
+    "target, status, asked",
     [
         (Target("other", 443), 403, 0),
         (Target("named", 80), 403, 0),

@@ -15,11 +15,12 @@ from preflight_proxy.core.ledger import (
     Void,
     transition,
 )
+from tests.cases import each
 from tests.preflight_proxy.core.ledger_cases import NOW_S, account, do, hold, opened
 
 
-@pytest.mark.parametrize(
-    ("command", "state", "kind", "calls"),
+@each(
+    "command, state, kind, calls",
     [
         (Post("r", 40), State.POSTED, Kind.POSTED, 1),
         (Assume("r", 40), State.POSTED, Kind.ASSUMED, 1),
@@ -69,7 +70,7 @@ def test_no_more_than_the_reservation_is_assumed() -> None:
         transition(book, Assume("r", 101), NOW_S)
 
 
-@pytest.mark.parametrize("truth_pusd", [0, 40, 60, 100])
+@each("truth_pusd", [0, 40, 60, 100])
 def test_a_late_truth_replaces_what_was_assumed(truth_pusd: int) -> None:
     """M15: a signed entry that names the reservation, and nothing is assumed any more."""
     book = opened()

@@ -1,8 +1,7 @@
 """An endpoint is read at the most that it can charge, or not used."""
 
-import pytest
-
 from preflight_proxy.core.endpoint import Prices, endpoint_from_json
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import SONNET, endpoint
 
 PER_TOKEN = 10**18  # pico-USD per million tokens of one dollar a token
@@ -36,8 +35,8 @@ def test_the_largest_of_every_override_counts_and_each_set_is_kept() -> None:
     assert [prices.prompt for prices in found.listed] == [3 * 10**12, 6 * 10**12, 15 * 10**11]
 
 
-@pytest.mark.parametrize(
-    ("condition", "tokens", "applies"),
+@each(
+    "condition, tokens, applies",
     [
         ({"min_prompt_tokens": 1000}, 1000, False),
         ({"min_prompt_tokens": 1000}, 1001, True),
@@ -64,7 +63,7 @@ def test_a_discount_is_ignored() -> None:
     assert endpoint(pricing={"discount": 0.5}).prices == endpoint().prices
 
 
-@pytest.mark.parametrize(
+@each(
     "pricing",
     [
         {"prompt": "-1"},
@@ -86,7 +85,7 @@ def test_a_price_that_cannot_be_read_leaves_the_endpoint_unused(pricing: dict[st
     assert endpoint_from_json("a/b", "GPT", {**SONNET, "pricing": {**listed, **pricing}}) is None
 
 
-@pytest.mark.parametrize(
+@each(
     "changes",
     [
         {"tag": None},
@@ -108,8 +107,8 @@ def test_a_free_endpoint_costs_nothing() -> None:
     assert (free.prices.prompt, free.prices.completion) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("changes", "honours"),
+@each(
+    "changes, honours",
     [
         ({}, True),
         ({"supported_parameters": ["max_completion_tokens"]}, True),
@@ -125,7 +124,7 @@ def test_the_output_bound_is_kept_only_where_it_is_listed_and_known_to_be(
     assert endpoint(**changes).honours_bound is honours
 
 
-@pytest.mark.parametrize("model", ["perplexity/sonar", "openai/gpt-4o-search-preview", "openai/o3-deep-research"])
+@each("model", ["perplexity/sonar", "openai/gpt-4o-search-preview", "openai/o3-deep-research"])
 def test_a_model_that_searches_unasked_is_not_used_where_searches_are_billed(model: str) -> None:
     assert endpoint_from_json(model, "Other", SONNET) is None
     assert endpoint(model, pricing={"web_search": "0"}).model == model

@@ -2,9 +2,8 @@
 
 import json
 
-import pytest
-
 from preflight_proxy.core.error_body import anthropic_body, envelope_body
+from tests.cases import each
 
 
 def test_the_envelope_repeats_the_status_and_names_the_kind() -> None:
@@ -13,8 +12,8 @@ def test_the_envelope_repeats_the_status_and_names_the_kind() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("error_type", "kind"),
+@each(
+    "error_type, kind",
     [
         ("payment_required", "billing_error"),
         ("permission_denied", "permission_error"),

@@ -3,9 +3,10 @@
 import pytest
 
 from preflight_proxy.core.escalation import DIGESTS_MAX, GRACE_S, REPEAT_S, TOKENS_MAX, Escalation
+from tests.cases import each
 
 
-@pytest.mark.parametrize(("after_s", "escalated"), [(0.0, True), (REPEAT_S, True), (REPEAT_S + 1, False)])
+@each("after_s, escalated", [(0.0, True), (REPEAT_S, True), (REPEAT_S + 1, False)])
 def test_the_same_body_again_is_escalated_for_ten_minutes(after_s: float, escalated: bool) -> None:
     """A client that repeats itself did not understand the first word."""
     refusals = Escalation()

@@ -1,8 +1,7 @@
 """Only headers on a list pass, and never a key, a hop-by-hop header or a wait."""
 
-import pytest
-
 from preflight_proxy.core.headers import downstream_headers, upstream_headers
+from tests.cases import each
 
 KEY = "sk-or-v1-real"
 
@@ -28,7 +27,7 @@ def test_a_body_without_a_type_is_sent_as_json() -> None:
     assert sent(("content-type", "application/json; charset=utf-8"))["content-type"].endswith("utf-8")
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         "Host",

@@ -28,6 +28,7 @@ from preflight_proxy.core.ledger import (
     transition,
 )
 from preflight_proxy.core.refusals import Code, Refusal
+from tests.cases import each
 from tests.preflight_proxy.core.ledger_cases import NOW_S, account, do, hold, opened
 
 # Limit 1000 in every row. After each command: posted, pending, available; or the code of the refusal.
@@ -88,7 +89,7 @@ STORIES: list[tuple[str, list[tuple[Command, tuple[int, int, int] | Code]]]] = [
 ]
 
 
-@pytest.mark.parametrize("story", [rows for _, rows in STORIES], ids=[name for name, _ in STORIES])
+@each("story", [rows for _, rows in STORIES])
 def test_balances_after_each_command(story: list[tuple[Command, tuple[int, int, int] | Code]]) -> None:
     """Each row is one command and what it leaves."""
     book = opened(1000)
@@ -139,9 +140,8 @@ def test_an_id_in_use_is_not_taken_twice() -> None:
         transition(book, hold("r"), NOW_S)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [hold("r", -1), hold("r", account="nobody"), Post("nothing", 1), SetLimit("nobody", 1), Recover("a", -1)],
+@each(
+    "command", [hold("r", -1), hold("r", account="nobody"), Post("nothing", 1), SetLimit("nobody", 1), Recover("a", -1)]
 )
 def test_nonsense_is_an_error_and_not_an_entry(command: Command) -> None:
     """Negative amounts and unknown names."""
@@ -180,7 +180,7 @@ def test_the_transition_itself_changes_nothing() -> None:
     assert (dict(book.accounts), dict(book.reservations), book.next_entry_id) == before
 
 
-@pytest.mark.parametrize(
+@each(
     "between",
     [
         Freeze("a", "by hand"),

@@ -4,10 +4,11 @@ import pytest
 
 from preflight_proxy.core.body import BadRequest
 from preflight_proxy.core.model_name import check_model, split_model
+from tests.cases import each
 
 
-@pytest.mark.parametrize(
-    ("model", "split"),
+@each(
+    "model, split",
     [
         ("a/b", ("a/b", "")),
         ("a/b:free", ("a/b:free", "")),
@@ -23,12 +24,12 @@ def test_only_a_routing_suffix_is_split_off(model: str, split: tuple[str, str]) 
     assert split_model(model) == split
 
 
-@pytest.mark.parametrize("model", ["a/b", "a/b:free", "a/b:floor", "a/b:exacto", "~a/b-latest"])
+@each("model", ["a/b", "a/b:free", "a/b:floor", "a/b:exacto", "~a/b-latest"])
 def test_models_with_the_price_of_their_list_pass(model: str) -> None:
     check_model(model)
 
 
-@pytest.mark.parametrize(
+@each(
     "model",
     [
         "",

@@ -14,6 +14,7 @@ from preflight_proxy.core.money import (
     price_pusd_per_mtok,
     usd_text,
 )
+from tests.cases import each
 
 HOSTILE = [
     b"",
@@ -45,14 +46,14 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("raw", HOSTILE)
+@each("raw", HOSTILE)
 def test_what_is_no_plain_number_is_missing(raw: bytes) -> None:
     assert number(raw) is None
     assert cost_pusd(raw) is None
 
 
-@pytest.mark.parametrize(
-    ("raw", "pusd"),
+@each(
+    "raw, pusd",
     [
         (b"0", 0),
         (b"-0", 0),
@@ -72,14 +73,14 @@ def test_a_cost_is_rounded_to_the_pico_dollar_half_to_even(raw: bytes, pusd: int
     assert cost_pusd(raw) == pusd
 
 
-@pytest.mark.parametrize("raw", [b"-0.000001", b"10000.01", b"1e6", b"-1"])
+@each("raw", [b"-0.000001", b"10000.01", b"1e6", b"-1"])
 def test_a_cost_out_of_range_is_missing_and_not_zero(raw: bytes) -> None:
     assert number(raw) is not None
     assert cost_pusd(raw) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "price"),
+@each(
+    "text, price",
     [
         ("0.000003", 3 * 10**12),
         ("0.0000000004", 4 * 10**8),
@@ -94,18 +95,18 @@ def test_a_price_is_rounded_up(text: str, price: int) -> None:
     assert price_pusd_per_mtok(text) == price
 
 
-@pytest.mark.parametrize("text", ["", "-1", "free", "1e900000", "20000", "\ud800", "0.1 "])
+@each("text", ["", "-1", "free", "1e900000", "20000", "\ud800", "0.1 "])
 def test_what_is_no_price_is_none(text: str) -> None:
     assert price_pusd_per_mtok(text) is None
 
 
-@pytest.mark.parametrize(("tokens", "price", "pusd"), [(0, 5, 0), (1, 1, 1), (10**6, 7, 7), (3, 10**12, 3 * 10**6)])
+@each("tokens, price, pusd", [(0, 5, 0), (1, 1, 1), (10**6, 7, 7), (3, 10**12, 3 * 10**6)])
 def test_a_charge_is_rounded_up(tokens: int, price: int, pusd: int) -> None:
     assert charge_pusd(tokens, price) == pusd
 
 
-@pytest.mark.parametrize(
-    ("pusd", "text"),
+@each(
+    "pusd, text",
     [(0, "0"), (1_590_000_000, "0.00159"), (-(10**11), "-0.1"), (10**12, "1"), (1, "0.000000000001"), (10**14, "100")],
 )
 def test_dollars_are_written_exactly(pusd: int, text: str) -> None:
@@ -133,16 +134,13 @@ def test_a_cost_written_as_a_float_is_off_by_half_a_pico_dollar_at_most(usd: flo
         assert abs(Decimal(pusd) - Decimal(repr(usd)) * 10**12) <= Decimal("0.5")
 
 
-@pytest.mark.parametrize(
-    ("text", "pusd"),
-    [("1.00", 10**12), (" .25 ", 25 * 10**10), ("0", 0), ("1000000", 10**18), ("3.", 3 * 10**12)],
-)
+@each("text, pusd", [("1.00", 10**12), (" .25 ", 25 * 10**10), ("0", 0), ("1000000", 10**18), ("3.", 3 * 10**12)])
 def test_a_limit_is_read_exactly(text: str, pusd: int) -> None:
     assert limit_pusd(text) == pusd
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
+@each(
+    "text, why",
     [
         ("", "no amount"),
         ("$1", "no amount"),

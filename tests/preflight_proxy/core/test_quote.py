@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from preflight_proxy.core.prompt_bound import prompt_bound
 from preflight_proxy.core.quote import Quote, Unquotable, Worst, quote, split_model
 from preflight_proxy.core.refusals import Code
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import EMBEDDINGS, MESSAGES, USD, chat, endpoint, read
 
 MTOK = 10**6
@@ -76,7 +77,7 @@ def test_a_bound_that_was_asked_for_is_always_written() -> None:
     assert made.wire_bound(700) == 700
 
 
-@pytest.mark.parametrize(("asked", "floor"), [(32_000, 1024), (700, 700), (16, 16), (4, 4), (1, 1), (None, 1024)])
+@each("asked, floor", [(32_000, 1024), (700, 700), (16, 16), (4, 4), (1, 1), (None, 1024)])
 def test_the_floor_is_1024_or_what_was_asked(asked: int | None, floor: int) -> None:
     fields = {} if asked is None else {"max_tokens": asked}
     assert quote(chat(**fields), [endpoint()]).floor == floor

@@ -9,6 +9,7 @@ import pytest
 from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers, error_body
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Reading
+from tests.cases import each
 
 RETRY_PATTERN = re.compile(
     r"429|500|502|503|504|524|rate.?limit|rate increased|too many requests|overloaded|exhausted|unavailable|at capacity"
@@ -61,7 +62,7 @@ def test_a_budget_refusal_is_402_and_repeated_what_ends_the_last_clients(
     assert answer(BY_NAME[shape], Refusal(code), True)[0] == escalated_status
 
 
-@pytest.mark.parametrize("code", [Code.MODEL_NOT_ALLOWED, Code.UNPRICED, Code.PRICE_STALE, Code.QUARANTINED])
+@each("code", [Code.MODEL_NOT_ALLOWED, Code.UNPRICED, Code.PRICE_STALE, Code.QUARANTINED])
 def test_a_refusal_for_the_model_is_403_and_never_escalates(code: Code) -> None:
     assert {answer(BY_NAME["chat"], Refusal(code), escalated)[0] for escalated in (False, True)} == {403}
 

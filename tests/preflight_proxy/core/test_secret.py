@@ -9,14 +9,12 @@ import msgspec
 import pytest
 
 from preflight_proxy.core.secret import Secret
+from tests.cases import each
 
 KEY = "sk-or-v1-0123456789abcdef"
 
 
-@pytest.mark.parametrize(
-    "shown",
-    [repr(Secret(KEY)), str(Secret(KEY)), f"{Secret(KEY)}", f"{Secret(KEY):>60}", "%s" % Secret(KEY)],  # noqa: UP031
-)
+@each("shown", [repr(Secret(KEY)), str(Secret(KEY)), f"{Secret(KEY)}", f"{Secret(KEY):>60}", "%s" % Secret(KEY)])  # noqa: UP031
 def test_no_way_of_printing_shows_the_value(shown: str) -> None:
     assert KEY not in shown
     assert KEY[:12] not in shown

@@ -1,10 +1,10 @@
 """Events come out whole and the bytes come out unchanged, whatever the chunking."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preflight_proxy.core.sse import Decoder, Event, parse
+from tests.cases import each
 
 CHAT = (
     b": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\n"
@@ -34,20 +34,20 @@ def decode(stream: bytes, cuts: list[int], event_bytes_max: int = 10**6) -> list
     return events + decoder.flush()
 
 
-@pytest.mark.parametrize("stream", STREAMS)
+@each("stream", STREAMS)
 def test_byte_by_byte_and_whole_give_the_same_events(stream: bytes) -> None:
     whole = decode(stream, [])
     assert decode(stream, list(range(len(stream)))) == whole
     assert b"".join(event.raw for event in whole) == stream
 
 
-@pytest.mark.parametrize("stream", STREAMS)
+@each("stream", STREAMS)
 def test_every_single_cut_gives_the_same_events(stream: bytes) -> None:
     whole = decode(stream, [])
     assert all(decode(stream, [cut]) == whole for cut in range(len(stream)))
 
 
-@pytest.mark.parametrize("ends", [b"\n", b"\r\n", b"\r"])
+@each("ends", [b"\n", b"\r\n", b"\r"])
 def test_names_and_data_are_read_with_every_line_end(ends: bytes) -> None:
     told = [(event.name, event.data) for event in decode(CHAT.replace(b"\n", ends), [])]
     assert told == [

@@ -16,6 +16,7 @@ from preflight_proxy.core.upstream_refusal import (
     Remedy,
     read_refusal,
 )
+from tests.cases import each
 
 
 def envelope(message: str = "no", **more: Any) -> bytes:
@@ -26,15 +27,13 @@ def limited(source: str) -> bytes:
     return envelope(metadata={"limit_source": source})
 
 
-@pytest.mark.parametrize("status", sorted(FREE_STATUSES))
+@each("status", sorted(FREE_STATUSES))
 def test_these_statuses_in_the_envelope_prove_that_nothing_was_charged(status: int) -> None:
     refusal = read_refusal(status, envelope(), None)
     assert (refusal.status, refusal.is_envelope, refusal.proves_free) == (status, True, True)
 
 
-@pytest.mark.parametrize(
-    "status", [300, 307, 308, 405, 408, 410, 418, 425, 451, 499, 500, 502, 503, 504, 520, 524, 529]
-)
+@each("status", [300, 307, 308, 405, 408, 410, 418, 425, 451, 499, 500, 502, 503, 504, 520, 524, 529])
 def test_any_other_status_proves_nothing(status: int) -> None:
     refusal = read_refusal(status, envelope(), None)
     assert (refusal.is_envelope, refusal.proves_free, refusal.remedy) == (True, False, Remedy.PASS)
@@ -71,14 +70,14 @@ def test_anthropics_dialect_is_an_envelope_too() -> None:
     assert read_refusal(400, body, None).proves_free
 
 
-@pytest.mark.parametrize("odd", [None, "text", [], [{"a": 1}], 5, True, {"limit_source": ["x"]}, {"limit_source": 5}])
+@each("odd", [None, "text", [], [{"a": 1}], 5, True, {"limit_source": ["x"]}, {"limit_source": 5}])
 def test_details_of_another_type_do_not_unmake_the_proof(odd: object) -> None:
     refusal = read_refusal(400, envelope(metadata=odd, availability=odd), None)
     assert (refusal.is_envelope, refusal.proves_free) == (True, True)
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "retry_after", "remedy"),
+@each(
+    "status, body, retry_after, remedy",
     [
         (402, limited("openrouter_credits"), None, Remedy.REWRITE),
         (402, limited("openrouter_in_flight_budget"), "3", Remedy.WAIT_PROCESS),
@@ -104,8 +103,8 @@ def test_each_refusal_has_its_remedy(status: int, body: bytes, retry_after: str 
     assert read_refusal(status, body, retry_after).remedy is remedy
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
+@each(
+    "header, seconds",
     [
         ("1", 1.0),
         ("30", 30.0),

@@ -3,9 +3,8 @@
 import json
 from decimal import Decimal
 
-import pytest
-
 from preflight_proxy.core.shapes.shape import Shape
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import CHAT, MESSAGES, RESPONSES, read
 
 ODD = (
@@ -15,8 +14,8 @@ ODD = (
 TOOLS = b'[ {"type":"function" , "function":{"name":"z\\u0061","parameters":{"b":{},"a":1.0}}} ]'
 
 
-@pytest.mark.parametrize(
-    ("shape", "fields"),
+@each(
+    "shape, fields",
     [
         (CHAT, {"messages": ODD, "tools": TOOLS, "response_format": b'{ "type":"text" }', "temperature": b"1.0"}),
         (RESPONSES, {"input": ODD, "tools": TOOLS.replace(b'"function":{', b'"f":{'), "instructions": b'"x\\u0041"'}),

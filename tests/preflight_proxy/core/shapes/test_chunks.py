@@ -6,6 +6,7 @@ import pytest
 
 from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
 from preflight_proxy.core.shapes.shape import Reading, Usage
+from tests.cases import each
 
 HEAD = '"id":"gen-1760000000-x","model":"a/b","provider":"P",'
 
@@ -19,14 +20,14 @@ def test_a_first_chunk_tells_who_answers() -> None:
     assert told == Reading(generation_id="gen-1760000000-x", model="a/b", provider="P")
 
 
-@pytest.mark.parametrize("choices", ["[]", '[{"index":0,"delta":{"content":""},"finish_reason":"stop"}]', "null"])
+@each("choices", ["[]", '[{"index":0,"delta":{"content":""},"finish_reason":"stop"}]', "null"])
 def test_the_usage_chunk_is_read_with_and_without_a_choice(choices: str) -> None:
     told = read("{" + HEAD + f'"choices":{choices},"us\\u0061ge":{{"prompt_tokens":3,"cost":1e-6}}}}')
     assert told.usage == Usage(10**6, 3)
     assert not told.terminal
 
 
-@pytest.mark.parametrize(
+@each(
     "chunk",
     [
         '{"error":{"code":"server_error","message":"x"},"choices":[{"finish_reason":"error"}]}',

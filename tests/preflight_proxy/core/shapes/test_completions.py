@@ -6,17 +6,16 @@ import pytest
 
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Usage
 from preflight_proxy.core.sse import Decoder, Event
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import COMPLETIONS, read
 
 
-@pytest.mark.parametrize(
-    ("prompt", "size"), [("abc", 3), (["abc"], 3), ([1, 20_000, 3, 4], 4), ([[1, 20_000]], 2), ("", 0)]
-)
+@each("prompt, size", [("abc", 3), (["abc"], 3), ([1, 20_000, 3, 4], 4), ([[1, 20_000]], 2), ("", 0)])
 def test_one_prompt_is_a_text_or_an_array_of_tokens(prompt: object, size: int) -> None:
     assert read(COMPLETIONS, {"model": "a/b", "prompt": prompt}).prompt.ascii_bytes == size
 
 
-@pytest.mark.parametrize("prompt", [None, True, [], ["a", "b"], [[1], [2]], ["a", 1], [1, "a"], [None]])
+@each("prompt", [None, True, [], ["a", "b"], [[1], [2]], ["a", 1], [1, "a"], [None]])
 def test_no_prompt_or_several_are_refused(prompt: object) -> None:
     with pytest.raises(BadRequest):
         read(COMPLETIONS, {"model": "a/b", "prompt": prompt})

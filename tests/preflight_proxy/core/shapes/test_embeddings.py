@@ -6,13 +6,11 @@ import pytest
 
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Usage
 from preflight_proxy.core.sse import Event
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import EMBEDDINGS, read
 
 
-@pytest.mark.parametrize(
-    ("texts", "count", "size"),
-    [("abc", 1, 3), (["a", "bc"], 2, 3), ([[1, 2], [3]], 2, 3), ([1, 2], 1, 2)],
-)
+@each("texts, count, size", [("abc", 1, 3), (["a", "bc"], 2, 3), ([[1, 2], [3]], 2, 3), ([1, 2], 1, 2)])
 def test_texts_and_tokens_are_counted(texts: object, count: int, size: int) -> None:
     prompt = read(EMBEDDINGS, {"model": "a/b", "input": texts}).prompt
     assert (prompt.sequence_count, prompt.ascii_bytes) == (count, size)

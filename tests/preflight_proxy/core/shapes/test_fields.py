@@ -6,6 +6,7 @@ import pytest
 
 from preflight_proxy.core.shapes import fields
 from preflight_proxy.core.shapes.shape import BadRequest, Shape
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import CHAT, MESSAGES, RESPONSES, read
 
 FUNCTION = {"type": "function", "function": {"name": "bash", "description": "d", "parameters": {"type": "object"}}}
@@ -180,7 +181,7 @@ CLIENTS: dict[str, tuple[Shape, dict[str, object], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@each("client", CLIENTS)
 def test_what_a_real_client_sends_is_served_and_its_fields_reach_upstream(client: str) -> None:
     shape, body, dropped = CLIENTS[client]
     request = read(shape, body)
@@ -203,7 +204,7 @@ def test_a_shapes_own_rule_comes_before_the_common_ones() -> None:
     assert fields.check({"store": b"false", "other": b"{"}, {"store": rule}) == {"store": False}
 
 
-@pytest.mark.parametrize(("raw", "tokens"), [(b"null", None), (b"0", 0), (b"16", 16), (b"1e3", 1000), (b"2.0", 2)])
+@each("raw, tokens", [(b"null", None), (b"0", 0), (b"16", 16), (b"1e3", 1000), (b"2.0", 2)])
 def test_a_number_of_tokens_is_whole(raw: bytes, tokens: int | None) -> None:
     assert fields.whole({"max_tokens": raw}, "max_tokens") == tokens
     assert fields.whole({}, "max_tokens") is None

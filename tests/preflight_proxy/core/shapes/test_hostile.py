@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from preflight_proxy.core.quote import quote
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import BadRequest, Shape, UnknownFields
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, endpoint, read
 
 PROMPTS: dict[str, tuple[Shape, str]] = {
@@ -72,7 +73,7 @@ REFUSED_FIELDS = [
 UNKNOWN: tuple[UnknownFields, ...] = ("drop", "pass")
 
 
-@pytest.mark.parametrize("field", REFUSED_FIELDS)
+@each("field", REFUSED_FIELDS)
 def test_a_field_that_unbounds_the_price_is_refused_in_every_shape(field: str) -> None:
     model = "" if '"model"' in field else '"model":"a/b",'
     for (api, prompt), unknown in itertools.product(PROMPTS.values(), UNKNOWN):
@@ -82,7 +83,7 @@ def test_a_field_that_unbounds_the_price_is_refused_in_every_shape(field: str) -
         assert caught.value.message
 
 
-@pytest.mark.parametrize(
+@each(
     "field",
     [
         '"plugins":[]',
@@ -113,7 +114,7 @@ def test_the_harmless_values_of_the_same_fields_pass(field: str) -> None:
 BOUNDS = ["-1", "0", "1.5", '"16"', "1e900000", "NaN", "true", "[1]", "9" * 5000, "1e10", "-0.0"]
 
 
-@pytest.mark.parametrize("bound", BOUNDS)
+@each("bound", BOUNDS)
 def test_a_bound_that_is_no_whole_number_is_a_400(bound: str) -> None:
     for api, prompt in PROMPTS.values():
         for field in api.bound_fields:
@@ -207,7 +208,7 @@ def test_a_server_tool_is_refused_however_it_is_spelled(shape: str, tool: object
             api.read(f'{{"model":"a/b",{prompt},"tools":[{written}]}}'.encode(), {}, "drop")
 
 
-@pytest.mark.parametrize("tools", ["{}", '"x"', "7", "[" + "{}," * 1000 + "{}]", '[{"name":"a","name":"b"}]'])
+@each("tools", ["{}", '"x"', "7", "[" + "{}," * 1000 + "{}]", '[{"name":"a","name":"b"}]'])
 def test_tools_that_are_no_reasonable_array_are_refused(tools: str) -> None:
     with pytest.raises(BadRequest):
         read(CHAT, f'{{"model":"a/b","messages":[],"tools":{tools}}}'.encode())

@@ -2,10 +2,9 @@
 
 import json
 
-import pytest
-
 from preflight_proxy.core.shapes.shape import Reading, Usage
 from preflight_proxy.core.sse import Decoder, Event
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import MESSAGES
 
 USAGE = {
@@ -46,8 +45,8 @@ def test_the_start_tells_who_answers_and_its_usage_is_none() -> None:
     assert event(type="message_start", message=message) == Reading("gen-1", "a/b", "P")
 
 
-@pytest.mark.parametrize(
-    ("reason", "finish"),
+@each(
+    "reason, finish",
     [("end_turn", "stop"), ("max_tokens", "length"), ("refusal", "content_filter"), ("new", "new"), (None, None)],
 )
 def test_the_delta_has_the_usage_and_the_reason(reason: str | None, finish: str | None) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from preflight_proxy.core.shapes.shape import BadRequest
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import CHAT, MESSAGES, RESPONSES, chat, read
 
 
@@ -51,13 +52,13 @@ def test_dropped_fields_make_no_other_request_but_a_provider_wish_does() -> None
     assert chat(provider={"only": ["a"]}).digest != chat(provider={"only": ["b"]}).digest
 
 
-@pytest.mark.parametrize("shape", [CHAT, RESPONSES, MESSAGES])
+@each("shape", [CHAT, RESPONSES, MESSAGES])
 def test_a_request_without_its_prompt_is_a_400(shape: object) -> None:
     with pytest.raises(BadRequest, match="missing"):
         read(shape, {"model": "a/b"})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("encoding", ["identity", "", "IDENTITY"])
+@each("encoding", ["identity", "", "IDENTITY"])
 def test_a_body_that_is_not_encoded_is_read(encoding: str) -> None:
     assert CHAT.read(b'{"model":"a/b","messages":[]}', {"Content-Encoding": encoding}, "drop").model == "a/b"
 

@@ -1,13 +1,11 @@
 """Each type of part has one meaning."""
 
-import pytest
-
 from preflight_proxy.core.shapes.parts import PARTS, Part
+from tests.cases import each
 
 
-@pytest.mark.parametrize(
-    ("kind", "part"),
-    [("text", Part.TEXT), ("image_url", Part.MEDIA), ("input_audio", Part.AUDIO), ("file", Part.REFUSED)],
+@each(
+    "kind, part", [("text", Part.TEXT), ("image_url", Part.MEDIA), ("input_audio", Part.AUDIO), ("file", Part.REFUSED)]
 )
 def test_types_are_in_the_table(kind: str, part: Part) -> None:
     assert PARTS[kind] is part

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import BadRequest, Message
+from tests.cases import each
 
 
 def counted(message: object) -> tuple[Message, PromptText]:
@@ -42,7 +43,7 @@ def test_numbers_count_by_their_digits() -> None:
     assert counted({"role": "user", "content": 12345})[0].ascii_bytes == 5
 
 
-@pytest.mark.parametrize(
+@each(
     "part",
     [
         {"type": "reasoning", "encrypted_content": "A" * 50},
@@ -56,8 +57,8 @@ def test_opaque_parts_are_told_apart(part: dict[str, object]) -> None:
     assert message.ascii_bytes >= 50
 
 
-@pytest.mark.parametrize(
-    ("part", "remote"),
+@each(
+    "part, remote",
     [
         ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}, False),
         ({"type": "image_url", "image_url": {"url": "HTTPS://x/a.png"}}, True),
@@ -97,9 +98,7 @@ def test_an_earlier_answer_in_audio_is_refused() -> None:
         counted({"role": "assistant", "audio": {"id": "audio_1"}})
 
 
-@pytest.mark.parametrize(
-    ("mark", "hour"), [({"type": "ephemeral"}, False), ({"ttl": "5m"}, False), ({"ttl": "1h"}, True)]
-)
+@each("mark, hour", [({"type": "ephemeral"}, False), ({"ttl": "5m"}, False), ({"ttl": "1h"}, True)])
 def test_cache_marks_are_noted_wherever_they_stand(mark: dict[str, str], hour: bool) -> None:
     for message in (
         {"role": "user", "content": "x", "cache_control": mark},
@@ -115,12 +114,12 @@ def test_cache_marks_are_noted_wherever_they_stand(mark: dict[str, str], hour: b
     assert not counted({"role": "user", "content": "x", "cache_control": None})[1].cache_control
 
 
-@pytest.mark.parametrize("mark", ["5m", "1h", {"ttl": None}])
+@each("mark", ["5m", "1h", {"ttl": None}])
 def test_a_mark_may_be_short(mark: object) -> None:
     assert counted({"content": "x", "cache_control": mark})[1].cache_control
 
 
-@pytest.mark.parametrize("mark", ["7d", {"ttl": "24h"}, {"ttl": 5}, True, [1]])
+@each("mark", ["7d", {"ttl": "24h"}, {"ttl": 5}, True, [1]])
 def test_a_mark_without_a_known_price_is_refused(mark: object) -> None:
     with pytest.raises(BadRequest, match="ttl"):
         counted({"content": "x", "cache_control": mark})
@@ -185,7 +184,7 @@ def test_no_string_of_a_message_goes_uncounted_however_it_is_escaped(message: di
     assert counted.ascii_bytes + counted.other_bytes >= sum(len(text.encode()) for text in strings(message))
 
 
-@pytest.mark.parametrize(("role", "known"), [("tool", "tool"), ("oracle", ""), (["user"], ""), (None, "")])
+@each("role, known", [("tool", "tool"), ("oracle", ""), (["user"], ""), (None, "")])
 def test_who_speaks_is_noted_if_it_is_one_of_the_known(role: object, known: str) -> None:
     assert counted({"role": role, "content": "x"})[0].role == known
 

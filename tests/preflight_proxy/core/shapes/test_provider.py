@@ -6,6 +6,7 @@ import pytest
 
 from preflight_proxy.core.shapes.provider import ProviderWish, read_provider, serves
 from preflight_proxy.core.shapes.shape import BadRequest
+from tests.cases import each
 
 
 def test_no_object_is_no_wish() -> None:
@@ -25,7 +26,7 @@ def test_every_wish_is_read() -> None:
     assert wish.dropped == ("provider.new",)
 
 
-@pytest.mark.parametrize(
+@each(
     "raw",
     [
         b"7",

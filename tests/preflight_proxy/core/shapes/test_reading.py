@@ -1,17 +1,16 @@
 """Answers are read leniently: what is there is taken, what is not is missing."""
 
-import pytest
-
 from preflight_proxy.core.shapes import reading
 from preflight_proxy.core.shapes.shape import Usage
+from tests.cases import each
 
 
-@pytest.mark.parametrize("raw", [None, b"", b"[]", b"null", b"\xff", b"{"])
+@each("raw", [None, b"", b"[]", b"null", b"\xff", b"{"])
 def test_what_is_no_object_has_no_slices(raw: bytes | None) -> None:
     assert reading.slices(raw) == {}
 
 
-@pytest.mark.parametrize("raw", [None, b"", b"{}", b"null"])
+@each("raw", [None, b"", b"{}", b"null"])
 def test_what_is_no_array_has_no_items(raw: bytes | None) -> None:
     assert list(reading.items(raw)) == []
 
@@ -23,8 +22,8 @@ def test_what_is_too_deep_or_has_too_many_values_is_not_read() -> None:
         assert list(reading.items(raw)) == []
 
 
-@pytest.mark.parametrize(
-    ("raw", "text"),
+@each(
+    "raw, text",
     [
         (None, None),
         (b"null", None),
@@ -38,8 +37,8 @@ def test_a_name_is_read_and_kept_short(raw: bytes | None, text: str | None) -> N
     assert reading.text(raw) == text
 
 
-@pytest.mark.parametrize(
-    ("raw", "count"),
+@each(
+    "raw, count",
     [
         (None, 0),
         (b"null", 0),
@@ -64,7 +63,7 @@ def test_usage_is_read_with_its_details() -> None:
     assert usage == Usage(1_590_000_000, 1000, 800, 7, 50, 20, False)
 
 
-@pytest.mark.parametrize("cost", [b"null", b'"0.5"', b"-1", b"1e900000", b"[]", b"true", b"1" * 5000])
+@each("cost", [b"null", b'"0.5"', b"-1", b"1e900000", b"[]", b"true", b"1" * 5000])
 def test_a_cost_that_cannot_be_read_is_missing_and_not_zero(cost: bytes) -> None:
     usage = reading.chat_usage(b'{"prompt_tokens":3,"cost":' + cost + b"}")
     assert usage is not None
@@ -77,8 +76,8 @@ def test_usage_that_is_absent_or_null_is_none() -> None:
     assert reading.chat_usage(b"null") is None
 
 
-@pytest.mark.parametrize(
-    ("details", "cost"),
+@each(
+    "details, cost",
     [
         (b',"cost_details":{"upstream_inference_cost":0.5}', 600_000_000_000),
         (b',"cost_details":{"upstream_inference_cost":null}', None),
@@ -92,6 +91,6 @@ def test_on_a_key_of_ones_own_the_providers_bill_is_added(details: bytes, cost: 
     assert usage.cost_pusd == cost
 
 
-@pytest.mark.parametrize(("generation_id", "epoch"), [("gen-1760000000-AbC", 1_760_000_000), ("resp_1", 0), (None, 0)])
+@each("generation_id, epoch", [("gen-1760000000-AbC", 1_760_000_000), ("resp_1", 0), (None, 0)])
 def test_the_time_of_a_generation_is_in_its_id(generation_id: str | None, epoch: int) -> None:
     assert reading.created(generation_id) == epoch

@@ -6,6 +6,7 @@ import pytest
 
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Usage
 from preflight_proxy.core.sse import Decoder, Event
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import RESPONSES, read
 
 USAGE = {
@@ -33,8 +34,8 @@ def test_a_body_is_read() -> None:
     assert told == Reading("gen-1", "a/b", None, READ_USAGE, "stop", False, True, ("shell", "patch"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "status", "finish", "error"),
+@each(
+    "kind, status, finish, error",
     [
         ("response.completed", "completed", "stop", False),
         ("response.incomplete", "incomplete", "length", False),
@@ -46,9 +47,7 @@ def test_the_last_event_has_the_usage(kind: str, status: str, finish: str, error
     assert (told.usage, told.finish, told.error, told.terminal) == (READ_USAGE, finish, error, True)
 
 
-@pytest.mark.parametrize(
-    ("reason", "finish"), [("max_output_tokens", "length"), ("content_filter", "content_filter"), ("new", "length")]
-)
+@each("reason, finish", [("max_output_tokens", "length"), ("content_filter", "content_filter"), ("new", "length")])
 def test_an_incomplete_response_says_why(reason: str, finish: str) -> None:
     response = {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": reason}}
     assert event(type="response.incomplete", response=response).finish == finish

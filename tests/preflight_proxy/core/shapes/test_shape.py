@@ -4,6 +4,7 @@ import pytest
 
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Shape
+from tests.cases import each
 
 
 def test_the_table_leads_from_path_to_shape() -> None:
@@ -16,14 +17,14 @@ def test_the_table_leads_from_path_to_shape() -> None:
     }
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=lambda shape: shape.name)
+@each("shape", SHAPES.values())
 def test_a_shape_never_raises_on_an_answer(shape: Shape) -> None:
     for body in (b"", b"  \n", b"[]", b"null", b"\xff", b"{", b'{"usage":[]}', b"[" * 100_000, b'{"choices":7}'):
         read = shape.read_body(body)
         assert read.usage is None or read.usage.cost_pusd is None
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=lambda shape: shape.name)
+@each("shape", SHAPES.values())
 def test_an_encoded_body_is_a_415(shape: Shape) -> None:
     with pytest.raises(BadRequest) as caught:
         shape.read(b"{}", {"Content-Encoding": "gzip"}, "drop")

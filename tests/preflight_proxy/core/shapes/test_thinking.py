@@ -6,6 +6,7 @@ import pytest
 
 from preflight_proxy.core.shapes.shape import Shape
 from preflight_proxy.core.shapes.thinking import lower_bound, without_thinking_edits
+from tests.cases import each
 from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
 
 CLAUDE_CODE = {
@@ -44,9 +45,7 @@ def test_below_1024_thinking_is_off_and_so_are_the_edits_that_need_it() -> None:
     assert written["context_management"] == {"edits": [{"type": "clear_tool_uses_20250919"}]}
 
 
-@pytest.mark.parametrize(
-    "thinking", [{"type": "adaptive"}, {"type": "disabled"}, {"type": "enabled", "budget_tokens": 1024}]
-)
+@each("thinking", [{"type": "adaptive"}, {"type": "disabled"}, {"type": "enabled", "budget_tokens": 1024}])
 def test_thinking_within_the_lower_bound_stays(thinking: dict[str, object]) -> None:
     assert sent(MESSAGES, {**CLAUDE_CODE, "thinking": thinking}, 5000)["thinking"] == thinking
 
@@ -95,6 +94,6 @@ def test_a_bound_is_lower_than_none() -> None:
     assert [lower_bound(bounded, 50), lower_bound(bounded, 49)] == [None, 49]
 
 
-@pytest.mark.parametrize("odd", [None, [], {"edits": None}])
+@each("odd", [None, [], {"edits": None}])
 def test_edits_that_are_none_are_left_alone(odd: object) -> None:
     assert without_thinking_edits(odd) == odd  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import pytest
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import BadRequest
 from preflight_proxy.core.shapes.tools import Tools, kept_tools, read_tools
+from tests.cases import each
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
@@ -55,7 +56,7 @@ def test_hosted_tools_that_clients_declare_unasked_are_taken_out_and_the_rest_is
     assert kept_tools(raw, found.kept) == b"[" + function + b"]"
 
 
-@pytest.mark.parametrize("declared", [{"type": "web_search"}, {"type": "openrouter:web_search"}, {"type": "mcp"}])
+@each("declared", [{"type": "web_search"}, {"type": "openrouter:web_search"}, {"type": "mcp"}])
 def test_tools_that_run_upstream_are_refused(declared: dict[str, object]) -> None:
     for responses in (False, True):
         with pytest.raises(BadRequest, match="run upstream"):
