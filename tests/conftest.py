@@ -8,6 +8,7 @@ import functools
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -48,6 +49,11 @@ def tier(item: pytest.Item) -> int:
     if item.get_closest_marker("docker"):
         return 2
     return 1 if item.get_closest_marker("wire") else 0
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no client's library where nothing on the wire is to run: they take longer than all pure tests."""
+    return True if collection_path.name == "clients" and "not wire" in config.option.markexpr else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -44,6 +44,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = agent_preflight.no_such_name
 
 
+@pytest.mark.wire
 def test_importing_the_package_loads_no_heavy_library() -> None:
     code = """
 import sys, agent_preflight
@@ -51,6 +52,7 @@ print([m for m in ("aiohttp", "httpx", "rich", "typer", "structlog", "msgspec", 
     assert isolated(code) == "[]"
 
 
+@pytest.mark.wire
 def test_the_plain_data_load_no_heavy_library() -> None:
     code = """
 import sys
@@ -70,6 +72,7 @@ FIRST_IMPORTS = [
 ]
 
 
+@pytest.mark.wire
 def test_preflight_is_the_function_whatever_is_imported_first() -> None:
     """Each way in a package imported anew, all in one interpreter."""
     code = f"""

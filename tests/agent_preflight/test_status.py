@@ -239,6 +239,7 @@ def test_a_summary_full_of_nonsense_still_makes_a_row(run: Path, capsys: pytest.
     assert "err: {'a': 1}" in capsys.readouterr().out
 
 
+@pytest.mark.wire
 def test_it_runs_as_a_module(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "agent_preflight.status", "absent"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

@@ -145,7 +145,7 @@ async def test_a_second_process_on_the_same_data_is_refused_and_the_first_goes_o
         second = standalone(tmp_path, sim.base_url, sim.inference_key, name="second")
         await second.start()
         assert await second.ended() == 1
-        assert second.errors().splitlines()[-1].startswith("LedgerError: ")
+        assert second.errors().splitlines()[-1].startswith("LedgerInUseError: ")
         assert "another" in second.errors().lower()
         assert not second.ready_file.exists()
         assert (await ask(first))[0] == 200

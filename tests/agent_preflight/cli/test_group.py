@@ -63,6 +63,7 @@ def test_escapes_from_elsewhere_do_not_reach_the_terminal(capsys: pytest.Capture
     assert capsys.readouterr().err == "ared\nb\n"
 
 
+@pytest.mark.wire
 def test_help_loads_no_http_library_and_no_rich() -> None:
     """As a process, by the module's name: what a person waits for who only wants to know how."""
     source = (
@@ -77,6 +78,7 @@ def test_help_loads_no_http_library_and_no_rich() -> None:
     assert "Commands" in done.stdout
 
 
+@pytest.mark.wire
 def test_a_process_keeps_its_streams_and_its_exit_code_apart() -> None:
     command = [sys.executable, "-m", "agent_preflight", "stauts"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
