@@ -26,6 +26,7 @@ from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.forward import Forward
 from preflight_proxy.hub import Hub
+from preflight_proxy.intake import Intake
 from preflight_proxy.local import Local
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import API, Plane
@@ -58,6 +59,7 @@ class Running:
         books: Accounts and entries.
         accounts: Opens and closes accounts.
         tasks: The calls under way.
+        intake: The bodies that they hold.
         over: Set once it has nothing left to do, because its runner is lost.
         portal: `HOST:PORT` where forwarders of portable gates come in, or None.
     """
@@ -66,6 +68,7 @@ class Running:
     books: Books
     accounts: Accounts
     tasks: Tasks
+    intake: Intake
     over: asyncio.Event
     portal: str | None = None
 
@@ -105,9 +108,9 @@ async def running(
                 books.write_budget(
                     account_id
                 )  # the last process may have died between a commit and its file (M10 step 7)
-            prices, tasks = Prices(upstream, clock), Tasks()
+            prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
             _share_quarantine(config, books, prices)
-            forward = Forward(books, upstream, prices, tasks, config.unknown_fields)
+            forward = Forward(books, upstream, prices, tasks, intake, config.unknown_fields)
             plane = Plane(books, forward, Local(books, prices, upstream))
             accounts = Accounts(books, upstream, listeners, plane.handler, outside, portal)
             watch = RunnerWatch(books, accounts, run=config.run, grace_s=config.grace_s, over=over)
@@ -122,7 +125,7 @@ async def running(
                 portal_address = _open_portal(config, portal)
                 watching.spawn(reconciler.run(), "reconcile")
                 watch.begin()
-                yield Running(base_url, books, accounts, tasks, over, portal_address)
+                yield Running(base_url, books, accounts, tasks, intake, over, portal_address)
                 plane.closing = True
                 await _drain(books, tasks)
             finally:

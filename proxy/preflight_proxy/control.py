@@ -150,7 +150,7 @@ class Control:
 
     async def _body(self, request: web.BaseRequest, kind: type[_T]) -> _T:
         async with self._intake.body(request) as body:
-            return msgspec.json.decode(body or b"{}", type=kind)
+            return msgspec.json.decode(body.data or b"{}", type=kind)
 
     # Events
 

@@ -23,7 +23,7 @@ from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer,
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.holds import Holds
-from preflight_proxy.intake import Intake, IntakeError
+from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.prices import Prices
 from preflight_proxy.quoting import Quoted, Quoting
 from preflight_proxy.reserving import Admitted, reserve
@@ -68,18 +68,25 @@ class Forward:
         upstream: OpenRouter.
         prices: The price list.
         tasks: Where calls run, so that they outlive their clients.
+        intake: Reads the bodies.
         unknown_fields: What happens to top-level fields that are in no table (M8).
     """
 
     def __init__(
-        self, books: Books, upstream: Upstream, prices: Prices, tasks: Tasks, unknown_fields: UnknownFields = "drop"
+        self,
+        books: Books,
+        upstream: Upstream,
+        prices: Prices,
+        tasks: Tasks,
+        intake: Intake,
+        unknown_fields: UnknownFields = "drop",
     ) -> None:
         self._books = books
         self._upstream = upstream
         self._quoting = Quoting(books, prices)
         self._tasks = tasks
         self._unknown_fields = unknown_fields
-        self._intake = Intake()
+        self._intake = intake
         self._holds = Holds(books.clock)
         self._cache_notes = CacheNotes(books.clock)
         self._dropped_logged: set[str] = set()
@@ -87,16 +94,15 @@ class Forward:
     async def serve(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Answer one inference request, whatever becomes of it."""
         try:
-            async with self._intake.body(request, caller.account_id) as body:  # its room is taken until it is answered
-                return await self._serve(
-                    request, caller, caller.shape.read(body, request.headers, self._unknown_fields)
-                )
+            async with self._intake.body(request, caller.account_id) as body:
+                asked = caller.shape.read(body.data, request.headers, self._unknown_fields)
+                return await self._serve(request, caller, asked, body.room)
         except IntakeError as exc:
             return _plain(caller.shape, exc.status, exc.message, "invalid_request", close=True)
         except BadRequest as exc:
             return _plain(caller.shape, exc.status, exc.message, exc.code)
 
-    async def _serve(self, request: web.BaseRequest, caller: Caller, asked: Request) -> web.StreamResponse:
+    async def _serve(self, request: web.BaseRequest, caller: Caller, asked: Request, room: Room) -> web.StreamResponse:
         """Quote, reserve, send; once more where the prices had moved."""
         self._log_dropped(asked)
         busy = self._books.note_request(caller.account_id, asked.digest)
@@ -116,7 +122,7 @@ class Forward:
             self._books.escalation.clear(caller.token_hash)
             downstream = Downstream(request, extra=_dropped_header(asked))
             call = self._call(request, caller, asked, quoted, admitted, downstream, until_s)
-            response = await self._run(call, downstream, may_requote=may_requote)
+            response = await self._run(call, downstream, room, may_requote=may_requote)
             if response is not None:
                 return response
             self._quoting.expire(asked)
@@ -157,9 +163,12 @@ class Forward:
             refuse=lambda code: self._refusal(caller, asked, refusal_of(code, self._books.account(caller.account_id))),
         )
 
-    async def _run(self, call: Call, downstream: Downstream, *, may_requote: bool) -> web.StreamResponse | None:
+    async def _run(
+        self, call: Call, downstream: Downstream, room: Room, *, may_requote: bool
+    ) -> web.StreamResponse | None:
         """Run the call in a task that outlives its client; None if it is to be quoted once more."""
         running = self._tasks.spawn(call.run(may_requote=may_requote), "call")
+        room.keep(running)
         answered = asyncio.ensure_future(downstream.response())
         try:
             await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -32,6 +34,42 @@ class IntakeError(Exception):
         self.message = message
 
 
+class Room:
+    """The memory of one body, taken until the last who keeps that body is done with it.
+
+    Args:
+        give_back: Called once, by the last.
+    """
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back = give_back
+        self._keepers = 1
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold the room until `task`, which keeps the body, is done: a call is drained after its client has left (M17)."""
+        self._keepers += 1
+        task.add_done_callback(lambda _task: self.leave())
+
+    def leave(self) -> None:
+        """One of those who keep the body is done with it."""
+        self._keepers -= 1
+        if not self._keepers:
+            self._give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A whole body that was taken in.
+
+    Attributes:
+        data: Its bytes.
+        room: What it occupies.
+    """
+
+    data: bytes
+    room: Room
+
+
 class Intake:
     """Reads bodies for all connections of one proxy.
 
@@ -55,11 +93,16 @@ class Intake:
         self._bodies_bytes_max = bodies_bytes_max
         self._body_s_max = body_s_max
         self._held_bytes: dict[str, int] = {}
-        self._freed = asyncio.Condition()
+        self._freed = asyncio.Event()
+
+    @property
+    def held_bytes(self) -> int:
+        """What all bodies in flight occupy."""
+        return sum(self._held_bytes.values())
 
     @asynccontextmanager
-    async def body(self, request: web.BaseRequest, owner: str = "") -> AsyncIterator[bytes]:
-        """The whole body; its room is given back when the context ends.
+    async def body(self, request: web.BaseRequest, owner: str = "") -> AsyncIterator[Body]:
+        """The whole body; its room is given back when the context has ended and with it every task that keeps the body.
 
         Args:
             request: Its head is read, its body is not.
@@ -73,26 +116,28 @@ class Intake:
         size_bytes = request.content_length
         if size_bytes is not None and size_bytes > self._body_bytes_max:
             raise self._too_large()
-        async with self._room(owner, self._body_bytes_max if size_bytes is None else size_bytes):
-            yield await self._read(request)
-
-    @asynccontextmanager
-    async def _room(self, owner: str, room_bytes: int) -> AsyncIterator[None]:
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._has_room(owner, room_bytes))
-            self._held_bytes[owner] = self._held_bytes.get(owner, 0) + room_bytes
+        room = await self._take(owner, self._body_bytes_max if size_bytes is None else size_bytes)
         try:
-            yield
+            yield Body(await self._read(request), room)
         finally:
-            self._held_bytes[owner] -= room_bytes
-            if not self._held_bytes[owner]:
-                del self._held_bytes[owner]
-            async with self._freed:
-                self._freed.notify_all()
+            room.leave()
+
+    async def _take(self, owner: str, room_bytes: int) -> Room:
+        while not self._has_room(owner, room_bytes):
+            self._freed.clear()
+            await self._freed.wait()
+        self._held_bytes[owner] = self._held_bytes.get(owner, 0) + room_bytes
+        return Room(partial(self._give_back, owner, room_bytes))
+
+    def _give_back(self, owner: str, room_bytes: int) -> None:
+        self._held_bytes[owner] -= room_bytes
+        if not self._held_bytes[owner]:
+            del self._held_bytes[owner]
+        self._freed.set()
 
     def _has_room(self, owner: str, room_bytes: int) -> bool:
         is_own_share = self._held_bytes.get(owner, 0) + room_bytes <= self._owner_bytes_max
-        return is_own_share and sum(self._held_bytes.values()) + room_bytes <= self._bodies_bytes_max
+        return is_own_share and self.held_bytes + room_bytes <= self._bodies_bytes_max
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         held = bytearray()

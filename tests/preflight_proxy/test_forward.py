@@ -119,6 +119,20 @@ async def test_a_call_whose_client_leaves_before_the_answer_is_booked(world: Wor
     assert world.proxy.books.account("a").posted_pusd > 0
 
 
+async def test_a_body_whose_client_left_takes_its_room_until_the_call_is_drained(world: World) -> None:
+    world.sim.scenario = Scenario(tokens_per_s=400)
+    async with world.post(stream=True, text="[[sim tokens=200]]", max_tokens=300) as response:
+        await response.content.readany()
+        held_bytes = world.proxy.intake.held_bytes
+        response.close()
+    assert held_bytes > 0
+    while world.proxy.books.account("a").pending_pusd:
+        assert world.proxy.intake.held_bytes == held_bytes
+        await asyncio.sleep(0.01)
+    await world.proxy.tasks.finish(20.0)
+    assert world.proxy.intake.held_bytes == 0
+
+
 async def test_an_unknown_token_is_a_401_in_openrouters_shape(world: World) -> None:
     async with world.post(token="pf-nobody") as response:
         assert response.status == 401

@@ -17,6 +17,7 @@ from preflight_proxy.app import Running, running
 from preflight_proxy.config import Config
 from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.forward import Forward
+from preflight_proxy.intake import Intake
 from preflight_proxy.local import Local
 from preflight_proxy.plane import Plane
 from preflight_proxy.prices import Prices
@@ -336,7 +337,7 @@ async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_
     upstream = _Broken(liar.upstream.base_url)
     async with upstream, asyncio.timeout(20):
         prices = Prices(upstream, books.clock)
-        plane = Plane(books, Forward(books, upstream, prices, tasks), Local(books, prices, upstream))
+        plane = Plane(books, Forward(books, upstream, prices, tasks, Intake()), Local(books, prices, upstream))
         host, port = await listeners.on_tcp(plane.handler(), "127.0.0.1", 0)
         url, headers = f"http://{host}:{port}/api/v1/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
         async with liar.client.post(url, json=chat(), headers=headers) as response:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
-from preflight_proxy.intake import Intake, IntakeError
+from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.server import Listeners
+from preflight_proxy.tasks import Tasks
 from tests.preflight_proxy.raw_http import Raw
 
 pytestmark = pytest.mark.wire
@@ -34,7 +35,7 @@ class Taker:
             async with self.intake.body(request, request.raw_path) as body:
                 self.taken.put_nowait(request.raw_path)
                 await self.may_go.wait()
-                return web.Response(body=str(len(body)).encode())
+                return web.Response(body=str(len(body.data)).encode())
         except IntakeError as exc:
             return web.Response(status=exc.status, body=exc.message.encode())
         finally:
@@ -169,3 +170,19 @@ async def test_one_who_waits_for_room_and_leaves_takes_none() -> None:
         async with await Raw.to(port) as three:
             three.send(post(b"12345678"))
             assert (await three.answer())[0] == 200
+
+
+async def test_the_room_stays_taken_while_a_task_keeps_the_body_though_its_client_is_gone() -> None:
+    given_back: list[bool] = []
+    room, done = Room(lambda: given_back.append(True)), asyncio.Event()
+
+    async def drain() -> None:
+        await done.wait()
+
+    task = Tasks().spawn(drain(), "drain")
+    room.keep(task)
+    room.leave()
+    assert not given_back
+    done.set()
+    await task
+    assert given_back == [True]
