@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+_STOPWATCH = getattr(time, "CLOCK_BOOTTIME", None)
+"""Linux's clock that goes on while the machine sleeps; `time.monotonic` stands still there. Source: clock_gettime(2)."""
+
 
 class Clock(Protocol):
-    """Two clocks in one: the calendar for records, the stopwatch for waiting."""
+    """Two clocks in one: the calendar for records, the stopwatch for ages and waiting."""
 
     def epoch_s(self) -> float:
         """Seconds since 1970-01-01 UTC; may jump."""
 
     def monotonic_s(self) -> float:
-        """Seconds from an arbitrary moment; never goes back."""
+        """Seconds from an arbitrary moment; never goes back, and goes on while the machine sleeps."""
 
 
 class SystemClock:
@@ -24,5 +27,5 @@ class SystemClock:
         return time.time()  # noqa: TID251 - this is its one home
 
     def monotonic_s(self) -> float:
-        """Seconds from an arbitrary moment; never goes back."""
-        return time.monotonic()
+        """Seconds from an arbitrary moment; never goes back, and goes on in sleep where the system has such a clock."""
+        return time.monotonic() if _STOPWATCH is None else time.clock_gettime(_STOPWATCH)
