@@ -35,7 +35,6 @@ class Totals:
     cache_write_tokens: int = 0
     completion_tokens: int = 0
     cache_hit_requests: int = 0
-    requests: int = 0
 
     def add(self, line: str) -> None:
         """Add the call of a line of costs.jsonl; one without prompt tokens is none."""
@@ -45,7 +44,6 @@ class Totals:
             return
         if not told.prompt_tokens:
             return
-        self.requests += 1
         self.prompt_tokens += told.prompt_tokens
         self.cached_tokens += told.cached_tokens or 0
         self.cache_write_tokens += told.cache_write_tokens or 0

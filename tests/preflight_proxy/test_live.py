@@ -11,7 +11,7 @@ def test_lines_add_up_and_what_is_no_call_is_left_out() -> None:
     totals.add('{"prompt_tokens": 5, "completion_tokens": null}')
     totals.add('{"prompt_tokens": 0}')
     totals.add("torn")
-    assert (totals.requests, totals.prompt_tokens, totals.cached_tokens) == (2, 10, 2)
+    assert (totals.prompt_tokens, totals.cached_tokens) == (10, 2)
     assert (totals.completion_tokens, totals.cache_hit_requests) == (1, 1)
 
 

@@ -91,16 +91,6 @@ class Queue:
             return None
         return next((waiter.id for waiter in behind if waiter.needed_pusd <= available_pusd), None)
 
-    def wake_at(self, account: str, now_s: float) -> float | None:
-        """The next moment after now at which `next` may answer otherwise, or a wait is over, without any change of money."""
-        line = self._lines.get(account)
-        if line is None:
-            return None
-        moments = [waiter.joined_s + WAIT_S_MAX for waiter in line.waiters]
-        if len(line.waiters) > 1 and line.passed_count < PASS_COUNT_MAX:
-            moments.append(line.head_since_s + HEAD_BLOCK_S)
-        return min((moment for moment in moments if moment > now_s), default=None)
-
     def waiting(self, account: str) -> list[str]:
         """The waiters of an account, first come first."""
         line = self._lines.get(account)

@@ -1,6 +1,6 @@
 """Who waits, and whose turn it is (M18)."""
 
-from preflight_proxy.core.queue import HEAD_BLOCK_S, PASS_COUNT_MAX, WAIT_S_MAX, WAITERS_MAX, Queue
+from preflight_proxy.core.queue import HEAD_BLOCK_S, PASS_COUNT_MAX, WAITERS_MAX, Queue
 
 
 def queue(*needed_pusd: int) -> Queue:
@@ -37,7 +37,6 @@ def test_the_first_is_passed_eight_times_and_no_more() -> None:
         assert waiter is not None
         line.leave("a", waiter)
     assert line.next("a", 10, HEAD_BLOCK_S) is None
-    assert line.wake_at("a", HEAD_BLOCK_S) == WAIT_S_MAX
     assert line.next("a", 100, HEAD_BLOCK_S) == "w0"
 
 
@@ -68,7 +67,6 @@ def test_a_waiter_that_leaves_is_out_of_the_line_at_once() -> None:
     line.leave("b", "w0")
     assert line.waiting("a") == []
     assert line.next("a", 100, 0.0) is None
-    assert line.wake_at("a", 0.0) is None
 
 
 def test_a_waiter_may_leave_whose_line_goes_on() -> None:
@@ -84,17 +82,6 @@ def test_accounts_do_not_see_each_other() -> None:
     line.join("b", "v0", 10, 0.0)
     assert line.next("b", 10, 0.0) == "v0"
     assert line.next("a", 10, 0.0) is None
-
-
-def test_the_next_moment_that_matters() -> None:
-    """The end of the first one's block, then the first wait that is over."""
-    line = queue(100)
-    assert line.wake_at("a", 0.0) == WAIT_S_MAX
-    line.join("a", "w1", 10, 2.0)
-    assert line.wake_at("a", 0.0) == HEAD_BLOCK_S
-    assert line.wake_at("a", HEAD_BLOCK_S) == WAIT_S_MAX
-    assert line.wake_at("a", WAIT_S_MAX) == WAIT_S_MAX + 2.0
-    assert line.wake_at("a", WAIT_S_MAX + 2.0) is None
 
 
 def test_a_full_line_takes_no_more() -> None:
