@@ -1,4 +1,4 @@
-"""The life of one admitted call: send, wait where upstream asks for it, relay, settle (M10 steps 2 to 7, M11, M20).
+"""The life of one admitted call: send, relay, settle, and what its client hears of it (M10 steps 2 to 7, M20).
 
 The task that runs a call outlives its client: upstream is drained, because a cut stream is billed all the same.
 """
@@ -6,10 +6,8 @@ The task that runs a call outlives its client: upstream is drained, because a cu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import aiohttp
 import structlog
@@ -23,10 +21,10 @@ from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError, UpstreamError
-from preflight_proxy.holds import Holds
-from preflight_proxy.relay import DRAIN_S_MAX, Relay
+from preflight_proxy.relay import Relay
+from preflight_proxy.sending import Sending
 from preflight_proxy.settlement import Settlement
-from preflight_proxy.upstream import NotSentError, UncertainError, Upstream, WithdrawnError, last_header, read_capped
+from preflight_proxy.upstream import NotSentError, UncertainError, WithdrawnError, last_header, read_capped
 
 ERROR_BODY_BYTES_MAX = 2**20
 """An error document larger than this is replaced by ours."""
@@ -45,39 +43,15 @@ _JSON = ("Content-Type", "application/json")
 _log = structlog.get_logger("preflight_proxy.call")
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """What leaves for upstream.
-
-    Attributes:
-        path: Path below the API base, query included.
-        headers: All headers, authorisation included.
-        body: The exact bytes.
-        key: The real key, so that an answer that repeats it can be kept back.
-    """
-
-    path: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    key: str
-
-    def __repr__(self) -> str:
-        """Says where it goes, and nothing that is in it."""
-        return f"<outgoing {self.path.partition('?')[0]}>"
-
-
 class Call:
     """One reserved call.
 
     Args:
         books: Where it is settled.
-        upstream: Where it is sent.
-        holds: What upstream asked to wait for.
+        sending: Its way to upstream.
         shape: Its API shape.
         settlement: Its reservation.
-        outgoing: What is sent.
         downstream: Who is answered.
-        waits_until_s: Monotonic time up to which upstream's requests for patience are waited out.
         on_cost: Told the reading and the cost before that is posted (M4).
         refuse: Words and notes a refusal of this call.
 
@@ -88,30 +62,23 @@ class Call:
     def __init__(
         self,
         books: Books,
-        upstream: Upstream,
-        holds: Holds,
+        sending: Sending,
         shape: Shape,
         settlement: Settlement,
-        outgoing: Outgoing,
         downstream: Downstream,
-        waits_until_s: float,
         on_cost: Callable[[Reading, int], None],
         refuse: Callable[[Code], Answer],
     ) -> None:
         self._books = books
-        self._upstream = upstream
-        self._holds = holds
+        self._sending = sending
         self._shape = shape
         self._settlement = settlement
-        self._outgoing = outgoing
         self._downstream = downstream
-        self._waits_until_s = waits_until_s
         self._refuse_with = refuse
-        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, outgoing.key)
+        self._key = sending.outgoing.key
+        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._key)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
-        self._detached = asyncio.Event()
-        self._sending: asyncio.Timeout | None = None
         self.requote = False
 
     async def run(self, *, may_requote: bool) -> None:
@@ -139,14 +106,12 @@ class Call:
 
     async def _attempt(self, may_requote: bool) -> bool:
         """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
-        if not await self._patience():
+        if not await self._sending.patience():
             self._settlement.void("upstream asks for a longer wait than the client can bear")
             await self._fail(503, HELD)
             return False
-        outgoing = self._outgoing
         try:
-            async with asyncio.timeout(None) as self._sending:
-                response = await self._upstream.post(outgoing.path, outgoing.body, outgoing.headers, self._may_leave)
+            response = await self._sending.post(self._may_leave)
         except TimeoutError:
             self._settlement.unknown(Reading(), "no answer began while it was drained", ended=False)
         except WithdrawnError:
@@ -172,15 +137,6 @@ class Call:
         else:
             await self._refuse(Code.FROZEN)
 
-    async def _patience(self) -> bool:
-        """Wait while upstream wants no call of this kind; False if that is longer than the client can bear (M20)."""
-        wait_s = self._holds.wait_s(self._settlement.reservation.model)
-        left_s = self._waits_until_s - self._books.clock.monotonic_s()
-        if 0 < wait_s <= left_s:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._detached.wait(), wait_s)
-        return wait_s <= max(left_s, 0.0)
-
     async def _answered(self, response: aiohttp.ClientResponse, may_requote: bool) -> bool:
         headers = list(response.headers.items())
         generation_id = last_header(headers, "x-generation-id")
@@ -192,7 +148,7 @@ class Call:
             return False
         body = await self._error_body(response)
         refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
-        if refusal.proves_free and self._waits_out(refusal):
+        if refusal.proves_free and self._sending.waits_out(refusal) and not self._downstream.closed:
             return True  # without its id, whose record would say nothing of the next attempt
         self._settlement.answered(response.status, generation_id)
         if not refusal.proves_free:
@@ -204,15 +160,6 @@ class Call:
             return False
         await self._not_served(refusal, headers, body)
         return False
-
-    def _waits_out(self, refusal: UpstreamRefusal) -> bool:
-        if refusal.remedy not in (Remedy.WAIT_MODEL, Remedy.WAIT_PROCESS):
-            return False
-        model = self._settlement.reservation.model
-        self._holds.hold(model, refusal)
-        _log.info("upstream.held", model=model, remedy=refusal.remedy.value, seconds=refusal.retry_after_s)
-        left_s = self._waits_until_s - self._books.clock.monotonic_s()
-        return self._holds.wait_s(model) <= left_s and not self._downstream.closed
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         try:
@@ -235,7 +182,7 @@ class Call:
             case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, status=refusal.status)
                 await self._refuse(Code.SPENT)
-            case _ if refusal.is_envelope and self._outgoing.key.encode() not in body:
+            case _ if refusal.is_envelope and self._key.encode() not in body:
                 sent = [*downstream_headers(headers), *self._budget_headers()]
                 await self._downstream.answer(refusal.status, sent, body)
             case _:
@@ -259,11 +206,8 @@ class Call:
 
     def _drain(self) -> None:
         """Nobody listens any more: what is awaited gets the shorter limits of M17."""
-        self._detached.set()
+        self._sending.drain()
         self._relay.tighten()
-        if self._sending is not None and self._sending.when() is None and not self._sending.expired():
-            with contextlib.suppress(RuntimeError):  # it has just been left: the relay's limits hold
-                self._sending.reschedule(asyncio.get_running_loop().time() + DRAIN_S_MAX)
 
     async def _refuse(self, code: Code) -> None:
         await self._downstream.answer(*self._refuse_with(code))

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from preflight_proxy.books import Books
 from preflight_proxy.cache_notes import CacheNotes
-from preflight_proxy.call import Answer, Call, Outgoing
+from preflight_proxy.call import Answer, Call
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.ledger import refusal as refusal_of
 from preflight_proxy.core.queue import WAIT_S_MAX
@@ -27,6 +27,7 @@ from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.prices import Prices
 from preflight_proxy.quoting import Quoted, Quoting
 from preflight_proxy.reserving import Admitted, reserve
+from preflight_proxy.sending import Outgoing, Sending
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
@@ -139,26 +140,30 @@ class Forward:
         until_s: float,
     ) -> Call:
         key = self._books.live(caller.account_id).key
-        shape, quote = caller.shape, quoted.quote
+        shape, quote, reservation = caller.shape, quoted.quote, admitted.reservation
         secret = key.reveal() if key is not None else ""
-        only, bound = admitted.reservation.tags, quote.wire_bound(admitted.bound)
-        body = shape.emit(asked, bound=bound, only=only, max_price=quote.max_price)
-        headers = upstream_headers(request.headers.items(), secret, shape.name)
+        bound = quote.wire_bound(admitted.bound)
+        outgoing = Outgoing(
+            path=shape.path + caller.query,
+            headers=upstream_headers(request.headers.items(), secret, shape.name),
+            body=lambda only: shape.emit(asked, bound=bound, only=only, max_price=quote.max_price),
+            key=secret,
+            model=reservation.model,
+            tags=reservation.tags,
+            tags_of=quoted.tags_of,
+        )
         cached = partial(self._cache_notes.add, caller.account_id, asked, quoted.endpoints)
-        settlement = Settlement(self._books, admitted.reservation, asked.digest, quoted.tags, cached)
+        settlement = Settlement(self._books, reservation, asked.digest, quoted.tags, cached)
 
         def on_cost(reading: Reading, _cost_pusd: int) -> None:
             self._quoting.record(caller.account_id, asked, quoted, reading)
 
         return Call(
             books=self._books,
-            upstream=self._upstream,
-            holds=self._holds,
+            sending=Sending(self._upstream, self._holds, outgoing, self._books.clock, until_s),
             shape=shape,
             settlement=settlement,
-            outgoing=Outgoing(shape.path + caller.query, headers, body, secret),
             downstream=downstream,
-            waits_until_s=until_s,
             on_cost=on_cost,
             refuse=lambda code: self._refusal(caller, asked, refusal_of(code, self._books.account(caller.account_id))),
         )

@@ -37,6 +37,14 @@ class Quoted:
         """The endpoints' tags by provider."""
         return {provider: endpoint.tag for provider, endpoint in self.endpoints.items()}
 
+    @property
+    def tags_of(self) -> dict[str, list[str]]:
+        """The tags of all endpoints of each provider."""
+        return {
+            provider: [each.tag for each in self.used if each.provider == provider]
+            for provider in {each.provider for each in self.used}
+        }
+
 
 class Quoting:
     """Quotes requests.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -87,6 +88,31 @@ async def test_a_refusal_that_asks_for_patience_is_waited_out(world: World) -> N
     async with world.post() as response:
         assert response.status == 200
     assert len(world.sim.requests) == 2
+
+
+async def test_a_provider_that_asks_for_patience_is_left_out_and_another_serves_at_once(world: World) -> None:
+    """Nobody waits its 3,000 s, and nobody knocks at it again meanwhile (M20)."""
+    async with world.post() as response:
+        provider = (await response.json())["provider"]
+    refusal = {"status": 429, "retry_after": "3000", "provider_name": provider}
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", refusal), times=1),))
+    for _ in range(3):
+        async with world.post() as response:
+            assert response.status == 200
+            assert (await response.json())["provider"] != provider
+    first, refused, *later = [set(json.loads(request.body)["provider"]["only"]) for request in world.sim.requests]
+    assert len(later) == 3
+    assert all(only < refused == first for only in later)
+    assert [line["outcome"] for line in world.cost_lines()] == ["posted"] * 4
+
+
+async def test_a_limit_of_a_provider_that_was_not_asked_holds_the_model(world: World) -> None:
+    refusal = {"status": 429, "retry_after": "3000", "provider_name": "Nobody"}
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", refusal), times=1),))
+    for _ in range(2):
+        async with world.post() as response:
+            assert response.status in (429, 503)
+    assert len(world.sim.requests) == 1
 
 
 async def test_an_in_flight_budget_refusal_holds_every_call_of_the_process(world: World) -> None:

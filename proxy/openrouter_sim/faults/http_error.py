@@ -24,6 +24,7 @@ class HttpError(Fault):
         error_type: `error.metadata.error_type`; empty for the status's usual one.
         limit_source: `error.metadata.limit_source`, as on money refusals; empty for none.
         reason: `error.metadata.reason`; empty for none.
+        provider_name: `error.metadata.provider_name`: whose refusal it is; empty for none.
         charge: The provider had generated everything, and it is billed.
         shows_id: `X-Generation-Id` is sent.
     """
@@ -36,12 +37,18 @@ class HttpError(Fault):
     error_type: str = ""
     limit_source: str = ""
     reason: str = ""
+    provider_name: str = ""
     charge: bool = False
     shows_id: bool = True
 
     def refuse(self, call: Call) -> ApiError | None:
         """Return the error."""
-        named = {"error_type": self.error_type, "limit_source": self.limit_source, "reason": self.reason}
+        named = {
+            "error_type": self.error_type,
+            "limit_source": self.limit_source,
+            "reason": self.reason,
+            "provider_name": self.provider_name,
+        }
         metadata = {name: value for name, value in named.items() if value}
         headers = {"Retry-After": self.retry_after} if self.retry_after else {}
         call.shows_id = self.shows_id

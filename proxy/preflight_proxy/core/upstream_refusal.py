@@ -32,7 +32,7 @@ class Remedy(Enum):
     FREEZE = "freeze"
     """The outer cap fired before ours: our books are low. Rewrite, freeze the account, raise an alarm."""
     WAIT_MODEL = "wait_model"
-    """A rate limit of this model's provider: wait, then send again."""
+    """A rate limit of this model, or of one provider of it: wait, or let another provider serve, then send again."""
     WAIT_PROCESS = "wait_process"
     """The OpenRouter account's in-flight budget: every call of this process waits."""
     REQUOTE = "requote"
@@ -49,6 +49,7 @@ class UpstreamRefusal:
         proves_free: True if it proves that nothing was charged.
         remedy: What to do.
         retry_after_s: How long to wait, for the two waiting remedies.
+        provider: The provider whose refusal it is, by its display name; None where upstream names none.
     """
 
     status: int
@@ -56,6 +57,7 @@ class UpstreamRefusal:
     proves_free: bool
     remedy: Remedy
     retry_after_s: float
+    provider: str | None = None
 
 
 class _Error(msgspec.Struct):
@@ -82,7 +84,9 @@ def read_refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamR
         return UpstreamRefusal(status, False, False, Remedy.PASS, 0.0)
     proves_free = status in FREE_STATUSES
     remedy = _remedy(status, error, retry_after is not None)
-    return UpstreamRefusal(status, True, proves_free, remedy, _seconds(retry_after))
+    provider = _member(error.metadata, "provider_name")
+    named = provider if isinstance(provider, str) else None
+    return UpstreamRefusal(status, True, proves_free, remedy, _seconds(retry_after), named)
 
 
 def _remedy(status: int, error: _Error, asks_to_wait: bool) -> Remedy:

@@ -129,3 +129,8 @@ def test_the_wait_is_what_the_header_asks_for_and_never_none(header: str | None,
 def test_no_bytes_make_it_raise(status: int, body: bytes, retry_after: str | None) -> None:
     refusal = read_refusal(status, body, retry_after)
     assert not refusal.proves_free or status in FREE_STATUSES
+
+
+@pytest.mark.parametrize(("told", "provider"), [("Azure", "Azure"), (None, None), (5, None), (["Azure"], None)])
+def test_the_provider_that_refused_is_read_where_it_is_named(told: object, provider: str | None) -> None:
+    assert read_refusal(429, envelope(metadata={"provider_name": told}), None).provider == provider

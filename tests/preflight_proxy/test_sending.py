@@ -1,0 +1,99 @@
+"""How a call waits before it leaves, and whom it then asks (M11, M20)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import pytest
+
+from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal
+from preflight_proxy.holds import Holds
+from preflight_proxy.sending import Outgoing, Sending
+from preflight_proxy.upstream import NotSentError, Upstream
+from tests.preflight_proxy.fake_clock import FakeClock
+
+pytestmark = pytest.mark.wire
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+class Case:
+    """A call to model `m` that the endpoints `a` of A, and `b/1` and `b/2` of B may serve; its client waits for 45 s."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.holds = Holds(self.clock)
+        self.asked: list[tuple[str, ...]] = []
+        tags_of = {"A": ["a"], "B": ["b/1", "b/2"]}
+        self.outgoing = Outgoing("/x?secret", [], self._body, "sk-or-real", "m", ("a", "b/1", "b/2"), tags_of)
+
+    def _body(self, only: Sequence[str]) -> bytes:
+        self.asked.append(tuple(only))
+        return b"{}"
+
+    def sending(self, upstream: Upstream) -> Sending:
+        return Sending(upstream, self.holds, self.outgoing, self.clock, 45.0)
+
+    async def sent(self, *refusals: UpstreamRefusal) -> list[bool]:
+        """Knock once before each refusal and once after the last, where nobody answers; whether each can be waited out."""
+        waited = []
+        async with Upstream(NOWHERE) as upstream:
+            sending = self.sending(upstream)
+            for refusal in (*refusals, None):
+                with contextlib.suppress(NotSentError):
+                    await sending.post(lambda: True)
+                if refusal is not None:
+                    waited.append(sending.waits_out(refusal))
+        return waited
+
+
+def limited(provider: str | None, seconds: float = 10.0) -> UpstreamRefusal:
+    return UpstreamRefusal(429, True, True, Remedy.WAIT_MODEL, seconds, provider)
+
+
+async def test_all_endpoints_are_asked_at_first() -> None:
+    case = Case()
+    assert await case.sent() == []
+    assert case.asked == [("a", "b/1", "b/2")]
+
+
+async def test_all_endpoints_of_a_provider_that_asks_for_patience_are_left_out() -> None:
+    case = Case()
+    assert await case.sent(limited("B", 3000)) == [True]
+    assert case.asked[1:] == [("a",)]
+
+
+async def test_when_the_last_provider_asks_for_patience_the_first_that_is_free_again_is_waited_for() -> None:
+    case = Case()
+    assert await case.sent(limited("B", 3000), limited("A", 20)) == [True, True]
+    assert case.holds.wait_s("m", case.outgoing.tags) == 20
+
+
+async def test_a_provider_that_is_held_and_named_again_holds_the_model() -> None:
+    """It was not asked, so upstream has not told who refused: knocking on at once would be a flood."""
+    case = Case()
+    assert await case.sent(limited("B", 30), limited("B", 30)) == [True, True]
+    assert case.holds.wait_s("m", ["a"]) == 30
+
+
+async def test_a_wait_longer_than_the_client_can_bear_is_not_begun() -> None:
+    case = Case()
+    case.holds.hold("m", limited(None, 46.0))
+    assert not await case.sending(Upstream(NOWHERE)).patience()
+
+
+async def test_a_wait_ends_with_its_client() -> None:
+    case = Case()
+    case.holds.hold("m", limited(None, 40.0))
+    sending = case.sending(Upstream(NOWHERE))
+    waiting = asyncio.ensure_future(sending.patience())
+    await asyncio.sleep(0)
+    sending.drain()
+    async with asyncio.timeout(20):
+        assert await waiting
+
+
+def test_what_leaves_shows_nothing_of_itself() -> None:
+    assert repr(Case().outgoing) == "<outgoing /x>"
