@@ -93,8 +93,10 @@ async def running(
     _raise_file_limit()
     try:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as exc:
+        raise ConfigError(f"{config.data_dir} is a file; the proxy keeps its ledger in a folder: name one.") from exc
     except OSError as exc:
-        raise ConfigError(f"The data directory {config.data_dir} cannot be made: {exc}") from exc
+        raise ConfigError(f"The data directory {config.data_dir} cannot be made: {exc.strerror}") from exc
     store = Store(config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock)
     listeners, portal, over = Listeners(), Portal(), over or asyncio.Event()
     try:
@@ -103,7 +105,7 @@ async def running(
         async with Upstream(config.upstream) as upstream:
             hub = Hub(first_seq=int(clock.epoch_s() * 1000))
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
-            books.call_s_max = config.call_s_max
+            books.byok, books.call_s_max = config.byok, config.call_s_max
             for account_id in books.accounts():
                 books.write_budget(
                     account_id

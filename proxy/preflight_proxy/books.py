@@ -14,7 +14,7 @@ import structlog
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.accounts import Account, CallFacts, Kind, Quarantined, Reservation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
-from preflight_proxy.core.commands import Command, MarkUnknown, Refuse
+from preflight_proxy.core.commands import Command, MarkUnknown, Quarantine, Refuse
 from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger import Change
@@ -28,6 +28,9 @@ from preflight_proxy.turns import Turns
 
 KEY_LOOK_S = 0.05
 """How often a call looks for its account's key while a runner opens it again."""
+
+BYOK = "it runs on a provider key of your own (BYOK), and `byok` is not set"
+"""Why an endpoint is out of use that OpenRouter calls with such a key."""
 
 _log = structlog.get_logger("preflight_proxy.books")
 
@@ -43,6 +46,7 @@ class Books:
         clock: Time of entries and of waiting.
 
     Attributes:
+        byok: Calls may run on provider keys of the caller's own (M16).
         call_s_max: How long upstream may go on with a call that nobody sees.
         on_quarantined: Called when an endpoint billed above its reservation (M14).
     """
@@ -60,6 +64,7 @@ class Books:
         self._tokens: dict[str, str] = {}
         for account in store.book.accounts.values():
             self._note_token(account)
+        self.byok = False
         self.call_s_max = CALL_S_MAX
         self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
         for entry in store.entries():
@@ -150,6 +155,21 @@ class Books:
         """
         ended_by_s = 0.0 if ended else reservation.created_at_s + self.call_s_max
         self.commit(MarkUnknown(reservation.id, call, ended_by_s))
+
+    def note_byok(self, reservation: Reservation, call: CallFacts) -> None:
+        """Before a cost is booked: where the call ran on a provider key of the caller's own, unasked, its endpoint goes out of use.
+
+        What that key pays was not quoted, and what is known of it comes after the call. Where nobody told which endpoint
+        served, each that was quoted may have been the one.
+
+        Raises:
+            LedgerError: The store cannot be written.
+        """
+        if not call.is_byok or self.byok:
+            return
+        served = call.tag or reservation.tag
+        for tag in (served,) if served else reservation.tags:
+            self.commit(Quarantine(reservation.model, tag, BYOK))
 
     def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
         """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""

@@ -33,6 +33,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         grace_s: See `GRACE_S`.
         durability: `process` survives kill -9, `power` a loss of power too (M21).
         unknown_fields: What becomes of top-level fields that no table knows (M8).
+        byok: Calls may run on provider keys of the caller's own; else an endpoint that does so goes out of use (M16).
         key_usage_lag_s, generation_s_max, call_s_max: The clocks of M13.
         quarantine_file: The user's own list of quarantined endpoints, read at start and added to (M14); None for none.
     """
@@ -48,6 +49,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     grace_s: _Seconds = GRACE_S
     durability: Literal["process", "power"] = "process"
     unknown_fields: Literal["drop", "refuse", "pass"] = "drop"
+    byok: bool = False
     key_usage_lag_s: _Seconds = KEY_USAGE_LAG_S
     generation_s_max: _Seconds = GENERATION_S_MAX
     call_s_max: _Seconds = CALL_S_MAX

@@ -89,9 +89,10 @@ class Quoting:
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
     def _quote(self, account_id: str, asked: Request, endpoints: Sequence[Endpoint]) -> Quote:
-        return quote(
+        made = quote(
             asked, endpoints, prompt_tokens=lambda each: self._calibration.prompt_tokens(account_id, asked, each)
         )
+        return made.with_byok_fee() if self._books.byok else made
 
     def expire(self, asked: Request) -> None:
         """Read the prices of the request's model again before the next quote."""

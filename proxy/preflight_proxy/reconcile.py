@@ -122,6 +122,7 @@ class Reconciler:
         told = await self._generation(reservation)
         if told is not None and self._still_pending(reservation):
             cost_pusd, facts = told
+            self._books.note_byok(reservation, facts)
             self._books.commit(Post(reservation.id, cost_pusd, facts))
             self._ended(reservation, "posted", cost_pusd)
 
@@ -134,6 +135,7 @@ class Reconciler:
         told = await self._generation(reservation)
         if told is not None and self._late.pop(reservation.id, None) is not None:
             cost_pusd, facts = told
+            self._books.note_byok(reservation, facts)
             self._books.commit(Adjust(reservation.id, cost_pusd - reservation.posted_pusd, facts))
             self._books.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
 

@@ -34,6 +34,7 @@ class _GenerationDocument(msgspec.Struct):
 
 class _Key(msgspec.Struct):
     usage: msgspec.Raw = _NULL
+    byok_usage: msgspec.Raw = msgspec.Raw(b"0")
 
 
 class _KeyDocument(msgspec.Struct):
@@ -41,7 +42,7 @@ class _KeyDocument(msgspec.Struct):
 
 
 async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
-    """A key's settled usage, in pico-USD.
+    """A key's settled usage, in pico-USD, with what provider keys of the caller's own were billed, which stands apart.
 
     Raises:
         UpstreamError: Upstream did not tell.
@@ -50,12 +51,13 @@ async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
     if status != 200:
         raise UpstreamError(f"OpenRouter answered {status} for the key's usage.")
     try:
-        usage_pusd = cost_pusd(bytes(msgspec.json.decode(body, type=_KeyDocument).data.usage))
+        told = msgspec.json.decode(body, type=_KeyDocument).data
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
         raise UpstreamError("OpenRouter's answer for the key's usage cannot be read.") from exc
-    if usage_pusd is None:
+    usage_pusd, byok_pusd = cost_pusd(bytes(told.usage)), cost_pusd(bytes(told.byok_usage))
+    if usage_pusd is None or byok_pusd is None:
         raise UpstreamError("OpenRouter told no usage for the key.")
-    return usage_pusd
+    return usage_pusd + byok_pusd
 
 
 async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -> tuple[int, CallFacts] | None:
@@ -81,6 +83,7 @@ async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -
         cached_tokens=told.native_tokens_cached or 0,
         completion_tokens=told.native_tokens_completion or 0,
         reasoning_tokens=told.native_tokens_reasoning or 0,
+        is_byok=told.is_byok is True,
         status=status,
     )
     return charged_pusd, facts

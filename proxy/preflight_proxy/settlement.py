@@ -76,6 +76,7 @@ class Settlement:
         account_id = self.reservation.account
         self._books.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
         facts = self._cached(self._call_facts(reading), reading, self._started_s)
+        self._books.note_byok(self.reservation, facts)
         self._books.commit(Post(self.reservation.id, cost_pusd, facts))
         self._publish("posted", cost_pusd, reading)
 
@@ -126,6 +127,7 @@ class Settlement:
             cache_write_tokens=usage.cache_write_tokens,
             completion_tokens=usage.completion_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            is_byok=usage.is_byok,
         )
 
     def _publish(self, outcome: str, cost_pusd: int, reading: Reading) -> None:

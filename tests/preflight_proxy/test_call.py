@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -155,6 +156,57 @@ async def test_an_endpoint_that_bills_above_its_reservation_is_used_no_more(worl
     for _ in range(5):
         async with world.post() as later:
             assert (await later.json())["provider"] != body["provider"]
+
+
+async def test_an_endpoint_that_runs_on_a_provider_key_of_the_users_own_is_used_no_more(world: World) -> None:
+    """The first call shows it, and is booked with the provider's bill (M16)."""
+    world.may_differ = True  # the provider's bill is no part of OpenRouter's
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("byok", {"fee": "0.05"}), times=1),))
+    async with world.post() as response:
+        body = await response.json()
+    (line,) = world.cost_lines()
+    assert Decimal(line["cost_usd"]) > Decimal(str(body["usage"]["cost"]))
+    assert list(world.proxy.books.store.book.quarantined) == [(MODEL, line["tag"])]
+    for _ in range(3):
+        async with world.post() as later:
+            assert (await later.json())["provider"] != body["provider"]
+
+
+async def test_a_model_of_which_every_endpoint_runs_on_the_users_own_keys_is_refused_in_the_end(world: World) -> None:
+    world.may_differ = True
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("byok")),))
+    for _ in world.sim.catalog[MODEL].endpoints:
+        async with world.post() as response:
+            assert response.status == 200
+    async with world.post() as response:
+        assert response.status == 403
+        assert Code.QUARANTINED.sentence in (await response.json())["error"]["message"]
+
+
+async def test_where_provider_keys_of_the_users_own_are_wanted_their_calls_go_on(world: World) -> None:
+    world.may_differ = True
+    world.proxy.books.byok = True
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("byok", {"fee": "0.05"})),))
+    for _ in range(3):
+        async with world.post() as response:
+            assert response.status == 200
+    assert not world.proxy.books.store.book.quarantined
+    assert all(Decimal(line["cost_usd"]) <= Decimal(line["reserved_usd"]) for line in world.cost_lines())
+
+
+async def test_a_provider_key_of_the_users_own_counts_in_the_evidence(world: World) -> None:
+    """Two calls on it: one is told and booked whole, the other broke off; the key's usage shows the second, not nothing."""
+    world.may_differ = True
+    world.proxy.books.byok = True
+    byok, hidden = FaultRule(make_fault("byok")), FaultRule(make_fault("hide_generation_id"), times=1)
+    world.sim.scenario = Scenario(faults=(byok, hidden, FaultRule(make_fault("missing_usage"), times=1)))
+    for text in ("[[sim tokens=20]]", "[[sim tokens=90]]"):
+        async with world.post(text=text, stream=True) as response:
+            await response.read()
+    await world.settled()
+    hidden_line, told_line = sorted(world.cost_lines(), key=lambda line: line["outcome"])
+    assert (hidden_line["outcome"], told_line["outcome"]) == ("assumed", "posted")
+    assert Decimal(hidden_line["cost_usd"]) > 0
 
 
 async def test_a_price_that_rose_is_read_again_and_the_call_quoted_once_more(world: World) -> None:

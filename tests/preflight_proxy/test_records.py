@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from decimal import Decimal
+
 import pytest
+from aiohttp import ClientSession
 
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
 from preflight_proxy.records import read_generation, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream
-from tests.preflight_proxy.world import World
+from tests.preflight_proxy.raw_upstream import RawUpstream
+from tests.preflight_proxy.world import World, chat
 
 pytestmark = pytest.mark.wire
 
@@ -44,3 +49,28 @@ async def test_an_upstream_in_trouble_tells_nothing() -> None:
     fault = FaultRule(make_fault("early_answer", {"status": 503}), api="generation")
     async with Simulator(Scenario(faults=(fault,))) as sim, Upstream(sim.base_url) as upstream:
         assert await read_generation(upstream, Secret(sim.inference_key), "gen-1-x") is None
+
+
+async def test_what_a_provider_key_of_the_users_own_was_billed_counts_as_used() -> None:
+    """It stands beside `usage` (M16)."""
+    fault = FaultRule(make_fault("byok", {"fee": "0.05"}))
+    async with Simulator(Scenario(faults=(fault,))) as sim, Upstream(sim.base_url) as upstream:
+        headers = {"Authorization": f"Bearer {sim.inference_key}"}
+        async with (
+            ClientSession() as client,
+            client.post(sim.base_url + "/chat/completions", json=chat(), headers=headers) as answer,
+        ):
+            usage = (await answer.json())["usage"]
+        told = Decimal(str(usage["cost"])) + Decimal(str(usage["cost_details"]["upstream_inference_cost"]))
+        assert await read_key_usage_pusd(upstream, Secret(sim.inference_key)) == told.scaleb(12)
+
+
+async def test_a_key_whose_usage_cannot_be_read_whole_is_an_error() -> None:
+    async def behave(writer: asyncio.StreamWriter, _number: int) -> bool:
+        body = b'{"data":{"usage":0.1,"byok_usage":"much"}}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        return True
+
+    async with RawUpstream(behave) as server, Upstream(server.base_url) as upstream:
+        with pytest.raises(UpstreamError):
+            await read_key_usage_pusd(upstream, Secret("sk-or-v1-x"))

@@ -165,6 +165,7 @@ class CallFacts:
         conversation: an id that calls of one conversation share; empty where there is none.
         cache_miss: why the cache gave less than it could; empty if it did not, or nothing is known.
         cache_saved_pusd: what caching took off this call's price, negative for writes; None where it is not known.
+        is_byok: it ran on a provider key of the caller's own.
     """
 
     model: str = ""
@@ -182,3 +183,4 @@ class CallFacts:
     conversation: str = ""
     cache_miss: str = ""
     cache_saved_pusd: int | None = None
+    is_byok: bool = False

@@ -29,6 +29,11 @@ WRITES_ON_REQUEST = ("anthropic/", "google/", "qwen/", "alibaba/")
 
 Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026-10.
 """
+BYOK_FEE_PERCENT = 5
+"""What OpenRouter takes of the list price for a call on a provider key of the caller's own, above a monthly allowance.
+
+Source: openrouter.ai/docs/guides/overview/auth/byok, 2026-10.
+"""
 _EXACT = Context(prec=60)
 
 
@@ -128,6 +133,14 @@ class Quote:
         """
         return None if self.asked is None and bound >= self.bound else bound
 
+    def with_byok_fee(self) -> Quote:
+        """The quote where the provider may bill the list price, and OpenRouter its fee besides (M16)."""
+        worst = tuple(
+            replace(line, fixed_pusd=_with_fee(line.fixed_pusd), output_price=_with_fee(line.output_price))
+            for line in self.worst
+        )
+        return replace(self, worst=worst)
+
     @property
     def least_pusd(self) -> int:
         """The least with which the call can be admitted as it was asked."""
@@ -169,6 +182,11 @@ def quote(
         prompt_tokens=max(tokens.values()),
         worst=tuple(_worst(request, endpoint, tokens[endpoint.tag]) for endpoint in used),
     )
+
+
+def _with_fee(amount: int) -> int:
+    """Rounded up."""
+    return amount + -(-amount * BYOK_FEE_PERCENT // 100)
 
 
 def _m3(request: Request) -> Callable[[Endpoint], int]:

@@ -51,7 +51,7 @@ _SENTENCES = {
     Code.MODEL_NOT_ALLOWED: "This model is not allowed in this run.",
     Code.UNPRICED: _UNPRICED,
     Code.PRICE_STALE: _UNPRICED,
-    Code.QUARANTINED: "No endpoint of this model is left in use: each has billed more than its bound. Do not retry.",
+    Code.QUARANTINED: "No endpoint of this model is left in use: each was charged otherwise than it is priced. Do not retry.",
     Code.SPENT: "Budget spent. This run has used its whole allowance. Do not retry.",
     Code.DOES_NOT_FIT: "This call could cost more than this run has left. "
     "Ask for fewer output tokens or send less. Do not repeat it unchanged.",

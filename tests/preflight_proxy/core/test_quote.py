@@ -183,3 +183,10 @@ def test_prices_for_prompts_longer_than_this_one_can_be_do_not_count() -> None:
     )
     costs = [short.worst_pusd(MTOK), longer.worst_pusd(MTOK)]
     assert costs == [200_000 * 3 * USD // MTOK + 15 * USD, 200_001 * 6 * USD // MTOK + 30 * USD]
+
+
+@given(st.integers(1, 10**12), st.integers(0, 10**9), st.integers(0, 10**6))
+def test_on_a_provider_key_of_the_users_own_the_fee_comes_on_top(fixed_pusd: int, price: int, bound: int) -> None:
+    plain = replace(quote(chat(max_tokens=bound or 1), [endpoint()]), worst=(Worst(fixed_pusd, price, None, 0),))
+    assert plain.with_byok_fee().worst_pusd(bound) >= plain.worst_pusd(bound) * 21 // 20
+    assert plain.with_byok_fee().worst_pusd(bound) <= plain.worst_pusd(bound) * 21 // 20 + 2 + bound // 10**6
