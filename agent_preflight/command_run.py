@@ -21,6 +21,7 @@ from agent_preflight.runner.request import Finished
 from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
 from agent_preflight.table import RunView, files_line, print_table, run_view
+from preflight_proxy.errors import OperatingError
 
 
 def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json: bool = False) -> int:
@@ -51,8 +52,13 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
 
 def _run(options: Mapping[str, Any], view: RunView) -> Finished:
     request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}))
-    with view:
-        finished = run_blocking(lambda stop: run_field(request, stop, view.board))
+    try:
+        with view:
+            finished = run_blocking(lambda stop: run_field(request, stop, view.board))
+    except OperatingError as exc:
+        if any(row.started_s is not None for row in view.board.rows()):
+            raise
+        raise OperatingError(f"{exc}\nNo agent was started, and no money was spent.") from exc
     print_table(view.board.rows())
     say(files_line(finished.run_dir))
     return finished

@@ -68,6 +68,9 @@ image = "my-agent"
 # OpenRouter's API base, if OPENROUTER_BASE_URL does not name it.
 #openrouter_base_url = "https://openrouter.ai/api/v1"
 
+# Calls may run on provider keys that your OpenRouter account holds (BYOK); else an endpoint that does so is used no more.
+#byok = false
+
 # Start without checks.
 #skip_preflight = false
 

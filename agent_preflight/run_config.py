@@ -163,6 +163,7 @@ class RunConfig(_Table, frozen=True):
     budget_mode: Literal["simple", "detailed"] | None = None
     runs_dir: str | None = None
     openrouter_base_url: str | None = None
+    byok: bool | None = None
     skip_preflight: bool | None = None
     preflight: Checks | None = None
 

@@ -17,7 +17,7 @@ NETWORK = "sealed"
 
 AS_THEY_ARE = (
     *("network", "sandbox", "egress", "docker_args", "memory", "cpus", "gate", "workspace_path", "budget_mode"),
-    *("timeout_s", "idle_timeout_s", "parallel", "max_workers", "runs_dir"),
+    *("timeout_s", "idle_timeout_s", "parallel", "max_workers", "runs_dir", "byok"),
 )
 """Names that options, file and `run_multi` share, and that no variable sets."""
 

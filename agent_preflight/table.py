@@ -22,6 +22,8 @@ PIPED_COLUMNS = 170
 """Width of a table that goes to a file or a pipe, where nobody says how wide it may be."""
 REFRESH_PER_S = 8
 NOTE_CHARS = 64
+NOTE_CHARS_MAX = 400
+"""An agent may have worded it."""
 DECIMALS = 4
 """Of an amount, for the eye; a limit has as many more as it needs."""
 
@@ -105,7 +107,7 @@ def print_table(rows: Sequence[Row], stream: TextIO | None = None) -> None:
     """Print the table of a run that is over."""
     stream = stream or sys.stdout
     console = Console(file=stream, width=None if stream.isatty() else PIPED_COLUMNS)
-    console.print(table_of(rows, now_s(), console.width))
+    console.print(table_of(rows, now_s(), console.width, whole_notes=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,14 @@ _COLUMNS = (
 )
 
 
-def table_of(rows: Sequence[Row], at_s: float, width: int = PIPED_COLUMNS) -> Table:
+def table_of(rows: Sequence[Row], at_s: float, width: int = PIPED_COLUMNS, *, whole_notes: bool = False) -> Table:
     """Return the table: one row for each trial, and the sums. Figures are never cut: a narrow one has fewer columns.
 
     Args:
         rows: The trials.
         at_s: Monotonic time now.
         width: Characters that a line of the terminal has.
+        whole_notes: What ended a trial goes on in further lines where it is too long for one; else it is cut.
     """
     columns = [column for column in _COLUMNS if width >= column.from_width]
     table = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=bool(rows))
@@ -153,9 +156,10 @@ def table_of(rows: Sequence[Row], at_s: float, width: int = PIPED_COLUMNS) -> Ta
         needed = max(len(column.title), len(total), *(cell.cell_len for cell in shown), 0)
         justify: Literal["left", "right"] = "right" if column.right else "left"
         table.add_column(column.title, footer=total, justify=justify, no_wrap=True, min_width=needed)
-    table.add_column("ended by", no_wrap=True, overflow="ellipsis")
+    table.add_column("ended by", no_wrap=not whole_notes, overflow="fold" if whole_notes else "ellipsis")
     for index, row in enumerate(rows):
-        table.add_row(*(shown[index] for shown in cells), Text(plain(row.note)[:NOTE_CHARS]))
+        note = plain(row.note)[:NOTE_CHARS_MAX]
+        table.add_row(*(shown[index] for shown in cells), Text(note if whole_notes else note[:NOTE_CHARS]))
     return table
 
 

@@ -23,6 +23,9 @@ def proxy(
     account: Annotated[
         list[str] | None, typer.Option(help="NAME=USD, an account of its own; may be repeated.", show_default=False)
     ] = None,
+    byok: Annotated[
+        bool, typer.Option("--byok", help="Let calls run on provider keys that your OpenRouter account holds.")
+    ] = False,
     ready_file: Annotated[
         Path | None, typer.Option(help="Written as JSON once everything is served.", show_default=False)
     ] = None,
@@ -54,6 +57,7 @@ def proxy(
         budget_usd=budget,
         accounts=accounts,
         data=data,
+        byok=byok,
         ready_file=ready_file,
         upstream_key=environment.api_key,
     )

@@ -101,7 +101,7 @@ def run(
         with interruptible():
             code = run_command(given, config, as_json=as_json)
     except PreflightError as exc:
-        complain(f"Preflight failed: {exc}")
+        complain(f"{exc}. No agent was started.")
         raise typer.Exit(1) from exc
     raise typer.Exit(code)
 

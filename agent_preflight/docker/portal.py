@@ -23,19 +23,29 @@ class PortalPlace:
     """Two names of one address.
 
     Attributes:
-        listen_host: For the proxy. Never all addresses: only containers of this engine, and this machine, shall reach it.
+        listen_host: For the proxy: never all addresses, and with `%` and an interface behind it only what arrives by that.
         host: For forwarders.
     """
 
     listen_host: str
     host: str
 
+    @property
+    def advice(self) -> str:
+        """What a firewall must allow."""
+        interface = self.listen_host.partition("%")[2]
+        if not interface:
+            return f"let the Docker engine connect to {self.listen_host}, TCP"
+        return (
+            f"let it accept TCP from the interface {interface} to {self.host}, for instance by "
+            f"`sudo ufw allow in on {interface} to {self.host} proto tcp`"
+        )
+
 
 async def portal_place(docker: Docker) -> PortalPlace:
     """Return where the proxy listens for forwarders.
 
-    An engine beside us has a bridge among this machine's interfaces: its address is reached from containers, and from nowhere
-    outside. An engine in a virtual machine (Docker Desktop) has not; it carries its host name to our loopback.
+    An engine beside us has a bridge among this machine's interfaces: by that alone its containers come. An engine in a virtual machine (Docker Desktop) has not; it carries its host name to our loopback.
 
     Raises:
         DockerError: The engine has no bridge network, or did not answer.
@@ -44,8 +54,9 @@ async def portal_place(docker: Docker) -> PortalPlace:
         "looking at the bridge network", "network", "inspect", "bridge", "-f", "{{json .Options}}"
     )
     options = json.loads(printed or "{}") or {}
-    address = interface_address(str(options.get(_BRIDGE_NAME) or "docker0"))
-    return PortalPlace("127.0.0.1", HOST_NAME) if address is None else PortalPlace(address, address)
+    interface = str(options.get(_BRIDGE_NAME) or "docker0")
+    address = interface_address(interface)
+    return PortalPlace("127.0.0.1", HOST_NAME) if address is None else PortalPlace(f"{address}%{interface}", address)
 
 
 def interface_address(name: str) -> str | None:

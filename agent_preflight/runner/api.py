@@ -56,6 +56,7 @@ def run_multi(
     memory: str | None = None,
     cpus: str | float | None = None,
     gate: GateWish = "auto",
+    byok: bool = False,
     resume: bool = False,
 ) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
@@ -98,6 +99,7 @@ def run_multi(
         cpus: Limit of each agent's container, such as `1.5`.
         gate: How containers reach the proxy: `"shared"` over a unix socket, `"portable"` over TCP for engines that share
             none (Docker Desktop); `"auto"` tries and takes the first that works.
+        byok: Calls may run on provider keys that your OpenRouter account holds; else an endpoint that does so is used no more.
         resume: Go on with the run `run_id`: the results of trials that have ended are returned as they are; interrupted ones
             begin again, with what is left of their budget. Everything that says what a trial is must be as it was.
 
@@ -200,6 +202,7 @@ def run_container(
     memory: str | None = None,
     cpus: str | float | None = None,
     gate: GateWish = "auto",
+    byok: bool = False,
 ) -> RunResult:
     """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
 

@@ -59,6 +59,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         on_complete=given["on_complete"],
         workers=given["max_workers"] if given["parallel"] else 1,
         base_url=given["openrouter_base_url"],
+        byok=given["byok"],
         preflight=None if given["skip_preflight"] else _preflight(given),
         say=given["log_fn"] if given["log_fn"] is not None else say,
     )

@@ -197,11 +197,20 @@ async def _gate_ready(trial: LiveTrial, until_s: float) -> None:
         try:
             await asyncio.wait_for(trial.heard.wait(), max(until_s - now_s(), 0.0))
         except TimeoutError:
-            raise OperatingError(
-                f"the gate did not hand over its listeners within {GATE_S_MAX:.0f} s: this engine may not share a unix "
-                "socket with the host (Docker Desktop does not), which gate='auto' or 'portable' takes into account; "
-                "nothing was spent"
-            ) from None
+            raise OperatingError(_not_handed_over(trial.shared.portal_host, trial.shared.sidecar.portal)) from None
+
+
+def _not_handed_over(portal_host: str | None, portal: str | None) -> str:
+    if portal_host is not None:
+        return (
+            f"the gate's forwarder did not reach the proxy within {GATE_S_MAX:.0f} s at {portal_host}, "
+            f"TCP port {(portal or '').rpartition(':')[2]}: a firewall may be in the way; nothing was spent"
+        )
+    return (
+        f"the gate did not hand over its listeners within {GATE_S_MAX:.0f} s: this engine may not share a unix "
+        "socket with the host (Docker Desktop does not), which gate='auto' or 'portable' takes into account; "
+        "nothing was spent"
+    )
 
 
 def _attend(trial: LiveTrial, sandbox: Sandbox, pipes: Pipes) -> None:

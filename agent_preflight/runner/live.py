@@ -21,6 +21,7 @@ from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.output import Output
 from agent_preflight.runner.plan import Surroundings, TrialPlan
 from agent_preflight.runner.records import Records
+from agent_preflight.runner.refusals import Refusals
 from agent_preflight.runner.trial import GATE_LOST, By, Ending, State
 from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.sandbox import AgentSpec, Exit, Sandbox
@@ -98,6 +99,7 @@ class LiveTrial:
         self.sub_key: SubKey | None = None
         self.sandbox: Sandbox | None = None
         self.warnings: list[str] = []
+        self.refusals = Refusals()
         self.exit: Exit | None = None
         self.ending: Ending | None = None
         self.ended = asyncio.Event()
@@ -142,6 +144,8 @@ class LiveTrial:
         if event.type == "settled":
             self.seen.repeats = int(event.facts.get("repeats") or 0)
             self._log_poll()
+        if event.type == "refused" and (told := self.refusals.hear(event.facts)) is not None:
+            self.say(told)
         if event.type == "limit":
             self._log_limit()
         if event.type == "gate" and event.facts.get("state") == "lost" and self.state is State.RUNNING:

@@ -38,6 +38,7 @@ class Request:
         on_complete: The user's function for each result.
         workers: How many trials go on at once.
         base_url: OpenRouter's API base; None for the usual one.
+        byok: Calls may run on provider keys of the user's own (M16).
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
         free_bytes_min: With less room than this on the disk of the run's folder its trials are ended.
         preflight: Called before anything costs money; raises what ends the run.
@@ -60,6 +61,7 @@ class Request:
     on_complete: OnComplete | None = None
     workers: int = 8
     base_url: str | None = None
+    byok: bool = False
     gate_base: str | None = None
     free_bytes_min: int = FREE_BYTES_MIN
     preflight: Callable[[], object] | None = field(default=None, repr=False)  # it holds keys

@@ -86,6 +86,7 @@ class _Run:
             run=run_id,
             short_dir=folder.short_dir,
             listen="127.0.0.1:0" if request.around.sandbox == "process" else None,
+            byok=request.byok,
         )
         self._sidecar = Sidecar(settings, self._hear, self._dead, request.say)
 

@@ -54,6 +54,7 @@ class SidecarSettings:
         run: The run's id.
         short_dir: A private directory with a short path, for its sockets.
         listen: `HOST:PORT` of its TCP listener, None for none; port 0 is any.
+        byok: Calls may run on provider keys of the user's own (M16).
         grace_s: How long the control connection may be gone before the run's accounts freeze.
     """
 
@@ -62,6 +63,7 @@ class SidecarSettings:
     run: str
     short_dir: Path
     listen: str | None
+    byok: bool = False
     grace_s: float = 10.0
 
 
@@ -178,6 +180,7 @@ class Sidecar:
             "control": str(self._control),
             "ready_file": str(self._ready_file),
             "run": settings.run,
+            "byok": settings.byok,
             "grace_s": settings.grace_s,
             "durability": "process",
         }

@@ -13,7 +13,7 @@ from typing import Any
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.control_client import Balance
-from agent_preflight.costs import cost_lines, read_ledgers, sums_by_account
+from agent_preflight.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
 from agent_preflight.runner.folder import write_private
 from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
@@ -111,6 +111,9 @@ def _plan(trial: PlannedTrial, known: Known) -> TrialPlan:
 
 def _accounts(run_dir: Path, notes: list[str]) -> dict[str, Known]:
     """The accounts of a run's ledger as they stand; none if there is no ledger that can be read."""
+    if not (run_dir / LEDGER).exists():
+        notes.append(f"{run_dir}: its proxy never started, so nothing was spent")
+        return {}
     try:
         accounts = [account for ledger in read_ledgers(run_dir) for account in ledger.accounts]
         tokens = sums_by_account(list(cost_lines(run_dir)))

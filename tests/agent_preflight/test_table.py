@@ -97,3 +97,13 @@ def test_a_terminal_gets_a_table_that_renews_itself() -> None:
 
 def test_amounts_are_for_the_eye() -> None:
     assert money(1_234_567_890_000) == "$1.2346"
+
+
+def test_what_ended_a_trial_is_told_whole_when_it_is_over() -> None:
+    note = "budget exhausted ($0.2422 of $0.2500): the cheapest call needs $0.0101, and nothing more is coming back"
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(table_of([replace(ROW, note=note)], 10.0, 80, whole_notes=True))
+    lines = stream.getvalue().splitlines()
+    at = lines[0].index("ended by")
+    assert " ".join(line[at:].strip() for line in lines[1:-1]).split() == note.split()
+    assert max(map(len, lines)) <= 80

@@ -28,7 +28,7 @@ def summary(run_dir: Path, alias: str) -> dict[str, Any]:
 def test_a_trial_without_a_ledger_has_no_cost(tmp_path: Path) -> None:
     run_dir = run_with(tmp_path, "a")
     notes = write_lost_summaries(run_dir, {}, engine_clean=False)
-    assert any("holds no ledger" in note for note in notes)
+    assert any("nothing was spent" in note for note in notes)
     written = summary(run_dir, "a")
     assert (written["cost_usd"], written["budget_usd"], written["preflight"]["network"]) == (None, 0.25, "sealed")
     assert written["preflight"]["cleanup"]["sandbox"] == written["preflight"]["cleanup"]["sub_key"] == "unverified"
