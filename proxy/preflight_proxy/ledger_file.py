@@ -64,6 +64,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as exc:
         raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
     try:
+        schema.check_own(connection)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL").close()
         connection.execute("PRAGMA wal_autocheckpoint = 0").close()

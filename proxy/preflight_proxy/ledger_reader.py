@@ -79,9 +79,11 @@ def _reader(path: Path) -> sqlite3.Connection:
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
-        if schema.schema_version(connection) != len(schema.MIGRATIONS):
+        version = schema.schema_version(connection)
+        if version != len(schema.MIGRATIONS):
             connection.close()
-            raise LedgerError(f"the ledger {path} was written by another version of this program")
+            other = "another version of this program" if version else "another program, or holds nothing yet"
+            raise LedgerError(f"the ledger {path} was written by {other}")
     except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
     return connection

@@ -108,6 +108,18 @@ PUT_QUARANTINE = _upsert("quarantine", "model, tag, reason, at_s", "model, tag")
 PUT_META = _upsert("meta", "name, value", "name")
 
 
+def check_own(connection: sqlite3.Connection) -> None:
+    """Accept an empty file, and one that holds our tables; nothing is changed.
+
+    Raises:
+        ValueError: It holds the tables of something else.
+        sqlite3.Error: The file cannot be read.
+    """
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if names and not names >= {"meta", "accounts"}:
+        raise ValueError("it holds the tables of another program, and was left as it is")
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the tables to the newest version, in one transaction.
 

@@ -48,6 +48,16 @@ def test_a_file_that_is_no_ledger_is_not_touched(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"not a database")
 
 
+def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("CREATE TABLE meta (x)")
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="the tables of another program"):
+        open_store(tmp_path)
+    assert path.read_bytes() == before
+
+
 def test_a_ledger_that_cannot_be_written_is_not_opened(tmp_path: Path) -> None:
     """Its header's write version says so to SQLite, whoever asks; file permissions say nothing to root.
 

@@ -66,7 +66,7 @@ def test_what_is_no_ledger_cannot_be_read(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE t (x)")
     with pytest.raises(LedgerError, match="cannot be read"):
         read_snapshot(text)
-    with pytest.raises(LedgerError, match="another version"):
+    with pytest.raises(LedgerError, match="another program"):
         read_snapshot(other)
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as connection:
