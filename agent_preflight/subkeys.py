@@ -125,7 +125,7 @@ def read_sub_key_usage(admin_key: Key, key_hash: str, base_url: str | None = Non
     answer = openrouter.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None or not answer.ok or not isinstance(answer.data, dict):
         return None
-    return _used_usd(answer.data)
+    return used_usd(answer.data)
 
 
 def list_keys(admin_key: Key, base_url: str | None = None, *, name: str | None = None) -> list[KeyInfo]:
@@ -202,7 +202,7 @@ def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
     return [_key_info(entry) for entry in answer.data if isinstance(entry, dict) and isinstance(entry.get("hash"), str)]
 
 
-def _used_usd(entry: Mapping[str, Any]) -> Decimal | None:
+def used_usd(entry: Mapping[str, Any]) -> Decimal | None:
     """What a key has used, with what provider keys of the user's own were billed for it, which stands apart (M16)."""
     usage, byok = openrouter.amount(entry.get("usage")), openrouter.amount(entry.get("byok_usage", 0))
     return None if usage is None or byok is None else usage + byok
@@ -214,7 +214,7 @@ def _key_info(entry: Mapping[str, Any]) -> KeyInfo:
         hash=entry["hash"],
         name=name if isinstance(name, str) else "",
         disabled=entry.get("disabled") is True,
-        usage_usd=_used_usd(entry),
+        usage_usd=used_usd(entry),
         limit_usd=openrouter.amount(entry.get("limit")),
         expires_at=expires_at if isinstance(expires_at, str) else None,
     )

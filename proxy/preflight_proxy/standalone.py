@@ -34,6 +34,7 @@ def serve(
     budget_usd: str | None,
     accounts: Mapping[str, str],
     data: Path,
+    byok: bool = False,
     ready_file: Path | None,
     upstream_key: Secret,
 ) -> int:
@@ -46,6 +47,7 @@ def serve(
         budget_usd: Limit of the one account `default`, in dollars as text; None with `accounts`.
         accounts: Account name to dollars, as text.
         data: Directory of the ledger, the cost log, the budget files and the tokens.
+        byok: Calls may run on provider keys of the user's own (M16).
         ready_file: Where to write that everything is served, or None.
         upstream_key: The real key; every account's calls leave with it.
 
@@ -69,6 +71,7 @@ def serve(
             unix=unix,
             control=str(control),
             durability="power",
+            byok=byok,
             quarantine_file=str(user_quarantine_file()),
         )
 

@@ -56,6 +56,11 @@ def test_the_files_base_url_gives_way_to_the_variable() -> None:
     assert "openrouter_base_url" not in options(text, {"OPENROUTER_BASE_URL": "http://variable/api/v1"})
 
 
+def test_provider_keys_of_the_users_own_are_used_where_the_file_says_so() -> None:
+    assert options(FILE + "byok = true")["byok"] is True
+    assert "byok" not in options(FILE)
+
+
 def test_a_model_may_have_a_budget_and_arguments_of_its_own() -> None:
     text = 'budget = 1\narguments = ["all"]\nmodels = [{ id = "a/a", budget = 0.1, arguments = ["own"] }, "b/b"]'
     found = options(text)

@@ -64,6 +64,11 @@ def test_a_containers_limits_are_told_to_the_engine_as_texts() -> None:
     assert (around.memory, around.cpus) == ("2g", "1.5")
 
 
+@pytest.mark.parametrize("byok", [False, True])
+def test_provider_keys_of_the_users_own_are_used_where_he_says_so(byok: bool) -> None:
+    assert request(**({"byok": True} if byok else {})).byok is byok
+
+
 def test_the_checks_look_where_the_money_is_spent() -> None:
     assert request(openrouter_base_url="http://x/api/v1").preflight.keywords["base_url"] == "http://x/api/v1"
     own = request(openrouter_base_url="http://x/api/v1", preflight_kwargs={"base_url": "http://y/api/v1"})
