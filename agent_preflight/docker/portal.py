@@ -45,7 +45,8 @@ class PortalPlace:
 async def portal_place(docker: Docker) -> PortalPlace:
     """Return where the proxy listens for forwarders.
 
-    An engine beside us has a bridge among this machine's interfaces: by that alone its containers come. An engine in a virtual machine (Docker Desktop) has not; it carries its host name to our loopback.
+    An engine beside us has a bridge among this machine's interfaces, and its containers come by that. An engine in a virtual
+    machine (Docker Desktop) has not; it carries its host name to our loopback.
 
     Raises:
         DockerError: The engine has no bridge network, or did not answer.

@@ -1,36 +1,78 @@
 """Carry a portable gate's connections to the proxy: for engines on which the proxy cannot take the listeners itself.
 
-Usage: forward.py SOCKET HOST PORT GATE_PORT...        the trial's pass is in PREFLIGHT_PASS
+Usage: forward.py SOCKET HOST PORT GATE_PORT...        the trial's pass is in PREFLIGHT_PASS; the first GATE_PORT is HTTP
 
 It takes the gate's listeners over a unix socket in a volume that only the two of them have, and connects to HOST:PORT for each
-connection that they accept. It ends when the gate does. While the proxy is away, calls wait.
+connection that they accept. Nothing of an agent is sent to whoever listens there before he has proved that he knows the pass,
+which itself is never sent. It ends when the gate does. While the proxy is away, calls wait.
 """
 
 import asyncio
 import contextlib
+import hashlib
+import hmac
 import os
+import resource
 import socket
+import struct
 import sys
 
 CONNECTIONS_MAX = 256  # for each listener; the proxy has the same limit
+IN_ALL_MAX = 1024  # what an agent opens must not grow the forwarder's memory without end
 AGAIN_S = 0.1
-BEAT_S = 10.0
+BEAT_S = 3.0  # the proxy takes a silence of 15 s for a loss
+MEET_S_MAX = 5.0
 AWAY_S_MAX = 60.0  # how long a call waits for a proxy that is started again
-CHUNK_BYTES = 64 * 1024
+LEFT_S_MAX = 60.0  # how long an agent may go on sending to what has said its last
+LINGER_S_MAX = 5.0
+CHUNK_BYTES = 16 * 1024
+
+SAYING = "The budget proxy has been away for too long. Nothing was sent and nothing was charged for this call."
+# What the readers of every API shape understand: which of them this call has would stand in what nobody has read.
+BODY = f'{{"type": "error", "error": {{"type": "api_error", "code": 503, "message": "{SAYING}"}}}}'
+AWAY = (
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    f"Content-Length: {len(BODY)}\r\n\r\n{BODY}"
+).encode()
+
+
+class AwayError(OSError):
+    """There was no proxy for as long as a call waits."""
 
 
 class Proxy:
-    """Where the proxy is, and how it knows whom this forwarder serves."""
+    """Where the proxy is, and what it and this forwarder prove to each other: `portal_proof.py` has the other side."""
 
-    def __init__(self, host, port, trial_pass):
-        self.host, self.port, self._pass = host, port, trial_pass
+    def __init__(self, address, trial_pass):
+        self._address, self._pass = address, trial_pass.encode()
+        self._id = hashlib.sha256(self._pass).hexdigest()[:16]
         self._knows_us = False
 
     async def connect(self, gate_port):
-        """Open a connection and say what it is for."""
-        reader, writer = await asyncio.open_connection(self.host, self.port, limit=CHUNK_BYTES)
-        writer.write(f"AP1 {self._pass} {gate_port:05d}\n".encode())
-        return reader, writer
+        """Open a connection to a proxy that knows this trial."""
+        there = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        there.setblocking(False)
+        there.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await asyncio.wait_for(self._meet(there, f"{gate_port:05d}"), MEET_S_MAX)
+        except BaseException as exc:
+            there.close()
+            if isinstance(exc, asyncio.TimeoutError):
+                raise ConnectionRefusedError("whoever listens there says nothing") from exc
+            raise
+        return there
+
+    async def _meet(self, there, gate_port):
+        loop, nonce = asyncio.get_running_loop(), os.urandom(16).hex()
+        await loop.sock_connect(there, self._address)
+        said = f"{await exactly(there, 32)} {nonce} {gate_port}"
+        line = f"AP2 {self._id} {nonce} {gate_port} {self._proof(f'forwarder {said}')}\n"
+        await loop.sock_sendall(there, line.encode())
+        if not hmac.compare_digest(await exactly(there, 64), self._proof(f"portal {said}")):
+            raise ConnectionRefusedError("whoever listens there is not the proxy")
+
+    def _proof(self, said):
+        return hmac.new(self._pass, said.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     async def connect_in_time(self, gate_port):
         """Connect as soon as there is a proxy that knows this trial; one that was started again is told of it only then."""
@@ -40,27 +82,37 @@ class Proxy:
                 with contextlib.suppress(OSError):
                     return await self.connect(gate_port)
             await asyncio.sleep(AGAIN_S)
-        raise ConnectionRefusedError("the proxy is away")
+        raise AwayError(SAYING)
 
     async def watch(self):
-        """Tell the proxy that the gate is here, whenever there is a proxy."""
+        """Tell the proxy that the gate is here and that this forwarder moves, whenever there is a proxy."""
         while True:
-            with contextlib.suppress(OSError):
-                reader, writer = await self.connect(0)
-                beating = asyncio.ensure_future(beat(writer))
-                while await reader.read(16):
-                    self._knows_us = True
-                beating.cancel()
-                writer.close()
+            with contextlib.suppress(OSError), await self.connect(0) as there:
+                self._knows_us = True
+                await beat(there)
             self._knows_us = False
             await asyncio.sleep(AGAIN_S)
 
 
-async def beat(writer):
-    """Keep a connection from looking idle to whatever carries it out of a virtual machine."""
-    while not writer.is_closing():
-        writer.write(b".")
-        await asyncio.sleep(BEAT_S)
+async def beat(there):
+    """Return when the proxy has gone. Beats also keep a connection from looking idle to whatever carries it."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await loop.sock_sendall(there, b".")
+        with contextlib.suppress(asyncio.TimeoutError):
+            if not await asyncio.wait_for(loop.sock_recv(there, 16), BEAT_S):
+                return
+
+
+async def exactly(there, count):
+    """Read so many characters and no more: what follows is the agent's."""
+    data = b""
+    while len(data) < count:
+        more = await asyncio.get_running_loop().sock_recv(there, count - len(data))
+        if not more:
+            raise ConnectionResetError("it left before it had said who it is")
+        data += more
+    return data.decode("ascii", "replace")
 
 
 def take_listeners(path, ports):
@@ -77,60 +129,107 @@ def take_listeners(path, ports):
     return gate, listeners
 
 
-async def serve(listener, proxy):
-    port, count = listener.getsockname()[1], 0
+class Carrier:
+    """Carries what the listeners accept, so many at once."""
 
-    async def carry(reader, writer):
-        nonlocal count
-        if count >= CONNECTIONS_MAX:
-            writer.transport.abort()
-            return
-        count += 1
-        try:
-            await exchange((reader, writer), await proxy.connect_in_time(port))
-        except OSError:
-            writer.transport.abort()
-        finally:
-            count -= 1
+    def __init__(self, proxy, http_port):
+        self._proxy, self._http_port = proxy, http_port
+        self._carried = {}
 
-    await asyncio.start_server(carry, sock=listener, limit=CHUNK_BYTES, backlog=CONNECTIONS_MAX)
+    async def serve(self, listener):
+        """Carry what this listener accepts, until it is cancelled."""
+        loop, port = asyncio.get_running_loop(), listener.getsockname()[1]
+        listener.setblocking(False)
+        while True:
+            try:
+                agent, _ = await loop.sock_accept(listener)
+            except OSError:  # out of files
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if len(self._carried) >= IN_ALL_MAX or list(self._carried.values()).count(port) >= CONNECTIONS_MAX:
+                agent.close()
+            else:
+                task = asyncio.ensure_future(self._carry(agent, port))
+                self._carried[task] = port
+                task.add_done_callback(self._carried.pop)
+            await asyncio.sleep(0)
+
+    async def _carry(self, agent, port):
+        with agent:
+            try:
+                agent.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with await self._proxy.connect_in_time(port) as there:
+                    await exchange(agent, there)
+            except AwayError:
+                if port == self._http_port:
+                    await say(agent, AWAY)
+                else:
+                    reset(agent)
+            except OSError:
+                reset(agent)
 
 
-async def exchange(one, other):
+async def exchange(agent, there):
     """Pass bytes on both ways until both ends have said their last; if one breaks, both do."""
-    ways = [asyncio.ensure_future(pass_on(one[0], other[1])), asyncio.ensure_future(pass_on(other[0], one[1]))]
+    up, down = (asyncio.ensure_future(way) for way in (pass_on(agent, there), pass_on(there, agent)))
     try:
-        await asyncio.gather(*ways)
-        for _, writer in (one, other):
-            writer.close()
-    except OSError:
-        for way in ways:
-            way.cancel()
-        for _, writer in (one, other):
-            writer.transport.abort()
+        done, _ = await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+        for way in done:
+            way.result()
+        if down in done:
+            await asyncio.wait_for(up, LEFT_S_MAX)
+        else:
+            await down
+    except (OSError, asyncio.TimeoutError):  # noqa: UP041 - before Python 3.11 they are two
+        reset(there)
+        raise ConnectionResetError("one end broke") from None
+    finally:
+        up.cancel()
+        down.cancel()
+        await asyncio.gather(up, down, return_exceptions=True)  # none is at a socket that is closed next
 
 
-async def pass_on(reader, writer):
-    while data := await reader.read(CHUNK_BYTES):
-        writer.write(data)
-        await writer.drain()
-    if not writer.is_closing():
-        writer.write_eof()
+async def pass_on(source, sink):
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(source, CHUNK_BYTES):
+        await loop.sock_sendall(sink, data)
+        await asyncio.sleep(0)  # sockets that are always ready would leave the others no turn
+    sink.shutdown(socket.SHUT_WR)
+
+
+def reset(connection):
+    """Have the next `close` tell the other end that this is no end in order."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def say(agent, answer):
+    """Answer, and take in what the agent still sends: unread bytes at a close would destroy the answer on its way."""
+    with contextlib.suppress(OSError, asyncio.TimeoutError):
+        await asyncio.get_running_loop().sock_sendall(agent, answer)
+        agent.shutdown(socket.SHUT_WR)
+        await asyncio.wait_for(swallow(agent), LINGER_S_MAX)
+
+
+async def swallow(agent):
+    while await asyncio.get_running_loop().sock_recv(agent, CHUNK_BYTES):
+        await asyncio.sleep(0)
 
 
 async def main(path, host, port, *gate_ports):
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     address = socket.gethostbyname(host)  # once, because each look-up by the loop would take a thread
     gate, listeners = take_listeners(path, [int(each) for each in gate_ports])
-    proxy = Proxy(address, int(port), os.environ.pop("PREFLIGHT_PASS"))  # noqa: TID251 - a program of its own, with one variable
-    for listener in listeners:
-        listener.setblocking(False)
-        await serve(listener, proxy)
-    watching = asyncio.ensure_future(proxy.watch())
+    trial_pass = os.environ.pop("PREFLIGHT_PASS")  # noqa: TID251 - a program of its own, with one variable
+    proxy = Proxy((address, int(port)), trial_pass)
+    carrier = Carrier(proxy, int(gate_ports[0]))
+    tasks = [asyncio.ensure_future(work) for work in (proxy.watch(), *map(carrier.serve, listeners))]
     gate.setblocking(False)
     with contextlib.suppress(OSError):
         while await asyncio.get_running_loop().sock_recv(gate, 16):
             pass
-    watching.cancel()
+    for task in tasks:
+        task.cancel()
 
 
 if __name__ == "__main__":

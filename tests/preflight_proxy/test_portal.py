@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from preflight_proxy.app import running
 from preflight_proxy.config import Config
-from preflight_proxy.gate_doors import GateSpec
-from preflight_proxy.portal import LINE_BYTES
+from preflight_proxy.core.portal_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
+from preflight_proxy.gate_doors import GateDoors, GateSpec
+from preflight_proxy.gate_listener import GateState
+from preflight_proxy.portal import STRANGERS_MAX, STRANGERS_OF_ONE_MAX, Portal, PortalGate
+from preflight_proxy.server import Listeners
 from preflight_proxy.tunnel import Streams
 from tests.preflight_proxy.control_world import Controlled, controlled
 from tests.preflight_proxy.places import echo, place
@@ -40,26 +44,41 @@ def gate(name: str = "a", **more: Any) -> dict[str, Any]:
     return {"socket": None, "ports": [PORT], "portal_pass": pass_of(name), **more}
 
 
-async def connect(world: Controlled) -> Streams:
+async def connect(world: Controlled, source: str = "127.0.0.1") -> Streams:
+    """Be anybody: connect, and say nothing yet."""
     assert world.proxy.portal is not None
     host, _, port = world.proxy.portal.rpartition(":")
-    return await asyncio.open_connection(host, int(port))
+    return await asyncio.open_connection(host, int(port), local_addr=(source, 0))
+
+
+async def claim(streams: Streams, trial_pass: str, port: int = PORT) -> str:
+    """Say that one knows a pass; returns the proof that is due in return."""
+    theirs, ours = (await streams[0].readexactly(NONCE_CHARS)).decode(), "0" * NONCE_CHARS
+    proof = proof_of(Side.FORWARDER, trial_pass, theirs, ours, port)
+    line = f"AP2 {pass_id(trial_pass)} {ours} {port:05d} {proof}\n".encode()
+    assert len(line) == CLAIM_BYTES
+    streams[1].write(line)
+    return proof_of(Side.PORTAL, trial_pass, theirs, ours, port)
 
 
 async def show(world: Controlled, trial_pass: str, port: int = PORT) -> Streams:
-    """Be a forwarder: connect and show a pass."""
-    line = f"AP1 {trial_pass} {port:05d}\n".encode()
-    assert len(line) == LINE_BYTES
-    reader, writer = await connect(world)
-    writer.write(line)
-    return reader, writer
+    """Be a forwarder that is let in."""
+    streams = await connect(world)
+    due = await claim(streams, trial_pass, port)
+    assert (await streams[0].readexactly(len(due))).decode() == due
+    return streams
+
+
+async def refused(world: Controlled, trial_pass: str, port: int = PORT) -> None:
+    """Be a forwarder that is not let in."""
+    streams = await connect(world)
+    await claim(streams, trial_pass, port)
+    assert await ends(streams) == b""
 
 
 async def watch(world: Controlled, name: str = "a") -> Streams:
     """Be a forwarder that has the gate's listeners."""
-    streams = await show(world, pass_of(name), 0)
-    assert await streams[0].readexactly(1) == b"K"
-    return streams
+    return await show(world, pass_of(name), 0)
 
 
 async def ends(streams: Streams) -> bytes:
@@ -114,16 +133,16 @@ async def test_another_accounts_token_means_nothing_behind_a_pass(world: Control
 async def test_nobody_gets_in_without_a_pass_and_no_pass_leads_to_the_control_plane(world: Controlled) -> None:
     await world.put("a", gate=gate())
     watching = await watch(world)
-    assert await ends(await show(world, "x" * 43)) == b""
+    await refused(world, "x" * 43)
     for garbage in (
-        b"GET /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"x" * 64,
-        b"\0" * LINE_BYTES,
-        b"AP1 short\n",
+        b"GET /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"x" * CLAIM_BYTES,
+        b"\0" * CLAIM_BYTES,
+        b"AP2 short\n",
     ):
         streams = await connect(world)
         streams[1].write(garbage)
         streams[1].write_eof()
-        assert await ends(streams) == b""
+        assert len(await ends(streams)) <= NONCE_CHARS
     for path in ("/accounts", "/health", "/events?run=run", "/api/v1/../../accounts"):
         assert await get(world, path, world.tokens["a"]) == 404
     watching[1].close()
@@ -131,9 +150,9 @@ async def test_nobody_gets_in_without_a_pass_and_no_pass_leads_to_the_control_pl
 
 async def test_a_port_that_the_gate_has_not_leads_nowhere_and_none_does_before_the_watch(world: Controlled) -> None:
     await world.put("a", gate=gate())
-    assert await ends(await show(world, pass_of("a"))) == b""
+    await refused(world, pass_of("a"))
     watching = await watch(world)
-    assert await ends(await show(world, pass_of("a"), 22)) == b""
+    await refused(world, pass_of("a"), 22)
     watching[1].close()
 
 
@@ -142,8 +161,8 @@ async def test_a_forwarder_that_goes_freezes_its_account_and_cannot_come_back(wo
     watching = await watch(world)
     watching[1].close()
     await world.frozen("a", "gate lost")
-    assert await ends(await show(world, pass_of("a"), 0)) == b""
-    assert await ends(await show(world, pass_of("a"))) == b""
+    await refused(world, pass_of("a"), 0)
+    await refused(world, pass_of("a"))
 
 
 async def test_a_closed_account_lets_nobody_in(world: Controlled) -> None:
@@ -152,7 +171,7 @@ async def test_a_closed_account_lets_nobody_in(world: Controlled) -> None:
     carried = await show(world, pass_of("a"))
     assert (await world.ask("DELETE", "/accounts/a?force=1"))[0] == 200
     assert await ends(carried) == b""
-    assert await ends(await show(world, pass_of("a"))) == b""
+    await refused(world, pass_of("a"))
     watching[1].close()
 
 
@@ -184,6 +203,67 @@ async def test_two_proxies_do_not_share_a_portal(tmp_path: Path, world: Controll
     with pytest.raises(Exception, match="portable gates"):
         async with running(config):
             pass
+
+
+async def test_a_proof_that_was_overheard_is_worth_nothing_on_another_connection(world: Controlled) -> None:
+    await world.put("a", gate=gate())
+    watching, first = await watch(world), await connect(world)
+    theirs, ours = (await first[0].readexactly(NONCE_CHARS)).decode(), "0" * NONCE_CHARS
+    overheard = proof_of(Side.FORWARDER, pass_of("a"), theirs, ours, PORT)
+    again = await connect(world)
+    again[1].write(f"AP2 {pass_id(pass_of('a'))} {ours} {PORT:05d} {overheard}\n".encode())
+    assert len(await ends(again)) == NONCE_CHARS
+    for each in (watching, first):
+        each[1].close()
+
+
+async def test_a_crowd_without_a_pass_locks_nobody_out_and_is_counted(world: Controlled) -> None:
+    """More than the portal holds, from one address and from many; those that came first are cut off."""
+    await world.put("a", gate=gate())
+    one_address = [await connect(world) for _ in range(STRANGERS_OF_ONE_MAX + 10)]
+    for each in one_address[:10]:
+        assert len(await ends(each)) == NONCE_CHARS
+    addresses = [f"127.0.1.{number % 250 + 1}" for number in range(STRANGERS_MAX)]
+    many = [await connect(world, source) for source in addresses]
+    watching = await watch(world)
+    assert (await call(world, world.tokens["a"]))[0] == 200
+    for each in (watching, *one_address, *many):
+        each[1].transport.abort()
+
+
+async def test_a_forwarder_that_falls_silent_is_lost() -> None:
+    states: asyncio.Queue[GateState] = asyncio.Queue()
+    portal, trial_pass = Portal(), pass_of("a")
+    host, port = portal.listen("127.0.0.1", 0)
+    lost = PortalGate("a", states.put_nowait, silent_s_max=0.3)
+    doors = GateDoors(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
+    await lost.open(portal, trial_pass, doors, [PORT])
+    async with asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection(host, port)
+        await claim((reader, writer), trial_pass, 0)
+        assert await states.get() is GateState.READY
+        writer.write(b".")
+        assert await states.get() is GateState.LOST
+    assert len(await ends((reader, writer))) == 64
+    await lost.close()
+    await portal.close()
+
+
+async def no_handler(request: web.BaseRequest) -> web.StreamResponse:
+    raise AssertionError("nothing is asked here")
+
+
+async def test_only_what_arrives_by_the_named_interface_gets_to_the_portal() -> None:
+    """Loopback alone is there in every namespace; an address of another interface is not reached through it."""
+    portal = Portal()
+    host, port = portal.listen("127.0.0.1%lo", 0)
+    assert host == "127.0.0.1%lo"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert len(await reader.readexactly(NONCE_CHARS)) == NONCE_CHARS
+    writer.close()
+    await portal.close()
+    with pytest.raises(OSError, match="No such device"):
+        Portal().listen("127.0.0.1%none-such", 0)
 
 
 def test_a_pass_is_not_printed() -> None:

@@ -58,3 +58,22 @@ async def test_an_engine_that_shares_no_socket_has_portable_gates(gate_image: st
     assert choice.portal is not None
     assert "does not share a unix socket" in choice.sentence
     assert left_of(tmp_path) == []
+    docker.unlink()
+    assert await choose_gate("auto", gate_image, tmp_path, executable=str(docker)) is choice
+
+
+@pytest.mark.docker
+async def test_a_forwarder_that_does_not_arrive_is_told_with_the_address_and_what_to_allow(
+    gate_image: str, tmp_path: Path
+) -> None:
+    """The bridge's interface is taken for loopback's, so the forwarder looks for us in its own container."""
+    docker = tmp_path / "docker"
+    docker.write_text(
+        '#!/bin/sh\ncase "$*" in\n'
+        """'network inspect bridge'*) echo '{"com.docker.network.bridge.name":"lo"}';;\n"""
+        f'*) exec {shlex.quote(str(shutil.which("docker")))} "$@";;\nesac\n'
+    )
+    docker.chmod(0o755)
+    with pytest.raises(OperatingError, match=r"machine at 127\.0\.0\.1 within 5 s.*accept TCP from the interface lo"):
+        await choose_gate("portable", gate_image, tmp_path, executable=str(docker))
+    assert left_of(tmp_path) == []

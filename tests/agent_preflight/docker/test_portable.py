@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -16,11 +18,15 @@ import pytest
 
 from agent_preflight import RunResult, run_multi
 from agent_preflight.docker.argv import FORWARDER_SOCKET
+from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.container import DockerSandbox
+from agent_preflight.docker.portal import portal_place
 from agent_preflight.docker.sweep import sweep
 from agent_preflight.sandbox import PortalKey
 from openrouter_sim import Simulator
+from preflight_proxy.core.portal_proof import NONCE_CHARS
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.portal import Portal
 from tests.agent_preflight.docker.conftest import BASE, MakeSpec
 from tests.agent_preflight.docker.test_seal import PROBE
 
@@ -123,6 +129,29 @@ def test_an_agent_behind_a_portable_gate_finds_no_way_out(run_agents: RunAgents)
     assert found["dns"] not in (None, "reached")
     assert not found["gate files"]
     assert set(found["unix sockets"]) <= {FORWARDER_SOCKET}
+
+
+async def test_the_portal_is_reached_by_the_bridge_alone(base_image: str, tmp_path: Path) -> None:
+    """Another network of this machine stands for its neighbours: both have a route to the bridge's address."""
+    place, portal = await portal_place(Docker()), Portal()
+    assert "%" in place.listen_host, "the engine is not beside us"
+    _, port = portal.listen(place.listen_host, 0)
+    other = f"ap-test-{secrets.token_hex(6)}"
+    connect = f"import socket; print(len(socket.create_connection(({place.host!r}, {port}), 5).recv(64)))"
+    run = ("docker", "run", "--rm", "--pull", "never")
+
+    def reached_from(network: str) -> str:
+        command = [*run, "--network", network, base_image, "python3", "-c", connect]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+
+    docker = Docker()
+    await docker.must("making another network", "network", "create", other)
+    try:
+        found = await asyncio.gather(*(asyncio.to_thread(reached_from, network) for network in ("bridge", other)))
+    finally:
+        await docker.must("removing it", "network", "rm", other)
+        await portal.close()
+    assert found == [f"{NONCE_CHARS}\n", ""]
 
 
 def test_a_service_is_reached_through_a_portable_gate(run_agents: RunAgents, tmp_path: Path) -> None:

@@ -17,12 +17,14 @@ NAMED = """'network inspect bridge'*) echo '{"com.docker.network.bridge.name":"%
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no engine has its bridge on this machine")
 async def test_an_engine_beside_us_is_met_at_its_bridge(scripted: Scripted) -> None:
     place = await portal_place(Docker(str(scripted(NAMED % "lo").path)))
-    assert place == PortalPlace("127.0.0.1", "127.0.0.1")
+    assert place == PortalPlace("127.0.0.1%lo", "127.0.0.1")
+    assert "from the interface lo to 127.0.0.1" in place.advice
 
 
 async def test_an_engine_in_a_virtual_machine_is_met_at_our_loopback(scripted: Scripted) -> None:
     place = await portal_place(Docker(str(scripted(NAMED % "nosuchbridge0").path)))
     assert place == PortalPlace("127.0.0.1", HOST_NAME)
+    assert "connect to 127.0.0.1" in place.advice
 
 
 async def test_an_engine_without_a_bridge_is_an_error(scripted: Scripted) -> None:

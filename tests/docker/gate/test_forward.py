@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -14,22 +17,28 @@ from pathlib import Path
 
 import pytest
 
+from preflight_proxy.core.portal_proof import CLAIM_BYTES, NONCE_CHARS, claim_holds, portal_proof, read_claim
+
 pytestmark = pytest.mark.wire
 
 FORWARD = Path(__file__).parents[3] / "docker" / "gate" / "forward.py"
 PASS = "p" * 43
+NONCE = "0" * NONCE_CHARS
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Portal:
-    """The proxy's part: tells what each connection said first, and echoes the rest."""
+    """The proxy's part: notes for which port each connection comes, and echoes the rest; or it is somebody else."""
 
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
+    def __init__(self, known_pass: str = PASS) -> None:
+        self.ports: list[int] = []
+        self.heard = b""
         self.watched = asyncio.Event()
         self.asked = asyncio.Event()
         self.beaten = asyncio.Event()
+        self.open = 0
         self.knows = True
+        self._known_pass = known_pass
         self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -48,25 +57,36 @@ class Portal:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
-        line = await reader.readline()
-        self.lines.append(line)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            writer.write(NONCE.encode())
+            line = await reader.readexactly(CLAIM_BYTES)
+            self.heard += line
+            claim = read_claim(line)
+            assert claim is not None
+            assert claim_holds(claim, PASS, NONCE)
+            self.asked.set()
+            if self.knows:
+                self.ports.append(claim.port)
+                writer.write(portal_proof(claim, self._known_pass, NONCE))
+                await (self._watch(reader) if claim.port == 0 else self._echo(reader, writer))
+        writer.close()
+
+    async def _watch(self, reader: asyncio.StreamReader) -> None:
+        self.watched.set()
+        while beat := await reader.read(1):
+            self.heard += beat
+            assert beat == b"."
+            self.beaten.set()
+
+    async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
         try:
-            if not self.knows:
-                self.asked.set()
-                assert line.endswith(b" 00000\n")
-                writer.close()
-                return
-            if line.endswith(b" 00000\n"):
-                writer.write(b"K")
-                self.watched.set()
-                assert await reader.readexactly(1) == b"."
-                self.beaten.set()
             while data := await reader.read(65536):
+                self.heard += data
                 writer.write(data)
                 await writer.drain()
-        except ConnectionError:
-            pass
-        writer.close()
+        finally:
+            self.open -= 1
 
 
 @pytest.fixture
@@ -117,7 +137,8 @@ async def test_it_watches_and_carries_each_connection_with_its_port(path: Path) 
         writer.write_eof()
         assert await reader.read() == sent
         writer.close()
-        assert portal.lines == [f"AP1 {PASS} 00000\n".encode(), f"AP1 {PASS} {port:05d}\n".encode()]
+        assert portal.ports == [0, port]
+        assert PASS.encode() not in portal.heard
     await portal.vanish()
 
 
@@ -131,13 +152,78 @@ async def test_a_call_waits_for_a_proxy_that_comes_back_until_it_knows_the_trial
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"hello")
         writer.write_eof()
+        portal.asked.clear()
         await portal.listen()
         await portal.asked.wait()
+        assert portal.ports == [0]
         portal.knows = True
         assert await reader.read() == b"hello"
         await portal.watched.wait()
         writer.close()
     await portal.vanish()
+
+
+async def test_whoever_listens_in_the_proxys_place_is_told_neither_the_pass_nor_a_byte_of_an_agent(path: Path) -> None:
+    """A proof that is not the pass's: what it gets is a forwarder's own proofs, again and again."""
+    squatter = Portal(known_pass="q" * 43)
+    await squatter.listen()
+    async with forwarding(path, squatter) as (port, _, _), asyncio.timeout(30):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"a secret of the agent")
+        while len(squatter.ports) < 3:
+            squatter.asked.clear()
+            await squatter.asked.wait()
+        assert set(squatter.ports) == {0}
+        assert len(squatter.heard) % CLAIM_BYTES == 0
+        assert PASS.encode() not in squatter.heard
+        assert b"secret" not in squatter.heard
+        writer.close()
+    await squatter.vanish()
+
+
+async def test_an_agent_that_goes_is_gone_for_the_proxy_too(path: Path) -> None:
+    portal = Portal()
+    await portal.listen()
+    async with forwarding(path, portal) as (port, _, _), asyncio.timeout(30):
+        await portal.watched.wait()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.transport.abort()
+        while portal.open:
+            await asyncio.sleep(0.01)
+    await portal.vanish()
+
+
+async def test_a_call_that_finds_no_proxy_is_answered_and_what_is_not_http_is_reset() -> None:
+    """The forwarder's own program, given a proxy that stays away."""
+    forward = runpy.run_path(str(FORWARD))
+
+    class Away:
+        async def connect_in_time(self, gate_port: int) -> socket.socket:
+            raise forward["AwayError"]
+
+    with socket.create_server(("127.0.0.1", 0)) as http, socket.create_server(("127.0.0.1", 0)) as other:
+        carrier = forward["Carrier"](Away(), http.getsockname()[1])
+        serving = [asyncio.ensure_future(carrier.serve(listener)) for listener in (http, other)]
+        async with asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection(*http.getsockname())
+            writer.write(
+                b"POST /api/v1/chat/completions HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
+            )
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+            reader, writer = await asyncio.open_connection(*other.getsockname())
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+        for each in serving:
+            each.cancel()
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert f"Content-Length: {len(body)}".encode() in head
+    error = json.loads(body)["error"]
+    assert (error["code"], error["type"]) == (503, "api_error")
+    assert "nothing was charged" in error["message"]
 
 
 async def test_it_ends_with_its_gate(path: Path) -> None:
