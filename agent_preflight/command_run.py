@@ -16,7 +16,7 @@ from agent_preflight.run_options import run_options
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.exit_code import exit_code
-from agent_preflight.runner.loop import run_blocking
+from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.request import Finished
 from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
@@ -52,16 +52,31 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
 
 def _run(options: Mapping[str, Any], view: RunView) -> Finished:
     request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}))
+    ended: list[Finished] = []
+
+    async def work(stop: Stop) -> Finished:
+        ended.append(await run_field(request, stop, view.board))
+        return ended[0]
+
     try:
         with view:
-            finished = run_blocking(lambda stop: run_field(request, stop, view.board))
+            run_blocking(work)
     except OperatingError as exc:
         if any(row.started_s is not None for row in view.board.rows()):
             raise
         raise OperatingError(f"{exc}\nNo agent was started, and no money was spent.") from exc
+    except KeyboardInterrupt:
+        if ended:
+            _show(view, ended[0])
+            say(f"interrupted; it goes on with `--resume {ended[0].run_dir.name}` and all that was given before")
+        raise
+    _show(view, ended[0])
+    return ended[0]
+
+
+def _show(view: RunView, finished: Finished) -> None:
     print_table(view.board.rows())
     say(files_line(finished.run_dir))
-    return finished
 
 
 @contextlib.contextmanager

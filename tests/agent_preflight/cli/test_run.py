@@ -89,10 +89,12 @@ def test_a_signal_ends_every_trial_in_order_and_exits_with_130(simulator: Simula
         try:
             assert any("started" in line for line in process.stdout)
             process.send_signal(number)
-            process.communicate(timeout=60)
+            told, _ = process.communicate(timeout=60)
         finally:
             process.kill()
         assert process.wait() == 130
+    assert "TOTAL" in told
+    assert "interrupted; it goes on with `--resume run-" in told
     (summary,) = summaries()
     assert set(summary["preflight"]["cleanup"].values()) == {"ok"}
     assert all(key.deleted for key in simulator.bill().keys.values() if key.name.startswith("agent-preflight:"))
