@@ -1,4 +1,4 @@
-"""SIGTERM during a run means what Ctrl-C means: end every trial in order."""
+"""SIGTERM, or the end of the terminal, during a run means what Ctrl-C means: end every trial in order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+NAMES = ("SIGTERM", "SIGHUP")
+"""Windows has no SIGHUP."""
+
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Take SIGTERM for SIGINT while the context lasts."""
+    """Take these for SIGINT while the context lasts; one that is ignored, as `nohup` wants SIGHUP to be, stays so."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [number for name in NAMES if (number := getattr(signal, name, None)) is not None]
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number in numbers if before[number] is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in taken:
+            signal.signal(number, before[number])
