@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 START_S_MAX = 20
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class OpenRouter:
 def openrouter(scenario: Path) -> Iterator[OpenRouter]:
     """What to connect to, while the context lasts; `scenario` says what the offline models answer."""
     if base_url := os.environ.get("OPENROUTER_BASE_URL"):
-        yield OpenRouter(base_url, os.environ["OR_ADMIN_KEY"], os.environ["OPENROUTER_API_KEY"], offline=False)
+        offline = urlsplit(base_url).hostname in LOOPBACK  # an OpenRouter of this machine is a simulator
+        yield OpenRouter(base_url, os.environ["OR_ADMIN_KEY"], os.environ["OPENROUTER_API_KEY"], offline)
         return
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.json"
