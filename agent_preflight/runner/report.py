@@ -10,7 +10,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.terminal import plain
 
 COLUMNS = ("alias", "cost", "time", "tools", "cache", "status")
-STATUS_CHARS = 60
+STATUS_CHARS = 80
 
 
 def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
