@@ -73,7 +73,7 @@ class Ending:
 
 TIME_LIMIT = Ending(By.EJECTED, "time limit")
 INTERRUPTED = Ending(By.INTERRUPTED, "interrupted")
-GATE_LOST = Ending(By.GATE_LOST, "gate lost: the container that owns the agent's network is gone")
+GATE_LOST = Ending(By.GATE_LOST, "gate lost: a container that carried the agent's calls is gone, or does not move")
 
 
 def error_of(ending: Ending, exit_: Exit | None) -> str | None:

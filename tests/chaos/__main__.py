@@ -8,7 +8,9 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import get_args
 
+from agent_preflight.docker.handshake import GateWish
 from tests.chaos.rounds import Outcome, play
 
 
@@ -18,11 +20,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the first round; the others count on")
     parser.add_argument("--image", default="local/python:base", help="an image with python3 as `python3`")
+    gates = get_args(GateWish)
+    parser.add_argument("--gate", default="auto", choices=gates, help="the kind of gates")
     given = parser.parse_args()
     outcomes = []
     for seed in range(given.seed, given.seed + given.rounds):
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
-            outcomes.append(asyncio.run(play(seed, Path(folder), given.image)))
+            outcomes.append(asyncio.run(play(seed, Path(folder), given.image, given.gate)))
         show(seed, outcomes[-1])
     return conclude(outcomes)
 

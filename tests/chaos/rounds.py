@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
+from agent_preflight.docker.handshake import GateWish
 from agent_preflight.events import EventLogger
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
@@ -22,7 +23,7 @@ from openrouter_sim.scenario import Scenario
 from preflight_proxy.core.aftermath import Clocks
 from preflight_proxy.core.secret import Secret
 from tests.chaos.books import book_problems
-from tests.chaos.strikes import Strike, containers, draw, fall, networks, processes
+from tests.chaos.strikes import Strike, containers, draw, fall, networks_and_volumes, processes
 from tests.chaos.victim import CLOCKS
 
 REPO = Path(__file__).parents[2]
@@ -78,13 +79,14 @@ class Outcome:
     took_s: float = 0.0
 
 
-async def play(seed: int, folder: Path, image: str) -> Outcome:
-    """Play one round in a directory of its own."""
+async def play(seed: int, folder: Path, image: str, gate: GateWish = "auto") -> Outcome:
+    """Play one round in a directory of its own, with gates of this kind."""
     random, outcome, began_s = Random(seed), Outcome(), time.monotonic()
     mark, runs_dir = f"CHAOS_ROUND={os.getpid()}-{seed}", folder.resolve() / "runs"
     async with Simulator(slow_upstream(), seed=seed) as simulator:
-        runner = await asyncio.to_thread(_start, simulator, runs_dir, image, mark)
-        await asyncio.to_thread(_strike, runner, draw(random, LAST_STRIKE_S), runs_dir, random, outcome)
+        runner = await asyncio.to_thread(_start, simulator, runs_dir, image, gate, mark)
+        strikes = draw(random, LAST_STRIKE_S, portable=gate == "portable")
+        await asyncio.to_thread(_strike, runner, strikes, runs_dir, random, outcome)
         clocks = Clocks(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
         scope = Scope(runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
         swept = await sweep(scope)
@@ -106,7 +108,7 @@ async def play(seed: int, folder: Path, image: str) -> Outcome:
     return outcome
 
 
-def _start(simulator: Simulator, runs_dir: Path, image: str, mark: str) -> subprocess.Popen[str]:
+def _start(simulator: Simulator, runs_dir: Path, image: str, gate: GateWish, mark: str) -> subprocess.Popen[str]:
     given = {
         "models": [(MODEL, alias) for alias in ALIASES],
         "image_name": image,
@@ -115,6 +117,7 @@ def _start(simulator: Simulator, runs_dir: Path, image: str, mark: str) -> subpr
         "budget_usd": BUDGET_USD,
         "runs_dir": str(runs_dir),
         "network": "sealed",
+        "gate": gate,
         "timeout_s": TRIAL_S_MAX,
         "container_args": ["python3", "-c", AGENT],
         "skip_preflight": True,
@@ -172,7 +175,7 @@ def _left(runs_dir: Path, mark: str) -> Iterator[str]:
 
 def _things(runs_dir: Path, mark: str) -> Iterator[str]:
     yield from (f"container {name} is there" for name in containers(runs_dir))
-    yield from (f"network {name} is there" for name in networks(runs_dir))
+    yield from (f"network or volume {name} is there" for name in networks_and_volumes(runs_dir))
     yield from (f"process is there: {words[:200]}" for words in processes(mark))
     yield from (f"{path} is there" for path in runs_dir.glob("*/control.json"))
 

@@ -25,6 +25,7 @@ class Target(Enum):
     AGENT = "agent"
     PAUSE = "agent's breath"
     BOTH = "runner and proxy"
+    FORWARDER = "forwarder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,10 @@ class Strike:
     at_s: float
 
 
-def draw(random: Random, last_s: float) -> list[Strike]:
-    """Return one to four strikes in the order in which they fall."""
-    targets = random.sample(list(Target), random.randint(1, 4))
+def draw(random: Random, last_s: float, *, portable: bool) -> list[Strike]:
+    """Return one to four strikes in the order in which they fall; only portable gates have forwarders to hit."""
+    there = [target for target in Target if portable or target is not Target.FORWARDER]
+    targets = random.sample(there, random.randint(1, 4))
     return sorted((Strike(target, random.uniform(1.5, last_s)) for target in targets), key=lambda strike: strike.at_s)
 
 
@@ -59,6 +61,8 @@ def fall(strike: Strike, runner: int, runs_dir: Path, random: Random) -> bool:
             return _kill(_children(runner, lambda words: words[0].endswith(b"docker")), random)
         case Target.GATE:
             return _docker("kill", containers(runs_dir, "gate", running=True), random)
+        case Target.FORWARDER:
+            return _docker("kill", containers(runs_dir, "forwarder", running=True), random)
         case Target.AGENT:
             return _docker("kill", containers(runs_dir, "agent", running=True), random)
         case Target.PAUSE:
@@ -73,9 +77,11 @@ def containers(runs_dir: Path, role: str | None = None, *, running: bool = False
     return [row.split()[0] for row in rows if row.partition(" ")[2].startswith(f"{runs_dir}/")]
 
 
-def networks(runs_dir: Path) -> list[str]:
-    """The ids of the networks of runs in a directory."""
-    rows = _output(["docker", "network", "ls", "--format", '{{.ID}} {{.Label "agent-preflight.dir"}}']).splitlines()
+def networks_and_volumes(runs_dir: Path) -> list[str]:
+    """The ids of the networks and the names of the volumes of runs in a directory."""
+    label = '{{.Label "agent-preflight.dir"}}'
+    rows = _output(["docker", "network", "ls", "--format", "{{.ID}} " + label]).splitlines()
+    rows += _output(["docker", "volume", "ls", "--format", "{{.Name}} " + label]).splitlines()
     return [row.split()[0] for row in rows if row.partition(" ")[2].startswith(f"{runs_dir}/")]
 
 

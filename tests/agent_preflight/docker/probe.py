@@ -56,6 +56,8 @@ def network(host: dict[str, object]) -> Found:
     port = int(str(host["port"]))
     addresses = [*list(host["addresses"]), "127.0.0.1", "172.17.0.1", "10.0.0.1", "192.168.0.1"]  # type: ignore[call-overload]
     found = {f"host {address}:{port}": tried(lambda a=address: connects((a, port))) for address in addresses}  # type: ignore[misc]
+    portals = [tuple(place) for place in list(host["portals"])]  # type: ignore[call-overload]
+    found |= {f"portal {place}": tried(lambda p=place: connects(p)) for place in portals}  # type: ignore[misc]
     found |= {f"gateway {a}": tried(lambda a=a: connects((a, 22))) for a in ("172.17.0.1", "172.18.0.1", "169.254.1.1")}  # type: ignore[misc]
     for name, address in {
         "metadata": "169.254.169.254",

@@ -9,7 +9,7 @@ import secrets
 import select
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,22 @@ from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.container import DockerSandbox
 from agent_preflight.docker.portal import portal_place
 from agent_preflight.docker.sweep import sweep
+from agent_preflight.runner.reach import Reach, read_reach
 from agent_preflight.sandbox import PortalKey
 from openrouter_sim import Simulator
+from openrouter_sim.scenario import Scenario
+from preflight_proxy.accounts import AccountSpec
+from preflight_proxy.app import running
+from preflight_proxy.config import Config
 from preflight_proxy.core.portal_proof import NONCE_CHARS
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.gate_doors import EgressSpec, GateSpec, ServiceSpec
+from preflight_proxy.openings import Outside
 from preflight_proxy.portal import Portal
-from tests.agent_preflight.docker.conftest import BASE, MakeSpec
+from preflight_proxy.tunnel import Traffic
+from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.agent_preflight.docker.test_seal import PROBE
+from tests.preflight_proxy.places import echo, place
 
 pytestmark = pytest.mark.docker
 
@@ -169,28 +178,109 @@ def test_a_service_is_reached_through_a_portable_gate(run_agents: RunAgents, tmp
     assert results["agent"].preflight["traffic"]["los:3000"]["connections"] == 1
 
 
+def strike_forwarder(run_dir: Path, verb: str) -> None:
+    """Have the engine kill, or pause, a run's forwarder."""
+    filters = ["label=agent-preflight.role=forwarder", f"label=agent-preflight.dir={run_dir}"]
+    listing = ["docker", "ps", "-q", *(part for each in filters for part in ("--filter", each))]
+    found = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["docker", verb, *found], capture_output=True, check=True)
+
+
 def test_a_killed_forwarder_freezes_and_ends_its_trial(
     run_agents: RunAgents, simulator: Simulator, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "runs" / "r"
-
-    def kill_forwarder(_: dict[str, Any]) -> None:
-        filters = [
-            "--filter",
-            "label=agent-preflight.role=forwarder",
-            "--filter",
-            f"label=agent-preflight.dir={run_dir}",
-        ]
-        found = subprocess.run(
-            ["docker", "ps", "-q", *filters], capture_output=True, text=True, check=True
-        ).stdout.split()
-        subprocess.run(["docker", "kill", *found], capture_output=True, check=True)
-
     text = "import time\ntell(cost=ask(os.environ['OPENROUTER_BASE_URL']))\ntime.sleep(600)"
-    results, _ = run_agents(text, "agent", on_event=kill_forwarder)
+    results, _ = run_agents(text, "agent", on_event=lambda _: strike_forwarder(run_dir, "kill"))
     assert "gate lost" in str(results["agent"].error)
     assert Decimal(results["agent"].preflight["posted_usd"]) == simulator.bill().total_usd > 0
     assert left_of(run_dir) == []
+
+
+def test_a_paused_forwarder_ends_its_trial_whose_running_call_is_booked(
+    run_agents: RunAgents, simulator: Simulator, tmp_path: Path
+) -> None:
+    """One answer is on its way when nothing moves any more, and the next call does not even arrive."""
+    run_dir = tmp_path / "runs" / "r"
+    simulator.scenario = Scenario(tokens_per_s=20.0)
+    text = """
+body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "stream": True}
+head = {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"}
+url = os.environ["OPENROUTER_BASE_URL"] + "/chat/completions"
+answer = urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), head))
+tell(began=answer.readline().decode())
+answer.read()
+tell(ended=True)
+""".replace("MODEL", repr(MODEL))
+    results, told = run_agents(text, "agent", on_event=lambda _: strike_forwarder(run_dir, "pause"))
+    assert "gate lost" in str(results["agent"].error)
+    assert ["began" in event for event in told["agent"]] == [True]
+    summary = results["agent"].preflight
+    assert Decimal(summary["posted_usd"]) == simulator.bill().total_usd > 0
+    assert set(summary["cleanup"].values()) == {"ok"}
+    assert left_of(run_dir) == []
+
+
+RELAYED = """
+import socket, sys
+def said_back(connection, text):
+    connection.sendall(text)
+    connection.shutdown(socket.SHUT_WR)
+    return len(b"".join(iter(lambda: connection.recv(65536), b"")))
+def tunnel(place):
+    connection = socket.create_connection(("127.0.0.1", 8789), 20)
+    connection.sendall(f"CONNECT {place} HTTP/1.1\\r\\nHost: {place}\\r\\n\\r\\n".encode())
+    status = b""
+    while not status.endswith(b"\\r\\n\\r\\n") and (more := connection.recv(1)):
+        status += more
+    return status.split()[1].decode(), connection
+service, place = sys.argv[1:]
+print(said_back(socket.create_connection(("los", int(service)), 20), b"s" * 300_000))
+status, connection = tunnel(place)
+print(status, said_back(connection, b"e" * 200_000))
+print(tunnel("unnamed.example:443")[0])
+"""
+
+
+async def test_services_and_egress_of_a_sealed_trial_behind_a_portable_gate_are_counted_to_the_byte(
+    make_sandbox: MakeSandbox, base_image: str, tmp_path: Path
+) -> None:
+    async with Simulator() as sim, place(echo) as service, place(echo) as site:
+        reach = read_reach({"los": f"127.0.0.1:{service}"}, [f"named.example:{site}"], "sealed")
+        at, trial_pass = await portal_place(Docker()), Secret("p" * 43)
+        outside = Outside(to_loopback, lambda address: address == "127.0.0.1")
+        config = Config(data=str(tmp_path), upstream=sim.base_url, portal=f"{at.listen_host}:0")
+        async with running(config, outside=outside) as proxy, asyncio.timeout(60):
+            assert proxy.portal is not None
+            await proxy.accounts.open("agent", account_of(sim, reach, trial_pass))
+            portal = PortalKey(at.host, int(proxy.portal.rpartition(":")[2]), trial_pass)
+            command = ("python3", "-c", RELAYED, str(service), f"named.example:{site}")
+            sandbox = make_sandbox(*command, gate_socket=None, portal=portal, services=reach.names, ports=reach.ports)
+            await sandbox.create()
+            while proxy.books.live("agent").gate != "ready":
+                await asyncio.sleep(0.01)
+            outcome = await read_all(await sandbox.start())
+            traffic = proxy.books.live("agent").traffic
+            await sandbox.close()
+    assert outcome.stdout.split("\n") == ["300000", "200 200000", "403", ""], outcome.stderr
+    assert traffic["los"] == Traffic(connections=1, sent_bytes=300_000, received_bytes=300_000)
+    assert traffic["egress"] == Traffic(connections=1, refused=1, sent_bytes=200_000, received_bytes=200_000)
+
+
+def account_of(sim: Simulator, reach: Reach, trial_pass: Secret) -> AccountSpec:
+    assert reach.way_out is not None
+    gate = GateSpec(
+        None,
+        list(reach.ports),
+        services=[ServiceSpec(each.name, each.port, each.target) for each in reach.openings],
+        egress=EgressSpec(reach.way_out.port, list(reach.way_out.allow)),
+        portal_pass=trial_pass.reveal(),
+    )
+    return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
+
+
+async def to_loopback(host: str, port: int) -> Sequence[str]:
+    return ["127.0.0.1"]
 
 
 async def test_a_sweep_leaves_nothing_of_a_portable_trial(make_spec: MakeSpec, gate_image: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from agent_preflight import run_multi
 from agent_preflight.run_control import read_control
 from openrouter_sim import Simulator
+from preflight_proxy.core.portal_proof import NONCE_CHARS, Side, pass_id, proof_of
 from tests.agent_preflight.docker.conftest import BASE
 
 pytestmark = pytest.mark.docker
@@ -31,6 +32,7 @@ class Stage:
     """A run of two probes, what they told, and what could be seen of the run from outside while both ran."""
 
     run_dir: Path
+    gate: str
     told: dict[str, dict[str, str]] = field(default_factory=dict)
     summaries: dict[str, dict[str, Any]] = field(default_factory=dict)
     seen: dict[str, bytes] = field(default_factory=dict)
@@ -43,14 +45,19 @@ def listening() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.fixture
+@pytest.fixture(params=["shared", "portable"])
 def stage(
-    simulator: Simulator, base_image: str, tmp_path: Path, listening: int, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    simulator: Simulator,
+    base_image: str,
+    tmp_path: Path,
+    listening: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", base_image)
     shared = tmp_path / "shared"
     shared.mkdir()
-    made = Stage(tmp_path / "runs" / "probed")
+    made = Stage(tmp_path / "runs" / "probed", request.param)
     both, lock = threading.Barrier(2, action=lambda: _look(made, shared, listening), timeout=60), threading.Lock()
 
     def on_event(event: dict[str, Any]) -> None:
@@ -69,6 +76,7 @@ def stage(
         runs_dir=tmp_path / "runs",
         run_id="probed",
         network="sealed",
+        gate=request.param,
         mounts=[f"{shared}:/shared", f"{PROBE}:/probe.py:ro"],
         container_args={"a": ["python3", "/probe.py", "a", "b"], "b": ["python3", "/probe.py", "b", "a"]},
         skip_preflight=True,
@@ -89,7 +97,8 @@ def _look(stage: Stage, shared: Path, port: int) -> None:
     assert control is not None
     label = ["--filter", f"label=agent-preflight.dir={stage.run_dir}"]
     ids = _output("docker", "ps", "-aq", *label).decode().split()
-    assert len(ids) == 4
+    portable = stage.gate == "portable"
+    assert len(ids) == (6 if portable else 4)
     stage.seen["docker inspect"] = _output("docker", "inspect", *ids)
     stage.seen["docker events"] = _output("docker", "events", "--since", "5m", "--until", "0s")
     for path in [*Path("/proc").glob("[0-9]*/cmdline"), *_of_children("environ")]:
@@ -98,16 +107,35 @@ def _look(stage: Stage, shared: Path, port: int) -> None:
         except OSError:
             continue
     sockets = [str(path) for path in control.directory.rglob("*.sock")]
-    assert len(sockets) >= 3
+    assert len(sockets) >= (1 if portable else 3)
+    portals = _portals_of(json.loads(stage.seen["docker inspect"]))
+    assert len(portals) == (1 if portable else 0)
+    assert [_gets_with_a_wrong_pass(portal) for portal in portals] == [b""] * len(portals)
     host = {
         "run_id": "probed",
         "port": port,
         "addresses": _output("hostname", "-I").decode().split(),
         "other_container": _output("docker", "ps", *label, "--format", "{{.Names}}").decode().split()[0],
+        "portals": [*portals, *(("127.0.0.1", port) for _, port in portals)],
         "sockets": sockets,
         "paths": [str(stage.run_dir), str(control.directory), str(Path.home() / ".docker"), "/run/preflight-gate"],
     }
     (shared / "host.json").write_text(json.dumps(host))
+
+
+def _portals_of(containers: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Where forwarders are told to connect."""
+    places = {tuple(each["Args"][4:6]) for each in containers if "/forward.py" in each["Args"]}
+    return [(host, int(port)) for host, port in places]
+
+
+def _gets_with_a_wrong_pass(portal: tuple[str, int]) -> bytes:
+    """What the portal says after its nonce to a forwarder of no trial."""
+    with socket.create_connection(portal, 20) as stranger:
+        theirs, ours = stranger.recv(NONCE_CHARS, socket.MSG_WAITALL).decode(), "0" * NONCE_CHARS
+        proof = proof_of(Side.FORWARDER, "x" * 43, theirs, ours, 8788)
+        stranger.sendall(f"AP2 {pass_id('x' * 43)} {ours} 08788 {proof}\n".encode())
+        return stranger.recv(64)
 
 
 def _of_children(name: str) -> list[Path]:
