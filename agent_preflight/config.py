@@ -96,7 +96,7 @@ def base_url() -> str | None:
 
 
 def engine_command() -> str:
-    """Return the command of the container engine: `docker`, unless `PREFLIGHT_ENGINE` names another that behaves the same."""
+    """Return the command of the container engine: `docker`, unless `PREFLIGHT_ENGINE` names another."""
     return variable("PREFLIGHT_ENGINE") or "docker"
 
 

@@ -14,6 +14,8 @@ import hypothesis
 import pytest
 import structlog
 
+from agent_preflight.config import engine_command
+
 REQUIRE_DOCKER = os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1"
 
 NO_DAEMON = "no Docker daemon answers (PREFLIGHT_REQUIRE_DOCKER=1 makes that an error)"
@@ -36,7 +38,7 @@ def fresh_logging() -> Iterator[None]:
 @functools.cache
 def docker_daemon() -> str:
     """Return the version of the daemon that answers, "" if there is none."""
-    command = ("docker", "version", "--format", "{{.Server.Version}}")
+    command = (engine_command(), "version", "--format", "{{.Server.Version}}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=DAEMON_ANSWER_S_MAX, check=False)
     except (OSError, subprocess.TimeoutExpired):

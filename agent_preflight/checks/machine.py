@@ -103,7 +103,7 @@ def disk_line(place: Path, free_bytes: int) -> Line:
 def check_docker_socket(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that a Docker engine answers, and that it is one on this machine."""
     match commands.run(
-        ["docker", "version", "--format", "{{.Server.Version}} {{.Server.Os}}/{{.Server.Arch}}"],
+        ["docker", "version", "--format", "{{.Server.Version}} {{.Server.Os}}"],
         timeout_s=DOCKER_TIMEOUT_S,
     ):
         case commands.Finished(code=0, stdout=version) if version:

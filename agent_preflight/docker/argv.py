@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
+from agent_preflight.docker import podman
+from agent_preflight.docker.engines import Kind
 from agent_preflight.sandbox import AgentSpec
 from preflight_proxy.errors import ConfigError
 
@@ -104,6 +105,8 @@ def gate_create(
     extra: Sequence[str] = (),
     ports: Sequence[int] = GATE_PORTS,
     services: Iterable[str] = (),
+    kind: Kind = Kind.DOCKER,
+    host: str | None = None,
 ) -> list[str]:
     """Return the arguments after `docker` that create a trial's gate (C1).
 
@@ -115,15 +118,12 @@ def gate_create(
         extra: The user's arguments that concern the network (C9).
         ports: What the gate listens on.
         services: Names that lead to the gate as `openrouter.ai` does.
+        kind: Whose command line it is.
+        host: This machine's address in the network, which only Podman has to be told.
     """
-    reach = (
-        ["--network", "none", "--dns", "127.0.0.1"]
-        if network == SEALED
-        else ["--network", network, "--add-host", "host.docker.internal:host-gateway"]
-    )
     return [
         *("create", "--pull", "never", "--name", tag.name("gate"), *tag.labels("gate")),
-        *(*reach, *(part for name in ("openrouter.ai", *services) for part in ("--add-host", f"{name}:127.0.0.1"))),
+        *_gate_reach(network, services, kind, host),
         *("--sysctl", "net.ipv4.ip_unprivileged_port_start=0"),
         *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--pids-limit", str(GATE_PIDS_MAX), "--log-driver", "none", "--restart", "no"),
@@ -131,6 +131,19 @@ def gate_create(
         *extra,
         *(image, FORWARDER_SOCKET if socket_path is None else f"{GATE_MOUNT}/{socket_path.name}", *map(str, ports)),
     ]
+
+
+def _gate_reach(network: str, services: Iterable[str], kind: Kind, host: str | None) -> list[str]:
+    names = [part for name in ("openrouter.ai", *services) for part in ("--add-host", f"{name}:127.0.0.1")]
+    match kind, network == SEALED:
+        case Kind.DOCKER, True:
+            return ["--network", "none", "--dns", "127.0.0.1", *names]
+        case Kind.DOCKER, False:
+            return ["--network", network, "--add-host", "host.docker.internal:host-gateway", *names]
+        case Kind.PODMAN, True:
+            return ["--network", "none", "--no-hosts", *podman.CLOSED]
+    way = ["--add-host", f"host.docker.internal:{host}"] if host else []
+    return ["--network", podman.network_name(network), *way, *names, *podman.CLOSED]
 
 
 def volume_create(tag: Tag) -> list[str]:
@@ -168,7 +181,13 @@ def forwarder_create(
 
 
 def agent_create(
-    spec: AgentSpec, tag: Tag, gate_id: str, env_file: Path, seccomp: Path, extra: Sequence[str] = ()
+    spec: AgentSpec,
+    tag: Tag,
+    gate_id: str,
+    env_file: Path,
+    seccomp: Path,
+    extra: Sequence[str] = (),
+    kind: Kind = Kind.DOCKER,
 ) -> list[str]:
     """Return the arguments after `docker` that create the agent in its gate's network namespace (C1, C6-C8).
 
@@ -179,11 +198,13 @@ def agent_create(
         env_file: File with the environment (`env_file_text`).
         seccomp: File with the system calls that are allowed.
         extra: The user's arguments that concern the agent alone (C9).
+        kind: Whose command line it is.
     """
     return [
         *("create", "--pull", "never", "-i", "--init", "--name", tag.name("agent"), *tag.labels("agent")),
         *("--network", f"container:{gate_id}", "--env-file", str(env_file)),
-        *("--log-driver", "none", "--restart", "no", "--security-opt", f"seccomp={seccomp}", *limits(spec)),
+        *(_podman_agent(spec, gate_id) if kind is Kind.PODMAN else []),
+        *("--log-driver", "none", "--restart", "no", "--security-opt", f"seccomp={seccomp}", *limits(spec, kind)),
         *bind_mount(spec.budget_dir, BUDGET_MOUNT, read_only=True),
         *(part for mount in spec.mounts for part in ("-v", mount)),
         *extra,
@@ -191,12 +212,21 @@ def agent_create(
     ]
 
 
-def limits(spec: AgentSpec) -> list[str]:
+def _podman_agent(spec: AgentSpec, gate_id: str) -> list[str]:
+    found = [*podman.CLOSED, "--uts", f"container:{gate_id}"]
+    if spec.network != SEALED:
+        return found
+    names = podman.names_files(spec.budget_dir)
+    return [*found, "--no-hosts", *(part for path, at in names for part in bind_mount(path, at, read_only=True))]
+
+
+def limits(spec: AgentSpec, kind: Kind = Kind.DOCKER) -> list[str]:
     """Return the arguments for privileges and resources (C6).
 
     Outside a sealed trial `no-new-privileges` is left off, so that images which call sudo still work.
     """
-    found = ["--cap-drop", "ALL", *(part for name in CAPABILITIES for part in ("--cap-add", name))]
+    named = ["--cap-drop", "ALL", *(part for name in CAPABILITIES for part in ("--cap-add", name))]
+    found = podman.capabilities() if kind is Kind.PODMAN else named
     found += ["--pids-limit", str(PIDS_MAX)]
     if spec.network == SEALED:
         found += ["--security-opt", "no-new-privileges"]
@@ -250,43 +280,6 @@ def _checked_value(name: str, value: str) -> str:
     if len(value.encode("utf-8", "surrogateescape")) > ENV_VALUE_BYTES_MAX:
         raise ValueError(f"the value of environment variable {name} is longer than {ENV_VALUE_BYTES_MAX} bytes")
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class LinkCopy:
-    """One way to place the budget link: an archive, and the directory of the container to unpack it in."""
-
-    directory: str
-    archive: bytes
-
-
-def link_copies(workspace_path: str) -> list[LinkCopy]:
-    """Return the ways to place `budget.txt` in a workspace, from "it exists" up to "nothing of it exists" (C16).
-
-    The engine unpacks only into a directory that exists. So the first that succeeds is the right one: it makes just the parents
-    that are missing, with mode 0777 because the agent's user need not be root, and touches no directory that was there.
-
-    Raises:
-        ConfigError: The path is not absolute, or not a plain one.
-    """
-    path = PurePosixPath(workspace_path)
-    if not path.is_absolute() or ".." in path.parts:
-        raise ConfigError(f"workspace_path must be an absolute path inside the container; it is {workspace_path!r}")
-    return [LinkCopy(str(base), _link_archive(path.relative_to(base))) for base in (path, *path.parents)]
-
-
-def _link_archive(below: PurePosixPath) -> bytes:
-    missing = [parent for parent in (below, *below.parents) if parent.parts][::-1]
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for directory in missing:
-            entry = tarfile.TarInfo(str(directory))
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o777
-            archive.addfile(entry)
-        link = tarfile.TarInfo(str(below / "budget.txt"))
-        link.type, link.mode, link.linkname = tarfile.SYMTYPE, 0o777, BUDGET_FILE
-        archive.addfile(link)
-    return out.getvalue()
 
 
 def remove(ids: Iterable[str]) -> list[str]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import weakref
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path
 
 from agent_preflight.config import engine_command
+from agent_preflight.docker.engines import Command, Kind, identify
 from agent_preflight.docker.failure import DockerError, Failure, classify, explain
 
 CALL_S_MAX = 30.0
@@ -27,8 +29,6 @@ BUILD_S_MAX = 1800.0
 """Someone's image may install a lot."""
 PIPE_BYTES_MAX = 256 * 1024
 """What is buffered of an agent's output before the reader gets it."""
-
-UNTRIED = "podman is accepted once our container tests pass on it, and nobody has run them there. Use docker."
 
 _START_LIMITERS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = weakref.WeakKeyDictionary()
 
@@ -64,12 +64,25 @@ class Docker:
         """What is executed.
 
         Raises:
-            DockerError: It is an engine on which our container tests have not passed.
+            DockerError: It is an engine on which our container tests have not passed, or a Podman that does not answer.
         """
         command = engine_command() if self.executable == "docker" else self.executable
-        if PurePath(command).name.startswith("podman"):
-            raise DockerError(f"{command} is not used: {UNTRIED}", Failure.NO_COMMAND)
+        identify(command)
         return command
+
+    @property
+    def engine(self) -> Command:
+        """What the command said that it is.
+
+        Raises:
+            DockerError: It is an engine on which our container tests have not passed.
+        """
+        return identify(self.command)
+
+    @property
+    def is_podman(self) -> bool:
+        """Whether the command is Podman's; raises as `engine` does."""
+        return self.engine.kind is Kind.PODMAN
 
     async def run(self, *args: str, stdin: bytes | None = None, limit_s: float = CALL_S_MAX) -> Done:
         """Run one command to its end; a failure of it is in what is returned.
@@ -99,16 +112,17 @@ class Docker:
             raise DockerError(explain(doing, failure, done.stderr), failure)
         return done.stdout.strip()
 
-    async def spawn(self, *args: str, stdin: int = DEVNULL) -> Process:
-        """Start one command with pipes for its output; whoever asked for it ends it with `end`.
+    async def spawn(self, *args: str, stdin: int = DEVNULL, directory: str | None = None) -> Process:
+        """Start one command with pipes for its output, in this directory or ours; whoever asked for it ends it with `end`.
 
         Raises:
             DockerError: It is not installed or cannot be executed.
         """
         try:
             return await asyncio.create_subprocess_exec(
-                self.command,
+                self.command if directory is None else str(Path(shutil.which(self.command) or self.command).absolute()),
                 *args,
+                cwd=directory,
                 stdin=stdin,
                 stdout=PIPE,
                 stderr=PIPE,

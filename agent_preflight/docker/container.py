@@ -22,15 +22,17 @@ from pathlib import Path
 
 from agent_preflight.docker import argv
 from agent_preflight.docker.allow_list import Split, split
-from agent_preflight.docker.budget_link import place_link
+from agent_preflight.docker.budget_link import LinkCopy, link_copies, place_link
 from agent_preflight.docker.cli import Docker, end, start_limiter
 from agent_preflight.docker.ending import end_container, remove_container, remove_strays
+from agent_preflight.docker.engines import Kind
 from agent_preflight.docker.failure import DockerError, Failure
 from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.docker.gate import check_socket, create_gate, only_id, start_gate
 from agent_preflight.docker.images import ensure_gate_image
 from agent_preflight.docker.mounts import check_mounts
 from agent_preflight.docker.owner import this_process
+from agent_preflight.docker.podman import write_names
 from agent_preflight.docker.running import attach, until_ended, until_started
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
 from preflight_proxy.errors import ConfigError
@@ -130,7 +132,7 @@ class DockerSandbox:
             self._idle.set()
         self._refuse_if_over()
 
-    def _check(self) -> tuple[Split, list[argv.LinkCopy], str]:
+    def _check(self) -> tuple[Split, list[LinkCopy], str]:
         """Refuse what is not allowed, before anything is made; what follows from the spec otherwise."""
         spec = self._spec
         argv.check_network(spec.network)
@@ -145,7 +147,7 @@ class DockerSandbox:
             allow_engine_socket=self._allow_docker_socket,
         )
         self.warnings += mounts.warnings
-        return options, argv.link_copies(spec.workspace_path), argv.env_file_text(spec.env)
+        return options, link_copies(spec.workspace_path), argv.env_file_text(spec.env)
 
     async def _open_gate(self, extra: Sequence[str]) -> None:
         spec, docker = self._spec, self._docker
@@ -166,7 +168,9 @@ class DockerSandbox:
             env_file = Path(private) / "env"
             env_file.touch(mode=0o600)
             env_file.write_text(environment, encoding="utf-8", errors="surrogateescape")
-            args = argv.agent_create(self._spec, self._tag, self._gate_id, env_file, SECCOMP_FILE, extra)
+            if (kind := self._docker.engine.kind) is Kind.PODMAN:
+                write_names(self._spec.budget_dir, ["openrouter.ai", *self._spec.services])
+            args = argv.agent_create(self._spec, self._tag, self._gate_id, env_file, SECCOMP_FILE, extra, kind)
             try:
                 printed = await self._docker.must(f"creating the container of {self._spec.alias}", *args)
             except DockerError as exc:

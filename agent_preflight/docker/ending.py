@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from agent_preflight.docker import argv
 from agent_preflight.docker.cli import END_CALL_S_MAX, Docker
 from agent_preflight.docker.failure import DockerError, Failure
+from agent_preflight.docker.podman_calls import end_below
 from agent_preflight.docker.state import look
 from agent_preflight.sandbox import Exit, Step
 
@@ -66,13 +67,19 @@ async def remove_container(docker: Docker, container: str) -> Step:
         with contextlib.suppress(DockerError):
             await docker.run(*argv.remove([container]), limit_s=REMOVE_CALL_S_MAX)
         try:
-            if await look(docker, container, limit_s=END_CALL_S_MAX) is None:
+            if await look(docker, container, limit_s=END_CALL_S_MAX) is None and await _nothing_below(
+                docker, container
+            ):
                 return "ok"
         except DockerError:
             step = "unverified"
         else:
             step = "failed"
     return step
+
+
+async def _nothing_below(docker: Docker, container: str) -> bool:
+    return not docker.is_podman or await end_below(docker, container)
 
 
 async def remove_strays(docker: Docker, filters: list[str]) -> Step:

@@ -44,6 +44,7 @@ _SIGNS = (
     ("is the docker daemon running", Failure.UNREACHABLE),
     ("connection refused", Failure.UNREACHABLE),
     ("is not running", Failure.NOT_RUNNING),
+    ("can only kill running containers", Failure.NOT_RUNNING),
     ("is already in use by container", Failure.NAME_TAKEN),
     ("is already in progress", Failure.BEING_REMOVED),
     ("is marked read-only", Failure.READ_ONLY),
@@ -54,10 +55,14 @@ _SIGNS = (
 )
 """Lower-cased parts of the engine's sentences, in order of precedence.
 
-Source: captured from engine 20.10.24 with CLI 28.2.2 (2026-11-25); `failed to connect` is the wording of CLI 29.
+Source: captured from engine 20.10.24 with CLI 28.2.2, and from Podman 4.3.1 (2026-11-25); `failed to connect` is the wording
+of CLI 29.
 """
 
-_GONE = ("no such container", "no such object", "no such image", "no such network", "no such volume")
+_GONE = (
+    *("no such container", "no such object", "no such image", "no such network", "no such volume"),
+    *("image not known", "network not found"),
+)
 
 
 def classify(stderr: str) -> Failure:

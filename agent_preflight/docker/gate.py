@@ -9,6 +9,7 @@ from agent_preflight.docker import argv
 from agent_preflight.docker.argv import Tag
 from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.failure import DockerError
+from agent_preflight.docker.podman_calls import host_address
 from preflight_proxy.errors import ConfigError
 
 
@@ -40,7 +41,9 @@ async def create_gate(
     Raises:
         DockerError: The engine refused; the network may not exist.
     """
-    args = argv.gate_create(tag, network, socket_path, image, extra, ports, services)
+    host = await host_address(docker, network) if docker.is_podman and network != argv.SEALED else None
+    kind = docker.engine.kind
+    args = argv.gate_create(tag, network, socket_path, image, extra, ports, services, kind, host)
     return only_id(await docker.must("creating the trial's gate", *args))
 
 

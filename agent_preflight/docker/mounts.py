@@ -21,7 +21,7 @@ ENGINE_SOCKETS = (
     "/run/crio/crio.sock",
 )
 """Where engines listen; `/var/run` is a link to `/run`."""
-_TELLING = ("/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/boot", "/var/lib/docker")
+_TELLING = ("/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/boot", "/var/lib/docker", "/var/lib/containers")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from agent_preflight.docker.cli import Docker
+from agent_preflight.docker.failure import DockerError
 
 HOST_NAME = "host.docker.internal"
 """This machine, for containers of an engine that runs in a virtual machine."""
@@ -51,6 +52,8 @@ async def portal_place(docker: Docker) -> PortalPlace:
     Raises:
         DockerError: The engine has no bridge network, or did not answer.
     """
+    if docker.is_podman:
+        raise DockerError("gates on Podman are not portable: nobody has run our container tests with one")
     printed = await docker.must(
         "looking at the bridge network", "network", "inspect", "bridge", "-f", "{{json .Options}}"
     )

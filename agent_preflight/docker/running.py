@@ -11,6 +11,7 @@ from asyncio.subprocess import PIPE, Process
 
 from agent_preflight.docker.cli import Docker, end
 from agent_preflight.docker.failure import DockerError, Failure, explain
+from agent_preflight.docker.podman_calls import own_directory
 from agent_preflight.docker.state import look
 from agent_preflight.sandbox import Exit
 from preflight_proxy.tasks import Tasks
@@ -29,9 +30,10 @@ async def attach(docker: Docker, container: str) -> Process:
     """Start a created container with our pipes as its streams.
 
     Raises:
-        DockerError: The docker command cannot be executed.
+        DockerError: The docker command cannot be executed, or Podman did not answer.
     """
-    return await docker.spawn("start", "-a", "-i", container, stdin=PIPE)
+    directory = await own_directory(docker, container) if docker.is_podman else None
+    return await docker.spawn("start", "-a", "-i", container, stdin=PIPE, directory=directory)
 
 
 async def until_started(docker: Docker, container: str, attached: Process, doing: str) -> None:

@@ -11,7 +11,8 @@ from agent_preflight.docker.failure import DockerError, Failure, explain
 from agent_preflight.sandbox import Exit
 
 _NEVER = "0001-01-01T00:00:00Z"
-_ENDED = frozenset({"exited", "dead"})
+_ENDED = frozenset({"exited", "dead", "stopped"})
+"""`stopped` is Podman's word for one that has ended and is not tidied up yet."""
 
 
 class _Wire(msgspec.Struct, rename="pascal"):

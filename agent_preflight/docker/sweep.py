@@ -23,10 +23,13 @@ from agent_preflight.docker.argv import LABEL, Role
 from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.ending import end_container
 from agent_preflight.docker.failure import DockerError, Failure
+from agent_preflight.docker.podman_clients import until_created
 
 LOCK_NAME = "lock"
 _ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "network", "volume")
 _LABELS = ("dir", "run", "trial", "role")
+_Row = tuple[str, str, str, str, str]
+"""An id, and the labels in that order."""
 _LISTS = (("ps", "-a", "--no-trunc"), ("network", "ls", "--no-trunc"), ("volume", "ls"))
 
 
@@ -87,6 +90,8 @@ async def sweep(*, executable: str = "docker", below: Path | None = None, dry_ru
         DockerError: The engine could not be asked what there is.
     """
     docker = Docker(executable)
+    if docker.is_podman:
+        await until_created(_is_dead)
     found = [thing for thing in await find(docker) if below is None or thing.run_dir.is_relative_to(below)]
     done: dict[str, list[Found]] = {"removed": [], "left": [], "live": [], "unreadable": []}
     for run_dir, things in groupby(found, key=lambda thing: thing.run_dir):
@@ -108,16 +113,30 @@ async def find(docker: Docker) -> list[Found]:
     """
     found: list[Found] = []
     for command in _LISTS:
-        name = "{{json .Name}}" if command[0] == "volume" else "{{json .ID}}"
-        row = ",".join([name, *(f'{{{{json (.Label "{LABEL}.{label}")}}}}' for label in _LABELS)])
-        text = await docker.must("listing", *command, "--filter", f"label={LABEL}.run", "--format", f"[{row}]")
-        found += [thing for line in text.splitlines() if (thing := _parse(line)) is not None]
+        rows = await (_podman_rows if docker.is_podman else _rows)(docker, command)
+        found += [thing for row in rows if (thing := _read(row)) is not None]
     return sorted(found, key=lambda thing: (str(thing.run_dir), _ORDER.index(thing.role), thing.id))
 
 
-def _parse(line: str) -> Found | None:
+async def _rows(docker: Docker, command: Sequence[str]) -> list[_Row]:
+    name = "{{json .Name}}" if command[0] == "volume" else "{{json .ID}}"
+    row = ",".join([name, *(f'{{{{json (.Label "{LABEL}.{label}")}}}}' for label in _LABELS)])
+    text = await docker.must("listing", *command, "--filter", f"label={LABEL}.run", "--format", f"[{row}]")
+    return [msgspec.json.decode(line, type=_Row) for line in text.splitlines()]
+
+
+async def _podman_rows(docker: Docker, command: Sequence[str]) -> list[_Row]:
+    """The same of Podman, whose templates know no labels; how it spells its keys differs from list to list."""
+    text = await docker.must("listing", *command, "--filter", f"label={LABEL}.run", "--format", "json")
+    key = "name" if command[0] == "volume" else "id"
+    things = [{name.lower(): value for name, value in thing.items()} for thing in msgspec.json.decode(text)]
+    rows = [(thing[key], *(thing["labels"].get(f"{LABEL}.{label}", "") for label in _LABELS)) for thing in things]
+    return msgspec.convert(rows, list[_Row])
+
+
+def _read(row: _Row) -> Found | None:
     """Read one row; None if its labels are not ours after all."""
-    identity, run_dir, run_id, alias, role = msgspec.json.decode(line, type=tuple[str, str, str, str, str])
+    identity, run_dir, run_id, alias, role = row
     for known in _ORDER:
         if role == known and run_dir.startswith("/"):
             return Found(Path(run_dir), run_id, alias, known, identity)
@@ -131,6 +150,11 @@ async def _remove(docker: Docker, thing: Found) -> bool:
         done = await docker.run(thing.role, "rm", thing.id)
         return done.failure in (None, Failure.GONE)
     return False
+
+
+def _is_dead(run_dir: Path) -> bool:
+    with hold(run_dir) as state:
+        return state is RunState.DEAD
 
 
 @contextlib.contextmanager

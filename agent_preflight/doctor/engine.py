@@ -12,6 +12,9 @@ from typing import Any
 from agent_preflight import commands
 from agent_preflight.checks.line import Line, passed, warned
 from agent_preflight.demo_place import LOCAL_BASE
+from agent_preflight.docker.cli import Docker
+from agent_preflight.docker.engines import TRIED, Kind
+from agent_preflight.docker.failure import DockerError
 from agent_preflight.docker.handshake import shake_hands, shake_hands_portable
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_gate_image, image_exists
 from preflight_proxy.errors import OperatingError
@@ -21,9 +24,10 @@ CALL_S_MAX = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What a Docker engine says of itself.
+    """What an engine says of itself.
 
     Attributes:
+        kind: Whose it is.
         version: Its version.
         system: The operating system that it says it runs on.
         cgroup: Version of its control groups.
@@ -34,6 +38,7 @@ class Engine:
     system: str
     cgroup: str
     security: tuple[str, ...] = ()
+    kind: Kind = Kind.DOCKER
 
     @property
     def untried(self) -> tuple[str, ...]:
@@ -56,10 +61,14 @@ class Handshake:
 
 
 def look_for_engine(executable: str = "docker") -> Engine | str:
-    """Return the engine that answers, or why there is none."""
+    """Return the engine that answers, or why there is none, or none that is used."""
+    try:
+        read = read_podman_info if Docker(executable).is_podman else read_info
+    except DockerError as exc:
+        return str(exc)
     match commands.run([executable, "info", "--format", "{{json .}}"], timeout_s=CALL_S_MAX):
         case commands.Finished(stdout=text, stderr=complaint):
-            return read_info(text) or (complaint.splitlines() or ["no engine answers"])[-1][:200]
+            return read(text) or (complaint.splitlines() or ["no engine answers"])[-1][:200]
         case commands.NotInstalled():
             return f"there is no command `{executable}`"
         case commands.TimedOut():
@@ -78,6 +87,18 @@ def read_info(text: str) -> Engine | None:
     return Engine(version, system, cgroup, security) if version else None
 
 
+def read_podman_info(text: str) -> Engine | None:
+    """Read what `podman info` prints; None if its version is not in it."""
+    try:
+        told: dict[str, Any] = json.loads(text)
+        host, version = told["host"], str(told["version"]["Version"])
+        system = f"{host['distribution']['distribution']} {host['distribution']['version']}"
+        security = ("selinux",) if host["security"]["selinuxEnabled"] else ()
+        return Engine(version, system, str(host["cgroupVersion"]).removeprefix("v"), security, Kind.PODMAN)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _security_name(option: str) -> str:
     return option.partition(",")[0].removeprefix("name=")
 
@@ -86,17 +107,22 @@ def engine_lines(found: Engine | str, podman: str | None) -> tuple[Line, ...]:
     """Return the findings on the engine and on podman's version, None if it is not there."""
     lines: list[Line] = []
     if isinstance(found, Engine):
-        lines.append(passed("Docker", f"{found.version} on {found.system}, control groups v{found.cgroup}"))
-        lines += [
-            warned("Docker", f"{each} is in use, which nobody has tried with this version") for each in found.untried
-        ]
+        name = found.kind.value
+        lines.append(passed(name, f"{found.version} on {found.system}, control groups v{found.cgroup}"))
+        lines += [warned(name, f"{each} is in use, which nobody has tried with this version") for each in found.untried]
     else:
         lines.append(
             Line(ok=None, name="Docker", detail=found, hint="install or start Docker, or use --sandbox process")
         )
-    if podman is not None:
-        lines.append(warned("Podman", f"{podman} is here; it has not been tried, and is not used"))
+    if podman is not None and not (isinstance(found, Engine) and found.kind is Kind.PODMAN):
+        lines.append(warned("Podman", f"{podman} is here; {_offer(podman)}"))
     return tuple(lines)
+
+
+def _offer(podman: str) -> str:
+    if podman.split(".")[:2] == TRIED.split("."):
+        return "PREFLIGHT_ENGINE=podman runs trials on it, as root"
+    return f"it is not used, for our container tests have passed on {TRIED} alone"
 
 
 def podman_version() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent_preflight.checks.line import Line, passed, warned
+from agent_preflight.docker.engines import TRIED
 from agent_preflight.doctor.engine import Engine, Handshake
 
 PROCESS = "processes"
@@ -66,7 +67,7 @@ def untried_lines() -> tuple[Line, ...]:
                 "Docker Desktop, remote engines",
                 "share no unix socket with us; a portable gate's handshake decides",
             ),
-            ("podman", "its command is close to docker's; our container tests have not passed on it"),
+            ("podman", f"other than {TRIED}, without root or remote, is refused; on {TRIED} gates are not portable"),
             (
                 "a second dockerd",
                 "must not run in the network namespace of a live one: it removed the other's bridge (C18)",

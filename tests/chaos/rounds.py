@@ -25,6 +25,7 @@ from preflight_proxy.core.secret import Secret
 from tests.chaos.books import book_problems
 from tests.chaos.strikes import Strike, containers, draw, fall, networks_and_volumes, processes
 from tests.chaos.victim import CLOCKS
+from tests.engine import left_below
 
 REPO = Path(__file__).parents[2]
 MODEL = "openai/gpt-4.1-nano"
@@ -176,6 +177,7 @@ def _left(runs_dir: Path, mark: str) -> Iterator[str]:
 def _things(runs_dir: Path, mark: str) -> Iterator[str]:
     yield from (f"container {name} is there" for name in containers(runs_dir))
     yield from (f"network or volume {name} is there" for name in networks_and_volumes(runs_dir))
+    yield from (f"container {name} is there, and Podman does not know it" for name in left_below())
     yield from (f"process is there: {words[:200]}" for words in processes(mark))
     yield from (f"{path} is there" for path in runs_dir.glob("*/control.json"))
 

@@ -12,6 +12,8 @@ from enum import Enum
 from pathlib import Path
 from random import Random
 
+from tests.engine import ENGINE, output
+
 PROC = Path("/proc")
 
 
@@ -58,7 +60,7 @@ def fall(strike: Strike, runner: int, runs_dir: Path, random: Random) -> bool:
             struck = [_kill([pid], random) for pid in (*_proxies(runner), runner)]  # both, whatever became of the first
             return all(struck)
         case Target.CLIENT:
-            return _kill(_children(runner, lambda words: words[0].endswith(b"docker")), random)
+            return _kill(_children(runner, lambda words: words[0].endswith(ENGINE.encode())), random)
         case Target.GATE:
             return _docker("kill", containers(runs_dir, "gate", running=True), random)
         case Target.FORWARDER:
@@ -71,18 +73,19 @@ def fall(strike: Strike, runner: int, runs_dir: Path, random: Random) -> bool:
 
 def containers(runs_dir: Path, role: str | None = None, *, running: bool = False) -> list[str]:
     """The ids of the containers of runs in a directory."""
-    command = ["docker", "ps", *([] if running else ["-a"]), "--filter", "label=agent-preflight.run"]
+    command = ["ps", "-q", *([] if running else ["-a"])]
     command += ["--filter", f"label=agent-preflight.role={role}"] if role else []
-    rows = _output([*command, "--format", '{{.ID}} {{.Label "agent-preflight.dir"}}']).splitlines()
-    return [row.split()[0] for row in rows if row.partition(" ")[2].startswith(f"{runs_dir}/")]
+    return _labelled(command, runs_dir)
 
 
 def networks_and_volumes(runs_dir: Path) -> list[str]:
     """The ids of the networks and the names of the volumes of runs in a directory."""
-    label = '{{.Label "agent-preflight.dir"}}'
-    rows = _output(["docker", "network", "ls", "--format", "{{.ID}} " + label]).splitlines()
-    rows += _output(["docker", "volume", "ls", "--format", "{{.Name}} " + label]).splitlines()
-    return [row.split()[0] for row in rows if row.partition(" ")[2].startswith(f"{runs_dir}/")]
+    return [*_labelled(["network", "ls", "-q"], runs_dir), *_labelled(["volume", "ls", "-q"], runs_dir)]
+
+
+def _labelled(command: list[str], runs_dir: Path) -> list[str]:
+    filters = [["--filter", f"label=agent-preflight.dir={run_dir}"] for run_dir in sorted(runs_dir.iterdir())]
+    return [found for each in filters for found in output(*command, *each).split()]
 
 
 def processes(mark: str) -> list[str]:
@@ -122,8 +125,4 @@ def _kill(pids: list[int], random: Random) -> bool:
 def _docker(verb: str, ids: list[str], random: Random) -> bool:
     if not ids:
         return False
-    return subprocess.run(["docker", verb, random.choice(ids)], capture_output=True, check=False).returncode == 0
-
-
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run([ENGINE, verb, random.choice(ids)], capture_output=True, check=False).returncode == 0

@@ -101,14 +101,14 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return install
 
 
-ANSWERS = 'case $1 in version) echo "27.0 linux/amd64";; context) echo "%s";; esac'
+ANSWERS = 'case $1 in version) echo "27.0 linux";; context) echo "%s";; esac'
 
 
 @pytest.mark.parametrize(
     ("script", "ok", "words"),
     [
-        (ANSWERS % "unix:///run/docker.sock", True, "27.0 linux/amd64 at unix:///run/docker.sock"),
-        (ANSWERS % "", True, "27.0 linux/amd64"),
+        (ANSWERS % "unix:///run/docker.sock", True, "27.0 linux at unix:///run/docker.sock"),
+        (ANSWERS % "", True, "27.0 linux"),
         (ANSWERS % "ssh://elsewhere", None, "not on this machine"),
         ("echo 'permission denied while connecting' >&2; exit 1", False, "add yourself to the group docker"),
         ("echo 'Cannot connect to the Docker daemon' >&2; exit 1", False, "start the engine"),

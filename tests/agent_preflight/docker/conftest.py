@@ -22,13 +22,14 @@ import pytest
 from agent_preflight.docker.container import DockerSandbox
 from agent_preflight.docker.images import ensure_gate_image, image_exists
 from agent_preflight.sandbox import AgentSpec, Pipes
+from tests.engine import ENGINE, NOT_PORTABLE, on_podman
 
 BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")
 REQUIRED = os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1"
 
 MakeSpec = Callable[..., AgentSpec]
 MakeSandbox = Callable[..., DockerSandbox]
-Scripted = Callable[[str], "ScriptedDocker"]
+Scripted = Callable[..., "ScriptedDocker"]
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,13 @@ def base_image() -> str:
         reason = f"the base image {BASE} is not present (PREFLIGHT_TEST_BASE names another)"
         (pytest.fail if REQUIRED else pytest.skip)(reason)
     return BASE
+
+
+@pytest.fixture(scope="session")
+def portable_gates() -> None:
+    """Gates can be portable on this engine."""
+    if on_podman():
+        pytest.skip(NOT_PORTABLE)
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +166,7 @@ async def make_sandbox(make_spec: MakeSpec, gate_image: str, tmp_path: Path) -> 
 
 def containers_of(run_dir: Path) -> list[str]:
     """The names of a run's containers, whatever their state."""
-    command = ["docker", "ps", "-a", "--filter", f"label=agent-preflight.dir={run_dir}", "--format", "{{.Names}}"]
+    command = [ENGINE, "ps", "-a", "--filter", f"label=agent-preflight.dir={run_dir}", "--format", "{{.Names}}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -190,13 +198,18 @@ class ScriptedDocker:
 
 @pytest.fixture
 def scripted(tmp_path: Path) -> Scripted:
-    """Make a docker command from the branches of a shell `case` over its whole command line."""
+    """Make a docker command from the branches of a shell `case` over its whole command line.
 
-    def make(branches: str) -> ScriptedDocker:
+    What it says that it is, is asked apart from that, and not logged: nothing, which is not Podman, or `version` and `host`.
+    """
+
+    def make(branches: str, version: str = "", host: str = "") -> ScriptedDocker:
         docker = ScriptedDocker(tmp_path / "docker", tmp_path / "docker.log")
         log, here = shlex.quote(str(docker.log)), shlex.quote(str(tmp_path))
         docker.path.write_text(
-            f'#!/bin/sh\nprintf "%s\\n" "$*" >> {log}\ncd {here} || exit 99\ncase "$*" in\n{branches}\n'
+            f'#!/bin/sh\n[ "$*" = --version ] && echo {shlex.quote(version)} && exit\n'
+            f'[ "$1" = info ] && [ "$3" = "{{{{json .Host}}}}" ] && echo {shlex.quote(host)} && exit\n'
+            f'printf "%s\\n" "$*" >> {log}\ncd {here} || exit 99\ncase "$*" in\n{branches}\n'
             '*) echo "unscripted: $*" >&2; exit 99;;\nesac\n'
         )
         docker.path.chmod(docker.path.stat().st_mode | stat.S_IXUSR)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine import ENGINE
+
 LIBRARIES = "/node-libraries"
 START_S_MAX = 60.0
 
@@ -63,7 +65,7 @@ def _linked(program: Path, folder: Path) -> Node | None:
 def _problem(node: Node, image: str) -> str:
     """What is said when node cannot do in a container what these tests need of it; empty if it can."""
     volumes = [part for mount in node.mounts for part in ("--volume", ":".join(mount))]
-    asked = ("docker", "run", "--rm", "--network", "none", "--entrypoint", node.command[0], *volumes, image)
+    asked = (ENGINE, "run", "--rm", "--network", "none", "--entrypoint", node.command[0], *volumes, image)
     tried = subprocess.run(
         [*asked, *node.command[1:], "-e", "fetch.name; new Headers()"],
         capture_output=True,

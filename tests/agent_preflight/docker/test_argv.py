@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent_preflight.docker import argv
+from agent_preflight.docker.engines import Kind
+from agent_preflight.docker.podman import CLOSED
 from agent_preflight.sandbox import AgentSpec
 from preflight_proxy.errors import ConfigError
 from tests.cases import each
@@ -155,38 +155,6 @@ def test_a_value_that_cannot_be_passed_is_refused_without_being_shown(value: str
     assert value not in str(caught.value)
 
 
-def entries(archive: bytes) -> list[tuple[str, bool, int]]:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        return [(entry.name, entry.isdir(), entry.mode) for entry in tar]
-
-
-def test_the_link_is_placed_alone_where_the_workspace_exists() -> None:
-    first = argv.link_copies("/workspace/output")[0]
-    assert first.directory == "/workspace/output"
-    assert entries(first.archive) == [("budget.txt", False, 0o777)]
-
-
-def test_missing_parents_are_made_for_any_user_and_only_they() -> None:
-    copies = argv.link_copies("/workspace/output")
-    assert [copy.directory for copy in copies] == ["/workspace/output", "/workspace", "/"]
-    assert entries(copies[2].archive) == [
-        ("workspace", True, 0o777),
-        ("workspace/output", True, 0o777),
-        ("workspace/output/budget.txt", False, 0o777),
-    ]
-
-
-def test_the_link_leads_to_the_budget_file() -> None:
-    with tarfile.open(fileobj=io.BytesIO(argv.link_copies("/w")[0].archive)) as tar:
-        assert tar.getmember("budget.txt").linkname == "/run/preflight/budget.txt"
-
-
-@each("path", ["workspace", "/a/../etc", ""])
-def test_a_workspace_that_is_no_plain_absolute_path_is_refused(path: str) -> None:
-    with pytest.raises(ConfigError, match="workspace_path"):
-        argv.link_copies(path)
-
-
 def test_a_sandbox_finds_just_its_own() -> None:
     assert ("--filter", "label=agent-preflight.sandbox=abc123") in pairs(TAG.filters("gate"))
     assert ("--filter", "label=agent-preflight.role=gate") in pairs(TAG.filters("gate"))
@@ -205,3 +173,42 @@ def test_a_portable_gate_has_a_volume_instead_of_our_socket_and_no_more_of_a_net
 
 def test_only_a_name_of_the_host_is_given_to_the_forwarder() -> None:
     assert "--add-host" not in argv.forwarder_create(TAG, "172.17.0.1", 4711, Path("/tmp/x/env"), "sha256:1")
+
+
+def podman_agent(network: str) -> list[str]:
+    spec = replace(SPEC, network=network)
+    return argv.agent_create(spec, TAG, "gate1", Path("/tmp/x/env"), Path("/p/s.json"), kind=Kind.PODMAN)
+
+
+def test_podman_takes_no_names_for_a_gate_without_a_network() -> None:
+    args = argv.gate_create(TAG, "sealed", SPEC.gate_socket, "1", kind=Kind.PODMAN)
+    assert ("--network", "none") in pairs(args)
+    assert "--no-hosts" in args
+    assert not {"--dns", "--add-host"} & set(args)
+    assert set(CLOSED) < set(args)
+
+
+def test_podman_is_told_where_the_host_is_in_its_own_network() -> None:
+    args = argv.gate_create(TAG, "bridge", SPEC.gate_socket, "1", services=("los",), kind=Kind.PODMAN, host="10.88.0.1")
+    wanted = {"host.docker.internal:10.88.0.1", "openrouter.ai:127.0.0.1", "los:127.0.0.1"}
+    assert {value for key, value in pairs(args) if key == "--add-host"} == wanted
+    assert ("--network", "podman") in pairs(args)
+
+
+def test_a_sealed_agent_on_podman_has_its_names_in_files_that_it_cannot_write() -> None:
+    mounts = {value for key, value in pairs(podman_agent("sealed")) if key == "--mount"}
+    folder = "/r/run-2026-11-25/claude/budget"
+    assert f"type=bind,source={folder}/hosts,target=/etc/hosts,readonly" in mounts
+    assert f"type=bind,source={folder}/resolv.conf,target=/etc/resolv.conf,readonly" in mounts
+    assert not any("/etc/hosts" in arg for arg in podman_agent("bridge"))
+
+
+@each("network", ["sealed", "bridge"])
+def test_an_agent_on_podman_is_added_no_capability_and_is_closed_whatever_a_file_says(network: str) -> None:
+    args = podman_agent(network)
+    assert "--cap-add" not in args
+    dropped = {value for key, value in pairs(args) if key == "--cap-drop"}
+    assert {"SYS_ADMIN", "NET_RAW", "SYS_PTRACE"} < dropped
+    assert not dropped & set(argv.CAPABILITIES)
+    assert set(CLOSED) < set(args)
+    assert ("--uts", "container:gate1") in pairs(args)

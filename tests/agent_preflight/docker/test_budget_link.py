@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import pytest
 
-from agent_preflight.docker.argv import link_copies
-from agent_preflight.docker.budget_link import place_link
+from agent_preflight.docker.budget_link import link_copies, place_link
 from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.failure import DockerError
+from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import Scripted
+from tests.cases import each
 
 pytestmark = pytest.mark.wire
 
@@ -41,3 +45,35 @@ async def test_nothing_anywhere_is_a_no(scripted: Scripted) -> None:
 async def test_no_engine_is_an_error() -> None:
     with pytest.raises(DockerError):
         await place_link(Docker("/no/such/docker"), "c", link_copies("/w"))
+
+
+def entries(archive: bytes) -> list[tuple[str, bool, int]]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return [(entry.name, entry.isdir(), entry.mode) for entry in tar]
+
+
+def test_the_link_is_placed_alone_where_the_workspace_exists() -> None:
+    first = link_copies("/workspace/output")[0]
+    assert first.directory == "/workspace/output"
+    assert entries(first.archive) == [("budget.txt", False, 0o777)]
+
+
+def test_missing_parents_are_made_for_any_user_and_only_they() -> None:
+    copies = link_copies("/workspace/output")
+    assert [copy.directory for copy in copies] == ["/workspace/output", "/workspace", "/"]
+    assert entries(copies[2].archive) == [
+        ("workspace", True, 0o777),
+        ("workspace/output", True, 0o777),
+        ("workspace/output/budget.txt", False, 0o777),
+    ]
+
+
+def test_the_link_leads_to_the_budget_file() -> None:
+    with tarfile.open(fileobj=io.BytesIO(link_copies("/w")[0].archive)) as tar:
+        assert tar.getmember("budget.txt").linkname == "/run/preflight/budget.txt"
+
+
+@each("path", ["workspace", "/a/../etc", ""])
+def test_a_workspace_that_is_no_plain_absolute_path_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="workspace_path"):
+        link_copies(path)

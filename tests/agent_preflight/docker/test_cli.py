@@ -11,6 +11,7 @@ import pytest
 from agent_preflight.docker.cli import Docker, docker_answers, end, start_limiter
 from agent_preflight.docker.failure import DockerError, Failure
 from tests.agent_preflight.docker.conftest import Scripted
+from tests.agent_preflight.docker.test_engines import podman
 
 pytestmark = pytest.mark.wire
 
@@ -110,11 +111,16 @@ async def test_another_command_of_docker_s_is_taken_where_the_environment_names_
     assert not docker_answers(MISSING)
 
 
-@pytest.mark.parametrize("command", ["podman", "/usr/bin/podman", "podman-remote"])
-async def test_an_engine_that_nobody_has_tried_is_refused_in_words(
-    command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PREFLIGHT_ENGINE", command)
-    with pytest.raises(DockerError, match=f"{command} is not used: podman is accepted once our container tests pass"):
-        await Docker().run("version")
-    assert not docker_answers()
+async def test_a_podman_that_nobody_has_tried_is_refused_in_words_whatever_its_name(scripted: Scripted) -> None:
+    script = scripted("*) exit 0;;", **podman(version="5.4.2"))
+    with pytest.raises(DockerError, match=r"passed on Podman 4\.3, and not on 5\.4\.2\. Use docker"):
+        await Docker(str(script.path)).run("ps")
+    assert not docker_answers(str(script.path))
+    assert script.calls() == []
+
+
+def test_a_podman_that_was_tried_is_used(scripted: Scripted) -> None:
+    docker = Docker(str(scripted("", **podman()).path))
+    assert docker.is_podman
+    assert docker.engine.runtime == "/usr/bin/runc"
+    assert not Docker(MISSING).is_podman

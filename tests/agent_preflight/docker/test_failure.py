@@ -1,4 +1,4 @@
-"""The engine's sentences, as engine 20.10.24 with CLI 28.2.2 printed them."""
+"""The engine's sentences, as engine 20.10.24 with CLI 28.2.2 and Podman 4.3.1 printed them."""
 
 from __future__ import annotations
 
@@ -42,6 +42,16 @@ CAPTURED = [
         "Error response from daemon: network nosuchnet not found\nError: failed to start containers: 8bd3c0",
         Failure.OTHER,
     ),
+    (f"Error: inspecting object: no such container {ID}", Failure.GONE),
+    ('Error: no container with name or ID "c" found: no such container', Failure.GONE),
+    ("Error: inspecting object: agent:1: image not known", Failure.GONE),
+    ("Error: unable to find network with name or ID n: network not found", Failure.GONE),
+    (
+        f"Error: can only kill running containers. {ID} is in state exited: container state improper",
+        Failure.NOT_RUNNING,
+    ),
+    ("Error: destination must be a directory when copying from stdin", Failure.NOT_A_DIRECTORY),
+    (f'Error: creating container storage: the container name "c" is already in use by {ID}.', Failure.OTHER),
     ("", Failure.OTHER),
 ]
 

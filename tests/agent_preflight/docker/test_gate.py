@@ -12,6 +12,7 @@ from agent_preflight.docker.failure import DockerError
 from agent_preflight.docker.gate import check_socket, only_id
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSandbox
+from tests.engine import ENGINE, on_podman
 
 
 def test_a_socket_alone_in_its_directory_is_accepted_made_or_not(tmp_path: Path) -> None:
@@ -42,12 +43,12 @@ async def test_the_engine_gave_the_gate_nothing(make_sandbox: MakeSandbox) -> No
     sandbox = make_sandbox("true")
     await sandbox.create()
     name = sandbox.container_name
-    found = json.loads(subprocess.run(["docker", "inspect", gate_of(name)], capture_output=True, check=True).stdout)[0]  # noqa: ASYNC221
+    found = json.loads(subprocess.run([ENGINE, "inspect", gate_of(name)], capture_output=True, check=True).stdout)[0]  # noqa: ASYNC221
     host, config = found["HostConfig"], found["Config"]
     assert found["State"]["Running"]
     assert host["NetworkMode"] == "none"
     assert host["ReadonlyRootfs"]
-    assert host["CapDrop"] == ["ALL"]
+    assert not found["BoundingCaps"] if on_podman() else host["CapDrop"] == ["ALL"]
     assert not host["CapAdd"]
     assert config["User"] == "65534:65534"
     assert host["LogConfig"]["Type"] == "none"

@@ -12,6 +12,7 @@ from agent_preflight.docker.handshake import GateChoice, choose_gate, shake_hand
 from preflight_proxy.errors import OperatingError
 from tests.agent_preflight.docker.conftest import Scripted
 from tests.agent_preflight.docker.test_portable import left_of
+from tests.engine import ENGINE
 
 
 async def test_a_wish_for_gates_that_hand_over_is_not_questioned(tmp_path: Path, scripted: Scripted) -> None:
@@ -33,6 +34,7 @@ async def test_a_gate_that_hands_over_is_tried_and_is_gone(gate_image: str, tmp_
 
 
 @pytest.mark.docker
+@pytest.mark.usefixtures("portable_gates")
 async def test_a_portable_gate_shakes_hands_and_is_gone(gate_image: str, tmp_path: Path) -> None:
     await shake_hands_portable(gate_image, run_dir=tmp_path)
     assert left_of(tmp_path) == []
@@ -45,12 +47,13 @@ async def test_an_engine_that_shares_a_socket_has_gates_that_hand_over(gate_imag
 
 
 @pytest.mark.docker
+@pytest.mark.usefixtures("portable_gates")
 async def test_an_engine_that_shares_no_socket_has_portable_gates(gate_image: str, tmp_path: Path) -> None:
     """The engine's files are not ours here: every directory that we mount into a gate is another, empty one there."""
     docker = tmp_path / "docker"
     docker.write_text(
         "#!/bin/bash\n"
-        f'exec {shlex.quote(str(shutil.which("docker")))} "${{@/type=bind,source=*,target=*gate/'
+        f'exec {shlex.quote(str(shutil.which(ENGINE)))} "${{@/type=bind,source=*,target=*gate/'
         f'type=tmpfs,target=/run/preflight-gate}}"\n'
     )
     docker.chmod(0o755)
@@ -63,6 +66,7 @@ async def test_an_engine_that_shares_no_socket_has_portable_gates(gate_image: st
 
 
 @pytest.mark.docker
+@pytest.mark.usefixtures("portable_gates")
 async def test_a_forwarder_that_does_not_arrive_is_told_with_the_address_and_what_to_allow(
     gate_image: str, tmp_path: Path
 ) -> None:
@@ -71,7 +75,7 @@ async def test_a_forwarder_that_does_not_arrive_is_told_with_the_address_and_wha
     docker.write_text(
         '#!/bin/sh\ncase "$*" in\n'
         """'network inspect bridge'*) echo '{"com.docker.network.bridge.name":"lo"}';;\n"""
-        f'*) exec {shlex.quote(str(shutil.which("docker")))} "$@";;\nesac\n'
+        f'*) exec {shlex.quote(str(shutil.which(ENGINE)))} "$@";;\nesac\n'
     )
     docker.chmod(0o755)
     with pytest.raises(OperatingError, match=r"machine at 127\.0\.0\.1 within 5 s.*accept TCP from the interface lo"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from agent_preflight.docker import build_image, image_exists, remove_container
 from agent_preflight.docker.failure import DockerError
 from agent_preflight.docker.images import context_digest, context_dir, ensure_image
 from tests.agent_preflight.docker.conftest import Scripted
+from tests.engine import ENGINE
 
 ABSENT = "echo 'Error response from daemon: no such image: x: No such image: x' >&2; exit 1"
 
@@ -94,14 +96,14 @@ def test_a_users_image_is_built_seen_and_its_container_removed(base_image: str, 
     build_image(name, dockerfile=str(tmp_path / "Dockerfile"), context=str(tmp_path))
     try:
         assert image_exists(name)
-        subprocess.run(["docker", "create", "--name", "ap-test-images", name], check=True, capture_output=True)
+        subprocess.run([ENGINE, "create", "--name", "ap-test-images", name], check=True, capture_output=True)
         remove_container("ap-test-images")
         remove_container("ap-test-images")
     finally:
-        subprocess.run(["docker", "rmi", name], check=True, capture_output=True)
+        subprocess.run([ENGINE, "rmi", name], check=True, capture_output=True)
     assert not image_exists(name)
 
 
 @pytest.mark.docker
 async def test_the_demo_image_is_built_on_plain_python(base_image: str) -> None:
-    assert (await ensure_image("demo", base=base_image)).startswith("sha256:")
+    assert re.fullmatch("(sha256:)?[0-9a-f]{64}", await ensure_image("demo", base=base_image))

@@ -37,9 +37,10 @@ from preflight_proxy.portal import Portal
 from preflight_proxy.tunnel import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.agent_preflight.docker.test_seal import PROBE
+from tests.engine import ENGINE
 from tests.preflight_proxy.places import echo, place
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("portable_gates")]
 
 MODEL = "openai/gpt-4.1-nano"
 ASK = f"""
@@ -104,7 +105,7 @@ def left_of(run_dir: Path) -> list[str]:
         name
         for command in lists
         for name in subprocess.run(
-            ["docker", *command, "--filter", label], capture_output=True, text=True, check=True
+            [ENGINE, *command, "--filter", label], capture_output=True, text=True, check=True
         ).stdout.split()
     ]
 
@@ -147,7 +148,7 @@ async def test_the_portal_is_reached_by_the_bridge_alone(base_image: str, tmp_pa
     _, port = portal.listen(place.listen_host, 0)
     other = f"ap-test-{secrets.token_hex(6)}"
     connect = f"import socket; print(len(socket.create_connection(({place.host!r}, {port}), 5).recv(64)))"
-    run = ("docker", "run", "--rm", "--pull", "never")
+    run = (ENGINE, "run", "--rm", "--pull", "never")
 
     def reached_from(network: str) -> str:
         command = [*run, "--network", network, base_image, "python3", "-c", connect]
@@ -181,9 +182,9 @@ def test_a_service_is_reached_through_a_portable_gate(run_agents: RunAgents, tmp
 def strike_forwarder(run_dir: Path, verb: str) -> None:
     """Have the engine kill, or pause, a run's forwarder."""
     filters = ["label=agent-preflight.role=forwarder", f"label=agent-preflight.dir={run_dir}"]
-    listing = ["docker", "ps", "-q", *(part for each in filters for part in ("--filter", each))]
+    listing = [ENGINE, "ps", "-q", *(part for each in filters for part in ("--filter", each))]
     found = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
-    subprocess.run(["docker", verb, *found], capture_output=True, check=True)
+    subprocess.run([ENGINE, verb, *found], capture_output=True, check=True)
 
 
 def test_a_killed_forwarder_freezes_and_ends_its_trial(

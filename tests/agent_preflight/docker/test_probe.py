@@ -19,6 +19,7 @@ from agent_preflight.run_control import read_control
 from openrouter_sim import Simulator
 from preflight_proxy.core.portal_proof import NONCE_CHARS, Side, pass_id, proof_of
 from tests.agent_preflight.docker.conftest import BASE
+from tests.engine import ENGINE
 
 pytestmark = pytest.mark.docker
 
@@ -54,6 +55,8 @@ def stage(
     listening: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:
+    if request.param == "portable":
+        request.getfixturevalue("portable_gates")
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", base_image)
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -96,11 +99,11 @@ def _look(stage: Stage, shared: Path, port: int) -> None:
     control = read_control(stage.run_dir)
     assert control is not None
     label = ["--filter", f"label=agent-preflight.dir={stage.run_dir}"]
-    ids = _output("docker", "ps", "-aq", *label).decode().split()
+    ids = _output(ENGINE, "ps", "-aq", *label).decode().split()
     portable = stage.gate == "portable"
     assert len(ids) == (6 if portable else 4)
-    stage.seen["docker inspect"] = _output("docker", "inspect", *ids)
-    stage.seen["docker events"] = _output("docker", "events", "--since", "5m", "--until", "0s")
+    stage.seen["docker inspect"] = _output(ENGINE, "inspect", *ids)
+    stage.seen["docker events"] = _output(ENGINE, "events", "--since", "5m", "--until", "0s")
     for path in [*Path("/proc").glob("[0-9]*/cmdline"), *_of_children("environ")]:
         try:
             stage.seen[str(path)] = path.read_bytes()
@@ -115,7 +118,7 @@ def _look(stage: Stage, shared: Path, port: int) -> None:
         "run_id": "probed",
         "port": port,
         "addresses": _output("hostname", "-I").decode().split(),
-        "other_container": _output("docker", "ps", *label, "--format", "{{.Names}}").decode().split()[0],
+        "other_container": _output(ENGINE, "ps", *label, "--format", "{{.Names}}").decode().split()[0],
         "portals": [*portals, *(("127.0.0.1", port) for _, port in portals)],
         "sockets": sockets,
         "paths": [str(stage.run_dir), str(control.directory), str(Path.home() / ".docker"), "/run/preflight-gate"],

@@ -36,6 +36,10 @@ def test_what_still_runs_has_not_ended(status: str) -> None:
     assert not parse_state(KILLED.replace("exited", status)).ended
 
 
+def test_one_that_podman_has_not_tidied_up_has_ended() -> None:
+    assert parse_state(KILLED.replace("exited", "stopped")).ended
+
+
 @each("text", ["", "null", "[]", "{}"])
 def test_anything_else_is_an_error(text: str) -> None:
     with pytest.raises(DockerError, match="no container state"):

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.sweep import Found, RunState, Sweep, describe, hold, sweep
+from agent_preflight.docker.cli import Docker
+from agent_preflight.docker.sweep import Found, RunState, Sweep, describe, find, hold, sweep
 from tests.agent_preflight.docker.conftest import MakeSandbox, Scripted, containers_of
+from tests.agent_preflight.docker.test_engines import podman
+from tests.engine import ENGINE
 
 
 def lock(run_dir: Path) -> int:
@@ -109,6 +112,23 @@ def test_a_line_for_a_person_names_run_and_trial() -> None:
     assert describe([thing]) == ["gate 0123456789ab of run-1/claude (/r/run-1)"]
 
 
+PODMAN_LISTS = """
+ps*) echo '[{"Id":"c1","Labels":{"agent-preflight.dir":"/r/a,b","agent-preflight.run":"r","agent-preflight.trial":"a",
+"agent-preflight.role":"gate"}}, {"Id":"c2","Labels":{"agent-preflight.run":"r"}}]';;
+network*) echo '[{"id":"n1","labels":{"agent-preflight.dir":"/r/a,b","agent-preflight.run":"r","agent-preflight.trial":"",
+"agent-preflight.role":"network"}}]';;
+volume*) echo '[]';;"""
+
+
+@pytest.mark.wire
+async def test_podman_s_lists_are_read_by_their_keys(scripted: Scripted) -> None:
+    found = await find(Docker(str(scripted(PODMAN_LISTS, **podman()).path)))
+    assert [(thing.id, thing.role, thing.run_dir) for thing in found] == [
+        ("c1", "gate", Path("/r/a,b")),
+        ("n1", "network", Path("/r/a,b")),
+    ]
+
+
 @pytest.mark.docker
 async def test_what_a_killed_runner_left_is_gone_and_a_live_runs_trial_goes_on(
     make_sandbox: MakeSandbox, tmp_path: Path
@@ -123,7 +143,7 @@ async def test_what_a_killed_runner_left_is_gone_and_a_live_runs_trial_goes_on(
         await sandbox.create()
         await sandbox.start()
     network = [
-        "docker",
+        ENGINE,
         "network",
         "create",
         "--label",

@@ -16,6 +16,7 @@ from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.run import run_field
 from agent_preflight.runner.sandboxes import sandbox_maker
 from tests.agent_preflight.runner.conftest import Field
+from tests.engine import ENGINE
 
 BASE = "local/python:base"
 
@@ -35,7 +36,7 @@ def demo_image(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def containers(run_dir: Path) -> list[str]:
     """Return the ids of all containers of a run, running or not."""
-    command = ["docker", "ps", "-aq", "--filter", f"label=agent-preflight.dir={run_dir}"]
+    command = [ENGINE, "ps", "-aq", "--filter", f"label=agent-preflight.dir={run_dir}"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -52,7 +53,7 @@ def test_agents_in_sealed_containers_spend_through_the_gate_and_hold_no_real_key
 
     def look_inside(event: dict[str, Any]) -> None:
         if event["type"] == "agent_start":
-            command = ["docker", "inspect", *containers(trials.runs_dir / "r")]
+            command = [ENGINE, "inspect", *containers(trials.runs_dir / "r")]
             inspected.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     models = [("openai/gpt-4.1-nano", "thrifty"), ("openai/gpt-4.1-nano", "greedy")]
