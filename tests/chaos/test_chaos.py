@@ -20,3 +20,9 @@ async def test_after_a_sweep_nothing_is_left_and_the_books_agree_whatever_died(
 ) -> None:
     outcome = await play(seed, tmp_path, base_image)
     assert outcome.problems == []
+
+
+async def test_nothing_is_left_of_portable_gates_either(tmp_path: Path, base_image: str) -> None:
+    """A forwarder is struck, then the proxy, then runner and proxy."""
+    outcome = await play(68, tmp_path, base_image, "portable")
+    assert outcome.problems == []
