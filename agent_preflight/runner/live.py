@@ -33,6 +33,9 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.log import redact
 from preflight_proxy.tasks import Tasks
 
+GATE_BACK_S_MAX = 15.0
+"""A gate that is there comes back to a proxy within a fraction of a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -106,6 +109,7 @@ class LiveTrial:
         self.agent_ended = asyncio.Event()
         self.heard = asyncio.Event()
         self.times = Times()
+        self.absence = Absence()
 
     @property
     def alias(self) -> str:
@@ -161,6 +165,8 @@ class LiveTrial:
     def tick(self) -> None:
         """A second has passed."""
         self.seen.elapsed_s = self.times.elapsed_s(now_s())
+        if self.absence.is_too_long(self.balance.gate, now_s()) and self.state is State.RUNNING:
+            self.end(GATE_LOST)
         self.watch.look()
 
     def say(self, text: str) -> None:
@@ -184,6 +190,21 @@ class LiveTrial:
 
     def _agent_end(self) -> None:
         self.agent_ended.set()
+
+
+@dataclass(slots=True)
+class Absence:
+    """How long a proxy that was started again has been waiting for a gate: one that is gone tells nobody (C4)."""
+
+    since_s: float | None = None
+
+    def is_too_long(self, gate: str | None, at_s: float) -> bool:
+        """Take note of a gate's state, and tell whether it will not come back."""
+        if gate != "waiting":
+            self.since_s = None
+            return False
+        self.since_s = at_s if self.since_s is None else self.since_s
+        return at_s - self.since_s > GATE_BACK_S_MAX
 
 
 @dataclass(slots=True)

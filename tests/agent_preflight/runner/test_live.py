@@ -1,6 +1,6 @@
 """One trial while it lives."""
 
-from agent_preflight.runner.live import Times
+from agent_preflight.runner.live import GATE_BACK_S_MAX, Absence, Times
 
 
 def test_the_clock_of_a_trial_begins_with_its_agent_and_stops_with_its_end() -> None:
@@ -10,3 +10,20 @@ def test_the_clock_of_a_trial_begins_with_its_agent_and_stops_with_its_end() -> 
     assert times.elapsed_s(12.5) == 2.5
     times.ended(13.0)
     assert times.elapsed_s(99.0) == 3.0
+
+
+def test_a_gate_that_does_not_come_back_to_a_restarted_proxy_is_lost() -> None:
+    absence = Absence()
+    late_s = GATE_BACK_S_MAX + 1.0
+    assert not absence.is_too_long("ready", 0.0)
+    assert not absence.is_too_long("waiting", 100.0)
+    assert not absence.is_too_long("ready", 100.0 + late_s)
+    assert not absence.is_too_long("waiting", 200.0)
+    assert not absence.is_too_long("waiting", 200.0 + GATE_BACK_S_MAX)
+    assert absence.is_too_long("waiting", 200.0 + late_s)
+
+
+def test_an_agent_without_a_gate_misses_none() -> None:
+    absence = Absence()
+    assert not absence.is_too_long(None, 0.0)
+    assert not absence.is_too_long(None, 1000.0)
