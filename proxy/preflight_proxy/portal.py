@@ -85,15 +85,17 @@ class PortalGate:
         """
         if port == 0:
             await self._watch(connection, proof)
-        elif (entry := self._entries.get(port)) is not None and self.state is GateState.READY:
-            try:
+            return
+        try:
+            if port in self._entries and self.state is GateState.READY:
                 await asyncio.get_running_loop().sock_sendall(connection, proof)
-            except BaseException:
-                connection.close()
-                raise
-            entry.take(connection)
-        else:
+                if (entry := self._entries.get(port)) is not None:  # not closed meanwhile
+                    entry.take(connection)
+                    return
+        except BaseException:
             connection.close()
+            raise
+        connection.close()
 
     async def _watch(self, connection: socket.socket, proof: bytes) -> None:
         with connection:
@@ -120,8 +122,9 @@ class PortalGate:
         self._on_state(state)
 
     async def close(self) -> None:
-        """Let nobody in any more, and end what is served."""
+        """Let nobody in any more, not even who has shown the pass already, and end what is served."""
         self._leave()
+        self._entries = {}
         if self._stop is not None:
             await self._stop()
 

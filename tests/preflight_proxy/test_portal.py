@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -231,22 +232,47 @@ async def test_a_crowd_without_a_pass_locks_nobody_out_and_is_counted(world: Con
         each[1].transport.abort()
 
 
-async def test_a_forwarder_that_falls_silent_is_lost() -> None:
+@pytest.fixture
+async def alone() -> AsyncIterator[tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]]]:
+    """A gate at a portal, without a proxy: the gate, the portal's address, and the states that it goes through."""
     states: asyncio.Queue[GateState] = asyncio.Queue()
     portal, trial_pass = Portal(), pass_of("a")
-    host, port = portal.listen("127.0.0.1", 0)
-    lost = PortalGate("a", states.put_nowait, silent_s_max=0.3)
+    made = PortalGate("a", states.put_nowait, silent_s_max=0.3)
     doors = GateDoors(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
-    await lost.open(portal, trial_pass, doors, [PORT])
+    await made.open(portal, trial_pass, doors, [PORT])
+    yield made, portal.listen("127.0.0.1", 0), states
+    await made.close()
+    await portal.close()
+
+
+async def test_a_forwarder_that_falls_silent_is_lost(
+    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+) -> None:
+    _, address, states = alone
     async with asyncio.timeout(30):
-        reader, writer = await asyncio.open_connection(host, port)
-        await claim((reader, writer), trial_pass, 0)
+        reader, writer = await asyncio.open_connection(*address)
+        await claim((reader, writer), pass_of("a"), 0)
         assert await states.get() is GateState.READY
         writer.write(b".")
         assert await states.get() is GateState.LOST
     assert len(await ends((reader, writer))) == 64
-    await lost.close()
-    await portal.close()
+
+
+async def test_who_has_shown_the_pass_while_the_gate_closes_is_not_served(
+    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+) -> None:
+    gate, address, states = alone
+    async with asyncio.timeout(30):
+        watching = await asyncio.open_connection(*address)
+        await claim(watching, pass_of("a"), 0)
+        assert await states.get() is GateState.READY
+        await gate.close()
+        here, there = socket.socketpair()
+        await gate.enter(here, PORT, b"proof")
+        there.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(there, 16) == b""
+    there.close()
+    watching[1].close()
 
 
 async def no_handler(request: web.BaseRequest) -> web.StreamResponse:

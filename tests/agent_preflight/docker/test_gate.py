@@ -50,7 +50,7 @@ async def test_the_engine_gave_the_gate_nothing(make_sandbox: MakeSandbox) -> No
     assert host["ReadonlyRootfs"]
     assert not found["BoundingCaps"] if on_podman() else host["CapDrop"] == ["ALL"]
     assert not host["CapAdd"]
-    assert config["User"] == "65534:65534"
+    assert config["User"] == "47115:47115"
     assert host["LogConfig"]["Type"] == "none"
 
 
