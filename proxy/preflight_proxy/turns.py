@@ -41,11 +41,18 @@ class Turns:
         """Wait in the account's queue until `attempt` returns True.
 
         False when `until_s` (monotonic) passes first, or the queue is full. A cancelled waiter leaves the queue at once (M12).
+        What `attempt` raises is raised here, whoever woke it.
         """
         done = asyncio.Event()
+        raised: list[Exception] = []
 
         def try_now() -> bool:
-            if decided := attempt():
+            try:
+                decided = attempt()
+            except Exception as exc:  # for this waiter, not for the call whose commit woke it
+                raised.append(exc)
+                decided = True
+            if decided:
                 done.set()
             return decided
 
@@ -58,6 +65,8 @@ class Turns:
                     await asyncio.wait_for(done.wait(), min(left_s, LOOK_S))
                 except TimeoutError:
                     self.wake(account_id)
+            if raised:
+                raise raised[0]
             return done.is_set()
         finally:
             self._leave(account_id, waiter)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from preflight_proxy.core.accounts import Account
+from preflight_proxy.errors import LedgerError
 from preflight_proxy.turns import Turns
 from tests.preflight_proxy.fake_clock import FakeClock
 
@@ -80,4 +83,20 @@ async def test_a_freeze_wakes_them_all() -> None:
 async def test_who_has_waited_long_enough_is_told_so() -> None:
     purse = Purse(100)
     assert not await purse.wait("late", 40, until_s=-1.0)
+    assert not purse.turns.waiting("a")
+
+
+async def test_what_an_attempt_raises_is_for_its_own_caller_and_not_for_who_woke_it() -> None:
+    purse = Purse(100)
+
+    def fails() -> bool:
+        raise LedgerError("the disk is full")
+
+    failing = asyncio.ensure_future(purse.turns.wait("a", "failing", 40, fails, 1e9))
+    served = purse.wait("next", 40)
+    await asyncio.sleep(0)
+    purse.settle(40)
+    with pytest.raises(LedgerError):
+        await failing
+    assert await served
     assert not purse.turns.waiting("a")
