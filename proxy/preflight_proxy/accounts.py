@@ -94,10 +94,9 @@ class Accounts:
             ValueError: The limit is no dollar figure, the token is another account's, or the gate's spec contradicts itself.
         """
         doors = self._doors(account_id, spec.gate)
-        account_id_of_token = self._books.by_token(hash_token(spec.token))
-        if account_id_of_token not in (None, account_id):
-            raise ValueError("another account has this token")
         usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
+        if self._books.by_token(hash_token(spec.token)) not in (None, account_id):  # no await before the commit
+            raise ValueError("another account has this token")
         known = self._books.accounts().get(account_id)
         self._books.commit(
             OpenAccount(

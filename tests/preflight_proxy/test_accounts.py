@@ -170,6 +170,16 @@ async def test_a_key_that_upstream_does_not_know_opens_nothing(world: Controlled
     assert world.proxy.books.accounts() == {}
 
 
+async def test_of_two_accounts_that_open_at_once_with_one_token_one_is_opened(world: Controlled) -> None:
+    specs = {
+        name: AccountSpec(limit_usd="1", token="pf-t", key=await world.sub_key(name), key_is_own=True) for name in "ab"
+    }
+    opening = (world.proxy.accounts.open(name, spec) for name, spec in specs.items())
+    results = await asyncio.gather(*opening, return_exceptions=True)
+    assert sorted(map(str, results)) == ["None", "another account has this token"]
+    assert len(world.proxy.books.accounts()) == 1
+
+
 def test_a_spec_shows_no_secret() -> None:
     spec = AccountSpec(limit_usd="1", token="pf-token-secret", key="sk-or-v1-secret")
     assert "secret" not in f"{spec} {spec!r} {[spec]}"
