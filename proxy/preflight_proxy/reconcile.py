@@ -5,12 +5,14 @@ unknown, no id, or the id still not found after 120 s
          ------the key's usage shows nothing------------------> voided
          ------the key's usage shows something, or is no
                evidence, and nothing better will come---------> assumed, at most at its reservation
-assumed, with an id ------/generation tells after all---------> adjusted
+assumed, with an id ------/generation tells after all---------> adjusted; what that frees is kept as recovered, as far as
+               another that the key's usage decided may have cost it
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 
 import structlog
@@ -20,6 +22,7 @@ from preflight_proxy.core.accounts import CallFacts, Reservation
 from preflight_proxy.core.commands import Adjust, Assume, Post, Recover, Void
 from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, PostedHistory, judge
 from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.shared_usage import SharedUsage
 from preflight_proxy.errors import UpstreamError
 from preflight_proxy.records import read_generation, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream
@@ -62,6 +65,7 @@ class Reconciler:
         self._key_poll_s = lag_s / KEY_POLLS_PER_LAG
         self._generation_s_max = generation_s_max
         self._history: dict[str, PostedHistory] = {}
+        self._shared: defaultdict[str, SharedUsage] = defaultdict(SharedUsage)
         self._next_poll_s: dict[str, tuple[float, float]] = {}
         self._key_read_s: dict[str, float] = {}
         self._late: dict[str, tuple[Reservation, float]] = {}
@@ -129,15 +133,27 @@ class Reconciler:
     async def _ask_late(self, reservation: Reservation, until_s: float) -> None:
         if self._now_s() > until_s:
             self._late.pop(reservation.id, None)
+            self._next_poll_s.pop(reservation.id, None)
+            self._shared[reservation.account].given_up(reservation.id)
             return
         if not self._due(reservation.id):
             return
         told = await self._generation(reservation)
         if told is not None and self._late.pop(reservation.id, None) is not None:
             cost_pusd, facts = told
+            self._next_poll_s.pop(reservation.id, None)
             self._books.note_byok(reservation, facts)
-            self._books.commit(Adjust(reservation.id, cost_pusd - reservation.posted_pusd, facts))
+            self._adjust(reservation, cost_pusd - reservation.posted_pusd, facts)
             self._books.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
+
+    def _adjust(self, reservation: Reservation, delta_pusd: int, facts: CallFacts) -> None:
+        """Book a late truth, and what it frees of others' shares; first what raises the books, so that no call slips between."""
+        account_id = reservation.account
+        kept_pusd = self._shared[account_id].told(reservation.id, delta_pusd)
+        truth, kept = Adjust(reservation.id, delta_pusd, facts), Adjust(None, kept_pusd, account=account_id)
+        for command in (kept, truth) if kept_pusd > 0 else (truth, kept) if kept_pusd < 0 else (truth,):
+            self._books.commit(command)
+        self._history[account_id].backdate(delta_pusd + kept_pusd)
 
     async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
         """What upstream's record tells of a call; None while it tells nothing."""
@@ -198,10 +214,15 @@ class Reconciler:
         return self._age_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
 
     def _judge(self, unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> None:
-        for verdict in judge(unknown, bound_pusd, last_word=last_word):
+        verdicts = [
+            verdict
+            for verdict in judge(unknown, bound_pusd, last_word=last_word)
+            if self._still_pending(verdict.reservation)
+        ]
+        if verdicts:
+            self._shared[verdicts[0].reservation.account].decided(verdicts)
+        for verdict in verdicts:
             reservation = verdict.reservation
-            if not self._still_pending(reservation):
-                continue
             if verdict.cost_pusd is None:
                 self._books.commit(Void(reservation.id, "the key's usage shows no charge"))
                 self._ended(reservation, "voided", 0)

@@ -98,3 +98,20 @@ async def test_a_proxy_that_starts_again_decides_what_the_last_one_left_pending(
             await again.settled()
             assert again.posted_usd() == sim.bill().total_usd > 0
         assert outcomes(again) == ["posted", "assumed"]
+
+
+async def test_what_a_late_truth_frees_is_kept_until_the_other_calls_truth_has_come(world: World) -> None:
+    """Two calls of which the usage tells the sum; the first is taken to have cost more than it did (M15)."""
+    faults = (FaultRule(make_fault("missing_usage"), times=2),)
+    world.sim.scenario = Scenario(generation_delay_s=4.0, faults=faults)
+    for tokens in (10, 90):
+        async with world.post(stream=True, text=f"[[sim tokens={tokens}]]", max_tokens=100) as response:
+            await response.read()
+    billed_pusd = int(world.billed_usd().scaleb(12))
+    async with asyncio.timeout(40):
+        while world.proxy.books.account("a").pending_pusd or world.proxy.books.store.book.assumed:
+            account = world.proxy.books.account("a")
+            assert account.posted_pusd + account.pending_pusd >= billed_pusd
+            await asyncio.sleep(0.01)
+    assert sorted(outcomes(world)) == ["adjusted", "adjusted", "adjusted", "adjusted", "assumed", "assumed"]
+    assert world.proxy.books.account("a").recovered_pusd == 0
