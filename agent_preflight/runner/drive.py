@@ -197,10 +197,16 @@ async def _gate_ready(trial: LiveTrial, until_s: float) -> None:
         try:
             await asyncio.wait_for(trial.heard.wait(), max(until_s - now_s(), 0.0))
         except TimeoutError:
-            raise OperatingError(_not_handed_over(trial.shared.portal_host, trial.shared.sidecar.portal)) from None
+            raise OperatingError(not_handed_over(trial.shared.portal_host, trial.shared.sidecar.portal)) from None
 
 
-def _not_handed_over(portal_host: str | None, portal: str | None) -> str:
+def not_handed_over(portal_host: str | None, portal: str | None) -> str:
+    """Say why a gate may not have come, for a person.
+
+    Args:
+        portal_host: Where forwarders of portable gates find the proxy; None for gates that hand over.
+        portal: The portal's address and port.
+    """
     if portal_host is not None:
         return (
             f"the gate's forwarder did not reach the proxy within {GATE_S_MAX:.0f} s at {portal_host}, "

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.runner.drive import not_handed_over
+
 from .conftest import DEAR_MODEL, Field
 
 pytestmark = pytest.mark.wire
@@ -90,3 +92,9 @@ def test_an_agent_that_floods_its_streams_stalls_nobody(trials: Field) -> None:
     result = only(trials, source)
     assert result.error is None
     assert result.events_count == 2001
+
+
+def test_a_gate_that_does_not_come_is_told_by_where_it_should_have_come() -> None:
+    assert "share a unix socket" in not_handed_over(None, None)
+    portable = not_handed_over("172.17.0.1", "172.17.0.1%docker0:4711")
+    assert "at 172.17.0.1, TCP port 4711: a firewall" in portable
