@@ -87,6 +87,7 @@ class Acceptor:
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
             self.take(connection)
+            await asyncio.sleep(0)  # whoever floods the queue leaves the loop to others after each one
 
     async def _one(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # an agent that leaves, or speaks another protocol, is no fault of ours

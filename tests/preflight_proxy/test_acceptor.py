@@ -113,6 +113,32 @@ def test_a_listener_that_is_shut_ends_accepting_without_a_word(run: Run) -> None
     run(scene())
 
 
+@on_both_loops
+def test_a_crowd_that_waits_leaves_the_loop_to_others(run: Run) -> None:
+    """The first is served before the last of those that had queued up is turned away."""
+
+    async def scene() -> None:
+        told: asyncio.Queue[str] = asyncio.Queue()
+
+        async def serve(connection: socket.socket) -> None:
+            with connection:
+                told.put_nowait("served")
+                await asyncio.sleep(3600)
+
+        with contextlib.ExitStack() as crowd, socket.create_server(("127.0.0.1", 0), backlog=32) as listener:
+            listener.setblocking(False)
+            for _ in range(20):
+                crowd.enter_context(socket.create_connection(listener.getsockname()))
+            acceptor = Acceptor("test", listener, serve, 1, on_surplus=lambda: told.put_nowait("surplus"))
+            acceptor.start()
+            async with asyncio.timeout(30):
+                heard = [await told.get() for _ in range(20)]
+            await acceptor.stop()
+        assert heard == ["served", *["surplus"] * 19]
+
+    run(scene())
+
+
 async def test_a_listener_that_fails_is_told_once() -> None:
     with structlog.testing.capture_logs() as logs, socket.socket() as listener:
         listener.close()
