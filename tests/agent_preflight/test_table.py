@@ -7,7 +7,7 @@ from rich.console import Console
 
 from agent_preflight.control_client import Balance
 from agent_preflight.runner.board import Row
-from agent_preflight.table import LineView, LiveView, money, print_table, run_view, table_of
+from agent_preflight.table import LineView, LiveView, finished_table, money, print_table, run_view, table_of
 
 ROW = Row(
     "greedy",
@@ -20,6 +20,14 @@ ROW = Row(
     note="budget\x1b[31m [bold]exhausted",
     ok=False,
 )
+
+NOTE = "budget exhausted ($0.2422 of $0.2500): the cheapest call needs $0.0101, and nothing more is coming back"
+
+
+def finished(rows: list[Row], width: int) -> list[str]:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(finished_table(rows, 10.0, width))
+    return stream.getvalue().splitlines()
 
 
 def text_of(*rows: Row) -> str:
@@ -49,7 +57,20 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_figures() -> None:
     Console(file=stream, width=72).print(table_of([ROW], 10.0, 72))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3
-    assert lines[1].split()[:6] == ["greedy", "ejected", "1,234", "1,000", "$0.1235", "$0.2500"]
+    assert lines[1].split()[:6] == ["greedy", "ejected", "1,234", "2", "1,000", "$0.1235"]
+
+
+def test_no_width_cuts_a_word_of_a_finished_run() -> None:
+    rows = [replace(ROW, alias="claude-sonnet-4", model_id="anthropic/claude-sonnet-4.5", note=NOTE), ROW]
+    words = {*NOTE.split(), "claude-sonnet-4", "$0.2469", "1,234"}
+    for width in range(58, 200):
+        lines = finished(rows, width)
+        assert words <= {word for line in lines for word in line.split()}, width
+        assert max(map(len, lines)) <= width
+
+
+def test_a_very_narrow_terminal_tells_what_ended_trials_beneath() -> None:
+    assert finished([replace(ROW, note="time limit")], 58)[-1] == "greedy: time limit"
 
 
 def test_what_agents_say_is_neither_escape_nor_markup() -> None:
@@ -100,10 +121,6 @@ def test_amounts_are_for_the_eye() -> None:
 
 
 def test_what_ended_a_trial_is_told_whole_when_it_is_over() -> None:
-    note = "budget exhausted ($0.2422 of $0.2500): the cheapest call needs $0.0101, and nothing more is coming back"
-    stream = io.StringIO()
-    Console(file=stream, width=80).print(table_of([replace(ROW, note=note)], 10.0, 80, whole_notes=True))
-    lines = stream.getvalue().splitlines()
+    lines = finished([replace(ROW, note=NOTE)], 80)
     at = lines[0].index("ended by")
-    assert " ".join(line[at:].strip() for line in lines[1:-1]).split() == note.split()
-    assert max(map(len, lines)) <= 80
+    assert " ".join(line[at:].strip() for line in lines[1:-1]).split() == NOTE.split()
