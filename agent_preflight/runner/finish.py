@@ -46,7 +46,7 @@ async def finish(trial: LiveTrial) -> RunResult:
     trial.shared.board.update(
         trial.alias,
         state=end.ending.outcome(result.error),
-        note=(result.error or _remark(trial)).removeprefix("ejected: "),
+        note=(result.error or trial.output.end_status).removeprefix("ejected: "),
         ok=result.ok,
         balance=trial.balance,
     )
@@ -54,12 +54,6 @@ async def finish(trial: LiveTrial) -> RunResult:
     trial.lane.close()
     trial.events.close()
     return result
-
-
-def _remark(trial: LiveTrial) -> str:
-    """What to say of a trial that ended without an error: its agent's word, unless not one of its calls was let through."""
-    refused = [] if trial.balance.calls else trial.refusals.sentences()
-    return refused[0] if refused else trial.output.end_status
 
 
 class _Finish:
@@ -212,7 +206,8 @@ class _Finish:
             claims=output.claims,
             policy_errors=trial.watch.policy_errors,
             caps_hit=output.caps_hit,
-            warnings=(*self.warnings, *trial.refusals.sentences()),
+            warnings=tuple(self.warnings),
+            refusals=tuple(trial.refusals.sentences()),
             cleanup=self.steps,
         )
 

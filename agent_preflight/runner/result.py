@@ -25,6 +25,7 @@ class Facts:
     Attributes:
         balance: The account's last; None if there never was one.
         key_usage_usd: What OpenRouter says the sub-key has spent, None if it did not say.
+        refusals: Which calls were refused for another reason than the budget, in words.
         cleanup: How each step of the clean-up went.
     """
 
@@ -41,6 +42,7 @@ class Facts:
     policy_errors: int = 0
     caps_hit: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
     cleanup: Mapping[str, Step] = field(default_factory=dict)
 
 
@@ -55,12 +57,19 @@ def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
         finished_at=facts.finished_at.isoformat(),
         duration_s=round(facts.duration_s),
         cost_usd=_cost_usd(facts),
-        error=error_of(facts.ending, facts.exit),
+        error=error_of(facts.ending, facts.exit) or _unserved(facts),
         tool_calls=facts.tool_calls,
         events_count=facts.events_count,
         cache=facts.claims if balance is None or not balance.calls else _cache_of(balance),
         preflight=_extra(plan, network, facts),
     )
+
+
+def _unserved(facts: Facts) -> str | None:
+    """The error of a trial that none of its calls left, though there was money: whatever its agent says, it got no answer."""
+    if facts.balance is None or facts.balance.calls or not facts.refusals:
+        return None
+    return f"no call was let through: {facts.refusals[0]}"
 
 
 def summary_document(result: RunResult) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
         "policy_errors": facts.policy_errors,
         "claims": facts.claims.to_dict(),
         "caps_hit": dict(facts.caps_hit),
-        "warnings": list(facts.warnings),
+        "warnings": [*facts.warnings, *facts.refusals],
         "cleanup": dict(facts.cleanup),
     }
 
