@@ -21,7 +21,8 @@ from agent_preflight.run_control import read_control
 from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
 from agent_preflight.subkeys import list_keys, set_key_limit
 from agent_preflight.sweeping.remains import planned, trial_folder
-from agent_preflight.usd import pusd, usd
+from agent_preflight.usd import dollars, pusd, usd
+from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 from preflight_proxy.errors import ConfigError, OperatingError
 
 LOOK_EVERY_S = 0.2
@@ -102,13 +103,16 @@ async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, 
         base_url: OpenRouter's API base, where not the usual one.
 
     Raises:
-        ConfigError: The run has no such trial, or is not going on, or the trial has no account now.
+        ConfigError: The run has no such trial, or is not going on, or the trial has no account now, or the budget would pass
+            the largest that there is.
         OperatingError: The proxy does not do it; no limit of its own has changed.
     """
     check_alias(plan, alias)
     async with _client(plan.run_dir) as client:
         before = await _balance(client, alias)
         limit_pusd = before.limit_pusd + more_pusd
+        if limit_pusd > LIMIT_PUSD_MAX:
+            raise ConfigError(f"No budget may be more than {dollars(LIMIT_PUSD_MAX)}; nothing was changed.")
         alone_pusd = None if alias in plan.begun_again else limit_pusd + KEY_HEADROOM_PUSD
         problem = await asyncio.to_thread(_raise_key, admin_key, plan.key_names[alias], more_pusd, alone_pusd, base_url)
         return ToppedUp(before.limit_pusd, await client.set_limit(alias, limit_pusd), problem)
@@ -192,7 +196,10 @@ async def _client(run_dir: Path) -> AsyncIterator[ControlClient]:
     """
     control = read_control(run_dir)
     if control is None:
-        raise ConfigError(f"The run {run_dir.name} is not going on.")
+        raise ConfigError(
+            f"The run {run_dir.name} is not going on, so there is nothing to change; "
+            f"`agent-preflight status {run_dir.name}` shows how it ended."
+        )
     client = ControlClient(control.socket)
     try:
         yield client

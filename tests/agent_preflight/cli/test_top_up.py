@@ -47,6 +47,16 @@ def test_the_next_call_has_the_money_and_so_has_the_key(trials: Field) -> None:
     assert [event["limit"] for event in events if event["type"] == "preflight_limit"] == [0.0501]
 
 
+def test_a_budget_beyond_the_largest_changes_nothing_here_or_at_openrouter(trials: Field) -> None:
+    flag = trials.runs_dir.parent / "go"
+    with LiveField(trials, {"a": spender(flag)}, budget_usd="0.0001"):
+        told = top_up(trials.runs_dir, "live", "a=1e400", admin_key=trials.simulator.admin_key)
+        (key,) = [key for key in trials.simulator.books.keys.values() if key.name.startswith("agent-preflight:live:a:")]
+        assert key.limit == Decimal("0.0101")
+        flag.touch()
+    assert (told.exit_code, "nothing was changed" in told.output) == (1, True)
+
+
 def test_without_a_management_key_it_says_what_that_means(trials: Field) -> None:
     flag = trials.runs_dir.parent / "go"
     with LiveField(trials, {"a": spender(flag)}, budget_usd="0.0001"):
