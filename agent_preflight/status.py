@@ -85,7 +85,7 @@ def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
 
 
 def print_status_table(run_dir: str | Path) -> None:
-    """Print one line for each trial of a run, and how many are complete."""
+    """Print one line for each trial of a run, how many are complete, and what those with an error ended by."""
     trials = trial_dirs(run_dir)
     if not trials:
         say("  No model directories found.")
@@ -96,6 +96,9 @@ def print_status_table(run_dir: str | Path) -> None:
     done = sum(row["status"] not in UNFINISHED for row in rows)
     say()
     say(f"  {done}/{len(rows)} complete")
+    for row in rows:
+        if row["error"]:
+            say(f"  {plain(row['alias'])}: {plain(row['error'])}")
 
 
 def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:

@@ -190,7 +190,8 @@ def test_the_table_in_its_known_form(run: Path, capsys: pytest.CaptureFixture[st
         "  a2     ERR      0       0      0      -       -      -      err: ejected: a very long reason that go"
     )
     assert out[4].rstrip() == "  a3     pending  0       0      0      -       -      -"
-    assert out[5:] == ["", "  2/3 complete"]
+    assert out[5:7] == ["", "  2/3 complete"]
+    assert out[7:] == ["  a2: ejected: a very long reason that goes on and on and on and more"]
 
 
 def test_a_running_trial_s_time_bears_a_star(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
