@@ -6,6 +6,7 @@ rule shows before the tests that only fail because of it.
 
 import functools
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,9 +54,17 @@ def tier(item: pytest.Item) -> int:
     return 1 if item.get_closest_marker("wire") else 0
 
 
+TIER_OF_A_FILE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(wire|docker)\b", re.MULTILINE)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no client's library where nothing on the wire is to run: they take longer than all pure tests."""
-    return True if collection_path.name == "clients" and "not wire" in config.option.markexpr else None
+    """Import no file of which no test is to run: clients' libraries alone take longer than all pure tests."""
+    wanted = str(config.option.markexpr)
+    unwanted = set(re.findall(r"\bnot (wire|docker)\b", wanted)) if " or " not in wanted else set()
+    if not unwanted or collection_path.suffix != ".py":
+        return True if collection_path.name == "clients" and "wire" in unwanted else None
+    found = TIER_OF_A_FILE.search(collection_path.read_text("utf-8"))
+    return True if found and found[1] in unwanted else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
