@@ -67,7 +67,7 @@ def show(options: Options, report: Report) -> None:
         ("overshoot", verdict.overshoot_pusd),
         ("bound", verdict.bound_pusd),
         ("drift", verdict.drift_pusd),
-        ("lied", verdict.lied_pusd),
+        ("untold", verdict.untold_pusd),
         ("assumed", verdict.assumed_pusd),
         ("overrun", verdict.overrun_pusd),
         ("pending", verdict.pending_pusd),

@@ -17,6 +17,8 @@ KEPT_ALIVE_S = 15.0
 """A connection that upstream closed may fail another call for as long as it lay idle."""
 CLOSING = frozenset({"close_keepalive", "close_on_request", "early_answer", "reset", "silent_close"})
 """Faults that end a connection, and may take the next call on it with them."""
+LAGGING = "key_usage_lag"
+"""A fault that falsifies the key's usage, and with it what is decided of other calls, up to this call's cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,14 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of the ledger's entries, with the line of costs.jsonl that it became."""
+    """A row of the ledger's entries."""
 
     entry_id: int
     reservation_id: str
     account: str
     kind: str
     cost_pusd: int
+    at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Ledger:
     Attributes:
         cost_lines_agree: costs.jsonl holds the lines of exactly the entries, in order.
         quarantined: (model, tag) that were seen in quarantine at any time.
+        cleared_s: When a person took which (model, tag) back into use.
     """
 
     accounts: Mapping[str, Account]
@@ -73,6 +77,7 @@ class Ledger:
     entries: Sequence[Entry]
     cost_lines_agree: bool = True
     quarantined: frozenset[tuple[str, str]] = frozenset()
+    cleared_s: Mapping[tuple[str, str], Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +113,9 @@ class Verdict:
 
     Attributes:
         overshoot_pusd: Bill above limit, summed over accounts.
-        bound_pusd: Most that upstream's broken words explain of it, summed over the same accounts.
-        lied_pusd: The same, over all accounts: most that they explain of a drift.
+        bound_pusd: Most that this may be by the promise, summed over the same accounts: what the proxy prints as overrun, and
+            what upstream broke its word about and never told.
+        untold_pusd: The latter over all accounts: most that a drift may be.
         drift_pusd: What was told and is booked otherwise, and what was billed and is booked nowhere.
         untied: Assumed reservations behind which there is neither a fault that hides an id nor a kill.
         problems: Everything else that must not be, in words.
@@ -119,7 +125,7 @@ class Verdict:
     booked_pusd: int = 0
     overshoot_pusd: int = 0
     bound_pusd: int = 0
-    lied_pusd: int = 0
+    untold_pusd: int = 0
     drift_pusd: int = 0
     assumed_pusd: int = 0
     assumed_count: int = 0
@@ -136,9 +142,8 @@ class Verdict:
 
     @property
     def is_bounded(self) -> bool:
-        """Upstream broke its word, and what that cost is no more than it explains."""
-        explained = self.overshoot_pusd <= self.bound_pusd and self.drift_pusd <= self.lied_pusd
-        return explained and not (self.pending_pusd or self.untied or self.problems)
+        """Upstream broke its word, and that cost no account more than the promise says."""
+        return not (self.pending_pusd or self.untied or self.problems)
 
 
 def billed_pusd(cost_usd: str) -> int:
@@ -161,7 +166,7 @@ def judge(ledger: Ledger, bill: Iterable[Billed], seen: Sequence[Seen], kills_s:
         _judge_account(account, reserved, by_account.pop(account.id, []), told, sums, verdict)
     verdict.problems += [f"{name}: billed, and no account" for name, rest in by_account.items() if rest]
     _tie(ledger, seen, kills_s, verdict)
-    _check_quarantine(ledger, sums, verdict)
+    _check_overruns(ledger, sums, verdict)
     return verdict
 
 
@@ -215,11 +220,18 @@ def _judge_account(
     verdict.overrun_pusd += account.overrun_pusd
     verdict.pending_pusd += account.pending_pusd
     own = reserved.get(account.id, [])
-    drift_pusd = _drift(own, bill, sums)
+    drift_pusd, untold_pusd = _drift(own, bill, sums), _untold(own, bill, told, sums)
     verdict.drift_pusd += drift_pusd
-    explained_pusd = _explained(own, bill, told)
-    verdict.lied_pusd += explained_pusd
-    verdict.bound_pusd += explained_pusd if over_pusd else 0
+    verdict.untold_pusd += untold_pusd
+    if over_pusd:
+        verdict.bound_pusd += account.overrun_pusd + untold_pusd
+    if over_pusd > account.overrun_pusd + untold_pusd:
+        verdict.problems.append(f"{account.id}: {over_pusd} above its limit, overrun says {account.overrun_pusd}")
+    if drift_pusd > untold_pusd:
+        verdict.problems.append(f"{account.id}: {drift_pusd} of drift, upstream kept {untold_pusd} back")
+    overrun_pusd = sum(max(0, sums[each.id].cost_pusd - each.reserved_pusd) for each in own if each.id in sums)
+    if overrun_pusd != account.overrun_pusd:
+        verdict.problems.append(f"{account.id}: overrun says {account.overrun_pusd}, its calls {overrun_pusd}")
     _check_budget_file(account, verdict)
 
 
@@ -247,15 +259,24 @@ def _drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str
     return drift_pusd + max(0, sum(left) - assumed_pusd)
 
 
-def _explained(own: Sequence[Reservation], bill: Sequence[Billed], told: Mapping[str, Seen]) -> int:
-    """The sum of what was billed above its reservation, and of all that upstream lied about."""
-    reserved = {each.generation_id: each.reserved_pusd for each in own if each.generation_id}
-    explained_pusd = 0
+def _untold(
+    own: Sequence[Reservation], bill: Sequence[Billed], told: Mapping[str, Seen], sums: Mapping[str, _Sum]
+) -> int:
+    """The cost of all calls about which upstream broke its word and that the ledger could not book as they were billed.
+
+    What it told is in the ledger's overrun as far as it is above its reservation.
+    """
+    ended = {each.generation_id: (each.reserved_pusd, sums[each.id]) for each in own if each.id in sums}
+    untold_pusd = 0
     for charge in bill:
-        lied = charge.id in told and told[charge.id].lies
-        kept_pusd = 0 if lied else reserved.get(charge.id, charge.cost_pusd)
-        explained_pusd += max(0, charge.cost_pusd - kept_pusd)
-    return explained_pusd
+        call = told.get(charge.id)
+        reserved_pusd, booked = ended.get(charge.id, (charge.cost_pusd, _Sum()))
+        is_told = booked.cost_pusd == charge.cost_pusd and not booked.is_assumed
+        breaks_word = (call is not None and call.lies) or charge.cost_pusd > reserved_pusd
+        bends_usage = call is not None and LAGGING in call.faults
+        if bends_usage or (breaks_word and not is_told):
+            untold_pusd += charge.cost_pusd
+    return untold_pusd
 
 
 def _check_budget_file(account: Account, verdict: Verdict) -> None:
@@ -299,12 +320,21 @@ def _take(calls: list[Seen], from_s: float, until_s: float) -> bool:
     return False
 
 
-def _check_quarantine(ledger: Ledger, sums: Mapping[str, _Sum], verdict: Verdict) -> None:
-    """Each endpoint that billed above a reservation was taken out of use."""
+def _check_overruns(ledger: Ledger, sums: Mapping[str, _Sum], verdict: Verdict) -> None:
+    """Each endpoint that billed above a reservation was taken out of use then: no call that began later may go to it."""
+    booked_s = {entry.reservation_id: entry.at_s for entry in ledger.entries}
+    began_s: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for each in ledger.reservations.values():
+        for tag in each.tags:
+            began_s[each.model, tag].append(each.created_at_s)
     for each in ledger.reservations.values():
         ended = sums.get(each.id)
         if ended is None or ended.cost_pusd <= each.reserved_pusd:
             continue
-        tags = (each.tag,) if each.tag else each.tags
-        if not all((each.model, tag) in ledger.quarantined for tag in tags):
-            verdict.problems.append(f"{each.model} at {tags} billed above a reservation and is not quarantined")
+        for endpoint in ((each.model, tag) for tag in ((each.tag,) if each.tag else each.tags)):
+            from_s = booked_s[each.id]
+            until_s = min((at_s for at_s in ledger.cleared_s.get(endpoint, ()) if at_s > from_s), default=float("inf"))
+            if endpoint not in ledger.quarantined:
+                verdict.problems.append(f"{endpoint} billed above a reservation and is not quarantined")
+            if any(from_s < at_s < until_s for at_s in began_s[endpoint]):
+                verdict.problems.append(f"{endpoint} billed above a reservation and was called again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -111,6 +111,7 @@ class _Run:
         self._outcomes: Counter[str] = Counter()
         self._kills_by_step: Counter[str] = Counter()
         self._quarantined: set[tuple[str, str]] = set()
+        self._cleared_s: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=CALL_S_MAX)
         )
@@ -141,9 +142,8 @@ class _Run:
         await self._read_quarantine()
         code = await self._proxy.stop()
         told = await self._upstream.tell()
-        verdict = judge(
-            read_ledger(self._data, frozenset(self._quarantined)), read_bill(told), read_seen(told), self._proxy.kills_s
-        )
+        ledger = read_ledger(self._data, frozenset(self._quarantined), self._cleared_s)
+        verdict = judge(ledger, read_bill(told), read_seen(told), self._proxy.kills_s)
         return Report(
             verdict=verdict,
             calls=self._begun,
@@ -297,6 +297,7 @@ class _Run:
         self._quarantined.update(rows)
         if len(rows) > QUARANTINED_MAX and self._begun < self._options.calls:
             for model, tag in rows:
+                self._cleared_s[model, tag].append(time.time())
                 await self._proxy.control("DELETE", f"/quarantine?model={model}&tag={tag}")
 
     async def _settled(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, See
 _ACCOUNTS = "SELECT id, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, overrun_pusd FROM accounts"
 _RESERVATIONS = """SELECT id, account, state, reserved_pusd, model, tags, ifnull(tag, ''), ifnull(generation_id, ''),
     created_at_s, unknown_since_s FROM reservations"""
-_ENTRIES = (
-    """SELECT entry_id, ifnull(reservation_id, ''), account, kind, cost_pusd, line FROM entries ORDER BY entry_id"""
-)
+_ENTRIES = """SELECT entry_id, ifnull(reservation_id, ''), account, kind, cost_pusd, at_s, line FROM entries ORDER BY entry_id"""
 
 
-def read_ledger(data: Path, quarantined: frozenset[tuple[str, str]]) -> Ledger:
+def read_ledger(
+    data: Path, quarantined: frozenset[tuple[str, str]], cleared_s: Mapping[tuple[str, str], Sequence[float]]
+) -> Ledger:
     """What the proxy's files hold."""
     connection = sqlite3.connect(f"file:{data / 'ledger.sqlite3'}?mode=ro", uri=True)
     try:
@@ -30,9 +31,10 @@ def read_ledger(data: Path, quarantined: frozenset[tuple[str, str]]) -> Ledger:
     return Ledger(
         accounts={each.id: each for each in accounts},
         reservations={each.id: each for each in reservations},
-        entries=[Entry(*row[:5]) for row in entries],
-        cost_lines_agree=lines == [row[5] for row in entries],
+        entries=[Entry(*row[:6]) for row in entries],
+        cost_lines_agree=lines == [row[6] for row in entries],
         quarantined=quarantined,
+        cleared_s=cleared_s,
     )
 
 

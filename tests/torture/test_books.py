@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -74,19 +75,57 @@ def test_a_bill_above_the_limit_is_overshoot_whatever_the_ledger_says() -> None:
     assert not verdict.is_bounded
 
 
-def test_overshoot_is_bounded_by_what_was_billed_above_its_reservation_or_lied_about() -> None:
-    account = replace(ACCOUNT, limit_pusd=90)
-    over = ledger(account, replace(HELD, reserved_pusd=85), quarantined=(("m", "t"),))
-    assert judge(over, BILL, [], []).is_bounded
-    lie = Seen("gen-1", "a", 15.0, hides=False, lies=True)
-    assert judge(ledger(account), BILL, [lie], []).is_bounded
+def overrun(limit_pusd: int = 1000, **others: Any) -> Ledger:
+    """A call that cost 100, with 85 reserved; booked at 20 s."""
+    account = replace(ACCOUNT, limit_pusd=limit_pusd, overrun_pusd=15)
+    made = ledger(account, replace(HELD, reserved_pusd=85), replace(POSTED, at_s=20.0), quarantined=(("m", "t"),))
+    return replace(made, **others)
+
+
+def test_overshoot_is_bounded_by_the_overrun_that_the_ledger_prints() -> None:
+    assert judge(overrun(limit_pusd=85), BILL, [], []).is_bounded
+    assert judge(overrun(limit_pusd=84), BILL, [], []).problems
+    assert judge(overrun(), BILL, [], []).bound_pusd == 0
+
+
+def test_overshoot_is_bounded_by_what_upstream_broke_its_word_about_and_never_told() -> None:
+    over, lie = ledger(replace(ACCOUNT, limit_pusd=90)), Seen("gen-1", "a", 15.0, hides=False, lies=True)
+    assert judge(over, BILL, [lie], []).problems
+    assert judge(over, BILL, [replace(lie, faults=("key_usage_lag",))], []).is_bounded
+    assert judge(over, [Billed("gen-1", "a", 150)], [lie], []).is_bounded
+
+
+def test_each_account_keeps_to_its_own_bound() -> None:
+    lie = Seen("gen-2", "b", 15.0, hides=False, lies=True)
+    both = ledger(replace(ACCOUNT, limit_pusd=90))
+    both = replace(both, accounts={**both.accounts, "b": replace(ACCOUNT, id="b", posted_pusd=0, limit_pusd=50)})
+    assert judge(both, [*BILL, Billed("gen-2", "b", 100)], [lie], []).problems
+
+
+def test_what_the_ledger_prints_as_overrun_is_what_its_calls_cost_above_their_reservations() -> None:
+    assert not judge(overrun(), BILL, [], []).problems
+    assert judge(overrun(accounts={"a": ACCOUNT}), BILL, [], []).problems
 
 
 def test_an_endpoint_that_billed_above_a_reservation_must_be_quarantined() -> None:
-    held = replace(HELD, reserved_pusd=85)
-    assert judge(ledger(ACCOUNT, held), BILL, [], []).problems
-    assert judge(ledger(ACCOUNT, replace(held, tag="")), BILL, [], []).problems
-    assert not judge(ledger(ACCOUNT, held, quarantined=(("m", "t"),)), BILL, [], []).problems
+    nameless = {"r": replace(HELD, reserved_pusd=85, tag="", tags=("t", "u"))}
+    assert judge(overrun(quarantined=frozenset()), BILL, [], []).problems
+    assert judge(overrun(reservations=nameless), BILL, [], []).problems
+
+
+def test_an_endpoint_that_billed_above_a_reservation_is_not_called_again_until_a_person_clears_it() -> None:
+    def later(at_s: float, cleared_s: float | None = None) -> list[str]:
+        made = overrun()
+        again = replace(HELD, id="s", state="voided", generation_id="", created_at_s=at_s)
+        voided = Entry(2, "s", "a", "voided", 0, at_s)
+        entries, cleared = [*made.entries, voided], {} if cleared_s is None else {("m", "t"): [cleared_s]}
+        made = replace(made, reservations={**made.reservations, "s": again}, entries=entries, cleared_s=cleared)
+        return judge(made, BILL, [], []).problems
+
+    assert not later(15.0)
+    assert later(25.0)
+    assert not later(25.0, cleared_s=22.0)
+    assert later(25.0, cleared_s=30.0)
 
 
 def test_a_reservation_ends_once() -> None:
