@@ -7,9 +7,9 @@ import sys
 import msgspec
 
 from preflight_proxy import log
-from preflight_proxy.app import serve_until_stopped
 from preflight_proxy.config import read_config, user_quarantine_file
 from preflight_proxy.errors import OperatingError
+from preflight_proxy.serve import serve_until_stopped
 
 
 def main() -> int:

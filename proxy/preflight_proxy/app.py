@@ -1,14 +1,11 @@
-"""The composition root: wires the parts together, serves until told to stop, and leaves books that balance."""
+"""The composition root: wires the parts together, serves as long as it is wanted, and leaves books that balance."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import resource
-import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,73 +192,6 @@ async def _drain(books: Books, tasks: Tasks) -> None:
 def _will_be_told(books: Books) -> bool:
     """Whether the cost of a pending call can still be asked for: by its id, with the key of its account."""
     return any(r.generation_id and books.live(r.account).key is not None for r in books.store.pending())
-
-
-def serve_until_stopped(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None = None) -> int:
-    """Serve until SIGTERM, SIGINT, or the end of a run whose runner is lost; returns 0.
-
-    Args:
-        config: The settings.
-        on_ready: Awaited once everything is served; the stand-alone proxy opens its accounts in it.
-
-    Raises:
-        OperatingError: It cannot start.
-    """
-    if sys.platform == "win32":
-        asyncio.run(_serve(config, on_ready))
-    else:
-        import uvloop
-
-        uvloop.run(_serve(config, on_ready))
-    return 0
-
-
-async def _serve(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None) -> None:
-    over = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
-    async with running(config, over=over) as proxy:
-        if on_ready is not None:
-            await on_ready(proxy)
-        elif config.ready_file is not None:
-            ready: dict[str, object] = {
-                "base_url": proxy.base_url,
-                "api_key": None,
-                "control": config.control,
-                "accounts": {},
-            }
-            if proxy.portal is not None:
-                ready["portal"] = proxy.portal
-            write_ready_file(Path(config.ready_file), ready)
-        _log.info("proxy.ready", base_url=proxy.base_url, control=config.control, upstream=config.upstream)
-        await over.wait()
-        _log.info("proxy.stopping", calls=len(proxy.tasks))
-
-
-def write_ready_file(path: Path, ready: Mapping[str, object]) -> None:
-    """Write the ready file, whole or not at all, readable by its owner alone; `pid` is added.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    write_private(path, json.dumps({**ready, "pid": os.getpid()}))
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600, whole or not at all.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    draft = path.with_name(path.name + ".new")
-    try:
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-        draft.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"The file {path} cannot be written: {exc}") from exc
 
 
 def _raise_file_limit() -> None:

@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from preflight_proxy.accounts import CLOSED, AccountSpec
-from preflight_proxy.app import Running, serve_until_stopped, write_private, write_ready_file
+from preflight_proxy.app import Running
 from preflight_proxy.config import Config, check_upstream, user_quarantine_file
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
+from preflight_proxy.private_file import write_private, write_ready_file
+from preflight_proxy.serve import serve_until_stopped
 
 SOCKET_PATH_BYTES_MAX = 100
 """The system's limit for a unix socket's path is 107 bytes."""

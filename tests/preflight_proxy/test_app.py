@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
 import socket
 import stat
@@ -13,7 +12,7 @@ import aiohttp
 import pytest
 
 from openrouter_sim import Scenario, Simulator
-from preflight_proxy.app import FILES_MIN, running, write_private, write_ready_file
+from preflight_proxy.app import FILES_MIN, running
 from preflight_proxy.config import Config
 from preflight_proxy.core.commands import OpenAccount, Post, Reserve
 from preflight_proxy.errors import ConfigError, LedgerError
@@ -130,32 +129,6 @@ async def test_an_end_waits_for_a_stream_whose_client_left(tmp_path: Path) -> No
 
 
 # Files
-
-
-def test_a_ready_file_is_whole_private_and_names_the_process(tmp_path: Path) -> None:
-    path = tmp_path / "ready.json"
-    path.write_text("of a former process")
-    path.chmod(0o644)
-    write_ready_file(path, {"base_url": None, "accounts": {}})
-    written = json.loads(path.read_text())
-    assert written.keys() == {"base_url", "accounts", "pid"}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_private_file_follows_no_link_that_lies_in_its_way(tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    target.write_text("mine")
-    for name in ("secret", "secret.new"):
-        (tmp_path / name).symlink_to(target)
-    write_private(tmp_path / "secret", "new")
-    assert (target.read_text(), (tmp_path / "secret").read_text()) == ("mine", "new")
-    assert not (tmp_path / "secret").is_symlink()
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere"):
-        write_private(tmp_path / "nowhere" / "x", "")
 
 
 async def test_budget_files_that_the_last_process_did_not_write_are_written_at_start(tmp_path: Path) -> None:

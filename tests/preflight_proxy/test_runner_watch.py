@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from openrouter_sim import Scenario
-from preflight_proxy.app import Running, serve_until_stopped
-from preflight_proxy.config import Config
 from preflight_proxy.runner_watch import RunnerWatch
 from tests.preflight_proxy.control_world import RUN, Controlled, controlled
 
@@ -94,13 +92,6 @@ async def test_a_proxy_stays_while_it_can_find_out_what_a_call_cost(tmp_path: Pa
         await lost.ends()
         account = world.proxy.books.account("a")
         assert (account.pending_pusd, account.calls, account.assumed_pusd) == (0, 1, 0)
-
-
-def test_a_process_that_has_nothing_left_to_do_ends_by_itself(tmp_path: Path) -> None:
-    async def say_so(proxy: Running) -> None:
-        proxy.over.set()
-
-    assert serve_until_stopped(Config(data=str(tmp_path), upstream="http://127.0.0.1:9/api/v1"), say_so) == 0
 
 
 async def test_a_proxy_of_no_run_waits_for_nobody(tmp_path: Path) -> None:
