@@ -111,11 +111,23 @@ class PortalGate:
             self._become(GateState.LOST)
 
     async def _until_gone(self, connection: socket.socket, proof: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._silent_s_max) as silence:
-            await loop.sock_sendall(connection, proof)
-            while await loop.sock_recv(connection, 16):
-                silence.reschedule(loop.time() + self._silent_s_max)
+        """Return at the connection's end.
+
+        Raises:
+            TimeoutError: Nothing came for as long as a forwarder may be silent, and that in two waits of half the time: in one
+                alone this process itself may have stood still.
+        """
+        loop, missed = asyncio.get_running_loop(), 0
+        await loop.sock_sendall(connection, proof)
+        while missed < 2:
+            try:
+                async with asyncio.timeout(self._silent_s_max / 2):
+                    if not await loop.sock_recv(connection, 16):
+                        return
+                missed = 0
+            except TimeoutError:
+                missed += 1
+        raise TimeoutError
 
     def _become(self, state: GateState) -> None:
         self.state = state

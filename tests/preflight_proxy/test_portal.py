@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -237,7 +238,7 @@ async def alone() -> AsyncIterator[tuple[PortalGate, tuple[str, int], asyncio.Qu
     """A gate at a portal, without a proxy: the gate, the portal's address, and the states that it goes through."""
     states: asyncio.Queue[GateState] = asyncio.Queue()
     portal, trial_pass = Portal(), pass_of("a")
-    made = PortalGate("a", states.put_nowait, silent_s_max=0.3)
+    made = PortalGate("a", states.put_nowait, silent_s_max=1.0)
     doors = GateDoors(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
     await made.open(portal, trial_pass, doors, [PORT])
     yield made, portal.listen("127.0.0.1", 0), states
@@ -256,6 +257,29 @@ async def test_a_forwarder_that_falls_silent_is_lost(
         writer.write(b".")
         assert await states.get() is GateState.LOST
     assert len(await ends((reader, writer))) == 64
+
+
+async def turns(count: int) -> None:
+    """Let everything that can go on go on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_proxy_that_stood_still_itself_takes_no_forwarder_for_silent(
+    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+) -> None:
+    gate, address, states = alone
+    async with asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection(*address)
+        await claim((reader, writer), pass_of("a"), 0)
+        assert await states.get() is GateState.READY
+        assert await reader.readexactly(64)
+        await turns(100)
+        time.sleep(0.6)  # noqa: ASYNC251 - the loop stands still for longer than a forwarder may be silent
+        writer.write(b".")
+        await turns(100)
+    assert gate.state is GateState.READY
+    writer.close()
 
 
 async def test_who_has_shown_the_pass_while_the_gate_closes_is_not_served(
