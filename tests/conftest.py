@@ -7,6 +7,7 @@ rule shows before the tests that only fail because of it.
 import functools
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,8 @@ REQUIRE_DOCKER = os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1"
 
 NO_DAEMON = "no Docker daemon answers (PREFLIGHT_REQUIRE_DOCKER=1 makes that an error)"
 
-DAEMON_ANSWER_S_MAX = 10.0
-"""A daemon that says nothing for so long is no daemon to run tests on."""
+DAEMON_ANSWER_S_MAX = 60.0
+"""A guard: one that has just been started, on a busy machine, takes some seconds to its first answer."""
 
 # Examples are not drawn anew at each run: a failure that nobody's change caused would tell nothing about the change.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -34,6 +35,19 @@ def fresh_logging() -> Iterator[None]:
     """A command that ran in this process has sent the log to its own, captured, standard error."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """Signals mean here, and to processes started here, what they mean at a terminal.
+
+    Whoever starts the tests from a script's background has SIGINT ignored, and whoever does it with `nohup` SIGHUP.
+    """
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @functools.cache

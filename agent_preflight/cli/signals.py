@@ -13,9 +13,14 @@ NAMES = ("SIGTERM", "SIGHUP")
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Take these for SIGINT while the context lasts; one that is ignored, as `nohup` wants SIGHUP to be, stays so."""
+    """Take these for SIGINT while the context lasts; one that is ignored, as `nohup` wants SIGHUP to be, stays so.
+
+    Also where SIGINT itself is ignored, as it is in what a script starts with `&`.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     numbers = [number for name in NAMES if (number := getattr(signal, name, None)) is not None]

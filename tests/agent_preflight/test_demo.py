@@ -31,6 +31,7 @@ async def test_the_simulator_is_a_process_that_lasts_as_long_as_it_is_needed() -
 
 
 @pytest.mark.wire
+@pytest.mark.usefixtures("usual_signals")
 def test_ctrl_c_ends_every_trial_in_order_and_exits_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "agent_preflight", "demo", "--sandbox", "process", "--runs-dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:

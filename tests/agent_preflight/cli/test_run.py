@@ -79,6 +79,7 @@ def test_a_failed_check_starts_no_trial_and_exits_with_1(simulator: Simulator) -
 
 
 @pytest.mark.wire
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_every_trial_in_order_and_exits_with_130(simulator: Simulator, number: int) -> None:
     command = [sys.executable, "-m", "agent_preflight", "run", "--sandbox", "process", "--skip-preflight"]

@@ -28,6 +28,7 @@ def test_an_exception_comes_out_as_it_is() -> None:
         run_blocking(work)
 
 
+@pytest.mark.usefixtures("usual_signals")
 def test_the_first_interrupt_ends_the_second_hurries_and_it_is_raised_when_all_is_over() -> None:
     seen: list[str] = []
 
