@@ -38,12 +38,19 @@ class Room:
     """The memory of one body, taken until the last who keeps that body is done with it.
 
     Args:
-        give_back: Called once, by the last.
+        size_bytes: How much is taken.
+        give_back: Told how many bytes of it are free again.
     """
 
-    def __init__(self, give_back: Callable[[], None]) -> None:
+    def __init__(self, size_bytes: int, give_back: Callable[[int], None]) -> None:
+        self._size_bytes = size_bytes
         self._give_back = give_back
         self._keepers = 1
+
+    def fit(self, size_bytes: int) -> None:
+        """The body is there, and no larger than this: one of unknown length takes no more than others from here on."""
+        spare_bytes, self._size_bytes = self._size_bytes - size_bytes, size_bytes
+        self._give_back(spare_bytes)
 
     def keep(self, task: asyncio.Task[None]) -> None:
         """Hold the room until `task`, which keeps the body, is done: a call is drained after its client has left (M17)."""
@@ -54,7 +61,7 @@ class Room:
         """One of those who keep the body is done with it."""
         self._keepers -= 1
         if not self._keepers:
-            self._give_back()
+            self._give_back(self._size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,9 @@ class Intake:
             raise self._too_large()
         room = await self._take(owner, self._body_bytes_max if size_bytes is None else size_bytes)
         try:
-            yield Body(await self._read(request), room)
+            data = await self._read(request)
+            room.fit(len(data))
+            yield Body(data, room)
         finally:
             room.leave()
 
@@ -127,12 +136,12 @@ class Intake:
             self._freed.clear()
             await self._freed.wait()
         self._held_bytes[owner] = self._held_bytes.get(owner, 0) + room_bytes
-        return Room(partial(self._give_back, owner, room_bytes))
+        return Room(room_bytes, partial(self._give_back, owner))
 
     def _give_back(self, owner: str, room_bytes: int) -> None:
-        self._held_bytes[owner] -= room_bytes
-        if not self._held_bytes[owner]:
-            del self._held_bytes[owner]
+        held_bytes = self._held_bytes.pop(owner, 0) - room_bytes
+        if held_bytes:
+            self._held_bytes[owner] = held_bytes
         self._freed.set()
 
     def _has_room(self, owner: str, room_bytes: int) -> bool:

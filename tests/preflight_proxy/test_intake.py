@@ -143,6 +143,27 @@ async def test_a_body_without_room_waits_until_another_is_done(owner_bytes_max: 
         assert (await one.answer())[0] == (await two.answer())[0] == 200
 
 
+async def test_empty_bodies_of_one_owner_at_once_are_taken() -> None:
+    async with served(Intake(), at_once=False) as (taker, port), await Raw.to(port) as one, await Raw.to(port) as two:
+        for client in (one, two):
+            client.send(post(b""))
+            await taker.taken.get()
+        taker.may_go.set()
+        assert (await one.answer())[0] == (await two.answer())[0] == 200
+
+
+async def test_a_body_of_unknown_length_takes_the_most_until_it_is_there_and_then_its_own_size() -> None:
+    intake = Intake(body_bytes_max=8, owner_bytes_max=8, bodies_bytes_max=8)
+    async with served(intake, at_once=False) as (taker, port), await Raw.to(port) as one, await Raw.to(port) as two:
+        one.send(chunked(b"12"))
+        await taker.taken.get()
+        assert intake.held_bytes == 2
+        two.send(post(b"123456"))
+        await taker.taken.get()
+        taker.may_go.set()
+        assert (await one.answer())[0] == (await two.answer())[0] == 200
+
+
 async def test_one_owners_flood_leaves_room_to_others() -> None:
     intake = Intake(body_bytes_max=8, owner_bytes_max=16, bodies_bytes_max=64)
     async with served(intake, at_once=False) as (taker, port), contextlib.AsyncExitStack() as stack:
@@ -173,8 +194,8 @@ async def test_one_who_waits_for_room_and_leaves_takes_none() -> None:
 
 
 async def test_the_room_stays_taken_while_a_task_keeps_the_body_though_its_client_is_gone() -> None:
-    given_back: list[bool] = []
-    room, done = Room(lambda: given_back.append(True)), asyncio.Event()
+    given_back: list[int] = []
+    room, done = Room(7, given_back.append), asyncio.Event()
 
     async def drain() -> None:
         await done.wait()
@@ -185,4 +206,4 @@ async def test_the_room_stays_taken_while_a_task_keeps_the_body_though_its_clien
     assert not given_back
     done.set()
     await task
-    assert given_back == [True]
+    assert given_back == [7]
