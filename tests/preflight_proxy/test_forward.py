@@ -279,13 +279,13 @@ async def test_a_waiting_call_is_served_when_others_settle(world: World) -> None
 async def test_budget_files_follow_the_balance(world: World) -> None:
     path = world.data / "budget.txt"
     await world.open("c", "0.50", budget_file=str(path))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not path.exists():
             await asyncio.sleep(0.01)
     assert path.read_text() == "Budget: $0.500 remaining of $0.50 (100% left)\n"
     async with world.post(token=world.tokens["c"], model=DEAR_MODEL, text="[[sim tokens=4000]]", max_tokens=4000) as r:
         await r.read()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while "100%" in path.read_text():
             await asyncio.sleep(0.01)
     assert path.read_text().startswith("Budget: $0.4")
@@ -306,7 +306,7 @@ async def raw_bytes(world: World, sent: bytes) -> tuple[int, bytes]:
     reader, writer = await asyncio.open_connection(host, int(port), family=socket.AF_INET)
     try:
         writer.write(sent)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         length = next(
             (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
         )

@@ -97,7 +97,7 @@ async def test_a_connection_whose_head_dawdles_is_closed(sent: bytes) -> None:
 
 
 async def test_a_second_head_that_dawdles_is_closed_too() -> None:
-    seen, listeners = Seen(), Listeners(head_s_max=0.05)
+    seen, listeners = Seen(), Listeners(head_s_max=1.0)
     _, port = await listeners.on_tcp(seen.handle, "127.0.0.1", 0)
     async with await Raw.to(port) as connection:
         connection.send(GET % 1)
@@ -108,12 +108,14 @@ async def test_a_second_head_that_dawdles_is_closed_too() -> None:
 
 
 async def test_body_and_answer_may_take_longer_than_a_head() -> None:
-    seen, listeners = Seen(), Listeners(head_s_max=0.05)
+    """Another connection, made once the body has begun, and without a head, is closed before it ends."""
+    seen, listeners = Seen(), Listeners(head_s_max=1.0)
     _, port = await listeners.on_tcp(seen.handle, "127.0.0.1", 0)
     async with await Raw.to(port) as connection:
         connection.send(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
         await seen.begun.wait()
-        await asyncio.sleep(0.15)  # three times what a head may take
+        async with await Raw.to(port) as dawdler:
+            assert await dawdler.ended()
         connection.send(b"b")
         assert (await connection.answer())[2] == b"/slow 2"
     await listeners.close()

@@ -15,11 +15,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from openrouter_sim import Scenario, Simulator
+from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.standalone import new_token, serve
 from tests.preflight_proxy.child import Child, standalone
+from tests.preflight_proxy.held import Held
 from tests.preflight_proxy.world import chat
 
 wire = pytest.mark.wire
@@ -170,7 +171,9 @@ async def test_a_killed_proxy_is_followed_by_one_that_knows_what_it_spent(tmp_pa
 @wire
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_running_streams_are_served_to_their_end(tmp_path: Path, sim: Simulator, number: int) -> None:
-    sim.scenario = Scenario(tokens_per_s=100)
+    """The stream goes on until another call was refused."""
+    refused = Held()
+    sim.scenario = Scenario(faults=(FaultRule(refused, times=1),))
     async with standalone(tmp_path, sim.base_url, sim.inference_key) as child, aiohttp.ClientSession() as client:
         headers = {"Authorization": f"Bearer {child.ready['api_key']}"}
         body = chat("[[sim tokens=60]]", stream=True, max_tokens=60)
@@ -178,9 +181,10 @@ async def test_running_streams_are_served_to_their_end(tmp_path: Path, sim: Simu
         async with client.post(url, json=body, headers=headers) as response:
             first = await response.content.readany()
             child.process.send_signal(number)
-            while (await ask(child))[0] == 200:
-                await asyncio.sleep(0.01)  # the signal is on its way
-            assert (await ask(child))[0] == 503
+            async with asyncio.timeout(60):
+                while (await ask(child))[0] != 503:
+                    await asyncio.sleep(0.01)  # the signal is on its way
+            refused.over.set()
             assert (first + await response.content.read()).endswith(b"data: [DONE]\n\n")
         assert await child.ended() == 0
     assert posted_usd(tmp_path / "data") == sim.bill().total_usd > 0
