@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
 
 from agent_preflight.docker.cli import END_CALL_S_MAX, Docker
 from agent_preflight.docker.podman import Mount, link_may_stray, network_name
+from agent_preflight.docker.podman_clients import LOOK_EVERY_S, is_watched
+
+BELOW_TRIES = 8
+"""Each takes about a tenth of a second; who watches a container that has ended tidies up in that time, and `rm` is tried again."""
 
 
 async def host_address(docker: Docker, network: str) -> str | None:
@@ -49,14 +54,19 @@ async def own_directory(docker: Docker, container: str) -> str:
 async def end_below(docker: Docker, container: str) -> bool:
     """Remove what there is of a container below Podman; True when it is seen to be gone.
 
-    A `podman start` that is killed at the wrong moment leaves a container that the runtime has made and Podman has not heard of:
-    Podman removes what it knows and says "no such container", and the container's first process waits to become the agent's
-    program, for ever.
+    A `podman start` that is killed at the wrong moment leaves a container that the runtime has made, or is about to make, and
+    that Podman has not heard of: it removes what it knows and says "no such container", and the container's first process waits
+    for ever to become the agent's program.
 
     Raises:
         DockerError: The runtime cannot be executed, or did not end in its time.
     """
     runtime = Docker(docker.engine.runtime)
-    await runtime.run("delete", "--force", container, limit_s=END_CALL_S_MAX)
-    listed = await runtime.run("list", "-q", limit_s=END_CALL_S_MAX)
-    return listed.returncode == 0 and container not in listed.stdout.split()
+    for _ in range(BELOW_TRIES):
+        watched = is_watched(container)  # asked first: what nobody makes any more is not made after we looked
+        await runtime.run("delete", "--force", container, limit_s=END_CALL_S_MAX)
+        listed = await runtime.run("list", "-q", limit_s=END_CALL_S_MAX)
+        if not watched and listed.returncode == 0 and container not in listed.stdout.split():
+            return True
+        await asyncio.sleep(LOOK_EVERY_S)
+    return False

@@ -84,7 +84,7 @@ def networks_and_volumes(runs_dir: Path) -> list[str]:
 
 
 def _labelled(command: list[str], runs_dir: Path) -> list[str]:
-    filters = [["--filter", f"label=agent-preflight.dir={run_dir}"] for run_dir in sorted(runs_dir.iterdir())]
+    filters = [["--filter", f"label=agent-preflight.dir={run_dir}"] for run_dir in runs_dir.glob("*")]
     return [found for each in filters for found in output(*command, *each).split()]
 
 

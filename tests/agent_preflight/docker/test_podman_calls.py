@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.ending import remove_container
 from agent_preflight.docker.failure import DockerError
 from agent_preflight.docker.podman_calls import end_below, host_address
+from agent_preflight.docker.podman_clients import is_watched
 from agent_preflight.docker.portal import portal_place
 from agent_preflight.docker.running import attach
 from tests.agent_preflight.docker.conftest import Scripted
@@ -51,6 +53,20 @@ async def test_what_podman_has_not_heard_of_is_removed_below_it(scripted: Script
     script = scripted(f"rm*) :;;\n'container inspect'*) {GONE};;", **with_runtime(tmp_path, "c"))
     assert await remove_container(Docker(str(script.path)), "c") == "ok"
     assert (tmp_path / "runtime.log").read_text() == "delete --force c\nlist -q\n"
+
+
+async def test_what_is_still_being_made_below_podman_is_not_gone(scripted: Scripted, tmp_path: Path) -> None:
+    """The watcher ends only after the runtime was asked once."""
+    container, watcher = "e" * 64, tmp_path / "conmon"
+    watcher.symlink_to("/bin/sh")
+    docker = Docker(str(scripted("", **with_runtime(tmp_path, container)).path))
+    waiting = "while [ ! -e runtime.log ]; do :; done"
+    process = await asyncio.create_subprocess_exec(watcher, "-c", waiting, container, cwd=tmp_path)
+    while not is_watched(container):
+        await asyncio.sleep(0.01)
+    assert await end_below(docker, container)
+    await process.wait()
+    assert (tmp_path / "runtime.log").read_text().count("delete") > 1
 
 
 async def test_what_stays_below_podman_is_not_gone(scripted: Scripted, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.docker.failure import DockerError
-from agent_preflight.docker.podman_clients import creating, until_created
+from agent_preflight.docker.podman_clients import creating, is_watched, until_created
 
 pytestmark = pytest.mark.wire
 
@@ -30,6 +30,16 @@ def test_it_is_known_by_its_label(command: subprocess.Popen[bytes], tmp_path: Pa
     assert command.poll() is None
     assert tmp_path in creating()
     assert Path("/not/this") not in creating()
+
+
+def test_who_watches_a_container_is_known_by_its_name_and_the_containers(tmp_path: Path) -> None:
+    watcher = tmp_path / "conmon"
+    watcher.symlink_to("/bin/sh")
+    with subprocess.Popen([watcher, "-c", "read line", "-c", "c" * 64], stdin=subprocess.PIPE):
+        while not is_watched("c" * 64):
+            time.sleep(0.01)
+        assert not is_watched("d" * 64)
+    assert not is_watched("c" * 64)
 
 
 async def test_a_dead_runs_is_waited_for(command: subprocess.Popen[bytes], tmp_path: Path) -> None:
