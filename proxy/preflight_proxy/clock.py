@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-_STOPWATCH = getattr(time, "CLOCK_BOOTTIME", None)
-"""Linux's clock that goes on while the machine sleeps; `time.monotonic` stands still there. Source: clock_gettime(2)."""
+_STOPWATCH: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", None))
+"""The clock that goes on while the machine sleeps, on Linux and on macOS, where `time.monotonic` stands still.
+
+Source: clock_gettime(2) of Linux, clock_gettime(3) of macOS: there it is mach_continuous_time, `time.monotonic` is mach_absolute_time.
+"""
 
 
 class Clock(Protocol):
