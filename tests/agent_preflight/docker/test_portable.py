@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from agent_preflight import RunResult, run_multi
-from agent_preflight.docker.argv import FORWARDER_SOCKET
 from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.container import DockerSandbox
 from agent_preflight.docker.portal import portal_place
@@ -36,7 +35,6 @@ from preflight_proxy.openings import Outside
 from preflight_proxy.portal import Portal
 from preflight_proxy.tunnel import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
-from tests.agent_preflight.docker.test_seal import PROBE
 from tests.engine import ENGINE
 from tests.preflight_proxy.places import echo, place
 
@@ -124,21 +122,6 @@ def test_a_field_behind_portable_gates_is_billed_to_the_last_pico(
         assert set(result.preflight["cleanup"].values()) == {"ok"}, result.preflight["cleanup"]
     assert sum(Decimal(result.preflight["posted_usd"]) for result in results.values()) == simulator.bill().total_usd
     assert left_of(tmp_path / "runs" / "r") == []
-
-
-def test_an_agent_behind_a_portable_gate_finds_no_way_out(run_agents: RunAgents) -> None:
-    text = PROBE.replace("print(json.dumps({", "tell(found=({")
-    results, told = run_agents(text, "probe")
-    assert results["probe"].error is None
-    found = told["probe"][0]["found"]
-    assert found["interfaces"] == ["lo"]
-    assert found["routes"] == []
-    for way in ("internet", "docker host", "metadata", "ipv6"):
-        assert found[way] in {"ENETUNREACH", "EADDRNOTAVAIL", "EAFNOSUPPORT"}, way
-    assert found["docker dns"] == "ECONNREFUSED"
-    assert found["dns"] not in (None, "reached")
-    assert not found["gate files"]
-    assert set(found["unix sockets"]) <= {FORWARDER_SOCKET}
 
 
 async def test_the_portal_is_reached_by_the_bridge_alone(base_image: str, tmp_path: Path) -> None:
