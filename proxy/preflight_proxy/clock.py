@@ -8,7 +8,7 @@ from typing import Protocol
 _STOPWATCH: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", None))
 """The clock that goes on while the machine sleeps, on Linux and on macOS, where `time.monotonic` stands still.
 
-Source: clock_gettime(2) of Linux, clock_gettime(3) of macOS: there it is mach_continuous_time, `time.monotonic` is mach_absolute_time.
+Source: clock_gettime(2) of Linux; clock_gettime(3) of macOS, where `time.monotonic` is mach_absolute_time.
 """
 
 
