@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from agent_preflight.cli import app
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Post
+from tests.agent_preflight.cli.invoke import invoke
 from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
 
 
@@ -22,26 +20,26 @@ def keep_books(data: Path) -> None:
 
 def test_it_tells_of_the_latest_run(tmp_path: Path) -> None:
     keep_books(tmp_path / "run-1")
-    told = CliRunner().invoke(app, ["cache-report", "--runs-dir", str(tmp_path)])
+    told = invoke("cache-report", "--runs-dir", str(tmp_path))
     assert told.exit_code == 0
     assert "Cache Analytics Report: run-1" in told.output
 
 
 def test_it_tells_of_a_stand_alone_proxy_too(tmp_path: Path) -> None:
     keep_books(tmp_path)
-    told = CliRunner().invoke(app, ["cache-report", "--data", str(tmp_path)])
+    told = invoke("cache-report", "--data", str(tmp_path))
     assert told.exit_code == 0
     assert "the tools changed" in told.output
 
 
 def test_for_machines_it_is_one_object(tmp_path: Path) -> None:
     keep_books(tmp_path)
-    told = CliRunner().invoke(app, ["cache-report", "--data", str(tmp_path), "--json"])
+    told = invoke("cache-report", "--data", str(tmp_path), "--json")
     assert json.loads(told.output)["ledger"]["misses"][0]["reason"] == "tools"
 
 
 def test_without_any_run_it_says_so_and_exits_with_0(tmp_path: Path) -> None:
     for more, words in (([], "No runs found"), (["--json"], "")):
-        told = CliRunner().invoke(app, ["cache-report", "--runs-dir", str(tmp_path / "none"), *more])
+        told = invoke("cache-report", "--runs-dir", str(tmp_path / "none"), *more)
         assert told.exit_code == 0
         assert words in told.output

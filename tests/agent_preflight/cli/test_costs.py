@@ -5,11 +5,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from agent_preflight.cli import app
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Post
+from tests.agent_preflight.cli.invoke import Told, invoke
 from tests.agent_preflight.runner.conftest import Field
 from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
 
@@ -20,8 +19,8 @@ FIELDS = {
 }
 
 
-def costs(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["costs", *arguments])
+def costs(*arguments: str) -> Told:
+    return invoke("costs", *arguments)
 
 
 def keep_books(data: Path, model: str = "m/x") -> None:

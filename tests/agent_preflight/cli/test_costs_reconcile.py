@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from agent_preflight.cli import app
 from preflight_proxy.core.commands import Post
+from tests.agent_preflight.cli.invoke import invoke
 from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
 
 
@@ -24,7 +23,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_books_without_drift_exit_with_0(data: Path) -> None:
-    ended = CliRunner().invoke(app, ["costs", "--data", str(data), "--reconcile"])
+    ended = invoke("costs", "--data", str(data), "--reconcile")
     assert ended.exit_code == 0, ended.output
     assert "TOTAL" in ended.output
     assert "$0.01" in ended.output
@@ -35,7 +34,7 @@ def test_an_overrun_exits_with_4_and_names_the_endpoint(data: Path) -> None:
     store.commit(reserve("s", 100))
     store.commit(Post("s", 101))
     store.close()
-    ended = CliRunner().invoke(app, ["costs", "--data", str(data), "--reconcile", "--json"])
+    ended = invoke("costs", "--data", str(data), "--reconcile", "--json")
     assert ended.exit_code == 4, ended.output
     found = json.loads(ended.output)
     assert found["total"]["overrun_usd"] == "0.000000000001"

@@ -1,16 +1,14 @@
 """`agent-preflight demo`: its options; the demo itself is tested where it lives."""
 
-from typer.testing import CliRunner
-
-from agent_preflight.cli import app
+from tests.agent_preflight.cli.invoke import invoke
 
 
 def test_an_unknown_sandbox_is_a_bad_option() -> None:
-    told = CliRunner().invoke(app, ["demo", "--sandbox", "vm"])
+    told = invoke("demo", "--sandbox", "vm")
     assert told.exit_code == 2
 
 
 def test_containers_that_are_wished_for_and_cannot_be_had_are_an_error() -> None:
-    told = CliRunner().invoke(app, ["demo", "--sandbox", "docker"], env={"PATH": "/nonexistent"})
+    told = invoke("demo", "--sandbox", "docker", env={"PATH": "/nonexistent"})
     assert told.exit_code == 1
     assert "no Docker daemon answers" in told.stderr

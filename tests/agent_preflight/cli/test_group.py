@@ -4,61 +4,57 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from agent_preflight import __version__
 from agent_preflight.cli import app
 from agent_preflight.cli.group import complain
+from tests.agent_preflight.cli.invoke import invoke
 from tests.cases import each
 
 COMMANDS = [str(command.name) for command in app.registered_commands]
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
-
-
 @each("arguments", [(), ("-h",), ("--help",)])
 def test_no_arguments_and_both_spellings_print_the_help_and_exit_with_0(arguments: tuple[str, ...]) -> None:
-    told = run(*arguments)
+    told = invoke(*arguments)
     assert (told.exit_code, told.stderr) == (0, "")
     assert "Exit codes" in told.stdout
     assert all(f"\n  {command} " in told.stdout for command in COMMANDS)
 
 
 def test_an_unknown_command_says_which_there_are_and_exits_with_1() -> None:
-    told = run("stauts")
+    told = invoke("stauts")
     assert (told.exit_code, told.stdout) == (1, "")
     assert told.stderr == f"Unknown command: stauts. Available: {', '.join(COMMANDS)}\n"
 
 
 @each("arguments", [("--nope",), ("status", "--nope"), ("proxy",)])
 def test_a_bad_option_or_one_that_is_missing_exits_with_2(arguments: tuple[str, ...]) -> None:
-    told = run(*arguments)
+    told = invoke(*arguments)
     assert (told.exit_code, told.stdout) == (2, "")
 
 
 def test_the_version_is_the_packages() -> None:
-    told = run("--version")
+    told = invoke("--version")
     assert (told.exit_code, told.stdout) == (0, f"agent-preflight {__version__}\n")
 
 
 @each("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     for spelling in ("-h", "--help"):
-        told = run(command, spelling)
+        told = invoke(command, spelling)
         assert told.exit_code == 0
         assert "Example: " in told.stdout
 
 
 def test_what_fails_says_so_in_one_line() -> None:
-    told = run("top-up", "no-such-run", "a=1")
+    told = invoke("top-up", "no-such-run", "a=1")
     assert (told.exit_code, told.stdout) == (1, "")
     assert told.stderr == "There is no run no-such-run in runs/.\n"
 
 
 def test_escapes_from_elsewhere_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "\x1b" not in run("sta\x1b[31mtus").stderr
+    assert "\x1b" not in invoke("sta\x1b[31mtus").stderr
     complain("a\x1b[31mred\x1b]0;title\x07\nb")
     assert capsys.readouterr().err == "ared\nb\n"
 

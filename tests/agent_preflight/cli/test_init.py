@@ -2,23 +2,21 @@
 
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from agent_preflight.cli import app
 from agent_preflight.run_config import parse_config
+from tests.agent_preflight.cli.invoke import invoke
 
 
 def test_a_file_is_written_that_run_understands_and_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "preflight.toml"
-    first = CliRunner().invoke(app, ["init", str(path)])
+    first = invoke("init", str(path))
     assert (first.exit_code, parse_config(path.read_text()).image) == (0, "my-agent")
     path.write_text("mine")
-    second = CliRunner().invoke(app, ["init", str(path)])
+    second = invoke("init", str(path))
     assert (second.exit_code, path.read_text()) == (1, "mine")
     assert "stays as it is" in second.output
 
 
 def test_a_folder_that_is_not_there_is_said_in_a_line(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["init", str(tmp_path / "no" / "preflight.toml")])
+    result = invoke("init", str(tmp_path / "no" / "preflight.toml"))
     assert result.exit_code == 1
     assert "cannot be written" in result.output

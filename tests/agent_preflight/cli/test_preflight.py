@@ -1,17 +1,16 @@
 """`agent-preflight preflight`."""
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from agent_preflight.cli import app
 from openrouter_sim import Simulator
+from tests.agent_preflight.cli.invoke import Told, invoke
 
 NAMES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY", "OPENROUTER_API_KEY", "PREFLIGHT_MODELS", "PREFLIGHT_BUDGET")
 
 
-def preflight(**variables: str) -> Result:
+def preflight(**variables: str) -> Told:
     env: dict[str, str | None] = {**dict.fromkeys(NAMES), **variables}
-    return CliRunner().invoke(app, ["preflight"], env=env)
+    return invoke("preflight", env=env)
 
 
 def test_variables_are_asked_for_in_order_on_stderr() -> None:

@@ -8,17 +8,16 @@ from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
-from agent_preflight.cli import app
 from openrouter_sim import Simulator
+from tests.agent_preflight.cli.invoke import Told, invoke
 from tests.agent_preflight.cli.served import served
 
 BODY = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
 
 
-def proxy(data: Path, *arguments: str, key: str | None = "sk-or-key") -> Result:
-    return CliRunner().invoke(app, ["proxy", "--data", str(data), *arguments], env={"OPENROUTER_API_KEY": key})
+def proxy(data: Path, *arguments: str, key: str | None = "sk-or-key") -> Told:
+    return invoke("proxy", "--data", str(data), *arguments, env={"OPENROUTER_API_KEY": key})
 
 
 @pytest.mark.parametrize(
@@ -69,6 +68,6 @@ def test_the_ready_file_says_all_that_clients_need_and_costs_what_they_spent(
 
 
 def costs(data: Path) -> list[dict[str, Any]]:
-    told = CliRunner().invoke(app, ["costs", "--json", "--data", str(data)])
+    told = invoke("costs", "--json", "--data", str(data))
     assert (told.exit_code, told.stderr) == (0, "")
     return [json.loads(line) for line in told.stdout.splitlines()]

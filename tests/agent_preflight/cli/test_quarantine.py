@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from agent_preflight.cli import app
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.quarantine_file import QuarantineFile
+from tests.agent_preflight.cli.invoke import Told, invoke
 from tests.agent_preflight.live_field import LiveField
 from tests.agent_preflight.runner.conftest import Field
 
@@ -21,8 +20,8 @@ def own_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(row)
 
 
-def quarantine(tmp_path: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["quarantine", *arguments, "--runs-dir", str(tmp_path / "runs")])
+def quarantine(tmp_path: Path, *arguments: str) -> Told:
+    return invoke("quarantine", *arguments, "--runs-dir", str(tmp_path / "runs"))
 
 
 def test_it_lists_what_when_and_why(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from agent_preflight.cli import app
 from openrouter_sim import Simulator
+from tests.agent_preflight.cli.invoke import Told, invoke
 from tests.agent_preflight.runner.conftest import agent
 from tests.cases import each
 
@@ -27,9 +26,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def run(*arguments: str, command: list[str] | None = None, **keys: str) -> Result:
+def run(*arguments: str, command: list[str] | None = None, **keys: str) -> Told:
     options = ["--sandbox", "process", "--skip-preflight", *arguments, "--", *(command or [sys.executable, "-V"])]
-    return CliRunner().invoke(app, ["run", *options], env=keys)
+    return invoke("run", *options, env=keys)
 
 
 def summaries(runs_dir: Path = Path("runs")) -> list[dict[str, Any]]:
@@ -72,7 +71,7 @@ def test_an_agent_that_fails_exits_with_1_and_json_tells_of_it(simulator: Simula
 def test_a_failed_check_starts_no_trial_and_exits_with_1(simulator: Simulator) -> None:
     keys = {"OR_ADMIN_KEY": simulator.admin_key, "OPENROUTER_API_KEY": simulator.inference_key}
     options = ["--sandbox", "process", "--model", "no/such", "--", sys.executable, "-V"]
-    told = CliRunner().invoke(app, ["run", *options], env=keys)
+    told = invoke("run", *options, env=keys)
     assert told.exit_code == 1
     assert "Preflight failed" in told.stderr
     assert summaries() == []

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
-from agent_preflight.cli import app
+from tests.agent_preflight.cli.invoke import invoke
 from tests.agent_preflight.cli.served import served
 
 
@@ -20,7 +19,7 @@ def test_what_it_cannot_start_with_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.toml").write_text("tokens_per_s = ")
-    told = CliRunner().invoke(app, ["simulate", *arguments])
+    told = invoke("simulate", *arguments)
     assert (told.exit_code, told.stdout) == (1, "")
     assert told.stderr.startswith("simulate: ")
     assert told.stderr.count("\n") == 1

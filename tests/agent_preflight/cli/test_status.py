@@ -3,13 +3,11 @@
 import json
 from pathlib import Path
 
-from typer.testing import CliRunner, Result
-
-from agent_preflight.cli import app
+from tests.agent_preflight.cli.invoke import Told, invoke
 
 
-def status(runs_dir: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["status", *arguments, "--runs-dir", str(runs_dir)])
+def status(runs_dir: Path, *arguments: str) -> Told:
+    return invoke("status", *arguments, "--runs-dir", str(runs_dir))
 
 
 def ended(runs_dir: Path, run_id: str, *aliases: str) -> None:
