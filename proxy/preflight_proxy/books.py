@@ -169,7 +169,8 @@ class Books:
             return
         served = call.tag or reservation.tag
         for tag in (served,) if served else reservation.tags:
-            self.commit(Quarantine(reservation.model, tag, BYOK))
+            if (reservation.model, tag) not in self.store.book.quarantined:
+                self.commit(Quarantine(reservation.model, tag, BYOK))
 
     def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
         """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""

@@ -6,6 +6,7 @@ The task that runs a call outlives its client: upstream is drained, because a cu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 
@@ -79,10 +80,11 @@ class Call:
         self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._key)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
+        self._may_have_left = False
         self.requote = False
 
     async def run(self, *, may_requote: bool) -> None:
-        """Carry the call to its end: when this returns, its reservation has ended or is marked unknown."""
+        """Carry the call to its end: when this returns or raises, its reservation has ended or is marked unknown."""
         live = self._books.live(self._account_id)
         live.running.add(self)
         try:
@@ -96,16 +98,28 @@ class Call:
             raise
         finally:
             live.running.discard(self)
+            self._leave_no_end_open()
+            if not self.requote:
+                self._downstream.leave()  # does nothing where it was answered; else whoever waits must not wait for ever
+
+    def _leave_no_end_open(self) -> None:
+        """Whatever broke the call off: what never left is void, and proven; of the rest evidence decides (M13)."""
+        if self._may_have_left:
             self._settlement.unknown(self._relay.reading, "the call ended without an outcome", ended=False)
+        elif not self._settlement.ended:
+            with contextlib.suppress(LedgerError):  # it stays pending on disk, for the next start
+                self._settlement.void("broken off before it was sent")
 
     def _may_leave(self) -> bool:
         """M10 step 2, asked in the instant before the first byte: not frozen, not changed, somebody there."""
         store = self._books.store
         stands = may_send(store.book, self._settlement.reservation.id, self._reserved_under)
-        return stands and not self._downstream.is_gone and not store.poisoned
+        self._may_have_left = stands and not self._downstream.is_gone and not store.poisoned
+        return self._may_have_left
 
     async def _attempt(self, may_requote: bool) -> bool:
         """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
+        self._may_have_left = False
         if not await self._sending.patience():
             self._settlement.void("upstream asks for a longer wait than the client can bear")
             await self._fail(503, HELD)
@@ -144,7 +158,7 @@ class Call:
             generation_id = None
         if 200 <= response.status < 300:
             self._settlement.answered(response.status, generation_id)
-            await self._relay.run(response, [*downstream_headers(headers), *self._budget_headers()])
+            await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
             return False
         body = await self._error_body(response)
         refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
@@ -183,7 +197,7 @@ class Call:
                 _log.warning("upstream.refused_money", account=self._account_id, status=refusal.status)
                 await self._refuse(Code.SPENT)
             case _ if refusal.is_envelope and self._key.encode() not in body:
-                sent = [*downstream_headers(headers), *self._budget_headers()]
+                sent = [*self._passed(headers), *self._budget_headers()]
                 await self._downstream.answer(refusal.status, sent, body)
             case _:
                 await self._fail(refusal.status if refusal.status >= 400 else 502, FAILED)
@@ -215,6 +229,10 @@ class Call:
     async def _fail(self, status: int, text: str) -> None:
         body = self._shape.refusal(status, text, "provider_unavailable")
         await self._downstream.answer(status, [_JSON, *self._budget_headers()], body)
+
+    def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The headers that go down, but for one that repeats the real key."""
+        return [(name, value) for name, value in downstream_headers(headers) if not self._key or self._key not in value]
 
     def _budget_headers(self) -> list[tuple[str, str]]:
         return budget_headers(self._books.account(self._account_id))

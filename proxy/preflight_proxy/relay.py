@@ -82,7 +82,8 @@ class Relay:
         readable = last_header(received, "content-encoding") in (None, "", "identity")
         self._streamed = (last_header(received, "content-type") or "").startswith("text/event-stream")
         try:
-            async with asyncio.timeout(CALL_S_MAX) as self._limit:
+            left_s = self._began_at_s + CALL_S_MAX - self._clock.monotonic_s()
+            async with asyncio.timeout(max(0.0, left_s)) as self._limit:
                 self.tighten()
                 if not readable:
                     await self._unread(response, headers)

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from preflight_proxy import relay
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
 from preflight_proxy.config import Config
@@ -183,8 +184,10 @@ REPEATED = {"error": {"code": 400, "message": f"Bad key {KEY}"}}
         document(json.dumps(REPEATED).encode(), b"500 Bad"),
         STREAM + event({"choices": []}) + event(REPEATED) + b"data: [DONE]\n\n",
         document(b"{}", f"200 OK\r\nX-Debug: {KEY}\r\nSet-Cookie: k={KEY}\r\nLocation: /{KEY}".encode()),
+        document(b"{}", f"200 OK\r\nRequest-Id: {KEY}\r\nX-Generation-Id: {KEY}".encode()),
+        document(b'{"error":{"message":"no"}}', f"400 Bad\r\nCache-Control: {KEY}".encode()),
     ],
-    ids=["document", "400", "500", "event", "headers"],
+    ids=["document", "400", "500", "event", "headers", "passed headers", "400 headers"],
 )
 async def test_a_key_that_upstream_repeats_is_not_shown(liar: Liar, answer: bytes) -> None:
     liar.says(answer)
@@ -227,7 +230,36 @@ async def test_one_event_larger_than_a_client_may_be_behind_arrives_with_what_fo
     await liar.settled()
 
 
+async def test_a_calls_longest_time_counts_from_when_it_left_not_from_its_answers_head(
+    liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After that time evidence counts on nothing of it going on (M13, M17)."""
+
+    async def late(writer: asyncio.StreamWriter) -> None:
+        head, _, body = document(b'{"choices":[],"usage":{"cost":0.001}}').partition(b"\r\n\r\n")
+        await asyncio.sleep(0.7)
+        writer.write(head + b"\r\n\r\n")
+        await asyncio.sleep(0.7)
+        writer.write(body)
+
+    monkeypatch.setattr(relay, "CALL_S_MAX", 1.0)
+    liar.answers["POST"] = late
+    _status, _headers, body = await liar.post()
+    assert relay.BROKEN.encode() in body
+    await liar.settled()
+
+
 # What changes while a call waits to be sent
+
+
+async def test_a_call_that_is_broken_off_while_it_waits_leaves_nothing_pending(liar: Liar) -> None:
+    """As at the end of a proxy: it never left, which is proof (M13), and its client does not wait for ever."""
+    call = await _held(liar)
+    await liar.proxy.tasks.cancel()
+    assert liar.proxy.books.account("a").pending_pusd == 0
+    with pytest.raises(aiohttp.ClientError):
+        await call
+    assert liar.calls() == 1
 
 
 def busy() -> bytes:
@@ -324,17 +356,29 @@ async def test_an_account_that_is_closed_while_its_generations_are_asked_for_sto
 
 
 class _Broken(Upstream):
-    """A client with a fault that nobody thought of."""
+    """A client with a fault that nobody thought of, before the first byte or with it.
+
+    Attributes:
+        sends: It lets the byte go first.
+    """
+
+    sends = False
 
     async def post(
         self, path: str, body: bytes, headers: Iterable[tuple[str, str]], guard: Callable[[], bool]
     ) -> aiohttp.ClientResponse:
+        assert not self.sends or guard()
         raise RuntimeError("a fault of our own")
 
 
-async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_evidence(liar: Liar) -> None:
+@pytest.mark.parametrize("sends", [False, True])
+async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_evidence(
+    liar: Liar, sends: bool
+) -> None:
+    """What never left needs none."""
     books, listeners, tasks = liar.proxy.books, Listeners(), Tasks()
     upstream = _Broken(liar.upstream.base_url)
+    upstream.sends = sends
     async with upstream, asyncio.timeout(20):
         prices = Prices(upstream, books.clock)
         plane = Plane(books, Forward(books, upstream, prices, tasks, Intake()), Local(books, prices, upstream))
@@ -344,6 +388,7 @@ async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_
             assert response.status == 502
             assert (await response.json())["error"]["message"]
         await tasks.finish(10)
+        assert (liar.proxy.books.account("a").pending_pusd > 0) is sends
         await liar.settled()
         await listeners.close()
 
