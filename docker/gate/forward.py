@@ -169,7 +169,7 @@ class Carrier:
                 reset(agent)
 
 
-async def exchange(agent, there):
+async def exchange(agent, there, left_s_max=LEFT_S_MAX):
     """Pass bytes on both ways until both ends have said their last; if one breaks, both do."""
     up, down = (asyncio.ensure_future(way) for way in (pass_on(agent, there), pass_on(there, agent)))
     try:
@@ -177,7 +177,7 @@ async def exchange(agent, there):
         for way in done:
             way.result()
         if down in done:
-            await asyncio.wait_for(up, LEFT_S_MAX)
+            await asyncio.wait_for(up, left_s_max)
         else:
             await down
     except (OSError, asyncio.TimeoutError):  # noqa: UP041 - before Python 3.11 they are two

@@ -226,6 +226,41 @@ async def test_a_call_that_finds_no_proxy_is_answered_and_what_is_not_http_is_re
     assert "nothing was charged" in error["message"]
 
 
+async def test_an_agent_has_no_more_connections_at_once_than_the_proxy_would_take() -> None:
+    forward = runpy.run_path(str(FORWARD))
+
+    class Stalled:
+        async def connect_in_time(self, gate_port: int) -> socket.socket:
+            await asyncio.Event().wait()
+            raise AssertionError("it waits until it is cancelled")
+
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener, contextlib.ExitStack() as agent:
+        carrier = forward["Carrier"](Stalled(), 0)
+        serving = asyncio.ensure_future(carrier.serve(listener))
+        for _ in range(forward["CONNECTIONS_MAX"]):
+            agent.enter_context(socket.create_connection(listener.getsockname()))
+        async with asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await reader.read() == b""
+            writer.close()
+        serving.cancel()
+
+
+async def test_an_agent_that_does_not_let_go_of_what_the_proxy_has_ended_is_let_go() -> None:
+    forward = runpy.run_path(str(FORWARD))
+    agent, forwarders_agent = socket.socketpair()
+    proxy, forwarders_proxy = socket.socketpair()
+    with agent, forwarders_agent, proxy, forwarders_proxy:
+        for each in (agent, forwarders_agent, proxy, forwarders_proxy):
+            each.setblocking(False)
+        proxy.send(b"the last word")
+        proxy.close()
+        async with asyncio.timeout(30):
+            with pytest.raises(ConnectionResetError, match="one end broke"):
+                await forward["exchange"](forwarders_agent, forwarders_proxy, left_s_max=0.05)
+            assert await asyncio.get_running_loop().sock_recv(agent, 64) == b"the last word"
+
+
 async def test_it_ends_with_its_gate(path: Path) -> None:
     portal = Portal()
     await portal.listen()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,22 +21,25 @@ GATE = Path(__file__).parents[3] / "docker" / "gate" / "gate.py"
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
+    """Ports that are free, and that the system gives to nobody by itself before the gate takes them."""
+    found: list[int] = []
+    for port in random.sample(range(10_000, 30_000), 1000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 def accept(path: Path) -> socket.socket:
     """Wait on the gate's unix socket as a proxy does, and return the gate's connection."""
     with socket.socket(socket.AF_UNIX) as server:
-        server.settimeout(10)
+        server.settimeout(60)
         path.unlink(missing_ok=True)
         server.bind(str(path))
         server.listen(1)
         connection, _ = server.accept()
-    connection.settimeout(10)
+    connection.settimeout(60)
     return connection
 
 
@@ -81,7 +86,7 @@ def test_the_connection_stays_while_the_proxy_lives(gate: subprocess.Popen[bytes
         connection.settimeout(0.3)
         with pytest.raises(TimeoutError):
             connection.recv(1)
-        connection.settimeout(10)
+        connection.settimeout(60)
         gate.send_signal(signal.SIGKILL)
         assert connection.recv(1) == b""
 
@@ -94,7 +99,7 @@ def test_a_call_between_two_proxies_is_served_by_the_second(gate: object, path: 
         client.sendall(b"ping")
         with accept(path) as connection:
             first, second = receive(connection, 2)
-            second.settimeout(10)
+            second.settimeout(60)
             served, _ = second.accept()
             assert served.recv(4) == b"ping"
             for sock in (served, first, second):
@@ -114,7 +119,7 @@ def test_a_port_that_is_taken_is_an_end_and_not_a_silence(path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, str(GATE), str(path), port], capture_output=True, timeout=20, check=False
+            [sys.executable, str(GATE), str(path), port], capture_output=True, timeout=60, check=False
         )
     assert done.returncode == 1
     assert b"Address already in use" in done.stderr
