@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from openrouter_sim import Scenario
+from openrouter_sim import FaultRule, Scenario
 from tests.drills.stage import STORE, Stage, stage
+from tests.preflight_proxy.held import Held
 from tests.torture.proxy import Account
 
 pytestmark = pytest.mark.wire
-
-SLOW = Scenario(tokens_per_s=40.0)
-"""A stream of 60 tokens takes a second and a half."""
 
 
 async def streamed(play: Stage, account: Account, began: asyncio.Event) -> bytes:
@@ -24,6 +22,12 @@ async def streamed(play: Stage, account: Account, began: asyncio.Event) -> bytes
         assert answer.status == 200
         began.set()
         return await answer.read()
+
+
+def first_held() -> tuple[Scenario, asyncio.Event]:
+    """An upstream whose first answer goes on until the event is set."""
+    held = Held()
+    return Scenario(faults=(FaultRule(held, times=1),)), held.over
 
 
 async def closed_and_decided(play: Stage, account: Account) -> None:
@@ -35,7 +39,7 @@ async def closed_and_decided(play: Stage, account: Account) -> None:
     play.proxy.kill()
     await play.proxy.died()
     await play.proxy.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while Decimal((await play.balance(account))["pending_usd"]):
             await asyncio.sleep(0.05)
     assert (await play.call(account))[0] == 200
@@ -43,7 +47,8 @@ async def closed_and_decided(play: Stage, account: Account) -> None:
 
 
 async def test_at_the_reservation_nothing_leaves_and_a_running_stream_goes_on(tmp_path: Path) -> None:
-    async with stage(tmp_path, SLOW) as play:
+    scenario, over = first_held()
+    async with stage(tmp_path, scenario) as play:
         await play.proxy.start("tests.torture.kill", "reserve", "before", "2", "full")
         account, began = await play.open("a", "1.00"), asyncio.Event()
         running = asyncio.ensure_future(streamed(play, account, began))
@@ -51,12 +56,15 @@ async def test_at_the_reservation_nothing_leaves_and_a_running_stream_goes_on(tm
         status, body = await play.call(account)
         assert (status, STORE in body) == (402, True)
         assert len(play.sim.requests) == 1
+        assert not running.done()
+        over.set()
         assert (await running).endswith(b"data: [DONE]\n\n")
         await closed_and_decided(play, account)
 
 
 async def test_at_the_generation_id_the_call_is_refused_and_decided_later(tmp_path: Path) -> None:
-    async with stage(tmp_path, SLOW) as play:
+    scenario, over = first_held()
+    async with stage(tmp_path, scenario) as play:
         await play.proxy.start("tests.torture.kill", "id", "before", "2", "full")
         account, began = await play.open("a", "1.00"), asyncio.Event()
         running = asyncio.ensure_future(streamed(play, account, began))
@@ -64,6 +72,8 @@ async def test_at_the_generation_id_the_call_is_refused_and_decided_later(tmp_pa
         status, body = await play.call(account)
         assert (status, STORE in body) == (402, True)
         assert len(play.sim.requests) == 2
+        assert not running.done()
+        over.set()
         assert (await running).endswith(b"data: [DONE]\n\n")
         await closed_and_decided(play, account)
 

@@ -35,7 +35,7 @@ async def agent(play: Stage, account: Account, asked: asyncio.Event) -> list[tup
 
 async def test_eight_agents_that_wait_while_the_proxy_is_killed_are_all_served(tmp_path: Path) -> None:
     """Two calls in flight hold the whole budget when it dies, and hold it on as unknown until evidence decides."""
-    scenario = Scenario(first_token_s=2.0, replies=(Rule(tokens=10),))
+    scenario = Scenario(first_token_s=30.0, replies=(Rule(tokens=10),))  # far longer than it takes to kill
     async with stage(tmp_path, scenario) as play:
         await play.proxy.start()
         account = await play.open("a", "0.0017")
@@ -48,7 +48,7 @@ async def test_eight_agents_that_wait_while_the_proxy_is_killed_are_all_served(t
         play.sim.scenario = Scenario(replies=(Rule(tokens=10),))
         await play.proxy.start()
         assert int((await play.balance(account))["unknown"]) == 2
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             answers = [each for got in await asyncio.gather(*agents) for each in got]
         assert not any(SPENT in body for _status, body in answers)
         assert [status for status, _body in answers] == [200] * AGENTS
