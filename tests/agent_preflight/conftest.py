@@ -20,12 +20,12 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     made = Simulator()
-    asyncio.run_coroutine_threadsafe(made.start(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(made.start(), loop).result(60)
     monkeypatch.setenv("OPENROUTER_BASE_URL", made.base_url)
     yield made
-    asyncio.run_coroutine_threadsafe(made.stop(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(made.stop(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(60)
     loop.close()
 
 
