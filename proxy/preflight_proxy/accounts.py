@@ -95,8 +95,6 @@ class Accounts:
         """
         doors = self._doors(account_id, spec.gate)
         usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
-        if self._books.by_token(hash_token(spec.token)) not in (None, account_id):  # no await before the commit
-            raise ValueError("another account has this token")
         known = self._books.accounts().get(account_id)
         self._books.commit(
             OpenAccount(
