@@ -26,7 +26,9 @@ DAEMON_ANSWER_S_MAX = 60.0
 """A guard: one that has just been started, on a busy machine, takes some seconds to its first answer."""
 
 # Examples are not drawn anew at each run: a failure that nobody's change caused would tell nothing about the change.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+# CI draws more of them: `--hypothesis-profile=thorough`.
+hypothesis.settings.register_profile("repeatable", max_examples=25, derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("repeatable"), max_examples=200)
 hypothesis.settings.load_profile("repeatable")
 
 

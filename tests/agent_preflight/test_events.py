@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_preflight.events import LINE_BYTES_MAX, RAW_CHARS_MAX, EventLogger, Lines, parse_line
@@ -69,7 +69,6 @@ def test_a_longer_line_is_cut_and_says_so() -> None:
     assert event == {"type": "raw", "data": "a" * RAW_CHARS_MAX, "truncated": True}
 
 
-@settings(max_examples=60)
 @given(st.binary(max_size=60))
 def test_no_line_makes_the_parser_raise(line: bytes) -> None:
     assert isinstance(parse_line(line)["type"], str)
@@ -89,7 +88,6 @@ def test_a_last_line_without_newline_is_a_line() -> None:
     assert lines.rest() == []
 
 
-@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=12), max_size=12))
 def test_chunking_does_not_change_the_lines(chunks: list[bytes]) -> None:
     whole, parts = Lines(), Lines()

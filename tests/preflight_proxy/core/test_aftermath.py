@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.accounts import Account
@@ -75,7 +75,6 @@ def test_what_a_loss_of_power_took_from_the_books_is_recovered_after_what_was_op
     assert list(settle(loose(unread), None))[-1] == Recover("a", 0)
 
 
-@settings(max_examples=40, deadline=None, database=None)
 @given(
     costs=st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**7)), min_size=1, max_size=5),
     posted_pusd=st.integers(0, 10**8),

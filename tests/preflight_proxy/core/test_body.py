@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core import body
@@ -128,7 +128,6 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40)
 @given(JSON_VALUES)
 def test_a_value_is_written_as_it_was_read(value: object) -> None:
     written = body.encode(body.value(json.dumps(value).encode()))

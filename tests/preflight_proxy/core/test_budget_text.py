@@ -1,6 +1,6 @@
 """budget.txt, byte for byte."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.budget_text import LABEL_CHARS_MAX, Action, detailed_text, label_text, simple_text
@@ -88,7 +88,6 @@ def test_a_label_with_nothing_to_show_reads_thinking(label: str) -> None:
     assert label_text(label) == "thinking"
 
 
-@settings(max_examples=60)
 @given(used=st.integers(0, 2 * USD), limit=st.integers(0, 2 * USD))
 def test_the_share_left_is_between_nothing_and_all(used: int, limit: int) -> None:
     line = simple_text(used, limit)
@@ -97,7 +96,6 @@ def test_the_share_left_is_between_nothing_and_all(used: int, limit: int) -> Non
     assert "-" not in line
 
 
-@settings(max_examples=60)
 @given(cents=st.integers(0, 10_000))
 def test_whole_cents_read_as_python_would_format_them(cents: int) -> None:
     assert f"of ${cents / 100:.2f} (" in simple_text(0, cents * CENT)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_sim import Scenario
@@ -299,7 +299,6 @@ CONVERSATIONS = st.lists(st.lists(ASKED | ANSWERS, min_size=1, max_size=5), min_
 RULES = {"role": "system", "content": "read each line " * 100}
 
 
-@settings(max_examples=20)
 @given(CONVERSATIONS, st.sampled_from(list(Tokenizer)), st.booleans())
 def test_whatever_was_billed_before_no_bound_is_below_what_a_provider_counts(
     conversations: list[list[dict[str, object]]], tokenizer: Tokenizer, has_tools: bool

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.egress import (
@@ -71,7 +71,6 @@ def test_what_is_no_place_is_an_error(text: str) -> None:
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=100)
 def test_whatever_is_read_as_a_place_can_be_written_and_read_again(text: str) -> None:
     try:
         target = read_target(text)

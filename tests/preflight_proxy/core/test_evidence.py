@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.accounts import Reservation, State
@@ -106,7 +106,6 @@ def test_nothing_unknown_needs_no_verdict() -> None:
     assert judge([], 10**9, last_word=True) == []
 
 
-@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 10**9), max_size=8),
     st.none() | st.integers(-(10**9), 10**10),

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core import body
@@ -17,14 +17,12 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40)
 @given(VALUES)
 def test_no_serialisation_with_indent_4_is_longer(value: object) -> None:
     size = indented_bytes(body.value(json.dumps(value).encode()))
     assert size >= len(json.dumps(value, indent=4, ensure_ascii=True))
 
 
-@settings(max_examples=40)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_no_number_becomes_longer_than_it_is_counted(number: float) -> None:
     assert indented_bytes(body.value(json.dumps(number).encode())) >= len(json.dumps(number))

@@ -231,5 +231,5 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerInterleavings = LedgerMachine.TestCase
 TestLedgerInterleavings.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=settings().max_examples // 2, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -4,7 +4,7 @@ import json
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, TOOL_TOKENS, TOOL_USE_TOKENS, WRAP_TOKENS, prompt_bound
@@ -33,7 +33,6 @@ def test_an_escaped_pair_counts_as_the_text_that_it_is() -> None:
     assert read(CHAT, raw).prompt.other_bytes == 4
 
 
-@settings(max_examples=40)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_no_text_has_more_bytes_after_nfc_than_are_counted(text: str) -> None:
     grown = len(unicodedata.normalize("NFC", text).encode())

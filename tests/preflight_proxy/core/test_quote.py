@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.prompt_bound import prompt_bound
@@ -141,7 +141,6 @@ LINES = st.builds(
 )
 
 
-@settings(max_examples=60)
 @given(st.lists(LINES, min_size=1, max_size=4), st.integers(0, 3000), st.integers(0, 3000), st.integers(-10, 2 * 10**6))
 def test_the_clamp_is_the_greatest_bound_that_fits(lines: list[Worst], first: int, second: int, amount: int) -> None:
     floor, bound = sorted((first, second))
@@ -189,4 +188,5 @@ def test_prices_for_prompts_longer_than_this_one_can_be_do_not_count() -> None:
 def test_on_a_provider_key_of_the_users_own_the_fee_comes_on_top(fixed_pusd: int, price: int, bound: int) -> None:
     plain = replace(quote(chat(max_tokens=bound or 1), [endpoint()]), worst=(Worst(fixed_pusd, price, None, 0),))
     assert plain.with_byok_fee().worst_pusd(bound) >= plain.worst_pusd(bound) * 21 // 20
-    assert plain.with_byok_fee().worst_pusd(bound) <= plain.worst_pusd(bound) * 21 // 20 + 2 + bound // 10**6
+    # Three roundings, and that of the price in each token.
+    assert plain.with_byok_fee().worst_pusd(bound) <= plain.worst_pusd(bound) * 21 // 20 + 3 + bound // 10**6

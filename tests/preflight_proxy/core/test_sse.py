@@ -1,6 +1,6 @@
 """Events come out whole and the bytes come out unchanged, whatever the chunking."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.sse import Decoder, Event, parse
@@ -59,7 +59,6 @@ def test_names_and_data_are_read_with_every_line_end(ends: bytes) -> None:
     ]
 
 
-@settings(max_examples=30)
 @given(
     st.lists(st.sampled_from([b"\r", b"\n", b"data: a", b"event: n", b": c", b"data:b", b"x"]), max_size=25), st.data()
 )

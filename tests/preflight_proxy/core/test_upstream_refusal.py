@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.upstream_refusal import (
@@ -124,7 +124,6 @@ def test_the_wait_is_what_the_header_asks_for_and_never_none(header: str | None,
     assert read_refusal(429, envelope(), header).retry_after_s == seconds
 
 
-@settings(max_examples=100)
 @given(st.integers(100, 599), st.binary(max_size=60), st.none() | st.text(max_size=8))
 def test_no_bytes_make_it_raise(status: int, body: bytes, retry_after: str | None) -> None:
     refusal = read_refusal(status, body, retry_after)

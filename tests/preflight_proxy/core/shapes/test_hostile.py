@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.quote import quote
@@ -257,7 +257,6 @@ FIELDS = [
 ]
 
 
-@settings(max_examples=50)
 @given(st.sampled_from(sorted(SHAPES)), st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=4))
 def test_whatever_a_body_holds_it_is_read_or_refused_and_a_read_one_has_a_quote(
     path: str, fields: dict[str, object]

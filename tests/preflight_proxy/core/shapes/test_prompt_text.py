@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.shapes.prompt_text import PromptText
@@ -176,7 +176,6 @@ MESSAGE = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
 @given(MESSAGE, st.booleans())
 def test_no_string_of_a_message_goes_uncounted_however_it_is_escaped(message: dict[str, object], escaped: bool) -> None:
     raw = json.dumps(message, ensure_ascii=escaped).encode()
