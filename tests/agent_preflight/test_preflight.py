@@ -255,7 +255,7 @@ def test_a_reader_that_raises_is_a_failed_check_not_the_end(
 
 def test_independent_checks_run_side_by_side(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each reader waits for the other: one after the other they would never meet."""
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=60)
 
     def balance(_: str) -> tuple[float, float, float]:
         meeting.wait()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_preflight import process
 from agent_preflight.process import ProcessError, ProcessSandbox, agent_environment, members
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes
 
@@ -107,7 +108,8 @@ async def test_an_agent_that_ignores_term_is_killed(make: Make) -> None:
     assert await pipes.stdout.read() == b""
 
 
-async def test_an_agent_may_tidy_up_on_term(make: Make) -> None:
+async def test_an_agent_may_tidy_up_on_term(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "TERM_S", 60.0)  # on a busy machine half a second may not be enough for it
     text = "import signal, sys, time; signal.signal(15, lambda *a: (print('bye'), sys.exit(7))); print('up'); time.sleep(60)"
     sandbox = make(python(text))
     await sandbox.create()

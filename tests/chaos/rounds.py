@@ -167,8 +167,8 @@ def _strike(
 
 
 def _left(runs_dir: Path, mark: str) -> Iterator[str]:
-    """Say what is still there; a process or a container that is about to end has a few seconds for it."""
-    until_s = time.monotonic() + 5.0
+    """Say what is still there; on a busy machine a process or a container that is about to end takes its time."""
+    until_s = time.monotonic() + 30.0
     while (found := [*_things(runs_dir, mark)]) and time.monotonic() < until_s:
         time.sleep(0.2)
     yield from found

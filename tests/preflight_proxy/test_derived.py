@@ -219,6 +219,6 @@ async def test_the_running_loop_keeps_the_time_by_default(account: Account) -> N
     files.write(account, 0, (), 0)
     files.write(account, USD // 2, (), 0)
     assert left(account) == "1.000"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while left(account) != "0.500":
             await asyncio.sleep(0.005)

@@ -106,7 +106,7 @@ def test_connections_count_from_before_their_handshake(run: Run) -> None:
         authority = new_authority()
         async with (
             asyncio.timeout(60),
-            doors(authority) as (_, tls),
+            doors(authority, head_s_max=60.0) as (_, tls),
             contextlib.AsyncExitStack() as agents,
             await secure(tls, trusting(authority.root)) as first,
         ):

@@ -271,7 +271,7 @@ async def _held(liar: Liar) -> asyncio.Future[tuple[int, dict[str, str], bytes]]
     """A call that waits for upstream to take it, reserved."""
     liar.says(busy())
     call = liar.post()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not liar.calls():
             await asyncio.sleep(0.01)
     liar.says(document(b"{}"))

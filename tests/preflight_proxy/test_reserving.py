@@ -19,12 +19,12 @@ HOLDS_IT_ALL: dict[str, Any] = {"model": DEAR_MODEL, "max_tokens": 1500}
 
 async def test_a_client_that_leaves_while_it_waits_sends_nothing_and_holds_nothing(world: World) -> None:
     await world.open("one", "0.03")
-    world.sim.scenario = Scenario(first_token_s=0.3, replies=(Rule(tokens=20),))
+    world.sim.scenario = Scenario(first_token_s=1.5, replies=(Rule(tokens=20),))
     token = world.tokens["one"]
     first = asyncio.ensure_future(world.post(token=token, **HOLDS_IT_ALL).__aenter__())
     await world.sim.until(lambda: len(world.sim.requests) == 1)
     second = asyncio.ensure_future(world.post(token=token, **HOLDS_IT_ALL).__aenter__())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not world.proxy.books.turns.waiting("one"):
             await asyncio.sleep(0.005)
     second.cancel()
@@ -46,10 +46,10 @@ async def test_a_top_up_lets_a_refused_call_pass(world: World) -> None:
 
 async def test_a_freeze_refuses_the_calls_that_wait(world: World) -> None:
     await world.open("one", "0.03")
-    world.sim.scenario = Scenario(first_token_s=0.3, replies=(Rule(tokens=20),))
+    world.sim.scenario = Scenario(first_token_s=1.5, replies=(Rule(tokens=20),))
     token = world.tokens["one"]
     calls = [asyncio.ensure_future(world.post(token=token, **HOLDS_IT_ALL).__aenter__()) for _ in range(3)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not world.proxy.books.turns.waiting("one"):
             await asyncio.sleep(0.005)
     await world.proxy.accounts.freeze("one", "test")
@@ -61,7 +61,7 @@ async def test_a_freeze_refuses_the_calls_that_wait(world: World) -> None:
 async def test_a_call_that_waited_is_quoted_anew_with_what_others_were_billed_at(world: World) -> None:
     """Two sub-agents with the same system text: by its bytes the second would not fit once the first is paid."""
     await world.open("one", "0.029")
-    world.sim.scenario = Scenario(first_token_s=0.3, replies=(Rule(tokens=4),))
+    world.sim.scenario = Scenario(first_token_s=1.5, replies=(Rule(tokens=4),))
     system = {"role": "system", "content": "word " * 1600}
 
     def ask(task: str) -> asyncio.Future[ClientResponse]:

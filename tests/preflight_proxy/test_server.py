@@ -41,7 +41,7 @@ Serve = Callable[..., Awaitable[int]]
 
 @pytest.fixture
 async def listeners() -> AsyncIterator[Listeners]:
-    made = Listeners(head_s_max=5.0)
+    made = Listeners(head_s_max=60.0)
     yield made
     await made.close()
 

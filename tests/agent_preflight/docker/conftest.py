@@ -83,7 +83,7 @@ class ProxyPart:
 
     async def ready(self) -> None:
         """Return when a gate has handed its listeners over."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self._ready.wait()
 
     async def _accept(self) -> None:

@@ -1,5 +1,6 @@
 """Runner and proxy die with a call in flight: a sweep finds out what it cost, and says until when it cannot."""
 
+import asyncio
 import json
 import os
 import signal
@@ -66,6 +67,13 @@ def scope(trials: Field, clocks: Clocks, settle_s: float = 0.0) -> Scope:
     )
 
 
+async def billed(trials: Field, calls: int) -> None:
+    """Return once upstream is done with so many calls: from then on a key's usage tells of them."""
+    async with asyncio.timeout(60):
+        while sum(len(key.generations) for key in trials.simulator.bill().keys.values()) < calls:
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.wire
 async def test_the_key_is_kept_until_its_usage_tells_and_then_the_books_are_the_bill(trials: Field) -> None:
     run_dir = await crash_both(trials)
@@ -77,6 +85,7 @@ async def test_the_key_is_kept_until_its_usage_tells_and_then_the_books_are_the_
     assert Decimal(summary["preflight"]["pending_usd"]) > 0
     assert summary["preflight"]["cleanup"]["settle"] == summary["preflight"]["cleanup"]["sub_key"] == "unverified"
 
+    await billed(trials, 2)
     late = await sweep(scope(trials, SOON, settle_s=60.0))
     assert late.verified, late
     assert [item.kind for item in late.removed] == ["sub-key"]
@@ -93,6 +102,7 @@ async def test_the_key_is_kept_until_its_usage_tells_and_then_the_books_are_the_
 @pytest.mark.wire
 async def test_a_run_that_goes_on_has_spent_what_its_last_calls_cost(trials: Field) -> None:
     await crash_both(trials)
+    await billed(trials, 2)
     await sweep(scope(trials, SOON, settle_s=60.0))
     (result,) = await arun_multi([(MODEL, "a")], **trials.options({"a": CALLING}, run_id="crashed", resume=True))
     extra = result.preflight
