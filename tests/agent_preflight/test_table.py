@@ -61,9 +61,13 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_figures() -> None:
 
 
 def test_no_width_cuts_a_word_of_a_finished_run() -> None:
+    """At both ends of every range of widths that have the same columns: words have least room at the narrow one."""
     rows = [replace(ROW, alias="claude-sonnet-4", model_id="anthropic/claude-sonnet-4.5", note=NOTE), ROW]
     words = {*NOTE.split(), "claude-sonnet-4", "$0.2469", "1,234"}
-    for width in range(58, 200):
+    columns = {width: len(table_of(rows, 10.0, width, whole_notes=True).columns) for width in range(57, 201)}
+    ends = [width for width in range(58, 200) if not columns[width - 1] == columns[width] == columns[width + 1]]
+    assert len(ends) >= 2 * len(set(columns.values())) - 2
+    for width in (58, *ends, 199):
         lines = finished(rows, width)
         assert words <= {word for line in lines for word in line.split()}, width
         assert max(map(len, lines)) <= width
