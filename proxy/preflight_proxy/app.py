@@ -13,12 +13,12 @@ from pathlib import Path
 import structlog
 
 from preflight_proxy.accounts import Accounts
-from preflight_proxy.books import Books
+from preflight_proxy.books import BYOK, Books
 from preflight_proxy.clock import Clock, SystemClock
 from preflight_proxy.config import Config, host_port
 from preflight_proxy.control import Control
 from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.core.commands import Quarantine
+from preflight_proxy.core.commands import ClearQuarantine, Quarantine
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.forward import Forward
@@ -140,11 +140,17 @@ async def running(
 
 
 def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
-    """Take over what the user's list holds; have it, and the price list, follow what this proxy finds (M14)."""
+    """Take over what the user's list holds; have it, and the price list, follow what this proxy finds (M14).
+
+    What is out of use for want of `byok` alone comes back into use where that is set (M16).
+    """
     shared = QuarantineFile(Path(config.quarantine_file)) if config.quarantine_file else None
     for row in shared.read() if shared else ():
         if (row.model, row.tag) not in books.store.book.quarantined:
             books.commit(Quarantine(row.model, row.tag, row.reason))
+    for row in list(books.store.book.quarantined.values()) if config.byok else ():
+        if row.reason == BYOK:
+            books.commit(ClearQuarantine(row.model, row.tag))
 
     def follow(row: Quarantined) -> None:
         prices.expire(row.model)

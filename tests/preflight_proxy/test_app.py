@@ -13,9 +13,12 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import FILES_MIN, running
+from preflight_proxy.books import BYOK
 from preflight_proxy.config import Config
-from preflight_proxy.core.commands import OpenAccount, Post, Reserve
+from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.core.commands import OpenAccount, Post, Quarantine, Reserve
 from preflight_proxy.errors import ConfigError, LedgerError
+from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.store import Store
 from tests.preflight_proxy.fake_clock import FakeClock
 from tests.preflight_proxy.world import World
@@ -24,7 +27,7 @@ wire = pytest.mark.wire
 NOWHERE = "http://127.0.0.1:9/api/v1"
 
 
-def settings(data: Path, **more: str) -> Config:
+def settings(data: Path, **more: str | bool) -> Config:
     return Config(data=str(data), upstream=NOWHERE, **more)  # type: ignore[arg-type]
 
 
@@ -148,3 +151,18 @@ async def test_budget_files_that_the_last_process_did_not_write_are_written_at_s
         text = path.read_text()
     assert text.startswith("Budget: $0.900 remaining of $1.00 (90% left)\n")
     assert "$0.1000  (thinking)" in text
+
+
+async def test_what_ran_on_a_provider_key_of_the_users_own_is_used_again_once_that_is_wanted(tmp_path: Path) -> None:
+    """Whether this ledger shut it out or the user's list; what billed too much stays out (M14, M16)."""
+    listed = QuarantineFile(tmp_path / "quarantine.jsonl")
+    listed.add(Quarantined("m/x", "listed", BYOK, 0.0))
+    shared = {"quarantine_file": str(tmp_path / "quarantine.jsonl")}
+    async with running(settings(tmp_path / "data", **shared)) as proxy:
+        proxy.books.commit(Quarantine("m/x", "found", BYOK))
+        proxy.books.commit(Quarantine("m/x", "dear", "billed too much"))
+        assert len(proxy.books.store.book.quarantined) == 3
+    async with running(settings(tmp_path / "data", byok=True, **shared)) as proxy:
+        assert list(proxy.books.store.book.quarantined) == [("m/x", "dear")]
+    async with running(settings(tmp_path / "data", **shared)) as proxy:
+        assert len(proxy.books.store.book.quarantined) == 3
