@@ -78,7 +78,7 @@ def test_a_service_that_does_not_answer_times_out(serve: Serve) -> None:
     release = threading.Event()
 
     def hang(_: object) -> None:
-        release.wait(10)
+        release.wait(60)
 
     server = serve(hang)
     assert http_health(server.base_url, timeout=0.05).check().detail == "timed out after 0.05s"

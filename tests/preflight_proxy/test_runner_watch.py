@@ -49,12 +49,12 @@ async def test_a_runner_that_is_gone_for_the_grace_has_its_accounts_frozen(tmp_p
 async def test_a_runner_that_comes_back_in_time_keeps_its_accounts_open(tmp_path: Path) -> None:
     async with controlled(tmp_path) as world:
         await world.put("a")
-        back, lost = watched(world, grace_s=0.3), watched(world, "another", grace_s=0.3)
-        for each, run in ((back, RUN), (lost, "another")):
+        lost, back = watched(world, "another", grace_s=0.4), watched(world, grace_s=0.2)
+        for each, run in ((lost, "another"), (back, RUN)):
             await each.watch.comes(run)
             each.watch.goes(run)
         await back.watch.comes(RUN)
-        await lost.ends()  # so the grace is over
+        await lost.ends()  # so a grace of half its length is over
         assert not back.over.is_set()
         async with world.post() as response:
             assert response.status == 200

@@ -63,7 +63,7 @@ class World:
         headers = {"Authorization": f"Bearer {token or self.tokens['a']}"}
         return self.client.post(self.base_url + path, json=chat(**body), headers=headers)
 
-    async def settled(self, name: str = "a", within_s: float = 20.0) -> None:
+    async def settled(self, name: str = "a", within_s: float = 60.0) -> None:
         """Return once nothing is pending for an account."""
         async with asyncio.timeout(within_s):
             while self.proxy.books.account(name).pending_pusd:

@@ -19,7 +19,7 @@ def test_results_come_in_the_order_of_the_jobs_whoever_ends_first() -> None:
     second_done = threading.Event()
 
     def first() -> list[Line]:
-        second_done.wait(10)
+        second_done.wait(60)
         return [passed("first")]
 
     def second() -> list[Line]:
@@ -63,7 +63,7 @@ def test_a_job_that_does_not_end_fails_and_so_does_what_waits_behind_it() -> Non
     release = threading.Event()
 
     def hang() -> list[Line]:
-        release.wait(10)
+        release.wait(60)
         return []
 
     def good() -> list[Line]:

@@ -88,9 +88,19 @@ while True:
 
 
 def test_a_flood_from_a_container_is_taken_and_ended(run_agent: RunAgent) -> None:
-    result, folder = run_agent("while True: os.write(1, b'x' * 65536)", timeout_s=2)
-    assert result.error == "ejected: time limit"
-    assert result.preflight["caps_hit"] == {"line_bytes": 1}
+    text = """
+for _ in range(160): os.write(1, b'x' * 65536)
+os.write(1, b'\\n{"type": "flooded"}\\n')
+while True: os.write(1, b'x' * 65536)
+"""
+
+    def end(event: dict[str, Any]) -> None:
+        if event["type"] == "flooded":
+            raise ValueError("enough")
+
+    result, folder = run_agent(text, on_event=end)
+    assert result.error == "enough"
+    assert set(result.preflight["caps_hit"]) == {"line_bytes"}
     assert (folder / "events.jsonl").stat().st_size < 2**20
 
 

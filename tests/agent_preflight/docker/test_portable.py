@@ -184,9 +184,12 @@ def test_a_killed_forwarder_freezes_and_ends_its_trial(
 def test_a_paused_forwarder_ends_its_trial_whose_running_call_is_booked(
     run_agents: RunAgents, simulator: Simulator, tmp_path: Path
 ) -> None:
-    """One answer is on its way when nothing moves any more, and the next call does not even arrive."""
+    """One answer is on its way when nothing moves any more, and the next call does not even arrive.
+
+    The answer would take more than ten seconds, so that a slow engine pauses in time.
+    """
     run_dir = tmp_path / "runs" / "r"
-    simulator.scenario = Scenario(tokens_per_s=20.0)
+    simulator.scenario = Scenario(tokens_per_s=4.0)
     text = """
 body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 60, "stream": True}
 head = {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"}

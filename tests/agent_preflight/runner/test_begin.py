@@ -72,10 +72,10 @@ async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
 
     def slow() -> None:
         begun.set()
-        release.wait(10)
+        release.wait(60)
 
     checking = asyncio.ensure_future(checked(slow, stop))
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, 60)
     stop.hurry.set()
     await checking
     release.set()
