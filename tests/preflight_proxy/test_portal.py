@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,6 +30,9 @@ from tests.preflight_proxy.world import chat
 pytestmark = pytest.mark.wire
 
 PORT = 8788
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere loopback has one address, and sockets no interface"
+)
 
 
 @pytest.fixture
@@ -219,6 +223,7 @@ async def test_a_proof_that_was_overheard_is_worth_nothing_on_another_connection
         each[1].close()
 
 
+@on_linux
 async def test_a_crowd_without_a_pass_locks_nobody_out_and_is_counted(world: Controlled) -> None:
     """More than the portal holds, from one address and from many; those that came first are cut off."""
     await world.put("a", gate=gate())
@@ -303,6 +308,7 @@ async def no_handler(request: web.BaseRequest) -> web.StreamResponse:
     raise AssertionError("nothing is asked here")
 
 
+@on_linux
 async def test_only_what_arrives_by_the_named_interface_gets_to_the_portal() -> None:
     """Loopback alone is there in every namespace; an address of another interface is not reached through it."""
     portal = Portal()
