@@ -298,8 +298,8 @@ def test_arguments_with_more_values_than_may_be_walked_are_a_413() -> None:
 
 
 def test_many_tokens_are_embedded_and_many_texts_are_not() -> None:
-    tokens = b'{"model":"a/b","input":[' + b"7," * 100_000 + b"7]}"
-    assert read(EMBEDDINGS, tokens).prompt.ascii_bytes == 100_001
+    tokens = b'{"model":"a/b","input":[' + b"7," * 20_000 + b"7]}"
+    assert read(EMBEDDINGS, tokens).prompt.ascii_bytes == 20_001
     with pytest.raises(BadRequest) as caught:
         read(EMBEDDINGS, {"model": "a/b", "input": ["x"] * 10_001})
     assert caught.value.status == 413
