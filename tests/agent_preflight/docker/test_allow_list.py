@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from agent_preflight.docker.allow_list import Split, split
@@ -54,9 +56,7 @@ REFUSED = (
 )
 
 
-@pytest.mark.parametrize("network", ["sealed", "bridge"])
-@pytest.mark.parametrize("name", REFUSED.split())
-@pytest.mark.parametrize("form", ["--{}=x", "--{}"])
+@each("name, form, network", product(REFUSED.split(), ["--{}=x", "--{}"], ["sealed", "bridge"]))
 def test_an_option_that_is_not_on_the_list_is_refused(name: str, form: str, network: str) -> None:
     with pytest.raises(ConfigError, match="not allowed"):
         split([form.format(name), "x"], network)
@@ -79,7 +79,7 @@ def test_what_would_become_the_image_is_refused(args: list[str]) -> None:
         split(args, "bridge")
 
 
-@pytest.mark.parametrize("args", [["--user"], ["-v"]])
+@each("args", [["--user"], ["-v"]])
 def test_an_option_without_its_value_is_refused(args: list[str]) -> None:
     with pytest.raises(ConfigError, match="needs a value"):
         split(args, "bridge")

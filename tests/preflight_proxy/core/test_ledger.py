@@ -115,10 +115,11 @@ def test_a_refusal_tells_the_balance_and_what_was_needed() -> None:
     assert transition(book, hold("t", 701), NOW_S) == Refusal(Code.DOES_NOT_FIT, 1000, 200, 100, 700, 701)
 
 
-@pytest.mark.parametrize(
-    "second", [Post("r", 1), Void("r", "x"), Assume("r", 1), MarkUnknown("r"), SetGeneration("r", "g")]
-)
-@pytest.mark.parametrize("first", [Post("r", 5), Void("r", "x"), Assume("r", 5)])
+ENDS: list[Command] = [Post("r", 5), Void("r", "x"), Assume("r", 5)]
+SECONDS: list[Command] = [Post("r", 1), Void("r", "x"), Assume("r", 1), MarkUnknown("r"), SetGeneration("r", "g")]
+
+
+@each("first, second", product(ENDS, SECONDS))
 def test_a_reservation_ends_once(first: Command, second: Command) -> None:
     """M15: whatever comes second is an error of the caller, and changes nothing."""
     book = opened()

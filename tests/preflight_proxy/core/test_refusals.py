@@ -3,8 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
-
-import pytest
+from itertools import product
 
 from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers, error_body
 from preflight_proxy.core.shapes import SHAPES
@@ -27,20 +26,16 @@ RETRY_PATTERN = re.compile(
 """Texts that clients were seen to retry, or to answer with a second call: pi, opencode, litellm, Claude Code, codex."""
 
 BY_NAME = {shape.name: shape for shape in SHAPES.values()}
-BUDGET = [Code.SPENT, Code.DOES_NOT_FIT, Code.FROZEN]
 
 
-@pytest.mark.parametrize("shape", BY_NAME)
-@pytest.mark.parametrize("code", Code)
-@pytest.mark.parametrize("escalated", [False, True])
+@each("shape, code, escalated", product(BY_NAME, Code, [False, True]))
 def test_no_refusal_makes_a_client_retry(shape: str, code: Code, escalated: bool) -> None:
     detail = allowed_detail(["openai/gpt-4.1-nano", "mistralai/mistral-small-2503", "x/a-500b"])
     _, body = answer(BY_NAME[shape], Refusal(code, 500 * 10**12), escalated, detail)
     assert RETRY_PATTERN.search(body.decode()) is None
 
 
-@pytest.mark.parametrize("shape", BY_NAME)
-@pytest.mark.parametrize("code", Code)
+@each("shape, code", product(BY_NAME, Code))
 def test_no_cut_makes_a_client_retry(shape: str, code: Code) -> None:
     cut = BY_NAME[shape].cut(Reading(), 7, code.sentence).decode()
     for line in cut.split("\n"):
@@ -50,16 +45,11 @@ def test_no_cut_makes_a_client_retry(shape: str, code: Code) -> None:
             assert RETRY_PATTERN.search(json.dumps(told.get("response", {}).get("error"))) is None
 
 
-@pytest.mark.parametrize("code", BUDGET)
-@pytest.mark.parametrize(
-    ("shape", "escalated_status"),
-    [("chat", 401), ("completions", 401), ("embeddings", 401), ("responses", 400), ("messages", 402)],
-)
-def test_a_budget_refusal_is_402_and_repeated_what_ends_the_last_clients(
-    code: Code, shape: str, escalated_status: int
-) -> None:
-    assert answer(BY_NAME[shape], Refusal(code), False)[0] == 402
-    assert answer(BY_NAME[shape], Refusal(code), True)[0] == escalated_status
+@each("code", [Code.SPENT, Code.DOES_NOT_FIT, Code.FROZEN])
+def test_a_budget_refusal_is_402_and_repeated_what_ends_the_last_clients(code: Code) -> None:
+    ends = {"chat": 401, "completions": 401, "embeddings": 401, "responses": 400, "messages": 402}
+    assert {shape: answer(BY_NAME[shape], Refusal(code), False)[0] for shape in ends} == dict.fromkeys(ends, 402)
+    assert {shape: answer(BY_NAME[shape], Refusal(code), True)[0] for shape in ends} == ends
 
 
 @each("code", [Code.MODEL_NOT_ALLOWED, Code.UNPRICED, Code.PRICE_STALE, Code.QUARANTINED])

@@ -126,7 +126,7 @@ def test_a_bound_in_exponent_form_is_the_number_it_is() -> None:
     assert read(CHAT, b'{"model":"a/b","messages":[],"max_tokens":1.6e3}').bound == 1600
 
 
-@pytest.mark.parametrize(
+@each(
     "content",
     [
         b'"\\ud800"',
@@ -145,11 +145,11 @@ def test_a_bound_in_exponent_form_is_the_number_it_is() -> None:
         b'[{"type":"image","source":' + b"[" * 900 + b"]" * 900 + b"}]",
     ],
 )
-@pytest.mark.parametrize("shape", [CHAT, MESSAGES])
-def test_hostile_content_is_a_400(shape: Shape, content: bytes) -> None:
-    with pytest.raises(BadRequest) as caught:
-        shape.read(b'{"model":"a/b","messages":[{"role":"user","content":' + content + b"}]}", {}, "drop")
-    assert caught.value.status == 400
+def test_hostile_content_is_a_400(content: bytes) -> None:
+    for shape in (CHAT, MESSAGES):
+        with pytest.raises(BadRequest) as caught:
+            shape.read(b'{"model":"a/b","messages":[{"role":"user","content":' + content + b"}]}", {}, "drop")
+        assert caught.value.status == 400
 
 
 def test_arguments_that_grow_when_a_template_writes_them_out_are_counted_as_grown() -> None:
@@ -164,7 +164,7 @@ def test_arguments_that_grow_when_a_template_writes_them_out_are_counted_as_grow
     assert read(CHAT, {"model": "a/b", "messages": messages}).prompt.ascii_bytes >= grown
 
 
-@pytest.mark.parametrize("tail", [',"a":NaN}', ',"a":2}'])
+@each("tail", [',"a":NaN}', ',"a":2}'])
 def test_arguments_that_are_json_only_to_a_lenient_reader_are_counted_as_grown_too(tail: str) -> None:
     deep = '{"a":' * 40 + "1" + "}" * 40
     arguments = '{"a":' + deep + tail
@@ -179,7 +179,7 @@ def test_arguments_too_deep_to_be_read_are_a_400() -> None:
         read(RESPONSES, {"model": "a/b", "input": items})
 
 
-@pytest.mark.parametrize(
+@each(
     "tool",
     [
         {"type": "openrouter:web_search"},
@@ -199,11 +199,11 @@ def test_arguments_too_deep_to_be_read_are_a_400() -> None:
         None,
     ],
 )
-@pytest.mark.parametrize("shape", ["chat", "responses", "messages"])
-def test_a_server_tool_is_refused_however_it_is_spelled(shape: str, tool: object) -> None:
-    api, prompt = PROMPTS[shape]
+def test_a_server_tool_is_refused_however_it_is_spelled(tool: object) -> None:
     plain = json.dumps(tool)
-    for written in (plain, plain.replace("web_search", "web_\\u0073earch")):
+    spellings = (plain, plain.replace("web_search", "web_\\u0073earch"))
+    for shape, written in itertools.product(("chat", "responses", "messages"), spellings):
+        api, prompt = PROMPTS[shape]
         with pytest.raises(BadRequest):
             api.read(f'{{"model":"a/b",{prompt},"tools":[{written}]}}'.encode(), {}, "drop")
 
@@ -273,8 +273,7 @@ def test_whatever_a_body_holds_it_is_read_or_refused_and_a_read_one_has_a_quote(
         assert json.loads(body)["provider"]["only"] == ["anthropic"]
 
 
-@pytest.mark.parametrize("shape", ["completions", "embeddings"])
-@pytest.mark.parametrize("unknown", UNKNOWN)
+@each("shape, unknown", itertools.product(["completions", "embeddings"], UNKNOWN))
 def test_tools_are_refused_where_they_have_no_place(shape: str, unknown: UnknownFields) -> None:
     api, prompt = PROMPTS[shape]
     with pytest.raises(BadRequest, match="tools"):

@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from preflight_proxy.core.shapes.shape import Shape
 from preflight_proxy.core.shapes.thinking import lower_bound, without_thinking_edits
 from tests.cases import each
@@ -32,7 +30,7 @@ def test_an_unclamped_call_keeps_its_thinking_as_it_came() -> None:
     assert written["context_management"] == CLAUDE_CODE["context_management"]
 
 
-@pytest.mark.parametrize(("bound", "budget"), [(31_000, 29_976), (2048, 1024)])
+@each("bound, budget", [(31_000, 29_976), (2048, 1024)])
 def test_a_clamp_leaves_1024_tokens_for_the_answer(bound: int, budget: int) -> None:
     written = sent(MESSAGES, CLAUDE_CODE, bound)
     assert written["max_tokens"] == bound
@@ -54,9 +52,8 @@ def test_thinking_that_is_null_stays_null() -> None:
     assert sent(MESSAGES, {**CLAUDE_CODE, "thinking": None}, 1024)["thinking"] is None
 
 
-@pytest.mark.parametrize(("shape", "field"), [(CHAT, "messages"), (RESPONSES, "input"), (COMPLETIONS, "prompt")])
-@pytest.mark.parametrize(
-    ("reasoning", "bound", "lowered"),
+@each(
+    "reasoning, bound, lowered",
     [
         ({"max_tokens": 8000, "exclude": True}, 4000, {"max_tokens": 2976, "exclude": True}),
         ({"max_tokens": 8000, "exclude": True}, 2047, {"exclude": True, "enabled": False}),
@@ -67,10 +64,11 @@ def test_thinking_that_is_null_stays_null() -> None:
     ],
 )
 def test_a_reasoning_budget_is_lowered_with_the_bound(
-    shape: Shape, field: str, reasoning: dict[str, object], bound: int | None, lowered: dict[str, object]
+    reasoning: dict[str, object], bound: int | None, lowered: dict[str, object]
 ) -> None:
-    body = {"model": "a/b", field: "x" if field != "messages" else [], shape.bound_fields[-1]: 10_000}
-    assert sent(shape, {**body, "reasoning": reasoning}, bound)["reasoning"] == lowered
+    for shape, prompt in ((CHAT, {"messages": []}), (RESPONSES, {"input": "x"}), (COMPLETIONS, {"prompt": "x"})):
+        body = {"model": "a/b", **prompt, shape.bound_fields[-1]: 10_000, "reasoning": reasoning}
+        assert sent(shape, body, bound)["reasoning"] == lowered, shape.name
 
 
 def test_reasoning_that_is_null_stays_as_it_came() -> None:
