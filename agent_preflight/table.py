@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from agent_preflight.console import write_line
 from agent_preflight.runner.board import Board, Row, now_s
 from agent_preflight.terminal import plain
 from agent_preflight.usd import dollars, usd
@@ -53,9 +54,13 @@ class RunView(Protocol):
 
 
 def run_view(stream: TextIO | None = None) -> RunView:
-    """Return the view that fits a stream (standard output by default): live on a terminal, else line by line."""
+    """Return the view that fits a stream (standard output by default): live on a terminal, else line by line.
+
+    A terminal that is dumb (`TERM=dumb`) cannot renew a table.
+    """
     stream = stream or sys.stdout
-    return LiveView(stream) if stream.isatty() else LineView(stream)
+    live = stream.isatty() and not Console(file=stream).is_dumb_terminal
+    return LiveView(stream) if live else LineView(stream)
 
 
 class LiveView:
@@ -93,8 +98,7 @@ class LineView:
 
     def say(self, line: str) -> None:
         """Print the line."""
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        write_line(self._stream, line)
 
     def _changed(self, before: Row | None, row: Row) -> None:
         if before is not None and before.state != row.state and row.ok is not None:

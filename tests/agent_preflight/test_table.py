@@ -3,11 +3,21 @@
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from agent_preflight.control_client import Balance
 from agent_preflight.runner.board import Row
 from agent_preflight.table import LineView, LiveView, finished_table, money, print_table, run_view, table_of
+
+
+@pytest.fixture(autouse=True)
+def usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever terminal the tests are run from, and whatever is said of it."""
+    for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
 
 ROW = Row(
     "greedy",
@@ -105,11 +115,12 @@ def test_a_pipe_gets_lines_and_no_escapes() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
-def test_a_terminal_gets_a_table_that_renews_itself() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_a_terminal_gets_a_table_that_renews_itself() -> None:
     terminal = Terminal()
     view = run_view(terminal)
     assert isinstance(view, LiveView)
@@ -118,6 +129,11 @@ def test_a_terminal_gets_a_table_that_renews_itself() -> None:
         view.say("not shown")
     assert "greedy" in terminal.getvalue()
     assert "not shown" not in terminal.getvalue()
+
+
+def test_a_terminal_that_cannot_renew_a_table_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(run_view(Terminal()), LineView)
 
 
 def test_amounts_are_for_the_eye() -> None:
