@@ -1,10 +1,25 @@
 """The one place that prints for people: reports and tables on standard output."""
 
+import os
 import sys
+from typing import TextIO
 
 
 def say(text: str = "") -> None:
     """Print a line; characters that the terminal's encoding lacks are replaced, never an error."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding) + "\n")
-    sys.stdout.flush()
+    write_line(sys.stdout, text.encode(encoding, errors="replace").decode(encoding))
+
+
+def write_line(stream: TextIO, line: str) -> None:
+    """Write a line at once. A pipe whose reader is gone, as `head` goes, takes nothing more from then on, and is no error.
+
+    Agents spend money all the same: their end must not hang on who reads along.
+    """
+    try:
+        stream.write(line + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

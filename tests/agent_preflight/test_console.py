@@ -1,11 +1,12 @@
 """Printing for people."""
 
 import io
+import os
 import sys
 
 import pytest
 
-from agent_preflight.console import say
+from agent_preflight.console import say, write_line
 
 
 def test_a_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,3 +20,11 @@ def test_a_terminal_that_lacks_a_character_shows_another(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
     say("a─b")
     assert buffer.getvalue() == b"a?b\n"
+
+
+def test_a_pipe_whose_reader_is_gone_is_no_error() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        os.close(reader)
+        write_line(stream, "nobody reads this")
+        write_line(stream, "nor this")
