@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from agent_preflight.console import say
 from agent_preflight.run_options import run_options
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.board import Row
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.request import Finished
@@ -37,8 +38,9 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
         PreflightError: A check failed.
         KeyboardInterrupt: Ctrl-C; everything has been ended.
     """
-    said, path = load_config(config, Path.cwd())
-    options = run_options(given, Environment.read(), said, variable)
+    with _nothing_spent():
+        said, path = load_config(config, Path.cwd())
+        options = run_options(given, Environment.read(), said, variable)
     with _for_people(as_json):
         view = run_view()
         if path is not None:
@@ -59,12 +61,8 @@ def _run(options: Mapping[str, Any], view: RunView) -> Finished:
         return ended[0]
 
     try:
-        with view:
+        with _nothing_spent(view.board.rows), view:
             run_blocking(work)
-    except OperatingError as exc:
-        if any(row.started_s is not None for row in view.board.rows()):
-            raise
-        raise OperatingError(f"{exc}\nNo agent was started, and no money was spent.") from exc
     except KeyboardInterrupt:
         if ended:
             _show(view, ended[0])
@@ -77,6 +75,17 @@ def _run(options: Mapping[str, Any], view: RunView) -> Finished:
 def _show(view: RunView, finished: Finished) -> None:
     print_table(view.board.rows())
     say(files_line(finished.run_dir))
+
+
+@contextlib.contextmanager
+def _nothing_spent(rows: Callable[[], Sequence[Row]] = tuple) -> Iterator[None]:
+    """Add to an error what it means for money, if no agent was started yet."""
+    try:
+        yield
+    except OperatingError as exc:
+        if all(row.started_s is None for row in rows()):
+            exc.add_note("No agent was started, so none has spent money.")
+        raise
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ async def choose_place(wish: Wish, base: str | None) -> Place:
         OperatingError: Containers were wished for and do not work here.
     """
     if wish == "process":
-        return _processes("as you wish")
+        return _processes("as --sandbox process asks")
     try:
         return await _containers(base)
     except OperatingError as exc:

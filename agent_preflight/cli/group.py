@@ -11,7 +11,7 @@ from preflight_proxy.errors import OperatingError
 
 
 class Commands(TyperGroup):
-    """No arguments print the help and exit with 0; an unknown command exits with 1; what fails says so in one line."""
+    """No arguments print the help and exit with 0; an unknown command exits with 1; what fails says so in a sentence."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # click's own Context
         """Take no arguments for `--help`."""
@@ -26,11 +26,11 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        """Run the command; an operating error is a sentence on stderr and exit code 1."""
+        """Run the command; an operating error is a sentence on stderr, with its notes, and exit code 1."""
         try:
             return super().invoke(ctx)
         except OperatingError as exc:
-            complain(str(exc))
+            complain("\n".join((str(exc), *getattr(exc, "__notes__", ()))))
             return ctx.exit(1)
 
 

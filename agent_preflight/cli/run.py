@@ -74,6 +74,8 @@ def run(
 
     if resume is not None and run_id not in (None, resume):
         raise typer.BadParameter("--run-id and --resume name different runs")
+    if budget is not None:
+        _check_budget(budget)
     given = {
         "models": model,
         "arguments": arguments,
@@ -101,9 +103,21 @@ def run(
         with interruptible():
             code = run_command(given, config, as_json=as_json)
     except PreflightError as exc:
-        complain(f"{exc}. No agent was started.")
+        complain(f"{exc}.\nNo agent was started, so none has spent money.")
         raise typer.Exit(1) from exc
     raise typer.Exit(code)
+
+
+def _check_budget(text: str) -> None:
+    from agent_preflight.runner.plan import BUDGET_PUSD_MAX
+    from agent_preflight.usd import pusd
+
+    try:
+        found = pusd(text)
+    except (ArithmeticError, ValueError):
+        found = 0
+    if not 0 < found <= BUDGET_PUSD_MAX:
+        raise typer.BadParameter(f"--budget is dollars above 0 and at most 1000000, such as 0.25, not {text!r}")
 
 
 def _pair(text: str, form: str) -> tuple[str, str]:

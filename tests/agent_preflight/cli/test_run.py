@@ -16,6 +16,7 @@ from tests.agent_preflight.runner.conftest import agent
 from tests.cases import each
 
 MODEL = "openai/gpt-4.1-nano"
+BUDGETS = [("--budget", text) for text in ("1,50", "-1", "0", "nan", "1e400", "")]
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +40,11 @@ def test_without_a_management_key_nothing_begins() -> None:
     told = run("--model", MODEL)
     assert told.exit_code == 1
     assert "OR_ADMIN_KEY" in told.stderr
+    assert told.stderr.endswith("No agent was started, so none has spent money.\n")
     assert not Path("runs").exists()
 
 
-@each("wrong", [("--service", "los"), ("--run-id", "a", "--resume", "b"), ("--sandbox", "vm")])
+@each("wrong", [("--service", "los"), ("--run-id", "a", "--resume", "b"), ("--sandbox", "vm"), *BUDGETS])
 def test_what_is_no_option_exits_with_2(wrong: tuple[str, ...]) -> None:
     told = run(*wrong)
     assert (told.exit_code, told.stdout) == (2, "")
