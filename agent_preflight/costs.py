@@ -67,7 +67,11 @@ def ledgers_of(data: Path) -> list[Path]:
     candidates = [data / LEDGER, *(trial / LEDGER for trial in trial_dirs(data))]
     found = [path for path in candidates if path.is_file()]
     if not found:
-        raise ConfigError(f"{data} holds no ledger.")
+        raise ConfigError(
+            f"{data} is a file: name the folder that holds the ledger."
+            if data.is_file()
+            else f"{data} holds no ledger."
+        )
     return found
 
 

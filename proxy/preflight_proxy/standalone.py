@@ -100,9 +100,10 @@ def _limits(budget_usd: str | None, accounts: Mapping[str, str]) -> dict[str, st
                 f"The account name {name!r} is not made of letters, digits, dots, dashes and underscores."
             )
         try:
-            limit_pusd(limit)
+            if not limit_pusd(limit):
+                raise ValueError("with $0 every call would be refused; give more")
         except ValueError as exc:
-            raise ConfigError(f"The budget of {name!r}: {exc}") from exc
+            raise ConfigError(f"The budget of {name!r}: {exc}. Nothing is served.") from exc
     return limits_usd
 
 
@@ -155,7 +156,8 @@ def _make_directories(data: Path) -> None:
         budget.mkdir(exist_ok=True)
         budget.chmod(0o755)
     except OSError as exc:
-        raise ConfigError(f"The data directory {data} cannot be made: {exc}") from exc
+        why = "a file has that name" if data.is_file() else exc.strerror
+        raise ConfigError(f"The data directory {data} cannot be made: {why}.") from exc
 
 
 @contextmanager

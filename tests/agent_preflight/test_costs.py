@@ -35,6 +35,9 @@ def test_each_account_has_its_own_sums() -> None:
 def test_a_folder_has_its_own_ledger_or_those_of_its_trials(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no ledger"):
         ledgers_of(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file: name the folder"):
+        ledgers_of(tmp_path / "file")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "ledger.sqlite3").touch()
     assert ledgers_of(tmp_path) == [tmp_path / "a" / "ledger.sqlite3"]

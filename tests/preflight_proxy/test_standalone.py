@@ -242,7 +242,7 @@ def test_an_upstream_that_is_no_url_is_named_before_anything_is_made(tmp_path: P
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("limit", ["", "x", "-1", "1e3", "NaN", "1000000000", "1,5", "$1"])
+@pytest.mark.parametrize("limit", ["", "x", "-1", "0", "1e3", "NaN", "1000000000", "1,5", "$1"])
 def test_a_budget_that_is_no_dollar_figure_is_named_with_its_account(tmp_path: Path, limit: str) -> None:
     assert "'default'" in refuse(tmp_path, budget_usd=limit)
     assert "'b'" in refuse(tmp_path, accounts={"a": "1", "b": limit})
@@ -265,6 +265,7 @@ def test_tokens_that_cannot_be_read_are_not_replaced(tmp_path: Path, text: str) 
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be made" in refuse(tmp_path, budget_usd="1", data=tmp_path / "file" / "data")
+    assert "cannot be made: a file has that name" in refuse(tmp_path, budget_usd="1", data=tmp_path / "file")
 
 
 @wire
