@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import certifi
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -66,6 +67,7 @@ def test_the_bundle_is_the_public_roots_and_ours_for_everybody_to_read(tmp_path:
     assert len(ours.get_ca_certs()) == len(public.get_ca_certs()) + 1
 
 
+@pytest.mark.wire
 def test_cryptography_is_loaded_only_by_who_makes_an_authority() -> None:
     code = "import agent_preflight.authority, sys; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

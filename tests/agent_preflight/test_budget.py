@@ -159,6 +159,7 @@ RUN_INNER_COMMAND = 'shift 3; exec "$@"'
 """Does what `docker exec -i NAME` does, without a container."""
 
 
+@pytest.mark.wire
 def test_the_budget_file_is_written_into_the_container(usage: Usage, fake_docker: FakeDocker) -> None:
     folder = fake_docker(RUN_INNER_COMMAND)
     usage.used = 0.1
@@ -166,6 +167,7 @@ def test_the_budget_file_is_written_into_the_container(usage: Usage, fake_docker
     assert (folder / "budget.txt").read_text() == "Budget: $0.400 remaining of $0.50 (80% left)\n"
 
 
+@pytest.mark.wire
 def test_a_hostile_tool_name_and_path_run_nothing(usage: Usage, fake_docker: FakeDocker) -> None:
     folder = fake_docker(RUN_INNER_COMMAND)
     workspace = folder / "a b;touch hacked'$(touch hacked)"
@@ -178,6 +180,7 @@ def test_a_hostile_tool_name_and_path_run_nothing(usage: Usage, fake_docker: Fak
     assert "(x BUDGET_EOF touch" in (workspace / "budget.txt").read_text()
 
 
+@pytest.mark.wire
 def test_a_failed_write_is_logged_not_raised(
     usage: Usage, fake_docker: FakeDocker, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,19 +8,23 @@ from agent_preflight import commands
 from agent_preflight.commands import Finished, NotInstalled, TimedOut
 
 
+@pytest.mark.wire
 def test_a_command_s_code_and_texts_are_told() -> None:
     script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
     assert commands.run([sys.executable, "-S", "-c", script], timeout_s=30) == Finished(3, "out", "err")
 
 
+@pytest.mark.wire
 def test_input_reaches_the_command() -> None:
     assert commands.run(["cat"], timeout_s=30, stdin="a\nb") == Finished(0, "a\nb", "")
 
 
+@pytest.mark.wire
 def test_an_argument_is_never_a_command() -> None:
     assert commands.run(["echo", "$(id); `id`"], timeout_s=30) == Finished(0, "$(id); `id`", "")
 
 
+@pytest.mark.wire
 def test_docker_stands_for_the_engine_s_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFLIGHT_ENGINE", "echo")
     assert commands.run(["docker", "ps"], timeout_s=30) == Finished(0, "ps", "")
@@ -31,5 +35,6 @@ def test_an_absent_program_is_no_exception() -> None:
     assert commands.run(["echo", "a\0b"], timeout_s=30) == NotInstalled()
 
 
+@pytest.mark.wire
 def test_a_command_that_does_not_end_is_killed() -> None:
     assert commands.run(["sleep", "60"], timeout_s=0.05) == TimedOut()

@@ -103,6 +103,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return install
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize(
     ("script", "ok", "detail"),
     [
@@ -137,16 +138,19 @@ def git(folder: Path, *args: str) -> None:
     subprocess.run(["git", "-C", str(folder), *args], check=True, timeout=30, capture_output=True)
 
 
+@pytest.mark.wire
 def test_a_repository_passes_with_its_path(repository: Path) -> None:
     check = git_version(str(repository))
     assert check.name == "Git repo"
     assert check.check() == InfraResult(ok=True, detail=str(repository))
 
 
+@pytest.mark.wire
 def test_a_folder_outside_any_repository_fails() -> None:
     assert git_version("/", hint="h").check() == InfraResult(ok=False, detail="not a git repo: /", hint="h")
 
 
+@pytest.mark.wire
 def test_tags_are_compared_as_versions(repository: Path) -> None:
     without = git_version(str(repository), min_tag="v1.0", hint="tag it").check()
     assert (without.ok, without.hint) == (None, "tag it")

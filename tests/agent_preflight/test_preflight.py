@@ -282,12 +282,14 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     return install  # type: ignore[return-value]
 
 
+@pytest.mark.wire
 def test_an_image_that_is_here(docker: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
     docker("echo 2026-01-02T03:04:05.123456789Z")
     assert check("docker_image", docker_image="img") == []
     assert lines(capsys) == ["  [v] Docker image 'img'  created 2026-01-02T03:04:05"]
 
 
+@pytest.mark.wire
 def test_an_image_that_is_not_here(docker: Callable[[str], None]) -> None:
     docker("echo 'Error: No such image: img' >&2; exit 1")
     assert check("docker_image", docker_image="img") == ["Docker image 'img' not found"]

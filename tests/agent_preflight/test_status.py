@@ -127,6 +127,7 @@ def test_without_docker_nothing_runs_and_nothing_raises(run: Path) -> None:
     assert not container_running("a")
 
 
+@pytest.mark.wire
 def test_a_container_is_found_by_its_whole_alias_and_its_run(run: Path, docker: Callable[[str], Path]) -> None:
     log = docker("echo 0123abcd")
     assert summarise_model(begin(run, "llama", *EVENTS))["status"] == "running"
@@ -135,6 +136,7 @@ def test_a_container_is_found_by_its_whole_alias_and_its_run(run: Path, docker: 
     assert f"label=agent-preflight.dir={run}" in asked
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("script", ["exit 0", "echo boom >&2; exit 1"])
 def test_no_container_or_a_failing_docker_means_not_running(docker: Callable[[str], Path], script: str) -> None:
     docker(script)

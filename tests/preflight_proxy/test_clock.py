@@ -24,6 +24,7 @@ def test_the_stopwatch_never_goes_back() -> None:
     assert readings == sorted(readings)
 
 
+@pytest.mark.wire
 def test_the_stopwatch_went_on_while_the_machine_slept() -> None:
     """A time namespace whose clocks differ by a night, as those of a machine do that slept for one."""
     told = in_a_machine_that_slept(

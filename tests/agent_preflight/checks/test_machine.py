@@ -104,6 +104,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
 ANSWERS = 'case $1 in version) echo "27.0 linux";; context) echo "%s";; esac'
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize(
     ("script", "ok", "words"),
     [
@@ -124,6 +125,7 @@ def test_an_engine_answers_here_or_it_is_said_why_not(
     assert words in f"{line.detail} {line.failure}"
 
 
+@pytest.mark.wire
 def test_an_engine_whose_address_is_not_told_still_answers(docker: Callable[[str], None]) -> None:
     docker('[ "$1" = version ] && echo 27.0')
     assert ask(machine.check_docker_socket).ok is True

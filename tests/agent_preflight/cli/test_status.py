@@ -7,7 +7,7 @@ from tests.agent_preflight.cli.invoke import Told, invoke
 
 
 def status(runs_dir: Path, *arguments: str) -> Told:
-    return invoke("status", *arguments, "--runs-dir", str(runs_dir))
+    return invoke("status", *arguments, "--runs-dir", str(runs_dir), env={"PATH": "/nonexistent"})
 
 
 def ended(runs_dir: Path, run_id: str, *aliases: str) -> None:

@@ -31,6 +31,7 @@ def forwarder(docker: ScriptedDocker) -> Forwarder:
     return Forwarder(Docker(str(docker.path)), TAG, PortalKey("172.17.0.1", 4711, Secret(PASS)))
 
 
+@pytest.mark.wire
 async def test_the_pass_is_in_a_file_and_in_no_argument(scripted: Scripted, tmp_path: Path) -> None:
     docker = scripted(MADE)
     made = forwarder(docker)
@@ -44,6 +45,7 @@ async def test_the_pass_is_in_a_file_and_in_no_argument(scripted: Scripted, tmp_
         assert option in create
 
 
+@pytest.mark.wire
 async def test_it_goes_before_its_volume(scripted: Scripted) -> None:
     docker = scripted(MADE)
     made = forwarder(docker)
@@ -59,6 +61,7 @@ async def test_one_that_was_never_opened_has_nothing_to_close(scripted: Scripted
     assert docker.calls() == []
 
 
+@pytest.mark.wire
 async def test_a_volume_that_stays_is_a_failed_step(scripted: Scripted) -> None:
     docker = scripted(MADE.replace("echo 'Error: No such volume: v' >&2; exit 1", "echo still here"))
     made = forwarder(docker)
@@ -66,6 +69,7 @@ async def test_a_volume_that_stays_is_a_failed_step(scripted: Scripted) -> None:
     assert (await made.close())["volume"] == "failed"
 
 
+@pytest.mark.wire
 async def test_an_engine_that_refuses_says_why(scripted: Scripted) -> None:
     docker = scripted("'volume create'*) echo no space left >&2; exit 1;;")
     with pytest.raises(DockerError, match="no space left"):

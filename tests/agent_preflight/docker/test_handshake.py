@@ -21,6 +21,7 @@ async def test_a_wish_for_gates_that_hand_over_is_not_questioned(tmp_path: Path,
     assert docker.calls() == []
 
 
+@pytest.mark.wire
 async def test_where_no_gate_works_both_reasons_are_given(tmp_path: Path, scripted: Scripted) -> None:
     docker = scripted("create*) echo no gates today >&2; exit 1;;\nnetwork*) echo no bridge either >&2; exit 1;;")
     with pytest.raises(OperatingError, match=r"no gates today.*no bridge either"):

@@ -5,12 +5,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Post
 from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
 
 KEY = "agent-preflight:r:a:1"
+
+
+@pytest.fixture(autouse=True)
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without docker, which has nothing to say about the containers of a run that is over."""
+    monkeypatch.setenv("PATH", "/nonexistent")
 
 
 def run_with(tmp_path: Path, *aliases: str) -> Path:
