@@ -22,7 +22,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint torture chaos images smoke-real clean
+.PHONY: help setup demo test pure check lint torture chaos images smoke-real clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -41,6 +41,9 @@ demo: $(RUNTIME) ## run four agents under a budget, offline; no account, no mone
 
 test: $(DEVELOP) ## the whole test suite; container tests are skipped where no Docker daemon answers
 	$(BIN)/python -m pytest $(TESTS)
+
+pure: $(DEVELOP) ## the tests that need neither socket nor process: seconds, for while you write
+	$(BIN)/python -m pytest -q -m "not docker and not wire" $(TESTS)
 
 check: lint ## what must hold before a commit: format, lint, types, all tests without containers
 	$(BIN)/python -m pytest -m "not docker" $(TESTS)

@@ -5,6 +5,7 @@ rule shows before the tests that only fail because of it.
 """
 
 import functools
+import gc
 import os
 import re
 import signal
@@ -93,6 +94,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError("PREFLIGHT_REQUIRE_DOCKER=1, and no Docker daemon answers")
     for item in in_containers:
         item.add_marker(pytest.mark.skip(reason=NO_DAEMON))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported to get here stays to the end: the collector need not look through it over and over."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
