@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def usual_signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+TEMPORARY_CHARS_MAX = 40
+"""With pytest's own folders and a test's name a socket's path stays below the 108 bytes that the system allows."""
+
+
+def pytest_configure() -> None:
+    """Keep the tests' folders under a short path where the temporary directory's own is long; pytest reads this name."""
+    if len(tempfile.gettempdir()) > TEMPORARY_CHARS_MAX:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/tmp")
 
 
 @functools.cache
