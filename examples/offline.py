@@ -30,7 +30,9 @@ class OpenRouter:
 def openrouter(scenario: Path) -> Iterator[OpenRouter]:
     """What to connect to, while the context lasts; `scenario` says what the offline models answer."""
     if base_url := os.environ.get("OPENROUTER_BASE_URL"):
-        offline = urlsplit(base_url).hostname in LOOPBACK  # an OpenRouter of this machine is a simulator
+        offline = urlsplit(base_url).hostname in LOOPBACK
+        what = "on this machine, so a simulator: no money is spent" if offline else "elsewhere: real models, real money"
+        print(f"OPENROUTER_BASE_URL names an OpenRouter {what}.", flush=True)
         yield OpenRouter(base_url, os.environ["OR_ADMIN_KEY"], os.environ["OPENROUTER_API_KEY"], offline)
         return
     with tempfile.TemporaryDirectory() as folder:
