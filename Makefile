@@ -15,6 +15,7 @@ export PREFLIGHT_GATE_BASE := $(BASE)
 export PREFLIGHT_DEMO_BASE := $(BASE)
 endif
 
+THOROUGH := --hypothesis-profile=thorough
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
@@ -40,13 +41,13 @@ demo: $(RUNTIME) ## run four agents under a budget, offline; no account, no mone
 	$(BIN)/agent-preflight demo $(DEMO)
 
 test: $(DEVELOP) ## the whole test suite; container tests are skipped where no Docker daemon answers
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(THOROUGH) $(TESTS)
 
 pure: $(DEVELOP) ## the tests that need neither socket nor process: seconds, for while you write
 	$(BIN)/python -m pytest -q -m "not docker and not wire" $(TESTS)
 
 check: lint ## what must hold before a commit: format, lint, types, all tests without containers
-	$(BIN)/python -m pytest -m "not docker" $(TESTS)
+	$(BIN)/python -m pytest -m "not docker" $(THOROUGH) $(TESTS)
 
 lint: $(DEVELOP) ## format, lint and types only
 	$(BIN)/ruff format --check .

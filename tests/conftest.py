@@ -28,8 +28,8 @@ DAEMON_ANSWER_S_MAX = 60.0
 """A guard: one that has just been started, on a busy machine, takes some seconds to its first answer."""
 
 # Examples are not drawn anew at each run: a failure that nobody's change caused would tell nothing about the change.
-# CI draws more of them: `--hypothesis-profile=thorough`.
-hypothesis.settings.register_profile("repeatable", max_examples=25, derandomize=True, deadline=None, database=None)
+# Few, since `make check`, `make test` and CI draw more: `--hypothesis-profile=thorough`.
+hypothesis.settings.register_profile("repeatable", max_examples=10, derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("thorough", hypothesis.settings.get_profile("repeatable"), max_examples=200)
 hypothesis.settings.load_profile("repeatable")
 
@@ -39,6 +39,15 @@ def fresh_logging() -> Iterator[None]:
     """A command that ran in this process has sent the log to its own, captured, standard error."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_proxy_in_between() -> Iterator[None]:
+    """What tests serve on this machine is asked directly, also where the machine has a proxy for all other hosts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost"))))
+        yield
 
 
 @pytest.fixture
