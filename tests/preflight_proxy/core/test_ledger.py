@@ -224,11 +224,11 @@ EVENTS: tuple[Command | None, ...] = (
     SetLimit("a", 1000),
     None,  # the client hangs up
 )
-EVENTS_MAX = 3
+EVENTS_MAX = 2
 
 
 def test_no_freeze_and_no_hang_up_slips_in_between_reserving_and_sending() -> None:
-    """M10: every order of a call and up to three freezes, hang-ups and cut limits; step 2 and the first byte are one step."""
+    """M10: every order of a call and up to two freezes, hang-ups and cut limits; step 2 and the first byte are one step."""
     start = opened(1000)
     outcomes = {"sent": 0, "voided": 0, "refused": 0}
     orders = list(_orders())
