@@ -75,6 +75,10 @@ def _run(options: Mapping[str, Any], view: RunView) -> Finished:
 def _show(view: RunView, finished: Finished) -> None:
     print_table(view.board.rows())
     say(files_line(finished.run_dir))
+    for row in view.board.rows():
+        printed = finished.run_dir / row.alias / "stderr.log"
+        if row.state == "failed" and printed.is_file() and printed.stat().st_size:
+            say(f"what {row.alias} said of its failure: {printed}")
 
 
 @contextlib.contextmanager

@@ -70,6 +70,13 @@ def test_an_agent_that_fails_exits_with_1_and_json_tells_of_it(simulator: Simula
 
 
 @pytest.mark.wire
+def test_where_a_failed_agent_said_why_is_told(simulator: Simulator) -> None:
+    told = run("--model", f"{MODEL}=a", command=agent("sys.exit('no plan')"), OR_ADMIN_KEY=simulator.admin_key)
+    path = told.stdout.partition("what a said of its failure: ")[2].split()[0]
+    assert Path(path).read_text() == "no plan\n"
+
+
+@pytest.mark.wire
 def test_a_failed_check_starts_no_trial_and_exits_with_1(simulator: Simulator) -> None:
     keys = {"OR_ADMIN_KEY": simulator.admin_key, "OPENROUTER_API_KEY": simulator.inference_key}
     options = ["--sandbox", "process", "--model", "no/such", "--", sys.executable, "-V"]
