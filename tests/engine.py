@@ -21,6 +21,13 @@ def output(*args: str) -> str:
     return subprocess.run([ENGINE, *args], capture_output=True, text=True, check=True).stdout.strip()
 
 
+def layers() -> str:
+    """The names of what Podman stores without a container to it."""
+    return (
+        output("ps", "-a", "--external", "--filter", "status=unknown", "--format", "{{.Names}}") if on_podman() else ""
+    )
+
+
 def left_below() -> list[str]:
     """The containers that the runtime below Podman has and Podman knows nothing of; Docker has none such."""
     if not on_podman():

@@ -33,6 +33,7 @@ from agent_preflight.docker.images import ensure_gate_image
 from agent_preflight.docker.mounts import check_mounts
 from agent_preflight.docker.owner import this_process
 from agent_preflight.docker.podman import write_names
+from agent_preflight.docker.podman_calls import remove_layer
 from agent_preflight.docker.running import attach, until_ended, until_started
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
 from preflight_proxy.errors import ConfigError
@@ -246,7 +247,10 @@ class DockerSandbox:
 
     async def _remove_strays(self, role: argv.Role) -> Step:
         """Remove what a `create` that did not return may have made; nothing if none was tried."""
-        return await remove_strays(self._docker, self._tag.filters(role)) if self._begun else "ok"
+        if not self._begun:
+            return "ok"
+        await remove_layer(self._docker, self._tag.name(role))
+        return await remove_strays(self._docker, self._tag.filters(role))
 
     async def _until_created(self) -> None:
         """Give a `create` that is under way the time to see that it is over."""

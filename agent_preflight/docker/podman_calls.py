@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
 
 from agent_preflight.docker.cli import END_CALL_S_MAX, Docker
+from agent_preflight.docker.failure import DockerError
 from agent_preflight.docker.podman import Mount, link_may_stray, network_name
 from agent_preflight.docker.podman_clients import LOOK_EVERY_S, is_watched
 
+REMOVE_CALL_S_MAX = 10.0
 BELOW_TRIES = 8
 """Each takes about a tenth of a second; who watches a container that has ended tidies up in that time, and `rm` is tried again."""
 
@@ -35,6 +38,13 @@ async def link_may_end_elsewhere(docker: Docker, container: str, workspace: str,
     """
     printed = await docker.must("looking at the mounts", "container", "inspect", "-f", "{{json .Mounts}}", container)
     return link_may_stray(msgspec.json.decode(printed, type=list[Mount]), workspace, own)
+
+
+async def remove_layer(docker: Docker, name: str) -> None:
+    """Remove what a killed `create` may have made on Podman: a layer under the container's name, which no list by labels shows."""
+    with contextlib.suppress(DockerError):
+        if docker.is_podman:
+            await docker.run("rm", "-f", "-v", name, limit_s=REMOVE_CALL_S_MAX)
 
 
 async def own_directory(docker: Docker, container: str) -> str:

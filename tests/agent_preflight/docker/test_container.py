@@ -15,7 +15,7 @@ from agent_preflight.docker.failure import DockerError, Failure
 from agent_preflight.sandbox import Exit
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSandbox, MakeSpec, ProxyPart, containers_of, read_all
-from tests.engine import ENGINE, left_below, on_podman
+from tests.engine import ENGINE, layers, left_below, on_podman
 
 pytestmark = pytest.mark.docker
 
@@ -255,6 +255,7 @@ async def test_a_create_that_is_broken_off_leaves_nothing(
     await asyncio.wait([creating])
     assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
     assert containers_of(tmp_path) == []
+    assert sandbox.container_name.rpartition("-")[2] not in layers()
 
 
 async def test_a_sandbox_that_was_ended_does_not_start(make_sandbox: MakeSandbox) -> None:

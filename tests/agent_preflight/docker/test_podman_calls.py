@@ -11,7 +11,7 @@ from agent_preflight.docker.budget_link import link_copies, place_link
 from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.ending import remove_container
 from agent_preflight.docker.failure import DockerError
-from agent_preflight.docker.podman_calls import end_below, host_address
+from agent_preflight.docker.podman_calls import end_below, host_address, remove_layer
 from agent_preflight.docker.podman_clients import is_watched
 from agent_preflight.docker.portal import portal_place
 from agent_preflight.docker.running import attach
@@ -101,3 +101,9 @@ async def test_no_link_is_put_where_podman_would_write_through_a_read_only_mount
 async def test_portable_gates_are_refused_on_podman_in_words(scripted: Scripted) -> None:
     with pytest.raises(DockerError, match="gates on Podman are not portable"):
         await portal_place(Docker(str(scripted("", **podman()).path)))
+
+
+async def test_what_a_killed_create_left_is_removed_by_its_name(scripted: Scripted) -> None:
+    script = scripted("rm*) echo c;;", **podman())
+    await remove_layer(Docker(str(script.path)), "ap-a-run-1")
+    assert script.calls() == ["rm -f -v ap-a-run-1"]
