@@ -116,9 +116,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.skip(reason=NO_DAEMON))
 
 
+def pytest_collection() -> None:
+    """While tests are imported hardly anything becomes garbage."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """What was imported to get here stays to the end: the collector need not look through it over and over."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
