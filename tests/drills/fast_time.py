@@ -6,7 +6,7 @@ import asyncio
 import selectors
 import time
 
-FACTOR = 120
+FACTOR = 240
 
 
 class _FastSelector(selectors.DefaultSelector):
@@ -28,7 +28,7 @@ class _FastSelector(selectors.DefaultSelector):
 
 
 class FastLoop(asyncio.SelectorEventLoop):
-    """A loop whose seconds last a 120th."""
+    """A loop whose seconds last a 240th."""
 
     def __init__(self) -> None:
         self._waits = _FastSelector()

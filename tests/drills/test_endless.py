@@ -19,7 +19,7 @@ from preflight_proxy.config import Config
 from tests.drills.fast_time import FastClock, FastLoop
 from tests.preflight_proxy.world import World, chat
 
-pytestmark = pytest.mark.wire
+pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]  # half an hour of fast time is longer where others run too
 
 DRIP = Scenario(faults=(FaultRule(make_fault("comment_drip", {"every_s": 20.0}), times=1),))
 HUGE = Scenario(faults=(FaultRule(make_fault("huge_event", {"size_bytes": 32 * 2**20}), times=1),))
