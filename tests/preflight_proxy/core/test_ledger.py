@@ -1,11 +1,13 @@
 """The one transition function: what each command does to an account, and what it refuses."""
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, product
 from typing import Literal
 
 import pytest
+from hypothesis import settings
 
 from preflight_proxy.core.ledger import (
     Account,
@@ -229,15 +231,13 @@ EVENTS_MAX = 2
 
 def test_no_freeze_and_no_hang_up_slips_in_between_reserving_and_sending() -> None:
     """M10: every order of a call and up to two freezes, hang-ups and cut limits; step 2 and the first byte are one step."""
-    start = opened(1000)
-    outcomes = {"sent": 0, "voided": 0, "refused": 0}
-    orders = list(_orders())
-    for steps in orders:
-        book = replace(start, accounts=dict(start.accounts), reservations={}, assumed={})
-        _interleave(steps, book, outcomes)
-        assert account(book).pending_pusd == 0
-        assert account(book).posted_pusd <= 1000
-    assert min(outcomes.values()) > len(orders) // 20, outcomes
+    _play(list(_orders()))
+
+
+def test_nor_does_one_in_long_orders_that_are_drawn() -> None:
+    """Up to six events, seeded; ten thousand orders where properties are tried on many examples."""
+    rng = random.Random(20260801)
+    _play([_drawn(rng) for _ in range(50 * settings().max_examples)])
 
 
 Step = Literal["reserve", "send"] | Command | None
@@ -248,6 +248,24 @@ def _orders() -> Iterator[tuple[Step, ...]]:
         for events in product(EVENTS, repeat=count):
             for reserve, send in combinations(range(count + 2), 2):
                 yield (*events[:reserve], "reserve", *events[reserve : send - 1], "send", *events[send - 1 :])
+
+
+def _drawn(rng: random.Random) -> tuple[Step, ...]:
+    steps: list[Step] = ["reserve", "send"]
+    for event in rng.choices(EVENTS, k=rng.randint(0, 6)):
+        steps.insert(rng.randint(0, len(steps)), event)
+    return tuple(steps)
+
+
+def _play(orders: Sequence[tuple[Step, ...]]) -> None:
+    start = opened(1000)
+    outcomes = {"sent": 0, "voided": 0, "refused": 0}
+    for steps in orders:
+        book = replace(start, accounts=dict(start.accounts), reservations={}, assumed={})
+        _interleave(steps, book, outcomes)
+        assert account(book).pending_pusd == 0
+        assert account(book).posted_pusd <= 1000
+    assert min(outcomes.values()) > len(orders) // 20, outcomes
 
 
 def _interleave(steps: Sequence[Step], book: Book, outcomes: dict[str, int]) -> None:
