@@ -19,7 +19,7 @@ import structlog
 
 from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts, Reservation
-from preflight_proxy.core.commands import Adjust, Assume, Post, Recover, Void
+from preflight_proxy.core.commands import Adjust, Post, Recover
 from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, PostedHistory, judge
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shared_usage import SharedUsage
@@ -223,12 +223,10 @@ class Reconciler:
             self._shared[verdicts[0].reservation.account].decided(verdicts)
         for verdict in verdicts:
             reservation = verdict.reservation
+            changed = self._books.commit(verdict.command)
+            self._ended(reservation, "voided" if verdict.cost_pusd is None else "assumed", verdict.cost_pusd or 0)
             if verdict.cost_pusd is None:
-                self._books.commit(Void(reservation.id, "the key's usage shows no charge"))
-                self._ended(reservation, "voided", 0)
                 continue
-            changed = self._books.commit(Assume(reservation.id, verdict.cost_pusd))
-            self._ended(reservation, "assumed", verdict.cost_pusd)
             if bound_pusd is not None:
                 self._history[reservation.account].backdate(verdict.cost_pusd)
             if reservation.generation_id is not None:

@@ -11,10 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from preflight_proxy.core.accounts import Account, Reservation
-from preflight_proxy.core.commands import Assume, Command, Recover, Void
-from preflight_proxy.core.evidence import CALL_S_MAX, KEY_USAGE_LAG_S, Verdict, judge
-
-NO_CHARGE = "the key's usage shows no charge"
+from preflight_proxy.core.commands import Command, Recover
+from preflight_proxy.core.evidence import CALL_S_MAX, KEY_USAGE_LAG_S, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +82,7 @@ def settle(loose: LooseEnd, usage_pusd: int | None) -> Iterator[Command]:
     if usage_pusd is not None and loose.has_evidence:
         bound_pusd = usage_pusd - (loose.account.key_usage_base_pusd or 0) - loose.account.posted_pusd
     verdicts = judge(loose.pending, bound_pusd, last_word=True)
-    yield from map(_command, verdicts)
+    yield from (verdict.command for verdict in verdicts)
     if loose.account.usage_unread:
         booked_pusd = sum(verdict.cost_pusd or 0 for verdict in verdicts)
         yield Recover(loose.account.id, max(0, (bound_pusd or 0) - booked_pusd))
-
-
-def _command(verdict: Verdict) -> Command:
-    if verdict.cost_pusd is None:
-        return Void(verdict.reservation.id, NO_CHARGE)
-    return Assume(verdict.reservation.id, verdict.cost_pusd)

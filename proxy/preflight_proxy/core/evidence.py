@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from preflight_proxy.core.accounts import Reservation
+from preflight_proxy.core.commands import Assume, Void
 
 KEY_USAGE_LAG_S = 60.0
 """A key's usage is taken to be complete for calls that ended this long ago. Upstream publishes no figure; seconds were seen."""
@@ -60,6 +61,13 @@ class Verdict:
 
     reservation: Reservation
     cost_pusd: int | None
+
+    @property
+    def command(self) -> Void | Assume:
+        """The command that books it."""
+        if self.cost_pusd is None:
+            return Void(self.reservation.id, "the key's usage shows no charge")
+        return Assume(self.reservation.id, self.cost_pusd)
 
 
 def judge(unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> list[Verdict]:

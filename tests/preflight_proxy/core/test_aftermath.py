@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.accounts import Account
-from preflight_proxy.core.aftermath import NO_CHARGE, Clocks, LooseEnd, loose_end, settle
+from preflight_proxy.core.aftermath import Clocks, LooseEnd, loose_end, settle
 from preflight_proxy.core.commands import Assume, MarkUnknown, OpenAccount, Post, Recover, Void
 from preflight_proxy.core.evidence import NOTHING_PUSD
 from tests.preflight_proxy.core.ledger_cases import NOW_S, account, do, hold, opened
 from tests.preflight_proxy.core.test_evidence import pending
 
+NO_CHARGE = "the key's usage shows no charge"
 CLOCKS = Clocks(call_s_max=1800.0, lag_s=60.0)
 OWN = Account("a", "run", 10**9, posted_pusd=500_000, key_is_own=True, key_usage_base_pusd=7_000_000)
 TWO = (pending("x", 300_000), pending("y", 200_000))
