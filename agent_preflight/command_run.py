@@ -24,6 +24,8 @@ from agent_preflight.runner.run import run_field
 from agent_preflight.table import RunView, files_line, print_table, run_view
 from preflight_proxy.errors import OperatingError
 
+NOTHING_SPENT = "No agent was started, so none has spent money."
+
 
 def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json: bool = False) -> int:
     """Run a field of agents, show it, and return the exit code.
@@ -88,7 +90,7 @@ def _nothing_spent(rows: Callable[[], Sequence[Row]] = tuple) -> Iterator[None]:
         yield
     except OperatingError as exc:
         if all(row.started_s is None for row in rows()):
-            exc.add_note("No agent was started, so none has spent money.")
+            exc.add_note(NOTHING_SPENT)
         raise
 
 

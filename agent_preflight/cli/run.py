@@ -69,7 +69,7 @@ def run(
     Example: agent-preflight run --resume run-20270131-120000
     """
     from agent_preflight.cli.signals import interruptible
-    from agent_preflight.command_run import run_command
+    from agent_preflight.command_run import NOTHING_SPENT, run_command
     from agent_preflight.preflight import PreflightError
 
     if resume is not None and run_id not in (None, resume):
@@ -103,20 +103,20 @@ def run(
         with interruptible():
             code = run_command(given, config, as_json=as_json)
     except PreflightError as exc:
-        complain(f"{exc}.\nNo agent was started, so none has spent money.")
+        complain(f"{exc}.\n{NOTHING_SPENT}")
         raise typer.Exit(1) from exc
     raise typer.Exit(code)
 
 
 def _check_budget(text: str) -> None:
-    from agent_preflight.runner.plan import BUDGET_PUSD_MAX
     from agent_preflight.usd import pusd
+    from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 
     try:
         found = pusd(text)
     except (ArithmeticError, ValueError):
         found = 0
-    if not 0 < found <= BUDGET_PUSD_MAX:
+    if not 0 < found <= LIMIT_PUSD_MAX:
         raise typer.BadParameter(f"--budget is dollars above 0 and at most 1000000, such as 0.25, not {text!r}")
 
 

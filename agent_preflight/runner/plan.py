@@ -15,6 +15,7 @@ from typing import Literal
 from agent_preflight.docker.handshake import GateWish
 from agent_preflight.runner.reach import Reach
 from agent_preflight.usd import pusd, usd
+from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 from preflight_proxy.errors import ConfigError
 
 SandboxKind = Literal["docker", "process"]
@@ -28,7 +29,6 @@ KEY_LIFE = timedelta(days=7)
 """A sub-key that nothing deleted ends by itself after this long (C15)."""
 KEY_HEADROOM_PUSD = pusd("0.01")
 """The sub-key's own limit stands this much above the budget, so that it never fires for rounding (M20)."""
-BUDGET_PUSD_MAX = pusd(1_000_000)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _RUN_FILES = frozenset(
@@ -177,7 +177,7 @@ def _budget_pusd(budget: Budget, alias: str) -> int:
         found = pusd(amount)
     except (ArithmeticError, ValueError) as exc:
         raise ConfigError(f"The budget of {alias!r} must be dollars, such as 0.25; it is {amount!r}.") from exc
-    if not 0 < found <= BUDGET_PUSD_MAX:
+    if not 0 < found <= LIMIT_PUSD_MAX:
         raise ConfigError(f"The budget of {alias!r} must be above $0 and at most $1,000,000; it is {amount!r}.")
     return found
 
