@@ -88,12 +88,7 @@ async def running(
     """
     clock = clock or SystemClock()
     _raise_file_limit()
-    try:
-        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except FileExistsError as exc:
-        raise ConfigError(f"{config.data_dir} is a file; the proxy keeps its ledger in a folder: name one.") from exc
-    except OSError as exc:
-        raise ConfigError(f"The data directory {config.data_dir} cannot be made: {exc.strerror}") from exc
+    _make_folder(config.data_dir)
     store = Store(config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock)
     listeners, portal, over = Listeners(), Portal(), over or asyncio.Event()
     try:
@@ -137,6 +132,15 @@ async def running(
                 books.close()
     finally:
         store.close()
+
+
+def _make_folder(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as exc:
+        raise ConfigError(f"{data_dir} is a file; the proxy keeps its ledger in a folder: name one.") from exc
+    except OSError as exc:
+        raise ConfigError(f"The data directory {data_dir} cannot be made: {exc.strerror}") from exc
 
 
 def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
