@@ -4,13 +4,14 @@ Inside a run nothing here is needed: the proxy knows each call's cost and writes
 words. A `BudgetTracker` serves scripts that hold a key of their own.
 """
 
+import io
 import logging
 import math
+import tarfile
 import time
 from collections import deque
 from collections.abc import Callable
 
-from agent_preflight import commands
 from agent_preflight.models import BudgetStatus
 from agent_preflight.patch_points import in_force
 from agent_preflight.usd import pusd
@@ -20,9 +21,6 @@ __all__ = ["BudgetStatus", "BudgetTracker"]
 
 ACTION_PUSD_MIN = pusd("0.0001")
 """A rise of usage up to this is no action yet: it is kept and counts towards the next one."""
-
-WRITE_TO_FILE = 'cat > "$1.new" && mv -f "$1.new" "$1"'
-"""Run by a shell in the container: the path is an argument and the text is its input, so neither can be a command."""
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +96,14 @@ class BudgetTracker:
         self, container_name: str, workspace_path: str = "/workspace/output", timeout_s: float = 5.0
     ) -> BudgetStatus:
         """Write the budget file into a running container and return the status; a failure is logged, never raised."""
-        status = self.poll()
-        path = f"{workspace_path.rstrip('/')}/budget.txt"
-        argv = ["docker", "exec", "-i", container_name, "sh", "-c", WRITE_TO_FILE, "sh", path]
-        match commands.run(argv, timeout_s=timeout_s, stdin=self.status_message() + "\n"):
-            case commands.Finished(code=0):
-                pass
-            case commands.Finished(code=code):
-                logger.warning("budget.txt was not written into %s: docker exec ended with %d", container_name, code)
-            case failure:
-                logger.warning("budget.txt was not written into %s: %s", container_name, type(failure).__name__)
+        from agent_preflight.engine.client import on_engine  # brings the HTTP library, which a tracker does not need
+        from agent_preflight.engine.failure import DockerError
+
+        status, archive = self.poll(), _archive(self.status_message() + "\n")
+        try:
+            on_engine(lambda engine: engine.put(container_name, workspace_path, archive, timeout_s))
+        except DockerError as exc:
+            logger.warning("budget.txt was not written into %s: %s", container_name, exc)
         return status
 
     def _status(self) -> BudgetStatus:
@@ -134,3 +130,13 @@ class BudgetTracker:
             return
         self._fired = True
         self.on_exceeded()
+
+
+def _archive(text: str) -> bytes:
+    """Return a tar archive of `budget.txt` with this text."""
+    out, content = io.BytesIO(), text.encode()
+    entry = tarfile.TarInfo("budget.txt")
+    entry.size = len(content)
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(entry, io.BytesIO(content))
+    return out.getvalue()

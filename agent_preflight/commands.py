@@ -1,10 +1,8 @@
-"""Short commands of other programs (docker, git), run to their end within a time limit."""
+"""Short commands of other programs (git, docker build), run to their end within a time limit."""
 
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from agent_preflight.config import engine_command
 
 OUTPUT_CHARS_MAX = 64 * 2**10
 """How much of a command's output is looked at; all that is run here answers in a line or two."""
@@ -33,14 +31,13 @@ def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished |
     """Run a command without a shell and wait for it; never raises for what the command does.
 
     Args:
-        argv: program and arguments; each is one argument, whatever it contains. `docker` stands for the engine's command.
+        argv: program and arguments; each is one argument, whatever it contains.
         timeout_s: after this many seconds it is killed.
         stdin: text for its standard input.
     """
-    program = engine_command() if argv[0] == "docker" else argv[0]
     try:
         done = subprocess.run(  # noqa: S603 - no shell; arguments are handed over one by one
-            [program, *argv[1:]],
+            list(argv),
             input=stdin.encode(errors="replace"),
             capture_output=True,
             timeout=timeout_s,
@@ -51,6 +48,16 @@ def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished |
     except (OSError, ValueError):
         return NotInstalled()
     return Finished(done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def show(argv: Sequence[str], *, timeout_s: float) -> int | NotInstalled:
+    """Run a command whose output goes where ours goes, and return its exit code; that of one that is late is 124."""
+    try:
+        return subprocess.run(list(argv), stdin=subprocess.DEVNULL, timeout=timeout_s, check=False).returncode  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return 124
+    except (OSError, ValueError):
+        return NotInstalled()
 
 
 def _text(output: bytes) -> str:

@@ -95,11 +95,6 @@ def base_url() -> str | None:
     return variable("OPENROUTER_BASE_URL") or None
 
 
-def engine_command() -> str:
-    """Return the command of the container engine: `docker`, unless `PREFLIGHT_ENGINE` names another."""
-    return variable("PREFLIGHT_ENGINE") or "docker"
-
-
 def variable(name: str) -> str | None:
     """Return one variable of the process as it is now, None where it is unset."""
     return _environ().get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent_preflight.docker.cli import docker_answers
 from agent_preflight.docker.handshake import choose_gate
-from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_gate_image, ensure_image, image_exists
+from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_image
+from agent_preflight.engine.client import Engine
 from agent_preflight.runner.plan import SandboxKind
 from preflight_proxy.errors import ConfigError, OperatingError
 
@@ -73,18 +72,16 @@ def _processes(reason: str) -> Place:
 
 
 async def _containers(base: str | None) -> Place:
-    if not await asyncio.to_thread(docker_answers):
-        raise ConfigError("no Docker daemon answers")
-    found = await asyncio.to_thread(_present, (base,) if base else (DEFAULT_BASE, LOCAL_BASE))
-    image = await ensure_image("demo", base=found)
-    gate = await ensure_gate_image(base=found)
-    with tempfile.TemporaryDirectory(prefix="ap-") as nobodys:
-        await choose_gate("auto", gate, Path(nobodys))
+    async with Engine.open() as engine:
+        found = await _present(engine, (base,) if base else (DEFAULT_BASE, LOCAL_BASE))
+        image, gate = await ensure_image(engine, "demo", found), await ensure_image(engine, "gate", found)
+        with tempfile.TemporaryDirectory(prefix="ap-") as nobodys:
+            await choose_gate(engine, "auto", gate, Path(nobodys), Path(nobodys))
     return Place("docker", image, found, (), IN_CONTAINERS)
 
 
-def _present(bases: Sequence[str]) -> str:
+async def _present(engine: Engine, bases: Sequence[str]) -> str:
     for base in bases:
-        if image_exists(base):
+        if await engine.image(base) is not None:
             return base
     raise ConfigError(f"no base image is here: get one with `docker pull {bases[0]}`, or name one with --base")

@@ -132,18 +132,17 @@ def _env(names: tuple[str, ...]) -> InfraResult:
 
 
 def _docker(container: str) -> InfraResult:
-    argv = ["docker", "inspect", "--format", "{{.State.Status}}", container]
-    match commands.run(argv, timeout_s=COMMAND_TIMEOUT_S):
-        case commands.NotInstalled():
-            return InfraResult(ok=False, detail="docker CLI not found")
-        case commands.TimedOut():
-            return InfraResult(ok=False, detail="docker inspect timed out")
-        case commands.Finished(code=0, stdout="running"):
-            return InfraResult(ok=True, detail="running")
-        case commands.Finished(code=0, stdout=status):
-            return InfraResult(ok=False, detail=f"status: {status}")
-        case commands.Finished():
-            return InfraResult(ok=False, detail=f"container '{container}' not found")
+    from agent_preflight.engine.client import on_engine  # brings the HTTP library, which only this check needs
+    from agent_preflight.engine.failure import DockerError
+
+    try:
+        state = on_engine(lambda engine: engine.look(container, COMMAND_TIMEOUT_S))
+    except DockerError as exc:
+        return InfraResult(ok=False, detail=str(exc))
+    if state is None:
+        return InfraResult(ok=False, detail=f"container '{container}' not found")
+    running = state.status == "running"
+    return InfraResult(ok=running, detail="running" if running else f"status: {state.status}")
 
 
 def _git(repo_path: str, min_tag: str | None) -> InfraResult:

@@ -44,7 +44,7 @@ class ProcessSandbox:
     """One agent as a process group of this machine, working in the trial folder's `workspace` (beside `budget`).
 
     Args:
-        spec: The agent. `image`, `mounts`, `network`, `gate_socket`, `docker_args`, `memory` and `cpus` mean nothing here.
+        spec: The agent. `image`, `network`, `gate_socket`, and `docker_args` mean nothing here.
 
     Attributes:
         warnings: What did not work and does not stop the trial, for a person.

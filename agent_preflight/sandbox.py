@@ -6,12 +6,13 @@ A trial drives a sandbox through five calls, always in this order: `create`, `st
 
 from __future__ import annotations
 
-from asyncio import StreamReader, StreamWriter
+from asyncio import StreamReader
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from agent_preflight.docker_args import DockerArgs
 from preflight_proxy.core.secret import Secret
 
 Step = Literal["ok", "unverified", "failed"]
@@ -44,16 +45,13 @@ class AgentSpec:
         image: Image name or id; unused by the process sandbox.
         command: Arguments after the image (its entrypoint's arguments); the whole command line for the process sandbox.
         env: Environment of the agent. Never holds a real key: `OPENROUTER_API_KEY` in it is a trial token.
-        mounts: Volume arguments in docker's `host:container[:mode]` form.
         network: `"sealed"`, `"bridge"` or a Docker network's name.
         workspace_path: Directory inside the container that gets the `budget.txt` link (C16).
         budget_dir: Host directory that holds `budget.txt`; mounted read-only at `/run/preflight`.
         gate_socket: Unix socket on which the proxy waits for this trial's gate; None for the process sandbox and portable gates.
         portal: How the forwarder of a portable gate reaches the proxy; None for other gates.
-        docker_args: Extra engine arguments, already filtered by the allow-list (C9).
+        docker_args: The user's mounts, limits and other options for the engine (C9).
         services: Names that lead to the gate inside a container, each with the `host:port` of its service on the host.
-        memory: Memory limit in the engine's form (`"2g"`), or None.
-        cpus: CPU limit in the engine's form (`"1.5"`), or None.
     """
 
     run_id: str
@@ -62,15 +60,12 @@ class AgentSpec:
     image: str
     command: tuple[str, ...]
     env: Mapping[str, str]
-    mounts: tuple[str, ...]
     network: str
     workspace_path: str
     budget_dir: Path
     gate_socket: Path | None
-    docker_args: tuple[str, ...] = ()
+    docker_args: DockerArgs = field(default_factory=DockerArgs)
     services: Mapping[str, str] = field(default_factory=dict)
-    memory: str | None = None
-    cpus: str | None = None
     portal: PortalKey | None = None
 
 
@@ -87,11 +82,21 @@ class Exit:
     out_of_memory: bool = False
 
 
+class AgentInput(Protocol):
+    """An agent's standard input, which stays open until it is closed."""
+
+    def write(self, data: bytes) -> None:
+        """Send this, in order, without waiting for the agent to read it."""
+
+    def close(self) -> None:
+        """End the input after what was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pipes:
     """The agent's standard streams. Both readers must be read without pause, or the agent stalls."""
 
-    stdin: StreamWriter
+    stdin: AgentInput
     stdout: StreamReader
     stderr: StreamReader
 

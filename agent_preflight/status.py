@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent_preflight import commands
 from agent_preflight.artifacts import (
     RUNS_DIR,
     find_run,
@@ -33,7 +32,6 @@ __all__ = [
     "summarise_model",
 ]
 
-DOCKER_TIMEOUT_S = 5.0
 BUDGET_BYTES_MAX = 4096
 NOTE_CHARS = 40
 COLUMNS = ("alias", "status", "events", "tools", "snaps", "cost", "cache", "time", "note")
@@ -73,15 +71,16 @@ def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
 
     The alias is compared whole, by the labels that containers carry. Without Docker nothing runs in it.
     """
-    filters = [f"label=agent-preflight.trial={alias}", "label=agent-preflight.role=agent"]
+    from agent_preflight.engine.client import on_engine  # brings the HTTP library, which a table of files does not need
+    from agent_preflight.engine.failure import DockerError
+
+    labels: dict[str, str | None] = {"agent-preflight.trial": alias, "agent-preflight.role": "agent"}
     if run_dir is not None:
-        filters.append(f"label=agent-preflight.dir={Path(run_dir).resolve()}")
-    argv = ["docker", "ps", "--quiet", *(part for text in filters for part in ("--filter", text))]
-    match commands.run(argv, timeout_s=DOCKER_TIMEOUT_S):
-        case commands.Finished(code=0, stdout=ids):
-            return bool(ids)
-        case _:
-            return False
+        labels["agent-preflight.dir"] = str(Path(run_dir).resolve())
+    try:
+        return bool(on_engine(lambda engine: engine.listed("containers", labels, running=True)))
+    except DockerError:
+        return False
 
 
 def print_status_table(run_dir: str | Path) -> None:

@@ -9,7 +9,6 @@ import gc
 import os
 import re
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +17,12 @@ import hypothesis
 import pytest
 import structlog
 
-from agent_preflight.config import engine_command
+from agent_preflight.engine.client import Engine, on_engine
+from agent_preflight.engine.failure import DockerError
 
 REQUIRE_DOCKER = os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1"
 
 NO_DAEMON = "no Docker daemon answers (PREFLIGHT_REQUIRE_DOCKER=1 makes that an error)"
-
-DAEMON_ANSWER_S_MAX = 60.0
-"""A guard: one that has just been started, on a busy machine, takes some seconds to its first answer."""
 
 # Examples are not drawn anew at each run: a failure that nobody's change caused would tell nothing about the change.
 # Few, since `make check`, `make test` and CI draw more: `--hypothesis-profile=thorough`.
@@ -47,6 +44,14 @@ def no_proxy_in_between() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("NO_PROXY", "no_proxy"):
             patch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost"))))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_state_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What outlives a run, quarantined endpoints and kinds of gates, is kept in a folder of this session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 
@@ -76,12 +81,14 @@ def pytest_configure() -> None:
 @functools.cache
 def docker_daemon() -> str:
     """Return the version of the daemon that answers, "" if there is none."""
-    command = (engine_command(), "version", "--format", "{{.Server.Version}}")
+
+    async def version(engine: Engine) -> str:
+        return engine.version.version
+
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=DAEMON_ANSWER_S_MAX, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        return on_engine(version)
+    except DockerError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def tier(item: pytest.Item) -> int:

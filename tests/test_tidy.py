@@ -38,6 +38,19 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
     "agent_preflight.runner": ("agent_preflight.cli", "typer"),
     "agent_preflight.sidecar": ("agent_preflight.cli", "agent_preflight.runner"),
     "agent_preflight.docker": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
+    # The engine's client knows nothing of runs and trials, and what a user's options mean is decided from values.
+    "agent_preflight.engine": (
+        *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.sidecar"),
+        *("agent_preflight.doctor", "agent_preflight.checks"),
+    ),
+    "agent_preflight.docker_args": (
+        *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
+        *("aiodocker", "aiohttp"),
+    ),
+    "agent_preflight.docker_values": (
+        *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
+        *("aiodocker", "aiohttp"),
+    ),
     "agent_preflight.process": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
     "agent_preflight.provision": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker"),
     "agent_preflight.artifacts": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
@@ -66,14 +79,15 @@ COMMANDS_THAT_RUN_A_PACKAGE = "agent_preflight.cli"
 
 TESTED_TOGETHER: Mapping[str, str] = {
     "agent_preflight.sandbox": "agent_preflight/test_process.py",  # an interface, tested by what stands behind it
+    "agent_preflight.docker_values": "agent_preflight/test_docker_args.py",  # each value by the options that take it
 }
 """Modules (this prefix and below) whose tests stand in a file of another name."""
 
 
 ONE_HOME: Mapping[str, tuple[str, ...]] = {
-    "subprocess": ("agent_preflight.commands", "agent_preflight.docker", "agent_preflight.sidecar"),
+    "subprocess": ("agent_preflight.commands", "agent_preflight.sidecar"),
     "create_subprocess_exec": (
-        *("agent_preflight.docker", "agent_preflight.process", "agent_preflight.sidecar"),
+        *("agent_preflight.process", "agent_preflight.sidecar"),
         "agent_preflight.demo",  # the simulator, as a process of its own
     ),
     "create_subprocess_shell": (),

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import httpx
 
-from agent_preflight import commands
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.engine.client import Engine, on_engine
+from agent_preflight.engine.failure import DockerError
 from agent_preflight.openrouter import resolve_base_url
 
 CLOCK, DISK, SOCKET = "Clock", "Disk", "Docker engine"
@@ -30,8 +31,6 @@ DISK_FAIL_BYTES = 200 * MIB
 DISK_WARN_BYTES = 2048 * MIB
 """A trial's logs are capped at some hundred MiB; images and workspaces come on top."""
 TRY_BYTES = MIB
-
-DOCKER_TIMEOUT_S = 10.0
 
 
 def check_clock(inputs: Inputs, facts: Facts) -> list[Line]:
@@ -102,43 +101,19 @@ def disk_line(place: Path, free_bytes: int) -> Line:
 
 def check_docker_socket(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that a Docker engine answers, and that it is one on this machine."""
-    match commands.run(
-        ["docker", "version", "--format", "{{.Server.Version}} {{.Server.Os}}"],
-        timeout_s=DOCKER_TIMEOUT_S,
-    ):
-        case commands.Finished(code=0, stdout=version) if version:
-            return [_engine_line(version, _engine_address())]
-        case commands.Finished(stderr=stderr):
-            return [_no_engine(stderr.splitlines()[-1][:200] if stderr else "no engine answers", _hint(stderr))]
-        case commands.NotInstalled():
-            return [_no_engine("docker CLI not found", "install Docker, or use sandbox='process'")]
-        case commands.TimedOut():
-            return [_no_engine(f"no answer in {DOCKER_TIMEOUT_S:.0f} s", "restart the engine")]
 
+    async def asked(engine: Engine) -> Line:
+        version, url = engine.version.version, engine.url
+        if url.startswith("unix://"):
+            return passed(SOCKET, f"{version} at {url}")
+        return warned(
+            SOCKET, f"{version} at {url}: not on this machine, so a gate cannot hand its listeners to the proxy"
+        )
 
-def _engine_address() -> str:
-    argv = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
-    match commands.run(argv, timeout_s=DOCKER_TIMEOUT_S):
-        case commands.Finished(code=0, stdout=address):
-            return address
-    return ""
-
-
-def _engine_line(version: str, address: str) -> Line:
-    if address and not address.startswith(("unix://", "npipe://")):
-        detail = f"{version} at {address}: not on this machine, so a gate cannot hand its listeners to the proxy"
-        return warned(SOCKET, detail)
-    return passed(SOCKET, f"{version} at {address}" if address else version)
-
-
-def _hint(stderr: str) -> str:
-    if "permission denied" in stderr.lower():
-        return "add yourself to the group docker, and log in again"
-    return "start the engine, or name it by DOCKER_HOST"
-
-
-def _no_engine(reason: str, hint: str) -> Line:
-    return Line(ok=False, name=SOCKET, detail=reason, failure=f"{SOCKET}: {reason} -> {hint}", hint=hint)
+    try:
+        return [on_engine(asked)]
+    except DockerError as exc:
+        return [failed(SOCKET, str(exc), f"{SOCKET}: {exc}")]
 
 
 def _nearest(folder: Path) -> Path:

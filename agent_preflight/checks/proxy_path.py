@@ -1,6 +1,5 @@
 """Whether a sealed container reaches a model through the proxy, with the very environment that a trial gets."""
 
-import asyncio
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from agent_preflight import config
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.keys import MODEL
 from agent_preflight.checks.line import Line, failed, passed, warned
-from agent_preflight.docker.images import ensure_gate_image
+from agent_preflight.docker.images import ensure_image
+from agent_preflight.engine.client import on_engine
 from agent_preflight.models import RunResult
 from preflight_proxy.errors import OperatingError
 
@@ -51,7 +51,8 @@ def check_proxy_path(inputs: Inputs, facts: Facts) -> list[Line]:
     """Run one trial whose agent makes one call for one token, tries to get out, and looks for its budget file."""
     told: list[dict[str, Any]] = []
     try:
-        image = asyncio.run(ensure_gate_image(base=config.Environment.read().gate_base))
+        base = config.Environment.read().gate_base
+        image = on_engine(lambda engine: ensure_image(engine, "gate", base))
         with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
             result = _trial(inputs, image, Path(folder), told)
     except OperatingError as exc:

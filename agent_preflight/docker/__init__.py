@@ -1,4 +1,4 @@
-"""Containers: the gate, the agent's sandbox, images, the sweep. All of it through the docker command, no SDK.
+"""Containers: the gate, the agent's sandbox, images, the sweep; all of it by Docker's Engine API.
 
 The names that scripts use are imported when they are first used.
 """

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from agent_preflight.docker.argv import BUDGET_FILE, BUDGET_MOUNT
-from agent_preflight.docker.cli import Docker
-from agent_preflight.docker.failure import Failure
-from agent_preflight.docker.podman import HOSTS, RESOLVER
-from agent_preflight.docker.podman_calls import link_may_end_elsewhere
+from agent_preflight.docker.bodies import BUDGET_FILE
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError, Failure
 from preflight_proxy.errors import ConfigError
 
-OWN = (BUDGET_MOUNT, HOSTS, RESOLVER)
-"""Where our own read-only mounts are."""
 
-
-@dataclass(frozen=True, slots=True)
-class LinkCopy:
-    """One way to place the budget link: an archive, and the directory of the container to unpack it in."""
-
-    directory: str
-    archive: bytes
-
-
-def link_copies(workspace_path: str) -> list[LinkCopy]:
+def link_copies(workspace_path: str) -> dict[str, bytes]:
     """Return the ways to place `budget.txt` in a workspace, from "it exists" up to "nothing of it exists" (C16).
+
+    Each is a directory of the container, and the tar archive to unpack there.
 
     The engine unpacks only into a directory that exists. So the first that succeeds is the right one: it makes just the parents
     that are missing, with mode 0777 because the agent's user need not be root, and touches no directory that was there.
@@ -39,7 +27,7 @@ def link_copies(workspace_path: str) -> list[LinkCopy]:
     path = PurePosixPath(workspace_path)
     if not path.is_absolute() or ".." in path.parts:
         raise ConfigError(f"workspace_path must be an absolute path inside the container; it is {workspace_path!r}")
-    return [LinkCopy(str(base), _link_archive(path.relative_to(base))) for base in (path, *path.parents)]
+    return {str(base): _link_archive(path.relative_to(base)) for base in (path, *path.parents)}
 
 
 def _link_archive(below: PurePosixPath) -> bytes:
@@ -56,16 +44,20 @@ def _link_archive(below: PurePosixPath) -> bytes:
     return out.getvalue()
 
 
-async def place_link(docker: Docker, container: str, ways: Sequence[LinkCopy]) -> bool:
+async def place_link(engine: Engine, container: str, ways: Mapping[str, bytes]) -> bool:
     """Place the link by the first of the ways that the engine takes; False if the place is read-only or the copy fails.
 
     Raises:
         DockerError: The engine did not answer.
     """
-    if docker.is_podman and await link_may_end_elsewhere(docker, container, ways[0].directory, OWN):
-        return False
-    for way in ways:
-        done = await docker.run("cp", "-", f"{container}:{way.directory}", stdin=way.archive)
-        if done.failure is not Failure.NOT_A_DIRECTORY:
-            return done.failure is None
+    for directory, archive in ways.items():
+        try:
+            await engine.put(container, directory, archive)
+        except DockerError as exc:
+            if exc.failure in (Failure.REFUSED, Failure.FAILED):
+                return False
+            if exc.failure is not Failure.GONE:
+                raise
+        else:
+            return True
     return False

@@ -7,30 +7,23 @@ no more of a network than with a gate that the proxy serves itself.
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from agent_preflight.docker import argv
-from agent_preflight.docker.argv import Tag
-from agent_preflight.docker.cli import END_CALL_S_MAX, Docker
-from agent_preflight.docker.ending import REMOVE_CALL_S_MAX, remove_container, remove_strays
-from agent_preflight.docker.failure import DockerError, Failure
-from agent_preflight.docker.gate import only_id
+from agent_preflight.docker.bodies import Tag, forwarder_body
+from agent_preflight.docker.container import Container
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandbox import PortalKey, Step
 
 
-@dataclass(slots=True)
 class Forwarder:
     """One trial's forwarder and the volume that it shares with the gate."""
 
-    docker: Docker
-    tag: Tag
-    key: PortalKey
-    _id: str | None = None
-    _begun: bool = False
+    def __init__(self, engine: Engine, tag: Tag, key: PortalKey) -> None:
+        self._engine, self._tag, self._key = engine, tag, key
+        self._volume = tag.name("volume")
+        self._container = Container(engine, tag.name("forwarder"), "the gate's forwarder", owns_network=True)
+        self._begun = False
 
     async def open(self, image: str, ports: Sequence[int]) -> None:
         """Make the volume, and start the forwarder: it waits for the gate.
@@ -43,31 +36,19 @@ class Forwarder:
             DockerError: The engine refused; `close` removes what was made.
         """
         self._begun = True
-        await self.docker.must("making the gate's volume", *argv.volume_create(self.tag))
-        with tempfile.TemporaryDirectory(prefix="ap-") as private:
-            env_file = Path(private) / "env"
-            env_file.touch(mode=0o600)
-            env_file.write_text(argv.env_file_text({"PREFLIGHT_PASS": self.key.trial_pass.reveal()}))
-            args = argv.forwarder_create(self.tag, self.key.host, self.key.port, env_file, image, ports)
-            self._id = only_id(await self.docker.must("creating the gate's forwarder", *args))
-        await self.docker.must("starting the gate's forwarder", "start", self._id)
+        await self._engine.make_volume(self._volume, self._tag.labels("volume"))
+        await self._container.create(forwarder_body(self._tag, self._key, image, ports))
+        await self._container.start()
 
     async def close(self) -> dict[str, Step]:
         """Remove forwarder and volume, after the gate is gone; `"ok"` only for what is seen to be gone."""
-        if not self._begun:
-            return {"forwarder": "ok", "volume": "ok"}
-        if self._id is not None:
-            step = await remove_container(self.docker, self._id)
-        else:
-            step = await remove_strays(self.docker, self.tag.filters("forwarder"))
-        return {"forwarder": step, "volume": await _remove_volume(self.docker, self.tag.name("volume"))}
+        step = await self._container.end()
+        return {"forwarder": step, "volume": await self._remove_volume() if self._begun else "ok"}
 
-
-async def _remove_volume(docker: Docker, name: str) -> Step:
-    with contextlib.suppress(DockerError):
-        await docker.run("volume", "rm", "-f", name, limit_s=REMOVE_CALL_S_MAX)
-        found = await docker.run("volume", "inspect", name, limit_s=END_CALL_S_MAX)
-        if found.failure is not None:
-            return "ok" if found.failure is Failure.GONE else "unverified"
+    async def _remove_volume(self) -> Step:
+        for _ in range(2):  # the second call sees that it is gone
+            try:
+                await self._engine.remove_volume(self._volume)
+            except DockerError as exc:
+                return "ok" if exc.failure is Failure.GONE else "unverified"
         return "failed"
-    return "unverified"

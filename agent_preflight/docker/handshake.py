@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
-import shutil
 import socket
 import struct
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent_preflight.docker.argv import GATE_PORTS, SEALED, Tag
-from agent_preflight.docker.cli import Docker
-from agent_preflight.docker.ending import remove_container
+import msgspec
+
+from agent_preflight.docker.bodies import GATE_PORTS, Tag, gate_body
+from agent_preflight.docker.container import Container
 from agent_preflight.docker.forwarder import Forwarder
-from agent_preflight.docker.gate import create_gate, start_gate
-from agent_preflight.docker.owner import this_process
+from agent_preflight.docker.owner import boot_id, this_process
 from agent_preflight.docker.portal import PortalPlace, portal_place
+from agent_preflight.docker_args import SEALED
+from agent_preflight.engine.client import Engine
 from agent_preflight.sandbox import PortalKey
+from preflight_proxy.config import state_dir
 from preflight_proxy.core.portal_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
@@ -32,6 +34,9 @@ HANDSHAKE_S_MAX = 5.0
 """A gate hands its listeners over in about 0.3 s where the engine shares a unix socket with this machine."""
 STRANGER_S_MAX = 1.0
 """What connects to us and says nothing does not use up the handshake's time."""
+KEPT_MAX = 16
+"""How many engines' results are kept."""
+KEPT_FILE = "gates.json"
 
 SO_NETNS_COOKIE = 71
 """Linux 5.14 and later: a number that names the network namespace of a socket; without it the proxy takes no listeners."""
@@ -60,42 +65,63 @@ class GateChoice:
         return None if self.portal is None else self.portal.host
 
 
-_chosen: dict[tuple[GateWish, str, str], GateChoice] = {}
-"""What this process has found out, by wish, image and engine: an engine does not change while we watch it."""
+async def choose_gate(engine: Engine, wish: GateWish, gate_image: str, run_dir: Path, short_dir: Path) -> GateChoice:
+    """Return what kind of gate to use: the one that passes a handshake; nothing is guessed.
 
-
-async def choose_gate(wish: GateWish, gate_image: str, run_dir: Path, *, executable: str = "docker") -> GateChoice:
-    """Return what kind of gate to use, once found out for this process: the one that passes a handshake; nothing is guessed.
+    The result is kept for the life of the engine: its id, its version, and the boot of this machine.
 
     Args:
+        engine: Where the gates are to be.
         wish: `"auto"` tries a gate that hands over, and takes a portable one if that fails; `"portable"` tries just that;
             `"shared"` tries nothing, because each trial's gate shows it.
         gate_image: The gate image's id.
         run_dir: The run on whose behalf it is tried; its sweep finds what a crash leaves.
-        executable: The docker command.
+        short_dir: A private directory with a short path, for a socket.
 
     Raises:
         OperatingError: No kind that was tried works on this engine.
     """
-    key = (wish, gate_image, executable)
-    if key not in _chosen:
-        _chosen[key] = await _choose(wish, gate_image, run_dir, executable)
-    return _chosen[key]
-
-
-async def _choose(wish: GateWish, gate_image: str, run_dir: Path, executable: str) -> GateChoice:
     if wish == "shared":
         return GateChoice(None)
+    daemon = (await engine.info()).get("ID")
+    key = ":".join((str(daemon), engine.version.version, engine.url, boot_id(), gate_image, wish))
+    if (choice := _kept().get(key)) is None:
+        choice = await _choose(engine, wish, gate_image, run_dir, short_dir)
+        _keep(key, choice)
+    return choice
+
+
+def _kept() -> dict[str, GateChoice]:
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode((state_dir() / KEPT_FILE).read_bytes(), type=dict[str, GateChoice])
+    return {}
+
+
+def _keep(key: str, choice: GateChoice) -> None:
+    choices = dict(list(_kept().items())[1 - KEPT_MAX :]) | {key: choice}
+    draft = state_dir() / f".{KEPT_FILE}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft.write_bytes(msgspec.json.encode(choices))
+        draft.replace(state_dir() / KEPT_FILE)
+
+
+def forget_choices() -> None:
+    """Let the next run shake hands again: a gate did not come although one did before."""
+    with contextlib.suppress(OSError):
+        (state_dir() / KEPT_FILE).unlink(missing_ok=True)
+
+
+async def _choose(engine: Engine, wish: GateWish, gate_image: str, run_dir: Path, short_dir: Path) -> GateChoice:
     if wish == "portable":
-        place = await shake_hands_portable(gate_image, run_dir=run_dir, executable=executable)
-        return GateChoice(place, "gates are portable, as you wish")
+        return GateChoice(await shake_hands_portable(engine, gate_image, run_dir), "gates are portable, as you wish")
     try:
         if netns_cookie() is None:
             raise OperatingError("the kernel cannot tell network namespaces apart (Linux 5.14 and later does)")
-        await shake_hands(gate_image, run_dir=run_dir, executable=executable)
+        await shake_hands(engine, gate_image, run_dir, short_dir)
     except OperatingError as shared:
         try:
-            place = await shake_hands_portable(gate_image, run_dir=run_dir, executable=executable)
+            place = await shake_hands_portable(engine, gate_image, run_dir)
         except OperatingError as portable:
             raise OperatingError(f"no gate works on this engine: {shared}; portable: {portable}") from portable
         return GateChoice(place, f"gates are portable: {shared}")
@@ -111,47 +137,48 @@ def netns_cookie() -> int | None:
         return None
 
 
-async def shake_hands(gate_image: str, *, run_dir: Path | None = None, executable: str = "docker") -> None:
+async def shake_hands(engine: Engine, gate_image: str, run_dir: Path, short_dir: Path) -> None:
     """Return if a gate on this engine can hand its listeners to a process on this machine.
+
+    Args:
+        engine: Where the gate is tried.
+        gate_image: The gate image's id.
+        run_dir: The run on whose behalf it is tried.
+        short_dir: A private directory with a short path, for the gate's socket.
 
     Raises:
         OperatingError: It cannot, or the engine does not start it.
     """
-    loop = asyncio.get_running_loop()
-    with _private_directory() as directory:
-        (directory / "g").mkdir(mode=0o711)
-        path = directory / "g" / "gate.sock"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(str(path))
-            path.chmod(0o666)
-            listener.listen(1)
-            listener.setblocking(False)
-            async with _gate(Docker(executable), _tag(run_dir or directory), path, gate_image):
-                try:
-                    async with asyncio.timeout(HANDSHAKE_S_MAX):
-                        connection, _ = await loop.sock_accept(listener)
-                        with connection:
-                            await loop.sock_recv(connection, 1)
-                except TimeoutError as exc:
-                    raise OperatingError("this Docker engine does not share a unix socket with this machine") from exc
+    path = short_dir / "try" / "gate.sock"
+    path.parent.mkdir(mode=0o711, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen(1)
+        listener.setblocking(False)
+        try:
+            async with _gate(engine, _tag(run_dir), path, gate_image), asyncio.timeout(HANDSHAKE_S_MAX):
+                connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+                with connection:
+                    await asyncio.get_running_loop().sock_recv(connection, 1)
+        except TimeoutError as exc:
+            raise OperatingError("this Docker engine does not share a unix socket with this machine") from exc
 
 
-async def shake_hands_portable(
-    gate_image: str, *, run_dir: Path | None = None, executable: str = "docker"
-) -> PortalPlace:
+async def shake_hands_portable(engine: Engine, gate_image: str, run_dir: Path) -> PortalPlace:
     """Return where a portable gate's forwarder reaches a process on this machine, having seen it.
 
     Raises:
         OperatingError: It does not, or the engine does not start it.
     """
-    docker, trial_pass = Docker(executable), Secret(secrets.token_urlsafe(32))
-    place = await portal_place(docker)
-    with _private_directory() as directory, _listening(place.listen_host) as listener:
-        tag = _tag(run_dir or directory)
-        forwarder = Forwarder(docker, tag, PortalKey(place.host, listener.getsockname()[1], trial_pass))
+    trial_pass, place = Secret(secrets.token_urlsafe(32)), await portal_place(engine)
+    with _listening(place.listen_host) as listener:
+        tag = _tag(run_dir)
+        forwarder = Forwarder(engine, tag, PortalKey(place.host, listener.getsockname()[1], trial_pass))
         try:
             await forwarder.open(gate_image, GATE_PORTS)
-            async with _gate(docker, tag, None, gate_image), asyncio.timeout(HANDSHAKE_S_MAX):
+            async with _gate(engine, tag, None, gate_image), asyncio.timeout(HANDSHAKE_S_MAX):
                 while not await _is_forwarder(listener, trial_pass.reveal()):
                     pass
         except TimeoutError as exc:
@@ -177,15 +204,6 @@ async def _is_forwarder(listener: socket.socket, trial_pass: str) -> bool:
     return claim is not None and claim_holds(claim, trial_pass, nonce)
 
 
-@contextlib.contextmanager
-def _private_directory() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="ap-"))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 def _listening(host: str) -> socket.socket:
     address, _, interface = host.partition("%")
     try:
@@ -206,11 +224,11 @@ def _tag(run_dir: Path) -> Tag:
 
 
 @asynccontextmanager
-async def _gate(docker: Docker, tag: Tag, path: Path | None, image: str) -> AsyncIterator[None]:
-    gate_id = await create_gate(docker, tag, SEALED, path, image, (), GATE_PORTS)
+async def _gate(engine: Engine, tag: Tag, path: Path | None, image: str) -> AsyncIterator[None]:
+    gate = Container(engine, tag.name("gate"), "a gate that is tried", owns_network=True)
     try:
-        await start_gate(docker, gate_id)
+        await gate.create(gate_body(tag, SEALED, path, image))
+        await gate.start()
         yield
     finally:
-        with contextlib.suppress(OperatingError):
-            await remove_container(docker, gate_id)
+        await gate.end()

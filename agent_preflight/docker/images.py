@@ -4,94 +4,90 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import tarfile
 from pathlib import Path
 from typing import Literal
 
-from agent_preflight.docker import argv
-from agent_preflight.docker.cli import BUILD_S_MAX, Docker
-from agent_preflight.docker.failure import DockerError, Failure, explain
+from agent_preflight import commands
+from agent_preflight.engine.client import Engine, Image, on_engine
+from agent_preflight.engine.failure import DockerError, Failure
 
 DEFAULT_BASE = "python:3.12-slim"
 """What our images are built on unless told otherwise; any image with `python3` of version 3.9 or later does."""
+USERS_BUILD_S_MAX = 1800.0
+"""Someone's image may install a lot."""
 
 Kind = Literal["gate", "demo"]
 
 
-def build_image(
-    image_name: str, dockerfile: str = "Dockerfile", context: str = ".", *, executable: str = "docker"
-) -> None:
-    """Build an image from the user's own Dockerfile; docker's output goes where ours goes.
+def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = ".") -> None:
+    """Build an image from the user's own Dockerfile by the program `docker`; its output goes where ours goes.
+
+    This is the one thing that the program is needed for: BuildKit, `.dockerignore` and a registry's passwords are its part.
 
     Raises:
-        RuntimeError: The build failed, or docker is not there.
+        RuntimeError: The build failed, or there is no program `docker`.
     """
-    docker = Docker(executable)
-    done = docker.run_now("build", "-t", image_name, "-f", dockerfile, context, limit_s=BUILD_S_MAX, quiet=False)
-    if done.returncode:
+    done = commands.show(["docker", "build", "-t", image_name, "-f", dockerfile, context], timeout_s=USERS_BUILD_S_MAX)
+    if done == commands.NotInstalled():
+        raise DockerError(
+            f"'{image_name}' was not built: that takes the program docker, which is not installed", Failure.REFUSED
+        )
+    if done != 0:
         raise DockerError(f"Docker build failed for '{image_name}'")
 
 
-def image_exists(image_name: str, *, executable: str = "docker") -> bool:
+def image_exists(image_name: str) -> bool:
     """Tell whether this engine has the image; False too where no engine answers."""
     with contextlib.suppress(DockerError):
-        return Docker(executable).run_now("image", "inspect", image_name).returncode == 0
+        return on_engine(lambda engine: engine.image(image_name)) is not None
     return False
 
 
-def remove_container(name: str, *, executable: str = "docker") -> None:
+def remove_container(name: str) -> None:
     """Remove a container, running or not; nothing happens where there is none."""
     with contextlib.suppress(DockerError):
-        Docker(executable).run_now(*argv.remove([name]))
+        on_engine(lambda engine: engine.remove(name))
 
 
-async def image_id(docker: Docker, name: str) -> str | None:
-    """Return an image's id; None if the engine has no such image.
+async def agents_image(engine: Engine, name: str) -> Image:
+    """Return the image that agents run in.
 
     Raises:
-        DockerError: The engine did not answer the question.
+        DockerError: The engine does not have it; the text says what to do.
     """
-    done = await docker.run("image", "inspect", "-f", "{{.Id}}", name)
-    match done.failure:
-        case None:
-            return done.stdout.strip()
-        case Failure.GONE:
-            return None
-        case failure:
-            raise DockerError(explain(f"looking for the image {name}", failure, done.stderr), failure)
+    if (image := await engine.image(name)) is None:
+        text = f"The image {name} is missing, and nothing is pulled unasked. Run `docker pull {name}`, or build it."
+        raise DockerError(text, Failure.GONE)
+    return image
 
 
-async def ensure_image(kind: Kind, *, base: str | None = None, executable: str = "docker") -> str:
+async def ensure_image(engine: Engine, kind: Kind, base: str | None = None) -> str:
     """Return the id of our image of this kind, built first where this engine does not have it.
 
     Args:
+        engine: Where it is needed.
         kind: `"gate"` or `"demo"`.
         base: The image to build on, which must be present; `DEFAULT_BASE` if None.
-        executable: The docker command.
 
     Raises:
         DockerError: The base is not present, or the build failed.
     """
-    docker, base = Docker(executable), base or DEFAULT_BASE
-    context = context_dir(kind)
+    context, base = context_dir(kind), base or DEFAULT_BASE
     name = f"agent-preflight-{kind}:{context_digest(context, base)}"
-    if (found := await image_id(docker, name)) is not None:
-        return found
-    if await image_id(docker, base) is None:
+    if (found := await engine.image(name)) is not None:
+        return found.id
+    if await engine.image(base) is None:
         raise DockerError(
-            f"the {kind} image is built on {base}, which is not on this machine, and nothing is pulled unasked: "
-            f"run `docker pull {base}`, or set PREFLIGHT_GATE_BASE to an image with python3 that you have",
+            f"The image {base} is missing, on which the {kind} image is built. Run `docker pull {base}`, or set "
+            f"PREFLIGHT_GATE_BASE to an image with python3 that you have. Nothing is pulled unasked.",
             Failure.GONE,
         )
-    args = ("build", "--pull=false", "--network", "none", "--build-arg", f"BASE={base}", "-t", name, str(context))
-    await docker.must(f"building {name}", *args, limit_s=BUILD_S_MAX)
-    if (built := await image_id(docker, name)) is None:
-        raise DockerError(f"docker built {name} and does not have it")
-    return built
-
-
-async def ensure_gate_image(*, base: str | None = None, executable: str = "docker") -> str:
-    """Return the gate image's id, built first where this engine does not have it (see `ensure_image`)."""
-    return await ensure_image("gate", base=base, executable=executable)
+    await engine.build(name, context_archive(context), {"BASE": base})
+    if (built := await engine.image(name)) is None:
+        raise DockerError(f"Docker built {name} and does not have it")
+    return built.id
 
 
 def context_dir(kind: Kind) -> Path:
@@ -108,10 +104,23 @@ def context_dir(kind: Kind) -> Path:
     raise DockerError(f"the build context of the {kind} image is missing from this installation")
 
 
+def _files(context: Path) -> list[Path]:
+    return sorted(path for path in context.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
 def context_digest(context: Path, base: str) -> str:
     """Return 16 hexadecimal digits that change with any file of the context and with the base's name."""
     digest = hashlib.sha256(f"{base}\0".encode())
-    for path in sorted(path for path in context.iterdir() if path.is_file() and not path.name.startswith(".")):
+    for path in _files(context):
         content = path.read_bytes()
         digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def context_archive(context: Path) -> bytes:
+    """Return the files of a context as a tar archive."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for path in _files(context):
+            archive.add(path, path.name)
+    return out.getvalue()

@@ -6,11 +6,10 @@ every other rule void.
 
 from __future__ import annotations
 
-import csv
 import os.path
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
 from preflight_proxy.errors import ConfigError
 
@@ -24,68 +23,41 @@ ENGINE_SOCKETS = (
 _TELLING = ("/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/boot", "/var/lib/docker", "/var/lib/containers")
 
 
-@dataclass(frozen=True, slots=True)
-class Mounts:
-    """The host side of what a trial mounts.
-
-    Attributes:
-        sources: Absolute host paths, links followed.
-        warnings: Sentences for a person.
-    """
-
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
 def check_mounts(
-    volumes: Sequence[str],
-    options: Sequence[str] = (),
+    host_config: Mapping[str, Any],
     *,
     run_dir: str,
     own_dir: str,
-    allow_engine_socket: bool = False,
     resolve: Callable[[str], str] = os.path.realpath,
-) -> Mounts:
-    """Judge a trial's mounts.
+) -> list[str]:
+    """Judge what a trial's container mounts, and return warnings for a person.
 
     Args:
-        volumes: In docker's `host:container[:mode]` form.
-        options: Further options in `--name=value` form; `--volume` and `--mount` among them are judged too.
+        host_config: The container's `HostConfig`; its `Binds` and `Mounts` are looked at.
         run_dir: The run's directory; other trials' folders in it are none of this trial's business.
         own_dir: This trial's folder in it.
-        allow_engine_socket: The user's explicit word for handing the engine to the agent.
         resolve: Follows links on the host.
 
     Raises:
-        ConfigError: One is, or contains, the engine's socket.
+        ConfigError: A mount is, or contains, the engine's socket.
     """
-    sources = tuple(resolve(source) for source in _sources(volumes, options))
+    given = [bind.partition(":")[0] for bind in host_config.get("Binds", ()) if ":" in bind]
+    given += [str(mount.get("Source")) for mount in host_config.get("Mounts", ())]
+    sources = [resolve(source) for source in given if source.startswith("/")]
     for source in sources:
-        if not allow_engine_socket and any(_within(socket, source) for socket in ENGINE_SOCKETS):
+        if any(_within(socket, source) for socket in ENGINE_SOCKETS):
             raise ConfigError(
-                f"the mount of {source} hands the container engine's socket to the agent, which makes it root on this machine: "
-                "leave it off, or say allow_docker_socket=True"
+                f"the mount of {source} hands the container engine's socket to the agent, which makes it root on this "
+                "machine: leave it off"
             )
-    return Mounts(sources, tuple(filter(None, (_warning(source, run_dir, own_dir) for source in sources))))
-
-
-def _sources(volumes: Sequence[str], options: Sequence[str]) -> list[str]:
-    """The host paths; named and anonymous volumes have none."""
-    given = [*volumes, *(option.removeprefix("--volume=") for option in options if option.startswith("--volume="))]
-    found = [volume.partition(":")[0] for volume in given if ":" in volume]
-    for option in options:
-        if option.startswith("--mount="):
-            row = next(csv.reader([option.removeprefix("--mount=")]))
-            fields = dict(field.partition("=")[::2] for field in row)
-            found.append(fields.get("source") or fields.get("src") or "")
-    return [source for source in found if source.startswith("/")]
+    return list(filter(None, (_warning(source, run_dir, own_dir) for source in sources)))
 
 
 def _warning(source: str, run_dir: str, own_dir: str) -> str | None:
     if source in _TELLING:
         return f"the agent sees {source} of this machine, which may hold secrets or ways out"
     if _within(run_dir, source) or (_within(source, run_dir) and not _within(source, own_dir)):
-        return f"the agent sees {source}, which holds other trials of its run or the run's own books"
+        return f"the agent sees {source}, which holds other trials of its run or the run's own ledger"
     return None
 
 

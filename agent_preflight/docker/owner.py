@@ -8,10 +8,11 @@ from pathlib import Path
 
 def this_process() -> str:
     """Return `BOOT_ID:PID:START_TIME` of this process; parts that the platform does not tell are `-`."""
-    return f"{_boot_id()}:{os.getpid()}:{_start_time()}"
+    return f"{boot_id()}:{os.getpid()}:{_start_time()}"
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Return the id of this machine's boot, `-` where the platform tells none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import socket
 import struct
 import sys
 from dataclasses import dataclass
 
-from agent_preflight.docker.cli import Docker
-from agent_preflight.docker.failure import DockerError
+from agent_preflight.engine.client import Engine
 
 HOST_NAME = "host.docker.internal"
 """This machine, for containers of an engine that runs in a virtual machine."""
@@ -43,7 +41,7 @@ class PortalPlace:
         )
 
 
-async def portal_place(docker: Docker) -> PortalPlace:
+async def portal_place(engine: Engine) -> PortalPlace:
     """Return where the proxy listens for forwarders.
 
     An engine beside us has a bridge among this machine's interfaces, and its containers come by that. An engine in a virtual
@@ -52,12 +50,7 @@ async def portal_place(docker: Docker) -> PortalPlace:
     Raises:
         DockerError: The engine has no bridge network, or did not answer.
     """
-    if docker.is_podman:
-        raise DockerError("gates on Podman are not portable: nobody has run our container tests with one")
-    printed = await docker.must(
-        "looking at the bridge network", "network", "inspect", "bridge", "-f", "{{json .Options}}"
-    )
-    options = json.loads(printed or "{}") or {}
+    options = (await engine.network("bridge")).get("Options") or {}
     interface = str(options.get(_BRIDGE_NAME) or "docker0")
     address = interface_address(interface)
     return PortalPlace("127.0.0.1", HOST_NAME) if address is None else PortalPlace(f"{address}%{interface}", address)

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from agent_preflight import commands
 from agent_preflight.checks.line import Line, passed, warned
 from agent_preflight.demo_place import LOCAL_BASE
-from agent_preflight.docker.cli import Docker
-from agent_preflight.docker.engines import TRIED, Kind
-from agent_preflight.docker.failure import DockerError
 from agent_preflight.docker.handshake import shake_hands, shake_hands_portable
-from agent_preflight.docker.images import DEFAULT_BASE, ensure_gate_image, image_exists
+from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
+from agent_preflight.engine.client import Engine, on_engine
+from agent_preflight.engine.failure import DockerError
 from preflight_proxy.errors import OperatingError
-
-CALL_S_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Facts:
     """What an engine says of itself.
 
     Attributes:
-        kind: Whose it is.
         version: Its version.
         system: The operating system that it says it runs on.
         cgroup: Version of its control groups.
         security: Names of its security options: `seccomp`, `rootless`, `userns`, `selinux`, ...
+        url: Where it is.
     """
 
     version: str
     system: str
     cgroup: str
     security: tuple[str, ...] = ()
-    kind: Kind = Kind.DOCKER
+    url: str = ""
 
     @property
     def untried(self) -> tuple[str, ...]:
@@ -60,77 +56,39 @@ class Handshake:
     reason: str = ""
 
 
-def look_for_engine(executable: str = "docker") -> Engine | str:
-    """Return the engine that answers, or why there is none, or none that is used."""
+def look_for_engine() -> Facts | str:
+    """Return what the engine that answers says of itself, or why there is none that is used."""
+
+    async def asked(engine: Engine) -> Facts:
+        return read_info(engine.url, await engine.info())
+
     try:
-        read = read_podman_info if Docker(executable).is_podman else read_info
+        return on_engine(asked)
     except DockerError as exc:
         return str(exc)
-    match commands.run([executable, "info", "--format", "{{json .}}"], timeout_s=CALL_S_MAX):
-        case commands.Finished(stdout=text, stderr=complaint):
-            return read(text) or (complaint.splitlines() or ["no engine answers"])[-1][:200]
-        case commands.NotInstalled():
-            return f"there is no command `{executable}`"
-        case commands.TimedOut():
-            return f"the engine does not answer within {CALL_S_MAX:.0f} s"
 
 
-def read_info(text: str) -> Engine | None:
-    """Read what `docker info` prints; None if no engine's version is in it."""
-    try:
-        told: dict[str, Any] = json.loads(text.splitlines()[0])
-        security = tuple(_security_name(str(option)) for option in told.get("SecurityOptions") or ())
-        version = str(told.get("ServerVersion") or "")
-    except (ValueError, IndexError, AttributeError):
-        return None
-    system, cgroup = str(told.get("OperatingSystem") or "?"), str(told.get("CgroupVersion") or "?")
-    return Engine(version, system, cgroup, security) if version else None
-
-
-def read_podman_info(text: str) -> Engine | None:
-    """Read what `podman info` prints; None if its version is not in it."""
-    try:
-        told: dict[str, Any] = json.loads(text)
-        host, version = told["host"], str(told["version"]["Version"])
-        system = f"{host['distribution']['distribution']} {host['distribution']['version']}"
-        security = ("selinux",) if host["security"]["selinuxEnabled"] else ()
-        return Engine(version, system, str(host["cgroupVersion"]).removeprefix("v"), security, Kind.PODMAN)
-    except (ValueError, KeyError, TypeError):
-        return None
+def read_info(url: str, told: Mapping[str, Any]) -> Facts:
+    """Read what an engine answers to `GET /info`."""
+    security = tuple(_security_name(str(option)) for option in told.get("SecurityOptions") or ())
+    version, system, cgroup = (
+        str(told.get(name) or "?") for name in ("ServerVersion", "OperatingSystem", "CgroupVersion")
+    )
+    return Facts(version, system, cgroup, security, url)
 
 
 def _security_name(option: str) -> str:
     return option.partition(",")[0].removeprefix("name=")
 
 
-def engine_lines(found: Engine | str, podman: str | None) -> tuple[Line, ...]:
-    """Return the findings on the engine and on podman's version, None if it is not there."""
-    lines: list[Line] = []
-    if isinstance(found, Engine):
-        name = found.kind.value
-        lines.append(passed(name, f"{found.version} on {found.system}, control groups v{found.cgroup}"))
-        lines += [warned(name, f"{each} is in use, which nobody has tried with this version") for each in found.untried]
-    else:
-        lines.append(
-            Line(ok=None, name="Docker", detail=found, hint="install or start Docker, or use --sandbox process")
-        )
-    if podman is not None and not (isinstance(found, Engine) and found.kind is Kind.PODMAN):
-        lines.append(warned("Podman", f"{podman} is here; {_offer(podman)}"))
-    return tuple(lines)
-
-
-def _offer(podman: str) -> str:
-    if podman.split(".")[:2] == TRIED.split("."):
-        return "PREFLIGHT_ENGINE=podman runs trials on it, as root"
-    return f"it is not used, for our container tests have passed on {TRIED} alone"
-
-
-def podman_version() -> str | None:
-    """Return podman's version; None if it is not installed."""
-    match commands.run(["podman", "--version"], timeout_s=CALL_S_MAX):
-        case commands.Finished(code=0, stdout=text):
-            return text.split()[-1] if text else "?"
-    return None
+def engine_lines(found: Facts | str) -> tuple[Line, ...]:
+    """Return the findings on the engine."""
+    if isinstance(found, str):
+        hint = "install or start Docker, or use --sandbox process"
+        return (Line(ok=None, name="Docker", detail=found, hint=hint),)
+    engine = passed("Docker", f"{found.version} on {found.system}, control groups v{found.cgroup}, at {found.url}")
+    untried = (f"{each} is in use, which nobody has tried with this version" for each in found.untried)
+    return (engine, *(warned("Docker", text) for text in untried))
 
 
 def try_handshake(base: str | None, *, portable: bool = False) -> Handshake:
@@ -141,20 +99,24 @@ def try_handshake(base: str | None, *, portable: bool = False) -> Handshake:
         portable: Try the gate that needs no unix socket shared with the engine.
     """
     bases = (base,) if base is not None else (DEFAULT_BASE, LOCAL_BASE)
-    found = next((each for each in bases if image_exists(each)), None)
-    if found is None:
-        return Handshake(None, _no_base(bases))
+
+    async def tried(engine: Engine) -> Handshake:
+        found = [each for each in bases if await engine.image(each) is not None]
+        if not found:
+            return Handshake(None, _no_base(bases))
+        image = await ensure_image(engine, "gate", found[0])
+        began_s = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="ap-") as nobodys:
+            if portable:
+                await shake_hands_portable(engine, image, Path(nobodys))
+            else:
+                await shake_hands(engine, image, Path(nobodys), Path(nobodys))
+        return Handshake(time.monotonic() - began_s)
+
     try:
-        return Handshake(asyncio.run(_timed(found, portable=portable)))
+        return on_engine(tried)
     except OperatingError as exc:
         return Handshake(None, str(exc))
-
-
-async def _timed(base: str, *, portable: bool) -> float:
-    image = await ensure_gate_image(base=base)
-    began_s = time.monotonic()
-    await (shake_hands_portable if portable else shake_hands)(image)
-    return time.monotonic() - began_s
 
 
 def _no_base(bases: Sequence[str]) -> str:

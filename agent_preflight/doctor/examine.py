@@ -10,7 +10,8 @@ from agent_preflight.checks.machine import check_clock, check_disk
 from agent_preflight.config import Environment
 from agent_preflight.docker.handshake import netns_cookie
 from agent_preflight.doctor import engine as engines
-from agent_preflight.doctor.engine import Engine, Handshake
+from agent_preflight.doctor.engine import Facts as EngineFacts
+from agent_preflight.doctor.engine import Handshake
 from agent_preflight.doctor.installation import installation
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
 from agent_preflight.doctor.section import Section
@@ -32,7 +33,7 @@ def examine(
     environment = Environment.read()
     engine = engines.look_for_engine()
     handshake = portable = NOT_TRIED
-    if containers and isinstance(engine, Engine):
+    if containers and isinstance(engine, EngineFacts):
         tell("trying both kinds of gate ...")
         handshake = engines.try_handshake(environment.gate_base)
         portable = engines.try_handshake(environment.gate_base, portable=True)
@@ -40,7 +41,7 @@ def examine(
         Section("Installation", installation()),
         Section("Environment", variable_lines(environment)),
         Section("System", (*system_lines(), *_machine(environment, clock=clock))),
-        Section("Containers", engines.engine_lines(engine, engines.podman_version())),
+        Section("Containers", engines.engine_lines(engine)),
         Section("Networks", network_lines(engine, handshake, portable, netns_cookie() is not None)),
         Section("Clients at https://openrouter.ai in a container", client_lines()),
         Section("Not tried by anyone, so not promised", untried_lines()),

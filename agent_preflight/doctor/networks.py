@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from agent_preflight.checks.line import Line, passed, warned
-from agent_preflight.docker.engines import TRIED
-from agent_preflight.doctor.engine import Engine, Handshake
+from agent_preflight.doctor.engine import Facts, Handshake
 
 PROCESS = "processes"
 WITHOUT = "run agents with --sandbox process: their budgets hold all the same"
 
 
-def network_lines(engine: Engine | str, handshake: Handshake, portable: Handshake, cookies: bool) -> tuple[Line, ...]:
+def network_lines(engine: Facts | str, handshake: Handshake, portable: Handshake, cookies: bool) -> tuple[Line, ...]:
     """Return the findings on sealed, bridged and no containers, and on both kinds of gate.
 
     Args:
@@ -47,7 +46,7 @@ def _gate_line(name: str, obstacle: str | None, handshake: Handshake) -> Line:
     return passed(name, f"possible: its listeners arrived in {handshake.seconds:.2f} s (at most 5 s)")
 
 
-def _obstacle(engine: Engine | str, handshake: Handshake, cookies: bool) -> str | None:
+def _obstacle(engine: Facts | str, handshake: Handshake, cookies: bool) -> str | None:
     """What is in the way of a gate that hands its listeners over."""
     if isinstance(engine, str):
         return engine
@@ -67,7 +66,6 @@ def untried_lines() -> tuple[Line, ...]:
                 "Docker Desktop, remote engines",
                 "share no unix socket with us; a portable gate's handshake decides",
             ),
-            ("podman", f"other than {TRIED}, without root or remote, is refused; on {TRIED} gates are not portable"),
             (
                 "a second dockerd",
                 "must not run in the network namespace of a live one: it removed the other's bridge (C18)",

@@ -92,7 +92,7 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
     if sandbox == "process" and not given["command"]:
         raise ConfigError("command is missing: agents without containers need the program to start.")
     network = given["network"] if sandbox == "docker" else "host"
-    return Surroundings(
+    around = Surroundings(
         sandbox=sandbox,
         image=given["image_name"],
         network=network,
@@ -108,6 +108,9 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
         cpus=None if given["cpus"] is None else str(given["cpus"]),
         gate=_gate(given["gate"]),
     )
+    if sandbox == "docker":
+        around.engine_options  # noqa: B018 - a wrong one is told now, before anything is made
+    return around
 
 
 def _gate(wish: str) -> GateWish:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from agent_preflight.artifacts import RUNS_DIR
+from agent_preflight.docker.bodies import in_force
+from agent_preflight.engine.client import Engine
 from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
@@ -23,7 +25,7 @@ from agent_preflight.sweeping import Scope
 KEY_NAME_BYTES = 6
 
 
-async def make_way(request: Request) -> None:
+async def make_way(request: Request, engine: Engine | None) -> None:
     """Remove what dead runs left; of the run that is to go on, first of all whatever of it still acts.
 
     Raises:
@@ -35,7 +37,7 @@ async def make_way(request: Request) -> None:
         await end_earlier(run_dir, aliases, request.say)
     containers = request.around.sandbox == "docker"
     scope = Scope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
-    swept = await tidy(scope, request.say)
+    swept = await tidy(scope, request.say, engine)
     if run_dir is not None:
         check_gone(run_dir, swept)
 
@@ -95,6 +97,8 @@ def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> No
         request.say(
             "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
         )
+    else:
+        request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
     for warning in reach_warnings(
         request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
     ):

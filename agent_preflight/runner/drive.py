@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-from asyncio import StreamWriter
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 from agent_preflight.authority import write_bundle
 from agent_preflight.control_client import Account
 from agent_preflight.control_gate import Gate, Tls
+from agent_preflight.docker.handshake import forget_choices
+from agent_preflight.docker_args import DockerArgs
 from agent_preflight.models import RunResult
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, agent_env
@@ -28,7 +29,7 @@ from agent_preflight.runner.plan import TrialPlan, key_expiry
 from agent_preflight.runner.reach import reach_env
 from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
-from agent_preflight.sandbox import AgentSpec, Pipes, PortalKey, Sandbox
+from agent_preflight.sandbox import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
 from agent_preflight.usd import dollars
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
@@ -88,10 +89,10 @@ async def _set_up(trial: LiveTrial) -> None:
     """Open the account, make the sandbox, start the agent and everything that listens to it."""
     token = Secret("pf-" + secrets.token_urlsafe(32))
     gate = _gate(trial)
-    await _open_account(trial, token, gate)
+    trial.move(State.OPENED)  # from here on there may be an account and a sandbox, whatever the answers are
     sandbox = trial.sandbox = trial.shared.make_sandbox(_spec(trial, token, gate))
     created_s = now_s()
-    await sandbox.create()
+    await _both(_open_account(trial, token, gate), sandbox.create())
     trial.move(State.CREATED)
     if gate is not None:
         await _gate_ready(trial, created_s + GATE_S_MAX)
@@ -102,6 +103,16 @@ async def _set_up(trial: LiveTrial) -> None:
         trial.end(GATE_LOST)
     trial.shared.board.update(trial.alias, started_s=trial.times.started_s)
     _attend(trial, sandbox, pipes)
+
+
+async def _both(*work: Coroutine[Any, Any, None]) -> None:
+    """Do two things at once; what the first of them to fail raises ends both."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+    except BaseExceptionGroup as exc:
+        raise exc.exceptions[0] from exc
 
 
 def _gate(trial: LiveTrial) -> Gate | None:
@@ -140,7 +151,6 @@ async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> N
         budget_mode=trial.shared.around.budget_mode,
         gate=gate,
     )
-    trial.move(State.OPENED)  # from here on there may be an account, whatever the answer is
     balance = await trial.shared.sidecar.open(account)
     if trial.plan.before is not None:  # whoever froze it meant the earlier attempt, whose token and key hold no more
         balance = await trial.shared.sidecar.unfreeze(trial.alias)
@@ -169,15 +179,12 @@ def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         image=around.image,
         command=plan.command,
         env=env,
-        mounts=around.mounts,
         network=around.network,
         workspace_path=around.workspace_path,
         budget_dir=trial.folder / "budget",
         gate_socket=gate.socket if gate is not None else None,
-        docker_args=around.docker_args,
+        docker_args=around.engine_options if gate is not None else DockerArgs(),
         services=around.reach.names,
-        memory=around.memory,
-        cpus=around.cpus,
         portal=_portal(trial, gate),
     )
 
@@ -197,6 +204,7 @@ async def _gate_ready(trial: LiveTrial, until_s: float) -> None:
         try:
             await asyncio.wait_for(trial.heard.wait(), max(until_s - now_s(), 0.0))
         except TimeoutError:
+            forget_choices()
             raise OperatingError(not_handed_over(trial.shared.portal_host, trial.shared.sidecar.portal)) from None
 
 
@@ -283,7 +291,7 @@ def _started(plan: TrialPlan) -> str:
     return f"started with a budget of {limit}" + ("" if plan.before is None else f", {spent} of it spent before")
 
 
-def _send_prompt(stdin: StreamWriter, prompt: str | None) -> None:
+def _send_prompt(stdin: AgentInput, prompt: str | None) -> None:
     """Write the prompt as one line and leave stdin open; an agent that does not read it is not waited for."""
     if prompt is None:
         return

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Literal
 
 from agent_preflight.docker.handshake import GateWish
+from agent_preflight.docker_args import DockerArgs, read_docker_args
 from agent_preflight.runner.reach import Reach
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
@@ -29,6 +30,9 @@ KEY_LIFE = timedelta(days=7)
 """A sub-key that nothing deleted ends by itself after this long (C15)."""
 KEY_HEADROOM_PUSD = pusd("0.01")
 """The sub-key's own limit stands this much above the budget, so that it never fires for rounding (M20)."""
+
+VARIABLE_BYTES_MAX = 128 * 1024 - 1
+"""Linux starts no program with a longer `NAME=VALUE`. Source: execve(2), MAX_ARG_STRLEN."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _RUN_FILES = frozenset(
@@ -122,6 +126,17 @@ class Surroundings:
     memory: str | None = None
     cpus: str | None = None
     gate: GateWish = "auto"
+
+    @property
+    def engine_options(self) -> DockerArgs:
+        """Mounts, limits and the user's own options as the engine takes them; raises ConfigError for a wrong one."""
+        given = [("memory", self.memory), ("cpus", self.cpus), *(("volume", mount) for mount in self.mounts)]
+        named = [f"--{name}={value}" for name, value in given if value is not None]
+        try:
+            read_docker_args(named, self.network)
+        except ConfigError as exc:
+            raise ConfigError(str(exc).removeprefix("docker_args: --")) from None
+        return read_docker_args([*named, *self.docker_args], self.network)
 
 
 def plan_trials(
@@ -245,4 +260,12 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
     for name, value in checked.items():
         if not name or _ENV_NAME_BAD.search(name) or _ENV_VALUE_BAD.search(value):
             raise ValueError(f"the variable {name!r} cannot be handed to an agent: newlines are not allowed in env")
+        try:
+            size = len(f"{name}={value}".encode())
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the variable {name[:80]!a} is no text: put its value into a file and mount that"
+            ) from None
+        if size > VARIABLE_BYTES_MAX:
+            raise ValueError(f"the variable {name[:80]!r} is longer than {VARIABLE_BYTES_MAX} bytes: use a file")
     return checked

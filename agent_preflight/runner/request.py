@@ -67,6 +67,11 @@ class Request:
     preflight: Callable[[], object] | None = field(default=None, repr=False)  # it holds keys
     say: Callable[[str], None] = field(default=lambda line: None)
 
+    @property
+    def may_have_begun(self) -> bool:
+        """Whether the run's folder may be that of an earlier run, which must be swept before this one takes it over."""
+        return self.resume or self.single or self.run_id is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:

@@ -6,12 +6,15 @@ way made -> folder locked -> preflight -> plan.json -> proxy -> trials -> proxy 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from agent_preflight.authority import Authority, make_authority
 from agent_preflight.control_client import LedgerEvent
 from agent_preflight.eject import EjectPolicy
+from agent_preflight.engine.client import Engine
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter import resolve_base_url
 from agent_preflight.runner.begin import announce, checked, make_way, open_folder, plans_of
@@ -26,10 +29,15 @@ from agent_preflight.runner.plan_file import plan_document
 from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
-from agent_preflight.runner.sandboxes import gate_choice, sandbox_maker
+from agent_preflight.runner.sandboxes import Prepared, prepare
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
+from preflight_proxy.tasks import Tasks
 
+T = TypeVar("T")
+
+KEPT_S = 0.1
+"""A kind of gate that was found out before is known within this."""
 HURRY_STOP_S = 2.0
 """What a proxy gets to end when settlement is not awaited: its books are on disk already."""
 
@@ -47,8 +55,22 @@ async def run_field(request: Request, stop: Stop, board: Board | None = None) ->
         OperatingError: No trial could be begun.
     """
     board = board or Board()
-    await make_way(request)
-    with open_folder(request) as folder:
+    plans_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
+    async with _engine(request) as engine:
+        if request.may_have_begun:
+            await make_way(request, engine)
+        with open_folder(request) as folder:
+            return await _in_folder(request, stop, board, engine, folder)
+
+
+def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
+    return Engine.open() if request.around.sandbox == "docker" else nullcontext()
+
+
+async def _in_folder(request: Request, stop: Stop, board: Board, engine: Engine | None, folder: RunFolder) -> Finished:
+    """Run what is due of a run. What needs no answer of another step goes on beside it."""
+    beside = Tasks()
+    try:
         run_id = request.run_id or folder.path.name
         trials = plans_of(request, run_id)
         document = plan_document(run_id, trials, request.around, datetime.now(UTC).isoformat())
@@ -58,14 +80,33 @@ async def run_field(request: Request, stop: Stop, board: Board | None = None) ->
         results = dict(earlier.kept)
         for trial in trials:
             board.put(earlier.row(trial))
-        if due and request.preflight is not None:
-            await checked(request.preflight, stop)
-        if due and not stop.ending.is_set():
-            folder.write_plan(earlier.continued(document))
-            announce(request, folder, run_id, len(due))
-            run = _Run(request, folder, run_id, stop, board)
-            results |= await run.trials(list(zip(due, policies, strict=True)))
+        swept = _begin(beside, _swept(request, engine), "sweep")
+        if due:
+            work = prepare(engine, request.around, request.gate_base, folder.path, folder.short_dir)
+            preparing = _begin(beside, work, "preparation")
+            if request.preflight is not None:
+                await checked(request.preflight, stop)
+            if not stop.ending.is_set():
+                folder.write_plan(earlier.continued(document))
+                announce(request, folder, run_id, len(due))
+                run = _Run(request, folder, run_id, stop, board)
+                results |= await run.trials(list(zip(due, policies, strict=True)), preparing)
+        await swept
         return Finished(folder.path, [results[trial.alias] for trial in trials if trial.alias in results])
+    finally:
+        await beside.cancel()
+
+
+def _begin(beside: Tasks, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Begin what is awaited later, or never, if something else fails before."""
+    task = beside.spawn(work, name, awaited=True)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
+async def _swept(request: Request, engine: Engine | None) -> None:
+    if not request.may_have_begun:  # then it came first
+        await make_way(request, engine)
 
 
 class _Run:
@@ -80,25 +121,31 @@ class _Run:
         self._live: dict[str, LiveTrial] = {}
         self._stopped: set[str] = set()
         self._base_url = resolve_base_url(request.base_url)
+        self._sidecar = self._new_sidecar()
+        self._tasks = Tasks()
+        self._starting: asyncio.Task[None] | None = None
+
+    def _new_sidecar(self) -> Sidecar:
+        request, folder = self._request, self._folder
         settings = SidecarSettings(
             data=folder.path,
             upstream=self._base_url,
-            run=run_id,
+            run=self._run_id,
             short_dir=folder.short_dir,
             listen="127.0.0.1:0" if request.around.sandbox == "process" else None,
             byok=request.byok,
         )
-        self._sidecar = Sidecar(settings, self._hear, self._dead, request.say)
+        return Sidecar(settings, self._hear, self._dead, request.say)
 
-    async def trials(self, planned: Sequence[tuple[TrialPlan, EjectPolicy]]) -> dict[str, RunResult]:
+    async def trials(
+        self, planned: Sequence[tuple[TrialPlan, EjectPolicy]], preparing: asyncio.Task[Prepared]
+    ) -> dict[str, RunResult]:
         """Run all trials, some at once; the results of those that began, by alias."""
         try:
             around = self._request.around
-            make_sandbox = await sandbox_maker(around.sandbox, self._request.gate_base, around.reach.ports)
-            gate = await gate_choice(around.sandbox, around.gate, self._folder.path, self._request.gate_base)
-            if gate.sentence:
-                self._request.say(gate.sentence)
-            await self._sidecar.start(portal_host=gate.listen_host)
+            prepared = await self._start_proxy(preparing)
+            for sentence in prepared.sentences:
+                self._request.say(sentence)
             shared = Shared(
                 run_id=self._run_id,
                 folder=self._folder,
@@ -106,21 +153,42 @@ class _Run:
                 admin_key=self._request.admin_key,
                 base_url=self._base_url,
                 sidecar=self._sidecar,
-                make_sandbox=make_sandbox,
+                make_sandbox=prepared.make_sandbox,
                 stop=self._stop,
                 board=self._board,
                 say=self._request.say,
                 free_bytes_min=self._request.free_bytes_min,
                 authority=self._authority(),
-                portal_host=gate.host,
+                portal_host=prepared.gate.host,
             )
             places = asyncio.Semaphore(max(1, self._request.workers))
             results = await asyncio.gather(
                 *(self._one(places, plan, number, policy, shared) for number, (plan, policy) in enumerate(planned))
             )
+            if self._starting is not None:
+                await self._starting  # a proxy that did not start has ended every trial, and is the error of the run
             return {result.alias: result for result in results if result is not None}
         finally:
+            await self._tasks.cancel()
             await self._sidecar.stop(within_s=HURRY_STOP_S if self._stop.hurry.is_set() else STOP_S_MAX)
+
+    async def _start_proxy(self, preparing: asyncio.Task[Prepared]) -> Prepared:
+        """Start the proxy beside the preparation; once more if that finds, late, that gates are portable.
+
+        Trials wait for the proxy where they need it. Only an address of the proxy that agents are told is waited for here.
+        """
+        await asyncio.wait([preparing], timeout=KEPT_S)
+        host = (await preparing).gate.listen_host if preparing.done() else None
+        self._starting = _begin(self._tasks, self._sidecar.start(portal_host=host), "proxy start")
+        prepared = await preparing
+        if prepared.gate.listen_host != host:
+            await self._starting
+            await self._sidecar.stop()
+            self._sidecar = self._new_sidecar()
+            await self._sidecar.start(portal_host=prepared.gate.listen_host)
+        elif host is not None or self._request.around.sandbox == "process":
+            await self._starting
+        return prepared
 
     def _authority(self) -> Authority | None:
         if self._request.around.sandbox == "process":

@@ -1,46 +1,67 @@
-"""Which sandbox stands behind a word, and which kind of gate its network is reached through."""
+"""Prepares what a run's trials run in: the images, the kind of gate, and what makes a sandbox."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.config import Environment
-from agent_preflight.docker.container import DockerSandbox
-from agent_preflight.docker.handshake import GateChoice, GateWish, choose_gate
-from agent_preflight.docker.images import ensure_gate_image
+from agent_preflight.docker.handshake import GateChoice, choose_gate
+from agent_preflight.docker.images import agents_image, ensure_image
+from agent_preflight.docker.sandbox import DockerSandbox
+from agent_preflight.engine.client import Engine
 from agent_preflight.process import ProcessSandbox
-from agent_preflight.runner.plan import SandboxKind
-from agent_preflight.runner.reach import Reach
+from agent_preflight.runner.plan import Surroundings
 from agent_preflight.sandbox import AgentSpec, Sandbox
 
 
-async def sandbox_maker(
-    kind: SandboxKind, gate_base: str | None = None, ports: Sequence[int] = Reach().ports
-) -> Callable[[AgentSpec], Sandbox]:
-    """Return what makes a trial's sandbox; for containers the gate image is there when this returns.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run's trials run in.
+
+    Attributes:
+        make_sandbox: Makes a trial's sandbox.
+        gate: The kind of gate that its trials have; means nothing for processes.
+        sentences: What a person should know of it.
+    """
+
+    make_sandbox: Callable[[AgentSpec], Sandbox]
+    gate: GateChoice = field(default_factory=lambda: GateChoice(None))
+    sentences: tuple[str, ...] = ()
+
+
+async def prepare(
+    engine: Engine | None, around: Surroundings, gate_base: str | None, run_dir: Path, short_dir: Path
+) -> Prepared:
+    """Return what a run's trials run in; for containers all images are there when this returns.
 
     Args:
-        kind: What agents run in.
-        ports: What the gate opens, in the order of the hand-over.
+        engine: Where containers are made; None for processes.
+        around: What all trials have in common.
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
+        run_dir: The run's folder.
+        short_dir: The run's directory for sockets.
 
     Raises:
-        DockerError: There is no engine, or the gate image cannot be built.
+        OperatingError: An image is missing, or no kind of gate works on this engine.
     """
-    if kind == "process":
-        return ProcessSandbox
-    image = await ensure_gate_image(base=gate_base or Environment.read().gate_base)
-    return lambda spec: DockerSandbox(spec, gate_image=image, ports=ports)
+    if engine is None:
+        return Prepared(ProcessSandbox)
+    sentence = await _look_at_image(engine, around)
+    gate_image = await ensure_image(engine, "gate", gate_base or Environment.read().gate_base)
+    gate = await choose_gate(engine, around.gate, gate_image, run_dir, short_dir)
+    ports = around.reach.ports
+    sentences = tuple(filter(None, (sentence, gate.sentence)))
+    return Prepared(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences)
 
 
-async def gate_choice(kind: SandboxKind, wish: GateWish, run_dir: Path, gate_base: str | None = None) -> GateChoice:
-    """Return the kind of gate that a run's trials have (see `choose_gate`); for processes it means nothing.
-
-    Raises:
-        OperatingError: No kind of gate works on this engine.
-    """
-    if kind == "process":
-        return GateChoice(None)
-    image = await ensure_gate_image(base=gate_base or Environment.read().gate_base)
-    return await choose_gate(wish, image, run_dir)
+async def _look_at_image(engine: Engine, around: Surroundings) -> str:
+    """Return a warning if the agents' image is for another platform."""
+    image = await agents_image(engine, around.image)
+    theirs, ours = f"{image.os}/{image.architecture}", f"{engine.version.os}/{engine.version.arch}"
+    if theirs == ours or around.engine_options.platform is not None:
+        return ""
+    return (
+        f"the image {around.image} is for {theirs}, and this engine is {ours}: agents may end with `exec format error`"
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent_preflight.engine.client import Engine
 from agent_preflight.sweeping import Scope, Swept, sweep
 
 
-async def tidy(scope: Scope, say: Callable[[str], None]) -> Swept:
+async def tidy(scope: Scope, say: Callable[[str], None], engine: Engine | None = None) -> Swept:
     """Sweep, and say what was removed and what could not be; whatever goes wrong costs the new run nothing."""
     try:
-        swept = await sweep(scope)
+        swept = await sweep(scope, engine)
     except Exception as exc:
         text = f"could not look for what dead runs left: {type(exc).__name__}: {exc}"
         say(text)

@@ -93,6 +93,7 @@ class Sidecar:
         self._cursor = 0
         self._stopping = False
         self._dead: str | None = None
+        self._started = asyncio.Event()
         self.base_url: str | None = None
         self.balances: dict[str, Balance] = {}
 
@@ -102,7 +103,7 @@ class Sidecar:
         return self._process.pid if self._process else None
 
     async def start(self, *, portal_host: str | None = None) -> None:
-        """Start the proxy and follow its events; it serves when this returns.
+        """Start the proxy and follow its events; it serves when this returns. Calls that are made meanwhile wait for that.
 
         Args:
             portal_host: The address on which it lets forwarders of portable gates in; `portal` is the place then.
@@ -112,7 +113,13 @@ class Sidecar:
         """
         self._client = ControlClient(self._control)
         self.portal = None if portal_host is None else f"{portal_host}:0"
-        await self._launch()
+        try:
+            await self._launch()
+        except SidecarError as exc:
+            self._dead = str(exc)
+            raise
+        finally:
+            self._started.set()
         self._tasks.spawn(self._supervise(), "proxy")
         self._tasks.spawn(self._follow(), "proxy events")
 
@@ -244,6 +251,7 @@ class Sidecar:
 
     async def _repeat(self, call: Callable[[ControlClient], Awaitable[T]]) -> T:
         """Make one call, again while nobody answers: the proxy may just be starting. Every call may be repeated."""
+        await self._started.wait()
         assert self._client is not None
         loop = asyncio.get_running_loop()
         until_s = loop.time() + ANSWER_S_MAX

@@ -8,33 +8,44 @@ the plan of a dead run on this machine, because another machine may use the same
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent_preflight.docker.failure import DockerError, Failure
-from agent_preflight.docker.sweep import Found, RunState, hold
+from agent_preflight.docker.container import QUIET_S, QUIET_TRIES
+from agent_preflight.docker.sweep import Found
 from agent_preflight.docker.sweep import sweep as sweep_engine
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.run_control import CONTROL_FILE, RunControl
+from agent_preflight.run_lock import RunState, hold
 from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from agent_preflight.sweeping.orphan import end_orphan
 from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
 from agent_preflight.sweeping.report import Item, Scope, Swept
 from agent_preflight.sweeping.settling import settle_ledger
-from preflight_proxy.errors import OperatingError, UpstreamError
+from preflight_proxy.errors import LedgerInUseError, OperatingError, UpstreamError
 
 NO_KEY = "no sub-key was looked for: set OR_ADMIN_KEY to a management key"
 NOT_DELETED = "not seen to be deleted"
 
 
-async def sweep(scope: Scope) -> Swept:
-    """Remove what dead runs left; whatever goes wrong is in what is returned."""
+async def sweep(scope: Scope, engine: Engine | None = None) -> Swept:
+    """Remove what dead runs left; whatever goes wrong is in what is returned.
+
+    Args:
+        scope: What to sweep.
+        engine: Where containers may be left; None for the engine that the environment names.
+    """
     work = _Sweep(scope)
-    await work.engine()
+    await work.engine(engine)
     for run_dir in await asyncio.to_thread(work.folders):
         await work.run(run_dir)
+    if work.crashed:
+        await work.engine_until_quiet(engine)
     return work.done()
 
 
@@ -48,29 +59,43 @@ class _Sweep:
         self._notes: list[str] = []
         self._trouble: list[str] = []
         self._keys: SubKeys | None = None
+        self.crashed = False
         self._until_s = time.monotonic() + scope.settle_s
 
     def done(self) -> Swept:
         """What came of it."""
-        items = {name: tuple(found) for name, found in self._found.items()}
+        items = {name: tuple(dict.fromkeys(found)) for name, found in self._found.items()}
+        items["left"] = tuple(item for item in items["left"] if item not in items["removed"])
         return Swept(**items, notes=tuple(self._notes), trouble=tuple(dict.fromkeys(self._trouble)))
 
     def _note(self, group: str, kind: str, name: str, run_dir: Path, note: str = "") -> None:
         self._found[group].append(Item(kind, name, run_dir, note))
 
-    async def engine(self) -> None:
+    async def engine(self, engine: Engine | None) -> None:
         """Sweep the container engine."""
         if not self._scope.containers:
             return
         below = None if self._scope.everywhere else self._runs_dir
         try:
-            swept = await sweep_engine(below=below, dry_run=self._scope.dry_run)
+            async with contextlib.nullcontext(engine) if engine is not None else Engine.open() as there:
+                swept = await sweep_engine(there, below=below, dry_run=self._scope.dry_run)
         except DockerError as exc:
-            if exc.failure is not Failure.NO_COMMAND:
+            if exc.failure is not Failure.NO_ENGINE:
                 self._trouble.append(str(exc))
             return
         for name, items in self._found.items():
             items += [_item(thing) for thing in getattr(swept, name)]
+
+    async def engine_until_quiet(self, engine: Engine | None) -> None:
+        """Sweep the engine again until it has nothing more: what was being made while its runner died comes true later."""
+        if not self._scope.containers:
+            return
+        for _ in range(QUIET_TRIES):
+            found = len(self._found["removed"]) + len(self._found["left"])
+            await asyncio.sleep(QUIET_S)
+            await self.engine(engine)
+            if len(self._found["removed"]) + len(self._found["left"]) == found:
+                return
 
     def folders(self) -> list[Path]:
         """The folders to look into: the runs in the directory, and those to which things on the engine led."""
@@ -89,6 +114,7 @@ class _Sweep:
 
     async def _dead(self, remains: Remains) -> None:
         run_dir, control = remains.run_dir, remains.control
+        self.crashed |= control is not None and not self._scope.dry_run
         if control is not None and not await self._end_proxy(run_dir, control):
             return  # it is the witness of its last calls, and needs the keys for that
         still_open = await self._settle(remains)
@@ -108,8 +134,11 @@ class _Sweep:
         self._note("removed" if orphan.gone else "left", "proxy", orphan.name, run_dir, orphan.note)
         return orphan.gone
 
-    async def _settle(self, remains: Remains) -> dict[str, str] | None:
-        """Settle the ledger; why which keys must stay, by hash, or None where it cannot be told what is open."""
+    async def _settle(self, remains: Remains, *, again: bool = True) -> dict[str, str] | None:
+        """Settle the ledger; why which keys must stay, by hash, or None where it cannot be told what is open.
+
+        A proxy that was just starting when its runner died has the ledger and did not answer yet: it is ended now.
+        """
         if not remains.keys:
             return {}
         try:
@@ -118,6 +147,9 @@ class _Sweep:
                 return {}
             found = await settle_ledger(remains.run_dir, keys.usages, self._scope.clocks, self._left_s())
         except OperatingError as exc:
+            late = remains.control if again and isinstance(exc, LedgerInUseError) else None
+            if late is not None and await self._end_proxy(remains.run_dir, late):
+                return await self._settle(remains, again=False)
             self._trouble.append(str(exc))
             return None
         return {each.key_hash: each.note for each in found}

@@ -86,9 +86,14 @@ def check_upstream(upstream: str) -> None:
 
 
 def user_quarantine_file() -> Path:
-    """Where a user's list of quarantined endpoints lies, by the XDG base directory rules."""
-    state = os.environ.get("XDG_STATE_HOME", "")  # noqa: TID251 - read at the edge, by the two entry points alone
-    return (Path(state) if state else Path.home() / ".local" / "state") / "agent-preflight" / "quarantine.jsonl"
+    """Where a user's list of quarantined endpoints lies."""
+    return state_dir() / "quarantine.jsonl"
+
+
+def state_dir() -> Path:
+    """The user's folder for what outlives a run, by the XDG base directory rules."""
+    state = os.environ.get("XDG_STATE_HOME", "")  # noqa: TID251 - read at the edge
+    return (Path(state) if state else Path.home() / ".local" / "state") / "agent-preflight"
 
 
 def host_port(listen: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""What the tests of the host half share: an OpenRouter in a thread, and servers that answer by script."""
+"""What the tests of the host half share: an OpenRouter and an engine in threads, and servers that answer by script."""
 
 import asyncio
 import json
@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from openrouter_sim import Simulator
+from tests.support.engine_thread import docker_host, no_engine
+
+__all__ = ["docker_host", "no_engine"]
 
 
 @pytest.fixture

@@ -1,14 +1,16 @@
 """A tracker follows usage, believes no refund, and writes no shell."""
 
+import io
 import logging
-from collections.abc import Callable
-from pathlib import Path
+import tarfile
 
 import pytest
 
 import agent_preflight
 from agent_preflight.budget import BudgetTracker
 from agent_preflight.models import BudgetStatus
+from tests.support.engine_container import Container
+from tests.support.scripted_engine import ScriptedEngine
 
 
 class Usage:
@@ -137,63 +139,61 @@ def test_the_attributes_that_callers_read() -> None:
     assert tracker.on_exceeded is fire
 
 
-FakeDocker = Callable[[str], Path]
+def running_container(engine: ScriptedEngine, name: str, *directories: str) -> Container:
+    container = engine.state.create(name, {"Image": "me/agent"})
+    container.directories |= set(directories)
+    engine.state.launch(name)
+    return container
 
 
-@pytest.fixture
-def fake_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
-    """A `docker` of a few lines of shell, first on PATH; its log holds what it was called with."""
-
-    def install(script: str) -> Path:
-        program = tmp_path / "bin" / "docker"
-        program.parent.mkdir()
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-        return tmp_path
-
-    return install
-
-
-RUN_INNER_COMMAND = 'shift 3; exec "$@"'
-"""Does what `docker exec -i NAME` does, without a container."""
+def written(container: Container) -> tuple[str, tarfile.TarInfo, str]:
+    """The directory that something was put into, and the one file that it was."""
+    ((directory, archive),) = container.archives
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        (member,) = opened.getmembers()
+        file = opened.extractfile(member)
+        assert file is not None
+        return directory, member, file.read().decode()
 
 
 @pytest.mark.wire
-def test_the_budget_file_is_written_into_the_container(usage: Usage, fake_docker: FakeDocker) -> None:
-    folder = fake_docker(RUN_INNER_COMMAND)
+def test_the_budget_file_is_written_into_the_container(usage: Usage, docker_host: ScriptedEngine) -> None:
+    container = running_container(docker_host, "c1", "/workspace/output")
     usage.used = 0.1
-    assert BudgetTracker("k", 0.5).inject_to_docker("c", str(folder)) == BudgetStatus(0.1, 0.5)
-    assert (folder / "budget.txt").read_text() == "Budget: $0.400 remaining of $0.50 (80% left)\n"
+    assert BudgetTracker("k", 0.5).inject_to_docker("c1") == BudgetStatus(0.1, 0.5)
+    directory, member, text = written(container)
+    assert (directory, member.name, member.isreg()) == ("/workspace/output", "budget.txt", True)
+    assert member.mode & 0o444 == 0o444, "an agent that is not root reads it too"
+    assert text == "Budget: $0.400 remaining of $0.50 (80% left)\n"
 
 
 @pytest.mark.wire
-def test_a_hostile_tool_name_and_path_run_nothing(usage: Usage, fake_docker: FakeDocker) -> None:
-    folder = fake_docker(RUN_INNER_COMMAND)
-    workspace = folder / "a b;touch hacked'$(touch hacked)"
-    workspace.mkdir()
+def test_a_hostile_tool_name_and_path_run_nothing(usage: Usage, docker_host: ScriptedEngine) -> None:
+    hostile = "/a b;touch hacked'$(touch hacked)"
+    container = running_container(docker_host, "c1", hostile)
     tracker = BudgetTracker("k", 0.5, mode="detailed")
-    tracker.on_tool_start(f"x\nBUDGET_EOF\ntouch {folder}/hacked\n")
+    tracker.on_tool_start("x\nBUDGET_EOF\ntouch /hacked\n")
     usage.used = 0.1
-    tracker.inject_to_docker("c", str(workspace))
-    assert [p.name for p in folder.rglob("*hacked*") if p != workspace] == []
-    assert "(x BUDGET_EOF touch" in (workspace / "budget.txt").read_text()
+    tracker.inject_to_docker("c1", hostile)
+    directory, member, text = written(container)
+    assert (directory, member.name) == (hostile, "budget.txt")
+    assert "(x BUDGET_EOF touch" in text
+    assert [call.partition("?")[0] for call in docker_host.calls if "PUT" in call] == ["PUT /containers/c1/archive"]
 
 
 @pytest.mark.wire
 def test_a_failed_write_is_logged_not_raised(
-    usage: Usage, fake_docker: FakeDocker, caplog: pytest.LogCaptureFixture
+    usage: Usage, docker_host: ScriptedEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake_docker("exit 7")
     with caplog.at_level(logging.WARNING):
-        assert BudgetTracker("k", 0.5).inject_to_docker("c") == BudgetStatus(0.0, 0.5)
-    assert "ended with 7" in caplog.text
+        assert BudgetTracker("k", 0.5).inject_to_docker("nobody") == BudgetStatus(0.0, 0.5)
+    assert "No such container: nobody" in caplog.text
 
 
+@pytest.mark.wire
 def test_without_docker_the_failure_is_logged_too(
-    usage: Usage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    usage: Usage, no_engine: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level(logging.WARNING):
-        BudgetTracker("k", 0.5).inject_to_docker("c")
-    assert "NotInstalled" in caplog.text
+        BudgetTracker("k", 0.5).inject_to_docker("c1")
+    assert f"no Docker engine answers at {no_engine}" in caplog.text

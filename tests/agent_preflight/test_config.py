@@ -68,13 +68,6 @@ def test_the_process_s_own_variables_are_read_at_the_call(monkeypatch: pytest.Mo
     assert Environment.read().base_url == "http://127.0.0.1:1/api/v1"
 
 
-def test_the_engine_s_command_is_docker_unless_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFLIGHT_ENGINE", "")
-    assert config.engine_command() == "docker"
-    monkeypatch.setenv("PREFLIGHT_ENGINE", "/opt/docker")
-    assert config.engine_command() == "/opt/docker"
-
-
 def test_a_variable_set_to_nothing_is_present(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFLIGHT_TEST_EMPTY", "")
     assert config.is_present("PREFLIGHT_TEST_EMPTY")

@@ -2,16 +2,17 @@
 
 import asyncio
 import re
-import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from agent_preflight.demo_place import choose_place
-from agent_preflight.docker.cli import Docker
 from agent_preflight.docker.handshake import shake_hands
-from agent_preflight.docker.images import ensure_gate_image, image_exists
+from agent_preflight.docker.images import ensure_image, image_exists
+from agent_preflight.engine.client import Engine
 from preflight_proxy.errors import OperatingError
+from tests.engine import output
 
 BASE = "local/python:base"
 
@@ -24,16 +25,12 @@ async def test_processes_are_taken_when_wished_for_and_it_is_said_what_that_mean
 
 
 async def test_without_an_engine_auto_takes_processes_and_docker_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_engine: str,
 ) -> None:
-    script = tmp_path / "docker"
-    script.write_text("#!/bin/sh\nexit 1\n")
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     place = await choose_place("auto", None)
     assert place.sandbox == "process"
-    assert "no Docker daemon answers" in place.sentence
-    with pytest.raises(OperatingError, match="no Docker daemon answers"):
+    assert f"no Docker engine answers at {no_engine}" in place.sentence
+    with pytest.raises(OperatingError, match="no Docker engine answers"):
         await choose_place("docker", None)
 
 
@@ -57,6 +54,7 @@ async def test_a_base_that_is_not_here_is_never_pulled() -> None:
 async def test_the_handshake_leaves_no_container() -> None:
     if not await asyncio.to_thread(image_exists, BASE):
         pytest.skip(f"the base image {BASE} is not present")
-    await shake_hands(await ensure_gate_image(base=BASE))
-    left = await Docker().run("ps", "-aq", "--filter", "label=agent-preflight.run=handshake")
-    assert left.stdout.strip() == ""
+    with tempfile.TemporaryDirectory(prefix="ap-") as name:
+        async with Engine.open() as engine:
+            await shake_hands(engine, await ensure_image(engine, "gate", BASE), Path(name), Path(name))
+    assert output("ps", "-aq", "--filter", "label=agent-preflight.run=handshake") == ""

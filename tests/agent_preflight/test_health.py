@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from agent_preflight import health
 from agent_preflight.health import InfraCheck, docker_health, env_vars, git_version, http_health
 from agent_preflight.models import InfraResult
 from tests.agent_preflight.conftest import Script, ScriptedServer
+from tests.support.scripted_engine import HANG, ScriptedEngine
 
 Serve = Callable[[Script], ScriptedServer]
 
@@ -91,37 +93,36 @@ def test_a_url_that_is_none_fails() -> None:
     assert http_health("nonsense").name == "nonsense"
 
 
-@pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def install(script: str) -> None:
-        program = tmp_path / "bin" / "docker"
-        program.parent.mkdir()
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-
-    return install
+@pytest.mark.wire
+def test_a_container_is_judged_by_its_state(docker_host: ScriptedEngine) -> None:
+    check = docker_health("db-1")
+    assert check.name == "Docker db-1"
+    assert check.check() == InfraResult(ok=False, detail="container 'db-1' not found")
+    docker_host.state.create("db-1", {"Image": "me/agent"})
+    assert check.check() == InfraResult(ok=False, detail="status: created")
+    docker_host.state.launch("db-1")
+    assert check.check() == InfraResult(ok=True, detail="running")
+    docker_host.exit("db-1", 0)
+    assert check.check() == InfraResult(ok=False, detail="status: exited")
 
 
 @pytest.mark.wire
-@pytest.mark.parametrize(
-    ("script", "ok", "detail"),
-    [
-        ("echo running", True, "running"),
-        ("echo exited", False, "status: exited"),
-        ("echo no such object >&2; exit 1", False, "container 'db' not found"),
-    ],
-)
-def test_a_container_is_judged_by_its_state(docker: Callable[[str], None], script: str, ok: bool, detail: str) -> None:
-    docker(script)
-    check = docker_health("db")
-    assert check.name == "Docker db"
-    assert check.check() == InfraResult(ok=ok, detail=detail)
+def test_an_engine_that_does_not_answer_fails_and_says_so(no_engine: str) -> None:
+    found = docker_health("db").check()
+    assert found.ok is False
+    assert f"no Docker engine answers at {no_engine}" in found.detail
 
 
-def test_without_the_programs_the_checks_fail_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.wire
+def test_an_engine_that_hangs_is_not_waited_for(docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "COMMAND_TIMEOUT_S", 0.05)
+    docker_host.script("GET /containers/*", HANG)
+    found = docker_health("db").check()
+    assert (found.ok, "did not answer within 0.05 s" in found.detail) == (False, True)
+
+
+def test_without_git_the_check_fails_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert docker_health("db").check().detail == "docker CLI not found"
     assert git_version(str(tmp_path)).check().detail == "git CLI not found"
 
 

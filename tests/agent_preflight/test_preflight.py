@@ -2,8 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import agent_preflight
 from agent_preflight import InfraCheck, InfraResult, PreflightError, preflight
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
+from tests.support.scripted_engine import ScriptedEngine
 
 Serve = Callable[[Script], ScriptedServer]
 
@@ -270,38 +270,25 @@ def test_independent_checks_run_side_by_side(account: Account, monkeypatch: pyte
     assert check("balance", "models") == []
 
 
-@pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    def install(script: str) -> None:
-        program = tmp_path / "bin" / "docker"
-        program.parent.mkdir()
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-
-    return install  # type: ignore[return-value]
-
-
 @pytest.mark.wire
-def test_an_image_that_is_here(docker: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
-    docker("echo 2026-01-02T03:04:05.123456789Z")
+def test_an_image_that_is_here(docker_host: ScriptedEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    docker_host.state.images["img"] = {"Id": "sha256:img", "Created": "2026-01-02T03:04:05.123456789Z"}
     assert check("docker_image", docker_image="img") == []
     assert lines(capsys) == ["  [v] Docker image 'img'  created 2026-01-02T03:04:05"]
 
 
 @pytest.mark.wire
-def test_an_image_that_is_not_here(docker: Callable[[str], None]) -> None:
-    docker("echo 'Error: No such image: img' >&2; exit 1")
+def test_an_image_that_is_not_here(docker_host: ScriptedEngine) -> None:
     assert check("docker_image", docker_image="img") == ["Docker image 'img' not found"]
 
 
+@pytest.mark.wire
 def test_without_docker_the_report_still_comes(
-    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    account: Account, no_engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert check("docker_image", "balance", docker_image="img") == [
-        "Docker image 'img' not found: docker CLI not found"
-    ]
+    (failure,) = check("docker_image", "balance", docker_image="img")
+    assert failure.startswith("Docker image 'img' not found: ")
+    assert f"no Docker engine answers at {no_engine}" in failure
     assert "PREFLIGHT FAILED (1 issue(s))" in capsys.readouterr().out
 
 

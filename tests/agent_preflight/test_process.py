@@ -39,7 +39,6 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             image="",
             command=command,
             env=env,
-            mounts=(),
             network="sealed",
             workspace_path="/workspace/output",
             budget_dir=tmp_path / "t" / "budget",

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,15 @@ import pytest
 
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.status import container_running, main, print_status_table, status_main, summarise_model
+from tests.support.scripted_engine import Fail, ScriptedEngine
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty run, on a machine without docker."""
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+def run(tmp_path: Path, no_engine: str) -> Path:
+    """An empty run, on a machine without an engine."""
     folder = tmp_path / "runs" / "run-1"
     folder.mkdir(parents=True)
     return folder
-
-
-@pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Puts a `docker` of a few lines of shell on PATH, which logs its arguments."""
-
-    def install(script: str) -> Path:
-        program = tmp_path / "bin" / "docker"
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/docker.log\n{script}\n')
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-        return tmp_path / "docker.log"
-
-    return install
 
 
 def finish(run: Path, alias: str, **fields: Any) -> Path:
@@ -127,19 +111,31 @@ def test_without_docker_nothing_runs_and_nothing_raises(run: Path) -> None:
     assert not container_running("a")
 
 
-@pytest.mark.wire
-def test_a_container_is_found_by_its_whole_alias_and_its_run(run: Path, docker: Callable[[str], Path]) -> None:
-    log = docker("echo 0123abcd")
-    assert summarise_model(begin(run, "llama", *EVENTS))["status"] == "running"
-    asked = log.read_text().splitlines()
-    assert "label=agent-preflight.trial=llama" in asked
-    assert f"label=agent-preflight.dir={run}" in asked
+def launched(engine: ScriptedEngine, name: str, run: Path, alias: str, role: str = "agent") -> None:
+    """A container that runs, labelled as a trial's."""
+    labels = {"agent-preflight.dir": str(run), "agent-preflight.trial": alias, "agent-preflight.role": role}
+    engine.state.create(name, {"Image": "me/agent", "Labels": labels})
+    engine.state.launch(name)
 
 
 @pytest.mark.wire
-@pytest.mark.parametrize("script", ["exit 0", "echo boom >&2; exit 1"])
-def test_no_container_or_a_failing_docker_means_not_running(docker: Callable[[str], Path], script: str) -> None:
-    docker(script)
+def test_a_container_is_found_by_its_whole_alias_and_its_run(run: Path, docker_host: ScriptedEngine) -> None:
+    folder = begin(run, "llama", *EVENTS)
+    launched(docker_host, "longer", run, "llama-2")
+    launched(docker_host, "elsewhere", run.with_name("run-2"), "llama")
+    launched(docker_host, "a-gate", run, "llama", "gate")
+    assert summarise_model(folder)["status"] == "pending"
+    assert container_running("llama"), "that of another run, where no run is named"
+    launched(docker_host, "this-one", run, "llama")
+    assert summarise_model(folder)["status"] == "running"
+    docker_host.exit("this-one", 0)
+    assert summarise_model(folder)["status"] == "pending"
+
+
+@pytest.mark.wire
+def test_no_container_or_a_failing_docker_means_not_running(docker_host: ScriptedEngine) -> None:
+    assert not container_running("a")
+    docker_host.script("GET /containers/json", Fail(500, "boom"))
     assert not container_running("a")
 
 

@@ -1,4 +1,4 @@
-"""What can be struck, and how: processes with `kill -9`, containers by the engine."""
+"""What can be struck, and how: processes with `kill -9`, containers by the engine, its connections by a relay before it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 from tests.engine import ENGINE, output
+from tests.support.engine_relay import EngineRelay
 
 PROC = Path("/proc")
 
@@ -22,7 +23,7 @@ class Target(Enum):
 
     RUNNER = "runner"
     PROXY = "proxy"
-    CLIENT = "docker command"
+    ENGINE = "engine's connections"
     GATE = "gate"
     AGENT = "agent"
     PAUSE = "agent's breath"
@@ -49,8 +50,8 @@ def draw(random: Random, last_s: float, *, portable: bool) -> list[Strike]:
     return sorted((Strike(target, random.uniform(1.5, last_s)) for target in targets), key=lambda strike: strike.at_s)
 
 
-def fall(strike: Strike, runner: int, runs_dir: Path, random: Random) -> bool:
-    """Strike; False if there was nothing to hit."""
+def fall(strike: Strike, runner: int, relay: EngineRelay, runs_dir: Path, random: Random) -> bool:
+    """Strike; False if there was nothing to hit. The runner reaches the engine by the relay."""
     match strike.target:
         case Target.RUNNER:
             return _kill([runner], random)
@@ -59,8 +60,8 @@ def fall(strike: Strike, runner: int, runs_dir: Path, random: Random) -> bool:
         case Target.BOTH:
             struck = [_kill([pid], random) for pid in (*_proxies(runner), runner)]  # both, whatever became of the first
             return all(struck)
-        case Target.CLIENT:
-            return _kill(_children(runner, lambda words: words[0].endswith(ENGINE.encode())), random)
+        case Target.ENGINE:
+            return relay.cut() > 0
         case Target.GATE:
             return _docker("kill", containers(runs_dir, "gate", running=True), random)
         case Target.FORWARDER:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_preflight.docker.conftest import base_image, portable_gates
+from tests.agent_preflight.docker.conftest import base_image
 from tests.chaos.rounds import play
 
-__all__ = ["base_image", "portable_gates"]
+__all__ = ["base_image"]
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -22,8 +22,6 @@ async def test_after_a_sweep_nothing_is_left_and_the_books_agree_whatever_died(
     assert outcome.problems == []
 
 
-@pytest.mark.usefixtures("portable_gates")
-@pytest.mark.usefixtures("portable_gates")
 async def test_nothing_is_left_of_portable_gates_either(tmp_path: Path, base_image: str) -> None:
     """A forwarder is struck, then the proxy, then runner and proxy."""
     outcome = await play(68, tmp_path, base_image, "portable")

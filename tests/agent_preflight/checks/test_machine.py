@@ -1,6 +1,8 @@
 """What this machine must be like before a run: its clock, its disk, its Docker engine."""
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +14,13 @@ from agent_preflight.checks.line import Line
 from agent_preflight.preflight import BUILT_IN, DEFAULT
 from tests.agent_preflight.conftest import Seen
 from tests.cases import each
+from tests.support.engine_thread import serve_in_thread
+from tests.support.scripted_engine import Fail, ScriptedEngine
 
 NOON = datetime(2026, 10, 9, 12, 0, 0, 400_000, tzinfo=UTC)
 INPUTS = Inputs("admin", "key", (), 1.0)
+
+NOBODY = 65534
 
 Check = Callable[[Inputs, Facts], list[Line]]
 
@@ -22,6 +28,17 @@ Check = Callable[[Inputs, Facts], list[Line]]
 def ask(check: Check, inputs: Inputs = INPUTS) -> Line:
     (line,) = check(inputs, Facts(inputs))
     return line
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may open everything, so for the moment we are somebody else."""
+    before = os.geteuid()
+    os.seteuid(before or NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
 
 
 @each(
@@ -90,50 +107,46 @@ def test_the_folders_that_are_looked_at_are_those_a_run_writes(tmp_path: Path, m
     assert len(lines) == 2
 
 
-@pytest.fixture
-def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-
-    def install(script: str) -> None:
-        (tmp_path / "docker").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "docker").chmod(0o755)
-
-    return install
-
-
-ANSWERS = 'case $1 in version) echo "27.0 linux";; context) echo "%s";; esac'
-
-
 @pytest.mark.wire
-@pytest.mark.parametrize(
-    ("script", "ok", "words"),
-    [
-        (ANSWERS % "unix:///run/docker.sock", True, "27.0 linux at unix:///run/docker.sock"),
-        (ANSWERS % "", True, "27.0 linux"),
-        (ANSWERS % "ssh://elsewhere", None, "not on this machine"),
-        ("echo 'permission denied while connecting' >&2; exit 1", False, "add yourself to the group docker"),
-        ("echo 'Cannot connect to the Docker daemon' >&2; exit 1", False, "start the engine"),
-        ("exit 0", False, "no engine answers"),
-    ],
-)
-def test_an_engine_answers_here_or_it_is_said_why_not(
-    docker: Callable[[str], None], script: str, ok: bool | None, words: str
-) -> None:
-    docker(script)
+def test_an_engine_that_answers_here_is_told_with_its_version(docker_host: ScriptedEngine) -> None:
     line = ask(machine.check_docker_socket)
-    assert line.ok is ok
-    assert words in f"{line.detail} {line.failure}"
+    assert (line.ok, line.detail) == (True, f"20.10.24 at {docker_host.url}")
 
 
 @pytest.mark.wire
-def test_an_engine_whose_address_is_not_told_still_answers(docker: Callable[[str], None]) -> None:
-    docker('[ "$1" = version ] && echo 27.0')
-    assert ask(machine.check_docker_socket).ok is True
+def test_an_engine_that_is_reached_by_a_network_is_a_thing_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve_in_thread() as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        line = ask(machine.check_docker_socket)
+    assert line.ok is None
+    assert "not on this machine" in line.detail
 
 
-def test_without_a_docker_command_there_is_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert ask(machine.check_docker_socket).failure.startswith("Docker engine: docker CLI not found -> ")
+@pytest.mark.wire
+def test_an_engine_that_fails_is_a_failure_with_its_reason(docker_host: ScriptedEngine) -> None:
+    docker_host.script("GET /version", Fail(503, "starting up"))
+    line = ask(machine.check_docker_socket)
+    assert line.ok is False
+    assert "starting up" in line.failure
+
+
+@pytest.mark.wire
+def test_an_engine_that_this_user_may_not_ask_is_a_failure_that_says_how_to_be_let_in(
+    docker_host: ScriptedEngine,
+) -> None:
+    Path(docker_host.url.removeprefix("unix://")).chmod(0)
+    with as_nobody():
+        line = ask(machine.check_docker_socket)
+    assert line.ok is False
+    assert "add yourself to the group docker" in line.failure
+
+
+@pytest.mark.wire
+def test_where_nobody_answers_there_is_no_engine_and_it_is_said_what_to_do(no_engine: str) -> None:
+    failure = ask(machine.check_docker_socket).failure
+    assert failure.startswith("Docker engine: ")
+    assert f"no Docker engine answers at {no_engine}" in failure
+    assert "Start Docker" in failure
 
 
 def test_they_run_only_where_they_are_named() -> None:

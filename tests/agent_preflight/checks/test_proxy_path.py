@@ -2,7 +2,6 @@
 
 import ast
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,11 +64,12 @@ def test_the_probe_is_a_program_without_imports_of_ours() -> None:
     ]
 
 
-def test_without_an_engine_it_is_a_failure_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+@pytest.mark.wire
+def test_without_an_engine_it_is_a_failure_with_its_reason(no_engine: str) -> None:
     inputs = Inputs("admin", "key", (), 1.0)
     (line,) = check_proxy_path(inputs, Facts(inputs))
     assert line.failure.startswith("Proxy path: ")
+    assert f"no Docker engine answers at {no_engine}" in line.failure
 
 
 @pytest.mark.docker

@@ -7,7 +7,9 @@ from tests.agent_preflight.cli.invoke import Told, invoke
 
 
 def status(runs_dir: Path, *arguments: str) -> Told:
-    return invoke("status", *arguments, "--runs-dir", str(runs_dir), env={"PATH": "/nonexistent"})
+    return invoke(
+        "status", *arguments, "--runs-dir", str(runs_dir), env={"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    )
 
 
 def ended(runs_dir: Path, run_id: str, *aliases: str) -> None:

@@ -12,12 +12,12 @@ from agent_preflight.cli import app
 from tests.agent_preflight.crashed_run import BUSY, crash
 from tests.agent_preflight.runner.conftest import Field
 
-pytestmark = pytest.mark.wire
+# The engine is one in which nothing is: what other runs on this machine left is not ours to look at.
+pytestmark = [pytest.mark.wire, pytest.mark.usefixtures("docker_host")]
 
 
 def sweep(runs_dir: Path, *arguments: str, admin_key: str = "", **more: Any) -> Result:
-    # No engine: what other runs on this machine left is not ours to look at.
-    environment = {"OR_ADMIN_KEY": admin_key, "OPENROUTER_ADMIN_KEY": "", "PATH": str(runs_dir)}
+    environment = {"OR_ADMIN_KEY": admin_key, "OPENROUTER_ADMIN_KEY": ""}
     return CliRunner().invoke(app, ["sweep", *arguments, "--runs-dir", str(runs_dir)], env=environment, **more)
 
 

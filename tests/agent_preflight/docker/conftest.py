@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import socket
-import stat
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,17 +17,19 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.docker.container import DockerSandbox
-from agent_preflight.docker.images import ensure_gate_image, image_exists
+from agent_preflight.docker.images import ensure_image, image_exists
+from agent_preflight.docker.sandbox import DockerSandbox
+from agent_preflight.docker_args import read_docker_args
+from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.sandbox import AgentSpec, Pipes
-from tests.engine import ENGINE, NOT_PORTABLE, on_podman
+from tests.engine import ENGINE
+from tests.support.scripted_engine import ScriptedEngine
 
 BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")
 REQUIRED = os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1"
 
 MakeSpec = Callable[..., AgentSpec]
 MakeSandbox = Callable[..., DockerSandbox]
-Scripted = Callable[..., "ScriptedDocker"]
 
 
 @pytest.fixture(scope="session")
@@ -42,16 +42,16 @@ def base_image() -> str:
 
 
 @pytest.fixture(scope="session")
-def portable_gates() -> None:
-    """Gates can be portable on this engine."""
-    if on_podman():
-        pytest.skip(NOT_PORTABLE)
-
-
-@pytest.fixture(scope="session")
 def gate_image(base_image: str) -> str:
     """The id of the gate's image, built on the base image."""
-    return asyncio.run(ensure_gate_image(base=base_image))
+    return on_engine(lambda engine: ensure_image(engine, "gate", base_image))
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    """The real engine."""
+    async with Engine.open() as engine:
+        yield engine
 
 
 @dataclass
@@ -138,25 +138,30 @@ def make_spec(tmp_path: Path, short_dir: Path) -> MakeSpec:
             "image": BASE,
             "command": command,
             "env": {},
-            "mounts": (),
             "network": "sealed",
             "workspace_path": "/workspace/output",
             "budget_dir": budget_dir,
             "gate_socket": gate_dir / "gate.sock",
         }
+        limits = [f"--{name}={fields.pop(name)}" for name in ("memory", "cpus") if name in fields]
+        volumes = [f"--volume={mount}" for mount in fields.pop("mounts", ())]
+        words = [*limits, *volumes, *fields.pop("docker_args", ())]
+        usual["docker_args"] = read_docker_args(words, fields.get("network", "sealed"))
         return AgentSpec(**usual | fields)
 
     return make
 
 
 @pytest.fixture
-async def make_sandbox(make_spec: MakeSpec, gate_image: str, tmp_path: Path) -> AsyncIterator[MakeSandbox]:
+async def make_sandbox(
+    make_spec: MakeSpec, gate_image: str, tmp_path: Path, engine: Engine
+) -> AsyncIterator[MakeSandbox]:
     """Sandboxes of one run; when the test ends, the engine has nothing of the run any more."""
     made: list[DockerSandbox] = []
 
     def make(*command: str, **fields: Any) -> DockerSandbox:
-        options = {name: fields.pop(name) for name in ("ports", "executable", "allow_docker_socket") if name in fields}
-        made.append(DockerSandbox(make_spec(*command, **fields), gate_image=gate_image, **options))
+        options = {name: fields.pop(name) for name in ("ports",) if name in fields}
+        made.append(DockerSandbox(make_spec(*command, **fields), engine, gate_image, **options))
         return made[-1]
 
     yield make
@@ -184,35 +189,16 @@ async def read_all(pipes: Pipes) -> Outcome:
     return Outcome(stdout.decode(), stderr.decode())
 
 
-@dataclass(frozen=True)
-class ScriptedDocker:
-    """An executable that plays the docker command."""
-
-    path: Path
-    log: Path
-
-    def calls(self) -> list[str]:
-        """The command lines that it was called with."""
-        return self.log.read_text().splitlines() if self.log.exists() else []
+@pytest.fixture
+async def scripted(short_dir: Path) -> AsyncIterator[ScriptedEngine]:
+    """An engine played by a script, and no container in it."""
+    async with ScriptedEngine(short_dir / "engine.sock") as engine:
+        yield engine
 
 
 @pytest.fixture
-def scripted(tmp_path: Path) -> Scripted:
-    """Make a docker command from the branches of a shell `case` over its whole command line.
-
-    What it says that it is, is asked apart from that, and not logged: nothing, which is not Podman, or `version` and `host`.
-    """
-
-    def make(branches: str, version: str = "", host: str = "") -> ScriptedDocker:
-        docker = ScriptedDocker(tmp_path / "docker", tmp_path / "docker.log")
-        log, here = shlex.quote(str(docker.log)), shlex.quote(str(tmp_path))
-        docker.path.write_text(
-            f'#!/bin/sh\n[ "$*" = --version ] && echo {shlex.quote(version)} && exit\n'
-            f'[ "$1" = info ] && [ "$3" = "{{{{json .Host}}}}" ] && echo {shlex.quote(host)} && exit\n'
-            f'printf "%s\\n" "$*" >> {log}\ncd {here} || exit 99\ncase "$*" in\n{branches}\n'
-            '*) echo "unscripted: $*" >&2; exit 99;;\nesac\n'
-        )
-        docker.path.chmod(docker.path.stat().st_mode | stat.S_IXUSR)
-        return docker
-
-    return make
+async def client(scripted: ScriptedEngine) -> AsyncIterator[Engine]:
+    """A client of the scripted engine."""
+    async with Engine.open(scripted.url) as engine:
+        scripted.calls.clear()
+        yield engine

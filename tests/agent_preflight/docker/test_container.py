@@ -1,337 +1,509 @@
-"""Agents in real containers, behind real gates; the proxy's part is played by a small server."""
+"""One container's start and end on an engine that errs, hangs or lies: what is called in which order, and what is believed."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from agent_preflight.docker import ending
-from agent_preflight.docker.failure import DockerError, Failure
+from agent_preflight.docker import container as under_test
+from agent_preflight.docker.container import QUIET_TRIES, Container
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandbox import Exit
-from preflight_proxy.errors import ConfigError
-from tests.agent_preflight.docker.conftest import MakeSandbox, MakeSpec, ProxyPart, containers_of, read_all
-from tests.engine import ENGINE, layers, left_below, on_podman
+from tests.support.quick_engine import no_pauses, short_limits
+from tests.support.scripted_engine import DROP, HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
 
-pytestmark = pytest.mark.docker
+pytestmark = pytest.mark.wire
 
-GET = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())"
-BASE_URL = "http://127.0.0.1:8788/api/v1/key"
+BODY = {"Image": "me/agent"}
+LOOK, KILL, WAIT, REMOVE = (
+    "GET /containers/*/json",
+    "POST /containers/*/kill",
+    "POST /containers/*/wait",
+    "DELETE /containers/*",
+)
+NOT_GONE: tuple[Answer, ...] = (
+    Fail(500, "No such container: c"),
+    Fail(409, "No such container: c"),
+    Fail(400, "No such container: c"),
+    Text(200, "<html>404</html>", "text/html"),
+    Text(200, "null"),
+    Text(204, ""),
+    DROP,
+    HANG,
+)
+"""What an engine may say or do that is no proof that a container is gone."""
 
 
-def python(text: str, *args: str) -> tuple[str, ...]:
-    return ("python3", "-u", "-c", text, *args)
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for a pause."""
+    no_pauses(monkeypatch)
 
 
-def gate_socket(make_spec: MakeSpec, alias: str = "agent") -> Path:
-    path = make_spec(alias=alias).gate_socket
-    assert path is not None
-    return path
+Make = Callable[..., Awaitable[Container]]
 
 
-def docker(*args: str) -> str:
-    return subprocess.run([ENGINE, *args], capture_output=True, text=True, check=True).stdout
+@pytest.fixture
+def make(client: Engine, scripted: ScriptedEngine) -> Make:
+    """Containers, named `one`; nothing of how they were made is among the calls."""
+
+    async def made(*, running: bool = True) -> Container:
+        container = Container(client, "one", "the agent x")
+        await container.create(BODY)
+        if running:
+            await container.start()
+        scripted.calls.clear()
+        return container
+
+    return made
 
 
-async def test_an_agent_reaches_the_proxy_over_loopback_and_its_exit_code_is_kept(
-    make_sandbox: MakeSandbox, make_spec: MakeSpec
+def calls(scripted: ScriptedEngine, container: Container) -> list[str]:
+    """The calls so far, with `ID` for the container's."""
+    return [call.replace(container.id, "ID") for call in scripted.calls]
+
+
+def ended_after(container: Container, detached: asyncio.Event | None = None) -> asyncio.Task[Exit | None]:
+    """What `until_ended` will say."""
+    return asyncio.ensure_future(container.until_ended(detached or asyncio.Event()))
+
+
+async def test_the_order_is_term_wait_kill_look_remove_look(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    scripted.container("one").ignored_signals.add("TERM")
+    scripted.script(WAIT, Text(200, '{"StatusCode":0}'))
+    there = scripted.container("one")
+    assert await one.end() == "ok"
+    assert there.signals == ["TERM", "KILL"]
+    assert calls(scripted, one) == [
+        "POST /containers/ID/kill?signal=TERM",
+        "POST /containers/ID/wait",
+        "POST /containers/ID/kill?signal=KILL",
+        "GET /containers/ID/json",
+        "DELETE /containers/ID?force=1&v=1",
+        "GET /containers/ID/json",
+    ]
+    assert one.exit == Exit(137)
+
+
+async def test_an_agent_has_half_a_second_after_term_and_no_more(
+    scripted: ScriptedEngine, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = f"{GET}; sys.exit(3)"
-    sandbox = make_sandbox(*python(text, BASE_URL))
-    async with ProxyPart(gate_socket(make_spec), "served") as proxy:
-        await sandbox.create()
-        await proxy.ready()
-        outcome = await read_all(await sandbox.start())
-        assert outcome.stdout == "served\n"
-        assert await sandbox.wait() == Exit(code=3)
+    assert under_test.TERM_S == 0.5
+    monkeypatch.setattr(under_test, "TERM_S", 0.1)
+    one = await make()
+    there = scripted.container("one")
+    there.ignored_signals.add("TERM")
+    assert await one.end() == "ok"
+    assert (there.signals, one.exit) == (["TERM", "KILL"], Exit(137))
 
 
-async def test_the_listeners_of_several_ports_come_over_in_one_hand_over(
-    make_sandbox: MakeSandbox, make_spec: MakeSpec
+async def test_one_that_ends_on_term_keeps_its_code(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    there = scripted.container("one")
+    there.ignored_signals.add("TERM")
+    ending = asyncio.ensure_future(one.end())
+    await scripted.called(WAIT)
+    scripted.exit("one", 7)
+    assert await ending == "ok"
+    assert (there.signals, one.exit) == (["TERM"], Exit(7))
+
+
+async def test_one_that_has_ended_is_not_waited_for(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    scripted.exit("one", 7, oom=True)
+    assert await one.end() == "ok"
+    assert [call.partition("?")[2] for call in scripted.calls if "/kill" in call] == ["signal=TERM"]
+    assert not any("/wait" in call for call in scripted.calls)
+    assert one.exit == Exit(7, out_of_memory=True)
+
+
+async def test_one_that_never_started_has_no_exit(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make(running=False)
+    assert await one.end() == "ok"
+    assert one.exit is None
+    assert not scripted.state.containers
+
+
+async def test_one_whose_exit_is_known_is_only_removed(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    scripted.exit("one", 3)
+    assert await ended_after(one) == Exit(3)
+    scripted.calls.clear()
+    assert await one.end() == "ok"
+    assert [call.split("/")[0] for call in scripted.calls] == ["DELETE ", "GET "]
+    assert one.exit == Exit(3)
+
+
+async def test_one_with_a_network_of_its_own_is_killed_and_not_asked_to_put_things_in_order(
+    scripted: ScriptedEngine, client: Engine, make: Make
 ) -> None:
-    sandbox = make_sandbox(*python(GET, "http://openrouter.ai:443/"), ports=(8788, 443))
-    async with ProxyPart(gate_socket(make_spec), "443 served") as proxy:
-        await sandbox.create()
-        await proxy.ready()
-        assert (await read_all(await sandbox.start())).stdout == "443 served\n"
-        assert proxy.hand_overs == 1
+    await make()
+    scripted.calls.clear()
+    gate = Container(client, "one", "the gate", "one", owns_network=True)
+    assert await gate.end() == "ok"
+    assert [call.split("/")[-1] for call in scripted.calls][:2] == ["kill?signal=KILL", "wait"]
+    assert [call.split("/")[0] for call in scripted.calls][2:] == ["DELETE ", "GET "]
 
 
-async def test_a_call_made_while_the_proxy_is_gone_waits_for_the_next_proxy(
-    make_sandbox: MakeSandbox, make_spec: MakeSpec
+async def test_those_with_networks_of_their_own_are_killed_one_after_another(
+    scripted: ScriptedEngine, client: Engine
 ) -> None:
-    text = f"print(input()); {GET}; print('again', flush=True); {GET}"
-    sandbox = make_sandbox(*python(text, BASE_URL))
-    async with ProxyPart(gate_socket(make_spec), "first") as proxy:
-        await sandbox.create()
-        await proxy.ready()
-    pipes = await sandbox.start()
-    pipes.stdin.write(b"call now\n")
-    assert await pipes.stdout.readline() == b"call now\n"
-    async with ProxyPart(gate_socket(make_spec), "second") as proxy:
-        assert (await read_all(pipes)).stdout == "second\nagain\nsecond\n"
+    """Docker 20.10 can hang where two leave their networks at once."""
+    names = ["one", "two", "three"]
+    for name in names:
+        scripted.state.create(name, {"Image": "me/agent"})
+        await client.start(name, "starting")
+    scripted.script(WAIT, HANG)
+    ends = [asyncio.ensure_future(Container(client, name, name, name, owns_network=True).end()) for name in names]
+    await scripted.called(WAIT)
+    await asyncio.sleep(0.05)
+    assert sum("/kill" in call for call in scripted.calls) == 1
+    scripted.unscript(WAIT)
+    assert await asyncio.gather(*ends) == ["ok"] * 3
 
 
-async def test_the_budget_is_readable_where_the_agent_expects_it(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(
-        "sh", "-c", "cat budget.txt; cat /run/preflight/budget.txt", docker_args=("-w/workspace/output",)
-    )
-    await sandbox.create()
-    assert (await read_all(await sandbox.start())).stdout == "0.25 left\n" * 2
-    assert sandbox.warnings == []
-
-
-async def test_an_agent_that_is_not_root_has_no_capability_in_force(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("grep", "-h", "^Cap[PEA]", "/proc/self/status", docker_args=("--user=1000",))
-    await sandbox.create()
-    assert {line.split()[1] for line in (await read_all(await sandbox.start())).stdout.splitlines()} == {"0" * 16}
-
-
-async def test_an_agent_that_is_not_root_can_write_into_the_workspace_that_we_made(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("sh", "-c", "echo x > /workspace/output/x && id -u", docker_args=("--user=1000",))
-    await sandbox.create()
-    assert (await read_all(await sandbox.start())).stdout == "1000\n"
-
-
-async def test_the_link_goes_into_a_workspace_that_is_a_mount_and_replaces_an_old_file(
-    make_sandbox: MakeSandbox, tmp_path: Path
+async def test_an_engine_that_hangs_makes_the_others_wait_no_longer_than_their_turn(
+    scripted: ScriptedEngine, client: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "budget.txt").write_text("old")
-    sandbox = make_sandbox("cat", "/workspace/output/budget.txt", mounts=(f"{tmp_path}/out:/workspace/output",))
-    await sandbox.create()
-    assert (await read_all(await sandbox.start())).stdout == "0.25 left\n"
-    assert (tmp_path / "out" / "budget.txt").is_symlink()
+    monkeypatch.setattr("agent_preflight.engine.client.NETWORK_TURN_S_MAX", 0.05)
+    async with client.network_turn(), client.network_turn():
+        pass
+    async with client.network_turn():
+        pass
 
 
-async def test_a_workspace_that_is_read_only_is_a_warning(make_sandbox: MakeSandbox, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    sandbox = make_sandbox("cat", "/run/preflight/budget.txt", mounts=(f"{tmp_path}/out:/workspace/output:ro",))
-    await sandbox.create()
-    assert "finds it at /run/preflight/budget.txt" in sandbox.warnings[-1]
-    assert (await read_all(await sandbox.start())).stdout == "0.25 left\n"
-    assert not any((tmp_path / "out").iterdir())
+async def test_a_paused_one_is_gone_as_fast(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    scripted.state.pause("one")
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
 
 
-async def test_the_environment_reaches_the_agent_and_no_command_line(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(
-        "sh", "-c", 'echo "$OPENROUTER_API_KEY|$ODD"', env={"OPENROUTER_API_KEY": "pf-1", "ODD": ' a="b" #'}
-    )
-    await sandbox.create()
-    assert (await read_all(await sandbox.start())).stdout == 'pf-1| a="b" #\n'
-    assert "pf-1" not in docker("inspect", "-f", "{{json .Config.Cmd}} {{json .Config.Labels}}", sandbox.container_name)
+@pytest.mark.parametrize("pattern", [KILL, WAIT, LOOK, REMOVE])
+async def test_a_call_that_hangs_is_followed_by_the_next_harder_one(
+    scripted: ScriptedEngine, make: Make, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    one = await make()
+    short_limits(monkeypatch)
+    scripted.script(pattern, HANG)
+    step = await one.end()
+    removals = sum(call.startswith("DELETE") for call in scripted.calls)
+    assert (step, removals) == {LOOK: ("unverified", 3), REMOVE: ("failed", 3)}.get(pattern, ("ok", 1))
 
 
-async def test_an_agent_gets_what_is_written_to_it_and_keeps_its_streams_apart(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("sh", "-c", "read line; echo out $line; echo err $line >&2")
-    await sandbox.create()
-    pipes = await sandbox.start()
-    pipes.stdin.write(b"hello\n")
-    outcome = await read_all(pipes)
-    assert (outcome.stdout, outcome.stderr) == ("out hello\n", "err hello\n")
-    assert await sandbox.wait() == Exit(code=0)
+@pytest.mark.parametrize("answer", NOT_GONE)
+async def test_only_the_engines_own_404_means_gone(
+    scripted: ScriptedEngine, make: Make, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    one = await make()
+    if answer is HANG:
+        short_limits(monkeypatch)
+    for pattern in (KILL, WAIT, LOOK, REMOVE):
+        scripted.script(pattern, answer)
+    assert await one.end() == "unverified"
+    assert one.exit is None
+    for pattern in (KILL, WAIT, LOOK, REMOVE):
+        scripted.unscript(pattern)
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
+
+
+async def test_an_engine_that_is_away_leaves_it_unverified_and_a_second_end_finishes(
+    scripted: ScriptedEngine, make: Make
+) -> None:
+    one = await make()
+    await scripted.stop()
+    assert await one.end() == "unverified"
+    await scripted.start()
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
+
+
+async def test_what_is_gone_is_not_asked_for_again(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    assert await one.end() == "ok"
+    scripted.calls.clear()
+    assert await one.end() == "ok"
+    assert scripted.calls == []
+
+
+async def test_a_removal_that_claims_success_is_not_believed(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    scripted.script(REMOVE, Text(204, ""))
+    assert await one.end() == "failed"
+    assert sum(call.startswith("DELETE") for call in scripted.calls) == 3
+
+
+@pytest.mark.parametrize("first", [Fail(500, "device busy"), LOST, Text(204, "")])
+async def test_a_removal_that_fails_is_tried_again(scripted: ScriptedEngine, make: Make, first: Answer) -> None:
+    one = await make()
+    scripted.script(REMOVE, first, USUAL)
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
+
+
+async def test_a_removal_that_somebody_else_has_under_way_counts_when_it_is_done(
+    scripted: ScriptedEngine, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "REMOVE_AGAIN_S", 0.05)
+    one = await make()
+    scripted.script(REMOVE, Fail(409, "removal of container c is already in progress"))
+    ending = asyncio.ensure_future(one.end())
+    await scripted.called(REMOVE)
+    scripted.state.remove("one", force=True)
+    assert await ending == "ok"
+
+
+async def test_one_that_somebody_else_removed_is_gone_and_no_error(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    scripted.state.remove("one", force=True)
+    assert await one.end() == "ok"
+    assert one.exit is None
+
+
+async def test_one_that_was_never_asked_for_is_not_looked_for(client: Engine, scripted: ScriptedEngine) -> None:
+    one = Container(client, "one", "the agent x")
+    assert await one.end() == "ok"
+    assert scripted.calls == []
+    with pytest.raises(DockerError, match=r"^the agent x was not created$"):
+        await one.start()
+
+
+@pytest.mark.parametrize("answer", [LOST, DROP, Text(201, "<html>"), Fail(500, "no space left on device"), HANG])
+async def test_what_a_create_without_an_answer_made_is_looked_for_by_its_name_and_removed(
+    client: Engine, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    if answer is HANG:
+        short_limits(monkeypatch)
+    one = Container(client, "one", "the agent x")
+    scripted.script("POST /containers/create", answer)
+    with pytest.raises(DockerError, match=r"^creating the agent x: "):
+        await one.create(BODY)
+    if answer is not LOST:
+        scripted.state.create("one", BODY)
+    scripted.calls.clear()
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
+    looks = [call for call in scripted.calls if call == "GET /containers/one/json"]
+    assert len(looks) == 4  # there, removed, and twice nothing
+
+
+async def test_what_a_create_that_was_broken_off_made_is_removed(client: Engine, scripted: ScriptedEngine) -> None:
+    one = Container(client, "one", "the agent x")
+    scripted.script("POST /containers/create", HANG)
+    creating = asyncio.ensure_future(one.create(BODY))
+    await scripted.called("POST /containers/create")
+    creating.cancel()
+    await asyncio.wait([creating])
+    scripted.state.create("one", BODY)
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
+
+
+async def test_a_create_that_comes_true_late_is_found_by_the_second_look(
+    client: Engine, scripted: ScriptedEngine
+) -> None:
+    one = Container(client, "one", "the agent x")
+    scripted.script("POST /containers/create", LOST)
+    with pytest.raises(DockerError):
+        await one.create(BODY)
+    scripted.script(LOOK, Fail(404, "No such container: one"), USUAL)
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
+    looks = [call for call in scripted.calls if call == "GET /containers/one/json"]
+    assert len(looks) == 5  # nothing, there, removed, and twice nothing in a row
+
+
+async def test_two_looks_at_what_may_come_are_a_second_apart(
+    client: Engine, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert under_test.QUIET_S == 0.0  # by `quick`; the product's own is below
+    monkeypatch.undo()
+    assert under_test.QUIET_S == 1.0
+    one = Container(client, "one", "the agent x")
+    scripted.script("POST /containers/create", DROP)
+    with pytest.raises(DockerError):
+        await one.create(BODY)
+    scripted.calls.clear()
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    assert await one.end() == "ok"
+    assert loop.time() - begun_s >= 1.0
+    assert scripted.calls == ["GET /containers/one/json"] * 2
+
+
+async def test_what_cannot_be_looked_for_is_unverified_and_looked_for_again(
+    client: Engine, scripted: ScriptedEngine
+) -> None:
+    one = Container(client, "one", "the agent x")
+    scripted.script("POST /containers/create", LOST)
+    with pytest.raises(DockerError):
+        await one.create(BODY)
+    scripted.script(LOOK, Fail(404, "No such container: one"), Fail(500, "No such container: one"))
+    assert await one.end() == "unverified"
+    scripted.unscript(LOOK)
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
+
+
+async def test_what_does_not_go_by_its_name_is_a_failed_step(client: Engine, scripted: ScriptedEngine) -> None:
+    one = Container(client, "one", "the agent x")
+    scripted.script("POST /containers/create", LOST)
+    with pytest.raises(DockerError):
+        await one.create(BODY)
+    scripted.script(REMOVE, Text(204, ""))
+    assert await one.end() == "failed"
+    assert sum(call.startswith("DELETE") for call in scripted.calls) == 3 * QUIET_TRIES
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "import signal, time; signal.signal(15, signal.SIG_IGN); print('up'); time.sleep(60)",
-        "import os; print('up'); os.fork(); os.fork()\nwhile True: pass",
-    ],
+    ("status", "failure"),
+    [(404, Failure.GONE), (409, Failure.CONFLICT), (400, Failure.REFUSED), (403, Failure.REFUSED)],
 )
-async def test_an_agent_that_will_not_go_is_gone(make_sandbox: MakeSandbox, tmp_path: Path, text: str) -> None:
-    sandbox = make_sandbox(*python(text))
-    await sandbox.create()
-    pipes = await sandbox.start()
-    assert await pipes.stdout.readline() == b"up\n"
-    waiting = asyncio.ensure_future(sandbox.wait())
-    assert await sandbox.kill() == "ok"
-    assert not any("gate" not in name for name in containers_of(tmp_path))
-    assert await waiting in (Exit(code=137), Exit(code=143))
-
-
-async def test_a_paused_agent_is_gone_as_fast(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("sleep", "60")
-    await sandbox.create()
-    await sandbox.start()
-    docker("pause", sandbox.container_name)
-    assert await sandbox.kill() == "ok"
-
-
-async def test_an_agent_may_tidy_up_on_term(make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "TERM_S", 60.0)  # on a busy machine half a second may not be enough for it
-    text = "import signal, sys, time; signal.signal(15, lambda *_: (print('bye'), sys.exit(7))); print('up'); time.sleep(60)"
-    sandbox = make_sandbox(*python(text))
-    await sandbox.create()
-    pipes = await sandbox.start()
-    await pipes.stdout.readline()
-    assert await sandbox.kill() == "ok"
-    assert (await read_all(pipes)).stdout == "bye\n"
-    assert await sandbox.wait() == Exit(code=7)
-
-
-async def test_an_agent_that_passes_its_memory_limit_says_so(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(*python("x = bytearray(400_000_000)"), memory="64m", docker_args=("--memory-swap=64m",))
-    await sandbox.create()
-    await read_all(await sandbox.start())
-    assert await sandbox.wait() == Exit(code=137, out_of_memory=True)
-
-
-async def test_an_agent_whose_client_was_killed_is_not_left_running(make_sandbox: MakeSandbox, tmp_path: Path) -> None:
-    sandbox = make_sandbox("sh", "-c", "echo up; sleep 60")
-    await sandbox.create()
-    pipes = await sandbox.start()
-    assert await pipes.stdout.readline() == b"up\n"
-    attached = sandbox._attached
-    assert attached is not None
-    os.kill(attached.pid, 9)
-    assert await sandbox.wait() == Exit(code=None)
-    assert not any("gate" not in name for name in containers_of(tmp_path))
-
-
-@pytest.mark.parametrize("instant", [0.02, 0.06, 0.12])
-async def test_a_client_killed_while_the_agent_starts_leaves_nothing(
-    make_sandbox: MakeSandbox, tmp_path: Path, instant: float
+async def test_a_create_that_was_refused_made_nothing_and_nothing_is_looked_for(
+    client: Engine, scripted: ScriptedEngine, status: int, failure: Failure
 ) -> None:
-    sandbox = make_sandbox("sleep", "60")
-    await sandbox.create()
-    starting = asyncio.ensure_future(sandbox.start())
-    await asyncio.wait([starting], timeout=instant)
-    if sandbox._attached is not None:
-        os.kill(sandbox._attached.pid, 9)
-    await asyncio.wait([starting])
-    assert starting.exception() is None or isinstance(starting.exception(), DockerError)
-    assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
-    assert containers_of(tmp_path) == []
-    assert left_below() == []
+    one = Container(client, "one", "the agent x")
+    scripted.script("POST /containers/create", Fail(status, "not today"))
+    with pytest.raises(DockerError, match=r"^creating the agent x: not today$") as caught:
+        await one.create(BODY)
+    assert caught.value.failure is failure
+    scripted.calls.clear()
+    assert await one.end() == "ok"
+    assert scripted.calls == []
 
 
-async def test_an_agent_removed_by_somebody_else_is_gone_and_not_an_error(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("sleep", "60")
-    await sandbox.create()
-    await sandbox.start()
-    waiting = asyncio.ensure_future(sandbox.wait())
-    docker("rm", "-f", sandbox.container_name)
-    assert (await waiting).code in (None, 137)
-    assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
+async def test_what_holds_our_name_already_is_not_removed(client: Engine, scripted: ScriptedEngine) -> None:
+    theirs = scripted.state.create("one", BODY)
+    one = Container(client, "one", "the agent x")
+    with pytest.raises(DockerError, match=r'creating the agent x: .*"/one" is already in use'):
+        await one.create(BODY)
+    assert await one.end() == "ok"
+    assert list(scripted.state.containers.values()) == [theirs]
 
 
-async def test_a_program_that_the_image_lacks_is_named_and_ends_as_in_a_shell(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("no-such-agent")
-    await sandbox.create()
-    said = (await read_all(await sandbox.start())).stderr
-    assert ("failed to exec" if on_podman() else "no-such-agent") in said
-    assert await sandbox.wait() == Exit(code=1 if on_podman() else 127)
+async def test_one_that_was_there_already_is_ended_by_its_id(client: Engine, scripted: ScriptedEngine) -> None:
+    there = scripted.state.create("theirs", BODY)
+    scripted.state.launch(there.id)
+    assert await Container(client, there.id, "a dead run's agent", there.id).end() == "ok"
+    assert there.signals == ["TERM"]
+    assert not scripted.state.containers
 
 
-async def test_an_agent_that_cannot_start_is_an_error_with_the_engines_reason(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("true", docker_args=("--user=nobody-here",))
-    await sandbox.create()
-    with pytest.raises(DockerError, match=r"starting the agent agent: .*unable to find user nobody-here"):
-        await sandbox.start()
-    assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
+async def test_a_start_that_fails_says_what_was_started_and_why(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make(running=False)
+    scripted.script("POST /containers/*/start", Fail(400, "unable to find user nobody-here"))
+    with pytest.raises(DockerError, match=r"^starting the agent x: unable to find user nobody-here$"):
+        await one.start()
 
 
-async def test_an_image_that_is_not_here_is_not_pulled(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("x", image="no-such-image-of-mine")
-    with pytest.raises(DockerError, match="docker pull no-such-image-of-mine") as caught:
-        await sandbox.create()
-    assert caught.value.failure is Failure.GONE
-    assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
+async def test_the_end_is_told_with_code_and_reason(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    waiting = ended_after(one)
+    await scripted.called(WAIT)
+    scripted.exit("one", 137, oom=True)
+    assert await waiting == one.exit == Exit(137, out_of_memory=True)
 
 
-@pytest.mark.parametrize("instant", [0.0, 0.1, 0.2, 0.3])
-async def test_a_create_that_is_broken_off_leaves_nothing(
-    make_sandbox: MakeSandbox, tmp_path: Path, instant: float
+async def test_the_engines_word_counts_and_not_the_signal(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    scripted.script(WAIT, Text(200, '{"StatusCode":0}'), Text(200, '{"StatusCode":0}'), USUAL)
+    waiting = ended_after(one)
+    await scripted.called(WAIT, times=3)
+    assert not waiting.done()
+    scripted.exit("one", 5)
+    assert await waiting == Exit(5)
+
+
+async def test_one_that_is_gone_has_ended_without_a_code(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    waiting = ended_after(one)
+    await scripted.called(WAIT)
+    scripted.state.remove("one", force=True)
+    assert await waiting == Exit(None)
+    assert await ended_after(one) == Exit(None)
+
+
+async def test_one_that_was_ended_here_keeps_its_code_when_it_is_gone(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    waiting = ended_after(one)
+    await scripted.called(WAIT)
+    assert await one.end() == "ok"
+    await waiting
+    assert one.exit == Exit(143)
+    assert await ended_after(one) == Exit(143)
+
+
+@pytest.mark.parametrize("pattern", [WAIT, LOOK])
+async def test_an_engine_that_errs_is_asked_again(scripted: ScriptedEngine, make: Make, pattern: str) -> None:
+    one = await make()
+    scripted.script(pattern, Fail(500, "No such container: one"), Fail(400, "what?"), Text(200, "<html>"), USUAL)
+    waiting = ended_after(one)
+    if pattern == LOOK:
+        await scripted.called(WAIT)
+    else:
+        await scripted.called(WAIT, times=4)
+    scripted.exit("one", 4)
+    assert await waiting == Exit(4)
+
+
+async def test_an_engine_that_is_away_is_asked_until_it_is_back(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    waiting = ended_after(one)
+    await scripted.called(WAIT)
+    await scripted.stop()
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    scripted.exit("one", 4)
+    await scripted.start()
+    assert await waiting == Exit(4)
+
+
+async def test_one_that_runs_on_although_its_output_is_over_is_told(
+    scripted: ScriptedEngine, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox = make_sandbox("sleep", "60")
-    creating = asyncio.ensure_future(sandbox.create())
-    await asyncio.wait([creating], timeout=instant)
-    creating.cancel()
-    await asyncio.wait([creating])
-    assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
-    assert containers_of(tmp_path) == []
-    assert sandbox.container_name.rpartition("-")[2] not in layers()
+    monkeypatch.setattr(under_test, "DETACHED_S_MAX", 0.05)
+    one, detached = await make(), asyncio.Event()
+    detached.set()
+    assert await ended_after(one, detached) is None
+    assert one.exit is None
 
 
-async def test_a_sandbox_that_was_ended_does_not_start(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox("sleep", "60")
-    creating = asyncio.ensure_future(sandbox.create())
-    await asyncio.sleep(0)
-    assert await sandbox.kill() == "ok"
-    with pytest.raises(DockerError, match="ended before"):
-        await creating
-    with pytest.raises(DockerError):
-        await sandbox.start()
-
-
-async def test_two_trials_of_one_run_do_not_reach_each_other(make_sandbox: MakeSandbox, make_spec: MakeSpec) -> None:
-    first = make_sandbox(*python(GET, BASE_URL), alias="one")
-    second = make_sandbox(*python(GET, BASE_URL), alias="two")
-    async with (
-        ProxyPart(gate_socket(make_spec, "one"), "one's") as one,
-        ProxyPart(gate_socket(make_spec, "two"), "two's") as two,
-    ):
-        await asyncio.gather(first.create(), second.create())
-        await asyncio.gather(one.ready(), two.ready())
-        outcomes = [await read_all(await sandbox.start()) for sandbox in (first, second)]
-    assert [outcome.stdout for outcome in outcomes] == ["one's\n", "two's\n"]
-
-
-async def test_a_gates_socket_beside_another_is_refused(make_sandbox: MakeSandbox, make_spec: MakeSpec) -> None:
-    (gate_socket(make_spec).parent / "control.sock").touch()
-    with pytest.raises(ConfigError, match=r"control\.sock lies beside it"):
-        await make_sandbox("true").create()
-
-
-async def test_what_a_trial_may_not_ask_for_is_refused_before_anything_is_made(
-    make_sandbox: MakeSandbox, tmp_path: Path
+async def test_output_that_is_over_a_moment_before_the_engine_knows_is_no_loss(
+    scripted: ScriptedEngine, make: Make
 ) -> None:
-    wrong = [
-        make_sandbox("true", docker_args=("--privileged",)),
-        make_sandbox("true", network="host"),
-        make_sandbox("true", mounts=("/var/run/docker.sock:/s",)),
-        make_sandbox("true", workspace_path="output"),
-    ]
-    for sandbox in wrong:
-        with pytest.raises(ConfigError):
-            await sandbox.create()
-        assert await sandbox.close() == {"agent": "ok", "gate": "ok"}
-    assert containers_of(tmp_path) == []
+    one, detached = await make(), asyncio.Event()
+    waiting = ended_after(one, detached)
+    await scripted.called(WAIT)
+    detached.set()
+    await asyncio.sleep(0.05)
+    scripted.exit("one", 6)
+    assert await waiting == Exit(6)
 
 
-NETWORK_FACTS = """
-import json, os, socket
-print(json.dumps({
-    "hostname": socket.gethostname(),
-    "interfaces": sorted(name for _, name in socket.if_nameindex()),
-    "host": socket.gethostbyname("host.docker.internal"),
-    "named": socket.gethostbyname("db.example"),
-}))
-"""
-
-
-async def test_an_open_trial_has_its_network_and_the_users_options_of_it(
-    make_sandbox: MakeSandbox, make_spec: MakeSpec
+async def test_output_that_is_over_while_the_engine_is_away_is_no_end(
+    scripted: ScriptedEngine, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("-h", "box", "--add-host=db.example:10.1.2.3")
-    sandbox = make_sandbox(*python(f"{NETWORK_FACTS}{GET}", BASE_URL), network="bridge", docker_args=options)
-    async with ProxyPart(gate_socket(make_spec), "served") as proxy:
-        await sandbox.create()
-        await proxy.ready()
-        facts, served, *_ = (await read_all(await sandbox.start())).stdout.splitlines()
-    found = json.loads(facts)
-    assert served == "served"
-    assert found["hostname"] == "box"
-    assert found["interfaces"] == ["eth0", "lo"]
-    assert found["named"] == "10.1.2.3"
-    assert found["host"]
+    monkeypatch.setattr(under_test, "DETACHED_S_MAX", 0.05)
+    one, detached = await make(), asyncio.Event()
+    await scripted.stop()
+    detached.set()
+    waiting = ended_after(one, detached)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    scripted.exit("one", 9)
+    await scripted.start()
+    assert await waiting == Exit(9)
 
 
-async def test_a_network_that_does_not_exist_is_named(make_sandbox: MakeSandbox) -> None:
-    with pytest.raises(DockerError, match=r"network.* no-such-net.*not found"):
-        await make_sandbox("true", network="no-such-net").create()
+async def test_waiting_can_be_broken_off_and_leaves_no_task(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    waiting = ended_after(one)
+    await scripted.called(WAIT)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert not {"wait", "output"} & {task.get_name() for task in asyncio.all_tasks()}

@@ -1,4 +1,4 @@
-"""What makes a gate portable, by its command lines: no pass in them, everything labelled, removed in order."""
+"""What makes a gate portable, by the calls it makes: no pass in their lines, everything labelled, removed in order."""
 
 from __future__ import annotations
 
@@ -6,71 +6,98 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.argv import Tag
-from agent_preflight.docker.cli import Docker
-from agent_preflight.docker.failure import DockerError
+from agent_preflight.docker.bodies import Tag
 from agent_preflight.docker.forwarder import Forwarder
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError
 from agent_preflight.sandbox import PortalKey
 from preflight_proxy.core.secret import Secret
-from tests.agent_preflight.docker.conftest import Scripted, ScriptedDocker
+from tests.support.quick_engine import no_pauses
+from tests.support.scripted_engine import DROP, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
+
+pytestmark = pytest.mark.wire
 
 PASS = "p" * 43
 TAG = Tag("run-1", Path("/runs/run-1"), "alpha", "boot:1:2", "2026-12-02T00:00:00+00:00", "abcdef")
-MADE = """
-'volume create'*) echo made;;
-create*) for each; do case "$last" in --env-file) cat "$each" >> env.txt;; esac; last=$each; done; echo id1;;
-'start id1') echo id1;;
-'rm -f -v id1') ;;
-'volume rm'*) ;;
-'container inspect'*) echo 'Error: No such container: id1' >&2; exit 1;;
-'volume inspect'*) echo 'Error: No such volume: v' >&2; exit 1;;
-"""
+BOTH_OK = {"forwarder": "ok", "volume": "ok"}
+REMOVE_VOLUME = "DELETE /volumes/*"
 
 
-def forwarder(docker: ScriptedDocker) -> Forwarder:
-    return Forwarder(Docker(str(docker.path)), TAG, PortalKey("172.17.0.1", 4711, Secret(PASS)))
+@pytest.fixture
+def forwarder(client: Engine, monkeypatch: pytest.MonkeyPatch) -> Forwarder:
+    """One that is not open."""
+    no_pauses(monkeypatch)
+    return Forwarder(client, TAG, PortalKey("172.17.0.1", 4711, Secret(PASS)))
 
 
-@pytest.mark.wire
-async def test_the_pass_is_in_a_file_and_in_no_argument(scripted: Scripted, tmp_path: Path) -> None:
-    docker = scripted(MADE)
-    made = forwarder(docker)
-    await made.open("sha256:1", (8788, 443))
-    assert (tmp_path / "env.txt").read_text() == f"PREFLIGHT_PASS={PASS}\n"
-    assert PASS not in "\n".join(docker.calls())
-    assert PASS not in repr(made)
-    create = docker.calls()[1]
-    assert create.endswith("/forward.py /run/preflight-gate/gate.sock 172.17.0.1 4711 8788 443")
-    for option in ("--read-only", "--cap-drop ALL", "no-new-privileges", "role=forwarder", "--network bridge"):
-        assert option in create
+async def test_the_pass_is_in_the_environment_and_nowhere_else(forwarder: Forwarder, scripted: ScriptedEngine) -> None:
+    await forwarder.open("sha256:gate", (8788, 443))
+    made = scripted.container(TAG.name("forwarder"))
+    assert made.config["Env"] == [f"PREFLIGHT_PASS={PASS}"]
+    assert made.config["Entrypoint"][-5:] == ["/run/preflight-gate/gate.sock", "172.17.0.1", "4711", "8788", "443"]
+    assert made.running
+    assert str(scripted.bodies).count(PASS) == 1
+    assert PASS not in str([scripted.calls, made.config["Labels"], repr(forwarder), vars(forwarder)])
 
 
-@pytest.mark.wire
-async def test_it_goes_before_its_volume(scripted: Scripted) -> None:
-    docker = scripted(MADE)
-    made = forwarder(docker)
-    await made.open("sha256:1", (8788,))
-    assert await made.close() == {"forwarder": "ok", "volume": "ok"}
-    ended = [call for call in docker.calls() if " rm " in f" {call}"]
-    assert [call.split()[0] for call in ended] == ["rm", "volume"]
+async def test_its_volume_is_there_first_with_the_labels_that_a_sweep_looks_for(
+    forwarder: Forwarder, scripted: ScriptedEngine
+) -> None:
+    await forwarder.open("sha256:gate", (8788,))
+    assert [call.partition("?")[0].split("/")[1] for call in scripted.calls] == ["volumes", "containers", "containers"]
+    assert scripted.state.volume(TAG.name("volume"))["Labels"] == TAG.labels("volume")
 
 
-async def test_one_that_was_never_opened_has_nothing_to_close(scripted: Scripted) -> None:
-    docker = scripted("")
-    assert await forwarder(docker).close() == {"forwarder": "ok", "volume": "ok"}
-    assert docker.calls() == []
+async def test_it_goes_before_its_volume(forwarder: Forwarder, scripted: ScriptedEngine) -> None:
+    await forwarder.open("sha256:gate", (8788,))
+    assert await forwarder.close() == BOTH_OK
+    removed = [call.split("/")[1] for call in scripted.calls if call.startswith("DELETE")]
+    assert removed == ["containers", "volumes", "volumes"]
+    assert not scripted.state.containers
+    assert not scripted.state.volumes
 
 
-@pytest.mark.wire
-async def test_a_volume_that_stays_is_a_failed_step(scripted: Scripted) -> None:
-    docker = scripted(MADE.replace("echo 'Error: No such volume: v' >&2; exit 1", "echo still here"))
-    made = forwarder(docker)
-    await made.open("sha256:1", (8788,))
-    assert (await made.close())["volume"] == "failed"
+async def test_one_that_was_never_opened_has_nothing_to_close(forwarder: Forwarder, scripted: ScriptedEngine) -> None:
+    assert await forwarder.close() == BOTH_OK
+    assert scripted.calls == []
 
 
-@pytest.mark.wire
-async def test_an_engine_that_refuses_says_why(scripted: Scripted) -> None:
-    docker = scripted("'volume create'*) echo no space left >&2; exit 1;;")
-    with pytest.raises(DockerError, match="no space left"):
-        await forwarder(docker).open("sha256:1", (8788,))
+async def test_a_volume_that_stays_is_a_failed_step(forwarder: Forwarder, scripted: ScriptedEngine) -> None:
+    await forwarder.open("sha256:gate", (8788,))
+    scripted.script(REMOVE_VOLUME, Text(204, ""))
+    assert await forwarder.close() == {"forwarder": "ok", "volume": "failed"}
+
+
+@pytest.mark.parametrize("answer", [DROP, Fail(500, "no such volume"), Fail(409, "volume is in use"), LOST])
+async def test_a_volume_of_which_the_engine_says_nothing_is_unverified_and_a_second_close_finishes(
+    forwarder: Forwarder, scripted: ScriptedEngine, answer: Answer
+) -> None:
+    await forwarder.open("sha256:gate", (8788,))
+    scripted.script(REMOVE_VOLUME, answer)
+    assert await forwarder.close() == {"forwarder": "ok", "volume": "unverified"}
+    scripted.unscript(REMOVE_VOLUME)
+    assert await forwarder.close() == BOTH_OK
+    assert not scripted.state.volumes
+
+
+async def test_an_engine_that_refuses_the_volume_says_why_and_no_container_is_made(
+    forwarder: Forwarder, scripted: ScriptedEngine
+) -> None:
+    scripted.script("POST /volumes/create", Fail(500, "no space left on device"))
+    with pytest.raises(DockerError, match=r"^making the gate's volume: no space left on device$"):
+        await forwarder.open("sha256:gate", (8788,))
+    assert not scripted.state.containers
+    assert await forwarder.close() == BOTH_OK
+
+
+@pytest.mark.parametrize("call", ["POST /volumes/create", "POST /containers/create", "POST /containers/*/start"])
+async def test_what_was_made_before_an_answer_was_lost_is_removed(
+    forwarder: Forwarder, scripted: ScriptedEngine, call: str
+) -> None:
+    scripted.script(call, LOST, USUAL)
+    with pytest.raises(DockerError, match="closed the connection"):
+        await forwarder.open("sha256:gate", (8788,))
+    assert scripted.state.volumes
+    assert await forwarder.close() == BOTH_OK
+    assert not scripted.state.containers
+    assert not scripted.state.volumes

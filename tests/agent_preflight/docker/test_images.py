@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import re
 import subprocess
+import tarfile
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
 from agent_preflight.docker import build_image, image_exists, remove_container
-from agent_preflight.docker.failure import DockerError
-from agent_preflight.docker.images import context_digest, context_dir, ensure_image
-from tests.agent_preflight.docker.conftest import Scripted
+from agent_preflight.docker.images import agents_image, context_digest, context_dir, ensure_image
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError, Failure
 from tests.engine import ENGINE
-
-ABSENT = "echo 'Error response from daemon: no such image: x: No such image: x' >&2; exit 1"
+from tests.support.scripted_engine import DROP, Fail, ScriptedEngine, Text
 
 
 @pytest.mark.parametrize("kind", ["gate", "demo"])
@@ -39,54 +42,135 @@ def test_a_hidden_file_changes_no_digest(tmp_path: Path) -> None:
     assert context_digest(tmp_path, "base") == first
 
 
-@pytest.mark.wire
-async def test_an_image_that_is_here_is_not_built(scripted: Scripted) -> None:
-    script = scripted("'image inspect'*) echo sha256:1;;")
-    assert await ensure_image("gate", base="b", executable=str(script.path)) == "sha256:1"
-    assert len(script.calls()) == 1
+def base_is_here(scripted: ScriptedEngine) -> None:
+    scripted.state.images["b"] = {"Id": "sha256:base", "RepoTags": ["b:latest"]}
 
 
 @pytest.mark.wire
-async def test_a_base_that_is_not_here_is_not_pulled_and_the_way_out_is_told(scripted: Scripted) -> None:
-    script = scripted(f"'image inspect'*) {ABSENT};;")
-    with pytest.raises(DockerError, match=r"docker pull b.*PREFLIGHT_GATE_BASE"):
-        await ensure_image("gate", base="b", executable=str(script.path))
-    assert not any(call.startswith(("build", "pull")) for call in script.calls())
+async def test_an_image_that_is_here_is_not_built(client: Engine, scripted: ScriptedEngine) -> None:
+    name = f"agent-preflight-gate:{context_digest(context_dir('gate'), 'b')}"
+    scripted.state.images[name] = {"Id": "sha256:1", "RepoTags": [name]}
+    assert await ensure_image(client, "gate", "b") == "sha256:1"
+    assert scripted.calls == [f"GET /images/{name}/json"]
 
 
 @pytest.mark.wire
-async def test_an_image_is_built_on_the_base_without_pulling(scripted: Scripted) -> None:
-    branches = f"""
-    'image inspect'*agent-preflight-gate*) if [ -e built ]; then echo sha256:2; else {ABSENT}; fi;;
-    'image inspect'*) echo sha256:base;;
-    build*) touch built;;"""
-    script = scripted(branches)
-    assert await ensure_image("gate", base="b", executable=str(script.path)) == "sha256:2"
-    build = next(call for call in script.calls() if call.startswith("build"))
-    assert "--pull=false" in build
-    assert "--build-arg BASE=b" in build
+async def test_a_base_that_is_not_here_is_not_pulled_and_the_way_out_is_told(
+    client: Engine, scripted: ScriptedEngine
+) -> None:
+    with pytest.raises(DockerError, match=r"docker pull b`.*PREFLIGHT_GATE_BASE") as caught:
+        await ensure_image(client, "gate", "b")
+    assert caught.value.failure is Failure.GONE
+    assert {call.partition(" ")[0] for call in scripted.calls} == {"GET"}
 
 
 @pytest.mark.wire
-async def test_an_engine_that_does_not_answer_is_not_taken_for_a_missing_image(scripted: Scripted) -> None:
-    script = scripted("image*) echo 'Cannot connect to the Docker daemon at unix:///x.' >&2; exit 1;;")
-    with pytest.raises(DockerError, match="no Docker engine answers"):
-        await ensure_image("gate", base="b", executable=str(script.path))
+async def test_an_image_is_built_on_the_base_without_network_or_pulling(
+    client: Engine, scripted: ScriptedEngine
+) -> None:
+    base_is_here(scripted)
+    built = await ensure_image(client, "gate", "b")
+    assert await ensure_image(client, "gate", "b") == built
+    [(call, archive)] = [(call, body) for call, body in scripted.bodies if call.startswith("POST /build")]
+    asked = parse_qs(call.partition("?")[2])
+    assert asked["networkmode"] == ["none"]
+    assert asked["buildargs"] == ['{"BASE": "b"}']
+    assert asked["t"][0].startswith("agent-preflight-gate:")
+    assert not asked.keys() & {"pull", "remote"}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        assert set(tar.getnames()) == {path.name for path in context_dir("gate").iterdir() if path.is_file()}
 
 
 @pytest.mark.wire
-def test_a_build_that_fails_is_a_runtime_error_with_the_images_name(scripted: Scripted) -> None:
-    script = scripted("build*) exit 1;;")
+@pytest.mark.parametrize("answer", [Fail(500, "no such image: b"), DROP, Text(200, "<html>")])
+async def test_an_engine_that_does_not_answer_is_not_taken_for_a_missing_image(
+    client: Engine, scripted: ScriptedEngine, answer: Fail
+) -> None:
+    scripted.script("GET /images/*", answer)
+    for asked in (ensure_image(client, "gate", "b"), agents_image(client, "me/agent")):
+        with pytest.raises(DockerError, match=r"^looking for the image \S+: ") as caught:
+            await asked
+        assert caught.value.failure is not Failure.GONE
+    assert not any(call.startswith("POST") for call in scripted.calls)
+
+
+@pytest.mark.wire
+async def test_a_build_that_fails_half_way_is_an_error_with_the_engines_words(
+    client: Engine, scripted: ScriptedEngine
+) -> None:
+    base_is_here(scripted)
+    scripted.script(
+        "POST /build", Text(200, '{"stream":"Step 1"}\r\n{"error":"COPY failed: no space left on device"}\r\n')
+    )
+    with pytest.raises(DockerError, match=r"^building agent-preflight-gate:\w+: COPY failed: no space left") as caught:
+        await ensure_image(client, "gate", "b")
+    assert caught.value.failure is Failure.FAILED
+
+
+@pytest.mark.wire
+async def test_a_build_that_claims_success_is_not_believed(client: Engine, scripted: ScriptedEngine) -> None:
+    base_is_here(scripted)
+    scripted.script("POST /build", Text(200, '{"stream":"Successfully built 1"}\r\n'))
+    with pytest.raises(DockerError, match="does not have it"):
+        await ensure_image(client, "gate", "b")
+
+
+@pytest.mark.wire
+async def test_an_agents_image_is_told_or_missed_with_the_way_out(client: Engine, scripted: ScriptedEngine) -> None:
+    assert (await agents_image(client, "me/agent")).id == "sha256:agent"
+    with pytest.raises(DockerError, match=r"^The image you/agent is missing.*`docker pull you/agent`") as caught:
+        await agents_image(client, "you/agent")
+    assert caught.value.failure is Failure.GONE
+    assert {call.partition(" ")[0] for call in scripted.calls} == {"GET"}
+
+
+@pytest.fixture
+def docker_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program `docker` that writes its arguments to a file and fails; no other program is found."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$@" > "$0.args"\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    return program
+
+
+@pytest.mark.wire
+def test_a_build_that_fails_is_a_runtime_error_with_the_images_name(docker_program: Path) -> None:
     with pytest.raises(RuntimeError, match=r"^Docker build failed for 'mine'$"):
-        build_image("mine", executable=str(script.path))
+        build_image("mine", "a/Dockerfile", "a")
+    assert docker_program.with_suffix(".args").read_text() == "build -t mine -f a/Dockerfile a\n"
 
 
 @pytest.mark.wire
-def test_without_docker_no_image_exists_and_nothing_is_to_be_removed() -> None:
-    from agent_preflight.docker import images
+def test_a_build_without_the_program_says_that_it_takes_that(docker_program: Path) -> None:
+    docker_program.unlink()
+    with pytest.raises(
+        RuntimeError, match="'mine' was not built: that takes the program docker, which is not installed"
+    ):
+        build_image("mine")
 
-    assert not images.image_exists("x", executable="/no/such/docker")
-    images.remove_container("x", executable="/no/such/docker")
+
+@pytest.mark.wire
+def test_without_an_engine_no_image_exists_and_nothing_is_to_be_removed(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{short_dir}/none.sock")
+    assert not image_exists("x")
+    remove_container("x")
+
+
+@pytest.mark.wire
+async def test_scripts_see_images_and_remove_containers_also_where_a_loop_runs(
+    scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", scripted.url)
+    scripted.state.create("one", {"Image": "me/agent"})
+    assert await asyncio.to_thread(image_exists, "me/agent")
+    assert not await asyncio.to_thread(image_exists, "you/agent")
+    for _ in range(2):
+        await asyncio.to_thread(remove_container, "one")
+    assert not scripted.state.containers
 
 
 @pytest.mark.docker
@@ -105,5 +189,5 @@ def test_a_users_image_is_built_seen_and_its_container_removed(base_image: str, 
 
 
 @pytest.mark.docker
-async def test_the_demo_image_is_built_on_plain_python(base_image: str) -> None:
-    assert re.fullmatch("(sha256:)?[0-9a-f]{64}", await ensure_image("demo", base=base_image))
+async def test_the_demo_image_is_built_on_plain_python(base_image: str, engine: Engine) -> None:
+    assert re.fullmatch("(sha256:)?[0-9a-f]{64}", await ensure_image(engine, "demo", base=base_image))

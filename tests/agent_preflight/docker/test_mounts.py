@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from agent_preflight.docker.mounts import Mounts, check_mounts
+from agent_preflight.docker.mounts import check_mounts
+from agent_preflight.docker_args import merge, read_docker_args
 from preflight_proxy.errors import ConfigError
 from tests.cases import each
 
@@ -14,52 +16,52 @@ RUN = "/r/run-1"
 LINKS = {"/var/run/docker.sock": "/run/docker.sock", "/var/run": "/run"}
 
 
-def check(volumes: Sequence[str] = (), options: Sequence[str] = (), *, allow: bool = False) -> Mounts:
+def check(volumes: Sequence[str] = (), options: Sequence[str] = ()) -> list[str]:
+    """Judge a container with these mounts, and with these options of the user's own, in one body as they are sent."""
+    body: dict[str, Any] = {"HostConfig": {"Binds": list(volumes)}}
+    merge(body, read_docker_args(options, "sealed").agent)
     return check_mounts(
-        volumes,
-        options,
-        run_dir=RUN,
-        own_dir=f"{RUN}/me",
-        allow_engine_socket=allow,
-        resolve=lambda path: LINKS.get(path, path),
+        body["HostConfig"], run_dir=RUN, own_dir=f"{RUN}/me", resolve=lambda path: LINKS.get(path, path)
     )
 
 
 @each("source", ["/var/run/docker.sock", "/run/docker.sock", "/run", "/var/run", "/", "/run/podman"])
 def test_the_engines_socket_is_refused_by_whatever_path_it_comes(source: str) -> None:
-    with pytest.raises(ConfigError, match="allow_docker_socket=True"):
+    with pytest.raises(ConfigError, match="hands the container engine's socket to the agent"):
         check([f"{source}:/x:ro"])
 
 
 @each(
     "option",
-    ["--volume=/run/docker.sock:/s", "--mount=type=bind,src=/run,target=/x", '--mount=type=bind,"source=/",target=/x'],
+    [
+        ["--volume=/run/docker.sock:/s"],
+        ["-v", "/run/docker.sock:/s:ro"],
+        ["--mount=type=bind,src=/run,target=/x"],
+        ["--mount=type=bind,source=/run/containerd,dst=/x,readonly"],
+        ['--mount=type=bind,"source=/",target=/x'],
+        ["-v/data:/data", "-v/run/docker.sock:/s"],
+    ],
 )
-def test_an_option_is_judged_as_a_mount_is(option: str) -> None:
-    with pytest.raises(ConfigError, match="allow_docker_socket=True"):
-        check(options=[option])
-
-
-def test_the_users_word_lets_the_socket_in() -> None:
-    assert check(["/run/docker.sock:/s"], allow=True).sources == ("/run/docker.sock",)
-
-
-def test_the_whole_machine_is_warned_about_where_the_socket_is_allowed() -> None:
-    assert "the agent sees / of this machine" in check(["/:/host"], allow=True).warnings[0]
+def test_an_option_is_judged_as_a_mount_is(option: list[str]) -> None:
+    with pytest.raises(ConfigError, match="hands the container engine's socket to the agent"):
+        check(["/data:/elsewhere"], option)
 
 
 @each("source", ["/etc", "/root", "/var/lib/docker"])
 def test_places_that_tell_too_much_are_warned_about(source: str) -> None:
-    assert f"the agent sees {source}" in check([f"{source}:/x"]).warnings[0]
+    assert f"the agent sees {source}" in check([f"{source}:/x"])[0]
+    assert f"the agent sees {source}" in check(options=[f"--mount=type=bind,src={source},dst=/x"])[0]
 
 
 @each("source", [RUN, "/r", f"{RUN}/other", f"{RUN}/other/workspace"])
 def test_other_trials_folders_are_warned_about(source: str) -> None:
-    assert "other trials" in check([f"{source}:/x"]).warnings[0]
+    assert "other trials" in check([f"{source}:/x"])[0]
 
 
 def test_ordinary_mounts_and_the_trials_own_folder_pass_in_silence() -> None:
     volumes = ["/data:/data:ro", f"{RUN}/me/workspace:/workspace/output", "named:/cache", "/anonymous"]
-    assert check(volumes, ["--mount=type=volume,source=named,target=/x"]) == Mounts(
-        ("/data", f"{RUN}/me/workspace"), ()
-    )
+    assert check(volumes, ["--mount=type=volume,source=named,target=/x", "--mount=type=tmpfs,dst=/y"]) == []
+
+
+def test_a_container_without_mounts_passes_in_silence() -> None:
+    assert check_mounts({}, run_dir=RUN, own_dir=f"{RUN}/me") == []

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from agent_preflight import RunResult, run_multi
-from agent_preflight.docker.cli import Docker
-from agent_preflight.docker.container import DockerSandbox
 from agent_preflight.docker.portal import portal_place
+from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.docker.sweep import sweep
+from agent_preflight.engine.client import Engine
 from agent_preflight.runner.reach import Reach, read_reach
 from agent_preflight.sandbox import PortalKey
 from openrouter_sim import Simulator
@@ -35,10 +35,10 @@ from preflight_proxy.openings import Outside
 from preflight_proxy.portal import Portal
 from preflight_proxy.tunnel import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
-from tests.engine import ENGINE
+from tests.engine import ENGINE, output
 from tests.preflight_proxy.places import echo, place
 
-pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("portable_gates")]
+pytestmark = pytest.mark.docker
 
 MODEL = "openai/gpt-4.1-nano"
 ASK = f"""
@@ -124,9 +124,9 @@ def test_a_field_behind_portable_gates_is_billed_to_the_last_pico(
     assert left_of(tmp_path / "runs" / "r") == []
 
 
-async def test_the_portal_is_reached_by_the_bridge_alone(base_image: str, tmp_path: Path) -> None:
+async def test_the_portal_is_reached_by_the_bridge_alone(base_image: str, engine: Engine) -> None:
     """Another network of this machine stands for its neighbours: both have a route to the bridge's address."""
-    place, portal = await portal_place(Docker()), Portal()
+    place, portal = await portal_place(engine), Portal()
     assert "%" in place.listen_host, "the engine is not beside us"
     _, port = portal.listen(place.listen_host, 0)
     other = f"ap-test-{secrets.token_hex(6)}"
@@ -137,12 +137,11 @@ async def test_the_portal_is_reached_by_the_bridge_alone(base_image: str, tmp_pa
         command = [*run, "--network", network, base_image, "python3", "-c", connect]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
-    docker = Docker()
-    await docker.must("making another network", "network", "create", other)
+    await asyncio.to_thread(output, "network", "create", other)
     try:
         found = await asyncio.gather(*(asyncio.to_thread(reached_from, network) for network in ("bridge", other)))
     finally:
-        await docker.must("removing it", "network", "rm", other)
+        await asyncio.to_thread(output, "network", "rm", other)
         await portal.close()
     assert found == [f"{NONCE_CHARS}\n", ""]
 
@@ -230,11 +229,11 @@ print(tunnel("unnamed.example:443")[0])
 
 
 async def test_services_and_egress_of_a_sealed_trial_behind_a_portable_gate_are_counted_to_the_byte(
-    make_sandbox: MakeSandbox, base_image: str, tmp_path: Path
+    make_sandbox: MakeSandbox, base_image: str, tmp_path: Path, engine: Engine
 ) -> None:
     async with Simulator() as sim, place(echo) as service, place(echo) as site:
         reach = read_reach({"los": f"127.0.0.1:{service}"}, [f"named.example:{site}"], "sealed")
-        at, trial_pass = await portal_place(Docker()), Secret("p" * 43)
+        at, trial_pass = await portal_place(engine), Secret("p" * 43)
         outside = Outside(to_loopback, lambda address: address == "127.0.0.1")
         config = Config(data=str(tmp_path), upstream=sim.base_url, portal=f"{at.listen_host}:0")
         async with running(config, outside=outside) as proxy, asyncio.timeout(60):
@@ -270,13 +269,15 @@ async def to_loopback(host: str, port: int) -> Sequence[str]:
     return ["127.0.0.1"]
 
 
-async def test_a_sweep_leaves_nothing_of_a_portable_trial(make_spec: MakeSpec, gate_image: str, tmp_path: Path) -> None:
+async def test_a_sweep_leaves_nothing_of_a_portable_trial(
+    make_spec: MakeSpec, gate_image: str, tmp_path: Path, engine: Engine
+) -> None:
     (tmp_path / "lock").touch()
     key = PortalKey("192.0.2.1", 9, Secret("p" * 43))
-    sandbox = DockerSandbox(make_spec("sleep", "600", gate_socket=None, portal=key), gate_image=gate_image)
+    sandbox = DockerSandbox(make_spec("sleep", "600", gate_socket=None, portal=key), engine, gate_image)
     await sandbox.create()
     await sandbox.start()
-    swept = await sweep(below=tmp_path)
+    swept = await sweep(engine, below=tmp_path)
     assert [thing.role for thing in swept.removed] == ["agent", "gate", "forwarder", "volume"]
     assert (swept.left, swept.live, swept.unreadable) == ((), (), ())
     assert left_of(tmp_path) == []

@@ -6,33 +6,52 @@ import sys
 
 import pytest
 
-from agent_preflight.docker.cli import Docker
-from agent_preflight.docker.failure import DockerError
 from agent_preflight.docker.portal import HOST_NAME, PortalPlace, interface_address, portal_place
-from tests.agent_preflight.docker.conftest import Scripted
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError, Failure
+from tests.support.scripted_engine import Fail, ScriptedEngine
 
-NAMED = """'network inspect bridge'*) echo '{"com.docker.network.bridge.name":"%s"}';;"""
+NAME = "com.docker.network.bridge.name"
 
 
 @pytest.mark.wire
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no engine has its bridge on this machine")
-async def test_an_engine_beside_us_is_met_at_its_bridge(scripted: Scripted) -> None:
-    place = await portal_place(Docker(str(scripted(NAMED % "lo").path)))
+async def test_an_engine_beside_us_is_met_at_its_bridge(client: Engine, scripted: ScriptedEngine) -> None:
+    scripted.state.networks["bridge"]["Options"] = {NAME: "lo"}
+    place = await portal_place(client)
     assert place == PortalPlace("127.0.0.1%lo", "127.0.0.1")
     assert "from the interface lo to 127.0.0.1" in place.advice
 
 
 @pytest.mark.wire
-async def test_an_engine_in_a_virtual_machine_is_met_at_our_loopback(scripted: Scripted) -> None:
-    place = await portal_place(Docker(str(scripted(NAMED % "nosuchbridge0").path)))
+@pytest.mark.parametrize("options", [{NAME: "nosuchbridge0"}, {NAME: "x" * 100}])
+async def test_an_engine_in_a_virtual_machine_is_met_at_our_loopback(
+    client: Engine, scripted: ScriptedEngine, options: dict[str, str]
+) -> None:
+    scripted.state.networks["bridge"]["Options"] = options
+    place = await portal_place(client)
     assert place == PortalPlace("127.0.0.1", HOST_NAME)
     assert "connect to 127.0.0.1" in place.advice
 
 
 @pytest.mark.wire
-async def test_an_engine_without_a_bridge_is_an_error(scripted: Scripted) -> None:
-    with pytest.raises(DockerError, match="bridge network"):
-        await portal_place(Docker(str(scripted("network*) echo 'No such network: bridge' >&2; exit 1;;").path)))
+@pytest.mark.parametrize("options", [{}, None])
+async def test_a_bridge_that_tells_no_name_has_the_usual_one(
+    client: Engine, scripted: ScriptedEngine, options: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("agent_preflight.docker.portal.interface_address", asked.append)
+    scripted.state.networks["bridge"]["Options"] = options
+    await portal_place(client)
+    assert asked == ["docker0"]
+
+
+@pytest.mark.wire
+async def test_an_engine_without_a_bridge_is_an_error(client: Engine, scripted: ScriptedEngine) -> None:
+    scripted.script("GET /networks/bridge", Fail(404, "network bridge not found"))
+    with pytest.raises(DockerError, match="looking at the network bridge: network bridge not found") as caught:
+        await portal_place(client)
+    assert caught.value.failure is Failure.GONE
 
 
 def test_an_interface_that_is_not_here_has_no_address() -> None:

@@ -55,8 +55,6 @@ def stage(
     listening: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:
-    if request.param == "portable":
-        request.getfixturevalue("portable_gates")
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", base_image)
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.docker.container import SECCOMP_FILE
+from agent_preflight.docker import sandbox
+from agent_preflight.docker.sandbox import seccomp_profile
 from tests.agent_preflight.docker.conftest import MakeSandbox, read_all
 from tests.cases import each
 
@@ -116,7 +117,7 @@ async def test_a_flood_of_processes_ends_at_the_limit(make_sandbox: MakeSandbox)
 
 
 def rules() -> list[dict[str, Any]]:
-    profile = json.loads(SECCOMP_FILE.read_text())
+    profile = json.loads(seccomp_profile())
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     syscalls: list[dict[str, Any]] = profile["syscalls"]
     return syscalls
@@ -146,4 +147,5 @@ def test_sockets_are_of_four_families() -> None:
 
 
 def test_the_profile_is_a_file_of_the_package() -> None:
-    assert Path(SECCOMP_FILE).parent.name == "docker"
+    file = Path(sandbox.__file__).with_name("seccomp.json")
+    assert json.loads(file.read_text()) == json.loads(seccomp_profile())

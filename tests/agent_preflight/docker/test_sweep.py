@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.cli import Docker
-from agent_preflight.docker.sweep import Found, RunState, Sweep, describe, find, hold, sweep
-from tests.agent_preflight.docker.conftest import MakeSandbox, Scripted, containers_of
-from tests.agent_preflight.docker.test_engines import podman
+from agent_preflight.docker.bodies import LABEL
+from agent_preflight.docker.sweep import Found, Sweep, find, sweep
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError
+from agent_preflight.run_lock import RunState, hold
+from tests.agent_preflight.docker.conftest import MakeSandbox, containers_of
 from tests.engine import ENGINE
+from tests.support.engine_container import Container
+from tests.support.quick_engine import no_pauses
+from tests.support.scripted_engine import DROP, Answer, Fail, ScriptedEngine, Text
 
 
 def lock(run_dir: Path) -> int:
@@ -23,140 +28,183 @@ def lock(run_dir: Path) -> int:
     return fd
 
 
-def test_a_run_lives_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
-    fd = lock(tmp_path)
-    with hold(tmp_path) as state:
-        assert state is RunState.LIVE
-    os.close(fd)
-    with hold(tmp_path) as state:
-        assert state is RunState.DEAD
+def labels(run_dir: Path | str, role: str) -> dict[str, str]:
+    values = {"dir": str(run_dir), "run": "run-1", "trial": "alias", "role": role}
+    return {f"{LABEL}.{key}": value for key, value in values.items()}
 
 
-def test_what_has_no_lock_or_no_directory_is_not_known_to_be_dead(tmp_path: Path) -> None:
-    with hold(tmp_path) as state:
-        assert state is RunState.UNREADABLE
-    with hold(tmp_path / "none") as state:
-        assert state is RunState.UNREADABLE
+def made(scripted: ScriptedEngine, name: str, run_dir: Path | str, role: str = "agent") -> Container:
+    """A container that runs."""
+    container = scripted.state.create(name, {"Image": "me/agent", "Labels": labels(run_dir, role)})
+    scripted.state.launch(name)
+    return container
 
 
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "lock").symlink_to("/etc/passwd")
-    with hold(tmp_path) as state:
-        assert state is RunState.UNREADABLE
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for a pause."""
+    no_pauses(monkeypatch)
 
 
-def test_a_dead_run_cannot_come_alive_while_it_is_swept(tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    with hold(tmp_path) as state:
-        assert state is RunState.DEAD
-        fd = os.open(tmp_path / "lock", os.O_RDWR)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(fd)
+@pytest.fixture
+def dead(tmp_path: Path) -> Path:
+    """The directory of a run that is dead."""
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "dead" / "lock").touch()
+    return tmp_path / "dead"
 
 
-def row(identity: str, run_dir: Path, role: str) -> str:
-    return f'["{identity}","{run_dir}","run-1","alias","{role}"]'
-
-
-def engine(*rows: str) -> str:
-    gone = "echo 'Error response from daemon: No such container: c' >&2; exit 1"
-    lines = "; ".join(f"echo '{text}'" for text in rows) or ":"
-    return f"ps*) {lines};;\nnetwork*|volume*) :;;\nkill*|'container inspect'*) {gone};;\nrm*) :;;"
+def changes(scripted: ScriptedEngine) -> list[str]:
+    return [call for call in scripted.calls if not call.startswith("GET")]
 
 
 @pytest.mark.wire
-async def test_agents_go_before_gates(scripted: Scripted, tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    script = scripted(engine(row("g", tmp_path, "gate"), row("a", tmp_path, "agent")))
-    done = await sweep(executable=str(script.path))
-    assert [thing.id for thing in done.removed] == ["a", "g"]
-    assert [call for call in script.calls() if call.startswith("rm")] == ["rm -f -v a", "rm -f -v g"]
+async def test_agents_go_before_gates_gates_before_forwarders_networks_and_volumes(
+    client: Engine, scripted: ScriptedEngine, dead: Path
+) -> None:
+    scripted.state.create_volume({"Name": "v", "Labels": labels(dead, "volume")})
+    network = scripted.state.create_network({"Name": "n", "Labels": labels(dead, "network")})
+    ids = {made(scripted, f"{role}-1", dead, role).id: role for role in ("forwarder", "gate", "agent")}
+    done = await sweep(client)
+    assert [thing.role for thing in done.removed] == ["agent", "gate", "forwarder", "network", "volume"]
+    assert done.removed[0] == Found(dead, "run-1", "alias", "agent", next(key for key in ids if ids[key] == "agent"))
+    assert (done.removed[3].id, done.removed[4].id) == (network["Id"], "v")
+    removed = [call.split(" ")[1].partition("?")[0] for call in scripted.calls if call.startswith("DELETE")]
+    order = [ids.get(path.removeprefix("/containers/"), path) for path in removed]
+    assert order == ["agent", "gate", "forwarder", f"/networks/{network['Id']}", "/volumes/v"]
+    assert not scripted.state.containers
+    assert (list(scripted.state.networks), list(scripted.state.volumes)) == (["bridge"], [])
 
 
 @pytest.mark.wire
-async def test_live_and_unreadable_runs_are_reported_and_not_touched(scripted: Scripted, tmp_path: Path) -> None:
+async def test_live_and_unreadable_runs_are_reported_and_not_touched(
+    client: Engine, scripted: ScriptedEngine, tmp_path: Path
+) -> None:
     (tmp_path / "live").mkdir()
     fd = lock(tmp_path / "live")
-    script = scripted(engine(row("l", tmp_path / "live", "agent"), row("u", tmp_path / "deleted", "agent")))
-    done = await sweep(executable=str(script.path))
+    live, unreadable = (made(scripted, f"{name}-1", tmp_path / name) for name in ("live", "deleted"))
+    done = await sweep(client)
     os.close(fd)
-    assert [thing.id for thing in done.live] == ["l"]
-    assert [thing.id for thing in done.unreadable] == ["u"]
-    assert not any(call.startswith(("rm", "kill")) for call in script.calls())
+    assert [thing.id for thing in done.live] == [live.id]
+    assert [thing.id for thing in done.unreadable] == [unreadable.id]
+    assert (done.removed, done.left) == ((), ())
+    assert changes(scripted) == []
 
 
 @pytest.mark.wire
-async def test_a_rehearsal_removes_nothing(scripted: Scripted, tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    script = scripted(engine(row("a", tmp_path, "agent")))
-    assert [thing.id for thing in (await sweep(executable=str(script.path), dry_run=True)).removed] == ["a"]
-    assert not any(call.startswith(("rm", "kill")) for call in script.calls())
+async def test_a_rehearsal_removes_nothing(client: Engine, scripted: ScriptedEngine, dead: Path) -> None:
+    there = made(scripted, "a-1", dead)
+    assert [thing.id for thing in (await sweep(client, dry_run=True)).removed] == [there.id]
+    assert changes(scripted) == []
 
 
 @pytest.mark.wire
-async def test_a_sweep_may_be_kept_to_one_directory(scripted: Scripted, tmp_path: Path) -> None:
-    (tmp_path / "lock").touch()
-    script = scripted(engine(row("a", tmp_path, "agent")))
-    assert await sweep(executable=str(script.path), below=tmp_path / "runs") == Sweep()
+async def test_a_sweep_may_be_kept_to_one_directory(client: Engine, scripted: ScriptedEngine, dead: Path) -> None:
+    made(scripted, "a-1", dead)
+    assert await sweep(client, below=dead.parent / "runs") == Sweep()
+    assert len((await sweep(client, below=dead.parent)).removed) == 1
 
 
 @pytest.mark.wire
-async def test_labels_that_are_not_ours_are_left_alone(scripted: Scripted, tmp_path: Path) -> None:
-    script = scripted(engine(row("x", tmp_path, "database"), row("y", Path("relative"), "agent")))
-    assert await sweep(executable=str(script.path)) == Sweep()
-
-
-def test_a_line_for_a_person_names_run_and_trial() -> None:
-    thing = Found(Path("/r/run-1"), "run-1", "claude", "gate", "0123456789abcdef")
-    assert describe([thing]) == ["gate 0123456789ab of run-1/claude (/r/run-1)"]
-
-
-PODMAN_LISTS = """
-ps*) echo '[{"Id":"c1","Labels":{"agent-preflight.dir":"/r/a,b","agent-preflight.run":"r","agent-preflight.trial":"a",
-"agent-preflight.role":"gate"}}, {"Id":"c2","Labels":{"agent-preflight.run":"r"}}]';;
-network*) echo '[{"id":"n1","labels":{"agent-preflight.dir":"/r/a,b","agent-preflight.run":"r","agent-preflight.trial":"",
-"agent-preflight.role":"network"}}]';;
-volume*) echo '[]';;"""
+async def test_labels_that_are_not_ours_are_left_alone(client: Engine, scripted: ScriptedEngine, dead: Path) -> None:
+    made(scripted, "x-1", dead, "database")
+    made(scripted, "y-1", "relative")
+    scripted.state.create("z-1", {"Image": "me/agent", "Labels": {f"{LABEL}.run": "r"}})
+    scripted.state.create("w-1", {"Image": "me/agent", "Labels": {"theirs": "1"}})
+    scripted.state.create("no-labels", {"Image": "me/agent", "Labels": None})
+    assert await sweep(client) == Sweep()
+    assert len(scripted.state.containers) == 5
 
 
 @pytest.mark.wire
-async def test_podman_s_lists_are_read_by_their_keys(scripted: Scripted) -> None:
-    found = await find(Docker(str(scripted(PODMAN_LISTS, **podman()).path)))
-    assert [(thing.id, thing.role, thing.run_dir) for thing in found] == [
-        ("c1", "gate", Path("/r/a,b")),
-        ("n1", "network", Path("/r/a,b")),
-    ]
+async def test_a_run_is_held_while_it_is_swept_and_free_afterwards(
+    client: Engine, scripted: ScriptedEngine, dead: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(scripted, "a-1", dead)
+    seen: list[RunState] = []
+    remove = Engine.remove
+
+    async def look_and_remove(engine: Engine, container: str) -> None:
+        with hold(dead) as state:
+            seen.append(state)
+        await remove(engine, container)
+
+    monkeypatch.setattr(Engine, "remove", look_and_remove)
+    await sweep(client)
+    assert seen == [RunState.LIVE]
+    with hold(dead) as state:
+        assert state is RunState.DEAD
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("pattern", "answer", "left"),
+    [
+        ("DELETE /containers/*", Text(204, ""), {"agent"}),
+        ("GET /containers/*-*/json", Fail(500, "No such container"), set()),
+        ("GET /containers/*/json", Fail(500, "No such container"), {"agent"}),
+        ("DELETE /networks/*", Fail(403, "has active endpoints"), {"network"}),
+        ("DELETE /volumes/*", Fail(409, "volume is in use"), {"volume"}),
+        ("DELETE /volumes/*", DROP, {"volume"}),
+        ("DELETE /volumes/*", Fail(404, "no such volume"), set()),
+        ("DELETE /networks/*", Fail(404, "network n not found"), set()),
+    ],
+)
+async def test_what_is_not_seen_to_be_gone_is_left_and_the_rest_is_removed(
+    client: Engine, scripted: ScriptedEngine, dead: Path, pattern: str, answer: Answer, left: set[str]
+) -> None:
+    scripted.state.create_volume({"Name": "v", "Labels": labels(dead, "volume")})
+    scripted.state.create_network({"Name": "n", "Labels": labels(dead, "network")})
+    made(scripted, "a-1", dead)
+    scripted.script(pattern, answer)
+    done = await sweep(client)
+    assert {thing.role for thing in done.left} == left
+    assert {thing.role for thing in done.removed} == {"agent", "network", "volume"} - left
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("path", ["/containers/json", "/networks", "/volumes"])
+async def test_an_engine_that_does_not_tell_what_there_is_is_an_error(
+    client: Engine, scripted: ScriptedEngine, dead: Path, path: str
+) -> None:
+    made(scripted, "a-1", dead)
+    scripted.script(f"GET {path}", Fail(500, "busy"))
+    with pytest.raises(DockerError, match=r"^listing (containers|networks|volumes): busy$"):
+        await sweep(client)
+    assert changes(scripted) == []
+
+
+@pytest.mark.wire
+async def test_what_ended_is_found_too_and_an_engine_with_nothing_tells_nothing(
+    client: Engine, scripted: ScriptedEngine, dead: Path
+) -> None:
+    scripted.script("GET /volumes", Text(200, '{"Volumes":null,"Warnings":null}'))
+    assert await find(client) == []
+    ended = made(scripted, "a-1", dead)
+    scripted.exit("a-1", 0)
+    never = scripted.state.create("b-1", {"Image": "me/agent", "Labels": labels(dead, "gate")})
+    assert [thing.id for thing in await find(client)] == [ended.id, never.id]
 
 
 @pytest.mark.docker
 async def test_what_a_killed_runner_left_is_gone_and_a_live_runs_trial_goes_on(
-    make_sandbox: MakeSandbox, tmp_path: Path
+    make_sandbox: MakeSandbox, engine: Engine, tmp_path: Path
 ) -> None:
     for name in ("dead", "live"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "lock").touch()
     fd = lock(tmp_path / "live")
-    dead = make_sandbox("sleep", "60", alias="dead", run_dir=tmp_path / "dead")
-    live = make_sandbox("sleep", "60", alias="live", run_dir=tmp_path / "live")
-    for sandbox in (dead, live):
+    sandboxes = [make_sandbox("sleep", "60", alias=name, run_dir=tmp_path / name) for name in ("dead", "live")]
+    for sandbox in sandboxes:
         await sandbox.create()
         await sandbox.start()
-    network = [
-        ENGINE,
-        "network",
-        "create",
-        "--label",
-        "agent-preflight.run=r",
-        "--label",
-        "agent-preflight.role=network",
-    ]
-    label = f"agent-preflight.dir={tmp_path}/dead"
-    await asyncio.to_thread(
-        subprocess.run, [*network, "--label", label, f"ap-{tmp_path.name}"], check=True, capture_output=True
-    )
-    done = await sweep(below=tmp_path)
-    assert [thing.role for thing in done.removed] == ["agent", "gate", "network"]
+    wanted = labels(tmp_path / "dead", "network")
+    words = [word for key, value in wanted.items() for word in ("--label", f"{key}={value}")]
+    command = [ENGINE, "network", "create", *words, f"ap-{tmp_path.name}"]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    await engine.make_volume(f"ap-{tmp_path.name}", labels(tmp_path / "dead", "volume"))
+    done = await sweep(engine, below=tmp_path)
+    assert [thing.role for thing in done.removed] == ["agent", "gate", "network", "volume"]
     assert containers_of(tmp_path / "dead") == []
     assert len(containers_of(tmp_path / "live")) == 2
     os.close(fd)

@@ -1,61 +1,85 @@
 """What the engine says of itself, and whether a gate on it works."""
 
-import json
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent_preflight.doctor.engine import Engine, engine_lines, look_for_engine, read_info, try_handshake
-from tests.agent_preflight.docker.conftest import BASE, Scripted, scripted
+from agent_preflight.doctor.engine import Facts, engine_lines, look_for_engine, read_info, try_handshake
+from tests.agent_preflight.docker.conftest import BASE
 from tests.cases import each
+from tests.support.scripted_engine import Fail, ScriptedEngine, Text
 
-__all__ = ["scripted"]
-
+URL = "unix:///run/docker.sock"
 INFO = {
     "ServerVersion": "27.1",
     "OperatingSystem": "Debian",
     "CgroupVersion": "2",
     "SecurityOptions": ["name=seccomp,profile=x"],
 }
-ENGINE = Engine("27.1", "Debian", "2", ("seccomp",))
+ENGINE = Facts("27.1", "Debian", "2", ("seccomp",), URL)
 
 
 def test_its_answer_is_read() -> None:
-    assert read_info(json.dumps(INFO)) == ENGINE
-    assert read_info('{"ServerVersion":"1"}\nwarning') == Engine("1", "?", "?")
+    assert read_info(URL, INFO) == ENGINE
+    assert read_info(URL, {"ServerVersion": "1"}) == Facts("1", "?", "?", (), URL)
 
 
-@each("text", ["", "[]", "5", "{}", "no JSON", '{"ServerErrors": ["x"]}'])
-def test_without_a_version_there_is_no_engine(text: str) -> None:
-    assert read_info(text) is None
+@each("told", [{}, {"ServerVersion": "", "SecurityOptions": None}, {"ServerVersion": None, "Warnings": ["x"]}])
+def test_what_it_does_not_tell_is_not_known(told: dict[str, Any]) -> None:
+    assert read_info(URL, told) == Facts("?", "?", "?", (), URL)
 
 
 def test_what_nobody_has_tried_is_named() -> None:
-    told = json.dumps(
-        {**INFO, "OperatingSystem": "Docker Desktop", "SecurityOptions": ["name=rootless", "name=selinux"]}
-    )
-    engine = read_info(told)
-    assert engine is not None
+    told = {**INFO, "OperatingSystem": "Docker Desktop", "SecurityOptions": ["name=rootless", "name=selinux"]}
+    engine = read_info(URL, told)
     assert engine.untried == ("rootless", "selinux", "Docker Desktop")
-    assert [line.ok for line in engine_lines(engine, None)] == [True, None, None, None]
+    assert [line.ok for line in engine_lines(engine)] == [True, None, None, None]
     assert ENGINE.untried == ()
 
 
-def test_no_engine_and_podman_are_things_to_know() -> None:
-    lines = engine_lines("there is no command `docker`", "4.9")
-    assert [(line.name, line.ok) for line in lines] == [("Docker", None), ("Podman", None)]
+def test_where_it_is_and_what_it_is_are_told() -> None:
+    (line,) = engine_lines(ENGINE)
+    assert (line.name, line.ok) == ("Docker", True)
+    assert line.detail == f"27.1 on Debian, control groups v2, at {URL}"
+
+
+def test_no_engine_is_a_thing_to_know() -> None:
+    (line,) = engine_lines("nobody answers")
+    assert (line.name, line.ok, line.detail) == ("Docker", None, "nobody answers")
+    assert "--sandbox process" in line.hint
 
 
 @pytest.mark.wire
-def test_an_engine_that_does_not_answer_gives_the_reason(scripted: Scripted, tmp_path: Path) -> None:
-    assert look_for_engine(str(tmp_path / "none")) == f"there is no command `{tmp_path}/none`"
-    down = scripted("info*) echo '{\"ServerErrors\": []}'; echo 'Cannot connect to the daemon' >&2; exit 1;;")
-    assert look_for_engine(str(down.path)) == "Cannot connect to the daemon"
+def test_an_engine_that_answers_is_known_by_its_address(docker_host: ScriptedEngine) -> None:
+    assert look_for_engine() == Facts("20.10.24", "Debian GNU/Linux 12", "2", ("seccomp",), docker_host.url)
+
+
+@pytest.mark.wire
+def test_an_engine_that_does_not_answer_gives_the_reason(no_engine: str) -> None:
+    assert f"no Docker engine answers at {no_engine}" in str(look_for_engine())
+
+
+@pytest.mark.wire
+def test_an_engine_that_says_nothing_of_use_gives_the_reason(docker_host: ScriptedEngine) -> None:
+    docker_host.script("GET /info", Fail(500, "the disk is full"))
+    assert "the disk is full" in str(look_for_engine())
+    docker_host.script("GET /info", Text(200, "5"))
+    assert "no Docker engine" in str(look_for_engine())
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("portable", [False, True])
+def test_a_handshake_that_fails_gives_the_reason(docker_host: ScriptedEngine, portable: bool) -> None:
+    docker_host.script("POST /containers/create", Fail(400, "no such option"))
+    handshake = try_handshake("me/agent", portable=portable)
+    assert handshake.seconds is None
+    assert "no such option" in handshake.reason
+    assert docker_host.state.containers == {}
 
 
 @pytest.mark.docker
 def test_a_gate_hands_over_on_this_engine() -> None:
-    assert isinstance(look_for_engine(), Engine)
+    assert isinstance(look_for_engine(), Facts)
     handshake = try_handshake(BASE)
     assert handshake.seconds is not None, handshake.reason
     assert handshake.seconds < 5

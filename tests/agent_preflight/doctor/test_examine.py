@@ -23,6 +23,6 @@ def test_it_looks_at_everything_and_asks_for_the_time(simulator: Simulator) -> N
     titles = [section.title for section in sections]
     assert titles[:5] == ["Installation", "Environment", "System", "Containers", "Networks"]
     names = [row["name"] for rows in document(sections)["sections"].values() for row in rows]
-    assert {"Python", "Package", "Open files", "Clock", "Docker", "sealed", "podman"} <= set(names)
+    assert {"Python", "Package", "Open files", "Clock", "Docker", "sealed", "a second dockerd"} <= set(names)
     offline = document(examine(containers=False, clock=False))["sections"]["System"]
     assert "Clock" not in [row["name"] for row in offline]

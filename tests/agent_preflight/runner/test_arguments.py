@@ -9,6 +9,7 @@ from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
+from tests.cases import each
 
 
 def request(**options: Any) -> Any:
@@ -62,6 +63,27 @@ def test_one_text_or_several_are_a_list() -> None:
 def test_a_containers_limits_are_told_to_the_engine_as_texts() -> None:
     around = request(memory="2g", cpus=1.5).around
     assert (around.memory, around.cpus) == ("2g", "1.5")
+    assert around.engine_options.agent == {"HostConfig": {"Memory": 2 * 2**30, "NanoCpus": 1_500_000_000}}
+
+
+WRONG_OPTIONS = (
+    ({"memory": "much"}, "memory"),
+    ({"cpus": "all"}, "cpus"),
+    ({"docker_args": ["--privileged"]}, "--privileged is not allowed"),
+    ({"docker_args": ["--user"]}, "--user needs a value"),
+    ({"docker_args": ["--dns", "1.1.1.1"], "network": "sealed"}, "this trial is sealed"),
+)
+
+
+@each("options, says", WRONG_OPTIONS)
+def test_a_wrong_option_of_the_engine_is_told_before_anything_is_made(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        request(**options)
+
+
+@each("options, says", WRONG_OPTIONS)
+def test_a_process_has_no_engine_and_so_no_wrong_option_of_one(options: dict[str, Any], says: str) -> None:
+    assert request(sandbox="process", command=["x"], **options).around.sandbox == "process"
 
 
 @pytest.mark.parametrize("byok", [False, True])

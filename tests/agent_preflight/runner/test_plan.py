@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from agent_preflight.runner.plan import (
+    VARIABLE_BYTES_MAX,
     Before,
+    Surroundings,
     check_env,
     check_run_id,
     default_alias,
@@ -128,9 +130,38 @@ def test_a_variable_that_would_break_out_is_refused_without_showing_its_value(en
     assert "x" not in str(caught.value).split("cannot")[0].replace("the variable", "")
 
 
+@each("value", ["bytes \udcff", "x" * (VARIABLE_BYTES_MAX - 3), "ü" * (VARIABLE_BYTES_MAX // 2)])
+def test_a_value_that_no_program_can_get_is_refused_without_being_shown(value: str) -> None:
+    with pytest.raises(ValueError, match="KEY") as caught:
+        check_env({"KEY": value})
+    assert value not in str(caught.value)
+
+
+def test_the_longest_value_that_a_program_can_get_is_passed() -> None:
+    env = {"KEY": "x" * (VARIABLE_BYTES_MAX - 4)}
+    assert check_env(env) == env
+
+
 def test_a_mount_that_says_nothing_of_a_place_is_refused() -> None:
     assert mount_args(["/cache"]) == ("/cache",)
     with pytest.raises(ConfigError, match="host:container:mode"):
         mount_args(["nonsense"])
     with pytest.raises(ConfigError, match="host:container:mode"):
         mount_args(["ab"])
+
+
+def test_the_limits_are_options_of_the_engine_and_one_of_the_users_own_wins() -> None:
+    around = Surroundings(
+        "docker", "i", memory="1g", cpus="2", docker_args=("--memory=2g", "--platform", "linux/arm64")
+    )
+    options = around.engine_options
+    assert options.agent == {"HostConfig": {"Memory": 2 * 2**30, "NanoCpus": 2_000_000_000}}
+    assert (options.gate, options.platform) == ({}, "linux/arm64")
+    assert Surroundings("docker", "i").engine_options.agent == {}
+
+
+def test_an_option_of_the_network_is_the_gates_and_has_no_place_in_a_sealed_trial() -> None:
+    around = Surroundings("docker", "i", network="bridge", docker_args=("--dns=1.1.1.1",))
+    assert around.engine_options.gate == {"HostConfig": {"Dns": ["1.1.1.1"]}}
+    with pytest.raises(ConfigError, match="this trial is sealed"):
+        _ = replace(around, network="sealed").engine_options

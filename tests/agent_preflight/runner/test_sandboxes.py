@@ -1,6 +1,5 @@
-"""Which sandbox stands behind a word; and a whole run in containers."""
+"""What a run's trials run in, prepared before any begins; and a whole run in containers."""
 
-import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -9,20 +8,116 @@ from typing import Any
 import pytest
 
 from agent_preflight.docker.images import ensure_image, image_exists
+from agent_preflight.docker.sandbox import DockerSandbox
+from agent_preflight.engine.client import Engine, on_engine
+from agent_preflight.engine.failure import DockerError
 from agent_preflight.process import ProcessSandbox
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runner.plan import Surroundings
 from agent_preflight.runner.run import run_field
-from agent_preflight.runner.sandboxes import sandbox_maker
+from agent_preflight.runner.sandboxes import Prepared, prepare
+from agent_preflight.sandbox import AgentSpec, PortalKey
+from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.runner.conftest import Field
 from tests.engine import ENGINE
+from tests.support.scripted_engine import Fail, ScriptedEngine
 
 BASE = "local/python:base"
+AROUND = Surroundings("docker", "me/agent", network="sealed", gate="shared")
 
 
-async def test_a_process_needs_nothing_first() -> None:
-    assert await sandbox_maker("process") is ProcessSandbox
+async def test_a_process_needs_nothing_first(tmp_path: Path) -> None:
+    assert await prepare(None, Surroundings("process", ""), None, tmp_path, tmp_path) == Prepared(ProcessSandbox)
+
+
+@pytest.fixture
+def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
+    """An engine that has the agents' image and one to build gates on."""
+    docker_host.state.images["me/base"] = docker_host.state.images["me/agent"] | {"Id": "sha256:base"}
+    return docker_host
+
+
+async def prepared(docker: ScriptedEngine, around: Surroundings, run_dir: Path) -> Prepared:
+    async with Engine.open(docker.url) as engine:
+        return await prepare(engine, around, "me/base", run_dir, run_dir)
+
+
+def built(docker: ScriptedEngine) -> int:
+    return sum(call.startswith("POST /build") for call in docker.calls)
+
+
+@pytest.mark.wire
+async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: ScriptedEngine, tmp_path: Path) -> None:
+    first = await prepared(docker, AROUND, tmp_path)
+    assert (first.sentences, first.gate.portal, built(docker)) == ((), None, 1)
+    assert any('"BASE": "me/base"' in call for call in docker.calls)
+    await prepared(docker, AROUND, tmp_path)
+    assert built(docker) == 1
+    assert docker.state.containers == {}
+
+
+@pytest.mark.wire
+async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngine, tmp_path: Path) -> None:
+    async with Engine.open(docker.url) as engine:
+        found = await prepare(engine, AROUND, "me/base", tmp_path, tmp_path)
+        (tmp_path / "budget").mkdir()
+        spec = AgentSpec(
+            run_id="r",
+            alias="one",
+            run_dir=tmp_path,
+            image="me/agent",
+            command=(),
+            env={},
+            network="sealed",
+            workspace_path="/workspace",
+            budget_dir=tmp_path / "budget",
+            gate_socket=None,
+            portal=PortalKey("192.0.2.1", 9, Secret("p" * 43)),
+        )
+        sandbox = found.make_sandbox(spec)
+        assert isinstance(sandbox, DockerSandbox)
+        await sandbox.create()
+        names = {container.name.rpartition("-")[0]: container for container in docker.state.containers.values()}
+        assert list(names) == ["ap-one-r-forwarder", "ap-one-r-gate", "ap-one-r"]
+        (gate_id,) = {told["Id"] for name, told in docker.state.images.items() if "preflight-gate" in name}
+        assert names["ap-one-r-gate"].image_id == gate_id
+        assert set((await sandbox.close()).values()) == {"ok"}
+
+
+@pytest.mark.wire
+async def test_without_the_agents_image_nothing_is_pulled_and_it_is_said_what_to_do(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
+    del docker.state.images["me/agent"]
+    with pytest.raises(DockerError, match="docker pull me/agent"):
+        await prepared(docker, AROUND, tmp_path)
+    assert not any("/images/create" in call for call in docker.calls)
+
+
+@pytest.mark.wire
+async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
+    docker.state.images["me/agent"]["Architecture"] = "arm64"
+    (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
+    assert "the image me/agent is for linux/arm64, and this engine is linux/amd64" in sentence
+    named = Surroundings(
+        "docker", "me/agent", network="sealed", gate="shared", docker_args=("--platform", "linux/arm64")
+    )
+    assert (await prepared(docker, named, tmp_path)).sentences == ()
+
+
+@pytest.mark.wire
+async def test_where_no_gate_can_be_made_the_reason_is_given_and_nothing_is_left(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
+    docker.script("POST /containers/create", Fail(400, "no such option"))
+    around = Surroundings("docker", "me/agent", network="sealed", gate="portable")
+    with pytest.raises(DockerError, match="no such option"):
+        await prepared(docker, around, tmp_path)
+    assert (docker.state.containers, docker.state.volumes) == ({}, {})
 
 
 @pytest.fixture
@@ -31,7 +126,7 @@ def demo_image(monkeypatch: pytest.MonkeyPatch) -> str:
     if not image_exists(BASE):
         pytest.skip(f"the base image {BASE} is not present")
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", BASE)
-    return asyncio.run(ensure_image("demo", base=BASE))
+    return on_engine(lambda engine: ensure_image(engine, "demo", BASE))
 
 
 def containers(run_dir: Path) -> list[str]:

@@ -1,15 +1,13 @@
 """A runner is killed: what it left is found, removed, and nothing of a live run is touched."""
 
 import json
-import shutil
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_preflight.costs import cost_lines, sums_of
-from agent_preflight.docker.cli import Docker
+from agent_preflight.engine.client import Engine
 from agent_preflight.live_run import find_plan, stop
 from agent_preflight.run_control import read_control
 from agent_preflight.sweeping import Item, Scope, Swept
@@ -18,6 +16,8 @@ from tests.agent_preflight.crashed_run import BUSY, crash
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.agent_preflight.live_field import WAITING, LiveField
 from tests.agent_preflight.runner.conftest import Field, agent
+from tests.engine import output
+from tests.support.scripted_engine import ScriptedEngine
 
 __all__ = ["base_image", "gate_image"]
 
@@ -124,16 +124,28 @@ async def test_the_next_run_sweeps_before_it_begins_also_its_own_folder(trials: 
     assert keys_of(trials) == []
 
 
-async def test_an_engine_that_does_not_answer_is_said_and_costs_nobody_the_rest(
-    trials: Field, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_an_engine_that_does_not_answer_is_said_and_costs_nobody_the_rest(trials: Field, no_engine: str) -> None:
     crash(trials, {"a": BUSY})
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     swept = await sweep(scope(trials, containers=True))
-    if shutil.which("docker") is not None:
-        assert not swept.verified
-        assert len(swept.trouble) == 1
+    assert not swept.verified
+    (trouble,) = swept.trouble
+    assert f"no Docker engine answers at {no_engine}" in trouble
     assert kinds(swept.removed) == ["proxy", "sub-key", "sockets"]
+
+
+async def test_the_engine_that_is_given_is_swept_first_and_stays_open(
+    trials: Field, docker_host: ScriptedEngine, no_engine: str
+) -> None:
+    run_dir = crash(trials, {"a": BUSY})
+    labels = {"run": "crashed", "dir": str(run_dir), "trial": "a", "role": "agent"}
+    named = {f"agent-preflight.{name}": value for name, value in labels.items()}
+    docker_host.state.create("left", {"Image": "me/agent", "Labels": named})
+    async with Engine.open(docker_host.url) as engine:
+        swept = await sweep(scope(trials, containers=True), engine)
+        assert swept.verified, swept
+        assert kinds(swept.removed) == ["agent", "proxy", "sub-key", "sockets"]
+        assert docker_host.state.containers == {}
+        assert (await engine.info())["ID"] == "SCRIPTED"
 
 
 @pytest.mark.docker
@@ -141,7 +153,7 @@ async def test_containers_go_first(trials: Field) -> None:
     run_dir = crash(trials, {"a": BUSY})
     labels = {"run": "crashed", "dir": str(run_dir), "trial": "a", "role": "agent"}
     arguments = [part for name, value in labels.items() for part in ("--label", f"agent-preflight.{name}={value}")]
-    await Docker().must("creating", "create", "--pull", "never", *arguments, "local/python:base", "true")
+    output("create", "--pull", "never", *arguments, "local/python:base", "true")
     swept = await sweep(scope(trials, containers=True))
     assert swept.verified, swept
     assert kinds(swept.removed) == ["agent", "proxy", "sub-key", "sockets"]

@@ -15,10 +15,8 @@ from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store,
 KEY = "agent-preflight:r:a:1"
 
 
-@pytest.fixture(autouse=True)
-def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without docker, which has nothing to say about the containers of a run that is over."""
-    monkeypatch.setenv("PATH", "/nonexistent")
+# The engine, which does not answer, has nothing to say about the containers of a run that is over.
+pytestmark = pytest.mark.usefixtures("no_engine")
 
 
 def run_with(tmp_path: Path, *aliases: str) -> Path:

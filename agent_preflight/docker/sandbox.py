@@ -1,0 +1,235 @@
+"""The sandbox made of containers: a gate that owns the network, and the agent that joins it (C1, C11, C12).
+
+create:  gate created and started, agent created, budget link placed    nothing of the agent runs
+start:   attached, then started                                         the agent runs, and its streams are ours
+wait:    the engine's `wait` is the signal, a look is the truth         the end of its output is neither
+kill:    TERM, half a second, KILL, removed, seen to be gone            at any time, also before `create` is done
+close:   agent gone, then gate gone                                     the gate stays if the agent may still be there
+
+A portable gate has a forwarder, made before it and removed after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.docker.bodies import BUDGET_FILE, GATE_PORTS, Tag, agent_body, check_network, gate_body
+from agent_preflight.docker.budget_link import link_copies, place_link
+from agent_preflight.docker.container import Container
+from agent_preflight.docker.forwarder import Forwarder
+from agent_preflight.docker.images import agents_image
+from agent_preflight.docker.mounts import check_mounts
+from agent_preflight.docker.owner import this_process
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import UNKNOWN, DockerError, Failure
+from agent_preflight.engine.streams import Attached, attach
+from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
+from preflight_proxy.errors import ConfigError
+
+LIFETIME = timedelta(days=7)
+"""After this long nobody can still want what a trial made; the same as its sub-key's life."""
+CREATE_ENDS_S_MAX = 5.0
+"""How long an ending waits for a `create` that is under way; after that it looks for what was made by its name."""
+LAST_OUTPUT_S = 1.0
+"""How long the rest of an agent's output may take once its container is gone."""
+NOT_STARTED = "The agent did not start, so this trial spent nothing."
+PERHAPS_STARTED = "The agent may have started: its account is frozen now, and the summary says what it spent."
+
+
+@functools.cache
+def seccomp_profile() -> str:
+    """Return the system calls that agents may make, as the engine takes them (C7)."""
+    return json.dumps(json.loads(Path(__file__).with_name("seccomp.json").read_text("utf-8")))
+
+
+class DockerSandbox:
+    """One agent in a container of its own, behind a gate of its own.
+
+    Args:
+        spec: The agent. Its `gate_socket` must lie in a directory of its own (`/short/dir/0/gate.sock`), which is mounted;
+            or it has a `portal`, and the gate is portable.
+        engine: Where its containers are made.
+        gate_image: Id of the gate image.
+        ports: What the gate listens on, in the order in which the proxy expects the listeners.
+
+    Attributes:
+        warnings: What did not work and does not stop the trial, for a person.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        engine: Engine,
+        gate_image: str,
+        *,
+        ports: Sequence[int] = GATE_PORTS,
+    ) -> None:
+        if (spec.gate_socket is None) is (spec.portal is None):
+            raise ConfigError("a container needs a gate, and this spec names no socket for one and no portal, or both")
+        self.warnings: list[str] = []
+        self._engine = engine = engine.apart()
+        self._spec, self._gate_image, self._ports = spec, gate_image, tuple(ports)
+        expires = (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds")
+        self._tag = Tag(spec.run_id, spec.run_dir, spec.alias, this_process(), expires, secrets.token_hex(6))
+        self._gate = Container(engine, self._tag.name("gate"), "the trial's gate", owns_network=True)
+        self._agent = Container(engine, self._tag.name("agent"), f"the agent {spec.alias}")
+        self._forwarder = None if spec.portal is None else Forwarder(engine, self._tag, spec.portal)
+        self._attached: Attached | None = None
+        self._over = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._ending = asyncio.Lock()
+
+    @property
+    def container_name(self) -> str:
+        """The agent's container name."""
+        return self._tag.name("agent")
+
+    async def create(self) -> None:
+        """Make gate and agent and place the budget link; the gate runs, the agent does not.
+
+        Raises:
+            ConfigError: The spec asks for what is not allowed.
+            DockerError: The engine refused or did not answer; `close` removes what was made.
+        """
+        body, links = self._check()
+        self._refuse_if_over()
+        self._idle.clear()
+        try:
+            with _told_for_money():
+                async with self._engine.starts:
+                    await self._open_gate()
+                    self._refuse_if_over()
+                    await self._create_agent(body(self._gate.id))
+                if not await place_link(self._engine, self._agent.id, links):
+                    self.warnings.append(_no_link(self._spec.workspace_path))
+        finally:
+            self._idle.set()
+        self._refuse_if_over()
+
+    def _check(self) -> tuple[Callable[[str], dict[str, Any]], dict[str, bytes]]:
+        """Refuse what is not allowed, before anything is made; what follows from the spec otherwise."""
+        spec = self._spec
+        check_network(spec.network)
+        if spec.gate_socket is not None:
+            check_socket(spec.gate_socket)
+        body = functools.partial(agent_body, spec, self._tag, seccomp=seccomp_profile())
+        self.warnings += check_mounts(
+            body("").get("HostConfig", {}),
+            run_dir=str(spec.run_dir),
+            own_dir=str(spec.budget_dir.parent),
+        )
+        return body, link_copies(spec.workspace_path)
+
+    async def _open_gate(self) -> None:
+        spec = self._spec
+        if self._forwarder is not None:
+            await self._forwarder.open(self._gate_image, self._ports)
+            self._refuse_if_over()
+        own = (self._tag, spec.network, spec.gate_socket, self._gate_image, self._ports)
+        await self._gate.create(gate_body(*own, spec.services, spec.docker_args.gate))
+        self._refuse_if_over()
+        await self._gate.start()
+
+    async def _create_agent(self, body: dict[str, Any]) -> None:
+        try:
+            await self._agent.create(body, self._spec.docker_args.platform)
+        except DockerError as exc:
+            if exc.failure is Failure.GONE:
+                await agents_image(self._engine, self._spec.image)
+            raise
+
+    async def start(self) -> Pipes:
+        """Start the agent and return its streams, once the engine says that it runs (or has run).
+
+        Raises:
+            DockerError: It did not start.
+        """
+        async with self._engine.starts:
+            self._refuse_if_over()
+            with _told_for_money():
+                attached = await attach(self._engine, self._agent.id)
+            try:
+                with _told_for_money(may_have_started=True):
+                    await self._agent.start()
+            except BaseException:
+                await attached.end()
+                raise
+        self._attached = attached
+        return attached.pipes
+
+    async def wait(self) -> Exit:
+        """Return when the engine says that the agent has ended or is gone.
+
+        An agent whose output is over while it runs is killed: nobody would hear what it says, and its input is over too.
+        """
+        assert self._attached is not None
+        found = await self._agent.until_ended(self._attached.over)
+        if found is None:
+            self.warnings.append("the connection that carried the agent's output was lost, so the agent was ended")
+            await self.kill()
+            return Exit(None)
+        async with self._ending:  # an ending that removed the container knows how it ended
+            return self._agent.exit or found
+
+    async def kill(self) -> Step:
+        """End the agent and remove its container; `"ok"` only when the engine says that there is no such container."""
+        self._over = True
+        with contextlib.suppress(TimeoutError):  # a `create` under way gets the time to see that it is over
+            async with asyncio.timeout(CREATE_ENDS_S_MAX):
+                await self._idle.wait()
+        async with self._ending:
+            return await self._agent.end()
+
+    async def close(self) -> dict[str, Step]:
+        """Remove the agent's container, then its gate; the gate is left to a sweep while the agent may be there."""
+        steps: dict[str, Step] = {"agent": await self.kill(), "gate": "unverified"}
+        async with self._ending:
+            if steps["agent"] == "ok":
+                steps["gate"] = await self._gate.end()
+            if self._forwarder is not None:
+                gone = steps["gate"] == "ok"
+                steps |= await self._forwarder.close() if gone else {"forwarder": "unverified", "volume": "unverified"}
+            if self._attached is not None:
+                await self._attached.end(LAST_OUTPUT_S)
+        return steps
+
+    def _refuse_if_over(self) -> None:
+        if self._over:
+            raise DockerError(f"the trial {self._spec.alias} was ended before its agent started")
+
+
+@contextlib.contextmanager
+def _told_for_money(*, may_have_started: bool = False) -> Iterator[None]:
+    """Say in the engine's error what it means for money."""
+    try:
+        yield
+    except DockerError as exc:
+        unknown = may_have_started and exc.failure in UNKNOWN
+        meaning = PERHAPS_STARTED if unknown else NOT_STARTED
+        raise DockerError(f"{str(exc).rstrip('.')}. {meaning}", exc.failure) from exc
+
+
+def check_socket(path: Path) -> None:
+    """Accept a unix socket that has a directory of its own, because that directory is mounted into the gate.
+
+    Raises:
+        ConfigError: Something else lies beside it (another trial's socket, the control socket), or the directory is missing.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"the gate's socket directory {path.parent} does not exist")
+    beside = sorted(entry.name for entry in path.parent.iterdir() if entry.name != path.name)
+    if beside:
+        raise ConfigError(f"the gate's socket {path} needs a directory of its own; {beside[0]} lies beside it")
+
+
+def _no_link(workspace_path: str) -> str:
+    return f"budget.txt could not be placed in {workspace_path}; the agent finds it at {BUDGET_FILE}"

@@ -1,0 +1,288 @@
+"""The one client of Docker's Engine API: every call has a time limit, and every failure is a `DockerError` that says what it means.
+
+A call that is late or cancelled says nothing about what the engine does with the request meanwhile.
+
+Source: docs.docker.com/reference/api/engine/version/v1.41.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from copy import copy
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Self, TypeVar
+
+import aiodocker
+import msgspec
+from aiodocker.networks import DockerNetwork
+from aiodocker.stream import Stream
+from aiodocker.volumes import DockerVolume
+from yarl import URL
+
+from agent_preflight.engine.address import Version, connect, negotiate
+from agent_preflight.engine.failure import DockerError, Failure, explained
+from agent_preflight.sandbox import Exit
+
+CALL_S_MAX = 30.0
+"""Creating a container on a busy engine takes seconds; half a minute means that it hangs."""
+END_CALL_S_MAX = 2.0
+"""Calls that end a container must not hold up the next harder one (C12)."""
+REMOVE_CALL_S_MAX = 10.0
+"""Removal deletes the container's layer; a large one takes seconds."""
+ASK_S_MAX = 10.0
+"""An engine that does not tell its version within this hangs."""
+NETWORK_TURN_S_MAX = 5.0
+"""Longer than a whole field takes to leave its networks, one after another."""
+BUILD_S_MAX = 600.0
+"""Our images copy a file or two; a busy machine takes seconds."""
+_NEVER = "0001-01-01T00:00:00Z"
+
+T = TypeVar("T")
+
+
+class _State(msgspec.Struct, rename="pascal"):
+    status: str
+    exit_code: int
+    started_at: str
+    oom_killed: bool = msgspec.field(default=False, name="OOMKilled")
+
+
+class _Inspected(msgspec.Struct):
+    state: _State | None = msgspec.field(default=None, name="State")
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """One container at one moment.
+
+    Attributes:
+        status: The engine's word: `created`, `running`, `paused`, `exited`, ...
+        ended: It ran and runs no more.
+        exit: How it ended; means nothing before.
+    """
+
+    status: str
+    ended: bool
+    exit: Exit
+
+
+class Image(msgspec.Struct, rename="pascal", frozen=True):
+    """An image on the engine: its id, when it was made, and the platform that its programs are for."""
+
+    id: str
+    created: str = ""
+    os: str = ""
+    architecture: str = ""
+
+
+class Engine:
+    """One engine, as one event loop uses it; made by `Engine.open`.
+
+    Attributes:
+        url: Where it is.
+        version: What it said of itself.
+        starts: Limits how many containers start at once: beyond it the engine gets slower, not faster (C14).
+    """
+
+    def __init__(self, given: str | None, client: aiodocker.Docker, version: Version) -> None:
+        self.url, self.version = client._connection_info, version
+        self.starts = asyncio.Semaphore(max(4, 2 * (os.cpu_count() or 1)))
+        self._networks = asyncio.Lock()
+        self._given, self._client, self._clients = given, client, [client]
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str | None = None) -> AsyncIterator[Self]:
+        """Connect to the engine at this address, or to the one that the environment names; connections end with the context.
+
+        Raises:
+            DockerError: There is none, it does not answer, it is no Docker, or it is older than 20.10.
+        """
+        async with connect(url) as client:
+            place = client._connection_info
+            try:
+                async with explained(place, "looking for Docker", ASK_S_MAX):
+                    told = await client._query_json("version", versioned_api=False)
+                    version = msgspec.convert(told, type=Version)
+            except DockerError as exc:
+                if exc.failure is not Failure.GONE:
+                    raise
+                text = f"looking for Docker: what answers at {place} is no Docker engine (404)."
+                raise DockerError(text, Failure.NOT_DOCKER) from exc
+            client.api_version = negotiate(place, version)
+            engine = cls(url, client, version)
+            try:
+                yield engine
+            finally:
+                for each in engine._clients:
+                    await each.close()
+
+    def apart(self) -> Self:
+        """Return the same engine by connections of its own, for one trial: a client has 100, and each trial holds three."""
+        other = copy(self)
+        other._client = connect(self._given)
+        other._client.api_version = self._client.api_version
+        self._clients.append(other._client)
+        return other
+
+    @asynccontextmanager
+    async def network_turn(self) -> AsyncIterator[None]:
+        """Wait until no other container of ours is leaving its network, but not for long: an engine may hang.
+
+        Docker 20.10 as a whole hangs for good if two leave at the wrong moment (seen in libnetwork: `getSvcRecords` and
+        `processEndpointDelete` wait for each other's lock).
+        """
+        held = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NETWORK_TURN_S_MAX):
+                held = await self._networks.acquire()
+        try:
+            yield
+        finally:
+            if held:
+                self._networks.release()
+
+    def _call(self, doing: str, limit_s: float | None = CALL_S_MAX) -> AbstractAsyncContextManager[None]:
+        return explained(self.url, doing, limit_s)
+
+    async def info(self) -> dict[str, Any]:
+        """Return all that the engine says of itself and its host. Raises DockerError, as every call below does."""
+        async with self._call("asking Docker what it is", ASK_S_MAX):
+            return msgspec.convert(await self._client.system.info(), type=dict[str, Any])
+
+    async def create(self, name: str, body: Mapping[str, Any], doing: str, platform: str | None = None) -> str:
+        """Make a container, which does not run yet, and return its id; nothing is pulled."""
+        params = {"name": name} | ({} if platform is None else {"platform": platform})
+        async with self._call(doing):  # aiodocker's own `create` takes no platform
+            made = await self._client._query_json("containers/create", "POST", params=params, data=dict(body))
+            return str(made["Id"])
+
+    async def start(self, container: str, doing: str) -> None:
+        """Start a container; it runs, or has run, when this returns."""
+        async with self._call(doing):
+            await self._client.containers.container(container).start()
+
+    async def put(self, container: str, directory: str, archive: bytes, limit_s: float = CALL_S_MAX) -> None:
+        """Unpack a tar archive in a directory of a container; GONE if there is no such directory."""
+        async with self._call(f"writing into {directory}", limit_s):
+            await self._client.containers.container(container).put_archive(directory, archive)  # type: ignore[no-untyped-call]
+
+    async def attach(self, container: str, *, stdin: bool) -> Stream:
+        """Return a connection to a container's standard input, or to both of its outputs, from now on."""
+        wanted = {"stream": 1, "stdin": 1} if stdin else {"stream": 1, "stdout": 1, "stderr": 1}
+
+        async def setup() -> tuple[URL, None, bool]:  # aiodocker's own `attach` inspects the container first
+            return URL(f"containers/{container}/attach").with_query(wanted), None, False
+
+        stream = Stream(self._client, setup)
+        try:
+            async with self._call("attaching to the agent"):
+                return await stream.__aenter__()
+        except BaseException:
+            with contextlib.suppress(AssertionError):  # there may be no connection to close
+                await stream.close()
+            raise
+
+    async def wait(self, container: str, limit_s: float | None = None) -> None:
+        """Return when a container does not run."""
+        async with self._call("waiting for a container", limit_s):
+            await self._client.containers.container(container).wait()
+
+    async def kill(self, container: str, name: str) -> None:
+        """Send a signal; CONFLICT if the container does not run."""
+        async with self._call(f"sending {name}", END_CALL_S_MAX):
+            await self._client.containers.container(container).kill(signal=name)
+
+    async def remove(self, container: str) -> None:
+        """Remove a container, running or not, with its anonymous volumes."""
+        async with self._call("removing a container", REMOVE_CALL_S_MAX):
+            await self._client.containers.container(container).delete(force=True, v=True)
+
+    async def look(self, container: str, limit_s: float = CALL_S_MAX) -> ContainerState | None:
+        """Return a container's state; None only if the engine says that there is no such container."""
+        url = self._client._canonicalize_url(f"containers/{container}/json")  # aiodocker takes any 404 for the engine's
+        async with self._call("looking at a container", limit_s), self._client.session.get(url) as answer:
+            told = msgspec.json.decode(await answer.read(), type=_Inspected)
+            if answer.status == HTTPStatus.NOT_FOUND and told.message:
+                return None
+            if told.state is None and answer.status < HTTPStatus.BAD_REQUEST:
+                raise ValueError("an answer without a state")
+            if told.state is None:
+                raise aiodocker.DockerError(answer.status, told.message)
+        ended = told.state.started_at != _NEVER and told.state.status in ("exited", "dead")
+        return ContainerState(told.state.status, ended, Exit(told.state.exit_code, told.state.oom_killed))
+
+    async def listed(
+        self, kind: str, labels: Mapping[str, str | None], *, running: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return the `containers`, `networks` or `volumes` with these labels; a label without value may have any."""
+        wanted = [key if value is None else f"{key}={value}" for key, value in labels.items()]
+        params = {"filters": json.dumps({"label": wanted}), "all": 0 if running else 1}
+        path = "containers/json" if kind == "containers" else kind
+        async with self._call(f"listing {kind}"):
+            told = await self._client._query_json(path, params=params)
+            return msgspec.convert((told["Volumes"] or []) if kind == "volumes" else told, list[dict[str, Any]])
+
+    async def network(self, name: str) -> dict[str, Any]:
+        """Return what the engine tells of a network."""
+        async with self._call(f"looking at the network {name}"):
+            return dict(await DockerNetwork(self._client, name).show())  # type: ignore[no-untyped-call]
+
+    async def remove_network(self, identity: str) -> None:
+        """Remove a network."""
+        async with self._call("removing a network", REMOVE_CALL_S_MAX):
+            await DockerNetwork(self._client, identity).delete()  # type: ignore[no-untyped-call]
+
+    async def make_volume(self, name: str, labels: Mapping[str, str]) -> None:
+        """Make a volume."""
+        async with self._call("making the gate's volume"):
+            await self._client.volumes.create({"Name": name, "Labels": dict(labels)})  # type: ignore[no-untyped-call]
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume."""
+        async with self._call("removing a volume", REMOVE_CALL_S_MAX):
+            await DockerVolume(self._client, name).delete()  # type: ignore[no-untyped-call]
+
+    async def image(self, name: str) -> Image | None:
+        """Return an image; None only if the engine says that it has none of that name."""
+        try:
+            async with self._call(f"looking for the image {name}"):
+                return msgspec.convert(await self._client.images.inspect(name), type=Image)
+        except DockerError as exc:
+            if exc.failure is Failure.GONE:
+                return None
+            raise
+
+    async def build(self, name: str, context: bytes, arguments: Mapping[str, str]) -> None:
+        """Build an image from a tar archive, without network."""
+        arguments_json = json.dumps(dict(arguments))  # aiodocker's own `build` takes no network
+        params: dict[str, Any] = {"t": name, "networkmode": "none", "forcerm": 1, "buildargs": arguments_json}
+        head = {"Content-Type": "application/x-tar"}
+        building = self._client._query("build", "POST", params=params, data=context, headers=head)
+        async with self._call(f"building {name}", BUILD_S_MAX), building as answer:
+            async for line in answer.content:
+                if reason := json.loads(line).get("error"):
+                    raise aiodocker.DockerError(500, str(reason))
+
+
+def on_engine(work: Callable[[Engine], Awaitable[T]]) -> T:
+    """Do something on the engine from code that is not async, whether or not a loop runs around it.
+
+    Raises:
+        DockerError: There is no engine, or what `work` raises.
+    """
+
+    async def connected() -> T:
+        async with Engine.open() as engine:
+            return await work(engine)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, connected()).result()

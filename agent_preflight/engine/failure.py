@@ -1,0 +1,111 @@
+"""How a call of the engine can fail: by the status of its answer and by what became of the connection, never by a sentence.
+
+"Gone" is a claim about money and about other people's machines, so only a 404 of the engine proves it (C11): an engine that
+does not answer has said nothing about the container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum
+
+import aiodocker
+import aiohttp
+import msgspec
+
+from preflight_proxy.errors import OperatingError
+
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
+"""What comes of an answer that is not what the API says."""
+CANNOT_CONNECT = 900
+"""The status by which `aiodocker` says that nobody answered."""
+MESSAGE_CHARS_MAX = 500
+
+
+class Failure(Enum):
+    """Why a call failed."""
+
+    GONE = "gone"
+    """404: there is no such container, image, network or volume, or no such path in the container."""
+    CONFLICT = "conflict"
+    """409: the name is taken, the container does not run, or somebody else is removing it."""
+    REFUSED = "refused"
+    """Any other 4xx: the engine does not do what was asked."""
+    FAILED = "failed"
+    """5xx: the engine tried and failed; a full disk is one reason."""
+    UNREACHABLE = "unreachable"
+    """Nothing listens at the engine's address; nothing is known about any container."""
+    NO_PERMISSION = "no_permission"
+    """This user may not open the engine's socket."""
+    LOST = "lost"
+    """The connection broke before the answer; whether the engine did what was asked is not known."""
+    TIMEOUT = "timeout"
+    """No answer within the call's time limit; whether the engine did what was asked is not known."""
+    NOT_DOCKER = "not_docker"
+    """What answered is no Docker engine, or one that is too old."""
+    NO_ENGINE = "no_engine"
+    """Nothing names an engine, and none of the usual sockets is there."""
+    BAD_ADDRESS = "bad_address"
+    """What names the engine cannot be used, or cannot be read."""
+
+
+class DockerError(OperatingError):
+    """A call of the engine failed.
+
+    Attributes:
+        failure: What it means.
+    """
+
+    def __init__(self, message: str, failure: Failure = Failure.FAILED) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+UNKNOWN = frozenset({Failure.LOST, Failure.TIMEOUT, Failure.NOT_DOCKER})
+"""After these the engine may have done what was asked."""
+ANSWERED = frozenset({Failure.GONE, Failure.CONFLICT, Failure.REFUSED})
+"""After these it has not."""
+
+
+def of_status(status: int) -> Failure:
+    """Return what the status of an engine's error means."""
+    named = {404: Failure.GONE, 409: Failure.CONFLICT}
+    return named.get(status, Failure.REFUSED if status < 500 else Failure.FAILED)
+
+
+@asynccontextmanager
+async def explained(place: str, doing: str, limit_s: float | None) -> AsyncIterator[None]:
+    """Give one call its time limit, and turn whatever goes wrong with it into a DockerError."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as exc:
+        within = "in time" if limit_s is None else f"within {limit_s:g} s"
+        text = f"{doing}: Docker at {place} did not answer {within}; it may be overloaded, or hang."
+        raise DockerError(text, Failure.TIMEOUT) from exc
+    except aiodocker.DockerError as exc:
+        if exc.status == CANNOT_CONNECT:
+            raise _unconnected(place, doing, exc.__context__) from exc
+        reason = " ".join(str(exc.message).split())[:MESSAGE_CHARS_MAX]
+        raise DockerError(f"{doing}: {reason}", of_status(exc.status)) from exc
+    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as exc:
+        raise _unconnected(place, doing, exc) from exc
+    except (aiohttp.ClientError, msgspec.MsgspecError, *_NONSENSE) as exc:
+        text = f"{doing}: what answers at {place} is no Docker engine ({type(exc).__name__})."
+        raise DockerError(text, Failure.NOT_DOCKER) from exc
+
+
+def _unconnected(place: str, doing: str, cause: BaseException | None) -> DockerError:
+    if not isinstance(cause, aiohttp.ClientConnectorError):
+        return DockerError(f"{doing}: Docker at {place} closed the connection; it may be restarting.", Failure.LOST)
+    number = 0 if isinstance(cause, aiohttp.ClientSSLError) else cause.errno or 0  # OpenSSL has numbers of its own
+    if number in (errno.EACCES, errno.EPERM):
+        text = f"{doing}: you may not use Docker at {place}: add yourself to the group docker and log in again, or use sudo."
+        return DockerError(text, Failure.NO_PERMISSION)
+    reason = os.strerror(number) if number > 0 else cause.os_error.strerror or str(cause.os_error)
+    text = f"{doing}: no Docker engine answers at {place}: {reason}. Start Docker, or set DOCKER_HOST."
+    return DockerError(text, Failure.UNREACHABLE)

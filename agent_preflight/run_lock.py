@@ -1,0 +1,44 @@
+"""Whether a run is alive: somebody holds the lock in its directory; that a process of some number exists says nothing (C15)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+
+LOCK_NAME = "lock"
+
+
+class RunState(Enum):
+    """What the lock of a run's directory says."""
+
+    DEAD = "dead"
+    LIVE = "live"
+    UNREADABLE = "unreadable"
+    """No directory there, no lock in it, or not for us to open: it may belong to another user or to another machine."""
+
+
+@contextlib.contextmanager
+def hold(run_dir: Path) -> Iterator[RunState]:
+    """Tell a run's state, and keep a dead one dead for the duration: nobody can resume it meanwhile."""
+    opened: list[int] = []
+    try:
+        yield _lock(run_dir, opened)
+    finally:
+        for fd in reversed(opened):
+            os.close(fd)
+
+
+def _lock(run_dir: Path, opened: list[int]) -> RunState:
+    try:
+        opened.append(os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        opened.append(os.open(LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[0]))
+        fcntl.flock(opened[1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return RunState.LIVE
+    except OSError:
+        return RunState.UNREADABLE
+    return RunState.DEAD

@@ -1,0 +1,71 @@
+"""Whether a run is alive is what its lock says."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.run_lock import RunState, hold
+
+
+def lock(run_dir: Path) -> int:
+    fd = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def test_a_run_lives_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
+    fd = lock(tmp_path)
+    with hold(tmp_path) as state:
+        assert state is RunState.LIVE
+    os.close(fd)
+    with hold(tmp_path) as state:
+        assert state is RunState.DEAD
+
+
+def test_what_has_no_lock_or_no_directory_is_not_known_to_be_dead(tmp_path: Path) -> None:
+    with hold(tmp_path) as state:
+        assert state is RunState.UNREADABLE
+    with hold(tmp_path / "none") as state:
+        assert state is RunState.UNREADABLE
+    (tmp_path / "file").touch()
+    with hold(tmp_path / "file") as state:
+        assert state is RunState.UNREADABLE
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to("/etc/passwd")
+    with hold(tmp_path) as state:
+        assert state is RunState.UNREADABLE
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    with hold(tmp_path), hold(tmp_path / "none"):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_run_cannot_come_alive_while_it_is_held(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    with hold(tmp_path) as state:
+        assert state is RunState.DEAD
+        fd = os.open(tmp_path / "lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(fd)
+
+
+def open_files() -> int:
+    """How many files this process has open, where the system tells."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir()) if Path("/proc/self/fd").exists() else 0
+
+
+def test_a_dead_run_is_free_again_afterwards_whatever_happened(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    before = open_files()
+    with pytest.raises(ZeroDivisionError), hold(tmp_path):
+        raise ZeroDivisionError
+    os.close(lock(tmp_path))
+    assert open_files() == before
