@@ -23,7 +23,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pure check lint torture chaos images smoke-real clean
+.PHONY: help setup demo test pure check lint torture chaos bench images smoke-real clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -60,9 +60,13 @@ torture: $(DEVELOP) ## calls against a failing upstream and a proxy that is kill
 chaos: $(DEVELOP) ## sealed runs whose runner, proxy, gates and agents are killed at random; nothing may be left; needs Docker
 	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(if $(BASE),--image $(BASE))
 
+bench: $(DEVELOP) ## what trials in containers cost above bare `docker run`, as ratios; needs Docker and its program
+	$(BIN)/python -m tests.bench $(if $(BASE),--image $(BASE))
+
 images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which must be present; nothing is pulled
-	@$(BIN)/python -c 'import asyncio, sys; sys.tracebacklimit = 0; from agent_preflight.docker.images import ensure_image; \
-		[print(kind, asyncio.run(ensure_image(kind, base=sys.argv[1] or None))) for kind in ("gate", "demo")]' '$(BASE)'
+	@$(BIN)/python -c 'import sys; sys.tracebacklimit = 0; from agent_preflight.docker.images import ensure_image; \
+		from agent_preflight.engine.client import on_engine; \
+		[print(kind, on_engine(lambda engine: ensure_image(engine, kind, sys.argv[1] or None))) for kind in ("gate", "demo")]' '$(BASE)'
 
 smoke-real: $(RUNTIME) ## examples/first_run.py on the real OpenRouter with your keys; spends at most 2 cents
 	@test -n "$$OR_ADMIN_KEY" && test -n "$$OPENROUTER_API_KEY" || { \
