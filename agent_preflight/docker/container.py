@@ -136,26 +136,26 @@ class Container:
             return await self._remove_unanswered() if self._unanswered else "ok"
         if self._owns_network:
             async with self._engine.network_turn():
-                await self._kill(self._id, END_CALL_S_MAX)
+                await self._signal_and_wait(self._id, "KILL", END_CALL_S_MAX)
         elif self.exit is None:
             await self._stop(self._id)
         return await self._remove(self._id)
 
-    async def _kill(self, identity: str, within_s: float, name: str = "KILL") -> None:
-        """Send a signal, and give the container this long to end."""
-        if await self._signal(identity, name):
-            with contextlib.suppress(DockerError):
-                await self._engine.wait(identity, within_s)
-
     async def _stop(self, identity: str) -> None:
         """TERM, half a second, KILL; then how it ended, if the engine tells."""
-        if await self._signal(identity, "TERM"):
-            with contextlib.suppress(DockerError):
-                await self._engine.wait(identity, TERM_S)
+        if await self._signal_and_wait(identity, "TERM", TERM_S):
             await self._signal(identity, "KILL")
         with contextlib.suppress(DockerError):
             state = await self._engine.look(identity, END_CALL_S_MAX)
             self.exit = state.exit if state is not None and state.ended else None
+
+    async def _signal_and_wait(self, identity: str, name: str, within_s: float) -> bool:
+        """Send a signal, and give the container this long to end; False if nothing was there to take it."""
+        taken = await self._signal(identity, name)
+        if taken:
+            with contextlib.suppress(DockerError):
+                await self._engine.wait(identity, within_s)
+        return taken
 
     async def _signal(self, identity: str, name: str) -> bool:
         """Send a signal; False if nothing was there to take it."""
