@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from enum import Enum
 from pathlib import Path
 
 LOCK_NAME = "lock"
+LIVE_LOOKS = 4
+"""How often a lock is tried before its run counts as live."""
+LIVE_AGAIN_S = 0.05
 
 
 class RunState(Enum):
@@ -30,6 +34,22 @@ def hold(run_dir: Path) -> Iterator[RunState]:
     finally:
         for fd in reversed(opened):
             os.close(fd)
+
+
+@contextlib.asynccontextmanager
+async def hold_once_free(run_dir: Path) -> AsyncIterator[RunState]:
+    """As `hold`, but look again before a run counts as live.
+
+    A lock that was given back is held for some milliseconds more if a process was forked meanwhile: until it executes its
+    program, it has a copy.
+    """
+    for _ in range(LIVE_LOOKS):
+        with hold(run_dir) as state:
+            if state is not RunState.LIVE:
+                yield state
+                return
+        await asyncio.sleep(LIVE_AGAIN_S)
+    yield RunState.LIVE
 
 
 def _lock(run_dir: Path, opened: list[int]) -> RunState:

@@ -18,7 +18,7 @@ from agent_preflight.docker.bodies import LABEL, Role
 from agent_preflight.docker.container import Container
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.run_lock import RunState, hold
+from agent_preflight.run_lock import RunState, hold_once_free
 
 _ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "network", "volume")
 
@@ -73,7 +73,7 @@ async def sweep(engine: Engine, *, below: Path | None = None, dry_run: bool = Fa
     found = [thing for thing in await find(engine) if below is None or thing.run_dir.is_relative_to(below)]
     done: dict[str, list[Found]] = {"removed": [], "left": [], "live": [], "unreadable": []}
     for run_dir, things in groupby(found, key=lambda thing: thing.run_dir):
-        with hold(run_dir) as state:
+        async with hold_once_free(run_dir) as state:
             for thing in things:
                 if state is RunState.DEAD:
                     gone = dry_run or await _remove(engine, thing)

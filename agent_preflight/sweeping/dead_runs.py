@@ -20,7 +20,7 @@ from agent_preflight.docker.sweep import sweep as sweep_engine
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.run_control import CONTROL_FILE, RunControl
-from agent_preflight.run_lock import RunState, hold
+from agent_preflight.run_lock import RunState, hold_once_free
 from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from agent_preflight.sweeping.orphan import end_orphan
@@ -106,7 +106,7 @@ class _Sweep:
         """Remove what one run left outside its folder, if it is dead."""
         if not await asyncio.to_thread(remains_of, run_dir):
             return
-        with hold(run_dir) as state:
+        async with hold_once_free(run_dir) as state:
             if state is RunState.DEAD:
                 await self._dead(await asyncio.to_thread(remains_of, run_dir))
             else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from agent_preflight.run_lock import RunState, hold
+from agent_preflight.run_lock import RunState, hold, hold_once_free
 
 
 def lock(run_dir: Path) -> int:
@@ -69,3 +70,25 @@ def test_a_dead_run_is_free_again_afterwards_whatever_happened(tmp_path: Path) -
         raise ZeroDivisionError
     os.close(lock(tmp_path))
     assert open_files() == before
+
+
+async def test_a_lock_that_a_forked_process_holds_for_a_moment_more_is_no_sign_of_life(tmp_path: Path) -> None:
+    fd = lock(tmp_path)
+    asyncio.get_running_loop().call_later(0.07, os.close, fd)
+    async with hold_once_free(tmp_path) as state:
+        assert state is RunState.DEAD
+
+
+async def test_a_run_whose_lock_stays_held_is_live(tmp_path: Path) -> None:
+    fd = lock(tmp_path)
+    async with hold_once_free(tmp_path) as state:
+        assert state is RunState.LIVE
+    os.close(fd)
+
+
+async def test_a_dead_run_stays_dead_while_it_is_held_patiently_too(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    async with hold_once_free(tmp_path) as state:
+        assert state is RunState.DEAD
+        with hold(tmp_path) as other:
+            assert other is RunState.LIVE
