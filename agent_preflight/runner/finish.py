@@ -63,7 +63,7 @@ class _Finish:
         self.trial = trial
         self.sidecar = trial.shared.sidecar
         self.hurry = trial.shared.stop.hurry
-        self.opened = not trial.state < State.OPENED
+        self.opened = self.sidecar.served and not trial.state < State.OPENED
         self.settled = not self.opened
         self.key_usage_usd: Decimal | None = None
         self.steps: dict[str, Step] = {}
@@ -113,6 +113,8 @@ class _Finish:
         self.trial.say(text)
 
     async def _freeze(self) -> Step:
+        if not self.opened:
+            return "ok"
         self.trial.take_balance(await self.sidecar.freeze(self.trial.alias, f"trial ended: {self.ending.by.value}"))
         return "ok"
 
@@ -140,6 +142,8 @@ class _Finish:
 
     async def _settle(self) -> Step:
         """Wait until nothing is pending; what upstream does not tell is decided by the proxy meanwhile (M13)."""
+        if not self.opened:
+            return "ok"
         until_s, pause_s = now_s() + SETTLE_S_MAX, LOOK_S[0]
         while True:
             self.trial.take_balance(await self.sidecar.balance(self.trial.alias))
@@ -173,6 +177,8 @@ class _Finish:
     async def _close_account(self) -> Step:
         if not self.settled:
             return "unverified"
+        if not self.opened:
+            return "ok"
         self.trial.take_balance(await self.sidecar.close(self.trial.alias))
         return "ok"
 

@@ -75,6 +75,9 @@ class Sidecar:
         on_event: Called for each event of the ledger, on the loop.
         on_dead: Called once if the proxy cannot be had any more, with the reason.
         log: Takes a line for a person.
+
+    Attributes:
+        served: It became ready at some time; before that there is no account, and no call is let through.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Sidecar:
         self._stopping = False
         self._dead: str | None = None
         self._started = asyncio.Event()
+        self.served = False
         self.base_url: str | None = None
         self.balances: dict[str, Balance] = {}
 
@@ -115,6 +119,7 @@ class Sidecar:
         self.portal = None if portal_host is None else f"{portal_host}:0"
         try:
             await self._launch()
+            self.served = True
         except SidecarError as exc:
             self._dead = str(exc)
             raise

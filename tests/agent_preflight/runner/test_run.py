@@ -1,5 +1,6 @@
 """A whole run: its order, its files, its end."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,10 @@ from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.run import run_field
+from agent_preflight.sidecar import child, keeper
+from openrouter_sim import Simulator
+from preflight_proxy.errors import OperatingError
+from tests.support.scripted_engine import ScriptedEngine
 
 from .conftest import MODEL, Field
 
@@ -113,3 +118,35 @@ def test_a_printer_that_fails_keeps_no_trial_from_its_end(trials: Field) -> None
     assert result.error is not None
     assert "no events" in result.error
     assert set(result.preflight["cleanup"].values()) == {"ok"}
+
+
+def test_a_proxy_that_dies_while_it_starts_is_the_runs_error_and_leaves_nothing(
+    simulator: Simulator, docker_host: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials are set up beside the proxy's start: what they made is undone, and there is no account to settle."""
+
+    async def broken(module: str, *arguments: str, **options: Any) -> Any:
+        return await child.own_process("preflight_proxy.no_such_module", *arguments, **options)
+
+    monkeypatch.setattr(keeper, "own_process", broken)
+    monkeypatch.setenv("PREFLIGHT_GATE_BASE", "me/base")
+    docker_host.state.images["me/base"] = docker_host.state.images["me/agent"] | {"Id": "sha256:base"}
+    with pytest.raises(OperatingError, match="no_such_module"):
+        run_multi(
+            [(MODEL, "a")],
+            image_name="me/agent",
+            admin_key=simulator.admin_key,
+            or_key="",
+            budget_usd=0.01,
+            runs_dir=tmp_path / "runs",
+            run_id="r",
+            network="sealed",
+            gate="shared",
+            skip_preflight=True,
+            openrouter_base_url=simulator.base_url,
+            log_fn=lambda *_: None,
+        )
+    summary = json.loads((tmp_path / "runs" / "r" / "a" / "summary.json").read_text())
+    assert set(summary["preflight"]["cleanup"].values()) == {"ok"}
+    assert docker_host.state.containers == {}
+    assert all(key.deleted for key in simulator.bill().keys.values() if key.name.startswith("agent-preflight:"))
