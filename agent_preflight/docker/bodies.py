@@ -34,6 +34,7 @@ PIDS_MAX = 4096
 """Ends a fork bomb, and lets a build with many jobs pass."""
 GATE_PIDS_MAX = 16
 """A gate is one process, and so is a forwarder."""
+
 Role = Literal["agent", "gate", "forwarder", "network", "volume"]
 
 

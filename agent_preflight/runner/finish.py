@@ -29,6 +29,8 @@ LOOK_S = (0.05, 1.0)
 """How often the balance is looked at: at first, and at the longest."""
 LAST_OUTPUT_S = 2.0
 """How long an ended agent's streams are read; a child that it left behind may hold them open for ever."""
+OF_THE_ACCOUNT = frozenset({CleanUp.FREEZE, CleanUp.SETTLE, CleanUp.ACCOUNT})
+"""Steps for which nothing is to be done where no proxy ever served, and so no account was opened."""
 DRIFT_PUSD_MIN = pusd("0.000001")
 """OpenRouter rounds its figure for a key at about this; more than that above the ledger is drift (M23)."""
 
@@ -98,7 +100,7 @@ class _Finish:
 
     async def _perform(self, step: CleanUp, action: Callable[[], Awaitable[Step]]) -> None:
         try:
-            result = await action()
+            result = "ok" if step in OF_THE_ACCOUNT and not self.opened else await action()
         except OperatingError as exc:
             result = "failed"
             self._warn(f"{step.value}: {exc}")
@@ -113,8 +115,6 @@ class _Finish:
         self.trial.say(text)
 
     async def _freeze(self) -> Step:
-        if not self.opened:
-            return "ok"
         self.trial.take_balance(await self.sidecar.freeze(self.trial.alias, f"trial ended: {self.ending.by.value}"))
         return "ok"
 
@@ -142,8 +142,6 @@ class _Finish:
 
     async def _settle(self) -> Step:
         """Wait until nothing is pending; what upstream does not tell is decided by the proxy meanwhile (M13)."""
-        if not self.opened:
-            return "ok"
         until_s, pause_s = now_s() + SETTLE_S_MAX, LOOK_S[0]
         while True:
             self.trial.take_balance(await self.sidecar.balance(self.trial.alias))
@@ -177,8 +175,6 @@ class _Finish:
     async def _close_account(self) -> Step:
         if not self.settled:
             return "unverified"
-        if not self.opened:
-            return "ok"
         self.trial.take_balance(await self.sidecar.close(self.trial.alias))
         return "ok"
 
