@@ -89,6 +89,7 @@ class Balance:
     """An account at one moment; amounts in pico-USD.
 
     Attributes:
+        as_of: Higher than that of every balance which the proxy told of before; an answer and an event may overtake each other.
         pending_pusd: Reserved for calls whose cost is not known yet.
         refused: Calls refused so far.
         frozen: Why no call is admitted, or None.
@@ -102,6 +103,7 @@ class Balance:
     """
 
     id: str = ""
+    as_of: int = 0
     limit_pusd: int = 0
     posted_pusd: int = 0
     pending_pusd: int = 0
@@ -144,6 +146,7 @@ class Balance:
 
 _AMOUNTS = ("limit", "posted", "pending", "available", "assumed", "overrun")
 _COUNTS = (
+    "as_of",
     "calls",
     "calls_in_flight",
     "refused",

@@ -158,9 +158,9 @@ class LiveTrial:
         self.watch.look()
 
     def take_balance(self, balance: Balance) -> None:
-        """Remember how the account stands."""
-        self.seen.balance = balance
-        self.shared.board.update(self.alias, balance=balance, tool_calls=self.output.tool_calls)
+        """Remember how the account stands, unless this is older than what is known."""
+        self.seen.take(balance)
+        self.shared.board.update(self.alias, balance=self.balance, tool_calls=self.output.tool_calls)
 
     def tick(self) -> None:
         """A second has passed."""

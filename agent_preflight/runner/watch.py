@@ -38,6 +38,11 @@ class Seen:
     balance: Balance = field(default_factory=Balance)
     repeats: int = 0
 
+    def take(self, balance: Balance) -> None:
+        """Remember how the account stands, unless this is older than what is known."""
+        if balance.as_of >= self.balance.as_of:
+            self.balance = balance
+
 
 class Watch:
     """Judges one trial.

@@ -99,7 +99,6 @@ class Sidecar:
         self._started = asyncio.Event()
         self.served = False
         self.base_url: str | None = None
-        self.balances: dict[str, Balance] = {}
 
     @property
     def pid(self) -> int | None:
@@ -135,24 +134,24 @@ class Sidecar:
             OperatingError: The proxy refused, or cannot be had.
         """
         self._accounts[account.id] = account
-        return self._note(await self._repeat(lambda client: client.open(account)))
+        return await self._repeat(lambda client: client.open(account))
 
     async def balance(self, account_id: str) -> Balance:
         """Return an account as it stands. Raises as `open`."""
-        return self._note(await self._repeat(lambda client: client.balance(account_id)))
+        return await self._repeat(lambda client: client.balance(account_id))
 
     async def freeze(self, account_id: str, reason: str) -> Balance:
         """Refuse new calls and end running streams; both have happened when this returns. Raises as `open`."""
-        return self._note(await self._repeat(lambda client: client.freeze(account_id, reason)))
+        return await self._repeat(lambda client: client.freeze(account_id, reason))
 
     async def unfreeze(self, account_id: str) -> Balance:
         """Admit calls again. Raises as `open`."""
-        return self._note(await self._repeat(lambda client: client.unfreeze(account_id)))
+        return await self._repeat(lambda client: client.unfreeze(account_id))
 
     async def close(self, account_id: str, *, force: bool = False) -> Balance:
         """Let the proxy forget an account's key and token. Raises as `open`."""
         self._accounts.pop(account_id, None)
-        return self._note(await self._repeat(lambda client: client.close_account(account_id, force=force)))
+        return await self._repeat(lambda client: client.close_account(account_id, force=force))
 
     async def stop(self, *, within_s: float = STOP_S_MAX) -> Step:
         """End the proxy; `"ok"` if it ended by itself, `"unverified"` if it had to be killed: its books are on disk."""
@@ -248,8 +247,6 @@ class Sidecar:
             with contextlib.suppress(OperatingError):
                 async for event in self._client.follow(self._settings.run, self._cursor):
                     self._cursor = max(self._cursor, event.seq)
-                    if event.balance is not None:
-                        self.balances[event.account] = event.balance
                     if event.type != "heartbeat":
                         self._on_event(event)
             await asyncio.sleep(AGAIN_S)
@@ -269,10 +266,6 @@ class Sidecar:
                 if loop.time() > until_s:
                     raise
             await asyncio.sleep(AGAIN_S)
-
-    def _note(self, balance: Balance) -> Balance:
-        self.balances[balance.id] = balance
-        return balance
 
 
 def _open_log(path: Path) -> BinaryIO:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import count
 
 import structlog
 
@@ -59,6 +60,7 @@ class Books:
         self.escalation = Escalation()
         self._cost_log = cost_log
         self._budget_files = budget_files
+        self._as_of = count(int(clock.monotonic_s() * 1_000_000))  # a proxy that follows this one begins above it
         self._live: dict[str, Live] = {}
         self._by_token: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
@@ -210,11 +212,12 @@ class Books:
         self.hub.publish(kind, account_id, balance=self.balance(account_id), **fields)
 
     def balance(self, account_id: str) -> dict[str, object]:
-        """The account as JSON-ready data; amounts are exact decimal text."""
+        """The account as JSON-ready data; amounts are exact decimal text. Of two, the one with the higher `as_of` is the newer."""
         account, live = self.account(account_id), self.live(account_id)
         totals = live.totals
         return {
             "id": account.id,
+            "as_of": next(self._as_of),
             "run": account.run,
             "limit_usd": usd_text(account.limit_pusd),
             "posted_usd": usd_text(account.posted_pusd),

@@ -16,7 +16,12 @@ RUNNER = """
 import json, sys
 from agent_preflight.runner import run_multi
 options = json.loads(sys.stdin.readline())
-run_multi(options.pop("models"), log_fn=lambda line: None, on_event=lambda event: print(event["type"], flush=True), **options)
+def ended(folder, result):
+    if result.error:
+        print("failed:", result.alias, result.error, flush=True)
+def heard(event):
+    print(event["type"], flush=True)
+run_multi(options.pop("models"), log_fn=lambda line: None, on_event=heard, on_complete=ended, **options)
 """
 
 
@@ -47,6 +52,7 @@ def crash(trials: Field, agents: Mapping[str, str], run_id: str = "crashed", **o
         while waiting:
             line = runner.stdout.readline()
             assert line, "the runner ended by itself"
+            assert not line.startswith("failed:"), line
             waiting -= line == "ready\n"
         runner.kill()
     return trials.runs_dir / run_id

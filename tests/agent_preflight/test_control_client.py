@@ -95,11 +95,14 @@ async def test_an_account_goes_through_its_life(world: Controlled, client: Contr
     account = await an_account(world, "a/b ü")  # an alias is no path, and may need quoting
     opened = await client.open(account)
     assert (opened.id, opened.limit_pusd, opened.available_pusd, opened.calls) == ("a/b ü", pusd(1), pusd(1), 0)
-    assert await client.open(account) == opened
+    again = await client.open(account)
+    assert again == replace(opened, as_of=again.as_of)
+    assert again.as_of > opened.as_of > 0
     assert (await client.set_limit(account.id, pusd("0.000000000001"))).limit_pusd == 1
     assert (await client.freeze(account.id, "enough")).frozen == "enough"
     assert (await client.unfreeze(account.id)).frozen is None
-    assert await client.accounts() == [await client.balance(account.id)]
+    (listed,) = await client.accounts()
+    assert await client.balance(account.id) == replace(listed, as_of=listed.as_of + 1)
     assert (await client.close_account(account.id)).limit_pusd == 1
     assert account.budget_file.read_text().startswith("Budget: ")
 

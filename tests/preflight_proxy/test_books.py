@@ -22,8 +22,9 @@ from tests.preflight_proxy.fake_clock import FakeClock
 DOLLAR = 10**12
 
 
-def opened(folder: Path) -> Books:
+def opened(folder: Path, now_s: float = 0.0) -> Books:
     clock = FakeClock()
+    clock.advance(now_s)
     store = Store(folder / "ledger.sqlite3", clock=clock)
     cost_log = CostLog(folder / "costs.jsonl")
     cost_log.rebuild(store.entries())
@@ -104,6 +105,20 @@ async def test_followers_hear_with_the_balance_of_the_moment(books: Books) -> No
     assert event["type"] == "frozen"
     assert event["balance"]["frozen"] == "stopped"  # type: ignore[index]
     await follower.aclose()
+
+
+async def test_of_two_balances_the_later_one_says_so_after_a_restart_too(books: Books, tmp_path: Path) -> None:
+    books.publish("opened", "a")
+    follower = books.hub.follow(0, 0.01)
+    event = await anext(follower)
+    await follower.aclose()
+    assert event is not None
+    order = [event["balance"]["as_of"], *(books.balance("a")["as_of"] for _ in range(3))]  # type: ignore[index]
+    books.store.close()
+    again = opened(tmp_path, now_s=1.0)
+    order.append(again.balance("a")["as_of"])
+    again.store.close()
+    assert order == sorted(set(order))
 
 
 async def test_a_key_is_waited_for_and_its_wait_ends(books: Books) -> None:

@@ -1,6 +1,8 @@
 """One trial while it lives."""
 
+from agent_preflight.control_client import Balance
 from agent_preflight.runner.live import GATE_BACK_S_MAX, Absence, Times
+from agent_preflight.runner.watch import Seen
 
 
 def test_the_clock_of_a_trial_begins_with_its_agent_and_stops_with_its_end() -> None:
@@ -10,6 +12,14 @@ def test_the_clock_of_a_trial_begins_with_its_agent_and_stops_with_its_end() -> 
     assert times.elapsed_s(12.5) == 2.5
     times.ended(13.0)
     assert times.elapsed_s(99.0) == 3.0
+
+
+def test_an_answer_that_an_event_has_overtaken_undoes_nothing() -> None:
+    answer, event, later = Balance(as_of=1, gate="waiting"), Balance(as_of=2, gate="ready"), Balance(as_of=3, calls=1)
+    seen = Seen()
+    for heard, known in ((event, event), (answer, event), (later, later), (event, later)):
+        seen.take(heard)
+        assert seen.balance is known
 
 
 def test_a_gate_that_does_not_come_back_to_a_restarted_proxy_is_lost() -> None:

@@ -1,5 +1,6 @@
 """What a run's trials run in, prepared before any begins; and a whole run in containers."""
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.control_client import Account, Balance
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
@@ -19,6 +21,7 @@ from agent_preflight.runner.plan import Surroundings
 from agent_preflight.runner.run import run_field
 from agent_preflight.runner.sandboxes import Prepared, prepare
 from agent_preflight.sandbox import AgentSpec, PortalKey
+from agent_preflight.sidecar import Sidecar
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.runner.conftest import Field
 from tests.engine import ENGINE
@@ -148,8 +151,8 @@ def test_agents_in_sealed_containers_spend_through_the_gate_and_hold_no_real_key
 
     def look_inside(event: dict[str, Any]) -> None:
         if event["type"] == "agent_start":
-            command = [ENGINE, "inspect", *containers(trials.runs_dir / "r")]
-            inspected.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            command = [ENGINE, "inspect", *containers(trials.runs_dir / "r")]  # the other trial's may be gone by now
+            inspected.append(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
 
     models = [("openai/gpt-4.1-nano", "thrifty"), ("openai/gpt-4.1-nano", "greedy")]
     results = run_multi(models, **options(trials, demo_image, "thrifty", "greedy", on_event=look_inside))
@@ -171,3 +174,19 @@ def test_an_interrupted_run_leaves_no_container_and_no_key(trials: Field, demo_i
     finished = run_blocking(lambda stop: run_field(request, stop), stop)
     assert [result.error for result in finished.results] == ["interrupted"]
     assert containers(finished.run_dir) == []
+
+
+@pytest.mark.docker
+def test_a_gate_that_came_before_the_runner_took_the_answer_to_open_has_come(
+    trials: Field, demo_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Sidecar.open
+
+    async def taken_late(sidecar: Sidecar, account: Account) -> Balance:
+        balance = await opened(sidecar, account)
+        await asyncio.sleep(2.0)
+        return balance
+
+    monkeypatch.setattr(Sidecar, "open", taken_late)
+    (result,) = run_multi([("openai/gpt-4.1-nano", "thrifty")], **options(trials, demo_image, "thrifty"))
+    assert (result.error, result.preflight["calls"] > 0) == (None, True)
