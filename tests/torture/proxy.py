@@ -29,7 +29,7 @@ CALL_S_MAX = 5.0
 
 
 class ProxyDiedError(Exception):
-    """The proxy ended without being told to, and left a reason in its log."""
+    """The proxy ended without being told to; says what its log ends with."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,8 @@ class Proxy:
         """Serve, with every account open; `entry` is another module than the product's own, with its arguments.
 
         Raises:
-            ProxyDiedError: It did not become ready.
+            ConnectionError: It was killed before it was ready: a step of a call may be one of the start too.
+            ProxyDiedError: It ended otherwise.
         """
         began_s = time.monotonic()
         self._ready.unlink(missing_ok=True)
@@ -123,8 +124,11 @@ class Proxy:
     async def _until_ready(self) -> None:
         async with asyncio.timeout(READY_S_MAX):
             while not self._ready.exists():
-                if self._process is None or self._process.returncode is not None:
-                    raise ProxyDiedError(f"see {self.data / 'proxy.log'}")
+                assert self._process is not None
+                if self._process.returncode == -signal.SIGKILL:
+                    raise ConnectionError("killed before it was ready")
+                if self._process.returncode is not None:
+                    raise ProxyDiedError(self._last_words())
                 await asyncio.sleep(0.01)
         self.base_url = json.loads(self._ready.read_text())["base_url"]
         if self._client is not None:
@@ -165,7 +169,12 @@ class Proxy:
         self.up.clear()
         self.kills_s.append(time.time())
         if code != -signal.SIGKILL:
-            raise ProxyDiedError(f"exit code {code}; see {self.data / 'proxy.log'}")
+            raise ProxyDiedError(self._last_words())
+
+    def _last_words(self) -> str:
+        assert self._process is not None
+        log = (self.data / "proxy.log").read_text(errors="replace")
+        return f"exit code {self._process.returncode}; its log ends with:\n{log[-4000:]}"
 
     def kill(self) -> None:
         """Kill -9, if it still lives."""

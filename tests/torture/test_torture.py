@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.drills.stage import stage
 from tests.torture.__main__ import exit_code
 from tests.torture.driver import Options, torture
+from tests.torture.proxy import Proxy, ProxyDiedError
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]
 
@@ -29,3 +31,24 @@ async def test_a_lawless_upstream_gets_no_further_than_what_it_lied_about(tmp_pa
     assert report.verdict.overrun_pusd > 0
     assert exit_code(options, report) == 4
     assert report.quarantined > 0
+
+
+async def test_a_proxy_that_is_killed_by_a_step_of_its_start_has_died_of_a_kill(tmp_path: Path) -> None:
+    async with stage(tmp_path) as play:
+        await play.proxy.start()
+        await play.open("a", "0.01")
+        play.proxy.kill()
+        await play.proxy.died()
+        with pytest.raises(ConnectionError):
+            await play.proxy.start("tests.torture.kill", "budget-file", "before", "1")
+        await play.proxy.died()
+        await play.proxy.start()
+
+
+async def test_a_proxy_that_does_not_start_says_why(tmp_path: Path) -> None:
+    proxy = Proxy(tmp_path, "http://127.0.0.1:9/api/v1", listen="nowhere")
+    try:
+        with pytest.raises(ProxyDiedError, match="nowhere"):
+            await proxy.start()
+    finally:
+        await proxy.close()
