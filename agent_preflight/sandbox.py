@@ -119,7 +119,11 @@ class Sandbox(Protocol):
         """
 
     async def wait(self) -> Exit:
-        """Return when the agent has ended by itself, or is gone."""
+        """Return when the agent has ended by itself, or is gone.
+
+        Raises:
+            OperatingError: It could not be heard any more, and has been ended.
+        """
 
     async def kill(self) -> Step:
         """End the agent: TERM, half a second, KILL; `"ok"` only when it is seen to be gone."""

@@ -40,6 +40,7 @@ CREATE_ENDS_S_MAX = 5.0
 """How long an ending waits for a `create` that is under way; after that it looks for what was made by its name."""
 LAST_OUTPUT_S = 1.0
 """How long the rest of an agent's output may take once its container is gone."""
+OUTPUT_LOST = "the connection that carried the agent's output was lost, so the agent was ended"
 NOT_STARTED = "The agent did not start, so this trial spent nothing."
 PERHAPS_STARTED = "The agent may have started: its account is frozen now, and the summary says what it spent."
 
@@ -169,14 +170,15 @@ class DockerSandbox:
     async def wait(self) -> Exit:
         """Return when the engine says that the agent has ended or is gone.
 
-        An agent whose output is over while it runs is killed: nobody would hear what it says, and its input is over too.
+        Raises:
+            DockerError: Its output is over while it runs. It has been ended: nobody would hear what it says, and its input is
+                over too.
         """
         assert self._attached is not None
         found = await self._agent.until_ended(self._attached.over)
         if found is None:
-            self.warnings.append("the connection that carried the agent's output was lost, so the agent was ended")
             await self.kill()
-            return Exit(None)
+            raise DockerError(OUTPUT_LOST, Failure.LOST)
         async with self._ending:  # an ending that removed the container knows how it ended
             return self._agent.exit or found
 

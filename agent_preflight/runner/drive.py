@@ -246,6 +246,8 @@ async def _guard(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
     """Do one of the trial's works; what it raises ends the trial."""
     try:
         await work
+    except OperatingError as exc:
+        trial.end(Ending(By.ERROR, str(exc)))
     except Exception as exc:
         trial.end(Ending(By.ERROR, f"{type(exc).__name__}: {exc}"))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.docker import container as ending
+from agent_preflight.docker.sandbox import OUTPUT_LOST
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandbox import Exit
 from preflight_proxy.errors import ConfigError
@@ -188,8 +189,8 @@ async def test_an_agent_whose_output_was_cut_off_is_not_left_running(make_sandbo
     attached = sandbox._attached
     assert attached is not None
     await attached.end()
-    assert await sandbox.wait() == Exit(code=None)
-    assert sandbox.warnings == ["the connection that carried the agent's output was lost, so the agent was ended"]
+    with pytest.raises(DockerError, match=OUTPUT_LOST):
+        await sandbox.wait()
     assert not any("gate" not in name for name in containers_of(tmp_path))
 
 

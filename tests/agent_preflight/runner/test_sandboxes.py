@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from agent_preflight.control_client import Account, Balance
 from agent_preflight.docker.images import ensure_image, image_exists
-from agent_preflight.docker.sandbox import DockerSandbox
+from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.process import ProcessSandbox
@@ -25,6 +26,7 @@ from agent_preflight.sidecar import Sidecar
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.runner.conftest import Field
 from tests.engine import ENGINE
+from tests.support.engine_relay import EngineRelay
 from tests.support.scripted_engine import Fail, ScriptedEngine
 
 BASE = "local/python:base"
@@ -190,3 +192,16 @@ def test_a_gate_that_came_before_the_runner_took_the_answer_to_open_has_come(
     monkeypatch.setattr(Sidecar, "open", taken_late)
     (result,) = run_multi([("openai/gpt-4.1-nano", "thrifty")], **options(trials, demo_image, "thrifty"))
     assert (result.error, result.preflight["calls"] > 0) == (None, True)
+
+
+@pytest.mark.docker
+def test_a_trial_whose_agent_cannot_be_heard_any_more_is_ended_and_says_why(
+    trials: Field, demo_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="ap-") as short, EngineRelay(Path(short, "e.sock")) as relay:
+        monkeypatch.setenv("DOCKER_HOST", relay.url)
+        given = options(trials, demo_image, "idle", on_event=lambda event: relay.cut())
+        (result,) = run_multi([("openai/gpt-4.1-nano", "idle")], **given)
+        assert containers(trials.runs_dir / "r") == []
+    assert result.error == OUTPUT_LOST
+    assert set(result.preflight["cleanup"].values()) == {"ok"}
