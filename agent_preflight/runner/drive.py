@@ -48,11 +48,9 @@ async def run_trial(trial: LiveTrial) -> RunResult:
         await _provision(trial)
         await _until_ended(trial, _set_up(trial))
         await trial.ended.wait()
-    except OperatingError as exc:
-        provisioning = trial.state is State.PLANNED
-        trial.end(Ending(By.PROVISIONING if provisioning else By.ERROR, str(exc)))
     except Exception as exc:
-        trial.end(Ending(By.ERROR, f"{type(exc).__name__}: {exc}"))
+        provisioning = trial.state is State.PLANNED and isinstance(exc, OperatingError)
+        trial.end(Ending.broken(exc, By.PROVISIONING if provisioning else By.ERROR))
     interrupted.cancel()
     return await finish(trial)
 
@@ -246,10 +244,8 @@ async def _guard(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
     """Do one of the trial's works; what it raises ends the trial."""
     try:
         await work
-    except OperatingError as exc:
-        trial.end(Ending(By.ERROR, str(exc)))
     except Exception as exc:
-        trial.end(Ending(By.ERROR, f"{type(exc).__name__}: {exc}"))
+        trial.end(Ending.broken(exc))
 
 
 async def _until_exit(trial: LiveTrial, sandbox: Sandbox) -> None:

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Self
 
 from agent_preflight.sandbox import Exit, Step
+from preflight_proxy.errors import OperatingError
 
 
 class State(Enum):
@@ -63,6 +65,11 @@ class Ending:
 
     by: By
     text: str = ""
+
+    @classmethod
+    def broken(cls, exc: Exception, by: By = By.ERROR) -> Self:
+        """Return the ending by something that went wrong, in its own words where they are meant for people."""
+        return cls(by, str(exc) if isinstance(exc, OperatingError) else f"{type(exc).__name__}: {exc}")
 
     def outcome(self, error: str | None) -> str:
         """Return how a trial with this ending stands, in one word."""

@@ -2,6 +2,7 @@
 
 from agent_preflight.runner.trial import TIME_LIMIT, By, CleanUp, Ending, State, error_of, owed, worst
 from agent_preflight.sandbox import Exit
+from preflight_proxy.errors import OperatingError
 from tests.cases import each
 
 
@@ -31,6 +32,9 @@ def test_from_an_open_account_on_everything_is_owed_and_money_comes_first(reache
         (Ending(By.AGENT), Exit(0), None),
         (Ending(By.AGENT), Exit(3), "the agent ended with exit code 3"),
         (Ending(By.AGENT), Exit(137, out_of_memory=True), "the agent was killed: out of memory"),
+        (Ending.broken(OperatingError("the disk is full")), None, "the disk is full"),
+        (Ending.broken(KeyError("x")), None, "KeyError: 'x'"),
+        (Ending.broken(OperatingError("no key"), By.PROVISIONING), None, "provisioning_failed: no key"),
         (Ending(By.AGENT), Exit(None), "the agent is gone and its exit code is lost"),
         (Ending(By.AGENT_END), Exit(143), None),
         (Ending(By.EJECTED, "idle"), Exit(137), "ejected: idle"),
