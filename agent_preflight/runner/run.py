@@ -146,6 +146,7 @@ class _Run:
             prepared = await self._start_proxy(preparing)
             for sentence in prepared.sentences:
                 self._request.say(sentence)
+            authority = await asyncio.to_thread(self._authority)  # loads a library: the proxy starts meanwhile
             shared = Shared(
                 run_id=self._run_id,
                 folder=self._folder,
@@ -158,7 +159,7 @@ class _Run:
                 board=self._board,
                 say=self._request.say,
                 free_bytes_min=self._request.free_bytes_min,
-                authority=self._authority(),
+                authority=authority,
                 portal_host=prepared.gate.host,
             )
             places = asyncio.Semaphore(max(1, self._request.workers))
