@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,12 +21,12 @@ from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario
 from preflight_proxy.core.aftermath import Clocks
 from preflight_proxy.core.secret import Secret
+from tests.chaos import victim
 from tests.chaos.books import book_problems
 from tests.chaos.strikes import Strike, containers, draw, fall, networks_and_volumes, processes
 from tests.chaos.victim import CLOCKS
 from tests.support.engine_relay import EngineRelay
 
-REPO = Path(__file__).parents[2]
 MODEL = "openai/gpt-4.1-nano"
 ALIASES = ("a", "b", "c", "d", "e", "f")
 BUDGET_USD = "0.02"
@@ -128,18 +127,7 @@ def _start(
         "openrouter_base_url": simulator.base_url,
     }
     name, _, value = mark.partition("=")
-    environment = {**os.environ, name: value, "PREFLIGHT_GATE_BASE": image, "DOCKER_HOST": relay.url}
-    with _log(runs_dir).open("w") as log:
-        runner = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.victim"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            text=True,
-            cwd=REPO,
-            env=environment,
-            start_new_session=True,
-        )
+    runner = victim.start(_log(runs_dir), {name: value, "PREFLIGHT_GATE_BASE": image, "DOCKER_HOST": relay.url})
     assert runner.stdin is not None
     with runner.stdin:
         runner.stdin.write(json.dumps(given))

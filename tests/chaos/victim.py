@@ -7,12 +7,17 @@ has no option for this: what starts the proxy is wrapped, in this process, whose
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from agent_preflight.runner import run_multi
 from agent_preflight.sidecar import child, keeper
 
+REPO = Path(__file__).parents[2]
 CLOCKS = {"key_usage_lag_s": 1.0, "generation_s_max": 2.0, "call_s_max": 4.0, "grace_s": 2.0}
 
 
@@ -20,6 +25,21 @@ async def fast_process(module: str, *arguments: str, config: bytes = b"", **opti
     """Start one of our own modules with the clocks of a fast upstream."""
     told = json.dumps({**json.loads(config), **CLOCKS}).encode()
     return await child.own_process(module, *arguments, config=told, **options)
+
+
+def start(log: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start such a runner with these variables besides ours; it begins once its input, the arguments, has ended."""
+    with log.open("w") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.victim"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            text=True,
+            cwd=REPO,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
 
 
 if __name__ == "__main__":

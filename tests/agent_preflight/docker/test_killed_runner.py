@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -33,6 +32,7 @@ from openrouter_sim.bill import Bill
 from preflight_proxy.core.aftermath import Clocks
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import BASE
+from tests.chaos import victim
 from tests.chaos.books import book_problems
 from tests.chaos.strikes import containers, networks_and_volumes, processes
 from tests.chaos.victim import CLOCKS
@@ -40,7 +40,6 @@ from tests.support.engine_relay import EngineRelay, Moment
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
-REPO = Path(__file__).parents[3]
 MODEL = "openai/gpt-4.1-nano"
 AT_ONCE = 6
 RUNNER_S_MAX = 60.0
@@ -223,17 +222,7 @@ def start(round_: Round, engine: str) -> subprocess.Popen[str]:
     name, _, value = round_.mark.partition("=")
     own = {name: value, "DOCKER_HOST": engine, "PREFLIGHT_GATE_BASE": BASE, "TMPDIR": str(round_.root / "t")}
     own |= {"HOME": str(round_.place / "h"), "XDG_STATE_HOME": str(round_.place / "h" / "state")}
-    with (round_.place / "runner.log").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.victim"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            text=True,
-            cwd=REPO,
-            env={**os.environ, **own},
-            start_new_session=True,
-        )
+    return victim.start(round_.place / "runner.log", own)
 
 
 def left(round_: Round) -> Iterator[str]:
