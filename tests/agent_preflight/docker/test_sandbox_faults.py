@@ -14,7 +14,7 @@ from agent_preflight.docker import sandbox as under_test
 from agent_preflight.docker.sandbox import NOT_STARTED, OUTPUT_LOST, PERHAPS_STARTED, DockerSandbox, check_socket
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.sandbox import Exit, PortalKey
+from agent_preflight.sandbox import Exit, Pipes, PortalKey
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSpec
@@ -54,6 +54,13 @@ def make(client: Engine, make_spec: MakeSpec) -> Make:
     return sandbox
 
 
+async def running(make: Make) -> tuple[DockerSandbox, Pipes]:
+    """A sandbox whose agent runs, and the agent's streams."""
+    sandbox = make()
+    await sandbox.create()
+    return sandbox, await sandbox.start()
+
+
 def portal() -> dict[str, object]:
     """What makes a spec's gate portable."""
     return {"gate_socket": None, "portal": PortalKey("172.17.0.1", 4711, Secret(PASS))}
@@ -89,9 +96,7 @@ async def until_agent_is_asked_for(scripted: ScriptedEngine) -> None:
 async def test_the_gate_stands_before_the_agent_is_made_and_streams_are_ours_before_it_starts(
     make: Make, scripted: ScriptedEngine
 ) -> None:
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     name = sandbox.container_name
     head, _, suffix = name.rpartition("-")
     gate_name = f"{head}-gate-{suffix}"
@@ -125,9 +130,7 @@ async def test_what_an_agent_prints_the_moment_it_starts_is_heard(make: Make, sc
 
 
 async def test_the_agent_goes_before_its_gate(make: Make, scripted: ScriptedEngine) -> None:
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     ids = {each.id: role(each) for each in scripted.state.containers.values()}
     assert await sandbox.close() == BOTH_OK
     removed = [call.split("/")[2].partition("?")[0] for call in scripted.calls if call.startswith("DELETE")]
@@ -140,9 +143,7 @@ async def test_the_agent_goes_before_its_gate(make: Make, scripted: ScriptedEngi
 async def test_the_token_is_in_the_body_of_the_agents_create_and_nowhere_else(
     make: Make, scripted: ScriptedEngine
 ) -> None:
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     name = agent(scripted).name
     environment = agent(scripted).config["Env"]
     labels = [each.config["Labels"] for each in scripted.state.containers.values()]
@@ -192,9 +193,7 @@ def test_a_container_needs_one_gate_and_no_more(client: Engine, make: Make) -> N
 async def test_an_engine_that_goes_away_leaves_both_unverified_and_the_gate_alone(
     make: Make, scripted: ScriptedEngine
 ) -> None:
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     await scripted.stop()
     assert await sandbox.close() == {"agent": "unverified", "gate": "unverified"}
     await scripted.start()
@@ -213,9 +212,7 @@ async def test_an_engine_that_goes_away_leaves_both_unverified_and_the_gate_alon
 async def test_the_gate_stays_as_long_as_the_agent_may_be_there(
     make: Make, scripted: ScriptedEngine, pattern: str, answer: Answer, step: str
 ) -> None:
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     gate = there(scripted, "gate")
     assert gate is not None
     scripted.script(pattern, answer)
@@ -434,9 +431,7 @@ async def test_a_start_on_an_engine_that_hangs_ends_within_its_limit(
 async def test_an_ending_on_an_engine_that_hangs_ends_within_its_limits(
     make: Make, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     short_limits(monkeypatch)
     scripted.script("*", HANG)
     async with asyncio.timeout(10):
@@ -464,9 +459,7 @@ async def test_an_agent_whose_output_was_cut_off_is_ended(
     make: Make, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent_preflight.docker.container.DETACHED_S_MAX", 0.05)
-    sandbox = make()
-    await sandbox.create()
-    pipes = await sandbox.start()
+    sandbox, pipes = await running(make)
     waiting = asyncio.ensure_future(sandbox.wait())
     await scripted.called("POST /containers/*/wait")
     for listener in tuple(agent(scripted).attached):
@@ -482,9 +475,7 @@ async def test_an_engine_that_restarts_under_an_agent_that_lives_on_ends_it_and_
     make: Make, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent_preflight.docker.container.DETACHED_S_MAX", 0.05)
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     waiting = asyncio.ensure_future(sandbox.wait())
     await scripted.called("POST /containers/*/wait")
     lives_on = agent(scripted)
@@ -499,9 +490,7 @@ async def test_an_engine_that_restarts_under_an_agent_that_lives_on_ends_it_and_
 
 
 async def test_a_code_that_an_ending_saw_is_what_a_wait_returns(make: Make, scripted: ScriptedEngine) -> None:
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     waiting = asyncio.ensure_future(sandbox.wait())
     await scripted.called("POST /containers/*/wait")
     assert await sandbox.kill() == "ok"
@@ -511,9 +500,7 @@ async def test_a_code_that_an_ending_saw_is_what_a_wait_returns(make: Make, scri
 
 
 async def test_endings_that_come_together_end_it_once(make: Make, scripted: ScriptedEngine) -> None:
-    sandbox = make()
-    await sandbox.create()
-    await sandbox.start()
+    sandbox, _ = await running(make)
     started = agent(scripted)
     ended = await asyncio.gather(sandbox.kill(), sandbox.close(), sandbox.close())
     assert list[object](ended) == ["ok", BOTH_OK, BOTH_OK]
@@ -522,18 +509,14 @@ async def test_endings_that_come_together_end_it_once(make: Make, scripted: Scri
 
 
 async def test_the_last_words_of_an_agent_that_is_ended_are_heard(make: Make, scripted: ScriptedEngine) -> None:
-    sandbox = make()
-    await sandbox.create()
-    pipes = await sandbox.start()
+    sandbox, pipes = await running(make)
     scripted.print(sandbox.container_name, b"bye\n", b"oh\n")
     assert await sandbox.close() == BOTH_OK
     assert (await pipes.stdout.read(), await pipes.stderr.read()) == (b"bye\n", b"oh\n")
 
 
 async def test_output_that_comes_after_the_container_is_gone_is_heard(make: Make, scripted: ScriptedEngine) -> None:
-    sandbox = make()
-    await sandbox.create()
-    pipes = await sandbox.start()
+    sandbox, pipes = await running(make)
     late = list(agent(scripted).attached)
     agent(scripted).attached.clear()
     closing = asyncio.ensure_future(sandbox.close())
