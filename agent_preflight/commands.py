@@ -27,18 +27,17 @@ class TimedOut:
     """It did not end in time and was killed."""
 
 
-def run(argv: Sequence[str], *, timeout_s: float, stdin: str = "") -> Finished | NotInstalled | TimedOut:
+def run(argv: Sequence[str], *, timeout_s: float) -> Finished | NotInstalled | TimedOut:
     """Run a command without a shell and wait for it; never raises for what the command does.
 
     Args:
         argv: program and arguments; each is one argument, whatever it contains.
         timeout_s: after this many seconds it is killed.
-        stdin: text for its standard input.
     """
     try:
         done = subprocess.run(  # noqa: S603 - no shell; arguments are handed over one by one
             list(argv),
-            input=stdin.encode(errors="replace"),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,
             check=False,
