@@ -19,7 +19,7 @@ from preflight_proxy.errors import OperatingError
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class EngineFacts:
     """What an engine says of itself.
 
     Attributes:
@@ -56,10 +56,10 @@ class Handshake:
     reason: str = ""
 
 
-def look_for_engine() -> Facts | str:
+def look_for_engine() -> EngineFacts | str:
     """Return what the engine that answers says of itself, or why there is none that is used."""
 
-    async def asked(engine: Engine) -> Facts:
+    async def asked(engine: Engine) -> EngineFacts:
         return read_info(engine.url, await engine.info())
 
     try:
@@ -68,20 +68,20 @@ def look_for_engine() -> Facts | str:
         return str(exc)
 
 
-def read_info(url: str, told: Mapping[str, Any]) -> Facts:
+def read_info(url: str, told: Mapping[str, Any]) -> EngineFacts:
     """Read what an engine answers to `GET /info`."""
     security = tuple(_security_name(str(option)) for option in told.get("SecurityOptions") or ())
     version, system, cgroup = (
         str(told.get(name) or "?") for name in ("ServerVersion", "OperatingSystem", "CgroupVersion")
     )
-    return Facts(version, system, cgroup, security, url)
+    return EngineFacts(version, system, cgroup, security, url)
 
 
 def _security_name(option: str) -> str:
     return option.partition(",")[0].removeprefix("name=")
 
 
-def engine_lines(found: Facts | str) -> tuple[Line, ...]:
+def engine_lines(found: EngineFacts | str) -> tuple[Line, ...]:
     """Return the findings on the engine."""
     if isinstance(found, str):
         hint = "install or start Docker, or use --sandbox process"

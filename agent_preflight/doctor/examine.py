@@ -10,8 +10,7 @@ from agent_preflight.checks.machine import check_clock, check_disk
 from agent_preflight.config import Environment
 from agent_preflight.docker.handshake import netns_cookie
 from agent_preflight.doctor import engine as engines
-from agent_preflight.doctor.engine import Facts as EngineFacts
-from agent_preflight.doctor.engine import Handshake
+from agent_preflight.doctor.engine import EngineFacts, Handshake
 from agent_preflight.doctor.installation import installation
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
 from agent_preflight.doctor.section import Section

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from agent_preflight.checks.line import Line, passed, warned
-from agent_preflight.doctor.engine import Facts, Handshake
+from agent_preflight.doctor.engine import EngineFacts, Handshake
 
 PROCESS = "processes"
 WITHOUT = "run agents with --sandbox process: their budgets hold all the same"
 
 
-def network_lines(engine: Facts | str, handshake: Handshake, portable: Handshake, cookies: bool) -> tuple[Line, ...]:
+def network_lines(
+    engine: EngineFacts | str, handshake: Handshake, portable: Handshake, cookies: bool
+) -> tuple[Line, ...]:
     """Return the findings on sealed, bridged and no containers, and on both kinds of gate.
 
     Args:
@@ -46,7 +48,7 @@ def _gate_line(name: str, obstacle: str | None, handshake: Handshake) -> Line:
     return passed(name, f"possible: its listeners arrived in {handshake.seconds:.2f} s (at most 5 s)")
 
 
-def _obstacle(engine: Facts | str, handshake: Handshake, cookies: bool) -> str | None:
+def _obstacle(engine: EngineFacts | str, handshake: Handshake, cookies: bool) -> str | None:
     """What is in the way of a gate that hands its listeners over."""
     if isinstance(engine, str):
         return engine

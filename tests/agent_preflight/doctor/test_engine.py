@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.doctor.engine import Facts, engine_lines, look_for_engine, read_info, try_handshake
+from agent_preflight.doctor.engine import EngineFacts, engine_lines, look_for_engine, read_info, try_handshake
 from tests.agent_preflight.docker.conftest import BASE
 from tests.cases import each
 from tests.support.scripted_engine import Fail, ScriptedEngine, Text
@@ -16,17 +16,17 @@ INFO = {
     "CgroupVersion": "2",
     "SecurityOptions": ["name=seccomp,profile=x"],
 }
-ENGINE = Facts("27.1", "Debian", "2", ("seccomp",), URL)
+ENGINE = EngineFacts("27.1", "Debian", "2", ("seccomp",), URL)
 
 
 def test_its_answer_is_read() -> None:
     assert read_info(URL, INFO) == ENGINE
-    assert read_info(URL, {"ServerVersion": "1"}) == Facts("1", "?", "?", (), URL)
+    assert read_info(URL, {"ServerVersion": "1"}) == EngineFacts("1", "?", "?", (), URL)
 
 
 @each("told", [{}, {"ServerVersion": "", "SecurityOptions": None}, {"ServerVersion": None, "Warnings": ["x"]}])
 def test_what_it_does_not_tell_is_not_known(told: dict[str, Any]) -> None:
-    assert read_info(URL, told) == Facts("?", "?", "?", (), URL)
+    assert read_info(URL, told) == EngineFacts("?", "?", "?", (), URL)
 
 
 def test_what_nobody_has_tried_is_named() -> None:
@@ -51,7 +51,7 @@ def test_no_engine_is_a_thing_to_know() -> None:
 
 @pytest.mark.wire
 def test_an_engine_that_answers_is_known_by_its_address(docker_host: ScriptedEngine) -> None:
-    assert look_for_engine() == Facts("20.10.24", "Debian GNU/Linux 12", "2", ("seccomp",), docker_host.url)
+    assert look_for_engine() == EngineFacts("20.10.24", "Debian GNU/Linux 12", "2", ("seccomp",), docker_host.url)
 
 
 @pytest.mark.wire
@@ -79,7 +79,7 @@ def test_a_handshake_that_fails_gives_the_reason(docker_host: ScriptedEngine, po
 
 @pytest.mark.docker
 def test_a_gate_hands_over_on_this_engine() -> None:
-    assert isinstance(look_for_engine(), Facts)
+    assert isinstance(look_for_engine(), EngineFacts)
     handshake = try_handshake(BASE)
     assert handshake.seconds is not None, handshake.reason
     assert handshake.seconds < 5

@@ -2,15 +2,13 @@
 
 import pytest
 
-from agent_preflight.doctor.engine import Facts, Handshake
+from agent_preflight.doctor.engine import EngineFacts, Handshake
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
 from tests.cases import each
 
-ENGINE = Facts("27.1", "Debian", "2")
+ENGINE = EngineFacts("27.1", "Debian", "2")
 WORKS = Handshake(0.3)
-
-
-NOT = Handshake(None, "not tried")
+NOT_TRIED = Handshake(None, "not tried")
 
 
 def test_where_the_gate_works_everything_is_possible() -> None:
@@ -45,9 +43,9 @@ def test_where_only_a_portable_gate_works_everything_is_possible_with_it(
     ],
 )
 def test_where_no_gate_works_the_reason_is_given_and_processes_remain(
-    engine: Facts | str, handshake: Handshake, cookies: bool, reason: str
+    engine: EngineFacts | str, handshake: Handshake, cookies: bool, reason: str
 ) -> None:
-    sealed, bridge, processes, shared, portable = network_lines(engine, handshake, NOT, cookies)
+    sealed, bridge, processes, shared, portable = network_lines(engine, handshake, NOT_TRIED, cookies)
     assert (sealed.ok, bridge.ok, processes.ok, shared.ok, portable.ok) == (None, None, True, None, None)
     assert reason in sealed.detail
     assert reason in shared.detail
