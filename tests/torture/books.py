@@ -115,8 +115,8 @@ class Verdict:
         overshoot_pusd: Bill above limit, summed over accounts.
         bound_pusd: Most that this may be by the promise, summed over the same accounts: what the proxy prints as overrun, and
             what upstream broke its word about and never told.
-        untold_pusd: The latter over all accounts: most that a drift may be.
-        drift_pusd: What was told and is booked otherwise, and what was billed and is booked nowhere.
+        untold_pusd: The latter over all accounts: most that may be booked too much, and most that may be booked too little.
+        drift_pusd: Both together: what is booked and was not billed, and what was billed and is booked nowhere.
         untied: Assumed reservations behind which there is neither a fault that hides an id nor a kill.
         problems: Everything else that must not be, in words.
     """
@@ -220,25 +220,29 @@ def _judge_account(
     verdict.overrun_pusd += account.overrun_pusd
     verdict.pending_pusd += account.pending_pusd
     own = reserved.get(account.id, [])
-    drift_pusd, untold_pusd = _drift(own, bill, sums), _untold(own, bill, told, sums)
-    verdict.drift_pusd += drift_pusd
+    (surplus_pusd, missing_pusd), untold_pusd = _drift(own, bill, sums), _untold(own, bill, told, sums)
+    verdict.drift_pusd += surplus_pusd + missing_pusd
     verdict.untold_pusd += untold_pusd
     if over_pusd:
         verdict.bound_pusd += account.overrun_pusd + untold_pusd
     if over_pusd > account.overrun_pusd + untold_pusd:
         verdict.problems.append(f"{account.id}: {over_pusd} above its limit, overrun says {account.overrun_pusd}")
-    if drift_pusd > untold_pusd:
-        verdict.problems.append(f"{account.id}: {drift_pusd} of drift, upstream kept {untold_pusd} back")
+    # One lie is seen once on either side: a call without an id that is told otherwise than it was billed is both booked too much
+    # and too little; a cost told too high lowers what the key's usage leaves for another call.
+    if max(surplus_pusd, missing_pusd) > untold_pusd:
+        verdict.problems.append(
+            f"{account.id}: {surplus_pusd} booked too much, {missing_pusd} too little, upstream kept {untold_pusd} back"
+        )
     overrun_pusd = sum(max(0, sums[each.id].cost_pusd - each.reserved_pusd) for each in own if each.id in sums)
     if overrun_pusd != account.overrun_pusd:
         verdict.problems.append(f"{account.id}: overrun says {account.overrun_pusd}, its calls {overrun_pusd}")
     _check_budget_file(account, verdict)
 
 
-def _drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str, _Sum]) -> int:
-    """What was told and booked otherwise, and what was billed and is neither told nor assumed."""
+def _drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str, _Sum]) -> tuple[int, int]:
+    """What is booked and was not billed; what was billed and is neither booked nor assumed."""
     rest = {charge.id: charge.cost_pusd for charge in bill}
-    drift_pusd = assumed_pusd = 0
+    surplus_pusd = missing_pusd = assumed_pusd = 0
     nameless: list[int] = []
     for each in own:
         ended = sums.get(each.id)
@@ -247,7 +251,9 @@ def _drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str
         if ended.is_assumed:
             assumed_pusd += ended.cost_pusd
         elif each.generation_id in rest:
-            drift_pusd += abs(ended.cost_pusd - rest.pop(each.generation_id))
+            more_pusd = ended.cost_pusd - rest.pop(each.generation_id)
+            surplus_pusd += max(0, more_pusd)
+            missing_pusd += max(0, -more_pusd)
         elif ended.cost_pusd:
             nameless.append(ended.cost_pusd)
     left = sorted(rest.values())
@@ -255,8 +261,8 @@ def _drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str
         if cost_pusd in left:
             left.remove(cost_pusd)
         else:
-            drift_pusd += cost_pusd
-    return drift_pusd + max(0, sum(left) - assumed_pusd)
+            surplus_pusd += cost_pusd
+    return surplus_pusd, missing_pusd + max(0, sum(left) - assumed_pusd)
 
 
 def _untold(

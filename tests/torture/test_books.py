@@ -95,6 +95,34 @@ def test_overshoot_is_bounded_by_what_upstream_broke_its_word_about_and_never_to
     assert judge(over, [Billed("gen-1", "a", 150)], [lie], []).is_bounded
 
 
+def test_a_call_without_an_id_that_is_told_otherwise_than_it_was_billed_counts_once_on_either_side() -> None:
+    made = ledger(ACCOUNT, replace(HELD, generation_id=""))
+    lie = Seen("gen-1", "a", 15.0, hides=True, lies=True)
+    verdict = judge(made, [Billed("gen-1", "a", 150)], [lie], [])
+    assert verdict.drift_pusd == 250
+    assert verdict.problems == []
+    assert judge(made, [Billed("gen-1", "a", 99)], [lie], []).problems
+
+
+def test_a_lie_may_show_once_as_a_surplus_and_once_as_what_is_missing_for_it_and_no_more() -> None:
+    other = replace(UNKNOWN, id="s", generation_id="gen-2")
+    lie = Seen("gen-1", "a", 15.0, hides=False, lies=True)
+
+    def problems(lied_pusd: int, assumed_pusd: int) -> list[str]:
+        account = replace(ACCOUNT, posted_pusd=lied_pusd + assumed_pusd, assumed_pusd=assumed_pusd)
+        entries = [replace(POSTED, cost_pusd=lied_pusd), Entry(2, "s", "a", "assumed", assumed_pusd)]
+        made = replace(ledger(account), reservations={"r": HELD, "s": other}, entries=entries)
+        verdict = judge(
+            made, [Billed("gen-1", "a", 50), Billed("gen-2", "a", 80)], [lie, replace(HIDDEN, id="gen-2")], []
+        )
+        assert verdict.drift_pusd == lied_pusd - 50 + 80 - assumed_pusd
+        return verdict.problems
+
+    assert problems(lied_pusd=100, assumed_pusd=30) == []
+    assert problems(lied_pusd=101, assumed_pusd=30)
+    assert problems(lied_pusd=100, assumed_pusd=29)
+
+
 def test_each_account_keeps_to_its_own_bound() -> None:
     lie = Seen("gen-2", "b", 15.0, hides=False, lies=True)
     both = ledger(replace(ACCOUNT, limit_pusd=90))
