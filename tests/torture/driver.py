@@ -122,15 +122,12 @@ class _Run:
 
     async def whole(self) -> Report:
         await self._again(self._due[0] if self._due else None)
-        for _ in range(ACCOUNTS):
-            self._trials.append(await self._trial())
         began_s = time.monotonic()
         tasks = Tasks()
-        callers = [tasks.spawn(self._call_on(), "caller") for _ in range(IN_FLIGHT)]
         killer = tasks.spawn(self._kill_on(), "killer")
         tasks.spawn(self._read_on(), "reader")
+        working = tasks.spawn(self._work(), "work")
         try:
-            working = asyncio.gather(*callers)
             await asyncio.wait({working, killer}, return_when=asyncio.FIRST_EXCEPTION)
             if killer.done() and killer.exception() is not None:
                 raise killer.exception() or AssertionError
@@ -157,6 +154,14 @@ class _Run:
             exit_code=code,
             quarantined=len(self._quarantined),
         )
+
+    async def _work(self) -> None:
+        """Open the first accounts, then make all calls; the proxy may be killed in either."""
+        for _ in range(ACCOUNTS):
+            self._trials.append(await self._trial())
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(IN_FLIGHT):
+                callers.create_task(self._call_on())
 
     # Accounts
 

@@ -29,7 +29,7 @@ CALL_S_MAX = 5.0
 
 
 class ProxyDiedError(Exception):
-    """The proxy ended without being told to; says what its log ends with."""
+    """The proxy ended without being told to, or never became ready; says what its log ends with."""
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Proxy:
 
         Raises:
             ConnectionError: It was killed before it was ready: a step of a call may be one of the start too.
-            ProxyDiedError: It ended otherwise.
+            ProxyDiedError: It ended otherwise, or is not ready after `READY_S_MAX`.
         """
         began_s = time.monotonic()
         self._ready.unlink(missing_ok=True)
@@ -122,14 +122,14 @@ class Proxy:
         self.up.set()
 
     async def _until_ready(self) -> None:
-        async with asyncio.timeout(READY_S_MAX):
-            while not self._ready.exists():
-                assert self._process is not None
-                if self._process.returncode == -signal.SIGKILL:
-                    raise ConnectionError("killed before it was ready")
-                if self._process.returncode is not None:
-                    raise ProxyDiedError(self._last_words())
-                await asyncio.sleep(0.01)
+        until_s = time.monotonic() + READY_S_MAX
+        while not self._ready.exists():
+            assert self._process is not None
+            if self._process.returncode == -signal.SIGKILL:
+                raise ConnectionError("killed before it was ready")
+            if self._process.returncode is not None or time.monotonic() > until_s:
+                raise ProxyDiedError(self._last_words())
+            await asyncio.sleep(0.01)
         self.base_url = json.loads(self._ready.read_text())["base_url"]
         if self._client is not None:
             await self._client.close()

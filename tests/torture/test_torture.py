@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.drills.stage import stage
 from tests.torture.__main__ import exit_code
 from tests.torture.driver import Options, torture
+from tests.torture.plan import deaths
 from tests.torture.proxy import Proxy, ProxyDiedError
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]
@@ -22,6 +24,17 @@ async def test_a_lawful_upstream_never_bills_an_account_past_its_limit_whatever_
     assert exit_code(options, report) == 0
     assert report.kills >= 4
     assert report.verdict.spend_pusd > 0
+
+
+async def test_a_proxy_that_is_killed_while_its_first_accounts_are_opened_is_started_again(tmp_path: Path) -> None:
+    options = Options(calls=60, seed=12, kills=1)
+    [death] = deaths(options.calls, options.kills, Random(f"{options.seed}:deaths"))
+    assert (
+        death.step == "budget-file"
+    )  # written for each account at its opening: the kill is due before the last of them
+    report = await torture(options, tmp_path)
+    assert report.kills_by_step == {"before budget-file": 1}
+    assert exit_code(options, report) == 0
 
 
 async def test_a_lawless_upstream_gets_no_further_than_what_it_lied_about(tmp_path: Path) -> None:
