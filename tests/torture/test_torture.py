@@ -38,7 +38,7 @@ async def test_a_proxy_that_is_killed_while_its_first_accounts_are_opened_is_sta
 
 
 async def test_a_lawless_upstream_gets_no_further_than_what_it_lied_about(tmp_path: Path) -> None:
-    options = Options(calls=600, seed=12, kills=2, profile="lawless", rate=0.3)
+    options = Options(calls=900, seed=12, kills=2, profile="lawless", rate=0.5)
     report = await torture(options, tmp_path)
     assert report.verdict.problems == []
     assert report.verdict.overrun_pusd > 0
