@@ -104,7 +104,7 @@ async def _set_up(trial: LiveTrial) -> None:
 
 
 async def _both(*work: Coroutine[Any, Any, None]) -> None:
-    """Do two things at once; what the first of them to fail raises ends both."""
+    """Do two things at once. If one fails, the other is cancelled and the first failure is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for each in work:
