@@ -124,14 +124,11 @@ class _Run:
         await self._again(self._due[0] if self._due else None)
         began_s = time.monotonic()
         tasks = Tasks()
-        killer = tasks.spawn(self._kill_on(), "killer")
         tasks.spawn(self._read_on(), "reader")
-        working = tasks.spawn(self._work(), "work")
         try:
-            await asyncio.wait({working, killer}, return_when=asyncio.FIRST_EXCEPTION)
-            if killer.done() and killer.exception() is not None:
-                raise killer.exception() or AssertionError
-            await asyncio.gather(working, killer)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._kill_on())
+                group.create_task(self._work())
             took_s = time.monotonic() - began_s
         finally:
             await tasks.cancel()

@@ -174,7 +174,9 @@ class Proxy:
     def _last_words(self) -> str:
         assert self._process is not None
         log = (self.data / "proxy.log").read_text(errors="replace")
-        return f"exit code {self._process.returncode}; its log ends with:\n{log[-4000:]}"
+        code = self._process.returncode
+        state = "not ready in time" if code is None else f"exit code {code}"
+        return f"{state}; its log ends with:\n{log[-4000:]}"
 
     def kill(self) -> None:
         """Kill -9, if it still lives."""

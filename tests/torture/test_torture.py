@@ -29,9 +29,8 @@ async def test_a_lawful_upstream_never_bills_an_account_past_its_limit_whatever_
 async def test_a_proxy_that_is_killed_while_its_first_accounts_are_opened_is_started_again(tmp_path: Path) -> None:
     options = Options(calls=60, seed=12, kills=1)
     [death] = deaths(options.calls, options.kills, Random(f"{options.seed}:deaths"))
-    assert (
-        death.step == "budget-file"
-    )  # written for each account at its opening: the kill is due before the last of them
+    # This file is written for each account at its opening: the kill is due before the last of them.
+    assert death.step == "budget-file"
     report = await torture(options, tmp_path)
     assert report.kills_by_step == {"before budget-file": 1}
     assert exit_code(options, report) == 0
