@@ -193,7 +193,7 @@ class Forward:
         """A refusal in the caller's words, noted, and said in the harder word where it is repeated (M19)."""
         account = self._books.account(caller.account_id)
         over = account.frozen is not None or self._books.spent(account.id)
-        escalated = refusal.code.is_budget and self._books.escalation.seen(
+        escalated = refusal.code.escalates and self._books.escalation.seen(
             caller.token_hash, asked.digest, over, self._books.clock.monotonic_s()
         )
         self._books.note_refusal(account.id, refusal.code, asked.model)

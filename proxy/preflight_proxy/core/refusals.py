@@ -17,7 +17,6 @@ from preflight_proxy.core.money import usd_text
 if TYPE_CHECKING:
     from preflight_proxy.core.shapes.shape import Shape
 
-_UNPRICED = "This model has no known price, so its cost has no bound."
 _RETRIED_DIGITS = ("429", "500", "502", "503", "504", "524")
 """Some clients take these anywhere in a body for a status, and retry."""
 
@@ -33,6 +32,10 @@ class Code(Enum):
     QUARANTINED = "quarantined"
     SPENT = "spent"
     DOES_NOT_FIT = "does_not_fit"
+    KEY_LIMIT = "key_limit"
+    ACCOUNT_CREDIT = "account_credit"
+    ACCOUNT_AFFORDS = "account_affords"
+    DAILY_LIMIT = "daily_limit"
 
     @property
     def sentence(self) -> str:
@@ -41,23 +44,46 @@ class Code(Enum):
 
     @property
     def is_budget(self) -> bool:
-        """True if the account's money, not its model or the store, is the reason; only these escalate (M19)."""
+        """True if this run's budget is the reason, or its end."""
         return self in (Code.SPENT, Code.DOES_NOT_FIT, Code.FROZEN)
+
+    @property
+    def escalates(self) -> bool:
+        """True if money is the reason, here or at OpenRouter: repeated, it is answered with a final status (M19)."""
+        return self.is_budget or self in (Code.KEY_LIMIT, Code.ACCOUNT_CREDIT, Code.ACCOUNT_AFFORDS)
 
 
 _SENTENCES = {
-    Code.STORE: "The book of this run cannot be written. Nothing is forwarded. Do not retry.",
+    Code.STORE: "The ledger of this run cannot be written, so no call is sent. Do not retry.",
     Code.FROZEN: "This run was ended by its operator. Do not retry.",
     Code.MODEL_NOT_ALLOWED: "This model is not allowed in this run.",
-    Code.UNPRICED: _UNPRICED,
-    Code.PRICE_STALE: _UNPRICED,
-    Code.QUARANTINED: "No endpoint of this model is left in use: each was charged otherwise than it is priced. Do not retry.",
+    Code.UNPRICED: "This model has no known price, so its cost has no bound.",
+    Code.PRICE_STALE: "OpenRouter's price list cannot be read.",
+    Code.QUARANTINED: "All endpoints of this model are disabled, because they billed more than their listed price. "
+    "Do not retry.",
     Code.SPENT: "Budget spent. This run has used its whole allowance. Do not retry.",
     Code.DOES_NOT_FIT: "This call could cost more than this run has left. "
     "Ask for fewer output tokens or send less. Do not repeat it unchanged.",
+    Code.KEY_LIMIT: "The key's limit at OpenRouter is reached. Do not repeat this call unchanged.",
+    Code.ACCOUNT_CREDIT: "The OpenRouter account has no credit left. Do not retry.",
+    Code.ACCOUNT_AFFORDS: "The credit of the OpenRouter account does not cover a call of this size. "
+    "Ask for fewer output tokens or send less. Do not repeat it unchanged.",
+    Code.DAILY_LIMIT: "The daily limit at OpenRouter for this model is reached. Do not retry.",
 }
 
-_STATUS = {Code.MODEL_NOT_ALLOWED: 403, Code.UNPRICED: 403, Code.PRICE_STALE: 403, Code.QUARANTINED: 403}
+_STATUS = {
+    Code.MODEL_NOT_ALLOWED: 403,
+    Code.UNPRICED: 403,
+    Code.PRICE_STALE: 503,
+    Code.QUARANTINED: 403,
+    Code.DAILY_LIMIT: 429,
+}
+_ERROR_TYPE = {
+    402: "payment_required",
+    403: "permission_denied",
+    429: "rate_limit_exceeded",
+    503: "provider_overloaded",
+}
 _ESCALATED_STATUS = {"responses": 400, "messages": 402}
 PAYMENT_REQUIRED = 402
 ESCALATED_STATUS = 401
@@ -116,9 +142,9 @@ def answer(shape: Shape, refusal: Refusal, escalated: bool, detail: str = "") ->
     """
     code = refusal.code
     status = _STATUS.get(code, PAYMENT_REQUIRED)
-    if escalated and code.is_budget:
+    error_type = _ERROR_TYPE[status]
+    if escalated and code.escalates:
         status = _ESCALATED_STATUS.get(shape.name, ESCALATED_STATUS)
-    error_type = "payment_required" if code not in _STATUS else "permission_denied"
     message = f"{code.sentence} {detail}" if detail else code.sentence
     return status, shape.refusal(status, message, error_type)
 

@@ -25,6 +25,8 @@ RETRY_PATTERN = re.compile(
 )
 """Texts that clients were seen to retry, or to answer with a second call: pi, opencode, litellm, Claude Code, codex."""
 
+PASSING = {Code.PRICE_STALE, Code.DAILY_LIMIT}
+"""What passes by itself is told with a status that says so: only its sentence is free of such texts."""
 BY_NAME = {shape.name: shape for shape in SHAPES.values()}
 
 
@@ -32,7 +34,8 @@ BY_NAME = {shape.name: shape for shape in SHAPES.values()}
 def test_no_refusal_makes_a_client_retry(shape: str, code: Code, escalated: bool) -> None:
     detail = allowed_detail(["openai/gpt-4.1-nano", "mistralai/mistral-small-2503", "x/a-500b"])
     _, body = answer(BY_NAME[shape], Refusal(code, 500 * 10**12), escalated, detail)
-    assert RETRY_PATTERN.search(body.decode()) is None
+    text = body.decode() if code not in PASSING else code.sentence
+    assert RETRY_PATTERN.search(text) is None
 
 
 @each("shape, code", product(BY_NAME, Code))
@@ -45,14 +48,19 @@ def test_no_cut_makes_a_client_retry(shape: str, code: Code) -> None:
             assert RETRY_PATTERN.search(json.dumps(told.get("response", {}).get("error"))) is None
 
 
-@each("code", [Code.SPENT, Code.DOES_NOT_FIT, Code.FROZEN])
-def test_a_budget_refusal_is_402_and_repeated_what_ends_the_last_clients(code: Code) -> None:
+@each("code", [code for code in Code if code.escalates])
+def test_a_money_refusal_is_402_and_repeated_what_ends_the_last_clients(code: Code) -> None:
     ends = {"chat": 401, "completions": 401, "embeddings": 401, "responses": 400, "messages": 402}
     assert {shape: answer(BY_NAME[shape], Refusal(code), False)[0] for shape in ends} == dict.fromkeys(ends, 402)
     assert {shape: answer(BY_NAME[shape], Refusal(code), True)[0] for shape in ends} == ends
 
 
-@each("code", [Code.MODEL_NOT_ALLOWED, Code.UNPRICED, Code.PRICE_STALE, Code.QUARANTINED])
+def test_what_passes_by_itself_says_so_by_its_status() -> None:
+    assert answer(BY_NAME["chat"], Refusal(Code.PRICE_STALE), True)[0] == 503
+    assert answer(BY_NAME["chat"], Refusal(Code.DAILY_LIMIT), True)[0] == 429
+
+
+@each("code", [Code.MODEL_NOT_ALLOWED, Code.UNPRICED, Code.QUARANTINED])
 def test_a_refusal_for_the_model_is_403_and_never_escalates(code: Code) -> None:
     assert {answer(BY_NAME["chat"], Refusal(code), escalated)[0] for escalated in (False, True)} == {403}
 
@@ -85,6 +93,7 @@ def test_codes_stand_in_order_of_precedence() -> None:
     assert [code.value for code in Code] == [
         *("store", "frozen", "model_not_allowed", "unpriced"),
         *("price_stale", "quarantined", "spent", "does_not_fit"),
+        *("key_limit", "account_credit", "account_affords", "daily_limit"),
     ]
     assert [code for code in Code if code.is_budget] == [Code.FROZEN, Code.SPENT, Code.DOES_NOT_FIT]
 
