@@ -95,12 +95,14 @@ def git_version(repo_path: str, *, min_tag: str | None = None, name: str | None 
 def _http(url: str, require: Mapping[str, Any] | None, min_version: str | None, timeout_s: float) -> InfraResult:
     import httpx  # slow to load, and only this check needs it
 
+    from agent_preflight.openrouter import opened
+
     try:
-        with httpx.stream("GET", url, timeout=timeout_s) as response:
+        with opened("GET", url, timeout_s=timeout_s) as response:
             content = next(response.iter_bytes(BODY_BYTES_MAX), b"")  # the rest of a larger page is not waited for
     except httpx.TimeoutException:
         return InfraResult(ok=False, detail=f"timed out after {timeout_s}s")
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, config.ConfigError) as exc:
         return InfraResult(ok=False, detail=str(exc)[:DETAIL_CHARS] or type(exc).__name__)
     if response.status_code >= 400:
         return InfraResult(ok=False, detail=f"HTTP {response.status_code}")

@@ -7,7 +7,8 @@ import functools
 import json
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import httpx
 
 from agent_preflight import config
+from preflight_proxy.core.http_proxy import HttpProxy, http_proxy
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import ConfigError
 
 ANSWER_BYTES_MAX = 64 * 2**20
 """The list of all models is about 1 MB; an answer beyond this is no answer."""
@@ -25,6 +28,9 @@ GET_ATTEMPTS = 3
 
 GET_PAUSE_S = 0.25
 """The pause before a repeated read."""
+
+NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, ValueError, ConfigError)
+"""What `call` raises: no answer came, or none could be asked for."""
 
 Key = str | Secret
 
@@ -54,6 +60,15 @@ def resolve_base_url(base_url: str | None) -> str:
     return (base_url or config.base_url() or provision.OR_BASE).rstrip("/")
 
 
+def check_way(base_url: str | None) -> None:
+    """Refuse an environment whose HTTP proxy for OpenRouter cannot be used.
+
+    Raises:
+        ConfigError: its text says which variable, and what to set.
+    """
+    _http_proxy(resolve_base_url(base_url))
+
+
 def call(
     method: str,
     path: str,
@@ -69,12 +84,51 @@ def call(
 
     Raises:
         ValueError: the key holds characters that no header may carry; the text does not show it.
+        ConfigError: the environment names an HTTP proxy that cannot be used.
         httpx.HTTPError: no answer came, it broke off, or it was larger than `ANSWER_BYTES_MAX`.
     """
     sent = {**(headers or {}), "Authorization": f"Bearer {_header_text(key)}"}
     url = resolve_base_url(base_url) + path
-    with httpx.stream(method, url, headers=sent, json=body, timeout=timeout_s, verify=_trust()) as response:
+    with opened(method, url, headers=sent, json_body=body, timeout_s=timeout_s) as response:
         return Answer(response.status_code, _json(_read(response), exact=exact))
+
+
+@contextmanager
+def opened(
+    method: str,
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+    json_body: Mapping[str, Any] | None = None,
+) -> Iterator[httpx.Response]:
+    """Send one request by the HTTP proxy that the environment names for it; yields the response, its body unread.
+
+    No netrc file is read, so no key but the one in ``headers`` leaves.
+
+    Raises:
+        ConfigError: the environment names an HTTP proxy that cannot be used.
+        httpx.HTTPError: no answer came.
+    """
+    found = _http_proxy(url)
+    login = found.authorization if found is not None else None
+    sent = {"Proxy-Authorization": login.reveal()} if login is not None else None
+    proxy = httpx.Proxy(found.url, headers=sent) if found is not None else None
+    with httpx.stream(
+        method,
+        url,
+        headers=headers,
+        json=json_body,
+        timeout=timeout_s,
+        verify=_trust(),
+        proxy=proxy,
+        trust_env=False,
+    ) as response:
+        yield response
+
+
+def _http_proxy(url: str) -> HttpProxy | None:
+    return http_proxy(url, config.child_environment())
 
 
 def get(path: str, key: Key, *, timeout_s: float, base_url: str | None = None, exact: bool = True) -> Answer | None:
@@ -84,7 +138,7 @@ def get(path: str, key: Key, *, timeout_s: float, base_url: str | None = None, e
             time.sleep(GET_PAUSE_S)
         try:
             answer = call("GET", path, key, timeout_s=timeout_s, base_url=base_url, exact=exact)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        except NO_ANSWER:
             continue
         if answer.status < 500:
             return answer

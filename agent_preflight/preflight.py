@@ -17,6 +17,7 @@ from agent_preflight.checks.line import Line, failed, warned
 from agent_preflight.checks.schedule import Job, run_in_order
 from agent_preflight.console import say
 from agent_preflight.health import InfraCheck
+from agent_preflight.openrouter import check_way
 
 __all__ = ["BUILT_IN", "InfraCheck", "PreflightError", "preflight", "run_checks"]
 
@@ -103,7 +104,9 @@ def preflight(
 
     Raises:
         PreflightError: something failed, and ``raise_on_failure`` is set.
+        ConfigError: the environment names an HTTP proxy that cannot be used; nothing was checked.
     """
+    check_way(base_url)
     required = merge_required(unique(models), required_params, common_required_params)
     inputs = Inputs(
         admin_key,

@@ -82,7 +82,7 @@ def delete_key(admin_key: Key, key_hash: str, *, base_url: str | None = None) ->
     try:
         path = subkeys.path_of(key_hash)
         return openrouter.call("DELETE", path, admin_key, timeout_s=WRITE_TIMEOUT_S, base_url=base_url).ok
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+    except openrouter.NO_ANSWER:
         return False
 
 

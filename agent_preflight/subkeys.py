@@ -99,7 +99,7 @@ def delete_sub_key(admin_key: Key, key_hash: str, base_url: str | None = None) -
             time.sleep(PAUSE_S)
         try:
             answer = openrouter.call("DELETE", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        except openrouter.NO_ANSWER:
             continue
         if answer.status in (401, 403):
             return False
@@ -115,7 +115,7 @@ def set_key_limit(admin_key: Key, key_hash: str, limit_usd: Decimal, base_url: s
         answer = openrouter.call(
             "PATCH", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body
         )
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+    except openrouter.NO_ANSWER:
         return False
     return answer.ok and isinstance(answer.data, dict) and openrouter.amount(answer.data.get("limit")) == limit_usd
 

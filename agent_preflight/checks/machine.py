@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-import httpx
-
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.openrouter import resolve_base_url
+from agent_preflight.openrouter import NO_ANSWER, opened, resolve_base_url
+from preflight_proxy.errors import ConfigError
 
 CLOCK, DISK, SOCKET = "Clock", "Disk", "Docker engine"
 
@@ -38,10 +37,10 @@ def check_clock(inputs: Inputs, facts: Facts) -> list[Line]:
     url = resolve_base_url(inputs.base_url) + "/key"
     try:
         before_s, before = time.monotonic(), datetime.now(UTC)
-        with httpx.stream("GET", url, timeout=CLOCK_TIMEOUT_S) as answer:  # without a key: its Date is all that counts
+        with opened("GET", url, timeout_s=CLOCK_TIMEOUT_S) as answer:  # without a key: its Date is all that counts
             took_s, headers = time.monotonic() - before_s, answer.headers
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        reason = f"no answer to compare with: {type(exc).__name__}"
+    except NO_ANSWER as exc:
+        reason = f"no answer to compare with: {exc if isinstance(exc, ConfigError) else type(exc).__name__}"
         return [failed(CLOCK, reason, f"{CLOCK}: {reason}")]
     ahead_s = seconds_ahead(before, took_s, headers)
     if ahead_s is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, passed, warned
+from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.checks.machine import check_clock, check_disk
-from agent_preflight.config import Environment
+from agent_preflight.config import Environment, child_environment
 from agent_preflight.docker.handshake import netns_cookie
 from agent_preflight.doctor import engine as engines
 from agent_preflight.doctor.engine import EngineFacts, Handshake
@@ -15,6 +15,9 @@ from agent_preflight.doctor.installation import installation
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
 from agent_preflight.doctor.section import Section
 from agent_preflight.doctor.system import system_lines
+from agent_preflight.openrouter import resolve_base_url
+from preflight_proxy.core.http_proxy import PROXY_VARIABLES, http_proxy
+from preflight_proxy.errors import ConfigError
 
 NOT_TRIED = Handshake(None, "not tried")
 
@@ -63,4 +66,22 @@ def variable_lines(environment: Environment) -> tuple[Line, ...]:
         passed(name, "set") if key is not None else warned(name, f"not set; {purpose}")
         for name, (key, purpose) in keys.items()
     ]
-    return (*found, passed("OPENROUTER_BASE_URL", environment.base_url or "not set: OpenRouter itself"))
+    return (*found, passed("OPENROUTER_BASE_URL", environment.base_url or "not set: OpenRouter itself"), *way_lines())
+
+
+def way_lines() -> tuple[Line, ...]:
+    """Return by which HTTP proxy OpenRouter is reached, and which variables say so; never a name or a password."""
+    url, variables = resolve_base_url(None), child_environment()
+    named = [name for name in variables if name.lower() in PROXY_VARIABLES and variables[name]]
+    if not named:
+        return (
+            passed("HTTP proxy", "none of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY is set: OpenRouter is reached directly"),
+        )
+    try:
+        found = http_proxy(url, variables)
+    except ConfigError as exc:
+        return (failed("HTTP proxy", str(exc), f"HTTP proxy: {exc}"),)
+    set_ = ", ".join(sorted(named))
+    if found is None:
+        return (passed("HTTP proxy", f"not used for {url} (set: {set_})"),)
+    return (passed("HTTP proxy", f"{found.url} for {url}, by {found.variable} (set: {set_})"),)

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent_preflight.console import say
 from agent_preflight.docker.handshake import GateWish
+from agent_preflight.openrouter import check_way
 from agent_preflight.runner.plan import Arguments, Surroundings, check_env, mount_args
 from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Request
@@ -43,6 +44,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         ValueError: A variable in `env` cannot be handed over.
         TypeError: `preflight_kwargs` sets what the run itself sets.
     """
+    check_way(given["openrouter_base_url"])
     return Request(
         models=list(given["models"]),
         admin_key=secret(given["admin_key"]),

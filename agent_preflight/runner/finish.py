@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from agent_preflight.control_client import UNKNOWN_ACCOUNT, ControlError
 from agent_preflight.models import RunResult
 from agent_preflight.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
@@ -115,7 +116,14 @@ class _Finish:
         self.trial.say(text)
 
     async def _freeze(self) -> Step:
-        self.trial.take_balance(await self.sidecar.freeze(self.trial.alias, f"trial ended: {self.ending.by.value}"))
+        try:
+            balance = await self.sidecar.freeze(self.trial.alias, f"trial ended: {self.ending.by.value}")
+        except ControlError as exc:
+            if self.trial.alias not in self.sidecar.not_opened or exc.code != UNKNOWN_ACCOUNT:
+                raise
+            self.opened, self.settled = False, True  # no account was opened, and none can be any more
+        else:
+            self.trial.take_balance(balance)
         return "ok"
 
     async def _kill(self) -> Step:

@@ -78,6 +78,7 @@ class Sidecar:
 
     Attributes:
         served: It became ready at some time; before that there is no account, and no call is let through.
+        not_opened: Accounts whose opening the proxy answered with an error.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Sidecar:
         self._listen = settings.listen
         self.portal: str | None = None
         self._accounts: dict[str, Account] = {}
+        self.not_opened: set[str] = set()
         self._process: Process | None = None
         self._client: ControlClient | None = None
         self._tasks = Tasks()
@@ -134,7 +136,12 @@ class Sidecar:
             OperatingError: The proxy refused, or cannot be had.
         """
         self._accounts[account.id] = account
-        return await self._repeat(lambda client: client.open(account))
+        try:
+            return await self._repeat(lambda client: client.open(account))
+        except ControlError:
+            del self._accounts[account.id]
+            self.not_opened.add(account.id)
+            raise
 
     async def balance(self, account_id: str) -> Balance:
         """Return an account as it stands. Raises as `open`."""

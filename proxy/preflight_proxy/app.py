@@ -15,7 +15,7 @@ import structlog
 from preflight_proxy.accounts import Accounts
 from preflight_proxy.books import BYOK, Books
 from preflight_proxy.clock import Clock, SystemClock
-from preflight_proxy.config import Config, host_port
+from preflight_proxy.config import Config, host_port, upstream_proxy
 from preflight_proxy.control import Control
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import ClearQuarantine, Quarantine
@@ -94,7 +94,7 @@ async def running(
     try:
         cost_log = CostLog(config.data_dir / "costs.jsonl")
         cost_log.rebuild(store.entries())
-        async with Upstream(config.upstream) as upstream:
+        async with Upstream(config.upstream, upstream_proxy(config.upstream)) as upstream:
             hub = Hub(first_seq=int(clock.epoch_s() * 1000))
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
             books.byok, books.call_s_max = config.byok, config.call_s_max

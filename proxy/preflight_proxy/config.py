@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
+from preflight_proxy.core.http_proxy import HttpProxy, http_proxy
 from preflight_proxy.errors import ConfigError
 
 GRACE_S = 10.0
@@ -83,6 +84,15 @@ def check_upstream(upstream: str) -> None:
     """
     if not upstream.startswith(("http://", "https://")):
         raise ConfigError(f"The upstream must be an http or https URL, not {upstream!r}.")
+
+
+def upstream_proxy(upstream: str) -> HttpProxy | None:
+    """The HTTP proxy that this process's environment names for `upstream`; None for a direct way.
+
+    Raises:
+        ConfigError: It names one that cannot be used.
+    """
+    return http_proxy(upstream, os.environ)  # noqa: TID251 - read at the edge
 
 
 def user_quarantine_file() -> Path:

@@ -50,6 +50,10 @@ class _Document(msgspec.Struct):
     data: _Data
 
 
+class _ErrorDocument(msgspec.Struct):
+    error: dict[str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class PriceList:
     """The endpoints of one model.
@@ -110,6 +114,7 @@ class Prices:
             now_s = self._clock.monotonic_s()
             kept = self._lists.get(model)
             if kept is None or now_s - kept.fetched_at_s >= STALE_S:
+                _log.error("prices.unread", model=model, why=str(exc))
                 return None
             self._failed_at_s[model] = now_s
             _log.warning("prices.kept", model=model, why=str(exc))
@@ -133,11 +138,12 @@ class Prices:
         if status not in (200, 400, 404):
             raise UpstreamError(f"OpenRouter answered {status} for the price list.")
         endpoints: list[Endpoint] = []
-        if status == 200:
-            try:
-                data = msgspec.json.decode(raw, type=_Document).data
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-                raise UpstreamError("OpenRouter's price list is not what it was.") from exc
+        try:
+            document = msgspec.json.decode(raw, type=_Document if status == 200 else _ErrorDocument)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise UpstreamError(f"The answer {status} for the price list is not one of OpenRouter's.") from exc
+        if isinstance(document, _Document):
+            data = document.data
             tokenizer = (data.architecture.tokenizer if data.architecture else None) or "Other"
             found = (endpoint_from_json(model, tokenizer, listed) for listed in data.endpoints)
             endpoints = [endpoint for endpoint in found if endpoint is not None]

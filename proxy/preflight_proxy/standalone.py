@@ -16,7 +16,7 @@ from pathlib import Path
 
 from preflight_proxy.accounts import CLOSED, AccountSpec
 from preflight_proxy.app import Running
-from preflight_proxy.config import Config, check_upstream, user_quarantine_file
+from preflight_proxy.config import Config, check_upstream, upstream_proxy, user_quarantine_file
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
@@ -57,10 +57,11 @@ def serve(
         The exit code.
 
     Raises:
-        ConfigError: The upstream, a name or an amount is not what it must be.
+        ConfigError: The upstream, its HTTP proxy, a name or an amount is not what it must be.
         OperatingError: It cannot start.
     """
     check_upstream(upstream)
+    upstream_proxy(upstream)
     limits_usd = _limits(budget_usd, accounts)
     data = data.absolute()
     _make_directories(data)

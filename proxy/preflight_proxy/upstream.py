@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 import aiohttp
+import structlog
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
+from preflight_proxy.core.http_proxy import HttpProxy
 from preflight_proxy.errors import UpstreamError
 
 CONNECT_S_MAX = 10.0
@@ -26,6 +28,9 @@ READ_S_MAX = 15.0
 """A small read of ours (prices, key usage, a generation) that takes longer is given up and repeated later."""
 SMALL_BODY_BYTES_MAX = 64 * 2**20
 """The whole model list is about 1 MiB; an answer of ours larger than this is refused rather than held in memory."""
+
+
+_log = structlog.get_logger("preflight_proxy.upstream")
 
 
 class NotSentError(UpstreamError):
@@ -78,17 +83,20 @@ class Upstream:
 
     Args:
         base_url: API base without a trailing slash, such as `https://openrouter.ai/api/v1`.
+        proxy: The HTTP proxy that leads there; None for a direct way.
         head_s_max: See `HEAD_S_MAX`.
     """
 
-    def __init__(self, base_url: str, *, head_s_max: float = HEAD_S_MAX) -> None:
+    def __init__(self, base_url: str, proxy: HttpProxy | None = None, *, head_s_max: float = HEAD_S_MAX) -> None:
         self.base_url = base_url.rstrip("/")
+        self._proxy = proxy
         self._head_s_max = head_s_max
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Upstream:
-        """Open the connection pool."""
+        """Open the connection pool. It reads no environment variable and no netrc file."""
         self._session = aiohttp.ClientSession(
+            proxy=self._proxy.url if self._proxy is not None else None,
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -100,6 +108,15 @@ class Upstream:
         """Close every connection."""
         if self._session is not None:
             await self._session.close()
+
+    def _login(self) -> dict[str, str] | None:
+        """What opens a tunnel through the HTTP proxy."""
+        login = self._proxy.authorization if self._proxy is not None else None
+        return {"Proxy-Authorization": login.reveal()} if login is not None else None
+
+    def _login_of_plain(self) -> list[tuple[str, str]]:
+        """The same for an http upstream, whose requests the HTTP proxy reads itself."""
+        return list((self._login() or {}).items()) if self.base_url.startswith("http://") else []
 
     def _url(self, path: str) -> URL:
         return URL(self.base_url + path, encoded=True)
@@ -124,20 +141,24 @@ class Upstream:
             UncertainError: Something left, and no response head came.
         """
         assert self._session is not None, "used outside its context"
-        sent = list(headers)
+        sent = [*headers, *self._login_of_plain()]
         for _attempt in range(2):
             payload = GuardedBody(body, guard)
             try:
                 async with asyncio.timeout(self._head_s_max):
-                    return await self._session.post(self._url(path), data=payload, headers=sent, allow_redirects=False)
+                    return await self._session.post(
+                        self._url(path), data=payload, headers=sent, allow_redirects=False, proxy_headers=self._login()
+                    )
             except (aiohttp.ClientError, TimeoutError, OSError) as exc:
                 if payload.withdrawn:
                     raise WithdrawnError("The request was withdrawn before it was sent.") from None
                 if payload.left:
                     raise UncertainError(f"OpenRouter broke off before it answered ({type(exc).__name__}).") from exc
+                cause = type(exc).__name__
                 if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
                     break
                 # A pooled connection that had died was found so before a byte was written: one more connection may serve.
+        _log.warning("upstream.unreachable", why=cause, via=self._proxy.url if self._proxy is not None else None)
         raise NotSentError("OpenRouter cannot be reached. Nothing was sent, nothing is charged.")
 
     async def get(self, path: str, key: str | None = None) -> tuple[int, bytes]:
@@ -154,13 +175,13 @@ class Upstream:
             UpstreamError: No complete answer within `READ_S_MAX` seconds, or one above `SMALL_BODY_BYTES_MAX`.
         """
         assert self._session is not None, "used outside its context"
-        headers = [("Accept", "application/json"), ("Accept-Encoding", "identity")]
+        headers = [("Accept", "application/json"), ("Accept-Encoding", "identity"), *self._login_of_plain()]
         if key is not None:
             headers.append(("Authorization", f"Bearer {key}"))
         timeout = aiohttp.ClientTimeout(total=READ_S_MAX, connect=CONNECT_S_MAX)
         try:
             async with self._session.get(
-                self._url(path), headers=headers, allow_redirects=False, timeout=timeout
+                self._url(path), headers=headers, allow_redirects=False, timeout=timeout, proxy_headers=self._login()
             ) as response:
                 return response.status, await read_capped(response, SMALL_BODY_BYTES_MAX)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
 
-from agent_preflight import openrouter
+from agent_preflight import openrouter, provision, subkeys
+from openrouter_sim import Simulator
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer
 from tests.cases import each
+from tests.support.forward_proxy import ForwardProxy
 
 Serve = Callable[[Script], ScriptedServer]
 
@@ -78,3 +82,46 @@ def test_a_redirect_is_not_followed_with_the_key(serve: Serve) -> None:
     server = serve(lambda _: (302, b""))
     assert openrouter.call("GET", "/x", "k", timeout_s=10).status == 302
     assert len(server.seen) == 1
+
+
+@pytest.mark.wire
+def test_a_call_goes_by_the_http_proxy_that_the_environment_names(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _, port = simulator.base_url.removeprefix("http://").partition("/")[0].partition(":")
+    with ForwardProxy((host, int(port)), login="me:hunter2") as forward:
+        monkeypatch.setenv("http_proxy", f"http://me:hunter2@{forward.address}")
+        base_url = "http://openrouter.test/api/v1"
+        answer = openrouter.get("/key", simulator.inference_key, timeout_s=10, base_url=base_url)
+        assert answer is not None
+        assert answer.ok
+        assert forward.asked == ["GET http://openrouter.test/api/v1/key HTTP/1.1"]
+        monkeypatch.setenv("no_proxy", "openrouter.test")
+        assert openrouter.get("/key", simulator.inference_key, timeout_s=10, base_url=base_url) is None
+        assert len(forward.asked) == 1
+
+
+@pytest.mark.wire
+def test_a_netrc_file_adds_no_login(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    server = serve(lambda _: (200, {}))
+    with openrouter.opened("GET", f"{server.base_url}/x", timeout_s=10) as response:
+        response.read()
+    assert "Authorization" not in server.seen[0].headers
+
+
+def test_an_http_proxy_that_cannot_be_used_is_an_error_of_the_settings_and_readers_answer_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    base_url = "http://openrouter.test/api/v1"
+    with pytest.raises(ConfigError, match="SOCKS"):
+        openrouter.check_way(base_url)
+    with pytest.raises(ConfigError, match="SOCKS"):
+        openrouter.call("GET", "/key", "k", timeout_s=10, base_url=base_url)
+    assert openrouter.get("/key", "k", timeout_s=10, base_url=base_url) is None
+    assert not provision.delete_key("k", "hash", base_url=base_url)
+    assert not subkeys.delete_sub_key("k", "hash", base_url)
+    openrouter.check_way("http://127.0.0.1:9/api/v1")

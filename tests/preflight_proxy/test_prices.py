@@ -207,9 +207,19 @@ async def test_models_are_read_side_by_side(market: Market) -> None:
 # What is no model
 
 
+NO_MODEL = b'{"error":{"code":404,"message":"no"}}'
+
+
+@pytest.mark.parametrize("body", [b"{}", b"<html>Log in</html>", b""])
+async def test_a_404_that_is_not_openrouters_is_a_failed_read(market: Market, body: bytes) -> None:
+    market.status, market.body = 404, body
+    with pytest.raises(StalePricesError):
+        await market.prices.of("nobody/nothing")
+
+
 @pytest.mark.parametrize("status", [404, 400])
 async def test_a_model_that_upstream_does_not_know_has_no_endpoints_for_an_hour(market: Market, status: int) -> None:
-    market.status, market.body = status, b'{"error":{"code":404,"message":"no"}}'
+    market.status, market.body = status, NO_MODEL
     for _ in range(3):
         assert (await market.prices.of("nobody/nothing")).endpoints == ()
     assert len(market.reads) == 1
@@ -268,7 +278,7 @@ async def test_what_is_no_list_is_a_failed_read(market: Market, body: bytes) -> 
 
 async def test_made_up_names_do_not_push_out_real_models(market: Market) -> None:
     await market.prices.of(MODEL)
-    market.status, market.body = 404, b"{}"
+    market.status, market.body = 404, NO_MODEL
     for start in range(0, MODELS_MAX + 50, 50):
         await asyncio.gather(*(market.prices.of(f"nobody/{number}") for number in range(start, start + 50)))
     reads = len(market.reads)

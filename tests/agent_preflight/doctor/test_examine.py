@@ -3,16 +3,49 @@
 import pytest
 
 from agent_preflight.config import Environment
-from agent_preflight.doctor.examine import examine, variable_lines
+from agent_preflight.doctor.examine import examine, variable_lines, way_lines
 from agent_preflight.doctor.section import document
 from openrouter_sim import Simulator
+from preflight_proxy.core.http_proxy import PROXY_VARIABLES
 from preflight_proxy.core.secret import Secret
+from tests.cases import each
 
 
-def test_keys_are_said_to_be_set_and_never_shown() -> None:
+def test_keys_are_said_to_be_set_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    clear(monkeypatch)
     lines = variable_lines(Environment(admin_key=Secret("sk-or-secret"), base_url="http://x/api/v1"))
-    assert [line.ok for line in lines] == [True, None, True]
+    assert [line.ok for line in lines] == [True, None, True, True]
     assert "sk-or" not in str(lines)
+
+
+def clear(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Leave no other variable of HTTP proxies set than these."""
+    for name in PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@each(
+    "variables, ok, told",
+    [
+        ({}, True, "reached directly"),
+        ({"HTTPS_PROXY": "http://me:hunter2@corp:3128"}, True, "http://corp:3128 for https://openrouter.ai/api/v1"),
+        ({"https_proxy": "http://a:1", "NO_PROXY": "openrouter.ai"}, True, "not used"),
+        ({"ALL_PROXY": "socks5://me:hunter2@corp:1080"}, False, "ALL_PROXY names a proxy of the kind SOCKS"),
+    ],
+)
+def test_it_names_the_http_proxy_and_its_variables_and_no_password(
+    variables: dict[str, str], ok: bool, told: str
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        clear(monkeypatch, OPENROUTER_BASE_URL="", **variables)
+        (line,) = way_lines()
+    assert line.ok is ok
+    assert told in line.detail
+    assert all(name in line.detail for name in variables)
+    assert "hunter2" not in str(line)
 
 
 @pytest.mark.wire
