@@ -19,6 +19,7 @@ from preflight_proxy.config import Config, host_port, upstream_proxy
 from preflight_proxy.control import Control
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import ClearQuarantine, Quarantine
+from preflight_proxy.core.paths import API
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.forward import Forward
@@ -26,7 +27,7 @@ from preflight_proxy.hub import Hub
 from preflight_proxy.intake import Intake
 from preflight_proxy.local import Local
 from preflight_proxy.openings import Outside
-from preflight_proxy.plane import API, Plane
+from preflight_proxy.plane import Plane
 from preflight_proxy.portal import Portal
 from preflight_proxy.prices import Prices
 from preflight_proxy.quarantine_file import QuarantineFile

@@ -9,9 +9,10 @@ from aiohttp import web
 
 from preflight_proxy.books import Books
 from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.paths import MODEL_NAME
 from preflight_proxy.core.refusals import budget_headers, error_body
 from preflight_proxy.errors import UpstreamError
-from preflight_proxy.prices import MODEL_NAME, Prices
+from preflight_proxy.prices import BusyError, PriceList, Prices
 from preflight_proxy.upstream import Upstream
 
 _MODEL_PATH = re.compile(rf"/models/({MODEL_NAME})/endpoints")
@@ -47,6 +48,22 @@ class Local:
                 return await self._models()
         if (model := _MODEL_PATH.fullmatch(path)) is not None:
             return await self._endpoints(model[1])
+        return None
+
+    async def serve_anyone(self, path: str) -> web.Response | None:
+        """Answer a read about models for one who shows no token; None for every other path."""
+        try:
+            if path == "/models":
+                return web.Response(body=await self._prices.models_for_anyone(), content_type="application/json")
+            if (model := _MODEL_PATH.fullmatch(path)) is not None:
+                return _endpoints_answer(await self._prices.of_anyone(model[1]))
+        except BusyError:
+            text = "This list is read at most once a second without a token. Send the token, or ask again in a second."
+            answer = failure(503, text, "provider_overloaded")
+            answer.headers["Retry-After"] = "1"
+            return answer
+        except UpstreamError:
+            return failure(502, "OpenRouter's list cannot be read.", "provider_unavailable")
         return None
 
     def _json(self, account_id: str, document: object) -> web.Response:
@@ -116,9 +133,13 @@ class Local:
             listed = await self._prices.of(model)
         except UpstreamError:
             return failure(502, "The price list cannot be read.", "provider_unavailable")
-        if not listed.endpoints:
-            return failure(404, "This model has no endpoint with a known price.", "not_found")
-        return web.Response(body=listed.raw, content_type="application/json")
+        return _endpoints_answer(listed)
+
+
+def _endpoints_answer(listed: PriceList | None) -> web.Response:
+    if listed is None or not listed.endpoints:
+        return failure(404, "This model has no endpoint with a known price.", "not_found")
+    return web.Response(body=listed.raw, content_type="application/json")
 
 
 def _figure(pusd: int) -> msgspec.Raw:

@@ -11,14 +11,13 @@ import hashlib
 from aiohttp import web
 
 from preflight_proxy.books import Books
+from preflight_proxy.core.paths import API, CALLS, dialect, read_path, wrong_path
 from preflight_proxy.core.refusals import error_body
-from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Shape
 from preflight_proxy.forward import Caller, Forward
 from preflight_proxy.local import Local, failure
 from preflight_proxy.server import Handler
 
-API = "/api/v1"
 QUERIES = frozenset({"beta=true"})
 """Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""
 TOKEN_CHARS_MAX = 512
@@ -63,25 +62,31 @@ class Plane:
         path, _, query = request.raw_path.partition("?")
         if request.method == "HEAD" and path in ("/", "/api", "/api/", API, API + "/"):
             return web.Response()  # Claude Code looks whether anybody is there; it sends no token with it
-        below = path.removeprefix(API) if path.startswith(API + "/") else ""
-        shape = SHAPES.get(below) if request.method == "POST" else None
+        shape = CALLS.get(path) if request.method == "POST" else None
+        spoken = shape or dialect(path)
         if "Upgrade" in request.headers:
             return _error(shape, 400, "Connections are not upgraded here.", "invalid_request")
         if self.closing:
-            return _error(shape, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
+            return _error(spoken, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
         proven = self._prove(request, bound_to)
+        below = read_path(path) if request.method == "GET" else None
         if proven is None:
-            return _error(shape, 401, "This token is not known to the budget proxy.", "authentication")
+            if below is not None and not ("Authorization" in request.headers or "x-api-key" in request.headers):
+                found = await self._local.serve_anyone(below)
+                if found is not None:
+                    return found
+            return _error(spoken, 401, "This token is not known to the budget proxy.", "authentication")
         if shape is not None:
             if (refused := _expects(request)) is not None:
                 return refused
             sent_query = f"?{query}" if query in QUERIES else ""
             return await self._forward.serve(request, Caller(*proven, shape, sent_query))
-        if request.method == "GET" and below:
+        if below is not None:
             found = await self._local.serve(below, query, proven[0])
             if found is not None:
                 return found
-        return failure(404, "The budget proxy does not serve this path. Nothing was sent.", "not_found")
+        status, text = wrong_path(path, f"{request.scheme}://{request.headers.get('Host', '')}")
+        return _error(spoken, status, text, "not_found" if status == 404 else "invalid_request", close=False)
 
     def _prove(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:
         """The account whose token came, and the token's hash; None if none did."""
@@ -128,12 +133,13 @@ def _token(request: web.BaseRequest) -> str | None:
     return token if token.isascii() and 0 < len(token) <= TOKEN_CHARS_MAX else None
 
 
-def _error(shape: Shape | None, status: int, message: str, error_type: str) -> web.Response:
+def _error(shape: Shape | None, status: int, message: str, error_type: str, *, close: bool = True) -> web.Response:
     response = web.Response(
         status=status,
         body=error_body(shape, status, message, error_type),
         content_type="application/json",
         headers={"x-should-retry": "false"},
     )
-    response.force_close()  # a body that was not read must not be taken for the next request
+    if close:
+        response.force_close()  # a body that was not read must not be taken for the next request
     return response

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from preflight_proxy.clock import Clock
+from preflight_proxy.core.paths import MODEL_NAME
 from preflight_proxy.core.quote import Endpoint, endpoint_from_json
 from preflight_proxy.errors import UpstreamError
 from preflight_proxy.tasks import Tasks
@@ -26,11 +27,10 @@ STALE_S = 24 * 3600.0
 """Prices older than this quote nothing (M7)."""
 RETRY_S = 5.0
 """After a failed read the old list serves, and the next try waits this long."""
+ANYONE_S = 1.0
+"""What is read from upstream for those who show no token is at least this far apart, whatever it is."""
 MODELS_MAX = 1000
 """Models kept; an agent that asks for made-up names must not fill the memory."""
-
-MODEL_NAME = r"[A-Za-z0-9~][A-Za-z0-9._~-]{0,99}/[A-Za-z0-9][A-Za-z0-9._:-]{0,149}"
-"""What can be a model's id; nothing else is asked for."""
 
 _NO_MODEL = b'{"error":{"code":404,"message":"No such model"}}'
 _is_model_name = re.compile(MODEL_NAME).fullmatch
@@ -48,6 +48,14 @@ class _Data(msgspec.Struct):
 
 class _Document(msgspec.Struct):
     data: _Data
+
+
+class _Listed(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Listed]
 
 
 class _ErrorDocument(msgspec.Struct):
@@ -73,6 +81,10 @@ class StalePricesError(UpstreamError):
     """No price list younger than `STALE_S` can be had."""
 
 
+class BusyError(UpstreamError):
+    """It is not kept, and too little time has passed since the last read for those who show no token."""
+
+
 class Prices:
     """The price lists of all models asked for, each read from upstream once, however many calls wait for it."""
 
@@ -81,6 +93,8 @@ class Prices:
         self._clock = clock
         self._lists: dict[str, PriceList] = {}
         self._models: tuple[bytes, float] | None = None
+        self._model_ids: tuple[bytes, frozenset[str]] = (b"", frozenset())
+        self._read_for_anyone_s = float("-inf")
         self._tasks = Tasks()
         self._reading: dict[str, asyncio.Task[PriceList | None]] = {}
         self._reading_models: asyncio.Task[bytes | None] | None = None
@@ -109,7 +123,9 @@ class Prices:
     async def _read(self, model: str) -> PriceList | None:
         """Read one list; the kept one if that fails; None if it is too old besides."""
         try:
-            return await self._fetch(model)
+            fetched = await self._fetch(model)
+            self._keep(model, fetched)
+            return fetched
         except UpstreamError as exc:
             now_s = self._clock.monotonic_s()
             kept = self._lists.get(model)
@@ -147,9 +163,7 @@ class Prices:
             tokenizer = (data.architecture.tokenizer if data.architecture else None) or "Other"
             found = (endpoint_from_json(model, tokenizer, listed) for listed in data.endpoints)
             endpoints = [endpoint for endpoint in found if endpoint is not None]
-        fetched = PriceList(tuple(endpoints), raw, self._clock.monotonic_s())
-        self._keep(model, fetched)
-        return fetched
+        return PriceList(tuple(endpoints), raw, self._clock.monotonic_s())
 
     def _keep(self, model: str, fetched: PriceList) -> None:
         if model not in self._lists and len(self._lists) >= MODELS_MAX:
@@ -175,6 +189,58 @@ class Prices:
         if found is None:
             raise StalePricesError("The model list cannot be read.")
         return found
+
+    # For those who show no token
+
+    async def models_for_anyone(self) -> bytes:
+        """As `models`, with at most one read of upstream in `ANYONE_S`.
+
+        Raises:
+            BusyError: A read is due, and the last one was less than `ANYONE_S` ago.
+            StalePricesError: It cannot be read.
+        """
+        kept = self._models is not None and self._clock.monotonic_s() - self._models[1] < REFRESH_S
+        if not kept and self._reading_models is None:
+            self._take_turn()
+        return await self.models()
+
+    async def of_anyone(self, model: str) -> PriceList | None:
+        """The price list of a model that is kept, or is in the model list; None for every other. Nothing that is kept goes for it.
+
+        Raises:
+            BusyError: A read is due, and the last one was less than `ANYONE_S` ago.
+            StalePricesError: It cannot be read.
+        """
+        kept = self._lists.get(model)
+        if kept is not None and self._clock.monotonic_s() - kept.fetched_at_s < STALE_S:
+            return kept
+        if model not in self._ids(await self.models_for_anyone()):
+            return None
+        if len(self._lists) < MODELS_MAX:
+            if model not in self._reading:
+                self._take_turn()
+            return await self.of(model)
+        self._take_turn()
+        try:
+            return await self._fetch(model)
+        except UpstreamError as exc:
+            raise StalePricesError(str(exc)) from exc
+
+    def _take_turn(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._read_for_anyone_s < ANYONE_S:
+            raise BusyError("Too many reads without a token; ask again in a second.")
+        self._read_for_anyone_s = now_s
+
+    def _ids(self, models: bytes) -> frozenset[str]:
+        """The ids in a model list, decoded once for each list."""
+        if self._model_ids[0] is not models:
+            try:
+                listed = msgspec.json.decode(models, type=_Models).data
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                listed = []
+            self._model_ids = (models, frozenset(each.id for each in listed))
+        return self._model_ids[1]
 
     async def _read_models(self) -> bytes | None:
         try:

@@ -99,12 +99,12 @@ def test_the_store_keeps_a_hash_of_the_token() -> None:
 async def test_what_spends_money_is_a_post(world: World, method: str, path: str) -> None:
     headers = {"Authorization": f"Bearer {world.tokens['a']}"}
     async with world.client.request(method, world.base_url + path, headers=headers, json=chat()) as response:
-        assert response.status == 404
+        assert response.status == (400 if path == "/messages" else 404)
     assert world.sim.requests == []
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api", "/api/v1", "/v1/key", "/api/v2/key", "/api/v1/", "/api/v1/Key", "/api/v1/key/"]
+    "path", ["/", "/api", "/api/v1", "/v2/key", "/api/v2/key", "/api/v1/", "/api/v1/Key", "/api/v1/key//"]
 )
 async def test_what_is_not_served_is_a_404(world: World, path: str) -> None:
     headers = {"Authorization": f"Bearer {world.tokens['a']}"}
@@ -188,3 +188,78 @@ async def test_bytes_that_are_no_text_do_not_crash(world: World, agent: Raw) -> 
         b"POST /api/v1/chat/completions?\xff%ff HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\r\nContent-Length: 0\r\n\r\n"
     )
     assert (await agent.answer())[0] in (400, 401)
+
+
+# Base URLs that are one /v1 or one slash off
+
+
+@pytest.mark.parametrize("base", ["/api", "/api/", "/v1", "/api/v1/v1", "/api/v1/", "//v1", ""])
+async def test_a_base_url_one_step_off_is_served_and_upstream_sees_the_right_path(
+    world: World, agent: Raw, base: str
+) -> None:
+    agent.send(post(world, path=f"{base}/chat/completions"))
+    assert (await agent.answer())[0] == 200
+    assert world.sim.requests[-1].path == "/api/v1/chat/completions"
+
+
+@pytest.mark.parametrize("base", ["/api/v1", "/v1", "", "/api//v1"])
+async def test_anthropics_clients_are_served_by_their_own_steps(world: World, agent: Raw, base: str) -> None:
+    agent.send(post(world, path=f"{base}/messages?beta=true"))
+    assert (await agent.answer())[0] == 200
+    assert world.sim.requests[-1].path == "/api/v1/messages?beta=true"
+
+
+async def test_a_read_is_served_by_the_same_spellings(world: World) -> None:
+    headers = {"Authorization": f"Bearer {world.tokens['a']}"}
+    for path in ("/v1/key", "/api/key", "/api/v1/key/", "/api/v1/v1/models"):
+        async with world.client.get(world.base_url.removesuffix("/api/v1") + path, headers=headers) as response:
+            assert response.status == 200, path
+
+
+async def test_any_other_base_url_is_answered_with_the_right_one_in_the_clients_form(world: World, agent: Raw) -> None:
+    agent.send(post(world, path="/openai/v1/chat/completions"))
+    status, _, body = await agent.answer()
+    assert (status, is_error(body, 404)) == (404, True)
+    assert "/api/v1." in json.loads(body)["error"]["message"]
+    agent.send(post(world, path="/anthropic/v1/messages?beta=true"))
+    status, _, body = await agent.answer()
+    told = json.loads(body)
+    assert (status, told["type"], told["error"]["type"]) == (400, "error", "invalid_request_error")
+    assert "/api, without /v1." in told["error"]["message"]
+    assert world.sim.requests == []
+
+
+async def test_an_unknown_token_is_told_in_the_form_of_the_client(world: World, agent: Raw) -> None:
+    agent.send(post(world, path="/anthropic/v1/messages", token="pf-another"))
+    status, _, body = await agent.answer()
+    assert (status, json.loads(body)["type"]) == (401, "error")
+
+
+# Reads without a token
+
+
+async def test_lists_of_models_and_endpoints_need_no_token(world: World) -> None:
+    async with world.client.get(world.base_url + "/models") as response:
+        assert response.status == 200
+        assert "X-Budget-Limit" not in response.headers
+        assert "openai/gpt-4.1-nano" in {model["id"] for model in (await response.json())["data"]}
+    path = "/models/openai/gpt-4.1-nano/endpoints"
+    async with world.client.get(world.base_url + path) as response:  # upstream was read less than a second ago
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    async with world.post() as response:  # by which the proxy learns the prices
+        assert response.status == 200
+    async with world.client.get(world.base_url + path) as response:
+        assert response.status == 200
+        assert (await response.json())["data"]["endpoints"]
+
+
+@pytest.mark.parametrize("path", ["/key", "/auth/key", "/credits", "/budget", "/generation?id=gen-1"])
+async def test_what_is_an_accounts_own_needs_its_token(world: World, path: str) -> None:
+    async with world.client.get(world.base_url + path) as response:
+        assert response.status == 401
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer pf-another"}, {"x-api-key": "pf-another"}])
+async def test_a_wrong_token_is_told_so_by_the_lists_too(world: World, headers: dict[str, str]) -> None:
+    async with world.client.get(world.base_url + "/models", headers=headers) as response:
+        assert response.status == 401

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 import pytest
 
 from preflight_proxy.errors import UpstreamError
-from preflight_proxy.prices import MODELS_MAX, REFRESH_S, RETRY_S, STALE_S, PriceList, Prices, StalePricesError
+from preflight_proxy.prices import (
+    ANYONE_S,
+    MODELS_MAX,
+    REFRESH_S,
+    RETRY_S,
+    STALE_S,
+    BusyError,
+    PriceList,
+    Prices,
+    StalePricesError,
+)
 from preflight_proxy.upstream import Upstream
 from tests.preflight_proxy.fake_clock import FakeClock
 from tests.preflight_proxy.raw_upstream import RawUpstream
@@ -319,3 +329,79 @@ async def test_an_old_list_of_models_serves_for_a_day(market: Market) -> None:
     market.clock.advance(1)
     with pytest.raises(UpstreamError):
         await market.prices.models()
+
+
+# For those who show no token
+
+LISTED = b'{"data":[{"id":"maker/model"},{"id":"acme/one"}]}'
+
+
+async def test_without_a_token_a_model_list_that_is_kept_is_read_by_nobody(market: Market) -> None:
+    market.body = LISTED
+    assert await market.prices.models_for_anyone() == LISTED
+    for _ in range(3):
+        assert await market.prices.models_for_anyone() == LISTED
+    assert market.reads == ["/models"]
+
+
+async def test_without_a_token_upstream_is_read_once_a_second_whatever_is_asked_for(market: Market) -> None:
+    market.body = LISTED
+    await market.prices.models_for_anyone()
+    market.body = document("0.000001")
+    with pytest.raises(BusyError):
+        await market.prices.of_anyone(MODEL)
+    market.clock.advance(ANYONE_S - 0.001)
+    with pytest.raises(BusyError):
+        await market.prices.of_anyone(MODEL)
+    market.clock.advance(0.001)
+    found = await market.prices.of_anyone(MODEL)
+    assert found is not None
+    assert found.raw == market.body
+    with pytest.raises(BusyError):
+        await market.prices.of_anyone("acme/one")
+    assert len(market.reads) == 2
+
+
+async def test_without_a_token_a_failed_read_counts_too(market: Market) -> None:
+    market.status = 500
+    with pytest.raises(StalePricesError):
+        await market.prices.models_for_anyone()
+    with pytest.raises(BusyError):
+        await market.prices.models_for_anyone()
+    assert len(market.reads) == 1
+
+
+async def test_without_a_token_only_a_listed_model_is_asked_for(market: Market) -> None:
+    market.body = LISTED
+    assert await market.prices.of_anyone("nobody/nothing") is None
+    market.clock.advance(ANYONE_S)
+    assert await market.prices.of_anyone("nobody/nothing") is None
+    assert market.reads == ["/models"]
+
+
+async def test_without_a_token_a_price_list_that_is_kept_serves_for_a_day_and_is_not_read_again(market: Market) -> None:
+    await market.prices.of(MODEL)
+    market.clock.advance(STALE_S - 1)
+    assert await market.prices.of_anyone(MODEL) is not None
+    assert len(market.reads) == 1
+
+
+async def test_without_a_token_nothing_that_is_kept_is_dropped(market: Market) -> None:
+    market.body = LISTED
+    await market.prices.models_for_anyone()
+    market.body = document("0.000001")
+    names = [f"real/{number}" for number in range(MODELS_MAX)]
+    for start in range(0, MODELS_MAX, 50):
+        await asyncio.gather(*(market.prices.of(name) for name in names[start : start + 50]))
+    reads = len(market.reads)
+    market.clock.advance(ANYONE_S)
+    assert await market.prices.of_anyone("acme/one") is not None
+    assert len(market.reads) == reads + 1
+    await market.prices.of(names[0])
+    assert len(market.reads) == reads + 1
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"data":[1]}', b"<html>", b'{"data":{}}'])
+async def test_without_a_token_a_list_that_is_none_names_no_model(market: Market, body: bytes) -> None:
+    market.body = body
+    assert await market.prices.of_anyone(MODEL) is None

@@ -17,7 +17,7 @@ from preflight_proxy.core.money import usd_text
 if TYPE_CHECKING:
     from preflight_proxy.core.shapes.shape import Shape
 
-_RETRIED_DIGITS = ("429", "500", "502", "503", "504", "524")
+RETRIED_DIGITS = ("429", "500", "502", "503", "504", "524")
 """Some clients take these anywhere in a body for a status, and retry."""
 
 
@@ -151,7 +151,7 @@ def answer(shape: Shape, refusal: Refusal, escalated: bool, detail: str = "") ->
 
 def allowed_detail(models: Iterable[str]) -> str:
     """The sentence that names the allowed models, without those whose very name would make a client retry."""
-    names = [model for model in models if not any(digits in model for digits in _RETRIED_DIGITS)]
+    names = [model for model in models if not any(digits in model for digits in RETRIED_DIGITS)]
     return f"Allowed: {', '.join(names)}." if names else ""
 
 
