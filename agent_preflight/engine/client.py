@@ -42,6 +42,8 @@ NETWORK_TURN_S_MAX = 5.0
 """Longer than a whole field takes to leave its networks, one after another."""
 BUILD_S_MAX = 600.0
 """Our images copy a file or two; a busy machine takes seconds."""
+SIGSYS_CODE = 128 + 31
+"""The exit code of a container whose program ended by SIGSYS, which is signal 31 on Linux, wherever we run."""
 _NEVER = "0001-01-01T00:00:00Z"
 
 T = TypeVar("T")
@@ -218,7 +220,8 @@ class Engine:
             if told.state is None:
                 raise aiodocker.DockerError(answer.status, told.message)
         ended = told.state.started_at != _NEVER and told.state.status in ("exited", "dead")
-        return ContainerState(told.state.status, ended, Exit(told.state.exit_code, told.state.oom_killed))
+        code, out_of_memory = told.state.exit_code, told.state.oom_killed
+        return ContainerState(told.state.status, ended, Exit(code, out_of_memory, code == SIGSYS_CODE))
 
     async def listed(
         self, kind: str, labels: Mapping[str, str | None], *, running: bool = False

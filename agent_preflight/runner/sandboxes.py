@@ -15,6 +15,9 @@ from agent_preflight.process import ProcessSandbox
 from agent_preflight.runner.plan import Surroundings
 from agent_preflight.sandbox import AgentSpec, Sandbox
 
+_OF_32_BITS = ("386", "arm")
+_NO_EXEC = "agents may end with `exec format error`"
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -62,6 +65,5 @@ async def _look_at_image(engine: Engine, around: Surroundings) -> str:
     theirs, ours = f"{image.os}/{image.architecture}", f"{engine.version.os}/{engine.version.arch}"
     if theirs == ours or around.engine_options.platform is not None:
         return ""
-    return (
-        f"the image {around.image} is for {theirs}, and this engine is {ours}: agents may end with `exec format error`"
-    )
+    what = "32-bit programs do not run in a trial" if image.architecture in _OF_32_BITS else _NO_EXEC
+    return f"the image {around.image} is for {theirs}, and this engine is {ours}: {what}"

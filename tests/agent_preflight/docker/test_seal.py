@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from agent_preflight.docker import sandbox
 from agent_preflight.docker.sandbox import seccomp_profile
+from agent_preflight.sandbox import Exit
 from tests.agent_preflight.docker.conftest import MakeSandbox, read_all
 from tests.cases import each
 
@@ -107,6 +109,27 @@ async def test_a_sealed_agent_finds_no_way_out(make_sandbox: MakeSandbox) -> Non
     assert (found["netlink"], found["fifo"], found["threads and children"]) == ("reached", "reached", 0)
 
 
+I386 = r"""
+import os, struct
+code = b"\xb8\x01\0\0\0\x31\xdb\xcd\x80"  # exit(0) as a 32-bit program asks for it
+header = struct.pack("<16s2H5I6H", b"\x7fELF\x01\x01\x01", 2, 3, 1, 0x8048054, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+segment = struct.pack("<8I", 1, 0, 0x8048000, 0x8048000, 84 + len(code), 84 + len(code), 5, 4096)
+open("/tmp/program", "wb").write(header + segment + code)
+os.chmod("/tmp/program", 0o755)
+os.execv("/tmp/program", ["program"])
+"""
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the program is for a 32-bit x86")
+@pytest.mark.parametrize("network", ["sealed", "bridge"])
+async def test_a_32_bit_program_is_killed_at_its_first_system_call(make_sandbox: MakeSandbox, network: str) -> None:
+    sandbox = make_sandbox("python3", "-c", I386, network=network)
+    await sandbox.create()
+    outcome = await read_all(await sandbox.start())
+    assert (outcome.stdout, await sandbox.wait()) == ("", Exit(159, bad_system_call=True)), outcome.stderr
+
+
 @pytest.mark.docker
 async def test_a_flood_of_processes_ends_at_the_limit(make_sandbox: MakeSandbox) -> None:
     text = "import os, sys\nfor n in range(9000):\n  try:\n    os.fork() or os.pause()\n  except OSError: sys.exit(print(n))"
@@ -139,6 +162,12 @@ DANGEROUS = (
 @each("name", DANGEROUS.split())
 def test_a_dangerous_call_is_not_allowed_whatever_its_arguments(name: str) -> None:
     assert name not in allowed()
+
+
+def test_the_profile_is_for_the_machines_own_system_calls_alone() -> None:
+    profile = json.loads(seccomp_profile())
+    assert not {"archMap", "architectures"} & profile.keys()
+    assert not [rule for rule in rules() if rule.keys() & {"includes", "excludes"}]
 
 
 def test_sockets_are_of_four_families() -> None:

@@ -55,6 +55,18 @@ async def test_a_look_tells_status_end_and_exit_and_none_only_for_what_is_gone(
     assert await client.look(made) is None
 
 
+@pytest.mark.parametrize(("code", "told"), [(158, False), (159, True), (160, False), (31, False)])
+async def test_a_container_whose_exit_code_is_that_of_sigsys_made_a_bad_system_call(
+    client: Engine, scripted: ScriptedEngine, code: int, told: bool
+) -> None:
+    made = await client.create("one", BODY, "creating it")
+    await client.start(made, "starting it")
+    scripted.exit("one", code)
+    seen = await client.look(made)
+    assert seen is not None
+    assert seen.exit == Exit(code, bad_system_call=told)
+
+
 STARTED = "2026-11-25T02:36:02.968863255Z"
 
 

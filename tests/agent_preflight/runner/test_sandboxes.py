@@ -107,7 +107,10 @@ async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
 ) -> None:
     docker.state.images["me/agent"]["Architecture"] = "arm64"
     (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
-    assert "the image me/agent is for linux/arm64, and this engine is linux/amd64" in sentence
+    assert "the image me/agent is for linux/arm64, and this engine is linux/amd64: agents may end" in sentence
+    docker.state.images["me/agent"]["Architecture"] = "386"
+    (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
+    assert sentence.endswith("this engine is linux/amd64: 32-bit programs do not run in a trial")
     named = Surroundings(
         "docker", "me/agent", network="sealed", gate="shared", docker_args=("--platform", "linux/arm64")
     )
