@@ -173,9 +173,28 @@ def system(host: dict[str, object]) -> Found:
     found["make device"] = tried(_makes_device)
     found["kcore"] = tried(lambda: Path("/proc/kcore").read_bytes()[:1] or None)
     found["init's root"] = tried(lambda: [p for p in host["paths"] if Path("/proc/1/root" + p).exists()] or None)  # type: ignore[attr-defined]
+    for pid in (1, 0x1_0000_0001):  # the kernel looks at the low 32 bits alone
+        for way, (call, *args) in WAYS_TO_STOP.items():
+            found[f"{way} of {pid:#x}"] = _survives(lambda c=call, a=args, p=pid: _call(c, *a, p))  # type: ignore[misc]
     found["keys of the bundle"] = _unless(not _private_keys(), "a private key")
     found["real keys in the environment"] = _unless("sk-or-" not in repr(os.environ), "a real key")
     return found
+
+
+WAYS_TO_STOP = {
+    "ptrace attach": ("ptrace", 16),
+    "ptrace seize": ("ptrace", 0x4206),
+    "write memory": ("process_vm_writev",),
+}
+"""How one process stops another that its owner may trace: the call, and what stands before the process id."""
+
+
+def _call(name: str, *args: int) -> int:
+    numbers = {
+        "x86_64": {"ptrace": 101, "process_vm_writev": 311},
+        "aarch64": {"ptrace": 117, "process_vm_writev": 271},
+    }
+    return int(ctypes.CDLL(None).syscall(numbers[platform.machine()][name], *map(ctypes.c_ulong, args), 0, 0, 0, 0))
 
 
 def _makes_device() -> str:

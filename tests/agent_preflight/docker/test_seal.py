@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.docker import sandbox
-from agent_preflight.docker.sandbox import seccomp_profile
+from agent_preflight.docker.sandbox import NOT_OF_INIT, seccomp_profile
 from agent_preflight.sandbox import Exit
 from tests.agent_preflight.docker.conftest import MakeSandbox, read_all
 from tests.cases import each
@@ -37,6 +38,16 @@ def call(number, *args):
 
 def own_routes():
     return open("/proc/net/route").read().splitlines()[1:]
+
+def traced():
+    if (child := os.fork()) == 0:
+        os.pause() if hasattr(os, "pause") else __import__("signal").pause()
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.ptrace(16, child, None, None)
+    os.waitpid(child, 0x40000000 | 2)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return result
 
 THREAD = "import threading; threading.Thread(target=int).start()"
 print(json.dumps({
@@ -67,6 +78,7 @@ print(json.dumps({
     "engine": os.path.exists("/run/docker.sock") or os.path.exists("/var/run/docker.sock"),
     "gate files": os.path.exists("/run/preflight-gate"),
     "budget": tried(lambda: open("/run/preflight/budget.txt", "w") and None),
+    "traced children": [traced() for _ in range(8)],
     "threads and children": subprocess.run([sys.executable, "-c", THREAD]).returncode,
     "fifo": tried(lambda: os.mkfifo("/tmp/fifo")),
 }))
@@ -106,7 +118,29 @@ async def test_a_sealed_agent_finds_no_way_out(make_sandbox: MakeSandbox) -> Non
     assert not found["engine"]
     assert not found["gate files"]
     assert found["budget"] == "EROFS"
+    assert found["traced children"] == [0] * 8
     assert (found["netlink"], found["fifo"], found["threads and children"]) == ("reached", "reached", 0)
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="what is written is x86 code")
+async def test_an_agent_that_overwrites_its_init_is_ended_all_the_same(make_sandbox: MakeSandbox) -> None:
+    text = """
+text = next(line for line in open("/proc/1/maps") if " r-xp " in line)
+start, end = (int(part, 16) for part in text.split()[0].split("-"))
+with open("/proc/1/mem", "r+b", 0) as memory:
+    memory.seek(start)
+    print(memory.write(b"\\x90" * (end - start - 2) + b"\\xeb\\xfe") > 0)  # nothing at all, then a loop without end
+"""
+    sandbox = make_sandbox("python3", "-c", text)
+    await sandbox.create()
+    pipes = await sandbox.start()
+    assert await pipes.stdout.readline() == b"True\n"
+    waiting = asyncio.ensure_future(sandbox.wait())
+    await asyncio.wait([waiting], timeout=1)
+    assert not waiting.done()
+    assert await sandbox.kill() == "ok"
+    assert (await waiting).code == 137
 
 
 I386 = r"""
@@ -146,6 +180,23 @@ def rules() -> list[dict[str, Any]]:
     return syscalls
 
 
+def admits(name: str, *args: int) -> bool:
+    """Whether a call with these arguments is allowed."""
+    return any(
+        rule["action"] == "SCMP_ACT_ALLOW" and all(holds(each, args) for each in rule.get("args", ()))
+        for rule in rules()
+        if name in rule["names"]
+    )
+
+
+def holds(condition: dict[str, Any], args: tuple[int, ...]) -> bool:
+    value, wanted = args[condition["index"]], condition["value"]
+    if condition["op"] == "SCMP_CMP_MASKED_EQ":
+        return bool(value & wanted == condition["valueTwo"])
+    assert condition["op"] == "SCMP_CMP_EQ"
+    return bool(value == wanted)
+
+
 def allowed() -> set[str]:
     return {
         name for rule in rules() if rule["action"] == "SCMP_ACT_ALLOW" and "args" not in rule for name in rule["names"]
@@ -175,6 +226,23 @@ def test_sockets_are_of_four_families() -> None:
     assert families == {1, 2, 10, 16}
 
 
-def test_the_profile_is_a_file_of_the_package() -> None:
-    file = Path(sandbox.__file__).with_name("seccomp.json")
-    assert json.loads(file.read_text()) == json.loads(seccomp_profile())
+INIT = [high << 32 | 1 for high in (0, 1, 2, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)]
+OTHERS = [0, *range(2, 70), *(1 << bit for bit in range(1, 32)), *((1 << bit) + 1 for bit in range(1, 32)), 0xFFFFFFFF]
+
+
+def test_nobody_traces_the_first_process_of_a_container_by_whatever_value_names_it() -> None:
+    requests = (0, 1, 16, 17, 0x4200, 0x4206, 0x4207)
+    assert not [(request, pid) for request in requests for pid in INIT if admits("ptrace", request, pid)]
+    assert not [pid for pid in INIT if admits("process_vm_writev", pid)]
+
+
+def test_every_other_process_may_be_traced() -> None:
+    assert [pid for pid in OTHERS if not admits("ptrace", 16, pid)] == []
+    assert [pid for pid in OTHERS if not admits("process_vm_writev", pid)] == []
+
+
+def test_the_profile_is_a_file_of_the_package_and_the_rules_about_the_first_process() -> None:
+    file = json.loads(Path(sandbox.__file__).with_name("seccomp.json").read_text())
+    assert rules()[: len(file["syscalls"])] == file["syscalls"]
+    assert {name for rule in rules()[len(file["syscalls"]) :] for name in rule["names"]} == set(NOT_OF_INIT)
+    assert file | {"syscalls": rules()} == json.loads(seccomp_profile())
