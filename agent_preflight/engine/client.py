@@ -77,12 +77,19 @@ class ContainerState:
 
 
 class Image(msgspec.Struct, rename="pascal", frozen=True):
-    """An image on the engine: its id, when it was made, and the platform that its programs are for."""
+    """An image on the engine: its id, when it was made, the platform that its programs are for, and its configuration."""
 
     id: str
     created: str = ""
     os: str = ""
     architecture: str = ""
+    config: dict[str, Any] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that it gives its containers."""
+        entries = (entry.partition("=") for entry in (self.config or {}).get("Env") or ())
+        return {name: value for name, _, value in entries}
 
 
 class Engine:

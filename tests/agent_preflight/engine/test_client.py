@@ -185,6 +185,24 @@ async def test_an_image_is_told_and_none_only_for_what_is_not_there(client: Engi
         await client.image("me/agent")
 
 
+@pytest.mark.parametrize(
+    ("config", "env"),
+    [
+        ({"Env": ["A=x=y", "B=", "C"]}, {"A": "x=y", "B": "", "C": ""}),
+        ({"Env": None}, {}),
+        ({}, {}),
+        (None, {}),
+    ],
+)
+async def test_an_images_variables_are_told(
+    client: Engine, scripted: ScriptedEngine, config: dict[str, Any] | None, env: dict[str, str]
+) -> None:
+    scripted.state.images["me/agent"]["Config"] = config
+    image = await client.image("me/agent")
+    assert image is not None
+    assert image.env == env
+
+
 async def test_an_archive_is_put_where_there_is_a_directory(client: Engine, scripted: ScriptedEngine) -> None:
     made = await client.create("one", BODY, "creating it")
     await client.put(made, "/workspace", b"tar")

@@ -118,6 +118,12 @@ async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
 
 
 @pytest.mark.wire
+async def test_the_variables_of_the_agents_image_are_told(docker: ScriptedEngine, tmp_path: Path) -> None:
+    docker.state.images["me/agent"]["Config"] = {"Env": ["no_proxy=image.example"]}
+    assert (await prepared(docker, AROUND, tmp_path)).image_env == {"no_proxy": "image.example"}
+
+
+@pytest.mark.wire
 async def test_where_no_gate_can_be_made_the_reason_is_given_and_nothing_is_left(
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
