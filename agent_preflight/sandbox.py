@@ -76,10 +76,12 @@ class Exit:
     Attributes:
         code: Exit code, or None where the engine lost it.
         out_of_memory: True if the engine killed it for passing its memory limit.
+        bad_system_call: True if a container ended by SIGSYS, as 32-bit programs do (C7).
     """
 
     code: int | None
     out_of_memory: bool = False
+    bad_system_call: bool = False
 
 
 class AgentInput(Protocol):

@@ -41,6 +41,8 @@ CREATE_ENDS_S_MAX = 5.0
 LAST_OUTPUT_S = 1.0
 """How long the rest of an agent's output may take once its container is gone."""
 OUTPUT_LOST = "the connection that carried the agent's output was lost, so the agent was ended"
+NOT_OF_INIT = {"ptrace": 1, "process_vm_writev": 0}
+"""Calls that could stop a container's first process, whose end is the container's; each with the argument that names a process."""
 NOT_STARTED = "The agent did not start, so this trial spent nothing."
 PERHAPS_STARTED = "The agent may have started: its account is frozen now, and the summary says what it spent."
 
@@ -48,7 +50,19 @@ PERHAPS_STARTED = "The agent may have started: its account is frozen now, and th
 @functools.cache
 def seccomp_profile() -> str:
     """Return the system calls that agents may make, as the engine takes them (C7)."""
-    return json.dumps(json.loads(Path(__file__).with_name("seccomp.json").read_text("utf-8")))
+    profile = json.loads(Path(__file__).with_name("seccomp.json").read_text("utf-8"))
+    profile["syscalls"] += [rule for name, index in NOT_OF_INIT.items() for rule in _but_init(name, index)]
+    return json.dumps(profile)
+
+
+def _but_init(name: str, index: int) -> Iterator[dict[str, Any]]:
+    """Allow a call unless the low 32 bits of an argument, which is all that the kernel takes of a process id, are 1.
+
+    A filter cannot say "unless": a rule allows what has the lowest bit clear, and one for each other bit what has that set.
+    """
+    for bit in range(32):
+        masked = {"index": index, "op": "SCMP_CMP_MASKED_EQ", "value": 1 << bit, "valueTwo": 1 << bit if bit else 0}
+        yield {"action": "SCMP_ACT_ALLOW", "names": [name], "args": [masked]}
 
 
 class DockerSandbox:

@@ -42,6 +42,8 @@ NETWORK_TURN_S_MAX = 5.0
 """Longer than a whole field takes to leave its networks, one after another."""
 BUILD_S_MAX = 600.0
 """Our images copy a file or two; a busy machine takes seconds."""
+SIGSYS_CODE = 128 + 31
+"""The exit code of a container whose program ended by SIGSYS, which is signal 31 on Linux, wherever we run."""
 _NEVER = "0001-01-01T00:00:00Z"
 
 T = TypeVar("T")
@@ -75,12 +77,19 @@ class ContainerState:
 
 
 class Image(msgspec.Struct, rename="pascal", frozen=True):
-    """An image on the engine: its id, when it was made, and the platform that its programs are for."""
+    """An image on the engine: its id, when it was made, the platform that its programs are for, and its configuration."""
 
     id: str
     created: str = ""
     os: str = ""
     architecture: str = ""
+    config: dict[str, Any] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that it gives its containers."""
+        entries = (entry.partition("=") for entry in (self.config or {}).get("Env") or ())
+        return {name: value for name, _, value in entries}
 
 
 class Engine:
@@ -218,7 +227,8 @@ class Engine:
             if told.state is None:
                 raise aiodocker.DockerError(answer.status, told.message)
         ended = told.state.started_at != _NEVER and told.state.status in ("exited", "dead")
-        return ContainerState(told.state.status, ended, Exit(told.state.exit_code, told.state.oom_killed))
+        code, out_of_memory = told.state.exit_code, told.state.oom_killed
+        return ContainerState(told.state.status, ended, Exit(code, out_of_memory, code == SIGSYS_CODE))
 
     async def listed(
         self, kind: str, labels: Mapping[str, str | None], *, running: bool = False

@@ -26,7 +26,7 @@ from agent_preflight.runner.disk import shortage
 from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
 from agent_preflight.runner.plan import TrialPlan, key_expiry
-from agent_preflight.runner.reach import reach_env
+from agent_preflight.runner.reach import proxy_warnings, reach_env
 from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.sandbox import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
@@ -119,11 +119,11 @@ def _gate(trial: LiveTrial) -> Gate | None:
     authority = trial.shared.authority
     assert authority is not None
     write_bundle(trial.folder / "budget" / BUNDLE_NAME, authority)
-    for text in trust_warnings(trial.shared.around.env or {}):
+    around, reach = trial.shared.around, trial.shared.around.reach
+    for text in (*trust_warnings(around.env or {}), *proxy_warnings(reach, around.env or {}, around.network)):
         trial.warnings.append(text)
         trial.say(text)
     tls = Tls(TLS_PORT, authority.certificate, authority.key)
-    reach = trial.shared.around.reach
     if trial.shared.portal_host is None:
         return Gate(trial.shared.folder.gate_socket(trial.number), reach.ports, tls, reach.openings, reach.way_out)
     return Gate(None, reach.ports, tls, reach.openings, reach.way_out, Secret(secrets.token_urlsafe(32)))
@@ -169,7 +169,8 @@ def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         model_id=plan.model_id,
         own_authority=gate is not None,
     )
-    env |= reach_env(around.reach, user, in_container=gate is not None)
+    image, inside = trial.shared.image_env, gate is not None
+    env |= reach_env(around.reach, user, in_container=inside, network=around.network, image=image)
     return AgentSpec(
         run_id=trial.shared.run_id,
         alias=plan.alias,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +49,7 @@ class Shared:
         free_bytes_min: With less room than this on the disk no trial goes on.
         authority: By which agents in containers take the proxy for `openrouter.ai`; None without containers.
         portal_host: Where forwarders of portable gates find the proxy; None for gates that hand over.
+        image_env: The variables of the agents' image.
     """
 
     run_id: str
@@ -64,6 +65,7 @@ class Shared:
     free_bytes_min: int = FREE_BYTES_MIN
     authority: Authority | None = None
     portal_host: str | None = None
+    image_env: Mapping[str, str] = field(default_factory=dict)
 
 
 class LiveTrial:

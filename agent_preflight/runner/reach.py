@@ -13,6 +13,7 @@ from typing import Any
 
 from agent_preflight.control_gate import Opening, WayOut
 from agent_preflight.runner.agent_env import GATE_PORT
+from agent_preflight.runner.proxy_env import own_proxy, proxy_env
 from agent_preflight.runner.trust import TLS_PORT
 from preflight_proxy.core.egress import Target, read_target
 from preflight_proxy.errors import ConfigError
@@ -24,9 +25,6 @@ SERVICES_MAX = 32
 SEALED = "sealed"
 OURS = frozenset({"localhost", "openrouter.ai", "host.docker.internal", "egress"})
 """Names that no service can have."""
-_PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")
-_NO_PROXY_VARIABLES = ("NO_PROXY", "no_proxy")
-"""Both spellings: curl takes `http_proxy` in lower case alone, others look at capitals first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +142,19 @@ def _place(where: str, text: str) -> Target:
         raise ConfigError(f"{where}: {exc}.") from None
 
 
-def reach_env(reach: Reach, user: Mapping[str, str], *, in_container: bool) -> dict[str, str]:
-    """Return the variables that tell an agent of it; those that the user sets are left out.
+def reach_env(
+    reach: Reach, user: Mapping[str, str], *, in_container: bool, network: str, image: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the variables that tell an agent of it, and by which proxy; those that the user sets are left out, but for NO_PROXY.
 
-    `PREFLIGHT_SERVICE_NAME` is a service's `HOST:PORT` as this agent reaches it. With an egress list the usual proxy variables
-    are set, unless the user has a proxy.
+    `PREFLIGHT_SERVICE_NAME` is a service's `HOST:PORT` as this agent reaches it.
+
+    Args:
+        reach: What there is.
+        user: The user's own variables.
+        in_container: Services have the gate's names.
+        network: What a container has besides its gate.
+        image: The variables of the agents' image.
     """
     env = {
         "PREFLIGHT_SERVICE_" + re.sub(r"[^A-Z0-9]", "_", each.label.upper()): (
@@ -156,26 +162,15 @@ def reach_env(reach: Reach, user: Mapping[str, str], *, in_container: bool) -> d
         )
         for each in reach.services
     }
-    if reach.egress and in_container and not own_proxy(user):
-        env |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{EGRESS_PORT}")
-        env["NODE_USE_ENV_PROXY"] = (
-            "1"  # Node looks at these variables only if told so (nodejs.org/api/cli.html, 2026-11)
-        )
-    return {name: value for name, value in env.items() if name not in user} | _no_proxy(reach, user, env)
-
-
-def _no_proxy(reach: Reach, user: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
-    """What is reached at the gate itself; the user's own exceptions stay."""
-    if "HTTPS_PROXY" not in env:
-        return {}
-    hosts = ["127.0.0.1", "localhost", "openrouter.ai", *dict.fromkeys(service.host for service in reach.services)]
-    hosts += [user[name] for name in _NO_PROXY_VARIABLES if user.get(name)]
-    return dict.fromkeys(_NO_PROXY_VARIABLES, ",".join(dict.fromkeys(hosts)))
-
-
-def own_proxy(user: Mapping[str, str]) -> list[str]:
-    """Return the proxy variables that the user sets."""
-    return [name for name in _PROXY_VARIABLES if name in user]
+    gates = ["openrouter.ai", *(service.host for service in reach.services)] if in_container else []
+    proxies = proxy_env(
+        user,
+        image or {},
+        past=["127.0.0.1", "localhost", *gates],
+        egress=f"http://127.0.0.1:{EGRESS_PORT}" if reach.egress and in_container else None,
+        sealed=in_container and network == SEALED,
+    )
+    return {name: value for name, value in env.items() if name not in user} | proxies
 
 
 def reach_warnings(reach: Reach, user: Mapping[str, str], *, in_container: bool) -> list[str]:
@@ -188,3 +183,14 @@ def reach_warnings(reach: Reach, user: Mapping[str, str], *, in_container: bool)
             f"{', '.join(own)} in env is yours: the egress list is served at http://127.0.0.1:{EGRESS_PORT} all the same"
         ]
     return []
+
+
+def proxy_warnings(reach: Reach, user: Mapping[str, str], network: str) -> list[str]:
+    """Return what to tell a person whose own proxy wins in a container that has no network."""
+    own = [name for name in own_proxy(user) if user[name]]
+    if not own or reach.egress or network != SEALED:
+        return []
+    whose = "is" if len(own) == 1 else "are"
+    return [
+        f"{', '.join(own)} in env {whose} yours: in a sealed trial a proxy is reached only if it is one of the services"
+    ]

@@ -161,6 +161,7 @@ class _Run:
                 free_bytes_min=self._request.free_bytes_min,
                 authority=authority,
                 portal_host=prepared.gate.host,
+                image_env=prepared.image_env,
             )
             places = asyncio.Semaphore(max(1, self._request.workers))
             results = await asyncio.gather(

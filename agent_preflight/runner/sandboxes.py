@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +10,13 @@ from agent_preflight.config import Environment
 from agent_preflight.docker.handshake import GateChoice, choose_gate
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox
-from agent_preflight.engine.client import Engine
+from agent_preflight.engine.client import Engine, Image
 from agent_preflight.process import ProcessSandbox
 from agent_preflight.runner.plan import Surroundings
 from agent_preflight.sandbox import AgentSpec, Sandbox
+
+_OF_32_BITS = ("386", "arm")
+_NO_EXEC = "agents may end with `exec format error`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,13 @@ class Prepared:
         make_sandbox: Makes a trial's sandbox.
         gate: The kind of gate that its trials have; means nothing for processes.
         sentences: What a person should know of it.
+        image_env: The variables of the agents' image.
     """
 
     make_sandbox: Callable[[AgentSpec], Sandbox]
     gate: GateChoice = field(default_factory=lambda: GateChoice(None))
     sentences: tuple[str, ...] = ()
+    image_env: Mapping[str, str] = field(default_factory=dict)
 
 
 async def prepare(
@@ -48,20 +53,18 @@ async def prepare(
     """
     if engine is None:
         return Prepared(ProcessSandbox)
-    sentence = await _look_at_image(engine, around)
+    image = await agents_image(engine, around.image)
     gate_image = await ensure_image(engine, "gate", gate_base or Environment.read().gate_base)
     gate = await choose_gate(engine, around.gate, gate_image, run_dir, short_dir)
     ports = around.reach.ports
-    sentences = tuple(filter(None, (sentence, gate.sentence)))
-    return Prepared(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences)
+    sentences = tuple(filter(None, (_platform_warning(image, engine, around), gate.sentence)))
+    return Prepared(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences, image.env)
 
 
-async def _look_at_image(engine: Engine, around: Surroundings) -> str:
+def _platform_warning(image: Image, engine: Engine, around: Surroundings) -> str:
     """Return a warning if the agents' image is for another platform."""
-    image = await agents_image(engine, around.image)
     theirs, ours = f"{image.os}/{image.architecture}", f"{engine.version.os}/{engine.version.arch}"
     if theirs == ours or around.engine_options.platform is not None:
         return ""
-    return (
-        f"the image {around.image} is for {theirs}, and this engine is {ours}: agents may end with `exec format error`"
-    )
+    what = "32-bit programs do not run in a trial" if image.architecture in _OF_32_BITS else _NO_EXEC
+    return f"the image {around.image} is for {theirs}, and this engine is {ours}: {what}"

@@ -107,6 +107,8 @@ def _exit_error(exit_: Exit | None) -> str | None:
         return "the agent is gone and its exit code is lost"
     if exit_.out_of_memory:
         return "the agent was killed: out of memory"
+    if exit_.bad_system_call:
+        return "32-bit programs do not run in a trial"
     if exit_.code == 0:
         return None
     return f"the agent ended with exit code {exit_.code}"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import json
+import subprocess
+import tarfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +18,7 @@ import pytest
 
 from agent_preflight import run_multi
 from agent_preflight.authority import Authority, write_bundle
+from agent_preflight.engine.client import Engine
 from agent_preflight.runner.reach import reach_env, read_reach
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_env
 from openrouter_sim import Simulator
@@ -22,6 +27,7 @@ from preflight_proxy.config import Config
 from preflight_proxy.gate_doors import EgressSpec, GateSpec, TlsSpec
 from preflight_proxy.openings import Outside
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
+from tests.engine import ENGINE
 from tests.preflight_proxy.tls import new_authority
 from tests.preflight_proxy.world import MODEL
 
@@ -38,6 +44,10 @@ def fetched(url):
         return f"{error.code} {error.read().decode()}"
     except OSError as error:
         return repr(error)
+
+def own_key(base_url):
+    head = {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"]}
+    return fetched(urllib.request.Request(base_url + "/key", headers=head))[:8]
 """
 
 
@@ -75,7 +85,7 @@ def told(
         events: list[dict[str, Any]] = []
         (result,) = run_multi(
             [(MODEL, "agent")],
-            image_name=BASE,
+            image_name=options.pop("image_name", BASE),
             admin_key=simulator.admin_key,
             or_key=simulator.inference_key,
             budget_usd=0.05,
@@ -134,6 +144,75 @@ print(json.dumps({{
     assert summary["traffic"]["egress"] == {"connections": 0, "refused": 3, "sent_bytes": 0, "received_bytes": 0}
 
 
+PROXIED = [f"{kind}_proxy".upper() for kind in ("http", "https", "all", "ftp")]
+PROXIED += [name.lower() for name in PROXIED]
+NOWHERE = "http://127.0.0.1:9"
+IMAGE = "agent-preflight-test:proxied"
+
+
+@pytest.fixture
+async def proxied_image(base_image: str, engine: Engine) -> AsyncIterator[str]:
+    """An image whose variables name a proxy that nobody serves."""
+    lines = [f"FROM {base_image}", *(f"ENV {name}={NOWHERE}" for name in PROXIED), "ENV no_proxy=image.example"]
+    archive, text = io.BytesIO(), "\n".join(lines).encode()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(text)
+        tar.addfile(entry, io.BytesIO(text))
+    await engine.build(IMAGE, archive.getvalue(), {})
+    yield IMAGE
+    await asyncio.to_thread(subprocess.run, [ENGINE, "rmi", "-f", IMAGE], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize("gate", ["shared", "portable"])
+@pytest.mark.parametrize("network", ["sealed", "bridge"])
+def test_no_proxy_of_image_user_or_client_stands_between_an_agent_and_its_gate(
+    told: Callable[..., Any],
+    proxied_image: str,
+    site: int,
+    network: str,
+    gate: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = {"proxies": {"default": dict.fromkeys(("httpProxy", "httpsProxy", "noProxy"), "http://client.example:1")}}
+    (tmp_path / "client").mkdir()
+    (tmp_path / "client" / "config.json").write_text(json.dumps(client))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "client"))
+    text = f"""
+print(json.dumps({{
+    "type": "told",
+    "base url": own_key(os.environ["OPENROUTER_BASE_URL"]),
+    "openrouter.ai": own_key("https://openrouter.ai/api/v1"),
+    "service": fetched("http://los:{site}/a"),
+    "elsewhere": fetched("http://elsewhere.example/"),
+    "env": dict(os.environ),
+}}))
+"""
+    services, user = {"los": f"127.0.0.1:{site}"}, {"https_proxy": NOWHERE, "NO_PROXY": "mine.example"}
+    own = {"env": user} if network == "bridge" else {}
+    found, _ = told(text, image_name=proxied_image, network=network, gate=gate, services=services, **own)
+    assert (found["base url"], found["openrouter.ai"], found["service"]) == ('{"data":', '{"data":', "site /a")
+    assert not any("client.example" in value for value in found["env"].values())
+    if network == "sealed":
+        assert {found["env"][name] for name in (*PROXIED, "NO_PROXY", "no_proxy")} == {""}
+    else:
+        assert "Connection refused" in found["elsewhere"]
+        assert {found["env"][name] for name in PROXIED} == {NOWHERE}
+        past = "127.0.0.1,localhost,openrouter.ai,los,mine.example,image.example"
+        assert found["env"]["NO_PROXY"] == found["env"]["no_proxy"] == past
+
+
+def test_a_users_own_proxy_in_a_sealed_trial_wins_with_a_warning(told: Callable[..., Any], base_image: str) -> None:
+    text = """
+base = own_key(os.environ["OPENROUTER_BASE_URL"])
+print(json.dumps({"type": "told", "base": base, "proxy": os.environ["HTTP_PROXY"]}))
+"""
+    found, summary = told(text, network="sealed", env={"HTTP_PROXY": NOWHERE})
+    assert (found["base"], found["proxy"]) == ('{"data":', NOWHERE)
+    assert any(warning.startswith("HTTP_PROXY in env is yours") for warning in summary["warnings"])
+
+
 # The proxy in this process
 
 
@@ -174,7 +253,9 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
         f"curl -sS --max-time 20 -p {url}/tunnel && echo && curl -sS --max-time 20 {url}/whole && echo "
         f"&& python3 -c 'import urllib.request as u; print(u.urlopen(\"{url}/python\", timeout=20).read().decode())'"
     )
-    sandbox = make_sandbox("sh", "-c", command, env=reach_env(reach, {}, in_container=True), ports=reach.ports)
+    sandbox = make_sandbox(
+        "sh", "-c", command, env=reach_env(reach, {}, in_container=True, network="sealed"), ports=reach.ports
+    )
     outside = Outside(to_site, lambda address: address == "127.0.0.1")
     async with Simulator() as sim, proxied(tmp_path, gate, sim, outside) as proxy:
         await sandbox.create()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_preflight.docker import sandbox
-from agent_preflight.docker.sandbox import seccomp_profile
+from agent_preflight.docker.sandbox import NOT_OF_INIT, seccomp_profile
+from agent_preflight.sandbox import Exit
 from tests.agent_preflight.docker.conftest import MakeSandbox, read_all
 from tests.cases import each
 
@@ -35,6 +38,16 @@ def call(number, *args):
 
 def own_routes():
     return open("/proc/net/route").read().splitlines()[1:]
+
+def traced():
+    if (child := os.fork()) == 0:
+        os.pause() if hasattr(os, "pause") else __import__("signal").pause()
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.ptrace(16, child, None, None)
+    os.waitpid(child, 0x40000000 | 2)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return result
 
 THREAD = "import threading; threading.Thread(target=int).start()"
 print(json.dumps({
@@ -65,6 +78,7 @@ print(json.dumps({
     "engine": os.path.exists("/run/docker.sock") or os.path.exists("/var/run/docker.sock"),
     "gate files": os.path.exists("/run/preflight-gate"),
     "budget": tried(lambda: open("/run/preflight/budget.txt", "w") and None),
+    "traced children": [traced() for _ in range(8)],
     "threads and children": subprocess.run([sys.executable, "-c", THREAD]).returncode,
     "fifo": tried(lambda: os.mkfifo("/tmp/fifo")),
 }))
@@ -104,7 +118,50 @@ async def test_a_sealed_agent_finds_no_way_out(make_sandbox: MakeSandbox) -> Non
     assert not found["engine"]
     assert not found["gate files"]
     assert found["budget"] == "EROFS"
+    assert found["traced children"] == [0] * 8
     assert (found["netlink"], found["fifo"], found["threads and children"]) == ("reached", "reached", 0)
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="what is written is x86 code")
+async def test_an_agent_that_overwrites_its_init_is_ended_all_the_same(make_sandbox: MakeSandbox) -> None:
+    text = """
+text = next(line for line in open("/proc/1/maps") if " r-xp " in line)
+start, end = (int(part, 16) for part in text.split()[0].split("-"))
+with open("/proc/1/mem", "r+b", 0) as memory:
+    memory.seek(start)
+    print(memory.write(b"\\x90" * (end - start - 2) + b"\\xeb\\xfe") > 0)  # nothing at all, then a loop without end
+"""
+    sandbox = make_sandbox("python3", "-c", text)
+    await sandbox.create()
+    pipes = await sandbox.start()
+    assert await pipes.stdout.readline() == b"True\n"
+    waiting = asyncio.ensure_future(sandbox.wait())
+    await asyncio.wait([waiting], timeout=1)
+    assert not waiting.done()
+    assert await sandbox.kill() == "ok"
+    assert (await waiting).code == 137
+
+
+I386 = r"""
+import os, struct
+code = b"\xb8\x01\0\0\0\x31\xdb\xcd\x80"  # exit(0) as a 32-bit program asks for it
+header = struct.pack("<16s2H5I6H", b"\x7fELF\x01\x01\x01", 2, 3, 1, 0x8048054, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+segment = struct.pack("<8I", 1, 0, 0x8048000, 0x8048000, 84 + len(code), 84 + len(code), 5, 4096)
+open("/tmp/program", "wb").write(header + segment + code)
+os.chmod("/tmp/program", 0o755)
+os.execv("/tmp/program", ["program"])
+"""
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the program is for a 32-bit x86")
+@pytest.mark.parametrize("network", ["sealed", "bridge"])
+async def test_a_32_bit_program_is_killed_at_its_first_system_call(make_sandbox: MakeSandbox, network: str) -> None:
+    sandbox = make_sandbox("python3", "-c", I386, network=network)
+    await sandbox.create()
+    outcome = await read_all(await sandbox.start())
+    assert (outcome.stdout, await sandbox.wait()) == ("", Exit(159, bad_system_call=True)), outcome.stderr
 
 
 @pytest.mark.docker
@@ -121,6 +178,23 @@ def rules() -> list[dict[str, Any]]:
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     syscalls: list[dict[str, Any]] = profile["syscalls"]
     return syscalls
+
+
+def admits(name: str, *args: int) -> bool:
+    """Whether a call with these arguments is allowed."""
+    return any(
+        rule["action"] == "SCMP_ACT_ALLOW" and all(holds(each, args) for each in rule.get("args", ()))
+        for rule in rules()
+        if name in rule["names"]
+    )
+
+
+def holds(condition: dict[str, Any], args: tuple[int, ...]) -> bool:
+    value, wanted = args[condition["index"]], condition["value"]
+    if condition["op"] == "SCMP_CMP_MASKED_EQ":
+        return bool(value & wanted == condition["valueTwo"])
+    assert condition["op"] == "SCMP_CMP_EQ"
+    return bool(value == wanted)
 
 
 def allowed() -> set[str]:
@@ -141,11 +215,34 @@ def test_a_dangerous_call_is_not_allowed_whatever_its_arguments(name: str) -> No
     assert name not in allowed()
 
 
+def test_the_profile_is_for_the_machines_own_system_calls_alone() -> None:
+    profile = json.loads(seccomp_profile())
+    assert not {"archMap", "architectures"} & profile.keys()
+    assert not [rule for rule in rules() if rule.keys() & {"includes", "excludes"}]
+
+
 def test_sockets_are_of_four_families() -> None:
     families = {rule["args"][0]["value"] for rule in rules() if rule["names"] == ["socket"]}
     assert families == {1, 2, 10, 16}
 
 
-def test_the_profile_is_a_file_of_the_package() -> None:
-    file = Path(sandbox.__file__).with_name("seccomp.json")
-    assert json.loads(file.read_text()) == json.loads(seccomp_profile())
+INIT = [high << 32 | 1 for high in (0, 1, 2, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)]
+OTHERS = [0, *range(2, 70), *(1 << bit for bit in range(1, 32)), *((1 << bit) + 1 for bit in range(1, 32)), 0xFFFFFFFF]
+
+
+def test_nobody_traces_the_first_process_of_a_container_by_whatever_value_names_it() -> None:
+    requests = (0, 1, 16, 17, 0x4200, 0x4206, 0x4207)
+    assert not [(request, pid) for request in requests for pid in INIT if admits("ptrace", request, pid)]
+    assert not [pid for pid in INIT if admits("process_vm_writev", pid)]
+
+
+def test_every_other_process_may_be_traced() -> None:
+    assert [pid for pid in OTHERS if not admits("ptrace", 16, pid)] == []
+    assert [pid for pid in OTHERS if not admits("process_vm_writev", pid)] == []
+
+
+def test_the_profile_is_a_file_of_the_package_and_the_rules_about_the_first_process() -> None:
+    file = json.loads(Path(sandbox.__file__).with_name("seccomp.json").read_text())
+    assert rules()[: len(file["syscalls"])] == file["syscalls"]
+    assert {name for rule in rules()[len(file["syscalls"]) :] for name in rule["names"]} == set(NOT_OF_INIT)
+    assert file | {"syscalls": rules()} == json.loads(seccomp_profile())

@@ -55,6 +55,18 @@ async def test_a_look_tells_status_end_and_exit_and_none_only_for_what_is_gone(
     assert await client.look(made) is None
 
 
+@pytest.mark.parametrize(("code", "told"), [(158, False), (159, True), (160, False), (31, False)])
+async def test_a_container_whose_exit_code_is_that_of_sigsys_made_a_bad_system_call(
+    client: Engine, scripted: ScriptedEngine, code: int, told: bool
+) -> None:
+    made = await client.create("one", BODY, "creating it")
+    await client.start(made, "starting it")
+    scripted.exit("one", code)
+    seen = await client.look(made)
+    assert seen is not None
+    assert seen.exit == Exit(code, bad_system_call=told)
+
+
 STARTED = "2026-11-25T02:36:02.968863255Z"
 
 
@@ -171,6 +183,24 @@ async def test_an_image_is_told_and_none_only_for_what_is_not_there(client: Engi
     scripted.script("GET /images/*", Fail(500, "no such image"))
     with pytest.raises(DockerError, match=r"^looking for the image me/agent: no such image$"):
         await client.image("me/agent")
+
+
+@pytest.mark.parametrize(
+    ("config", "env"),
+    [
+        ({"Env": ["A=x=y", "B=", "C"]}, {"A": "x=y", "B": "", "C": ""}),
+        ({"Env": None}, {}),
+        ({}, {}),
+        (None, {}),
+    ],
+)
+async def test_an_images_variables_are_told(
+    client: Engine, scripted: ScriptedEngine, config: dict[str, Any] | None, env: dict[str, str]
+) -> None:
+    scripted.state.images["me/agent"]["Config"] = config
+    image = await client.image("me/agent")
+    assert image is not None
+    assert image.env == env
 
 
 async def test_an_archive_is_put_where_there_is_a_directory(client: Engine, scripted: ScriptedEngine) -> None:

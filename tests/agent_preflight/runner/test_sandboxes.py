@@ -107,11 +107,20 @@ async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
 ) -> None:
     docker.state.images["me/agent"]["Architecture"] = "arm64"
     (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
-    assert "the image me/agent is for linux/arm64, and this engine is linux/amd64" in sentence
+    assert "the image me/agent is for linux/arm64, and this engine is linux/amd64: agents may end" in sentence
+    docker.state.images["me/agent"]["Architecture"] = "386"
+    (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
+    assert sentence.endswith("this engine is linux/amd64: 32-bit programs do not run in a trial")
     named = Surroundings(
         "docker", "me/agent", network="sealed", gate="shared", docker_args=("--platform", "linux/arm64")
     )
     assert (await prepared(docker, named, tmp_path)).sentences == ()
+
+
+@pytest.mark.wire
+async def test_the_variables_of_the_agents_image_are_told(docker: ScriptedEngine, tmp_path: Path) -> None:
+    docker.state.images["me/agent"]["Config"] = {"Env": ["no_proxy=image.example"]}
+    assert (await prepared(docker, AROUND, tmp_path)).image_env == {"no_proxy": "image.example"}
 
 
 @pytest.mark.wire
