@@ -25,7 +25,7 @@ from agent_preflight.runner.board import now_s
 from agent_preflight.runner.disk import shortage
 from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
-from agent_preflight.runner.plan import TrialPlan, key_expiry
+from agent_preflight.runner.plan import Surroundings, TrialPlan, key_expiry
 from agent_preflight.runner.reach import reach_env
 from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
@@ -236,7 +236,7 @@ def _attend(trial: LiveTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     trial.exiting = [trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")]
     trial.tasks.spawn(_guard(trial, _until_agent_end(trial)), "agent end")
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
-    _send_prompt(pipes.stdin, trial.shared.around.initial_prompt)
+    _begin_input(pipes.stdin, trial.shared.around)
     trial.say(_started(trial.plan))
 
 
@@ -289,9 +289,11 @@ def _started(plan: TrialPlan) -> str:
     return f"started with a budget of {limit}" + ("" if plan.before is None else f", {spent} of it spent before")
 
 
-def _send_prompt(stdin: AgentInput, prompt: str | None) -> None:
-    """Write the prompt as one line and leave stdin open; an agent that does not read it is not waited for."""
-    if prompt is None:
-        return
+def _begin_input(stdin: AgentInput, around: Surroundings) -> None:
+    """Write the prompt, if any, as one line, and close stdin where it is to end; no agent is waited for to read it."""
     with contextlib.suppress(ConnectionError):
-        stdin.write(json.dumps({"id": "init", "type": "prompt", "message": prompt}).encode() + b"\n")
+        if around.initial_prompt is not None:
+            line = json.dumps({"id": "init", "type": "prompt", "message": around.initial_prompt})
+            stdin.write(line.encode() + b"\n")
+        if around.closes_stdin:
+            stdin.close()

@@ -34,6 +34,50 @@ def test_an_agent_finds_the_prompt_a_token_and_the_budget_and_no_real_key(trials
     assert event["budget"] == "Budget: $0.050 remaining of $0.05 (100% left)\n"
 
 
+READS_TO_THE_END = "say('read', text=sys.stdin.read())"
+READS_A_LINE = """
+    import select
+    line = sys.stdin.readline() if sys.argv[1:] else ""
+    say("read", text=line, ended=bool(select.select([sys.stdin], [], [], 1.0)[0]))
+"""
+"""It sees the end of its input, if that comes within a second."""
+PROMPT_LINE = '{"id": "init", "type": "prompt", "message": "do it"}\n'
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, ""),
+        ({"stdin": "auto"}, ""),
+        ({"stdin": "close"}, ""),
+        ({"stdin": "close", "initial_prompt": "do it"}, PROMPT_LINE),
+    ],
+)
+def test_an_agent_may_read_its_input_to_the_end_where_that_is_closed(
+    trials: Field, options: dict[str, Any], text: str
+) -> None:
+    events: list[dict[str, Any]] = []
+    result = only(trials, READS_TO_THE_END, on_event=events.append, timeout_s=60, **options)
+    assert (result.error, [event["text"] for event in events]) == (None, [text])
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"initial_prompt": "do it"}, PROMPT_LINE),
+        ({"initial_prompt": "do it", "stdin": "auto"}, PROMPT_LINE),
+        ({"initial_prompt": "do it", "stdin": "open"}, PROMPT_LINE),
+        ({"stdin": "open"}, ""),
+    ],
+)
+def test_an_agents_input_stays_open_after_a_prompt_or_where_the_user_says_so(
+    trials: Field, options: dict[str, Any], text: str
+) -> None:
+    events: list[dict[str, Any]] = []
+    only(trials, READS_A_LINE, on_event=events.append, container_args=["x"] if text else [], **options)
+    assert [(event["text"], event["ended"]) for event in events] == [(text, False)]
+
+
 def test_an_agent_that_dies_is_a_failure_with_its_exit_code(trials: Field) -> None:
     result = only(trials, "call(); sys.exit(3)")
     assert result.error == "the agent ended with exit code 3"
