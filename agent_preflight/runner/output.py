@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.agents import AgentOutput
-from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, parse_line
+from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, from_agent, parse_line
 from agent_preflight.models import CacheStats
 from agent_preflight.usage import add_usage, read_usage
 
@@ -103,12 +103,12 @@ class Output:
     def _take(self, line: bytes) -> None:
         if len(line) > LINE_BYTES_MAX:
             self.cap("line_bytes")
-        event = parse_line(line)
+        event = from_agent(parse_line(line))
         follows = self._agent.derive(event)
         claimed = any(each["type"] == "usage_claim" for each in follows)
         self._accept(event, weight_of(line), counts_usage=not claimed)
         for each in follows:
-            self._accept(each, EVENT_BYTES, counts_usage=True)
+            self._accept(from_agent(each), EVENT_BYTES, counts_usage=True)
         if event["type"] == "agent_end":
             self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
             self._on_end()
