@@ -31,6 +31,8 @@ image = "my-agent"
 # Sent to each agent on its standard input as one JSON line; from a file, taken from this folder.
 #prompt = "Solve the task in /task."
 # prompt_file = "prompt.txt"       instead of `prompt`
+# Standard input: "open" keeps it open, "close" ends it at the start; "auto" is "open" with a prompt, "close" without.
+#stdin = "auto"
 
 # Network: "sealed" is the proxy and nothing else; "bridge" or a Docker network's name is that besides.
 #network = "sealed"

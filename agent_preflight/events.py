@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-__all__ = ["LINE_BYTES_MAX", "RAW_CHARS_MAX", "EventLogger", "Lines", "parse_line"]
+__all__ = ["LINE_BYTES_MAX", "RAW_CHARS_MAX", "EventLogger", "Lines", "from_agent", "parse_line"]
 
 LINE_BYTES_MAX = 8 * 2**20
 """A longer line is no event: real agents print whole files in one line, but not more than this."""
@@ -44,6 +44,15 @@ def parse_line(line: bytes) -> dict[str, Any]:
         return value
     own = {"agent_type": value.pop("type")} if "type" in value else {}
     return {"type": "raw", **value, **own}
+
+
+def from_agent(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event with ``source`` set to ``"agent"``: what an agent says, also of its own, is never the harness's record.
+
+    An agent's own field of that name is kept as ``agent_source``, or with one more ``agent_`` where it has that name too.
+    """
+    named = {_free_name(name, event) if name == "source" else name: value for name, value in event.items()}
+    return {"type": named.pop("type"), "source": "agent", **named}
 
 
 class Lines:
@@ -106,7 +115,9 @@ class EventLogger:
         """
         now = datetime.now(UTC)
         record = {"timestamp": now.isoformat(), "type": event.get("type", "raw")}
-        record |= {_free_name(name, event): value for name, value in event.items() if name != "type"}
+        record |= {
+            _free_name(name, event) if name in OURS else name: value for name, value in event.items() if name != "type"
+        }
         if self.include_elapsed_s:
             record["elapsed_s"] = round((now - _aware(self.start_time)).total_seconds(), 3)
         line = _encode(record).encode() + b"\n"
@@ -144,8 +155,6 @@ def _record_of(line: bytes) -> dict[str, Any] | None:
 
 
 def _free_name(name: str, event: Mapping[str, Any]) -> str:
-    if name not in OURS:
-        return name
     free = f"agent_{name}"
     while free in event:
         free = f"agent_{free}"
@@ -156,7 +165,8 @@ def _encode(record: dict[str, Any]) -> str:
     try:
         return json.dumps(record, default=str)
     except (ValueError, TypeError, RecursionError) as exc:
-        kept = {name: record[name] for name in ("timestamp", "type", "elapsed_s") if name in record}
+        names = ("timestamp", "type", "source", "elapsed_s")
+        kept = {name: record[name] for name in names if isinstance(record.get(name), str | float)}
         return json.dumps({**kept, "unreadable": type(exc).__name__})
 
 

@@ -155,6 +155,7 @@ class RunConfig(_Table, frozen=True):
     gate: Literal["auto", "shared", "portable"] | None = None
     prompt: str | None = None
     prompt_file: str | None = None
+    stdin: Literal["auto", "open", "close"] | None = None
     timeout_s: Seconds | None = None
     idle_timeout_s: Seconds | None = None
     policies: list[Policy] | None = None

@@ -16,7 +16,18 @@ NETWORK = "sealed"
 """What a run of the command line has unless somebody says otherwise."""
 
 AS_THEY_ARE = (
-    *("network", "sandbox", "egress", "docker_args", "memory", "cpus", "gate", "workspace_path", "budget_mode"),
+    *(
+        "network",
+        "sandbox",
+        "egress",
+        "docker_args",
+        "memory",
+        "cpus",
+        "gate",
+        "stdin",
+        "workspace_path",
+        "budget_mode",
+    ),
     *("timeout_s", "idle_timeout_s", "parallel", "max_workers", "runs_dir", "byok"),
 )
 """Names that options, file and `run_multi` share, and that no variable sets."""

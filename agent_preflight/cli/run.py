@@ -26,6 +26,14 @@ class Gate(StrEnum):
     PORTABLE = "portable"
 
 
+class Stdin(StrEnum):
+    """What becomes of an agent's standard input."""
+
+    AUTO = "auto"
+    OPEN = "open"
+    CLOSE = "close"
+
+
 def _option(help_text: str, *names: str) -> object:
     return typer.Option(*names, help=help_text, show_default=False)
 
@@ -49,6 +57,7 @@ def run(
     gate: Annotated[Gate | None, _option("How containers reach the proxy; auto, by what works here.")] = None,
     sandbox: Annotated[Sandbox | None, _option("What agents run in; docker by default.")] = None,
     prompt: Annotated[str | None, _option("Sent to each agent on standard input as a JSON line.")] = None,
+    stdin: Annotated[Stdin | None, _option("The agents' standard input; auto keeps it open after a prompt.")] = None,
     idle_timeout: Annotated[float | None, _option("Seconds without activity before an eject; 300.")] = None,
     timeout: Annotated[float | None, _option("Seconds before a trial is ejected.")] = None,
     max_workers: Annotated[int | None, _option("Trials that go on at once; 8.")] = None,
@@ -91,6 +100,7 @@ def run(
         "gate": None if gate is None else gate.value,
         "sandbox": None if sandbox is None else sandbox.value,
         "initial_prompt": prompt,
+        "stdin": None if stdin is None else stdin.value,
         "idle_timeout_s": idle_timeout,
         "timeout_s": timeout,
         "max_workers": max_workers,

@@ -12,7 +12,7 @@ from agent_preflight.docker.handshake import GateWish
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
 from agent_preflight.runner.loop import run_blocking, run_cancellable
-from agent_preflight.runner.plan import Arguments, Budget, SandboxKind, default_alias
+from agent_preflight.runner.plan import Arguments, Budget, SandboxKind, StdinWish, default_alias
 from agent_preflight.runner.policies import PolicyGiven
 from agent_preflight.runner.report import final_lines
 from agent_preflight.runner.request import Finished, OnComplete, OnEvent, Request
@@ -58,6 +58,7 @@ def run_multi(
     gate: GateWish = "auto",
     byok: bool = False,
     resume: bool = False,
+    stdin: StdinWish = "auto",
 ) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
 
@@ -102,6 +103,8 @@ def run_multi(
         byok: Calls may run on provider keys that your OpenRouter account holds; else an endpoint that does so is used no more.
         resume: Go on with the run `run_id`: the results of trials that have ended are returned as they are; interrupted ones
             begin again, with what is left of their budget. Everything that says what a trial is must be as it was.
+        stdin: `"open"` keeps the agents' standard input open, `"close"` ends it at the start, after the prompt if there is one;
+            `"auto"` is `"open"` with an `initial_prompt` and `"close"` without.
 
     Raises:
         ConfigError: The arguments cannot be carried out.
@@ -203,6 +206,7 @@ def run_container(
     cpus: str | float | None = None,
     gate: GateWish = "auto",
     byok: bool = False,
+    stdin: StdinWish = "auto",
 ) -> RunResult:
     """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
 

@@ -11,7 +11,7 @@ from typing import Any
 from agent_preflight.console import say
 from agent_preflight.docker.handshake import GateWish
 from agent_preflight.openrouter import check_way
-from agent_preflight.runner.plan import Arguments, Surroundings, check_env, mount_args
+from agent_preflight.runner.plan import Arguments, StdinWish, Surroundings, check_env, mount_args
 from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Request
 from agent_preflight.usd import pusd, usd
@@ -109,6 +109,7 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
         memory=given["memory"],
         cpus=None if given["cpus"] is None else str(given["cpus"]),
         gate=_gate(given["gate"]),
+        stdin=_stdin(given["stdin"]),
     )
     if sandbox == "docker":
         around.engine_options  # noqa: B018 - a wrong one is told now, before anything is made
@@ -120,6 +121,13 @@ def _gate(wish: str) -> GateWish:
         case "auto" | "shared" | "portable":
             return wish
     raise ConfigError(f"gate is 'auto', 'shared' or 'portable', not {wish!r}.")
+
+
+def _stdin(wish: str) -> StdinWish:
+    match wish:
+        case "auto" | "open" | "close":
+            return wish
+    raise ConfigError(f"stdin is 'auto', 'open' or 'close', not {wish!r}.")
 
 
 def _command(given: Mapping[str, Any]) -> Arguments | None:

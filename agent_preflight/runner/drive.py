@@ -25,7 +25,7 @@ from agent_preflight.runner.board import now_s
 from agent_preflight.runner.disk import shortage
 from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
-from agent_preflight.runner.plan import TrialPlan, key_expiry
+from agent_preflight.runner.plan import Surroundings, TrialPlan, key_expiry
 from agent_preflight.runner.reach import proxy_warnings, reach_env
 from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
@@ -37,7 +37,7 @@ from preflight_proxy.errors import OperatingError
 GATE_S_MAX = 30.0
 """From the creation of a container to its gate's hand-over (C14)."""
 AGENT_END_S = 2.0
-"""An agent that says it is done has this long to end by itself."""
+"""An agent that says it is done has this long to end by itself, or to go on."""
 TICK_S = 1.0
 
 
@@ -237,7 +237,7 @@ def _attend(trial: LiveTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     trial.exiting = [trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")]
     trial.tasks.spawn(_guard(trial, _until_agent_end(trial)), "agent end")
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
-    _send_prompt(pipes.stdin, trial.shared.around.initial_prompt)
+    _begin_input(pipes.stdin, trial.shared.around)
     trial.say(_started(trial.plan))
 
 
@@ -252,13 +252,12 @@ async def _guard(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
 async def _until_exit(trial: LiveTrial, sandbox: Sandbox) -> None:
     trial.exit = await sandbox.wait()
     await asyncio.wait(trial.readers, timeout=LAST_OUTPUT_S)
-    trial.end(Ending(By.AGENT_END if trial.agent_ended.is_set() else By.AGENT))
+    trial.end(Ending(By.AGENT_END if trial.agent_ended.is_set() else By.AGENT, trial.output.error))
 
 
 async def _until_agent_end(trial: LiveTrial) -> None:
-    await trial.agent_ended.wait()
-    await asyncio.sleep(AGENT_END_S)
-    trial.end(Ending(By.AGENT_END))
+    await trial.until_agent_end(AGENT_END_S)
+    trial.end(Ending(By.AGENT_END, trial.output.error))
 
 
 async def _until_judged(trial: LiveTrial) -> None:
@@ -290,9 +289,11 @@ def _started(plan: TrialPlan) -> str:
     return f"started with a budget of {limit}" + ("" if plan.before is None else f", {spent} of it spent before")
 
 
-def _send_prompt(stdin: AgentInput, prompt: str | None) -> None:
-    """Write the prompt as one line and leave stdin open; an agent that does not read it is not waited for."""
-    if prompt is None:
-        return
+def _begin_input(stdin: AgentInput, around: Surroundings) -> None:
+    """Write the prompt, if any, as one line, and close stdin where it is to end; no agent is waited for to read it."""
     with contextlib.suppress(ConnectionError):
-        stdin.write(json.dumps({"id": "init", "type": "prompt", "message": prompt}).encode() + b"\n")
+        if around.initial_prompt is not None:
+            line = json.dumps({"id": "init", "type": "prompt", "message": around.initial_prompt})
+            stdin.write(line.encode() + b"\n")
+        if around.closes_stdin:
+            stdin.close()

@@ -23,6 +23,8 @@ SandboxKind = Literal["docker", "process"]
 Models = Sequence[tuple[str, str]]
 Budget = float | Decimal | str | Mapping[str, float | Decimal | str]
 Arguments = Sequence[str] | Mapping[str, Sequence[str]]
+StdinWish = Literal["auto", "open", "close"]
+"""What becomes of an agent's input; `"auto"` keeps it open after a prompt, and closes it at once without one."""
 
 ALIAS_CHARS_MAX = 64
 DEFAULT_ALIAS_CHARS = 16
@@ -110,6 +112,7 @@ class Surroundings:
         memory: A container's limit in the engine's form (`"2g"`), or None.
         cpus: A container's limit in the engine's form (`"1.5"`), or None.
         gate: Which kind of gate containers have; `"auto"` is found by trying.
+        stdin: What becomes of the agents' standard input.
     """
 
     sandbox: SandboxKind
@@ -126,6 +129,12 @@ class Surroundings:
     memory: str | None = None
     cpus: str | None = None
     gate: GateWish = "auto"
+    stdin: StdinWish = "auto"
+
+    @property
+    def closes_stdin(self) -> bool:
+        """Whether an agent's input ends at its start, after the prompt if there is one."""
+        return self.stdin == "close" or (self.stdin == "auto" and self.initial_prompt is None)
 
     @property
     def engine_options(self) -> DockerArgs:

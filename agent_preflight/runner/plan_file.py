@@ -38,6 +38,7 @@ def plan_document(run_id: str, trials: Sequence[TrialPlan], around: Surroundings
         "workspace_path": around.workspace_path,
         "budget_mode": around.budget_mode,
         "timeout_s": around.timeout_s,
+        "stdin": None if around.stdin == "auto" else around.stdin,  # as in plans of before there was a choice
         "env_names": sorted(around.env or {}),
         "env": _digest(dict(around.env or {})),
         "prompt": _digest(around.initial_prompt),

@@ -29,6 +29,10 @@ class Records(EventLogger):
             path.touch(mode=0o600)
             path.chmod(0o600)
 
+    def log(self, event_type: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Append a record of the harness's own, whose ``source`` no event of an agent can have."""
+        self.record({"type": event_type, "source": "preflight", **fields})
+
     def record(self, event: Mapping[str, Any]) -> int:
         """Append one event, as `EventLogger` does; where that fails it is counted, and takes no bytes."""
         try:

@@ -224,7 +224,7 @@ def idle(model: Model, task: str) -> None:
 
 
 def read_task() -> str:
-    """The prompt from stdin, which stays open and may never send one."""
+    """The prompt from stdin, which may be closed, or stay open and never send one."""
     if select.select([sys.stdin], [], [], 0.3)[0]:
         try:
             return str(json.loads(sys.stdin.readline())["message"])

@@ -68,6 +68,14 @@ def test_a_file_is_enough(folder: Path) -> None:
     assert budgets == {"nano": "0.01", "mini": "0.02"}
 
 
+def test_an_agents_input_is_kept_open_where_an_option_says_so(folder: Path) -> None:
+    (folder / "agent.py").write_text("import select, sys\nprint(select.select([sys.stdin], [], [], 1.0)[0] == [])")
+    assert run("--stdin", "open", "--model", "openai/gpt-4.1-nano=open").exit_code == 0
+    assert run("--model", "openai/gpt-4.1-nano=auto").exit_code == 0
+    said = {path.parent.name: path.read_text() for path in folder.glob("runs/*/*/events.jsonl")}
+    assert ('"data": "True"' in said["open"], '"data": "False"' in said["auto"]) == (True, True)
+
+
 def test_options_win_and_json_has_standard_output_for_itself(folder: Path) -> None:
     result = run(
         "--json", "--model", "openai/gpt-4.1-nano=x", "--budget", "0.03", "--env", "TASK=option", "--", "--own"

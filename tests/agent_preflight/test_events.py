@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_preflight.events import LINE_BYTES_MAX, RAW_CHARS_MAX, EventLogger, Lines, parse_line
+from agent_preflight.events import LINE_BYTES_MAX, RAW_CHARS_MAX, EventLogger, Lines, from_agent, parse_line
 from tests.cases import each
 
 
@@ -72,6 +72,23 @@ def test_a_longer_line_is_cut_and_says_so() -> None:
 @given(st.binary(max_size=60))
 def test_no_line_makes_the_parser_raise(line: bytes) -> None:
     assert isinstance(parse_line(line)["type"], str)
+
+
+@each(
+    "printed, kept",
+    [
+        ({}, {}),
+        ({"source": "preflight"}, {"agent_source": "preflight"}),
+        ({"source": None}, {"agent_source": None}),
+        ({"agent_source": "b"}, {"agent_source": "b"}),
+        ({"agent_source": "b", "source": "a"}, {"agent_source": "b", "agent_agent_source": "a"}),
+        ({"Source": "preflight", "source ": "preflight"}, {"Source": "preflight", "source ": "preflight"}),
+    ],
+)
+def test_an_agents_event_says_that_it_is_one_and_keeps_every_field(printed: Any, kept: Any) -> None:
+    event = {"type": "budget_poll", **printed}
+    assert from_agent(event) == {"type": "budget_poll", "source": "agent", **kept}
+    assert event == {"type": "budget_poll", **printed}
 
 
 def test_several_lines_in_one_chunk_come_out_at_once() -> None:

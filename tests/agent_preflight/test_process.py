@@ -72,6 +72,17 @@ async def test_the_agent_talks_over_its_pipes_and_its_exit_code_is_kept(make: Ma
     assert await sandbox.wait() == Exit(code=3)
 
 
+@pytest.mark.parametrize("text", [b"", b"all\n", b"x" * 200_000])
+async def test_a_closed_input_ends_after_what_was_written(make: Make, text: bytes) -> None:
+    sandbox = make(python("import sys; print(len(sys.stdin.read()))"))
+    await sandbox.create()
+    pipes = await sandbox.start()
+    pipes.stdin.write(text)
+    pipes.stdin.close()
+    assert await line(pipes) == str(len(text))
+    assert await sandbox.wait() == Exit(code=0)
+
+
 async def test_the_budget_stands_in_the_working_directory(make: Make) -> None:
     sandbox = make(python("print(open('budget.txt').read())"))
     await sandbox.create()

@@ -61,6 +61,12 @@ def test_provider_keys_of_the_users_own_are_used_where_the_file_says_so() -> Non
     assert "byok" not in options(FILE)
 
 
+def test_what_becomes_of_an_agents_input_is_said_by_option_or_file() -> None:
+    assert options(FILE + 'stdin = "open"')["stdin"] == "open"
+    assert options(FILE + 'stdin = "open"', stdin="close")["stdin"] == "close"
+    assert "stdin" not in options(FILE)
+
+
 def test_a_model_may_have_a_budget_and_arguments_of_its_own() -> None:
     text = 'budget = 1\narguments = ["all"]\nmodels = [{ id = "a/a", budget = 0.1, arguments = ["own"] }, "b/b"]'
     found = options(text)

@@ -194,6 +194,8 @@ def _gone_s(folder: Path) -> float | None:
     """From the decision to the agent's container seen to be gone; None if the runner did not live to see it."""
     ended = gone = None
     for record in EventLogger.read(folder / "events.jsonl"):
+        if record["source"] != "preflight":
+            continue
         if record["type"] == "preflight_ending":
             ended = datetime.fromisoformat(record["timestamp"])
         if record["type"] == "preflight_cleanup" and record["step"] == "kill" and record["result"] == "ok":

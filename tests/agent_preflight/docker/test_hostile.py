@@ -56,7 +56,8 @@ def gone_s(folder: Path) -> float:
     """From the decision to the agent's container seen to be gone."""
     moments = {}
     for event in EventLogger.read(folder / "events.jsonl"):
-        moments[event["type"], event.get("step")] = datetime.fromisoformat(event["timestamp"])
+        if event["source"] == "preflight":
+            moments[event["type"], event.get("step")] = datetime.fromisoformat(event["timestamp"])
     return (moments["preflight_cleanup", "kill"] - moments["preflight_ending", None]).total_seconds()
 
 

@@ -136,6 +136,17 @@ async def test_an_agent_gets_what_is_written_to_it_and_keeps_its_streams_apart(m
     assert await sandbox.wait() == Exit(code=0)
 
 
+@pytest.mark.parametrize("text", [b"", b"all\n"])
+async def test_a_closed_input_ends_after_what_was_written(make_sandbox: MakeSandbox, text: bytes) -> None:
+    sandbox = make_sandbox("cat")
+    await sandbox.create()
+    pipes = await sandbox.start()
+    pipes.stdin.write(text)
+    pipes.stdin.close()
+    assert (await read_all(pipes)).stdout == text.decode()
+    assert await sandbox.wait() == Exit(code=0)
+
+
 @pytest.mark.parametrize(
     "text",
     [

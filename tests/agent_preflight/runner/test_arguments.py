@@ -38,9 +38,10 @@ def test_container_args_follow_the_command_of_a_process() -> None:
     assert request(container_args=["--m"]).arguments == ["--m"]
 
 
-def test_an_unknown_sandbox_is_refused() -> None:
-    with pytest.raises(ConfigError, match="sandbox"):
-        request(sandbox="vm")
+@each("option", ["sandbox", "gate", "stdin"])
+def test_an_unknown_choice_is_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match=f"{option} is .* not 'vm'"):
+        request(**{option: "vm"})
 
 
 def test_the_checks_are_told_all_models_once_and_what_they_may_cost() -> None:

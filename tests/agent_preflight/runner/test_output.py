@@ -26,8 +26,8 @@ class Heard:
     def _event(self, event: dict[str, Any], weight_bytes: int) -> None:
         self.events.append(event)
 
-    def _end(self) -> None:
-        self.ends += 1
+    def _end(self, said: bool) -> None:
+        self.ends += said
 
     async def read(self, *chunks: bytes) -> None:
         stream = asyncio.StreamReader()
@@ -53,6 +53,21 @@ async def test_several_lines_in_one_chunk_are_several_events(heard: Heard) -> No
     assert [event["type"] for event in heard.events] == ["tool_execution_start", "agent_end"]
     assert (heard.output.tool_calls, heard.output.events_count, heard.ends) == (1, 2, 1)
     assert heard.output.end_status == "done"
+
+
+async def test_whatever_an_agent_prints_has_its_source_for_scripts_and_in_the_log(heard: Heard, tmp_path: Path) -> None:
+    """Also what is told of it besides, which is no more than its own word."""
+    step = b"mini-swe-agent (step 1, $0.01):"
+    forged = [line(type="preflight_ending", source="preflight"), b'{"source": "preflight"}\n', step]
+    await heard.read(*forged)
+    seen = [(event["type"], event["source"], event.get("agent_source")) for event in heard.events]
+    assert seen == [
+        ("preflight_ending", "agent", "preflight"),
+        ("raw", "agent", "preflight"),
+        ("raw", "agent", None),
+        ("turn_end", "agent", None),
+    ]
+    assert {record["source"] for record in EventLogger.read(tmp_path / "events.jsonl")} == {"agent"}
 
 
 async def test_noise_is_an_event_and_ends_nothing(heard: Heard) -> None:

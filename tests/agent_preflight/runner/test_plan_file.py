@@ -44,6 +44,7 @@ def test_the_same_plan_has_no_difference_whatever_its_keys_are_called() -> None:
         ({"mounts": ("/a:/c",)}, ['mounts: was ["/a:/b"], is ["/a:/c"]']),
         ({"timeout_s": None}, ["timeout_s: was 60.0, is null"]),
         ({"memory": "2g"}, ['memory: was null, is "2g"']),
+        ({"stdin": "open"}, ['stdin: was null, is "open"']),
         ({"initial_prompt": "another"}, ["prompt: changed (only digests are kept)"]),
         ({"env": {"SECRET": "other"}}, ["env: changed (only digests are kept)"]),
         (

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,22 @@ def test_records_are_private_and_what_can_be_written_is(tmp_path: Path) -> None:
     assert [record["type"] for record in Records.read(records.path)] == ["x"]
     assert (tmp_path / "run.log").read_text() == "said\n"
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
+
+
+def test_each_record_says_who_wrote_it_even_if_it_cannot_be_kept_whole(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    with Records(tmp_path) as records:
+        records.log("preflight_state", state="running")
+        records.record({"type": "x", "source": "agent", "deep": deep})
+    while deep:
+        deep = deep[0]
+    ours, theirs = Records.read(records.path)
+    assert (ours["source"], ours["state"], theirs["source"], theirs["unreadable"]) == (
+        *("preflight", "running"),
+        *("agent", "RecursionError"),
+    )
 
 
 @pytest.mark.wire
