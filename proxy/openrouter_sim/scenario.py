@@ -11,6 +11,7 @@ from openrouter_sim.faults import Fault, make_fault
 from openrouter_sim.tokens import Tokenizer
 
 UsageChunk = Literal["choice", "empty", "merged"]
+BoundChoice = Literal["smallest", "largest", "first", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ class Scenario:
         key_usage_lag_s: How long a settled cost stays unseen by `/key`, `/keys`, `/credits` and the limit checks.
         usage_chunk: Chat's usage event: with a choice, with none, or on the event that has the finish reason.
         crlf: Stream lines end in CRLF.
+        bound_choice: Which output bound counts where a request sets several. `smallest` reads the API's documented fields
+            alone; the others read every spelling in every API, take null for no bound, and `largest` counts the budget of
+            reasoning too. What OpenRouter does is not documented.
         messages_cost: `message_delta.usage` has the cost.
         responses_events: Streams of `/responses` have `event:` lines.
         tokenizer: How densely prompts become tokens.
@@ -109,6 +113,7 @@ class Scenario:
     key_usage_lag_s: float = 0.0
     usage_chunk: UsageChunk = "choice"
     crlf: bool = False
+    bound_choice: BoundChoice = "smallest"
     messages_cost: bool = True
     responses_events: bool = True
     tokenizer: Tokenizer = Tokenizer.USUAL

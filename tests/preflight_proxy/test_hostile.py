@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from openrouter_sim import Scenario
 from preflight_proxy import relay
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
@@ -464,6 +466,26 @@ async def test_a_body_that_hides_what_it_costs_is_a_4xx_and_reaches_nobody(world
     assert world.proxy.books.account("a").pending_pusd == 0
     async with world.post() as after:
         assert after.status == 200
+
+
+@pytest.mark.parametrize("scenario", [Scenario(bound_choice="largest"), Scenario(bound_choice="first")])
+@pytest.mark.parametrize("strict", [True, False])
+async def test_two_bounds_on_the_output_bill_no_more_than_was_reserved(world: World, strict: bool) -> None:
+    """OpenRouter does not say which one it takes, so no call may leave with two that differ."""
+    text = "[[sim tokens=40000]]"
+    prompts: dict[str, dict[str, Any]] = {
+        "/chat/completions": {},
+        "/messages": {},
+        "/responses": {"input": text},
+        "/completions": {"prompt": text},
+    }
+    bounds: dict[str, Any] = {"max_tokens": 30_000, "max_completion_tokens": 16, "max_output_tokens": 20_000}
+    for path, prompt in prompts.items():
+        async with world.post(path, text=text, **prompt, **bounds, provider={"require_parameters": strict}) as response:
+            assert response.status == 200
+            await response.read()
+    assert [line["completion_tokens"] for line in world.cost_lines()] == [16] * 4
+    assert world.proxy.books.account("a").overrun_pusd == 0
 
 
 async def test_bytes_in_a_header_do_not_hang_a_call(world: World) -> None:

@@ -38,7 +38,7 @@ class Chat:
             if role in {"user", "tool"}:
                 last_text, last_role = text, role
         prompt.mark_last(mark_of(body))
-        bound = bound_of(body, "max_tokens", "max_completion_tokens")
+        bound = bound_of(body, scenario, "max_tokens", "max_completion_tokens")
         return Ask(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
 
     def whole(self, call: Call) -> JsonObject:

@@ -31,7 +31,7 @@ class Completions:
         gathered = Prompt(scenario)
         for text in texts:
             gathered.add(text)
-        bound = bound_of(body, "max_tokens", "max_completion_tokens")
+        bound = bound_of(body, scenario, "max_tokens", "max_completion_tokens")
         return Ask(body, body.get("stream") is True, bound, gathered.segments, texts[-1], "user")
 
     def whole(self, call: Call) -> JsonObject:

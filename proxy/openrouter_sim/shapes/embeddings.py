@@ -14,7 +14,7 @@ from openrouter_sim.errors import ApiError, StreamError, bad_request, envelope
 from openrouter_sim.faults.fault import Frame
 from openrouter_sim.jsonio import JsonObject, encode
 from openrouter_sim.scenario import Scenario
-from openrouter_sim.shapes.prompt import Prompt, bound_of
+from openrouter_sim.shapes.prompt import Prompt, positive
 
 DEFAULT_DIMENSIONS = 8
 
@@ -27,7 +27,7 @@ class Embeddings:
     def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> Ask:
         """Return the request, read."""
         texts = _inputs(body)
-        bound_of(body, "dimensions")
+        positive(body, "dimensions")
         prompt = Prompt(scenario)
         for text in texts:
             prompt.add(text)

@@ -55,7 +55,7 @@ class Messages:
             if message["role"] == "user":
                 last_text, last_role = text, "tool" if _has_result(message.get("content")) else "user"
         prompt.mark_last(mark_of(body))
-        bound = bound_of(body, "max_tokens")
+        bound = bound_of(body, scenario, "max_tokens")
         return Ask(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
 
     def whole(self, call: Call) -> JsonObject:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from openrouter_sim import tokens
 from openrouter_sim.cache import Segment
 from openrouter_sim.errors import bad_request
@@ -90,21 +88,46 @@ def mark_of(part: JsonObject) -> str | None:
     return "1h" if control.get("ttl") == "1h" else "5m"
 
 
-def bound_of(body: JsonObject, *names: str) -> int | None:
-    """Return the output bound: the lowest that the named fields set.
+def bound_of(body: JsonObject, scenario: Scenario, *names: str) -> int | None:
+    """Return the output bound that counts (see `Scenario.bound_choice`); None for none.
 
     Raises:
         ApiError: 400 for one that is no positive integer.
     """
-    bounds: list[int] = []
-    for name in names:
-        value: Any = body.get(name)
-        if value is None:
-            continue
-        if type(value) is not int or value < 1:
-            raise bad_request(f"{name}: expected a positive integer")
-        bounds.append(value)
-    return min(bounds, default=None)
+    read = names if scenario.bound_choice == "smallest" else [name for name in body if name in _BOUNDS]
+    bounds = [positive(body, name) for name in read]
+    told = [bound for bound in bounds if bound is not None]
+    match scenario.bound_choice:
+        case "first":
+            return bounds[0] if bounds else None
+        case "last":
+            return bounds[-1] if bounds else None
+        case "largest":
+            return None if None in bounds or not bounds else max([*told, *_budgets(body)])
+    return min(told, default=None)
+
+
+_BOUNDS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "maxOutputTokens"})
+_BUDGETS = {"reasoning": "max_tokens", "thinking": "budget_tokens"}
+
+
+def positive(body: JsonObject, name: str) -> int | None:
+    """Return a field that is a positive integer; None if it is absent or null.
+
+    Raises:
+        ApiError: 400 for anything else.
+    """
+    value: object = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise bad_request(f"{name}: expected a positive integer")
+    return value
+
+
+def _budgets(body: JsonObject) -> list[int]:
+    told = (body[name].get(key) for name, key in _BUDGETS.items() if isinstance(body.get(name), dict))
+    return [budget for budget in told if type(budget) is int]
 
 
 def _inner_text(part: JsonObject) -> str:

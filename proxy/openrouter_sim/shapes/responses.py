@@ -35,7 +35,7 @@ class Responses:
         prompt.add_object(body.get("text"))
         last_text, last_role = _add_input(prompt, body.get("input"))
         prompt.mark_last(mark_of(body))
-        bound = bound_of(body, "max_output_tokens")
+        bound = bound_of(body, scenario, "max_output_tokens")
         return Ask(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
 
     def whole(self, call: Call) -> JsonObject:

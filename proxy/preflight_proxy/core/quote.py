@@ -170,7 +170,7 @@ def quote(
         raise Unquotable(Code.UNPRICED, "No endpoint of this model has a known price and is allowed by the request.")
     tokens = {endpoint.tag: (prompt_tokens or _m3(request))(endpoint) for endpoint in used}
     default = max(endpoint.default_bound for endpoint in used)
-    bound = 0 if not request.bound_field else default if request.bound is None else request.bound
+    bound = 0 if not request.bound_fields else default if request.bound is None else request.bound
     asked = request.bound if request.bound is not None else FLOOR_TOKENS
     return Quote(
         model=split_model(request.model)[0],
@@ -202,13 +202,13 @@ def _eligible(request: Request, endpoints: Sequence[Endpoint]) -> list[Endpoint]
         and not serves(request.ignore, endpoint.tag, endpoint.provider)
     ]
     bounded = [endpoint for endpoint in allowed if endpoint.honours_bound]
-    return bounded if bounded and request.bound_field else allowed
+    return bounded if bounded and request.bound_fields else allowed
 
 
 def _worst(request: Request, endpoint: Endpoint, prompt_tokens: int) -> Worst:
     prices, prompt = endpoint.prices_within(prompt_tokens), request.prompt
     fixed_pusd = charge_pusd(prompt_tokens, _prompt_price(request, endpoint, prices)) + prices.request
-    has_output = bool(request.bound_field)
+    has_output = bool(request.bound_fields)
     bounded = endpoint.honours_bound
     return Worst(
         fixed_pusd=fixed_pusd + prompt.image_count * prices.image,

@@ -6,7 +6,8 @@ import pytest
 
 from openrouter_sim import Scenario, Tokenizer
 from openrouter_sim.errors import ApiError
-from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
+from openrouter_sim.scenario import BoundChoice
+from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of, positive
 from tests.cases import each
 
 
@@ -34,10 +35,37 @@ def test_a_mark_of_the_whole_request_is_set_at_its_end() -> None:
 
 
 def test_the_lower_of_two_bounds_holds() -> None:
-    assert bound_of({"a": 5, "b": 3}, "a", "b") == 3
-    assert bound_of({}, "a") is None
+    assert bound_of({"a": 5, "b": 3}, Scenario(), "a", "b") == 3
+    assert bound_of({}, Scenario(), "a") is None
     with pytest.raises(ApiError):
-        bound_of({"a": True}, "a")
+        bound_of({"a": True}, Scenario(), "a")
+
+
+@each(
+    "choice, bound, with_null",
+    [("smallest", 5, 5), ("largest", 9, None), ("first", 9, 9), ("last", 7, None)],
+)
+def test_a_scenario_says_which_of_several_bounds_counts_whatever_the_api(
+    choice: BoundChoice, bound: int, with_null: int | None
+) -> None:
+    body: dict[str, object] = {"max_output_tokens": 9, "max_tokens": 5, "max_completion_tokens": 7}
+    scenario = Scenario(bound_choice=choice)
+    assert bound_of(body, scenario, "max_tokens") == bound
+    assert bound_of({**body, "max_new_tokens": None}, scenario, "max_tokens") == with_null
+    assert bound_of({}, scenario, "max_tokens") is None
+
+
+def test_the_largest_bound_may_be_the_budget_of_reasoning() -> None:
+    body: dict[str, object] = {"max_tokens": 5, "thinking": {"budget_tokens": 8}, "reasoning": {"max_tokens": True}}
+    assert bound_of(body, Scenario(bound_choice="largest"), "max_tokens") == 8
+    assert bound_of({**body, "thinking": 8}, Scenario(bound_choice="largest"), "max_tokens") == 5
+    assert bound_of(body, Scenario(bound_choice="first"), "max_tokens") == 5
+
+
+@each("value", [0, -1, True, "5", [5]])
+def test_a_bound_is_a_positive_integer(value: object) -> None:
+    with pytest.raises(ApiError):
+        positive({"a": value}, "a")
 
 
 @each("role", ["user", "assistant", "developer"])

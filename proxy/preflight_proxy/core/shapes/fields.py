@@ -18,6 +18,26 @@ Rule = Callable[[Json], str | None]
 
 _EMPTY: tuple[Json, ...] = (None, False, "", "none")
 
+_OUTPUT_BOUNDS = frozenset(
+    {"maxtokens", "maxcompletiontokens", "maxoutputtokens"}
+    | {"maxnewtokens", "maxtokenstosample", "maxgenlen", "npredict", "numpredict"}
+)
+_REASONING_BOUNDS = frozenset({"budgettokens", "thinkingbudget", "thinkingtokens", "maxreasoningtokens"})
+
+
+def spelling(name: str) -> str:
+    """A field's name without case, dashes and underscores: some servers read names that loosely."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def bounds_output(name: str) -> bool:
+    """True for a field that some API, or some server behind one, reads as the bound on the output.
+
+    Source: openrouter.ai/openapi.yaml, 2026-10 (the first three); the native fields of Hugging Face TGI, Anthropic's text
+    completions, Llama on Bedrock, llama.cpp and Ollama, 2026-10. Which one counts where a request has two is not documented.
+    """
+    return spelling(name) in _OUTPUT_BOUNDS
+
 
 def _absent(reason: str) -> Rule:
     return lambda value: None if value in _EMPTY or value == [] or value == {} else reason
@@ -40,14 +60,24 @@ def _text_only(value: Json) -> str | None:
 
 
 def _reasoning(value: Json) -> str | None:
-    if value is not None and not isinstance(value, dict):
-        return "it must be an object"
-    mode = value.get("mode") if value else None
-    return None if mode in (None, "default", "standard") else "a mode may switch to a dearer model"
+    mode = value.get("mode") if isinstance(value, dict) else None
+    return _budget(value, "max_tokens") or (
+        None if mode in (None, "default", "standard") else "a mode may switch to a dearer model"
+    )
 
 
 def _thinking(value: Json) -> str | None:
-    return None if value is None or isinstance(value, dict) else "it must be an object"
+    return _budget(value, "budget_tokens")
+
+
+def _budget(value: Json, name: str) -> str | None:
+    """Why an object with a bound on reasoning does not pass: that bound is lowered in one spelling."""
+    if not isinstance(value, dict):
+        return None if value is None else "it must be an object"
+    bounds = _OUTPUT_BOUNDS | _REASONING_BOUNDS
+    if any(key != name and spelling(key) in bounds for key in value):
+        return f"write its bound as {name}"
+    return None
 
 
 def _cache_options(value: Json) -> str | None:

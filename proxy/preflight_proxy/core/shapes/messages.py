@@ -13,12 +13,11 @@ from preflight_proxy.core.body import BadRequest, Json
 from preflight_proxy.core.error_body import anthropic_body
 from preflight_proxy.core.shapes import reading
 from preflight_proxy.core.shapes.chunks import DONE
-from preflight_proxy.core.shapes.fields import whole_value
-from preflight_proxy.core.shapes.opened import COMMON_FIELDS, Opened, bound_slices, close_request, open_request, write
+from preflight_proxy.core.shapes.opened import COMMON_FIELDS, bound_slices, close_request, open_request, write
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields, Usage
-from preflight_proxy.core.shapes.thinking import lower_bound, lower_thinking, without_thinking_edits
+from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slices
 from preflight_proxy.core.shapes.tools import read_tools
 from preflight_proxy.core.sse import Event
 
@@ -56,14 +55,13 @@ class Messages:
         tools = read_tools(opened.raw.get("tools"), text)
         shrinks = _shrinks(opened.decoded("context_management"))
         prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
-        return close_request(opened, self.name, prompt, self.bound_fields, _thinking_bound(opened))
+        return close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
 
     def emit(
         self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
     ) -> bytes:
         """See `Shape.emit`."""
-        changed = bound_slices(request, self.bound_fields, bound)
-        return write(request, {**changed, **_thinking_slices(request, bound)}, only, max_price)
+        return write(request, {**bound_slices(request, bound), **reasoning_slices(request, bound)}, only, max_price)
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
@@ -108,26 +106,6 @@ class Messages:
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`. The event's name is needed: without it Anthropic's own client takes half a text for success."""
         return b"event: error\ndata: " + anthropic_body(message, error_type) + b"\n\n"
-
-
-def _thinking_bound(opened: Opened) -> int | None:
-    thinking = opened.decoded("thinking")
-    return whole_value(thinking.get("budget_tokens"), "thinking.budget_tokens") if isinstance(thinking, dict) else None
-
-
-def _thinking_slices(request: Request, bound: int | None) -> dict[str, bytes]:
-    """`thinking` and `context_management` as they were read, lowered if the bound was (M9)."""
-    read = {name: bodies.value(request.fields[name]) for name in _REWRITTEN if name in request.fields}
-    thinking = read.get("thinking")
-    lower = lower_bound(request, bound)
-    if isinstance(thinking, dict) and lower is not None:
-        read["thinking"] = lowered = lower_thinking(thinking, lower)
-        if lowered.get("type") == "disabled" and "context_management" in read:
-            read["context_management"] = without_thinking_edits(read["context_management"])
-    return {name: bodies.encode(decoded) for name, decoded in read.items()}
-
-
-_REWRITTEN = ("thinking", "context_management")
 
 
 def _shrinks(context_management: Json) -> bool:

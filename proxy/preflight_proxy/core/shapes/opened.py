@@ -11,7 +11,7 @@ from preflight_proxy.core import body as bodies
 from preflight_proxy.core.body import BadRequest, Json
 from preflight_proxy.core.model_name import check_model
 from preflight_proxy.core.shapes import fields as tables
-from preflight_proxy.core.shapes.fields import Rule, whole
+from preflight_proxy.core.shapes.fields import Rule, bounds_output, whole
 from preflight_proxy.core.shapes.provider import ProviderWish, provider_bytes, read_provider
 from preflight_proxy.core.shapes.shape import Prompt, Request, UnknownFields
 
@@ -33,6 +33,7 @@ class Opened:
         rules: The decoded values of the fields that a rule has passed.
         dropped: Fields that stay here.
         unread: Fields that leave although no table names them.
+        bounds: The slices of all fields that some server could read as the bound on the output.
         model: The model asked for.
         stream: True if a stream is asked for.
         provider: What is asked of routing.
@@ -43,6 +44,7 @@ class Opened:
     rules: Mapping[str, Json]
     dropped: tuple[str, ...]
     unread: tuple[str, ...]
+    bounds: Mapping[str, bytes]
     model: str
     stream: bool
     provider: ProviderWish
@@ -76,17 +78,20 @@ def open_request(
     stray = tuple(name for name in slices if name not in known)
     if stray and unknown == "refuse":
         raise BadRequest(f"The field {stray[0][:60]!r} is not known here, and unknown fields are refused.")
-    leaving = {name: raw for name, raw in slices.items() if (name in known or unknown == "pass") and name != "provider"}
+    bounds = {name: raw for name, raw in slices.items() if bounds_output(name)}
+    passing = tuple(name for name in stray if unknown == "pass" and name not in bounds)
+    leaving = {name: raw for name, raw in slices.items() if (name in known or name in passing) and name != "provider"}
     wish = read_provider(slices.get("provider"))
     return Opened(
         raw=leaving,
         rules=decoded,
-        dropped=(*(stray if unknown == "drop" else ()), *wish.dropped),
-        unread=stray if unknown == "pass" else (),
+        dropped=(*(name for name in stray if name not in passing), *wish.dropped),
+        unread=passing,
+        bounds=bounds,
         model=_model(slices),
         stream=_stream(slices),
         provider=wish,
-        digest=_digest({name: raw for name, raw in slices.items() if name in leaving or name == "provider"}),
+        digest=_digest({name: raw for name, raw in slices.items() if name in leaving or name in (*bounds, "provider")}),
     )
 
 
@@ -95,22 +100,30 @@ def close_request(
 ) -> Request:
     """Put a request together from its opened top level and its counted prompt.
 
+    Of all spellings of the output bound the lowest counts, and none leaves but those in `Request.bound_fields`: every one of
+    the API's own. Where the caller wants endpoints that know every parameter, another one could exclude the endpoint that it
+    meant: then those that it wrote.
+
     Raises:
         BadRequest: Its output bound is no whole number, or zero.
     """
-    asked = {name: bound for name in bound_fields if (bound := whole(opened.raw, name)) is not None}
+    spelled = opened.bounds if bound_fields else {}
+    asked = {name: bound for name in spelled if (bound := whole(spelled, name)) is not None}
     if 0 in asked.values():
         raise BadRequest("An output bound of 0 asks for nothing.")
     wish = opened.provider
+    own = tuple(bound_fields)
+    if wish.require_parameters:
+        own = tuple(name for name in own if name in asked) or own[-1:]
     return Request(
         shape=shape,
         model=opened.model,
         stream=opened.stream,
-        fields=opened.raw,
+        fields={name: raw for name, raw in opened.raw.items() if name in own or name not in opened.bounds},
         dropped=opened.dropped,
         prompt=prompt,
         bound=min(asked.values(), default=None),
-        bound_field=next(iter(asked), bound_fields[0] if bound_fields else ""),
+        bound_fields=own,
         reasoning_bound=reasoning_bound,
         only=wish.only,
         ignore=wish.ignore,
@@ -132,15 +145,9 @@ def write(
     return b"{" + b",".join(bodies.encode(name) + b":" + raw for name, raw in fields.items()) + b"}"
 
 
-def bound_slices(request: Request, spellings: Sequence[str], bound: int | None) -> dict[str, bytes]:
-    """The slices that write the bound: every spelling, equal (M9).
-
-    Where the caller wants endpoints that know every parameter, a second spelling could exclude the one it meant: then its own.
-    """
-    if bound is None:
-        return {}
-    names = [request.bound_field] if request.require_parameters else spellings
-    return dict.fromkeys(names, b"%d" % bound)
+def bound_slices(request: Request, bound: int | None) -> dict[str, bytes]:
+    """The slices that write the bound, equal in every spelling that leaves (M9); none if there is no bound."""
+    return {} if bound is None else dict.fromkeys(request.bound_fields, b"%d" % bound)
 
 
 def _digest(slices: Mapping[str, bytes]) -> str:

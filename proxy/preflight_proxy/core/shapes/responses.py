@@ -21,7 +21,7 @@ from preflight_proxy.core.shapes.opened import COMMON_FIELDS, Opened, bound_slic
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Message, Reading, Request, UnknownFields, Usage
-from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slice
+from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slices
 from preflight_proxy.core.shapes.tools import kept_tools, read_tools
 from preflight_proxy.core.sse import Event
 
@@ -73,8 +73,7 @@ class Responses:
         self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
     ) -> bytes:
         """See `Shape.emit`."""
-        changed = bound_slices(request, self.bound_fields, bound)
-        return write(request, {**changed, **reasoning_slice(request, bound)}, only, max_price)
+        return write(request, {**bound_slices(request, bound), **reasoning_slices(request, bound)}, only, max_price)
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""

@@ -142,7 +142,7 @@ class Request:
         dropped: Fields that stay here.
         prompt: What can become prompt tokens.
         bound: The output tokens asked for at most; None if it says nothing.
-        bound_field: The field that says it.
+        bound_fields: The fields to write it in; empty if there is no output.
         reasoning_bound: Its bound on reasoning tokens, inside the other.
         only: Providers the caller allows; None for all.
         ignore: Providers the caller excludes.
@@ -160,7 +160,7 @@ class Request:
     dropped: tuple[str, ...]
     prompt: Prompt
     bound: int | None
-    bound_field: str
+    bound_fields: tuple[str, ...]
     reasoning_bound: int | None
     only: tuple[str, ...] | None
     ignore: tuple[str, ...]

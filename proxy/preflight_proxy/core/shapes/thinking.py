@@ -50,25 +50,36 @@ def without_thinking_edits(context_management: Json) -> Json:
 
 
 def reasoning_bound(opened: Opened) -> int | None:
-    """The bound on reasoning tokens that a request asks for.
+    """The bound on reasoning tokens that a request asks for, the larger if it asks twice.
 
     Raises:
         BadRequest: It is no whole number.
     """
-    reasoning = opened.decoded("reasoning")
-    return whole_value(reasoning.get("max_tokens"), "reasoning.max_tokens") if isinstance(reasoning, dict) else None
+    told = ((name, key, opened.decoded(name)) for name, key in _BUDGETS.items())
+    budgets = [whole_value(asked.get(key), f"{name}.{key}") for name, key, asked in told if isinstance(asked, dict)]
+    return max((budget for budget in budgets if budget is not None), default=None)
 
 
-def reasoning_slice(request: Request, bound: int | None) -> dict[str, bytes]:
-    """The reasoning object as it was read, lowered if the bound was; nothing if there is none."""
-    raw = request.fields.get("reasoning")
-    reasoning = body.value(raw) if raw is not None else None
-    if not isinstance(reasoning, dict):
-        return {}
-    lower = lower_bound(request, bound)
-    return {"reasoning": body.encode(reasoning if lower is None else lower_reasoning(reasoning, lower))}
+def reasoning_slices(request: Request, bound: int | None) -> dict[str, bytes]:
+    """`reasoning`, `thinking` and `context_management` as they were read, lowered if the bound was (M9).
+
+    A budget that is not inside the bound is lowered in any case: upstream could take it for the bound.
+    """
+    read = {name: body.value(request.fields[name]) for name in _REWRITTEN if name in request.fields}
+    if bound is not None and (lower_bound(request, bound) is not None or (request.reasoning_bound or 0) >= bound):
+        if isinstance(reasoning := read.get("reasoning"), dict):
+            read["reasoning"] = lower_reasoning(reasoning, bound)
+        if isinstance(thinking := read.get("thinking"), dict):
+            read["thinking"] = lowered = lower_thinking(thinking, bound)
+            if lowered.get("type") == "disabled" and "context_management" in read:
+                read["context_management"] = without_thinking_edits(read["context_management"])
+    return {name: body.encode(decoded) for name, decoded in read.items()}
+
+
+_BUDGETS = {"reasoning": "max_tokens", "thinking": "budget_tokens"}
+_REWRITTEN = (*_BUDGETS, "context_management")
 
 
 def lower_bound(request: Request, bound: int | None) -> int | None:
-    """`bound` if it is less than the request asked for, or it asked for none: only then is anything beside it lowered."""
+    """`bound` if it is less than the request asked for, or it asked for none."""
     return None if bound is None or (request.bound is not None and bound >= request.bound) else bound

@@ -33,7 +33,7 @@ def test_no_bound_is_written() -> None:
     assert EMBEDDINGS.emit(
         request, bound=0, only=(), max_price={}
     ) == b'{"model":"a/b","input":"x","dimensions":8}'.replace(b":", b":")
-    assert (request.bound, request.bound_field) == (None, "")
+    assert (request.bound, request.bound_fields) == (None, ())
 
 
 def test_the_cost_is_in_the_usage() -> None:

@@ -81,6 +81,7 @@ def test_the_bound_on_reasoning_is_read() -> None:
     assert read(CHAT, {**asked, "reasoning": {"effort": "low"}}).reasoning_bound is None
     assert read(MESSAGES, CLAUDE_CODE).reasoning_bound == 31_999
     assert read(MESSAGES, {"model": "a/b", "messages": []}).reasoning_bound is None
+    assert read(MESSAGES, {**CLAUDE_CODE, "reasoning": {"max_tokens": 77}}, "pass").reasoning_bound == 31_999
 
 
 def test_a_bound_is_lower_than_none() -> None:
