@@ -49,6 +49,6 @@ def _families(token: str, base_url: str) -> tuple[dict[str, str], ...]:
     anthropic_base = base_url.removesuffix("/v1")
     return (
         {"OPENROUTER_BASE_URL": base_url, "OPENROUTER_API_BASE": base_url},
-        {"OPENAI_API_KEY": token, "OPENAI_BASE_URL": base_url},
+        {"OPENAI_API_KEY": token, "CODEX_API_KEY": token, "OPENAI_BASE_URL": base_url},
         {"ANTHROPIC_AUTH_TOKEN": token, "ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": anthropic_base},
     )

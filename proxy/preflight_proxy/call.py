@@ -17,7 +17,7 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
-from preflight_proxy.core.refusals import Code, budget_headers
+from preflight_proxy.core.refusals import OVERDUE, Code, budget_headers
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
 from preflight_proxy.downstream import Downstream
@@ -25,7 +25,14 @@ from preflight_proxy.errors import LedgerError, UpstreamError
 from preflight_proxy.relay import Relay
 from preflight_proxy.sending import Sending
 from preflight_proxy.settlement import Settlement
-from preflight_proxy.upstream import NotSentError, UncertainError, WithdrawnError, last_header, read_capped
+from preflight_proxy.upstream import (
+    NotSentError,
+    OverdueError,
+    UncertainError,
+    WithdrawnError,
+    last_header,
+    read_capped,
+)
 
 ERROR_BODY_BYTES_MAX = 2**20
 """An error document larger than this is replaced by ours."""
@@ -136,7 +143,10 @@ class Call:
             await self._fail(502, UNREACHABLE)
         except UncertainError as exc:
             self._settlement.unknown(Reading(), str(exc), ended=False)
-            await self._fail(502, UNCERTAIN)
+            if isinstance(exc, OverdueError):
+                await self._relay.end(OVERDUE)
+            else:
+                await self._fail(502, UNCERTAIN)
         else:
             async with response:
                 return await self._answered(response, may_requote)
@@ -211,10 +221,7 @@ class Call:
 
     async def cut(self, reason: str) -> None:
         """End what the client sees, at once, in its API's terminal form; settling goes on."""
-        if self._downstream.started:
-            await self._downstream.finish(self._relay.last_words(402, Code.FROZEN.sentence, "payment_required"))
-        else:
-            await self._refuse(Code.FROZEN)
+        await self._refuse(Code.FROZEN)
         _log.info("stream.cut", account=self._account_id, reason=reason)
         self._drain()
 
@@ -224,7 +231,10 @@ class Call:
         self._relay.tighten()
 
     async def _refuse(self, code: Code) -> None:
-        await self._downstream.answer(*self._refuse_with(code))
+        if self._downstream.started:
+            await self._relay.end(code.sentence)
+        else:
+            await self._downstream.answer(*self._refuse_with(code))
 
     async def _fail(self, status: int, text: str) -> None:
         body = self._shape.refusal(status, text, "provider_unavailable")

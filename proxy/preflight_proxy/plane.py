@@ -64,8 +64,8 @@ class Plane:
             return web.Response()  # Claude Code looks whether anybody is there; it sends no token with it
         shape = CALLS.get(path) if request.method == "POST" else None
         spoken = shape or dialect(path)
-        if "Upgrade" in request.headers:
-            return _error(shape, 400, "Connections are not upgraded here.", "invalid_request")
+        if _wants_websocket(request):
+            return _upgrade_required(spoken)
         if self.closing:
             return _error(spoken, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
         proven = self._prove(request, bound_to)
@@ -102,6 +102,22 @@ class Plane:
     def _is_closed(self, account_id: str) -> bool:
         """Frozen by a person, and without a key: it is not about to be opened, so nobody need wait for that."""
         return self._books.live(account_id).key is None and self._books.account(account_id).frozen_reason is not None
+
+
+def _wants_websocket(request: web.BaseRequest) -> bool:
+    """True if the client would speak WebSocket; an offer of any other protocol is ignored, as RFC 9110, section 7.8 allows."""
+    offers = ",".join(request.headers.getall("Upgrade", [])).lower().split(",")
+    return any(offer.strip().partition("/")[0] == "websocket" for offer in offers)
+
+
+def _upgrade_required(shape: Shape | None) -> web.Response:
+    """Codex takes this status, and no other, for leave to send the same request by HTTP.
+
+    Source: codex-rs of openai/codex, 2026-10; RFC 9110, section 15.5.22, for the headers.
+    """
+    response = _error(shape, 426, "WebSocket is not spoken here. Send the request by HTTP.", "invalid_request")
+    response.headers.update({"Upgrade": "HTTP/1.1", "Connection": "Upgrade, close"})
+    return response
 
 
 def _expects(request: web.BaseRequest) -> web.Response | None:

@@ -11,6 +11,7 @@ import structlog
 from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.evidence import CALL_S_MAX
+from preflight_proxy.core.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError
@@ -25,7 +26,6 @@ WHOLE_BODY_BYTES_MAX = 64 * 2**20
 """A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
 KEY_SHOWN = b"[key]"
 """Stands where an upstream repeated the real key."""
-BROKEN = "The answer broke off before its end. What it cost is booked once it is known."
 
 Headers = Sequence[tuple[str, str]]
 _log = structlog.get_logger("preflight_proxy.relay")
@@ -93,7 +93,7 @@ class Relay:
                     await self._document(response, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
-            await self.break_off()
+            await (self.end(OVERDUE) if self._limit is not None and self._limit.expired() else self.break_off())
         finally:
             self._limit = None
 
@@ -204,15 +204,17 @@ class Relay:
         self._limit.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_s - now_s))
 
     async def break_off(self) -> None:
-        """Tell the client that there will be no more, in the terms of its API: a bare end would look like success."""
-        if self._downstream.started:
-            await self._downstream.finish(self.last_words(502, BROKEN, "provider_unavailable"))
-        else:
-            body = self._shape.refusal(502, BROKEN, "provider_unavailable")
-            await self._downstream.answer(502, [("Content-Type", "application/json")], body)
+        """Tell the client that upstream broke off, in the form that its API's clients retry: a bare end would look like success."""
+        await self._say_last(502, BROKEN, "provider_unavailable")
 
-    def last_words(self, status: int, text: str, error_type: str) -> bytes:
-        """What ends an answer that has started: an error event in a stream, an error document after white space."""
-        if self._streamed:
-            return self._shape.cut(self.reading, self.events_count, text, error_type)
-        return self._shape.refusal(status, text, error_type)
+    async def end(self, sentence: str) -> None:
+        """End the answer for a reason of ours, in the form on which clients give up."""
+        await self._say_last(402, sentence, "payment_required", ("x-should-retry", "false"))
+
+    async def _say_last(self, status: int, text: str, error_type: str, *headers: tuple[str, str]) -> None:
+        """An error event in a stream; else an error document, after white space if that has gone down."""
+        if self._streamed and self._downstream.started:
+            await self._downstream.finish(self._shape.cut(self.reading, self.events_count, text, error_type))
+            return
+        body = self._shape.refusal(status, text, error_type)
+        await self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)

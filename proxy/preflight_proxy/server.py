@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
 
 from preflight_proxy.acceptor import Acceptor
 from preflight_proxy.core.refusals import error_body
@@ -107,6 +109,19 @@ class _LimitedProtocol(web.RequestHandler):
         return response
 
 
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """A request; one that offers another protocol is the last of its connection, for what follows could be in either."""
+    if "Upgrade" in message.headers:
+        message = message._replace(should_close=True)
+    return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
+
+
 class _LimitedServer(web.Server):
     """Makes a `_LimitedProtocol` for each connection of one listener."""
 
@@ -120,7 +135,7 @@ class _LimitedServer(web.Server):
             finally:
                 protocol.request_ends()
 
-        super().__init__(timed, handler_cancellation=True)
+        super().__init__(timed, request_factory=_request, handler_cancellation=True)
         self.connections_max = connections_max
         self.head_s_max = head_s_max
         self.open_count = 0

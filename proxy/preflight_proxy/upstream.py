@@ -45,6 +45,10 @@ class UncertainError(UpstreamError):
     """The request left, at least in part, and no response head came: it may be charged."""
 
 
+class OverdueError(UncertainError):
+    """As its parent: a limit of ours ended the wait for the head, so it may still be generated and charged in full."""
+
+
 class GuardedBody(aiohttp.Payload):
     """A request body that asks `guard` in the instant before the first byte leaves.
 
@@ -139,13 +143,14 @@ class Upstream:
             WithdrawnError: The guard refused; nothing left.
             NotSentError: Upstream could not be reached; nothing left.
             UncertainError: Something left, and no response head came.
+            OverdueError: The same, because our own limit of time was over.
         """
         assert self._session is not None, "used outside its context"
         sent = [*headers, *self._login_of_plain()]
         for _attempt in range(2):
             payload = GuardedBody(body, guard)
             try:
-                async with asyncio.timeout(self._head_s_max):
+                async with asyncio.timeout(self._head_s_max) as limit:
                     return await self._session.post(
                         self._url(path), data=payload, headers=sent, allow_redirects=False, proxy_headers=self._login()
                     )
@@ -153,7 +158,8 @@ class Upstream:
                 if payload.withdrawn:
                     raise WithdrawnError("The request was withdrawn before it was sent.") from None
                 if payload.left:
-                    raise UncertainError(f"OpenRouter broke off before it answered ({type(exc).__name__}).") from exc
+                    kind = OverdueError if limit.expired() else UncertainError
+                    raise kind(f"OpenRouter broke off before it answered ({type(exc).__name__}).") from exc
                 cause = type(exc).__name__
                 if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
                     break

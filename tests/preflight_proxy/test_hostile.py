@@ -19,6 +19,7 @@ from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
 from preflight_proxy.config import Config
 from preflight_proxy.core.commands import Quarantine
+from preflight_proxy.core.refusals import OVERDUE
 from preflight_proxy.forward import Forward
 from preflight_proxy.intake import Intake
 from preflight_proxy.local import Local
@@ -247,7 +248,27 @@ async def test_a_calls_longest_time_counts_from_when_it_left_not_from_its_answer
     monkeypatch.setattr(relay, "CALL_S_MAX", 1.0)
     liar.answers["POST"] = late
     _status, _headers, body = await liar.post()
-    assert relay.BROKEN.encode() in body
+    assert OVERDUE.encode() in body
+    await liar.settled()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer must begin within a fifth of a second."""
+    monkeypatch.setattr(Upstream.__init__, "__kwdefaults__", {"head_s_max": 0.2})
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_answer_that_does_not_begin_within_our_limit_is_refused_for_good(liar: Liar) -> None:
+    """It may be generated and billed: a client that asked again would pay twice."""
+
+    async def never(_writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    liar.answers["POST"] = never
+    status, headers, body = await liar.post(stream=True)
+    assert (status, json.loads(body)["error"]["message"]) == (402, OVERDUE)
+    assert headers["x-should-retry"] == "false"
     await liar.settled()
 
 

@@ -146,11 +146,76 @@ async def test_any_other_expectation_is_a_417(world: World, agent: Raw) -> None:
     assert world.sim.requests == []
 
 
-@pytest.mark.parametrize("protocol", ["websocket", "h2c", "TLS/1.0"])
-async def test_nothing_is_upgraded_and_nothing_after_it_is_read(world: World, agent: Raw, protocol: str) -> None:
-    agent.send(post(world, "Connection: Upgrade", f"Upgrade: {protocol}") + post(world))
-    status, _, body = await agent.answer()
-    assert (status, is_error(body, 400)) == (400, True)
+OFFERS = {
+    "java": [
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+    ],
+    "curl": ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"],
+    "tls": ["Connection: Upgrade", "Upgrade: TLS/1.0"],
+    "no name that is known": ["Connection: Upgrade", "Upgrade: foo"],
+    "one that Connection does not name": ["Upgrade: h2c"],
+    "several": ["Connection: Upgrade", "Upgrade: h2c, foo/2", "Upgrade: bar"],
+    "settings alone": ["HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"],
+    "empty": ["Connection: Upgrade", "Upgrade: "],
+}
+"""What clients send that would rather speak another protocol."""
+
+
+@pytest.mark.parametrize("body", ["length", "chunks"])
+@pytest.mark.parametrize("offer", OFFERS)
+async def test_an_offer_of_another_protocol_is_ignored(world: World, agent: Raw, offer: str, body: str) -> None:
+    """A client that would upgrade must take an answer in HTTP/1.1. Source: RFC 9110, section 7.8."""
+    request = post(world, *OFFERS[offer])
+    if body == "chunks":
+        head, _, content = request.partition(b"\r\n\r\n")
+        head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length"))
+        half = len(content) // 2
+        parts = [content[:half], content[half:], b""]
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+        request = head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+    agent.send(request)
+    status, headers, answer = await agent.answer()
+    assert (status, headers.get("upgrade")) == (200, None)
+    assert json.loads(answer)["choices"]
+    sent = {name.lower() for name, _ in world.sim.requests[-1].headers.items()}
+    assert sent.isdisjoint({"upgrade", "http2-settings"})
+
+
+async def test_an_offer_may_come_with_a_stream_and_with_a_read(world: World, agent: Raw) -> None:
+    agent.send(post(world, *OFFERS["java"], body=json.dumps(chat(stream=True)).encode()))
+    assert (await agent.reader.read()).rstrip().endswith(b"data: [DONE]\n\n\r\n0")
+    headers = {"Authorization": f"Bearer {world.tokens['a']}", "Upgrade": "h2c", "Connection": "Upgrade"}
+    async with world.client.get(world.base_url + "/key", headers=headers) as response:
+        assert response.status == 200
+
+
+async def test_nothing_behind_an_offer_is_taken_for_a_request(world: World, agent: Raw) -> None:
+    """It could be meant in either protocol, so the connection ends with the answer, and says so."""
+    agent.send(post(world, *OFFERS["java"]) + post(world))
+    status, headers, _ = await agent.answer()
+    assert (status, headers["connection"]) == (200, "close")
+    assert await agent.ended()
+    assert len([request for request in world.sim.requests if request.method == "POST"]) == 1
+
+
+@pytest.mark.parametrize("path", ["/api/v1/responses", CHAT, "/api/v1/realtime", "/"])
+@pytest.mark.parametrize("offer", ["websocket", "WebSocket", "websocket/13", "h2c, websocket"])
+async def test_a_websocket_is_told_to_go_on_by_http(world: World, agent: Raw, path: str, offer: str) -> None:
+    """Codex then sends the same request as a POST. Source: RFC 9110, section 15.5.22, for the header."""
+    lines = [f"GET {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {world.tokens['a']}"]
+    lines += [
+        "Connection: Upgrade",
+        f"Upgrade: {offer}",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    ]
+    agent.send("\r\n".join([*lines, "", ""]).encode() + post(world))
+    status, headers, body = await agent.answer()
+    assert (status, headers["upgrade"]) == (426, "HTTP/1.1")
+    assert {each.strip() for each in headers["connection"].lower().split(",")} == {"upgrade", "close"}
+    assert is_error(body, 426)
     assert await agent.ended()
     assert world.sim.requests == []
 

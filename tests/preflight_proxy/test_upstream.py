@@ -15,6 +15,7 @@ from preflight_proxy.errors import UpstreamError
 from preflight_proxy.upstream import (
     SMALL_BODY_BYTES_MAX,
     NotSentError,
+    OverdueError,
     UncertainError,
     Upstream,
     WithdrawnError,
@@ -143,7 +144,7 @@ async def test_a_head_that_never_comes_ends_the_call() -> None:
         return False
 
     async with RawUpstream(behave) as server, Upstream(server.base_url, head_s_max=0.05) as upstream:
-        with pytest.raises(UncertainError):
+        with pytest.raises(OverdueError):
             await posted(upstream)
         assert len(server.requests) == 1
 

@@ -71,6 +71,11 @@ _SENTENCES = {
     Code.DAILY_LIMIT: "The daily limit at OpenRouter for this model is reached. Do not retry.",
 }
 
+OVERDUE = "This call took longer than a call may take here. What it cost is booked once it is known. Do not retry."
+"""Ends an answer that a limit of ours cuts (M17): it may be generated and billed to its end, and a retry would be paid besides."""
+BROKEN = "Provider returned error"
+"""Ends an answer that upstream broke off, in upstream's own words for it: clients ask again, which is a call of its own."""
+
 _STATUS = {
     Code.MODEL_NOT_ALLOWED: 403,
     Code.UNPRICED: 403,

@@ -10,6 +10,7 @@ def env_of(user: dict[str, str]) -> dict[str, str]:
 def test_every_client_family_finds_the_proxy_and_the_token() -> None:
     env = env_of({})
     assert env["OPENROUTER_API_KEY"] == env["OPENAI_API_KEY"] == env["ANTHROPIC_AUTH_TOKEN"] == "pf-t"
+    assert env["CODEX_API_KEY"] == "pf-t"
     assert env["OPENROUTER_BASE_URL"] == env["OPENROUTER_API_BASE"] == env["OPENAI_BASE_URL"] == GATE_BASE_URL
     assert env["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8788/api"
     assert env["ANTHROPIC_API_KEY"] == ""
@@ -20,6 +21,7 @@ def test_every_client_family_finds_the_proxy_and_the_token() -> None:
 def test_a_family_that_the_user_names_is_left_alone_and_the_others_are_not() -> None:
     env = env_of({"OPENAI_API_KEY": "own"})
     assert env["OPENAI_API_KEY"] == "own"
+    assert "CODEX_API_KEY" not in env
     assert "OPENAI_BASE_URL" not in env
     assert env["ANTHROPIC_AUTH_TOKEN"] == "pf-t"
 

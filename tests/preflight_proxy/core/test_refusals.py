@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from itertools import product
 
-from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers, error_body
+from preflight_proxy.core.refusals import OVERDUE, Code, Refusal, allowed_detail, answer, budget_headers, error_body
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Reading
 from tests.cases import each
@@ -38,9 +38,9 @@ def test_no_refusal_makes_a_client_retry(shape: str, code: Code, escalated: bool
     assert RETRY_PATTERN.search(text) is None
 
 
-@each("shape, code", product(BY_NAME, Code))
-def test_no_cut_makes_a_client_retry(shape: str, code: Code) -> None:
-    cut = BY_NAME[shape].cut(Reading(), 7, code.sentence).decode()
+@each("shape, sentence", product(BY_NAME, [*(code.sentence for code in Code), OVERDUE]))
+def test_no_final_cut_makes_a_client_retry(shape: str, sentence: str) -> None:
+    cut = BY_NAME[shape].cut(Reading(), 7, sentence).decode()
     for line in cut.split("\n"):
         if line.startswith("data: {"):
             told = json.loads(line[6:])

@@ -106,14 +106,14 @@ class Responses:
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`.
 
-        The error at the top makes OpenAI's own clients raise; the code `invalid_prompt` in the response is the one that makes
-        codex stop and show the text.
+        The error at the top makes OpenAI's own clients raise. In the response the code `server_error` makes codex and pi ask
+        again; `invalid_prompt` is the one that makes codex stop and show the text.
         """
         failed = {
             "type": "response.failed",
             "sequence_number": sequence_number,
             "error": {"code": STATUS_BY_ERROR_TYPE.get(error_type, 500), "message": message},
-            "response": _failed_response(head, message),
+            "response": _failed_response(head, message, error_type),
         }
         return b"event: response.failed\ndata: " + msgspec.json.encode(failed) + b"\n\ndata: [DONE]\n\n"
 
@@ -169,19 +169,29 @@ def _call_names(item: reading.Slices) -> Iterator[str | None]:
         yield reading.text(item.get("name"))
 
 
-def _failed_response(head: Reading, message: str) -> dict[str, object]:
+_RETRIED = frozenset({"provider_unavailable", "server"})
+
+
+def _failed_response(head: Reading, message: str, error_type: str) -> dict[str, object]:
+    """A response with all that the API requires of one.
+
+    Source: openrouter.ai/openapi.yaml, 2026-10, `OpenResponsesResult`.
+    """
     return {
         "id": head.generation_id or "",
         "object": "response",
         "created_at": reading.created(head.generation_id),
         "status": "failed",
         "model": head.model or "",
-        "error": {"code": "invalid_prompt", "message": message},
+        "completed_at": None,
+        "error": {"code": "server_error" if error_type in _RETRIED else "invalid_prompt", "message": message},
+        "frequency_penalty": None,
         "incomplete_details": None,
         "instructions": None,
         "metadata": {},
         "output": [],
         "parallel_tool_calls": True,
+        "presence_penalty": None,
         "temperature": None,
         "tool_choice": "auto",
         "tools": [],

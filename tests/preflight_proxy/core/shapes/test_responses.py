@@ -101,3 +101,28 @@ def test_a_cut_is_a_failed_response_that_ends_codex_and_raises_in_openais_client
     assert (told["response"]["id"], told["response"]["created_at"]) == ("gen-1760000000-x", 1_760_000_000)
     assert RESPONSES.read_event(event).error
     assert done.data == b"[DONE]"
+
+
+REQUIRED: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("completed_at", "created_at"), (int, type(None))),
+    **dict.fromkeys(("frequency_penalty", "presence_penalty", "temperature", "top_p"), (float, int, type(None))),
+    **dict.fromkeys(("error", "incomplete_details", "instructions", "metadata"), (dict, type(None))),
+    **dict.fromkeys(("id", "model", "object", "status", "tool_choice"), (str,)),
+    **dict.fromkeys(("output", "tools"), (list,)),
+    "parallel_tool_calls": (bool,),
+}
+"""The fields that a response must have, as the OpenRouter SDKs 1.3.84 (Python) and 1.3.19 (npm) read it."""
+
+
+@pytest.mark.parametrize("error_type", ["payment_required", "provider_unavailable"])
+def test_a_cut_has_every_field_that_the_api_requires_of_a_response(error_type: str) -> None:
+    event, _done = Decoder().feed(RESPONSES.cut(Reading(), 9, "why", error_type))
+    response = json.loads(event.data)["response"]
+    assert {name for name, kinds in REQUIRED.items() if not isinstance(response.get(name, ...), kinds)} == set()
+
+
+def test_a_break_upstream_has_the_code_on_which_clients_ask_again() -> None:
+    event, _done = Decoder().feed(RESPONSES.cut(Reading(), 9, "why", "provider_unavailable"))
+    told = json.loads(event.data)
+    assert told["response"]["error"] == {"code": "server_error", "message": "why"}
+    assert told["error"] == {"code": 502, "message": "why"}
