@@ -1,9 +1,7 @@
-"""The ledger's file: its lock, its writing connection, and the thread that keeps its write-ahead log short (M21)."""
+"""The ledger's file: its writing connection, and the thread that keeps its write-ahead log short (M21)."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -13,7 +11,7 @@ from typing import Literal
 import structlog
 
 from preflight_proxy import schema
-from preflight_proxy.errors import LedgerError, LedgerInUseError
+from preflight_proxy.errors import LedgerError
 
 Durability = Literal["process", "power"]
 
@@ -31,42 +29,22 @@ CACHE_KB = 32 * 1024
 _log = structlog.get_logger("preflight_proxy.store")
 
 
-def lock(path: Path) -> int:
-    """Take the file's lock, which ends with the process however that ends; returns its descriptor.
-
-    Raises:
-        LedgerInUseError: Another proxy holds it.
-        LedgerError: The directory cannot be written.
-    """
-    try:
-        descriptor = os.open(path.with_name(path.name + "-lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(descriptor)
-        raise LedgerInUseError(
-            f"the ledger {path} is in use by another proxy: end that one, or name another folder"
-        ) from exc
-    return descriptor
-
-
 def connect(path: Path, durability: Durability) -> sqlite3.Connection:
-    """Open the writing connection, with the newest tables.
+    """Open the writing connection to a ledger that is locked, with the newest tables.
 
     Raises:
         LedgerError: The file cannot be opened or written, or holds something else.
     """
     try:
-        path.touch(mode=0o600)
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, cached_statements=64)
-    except (OSError, sqlite3.Error) as exc:
+    except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
     try:
         schema.check_own(connection)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode = WAL").close()
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise ValueError("SQLite cannot keep its log there, for want of memory that processes share")
         connection.execute("PRAGMA wal_autocheckpoint = 0").close()
         connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")

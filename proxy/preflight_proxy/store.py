@@ -7,7 +7,6 @@ writing connection that would hold up commits for a fifth of a second.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,8 @@ from preflight_proxy.core.commands import Command, Refuse, Reserve
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
 from preflight_proxy.core.refusals import Refusal
 from preflight_proxy.errors import LedgerError
-from preflight_proxy.ledger_file import Checkpointer, Durability, connect, lock, note_boot
+from preflight_proxy.ledger_file import Checkpointer, Durability, connect, note_boot
+from preflight_proxy.ledger_lock import LedgerLock
 from preflight_proxy.ledger_reader import entries_of
 from preflight_proxy.ledger_reader import read_entries as read_entries
 from preflight_proxy.space import KeptSpace
@@ -55,21 +55,22 @@ class Store:
         self._path = path
         self._clock = clock
         self._uncounted: set[str] = set()
+        self._closed = False
         self.poisoned = False
-        self._lock_fd = lock(path)
+        self._lock = LedgerLock(path)
         try:
             self._connection = connect(path, durability)
         except BaseException:
-            os.close(self._lock_fd)
+            self._lock.release()
             raise
         try:
             self.boot_changed = note_boot(self._connection, this_boot_id() if boot_id is None else boot_id, durability)
             self.book = _load(self._connection)
-            self._checkpointer = Checkpointer(path)
             self._space = KeptSpace(path.with_name(path.name + "-space"))
+            self._checkpointer = Checkpointer(path)
         except BaseException as exc:
             self._connection.close()
-            os.close(self._lock_fd)
+            self._lock.release()
             if isinstance(exc, sqlite3.Error | ValueError):
                 raise LedgerError(f"the ledger {path} cannot be used: {exc}") from exc
             raise
@@ -193,8 +194,9 @@ class Store:
 
     def close(self) -> None:
         """Write what was only counted, move the log into the file, and let the lock go. May be called twice."""
-        if self._lock_fd < 0:
+        if self._closed:
             return
+        self._closed = True
         self._checkpointer.stop()
         self._space.close()
         try:
@@ -206,8 +208,7 @@ class Store:
             _log.error("ledger.close_failed", error=str(exc))
         finally:
             self._connection.close()
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+            self._lock.release()
 
 
 def _load(connection: sqlite3.Connection) -> Book:

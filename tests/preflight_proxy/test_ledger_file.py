@@ -30,7 +30,7 @@ def test_only_its_owner_may_read_a_ledger(tmp_path: Path) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     store.close()
     assert set(modes.values()) == {0o600}
-    assert {"ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-lock"} <= set(modes)
+    assert {"ledger.sqlite3", "ledger.sqlite3-wal"} <= set(modes)
 
 
 def test_a_directory_that_is_not_there_is_an_error_for_a_person(tmp_path: Path) -> None:
