@@ -232,6 +232,12 @@ class _Run:
         if event.type == "stop":
             self._stop_by_hand(event.facts.get("trial"), str(event.facts.get("reason") or "stopped by a person"))
             return
+        if event.type == "ledger":
+            self._request.say(
+                f"{event.facts.get('closed')}. The proxy sends no further call of this run; calls under way go on, and their costs "
+                "cannot be booked."
+            )
+            return
         trial = self._live.get(event.account)
         if trial is not None:
             trial.hear(event)

@@ -25,6 +25,7 @@ from preflight_proxy.errors import ConfigError
 from preflight_proxy.forward import Forward
 from preflight_proxy.hub import Hub
 from preflight_proxy.intake import Intake
+from preflight_proxy.ledger_watch import watch_place
 from preflight_proxy.local import Local
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import Plane
@@ -94,9 +95,10 @@ async def running(
     listeners, portal, over = Listeners(), Portal(), over or asyncio.Event()
     try:
         cost_log = CostLog(config.data_dir / "costs.jsonl")
-        cost_log.rebuild(store.entries())
+        cost_log.complete(store.entries())
         async with Upstream(config.upstream, upstream_proxy(config.upstream)) as upstream:
             hub = Hub(first_seq=int(clock.epoch_s() * 1000))
+            store.on_poisoned = lambda why: hub.publish("ledger", "", run=config.run, closed=why)
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
             books.byok, books.call_s_max = config.byok, config.call_s_max
             for account_id in books.accounts():
@@ -119,6 +121,7 @@ async def running(
                 base_url = await _listen(config, listeners, plane, control)
                 portal_address = _open_portal(config, portal)
                 watching.spawn(reconciler.run(), "reconcile")
+                watching.spawn(watch_place(store), "ledger watch")
                 watch.begin()
                 yield Running(base_url, books, accounts, tasks, intake, over, portal_address)
                 plane.closing = True

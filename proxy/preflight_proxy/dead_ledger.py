@@ -44,7 +44,7 @@ class DeadLedger:
     ) -> None:
         """Let the ledger go, and bring costs.jsonl up to it."""
         try:
-            CostLog(self._folder / "costs.jsonl").rebuild(self._store.entries())
+            CostLog(self._folder / "costs.jsonl").complete(self._store.entries())
         finally:
             self._store.close()
 

@@ -1,4 +1,4 @@
-"""Files made from entries: costs.jsonl and budget.txt. They may fail without failing a call, and are rebuilt at start (M10)."""
+"""Files made from entries: costs.jsonl and budget.txt. They may fail without failing a call, and are completed at start (M10)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import errno
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Annotated, BinaryIO, Protocol
 
+import msgspec
 import structlog
 
 from preflight_proxy.core.accounts import Account, Entry
@@ -22,11 +23,14 @@ BUDGET_FILE_INTERVAL_S = 0.1
 LINES_BEHIND_MAX = 1000
 """Lines kept for a file that cannot be written; beyond it they wait for the next start, in the ledger."""
 
+ENTRY_ID_MAX = 2**53
+"""A line with a higher id is damaged: so many entries are never made."""
+
 _log = structlog.get_logger("preflight_proxy.derived")
 
 
 class CostLog:
-    """costs.jsonl: the line of every entry, in order, each once.
+    """costs.jsonl: the line of every entry, each once.
 
     Args:
         path: the file, its owner's alone (C17); made if absent.
@@ -37,25 +41,28 @@ class CostLog:
         self._behind: list[str] = []
         self._failed = False
 
-    def rebuild(self, entries: Iterable[Entry]) -> None:
-        """Make the file hold the lines of exactly these entries: all of the ledger's, in order.
+    def complete(self, entries: Iterable[Entry]) -> None:
+        """Append the lines that the file lacks of these entries, which are all of the ledger's, in order.
 
-        From the first line that differs on (a torn one, a missing one, one whose commit was lost with the machine's power) the file
-        is written anew. A failure is logged, not raised.
+        A torn last line is cut first. Nothing else is taken away: what the ledger lacks may have been paid for all the same.
+        A failure is logged, not raised.
         """
         self._behind.clear()
         try:
             self._path.touch(mode=0o600)
             self._path.chmod(0o600)
             with self._path.open("r+b") as file:
-                _write_from_first_difference(file, entries)
+                listed, whole_bytes = _listed(file)
+                file.truncate(whole_bytes)
+                file.seek(whole_bytes)
+                file.writelines(_bytes_of(entry) for entry in entries if entry.entry_id not in listed)
         except OSError as exc:
             self._note_failure(exc)
 
     def append(self, line: str) -> None:
         """Append one entry's line; if that fails it is logged once, and the line is tried again with the next one."""
         if len(self._behind) >= LINES_BEHIND_MAX:
-            return  # the file ends here until it is rebuilt: a gap in it would be worse
+            return  # the file ends here until it is completed: a gap in it would be worse
         self._behind.append(line)
         try:
             self._write_behind()
@@ -82,18 +89,34 @@ class CostLog:
         self._failed = True
 
 
-def _write_from_first_difference(file: BinaryIO, entries: Iterable[Entry]) -> None:
-    remaining = iter(entries)
-    good_bytes = 0
-    for entry in remaining:
-        line = _bytes_of(entry)
-        if file.readline() != line:
-            remaining = chain((entry,), remaining)
+class _Line(msgspec.Struct):
+    entry_id: Annotated[int, msgspec.Meta(ge=1, le=ENTRY_ID_MAX)]
+
+
+def last_listed(path: Path) -> int:
+    """Return the highest entry id of the whole lines in a costs.jsonl; 0 where there is none.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return max(_listed(file)[0], default=0)
+    except FileNotFoundError:
+        return 0
+
+
+def _listed(file: BinaryIO) -> tuple[set[int], int]:
+    """The entry ids of the whole lines, and where these end. Lines that are no entry's are left as they are."""
+    found: set[int] = set()
+    whole_bytes = 0
+    for line in file:
+        if not line.endswith(b"\n"):
             break
-        good_bytes += len(line)
-    file.seek(good_bytes)
-    file.truncate()
-    file.writelines(map(_bytes_of, remaining))
+        whole_bytes += len(line)
+        with suppress(msgspec.MsgspecError):
+            found.add(msgspec.json.decode(line, type=_Line).entry_id)
+    return found, whole_bytes
 
 
 def _bytes_of(entry: Entry) -> bytes:

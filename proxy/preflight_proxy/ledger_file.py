@@ -1,8 +1,7 @@
-"""The ledger's file: its lock, its writing connection, and the thread that keeps its write-ahead log short (M21)."""
+"""The ledger's file: its writing connection, and the thread that keeps its write-ahead log short (M21)."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -13,7 +12,7 @@ from typing import Literal
 import structlog
 
 from preflight_proxy import schema
-from preflight_proxy.errors import LedgerError, LedgerInUseError
+from preflight_proxy.errors import LedgerError
 
 Durability = Literal["process", "power"]
 
@@ -28,45 +27,28 @@ PAGE_BYTES = 1024
 CACHE_KB = 32 * 1024
 """Enough that a run's indexes stay in memory: a page that fell out is read back in the middle of a commit."""
 
+COSTS = "costs.jsonl"
+"""Stands beside every ledger: made once the ledger is durable, and so the trace of one that is gone."""
+
 _log = structlog.get_logger("preflight_proxy.store")
 
 
-def lock(path: Path) -> int:
-    """Take the file's lock, which ends with the process however that ends; returns its descriptor.
-
-    Raises:
-        LedgerInUseError: Another proxy holds it.
-        LedgerError: The directory cannot be written.
-    """
-    try:
-        descriptor = os.open(path.with_name(path.name + "-lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(descriptor)
-        raise LedgerInUseError(
-            f"the ledger {path} is in use by another proxy: end that one, or name another folder"
-        ) from exc
-    return descriptor
-
-
 def connect(path: Path, durability: Durability) -> sqlite3.Connection:
-    """Open the writing connection, with the newest tables.
+    """Open the writing connection to a ledger that is locked, with the newest tables.
 
     Raises:
         LedgerError: The file cannot be opened or written, or holds something else.
     """
     try:
-        path.touch(mode=0o600)
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, cached_statements=64)
-    except (OSError, sqlite3.Error) as exc:
+    except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
     try:
         schema.check_own(connection)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode = WAL").close()
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise ValueError("SQLite cannot keep its log there, for want of memory that processes share")
         connection.execute("PRAGMA wal_autocheckpoint = 0").close()
         connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
@@ -85,17 +67,101 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     return connection
 
 
-def note_boot(connection: sqlite3.Connection, boot_id: str, durability: Durability) -> bool:
+def refuse_lost(path: Path) -> None:
+    """Accept a folder with a ledger, and one that never had any.
+
+    Raises:
+        LedgerError: The ledger is gone, or empty, and what it leaves beside it is there.
+    """
+    real = path.resolve()
+    # What stands beside it is looked for first: a proxy that starts at this moment makes the ledger before it.
+    beside = [path.with_name(COSTS), *(real.with_name(real.name + end) for end in ("-wal", "-shm", "-journal"))]
+    traces = [each.name for each in beside if each.exists()]
+    size_bytes = real.stat().st_size if real.exists() else None
+    if size_bytes == 0:
+        traces = [name for name in traces if not name.endswith("-journal")]  # killed while SQLite wrote its first page
+    if not size_bytes and traces:
+        raise LedgerError(
+            f"the ledger {path} is {'gone' if size_bytes is None else 'empty'}, but {', '.join(traces)} beside it shows that there "
+            "was one. Nothing is sent, because what was spent before would not count. Either put the ledger back from a copy; "
+            "or, to begin with whole budgets, move this folder away or name another one"
+        )
+
+
+def leave_trace(path: Path, connection: sqlite3.Connection) -> None:
+    """Make an empty costs.jsonl where there is none, once the ledger survives a loss of power: it shows that there was a ledger.
+
+    Raises:
+        OSError: It cannot be made.
+        sqlite3.Error: The ledger cannot be written.
+    """
+    costs = path.with_name(COSTS)
+    if costs.exists():
+        return
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    _sync_folder(path.resolve().parent)
+    costs.touch(mode=0o600)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+Identity = tuple[int, int] | None
+
+
+def identities(path: Path) -> tuple[Identity, ...]:
+    """Return device and inode of the ledger and of SQLite's two files beside it, where their names lead now; None for nowhere."""
+    real = path.resolve()
+    return tuple(
+        _identity(each) for each in (path, real.with_name(real.name + "-wal"), real.with_name(real.name + "-shm"))
+    )
+
+
+def _identity(path: Path) -> Identity:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def note_start(connection: sqlite3.Connection, boot_id: str, durability: Durability, listed_id: int) -> bool:
     """Note this boot, and freeze every account if commits of an earlier one may be lost. True if so.
 
-    A system that tells no boot id counts as restarted: commits that may be lost are not taken for kept.
+    A system that tells no boot id counts as restarted: commits that may be lost are not taken for kept. Entry ids that only
+    costs.jsonl has are of such commits, and are not given out again.
+
+    Args:
+        connection: The ledger's.
+        boot_id: Which boot of the machine this is; empty if unknown.
+        durability: That of this start.
+        listed_id: The highest entry id in costs.jsonl.
+
+    Raises:
+        ValueError: costs.jsonl has entries that this ledger cannot have lost with the machine's power: it is an older copy.
     """
     before = schema.read_meta(connection)
     known = "boot_id" in before
     changed = known and before.get("durability") != "power" and (before["boot_id"] != boot_id or boot_id == "")
+    next_id, skipped = schema.next_entry_id(connection), int(before.get(schema.SKIPPED, "0"))
+    if listed_id >= next_id and not changed:
+        raise ValueError(
+            f"{COSTS} beside it lists entries up to {listed_id}, the ledger only up to {next_id - 1}: it is an older copy. Nothing "
+            "is sent, because what the others cost would not count. Either put back the newest copy, with its -wal; or move "
+            f"{COSTS} away, and that money may be spent once more"
+        )
     connection.execute("BEGIN IMMEDIATE")
     if changed:
         connection.execute("UPDATE accounts SET usage_unread = 1")
+    if listed_id >= next_id:
+        _log.error("ledger.entries_lost", first=next_id, last=listed_id, kept_in=COSTS)
+        connection.execute(schema.PUT_META, (schema.FLOOR, str(listed_id)))
+        connection.execute(schema.PUT_META, (schema.SKIPPED, str(skipped + listed_id - next_id + 1)))
     connection.execute(schema.PUT_META, ("boot_id", boot_id))
     connection.execute(schema.PUT_META, ("durability", durability))
     connection.execute("COMMIT")

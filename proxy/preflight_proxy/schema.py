@@ -106,6 +106,8 @@ SET_RESERVATION = (
 ADD_ENTRY = f"INSERT INTO entries ({ENTRY_COLUMNS}) VALUES ({', '.join('?' * 7)})"  # noqa: S608
 PUT_QUARANTINE = _upsert("quarantine", "model, tag, reason, at_s", "model, tag")
 PUT_META = _upsert("meta", "name, value", "name")
+FLOOR, SKIPPED = "entry_id_floor", "entry_ids_skipped"
+"""In meta: entry ids up to this one are used up, and so many of them are of entries that were lost with the machine's power."""
 
 
 def check_own(connection: sqlite3.Connection) -> None:
@@ -150,6 +152,20 @@ def schema_version(connection: sqlite3.Connection) -> int:
 def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
     """All of the ledger's facts about itself."""
     return dict(connection.execute("SELECT name, value FROM meta"))
+
+
+def next_entry_id(connection: sqlite3.Connection) -> int:
+    """Return the id of the next entry: above all that there are and all that were lost.
+
+    Raises:
+        ValueError: Entries are missing.
+    """
+    meta = read_meta(connection)
+    last_id, count = connection.execute("SELECT ifnull(max(entry_id), 0), count(*) FROM entries").fetchone()
+    last_id = max(last_id, int(meta.get(FLOOR, "0")))
+    if last_id - int(meta.get(SKIPPED, "0")) != count:
+        raise ValueError("entries are missing")
+    return int(last_id) + 1
 
 
 def account_row(account: Account) -> Sequence[object]:

@@ -7,9 +7,8 @@ writing connection that would hold up commits for a fifth of a second.
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -21,11 +20,24 @@ from preflight_proxy.core.accounts import Entry, Reservation
 from preflight_proxy.core.commands import Command, Refuse, Reserve
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
 from preflight_proxy.core.refusals import Refusal
+from preflight_proxy.derived import last_listed
 from preflight_proxy.errors import LedgerError
-from preflight_proxy.ledger_file import Checkpointer, Durability, connect, lock, note_boot
+from preflight_proxy.ledger_file import (
+    COSTS,
+    Checkpointer,
+    Durability,
+    connect,
+    identities,
+    leave_trace,
+    note_start,
+    refuse_lost,
+)
+from preflight_proxy.ledger_lock import LedgerLock
 from preflight_proxy.ledger_reader import entries_of
 from preflight_proxy.ledger_reader import read_entries as read_entries
 from preflight_proxy.space import KeptSpace
+
+GONE = "the ledger is gone from its place: it was deleted, moved or replaced"
 
 _log = structlog.get_logger("preflight_proxy.store")
 
@@ -41,7 +53,8 @@ class Store:
 
     Attributes:
         book: the ledger's state; to be read, and changed through `commit` alone.
-        poisoned: a commit has failed, nothing is committed any more until a restart.
+        poisoned: a commit has failed or the file is gone, nothing is committed any more until a restart.
+        on_poisoned: told why, once.
         boot_changed: the machine restarted since the last commit, and those commits were not made to survive that: every account
             is frozen until its key's usage was read (`Recover`).
 
@@ -55,22 +68,28 @@ class Store:
         self._path = path
         self._clock = clock
         self._uncounted: set[str] = set()
+        self._closed = False
         self.poisoned = False
-        self._lock_fd = lock(path)
+        self.on_poisoned: Callable[[str], None] = lambda _why: None
+        refuse_lost(path)
+        self._lock = LedgerLock(path)
         try:
             self._connection = connect(path, durability)
         except BaseException:
-            os.close(self._lock_fd)
+            self._lock.release()
             raise
         try:
-            self.boot_changed = note_boot(self._connection, this_boot_id() if boot_id is None else boot_id, durability)
+            boot_id = this_boot_id() if boot_id is None else boot_id
+            self.boot_changed = note_start(self._connection, boot_id, durability, last_listed(path.with_name(COSTS)))
             self.book = _load(self._connection)
-            self._checkpointer = Checkpointer(path)
+            leave_trace(path, self._connection)
+            self._place = identities(path)
             self._space = KeptSpace(path.with_name(path.name + "-space"))
+            self._checkpointer = Checkpointer(path)
         except BaseException as exc:
             self._connection.close()
-            os.close(self._lock_fd)
-            if isinstance(exc, sqlite3.Error | ValueError):
+            self._lock.release()
+            if isinstance(exc, sqlite3.Error | ValueError | OSError):
                 raise LedgerError(f"the ledger {path} cannot be used: {exc}") from exc
             raise
 
@@ -160,9 +179,20 @@ class Store:
             _log.error("ledger.rollback_failed", error=str(exc))
 
     def _poison(self, exc: Exception) -> LedgerError:
-        self.poisoned = True
-        _log.error("ledger.poisoned", path=str(self._path), error=str(exc))
+        self.poison(str(exc))
         return LedgerError(f"the ledger {self._path} cannot be written ({exc}); nothing is booked until a restart")
+
+    def poison(self, why: str) -> None:
+        """Close the ledger to every change until a restart."""
+        if self.poisoned:
+            return
+        self.poisoned = True
+        _log.error("ledger.poisoned", path=str(self._path), error=why)
+        self.on_poisoned(why)
+
+    def is_in_place(self) -> bool:
+        """Whether the names of the ledger and of SQLite's files beside it still lead to those that are open. Any thread may ask."""
+        return identities(self._path) == self._place
 
     def pending(self, account: str | None = None) -> list[Reservation]:
         """The PENDING reservations of an account, or of all, oldest first."""
@@ -193,10 +223,13 @@ class Store:
 
     def close(self) -> None:
         """Write what was only counted, move the log into the file, and let the lock go. May be called twice."""
-        if self._lock_fd < 0:
+        if self._closed:
             return
+        self._closed = True
         self._checkpointer.stop()
         self._space.close()
+        if not self.is_in_place():
+            self.poison(GONE)
         try:
             if not self.poisoned:
                 for account in sorted(self._uncounted):
@@ -206,8 +239,7 @@ class Store:
             _log.error("ledger.close_failed", error=str(exc))
         finally:
             self._connection.close()
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+            self._lock.release()
 
 
 def _load(connection: sqlite3.Connection) -> Book:
@@ -221,8 +253,5 @@ def _load(connection: sqlite3.Connection) -> Book:
     for account in accounts:
         if sums.get(account.id, 0) != account.posted_pusd:
             raise ValueError(f"account {account.id}: posted is not the sum of its entries")
-    last_id, count = connection.execute("SELECT ifnull(max(entry_id), 0), count(*) FROM entries").fetchone()
-    if last_id != count:
-        raise ValueError("entries are missing")
     open_ones = schema.read_reservations(connection, "state = 'pending' OR assumed")
-    return book_of(accounts, open_ones, schema.read_quarantine(connection), last_id + 1)
+    return book_of(accounts, open_ones, schema.read_quarantine(connection), schema.next_entry_id(connection))

@@ -81,3 +81,23 @@ async def test_a_ledger_that_may_only_be_read_serves_nothing(tmp_path: Path) -> 
         assert "ledger.sqlite3" in said
     finally:
         data.chmod(0o755)
+
+
+async def test_a_folder_whose_ledger_was_deleted_between_two_starts_serves_nothing_and_keeps_its_cost_log(
+    tmp_path: Path,
+) -> None:
+    """The message names both ways out."""
+    data = tmp_path / "run"
+    data.mkdir()
+    async with stage(data) as play:
+        await play.proxy.start()
+        account = await play.open("a", "1.00")
+        assert (await play.call(account))[0] == 200
+        assert await play.proxy.stop() == 0
+    lines = (data / "costs.jsonl").read_text()
+    assert lines
+    (data / "ledger.sqlite3").unlink()
+    said = refused(data, tmp_path / "ready.json")
+    assert "put the ledger back from a copy" in said
+    assert "to begin with whole budgets, move this folder away or name another one" in said
+    assert (data / "costs.jsonl").read_text() == lines

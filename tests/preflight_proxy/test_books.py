@@ -27,7 +27,7 @@ def opened(folder: Path, now_s: float = 0.0) -> Books:
     clock.advance(now_s)
     store = Store(folder / "ledger.sqlite3", clock=clock)
     cost_log = CostLog(folder / "costs.jsonl")
-    cost_log.rebuild(store.entries())
+    cost_log.complete(store.entries())
     return Books(store, cost_log, BudgetFiles(), Hub(), clock)
 
 

@@ -1,4 +1,4 @@
-"""Files made from entries: rebuilt at start, never the end of a call."""
+"""Files made from entries: completed at start, never the end of a call."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import pytest
 from preflight_proxy import derived
 from preflight_proxy.core.accounts import Account, Entry, Kind
 from preflight_proxy.core.budget_text import Action
-from preflight_proxy.derived import BUDGET_FILE_INTERVAL_S, BudgetFile, BudgetFiles, CostLog
+from preflight_proxy.derived import BUDGET_FILE_INTERVAL_S, BudgetFile, BudgetFiles, CostLog, last_listed
 
 USD = 10**12
 
@@ -25,36 +25,63 @@ ENTRIES = [entry(1), entry(2, "zwei"), entry(3)]
 WHOLE = "".join(f"{each.line}\n" for each in ENTRIES)
 
 
+AHEAD = entry(4, "a commit that was lost with the power").line + "\n"
+
+
 @pytest.mark.parametrize(
-    "found",
+    ("found", "after"),
     [
-        None,
-        "",
-        WHOLE[:-1],
-        WHOLE[:-5],
-        WHOLE[: len(ENTRIES[0].line) + 1],
-        WHOLE,
-        WHOLE + entry(4, "a commit that was lost with the power").line + "\n",
-        WHOLE + '{"entry_',
-        WHOLE.replace("zwei", "drei"),
-        "".join(f"{each.line}\n" for each in (ENTRIES[0], ENTRIES[2])),
-        "\n" + WHOLE,
+        (None, WHOLE),
+        ("", WHOLE),
+        (WHOLE[:-1], WHOLE),
+        (WHOLE[:-5], WHOLE),
+        (WHOLE[: len(ENTRIES[0].line) + 1], WHOLE),
+        (WHOLE, WHOLE),
+        (WHOLE + AHEAD, WHOLE + AHEAD),
+        (WHOLE + AHEAD + '{"entry_', WHOLE + AHEAD),
+        (AHEAD, AHEAD + WHOLE),
+        (WHOLE.replace("zwei", "drei"), WHOLE.replace("zwei", "drei")),
+        (f"{ENTRIES[0].line}\n{ENTRIES[2].line}\n", f"{ENTRIES[0].line}\n{ENTRIES[2].line}\n{ENTRIES[1].line}\n"),
+        ("\n" + WHOLE, "\n" + WHOLE),
+        ("a person's note\n" + WHOLE[:-1], "a person's note\n" + WHOLE),
+        ('{"entry_id": 1e999}\n{"entry_id": -1}\n[]\n', '{"entry_id": 1e999}\n{"entry_id": -1}\n[]\n' + WHOLE),
+        ("\0" * 4096, WHOLE),
     ],
-    ids=["none", "empty", "no newline", "torn", "short", "whole", "ahead", "torn ahead", "other", "gap", "shifted"],
+    ids=[
+        *("none", "empty", "no newline", "torn", "short", "whole", "ahead", "torn ahead", "only ahead", "other", "gap"),
+        *("shifted", "noted in", "odd", "zeros of a lost block"),
+    ],
 )
-def test_at_start_the_cost_log_says_what_the_ledger_says(tmp_path: Path, found: str | None) -> None:
-    """Whatever the last life left of it."""
+def test_at_start_the_cost_log_gets_what_it_lacks_and_loses_a_torn_last_line_alone(
+    tmp_path: Path, found: str | None, after: str
+) -> None:
+    """Whatever the last life left of it: a line that the ledger lacks may have been paid for all the same."""
     path = tmp_path / "costs.jsonl"
     if found is not None:
         path.write_text(found)
-    CostLog(path).rebuild(iter(ENTRIES))
+    for _ in range(2):
+        CostLog(path).complete(iter(ENTRIES))
+        assert path.read_text() == after
+
+
+def test_a_ledger_that_lost_its_entries_takes_no_line_away(tmp_path: Path) -> None:
+    path = tmp_path / "costs.jsonl"
+    path.write_text(WHOLE)
+    CostLog(path).complete([])
     assert path.read_text() == WHOLE
+
+
+def test_the_last_listed_entry_is_the_highest_of_the_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "costs.jsonl"
+    assert last_listed(path) == 0
+    path.write_text(f'{entry(7).line}\n{entry(2).line}\nno entry\n{{"entry_id": {2**53 + 1}}}\n{entry(9).line}')
+    assert last_listed(path) == 7
 
 
 def test_lines_are_appended_one_by_one(tmp_path: Path) -> None:
     """Each is there when the call returns."""
     log = CostLog(tmp_path / "costs.jsonl")
-    log.rebuild(ENTRIES[:1])
+    log.complete(ENTRIES[:1])
     for each in ENTRIES[1:]:
         log.append(each.line)
     assert (tmp_path / "costs.jsonl").read_text() == WHOLE
@@ -64,7 +91,7 @@ def test_lines_that_could_not_be_written_come_with_the_next_one(tmp_path: Path) 
     """In order and without a gap; nothing is raised meanwhile."""
     path = tmp_path / "there" / "costs.jsonl"
     log = CostLog(path)
-    log.rebuild([])
+    log.complete([])
     log.append(ENTRIES[0].line)
     log.append(ENTRIES[1].line)
     path.parent.mkdir()
@@ -81,7 +108,7 @@ def test_a_log_too_far_behind_waits_for_the_next_start(tmp_path: Path) -> None:
     path.parent.mkdir()
     log.append(ENTRIES[0].line)
     assert not path.exists()
-    log.rebuild(ENTRIES[:1])
+    log.complete(ENTRIES[:1])
     log.append(ENTRIES[1].line)
     assert len(path.read_text().splitlines()) == 2
 
@@ -93,7 +120,7 @@ def test_the_cost_log_is_its_owners_alone(tmp_path: Path) -> None:
     log.append(ENTRIES[0].line)
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
-    log.rebuild(ENTRIES)
+    log.complete(ENTRIES)
     assert path.stat().st_mode & 0o777 == 0o600
 
 

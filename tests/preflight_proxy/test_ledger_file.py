@@ -30,7 +30,7 @@ def test_only_its_owner_may_read_a_ledger(tmp_path: Path) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     store.close()
     assert set(modes.values()) == {0o600}
-    assert {"ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-lock"} <= set(modes)
+    assert {"ledger.sqlite3", "ledger.sqlite3-wal"} <= set(modes)
 
 
 def test_a_directory_that_is_not_there_is_an_error_for_a_person(tmp_path: Path) -> None:
@@ -95,3 +95,83 @@ def test_a_checkpoint_moves_commits_into_the_file(tmp_path: Path, wal_pages_max:
     assert wal.stat().st_size == size_bytes
     store.close()
     assert not wal.exists()
+
+
+TRACES = ["costs.jsonl", "ledger.sqlite3-wal", "ledger.sqlite3-shm", "ledger.sqlite3-journal"]
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_a_folder_whose_ledger_is_gone_is_refused_with_both_ways_out(tmp_path: Path, trace: str) -> None:
+    """Nothing in it is changed, so that both stay open; and the answer stays the same."""
+    (tmp_path / trace).touch()
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=rf"is gone, but {trace} .*Nothing is sent.*a copy; or, .*whole budgets"):
+            open_store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [trace]
+    (tmp_path / trace).rename(tmp_path / "away")
+    open_store(tmp_path).close()
+
+
+@pytest.mark.parametrize("trace", [name for name in TRACES if not name.endswith("-journal")])
+def test_an_empty_ledger_beside_traces_counts_as_gone(tmp_path: Path, trace: str) -> None:
+    (tmp_path / "ledger.sqlite3").touch()
+    (tmp_path / trace).touch()
+    with pytest.raises(LedgerError, match=f"is empty, but {trace} beside it"):
+        open_store(tmp_path)
+
+
+@pytest.mark.parametrize("beside", [[], ["ledger.sqlite3-journal"]])
+def test_a_first_start_that_was_killed_is_no_lost_ledger(tmp_path: Path, beside: list[str]) -> None:
+    """SQLite writes its first page under a journal of its own."""
+    for name in ("ledger.sqlite3", *beside):
+        (tmp_path / name).touch()
+    open_store(tmp_path).close()
+
+
+def test_a_ledger_that_is_deleted_between_runs_is_missed_though_nothing_was_ever_posted(tmp_path: Path) -> None:
+    """costs.jsonl is there from the first moment on, empty; a ledger without one gets it."""
+    for _ in range(2):
+        open_store(tmp_path).close()
+        costs = tmp_path / "costs.jsonl"
+        assert (costs.read_bytes(), costs.stat().st_mode & 0o777) == (b"", 0o600)
+        costs.unlink()
+    open_store(tmp_path).close()
+    (tmp_path / "ledger.sqlite3").unlink()
+    with pytest.raises(LedgerError, match="is gone"):
+        open_store(tmp_path)
+
+
+def test_the_ledger_holds_its_tables_before_it_leaves_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power could leave the trace alone, and the folder would never start again."""
+    found = list[bool]()
+    touch = Path.touch
+
+    def spied(path: Path, mode: int = 0o666, exist_ok: bool = True) -> None:
+        if path.name == "costs.jsonl":
+            found.append(b"CREATE TABLE entries" in (tmp_path / "ledger.sqlite3").read_bytes())
+        touch(path, mode, exist_ok)
+
+    monkeypatch.setattr(Path, "touch", spied)
+    open_store(tmp_path).close()
+    assert found == [True]
+
+
+def test_a_ledger_behind_a_link_is_missed_where_it_lay(tmp_path: Path) -> None:
+    """SQLite keeps its log beside the file itself; what is ours stands beside the link."""
+    real, linked = tmp_path / "real", tmp_path / "linked"
+    real.mkdir()
+    linked.mkdir()
+    (linked / "ledger.sqlite3").symlink_to(real / "ledger.sqlite3")
+    open_store(linked).close()
+    (linked / "costs.jsonl").unlink()
+    (real / "ledger.sqlite3").rename(real / "ledger.sqlite3-wal")
+    with pytest.raises(LedgerError, match=r"is gone, but ledger\.sqlite3-wal"):
+        open_store(linked)
+
+
+def test_where_sqlite_cannot_keep_a_log_nothing_is_opened() -> None:
+    """As on a file system without shared memory: it says so by the mode that it stays in."""
+    with pytest.raises(LedgerError, match="cannot keep its log"):
+        connect(Path(":memory:"), "process")

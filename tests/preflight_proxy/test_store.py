@@ -180,6 +180,38 @@ def test_what_was_made_to_survive_a_loss_of_power_needs_no_reading(tmp_path: Pat
     store.close()
 
 
+def test_an_older_copy_of_the_ledger_is_not_opened_beside_a_newer_cost_log(tmp_path: Path) -> None:
+    """What its missing entries cost would be spent again: a person decides."""
+    store = open_store(tmp_path, durability="power")
+    open_account(store)
+    call(store, "r", 5)
+    (tmp_path / "costs.jsonl").write_text('{"entry_id": 1}\n{"entry_id": 2}\n')
+    store.close()
+    for boot in ("boot 1", "boot 2"):
+        with pytest.raises(
+            LedgerError, match=r"up to 2, the ledger only up to 1.*newest copy.*or move costs\.jsonl away"
+        ):
+            open_store(tmp_path, boot, durability="power")
+    (tmp_path / "costs.jsonl").rename(tmp_path / "away")
+    open_store(tmp_path).close()
+
+
+def test_entries_that_went_with_the_machines_power_give_their_ids_to_no_others(tmp_path: Path) -> None:
+    """Their lines stay in costs.jsonl; what they cost is read from the key before its account opens. Twice over."""
+    found: list[int] = []
+    for life, lost in enumerate((3, 0, 2, 0, 0), start=1):
+        store = open_store(tmp_path, f"boot {min(life, 4)}")
+        if life == 1:
+            open_account(store)
+        elif store.boot_changed:
+            store.commit(Recover("a", store.book.accounts["a"].posted_pusd))
+        call(store, f"r{life}", 5)
+        found = [entry.entry_id for entry in store.entries()]
+        store.close()
+        (tmp_path / "costs.jsonl").write_text(f'{{"entry_id": {found[-1] + lost}}}\n')
+    assert found == [1, 5, 6, 7, 8, 11, 12, 13]  # 2 to 4, 9 and 10 were lost
+
+
 def test_a_system_that_tells_no_boot_counts_as_restarted(tmp_path: Path) -> None:
     """But a new ledger has nothing to lose."""
     store = open_store(tmp_path, "")

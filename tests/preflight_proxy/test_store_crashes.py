@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.preflight_proxy.store_child import COST_PUSD
 
 pytestmark = pytest.mark.wire
 
+ROOT = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("store_child.py")
 
 
@@ -50,7 +52,7 @@ def test_every_acknowledged_commit_is_there_after_kill_9(tmp_path: Path) -> None
         reserved, posted = numbers(acknowledged, "reserved"), numbers(acknowledged, "posted")
         store = Store(path, clock=SystemClock())
         entries = list(store.entries())
-        costs.rebuild(entries)
+        costs.complete(entries)
         booked = {int((entry.reservation_id or "")[1:]) for entry in entries if entry.cost_pusd}
         pending = {int(held.id[1:]) for held in store.pending()}
         assert posted <= booked
@@ -92,3 +94,15 @@ def test_a_second_process_is_refused_while_the_first_one_lives(tmp_path: Path) -
         process.kill()
         process.stdout.read()
     Store(path, clock=SystemClock()).close()
+
+
+def test_a_start_that_is_killed_at_any_line_leaves_a_folder_that_starts_again(tmp_path: Path) -> None:
+    """That of a new ledger, and of one whose last commits went with the machine's power."""
+    memory = Path("/dev/shm")  # syncs at once: there are some 350 starts
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as place:
+        command = [sys.executable, "-m", "tests.preflight_proxy.killed_start", place]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = dict(line.split() for line in done.stdout.splitlines() if line.split()[0] in ("new", "old"))
+    assert lines.keys() == {"new", "old"}
+    assert all(int(count) > 100 for count in lines.values())

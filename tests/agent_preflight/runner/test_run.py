@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from agent_preflight.runner.run import run_field
 from agent_preflight.sidecar import child, keeper
 from openrouter_sim import Simulator
 from preflight_proxy.errors import OperatingError
+from tests.agent_preflight.live_field import LiveField
 from tests.support.scripted_engine import ScriptedEngine
 
 from .conftest import MODEL, Field
@@ -150,3 +152,25 @@ def test_a_proxy_that_dies_while_it_starts_is_the_runs_error_and_leaves_nothing(
     assert set(summary["preflight"]["cleanup"].values()) == {"ok"}
     assert docker_host.state.containers == {}
     assert all(key.deleted for key in simulator.bill().keys.values() if key.name.startswith("agent-preflight:"))
+
+
+def test_a_ledger_that_is_deleted_under_a_run_is_told_of_at_once(trials: Field, tmp_path: Path) -> None:
+    """Before any call is refused for it; no further call is sent, and the run ends in order."""
+    trials.may_differ = True  # the ledger's part of the comparison is gone
+    flag = tmp_path / "go"
+    source = f"""
+        call(); say('ready')
+        while not os.path.exists({str(flag)!r}): time.sleep(0.02)
+        say('asked', status=call()[0])
+    """
+    with LiveField(trials, {"a": source}) as live:
+        (live.run_dir / "ledger.sqlite3").unlink()
+        until_s = time.monotonic() + 30
+        while not any("gone from its place" in line for line in trials.said) and time.monotonic() < until_s:
+            time.sleep(0.05)
+        flag.touch()
+        live.results()
+    (told,) = [line for line in trials.said if "gone from its place" in line]
+    assert "sends no further call" in told
+    events = [json.loads(line) for line in (live.run_dir / "a" / "events.jsonl").read_text().splitlines()]
+    assert [event["status"] for event in events if event["type"] == "asked"] == [402]
