@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
+from preflight_proxy.connections import Connections, Line
 from preflight_proxy.errors import UpstreamError
 
 CONNECT_S_MAX = 10.0
@@ -63,9 +64,9 @@ class GuardedBody(aiohttp.Payload):
         """Write the body, and with it the buffered head, if the connection is open and the guard still agrees."""
         if self.left:
             raise RuntimeError("an inference request is sent once")
-        transport = getattr(writer, "transport", None)
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the connection closed before a byte was written")
+        line = getattr(writer, "protocol", None)
+        if not isinstance(line, Line) or not line.is_quiet():
+            raise ConnectionResetError("the connection could not be used, and no byte was written")
         if not self._guard():
             self.withdrawn = True
             raise WithdrawnError("The request was withdrawn before it was sent.")
@@ -89,7 +90,7 @@ class Upstream:
     async def __aenter__(self) -> Upstream:
         """Open the connection pool."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S),
+            connector=Connections(IDLE_CONNECTION_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S_MAX),
@@ -129,7 +130,12 @@ class Upstream:
             payload = GuardedBody(body, guard)
             try:
                 async with asyncio.timeout(self._head_s_max):
-                    return await self._session.post(self._url(path), data=payload, headers=sent, allow_redirects=False)
+                    response = await self._session.post(
+                        self._url(path), data=payload, headers=sent, allow_redirects=False
+                    )
+                if payload.left:
+                    return response
+                response.close()  # it came before the first byte of the request: it answers something else
             except (aiohttp.ClientError, TimeoutError, OSError) as exc:
                 if payload.withdrawn:
                     raise WithdrawnError("The request was withdrawn before it was sent.") from None
@@ -137,7 +143,7 @@ class Upstream:
                     raise UncertainError(f"OpenRouter broke off before it answered ({type(exc).__name__}).") from exc
                 if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
                     break
-                # A pooled connection that had died was found so before a byte was written: one more connection may serve.
+            # A pooled connection could not be used, and that was found before a byte was written: one more may serve.
         raise NotSentError("OpenRouter cannot be reached. Nothing was sent, nothing is charged.")
 
     async def get(self, path: str, key: str | None = None) -> tuple[int, bytes]:
