@@ -172,7 +172,7 @@ class Call:
             return False
         body = await self._error_body(response)
         refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
-        if refusal.proves_free and self._sending.waits_out(refusal) and not self._downstream.closed:
+        if refusal.proves_free and self._sends_again(refusal) and not self._downstream.closed:
             return True  # without its id, whose record would say nothing of the next attempt
         self._settlement.answered(response.status, generation_id)
         if not refusal.proves_free:
@@ -184,6 +184,9 @@ class Call:
             return False
         await self._not_served(refusal, headers, body)
         return False
+
+    def _sends_again(self, refusal: UpstreamRefusal) -> bool:
+        return self._sending.waits_out(refusal) or self._sending.lowers(refusal)
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         try:
@@ -204,8 +207,8 @@ class Call:
             case Remedy.WAIT_PROCESS:
                 await self._fail(503, HELD)
             case Remedy.REWRITE:
-                _log.warning("upstream.refused_money", account=self._account_id, status=refusal.status)
-                await self._refuse(Code.SPENT)
+                _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.value)
+                await self._refuse(refusal.cause)
             case _ if refusal.is_envelope and self._key.encode() not in body:
                 sent = [*self._passed(headers), *self._budget_headers()]
                 await self._downstream.answer(refusal.status, sent, body)

@@ -142,15 +142,18 @@ class Forward:
         key = self._books.live(caller.account_id).key
         shape, quote, reservation = caller.shape, quoted.quote, admitted.reservation
         secret = key.reveal() if key is not None else ""
-        bound = quote.wire_bound(admitted.bound)
         outgoing = Outgoing(
             path=shape.path + caller.query,
             headers=upstream_headers(request.headers.items(), secret, shape.name),
-            body=lambda only: shape.emit(asked, bound=bound, only=only, max_price=quote.max_price),
+            body=lambda only, bound: shape.emit(
+                asked, bound=quote.wire_bound(bound), only=only, max_price=quote.max_price
+            ),
             key=secret,
             model=reservation.model,
             tags=reservation.tags,
             tags_of=quoted.tags_of,
+            bound=admitted.bound,
+            floor=quote.floor,
         )
         cached = partial(self._cache_notes.add, caller.account_id, asked, quoted.endpoints)
         settlement = Settlement(self._books, reservation, asked.digest, quoted.tags, cached)

@@ -26,20 +26,24 @@ class Outgoing:
     Attributes:
         path: Path below the API base, query included.
         headers: All headers, authorisation included.
-        body: The exact bytes for a call that these endpoints alone may serve.
+        body: The exact bytes for a call that these endpoints alone may serve, with this output bound.
         key: The real key, so that an answer that repeats it can be kept back.
         model: The model as quoted.
         tags: The endpoints that the reservation is enough for.
         tags_of: Quoted endpoints by their provider's display name.
+        bound: The output bound that the reservation is for.
+        floor: The least to which it may be lowered (M9).
     """
 
     path: str
     headers: list[tuple[str, str]]
-    body: Callable[[Sequence[str]], bytes]
+    body: Callable[[Sequence[str], int], bytes]
     key: str
     model: str
     tags: tuple[str, ...]
     tags_of: Mapping[str, Sequence[str]]
+    bound: int
+    floor: int
 
     def __repr__(self) -> str:
         """Says where it goes, and nothing that is in it."""
@@ -67,6 +71,7 @@ class Sending:
         self._asked: tuple[str, ...] = ()
         self._detached = asyncio.Event()
         self._limit: asyncio.Timeout | None = None
+        self._bound = outgoing.bound
         self.outgoing = outgoing
 
     async def patience(self) -> bool:
@@ -87,7 +92,22 @@ class Sending:
         outgoing = self.outgoing
         self._asked = self._holds.free(outgoing.model, outgoing.tags)
         async with asyncio.timeout(None) as self._limit:
-            return await self._upstream.post(outgoing.path, outgoing.body(self._asked), outgoing.headers, may_leave)
+            body = outgoing.body(self._asked, self._bound)
+            return await self._upstream.post(outgoing.path, body, outgoing.headers, may_leave)
+
+    def lowers(self, refusal: UpstreamRefusal) -> bool:
+        """Lower the output bound to what a refusal says is affordable; True, once, if there is room for that (M11).
+
+        Where the sub-key's own limit is the reason, our books are too low, and no smaller call mends them (M20).
+        """
+        affords, outgoing = refusal.affords, self.outgoing
+        if affords is None or refusal.remedy is Remedy.FREEZE or self._bound != outgoing.bound:
+            return False
+        if not outgoing.floor <= affords < outgoing.bound:
+            return False
+        self._bound = affords
+        _log.info("upstream.lowered", model=outgoing.model, bound=affords)
+        return True
 
     def waits_out(self, refusal: UpstreamRefusal) -> bool:
         """Hold calls back as a refusal asks; True if this one can wait for that, or for another provider."""

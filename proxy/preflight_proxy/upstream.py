@@ -15,6 +15,7 @@ import structlog
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
+from preflight_proxy.connections import Connections, Line
 from preflight_proxy.core.http_proxy import HttpProxy
 from preflight_proxy.errors import UpstreamError
 
@@ -72,9 +73,9 @@ class GuardedBody(aiohttp.Payload):
         """Write the body, and with it the buffered head, if the connection is open and the guard still agrees."""
         if self.left:
             raise RuntimeError("an inference request is sent once")
-        transport = getattr(writer, "transport", None)
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the connection closed before a byte was written")
+        line = getattr(writer, "protocol", None)
+        if not isinstance(line, Line) or not line.is_quiet():
+            raise ConnectionResetError("the connection could not be used, and no byte was written")
         if not self._guard():
             self.withdrawn = True
             raise WithdrawnError("The request was withdrawn before it was sent.")
@@ -101,7 +102,7 @@ class Upstream:
         """Open the connection pool. It reads no environment variable and no netrc file."""
         self._session = aiohttp.ClientSession(
             proxy=self._proxy.url if self._proxy is not None else None,
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S),
+            connector=Connections(IDLE_CONNECTION_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S_MAX),
@@ -151,9 +152,13 @@ class Upstream:
             payload = GuardedBody(body, guard)
             try:
                 async with asyncio.timeout(self._head_s_max) as limit:
-                    return await self._session.post(
+                    response = await self._session.post(
                         self._url(path), data=payload, headers=sent, allow_redirects=False, proxy_headers=self._login()
                     )
+                if payload.left:
+                    return response
+                response.close()  # it came before the first byte of the request: it answers something else
+                cause = "an answer before the request"
             except (aiohttp.ClientError, TimeoutError, OSError) as exc:
                 if payload.withdrawn:
                     raise WithdrawnError("The request was withdrawn before it was sent.") from None
@@ -163,7 +168,7 @@ class Upstream:
                 cause = type(exc).__name__
                 if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
                     break
-                # A pooled connection that had died was found so before a byte was written: one more connection may serve.
+            # A pooled connection could not be used, and that was found before a byte was written: one more may serve.
         _log.warning("upstream.unreachable", why=cause, via=self._proxy.url if self._proxy is not None else None)
         raise NotSentError("OpenRouter cannot be reached. Nothing was sent, nothing is charged.")
 

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
+from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.refusals import Code
-from tests.preflight_proxy.world import MODEL, World
+from preflight_proxy.core.upstream_refusal import UpstreamRefusal
+from preflight_proxy.sending import Sending
+from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
 
@@ -125,13 +128,108 @@ async def test_an_in_flight_budget_refusal_holds_every_call_of_the_process(world
     assert len(world.sim.requests) == 3
 
 
-async def test_upstreams_money_refusal_is_said_in_our_words(world: World) -> None:
-    fault = make_fault("http_error", {"status": 402, "message": "Insufficient credits. Add more"})
+CAUSES = {
+    "credit": Code.ACCOUNT_CREDIT,
+    "credit_bare": Code.ACCOUNT_CREDIT,
+    "affords": Code.ACCOUNT_AFFORDS,
+    "prompt": Code.ACCOUNT_AFFORDS,
+    "weight": Code.ACCOUNT_AFFORDS,
+    "key_affords_bare": Code.KEY_LIMIT,
+    "guardrail": Code.KEY_LIMIT,
+    "workspace": Code.KEY_LIMIT,
+}
+
+
+NAMED_BY_METADATA = {"weight", "guardrail", "workspace"}
+"""Errors in the dialect of messages have no metadata, so there nothing tells these."""
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"),
+    [(path, cause) for path in ("/chat/completions", "/responses") for cause in CAUSES]
+    + [("/messages", cause) for cause in CAUSES if cause not in NAMED_BY_METADATA],
+)
+async def test_a_money_refusal_of_upstreams_is_said_in_our_words_for_its_cause(
+    world: World, path: str, cause: str
+) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("no_money", {"cause": cause, "tokens": 5})),))
+    async with world.post(path, max_tokens=100, input="Say OK") as response:
+        told = await response.json()
+        assert (response.status, response.headers["x-should-retry"]) == (402, "false")
+        assert told["error"]["message"] == CAUSES[cause].sentence
+    assert len(world.sim.requests) == 1
+    account = world.proxy.books.account("a")
+    assert (account.frozen, account.available_pusd, account.refused) == (None, account.limit_pusd, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "bounds"),
+    [
+        ("/chat/completions", {"max_tokens": 4000}, ["max_tokens", "max_completion_tokens"]),
+        ("/chat/completions", {}, ["max_tokens", "max_completion_tokens"]),
+        ("/responses", {"max_output_tokens": 4000, "input": "Say OK"}, ["max_output_tokens"]),
+        ("/messages", {"max_tokens": 4000}, ["max_tokens"]),
+    ],
+)
+async def test_a_call_too_large_for_the_accounts_credit_is_sent_once_more_with_the_bound_that_is_affordable(
+    world: World, path: str, fields: dict[str, Any], bounds: list[str]
+) -> None:
+    """With the same reservation (M11)."""
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("no_money", {"cause": "affords", "tokens": 1200})),))
+    async with world.post(path, **fields) as response:
+        assert response.status == 200
+        await response.read()
+    _, again = [json.loads(request.body) for request in world.sim.requests]
+    assert {again[name] for name in bounds if name in again} == {1200}
+    assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
+
+
+async def test_thinking_is_lowered_with_the_bound_that_is_affordable(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("no_money", {"cause": "affords", "tokens": 3000})),))
+    thinking = {"type": "enabled", "budget_tokens": 6000}
+    async with world.post("/messages", model=DEAR_MODEL, max_tokens=8000, thinking=thinking) as response:
+        assert response.status == 200
+        await response.read()
+    _, again = [json.loads(request.body) for request in world.sim.requests]
+    assert (again["max_tokens"], again["thinking"]["budget_tokens"]) == (3000, 3000 - 1024)
+
+
+@pytest.mark.parametrize(("asked", "affords"), [(4000, 1023), (500, 499), (100, 100), (100, 200)])
+async def test_no_bound_below_the_floor_and_none_that_is_not_lower_is_sent(
+    world: World, asked: int, affords: int
+) -> None:
+    fault = make_fault("no_money", {"cause": "affords", "tokens": affords, "for_ever": True})
     world.sim.scenario = Scenario(faults=(FaultRule(fault),))
-    async with world.post() as response:
+    async with asyncio.timeout(30), world.post(max_tokens=asked) as response:
+        assert (await response.json())["error"]["message"] == Code.ACCOUNT_AFFORDS.sentence
+    assert len(world.sim.requests) == 1
+
+
+async def test_an_affordable_bound_that_is_refused_as_well_ends_the_call(world: World) -> None:
+    first = FaultRule(make_fault("no_money", {"cause": "affords", "tokens": 3000, "for_ever": True}), times=1)
+    second = FaultRule(make_fault("no_money", {"cause": "affords", "tokens": 2000, "for_ever": True}))
+    world.sim.scenario = Scenario(faults=(first, second))
+    async with asyncio.timeout(30), world.post(max_tokens=4000) as response:
         assert response.status == 402
-        assert (await response.json())["error"]["message"] == Code.SPENT.sentence
-    assert world.proxy.books.account("a").frozen is None
+    assert len(world.sim.requests) == 2
+    assert [line["outcome"] for line in world.cost_lines()] == ["voided"]
+
+
+async def test_an_account_that_was_frozen_meanwhile_is_not_sent_a_second_time(world: World) -> None:
+    """The second sending is asked for like the first, in the instant before its first byte (M10)."""
+    fault = make_fault("no_money", {"cause": "affords", "tokens": 3000})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault),))
+    lowers = Sending.lowers
+
+    def freezes(sending: Sending, refusal: UpstreamRefusal) -> bool:
+        world.proxy.books.commit(Freeze("a", "test"))
+        return lowers(sending, refusal)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sending, "lowers", freezes)
+        async with world.post(max_tokens=4000) as response:
+            assert (await response.json())["error"]["message"] == Code.FROZEN.sentence
+    assert len(world.sim.requests) == 1
 
 
 async def test_the_sub_keys_own_limit_firing_first_freezes_the_account(world: World) -> None:

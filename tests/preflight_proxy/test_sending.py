@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.holds import Holds
 from preflight_proxy.sending import Outgoing, Sending
@@ -27,10 +29,13 @@ class Case:
         self.holds = Holds(self.clock)
         self.asked: list[tuple[str, ...]] = []
         tags_of = {"A": ["a"], "B": ["b/1", "b/2"]}
-        self.outgoing = Outgoing("/x?secret", [], self._body, "sk-or-real", "m", ("a", "b/1", "b/2"), tags_of)
+        self.bounds: list[int] = []
+        tags = ("a", "b/1", "b/2")
+        self.outgoing = Outgoing("/x?secret", [], self._body, "sk-or-real", "m", tags, tags_of, bound=4000, floor=1024)
 
-    def _body(self, only: Sequence[str]) -> bytes:
+    def _body(self, only: Sequence[str], bound: int) -> bytes:
         self.asked.append(tuple(only))
+        self.bounds.append(bound)
         return b"{}"
 
     def sending(self, upstream: Upstream) -> Sending:
@@ -76,6 +81,36 @@ async def test_a_provider_that_is_held_and_named_again_holds_the_model() -> None
     case = Case()
     assert await case.sent(limited("B", 30), limited("B", 30)) == [True, True]
     assert case.holds.wait_s("m", ["a"]) == 30
+
+
+@pytest.mark.parametrize(
+    ("affords", "lowers"),
+    [(1024, True), (3999, True), (1023, False), (4000, False), (4001, False), (0, False), (None, False)],
+)
+async def test_a_bound_that_is_affordable_is_sent_if_it_is_below_ours_and_not_below_the_floor(
+    affords: int | None, lowers: bool
+) -> None:
+    case = Case()
+    async with Upstream(NOWHERE) as upstream:
+        sending = case.sending(upstream)
+        assert sending.lowers(too_dear(affords)) is lowers
+        with contextlib.suppress(NotSentError):
+            await sending.post(lambda: True)
+    assert case.bounds == [affords if lowers else 4000]
+
+
+def test_the_bound_is_lowered_once() -> None:
+    sending = Case().sending(Upstream(NOWHERE))
+    assert [sending.lowers(too_dear(bound)) for bound in (2000, 1500)] == [True, False]
+
+
+def test_a_sub_keys_own_limit_is_no_offer() -> None:
+    sending = Case().sending(Upstream(NOWHERE))
+    assert not sending.lowers(replace(too_dear(2000), remedy=Remedy.FREEZE))
+
+
+def too_dear(affords: int | None) -> UpstreamRefusal:
+    return UpstreamRefusal(402, True, True, Remedy.REWRITE, 2.0, cause=Code.ACCOUNT_AFFORDS, affords=affords)
 
 
 async def test_a_wait_longer_than_the_client_can_bear_is_not_begun() -> None:

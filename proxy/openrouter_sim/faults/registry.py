@@ -22,6 +22,7 @@ from openrouter_sim.faults.http_error import HttpError
 from openrouter_sim.faults.huge_event import HugeEvent
 from openrouter_sim.faults.identity import GenerationNever, HideGenerationId, KeyUsageLag, WrongGenerationCost
 from openrouter_sim.faults.late_charge import LateCharge
+from openrouter_sim.faults.no_money import NoMoney
 from openrouter_sim.faults.price_rise import ExtraEndpoint, PriceRise
 from openrouter_sim.faults.redirect import Redirect
 from openrouter_sim.faults.slow import Slow, Stall
@@ -52,6 +53,7 @@ _ALL: tuple[type[Fault], ...] = (
     WrongGenerationCost,
     KeyUsageLag,
     LateCharge,
+    NoMoney,
     PriceRise,
     ExtraEndpoint,
     Redirect,

@@ -8,10 +8,13 @@ Source: openrouter.ai/docs/api_reference/errors-and-debugging and openrouter.ai/
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
+
+from preflight_proxy.core.refusals import Code
 
 FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
 """In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
@@ -19,7 +22,15 @@ RETRY_AFTER_S_DEFAULT = 2.0
 """Waited where a transient refusal names no time."""
 RETRY_AFTER_S_MIN = 1.0
 """The least wait, the header's own unit: asked for none, the proxy would send again as fast as it is refused."""
+_PAYMENT_REQUIRED = 402
+_FORBIDDEN = 403
 KEY_LIMIT = "openrouter_key_limit"
+IN_FLIGHT = "openrouter_in_flight_budget"
+_AFFORDS = re.compile(r"can only afford ([0-9]{1,9})(?![0-9]|[.,][0-9])")
+"""The output tokens that are affordable, as a whole number of at most nine digits; anything else is no offer."""
+_TOO_LARGE = ("can only afford", "Prompt tokens limit exceeded")
+_KEYS_PAGE = re.compile(r"/(?:settings/)?keys\b")
+"""Where a text about a size points to when a key's limit is the reason, and not the account's credit."""
 
 
 class Remedy(Enum):
@@ -50,6 +61,8 @@ class UpstreamRefusal:
         remedy: What to do.
         retry_after_s: How long to wait, for the two waiting remedies.
         provider: The provider whose refusal it is, by its display name; None where upstream names none.
+        cause: For a refusal for money: whose money, and what about it.
+        affords: The output bound that it says is affordable; None if it names none.
     """
 
     status: int
@@ -58,6 +71,8 @@ class UpstreamRefusal:
     remedy: Remedy
     retry_after_s: float
     provider: str | None = None
+    cause: Code = Code.ACCOUNT_CREDIT
+    affords: int | None = None
 
 
 class _Error(msgspec.Struct):
@@ -86,13 +101,38 @@ def read_refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamR
     remedy = _remedy(status, error, retry_after is not None)
     provider = _member(error.metadata, "provider_name")
     named = provider if isinstance(provider, str) else None
-    return UpstreamRefusal(status, True, proves_free, remedy, _seconds(retry_after), named)
+    affords = _AFFORDS.search(error.message) if status == _PAYMENT_REQUIRED else None
+    return UpstreamRefusal(
+        status,
+        True,
+        proves_free,
+        remedy,
+        _seconds(retry_after),
+        named,
+        cause=_cause(status, error),
+        affords=int(affords[1]) if affords else None,
+    )
+
+
+def _cause(status: int, error: _Error) -> Code:
+    """Whose money a refusal with 402 or 403 is about: the key's limit, the account's credit, or a size that it does not cover.
+
+    A budget that OpenRouter keeps for a workspace or by a guardrail is a limit of the key as well.
+    """
+    limit_source = _member(error.metadata, "limit_source")
+    if limit_source == KEY_LIMIT or status == _FORBIDDEN:
+        return Code.KEY_LIMIT
+    if limit_source == IN_FLIGHT or _member(error.metadata, "reason") == "weight_exceeds_budget":
+        return Code.ACCOUNT_AFFORDS
+    if any(text in error.message for text in _TOO_LARGE):
+        return Code.KEY_LIMIT if _KEYS_PAGE.search(error.message) else Code.ACCOUNT_AFFORDS
+    return Code.ACCOUNT_CREDIT
 
 
 def _remedy(status: int, error: _Error, asks_to_wait: bool) -> Remedy:
     limit_source = _member(error.metadata, "limit_source")
     match status:
-        case 402 if limit_source == "openrouter_in_flight_budget":
+        case 402 if limit_source == IN_FLIGHT:
             return Remedy.WAIT_PROCESS if asks_to_wait else Remedy.REWRITE
         case 402:
             return Remedy.FREEZE if limit_source == KEY_LIMIT else Remedy.REWRITE

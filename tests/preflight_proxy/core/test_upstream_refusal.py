@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.upstream_refusal import (
     FREE_STATUSES,
     RETRY_AFTER_S_DEFAULT,
@@ -132,3 +133,50 @@ def test_no_bytes_make_it_raise(status: int, body: bytes, retry_after: str | Non
 @each("told, provider", [("Azure", "Azure"), (None, None), (5, None), (["Azure"], None)])
 def test_the_provider_that_refused_is_read_where_it_is_named(told: object, provider: str | None) -> None:
     assert read_refusal(429, envelope(metadata={"provider_name": told}), None).provider == provider
+
+
+@each(
+    "status, message, metadata, cause",
+    [
+        (402, "Insufficient credits. Add more", {}, Code.ACCOUNT_CREDIT),
+        (402, "Insufficient credits", {"limit_source": "openrouter_credits"}, Code.ACCOUNT_CREDIT),
+        (402, "words that nobody knows", {}, Code.ACCOUNT_CREDIT),
+        (402, "but can only afford 9. visit https://openrouter.ai/settings/credits", {}, Code.ACCOUNT_AFFORDS),
+        (402, "Prompt tokens limit exceeded: 15000 > 9000. visit /settings/credits", {}, Code.ACCOUNT_AFFORDS),
+        (402, "no", {"reason": "weight_exceeds_budget"}, Code.ACCOUNT_AFFORDS),
+        (402, "no", {"limit_source": "openrouter_in_flight_budget"}, Code.ACCOUNT_AFFORDS),
+        (402, "but can only afford 9", {"limit_source": "openrouter_key_limit"}, Code.KEY_LIMIT),
+        (402, "but can only afford 9. visit https://openrouter.ai/settings/keys", {}, Code.KEY_LIMIT),
+        (402, "Prompt tokens limit exceeded: 2 > 1. visit https://openrouter.ai/settings/keys", {}, Code.KEY_LIMIT),
+        (403, "Key limit exceeded (total limit).", {}, Code.KEY_LIMIT),
+        (403, "no", {"limit_source": "openrouter_key_limit"}, Code.KEY_LIMIT),
+        (403, "no", {"limit_source": "openrouter_guardrail_budget"}, Code.KEY_LIMIT),
+        (403, "no", {"limit_source": "openrouter_workspace_budget"}, Code.KEY_LIMIT),
+    ],
+)
+def test_a_refusal_for_money_says_whose(status: int, message: str, metadata: dict[str, str], cause: Code) -> None:
+    assert read_refusal(status, envelope(message, metadata=metadata), None).cause is cause
+
+
+@each(
+    "text, affords",
+    [
+        ("1200. To increase, visit", 1200),
+        ("1200", 1200),
+        ("0.", 0),
+        ("007.", 7),
+        ("999999999", 999_999_999),
+        ("9999999999", None),
+        ("1,200.", None),
+        ("1200.5.", None),
+        ("-5", None),
+        ("+5", None),
+        ("\u0663", None),
+        ("twelve", None),
+        ("", None),
+    ],
+)
+def test_the_bound_that_is_affordable_is_a_whole_number(text: str, affords: int | None) -> None:
+    body = envelope(f"You requested up to 64000 tokens, but can only afford {text}")
+    assert read_refusal(402, body, None).affords == affords
+    assert read_refusal(403, body, None).affords is None
