@@ -19,7 +19,7 @@ from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
 from preflight_proxy.core.refusals import Code, budget_headers
 from preflight_proxy.core.shapes.shape import Reading, Shape
-from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
+from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal, told_generation
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError, UpstreamError
 from preflight_proxy.relay import Relay
@@ -162,13 +162,18 @@ class Call:
             return False
         body = await self._error_body(response)
         refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
-        if refusal.proves_free and self._sending.waits_out(refusal) and not self._downstream.closed:
+        generation_id = generation_id or told_generation(body)
+        proves_free = refusal.proves_free and not self._settlement.doubts(generation_id)
+        if proves_free and self._sending.waits_out(refusal) and not self._downstream.closed:
             return True  # without its id, whose record would say nothing of the next attempt
         self._settlement.answered(response.status, generation_id)
-        if not refusal.proves_free:
+        if not proves_free:
             self._settlement.unknown(Reading(), f"status {response.status}", ended=True)
         else:
             self._settlement.void(f"refused upstream with {response.status}")
+        if self._settlement.is_anothers:
+            await self._fail(502, FAILED)
+            return False
         if refusal.remedy is Remedy.REQUOTE and may_requote:
             self.requote = True
             return False

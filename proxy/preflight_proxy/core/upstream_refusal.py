@@ -13,6 +13,8 @@ from enum import Enum
 
 import msgspec
 
+from preflight_proxy.core.shapes.reading import generation_id
+
 FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
 """In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
 RETRY_AFTER_S_DEFAULT = 2.0
@@ -118,3 +120,21 @@ def _seconds(retry_after: str | None) -> float:
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
         return RETRY_AFTER_S_DEFAULT
     return max(RETRY_AFTER_S_MIN, float(retry_after))
+
+
+class _Named(msgspec.Struct):
+    id: object = None
+    request_id: object = None
+
+
+def told_generation(body: bytes) -> str | None:
+    """The generation that an error document names; None if it names none. Never raises.
+
+    Source: `request_id` of the messages dialect is a generation's once a call was routed.
+    """
+    try:
+        told = msgspec.json.decode(body, type=_Named)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    named = (generation_id(each) for each in (told.id, told.request_id) if isinstance(each, str))
+    return next((each for each in named if each is not None), None)

@@ -14,6 +14,7 @@ from preflight_proxy.core.upstream_refusal import (
     RETRY_AFTER_S_MIN,
     Remedy,
     read_refusal,
+    told_generation,
 )
 from tests.cases import each
 
@@ -132,3 +133,20 @@ def test_no_bytes_make_it_raise(status: int, body: bytes, retry_after: str | Non
 @each("told, provider", [("Azure", "Azure"), (None, None), (5, None), (["Azure"], None)])
 def test_the_provider_that_refused_is_read_where_it_is_named(told: object, provider: str | None) -> None:
     assert read_refusal(429, envelope(metadata={"provider_name": told}), None).provider == provider
+
+
+@each(
+    "body, told",
+    [
+        (b'{"request_id":"gen-1","error":{}}', "gen-1"),
+        (b'{"id":"gen-1","request_id":"req-2"}', "gen-1"),
+        (b'{"id":"err-1","request_id":"gen-2"}', "gen-2"),
+        (b'{"request_id":null}', None),
+        (b'{"request_id":["gen-1"]}', None),
+        (b'{"request_id":"req-1"}', None),
+        (b"<html>gen-1</html>", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_the_generation_that_an_error_names(body: bytes, told: str | None) -> None:
+    assert told_generation(body) == told
