@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import aiohttp
 import structlog
@@ -19,7 +20,7 @@ from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
 from preflight_proxy.core.refusals import Code, budget_headers
 from preflight_proxy.core.shapes.shape import Reading, Shape
-from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal, told_generation
+from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, never_served, read_refusal, told_generation
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError, UpstreamError
 from preflight_proxy.relay import Relay
@@ -34,6 +35,7 @@ ERROR_BODY_S_MAX = 30.0
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
 HELD = "OpenRouter takes no such call for now. Nothing was sent, nothing is charged."
+UNSERVED = "OpenRouter did not take this call. Nothing is charged."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -161,8 +163,10 @@ class Call:
             await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
             return False
         body = await self._error_body(response)
-        refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
-        generation_id = generation_id or told_generation(body)
+        refusal = read_refusal(response.status, body or b"", last_header(headers, "retry-after"))
+        if never_served(response.status, headers, body):
+            refusal = replace(refusal, proves_free=True)
+        generation_id = generation_id or told_generation(body or b"")
         proves_free = refusal.proves_free and not self._settlement.doubts(generation_id)
         if proves_free and self._sending.waits_out(refusal) and not self._downstream.closed:
             return True  # without its id, whose record would say nothing of the next attempt
@@ -177,15 +181,18 @@ class Call:
         if refusal.remedy is Remedy.REQUOTE and may_requote:
             self.requote = True
             return False
-        await self._not_served(refusal, headers, body)
+        await self._not_served(refusal, headers, body or b"")
         return False
 
-    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The whole body as it was written; None where it cannot be had."""
+        if last_header(list(response.headers.items()), "content-encoding") not in (None, "", "identity"):
+            return None
         try:
             async with asyncio.timeout(ERROR_BODY_S_MAX):
                 return await read_capped(response, ERROR_BODY_BYTES_MAX)
         except (UpstreamError, aiohttp.ClientError, TimeoutError, OSError):
-            return b""
+            return None
 
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
         match refusal.remedy:
@@ -205,7 +212,8 @@ class Call:
                 sent = [*self._passed(headers), *self._budget_headers()]
                 await self._downstream.answer(refusal.status, sent, body)
             case _:
-                await self._fail(refusal.status if refusal.status >= 400 else 502, FAILED)
+                text = UNSERVED if refusal.proves_free else FAILED
+                await self._fail(refusal.status if refusal.status >= 400 else 502, text)
 
     # Endings that the client sees
 

@@ -384,6 +384,60 @@ async def test_a_record_of_another_generation_tells_nothing(liar: Liar) -> None:
     assert liar.proxy.books.account("a").posted_pusd == 0
 
 
+# Refusals that nobody served
+
+
+EDGE = "\r\nServer: cloudflare\r\nCF-RAY: 8f00aa11bb22cc33-FRA"
+PAGE = b"<html><h1>Sorry</h1></html>"
+NOBODY = b'{"error":{"code":503,"message":"No instances available"}}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(document(PAGE, f"{status} No{EDGE}".encode()) for status in (403, 413, 429, 521, 523)),
+        document(NOBODY, b"503 No"),
+        document(b'{"error":{"message":"no","availability":{"code":"x"}}}', b"503 No"),
+    ],
+    ids=["403", "413", "429", "521", "523", "nobody", "availability"],
+)
+async def test_a_refusal_that_proves_that_nobody_was_called_is_void_at_once(liar: Liar, answer: bytes) -> None:
+    liar.says(answer)
+    status, headers, body = await liar.post()
+    account = liar.proxy.books.account("a")
+    assert (account.pending_pusd, account.posted_pusd) == (0, 0)
+    assert status == int(answer[9:12])
+    assert b"stays reserved" not in body
+    assert "Retry-After" not in headers
+    assert liar.calls() == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(document(PAGE, f"{status} No{EDGE}".encode()) for status in (520, 522, 524, 502, 503)),
+        document(PAGE, b"429 No\r\nServer: cloudflare"),
+        document(PAGE, b"429 No\r\nCF-RAY: 8f00aa11bb22cc33-FRA"),
+        document(PAGE, f"429 No{EDGE}\r\nX-Generation-Id: gen-1".encode()),
+        document(PAGE, f"429 No{EDGE}\r\nX-Generation-Id: no id/".encode()),
+        document(b"gen-1", f"429 No{EDGE}".encode()),
+        document(PAGE, f"429 No{EDGE}\r\nContent-Encoding: br".encode()),
+        document(PAGE + b" " * 2**20, f"429 No{EDGE}".encode()),
+        document(PAGE, f"429 No{EDGE}".encode())[:-3],
+        document(NOBODY, b"502 No"),
+        document(NOBODY, b"503 No\r\nX-Generation-Id: gen-1"),
+        document(NOBODY[:-1] + b',"id":"gen-1"}', b"503 No"),
+    ],
+)
+async def test_a_refusal_that_lacks_one_part_of_the_proof_stays_unknown(liar: Liar, answer: bytes) -> None:
+    """A body that is packed, too large or cut short may name a generation."""
+    liar.says(answer)
+    _status, _headers, body = await liar.post()
+    assert liar.proxy.books.account("a").pending_pusd > 0
+    assert b"stays reserved" in body or b"error" in body
+    await liar.settled()
+
+
 # What changes while a call waits to be sent
 
 
