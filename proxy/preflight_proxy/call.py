@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import aiohttp
 import structlog
@@ -19,7 +20,7 @@ from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
 from preflight_proxy.core.refusals import OVERDUE, Code, budget_headers
 from preflight_proxy.core.shapes.shape import Reading, Shape
-from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
+from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, never_served, read_refusal, told_generation
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError, UpstreamError
 from preflight_proxy.relay import Relay
@@ -41,6 +42,7 @@ ERROR_BODY_S_MAX = 30.0
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
 HELD = "OpenRouter takes no such call for now. Nothing was sent, nothing is charged."
+UNSERVED = "OpenRouter did not take this call. Nothing is charged."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -171,29 +173,39 @@ class Call:
             await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
             return False
         body = await self._error_body(response)
-        refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
-        if refusal.proves_free and self._sends_again(refusal) and not self._downstream.closed:
+        refusal = read_refusal(response.status, body or b"", last_header(headers, "retry-after"))
+        if never_served(response.status, headers, body):
+            refusal = replace(refusal, proves_free=True)
+        generation_id = generation_id or told_generation(body or b"")
+        proves_free = refusal.proves_free and not self._settlement.doubts(generation_id)
+        if proves_free and self._sends_again(refusal) and not self._downstream.closed:
             return True  # without its id, whose record would say nothing of the next attempt
         self._settlement.answered(response.status, generation_id)
-        if not refusal.proves_free:
+        if not proves_free:
             self._settlement.unknown(Reading(), f"status {response.status}", ended=True)
         else:
             self._settlement.void(f"refused upstream with {response.status}")
+        if self._settlement.is_anothers:
+            await self._fail(502, FAILED)
+            return False
         if refusal.remedy is Remedy.REQUOTE and may_requote:
             self.requote = True
             return False
-        await self._not_served(refusal, headers, body)
+        await self._not_served(refusal, headers, body or b"")
         return False
 
     def _sends_again(self, refusal: UpstreamRefusal) -> bool:
         return self._sending.waits_out(refusal) or self._sending.lowers(refusal)
 
-    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The whole body as it was written; None where it cannot be had."""
+        if last_header(list(response.headers.items()), "content-encoding") not in (None, "", "identity"):
+            return None
         try:
             async with asyncio.timeout(ERROR_BODY_S_MAX):
                 return await read_capped(response, ERROR_BODY_BYTES_MAX)
         except (UpstreamError, aiohttp.ClientError, TimeoutError, OSError):
-            return b""
+            return None
 
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
         match refusal.remedy:
@@ -213,7 +225,8 @@ class Call:
                 sent = [*self._passed(headers), *self._budget_headers()]
                 await self._downstream.answer(refusal.status, sent, body)
             case _:
-                await self._fail(refusal.status if refusal.status >= 400 else 502, FAILED)
+                text = UNSERVED if refusal.proves_free else FAILED
+                await self._fail(refusal.status if refusal.status >= 400 else 502, text)
 
     # Endings that the client sees
 

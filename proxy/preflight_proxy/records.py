@@ -17,6 +17,7 @@ _NULL = msgspec.Raw(b"null")
 
 
 class _Generation(msgspec.Struct):
+    id: str | None = None
     total_cost: msgspec.Raw = _NULL
     is_byok: bool | None = None
     upstream_inference_cost: msgspec.Raw = _NULL
@@ -69,6 +70,8 @@ async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -
         told = msgspec.json.decode(body, type=_GenerationDocument).data
     except (UpstreamError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
+    if told.id not in (None, generation_id):
+        return None  # another generation's record says nothing of this one
     charged_pusd = cost_pusd(bytes(told.total_cost))
     # On a provider key of the caller's own that is OpenRouter's fee alone; the provider's bill is added (M16).
     provider_pusd = cost_pusd(bytes(told.upstream_inference_cost)) if told.is_byok else 0

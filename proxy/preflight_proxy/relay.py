@@ -12,6 +12,7 @@ from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals import BROKEN, OVERDUE
+from preflight_proxy.core.shapes.reading import generation_id
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError
@@ -117,7 +118,7 @@ class Relay:
             if event.data:
                 self._data_at_s = self._clock.monotonic_s()
                 self.events_count += 1
-                self._merge(self._shape.read_event(event))
+                self._read(self._shape.read_event(event))
                 if self.reading.terminal and not self._settlement.ended:
                     self._settle()  # before the bytes below go down (M10 step 6)
             out += self._without_key(event.raw)
@@ -137,7 +138,7 @@ class Relay:
                 await self._unread(response, headers, bytes(held))
                 return
             self.tighten()
-        self._merge(self._shape.read_body(bytes(held)))
+        self._read(self._shape.read_body(bytes(held)))
         if not self._settle():
             self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
         await self._downstream.answer(response.status, headers, self._without_key(bytes(held)))
@@ -156,8 +157,15 @@ class Relay:
             self.tighten()
         await self._downstream.finish()
 
-    def _merge(self, told: Reading) -> None:
-        """Later facts win; what a later event leaves out stays (M16)."""
+    def _read(self, told: Reading) -> None:
+        """Take in what a body or an event says; an id in it is durable before its bytes go down (M10 step 4).
+
+        Later facts win; what a later event leaves out stays (M16).
+        """
+        try:
+            self._settlement.named(generation_id(told.generation_id))
+        except LedgerError:
+            _log.error("call.unbooked", reservation=self._settlement.reservation.id)
         old = self.reading
         self.reading = Reading(
             generation_id=told.generation_id or old.generation_id,
@@ -181,7 +189,7 @@ class Relay:
             cost_pusd = 0
         if cost_pusd is None:
             return False
-        if not self._cache_hit:
+        if not self._cache_hit and not self._settlement.is_anothers:
             self._on_cost(self.reading, cost_pusd)
         try:
             self._settlement.post(self.reading, cost_pusd)

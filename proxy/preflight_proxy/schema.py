@@ -76,7 +76,19 @@ _FIRST = (
         BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_GENERATIONS = (
+    """CREATE TRIGGER generations_are_one_calls BEFORE INSERT ON reservations
+        WHEN new.generation_id IS NOT NULL
+            AND EXISTS (SELECT 1 FROM reservations WHERE generation_id = new.generation_id)
+        BEGIN SELECT RAISE(ABORT, 'a generation belongs to one call'); END""",
+    """CREATE TRIGGER generations_stay_one_calls BEFORE UPDATE ON reservations
+        WHEN new.generation_id IS NOT NULL AND new.generation_id IS NOT old.generation_id
+            AND EXISTS (SELECT 1 FROM reservations WHERE generation_id = new.generation_id AND id <> new.id)
+        BEGIN SELECT RAISE(ABORT, 'a generation belongs to one call'); END""",
+)
+"""No unique index: a ledger of an earlier version may hold an id twice."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS)
 """Statements by version: the first takes an empty file to version 1."""
 
 ACCOUNT_COLUMNS = (

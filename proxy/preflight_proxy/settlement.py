@@ -34,6 +34,8 @@ class Settlement:
 
     Attributes:
         ended: True once it is posted, voided or marked unknown.
+        is_anothers: Upstream named the answer by an id that another call of this ledger has. So it is that call's answer: it proves
+            nothing of this one, which is decided as one without an id (M16).
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Settlement:
         self.reservation = reservation
         self.generation_id: str | None = None
         self.ended = False
+        self.is_anothers = False
 
     def answered(self, status: int, generation_id: str | None) -> None:
         """Upstream's head is there: its generation id is durable before any byte goes down (M10 step 4).
@@ -62,16 +65,40 @@ class Settlement:
         """
         ttft_ms = round((self._books.clock.monotonic_s() - self._started_s) * 1000)
         self._facts = replace(self._facts, status=status, ttft_ms=ttft_ms)
-        if generation_id is not None:
-            self.generation_id = generation_id
-            self._books.commit(SetGeneration(self.reservation.id, generation_id))
+        self.named(generation_id)
+
+    def named(self, generation_id: str | None) -> None:
+        """Upstream names the generation: the first such id is durable when this returns, unless it is another call's.
+
+        Raises:
+            LedgerError: The store cannot be read or written.
+        """
+        if generation_id is None or self.ended or self.doubts(generation_id) or self.generation_id is not None:
+            return
+        self._books.commit(SetGeneration(self.reservation.id, generation_id))
+        self.generation_id = generation_id
+
+    def doubts(self, generation_id: str | None) -> bool:
+        """True if the answer is another call's, by this id or by one that it named before; nothing is stored.
+
+        Raises:
+            LedgerError: The store cannot be read.
+        """
+        if generation_id not in (None, self.generation_id) and not self.is_anothers:
+            self.is_anothers = self._books.store.is_anothers(str(generation_id), self.reservation.id)
+            if self.is_anothers:
+                _log.error("answer.of_another_call", account=self.reservation.account, reservation=self.reservation.id)
+        return self.is_anothers
 
     def post(self, reading: Reading, cost_pusd: int) -> None:
-        """The cost is known: post it.
+        """The cost is known: post it. An answer that is another call's posts nothing: this one becomes unknown.
 
         Raises:
             LedgerError: The store cannot be written; the reservation stays pending on disk.
         """
+        if self.is_anothers:
+            self.unknown(reading, "the answer is another call's", ended=False)
+            return
         self.ended = True
         account_id = self.reservation.account
         self._books.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
@@ -96,14 +123,15 @@ class Settlement:
         Args:
             reading: What the answer told.
             why: For the log.
-            ended: Upstream's answer came to its end, so that nothing is being generated any more.
+            ended: Upstream's answer came to its end, so that nothing is being generated any more. Another call's answer tells
+                nothing of that.
         """
         if self.ended:
             return
         self.ended = True
         _log.warning("call.unknown", account=self.reservation.account, reservation=self.reservation.id, why=why)
         try:
-            self._books.mark_unknown(self.reservation, self._call_facts(reading), ended=ended)
+            self._books.mark_unknown(self.reservation, self._call_facts(reading), ended=ended and not self.is_anothers)
         except LedgerError:
             return  # pending on disk: the next start marks it
         self._publish("unknown", 0, reading)

@@ -210,6 +210,10 @@ class Store:
         """A reservation, ended or not; None if there never was one of this id."""
         return next(iter(self._reservations("id = ?", reservation_id)), None)
 
+    def is_anothers(self, generation_id: str, reservation_id: str) -> bool:
+        """True if upstream's id is that of another call, of whatever account, ended or not."""
+        return bool(self._reservations("generation_id = ? AND id <> ?", generation_id, reservation_id))
+
     def generation(self, account: str, generation_id: str) -> Reservation | None:
         """The account's reservation that upstream knows by this id; None if it has none."""
         found = self._reservations("generation_id = ? AND account = ?", generation_id, account)

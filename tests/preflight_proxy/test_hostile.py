@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -82,11 +83,11 @@ class Liar:
     client: aiohttp.ClientSession
     answers: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = field(default_factory=dict)
 
-    def post(self, *, stream: bool = False) -> asyncio.Future[tuple[int, dict[str, str], bytes]]:
-        return asyncio.ensure_future(self._post(chat(stream=stream)))
+    def post(self, *, stream: bool = False, token: str = TOKEN) -> asyncio.Future[tuple[int, dict[str, str], bytes]]:
+        return asyncio.ensure_future(self._post(chat(stream=stream), token))
 
-    async def _post(self, body: object) -> tuple[int, dict[str, str], bytes]:
-        url, headers = f"{self.proxy.base_url}/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
+    async def _post(self, body: object, token: str) -> tuple[int, dict[str, str], bytes]:
+        url, headers = f"{self.proxy.base_url}/chat/completions", {"Authorization": f"Bearer {token}"}
         async with self.client.post(url, json=body, headers=headers) as response:
             return response.status, dict(response.headers), await response.read()
 
@@ -100,9 +101,9 @@ class Liar:
 
         self.answers["POST"] = say
 
-    async def settled(self) -> None:
-        async with asyncio.timeout(20):
-            while self.proxy.books.account("a").pending_pusd:
+    async def settled(self, account: str = "a") -> None:
+        async with asyncio.timeout(30):
+            while self.proxy.books.account(account).pending_pusd:
                 await asyncio.sleep(0.01)
 
     def calls(self) -> int:
@@ -269,6 +270,194 @@ async def test_an_answer_that_does_not_begin_within_our_limit_is_refused_for_goo
     status, headers, body = await liar.post(stream=True)
     assert (status, json.loads(body)["error"]["message"]) == (402, OVERDUE)
     assert headers["x-should-retry"] == "false"
+    await liar.settled()
+
+
+# Answers that are another call's
+
+
+BILLED = b'{"id":"gen-body-1","choices":[],"usage":{"cost":0.0001}}'
+NAMED = document(BILLED, b"200 OK\r\nX-Generation-Id: gen-1")
+NAMED_IN_ITS_BODY = document(BILLED)
+NAMED_IN_AN_EVENT = STREAM + event(json.loads(BILLED)) + b"data: [DONE]\n\n"
+REFUSED = document(b'{"error":{"code":400,"message":"no"}}', b"400 Bad\r\nX-Generation-Id: gen-1")
+REFUSED_IN_ANTHROPICS_FORM = document(
+    b'{"type":"error","error":{"type":"invalid_request_error","message":"no"},"request_id":"gen-body-1"}', b"400 Bad"
+)
+KEY_SPENT = document(
+    b'{"error":{"message":"Key limit exceeded (total limit)."},"id":"gen-body-1"}', b"403 No\r\nX-Generation-Id: gen-1"
+)
+BUSY = document(b'{"error":{"message":"Slow"}}', b"429 Slow\r\nRetry-After: 1\r\nX-Generation-Id: gen-1")
+
+
+@pytest.mark.parametrize("account", ["a", "b"])
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (NAMED, NAMED),
+        (NAMED_IN_ITS_BODY, NAMED_IN_ITS_BODY),
+        (NAMED_IN_ITS_BODY, NAMED_IN_AN_EVENT),
+        (NAMED_IN_AN_EVENT, NAMED_IN_ITS_BODY),
+        (NAMED, REFUSED),
+        (REFUSED, NAMED),
+        (NAMED_IN_ITS_BODY, REFUSED_IN_ANTHROPICS_FORM),
+        (NAMED, KEY_SPENT),
+        (NAMED, BUSY),
+    ],
+    ids=["document", "body", "event", "body after event", "refusal", "after a refusal", "request_id", "limit", "busy"],
+)
+async def test_an_answer_named_by_an_id_that_another_call_has_books_nothing(
+    liar: Liar, first: bytes, again: bytes, account: str
+) -> None:
+    """Whatever account that call is of, and though it is closed by then: the second is as unknown as one without an id."""
+    spec = AccountSpec(limit_usd="1.00", token="token-of-b", key=KEY, key_is_own=True, run="run")
+    await liar.proxy.accounts.open("b", spec)
+    liar.says(first)
+    await liar.post()
+    await liar.settled()
+    if account == "b":
+        await liar.proxy.accounts.close("a")
+    posted_pusd = liar.proxy.books.account("a").posted_pusd
+    liar.says(again)
+    await liar.post(token=TOKEN if account == "a" else "token-of-b")
+    (unknown,) = liar.proxy.books.store.pending(account)
+    assert (unknown.generation_id, unknown.unknown_since_s is None) == (None, False)
+    assert liar.proxy.books.account("a").posted_pusd == posted_pusd
+    assert [each.frozen for each in liar.proxy.books.accounts().values()] == [
+        None if account == "a" else "closed",
+        None,
+    ]
+    await liar.settled(account)
+    assert sum(each.posted_pusd for each in liar.proxy.books.accounts().values()) == posted_pusd
+    assert liar.calls() == 2
+
+
+async def test_a_proxy_that_starts_again_knows_the_ids_of_the_one_before(liar: Liar, tmp_path: Path) -> None:
+    """The ledger is asked, not what a process remembers."""
+    liar.says(NAMED)
+    await liar.post()
+    assert liar.proxy.books.store.is_anothers("gen-1", "another reservation")
+    with sqlite3.connect(f"file:{tmp_path / 'ledger.sqlite3'}?mode=ro", uri=True) as ledger:
+        ((mine,),) = ledger.execute("SELECT id FROM reservations WHERE generation_id = 'gen-1'")
+    assert not liar.proxy.books.store.is_anothers("gen-1", mine)
+
+
+async def test_an_id_in_the_body_is_durable_before_its_event_goes_down(liar: Liar) -> None:
+    """Where the head names none."""
+    told = event({"id": "gen-body-1", "choices": []})
+    go_on = asyncio.Event()
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM + told)
+        await writer.drain()
+        await go_on.wait()
+        writer.write(event({"choices": [], "usage": {"cost": 0.0001}}) + b"data: [DONE]\n\n")
+
+    liar.answers["POST"] = slowly
+    url, headers = f"{liar.proxy.base_url}/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
+    async with asyncio.timeout(30), liar.client.post(url, json=chat(stream=True), headers=headers) as response:
+        assert await response.content.readuntil(b"\n\n") == told
+        (pending,) = liar.proxy.books.store.pending("a")
+        assert pending.generation_id == "gen-body-1"
+        go_on.set()
+        await response.read()
+    await liar.settled()
+    assert liar.proxy.books.account("a").posted_pusd == 100_000_000
+
+
+@pytest.mark.parametrize("told", ["resp_1", "chatcmpl-hidden", "gen-", "gen-../keys", "gen-" + "x" * 200, "", 5, None])
+async def test_an_id_in_the_body_that_is_no_generations_is_not_stored(liar: Liar, told: object) -> None:
+    """Two calls may have it, for what it is worth."""
+    liar.says(document(json.dumps({"id": told, "usage": {"cost": 0.0001}}).encode()))
+    await liar.post()
+    await liar.post()
+    await liar.settled()
+    assert liar.proxy.books.account("a").posted_pusd == 200_000_000
+
+
+async def test_header_and_body_may_name_one_call_by_two_ids_and_the_header_counts(liar: Liar) -> None:
+    liar.says(NAMED)
+    await liar.post()
+    assert liar.proxy.books.account("a").posted_pusd == 100_000_000
+    assert liar.proxy.books.store.generation("a", "gen-1") is not None
+    assert liar.proxy.books.store.generation("a", "gen-body-1") is None
+
+
+async def test_an_error_that_names_its_call_in_the_body_is_asked_for_by_that_id(liar: Liar) -> None:
+    async def tell(writer: asyncio.StreamWriter) -> None:
+        writer.write(document(b'{"data":{"id":"gen-body-1","total_cost":0.0003}}'))
+
+    liar.answers["/generation"] = tell
+    liar.says(document(b'{"error":{"message":"Internal"},"request_id":"gen-body-1"}', b"500 Bad"))
+    await liar.post()
+    await liar.settled()
+    assert liar.proxy.books.account("a").posted_pusd == 300_000_000
+
+
+async def test_a_record_of_another_generation_tells_nothing(liar: Liar) -> None:
+    """Neither a pending call nor an assumed one takes its cost."""
+
+    async def tell(writer: asyncio.StreamWriter) -> None:
+        writer.write(document(b'{"data":{"id":"gen-2","total_cost":0.0003}}'))
+
+    liar.answers["/generation"] = tell
+    liar.says(document(b"{}", b"200 OK\r\nX-Generation-Id: gen-1"))
+    await liar.post()
+    await liar.settled()
+    assert liar.proxy.books.account("a").posted_pusd == 0
+
+
+# Refusals that nobody served
+
+
+EDGE = "\r\nServer: cloudflare\r\nCF-RAY: 8f00aa11bb22cc33-FRA"
+PAGE = b"<html><h1>Sorry</h1></html>"
+NOBODY = b'{"error":{"code":503,"message":"No instances available"}}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(document(PAGE, f"{status} No{EDGE}".encode()) for status in (403, 413, 429, 521, 523)),
+        document(NOBODY, b"503 No"),
+        document(b'{"error":{"message":"no","availability":{"code":"x"}}}', b"503 No"),
+    ],
+    ids=["403", "413", "429", "521", "523", "nobody", "availability"],
+)
+async def test_a_refusal_that_proves_that_nobody_was_called_is_void_at_once(liar: Liar, answer: bytes) -> None:
+    liar.says(answer)
+    status, headers, body = await liar.post()
+    account = liar.proxy.books.account("a")
+    assert (account.pending_pusd, account.posted_pusd) == (0, 0)
+    assert status == int(answer[9:12])
+    assert b"stays reserved" not in body
+    assert "Retry-After" not in headers
+    assert liar.calls() == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(document(PAGE, f"{status} No{EDGE}".encode()) for status in (520, 522, 524, 502, 503)),
+        document(PAGE, b"429 No\r\nServer: cloudflare"),
+        document(PAGE, b"429 No\r\nCF-RAY: 8f00aa11bb22cc33-FRA"),
+        document(PAGE, f"429 No{EDGE}\r\nX-Generation-Id: gen-1".encode()),
+        document(PAGE, f"429 No{EDGE}\r\nX-Generation-Id: no id/".encode()),
+        document(b"gen-1", f"429 No{EDGE}".encode()),
+        document(PAGE, f"429 No{EDGE}\r\nContent-Encoding: br".encode()),
+        document(PAGE + b" " * 2**20, f"429 No{EDGE}".encode()),
+        document(PAGE, f"429 No{EDGE}".encode())[:-3],
+        document(NOBODY, b"502 No"),
+        document(NOBODY, b"503 No\r\nX-Generation-Id: gen-1"),
+        document(NOBODY[:-1] + b',"id":"gen-1"}', b"503 No"),
+    ],
+)
+async def test_a_refusal_that_lacks_one_part_of_the_proof_stays_unknown(liar: Liar, answer: bytes) -> None:
+    """A body that is packed, too large or cut short may name a generation."""
+    liar.says(answer)
+    _status, _headers, body = await liar.post()
+    assert liar.proxy.books.account("a").pending_pusd > 0
+    assert b"stays reserved" in body or b"error" in body
     await liar.settled()
 
 

@@ -68,3 +68,38 @@ def test_an_unknown_call_stays_pending_with_its_generation(books: Books, settlem
     assert pending.generation_id == "gen-9"
     assert pending.unknown_since_s is not None
     assert books.account("a").pending_pusd == 10**9
+
+
+@pytest.mark.parametrize("cost_pusd", [7, None])
+def test_an_id_that_another_call_has_is_not_stored_and_what_comes_under_it_posts_nothing(
+    books: Books, settlement: Settlement, cost_pusd: int | None
+) -> None:
+    """Nor does its end tell when this call ends (M13): the longest call may still run."""
+    settlement.answered(200, "gen-1")
+    settlement.post(Reading(), 5)
+    again = another(books)
+    again.answered(200, "gen-1")
+    again.named("gen-2")
+    if cost_pusd is None:
+        again.unknown(Reading(), "the answer told no cost", ended=True)
+    else:
+        again.post(Reading(), cost_pusd)
+    (pending,) = books.store.pending("a")
+    assert (pending.generation_id, books.account("a").posted_pusd) == (None, 5)
+    assert pending.unknown_since_s == pending.created_at_s + books.call_s_max
+
+
+def test_the_same_id_twice_in_one_answer_is_one_call(books: Books, settlement: Settlement) -> None:
+    settlement.answered(200, "gen-1")
+    settlement.named("gen-1")
+    settlement.named("gen-2")
+    settlement.post(Reading(), 5)
+    assert books.account("a").posted_pusd == 5
+    assert books.store.generation("a", "gen-2") is None
+
+
+def another(books: Books) -> Settlement:
+    reserved = books.commit(Reserve("r2", "a", 10**9, "chat", "m/x", ("tag-x",), 100))
+    assert not isinstance(reserved, Refusal)
+    assert reserved.reservation is not None
+    return Settlement(books, reserved.reservation, "digest", {})

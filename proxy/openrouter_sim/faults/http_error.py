@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from openrouter_sim.errors import ApiError
 from openrouter_sim.faults.fault import Fault
+from openrouter_sim.jsonio import JsonObject
 
 if TYPE_CHECKING:
     from openrouter_sim.call import Call
@@ -25,6 +26,8 @@ class HttpError(Fault):
         limit_source: `error.metadata.limit_source`, as on money refusals; empty for none.
         reason: `error.metadata.reason`; empty for none.
         provider_name: `error.metadata.provider_name`: whose refusal it is; empty for none.
+        edge: Cloudflare answers in place of OpenRouter, with its headers.
+        availability: `error.availability.code`; empty for no `error.availability`.
         charge: The provider had generated everything, and it is billed.
         shows_id: `X-Generation-Id` is sent.
     """
@@ -38,6 +41,8 @@ class HttpError(Fault):
     limit_source: str = ""
     reason: str = ""
     provider_name: str = ""
+    edge: bool = False
+    availability: str = ""
     charge: bool = False
     shows_id: bool = True
 
@@ -51,6 +56,10 @@ class HttpError(Fault):
         }
         metadata = {name: value for name, value in named.items() if value}
         headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+        if self.edge:
+            headers |= {"Server": "cloudflare", "CF-RAY": "8f00aa11bb22cc33-FRA"}
+        extra: JsonObject = {"availability": {"code": self.availability}} if self.availability else {}
         call.shows_id = self.shows_id
         call.charges_errors = self.charge
-        return ApiError(self.status, self.message, metadata=metadata, headers=headers, is_page=not self.envelope)
+        is_page = not self.envelope
+        return ApiError(self.status, self.message, metadata=metadata, extra=extra, headers=headers, is_page=is_page)

@@ -1,4 +1,4 @@
-"""What an answer without a 2xx proves, and what is to be done about it (M13 ii, M20).
+"""What an answer without a 2xx proves, and what is to be done about it (M13 ii and iii, M20).
 
 Upstream's own words about money make some clients retry, so they are rewritten into ours; refusals that ask for waiting are
 waited out by the proxy, for all agents at once, and `Retry-After` never reaches a client.
@@ -9,12 +9,14 @@ Source: openrouter.ai/docs/api_reference/errors-and-debugging and openrouter.ai/
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
 
 from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.shapes.reading import generation_id
 
 FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
 """In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
@@ -158,3 +160,69 @@ def _seconds(retry_after: str | None) -> float:
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
         return RETRY_AFTER_S_DEFAULT
     return max(RETRY_AFTER_S_MIN, float(retry_after))
+
+
+class _Named(msgspec.Struct):
+    id: object = None
+    request_id: object = None
+
+
+def told_generation(body: bytes) -> str | None:
+    """The generation that an error document names; None if it names none. Never raises.
+
+    Source: `request_id` of the messages dialect is a generation's once a call was routed.
+    """
+    try:
+        told = msgspec.json.decode(body, type=_Named)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    named = (generation_id(each) for each in (told.id, told.request_id) if isinstance(each, str))
+    return next((each for each in named if each is not None), None)
+
+
+EDGE_STATUSES = frozenset({403, 413, 429, 521, 523})
+"""With these Cloudflare, which stands before OpenRouter, answers without having passed the request on: it is refused there, or
+OpenRouter's servers are down (521) or not reached (523). With 520, 522 and 524 they may have had it.
+
+Source: developers.cloudflare.com/support/troubleshooting/http-status-codes, 2026-10.
+"""
+NO_INSTANCES = "No instances available"
+"""The one sentence with which OpenRouter says, in a 503, that it found nobody to call."""
+_SOME_GENERATION = re.compile(rb"gen-[A-Za-z0-9]")
+
+
+class _Unserved(msgspec.Struct):
+    error: dict[str, object]
+    id: object = None
+    request_id: object = None
+
+
+def never_served(status: int, headers: Sequence[tuple[str, str]], body: bytes | None) -> bool:
+    """True if an answer without a 2xx proves that no provider was called, beyond what `read_refusal` knows (M13 iii). Never raises.
+
+    Args:
+        status: HTTP status.
+        headers: All of the answer's.
+        body: The whole body, not compressed; None where it was not read to its end: then nothing is proven.
+    """
+    named = {name.lower(): value for name, value in headers}
+    if body is None or "x-generation-id" in named or _SOME_GENERATION.search(body):
+        return False
+    if not read_refusal(status, body, None).is_envelope:
+        at_the_edge = named.get("server", "").lower() == "cloudflare" and named.get("cf-ray", "") != ""
+        return at_the_edge and status in EDGE_STATUSES
+    return status == 503 and _found_nobody(body)
+
+
+def _found_nobody(body: bytes) -> bool:
+    try:
+        told = msgspec.json.decode(body, type=_Unserved)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return False
+    details = told.error.get("metadata")
+    places = (told.error, details) if isinstance(details, dict) else (told.error,)
+    if told.id is not None or told.request_id is not None:
+        return False
+    if any(place.get(name) for place in places for name in ("provider_name", "previous_errors")):
+        return False
+    return isinstance(told.error.get("availability"), dict) or told.error.get("message") == NO_INSTANCES

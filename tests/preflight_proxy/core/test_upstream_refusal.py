@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.upstream_refusal import (
+    EDGE_STATUSES,
     FREE_STATUSES,
+    NO_INSTANCES,
     RETRY_AFTER_S_DEFAULT,
     RETRY_AFTER_S_MIN,
     Remedy,
+    never_served,
     read_refusal,
+    told_generation,
 )
 from tests.cases import each
 
@@ -180,3 +184,124 @@ def test_the_bound_that_is_affordable_is_a_whole_number(text: str, affords: int 
     body = envelope(f"You requested up to 64000 tokens, but can only afford {text}")
     assert read_refusal(402, body, None).affords == affords
     assert read_refusal(403, body, None).affords is None
+
+
+@each(
+    "body, told",
+    [
+        (b'{"request_id":"gen-1","error":{}}', "gen-1"),
+        (b'{"id":"gen-1","request_id":"req-2"}', "gen-1"),
+        (b'{"id":"err-1","request_id":"gen-2"}', "gen-2"),
+        (b'{"request_id":null}', None),
+        (b'{"request_id":["gen-1"]}', None),
+        (b'{"request_id":"req-1"}', None),
+        (b"<html>gen-1</html>", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_the_generation_that_an_error_names(body: bytes, told: str | None) -> None:
+    assert told_generation(body) == told
+
+
+EDGE = [("Server", "cloudflare"), ("CF-RAY", "8f00aa11bb22cc33-FRA")]
+PAGE = b"<html><body><h1>Error</h1></body></html>"
+NOBODY = b'{"error":{"code":503,"message":"No instances available","metadata":{"error_type":"x","provider_name":null}}}'
+FILTERED = b'{"error":{"code":503,"message":"no","availability":{"code":"constraint_filtered"}},"request_id":null}'
+
+
+@each("status", sorted(EDGE_STATUSES))
+def test_cloudflares_own_refusal_proves_that_nobody_was_called(status: int) -> None:
+    assert {403, 413, 429, 521, 523} == EDGE_STATUSES
+    assert never_served(status, EDGE, PAGE)
+    assert never_served(status, [(name.lower(), value.upper()) for name, value in EDGE], b"")
+
+
+@each("status", [*range(300, 403), *range(404, 413), *range(414, 429), *range(430, 521), 522, *range(524, 600)])
+def test_no_other_status_of_cloudflares_proves_anything(status: int) -> None:
+    """520, 522, 524 above all: OpenRouter may have had the call."""
+    assert not never_served(status, EDGE, PAGE)
+
+
+@each(
+    "headers, body",
+    [
+        ([], PAGE),
+        (EDGE[:1], PAGE),
+        (EDGE[1:], PAGE),
+        ([("Server", "nginx"), EDGE[1]], PAGE),
+        ([("Server", "not cloudflare"), EDGE[1]], PAGE),
+        ([EDGE[0], ("CF-RAY", "")], PAGE),
+        ([*EDGE, ("X-Generation-Id", "gen-1")], PAGE),
+        ([*EDGE, ("x-generation-id", "")], PAGE),
+        ([*EDGE, ("X-Generation-Id", "no id at all /")], PAGE),
+        (EDGE, b"<html>gen-1760000000-AbC</html>"),
+        (EDGE, b'{"detail":"x","id":"gen-1"}'),
+        (EDGE, None),
+    ],
+)
+def test_without_one_of_its_marks_cloudflares_refusal_proves_nothing(
+    headers: list[tuple[str, str]], body: bytes | None
+) -> None:
+    """Each condition dropped by itself; a body that was not read may hold anything."""
+    for status in EDGE_STATUSES:
+        assert not never_served(status, headers, body)
+
+
+@each("status", [520, 521, 522, 523, 524, 500, 502, 504, 529])
+def test_an_envelope_is_openrouters_own_and_not_cloudflares(status: int) -> None:
+    for body in (NOBODY, FILTERED, envelope()):
+        assert not never_served(status, EDGE, body)
+
+
+@each("body", [NOBODY, FILTERED])
+def test_an_envelope_that_says_that_nobody_could_be_called_proves_it(body: bytes) -> None:
+    assert never_served(503, [], body)
+    assert never_served(503, EDGE, body)
+    assert NO_INSTANCES.encode() in NOBODY
+
+
+@each(
+    "body",
+    [
+        envelope("Service unavailable"),
+        envelope("no instances available"),
+        envelope("No instances available."),
+        envelope("Error: No instances available"),
+        envelope("no", availability=None),
+        envelope("no", availability=True),
+        envelope("no", availability="constraint_filtered"),
+        envelope(NO_INSTANCES, metadata={"provider_name": "Azure"}),
+        envelope(NO_INSTANCES, metadata={"previous_errors": [{"code": 429}]}),
+        envelope(NO_INSTANCES, provider_name="Azure"),
+        envelope(NO_INSTANCES, previous_errors=[{"code": 429}]),
+        envelope("no", availability={"code": "x"}, metadata={"provider_name": "Azure"}),
+        envelope("no", availability={"code": "x"}, metadata={"previous_errors": [{"code": 429}]}),
+        NOBODY[:-1] + b',"id":"gen-1"}',
+        NOBODY[:-1] + b',"id":"x"}',
+        NOBODY[:-1] + b',"request_id":"req-1"}',
+        FILTERED.replace(b"null", b'"gen-1"'),
+        envelope(NO_INSTANCES, metadata={"raw": "gen-1760000000-AbC"}),
+        b'{"error":{"message":"no"},"availability":{"code":"x"}}',
+        PAGE,
+        b"",
+        None,
+    ],
+)
+def test_any_other_503_proves_nothing(body: bytes | None) -> None:
+    assert not never_served(503, [], body)
+    assert not never_served(503, EDGE, body)
+
+
+@each("status", [500, 502, 504, 529])
+def test_the_same_words_under_another_status_prove_nothing(status: int) -> None:
+    assert not never_served(status, [], NOBODY)
+    assert not never_served(status, [], FILTERED)
+
+
+def test_a_503_whose_head_names_a_generation_proves_nothing() -> None:
+    assert not never_served(503, [("X-Generation-Id", "gen-1")], NOBODY)
+
+
+@given(st.integers(100, 599), st.none() | st.binary(max_size=60))
+def test_without_cloudflares_headers_no_bytes_prove_anything(status: int, body: bytes | None) -> None:
+    assert not never_served(status, [("Server", "nginx")], body)

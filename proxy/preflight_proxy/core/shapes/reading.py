@@ -21,6 +21,7 @@ _list = msgspec.json.Decoder(list[msgspec.Raw])
 _str = msgspec.json.Decoder(str)
 _MALFORMED = (msgspec.DecodeError, RecursionError)
 _CREATED = re.compile(r"gen-(\d{1,12})-")
+_GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_.:-]{1,120}")
 
 Slices = Mapping[str, bytes]
 
@@ -101,6 +102,11 @@ def chat_usage(raw: bytes | None) -> Usage | None:
         reasoning_tokens=count(completion.get("reasoning_tokens")),
         is_byok=usage.get("is_byok") == b"true",
     )
+
+
+def generation_id(told: str | None) -> str | None:
+    """An `id` in a body where it is a generation's; other ids (`resp_...`, `chatcmpl-...`) cannot be asked for."""
+    return told if told is not None and _GENERATION_ID.fullmatch(told) else None
 
 
 def created(generation_id: str | None) -> int:
