@@ -149,10 +149,10 @@ async def test_two_authorizations_are_none(world: World) -> None:
     "path",
     [
         "/nothing",
-        "/chat/completions/",
+        "/chat/completions//",
         "/chat/../keys",
         "/chat%2fcompletions",
-        "//chat/completions",
+        "///chat/completions",
         "/keys",
         "/activity",
     ],
