@@ -37,7 +37,7 @@ from preflight_proxy.errors import OperatingError
 GATE_S_MAX = 30.0
 """From the creation of a container to its gate's hand-over (C14)."""
 AGENT_END_S = 2.0
-"""An agent that says it is done has this long to end by itself."""
+"""An agent that says it is done has this long to end by itself, or to go on."""
 TICK_S = 1.0
 
 
@@ -251,13 +251,12 @@ async def _guard(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
 async def _until_exit(trial: LiveTrial, sandbox: Sandbox) -> None:
     trial.exit = await sandbox.wait()
     await asyncio.wait(trial.readers, timeout=LAST_OUTPUT_S)
-    trial.end(Ending(By.AGENT_END if trial.agent_ended.is_set() else By.AGENT))
+    trial.end(Ending(By.AGENT_END if trial.agent_ended.is_set() else By.AGENT, trial.output.error))
 
 
 async def _until_agent_end(trial: LiveTrial) -> None:
-    await trial.agent_ended.wait()
-    await asyncio.sleep(AGENT_END_S)
-    trial.end(Ending(By.AGENT_END))
+    await trial.until_agent_end(AGENT_END_S)
+    trial.end(Ending(By.AGENT_END, trial.output.error))
 
 
 async def _until_judged(trial: LiveTrial) -> None:

@@ -107,6 +107,7 @@ class LiveTrial:
         self.ending: Ending | None = None
         self.ended = asyncio.Event()
         self.agent_ended = asyncio.Event()
+        self.agent_goes_on = asyncio.Event()
         self.heard = asyncio.Event()
         self.times = Times()
         self.absence = Absence()
@@ -157,6 +158,15 @@ class LiveTrial:
         self.heard.set()
         self.watch.look()
 
+    async def until_agent_end(self, grace_s: float) -> None:
+        """Return when the agent has said that it is done, and has not gone on within the grace."""
+        while True:
+            await self.agent_ended.wait()
+            try:
+                await asyncio.wait_for(self.agent_goes_on.wait(), grace_s)
+            except TimeoutError:
+                return
+
     def take_balance(self, balance: Balance) -> None:
         """Remember how the account stands, unless this is older than what is known."""
         self.seen.take(balance)
@@ -188,8 +198,12 @@ class LiveTrial:
         self.shared.board.update(self.alias, limit_pusd=limit_pusd)
         self.say(f"the budget is ${format(usd(limit_pusd), 'f')} now")
 
-    def _agent_end(self) -> None:
-        self.agent_ended.set()
+    def _agent_end(self, said: bool) -> None:
+        for event, holds in ((self.agent_ended, said), (self.agent_goes_on, not said)):
+            if holds:
+                event.set()
+            else:
+                event.clear()
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 from agent_preflight.agents import AgentOutput
 from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, from_agent, parse_line
 from agent_preflight.models import CacheStats
+from agent_preflight.runner.agent_end import AgentEnd
 from agent_preflight.usage import add_usage, read_usage
 
 CHUNK_BYTES = 2**16
@@ -40,7 +41,7 @@ class Output:
     Args:
         events: The trial's event log.
         on_event: Takes each event and its weight in bytes (`weight_of`), on the loop; must not block.
-        on_end: Called when the agent says that it is done.
+        on_end: Called with True when the agent says that it is done, with False when it goes on after all.
         events_bytes_max: How much is written for stdout.
         stderr_bytes_max: How much of stderr is kept.
 
@@ -56,7 +57,7 @@ class Output:
         self,
         events: EventLogger,
         on_event: Callable[[Event, int], None],
-        on_end: Callable[[], None],
+        on_end: Callable[[bool], None],
         *,
         events_bytes_max: int = EVENTS_BYTES_MAX,
         stderr_bytes_max: int = STDERR_BYTES_MAX,
@@ -65,6 +66,7 @@ class Output:
         self._on_event = on_event
         self._on_end = on_end
         self._agent = AgentOutput()
+        self._end = AgentEnd()
         self._bytes_left = events_bytes_max
         self._stderr_bytes_max = stderr_bytes_max
         self.events_count = 0
@@ -72,6 +74,11 @@ class Output:
         self.claims = CacheStats()
         self.caps_hit: dict[str, int] = {}
         self.end_status = ""
+
+    @property
+    def error(self) -> str:
+        """The error that the agent's last message was, in words; empty if it was none."""
+        return self._end.error
 
     async def read_stdout(self, stream: StreamReader) -> None:
         """Take every line until the stream ends."""
@@ -111,7 +118,8 @@ class Output:
             self._accept(from_agent(each), EVENT_BYTES, counts_usage=True)
         if event["type"] == "agent_end":
             self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
-            self._on_end()
+        if self._end.take(event):
+            self._on_end(self._end.said)
 
     def _accept(self, event: Event, weight_bytes: int, *, counts_usage: bool) -> None:
         """Log, count and pass on one event, the agent's own or one that follows from it."""

@@ -61,7 +61,7 @@ class By(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a trial ends, and the words for it."""
+    """Why a trial ends, and the words for it: of an agent that ended by itself, the error that its last message was."""
 
     by: By
     text: str = ""
@@ -87,13 +87,13 @@ def error_of(ending: Ending, exit_: Exit | None) -> str | None:
     """Return the `error` of a trial's result; None if it ended well.
 
     An agent's exit code is judged only if the agent ended by itself: after `agent_end` or an eject it is what our signal
-    made of it.
+    made of it. An agent whose last message is an error has failed, also with exit code 0.
     """
     match ending.by:
         case By.AGENT_END:
-            return None
+            return ending.text or None
         case By.AGENT:
-            return _exit_error(exit_)
+            return _exit_error(exit_) or ending.text or None
         case By.EJECTED:
             return f"ejected: {ending.text}"
         case By.PROVISIONING:

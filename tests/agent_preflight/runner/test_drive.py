@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.runner.drive import not_handed_over
+from agent_preflight.status import status_main
 
 from .conftest import DEAR_MODEL, Field
 
@@ -90,6 +91,67 @@ def test_an_agent_that_says_it_is_done_and_stays_is_ended_and_did_well(trials: F
     assert result.error is None
     assert result.preflight["ended_by"] == "agent_end"
     assert result.duration_s >= 2
+
+
+GOES_ON = """
+    say('agent_end')
+    {goes_on}
+    time.sleep(3)
+    call()
+    say('agent_end', status='done')
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "goes_on",
+    [
+        "say('auto_retry_start', attempt=1)",
+        "say('agent_start')",
+        "say('agent_end', willRetry=True)",
+        "say('compaction_start', reason='overflow')",
+        "time.sleep(0.5); say('auto_retry_start', attempt=1)",
+    ],
+)
+def test_an_agent_that_goes_on_after_its_end_is_not_ended(trials: Field, goes_on: str) -> None:
+    result = only(trials, GOES_ON.format(goes_on=goes_on))
+    assert (result.error, result.preflight["ended_by"], result.preflight["calls"]) == (None, "agent_end", 1)
+
+
+@pytest.mark.parametrize("says", ["pass", "say('turn_start')", "say('compaction_start', reason='threshold')"])
+def test_nothing_else_that_an_agent_says_keeps_it_from_its_end(trials: Field, says: str) -> None:
+    result = only(trials, f"say('agent_end'); {says}; time.sleep(30); call(); " + SLEEP)
+    assert (result.error, result.preflight["ended_by"], result.preflight["calls"]) == (None, "agent_end", 0)
+
+
+FAILS = "say('agent_end', messages=[dict(role='assistant', stopReason='error', errorMessage='\\x1b[31m402 spent.')])"
+
+
+@pytest.mark.parametrize(
+    ("source", "ended_by"),
+    [
+        (f"{FAILS}; {SLEEP}", "agent_end"),
+        (FAILS, "agent_end"),
+        (f"{FAILS}; say('auto_retry_start')", "agent"),
+        (f"{FAILS}; say('auto_retry_start'); time.sleep(3); {FAILS}", "agent_end"),
+    ],
+)
+def test_an_agent_whose_last_message_is_an_error_has_failed_with_it(
+    trials: Field, source: str, ended_by: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its exit code: pi's is 0 where it prints JSON."""
+    result = only(trials, "call(); " + source)
+    assert result.error == "the agent's last message is an error: \x1b[31m402 spent."
+    assert result.preflight["ended_by"] == ended_by
+    status_main(trials.run_dirs[-1].name, trials.runs_dir)
+    shown = capsys.readouterr().out + "".join(trials.said)
+    assert ("402 spent." in shown, "\x1b" in shown) == (True, False)
+
+
+def test_an_agent_that_recovers_from_its_error_did_well(trials: Field) -> None:
+    fine = "say('agent_end', messages=[dict(role='assistant', stopReason='stop')])"
+    result = only(trials, f"{FAILS}; say('auto_retry_start'); time.sleep(3); call(); {fine}")
+    assert (result.error, result.preflight["calls"]) == (None, 1)
 
 
 def test_a_trial_has_a_time_limit(trials: Field) -> None:

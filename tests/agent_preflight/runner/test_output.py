@@ -26,8 +26,8 @@ class Heard:
     def _event(self, event: dict[str, Any], weight_bytes: int) -> None:
         self.events.append(event)
 
-    def _end(self) -> None:
-        self.ends += 1
+    def _end(self, said: bool) -> None:
+        self.ends += said
 
     async def read(self, *chunks: bytes) -> None:
         stream = asyncio.StreamReader()
