@@ -84,17 +84,19 @@ def trial_dirs(run_dir: str | Path) -> list[Path]:
 def summarize_run(run_dir: str | Path) -> dict[str, Any]:
     """Return a run's sums: ``total_cost total_tools cache_hit_rate cached_tokens errors``.
 
-    Unknown costs count as 0; summaries that cannot be read are passed over; ``errors`` are pairs of alias and text.
+    Unknown costs count as 0; summaries that cannot be read are passed over; ``errors`` are pairs of alias (the
+    folder's name) and text.
     """
-    summaries = [s for trial in trial_dirs(run_dir) if (s := read_json_object(trial, "summary.json")) is not None]
-    caches = [cache for s in summaries if isinstance(cache := s.get("cache"), dict)]
+    read = {trial.name: read_json_object(trial, "summary.json") for trial in trial_dirs(run_dir)}
+    summaries = {alias: summary for alias, summary in read.items() if summary is not None}
+    caches = [cache for s in summaries.values() if isinstance(cache := s.get("cache"), dict)]
     prompt, cached = (sum(number(c.get(n)) for c in caches) for n in ("total_prompt_tokens", "cached_tokens"))
     return {
-        "total_cost": round(float(sum(number(s.get("cost_usd")) for s in summaries)), 4),
-        "total_tools": sum(number(s.get("tool_calls")) for s in summaries),
+        "total_cost": round(float(sum(number(s.get("cost_usd")) for s in summaries.values())), 4),
+        "total_tools": sum(number(s.get("tool_calls")) for s in summaries.values()),
         "cache_hit_rate": round(cached / prompt, 4) if prompt else 0.0,
         "cached_tokens": cached,
-        "errors": [(s.get("alias"), s["error"]) for s in summaries if s.get("error")],
+        "errors": [(alias, s["error"]) for alias, s in summaries.items() if s.get("error")],
     }
 
 

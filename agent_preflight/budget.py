@@ -77,11 +77,11 @@ class BudgetTracker:
             self._take(self._ask())
         return self._status()
 
-    def on_tool_start(self, name: str) -> None:
+    def on_tool_start(self, tool_name: str) -> None:
         """Note the tool that runs: spend seen from now on carries its name."""
-        self._running_tool = name
+        self._running_tool = tool_name
 
-    def on_tool_end(self, name: str) -> None:
+    def on_tool_end(self, tool_name: str) -> None:
         """Note that no tool runs any more."""
         self._running_tool = None
 

@@ -103,7 +103,7 @@ def _model_line(alias: str, found: dict[str, Any] | None) -> str:
 
 def _aggregate(figures: list[dict[str, Any]]) -> Iterator[str]:
     if not figures:
-        yield "No cache data was recorded in this run."
+        yield "No cache data recorded for this run."
         return
     requests, prompt, cached, created = (sum(found[name] for found in figures) for name in COUNTS)
     savings = cached / 1_000_000 * ASSUMED_PRICE_PER_M * ASSUMED_DISCOUNT

@@ -141,7 +141,7 @@ class CacheMetrics:
             prompt_cost_per_m: dollars per million prompt tokens.
             cache_discount: the fraction of that price that a cached token *still costs* (0.1 on Anthropic).
         """
-        return self.cached_tokens / 1_000_000 * prompt_cost_per_m * (1.0 - cache_discount)
+        return self.cached_tokens * prompt_cost_per_m / 1_000_000 * (1.0 - cache_discount)
 
     def to_dict(self) -> dict[str, int | float]:
         """Return the six sums and both rates, these to 4 decimals."""
@@ -217,13 +217,13 @@ class PromptBuilder:
         """How many user messages there are."""
         return sum(message.get("role") == "user" for message in self._messages)
 
-    def add_user(self, text: str) -> list[dict[str, Any]]:
+    def add_user(self, content: str) -> list[dict[str, Any]]:
         """Append a user message; return all messages."""
-        return self.add_message({"role": "user", "content": text})
+        return self.add_message({"role": "user", "content": content})
 
-    def add_assistant(self, text: str) -> list[dict[str, Any]]:
+    def add_assistant(self, content: str) -> list[dict[str, Any]]:
         """Append an assistant message; return all messages."""
-        return self.add_message({"role": "assistant", "content": text})
+        return self.add_message({"role": "assistant", "content": content})
 
     def add_tool_result(self, tool_call_id: str, content: str) -> list[dict[str, Any]]:
         """Append the result of a tool call; return all messages."""

@@ -56,9 +56,7 @@ class EjectPolicy:
 class BudgetExceededEject(EjectPolicy):
     """Eject once the budget is used up, or so nearly that no call fits any more."""
 
-    def check(
-        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
-    ) -> EjectDecision:
+    def check(self, *, budget_status: BudgetStatus, **_: Any) -> EjectDecision:  # noqa: ANN401 - what others judge by
         """Eject if the budget is exceeded or spent."""
         if not budget_status.exceeded:
             return _stay()
@@ -84,15 +82,12 @@ class IdleTimeoutEject(EjectPolicy):
         self._seen: tuple[object, ...] | None = None
         self._active_at = 0.0
 
-    def check(
-        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
-    ) -> EjectDecision:
-        """Eject if nothing has changed for ``timeout_s`` seconds."""
-        now = self._clock()
-        seen = (len(events), context.get("calls"), context.get("calls_in_flight"))
-        if seen != self._seen or context.get("calls_in_flight"):
+    def check(self, *, events: Events, context: Context | None = None, **_: Any) -> EjectDecision:  # noqa: ANN401 - as above
+        """Eject if nothing has changed for ``timeout_s`` seconds; with 0 of them, at once."""
+        now, known = self._clock(), context or {}
+        seen = (len(events), known.get("calls"), known.get("calls_in_flight"))
+        if seen != self._seen or known.get("calls_in_flight"):
             self._seen, self._active_at = seen, now
-            return _stay()
         idle = now - self._active_at
         if idle < self.timeout_s:
             return _stay()
@@ -113,9 +108,7 @@ class BudgetFractionEject(EjectPolicy):
         self.progress_fn = progress_fn
         self._judged = False
 
-    def check(
-        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
-    ) -> EjectDecision:
+    def check(self, *, budget_status: BudgetStatus, context: Context, **_: Any) -> EjectDecision:  # noqa: ANN401 - as above
         """Eject if this is the judgement and it finds no progress."""
         if self._judged or self.progress_fn is None or budget_status.pct_spent < self.check_after_pct:
             return _stay()
@@ -195,12 +188,10 @@ class CompositeEject(EjectPolicy):
     def __init__(self, policies: Sequence[EjectPolicy]) -> None:
         self.policies = policies
 
-    def check(
-        self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
-    ) -> EjectDecision:
-        """Return the first decision that ejects."""
+    def check(self, **given: Any) -> EjectDecision:  # noqa: ANN401 - each policy says what it judges by
+        """Return the first decision that ejects; each policy is given all that this one was."""
         for policy in self.policies:
-            decision = policy.check(elapsed_s=elapsed_s, budget_status=budget_status, events=events, context=context)
+            decision = policy.check(**given)
             if decision.should_eject:
                 return decision
         return _stay()

@@ -29,7 +29,7 @@ class BudgetStatus:
     @property
     def remaining(self) -> float:
         """Dollars left, never below 0."""
-        return max(self.limit - self.used, 0.0)
+        return max(0.0, self.limit - self.used)
 
     @property
     def pct_spent(self) -> float:

@@ -138,8 +138,10 @@ def get(path: str, key: Key, *, timeout_s: float, base_url: str | None = None, e
             time.sleep(GET_PAUSE_S)
         try:
             answer = call("GET", path, key, timeout_s=timeout_s, base_url=base_url, exact=exact)
-        except NO_ANSWER:
+        except (httpx.HTTPError, httpx.InvalidURL):
             continue
+        except Exception:  # a key that is none, certificates that are no file: asking again changes nothing
+            return None
         if answer.status < 500:
             return answer
     return None

@@ -82,7 +82,7 @@ def delete_key(admin_key: Key, key_hash: str, *, base_url: str | None = None) ->
     try:
         path = subkeys.path_of(key_hash)
         return openrouter.call("DELETE", path, admin_key, timeout_s=WRITE_TIMEOUT_S, base_url=base_url).ok
-    except openrouter.NO_ANSWER:
+    except Exception:  # whatever the HTTP library raises, the key was not seen to be deleted
         return False
 
 
@@ -112,12 +112,12 @@ def get_account_balance(
 
 
 def get_available_models(api_key: Key, *, base_url: str | None = None) -> dict[str, dict[str, Any]] | None:
-    """Return every model by its id, as OpenRouter describes it; None if the list cannot be read."""
+    """Return every model by its id, as OpenRouter describes it; None if the list cannot be read whole. Never raises."""
     answer = openrouter.get("/models", api_key, timeout_s=MODELS_TIMEOUT_S, base_url=base_url, exact=False)
     if answer is None or answer.status != 200 or not isinstance(answer.data, list):
         return None
-    models = (model for model in answer.data if isinstance(model, dict))
-    return {model["id"]: model for model in models if isinstance(model.get("id"), str)}
+    models = [model for model in answer.data if isinstance(model, dict) and isinstance(model.get("id"), str)]
+    return {model["id"]: model for model in models} if len(models) == len(answer.data) else None
 
 
 def get_available_models_or_empty(api_key: Key, *, base_url: str | None = None) -> dict[str, dict[str, Any]]:

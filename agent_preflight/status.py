@@ -32,6 +32,11 @@ __all__ = [
     "summarise_model",
 ]
 
+ROW_KEYS = (
+    *("alias", "status", "events", "tool_calls", "cost", "duration_s", "started_at"),
+    *("error", "budget", "snapshots", "cache_hit_rate", "running"),
+)
+"""What `summarise_model` tells, in the order in which scripts print it."""
 BUDGET_BYTES_MAX = 4096
 NOTE_CHARS = 40
 COLUMNS = ("alias", "status", "events", "tools", "snaps", "cost", "cache", "time", "note")
@@ -54,16 +59,16 @@ class _EventFacts:
 def summarise_model(model_dir: str | Path) -> dict[str, Any]:
     """Return how one trial stands.
 
-    Keys: ``alias status events tool_calls cost duration_s started_at error budget snapshots cache_hit_rate running``.
+    Keys: `ROW_KEYS`, in that order.
     ``status`` is ``DONE``, ``ERR``, ``running`` or ``pending``; a corrupt summary counts as none.
     """
     folder = Path(model_dir)
     summary = read_json_object(folder, "summary.json")
     events = _read_events(folder)
-    row = {"alias": folder.name, "status": "pending", "events": events.count}
-    row |= _finished(summary) if summary is not None else _unfinished(folder, events)
-    budget, snapshots = _budget_line(folder), _count_snapshots(folder)
-    return {**row, "budget": budget, "snapshots": snapshots, "running": row["status"] == "running"}
+    row = _finished(summary) if summary is not None else _unfinished(folder, events)
+    row |= {"alias": folder.name, "events": events.count, "running": row["status"] == "running"}
+    row |= {"budget": _budget_line(folder), "snapshots": _count_snapshots(folder)}
+    return {key: row[key] for key in ROW_KEYS}
 
 
 def container_running(alias: str, run_dir: str | Path | None = None) -> bool:

@@ -12,7 +12,7 @@ def check_balance(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that the account has more than `BALANCE_USD_MIN`."""
     name, balance = "Account balance", facts.balance()
     if balance.available is None:
-        return [failed(name, "could not be read", "Could not fetch account balance")]
+        return [failed(name, "could not fetch", "Could not fetch account balance")]
     detail = f"${balance.available:.2f} available (${balance.purchased:.2f} purchased, ${balance.used:.2f} used)"
     if balance.available > BALANCE_USD_MIN:
         return [passed(name, detail)]

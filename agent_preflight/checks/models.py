@@ -24,7 +24,9 @@ def check_models(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that each model is on OpenRouter; the line shows its prices."""
     models = facts.models()
     if models is None:
-        return [failed("Model availability", "no list of models", "Could not fetch model list from OpenRouter")]
+        return [
+            failed("Model availability", "could not fetch model list", "Could not fetch model list from OpenRouter")
+        ]
     return [_model_line(models, model_id) for model_id in inputs.models]
 
 
@@ -32,11 +34,11 @@ def check_tool_support(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that each model supports the parameters that are required of it."""
     name = "Parameter support"
     if not inputs.required:
-        return [warned(name, "nothing to check: no required_params or common_required_params given")]
+        return [warned(name, "no required_params/common_required_params specified — skipped")]
     models = facts.models()
     if models is None:
         failure = "Could not fetch model list from OpenRouter for parameter support"
-        return [failed(name, "no list of models", failure)]
+        return [failed(name, "could not fetch model list", failure)]
     return [_params_line(models, model_id, params) for model_id, params in inputs.required.items()]
 
 
@@ -74,7 +76,7 @@ def _params_line(models: Models, model_id: str, params: tuple[str, ...]) -> Line
     name, info = f"Params {model_id}", find_model(models, model_id)
     if info is None:
         return failed(
-            name, "not found on OpenRouter", f"Model {model_id} not on OpenRouter for parameter support check"
+            name, "model not found on OpenRouter", f"Model {model_id} not on OpenRouter for parameter support check"
         )
     listed = info.get("supported_parameters")
     supported = listed if isinstance(listed, list) else []

@@ -131,7 +131,7 @@ async def arun_multi(models: Sequence[tuple[str, str]], **options: Any) -> list[
 def run_single(
     model_id: str,
     *,
-    image_name: str = "",
+    image_name: str,
     admin_key: str,
     or_key: str,
     budget_usd: float | Decimal | str = 0.10,
@@ -145,7 +145,7 @@ def run_single(
 
     Args:
         model_id: The model.
-        image_name: As for `run_multi`.
+        image_name: The agent's image; `""` for the process sandbox.
         admin_key: As for `run_multi`.
         or_key: As for `run_multi`.
         budget_usd: Dollars.

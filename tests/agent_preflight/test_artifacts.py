@@ -69,6 +69,13 @@ def test_a_run_s_sums(tmp_path: Path) -> None:
     }
 
 
+def test_an_error_is_told_by_the_folder_it_stands_in_whatever_the_summary_says(tmp_path: Path) -> None:
+    for name, document in (("a", {"alias": "other", "error": "x"}), ("b", {"error": "y"}), ("c", {"error": ""})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(document))
+    assert summarize_run(tmp_path)["errors"] == [("a", "x"), ("b", "y")]
+
+
 def test_an_empty_run_sums_to_nothing(tmp_path: Path) -> None:
     empty = {"total_cost": 0.0, "total_tools": 0, "cache_hit_rate": 0.0, "cached_tokens": 0, "errors": []}
     assert summarize_run(tmp_path) == empty

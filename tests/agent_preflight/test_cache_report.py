@@ -47,7 +47,7 @@ def test_the_report_of_two_trials(tmp_path: Path) -> None:
 
 def test_without_any_data_it_says_so(tmp_path: Path) -> None:
     finish(tmp_path, "a")
-    assert "No cache data was recorded in this run." in generate_cache_report(str(tmp_path))
+    assert "No cache data recorded for this run." in generate_cache_report(str(tmp_path))
 
 
 def test_an_empty_run_says_so(tmp_path: Path) -> None:

@@ -138,6 +138,12 @@ def test_a_cache_field_of_zero_is_not_remarked_on(caplog: pytest.LogCaptureFixtu
     assert caplog.records == []
 
 
+def test_savings_are_the_figures_that_scripts_print() -> None:
+    metrics = CacheMetrics()
+    metrics.record({"prompt_tokens": 2000, "cache_read_input_tokens": 1700})
+    assert (metrics.estimated_savings_usd(3.0), metrics.estimated_savings_usd(3.0, 0.1)) == (0.00255, 0.00459)
+
+
 def test_savings_take_the_fraction_still_paid() -> None:
     metrics = CacheMetrics()
     metrics.record({"prompt_tokens": 2_000_000, "prompt_tokens_details": {"cached_tokens": 1_000_000}})

@@ -91,6 +91,11 @@ def test_the_idle_clock_starts_at_the_first_check_not_at_construction() -> None:
     assert not ask(policy).should_eject
 
 
+def test_without_any_patience_the_first_check_ejects() -> None:
+    decision = ask(IdleTimeoutEject(0.0, clock=Clock()))
+    assert (decision.should_eject, decision.reason) == (True, "no events for 0s (timeout=0s)")
+
+
 def test_a_new_event_restarts_the_idle_clock() -> None:
     clock = Clock()
     policy = IdleTimeoutEject(30.0, clock=clock)

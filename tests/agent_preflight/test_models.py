@@ -27,6 +27,10 @@ def test_what_remains_is_never_negative() -> None:
     assert BudgetStatus(0.25, 1.0).remaining == 0.75
 
 
+def test_what_remains_is_a_float_also_of_whole_dollars() -> None:
+    assert [repr(BudgetStatus(used, limit).remaining) for used, limit in ((1, 1), (2, 1), (0, 0))] == ["0.0"] * 3
+
+
 def test_without_a_limit_all_is_spent() -> None:
     assert BudgetStatus(0.0, 0.0).pct_spent == 1.0
     assert BudgetStatus(0.25, 0.5).pct_spent == 0.5

@@ -55,6 +55,22 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("  [")]
 
 
+def test_what_cannot_be_fetched_or_found_is_told_in_the_known_words(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account.balance, account.models = (None, None, None), None
+    check("balance", "models", "tool_support", common_required_params=["tools"])
+    account.models = MODELS
+    check("models", "tool_support", models=("n/n",), common_required_params=["tools"])
+    assert lines(capsys) == [
+        "  [x] Account balance  could not fetch",
+        "  [x] Model availability  could not fetch model list",
+        "  [x] Parameter support  could not fetch model list",
+        "  [x] Model n/n  not found on OpenRouter",
+        "  [x] Params n/n  model not found on OpenRouter",
+    ]
+
+
 def test_the_report_in_its_known_form(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert check("balance", "math", "models") == []
     assert (

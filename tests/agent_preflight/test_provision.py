@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -83,6 +87,29 @@ def test_readers_never_raise(serve: Serve, status: int, body: Any) -> None:
     assert provision.get_account_balance("k") in ((None, None, None), (0.0, 0.0, 0.0))
     assert provision.get_available_models("k") is None
     assert provision.get_available_models_or_empty("k") == {}
+
+
+LISTS: list[Any] = [[{"id": "a/b"}, "x"], [{"id": "a/b"}, {}], [{"id": None}], [None], [{"id": ["a"]}], {"id": "a/b"}]
+
+
+@pytest.mark.parametrize("models", LISTS)
+def test_a_list_of_models_that_cannot_be_read_whole_is_none(serve: Serve, models: Any) -> None:
+    serve(lambda _: (200, {"data": models}))
+    assert provision.get_available_models("k") is None
+
+
+def test_readers_answer_none_whatever_is_wrong_with_what_they_are_given(serve: Serve, tmp_path: Path) -> None:
+    """Also what the HTTP library raises of its own accord, such as for certificates that are no file."""
+    serve(lambda _: (200, {"data": []}))
+    for odd in (None, 5, b"k", "k\nX: y", "\ud800"):
+        assert provision.get_available_models(odd) is None  # type: ignore[arg-type]
+        assert provision.get_usage(odd) is None  # type: ignore[arg-type]
+        assert provision.get_account_balance(odd) == (None, None, None)  # type: ignore[arg-type]
+        assert provision.delete_key(odd, "hash") is False  # type: ignore[arg-type]
+    code = "from agent_preflight.provision import *; print(get_available_models('k'), get_usage('k'), delete_key('k', 'h'))"
+    env = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "absent.pem")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("None None False\n", 0)
 
 
 def test_readers_do_not_raise_where_nobody_listens() -> None:

@@ -55,6 +55,13 @@ def test_a_finished_trial(run: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_row_has_its_keys_in_their_order(run: Path, ended: bool) -> None:
+    row = summarise_model(finish(run, "a") if ended else begin(run, "a", *EVENTS))
+    keys = "alias status events tool_calls cost duration_s started_at error budget snapshots cache_hit_rate running"
+    assert list(row) == keys.split()
+
+
 def test_a_trial_with_an_error(run: Path) -> None:
     assert summarise_model(finish(run, "a", error="ejected: idle"))["status"] == "ERR"
 

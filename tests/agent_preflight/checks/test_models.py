@@ -3,7 +3,8 @@
 from decimal import Decimal
 from typing import Any
 
-from agent_preflight.checks.models import find_model, price_per_m
+from agent_preflight.checks.inputs import Facts, Inputs
+from agent_preflight.checks.models import check_tool_support, find_model, price_per_m
 from tests.cases import each
 
 MODELS: dict[str, dict[str, Any]] = {"a/b": {"id": "a/b"}, "c/d:free": {"id": "c/d:free"}, "c/d": {"id": "c/d"}}
@@ -44,6 +45,13 @@ def test_a_suffix_that_is_not_listed_is_its_base_model(model: str, found: str | 
 )
 def test_a_price_that_is_no_number_is_no_price(text: Any, price: Decimal | None) -> None:
     assert price_per_m({"pricing": {"prompt": text}}, "prompt") == price
+
+
+def test_without_parameters_to_look_for_the_check_says_so() -> None:
+    inputs = Inputs("adm", "inf", ("a/b",), 1.0)
+    (line,) = check_tool_support(inputs, Facts(inputs))
+    detail = "no required_params/common_required_params specified — skipped"
+    assert (line.ok, line.name, line.detail, line.failure) == (None, "Parameter support", detail, "")
 
 
 @each("info", [{}, {"pricing": None}, {"pricing": []}, {"pricing": {}}])

@@ -29,6 +29,7 @@ def after(*events: dict[str, Any]) -> AgentEnd:
         ([END], True),
         ([{**END, "status": "done"}, END], True),
         ([END, RETRIES], False),
+        ([END, RETRIES, {**GIVES_UP, "success": True}], False),
         ([END, STARTS], False),
         ([{**END, "willRetry": True}], False),
         ([END, {**END, "willRetry": True}], False),

@@ -1,7 +1,6 @@
 """The public functions: what scripts call."""
 
 import asyncio
-import inspect
 from pathlib import Path
 
 import pytest
@@ -10,22 +9,6 @@ from agent_preflight.runner import arun_multi, run_container, run_multi, run_sin
 from preflight_proxy.errors import ConfigError
 
 from .conftest import MODEL, Field, agent
-
-OLD_RUN_MULTI = [
-    *("models", "image_name", "admin_key", "or_key", "budget_usd", "runs_dir", "run_id", "env", "mounts"),
-    *("initial_prompt", "container_args", "eject_policy", "on_event", "on_complete", "budget_mode", "idle_timeout_s"),
-    *("parallel", "max_workers", "skip_preflight", "preflight_kwargs"),
-]
-OLD_RUN_CONTAINER = [
-    *("image_name", "model_id", "alias", "admin_key", "budget_usd", "run_dir", "run_id", "env", "mounts"),
-    *("initial_prompt", "container_args", "eject_policy", "on_event", "budget_mode", "workspace_path"),
-    *("idle_timeout_s", "log_fn"),
-]
-
-
-def test_the_known_parameters_come_first_and_in_their_order() -> None:
-    assert list(inspect.signature(run_multi).parameters)[: len(OLD_RUN_MULTI)] == OLD_RUN_MULTI
-    assert list(inspect.signature(run_container).parameters)[: len(OLD_RUN_CONTAINER)] == OLD_RUN_CONTAINER
 
 
 def test_whatever_is_wrong_shows_before_anything_is_made(tmp_path: Path) -> None:
@@ -45,7 +28,7 @@ def test_whatever_is_wrong_shows_before_anything_is_made(tmp_path: Path) -> None
 
 @pytest.mark.wire
 def test_a_single_run_makes_its_alias_from_the_model(trials: Field) -> None:
-    options = trials.options({}, command=agent("call()"), runs_dir=str(trials.runs_dir))
+    options = trials.options({}, command=agent("call()"), runs_dir=str(trials.runs_dir), image_name="")
     result = run_single(MODEL, **options)
     assert (result.alias, result.error) == ("gpt-4-1-nano", None)
 
