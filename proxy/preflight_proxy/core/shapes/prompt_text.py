@@ -1,7 +1,6 @@
 """Counts what can become prompt tokens: every string of the messages, wherever it stands (M3).
 
-Nothing is searched in raw bytes. Keys of messages and parts are not counted (the template's wrapping is a constant), keys of
-arguments are: a template may write those out again.
+Nothing is searched in raw bytes. Names of fields count as well: a template may write out a part that it does not know.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ NESTING_MAX = 64
 MESSAGES_REMEMBERED = 8192
 """Counts of messages kept from call to call, half a kilobyte each."""
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 """Roles that messages name, in all shapes."""
 
 _PART_KEYS = frozenset({"content", "output", "images"})
 _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
-_WRAPPING_KEYS = frozenset({"type", "role", "status"})
 _ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "tool_calls"})
 _REMOTE = ("http://", "https://", "gs://", "s3://", "file")
 
@@ -47,13 +45,19 @@ class PromptText:
     cache_control: bool = False
     cache_1h: bool = False
 
-    def message(self, raw: bytes) -> Message:
+    def message(self, raw: bytes, roles: frozenset[str] = ROLES) -> Message:
         """Count one message, given as its slice.
 
+        Args:
+            raw: The slice.
+            roles: The roles that this API knows. A message without one passes.
+
         Raises:
-            BadRequest: It has a part that is refused, is nested too deeply, or is no JSON.
+            BadRequest: It has another role, has a part that is refused, is nested too deeply, or is no JSON.
         """
         message, counted = _counted(raw)
+        if message.role and message.role not in roles:
+            raise BadRequest(f"The role {message.role!r} is refused: this API knows {', '.join(sorted(roles))}.")
         self.add(counted)
         return message
 
@@ -127,6 +131,7 @@ class PromptText:
         """
         if mark is None:
             return
+        self.plain(mark)
         ttl = mark.get("ttl") if isinstance(mark, dict) else mark
         if ttl not in (None, "5m", "1h"):
             raise BadRequest("cache_control.ttl must be 5m or 1h: only these have a price.")
@@ -140,6 +145,7 @@ class PromptText:
             self._media(decoded, kind)
             return
         for key, item in decoded.items():
+            self.text(key)
             if key in _PART_KEYS and isinstance(item, (list, dict)):
                 self.part(item, depth + 1)
             elif key == "source" and isinstance(item, dict):
@@ -148,8 +154,6 @@ class PromptText:
                 self._field(key, item, depth)
 
     def _field(self, key: str, item: Json, depth: int) -> None:
-        if key in _WRAPPING_KEYS and isinstance(item, str) and len(item) < NESTING_MAX:
-            return
         if key == "cache_control":
             self.cache(item)
         elif key in _JSON_KEYS:
@@ -186,8 +190,12 @@ class PromptText:
             raise BadRequest(
                 "Documents that are not plain text are refused: their pages have no bound on what they cost."
             )
-        self.part(source.get("content"), depth + 1)
-        self.plain(source.get("data"))
+        for key, item in source.items():
+            self.text(key)
+            if key == "content":
+                self.part(item, depth + 1)
+            else:
+                self.plain(item, depth + 1)
 
 
 def _count(raw: bytes) -> tuple[Message, PromptText]:
@@ -217,7 +225,11 @@ def _opens(decoded: Json) -> bool:
 
 def _role(decoded: Json) -> str:
     role = decoded.get("role") if isinstance(decoded, dict) else None
-    return role if isinstance(role, str) and role in ROLES else ""
+    if role is None:
+        return ""
+    if not isinstance(role, str) or role not in ROLES:
+        raise BadRequest(f"The role {str(role)[:40]!r} is refused: no API knows it.")
+    return role
 
 
 _counted = Memo(_count, MESSAGES_REMEMBERED)

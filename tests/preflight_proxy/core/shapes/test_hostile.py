@@ -126,6 +126,38 @@ def test_a_bound_in_exponent_form_is_the_number_it_is() -> None:
     assert read(CHAT, b'{"model":"a/b","messages":[],"max_tokens":1.6e3}').bound == 1600
 
 
+ROLES = {
+    "chat": {"system", "developer", "user", "assistant", "tool", "function"},
+    "responses": {"system", "developer", "user", "assistant"},
+    "messages": {"system", "user", "assistant"},
+}
+
+
+@each("name, role", itertools.product(ROLES, [*ROLES["chat"], "critic", "User", "model", "x" * 60]))
+def test_a_role_outside_the_table_of_its_shape_is_a_400(name: str, role: str) -> None:
+    field = "input" if name == "responses" else "messages"
+    body = {"model": "a/b", field: [{"role": role, "content": "x"}]}
+    if role in ROLES[name]:
+        assert read(PROMPTS[name][0], body).prompt.messages[0].role == role
+        return
+    with pytest.raises(BadRequest, match="role"):
+        read(PROMPTS[name][0], body)
+    if name == "responses":
+        with pytest.raises(BadRequest, match="role"):
+            read(RESPONSES, {"model": "a/b", "input": {"role": role, "content": "x"}})
+
+
+@each("field", ["reasoning", "reasoning_effort", "verbosity", "thinking"])
+def test_words_beside_the_messages_that_a_template_may_write_count(field: str) -> None:
+    value = {"effort": "w" * 500} if field in ("reasoning", "thinking") else "w" * 500
+    for api, prompt in PROMPTS.values():
+        plain, more = (
+            api.read(f'{{"model":"a/b",{prompt}{text}}}'.encode(), {}, "pass")
+            for text in ("", f',"{field}":{json.dumps(value)}')
+        )
+        assert more.prompt.ascii_bytes >= plain.prompt.ascii_bytes + 500
+
+
 @each(
     "content",
     [
