@@ -48,7 +48,8 @@ def test_no_character_grows_more_under_a_normaliser_than_its_factor() -> None:
 
 def test_models_that_normalise_by_compatibility_count_elevenfold() -> None:
     prompt = read(EMBEDDINGS, {"model": "baai/bge-m3", "input": "\ufdfa"}).prompt
-    assert prompt_bound(prompt, endpoint("baai/bge-m3", "Other")) == 33 + WRAP_TOKENS + TEMPLATE_TOKENS
+    for model in ("baai/bge-m3", "BAAI/bge-m3", "~baai/bge-latest"):
+        assert prompt_bound(prompt, endpoint(model, "Other")) == 33 + WRAP_TOKENS + TEMPLATE_TOKENS
 
 
 def test_tools_count_as_they_are_written_with_indent_4() -> None:

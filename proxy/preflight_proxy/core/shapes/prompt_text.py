@@ -5,14 +5,13 @@ Nothing is searched in raw bytes. Names of fields count as well: a template may 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from preflight_proxy.core import body
 from preflight_proxy.core.body import BadRequest, Json
 from preflight_proxy.core.json_size import indented_bytes
 from preflight_proxy.core.memo import Memo, digest16
-from preflight_proxy.core.shapes.parts import PARTS, Part
+from preflight_proxy.core.shapes.parts import Part, costs_more_than_its_text, part_of
 from preflight_proxy.core.shapes.shape import Message
 
 NESTING_MAX = 64
@@ -23,7 +22,9 @@ MESSAGES_REMEMBERED = 8192
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 """Roles that messages name, in all shapes."""
 
-_PART_KEYS = frozenset({"content", "output", "images"})
+_PART_KEYS = frozenset({"content", "output"})
+_TYPELESS_OUTPUT = frozenset({"shell_call_output"})
+"""Items whose output is a list of objects without a type of their own."""
 _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
 _ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "tool_calls"})
@@ -99,6 +100,8 @@ class PromptText:
             case list():
                 for item in decoded:
                     self.plain(item, depth + 1)
+            case dict() if costs_more_than_its_text(decoded):
+                self._object(decoded, depth + 1)
             case dict():
                 for key, item in decoded.items():
                     self.text(key)
@@ -140,16 +143,21 @@ class PromptText:
 
     def _object(self, decoded: dict[str, Json], depth: int) -> None:
         self.wrap_count += 1
-        kind = _kind(decoded)
+        kind, name = part_of(decoded, inside=depth > 0), decoded.get("type")
         if kind is not Part.TEXT:
             self._media(decoded, kind)
             return
+        if name == "document":
+            self._source(decoded.get("source"), depth)
         for key, item in decoded.items():
             self.text(key)
-            if key in _PART_KEYS and isinstance(item, (list, dict)):
+            if key in _PART_KEYS and isinstance(item, (list, dict)) and name not in _TYPELESS_OUTPUT:
                 self.part(item, depth + 1)
-            elif key == "source" and isinstance(item, dict):
-                self._source(item, depth)
+            elif key == "images":
+                self._images(item, depth)
+            elif key == "source" and (name != "search_result" or not isinstance(item, str)):
+                if name != "document" and item is not None:
+                    self._source(item, depth)
             else:
                 self._field(key, item, depth)
 
@@ -158,7 +166,7 @@ class PromptText:
             self.cache(item)
         elif key in _JSON_KEYS:
             self._arguments(item)
-        elif key == "audio" and isinstance(item, dict):
+        elif key == "audio" and item not in (None, False, ""):
             raise BadRequest("An earlier answer in audio is refused: the request does not bound what it costs again.")
         else:
             if key in _OPAQUE_KEYS and isinstance(item, str):
@@ -184,11 +192,20 @@ class PromptText:
         self.remote |= _is_remote(decoded)
         self.cache(decoded.get("cache_control"))
 
-    def _source(self, source: dict[str, Json], depth: int) -> None:
+    def _images(self, images: Json, depth: int) -> None:
+        """Images beside the content: parts, or their bare addresses."""
+        for image in images if isinstance(images, list) else [images]:
+            if isinstance(image, str) and image:
+                self._media({"url": image}, Part.MEDIA)
+            else:
+                self.part(image, depth + 1)
+
+    def _source(self, source: Json, depth: int) -> None:
         """A document's source: plain text counts; anything else has pages of unknown number."""
-        if source.get("type") not in ("text", "content"):
+        if not isinstance(source, dict) or source.get("type") not in ("text", "content"):
             raise BadRequest(
-                "Documents that are not plain text are refused: their pages have no bound on what they cost."
+                "Documents that are not plain text are refused: their pages have no bound on what they cost. "
+                "Send a source that is an object of type text or content."
             )
         for key, item in source.items():
             self.text(key)
@@ -235,22 +252,10 @@ def _role(decoded: Json) -> str:
 _counted = Memo(_count, MESSAGES_REMEMBERED)
 
 
-def _kind(decoded: Mapping[str, Json]) -> Part:
-    name = decoded.get("type")
-    if name is None:
-        return Part.TEXT
-    part = PARTS.get(name, Part.UNKNOWN) if isinstance(name, str) else Part.UNKNOWN
-    if part is Part.UNKNOWN:
-        raise BadRequest(f"Parts of type {str(name)[:40]!r} are refused: what they cost is not known.")
-    if part is Part.REFUSED:
-        raise BadRequest(f"Parts of type {str(name)[:40]!r} are refused: the request does not bound what they cost.")
-    return part
-
-
 def _is_remote(decoded: Json) -> bool:
     match decoded:
         case str():
-            return decoded.lower().startswith(_REMOTE)
+            return decoded.strip().lower().startswith(_REMOTE)
         case dict():
             return any(_is_remote(item) for item in decoded.values())
         case list():

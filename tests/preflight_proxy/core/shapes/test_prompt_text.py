@@ -116,9 +116,43 @@ def test_a_message_after_media_is_none_itself() -> None:
     assert text.media
 
 
-def test_an_earlier_answer_in_audio_is_refused() -> None:
+@each("audio", [{"id": "audio_1"}, [{"id": "audio_1"}], "audio_1"])
+def test_an_earlier_answer_in_audio_is_refused(audio: object) -> None:
     with pytest.raises(BadRequest, match="audio"):
-        counted({"role": "assistant", "audio": {"id": "audio_1"}})
+        counted({"role": "assistant", "audio": audio})
+    assert counted({"role": "assistant", "audio": None})[0].ascii_bytes
+
+
+@each(
+    "more, images",
+    [
+        ({"images": ["http://x/a.png", "data:,"]}, 2),
+        ({"images": "http://x/a.png"}, 1),
+        ({"images": [{"type": "image_url", "image_url": {"url": " HTTP://x"}}]}, 1),
+        ({"reasoning_details": [{"type": "image_url", "image_url": {"url": "http://x"}}]}, 1),
+        ({"annotations": [{"x": {"type": "input_image", "image_url": "http://x"}}]}, 1),
+    ],
+)
+def test_an_image_counts_as_one_however_it_comes(more: dict[str, object], images: int) -> None:
+    message, text = counted({"role": "assistant", "content": "", **more})
+    assert (message.media, text.image_count, text.remote) == (True, images, True)
+
+
+def test_no_images_are_no_media() -> None:
+    nothing: list[object] = [None, [], ""]
+    for images in nothing:
+        assert not counted({"role": "assistant", "content": "", "images": images, "source": None})[0].media
+
+
+def test_the_label_of_a_search_result_is_text() -> None:
+    part = {"type": "search_result", "source": "s" * 100, "title": "t", "content": [{"type": "text", "text": "x"}]}
+    assert counted({"role": "user", "content": [part]})[0].ascii_bytes >= 100
+
+
+def test_the_output_of_a_shell_call_has_parts_without_a_type() -> None:
+    outcome = {"type": "exit", "exit_code": 0}
+    item = {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "x" * 100, "outcome": outcome}]}
+    assert counted(item)[0].ascii_bytes >= 100
 
 
 @each("mark, hour", [({"type": "ephemeral"}, False), ({"ttl": "5m"}, False), ({"ttl": "1h"}, True)])
