@@ -63,7 +63,8 @@ class Quoting:
         """The worst case of a request, or why it has none."""
         account = self._books.account(account_id)
         model, _suffix = split_model(asked.model)
-        if account.models is not None and not {model, asked.model} & set(account.models):
+        allowed = account.models and {name.lower() for name in account.models}
+        if allowed is not None and not {model, asked.model.lower()} & set(allowed):
             return refusal(Code.MODEL_NOT_ALLOWED, account)
         try:
             listed = (await self._prices.of(model)).endpoints

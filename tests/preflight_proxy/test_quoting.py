@@ -42,6 +42,19 @@ async def test_a_model_whose_every_endpoint_is_quarantined_is_refused(world: Wor
         assert (await response.json())["error"]["message"] == Code.QUARANTINED.sentence
 
 
+async def test_another_case_of_a_models_name_is_the_same_model(world: World) -> None:
+    """Out of use in one is out of use in all, allowed in one is allowed in all."""
+    await world.open("b", models=["OpenAI/GPT-4.1-Nano"])
+    for account in ("a", "b"):
+        async with world.post(token=world.tokens[account], model=MODEL.upper()) as response:
+            assert response.status == 404  # the simulator knows one spelling alone; it was asked
+    assert json.loads(world.sim.requests[-1].body)["model"] == MODEL.upper()
+    for tag in ("openai", "azure"):
+        world.proxy.books.commit(Quarantine(MODEL, tag, "test"))
+    async with world.post(model=MODEL.upper()) as response:
+        assert (await response.json())["error"]["message"] == Code.QUARANTINED.sentence
+
+
 async def test_only_the_quoted_endpoints_may_serve(world: World) -> None:
     world.proxy.books.commit(Quarantine(MODEL, "azure", "test"))
     for _ in range(5):

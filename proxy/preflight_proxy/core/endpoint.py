@@ -201,7 +201,7 @@ def _tokens(count: object) -> int | None:
 
 def _searches(model: str, pricing: object) -> bool:
     per_search = pricing.get("web_search") if isinstance(pricing, Mapping) else None
-    return any(mark in model for mark in SEARCHES_UNASKED) and per_search not in (None, "", "0")
+    return any(mark in model.lower() for mark in SEARCHES_UNASKED) and per_search not in (None, "", "0")
 
 
 def _unbounded(tag: str) -> bool:

@@ -22,12 +22,14 @@ _ROUTERS = ("openrouter/", "@preset", "~openrouter/")
 
 
 def split_model(model: str) -> tuple[str, str]:
-    """The model id that has a price list, and the routing suffix without its colon ("" if none).
+    """The model id that has a price list, in lower case, and its routing suffixes without the first colon ("" if none).
 
     `:free`, `:thinking` and `:extended` are models of their own, so they stay with the id.
     """
-    base, _, suffix = model.rpartition(":")
-    return (base, suffix) if base and (suffix in ROUTING_SUFFIXES or suffix in REFUSED_SUFFIXES) else (model, "")
+    base, *suffixes = model.lower().split(":")
+    routing = [suffix for suffix in suffixes if suffix in ROUTING_SUFFIXES or suffix in REFUSED_SUFFIXES]
+    own = [suffix for suffix in suffixes if suffix not in routing]
+    return ":".join([base, *own]), ":".join(routing)
 
 
 def check_model(model: str) -> None:
@@ -38,12 +40,15 @@ def check_model(model: str) -> None:
     """
     if not model:
         raise BadRequest("Name a model: without one, the price of the call is not known.")
-    if model.startswith(_ROUTERS) or "@preset" in model:
+    lower = model.lower()
+    if lower.startswith(_ROUTERS) or "@preset" in lower:
         raise BadRequest(
-            "Routers and presets are refused: they choose the model, and with it the price, after the budget was checked."
+            "Routers and presets are refused: they choose the model, and with it the price, after the budget was checked. "
+            "Name one model."
         )
     if len(model) > _NAME_CHARS_MAX or _NAME.fullmatch(model) is None:
         raise BadRequest("The field 'model' must be a model's id, such as author/name.")
-    base, suffix = split_model(model)
-    if suffix in REFUSED_SUFFIXES:
-        raise BadRequest(f"The suffix :{suffix} is refused: {REFUSED_SUFFIXES[suffix]}. Ask for {base} instead.")
+    base, suffixes = split_model(model)
+    for suffix in suffixes.split(":"):
+        if suffix in REFUSED_SUFFIXES:
+            raise BadRequest(f"The suffix :{suffix} is refused: {REFUSED_SUFFIXES[suffix]}. Ask for {base} instead.")

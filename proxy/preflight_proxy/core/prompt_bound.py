@@ -65,6 +65,6 @@ def constant_tokens(prompt: Prompt) -> int:
 
 def factor(endpoint: Endpoint) -> int:
     """Tokens that one byte outside ASCII can become."""
-    if endpoint.model.startswith(NFKC_MODELS):
+    if endpoint.model.lower().lstrip("~").startswith(NFKC_MODELS):
         return NFKC_FACTOR
     return FACTORS.get(endpoint.tokenizer, NFC_FACTOR)

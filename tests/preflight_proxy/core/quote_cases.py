@@ -14,6 +14,9 @@ EMBEDDINGS = SHAPES["/embeddings"]
 
 USD = 10**12
 
+USER_BYTES, ASSISTANT_BYTES = (len("role" + role + "content") for role in ("user", "assistant"))
+"""What a message counts beside its text: its fields' names and its role."""
+
 SONNET: dict[str, object] = {
     "tag": "anthropic",
     "provider_name": "Anthropic",

@@ -13,7 +13,16 @@ from preflight_proxy.core.calibration import Calibration, billed_as_listed
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import Reading, Request, Usage
 from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, endpoint, read
+from tests.preflight_proxy.core.quote_cases import (
+    ASSISTANT_BYTES,
+    CHAT,
+    COMPLETIONS,
+    MESSAGES,
+    RESPONSES,
+    USER_BYTES,
+    endpoint,
+    read,
+)
 
 ENDPOINT = endpoint()
 LONG = "word " * 2000
@@ -40,7 +49,7 @@ def test_a_billed_prefix_and_what_was_added_bound_the_next_call() -> None:
     known = Calibration()
     known.record("a", conversation(LONG), ENDPOINT, bill(2010))
     longer = conversation(LONG, "yes", "go on")
-    added = len("yes") + len("go on") + 2 * WRAP_TOKENS
+    added = len("yes") + ASSISTANT_BYTES + len("go on") + USER_BYTES + 2 * WRAP_TOKENS
     assert known.prompt_tokens("a", longer, ENDPOINT) == 2010 + added + TEMPLATE_TOKENS
     assert known.prompt_tokens("a", longer, ENDPOINT) < prompt_bound(longer.prompt, ENDPOINT)
 
@@ -49,7 +58,8 @@ def test_the_longest_known_prefix_counts() -> None:
     known = Calibration()
     known.record("a", conversation(LONG), ENDPOINT, bill(2010))
     known.record("a", conversation(LONG, LONG), ENDPOINT, bill(4020))
-    assert known.prompt_tokens("a", conversation(LONG, LONG, ""), ENDPOINT) == 4020 + WRAP_TOKENS + TEMPLATE_TOKENS
+    added = USER_BYTES + WRAP_TOKENS
+    assert known.prompt_tokens("a", conversation(LONG, LONG, ""), ENDPOINT) == 4020 + added + TEMPLATE_TOKENS
 
 
 def test_never_more_than_the_bytes_allow() -> None:
@@ -158,7 +168,7 @@ def test_opaque_parts_of_the_prefix_count_as_bytes_again() -> None:
     asked = read(RESPONSES, body)
     bound = prompt_bound(asked.prompt, ENDPOINT)
     assert known.prompt_tokens("a", asked, ENDPOINT) == min(
-        bound, 50 + 5000 + len(LONG) + WRAP_TOKENS + TEMPLATE_TOKENS
+        bound, 50 + 5000 + len(LONG) + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
     )
 
 
@@ -232,14 +242,16 @@ def test_a_new_conversation_with_the_same_opening_is_bounded_by_the_bill_of_anot
     known = Calibration()
     known.record("a", opened(LONG, user("one task")), ENDPOINT, bill(2050))
     asked = opened(LONG, user("other"))
-    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + WRAP_TOKENS + TEMPLATE_TOKENS
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
 
 
 def test_the_least_bill_of_an_opening_counts_whatever_came_after_it() -> None:
     known = Calibration()
     for tasks, tokens in [([user("x")], 2050), ([user("x"), answer(), user(LONG)], 4100), ([user("y")], 2040)]:
         known.record("a", opened(LONG, *tasks), ENDPOINT, bill(tokens))
-    assert known.prompt_tokens("a", opened(LONG, user("")), ENDPOINT) == 2040 + WRAP_TOKENS + TEMPLATE_TOKENS
+    assert (
+        known.prompt_tokens("a", opened(LONG, user("")), ENDPOINT) == 2040 + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+    )
 
 
 def test_fields_alone_are_an_opening() -> None:
@@ -247,7 +259,7 @@ def test_fields_alone_are_an_opening() -> None:
     known, body = Calibration(), {"model": ENDPOINT.model, "max_tokens": 9, "system": LONG}
     known.record("a", read(MESSAGES, {**body, "messages": [user("one")]}), ENDPOINT, bill(2050))
     asked = read(MESSAGES, {**body, "messages": [user("other")]})
-    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + WRAP_TOKENS + TEMPLATE_TOKENS
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
 
 
 @each(

@@ -124,7 +124,16 @@ def test_the_output_bound_is_kept_only_where_it_is_listed_and_known_to_be(
     assert endpoint(**changes).honours_bound is honours
 
 
-@each("model", ["perplexity/sonar", "openai/gpt-4o-search-preview", "openai/o3-deep-research"])
+@each(
+    "model",
+    [
+        "perplexity/sonar",
+        "Perplexity/Sonar",
+        "~perplexity/sonar",
+        "openai/gpt-4o-search-preview",
+        "openai/o3-deep-research",
+    ],
+)
 def test_a_model_that_searches_unasked_is_not_used_where_searches_are_billed(model: str) -> None:
     assert endpoint_from_json(model, "Other", SONNET) is None
     assert endpoint(model, pricing={"web_search": "0"}).model == model

@@ -17,14 +17,18 @@ from tests.cases import each
         ("a/b:floor", ("a/b", "floor")),
         ("a/b:free:exacto", ("a/b:free", "exacto")),
         ("a/b:nitro", ("a/b", "nitro")),
-        (":floor", (":floor", "")),
+        ("A/B:Floor", ("a/b", "floor")),
+        ("a/b:floor:FREE", ("a/b:free", "floor")),
+        ("a/b:floor:exacto", ("a/b", "floor:exacto")),
+        ("a/b:nitro:floor", ("a/b", "nitro:floor")),
+        ("a/b:2024:x", ("a/b:2024:x", "")),
     ],
 )
 def test_only_a_routing_suffix_is_split_off(model: str, split: tuple[str, str]) -> None:
     assert split_model(model) == split
 
 
-@each("model", ["a/b", "a/b:free", "a/b:floor", "a/b:exacto", "~a/b-latest"])
+@each("model", ["a/b", "A/B", "a/b:free", "a/b:FREE", "a/b:floor", "a/b:Exacto", "~a/b-latest", "a/b:free:floor"])
 def test_models_with_the_price_of_their_list_pass(model: str) -> None:
     check_model(model)
 
@@ -41,15 +45,33 @@ def test_models_with_the_price_of_their_list_pass(model: str) -> None:
         "a//b",
         "é/b",
         "x" * 300,
+        ":floor",
+        "a/b::floor",
         "openrouter/auto",
+        "OpenRouter/auto",
+        "OPENROUTER/AUTO:floor",
+        "~OpenRouter/auto",
+        "@PRESET/x",
+        "a/b@Preset/x",
         "openrouter/fusion",
         "@preset/x",
         "a/b@preset/x",
         "a/b:online",
+        "a/b:ONLINE",
+        "a/b:Nitro",
+        "a/b:nitro:floor",
+        "a/b:floor:nitro",
+        "a/b:free:Batch:exacto",
         "a/b:nitro",
         "a/b:batch",
     ],
 )
 def test_names_that_hide_the_price_are_refused(model: str) -> None:
     with pytest.raises(BadRequest):
+        check_model(model)
+
+
+@each("model", ["a/b:ONLINE:floor", "A/B:floor:Online"])
+def test_a_refusal_names_the_suffix_and_the_model_to_ask_for_instead(model: str) -> None:
+    with pytest.raises(BadRequest, match=r":online is refused.*Ask for a/b"):
         check_model(model)

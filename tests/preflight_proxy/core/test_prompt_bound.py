@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, TOOL_TOKENS, TOOL_USE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import Prompt
-from tests.preflight_proxy.core.quote_cases import CHAT, EMBEDDINGS, chat, endpoint, read
+from tests.preflight_proxy.core.quote_cases import CHAT, EMBEDDINGS, USER_BYTES, chat, endpoint, read
 
 GPT, QWEN = endpoint("openai/gpt-4.1-nano", "GPT"), endpoint("qwen/qwen3-32b", "Qwen")
 
@@ -18,14 +18,14 @@ GPT, QWEN = endpoint("openai/gpt-4.1-nano", "GPT"), endpoint("qwen/qwen3-32b", "
 def test_an_ascii_byte_is_at_most_one_token_however_it_is_escaped(raw: str) -> None:
     body = f'{{"model":"a/b","messages":[{{"role":"user","content":"{raw}"}}]}}'.encode()
     prompt = read(CHAT, body).prompt
-    assert prompt_bound(prompt, QWEN) == 1000 + WRAP_TOKENS + TEMPLATE_TOKENS
+    assert prompt_bound(prompt, QWEN) == 1000 + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
 
 
 def test_other_bytes_count_once_without_a_normaliser_and_threefold_where_none_is_known_to_be_absent() -> None:
     prompt = chat("\U0001d160").prompt
-    assert (prompt.ascii_bytes, prompt.other_bytes) == (0, 4)
-    assert prompt_bound(prompt, GPT) == 4 + WRAP_TOKENS + TEMPLATE_TOKENS
-    assert prompt_bound(prompt, QWEN) == 12 + WRAP_TOKENS + TEMPLATE_TOKENS
+    assert (prompt.ascii_bytes, prompt.other_bytes) == (USER_BYTES, 4)
+    assert prompt_bound(prompt, GPT) == 4 + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+    assert prompt_bound(prompt, QWEN) == 12 + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
 
 
 def test_an_escaped_pair_counts_as_the_text_that_it_is() -> None:
@@ -36,7 +36,7 @@ def test_an_escaped_pair_counts_as_the_text_that_it_is() -> None:
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_no_text_has_more_bytes_after_nfc_than_are_counted(text: str) -> None:
     grown = len(unicodedata.normalize("NFC", text).encode())
-    assert grown <= prompt_bound(chat(text).prompt, QWEN) - WRAP_TOKENS - TEMPLATE_TOKENS
+    assert grown <= prompt_bound(chat(text).prompt, QWEN) - USER_BYTES - WRAP_TOKENS - TEMPLATE_TOKENS
 
 
 def test_no_character_grows_more_under_a_normaliser_than_its_factor() -> None:
@@ -48,7 +48,8 @@ def test_no_character_grows_more_under_a_normaliser_than_its_factor() -> None:
 
 def test_models_that_normalise_by_compatibility_count_elevenfold() -> None:
     prompt = read(EMBEDDINGS, {"model": "baai/bge-m3", "input": "\ufdfa"}).prompt
-    assert prompt_bound(prompt, endpoint("baai/bge-m3", "Other")) == 33 + WRAP_TOKENS + TEMPLATE_TOKENS
+    for model in ("baai/bge-m3", "BAAI/bge-m3", "~baai/bge-latest"):
+        assert prompt_bound(prompt, endpoint(model, "Other")) == 33 + WRAP_TOKENS + TEMPLATE_TOKENS
 
 
 def test_tools_count_as_they_are_written_with_indent_4() -> None:

@@ -56,6 +56,8 @@ FIELDS = COMMON_FIELDS | frozenset(
         "debug",
     ]
 )
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+"""The last one is that of OpenAI's older function calls."""
 FORMAT_FIELDS = ("response_format", "tool_choice", "function_call")
 """Objects beside the tools that a template writes into the prompt."""
 
@@ -73,7 +75,7 @@ class Chat:
         if "messages" not in opened.raw:
             raise BadRequest("The field 'messages' is missing.")
         text = PromptText()
-        messages = tuple(text.message(raw) for raw in bodies.elements(opened.raw["messages"]))
+        messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(opened.raw["messages"]))
         tools = _all_tools(opened, text)
         prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS)
         return close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))

@@ -48,11 +48,8 @@ def _one_of(allowed: tuple[str, ...], reason: str) -> Rule:
 
 
 def _at_most_one(reason: str) -> Rule:
-    def rule(value: Json) -> str | None:
-        worth = value.decimal() if isinstance(value, Number) else None
-        return None if value is None or (worth is not None and 0 <= worth <= 1) else reason
-
-    return rule
+    """As text, so that nobody's rounding can make two of 1.9, and no reader of JSON take 1e0 for something else."""
+    return lambda value: None if value is None or (isinstance(value, Number) and value in ("0", "1")) else reason
 
 
 def _text_only(value: Json) -> str | None:
@@ -81,12 +78,12 @@ def _budget(value: Json, name: str) -> str | None:
 
 
 def _cache_options(value: Json) -> str | None:
-    ttl = value.get("ttl") if isinstance(value, dict) else value
-    return None if ttl in (None, "30m") else "longer cache writes cost more than the price list states"
+    ttl = value.get("ttl") if isinstance(value, dict) and value.keys() <= {"mode", "ttl"} else value
+    return None if ttl in (None, "30m") else "only its mode and a ttl of 30m have the price that the list states"
 
 
 def _context_management(value: Json) -> str | None:
-    edits = value.get("edits", []) if isinstance(value, dict) else (value or [])
+    edits = value.get("edits", []) if isinstance(value, dict) and value.keys() <= {"edits"} else (value or [])
     kinds = (
         [edit.get("type") if isinstance(edit, dict) else None for edit in edits] if isinstance(edits, list) else [None]
     )
@@ -129,6 +126,7 @@ RULES: Mapping[str, Rule] = {
     "callback_url": _absent("it is billed after the call has ended"),
 }
 """The shapes add rules of their own for fields that mean something else elsewhere (`store`, `prompt`)."""
+_BY_SPELLING = {spelling(name): rule for name, rule in RULES.items()}
 
 
 def absent(reason: str) -> Rule:
@@ -137,14 +135,15 @@ def absent(reason: str) -> Rule:
 
 
 def check(fields: Mapping[str, bytes], more: Mapping[str, Rule]) -> dict[str, Json]:
-    """Apply the rules to a request's fields; return the decoded values of those that have one.
+    """Apply the rules to a request's fields, however they are spelled; return the decoded values of those that have one.
 
     Raises:
         BadRequest: A field does not pass; the text says what it would do to the price.
     """
     decoded: dict[str, Json] = {}
+    rules = {**_BY_SPELLING, **{spelling(name): rule for name, rule in more.items()}}
     for name, raw in fields.items():
-        rule = more.get(name) or RULES.get(name)
+        rule = rules.get(spelling(name))
         if rule is None:
             continue
         decoded[name] = body.value(raw)

@@ -25,6 +25,7 @@ FIELDS = COMMON_FIELDS | frozenset(
     {"messages", "system", "max_tokens", "stop_sequences", "thinking", "context_management", "output_config"}
     | {"output_format", "speed", "inference_geo"}
 )
+ROLES = frozenset({"system", "user", "assistant"})
 FORMAT_FIELDS = ("output_config", "output_format", "tool_choice")
 
 _FINISH = {
@@ -50,7 +51,7 @@ class Messages:
         if "messages" not in opened.raw:
             raise BadRequest("The field 'messages' is missing.")
         text = PromptText()
-        messages = tuple(text.message(raw) for raw in bodies.elements(opened.raw["messages"]))
+        messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(opened.raw["messages"]))
         text.part(opened.decoded("system"))
         tools = read_tools(opened.raw.get("tools"), text)
         shrinks = _shrinks(opened.decoded("context_management"))

@@ -79,7 +79,10 @@ def open_request(
     if stray and unknown == "refuse":
         raise BadRequest(f"The field {stray[0][:60]!r} is not known here, and unknown fields are refused.")
     bounds = {name: raw for name, raw in slices.items() if bounds_output(name)}
-    passing = tuple(name for name in stray if unknown == "pass" and name not in bounds)
+    passing = tuple(name for name in stray if name not in bounds) if unknown == "pass" else ()
+    if passing:
+        own = {tables.spelling(name) for name in known}
+        passing = tuple(name for name in passing if tables.spelling(name) not in own)
     leaving = {name: raw for name, raw in slices.items() if (name in known or name in passing) and name != "provider"}
     wish = read_provider(slices.get("provider"))
     return Opened(

@@ -6,7 +6,10 @@ input items, 2026-10.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, auto
+
+from preflight_proxy.core.body import BadRequest, Json
 
 
 class Part(Enum):
@@ -100,3 +103,30 @@ PARTS: dict[str, Part] = {
     **dict.fromkeys(_REFUSED, Part.REFUSED),
 }
 """Files are refused because a PDF is billed by pages, which only its content tells."""
+
+
+def part_of(decoded: Mapping[str, Json], *, inside: bool) -> Part:
+    """What an object is, by its type; without one it is a message, which stands inside nothing.
+
+    Raises:
+        BadRequest: It has no type and is no message, or a type that is refused or in no table.
+    """
+    name = decoded.get("type")
+    if name is None:
+        if inside or not decoded.keys() & {"role", "content"}:
+            raise BadRequest(
+                "A part without a type is refused: what it costs is not known. Name its type, such as text."
+            )
+        return Part.TEXT
+    part = PARTS.get(name, Part.UNKNOWN) if isinstance(name, str) else Part.UNKNOWN
+    if part is Part.UNKNOWN:
+        raise BadRequest(f"Parts of type {str(name)[:40]!r} are refused: what they cost is not known.")
+    if part is Part.REFUSED:
+        raise BadRequest(f"Parts of type {str(name)[:40]!r} are refused: the request does not bound what they cost.")
+    return part
+
+
+def costs_more_than_its_text(decoded: Mapping[str, Json]) -> bool:
+    """True for a part that is none of plain text, wherever it stands."""
+    name = decoded.get("type")
+    return isinstance(name, str) and (name == "document" or PARTS.get(name, Part.TEXT) is not Part.TEXT)

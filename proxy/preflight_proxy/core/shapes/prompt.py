@@ -32,6 +32,8 @@ NOT_PROMPT = frozenset(
     | {"max_output_tokens", "cache_control", "verbosity"}
 )
 """Fields that cannot change what the prompt becomes; all others are part of its digest (M4)."""
+_SPOKEN = frozenset({"reasoning", "reasoning_effort", "thinking", "verbosity"})
+"""Fields whose words a template may write into the prompt, as harmony's does with the effort of reasoning."""
 
 
 def build_prompt(
@@ -60,7 +62,7 @@ def build_prompt(
     """
     tools = tools or Tools()
     text.cache(opened.decoded("cache_control"))
-    for name in opened.unread:
+    for name in {*opened.unread, *(opened.raw.keys() & _SPOKEN)}:
         text.plain(opened.decoded(name))
     format_bytes = sum(indented_bytes(opened.decoded(name)) for name in formats if name in opened.raw)
     return Prompt(

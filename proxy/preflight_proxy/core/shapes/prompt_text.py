@@ -1,19 +1,17 @@
 """Counts what can become prompt tokens: every string of the messages, wherever it stands (M3).
 
-Nothing is searched in raw bytes. Keys of messages and parts are not counted (the template's wrapping is a constant), keys of
-arguments are: a template may write those out again.
+Nothing is searched in raw bytes. Names of fields count as well: a template may write out a part that it does not know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from preflight_proxy.core import body
 from preflight_proxy.core.body import BadRequest, Json
 from preflight_proxy.core.json_size import indented_bytes
 from preflight_proxy.core.memo import Memo, digest16
-from preflight_proxy.core.shapes.parts import PARTS, Part
+from preflight_proxy.core.shapes.parts import Part, costs_more_than_its_text, part_of
 from preflight_proxy.core.shapes.shape import Message
 
 NESTING_MAX = 64
@@ -21,13 +19,14 @@ NESTING_MAX = 64
 MESSAGES_REMEMBERED = 8192
 """Counts of messages kept from call to call, half a kilobyte each."""
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 """Roles that messages name, in all shapes."""
 
-_PART_KEYS = frozenset({"content", "output", "images"})
+_PART_KEYS = frozenset({"content", "output"})
+_TYPELESS_OUTPUT = frozenset({"shell_call_output"})
+"""Items whose output is a list of objects without a type of their own."""
 _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
-_WRAPPING_KEYS = frozenset({"type", "role", "status"})
 _ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "tool_calls"})
 _REMOTE = ("http://", "https://", "gs://", "s3://", "file")
 
@@ -47,13 +46,19 @@ class PromptText:
     cache_control: bool = False
     cache_1h: bool = False
 
-    def message(self, raw: bytes) -> Message:
+    def message(self, raw: bytes, roles: frozenset[str] = ROLES) -> Message:
         """Count one message, given as its slice.
 
+        Args:
+            raw: The slice.
+            roles: The roles that this API knows. A message without one passes.
+
         Raises:
-            BadRequest: It has a part that is refused, is nested too deeply, or is no JSON.
+            BadRequest: It has another role, has a part that is refused, is nested too deeply, or is no JSON.
         """
         message, counted = _counted(raw)
+        if message.role and message.role not in roles:
+            raise BadRequest(f"The role {message.role!r} is refused: this API knows {', '.join(sorted(roles))}.")
         self.add(counted)
         return message
 
@@ -95,6 +100,8 @@ class PromptText:
             case list():
                 for item in decoded:
                     self.plain(item, depth + 1)
+            case dict() if costs_more_than_its_text(decoded):
+                self._object(decoded, depth + 1)
             case dict():
                 for key, item in decoded.items():
                     self.text(key)
@@ -127,6 +134,7 @@ class PromptText:
         """
         if mark is None:
             return
+        self.plain(mark)
         ttl = mark.get("ttl") if isinstance(mark, dict) else mark
         if ttl not in (None, "5m", "1h"):
             raise BadRequest("cache_control.ttl must be 5m or 1h: only these have a price.")
@@ -135,26 +143,30 @@ class PromptText:
 
     def _object(self, decoded: dict[str, Json], depth: int) -> None:
         self.wrap_count += 1
-        kind = _kind(decoded)
+        kind, name = part_of(decoded, inside=depth > 0), decoded.get("type")
         if kind is not Part.TEXT:
             self._media(decoded, kind)
             return
+        if name == "document":
+            self._source(decoded.get("source"), depth)
         for key, item in decoded.items():
-            if key in _PART_KEYS and isinstance(item, (list, dict)):
+            self.text(key)
+            if key in _PART_KEYS and isinstance(item, (list, dict)) and name not in _TYPELESS_OUTPUT:
                 self.part(item, depth + 1)
-            elif key == "source" and isinstance(item, dict):
-                self._source(item, depth)
+            elif key == "images":
+                self._images(item, depth)
+            elif key == "source" and (name != "search_result" or not isinstance(item, str)):
+                if name != "document" and item is not None:
+                    self._source(item, depth)
             else:
                 self._field(key, item, depth)
 
     def _field(self, key: str, item: Json, depth: int) -> None:
-        if key in _WRAPPING_KEYS and isinstance(item, str) and len(item) < NESTING_MAX:
-            return
         if key == "cache_control":
             self.cache(item)
         elif key in _JSON_KEYS:
             self._arguments(item)
-        elif key == "audio" and isinstance(item, dict):
+        elif key == "audio" and item not in (None, False, ""):
             raise BadRequest("An earlier answer in audio is refused: the request does not bound what it costs again.")
         else:
             if key in _OPAQUE_KEYS and isinstance(item, str):
@@ -180,14 +192,27 @@ class PromptText:
         self.remote |= _is_remote(decoded)
         self.cache(decoded.get("cache_control"))
 
-    def _source(self, source: dict[str, Json], depth: int) -> None:
+    def _images(self, images: Json, depth: int) -> None:
+        """Images beside the content: parts, or their bare addresses."""
+        for image in images if isinstance(images, list) else [images]:
+            if isinstance(image, str) and image:
+                self._media({"url": image}, Part.MEDIA)
+            else:
+                self.part(image, depth + 1)
+
+    def _source(self, source: Json, depth: int) -> None:
         """A document's source: plain text counts; anything else has pages of unknown number."""
-        if source.get("type") not in ("text", "content"):
+        if not isinstance(source, dict) or source.get("type") not in ("text", "content"):
             raise BadRequest(
-                "Documents that are not plain text are refused: their pages have no bound on what they cost."
+                "Documents that are not plain text are refused: their pages have no bound on what they cost. "
+                "Send a source that is an object of type text or content."
             )
-        self.part(source.get("content"), depth + 1)
-        self.plain(source.get("data"))
+        for key, item in source.items():
+            self.text(key)
+            if key == "content":
+                self.part(item, depth + 1)
+            else:
+                self.plain(item, depth + 1)
 
 
 def _count(raw: bytes) -> tuple[Message, PromptText]:
@@ -217,28 +242,20 @@ def _opens(decoded: Json) -> bool:
 
 def _role(decoded: Json) -> str:
     role = decoded.get("role") if isinstance(decoded, dict) else None
-    return role if isinstance(role, str) and role in ROLES else ""
+    if role is None:
+        return ""
+    if not isinstance(role, str) or role not in ROLES:
+        raise BadRequest(f"The role {str(role)[:40]!r} is refused: no API knows it.")
+    return role
 
 
 _counted = Memo(_count, MESSAGES_REMEMBERED)
 
 
-def _kind(decoded: Mapping[str, Json]) -> Part:
-    name = decoded.get("type")
-    if name is None:
-        return Part.TEXT
-    part = PARTS.get(name, Part.UNKNOWN) if isinstance(name, str) else Part.UNKNOWN
-    if part is Part.UNKNOWN:
-        raise BadRequest(f"Parts of type {str(name)[:40]!r} are refused: what they cost is not known.")
-    if part is Part.REFUSED:
-        raise BadRequest(f"Parts of type {str(name)[:40]!r} are refused: the request does not bound what they cost.")
-    return part
-
-
 def _is_remote(decoded: Json) -> bool:
     match decoded:
         case str():
-            return decoded.lower().startswith(_REMOTE)
+            return decoded.strip().lower().startswith(_REMOTE)
         case dict():
             return any(_is_remote(item) for item in decoded.values())
         case list():

@@ -35,6 +35,7 @@ RULES = {
     "store": absent("a stored answer would be a prompt that later requests do not show"),
     "prompt": absent("a stored prompt is none that the request shows"),
 }
+ROLES = frozenset({"system", "developer", "user", "assistant"})
 FORMAT_FIELDS = ("text", "tool_choice")
 
 _TERMINAL = {
@@ -123,8 +124,8 @@ def _items(opened: Opened, text: PromptText) -> tuple[Message, ...]:
     if raw is None:
         raise BadRequest("The field 'input' is missing.")
     if raw.startswith(b"["):
-        return tuple(text.message(item) for item in bodies.elements(raw))
-    return (text.message(raw),)
+        return tuple(text.message(item, ROLES) for item in bodies.elements(raw))
+    return (text.message(raw, ROLES),)
 
 
 def _read(response: reading.Slices) -> Reading:

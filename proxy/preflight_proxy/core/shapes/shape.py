@@ -78,7 +78,7 @@ class Message:
         media: True if it holds a part whose token count the request does not bound.
         opens: True if it can stand before the first answer, and no template leaves any of it out later: text of the system
             or of the user.
-        role: Who speaks in it, as it says; empty if it does not say, or says something of its own.
+        role: Who speaks in it, as it says; empty if it does not say.
     """
 
     digest: bytes

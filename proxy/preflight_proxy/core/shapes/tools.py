@@ -14,8 +14,6 @@ from preflight_proxy.core.json_size import indented_bytes
 from preflight_proxy.core.memo import Memo
 from preflight_proxy.core.shapes.prompt_text import PromptText
 
-CLIENT_TYPES = (None, "function", "custom")
-"""Types that the client runs. Anthropic's own have none."""
 TOOLS_MAX = 1000
 ARRAYS_REMEMBERED = 256
 """Readings of whole tool arrays kept from call to call."""
@@ -110,7 +108,9 @@ def _check(tool: Json, marks: PromptText, *, responses: bool) -> int:
     if isinstance(function, dict):
         marks.cache(function.get("cache_control"))
     match tool.get("type"), tool:
-        case kind, _ if kind in CLIENT_TYPES:
+        case None, {"name": str()} | {"function": dict()}:
+            return 1
+        case "function" | "custom", _:
             return 1
         case "tool_search", {"execution": "client"} if responses:
             return 1

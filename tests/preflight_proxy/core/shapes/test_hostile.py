@@ -29,6 +29,22 @@ REFUSED_FIELDS = [
     '"preset":"mine"',
     '"n":2',
     '"n":1e900000',
+    '"n":0.9999',
+    '"n":1.0',
+    '"n":1e0',
+    '"n":-0',
+    '"n":"1"',
+    '"N":2',
+    '"Service-Tier":"priority"',
+    '"serviceTier":"priority"',
+    '"MODELS":["c/d"]',
+    '"context_management":{"type":"compaction","compact_threshold":1}',
+    '"context_management":{"edits":[],"compaction":{}}',
+    '"prompt_cache_options":{"mode":"explicit","TTL":"12h"}',
+    '"prompt_cache_options":["30m"]',
+    '"model":"OpenRouter/auto"',
+    '"model":"a/b:ONLINE"',
+    '"model":"a/b:nitro:floor"',
     '"n":true',
     '"n":"2"',
     '"best_of":3',
@@ -91,6 +107,7 @@ def test_a_field_that_unbounds_the_price_is_refused_in_every_shape(field: str) -
         '"models":null',
         '"n":1',
         '"n":null',
+        '"n":0',
         '"modalities":["text"]',
         '"service_tier":"auto"',
         '"service_tier":"flex"',
@@ -126,6 +143,38 @@ def test_a_bound_in_exponent_form_is_the_number_it_is() -> None:
     assert read(CHAT, b'{"model":"a/b","messages":[],"max_tokens":1.6e3}').bound == 1600
 
 
+ROLES = {
+    "chat": {"system", "developer", "user", "assistant", "tool", "function"},
+    "responses": {"system", "developer", "user", "assistant"},
+    "messages": {"system", "user", "assistant"},
+}
+
+
+@each("name, role", itertools.product(ROLES, [*ROLES["chat"], "critic", "User", "model", "x" * 60]))
+def test_a_role_outside_the_table_of_its_shape_is_a_400(name: str, role: str) -> None:
+    field = "input" if name == "responses" else "messages"
+    body = {"model": "a/b", field: [{"role": role, "content": "x"}]}
+    if role in ROLES[name]:
+        assert read(PROMPTS[name][0], body).prompt.messages[0].role == role
+        return
+    with pytest.raises(BadRequest, match="role"):
+        read(PROMPTS[name][0], body)
+    if name == "responses":
+        with pytest.raises(BadRequest, match="role"):
+            read(RESPONSES, {"model": "a/b", "input": {"role": role, "content": "x"}})
+
+
+@each("field", ["reasoning", "reasoning_effort", "verbosity", "thinking"])
+def test_words_beside_the_messages_that_a_template_may_write_count(field: str) -> None:
+    value = {"effort": "w" * 500} if field in ("reasoning", "thinking") else "w" * 500
+    for api, prompt in PROMPTS.values():
+        plain, more = (
+            api.read(f'{{"model":"a/b",{prompt}{text}}}'.encode(), {}, "pass")
+            for text in ("", f',"{field}":{json.dumps(value)}')
+        )
+        assert more.prompt.ascii_bytes >= plain.prompt.ascii_bytes + 500
+
+
 @each(
     "content",
     [
@@ -136,6 +185,21 @@ def test_a_bound_in_exponent_form_is_the_number_it_is() -> None:
         b'[{"type":"never_seen"}]',
         b'[{"type":["text"]}]',
         b'[{"type":7}]',
+        b'[{"type":"TEXT","text":"x"}]',
+        b'[{"text":"x"}]',
+        b'[{"image_url":{"url":"http://x"}}]',
+        b'[{"type":null,"image_url":{"url":"http://x"}}]',
+        b'{"image_url":{"url":"http://x"}}',
+        b'[{"role":"user","content":"x"}]',
+        b'[{"type":"tool_result","content":[{"source":{"type":"url","url":"http://x"}}]}]',
+        b'[{"type":"document","source":"http://x/a.pdf"}]',
+        b'[{"type":"document","source":["http://x/a.pdf"]}]',
+        b'[{"type":"document","source":null,"file_id":"f"}]',
+        b'[{"type":"document","file_id":"f"}]',
+        b'[{"type":"text","text":"x","source":"http://x/a.pdf"}]',
+        b'[{"type":"search_result","source":{"type":"url","url":"http://x"},"content":[]}]',
+        b'[{"type":"text","text":"x","annotations":[{"type":"file","file":{"hash":"x"}}]}]',
+        b'[{"type":"text","text":"x","more":{"x":[{"type":"document","source":{"type":"url"}}]}}]',
         b'[{"type":"document","source":{"type":"base64","data":"AA"}}]',
         b'[{"type":"document","source":{"type":"url","url":"http://x"}}]',
         b'[{"type":"text","text":"x","cache_control":{"type":"ephemeral","ttl":"24h"}}]',
@@ -294,6 +358,28 @@ def test_arguments_with_more_values_than_may_be_walked_are_a_413() -> None:
         with pytest.raises(BadRequest) as caught:
             read(RESPONSES, {"model": "a/b", "input": [item] * calls})
         assert caught.value.status == 413
+
+
+def test_another_spelling_of_a_known_field_does_not_leave_beside_it() -> None:
+    body = {"model": "a/b", "messages": [], "Provider": {"only": ["x"]}, "TOOLS": [{"type": "mcp"}], "new": 1}
+    request = read(CHAT, body, "pass")
+    assert request.dropped == ("Provider", "TOOLS")
+    sent = json.loads(CHAT.emit(request, bound=None, only=("t",), max_price={}))
+    assert sent == {"model": "a/b", "messages": [], "new": 1, "provider": {"only": ["t"]}}
+
+
+def test_a_model_leaves_as_it_was_spelled() -> None:
+    request = read(CHAT, b'{"model":"A/B\\u003aFloor","messages":[]}')
+    assert b'"model":"A/B\\u003aFloor"' in CHAT.emit(request, bound=9, only=("t",), max_price={})
+    assert quote(request, [endpoint("a/b")]).model == "a/b"
+
+
+@each("item", [{"id": "msg_1"}, {"type": None, "id": "msg_1"}, {"image_url": "http://x"}, {}])
+def test_an_item_without_a_type_that_is_no_message_is_refused(item: dict[str, object]) -> None:
+    """The responses API takes an id alone for a reference to what it stored."""
+    for given_input in (item, [item]):
+        with pytest.raises(BadRequest, match="type"):
+            read(RESPONSES, {"model": "a/b", "input": given_input})
 
 
 def test_many_tokens_are_embedded_and_many_texts_are_not() -> None:

@@ -11,7 +11,7 @@ def test_formats_count_beside_the_tools() -> None:
 
 def test_system_prompts_and_instructions_are_text() -> None:
     body: dict[str, object] = {"model": "a/b", "messages": [], "system": [{"type": "text", "text": "abc"}]}
-    assert read(MESSAGES, body).prompt.ascii_bytes == 3
+    assert read(MESSAGES, body).prompt.ascii_bytes == 3 + len("type" + "text" + "text")
     assert read(MESSAGES, {**body, "system": "abcd"}).prompt.ascii_bytes == 4
     assert read(RESPONSES, {"model": "a/b", "input": "x", "instructions": "abc"}).prompt.ascii_bytes == 4
 

@@ -19,12 +19,14 @@ def counted(message: object) -> tuple[Message, PromptText]:
 
 def test_text_counts_by_its_utf8_bytes() -> None:
     message, _ = counted({"role": "user", "content": "aé€"})
-    assert (message.ascii_bytes, message.other_bytes, message.wrap_count) == (1, 5, 1)
+    rest = len("role" + "user" + "content")
+    assert (message.ascii_bytes, message.other_bytes, message.wrap_count) == (1 + rest, 5, 1)
 
 
 def test_every_part_and_tool_call_is_one_more_wrapping() -> None:
     message, _ = counted({"role": "user", "content": [{"type": "text", "text": "ab"}, {"type": "text", "text": "c"}]})
-    assert (message.ascii_bytes, message.wrap_count) == (3, 3)
+    rest = len("role" + "user" + "content") + 2 * len("type" + "text" + "text")
+    assert (message.ascii_bytes, message.wrap_count) == (3 + rest, 3)
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}] * 2
     assert counted({"role": "assistant", "tool_calls": calls})[0].wrap_count == 3
 
@@ -32,15 +34,36 @@ def test_every_part_and_tool_call_is_one_more_wrapping() -> None:
 def test_fields_that_no_table_names_count_as_text() -> None:
     plain, _ = counted({"role": "user", "content": "x"})
     more, _ = counted({"role": "user", "content": "x", "reasoning_content": "y" * 100, "name": "bob"})
-    assert more.ascii_bytes == plain.ascii_bytes + 103
+    assert more.ascii_bytes == plain.ascii_bytes + 103 + len("reasoning_content" + "name")
 
 
-def test_a_long_role_is_text() -> None:
-    assert counted({"role": "r" * 100, "content": ""})[0].ascii_bytes == 100
+@each("key", ["type", "role", "status", "id", "phase", "key"])
+def test_a_short_word_counts_wherever_it_stands(key: str) -> None:
+    """Each is a token or more, and there may be many of them."""
+    word = {key: "w" * 63} if key != "type" else {"kind": "w" * 63}
+    part = {"type": "text", "text": ""}
+    for message in (
+        {"role": "user", "content": [{**part, **word}] * 9},
+        {"role": "user", "content": [{**part, "annotations": [word] * 9}]},
+        {"role": "user", "content": [{**part, "status": {"x": [[word]] * 9}}]},
+        {"role": "assistant", "content": "", "reasoning_details": [word] * 9},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": word}] * 9},
+        {"role": "user", "content": [{"type": "tool_result", "content": [{**part, **word}] * 9}]},
+        {"role": "user", "content": [{**part, "cache_control": {"ttl": "5m", "scope": [word] * 9}}]},
+        {"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "", "x": [word] * 9}}]},
+    ):
+        assert counted(message)[0].ascii_bytes >= 9 * 63, message
+
+
+def test_the_name_of_a_field_counts_too() -> None:
+    source = {"type": "text", "data": "", "k" * 500: 1}
+    for more in ({"k" * 500: 1}, {"content": [{"type": "document", "source": source}]}):
+        assert counted({"role": "user", "content": "", **more})[0].ascii_bytes >= 500
 
 
 def test_numbers_count_by_their_digits() -> None:
-    assert counted({"role": "user", "content": 12345})[0].ascii_bytes == 5
+    rest = counted({"role": "user", "content": ""})[0].ascii_bytes
+    assert counted({"role": "user", "content": 12345})[0].ascii_bytes == rest + 5
 
 
 @each(
@@ -93,9 +116,43 @@ def test_a_message_after_media_is_none_itself() -> None:
     assert text.media
 
 
-def test_an_earlier_answer_in_audio_is_refused() -> None:
+@each("audio", [{"id": "audio_1"}, [{"id": "audio_1"}], "audio_1"])
+def test_an_earlier_answer_in_audio_is_refused(audio: object) -> None:
     with pytest.raises(BadRequest, match="audio"):
-        counted({"role": "assistant", "audio": {"id": "audio_1"}})
+        counted({"role": "assistant", "audio": audio})
+    assert counted({"role": "assistant", "audio": None})[0].ascii_bytes
+
+
+@each(
+    "more, images",
+    [
+        ({"images": ["http://x/a.png", "data:,"]}, 2),
+        ({"images": "http://x/a.png"}, 1),
+        ({"images": [{"type": "image_url", "image_url": {"url": " HTTP://x"}}]}, 1),
+        ({"reasoning_details": [{"type": "image_url", "image_url": {"url": "http://x"}}]}, 1),
+        ({"annotations": [{"x": {"type": "input_image", "image_url": "http://x"}}]}, 1),
+    ],
+)
+def test_an_image_counts_as_one_however_it_comes(more: dict[str, object], images: int) -> None:
+    message, text = counted({"role": "assistant", "content": "", **more})
+    assert (message.media, text.image_count, text.remote) == (True, images, True)
+
+
+def test_no_images_are_no_media() -> None:
+    nothing: list[object] = [None, [], ""]
+    for images in nothing:
+        assert not counted({"role": "assistant", "content": "", "images": images, "source": None})[0].media
+
+
+def test_the_label_of_a_search_result_is_text() -> None:
+    part = {"type": "search_result", "source": "s" * 100, "title": "t", "content": [{"type": "text", "text": "x"}]}
+    assert counted({"role": "user", "content": [part]})[0].ascii_bytes >= 100
+
+
+def test_the_output_of_a_shell_call_has_parts_without_a_type() -> None:
+    outcome = {"type": "exit", "exit_code": 0}
+    item = {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "x" * 100, "outcome": outcome}]}
+    assert counted(item)[0].ascii_bytes >= 100
 
 
 @each("mark, hour", [({"type": "ephemeral"}, False), ({"ttl": "5m"}, False), ({"ttl": "1h"}, True)])
@@ -152,7 +209,7 @@ def test_the_digest_tells_messages_apart_and_leaves_marks_out() -> None:
 
 
 def strings(value: object) -> Iterator[str]:
-    """Every string value, the wrapping's own words excepted."""
+    """Every string, names of fields included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -160,19 +217,24 @@ def strings(value: object) -> Iterator[str]:
             yield from strings(item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key not in ("type", "role", "status", "cache_control"):
-                yield from strings(item)
+            yield key
+            yield from strings(item)
 
 
 TEXT = st.text(max_size=12)
+WORDS = st.dictionaries(st.sampled_from(["type", "role", "status", "x"]) | TEXT, TEXT, max_size=2)
 PART = st.fixed_dictionaries(
-    {"type": st.just("text"), "text": TEXT}, optional={"annotations": st.lists(TEXT, max_size=2)}
+    {"type": st.just("text"), "text": TEXT},
+    optional={"annotations": st.lists(TEXT | WORDS, max_size=2), "status": TEXT, "role": TEXT},
 )
 CALL = st.fixed_dictionaries({"id": TEXT, "function": st.fixed_dictionaries({"name": TEXT, "arguments": TEXT})})
 BLOCK = st.fixed_dictionaries({"type": st.just("tool_use"), "input": st.dictionaries(TEXT, TEXT, max_size=3)})
 MESSAGE = st.fixed_dictionaries(
-    {"role": TEXT, "content": TEXT | st.none() | st.lists(PART | BLOCK, max_size=3)},
-    optional={"tool_calls": st.lists(CALL, max_size=2), "reasoning": TEXT, "name": TEXT},
+    {
+        "role": st.sampled_from(["user", "assistant", "tool"]),
+        "content": TEXT | st.none() | st.lists(PART | BLOCK, max_size=3),
+    },
+    optional={"tool_calls": st.lists(CALL, max_size=2), "reasoning": TEXT, "name": TEXT, "status": TEXT, "x": WORDS},
 )
 
 
@@ -183,9 +245,24 @@ def test_no_string_of_a_message_goes_uncounted_however_it_is_escaped(message: di
     assert counted.ascii_bytes + counted.other_bytes >= sum(len(text.encode()) for text in strings(message))
 
 
-@each("role, known", [("tool", "tool"), ("oracle", ""), (["user"], ""), (None, "")])
-def test_who_speaks_is_noted_if_it_is_one_of_the_known(role: object, known: str) -> None:
+@each("role, known", [("tool", "tool"), ("function", "function"), (None, "")])
+def test_who_speaks_is_noted(role: object, known: str) -> None:
     assert counted({"role": role, "content": "x"})[0].role == known
+
+
+@each("role", ["oracle", "User", "user ", "", ["user"], 7, True, {"user": 1}, "r" * 100])
+def test_a_role_that_no_api_knows_is_refused(role: object) -> None:
+    for _ in range(2):  # what was refused is not remembered as good
+        with pytest.raises(BadRequest, match="role"):
+            counted({"role": role, "content": "x"})
+
+
+def test_each_api_has_its_own_roles() -> None:
+    text = PromptText()
+    raw = b'{"role":"tool","content":"x"}'
+    assert text.message(raw).role == "tool"
+    with pytest.raises(BadRequest, match=r"'tool'.*assistant, user"):
+        text.message(raw, frozenset({"user", "assistant"}))
 
 
 def test_a_bare_text_has_no_role() -> None:

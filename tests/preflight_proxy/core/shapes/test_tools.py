@@ -28,6 +28,19 @@ def test_tools_are_counted_and_sized() -> None:
     assert found.kept is None
 
 
+@each("tool", [{}, {"input_schema": {}}, {"name": None}, {"function": "f"}, {"type": None, "server_url": "http://x"}])
+def test_a_tool_without_a_type_must_be_a_function(tool: dict[str, object]) -> None:
+    with pytest.raises(BadRequest, match="type"):
+        tools(tool)
+    assert tools({"name": "f"}, {"function": {"name": "f"}}, {"type": None, "name": "f"})[0].count == 3
+
+
+@each("kind", ["Function", "FUNCTION", "custom ", ""])
+def test_a_tools_type_is_compared_exactly(kind: str) -> None:
+    with pytest.raises(BadRequest):
+        tools({"type": kind, "name": "f"})
+
+
 def test_cache_marks_on_tools_are_noted_each_time() -> None:
     for _ in range(2):
         assert tools({**FUNCTION, "cache_control": {"type": "ephemeral"}})[1].cache_control
