@@ -14,7 +14,8 @@ import pytest
 import structlog
 from aiohttp import web
 
-from preflight_proxy.server import HEAD_BYTES_MAX, Handler, Listeners
+from preflight_proxy.connection import FIELD_BYTES_MAX
+from preflight_proxy.server import Handler, Listeners
 from tests.preflight_proxy.raw_http import Raw, is_error
 
 pytestmark = pytest.mark.wire
@@ -140,8 +141,8 @@ MALFORMED = {
     "an encoding that is no chunks": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "chunks not last": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
     "chunks twice": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-    "header too long": b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * (HEAD_BYTES_MAX + 1) + b"\r\n\r\n",
-    "target too long": b"GET /" + b"a" * (HEAD_BYTES_MAX + 1) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "header too long": b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * (FIELD_BYTES_MAX + 1) + b"\r\n\r\n",
+    "target too long": b"GET /" + b"a" * (FIELD_BYTES_MAX + 1) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "too many headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
 }
 
