@@ -33,7 +33,6 @@ ERROR_BODY_S_MAX = 30.0
 """An error document that takes longer than this is replaced by ours."""
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
-HELD = "OpenRouter takes no such call for now. Nothing was sent, nothing is charged."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
@@ -120,9 +119,9 @@ class Call:
     async def _attempt(self, may_requote: bool) -> bool:
         """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
         self._may_have_left = False
-        if not await self._sending.patience():
+        if (code := await self._sending.patience()) is not None:
             self._settlement.void("upstream asks for a longer wait than the client can bear")
-            await self._fail(503, HELD)
+            await self._refuse(code)
             return False
         try:
             response = await self._sending.post(self._may_leave)
@@ -161,7 +160,13 @@ class Call:
             await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
             return False
         body = await self._error_body(response)
-        refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
+        refusal = read_refusal(
+            response.status,
+            body,
+            last_header(headers, "retry-after"),
+            resets_at=last_header(headers, "x-ratelimit-reset"),
+            now_s=self._books.clock.epoch_s(),
+        )
         if refusal.proves_free and self._sends_again(refusal) and not self._downstream.closed:
             return True  # without its id, whose record would say nothing of the next attempt
         self._settlement.answered(response.status, generation_id)
@@ -194,8 +199,8 @@ class Call:
                 await self._refuse(Code.SPENT)
                 others = self._books.live(self._account_id).running - {self}
                 await asyncio.gather(*(call.cut("the sub-key's limit fired") for call in others))
-            case Remedy.WAIT_PROCESS:
-                await self._fail(503, HELD)
+            case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:
+                await self._refuse(refusal.cause)
             case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.value)
                 await self._refuse(refusal.cause)
