@@ -18,6 +18,7 @@ from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
 from preflight_proxy.core.refusals import Code, budget_headers
+from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
 from preflight_proxy.downstream import Downstream
@@ -75,8 +76,8 @@ class Call:
         self._settlement = settlement
         self._downstream = downstream
         self._refuse_with = refuse
-        self._key = sending.outgoing.key
-        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._key)
+        self._redaction = Redaction(sending.outgoing.key)
+        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._redaction)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
         self._may_have_left = False
@@ -204,7 +205,7 @@ class Call:
             case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.value)
                 await self._refuse(refusal.cause)
-            case _ if refusal.is_envelope and self._key.encode() not in body:
+            case _ if refusal.is_envelope and not self._redaction.found_in(body):
                 sent = [*self._passed(headers), *self._budget_headers()]
                 await self._downstream.answer(refusal.status, sent, body)
             case _:
@@ -240,7 +241,8 @@ class Call:
 
     def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The headers that go down, but for one that repeats the real key."""
-        return [(name, value) for name, value in downstream_headers(headers) if not self._key or self._key not in value]
+        passed = downstream_headers(headers)
+        return [(name, value) for name, value in passed if not self._redaction.found_in(value.encode(errors="replace"))]
 
     def _budget_headers(self) -> list[tuple[str, str]]:
         return budget_headers(self._books.account(self._account_id))

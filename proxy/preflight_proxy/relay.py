@@ -11,6 +11,7 @@ import structlog
 from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.evidence import CALL_S_MAX
+from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError
@@ -23,8 +24,6 @@ DRAIN_SILENCE_S_MAX = 60.0
 """While draining: this long without a data event, and the stream is given up (M17)."""
 WHOLE_BODY_BYTES_MAX = 64 * 2**20
 """A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
-KEY_SHOWN = b"[key]"
-"""Stands where an upstream repeated the real key."""
 BROKEN = "The answer broke off before its end. What it cost is booked once it is known."
 
 Headers = Sequence[tuple[str, str]]
@@ -40,7 +39,7 @@ class Relay:
         settlement: The reservation that it ends.
         clock: The stopwatch of the time limits.
         on_cost: Told the reading and the cost before that is posted: the commit may let in a call that waits for what is learnt.
-        key: The real key, which is taken out of an answer that repeats it.
+        redaction: Takes the real key out of an answer that repeats it.
 
     Attributes:
         reading: All that the answer has told so far.
@@ -54,14 +53,14 @@ class Relay:
         settlement: Settlement,
         clock: Clock,
         on_cost: Callable[[Reading, int], None],
-        key: str = "",
+        redaction: Redaction,
     ) -> None:
         self._shape = shape
         self._downstream = downstream
         self._settlement = settlement
         self._clock = clock
         self._on_cost = on_cost
-        self._key = key.encode()
+        self._redaction = redaction
         self._limit: asyncio.Timeout | None = None
         self._began_at_s = self._data_at_s = clock.monotonic_s()
         self._detached_at_s: float | None = None
@@ -120,7 +119,7 @@ class Relay:
                 self._merge(self._shape.read_event(event))
                 if self.reading.terminal and not self._settlement.ended:
                     self._settle()  # before the bytes below go down (M10 step 6)
-            out += self._without_key(event.raw)
+            out += self._redaction.apply(event.raw)
         await self._downstream.write(bytes(out))
 
     async def _document(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
@@ -140,10 +139,7 @@ class Relay:
         self._merge(self._shape.read_body(bytes(held)))
         if not self._settle():
             self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
-        await self._downstream.answer(response.status, headers, self._without_key(bytes(held)))
-
-    def _without_key(self, told: bytes) -> bytes:
-        return told.replace(self._key, KEY_SHOWN) if self._key and self._key in told else told
+        await self._downstream.answer(response.status, headers, self._redaction.apply(bytes(held)))
 
     async def _unread(self, response: aiohttp.ClientResponse, headers: Headers, held: bytes = b"") -> None:
         """Relay what cannot be read, compressed or huge: the bytes are the client's, the cost is unknown."""

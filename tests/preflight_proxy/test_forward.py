@@ -238,12 +238,14 @@ async def test_a_model_nobody_prices_is_refused(world: World) -> None:
     assert world.sim.requests == []
 
 
-async def test_the_real_key_never_comes_back(world: World) -> None:
-    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("echo_key")),))
+@pytest.mark.parametrize("escaped", [False, True])
+async def test_the_real_key_never_comes_back(world: World, escaped: bool) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("echo_key", {"escaped": escaped})),))
     world.may_differ = True
     async with world.post() as response:
         text = await response.text() + str(response.headers)
     assert "sk-or-" not in text
+    assert "\\u00" not in text
     key = world.proxy.books.live("a").key
     assert key is not None
     assert key.reveal() not in (world.data / "costs.jsonl").read_text()

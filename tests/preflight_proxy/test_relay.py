@@ -81,3 +81,20 @@ async def test_a_document_that_is_cut_after_its_white_space_is_still_a_document(
         raw = await response.content.read()
     assert json.loads(raw)["error"]["code"] == 402
     await world.settled()
+
+
+@pytest.mark.parametrize("chopped", [False, True])
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_repeats_the_real_key_comes_without_it(
+    world: World, stream: bool, escaped: bool, chopped: bool
+) -> None:
+    echo = FaultRule(make_fault("echo_key", {"status": 200, "escaped": escaped}))
+    world.sim.scenario = Scenario(faults=(echo, *((FaultRule(make_fault("chop")),) if chopped else ())))
+    async with world.post(stream=stream) as response:
+        raw = (await response.read()).decode()
+    lines = [line.removeprefix("data: ") for line in raw.splitlines() if line.startswith(("data: {", "{"))]
+    echoes = {echo for line in lines if (echo := json.loads(line).get("echo"))}
+    assert len(echoes) == 1
+    assert "[key]" in echoes.pop()
+    assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
