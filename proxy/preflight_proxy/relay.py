@@ -12,7 +12,7 @@ from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.secret import Redaction
-from preflight_proxy.core.shapes.shape import Reading, Shape
+from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.settlement import Settlement
@@ -78,8 +78,9 @@ class Relay:
         """
         received = list(response.headers.items())
         self._cache_hit = (last_header(received, "x-openrouter-cache-status") or "").upper() == "HIT"
-        readable = last_header(received, "content-encoding") in (None, "", "identity")
-        self._streamed = (last_header(received, "content-type") or "").startswith("text/event-stream")
+        readable = (last_header(received, "content-encoding") or "identity").strip().lower() == "identity"
+        media_type = (last_header(received, "content-type") or "").partition(";")[0]
+        self._streamed = media_type.strip().lower() == "text/event-stream"
         try:
             left_s = self._began_at_s + CALL_S_MAX - self._clock.monotonic_s()
             async with asyncio.timeout(max(0.0, left_s)) as self._limit:
@@ -92,7 +93,7 @@ class Relay:
                     await self._document(response, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
-            await self.break_off()
+            await self._end_stream() if self._streamed else await self.break_off()
         finally:
             self._limit = None
 
@@ -104,8 +105,14 @@ class Relay:
             self.tighten()
         await self._events(decoder.flush())
         if not self._settlement.ended and not self._settle():
-            self._settlement.unknown(self.reading, "the stream told no cost", ended=self.reading.terminal)
-        if self.reading.terminal or self.reading.usage is not None or self.reading.error:
+            over = self.reading.terminal or self.reading.finish is not None
+            self._settlement.unknown(self.reading, "the stream told no cost", ended=over)
+        await self._end_stream()
+
+    async def _end_stream(self) -> None:
+        """End a stream as it came if it told its own end, by any sign; else tell the client that it broke off."""
+        told = self.reading
+        if told.terminal or told.finish is not None or told.usage is not None or told.error:
             await self._downstream.finish()
         else:
             await self.break_off()
@@ -159,7 +166,7 @@ class Relay:
             generation_id=told.generation_id or old.generation_id,
             model=told.model or old.model,
             provider=told.provider or old.provider,
-            usage=told.usage or old.usage,
+            usage=_later_usage(old.usage, told.usage),
             finish=told.finish or old.finish,
             error=told.error or old.error,
             terminal=told.terminal or old.terminal,
@@ -212,3 +219,11 @@ class Relay:
         if self._streamed:
             return self._shape.cut(self.reading, self.events_count, text, error_type)
         return self._shape.refusal(status, text, error_type)
+
+
+def _later_usage(old: Usage | None, told: Usage | None) -> Usage | None:
+    """The later of two usages, unless it lacks the cost that the earlier one told of a call on the same kind of key."""
+    if told is None or old is None:
+        return told or old
+    lacks_cost = told.cost_pusd is None and old.cost_pusd is not None
+    return old if lacks_cost and told.is_byok == old.is_byok else told
