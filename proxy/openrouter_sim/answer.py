@@ -38,7 +38,7 @@ async def answer(books: Books, call: Call, request: web.Request) -> web.StreamRe
     writer = _Writer(books, call, request)
     try:
         if call.ask.stream:
-            headers["Content-Type"] = "text/event-stream"
+            headers.setdefault("Content-Type", "text/event-stream")
             headers["Cache-Control"] = "no-cache"
             return await writer.send(headers, _stream(call))
         return await _whole(writer, headers)

@@ -95,6 +95,7 @@ class Scenario:
             alone; the others read every spelling in every API, take null for no bound, and `largest` counts the budget of
             reasoning too. What OpenRouter does is not documented.
         messages_cost: `message_delta.usage` has the cost.
+        messages_input_whole: `input_tokens` of `/messages` includes those read from a cache and written to one.
         responses_events: Streams of `/responses` have `event:` lines.
         tokenizer: How densely prompts become tokens.
         tools_indent: Tools are counted re-serialised with indent 4.
@@ -115,6 +116,7 @@ class Scenario:
     crlf: bool = False
     bound_choice: BoundChoice = "smallest"
     messages_cost: bool = True
+    messages_input_whole: bool = False
     responses_events: bool = True
     tokenizer: Tokenizer = Tokenizer.USUAL
     tools_indent: bool = False

@@ -19,6 +19,7 @@ from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
 from preflight_proxy.core.refusals import OVERDUE, Code, budget_headers
+from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, never_served, read_refusal, told_generation
 from preflight_proxy.downstream import Downstream
@@ -41,7 +42,6 @@ ERROR_BODY_S_MAX = 30.0
 """An error document that takes longer than this is replaced by ours."""
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
-HELD = "OpenRouter takes no such call for now. Nothing was sent, nothing is charged."
 UNSERVED = "OpenRouter did not take this call. Nothing is charged."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
 
@@ -62,7 +62,7 @@ class Call:
         shape: Its API shape.
         settlement: Its reservation.
         downstream: Who is answered.
-        on_cost: Told the reading and the cost before that is posted (M4).
+        on_cost: Told the reading and the cost before that is posted (M4); see `Relay`.
         refuse: Words and notes a refusal of this call.
 
     Attributes:
@@ -76,7 +76,7 @@ class Call:
         shape: Shape,
         settlement: Settlement,
         downstream: Downstream,
-        on_cost: Callable[[Reading, int], None],
+        on_cost: Callable[[Reading, int], Reading],
         refuse: Callable[[Code], Answer],
     ) -> None:
         self._books = books
@@ -85,8 +85,8 @@ class Call:
         self._settlement = settlement
         self._downstream = downstream
         self._refuse_with = refuse
-        self._key = sending.outgoing.key
-        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._key)
+        self._redaction = Redaction(sending.outgoing.key)
+        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._redaction)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
         self._may_have_left = False
@@ -129,9 +129,9 @@ class Call:
     async def _attempt(self, may_requote: bool) -> bool:
         """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
         self._may_have_left = False
-        if not await self._sending.patience():
+        if (code := await self._sending.patience()) is not None:
             self._settlement.void("upstream asks for a longer wait than the client can bear")
-            await self._fail(503, HELD)
+            await self._refuse(code)
             return False
         try:
             response = await self._sending.post(self._may_leave)
@@ -173,7 +173,13 @@ class Call:
             await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
             return False
         body = await self._error_body(response)
-        refusal = read_refusal(response.status, body or b"", last_header(headers, "retry-after"))
+        refusal = read_refusal(
+            response.status,
+            body or b"",
+            last_header(headers, "retry-after"),
+            resets_at=last_header(headers, "x-ratelimit-reset"),
+            now_s=self._books.clock.epoch_s(),
+        )
         if never_served(response.status, headers, body):
             refusal = replace(refusal, proves_free=True)
         generation_id = generation_id or told_generation(body or b"")
@@ -216,12 +222,12 @@ class Call:
                 await self._refuse(Code.SPENT)
                 others = self._books.live(self._account_id).running - {self}
                 await asyncio.gather(*(call.cut("the sub-key's limit fired") for call in others))
-            case Remedy.WAIT_PROCESS:
-                await self._fail(503, HELD)
+            case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:
+                await self._refuse(refusal.cause)
             case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.value)
                 await self._refuse(refusal.cause)
-            case _ if refusal.is_envelope and self._key.encode() not in body:
+            case _ if refusal.is_envelope and not self._redaction.found_in(body):
                 sent = [*self._passed(headers), *self._budget_headers()]
                 await self._downstream.answer(refusal.status, sent, body)
             case _:
@@ -258,7 +264,8 @@ class Call:
 
     def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The headers that go down, but for one that repeats the real key."""
-        return [(name, value) for name, value in downstream_headers(headers) if not self._key or self._key not in value]
+        passed = downstream_headers(headers)
+        return [(name, value) for name, value in passed if not self._redaction.found_in(value.encode(errors="replace"))]
 
     def _budget_headers(self) -> list[tuple[str, str]]:
         return budget_headers(self._books.account(self._account_id))

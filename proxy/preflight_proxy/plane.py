@@ -133,19 +133,20 @@ def _expects(request: web.BaseRequest) -> web.Response | None:
 
 
 def _token(request: web.BaseRequest) -> str | None:
-    """The one token of a request, by either header; None if there is none, or more than one."""
+    """The one token of a request, by either header; None if there is none, or more than one.
+
+    Clients of Anthropic's API that have both variables set send the empty one too.
+    """
     bearers = request.headers.getall("Authorization", [])
     keys = request.headers.getall("x-api-key", [])
     if len(bearers) > 1 or len(keys) > 1:
         return None
     token = ""
-    if bearers:
-        scheme, _, token = bearers[0].partition(" ")
+    if bearers and bearers[0].strip():
+        scheme, _, token = bearers[0].strip().partition(" ")
         if scheme.lower() != "bearer":
             return None
-    elif keys:
-        token = keys[0]
-    token = token.strip()
+    token = token.strip() or "".join(keys).strip()
     return token if token.isascii() and 0 < len(token) <= TOKEN_CHARS_MAX else None
 
 

@@ -12,8 +12,9 @@ from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals import BROKEN, OVERDUE
+from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.reading import generation_id
-from preflight_proxy.core.shapes.shape import Reading, Shape
+from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.settlement import Settlement
@@ -25,8 +26,6 @@ DRAIN_SILENCE_S_MAX = 60.0
 """While draining: this long without a data event, and the stream is given up (M17)."""
 WHOLE_BODY_BYTES_MAX = 64 * 2**20
 """A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
-KEY_SHOWN = b"[key]"
-"""Stands where an upstream repeated the real key."""
 
 Headers = Sequence[tuple[str, str]]
 _log = structlog.get_logger("preflight_proxy.relay")
@@ -41,7 +40,8 @@ class Relay:
         settlement: The reservation that it ends.
         clock: The stopwatch of the time limits.
         on_cost: Told the reading and the cost before that is posted: the commit may let in a call that waits for what is learnt.
-        key: The real key, which is taken out of an answer that repeats it.
+            Returns the reading as it is to be booked.
+        redaction: Takes the real key out of an answer that repeats it.
 
     Attributes:
         reading: All that the answer has told so far.
@@ -54,15 +54,15 @@ class Relay:
         downstream: Downstream,
         settlement: Settlement,
         clock: Clock,
-        on_cost: Callable[[Reading, int], None],
-        key: str = "",
+        on_cost: Callable[[Reading, int], Reading],
+        redaction: Redaction,
     ) -> None:
         self._shape = shape
         self._downstream = downstream
         self._settlement = settlement
         self._clock = clock
         self._on_cost = on_cost
-        self._key = key.encode()
+        self._redaction = redaction
         self._limit: asyncio.Timeout | None = None
         self._began_at_s = self._data_at_s = clock.monotonic_s()
         self._detached_at_s: float | None = None
@@ -80,8 +80,9 @@ class Relay:
         """
         received = list(response.headers.items())
         self._cache_hit = (last_header(received, "x-openrouter-cache-status") or "").upper() == "HIT"
-        readable = last_header(received, "content-encoding") in (None, "", "identity")
-        self._streamed = (last_header(received, "content-type") or "").startswith("text/event-stream")
+        readable = (last_header(received, "content-encoding") or "identity").strip().lower() == "identity"
+        media_type = (last_header(received, "content-type") or "").partition(";")[0]
+        self._streamed = media_type.strip().lower() == "text/event-stream"
         try:
             left_s = self._began_at_s + CALL_S_MAX - self._clock.monotonic_s()
             async with asyncio.timeout(max(0.0, left_s)) as self._limit:
@@ -94,7 +95,10 @@ class Relay:
                     await self._document(response, headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
-            await (self.end(OVERDUE) if self._limit is not None and self._limit.expired() else self.break_off())
+            if self._limit is not None and self._limit.expired():
+                await self.end(OVERDUE)
+            else:
+                await self._end_stream() if self._streamed else await self.break_off()
         finally:
             self._limit = None
 
@@ -106,8 +110,14 @@ class Relay:
             self.tighten()
         await self._events(decoder.flush())
         if not self._settlement.ended and not self._settle():
-            self._settlement.unknown(self.reading, "the stream told no cost", ended=self.reading.terminal)
-        if self.reading.terminal or self.reading.usage is not None or self.reading.error:
+            over = self.reading.terminal or self.reading.finish is not None
+            self._settlement.unknown(self.reading, "the stream told no cost", ended=over)
+        await self._end_stream()
+
+    async def _end_stream(self) -> None:
+        """End a stream as it came if it told its own end, by any sign; else tell the client that it broke off."""
+        told = self.reading
+        if told.terminal or told.finish is not None or told.usage is not None or told.error:
             await self._downstream.finish()
         else:
             await self.break_off()
@@ -121,7 +131,7 @@ class Relay:
                 self._read(self._shape.read_event(event))
                 if self.reading.terminal and not self._settlement.ended:
                     self._settle()  # before the bytes below go down (M10 step 6)
-            out += self._without_key(event.raw)
+            out += self._redaction.apply(event.raw)
         await self._downstream.write(bytes(out))
 
     async def _document(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
@@ -141,10 +151,7 @@ class Relay:
         self._read(self._shape.read_body(bytes(held)))
         if not self._settle():
             self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
-        await self._downstream.answer(response.status, headers, self._without_key(bytes(held)))
-
-    def _without_key(self, told: bytes) -> bytes:
-        return told.replace(self._key, KEY_SHOWN) if self._key and self._key in told else told
+        await self._downstream.answer(response.status, headers, self._redaction.apply(bytes(held)))
 
     async def _unread(self, response: aiohttp.ClientResponse, headers: Headers, held: bytes = b"") -> None:
         """Relay what cannot be read, compressed or huge: the bytes are the client's, the cost is unknown."""
@@ -171,7 +178,7 @@ class Relay:
             generation_id=told.generation_id or old.generation_id,
             model=told.model or old.model,
             provider=told.provider or old.provider,
-            usage=told.usage or old.usage,
+            usage=_later_usage(old.usage, told.usage),
             finish=told.finish or old.finish,
             error=told.error or old.error,
             terminal=told.terminal or old.terminal,
@@ -190,7 +197,7 @@ class Relay:
         if cost_pusd is None:
             return False
         if not self._cache_hit and not self._settlement.is_anothers:
-            self._on_cost(self.reading, cost_pusd)
+            self.reading = self._on_cost(self.reading, cost_pusd)
         try:
             self._settlement.post(self.reading, cost_pusd)
         except LedgerError:
@@ -226,3 +233,11 @@ class Relay:
             return
         body = self._shape.refusal(status, text, error_type)
         await self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)
+
+
+def _later_usage(old: Usage | None, told: Usage | None) -> Usage | None:
+    """The later of two usages, unless it lacks the cost that the earlier one told of a call on the same kind of key."""
+    if told is None or old is None:
+        return told or old
+    lacks_cost = told.cost_pusd is None and old.cost_pusd is not None
+    return old if lacks_cost and told.is_byok == old.is_byok else told

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 import aiohttp
 import structlog
 
 from preflight_proxy.clock import Clock
+from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.holds import Holds
 from preflight_proxy.relay import DRAIN_S_MAX
@@ -72,16 +75,20 @@ class Sending:
         self._detached = asyncio.Event()
         self._limit: asyncio.Timeout | None = None
         self._bound = outgoing.bound
+        self._key = Secret(outgoing.key).fingerprint
+        self._untimed_count = 0
         self.outgoing = outgoing
 
-    async def patience(self) -> bool:
-        """Wait while upstream wants no call of this kind; False if that is longer than the client can bear."""
+    async def patience(self) -> Code | None:
+        """Wait while upstream wants no call of this kind; why the call is refused if that is longer than the client waits."""
         wait_s = self._holds.wait_s(self.outgoing.model, self.outgoing.tags)
         left_s = self._left_s()
         if 0 < wait_s <= left_s:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._detached.wait(), wait_s)
-        return wait_s <= max(left_s, 0.0)
+        if wait_s > max(left_s, 0.0):
+            return Code.HELD
+        return self._holds.closed(self.outgoing.model, self._key)
 
     async def post(self, may_leave: Callable[[], bool]) -> aiohttp.ClientResponse:
         """Send once, to the endpoints that take calls now; see `Upstream.post` for what else is raised.
@@ -93,7 +100,10 @@ class Sending:
         self._asked = self._holds.free(outgoing.model, outgoing.tags)
         async with asyncio.timeout(None) as self._limit:
             body = outgoing.body(self._asked, self._bound)
-            return await self._upstream.post(outgoing.path, body, outgoing.headers, may_leave)
+            response = await self._upstream.post(outgoing.path, body, outgoing.headers, may_leave)
+        if response.status < HTTPStatus.MULTIPLE_CHOICES:
+            self._holds.served(outgoing.model, self._key)
+        return response
 
     def lowers(self, refusal: UpstreamRefusal) -> bool:
         """Lower the output bound to what a refusal says is affordable; True, once, if there is room for that (M11).
@@ -114,8 +124,11 @@ class Sending:
         if refusal.remedy not in (Remedy.WAIT_MODEL, Remedy.WAIT_PROCESS):
             return False
         model, tags = self.outgoing.model, self.outgoing.tags
+        if not refusal.names_time:
+            refusal = replace(refusal, retry_after_s=refusal.retry_after_s * 2**self._untimed_count)
+            self._untimed_count += 1
         named = [tag for tag in self.outgoing.tags_of.get(refusal.provider or "", ()) if tag in self._asked]
-        self._holds.hold(model, refusal, named)
+        self._holds.hold(model, refusal, named, key=self._key)
         _log.info("upstream.held", model=model, tags=named, remedy=refusal.remedy.value, seconds=refusal.retry_after_s)
         return self._holds.wait_s(model, tags) <= self._left_s()
 

@@ -19,6 +19,8 @@ from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
 
+FREE_MODEL = "meta-llama/llama-3.3-70b-instruct:free"
+
 MENDABLE = [
     ("error_first", {}),
     ("error_mid", {}),
@@ -115,7 +117,7 @@ async def test_a_limit_of_a_provider_that_was_not_asked_holds_the_model(world: W
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", refusal), times=1),))
     for _ in range(2):
         async with world.post() as response:
-            assert response.status in (429, 503)
+            assert response.status == 429
     assert len(world.sim.requests) == 1
 
 
@@ -333,7 +335,58 @@ async def test_a_wait_longer_than_a_client_can_bear_is_said_at_once_and_nobody_k
     world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
     for _ in range(3):
         async with world.post() as response:
-            assert response.status == 503
+            assert (response.status, response.headers["x-should-retry"]) == (429, "false")
+            assert (await response.json())["error"]["message"] == Code.HELD.sentence
             assert "Retry-After" not in response.headers
     assert len(world.sim.requests) == 1
     assert world.proxy.books.account("a").available_pusd == world.proxy.books.account("a").limit_pusd
+
+
+DAY = {"status": 429, "message": "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 a day"}
+HOURS_AWAY = str(4_000_000_000_000)
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/messages"])
+@pytest.mark.parametrize("times", [{}, {"resets_at": HOURS_AWAY}, {"retry_after": "1"}], ids=str)
+async def test_a_limit_for_the_day_is_told_at_once_and_upstream_hears_of_it_once(
+    world: World, path: str, times: dict[str, str]
+) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", {**DAY, **times})),))
+    for _ in range(3):
+        async with asyncio.timeout(30), world.post(path, model=FREE_MODEL, max_tokens=100, input="Say OK") as response:
+            assert (response.status, response.headers["x-should-retry"]) == (429, "false")
+            assert (await response.json())["error"]["message"] == Code.DAILY_LIMIT.sentence
+            assert "Retry-After" not in response.headers
+    assert len(world.sim.requests) == 1
+    account = world.proxy.books.account("a")
+    assert (account.refused, account.available_pusd) == (3, account.limit_pusd)
+
+
+async def test_what_one_keys_day_is_does_not_bind_another_key(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", DAY), times=1),))
+    await world.open("b")
+    async with world.post(model=FREE_MODEL) as refused, world.post(model=MODEL) as paid:
+        assert (refused.status, paid.status) == (429, 200)
+    async with world.post(model=FREE_MODEL, token=world.tokens["b"]) as served:
+        assert served.status == 200
+
+
+@pytest.mark.parametrize("times", [{"retry_after": "46"}, {"resets_at": HOURS_AWAY}], ids=str)
+async def test_a_rate_limit_that_outlasts_our_patience_is_told_at_once(world: World, times: dict[str, str]) -> None:
+    fault = make_fault("http_error", {"status": 429, "message": "Rate limit exceeded", **times})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault),))
+    for _ in range(2):
+        async with asyncio.timeout(30), world.post() as response:
+            assert (response.status, response.headers["x-should-retry"]) == (429, "false")
+            assert (await response.json())["error"]["message"] == Code.HELD.sentence
+    assert len(world.sim.requests) == 1
+    assert world.proxy.books.account("a").refused == 2
+
+
+async def test_a_reset_that_is_near_is_waited_out(world: World) -> None:
+    soon_ms = str(round((world.proxy.books.clock.epoch_s() + 1) * 1000))
+    fault = make_fault("http_error", {"status": 429, "message": "Rate limit exceeded", "resets_at": soon_ms})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
+    async with world.post() as response:
+        assert response.status == 200
+    assert len(world.sim.requests) == 2

@@ -238,12 +238,28 @@ async def test_a_model_nobody_prices_is_refused(world: World) -> None:
     assert world.sim.requests == []
 
 
-async def test_the_real_key_never_comes_back(world: World) -> None:
-    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("echo_key")),))
+@pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/messages"])
+async def test_a_model_named_as_litellm_names_it_is_served_and_leaves_as_openrouter_knows_it(
+    world: World, path: str
+) -> None:
+    async with world.post(path, model=f"openrouter/{MODEL}", max_tokens=100, input="Say OK") as response:
+        assert response.status == 200
+        await response.read()
+    assert json.loads(world.sim.requests[-1].body)["model"] == MODEL
+    for router in ("openrouter/auto", "openrouter/openrouter/auto"):
+        async with world.post(path, model=router, max_tokens=100, input="Say OK") as refused:
+            assert refused.status == 400
+    assert len(world.sim.requests) == 1
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+async def test_the_real_key_never_comes_back(world: World, escaped: bool) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("echo_key", {"escaped": escaped})),))
     world.may_differ = True
     async with world.post() as response:
         text = await response.text() + str(response.headers)
     assert "sk-or-" not in text
+    assert "\\u00" not in text
     key = world.proxy.books.live("a").key
     assert key is not None
     assert key.reveal() not in (world.data / "costs.jsonl").read_text()

@@ -46,10 +46,19 @@ async def test_the_token_may_come_as_anthropics_clients_send_it(world: World) ->
         assert response.status == 200
 
 
+@pytest.mark.parametrize("empty", ["", "Bearer", "Bearer ", "bearer   "])
+async def test_an_empty_token_beside_the_right_one_is_none(world: World, empty: str) -> None:
+    headers = {"Authorization": empty, "x-api-key": world.tokens["a"]}
+    async with world.client.get(world.base_url + "/key", headers=headers) as response:
+        assert response.status == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [
         [],
+        [("Authorization", "Bearer "), ("x-api-key", "")],
+        [("Authorization", "Bearer x"), ("x-api-key", "{token}")],
         [("Authorization", "")],
         [("Authorization", "Bearer")],
         [("Authorization", "Bearer ")],

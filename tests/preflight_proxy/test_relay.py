@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
+from openrouter_sim.faults.fault import Fault, Frame
 from preflight_proxy import relay
 from preflight_proxy.core.refusals import OVERDUE, Code
 from tests.preflight_proxy.world import World
+
+if TYPE_CHECKING:
+    from openrouter_sim.call import Call
 
 pytestmark = pytest.mark.wire
 
@@ -173,4 +179,97 @@ async def test_a_document_that_is_cut_after_its_white_space_is_still_a_document(
         await world.proxy.accounts.freeze("a", "test")
         raw = await response.content.read()
     assert json.loads(raw)["error"]["code"] == 402
+    await world.settled()
+
+
+@pytest.mark.parametrize("chopped", [False, True])
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_repeats_the_real_key_comes_without_it(
+    world: World, stream: bool, escaped: bool, chopped: bool
+) -> None:
+    echo = FaultRule(make_fault("echo_key", {"status": 200, "escaped": escaped}))
+    world.sim.scenario = Scenario(faults=(echo, *((FaultRule(make_fault("chop")),) if chopped else ())))
+    async with world.post(stream=stream) as response:
+        raw = (await response.read()).decode()
+    lines = [line.removeprefix("data: ") for line in raw.splitlines() if line.startswith(("data: {", "{"))]
+    echoes = {echo for line in lines if (echo := json.loads(line).get("echo"))}
+    assert len(echoes) == 1
+    assert "[key]" in echoes.pop()
+    assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
+
+
+@pytest.mark.parametrize("clean", [False, True])
+async def test_a_stream_that_told_why_it_ended_is_whole_without_usage_and_done(world: World, clean: bool) -> None:
+    """Its client gets the end that came; what it cost is found by its id."""
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("silent_close", {"after": 1000, "clean": clean})),))
+    async with world.post(stream=True, text="[[sim tokens=20]]") as response:
+        raw = (await response.read()).decode()
+    last = json.loads(raw.rstrip().rpartition("data: ")[2])
+    assert (last["choices"][0]["finish_reason"], "usage" in last, "error" in last) == ("stop", False, False)
+    await world.settled()
+    assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Headed(Fault):
+    """An answer with a header of its own."""
+
+    name: ClassVar[str] = "headed"
+    header: str = ""
+    value: str = ""
+
+    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+        """Set it."""
+        headers[self.header] = self.value
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Content-Type", "Text/Event-Stream"),
+        ("Content-Type", "text/event-stream; charset=utf-8"),
+        ("Content-Type", "TEXT/EVENT-STREAM ;charset=utf-8"),
+        ("Content-Encoding", "Identity"),
+    ],
+)
+async def test_a_stream_is_known_for_one_however_its_head_is_spelled(world: World, header: str, value: str) -> None:
+    """Read as a whole document it would tell no cost."""
+    world.sim.scenario = Scenario(faults=(FaultRule(Headed(header, value)), FaultRule(make_fault("chop"))))
+    async with world.post(stream=True) as response:
+        assert (await response.read()).endswith(b"data: [DONE]\n\n")
+        assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageAgain(Fault):
+    """The usage event comes a second time, without its cost."""
+
+    name: ClassVar[str] = "usage_again"
+    is_byok: bool = False
+
+    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Repeat it."""
+        for frame in frames:
+            yield frame
+            if frame.settles:
+                told = json.loads(frame.data.removeprefix(b"data: "))
+                told["usage"] = {**told["usage"], "cost": None, "prompt_tokens": 0, "is_byok": self.is_byok}
+                yield Frame(b"data: " + json.dumps(told).encode() + b"\n\n", frame.tokens)
+
+
+async def test_a_last_usage_without_a_cost_does_not_wipe_out_the_one_before(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(UsageAgain()),))
+    async with world.post(stream=True) as response:
+        await response.read()
+        (line,) = world.cost_lines()
+    assert line["outcome"] == "posted"
+    assert line["prompt_tokens"] > 0
+
+
+async def test_a_cost_told_before_the_call_turned_out_to_run_on_the_users_own_key_is_not_taken(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(UsageAgain(is_byok=True)),))
+    async with world.post(stream=True) as response:
+        await response.read()
+        assert world.cost_lines() == []
     await world.settled()

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from preflight_proxy.core.refusals import Code
-from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal
+from preflight_proxy.core.upstream_refusal import RETRY_AFTER_S_DEFAULT, Remedy, UpstreamRefusal
 from preflight_proxy.holds import Holds
 from preflight_proxy.sending import Outgoing, Sending
 from preflight_proxy.upstream import NotSentError, Upstream
@@ -55,7 +55,7 @@ class Case:
 
 
 def limited(provider: str | None, seconds: float = 10.0) -> UpstreamRefusal:
-    return UpstreamRefusal(429, True, True, Remedy.WAIT_MODEL, seconds, provider)
+    return UpstreamRefusal(429, True, True, Remedy.WAIT_MODEL, seconds, provider, cause=Code.HELD)
 
 
 async def test_all_endpoints_are_asked_at_first() -> None:
@@ -115,8 +115,19 @@ def too_dear(affords: int | None) -> UpstreamRefusal:
 
 async def test_a_wait_longer_than_the_client_can_bear_is_not_begun() -> None:
     case = Case()
-    case.holds.hold("m", limited(None, 46.0))
-    assert not await case.sending(Upstream(NOWHERE)).patience()
+    case.clock.advance(2.0)
+    case.holds.hold("m", limited(None, 43.5))
+    assert await case.sending(Upstream(NOWHERE)).patience() is Code.HELD
+
+
+async def test_without_a_time_each_wait_of_a_call_is_twice_the_last() -> None:
+    case = Case()
+    sending, waits_s = case.sending(Upstream(NOWHERE)), []
+    refusal = replace(limited(None, RETRY_AFTER_S_DEFAULT), names_time=False)
+    while sending.waits_out(refusal):
+        waits_s.append(case.holds.wait_s("m", case.outgoing.tags))
+        case.clock.advance(waits_s[-1])
+    assert waits_s == [2, 4, 8, 16]
 
 
 async def test_a_wait_ends_with_its_client() -> None:
@@ -127,7 +138,7 @@ async def test_a_wait_ends_with_its_client() -> None:
     await asyncio.sleep(0)
     sending.drain()
     async with asyncio.timeout(20):
-        assert await waiting
+        assert await waiting is None
 
 
 def test_what_leaves_shows_nothing_of_itself() -> None:

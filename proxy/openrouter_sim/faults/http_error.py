@@ -22,6 +22,7 @@ class HttpError(Fault):
         message: The error's sentence.
         envelope: The body is OpenRouter's; else it is a web server's page.
         retry_after: The `Retry-After` header, as text.
+        resets_at: The `X-RateLimit-Reset` header, as text: epoch milliseconds.
         error_type: `error.metadata.error_type`; empty for the status's usual one.
         limit_source: `error.metadata.limit_source`, as on money refusals; empty for none.
         reason: `error.metadata.reason`; empty for none.
@@ -37,6 +38,7 @@ class HttpError(Fault):
     message: str = "Internal Server Error"
     envelope: bool = True
     retry_after: str = ""
+    resets_at: str = ""
     error_type: str = ""
     limit_source: str = ""
     reason: str = ""
@@ -55,7 +57,8 @@ class HttpError(Fault):
             "provider_name": self.provider_name,
         }
         metadata = {name: value for name, value in named.items() if value}
-        headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+        times = {"Retry-After": self.retry_after, "X-RateLimit-Reset": self.resets_at}
+        headers = {name: value for name, value in times.items() if value}
         if self.edge:
             headers |= {"Server": "cloudflare", "CF-RAY": "8f00aa11bb22cc33-FRA"}
         extra: JsonObject = {"availability": {"code": self.availability}} if self.availability else {}

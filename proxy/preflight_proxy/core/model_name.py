@@ -18,6 +18,7 @@ REFUSED_SUFFIXES = {
 }
 _NAME = re.compile(r"~?[A-Za-z0-9][\w.+-]*(?:/[A-Za-z0-9@][\w.+-]*){0,3}(?::[\w.+-]+){0,3}", re.ASCII)
 _NAME_CHARS_MAX = 200
+_PREFIX = "openrouter/"
 _ROUTERS = ("openrouter/", "@preset", "~openrouter/")
 
 
@@ -30,6 +31,16 @@ def split_model(model: str) -> tuple[str, str]:
     routing = [suffix for suffix in suffixes if suffix in ROUTING_SUFFIXES or suffix in REFUSED_SUFFIXES]
     own = [suffix for suffix in suffixes if suffix not in routing]
     return ":".join([base, *own]), ":".join(routing)
+
+
+def bare_model(model: str) -> str:
+    """The id as OpenRouter knows it: without the prefix by which litellm and others choose it among providers.
+
+    OpenRouter's own ids have one slash (`openrouter/auto`), and stay. Source: docs.litellm.ai/docs/providers/openrouter, 2026-10.
+    """
+    if model.lower().startswith(_PREFIX) and "/" in model[len(_PREFIX) :]:
+        return model[len(_PREFIX) :]
+    return model
 
 
 def check_model(model: str) -> None:

@@ -36,6 +36,7 @@ class Code(Enum):
     ACCOUNT_CREDIT = "account_credit"
     ACCOUNT_AFFORDS = "account_affords"
     DAILY_LIMIT = "daily_limit"
+    HELD = "held"
 
     @property
     def sentence(self) -> str:
@@ -69,6 +70,8 @@ _SENTENCES = {
     Code.ACCOUNT_AFFORDS: "The credit of the OpenRouter account does not cover a call of this size. "
     "Ask for fewer output tokens or send less. Do not repeat it unchanged.",
     Code.DAILY_LIMIT: "The daily limit at OpenRouter for this model is reached. Do not retry.",
+    Code.HELD: "OpenRouter takes no such call for now, and for longer than a client waits. "
+    "Nothing is charged. Do not retry.",
 }
 
 OVERDUE = "This call took longer than a call may take here. What it cost is booked once it is known. Do not retry."
@@ -82,6 +85,7 @@ _STATUS = {
     Code.PRICE_STALE: 503,
     Code.QUARANTINED: 403,
     Code.DAILY_LIMIT: 429,
+    Code.HELD: 429,
 }
 _ERROR_TYPE = {
     402: "payment_required",

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from typing import NoReturn, Self
 
 FINGERPRINT_CHARS = 8
@@ -57,3 +58,38 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled: it would leave the process")
+
+
+class Redaction:
+    """Takes one secret out of JSON text, also where characters of it are written as JSON escapes, once or several times over.
+
+    Any other encoding of it stays, and so does a secret of which a part alone is in the text.
+
+    Args:
+        secret: The text to take out, ASCII; nothing is taken out if it is empty.
+    """
+
+    SHOWN = b"[key]"
+    """Stands where the secret was."""
+
+    def __init__(self, secret: str) -> None:
+        self._plain = secret.encode()
+
+    def apply(self, text: bytes) -> bytes:
+        """Return the text without the secret."""
+        if not self._plain:
+            return text
+        text = text.replace(self._plain, self.SHOWN)
+        if b"\\u00" not in text:
+            return text
+        return re.sub(b"".join(_spellings(byte) for byte in self._plain), self.SHOWN, text)
+
+    def found_in(self, text: bytes) -> bool:
+        """True if the secret is in the text."""
+        return self.apply(text) != text
+
+
+def _spellings(byte: int) -> bytes:
+    """A pattern for one character, as it is or as an escape; its backslash is doubled where JSON stands in a JSON string."""
+    hexadecimal = "".join(f"[{digit}{digit.upper()}]" for digit in f"{byte:02x}")
+    return rb"(?:%b|\\+u00%b)" % (re.escape(bytes([byte])), hexadecimal.encode())

@@ -21,11 +21,14 @@ from preflight_proxy.core.shapes.reading import generation_id
 FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
 """In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
 RETRY_AFTER_S_DEFAULT = 2.0
-"""Waited where a transient refusal names no time."""
+"""Waited where a transient refusal names no time; twice as long each time that the same call gets another such refusal."""
 RETRY_AFTER_S_MIN = 1.0
 """The least wait, the header's own unit: asked for none, the proxy would send again as fast as it is refused."""
 _PAYMENT_REQUIRED = 402
 _FORBIDDEN = 403
+_TOO_MANY = 429
+_RESET = "X-RateLimit-Reset"
+_DAILY = re.compile(r"per.day|daily|_rpd\b", re.IGNORECASE)
 KEY_LIMIT = "openrouter_key_limit"
 IN_FLIGHT = "openrouter_in_flight_budget"
 _AFFORDS = re.compile(r"can only afford ([0-9]{1,9})(?![0-9]|[.,][0-9])")
@@ -63,7 +66,9 @@ class UpstreamRefusal:
         remedy: What to do.
         retry_after_s: How long to wait, for the two waiting remedies.
         provider: The provider whose refusal it is, by its display name; None where upstream names none.
-        cause: For a refusal for money: whose money, and what about it.
+        cause: How it is said in our words, where they take the place of upstream's.
+        names_time: True if it says how long to wait.
+        free_models: True if it is about all models without a price.
         affords: The output bound that it says is affordable; None if it names none.
     """
 
@@ -75,6 +80,8 @@ class UpstreamRefusal:
     provider: str | None = None
     cause: Code = Code.ACCOUNT_CREDIT
     affords: int | None = None
+    names_time: bool = True
+    free_models: bool = False
 
 
 class _Error(msgspec.Struct):
@@ -87,13 +94,17 @@ class _Envelope(msgspec.Struct):
     error: _Error
 
 
-def read_refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamRefusal:
+def read_refusal(
+    status: int, body: bytes, retry_after: str | None, *, resets_at: str | None = None, now_s: float = 0.0
+) -> UpstreamRefusal:
     """Understand an answer without a 2xx. Never raises.
 
     Args:
         status: HTTP status.
         body: The whole body.
         retry_after: The header of that name, if any.
+        resets_at: The header `X-RateLimit-Reset`, if any.
+        now_s: The time, in epoch seconds.
     """
     try:
         error = msgspec.json.decode(body, type=_Envelope).error
@@ -103,24 +114,29 @@ def read_refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamR
     remedy = _remedy(status, error, retry_after is not None)
     provider = _member(error.metadata, "provider_name")
     named = provider if isinstance(provider, str) else None
+    wait_s = _seconds(retry_after) or _until(resets_at or _told_header(error, _RESET), now_s)
     affords = _AFFORDS.search(error.message) if status == _PAYMENT_REQUIRED else None
     return UpstreamRefusal(
         status,
         True,
         proves_free,
         remedy,
-        _seconds(retry_after),
+        wait_s or RETRY_AFTER_S_DEFAULT,
         named,
-        cause=_cause(status, error),
+        cause=_cause(status, error, remedy),
         affords=int(affords[1]) if affords else None,
+        names_time=wait_s is not None,
+        free_models=status == _TOO_MANY and "free-models" in error.message,
     )
 
 
-def _cause(status: int, error: _Error) -> Code:
-    """Whose money a refusal with 402 or 403 is about: the key's limit, the account's credit, or a size that it does not cover.
+def _cause(status: int, error: _Error, remedy: Remedy) -> Code:
+    """What a refusal with 402, 403 or 429 is about: for money, the key's limit, the account's credit, or a size above that.
 
     A budget that OpenRouter keeps for a workspace or by a guardrail is a limit of the key as well.
     """
+    if remedy in (Remedy.WAIT_MODEL, Remedy.WAIT_PROCESS):
+        return Code.DAILY_LIMIT if _DAILY.search(error.message) else Code.HELD
     limit_source = _member(error.metadata, "limit_source")
     if limit_source == KEY_LIMIT or status == _FORBIDDEN:
         return Code.KEY_LIMIT
@@ -155,11 +171,26 @@ def _member(details: object, name: str) -> object:
     return details.get(name) if isinstance(details, dict) else None
 
 
-def _seconds(retry_after: str | None) -> float:
-    """The header's seconds; the default for a date, a negative or an absurd figure."""
-    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
-        return RETRY_AFTER_S_DEFAULT
-    return max(RETRY_AFTER_S_MIN, float(retry_after))
+def _told_header(error: _Error, name: str) -> str | None:
+    """A header that the body repeats, as OpenRouter does with those of a rate limit."""
+    told = _member(_member(error.metadata, "headers"), name)
+    return told if isinstance(told, str) else None
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The header's seconds; None for a date, a negative or an absurd figure."""
+    return None if (told := _figure(retry_after, 6)) is None else max(RETRY_AFTER_S_MIN, float(told))
+
+
+def _until(resets_at: str | None, now_s: float) -> float | None:
+    """Seconds from now to a time in epoch milliseconds; None if there is none."""
+    return None if (told := _figure(resets_at, 14)) is None else max(RETRY_AFTER_S_MIN, told / 1000 - now_s)
+
+
+def _figure(text: str | None, digits_max: int) -> int | None:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > digits_max:
+        return None
+    return int(text)
 
 
 class _Named(msgspec.Struct):

@@ -3,7 +3,7 @@
 import pytest
 
 from preflight_proxy.core.body import BadRequest
-from preflight_proxy.core.model_name import check_model, split_model
+from preflight_proxy.core.model_name import bare_model, check_model, split_model
 from tests.cases import each
 
 
@@ -75,3 +75,20 @@ def test_names_that_hide_the_price_are_refused(model: str) -> None:
 def test_a_refusal_names_the_suffix_and_the_model_to_ask_for_instead(model: str) -> None:
     with pytest.raises(BadRequest, match=r":online is refused.*Ask for a/b"):
         check_model(model)
+
+
+@each(
+    "model, bare",
+    [
+        ("openrouter/acme/one", "acme/one"),
+        ("OpenRouter/acme/one:free", "acme/one:free"),
+        ("openrouter/openrouter/auto", "openrouter/auto"),
+        ("openrouter/auto", "openrouter/auto"),
+        ("openrouter/", "openrouter/"),
+        ("acme/one", "acme/one"),
+        ("acme/openrouter/one", "acme/openrouter/one"),
+        ("", ""),
+    ],
+)
+def test_the_prefix_that_chooses_among_providers_is_no_part_of_the_id(model: str, bare: str) -> None:
+    assert bare_model(model) == bare

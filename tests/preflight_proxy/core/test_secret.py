@@ -7,8 +7,10 @@ import pickle
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from preflight_proxy.core.secret import Secret
+from preflight_proxy.core.secret import Redaction, Secret
 from tests.cases import each
 
 KEY = "sk-or-v1-0123456789abcdef"
@@ -74,3 +76,28 @@ def test_a_dataclass_that_holds_one_keeps_it_hidden() -> None:
 def test_it_has_no_dict_to_look_into() -> None:
     with pytest.raises(TypeError):
         vars(Secret(KEY))
+
+
+def escaped(key: str, places: set[int], spelling: str = "\\u{:04x}") -> bytes:
+    """The key with the characters at these places written as escapes."""
+    return "".join(spelling.format(ord(char)) if place in places else char for place, char in enumerate(key)).encode()
+
+
+@given(
+    st.sets(st.integers(0, len(KEY) - 1)), st.sampled_from(["\\u{:04x}", "\\u{:04X}", "\\\\u{:04x}", "\\\\\\u{:04X}"])
+)
+def test_a_key_is_taken_out_however_it_is_escaped(places: set[int], spelling: str) -> None:
+    text = b'{"a": "' + escaped(KEY, places, spelling) + b'", "b": "' + KEY.encode() + b'"}'
+    redaction = Redaction(KEY)
+    assert redaction.apply(text) == b'{"a": "[key]", "b": "[key]"}'
+    assert redaction.found_in(text)
+
+
+def test_text_without_the_key_stays_byte_for_byte() -> None:
+    text = b'{"a": "\\u0073\\u006b-or \\u00e9 ' + KEY[:-1].encode() + b'"}'
+    assert Redaction(KEY).apply(text) == text
+    assert not Redaction(KEY).found_in(text)
+
+
+def test_an_empty_key_takes_nothing_out() -> None:
+    assert Redaction("").apply(b"\\u0073 a") == b"\\u0073 a"

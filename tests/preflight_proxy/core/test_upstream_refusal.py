@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +121,7 @@ def test_each_refusal_has_its_remedy(status: int, body: bytes, retry_after: str 
         ("1e3", RETRY_AFTER_S_DEFAULT),
         ("٣", RETRY_AFTER_S_DEFAULT),
         ("9" * 400, RETRY_AFTER_S_DEFAULT),
+        ("999999", 999_999.0),
         ("Wed, 21 Oct 2026 07:28:00 GMT", RETRY_AFTER_S_DEFAULT),
     ],
 )
@@ -305,3 +307,50 @@ def test_a_503_whose_head_names_a_generation_proves_nothing() -> None:
 @given(st.integers(100, 599), st.none() | st.binary(max_size=60))
 def test_without_cloudflares_headers_no_bytes_prove_anything(status: int, body: bytes | None) -> None:
     assert not never_served(status, [("Server", "nginx")], body)
+
+
+@each(
+    "retry_after, resets_at, seconds, names_time",
+    [
+        (None, "1760000010000", 10.0, True),
+        (None, "1760000010500", 10.5, True),
+        ("7", "1760000010000", 7.0, True),
+        ("soon", "1760000010000", 10.0, True),
+        (None, "1760000000000", RETRY_AFTER_S_MIN, True),
+        (None, "5", RETRY_AFTER_S_MIN, True),
+        (None, "99999999999999", 99_999_999_999.999 - 1_760_000_000, True),
+        (None, "999999999999999", RETRY_AFTER_S_DEFAULT, False),
+        (None, "-1", RETRY_AFTER_S_DEFAULT, False),
+        (None, "tomorrow", RETRY_AFTER_S_DEFAULT, False),
+        (None, None, RETRY_AFTER_S_DEFAULT, False),
+    ],
+)
+def test_the_time_of_a_reset_is_a_wait_too(
+    retry_after: str | None, resets_at: str | None, seconds: float, names_time: bool
+) -> None:
+    refusal = read_refusal(429, envelope(), retry_after, resets_at=resets_at, now_s=1_760_000_000.0)
+    assert refusal.retry_after_s == pytest.approx(seconds)
+    assert refusal.names_time is names_time
+
+
+@each("told", [{"X-RateLimit-Reset": "1760000010000"}, {"X-RateLimit-Reset": 5}, {}, [], None, "x"])
+def test_the_reset_is_read_in_the_body_as_well(told: object) -> None:
+    refusal = read_refusal(429, envelope(metadata={"headers": told}), None, now_s=1_760_000_000.0)
+    in_text = isinstance(told, dict) and told.get("X-RateLimit-Reset") == "1760000010000"
+    assert refusal.retry_after_s == (10.0 if in_text else RETRY_AFTER_S_DEFAULT)
+
+
+@each(
+    "message, cause, free_models",
+    [
+        ("Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000", Code.DAILY_LIMIT, True),
+        ("Rate limit exceeded: free-models-per-day-high-balance", Code.DAILY_LIMIT, True),
+        ("Rate limit exceeded: limit_rpd/meta/one", Code.DAILY_LIMIT, False),
+        ("You have reached the daily limit", Code.DAILY_LIMIT, False),
+        ("Rate limit exceeded: free-models-per-min", Code.HELD, True),
+        ("Provider returned error", Code.HELD, False),
+    ],
+)
+def test_a_limit_for_the_day_is_told_from_one_that_passes(message: str, cause: Code, free_models: bool) -> None:
+    refusal = read_refusal(429, envelope(message), None)
+    assert (refusal.cause, refusal.free_models) == (cause, free_models)

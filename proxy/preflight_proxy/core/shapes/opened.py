@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from preflight_proxy.core import body as bodies
 from preflight_proxy.core.body import BadRequest, Json
-from preflight_proxy.core.model_name import check_model
+from preflight_proxy.core.model_name import bare_model, check_model
 from preflight_proxy.core.shapes import fields as tables
 from preflight_proxy.core.shapes.fields import Rule, bounds_output, whole
 from preflight_proxy.core.shapes.provider import ProviderWish, provider_bytes, read_provider
@@ -84,14 +84,17 @@ def open_request(
         own = {tables.spelling(name) for name in known}
         passing = tuple(name for name in passing if tables.spelling(name) not in own)
     leaving = {name: raw for name, raw in slices.items() if (name in known or name in passing) and name != "provider"}
-    wish = read_provider(slices.get("provider"))
+    model, wish = _model(slices), read_provider(slices.get("provider"))
+    if (bare := bare_model(model)) != model:
+        model, leaving["model"] = bare, bodies.encode(bare)
+    check_model(model)
     return Opened(
         raw=leaving,
         rules=decoded,
         dropped=(*(name for name in stray if name not in passing), *wish.dropped),
         unread=passing,
         bounds=bounds,
-        model=_model(slices),
+        model=model,
         stream=_stream(slices),
         provider=wish,
         digest=_digest({name: raw for name, raw in slices.items() if name in leaving or name in (*bounds, "provider")}),
@@ -164,7 +167,6 @@ def _model(slices: Mapping[str, bytes]) -> str:
     model = bodies.value(slices["model"]) if "model" in slices else ""
     if not isinstance(model, str) or isinstance(model, bodies.Number):
         raise BadRequest("The field 'model' must be a name.")
-    check_model(model)
     return model
 
 
