@@ -17,12 +17,13 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
+from preflight_proxy.core.outcomes import LEFT, Cause, answered_upstream, ended_in_error, failed_upstream, refused
 from preflight_proxy.core.refusals import Code, budget_headers
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, read_refusal
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.errors import LedgerError, UpstreamError
-from preflight_proxy.relay import Relay
+from preflight_proxy.relay import BROKEN, Relay
 from preflight_proxy.sending import Sending
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream import NotSentError, UncertainError, WithdrawnError, last_header, read_capped
@@ -80,7 +81,9 @@ class Call:
         self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._key)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
+        self._budget_refusals = books.live(self._account_id).budget_refusals
         self._may_have_left = False
+        self._is_concluded = False
         self.requote = False
 
     async def run(self, *, may_requote: bool) -> None:
@@ -95,11 +98,13 @@ class Call:
             await self._refuse(Code.STORE)
         except Exception:
             await self._relay.break_off()  # whoever waits must hear of it; the task logs what it was
+            self._conclude(failed_upstream(BROKEN, self._model))
             raise
         finally:
             live.running.discard(self)
             self._leave_no_end_open()
             if not self.requote:
+                self._conclude(LEFT)
                 self._downstream.leave()  # does nothing where it was answered; else whoever waits must not wait for ever
 
     def _leave_no_end_open(self) -> None:
@@ -159,6 +164,7 @@ class Call:
         if 200 <= response.status < 300:
             self._settlement.answered(response.status, generation_id)
             await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
+            self._conclude(self._unserved())
             return False
         body = await self._error_body(response)
         refusal = read_refusal(response.status, body, last_header(headers, "retry-after"))
@@ -195,25 +201,51 @@ class Call:
                 await self._fail(503, HELD)
             case Remedy.REWRITE:
                 _log.warning("upstream.refused_money", account=self._account_id, status=refusal.status)
-                await self._refuse(Code.SPENT)
+                await self._refuse(Code.ACCOUNT_CREDIT)
             case _ if refusal.is_envelope and self._key.encode() not in body:
                 sent = [*self._passed(headers), *self._budget_headers()]
+                self._conclude(answered_upstream(refusal.status, body, self._key, self._model))
                 await self._downstream.answer(refusal.status, sent, body)
             case _:
                 await self._fail(refusal.status if refusal.status >= 400 else 502, FAILED)
 
+    # What became of it
+
+    @property
+    def _model(self) -> str:
+        return self._settlement.reservation.model
+
+    def _unserved(self) -> Cause | None:
+        """Why a 2xx was no answer; None if it was one."""
+        if self._relay.broken:
+            return failed_upstream(BROKEN, self._model)
+        return ended_in_error(self._model) if self._relay.reading.error else None
+
+    def _conclude(self, cause: Cause | None) -> None:
+        """Count the call as served, or why not. Only the first word of a call counts."""
+        if self._is_concluded:
+            return
+        self._is_concluded = True
+        overtaken = self._books.live(self._account_id).budget_refusals > self._budget_refusals
+        if cause is None:
+            self._books.note_served(self._account_id, overtaken=overtaken)
+        else:
+            self._books.note_unserved(self._account_id, cause, overtaken=overtaken)
+
     # Endings that the client sees
 
     def client_left(self) -> None:
-        """The client hung up: nothing more is sent to it; upstream is drained."""
+        """The client hung up: nothing more is sent to it; upstream is drained. What it had read of a stream served it."""
+        self._conclude(None if self._relay.events_count else LEFT)
         self._downstream.leave()
         self._drain()
 
     async def cut(self, reason: str) -> None:
         """End what the client sees, at once, in its API's terminal form; settling goes on."""
         if self._downstream.started:
+            self._conclude(refused(Code.FROZEN, self._model))
             await self._downstream.finish(self._relay.last_words(402, Code.FROZEN.sentence, "payment_required"))
-        else:
+        elif not self._is_concluded:
             await self._refuse(Code.FROZEN)
         _log.info("stream.cut", account=self._account_id, reason=reason)
         self._drain()
@@ -224,9 +256,11 @@ class Call:
         self._relay.tighten()
 
     async def _refuse(self, code: Code) -> None:
+        self._is_concluded = True  # counted with the refusal
         await self._downstream.answer(*self._refuse_with(code))
 
     async def _fail(self, status: int, text: str) -> None:
+        self._conclude(failed_upstream(text, self._model))
         body = self._shape.refusal(status, text, "provider_unavailable")
         await self._downstream.answer(status, [_JSON, *self._budget_headers()], body)
 

@@ -22,6 +22,8 @@ API = "/api/v1"
 QUERIES = frozenset({"beta=true"})
 """Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""
 TOKEN_CHARS_MAX = 512
+STRANGER = "This token is not known to the budget proxy."
+NO_SUCH_PATH = "The budget proxy does not serve this path. Nothing was sent."
 
 
 def hash_token(token: str) -> str:
@@ -71,7 +73,9 @@ class Plane:
             return _error(shape, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
         proven = self._prove(request, bound_to)
         if proven is None:
-            return _error(shape, 401, "This token is not known to the budget proxy.", "authentication")
+            if bound_to is not None and shape is not None and not self._is_closed(bound_to):
+                self._books.note_bad_request(bound_to, STRANGER)
+            return _error(shape, 401, STRANGER, "authentication")
         if shape is not None:
             if (refused := _expects(request)) is not None:
                 return refused
@@ -81,7 +85,9 @@ class Plane:
             found = await self._local.serve(below, query, proven[0])
             if found is not None:
                 return found
-        return failure(404, "The budget proxy does not serve this path. Nothing was sent.", "not_found")
+        if request.method == "POST":
+            self._books.note_bad_request(proven[0], NO_SUCH_PATH)
+        return failure(404, NO_SUCH_PATH, "not_found")
 
     def _prove(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:
         """The account whose token came, and the token's hash; None if none did."""

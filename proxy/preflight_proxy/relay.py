@@ -45,6 +45,7 @@ class Relay:
     Attributes:
         reading: All that the answer has told so far.
         events_count: Data events so far.
+        broken: The answer broke off before its end.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Relay:
         self._streamed = False
         self.reading = Reading()
         self.events_count = 0
+        self.broken = False
 
     async def run(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
         """Relay to the end; the reservation is posted or marked unknown when this returns.
@@ -205,6 +207,7 @@ class Relay:
 
     async def break_off(self) -> None:
         """Tell the client that there will be no more, in the terms of its API: a bare end would look like success."""
+        self.broken = True
         if self._downstream.started:
             await self._downstream.finish(self.last_words(502, BROKEN, "provider_unavailable"))
         else:

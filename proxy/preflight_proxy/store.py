@@ -18,7 +18,7 @@ from preflight_proxy import schema
 from preflight_proxy.boot import boot_id as this_boot_id
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.accounts import Entry, Reservation
-from preflight_proxy.core.commands import Command, Refuse, Reserve
+from preflight_proxy.core.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
 from preflight_proxy.core.refusals import Refusal
 from preflight_proxy.errors import LedgerError
@@ -65,6 +65,7 @@ class Store:
         try:
             self.boot_changed = note_boot(self._connection, this_boot_id() if boot_id is None else boot_id, durability)
             self.book = _load(self._connection)
+            self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
             self._checkpointer = Checkpointer(path)
             self._space = KeptSpace(path.with_name(path.name + "-space"))
         except BaseException as exc:
@@ -77,7 +78,7 @@ class Store:
     def commit(self, command: Command) -> Change | Refusal:
         """Make one transition durable, then take it into the book.
 
-        A counted refusal (`Refuse`) is kept in memory and becomes durable with the account's next change.
+        What became of a call (`Refuse`, `Conclude`) is kept in memory and becomes durable with the account's next change.
 
         Returns:
             What changed; a refusal, which changes nothing, for `Reserve` alone.
@@ -87,7 +88,7 @@ class Store:
             LedgerError: The change could not be made durable, or an earlier one could not. The book is as before; what the disk
                 holds of this change is known after a restart.
         """
-        if isinstance(command, Refuse):
+        if isinstance(command, Refuse | Conclude):
             return self._count(command)
         if self.poisoned:
             raise LedgerError("the ledger could not be written; nothing is booked until the proxy is started again")
@@ -102,7 +103,7 @@ class Store:
         self.book.apply(change)
         return change
 
-    def _count(self, command: Refuse) -> Change | Refusal:
+    def _count(self, command: Refuse | Conclude) -> Change | Refusal:
         change = transition(self.book, command, self._clock.epoch_s())
         assert isinstance(change, Change)
         self.book.apply(change)
@@ -130,6 +131,7 @@ class Store:
         self._checkpointer.dirty = True
         if change.account is not None:
             self._uncounted.discard(change.account.id)
+            self._outcomes[change.account.id] = change.account.outcomes
 
     def _transact(self, change: Change) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -140,6 +142,8 @@ class Store:
         execute = self._connection.execute
         if change.account is not None:
             execute(schema.PUT_ACCOUNT, schema.account_row(change.account))
+            if change.account.outcomes is not self._outcomes.get(change.account.id):
+                execute(schema.PUT_META, schema.outcomes_row(change.account))
         if (held := change.reservation) is not None:
             if held.id in self.book.reservations or held.id in self.book.assumed:
                 execute(schema.SET_RESERVATION, schema.reservation_update(held))
