@@ -51,7 +51,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
     if as_json:
         for result in finished.results:
             sys.stdout.write(json.dumps(summary_document(result)) + "\n")
-    return exit_code(finished.results)
+    return exit_code(finished.results, finished.held_back)
 
 
 def _run(options: Mapping[str, Any], view: RunView) -> Finished:

@@ -16,6 +16,7 @@ import aiohttp
 
 from agent_preflight.control_gate import Gate
 from agent_preflight.usd import pusd, usd
+from preflight_proxy.core.outcomes import NONE_YET, Outcomes, read_outcomes
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
 
@@ -96,6 +97,7 @@ class Balance:
         as_of: Higher than that of every balance which the proxy told of before; an answer and an event may overtake each other.
         pending_pusd: Reserved for calls whose cost is not known yet.
         refused: Calls refused so far.
+        outcomes: What became of the calls.
         frozen: Why no call is admitted, or None.
         spent: Not even the cheapest call would fit.
         keyed: The proxy has the account's key: without it, it learns nothing more of what is unknown.
@@ -129,6 +131,7 @@ class Balance:
     cache_hit_requests: int = 0
     traffic: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     quarantined: tuple[str, ...] = ()
+    outcomes: Outcomes = NONE_YET
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -143,6 +146,7 @@ class Balance:
             gate=document.get("gate"),
             traffic=document.get("traffic") or {},
             quarantined=tuple(map(str, document.get("quarantined") or ())),
+            outcomes=read_outcomes(document.get("outcomes")),
             **amounts,
             **counts,
         )

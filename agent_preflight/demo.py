@@ -126,7 +126,7 @@ def _compare(finished: Finished, bill: Mapping[str, Any]) -> int:
     say("They agree to the pico-dollar.\n" if agree else f"THEY DIFFER by ${abs(posted - billed):.12f}.\n")
     say(files_line(finished.run_dir))
     say(f"calls: agent-preflight costs {finished.run_dir.name} --runs-dir {finished.run_dir.parent}")
-    return exit_code(finished.results) if agree else 3
+    return exit_code(finished.results, finished.held_back) if agree else 3
 
 
 def billed_usd(bill: Mapping[str, Any]) -> Decimal:

@@ -89,7 +89,7 @@ def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
 
 
 def print_status_table(run_dir: str | Path) -> None:
-    """Print one line for each trial of a run, how many are complete, and what those with an error ended by."""
+    """Print one line for each trial of a run, how many are complete, what those with an error ended by, and notes on others."""
     trials = trial_dirs(run_dir)
     if not trials:
         say("  No model directories found.")
@@ -100,9 +100,9 @@ def print_status_table(run_dir: str | Path) -> None:
     done = sum(row["status"] not in UNFINISHED for row in rows)
     say()
     say(f"  {done}/{len(rows)} complete")
-    for row in rows:
-        if row["error"]:
-            say(f"  {plain(row['alias'])}: {plain(row['error'])}")
+    for trial, row in zip(trials, rows, strict=True):
+        if said := [*filter(None, [row["error"]]), *_notes(trial)]:
+            say(f"  {plain(row['alias'])}: {plain('; '.join(said))}")
 
 
 def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
@@ -119,6 +119,14 @@ def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> N
 
 
 main = status_main
+
+
+def _notes(folder: Path) -> list[str]:
+    """What a summary notes of an ending beside its error: a budget that is spent, an agent that had no model."""
+    match read_json_object(folder, "summary.json"):
+        case {"preflight": {"notes": list(notes)}}:
+            return [str(note) for note in notes]
+    return []
 
 
 def _finished(summary: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class LiveView:
     """A table that renews itself; it is gone when the context ends, so that the final table takes its place."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.board = Board()
+        self.board = Board(on_alert=self._alert)
         console = Console(file=stream)
         self._live = Live(
             get_renderable=lambda: table_of(self.board.rows(), now_s(), console.width),
@@ -78,6 +78,10 @@ class LiveView:
 
     def say(self, line: str) -> None:
         """Nothing: the table shows it, and run.log keeps it."""
+
+    def _alert(self, text: str) -> None:
+        """Print it above the table, where it stays."""
+        self._live.console.print(Text(plain(text)))
 
     def __enter__(self) -> Self:
         self._live.start()

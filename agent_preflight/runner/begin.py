@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.docker.bodies import in_force
 from agent_preflight.engine.client import Engine
+from agent_preflight.runner.board import Row
 from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
@@ -21,6 +22,7 @@ from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.sweeping import Scope
+from agent_preflight.usd import usd
 
 KEY_NAME_BYTES = 6
 
@@ -103,5 +105,22 @@ def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> No
         request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
     ):
         request.say(f"  {warning}")
-    elsewhere = "" if request.runs_dir == RUNS_DIR else f" --runs-dir {shlex.quote(str(request.runs_dir))}"
-    request.say(f"  watch with: agent-preflight status {run_id}{elsewhere}")
+    request.say(f"  watch with: agent-preflight status {run_id}{_elsewhere(request)}")
+
+
+def no_credit(rows: Sequence[Row], request: Request, run_id: str) -> str:
+    """Return what a person must know once OpenRouter has refused a call for want of credit."""
+    left_pusd = sum(max(row.limit_pusd - row.balance.posted_pusd, 0) for row in rows)
+    what = (
+        f"OpenRouter refused a call: the account has no credit left. This run's budget still has ${usd(left_pusd):.4f}."
+    )
+    if request.single:
+        return f"{what} Add credit, then run it again."
+    return (
+        f"{what} Trials that run go on, no other is started. "
+        f"Add credit, then `agent-preflight run --resume {run_id}{_elsewhere(request)}`."
+    )
+
+
+def _elsewhere(request: Request) -> str:
+    return "" if request.runs_dir == RUNS_DIR else f" --runs-dir {shlex.quote(str(request.runs_dir))}"

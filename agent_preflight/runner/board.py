@@ -44,11 +44,17 @@ class Board:
 
     Args:
         on_change: Called on each change with the row before, if any, and the row after it; must not block.
+        on_alert: Called with what a person must read at once, where a view hides what the run says; must not block.
     """
 
-    def __init__(self, on_change: Callable[[Row | None, Row], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_change: Callable[[Row | None, Row], None] | None = None,
+        on_alert: Callable[[str], None] | None = None,
+    ) -> None:
         self._rows: dict[str, Row] = {}
         self._on_change = on_change
+        self._on_alert = on_alert
 
     def put(self, row: Row) -> None:
         """Set a trial's row."""
@@ -60,6 +66,11 @@ class Board:
     def update(self, alias: str, **changes: object) -> None:
         """Change some fields of a trial's row."""
         self.put(replace(self._rows[alias], **changes))  # type: ignore[arg-type]  # names are Row's
+
+    def alert(self, text: str) -> None:
+        """Show what a person must read at once."""
+        if self._on_alert is not None:
+            self._on_alert(text)
 
     def rows(self) -> list[Row]:
         """Return all rows as they stand."""

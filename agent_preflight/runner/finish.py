@@ -41,6 +41,9 @@ async def finish(trial: LiveTrial) -> RunResult:
     end = _Finish(trial)
     await end.run()
     result = result_of(trial.plan, trial.shared.around.network, end.facts())
+    notes = [str(note) for note in result.preflight["notes"]]
+    for note in notes:
+        trial.say(note)
     try:
         write_private(trial.folder / "summary.json", summary_document(result))
     except OSError as exc:
@@ -48,8 +51,9 @@ async def finish(trial: LiveTrial) -> RunResult:
     trial.move(State.SUMMARISED)
     trial.shared.board.update(
         trial.alias,
-        state=end.ending.outcome(result.error),
-        note=(result.error or trial.output.end_status).removeprefix("ejected: "),
+        state=result.preflight["status"],
+        note="; ".join(filter(None, [(result.error or "").removeprefix("ejected: "), *notes]))
+        or trial.output.end_status,
         ok=result.ok,
         balance=trial.balance,
     )
@@ -217,7 +221,7 @@ class _Finish:
             policy_errors=trial.watch.policy_errors,
             caps_hit=output.caps_hit,
             warnings=tuple(self.warnings),
-            refusals=tuple(trial.refusals.sentences()),
+            ran=trial.times.started_s is not None,
             cleanup=self.steps,
         )
 

@@ -1,40 +1,37 @@
-"""Calls that were refused for another reason than the budget: what a person must know who wonders why nothing was done."""
+"""Why calls are not served, told to a person as it happens: each reason once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from preflight_proxy.core.refusals import Code
+from agent_preflight.runner.verdict import told_at_once
+from preflight_proxy.core.outcomes import Cause, Source
 
-MODEL_CHARS_MAX = 80
+TOLD_MAX = 50
+"""Reasons that are told for one trial; an agent can word any number of wrong requests."""
 
 
 class Refusals:
-    """Counts a trial's refused calls by reason; budget refusals are what a budget is for, and not counted."""
+    """Remembers which reasons a person has been told."""
 
     def __init__(self) -> None:
-        self._count: dict[Code, int] = {}
-        self._model: dict[Code, str] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def hear(self, facts: Mapping[str, Any]) -> str | None:
-        """Take the facts of a `refused` event; returns a sentence for a person the first time that the reason comes up."""
-        code = _code(facts.get("code"))
-        if code is None or code.is_budget:
+        """Take the facts of a `refused` or `unserved` event; returns a sentence the first time that the reason comes up."""
+        cause = _cause(facts)
+        if cause is None or (cause.code, cause.text) in self._told or len(self._told) >= TOLD_MAX:
             return None
-        self._count[code] = self._count.get(code, 0) + 1
-        self._model.setdefault(code, str(facts.get("model", ""))[:MODEL_CHARS_MAX])
-        return f"a call to {self._model[code]} was refused: {code.sentence}" if self._count[code] == 1 else None
-
-    def sentences(self) -> list[str]:
-        """Return one for each reason."""
-        return [_sentence(code, count, self._model[code]) for code, count in self._count.items()]
+        sentence = told_at_once(cause)
+        if sentence is not None:
+            self._told.add((cause.code, cause.text))
+        return sentence
 
 
-def _code(name: object) -> Code | None:
-    return Code.__members__.get(str(name).upper())
-
-
-def _sentence(code: Code, count: int, model: str) -> str:
-    calls = "1 call was" if count == 1 else f"{count} calls were"
-    return f"{calls} refused, the first to {model}: {code.sentence}"
+def _cause(facts: Mapping[str, Any]) -> Cause | None:
+    code, text, model, detail = (str(facts.get(name) or "") for name in ("code", "text", "model", "detail"))
+    try:
+        return Cause(code, Source(str(facts.get("source"))), text, model, detail)
+    except ValueError:
+        return None

@@ -36,8 +36,12 @@ def _row(result: RunResult) -> tuple[str, ...]:
         f"{minutes}m{seconds:02d}s",
         str(result.tool_calls),
         f"{result.cache.hit_rate * 100:.0f}%" if result.cache.total_prompt_tokens else "-",
-        plain(result.error or "ok")[:STATUS_CHARS],
+        plain("; ".join([result.error or _word(result), *map(str, result.preflight.get("notes", ()))]))[:STATUS_CHARS],
     )
+
+
+def _word(result: RunResult) -> str:
+    return "spent" if result.preflight.get("status") == "spent" else "ok"
 
 
 def _cache_line(results: Sequence[RunResult]) -> Iterator[str]:

@@ -75,7 +75,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A run that is over: its results in the order of its models, and where its files are."""
+    """A run that is over: its results in the order of its models, and where its files are.
+
+    Attributes:
+        held_back: Aliases of trials that were not started, because the OpenRouter account has no credit.
+    """
 
     run_dir: Path
     results: list[RunResult]
+    held_back: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 from agent_preflight.control_client import Balance
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.plan import TrialPlan
-from agent_preflight.runner.trial import Ending, error_of
+from agent_preflight.runner.trial import Ending
+from agent_preflight.runner.verdict import Verdict, judge
 from agent_preflight.sandbox import Exit, Step
 from agent_preflight.usd import pusd, usd
+from preflight_proxy.core.outcomes import Cause
 
 SCHEMA = 1
 
@@ -25,7 +27,7 @@ class Facts:
     Attributes:
         balance: The account's last; None if there never was one.
         key_usage_usd: What OpenRouter says the sub-key has spent, None if it did not say.
-        refusals: Which calls were refused for another reason than the budget, in words.
+        ran: The agent was started.
         cleanup: How each step of the clean-up went.
     """
 
@@ -42,13 +44,15 @@ class Facts:
     policy_errors: int = 0
     caps_hit: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    refusals: tuple[str, ...] = ()
+    ran: bool = True
     cleanup: Mapping[str, Step] = field(default_factory=dict)
 
 
 def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
     """Return a trial's result. Costs and cache figures are the ledger's; the agent's own stand under `claims`."""
     balance = facts.balance
+    outcomes = None if balance is None else balance.outcomes
+    verdict = judge(facts.ending, facts.exit, outcomes, _limit_pusd(plan, facts), ran=facts.ran)
     return RunResult(
         alias=plan.alias,
         model_id=plan.model_id,
@@ -57,19 +61,12 @@ def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
         finished_at=facts.finished_at.isoformat(),
         duration_s=round(facts.duration_s),
         cost_usd=_cost_usd(facts),
-        error=error_of(facts.ending, facts.exit) or _unserved(facts),
+        error=verdict.error,
         tool_calls=facts.tool_calls,
         events_count=facts.events_count,
         cache=facts.claims if balance is None or not balance.calls else _cache_of(balance),
-        preflight=_extra(plan, network, facts),
+        preflight=_extra(plan, network, facts, verdict),
     )
-
-
-def _unserved(facts: Facts) -> str | None:
-    """The error of a trial that none of its calls left, though there was money: whatever its agent says, it got no answer."""
-    if facts.balance is None or facts.balance.calls or not facts.refusals:
-        return None
-    return f"no call was let through: {facts.refusals[0]}"
 
 
 def summary_document(result: RunResult) -> dict[str, Any]:
@@ -96,11 +93,13 @@ def _cache_of(balance: Balance) -> CacheStats:
     )
 
 
-def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
+def _extra(plan: TrialPlan, network: str, facts: Facts, verdict: Verdict) -> dict[str, Any]:
     balance = facts.balance or Balance()
     return {
         "schema": SCHEMA,
+        "status": verdict.status,
         "ended_by": facts.ending.by.value,
+        "notes": list(verdict.notes),
         "network": network,
         "limit_usd": exact(_limit_pusd(plan, facts)),
         "posted_usd": exact(balance.posted_pusd),
@@ -114,14 +113,21 @@ def _extra(plan: TrialPlan, network: str, facts: Facts) -> dict[str, Any]:
         "exit_code": None if facts.exit is None else facts.exit.code,
         "calls": balance.calls,
         "refused": balance.refused,
+        "served": balance.outcomes.served,
+        "not_served": [_cause(cause) for cause in balance.outcomes.causes],
+        "never_served": verdict.never_served,
         "traffic": {name: dict(figures) for name, figures in balance.traffic.items()},
         "completion_tokens": balance.completion_tokens,
         "policy_errors": facts.policy_errors,
         "claims": facts.claims.to_dict(),
         "caps_hit": dict(facts.caps_hit),
-        "warnings": [*facts.warnings, *facts.refusals],
+        "warnings": [*facts.warnings, *verdict.warnings],
         "cleanup": dict(facts.cleanup),
     }
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    return {**asdict(cause), "source": cause.source.value}
 
 
 def _drift(plan: TrialPlan, facts: Facts, balance: Balance) -> str | None:

@@ -1,7 +1,8 @@
 """What of a run is over and stays, and what is to begin again, with what is left of its budget.
 
-A trial that has ended is never run again: its summary is its result. One that a person interrupted, or whose runner died, begins
-once more, in the same folder and on the same account. What it spent stays spent, because the account stays.
+A trial that has ended is never run again: its summary is its result. One that a person interrupted, whose runner died, or that
+was never served because the OpenRouter account had no credit, begins once more, in the same folder and on the same account. What
+it spent stays spent, because the account stays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, read_ledgers
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.board import Row
+from agent_preflight.runner.credit import NO_CREDIT
 from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.plan_file import plan_differences
 from agent_preflight.runner.trial import By
@@ -115,7 +117,8 @@ def begins_again(summary: Mapping[str, Any]) -> bool:
     """Whether a trial with this summary is to begin once more."""
     match summary:
         case {"preflight": {"ended_by": str(ended_by)}}:
-            return ended_by in BEGIN_AGAIN
+            had_no_credit = summary["preflight"].get("never_served") == NO_CREDIT and ended_by != By.STOPPED.value
+            return ended_by in BEGIN_AGAIN or had_no_credit
     return False
 
 

@@ -17,8 +17,11 @@ from agent_preflight.eject import EjectPolicy
 from agent_preflight.engine.client import Engine
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter import resolve_base_url
-from agent_preflight.runner.begin import announce, checked, make_way, open_folder, plans_of
+from agent_preflight.patch_points import in_force, is_replaced
+from agent_preflight.provision import get_account_balance
+from agent_preflight.runner.begin import announce, checked, make_way, no_credit, open_folder, plans_of
 from agent_preflight.runner.board import Board
+from agent_preflight.runner.credit import NO_CREDIT, Credit
 from agent_preflight.runner.drive import run_trial
 from agent_preflight.runner.folder import RunFolder
 from agent_preflight.runner.lane import Lane
@@ -78,6 +81,7 @@ async def _in_folder(request: Request, stop: Stop, board: Board, engine: Engine 
         due = [earlier.of(trial) for trial in trials if trial.alias not in earlier.kept]
         policies = [policy_for_trial(request.policy, request.idle_timeout_s) for _ in due]
         results = dict(earlier.kept)
+        held_back: tuple[str, ...] = ()
         for trial in trials:
             board.put(earlier.row(trial))
         swept = _begin(beside, _swept(request, engine), "sweep")
@@ -91,8 +95,9 @@ async def _in_folder(request: Request, stop: Stop, board: Board, engine: Engine 
                 announce(request, folder, run_id, len(due))
                 run = _Run(request, folder, run_id, stop, board)
                 results |= await run.trials(list(zip(due, policies, strict=True)), preparing)
+                held_back = tuple(run.held_back)
         await swept
-        return Finished(folder.path, [results[trial.alias] for trial in trials if trial.alias in results])
+        return Finished(folder.path, [results[trial.alias] for trial in trials if trial.alias in results], held_back)
     finally:
         await beside.cancel()
 
@@ -124,6 +129,8 @@ class _Run:
         self._sidecar = self._new_sidecar()
         self._tasks = Tasks()
         self._starting: asyncio.Task[None] | None = None
+        self._credit = Credit(self._balance_usd, self._no_credit)
+        self.held_back: list[str] = []
 
     def _new_sidecar(self) -> Sidecar:
         request, folder = self._request, self._folder
@@ -172,6 +179,7 @@ class _Run:
             return {result.alias: result for result in results if result is not None}
         finally:
             await self._tasks.cancel()
+            await self._credit.close()
             await self._sidecar.stop(within_s=HURRY_STOP_S if self._stop.hurry.is_set() else STOP_S_MAX)
 
     async def _start_proxy(self, preparing: asyncio.Task[Prepared]) -> Prepared:
@@ -209,10 +217,16 @@ class _Run:
             if self._stop.ending.is_set() or plan.alias in self._stopped:
                 self._board.update(plan.alias, state="not started")
                 return None
+            if not await self._credit.settled():
+                self._board.update(plan.alias, state="not started", note="the OpenRouter account has no credit")
+                self.held_back.append(plan.alias)
+                return None
             if self._request.resume:
                 set_aside(self._folder.trial_dir(plan.alias))
             trial = self._live[plan.alias] = LiveTrial(plan, number, policy, self._request.on_event, shared)
             result = await run_trial(trial)
+            if result.preflight["never_served"] == NO_CREDIT:  # its event may still be on its way
+                self._credit.refused()
             await self._complete(trial, result)
             return result
 
@@ -241,6 +255,19 @@ class _Run:
         trial = self._live.get(event.account)
         if trial is not None:
             trial.hear(event)
+        if event.type == "refused" and event.facts.get("code") == NO_CREDIT:
+            self._credit.refused()
+
+    def _balance_usd(self) -> float | None:
+        key = self._request.admin_key
+        if is_replaced(get_account_balance):
+            return in_force(get_account_balance)(key.reveal())[0]
+        return get_account_balance(key, base_url=self._base_url)[0]
+
+    def _no_credit(self) -> None:
+        text = no_credit(self._board.rows(), self._request, self._run_id)
+        self._request.say(text)
+        self._board.alert(text)
 
     def _stop_by_hand(self, alias: str | None, reason: str) -> None:
         """End a trial, or all, in order; what has not begun never does."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from agent_preflight.models import BudgetStatus
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.usd import usd
+from preflight_proxy.core.outcomes import Outcomes
 
 Event = dict[str, Any]
 
@@ -39,9 +40,18 @@ class Seen:
     repeats: int = 0
 
     def take(self, balance: Balance) -> None:
-        """Remember how the account stands, unless this is older than what is known."""
-        if balance.as_of >= self.balance.as_of:
-            self.balance = balance
+        """Remember how the account stands, unless this is older than what is known.
+
+        A proxy that was killed has forgotten what became of the calls since its account's last change.
+        """
+        if balance.as_of < self.balance.as_of:
+            return
+        known = self.balance.outcomes
+        self.balance = replace(balance, outcomes=known) if _count(balance.outcomes) < _count(known) else balance
+
+
+def _count(outcomes: Outcomes) -> int:
+    return outcomes.served + outcomes.unserved
 
 
 class Watch:

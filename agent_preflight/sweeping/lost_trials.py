@@ -131,6 +131,7 @@ def _accounts(run_dir: Path, notes: list[str]) -> dict[str, Known]:
                 overrun_pusd=account.overrun_pusd,
                 calls=account.calls,
                 refused=account.refused,
+                outcomes=account.outcomes,
                 **_tokens(tokens[account.id].tokens if account.id in tokens else {}),
             ),
             # A sub-key has used nothing at its making, so that its base is what was spent with those before it.

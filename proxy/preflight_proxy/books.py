@@ -15,11 +15,12 @@ import structlog
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.accounts import Account, CallFacts, Kind, Quarantined, Reservation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
-from preflight_proxy.core.commands import Command, MarkUnknown, Quarantine, Refuse
+from preflight_proxy.core.commands import Command, Conclude, MarkUnknown, Quarantine, Refuse
 from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger import Change
 from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals import Code, Refusal
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
@@ -184,10 +185,31 @@ class Books:
         self.live(account_id).is_refused = False
 
     def note_refusal(self, account_id: str, code: Code, model: str) -> None:
-        """Count a refused call, and tell the followers."""
-        self.commit(Refuse(account_id))
+        """Count a refused call and why, and tell the followers."""
         self.live(account_id).is_refused |= code.is_budget
-        self.publish("refused", account_id, code=code.name.lower(), model=model)
+        self._refuse(account_id, refused(code, model))
+
+    def note_bad_request(self, account_id: str, text: str) -> None:
+        """Count a call that was refused because of its content, and tell the followers."""
+        self._refuse(account_id, bad_request(text))
+
+    def _refuse(self, account_id: str, cause: Cause) -> None:
+        self.live(account_id).budget_refusals += cause.source is Source.BUDGET
+        self.commit(Refuse(account_id, cause))
+        self._tell("refused", account_id, cause)
+
+    def note_served(self, account_id: str, *, overtaken: bool) -> None:
+        """Count a call that was answered; `overtaken` as in `Conclude`."""
+        self.commit(Conclude(account_id, overtaken=overtaken))
+
+    def note_unserved(self, account_id: str, cause: Cause, *, overtaken: bool = False) -> None:
+        """Count a call that was not answered though we did not refuse it, and tell the followers."""
+        self.commit(Conclude(account_id, cause, overtaken))
+        self._tell("unserved", account_id, cause)
+
+    def _tell(self, kind: str, account_id: str, cause: Cause) -> None:
+        facts = {"code": cause.code, "source": cause.source, "text": cause.text, "detail": cause.detail}
+        self.publish(kind, account_id, model=cause.model, **facts)
 
     def has_unknown(self, account_id: str) -> bool:
         """True if upstream has not told what became of one of its calls: waiting may free what that one holds (M18)."""
@@ -228,6 +250,7 @@ class Books:
             "calls": account.calls,
             "calls_in_flight": len(live.running),
             "refused": account.refused,
+            "outcomes": account.outcomes,
             "frozen": account.frozen,
             "spent": self.spent(account_id),
             "quarantined": [f"{model} {tag}" for model, tag in sorted(self.store.book.quarantined)],

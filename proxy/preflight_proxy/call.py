@@ -18,12 +18,13 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
+from preflight_proxy.core.outcomes import LEFT, Cause, answered_upstream, ended_in_error, failed_upstream, refused
 from preflight_proxy.core.refusals import OVERDUE, Code, budget_headers
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, never_served, read_refusal, told_generation
 from preflight_proxy.downstream import Downstream
-from preflight_proxy.errors import LedgerError, UpstreamError
+from preflight_proxy.errors import LedgerError
 from preflight_proxy.relay import Relay
 from preflight_proxy.sending import Sending
 from preflight_proxy.settlement import Settlement
@@ -32,14 +33,10 @@ from preflight_proxy.upstream import (
     OverdueError,
     UncertainError,
     WithdrawnError,
+    error_body,
     last_header,
-    read_capped,
 )
 
-ERROR_BODY_BYTES_MAX = 2**20
-"""An error document larger than this is replaced by ours."""
-ERROR_BODY_S_MAX = 30.0
-"""An error document that takes longer than this is replaced by ours."""
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
 UNSERVED = "OpenRouter did not take this call. Nothing is charged."
@@ -89,7 +86,9 @@ class Call:
         self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._redaction)
         self._account_id = settlement.reservation.account
         self._reserved_under = books.account(self._account_id)
+        self._budget_refusals = books.live(self._account_id).budget_refusals
         self._may_have_left = False
+        self._is_concluded = False
         self.requote = False
 
     async def run(self, *, may_requote: bool) -> None:
@@ -104,11 +103,13 @@ class Call:
             await self._refuse(Code.STORE)
         except Exception:
             await self._relay.break_off()  # whoever waits must hear of it; the task logs what it was
+            self._conclude(failed_upstream(self._relay.failure, self._model))
             raise
         finally:
             live.running.discard(self)
             self._leave_no_end_open()
             if not self.requote:
+                self._conclude(LEFT)
                 self._downstream.leave()  # does nothing where it was answered; else whoever waits must not wait for ever
 
     def _leave_no_end_open(self) -> None:
@@ -146,6 +147,7 @@ class Call:
         except UncertainError as exc:
             self._settlement.unknown(Reading(), str(exc), ended=False)
             if isinstance(exc, OverdueError):
+                self._conclude(failed_upstream(OVERDUE, self._model))
                 await self._relay.end(OVERDUE)
             else:
                 await self._fail(502, UNCERTAIN)
@@ -171,8 +173,9 @@ class Call:
         if 200 <= response.status < 300:
             self._settlement.answered(response.status, generation_id)
             await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
+            self._conclude(self._unserved())
             return False
-        body = await self._error_body(response)
+        body = await error_body(response)
         refusal = read_refusal(
             response.status,
             body or b"",
@@ -203,16 +206,6 @@ class Call:
     def _sends_again(self, refusal: UpstreamRefusal) -> bool:
         return self._sending.waits_out(refusal) or self._sending.lowers(refusal)
 
-    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes | None:
-        """The whole body as it was written; None where it cannot be had."""
-        if last_header(list(response.headers.items()), "content-encoding") not in (None, "", "identity"):
-            return None
-        try:
-            async with asyncio.timeout(ERROR_BODY_S_MAX):
-                return await read_capped(response, ERROR_BODY_BYTES_MAX)
-        except (UpstreamError, aiohttp.ClientError, TimeoutError, OSError):
-            return None
-
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
         match refusal.remedy:
             case Remedy.FREEZE:
@@ -229,21 +222,47 @@ class Call:
                 await self._refuse(refusal.cause)
             case _ if refusal.is_envelope and not self._redaction.found_in(body):
                 sent = [*self._passed(headers), *self._budget_headers()]
+                self._conclude(answered_upstream(refusal.status, body, self._redaction, self._model))
                 await self._downstream.answer(refusal.status, sent, body)
             case _:
                 text = UNSERVED if refusal.proves_free else FAILED
                 await self._fail(refusal.status if refusal.status >= 400 else 502, text)
 
+    # What became of it
+
+    @property
+    def _model(self) -> str:
+        return self._settlement.reservation.model
+
+    def _unserved(self) -> Cause | None:
+        """Why a 2xx was no answer; None if it was one."""
+        if self._relay.failure:
+            return failed_upstream(self._relay.failure, self._model)
+        return ended_in_error(self._model) if self._relay.reading.error else None
+
+    def _conclude(self, cause: Cause | None) -> None:
+        """Count the call as served, or why not. Only the first word of a call counts."""
+        if self._is_concluded:
+            return
+        self._is_concluded = True
+        overtaken = self._books.live(self._account_id).budget_refusals > self._budget_refusals
+        if cause is None:
+            self._books.note_served(self._account_id, overtaken=overtaken)
+        else:
+            self._books.note_unserved(self._account_id, cause, overtaken=overtaken)
+
     # Endings that the client sees
 
     def client_left(self) -> None:
-        """The client hung up: nothing more is sent to it; upstream is drained."""
+        """The client hung up: nothing more is sent to it; upstream is drained. What it had read of a stream served it."""
+        self._conclude(None if self._relay.events_count else LEFT)
         self._downstream.leave()
         self._drain()
 
     async def cut(self, reason: str) -> None:
         """End what the client sees, at once, in its API's terminal form; settling goes on."""
-        await self._refuse(Code.FROZEN)
+        if self._downstream.started or not self._is_concluded:
+            await self._refuse(Code.FROZEN)
         _log.info("stream.cut", account=self._account_id, reason=reason)
         self._drain()
 
@@ -254,11 +273,14 @@ class Call:
 
     async def _refuse(self, code: Code) -> None:
         if self._downstream.started:
+            self._conclude(refused(code, self._model))
             await self._relay.end(code.sentence)
         else:
+            self._is_concluded = True  # counted with the refusal
             await self._downstream.answer(*self._refuse_with(code))
 
     async def _fail(self, status: int, text: str) -> None:
+        self._conclude(failed_upstream(text, self._model))
         body = self._shape.refusal(status, text, "provider_unavailable")
         await self._downstream.answer(status, [_JSON, *self._budget_headers()], body)
 

@@ -18,6 +18,7 @@ from preflight_proxy.cache_notes import CacheNotes
 from preflight_proxy.call import Answer, Call
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.ledger import refusal as refusal_of
+from preflight_proxy.core.outcomes import LEFT, not_open
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
@@ -99,8 +100,10 @@ class Forward:
                 asked = caller.shape.read(body.data, request.headers, self._unknown_fields)
                 return await self._serve(request, caller, asked, body.room)
         except IntakeError as exc:
+            self._books.note_bad_request(caller.account_id, exc.message)
             return _plain(caller.shape, exc.status, exc.message, "invalid_request", close=True)
         except BadRequest as exc:
+            self._books.note_bad_request(caller.account_id, exc.message)
             return _plain(caller.shape, exc.status, exc.message, exc.code)
 
     async def _serve(self, request: web.BaseRequest, caller: Caller, asked: Request, room: Room) -> web.StreamResponse:
@@ -109,17 +112,13 @@ class Forward:
         busy = self._books.note_request(caller.account_id, asked.digest)
         until_s = self._books.clock.monotonic_s() + WAIT_S_MAX
         if not await self._books.opened(caller.account_id, until_s):
+            self._books.note_unserved(caller.account_id, not_open(NOT_OPEN, asked.model))
             return _plain(caller.shape, 503, NOT_OPEN, "provider_overloaded")
         for may_requote in (True, False):
-            quoted = await self._quoting.quote(caller.account_id, asked)
-            if isinstance(quoted, Refusal):
-                return self._refuse(caller, asked, quoted)
-            again = partial(self._quoting.again, caller.account_id, asked, quoted)
-            admitted = await reserve(
-                self._books, caller.account_id, asked, quoted.quote, again, busy=busy, until_s=until_s
-            )
-            if isinstance(admitted, Refusal):
-                return self._refuse(caller, asked, admitted)
+            reserved = await self._reserved(caller.account_id, asked, busy=busy, until_s=until_s)
+            if isinstance(reserved, Refusal):
+                return self._refuse(caller, asked, reserved)
+            quoted, admitted = reserved
             self._books.escalation.clear(caller.token_hash)
             downstream = Downstream(request, extra=_dropped_header(asked))
             call = self._call(request, caller, asked, quoted, admitted, downstream, until_s)
@@ -128,6 +127,21 @@ class Forward:
                 return response
             self._quoting.expire(asked)
         raise AssertionError("a call that may not be quoted again was not answered")
+
+    async def _reserved(
+        self, account_id: str, asked: Request, *, busy: bool, until_s: float
+    ) -> tuple[Quoted, Admitted] | Refusal:
+        """Quote the call and reserve its worst case, waiting as M18 has it."""
+        try:
+            quoted = await self._quoting.quote(account_id, asked)
+            if isinstance(quoted, Refusal):
+                return quoted
+            again = partial(self._quoting.again, account_id, asked, quoted)
+            admitted = await reserve(self._books, account_id, asked, quoted.quote, again, busy=busy, until_s=until_s)
+            return admitted if isinstance(admitted, Refusal) else (quoted, admitted)
+        except asyncio.CancelledError:
+            self._books.note_unserved(account_id, LEFT)
+            raise
 
     def _call(
         self,

@@ -69,6 +69,7 @@ class Live:
         cheapest_pusd: The cheapest quote at the floor of the calls admitted so far.
         is_refused: A call was refused for budget, and none was admitted since: only then is the account called spent, for the
             first quotes of a conversation, which count bytes, say little about the next.
+        budget_refusals: How many calls this run's budget has refused.
         traffic: What went through the trial's services and egress, by name.
     """
 
@@ -79,6 +80,7 @@ class Live:
     repeats: int = 0
     cheapest_pusd: int | None = None
     is_refused: bool = False
+    budget_refusals: int = 0
     gate: str | None = None
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)

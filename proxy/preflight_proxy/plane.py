@@ -21,6 +21,7 @@ from preflight_proxy.server import Handler
 QUERIES = frozenset({"beta=true"})
 """Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""
 TOKEN_CHARS_MAX = 512
+STRANGER = "This token is not known to the budget proxy."
 
 
 def hash_token(token: str) -> str:
@@ -71,11 +72,13 @@ class Plane:
         proven = self._prove(request, bound_to)
         below = read_path(path) if request.method == "GET" else None
         if proven is None:
+            if bound_to is not None and shape is not None and not self._is_closed(bound_to):
+                self._books.note_bad_request(bound_to, STRANGER)
             if below is not None and not ("Authorization" in request.headers or "x-api-key" in request.headers):
                 found = await self._local.serve_anyone(below)
                 if found is not None:
                     return found
-            return _error(spoken, 401, "This token is not known to the budget proxy.", "authentication")
+            return _error(spoken, 401, STRANGER, "authentication")
         if shape is not None:
             if (refused := _expects(request)) is not None:
                 return refused
@@ -86,6 +89,8 @@ class Plane:
             if found is not None:
                 return found
         status, text = wrong_path(path, f"{request.scheme}://{request.headers.get('Host', '')}")
+        if request.method == "POST":
+            self._books.note_bad_request(proven[0], text)
         return _error(spoken, status, text, "not_found" if status == 404 else "invalid_request", close=False)
 
     def _prove(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:

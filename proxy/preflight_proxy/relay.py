@@ -27,6 +27,8 @@ DRAIN_SILENCE_S_MAX = 60.0
 WHOLE_BODY_BYTES_MAX = 64 * 2**20
 """A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
 
+BROKE_OFF = "The answer broke off before its end."
+
 Headers = Sequence[tuple[str, str]]
 _log = structlog.get_logger("preflight_proxy.relay")
 
@@ -46,6 +48,7 @@ class Relay:
     Attributes:
         reading: All that the answer has told so far.
         events_count: Data events so far.
+        failure: Why the answer has no proper end, in a sentence; empty if it has one.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Relay:
         self._streamed = False
         self.reading = Reading()
         self.events_count = 0
+        self.failure = ""
 
     async def run(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
         """Relay to the end; the reservation is posted or marked unknown when this returns.
@@ -96,6 +100,7 @@ class Relay:
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
             if self._limit is not None and self._limit.expired():
+                self.failure = OVERDUE
                 await self.end(OVERDUE)
             else:
                 await self._end_stream() if self._streamed else await self.break_off()
@@ -220,6 +225,7 @@ class Relay:
 
     async def break_off(self) -> None:
         """Tell the client that upstream broke off, in the form that its API's clients retry: a bare end would look like success."""
+        self.failure = BROKE_OFF
         await self._say_last(502, BROKEN, "provider_unavailable")
 
     async def end(self, sentence: str) -> None:

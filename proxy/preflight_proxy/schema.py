@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from preflight_proxy.core.accounts import Account, Entry, Kind, Quarantined, Reservation, State
+from preflight_proxy.core.outcomes import outcomes_text, read_outcomes
 from preflight_proxy.errors import LedgerError
 
 _FIRST = (
@@ -99,6 +100,8 @@ RESERVATION_COLUMNS = (
     "id, account, state, reserved_pusd, posted_pusd, api, model, tags, bound, streamed, created_at_s, generation_id, tag,"
     " unknown_since_s, assumed, digest"
 )
+OUTCOMES_PREFIX = "outcomes "
+"""Of the names in `meta` under which an account's outcomes are kept."""
 ENTRY_COLUMNS = "entry_id, reservation_id, account, kind, cost_pusd, at_s, line"
 
 
@@ -205,6 +208,11 @@ def account_row(account: Account) -> Sequence[object]:
     )
 
 
+def outcomes_row(account: Account) -> Sequence[object]:
+    """The values of `PUT_META` for what became of an account's calls: a fact beside the books, which need no table for it."""
+    return OUTCOMES_PREFIX + account.id, outcomes_text(account.outcomes)
+
+
 def reservation_row(reservation: Reservation) -> Sequence[object]:
     """The values of `ADD_RESERVATION`."""
     return (
@@ -255,14 +263,15 @@ def entry_row(entry: Entry) -> Sequence[object]:
 
 def read_accounts(connection: sqlite3.Connection) -> list[Account]:
     """All accounts, in the order of their opening."""
-    rows = connection.execute(f"SELECT {ACCOUNT_COLUMNS} FROM accounts ORDER BY rowid")  # noqa: S608
-    return [_account(*row) for row in rows]
+    sql = f"SELECT {ACCOUNT_COLUMNS}, value FROM accounts LEFT JOIN meta ON name = ? || id ORDER BY accounts.rowid"  # noqa: S608
+    return [_account(*row) for row in connection.execute(sql, (OUTCOMES_PREFIX,))]
 
 
 def _account(*row: object) -> Account:
     values = list(row)
     values[9], values[13] = bool(row[9]), bool(row[13])
     values[10] = None if row[10] is None else tuple(json.loads(str(row[10])))
+    values[19] = read_outcomes(row[19])
     return Account(*values)  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ from preflight_proxy import schema
 from preflight_proxy.boot import boot_id as this_boot_id
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.accounts import Entry, Reservation
-from preflight_proxy.core.commands import Command, Refuse, Reserve
+from preflight_proxy.core.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
 from preflight_proxy.core.refusals import Refusal
 from preflight_proxy.derived import last_listed
@@ -82,6 +82,7 @@ class Store:
             boot_id = this_boot_id() if boot_id is None else boot_id
             self.boot_changed = note_start(self._connection, boot_id, durability, last_listed(path.with_name(COSTS)))
             self.book = _load(self._connection)
+            self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
             leave_trace(path, self._connection)
             self._place = identities(path)
             self._space = KeptSpace(path.with_name(path.name + "-space"))
@@ -96,7 +97,7 @@ class Store:
     def commit(self, command: Command) -> Change | Refusal:
         """Make one transition durable, then take it into the book.
 
-        A counted refusal (`Refuse`) is kept in memory and becomes durable with the account's next change.
+        What became of a call (`Refuse`, `Conclude`) is kept in memory and becomes durable with the account's next change.
 
         Returns:
             What changed; a refusal, which changes nothing, for `Reserve` alone.
@@ -106,7 +107,7 @@ class Store:
             LedgerError: The change could not be made durable, or an earlier one could not. The book is as before; what the disk
                 holds of this change is known after a restart.
         """
-        if isinstance(command, Refuse):
+        if isinstance(command, Refuse | Conclude):
             return self._count(command)
         if self.poisoned:
             raise LedgerError("the ledger could not be written; nothing is booked until the proxy is started again")
@@ -121,7 +122,7 @@ class Store:
         self.book.apply(change)
         return change
 
-    def _count(self, command: Refuse) -> Change | Refusal:
+    def _count(self, command: Refuse | Conclude) -> Change | Refusal:
         change = transition(self.book, command, self._clock.epoch_s())
         assert isinstance(change, Change)
         self.book.apply(change)
@@ -149,6 +150,7 @@ class Store:
         self._checkpointer.dirty = True
         if change.account is not None:
             self._uncounted.discard(change.account.id)
+            self._outcomes[change.account.id] = change.account.outcomes
 
     def _transact(self, change: Change) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -159,6 +161,8 @@ class Store:
         execute = self._connection.execute
         if change.account is not None:
             execute(schema.PUT_ACCOUNT, schema.account_row(change.account))
+            if change.account.outcomes is not self._outcomes.get(change.account.id):
+                execute(schema.PUT_META, schema.outcomes_row(change.account))
         if (held := change.reservation) is not None:
             if held.id in self.book.reservations or held.id in self.book.assumed:
                 execute(schema.SET_RESERVATION, schema.reservation_update(held))

@@ -27,6 +27,10 @@ IDLE_CONNECTION_S = 15.0
 """Idle connections older than this are dropped: a server that closes as we write leaves an outcome unknown (M11)."""
 READ_S_MAX = 15.0
 """A small read of ours (prices, key usage, a generation) that takes longer is given up and repeated later."""
+ERROR_BODY_BYTES_MAX = 2**20
+"""An error document larger than this is replaced by ours."""
+ERROR_BODY_S_MAX = 30.0
+"""An error document that takes longer than this is replaced by ours."""
 SMALL_BODY_BYTES_MAX = 64 * 2**20
 """The whole model list is about 1 MiB; an answer of ours larger than this is refused rather than held in memory."""
 
@@ -213,6 +217,17 @@ async def read_capped(response: aiohttp.ClientResponse, bytes_max: int) -> bytes
             raise UpstreamError(f"OpenRouter sent more than {bytes_max} bytes where a small answer was due.")
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def error_body(response: aiohttp.ClientResponse) -> bytes | None:
+    """The whole body of an answer without a 2xx, as it was written; None where it cannot be had. Raises nothing."""
+    if last_header(list(response.headers.items()), "content-encoding") not in (None, "", "identity"):
+        return None
+    try:
+        async with asyncio.timeout(ERROR_BODY_S_MAX):
+            return await read_capped(response, ERROR_BODY_BYTES_MAX)
+    except (UpstreamError, aiohttp.ClientError, TimeoutError, OSError):
+        return None
 
 
 def last_header(headers: Sequence[tuple[str, str]], name: str) -> str | None:

@@ -87,6 +87,56 @@ def test_options_win_and_json_has_standard_output_for_itself(folder: Path) -> No
     assert "Provisioning budget" in result.stderr
 
 
+SPENDER = """
+import json, os, sys, urllib.error, urllib.request
+def call(model, text):
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 20}
+    headers = {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"}
+    url = os.environ["OPENROUTER_BASE_URL"] + "/chat/completions"
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).read()
+if "nothing" in sys.argv: sys.exit(0)
+if "cheap" in sys.argv: call(os.environ["PREFLIGHT_MODEL"], "hi")
+call("anthropic/claude-sonnet-4.5", "x" * 50_000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "status", "said"),
+    [
+        ("cheap", 0, "spent", "the budget of $0.01 is spent: it did not cover the last call"),
+        ("dear", 1, "failed", "the budget of $0.01 covers no call"),
+        ("nothing", 0, "done", "the agent made no call: does it read OPENROUTER_BASE_URL?"),
+    ],
+)
+def test_the_exit_code_and_the_table_tell_what_became_of_the_calls(
+    folder: Path, kind: str, code: int, status: str, said: str
+) -> None:
+    (folder / "agent.py").write_text(SPENDER)
+    result = run("--model", "openai/gpt-4.1-nano=a", "--", kind)
+    assert result.exit_code == code, result.output
+    (row,) = [line for line in result.output.splitlines() if line.startswith("a ")]
+    assert row.split()[2] == status
+    assert said in " ".join(result.output.split())
+    (path,) = folder.glob("runs/*/a/summary.json")
+    assert json.loads(path.read_text())["preflight"]["status"] == status
+
+
+def test_an_account_without_credit_ends_the_run_with_1_and_says_how_it_goes_on(
+    folder: Path, simulator: Simulator
+) -> None:
+    simulator.books.credits_usd = simulator.books.used_usd
+    first = run("--run-id", "r", "--max-workers", "1", "--skip-preflight")
+    assert first.exit_code == 1, first.output
+    assert "the OpenRouter account has no credit" in first.output
+    assert "agent-preflight run --resume r" in first.output
+    assert not (folder / "runs" / "r" / "mini").exists()
+    simulator.books.credits_usd += 10
+    again = run("--resume", "r", "--max-workers", "1", "--skip-preflight")
+    assert again.exit_code == 0, again.output
+    for alias in ("nano", "mini"):
+        assert json.loads((folder / "runs" / "r" / alias / "summary.json").read_text())["preflight"]["served"] == 1
+
+
 def test_a_mistake_in_the_file_starts_nothing(folder: Path) -> None:
     (folder / "preflight.toml").write_text("modls = []")
     result = run()

@@ -66,6 +66,17 @@ def test_a_trial_with_an_error(run: Path) -> None:
     assert summarise_model(finish(run, "a", error="ejected: idle"))["status"] == "ERR"
 
 
+def test_the_table_ends_with_errors_and_with_what_is_to_be_known_of_the_others(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(run, "a", error="ejected: idle")
+    silent = finish(run, "b")
+    document = json.loads((silent / "summary.json").read_text())
+    (silent / "summary.json").write_text(json.dumps({**document, "preflight": {"notes": ["no call\x1b[31m"]}}))
+    print_status_table(run)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["  a: ejected: idle", "  b: no call"]
+
+
 def test_a_trial_that_has_not_begun(run: Path) -> None:
     (run / "a").mkdir()
     row = summarise_model(run / "a")

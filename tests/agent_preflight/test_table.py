@@ -127,6 +127,8 @@ def test_a_terminal_gets_a_table_that_renews_itself() -> None:
     with view:
         view.board.put(ROW)
         view.say("not shown")
+        view.board.alert("no credit\x1b[31m left")
+    assert "no credit left\n" in terminal.getvalue()
     assert "greedy" in terminal.getvalue()
     assert "not shown" not in terminal.getvalue()
 

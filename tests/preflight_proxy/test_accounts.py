@@ -15,6 +15,7 @@ import pytest
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.errors import LedgerError, UpstreamError
+from preflight_proxy.plane import STRANGER
 from tests.preflight_proxy.control_world import Controlled, controlled
 from tests.preflight_proxy.namespace import Namespace
 from tests.preflight_proxy.raw_http import Raw
@@ -81,6 +82,9 @@ async def test_a_gates_listeners_take_their_own_accounts_token_alone(world: Cont
             await becomes(world, "ready")
             assert (await call_inside(inside, world.tokens["b"]))[0] == 401
             assert (await call_inside(inside, "pf-nobody"))[0] == 401
+        (cause,) = world.proxy.books.account("a").outcomes.causes
+        assert (cause.text, cause.count) == (STRANGER, 2)  # its agent called, with a token of its own
+        assert world.proxy.books.account("b").outcomes.causes == ()
         async with world.post(token=world.tokens["b"]) as response:
             assert response.status == 200
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,11 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger import Change
+from preflight_proxy.core.outcomes import LEFT
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
-from preflight_proxy.hub import Hub
+from preflight_proxy.hub import Event, Hub
 from preflight_proxy.store import Store
 from tests.preflight_proxy.fake_clock import FakeClock
 
@@ -71,6 +72,32 @@ def test_an_account_is_spent_once_a_call_was_refused_and_not_even_the_cheapest_w
     assert books.spent("a")
     books.forgive("a")
     assert not books.spent("a")
+
+
+async def test_why_a_call_was_not_served_is_counted_and_told(books: Books) -> None:
+    books.note_refusal("a", Code.SPENT, "m/x")
+    books.note_bad_request("a", "no such field")
+    books.note_unserved("a", LEFT)
+    books.note_served("a", overtaken=True)
+    account = books.account("a")
+    assert [cause.code for cause in account.outcomes.causes] == ["spent", "bad_request", "left"]
+    assert (account.refused, account.outcomes.served, books.live("a").budget_refusals) == (2, 1, 1)
+    follower = books.hub.follow(0, 0.01)
+    events = [event async for event in stop_at_silence(follower)]
+    assert [(event["type"], event["code"], event["text"]) for event in events] == [
+        ("refused", "spent", Code.SPENT.sentence),
+        ("refused", "bad_request", "no such field"),
+        ("unserved", "left", LEFT.text),
+    ]
+    await follower.aclose()
+
+
+async def stop_at_silence(follower: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:
+    """The events that are there."""
+    async for event in follower:
+        if event is None:
+            return
+        yield event
 
 
 def test_an_account_without_a_cent_left_is_spent(books: Books) -> None:

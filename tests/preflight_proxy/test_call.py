@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.commands import Freeze
+from preflight_proxy.core.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.upstream_refusal import UpstreamRefusal
 from preflight_proxy.sending import Sending
@@ -232,6 +235,92 @@ async def test_an_account_that_was_frozen_meanwhile_is_not_sent_a_second_time(wo
         async with world.post(max_tokens=4000) as response:
             assert (await response.json())["error"]["message"] == Code.FROZEN.sentence
     assert len(world.sim.requests) == 1
+
+
+OUTCOMES = [
+    ("error_first", {}, True, "error_in_answer"),
+    ("error_mid", {}, True, "error_in_answer"),
+    ("silent_close", {}, True, "upstream_failed"),
+    ("reset", {}, True, "upstream_failed"),
+    ("reset", {}, False, "upstream_failed"),
+    ("http_error", {"status": 500}, False, "upstream_500"),
+    ("http_error", {"status": 502, "envelope": False}, False, "upstream_failed"),
+    ("http_error", {"status": 404}, True, "upstream_404"),
+    ("http_error", {"status": 429, "retry_after": "3000"}, False, "upstream_429"),
+    ("http_error", {"status": 402}, False, "account_credit"),
+    ("close_on_request", {}, False, "upstream_failed"),
+]
+"""Faults after which a client has no answer, and what its call is counted as."""
+
+
+@pytest.mark.parametrize(("fault", "parameters", "stream", "code"), OUTCOMES, ids=lambda value: str(value))
+async def test_a_call_that_upstream_does_not_serve_is_counted_by_what_became_of_it(
+    world: World, fault: str, parameters: dict[str, Any], stream: bool, code: str
+) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault(fault, parameters)),))
+    with contextlib.suppress(aiohttp.ClientError):
+        async with asyncio.timeout(30), world.post(stream=stream, text="[[sim tokens=60]]", max_tokens=100) as response:
+            await response.read()
+    await world.proxy.tasks.finish(30.0)
+    outcomes = world.proxy.books.account("a").outcomes
+    assert [(cause.code, cause.source, cause.count, cause.model) for cause in outcomes.causes] == [
+        (code, Source.UPSTREAM, 1, MODEL)
+    ]
+    assert (outcomes.served, outcomes.since_served_upstream) == (0, 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_that_is_answered_is_counted_once_as_served(world: World, stream: bool) -> None:
+    async with world.post(stream=stream) as response:
+        await response.read()
+    await world.proxy.tasks.finish(30.0)
+    assert world.proxy.books.account("a").outcomes == NONE_YET.with_served()
+
+
+@pytest.mark.parametrize(
+    ("reads_first", "expected"), [(True, NONE_YET.with_served()), (False, NONE_YET.with_unserved(LEFT))]
+)
+async def test_a_client_that_hangs_up_was_served_if_it_had_read_of_its_answer(
+    world: World, reads_first: bool, expected: Outcomes
+) -> None:
+    world.sim.scenario = Scenario(tokens_per_s=100, first_token_s=0.0 if reads_first else 1.0)
+    async with world.post(stream=True, text="[[sim tokens=60]]", max_tokens=100) as response:
+        while reads_first and b"data: " not in await response.content.readany():
+            pass
+        response.close()
+    await world.proxy.tasks.finish(30.0)
+    assert world.proxy.books.account("a").outcomes == expected
+
+
+async def test_a_call_that_ends_after_the_budget_refused_another_is_not_the_last_word(world: World) -> None:
+    """An agent with several calls at once gives up at the first refusal, whatever the others still bring."""
+    token = await world.open("poor", "0.05")
+    world.sim.scenario = Scenario(first_token_s=0.5)
+
+    async def ask() -> None:
+        async with world.post(token=token, max_tokens=100) as response:
+            await response.read()
+
+    under_way = asyncio.ensure_future(ask())
+    await world.sim.until(lambda: len(world.sim.requests) == 1)
+    async with world.post(token=token, model=DEAR_MODEL, text="x" * 100_000) as response:
+        assert response.status == 402
+    await under_way
+    await world.proxy.tasks.finish(30.0)
+    outcomes = world.proxy.books.account("poor").outcomes
+    assert (outcomes.served, outcomes.last and outcomes.last.source) == (1, Source.BUDGET)
+
+
+async def test_a_call_that_a_freeze_cuts_is_not_counted_as_served_when_upstream_goes_on(world: World) -> None:
+    world.sim.scenario = Scenario(tokens_per_s=100)
+    async with world.post(stream=True, text="[[sim tokens=40]]", max_tokens=100) as response:
+        await response.content.readany()
+        await world.proxy.accounts.freeze("a", "test")
+        await response.read()
+    await world.proxy.tasks.finish(30.0)
+    outcomes = world.proxy.books.account("a").outcomes
+    assert [(cause.code, cause.count) for cause in outcomes.causes] == [("frozen", 1)]
+    assert (outcomes.served, outcomes.last) == (0, None)
 
 
 async def test_the_sub_keys_own_limit_firing_first_freezes_the_account(world: World) -> None:

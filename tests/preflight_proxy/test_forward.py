@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
+from preflight_proxy.core.outcomes import NONE_YET
 from preflight_proxy.core.refusals import Code
 from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World, chat
 
@@ -216,6 +217,71 @@ async def test_a_field_that_may_cost_more_than_it_shows_is_refused(world: World,
         assert response.status in (400, 403)
         assert "error" in await response.json()
     assert world.sim.requests == []
+
+
+def causes(world: World, name: str = "a") -> list[tuple[str, int]]:
+    """What an account's calls were not served for, and how often each."""
+    return [(cause.code, cause.count) for cause in world.proxy.books.account(name).outcomes.causes]
+
+
+async def test_a_request_that_is_refused_for_its_content_is_counted_with_its_own_sentence(world: World) -> None:
+    for _ in range(2):
+        async with world.post(plugins=[{"id": "web"}]) as response:
+            message = (await response.json())["error"]["message"]
+    async with world.post(n=2) as response:
+        assert response.status == 400
+    account = world.proxy.books.account("a")
+    assert causes(world) == [("bad_request", 2), ("bad_request", 1)]
+    assert account.outcomes.causes[0].text == message
+    assert (account.refused, account.outcomes.served) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [({"model": "nobody/nothing"}, "unpriced"), ({"text": "x" * 100_000, "model": DEAR_MODEL}, "does_not_fit")],
+)
+async def test_each_refusal_of_ours_is_counted_by_its_code(world: World, fields: dict[str, Any], code: str) -> None:
+    await world.open("poor", "0.05")
+    async with world.post(token=world.tokens["poor"], **fields) as response:
+        await response.read()
+    assert causes(world, "poor") == [(code, 1)]
+    assert world.proxy.books.account("poor").outcomes.causes[0].model == fields["model"]
+
+
+async def test_a_body_that_is_not_taken_and_a_path_that_is_not_served_are_counted(world: World) -> None:
+    await raw_request(world, "POST", "/api/v1/chat/completions", b"{")
+    await raw_request(world, "POST", "/v1/chat/completions", b"{}")
+    head = f"POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.tokens['a']}\r\n"
+    await raw_bytes(world, head.encode() + b"Content-Length: 104857600\r\n\r\n")
+    assert causes(world) == [("bad_request", 1)] * 3
+
+
+async def test_a_question_that_costs_nothing_is_no_call(world: World) -> None:
+    for path in ("/models", "/key", "/nothing"):
+        await raw_request(world, "GET", "/api/v1" + path, b"")
+    assert world.proxy.books.account("a").outcomes == NONE_YET
+
+
+async def test_a_client_that_hangs_up_while_its_call_waits_is_counted(world: World) -> None:
+    await world.open("one", "0.05")
+    world.sim.scenario = Scenario(first_token_s=1.0, replies=(Rule(tokens=20),))
+
+    async def ask() -> None:
+        async with world.post(token=world.tokens["one"], model=DEAR_MODEL, max_tokens=2500) as response:
+            await response.read()
+
+    first = asyncio.ensure_future(ask())
+    await world.sim.until(lambda: len(world.sim.requests) == 1)
+    second = asyncio.ensure_future(ask())
+    async with asyncio.timeout(30):
+        while not world.proxy.books.turns.waiting("one"):
+            await asyncio.sleep(0.01)
+    second.cancel()
+    await first
+    async with asyncio.timeout(30):
+        while not causes(world, "one"):
+            await asyncio.sleep(0.01)
+    assert (causes(world, "one"), world.proxy.books.account("one").outcomes.served) == ([("left", 1)], 1)
 
 
 async def test_an_unknown_field_does_not_reach_upstream_and_is_named(world: World) -> None:

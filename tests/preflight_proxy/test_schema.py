@@ -9,6 +9,7 @@ import pytest
 
 from preflight_proxy import schema
 from preflight_proxy.core.accounts import Account, Entry, Kind, Reservation, State
+from preflight_proxy.core.outcomes import NONE_YET
 from preflight_proxy.errors import LedgerError
 
 ACCOUNT = Account(
@@ -54,6 +55,14 @@ def test_the_columns_of_the_newest_version(connection: sqlite3.Connection, table
     names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     assert names == columns.split(", ")
     assert schema.schema_version(connection) == len(schema.MIGRATIONS)
+
+
+def test_what_became_of_calls_is_read_with_its_account_and_may_be_missing(connection: sqlite3.Connection) -> None:
+    """A ledger of before knows nothing of it."""
+    connection.execute(schema.PUT_ACCOUNT, schema.account_row(replace(ACCOUNT, id="b", token_hash="u")))
+    known = replace(ACCOUNT, outcomes=NONE_YET.with_served())
+    connection.execute(schema.PUT_META, schema.outcomes_row(known))
+    assert [account.outcomes for account in schema.read_accounts(connection)] == [known.outcomes, NONE_YET]
 
 
 def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:

@@ -1,5 +1,6 @@
 """The ledger on disk: what a restart finds, and what makes it fail closed."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from preflight_proxy.core.ledger import (
     CallFacts,
     Change,
     ClearQuarantine,
+    Conclude,
     Freeze,
     MarkUnknown,
     Post,
@@ -25,6 +27,7 @@ from preflight_proxy.core.ledger import (
     Unfreeze,
     Void,
 )
+from preflight_proxy.core.outcomes import LEFT, NONE_YET, bad_request
 from preflight_proxy.core.refusals import Code, Refusal
 from preflight_proxy.errors import LedgerError
 from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
@@ -105,6 +108,29 @@ def test_a_refusal_changes_nothing_on_disk(tmp_path: Path) -> None:
     assert store.pending() == []
     assert store.reservation("r") is None
     store.close()
+
+
+def test_a_crash_loses_only_what_became_of_the_calls_since_the_accounts_last_change(tmp_path: Path) -> None:
+    """As it does of the count of refusals."""
+    (tmp_path / "first").mkdir()
+    store, cause = open_store(tmp_path / "first"), bad_request("no")
+    open_account(store)
+    store.commit(Refuse("a", cause))
+    store.commit(Conclude("a"))
+    call(store, "r", 1)
+    durable = store.book.accounts["a"].outcomes
+    store.commit(Conclude("a", LEFT))
+    shutil.copytree(tmp_path / "first", tmp_path / "crashed")
+    kept = store.book.accounts["a"].outcomes
+    store.close()
+    for folder, expected in (("crashed", durable), ("first", kept)):
+        again = open_store(tmp_path / folder)
+        assert again.book.accounts["a"].outcomes == expected
+        again.close()
+    assert (durable, kept) == (
+        NONE_YET.with_unserved(cause).with_served(),
+        NONE_YET.with_unserved(cause).with_served().with_unserved(LEFT),
+    )
 
 
 @pytest.mark.parametrize("followed_by_a_change", [False, True])

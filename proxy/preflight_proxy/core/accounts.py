@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from preflight_proxy.core.outcomes import NONE_YET, Outcomes
+
 USAGE_UNREAD = "waiting for the sub-key's usage: the machine has restarted since the last commit"
 """Why an account is frozen after a restart of the machine (M21): its last commits may be lost."""
 
@@ -50,6 +52,7 @@ class Account:
         key_usage_base_pusd: the key's usage to compare with: its usage now minus this should be posted.
         calls: reservations that ended in a cost, assumed ones included.
         refused: calls that were refused.
+        outcomes: what became of the calls since its token was issued.
     """
 
     id: str
@@ -71,6 +74,7 @@ class Account:
     budget_mode: str = "simple"
     calls: int = 0
     refused: int = 0
+    outcomes: Outcomes = NONE_YET
 
     @property
     def available_pusd(self) -> int:

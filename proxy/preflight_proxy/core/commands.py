@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from preflight_proxy.core.accounts import CallFacts
+from preflight_proxy.core.outcomes import Cause
 
 NO_FACTS = CallFacts()
 
@@ -56,9 +57,24 @@ class Unfreeze:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Count a refused call; the count is durable with the account's next change."""
+    """Count a refused call, and why, where that is known; both are durable with the account's next change."""
 
     account: str
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Note what became of a call that we did not refuse; durable with the account's next change.
+
+    Attributes:
+        cause: why it was not served; None if it was.
+        overtaken: the budget has refused another call since this one was admitted.
+    """
+
+    account: str
+    cause: Cause | None = None
+    overtaken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +188,7 @@ Command = (
     | Freeze
     | Unfreeze
     | Refuse
+    | Conclude
     | Reserve
     | SetGeneration
     | MarkUnknown

@@ -1,4 +1,4 @@
-"""What changes an account beside its balances: opening, limit, freeze, the count of refusals."""
+"""What changes an account beside its balances: opening, limit, freeze, what became of its calls."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import replace
 
 from preflight_proxy.core.accounts import Account
 from preflight_proxy.core.book import Book, require
-from preflight_proxy.core.commands import Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
+from preflight_proxy.core.commands import Conclude, Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
 from preflight_proxy.core.cost_line import clean
+from preflight_proxy.core.outcomes import NONE_YET, Cause, Outcomes
 
 LIMIT_PUSD_MAX = 10**18
 """A million dollars: far above any field's budget, and small enough that sums stay within SQLite's 64 bits."""
 
 
-def account_changed(book: Book, command: OpenAccount | SetLimit | Freeze | Unfreeze | Refuse) -> Account:
+def account_changed(book: Book, command: OpenAccount | SetLimit | Freeze | Unfreeze | Refuse | Conclude) -> Account:
     """Return the account as the command leaves it."""
     match command:
         case OpenAccount():
@@ -26,9 +27,19 @@ def account_changed(book: Book, command: OpenAccount | SetLimit | Freeze | Unfre
             return replace(book.account(account), frozen_reason=clean(reason))
         case Unfreeze(account):
             return replace(book.account(account), frozen_reason=None)
-        case Refuse(account):
+        case Refuse(account, cause):
             before = book.account(account)
-            return replace(before, refused=before.refused + 1)
+            outcomes = before.outcomes if cause is None else before.outcomes.with_unserved(cause)
+            return replace(before, refused=before.refused + 1, outcomes=outcomes)
+        case Conclude(account, cause, overtaken):
+            before = book.account(account)
+            return replace(before, outcomes=_concluded(before.outcomes, cause, overtaken=overtaken))
+
+
+def _concluded(outcomes: Outcomes, cause: Cause | None, *, overtaken: bool) -> Outcomes:
+    if cause is None:
+        return outcomes.with_served(overtaken=overtaken)
+    return outcomes.with_unserved(cause, overtaken=overtaken)
 
 
 def _opened(accounts: Mapping[str, Account], command: OpenAccount) -> Account:
@@ -49,6 +60,7 @@ def _opened(accounts: Mapping[str, Account], command: OpenAccount) -> Account:
         key_usage_base_pusd=base_pusd,
         budget_file=command.budget_file,
         budget_mode=command.budget_mode,
+        outcomes=before.outcomes if before and before.token_hash == command.token_hash else NONE_YET,
     )
 
 

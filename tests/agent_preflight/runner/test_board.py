@@ -18,3 +18,10 @@ def test_time_runs_from_the_agents_start_to_the_trials_end() -> None:
     assert row.seconds(5.0) == 0.0
     assert Row("a", "m", 1, started_s=2.0).seconds(5.0) == 3.0
     assert Row("a", "m", 1, started_s=2.0, ended_s=4.0).seconds(5.0) == 2.0
+
+
+def test_what_must_be_read_at_once_goes_to_whoever_shows_the_run() -> None:
+    told: list[str] = []
+    Board(on_alert=told.append).alert("no credit")
+    Board().alert("nobody shows this")
+    assert told == ["no credit"]

@@ -26,3 +26,8 @@ def result(error: str | None = None, **extra: Any) -> RunResult:
 )
 def test_the_gravest_result_decides(results: list[RunResult], code: int) -> None:
     assert exit_code(results) == code
+
+
+def test_trials_that_were_held_back_are_a_failure_of_the_run() -> None:
+    assert exit_code([result()], ["b"]) == 1
+    assert exit_code([result(overrun_usd="0.1")], ["b"]) == 4

@@ -44,7 +44,7 @@ def test_a_call_under_way_at_the_end_is_still_paid_for(trials: Field) -> None:
 def test_an_agent_that_got_no_answer_at_all_did_not_do_well(trials: Field) -> None:
     (result,) = trials.run({"a": "call('no/such'); say('agent_end', status='done')"})
     why = "1 call was refused, the first to no/such: This model has no known price, so its cost has no bound."
-    assert result.error == f"no call was let through: {why}"
+    assert result.error == f"no call was served: {why}"
     assert (result.preflight["warnings"], exit_code([result])) == ([why], 1)
 
 

@@ -12,6 +12,7 @@ import pytest
 from agent_preflight.artifacts import summarize_run
 from agent_preflight.eject import EjectDecision, EjectPolicy
 from agent_preflight.events import EventLogger
+from agent_preflight.runner.verdict import NEVER_CALLED
 from agent_preflight.status import status_main, summarise_model
 
 from .conftest import MODEL, Field, agent
@@ -162,7 +163,7 @@ def test_what_an_agent_leaves_in_its_directory_is_neither_followed_nor_waited_fo
     run = trials.run_dirs[-1]
     status_main(run.name, trials.runs_dir)
     assert "\x1b" not in capsys.readouterr().out
-    assert result.preflight["warnings"] == []
+    assert result.preflight["warnings"] == [NEVER_CALLED]
 
 
 SWAPS = """

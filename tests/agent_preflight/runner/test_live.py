@@ -3,6 +3,7 @@
 from agent_preflight.control_client import Balance
 from agent_preflight.runner.live import GATE_BACK_S_MAX, Absence, Times
 from agent_preflight.runner.watch import Seen
+from preflight_proxy.core.outcomes import NONE_YET, bad_request
 
 
 def test_the_clock_of_a_trial_begins_with_its_agent_and_stops_with_its_end() -> None:
@@ -20,6 +21,17 @@ def test_an_answer_that_an_event_has_overtaken_undoes_nothing() -> None:
     for heard, known in ((event, event), (answer, event), (later, later), (event, later)):
         seen.take(heard)
         assert seen.balance is known
+
+
+def test_a_proxy_that_was_killed_takes_no_knowledge_of_calls_with_it() -> None:
+    cause = bad_request("no")
+    known = NONE_YET.with_served().with_unserved(cause)
+    seen = Seen(balance=Balance(as_of=1, outcomes=known))
+    seen.take(Balance(as_of=2, calls=1, outcomes=NONE_YET.with_served()))
+    assert (seen.balance.calls, seen.balance.outcomes) == (1, known)
+    later = known.with_unserved(cause)
+    seen.take(Balance(as_of=3, outcomes=later))
+    assert seen.balance.outcomes == later
 
 
 def test_a_gate_that_does_not_come_back_to_a_restarted_proxy_is_lost() -> None:

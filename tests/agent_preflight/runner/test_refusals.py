@@ -1,8 +1,14 @@
-"""Refused calls that no budget explains are told once as they happen, and summed up at the end."""
+"""Why calls are not served is told once for each reason as it happens."""
 
-from agent_preflight.runner.refusals import Refusals
+from agent_preflight.runner.refusals import TOLD_MAX, Refusals
+from tests.cases import each
 
-UNPRICED = {"code": "unpriced", "model": "no/price"}
+UNPRICED = {
+    "code": "unpriced",
+    "source": "proxy",
+    "model": "no/price",
+    "text": "This model has no known price, so its cost has no bound.",
+}
 
 
 def test_a_reason_is_told_when_it_first_comes_up() -> None:
@@ -11,18 +17,23 @@ def test_a_reason_is_told_when_it_first_comes_up() -> None:
     assert told == ["a call to no/price was refused: This model has no known price, so its cost has no bound.", None]
 
 
-def test_the_end_has_one_sentence_for_each_reason() -> None:
-    refusals = Refusals()
-    for facts in (UNPRICED, UNPRICED, {"code": "model_not_allowed", "model": "m/x"}):
-        refusals.hear(facts)
-    assert refusals.sentences() == [
-        "2 calls were refused, the first to no/price: This model has no known price, so its cost has no bound.",
-        "1 call was refused, the first to m/x: This model is not allowed in this run.",
-    ]
+def test_what_upstream_said_is_told_with_it() -> None:
+    facts = {
+        "code": "upstream_404",
+        "source": "upstream",
+        "text": "Status 404",
+        "detail": "no endpoint",
+        "model": "m/x",
+    }
+    assert Refusals().hear(facts) == "a call to m/x was not served: Status 404: no endpoint"
 
 
-def test_what_the_budget_refuses_and_what_nobody_knows_is_not_counted() -> None:
+@each("source", ["budget", "client", "end", "no such source", None])
+def test_what_is_no_surprise_and_what_nobody_knows_is_not_told(source: object) -> None:
+    assert Refusals().hear({**UNPRICED, "source": source}) is None
+
+
+def test_an_agent_that_words_wrong_requests_without_end_does_not_fill_the_terminal() -> None:
     refusals = Refusals()
-    for code in ("spent", "does_not_fit", "frozen", "no such code", None):
-        assert refusals.hear({"code": code, "model": "m/x"}) is None
-    assert refusals.sentences() == []
+    told = [refusals.hear({**UNPRICED, "text": f"field {number}"}) for number in range(2 * TOLD_MAX)]
+    assert sum(each is not None for each in told) == TOLD_MAX

@@ -20,6 +20,14 @@ def test_rows_are_sorted_by_alias_and_summed() -> None:
     assert lines[-1] == "  Artifacts: /runs/r"
 
 
+def test_a_spent_budget_and_what_is_to_be_known_stand_where_an_error_would() -> None:
+    spent = RunResult("s", "m", 1.0, preflight={"status": "spent", "notes": ["the budget of $1.00 is spent"]})
+    silent = RunResult("t", "m", 1.0, preflight={"status": "done", "notes": ["the agent made no call\x1b[31m"]})
+    lines = list(final_lines([spent, silent], Path("/runs/r")))
+    assert lines[2].endswith("spent; the budget of $1.00 is spent")
+    assert lines[3].endswith("ok; the agent made no call")
+
+
 def test_no_escape_reaches_the_terminal() -> None:
     assert "\x1b" not in "".join(final_lines(RESULTS, Path("/runs/r")))
 

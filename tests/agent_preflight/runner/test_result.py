@@ -1,5 +1,6 @@
 """From what is known of an ended trial to its result and its summary."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,6 +11,8 @@ from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sandbox import Exit
+from preflight_proxy.core.outcomes import NONE_YET, bad_request, refused
+from preflight_proxy.core.refusals import Code
 
 PLAN = TrialPlan("a", "m/m", 250_000_000_000, "k", ())
 AT = datetime(2027, 1, 1, tzinfo=UTC)
@@ -46,6 +49,24 @@ def test_cache_figures_are_the_ledgers_and_the_agents_own_are_claims() -> None:
 def test_an_agent_that_never_called_is_believed_what_it_claims() -> None:
     claims = CacheStats(total_prompt_tokens=7, request_count=1)
     assert result_of(PLAN, "sealed", replace(FACTS, balance=Balance(), claims=claims)).cache == claims
+
+
+def test_what_became_of_the_calls_stands_in_the_summary() -> None:
+    outcomes = NONE_YET.with_unserved(bad_request("no such field"))
+    result = result_of(PLAN, "sealed", replace(FACTS, balance=replace(BALANCE, outcomes=outcomes), warnings=("other",)))
+    extra = json.loads(json.dumps(summary_document(result)))["preflight"]
+    assert (extra["status"], extra["served"], extra["never_served"]) == ("failed", 0, "bad_request")
+    (cause,) = extra["not_served"]
+    assert (cause["code"], cause["source"], cause["text"], cause["count"]) == (
+        *("bad_request", "request", "no such field", 1),
+    )
+    assert extra["warnings"] == ["other", "1 call was refused: no such field"]
+
+
+def test_a_spent_budget_is_no_error_and_has_a_note() -> None:
+    spent = replace(BALANCE, outcomes=NONE_YET.with_served().with_unserved(refused(Code.SPENT, "m/m")))
+    result = result_of(PLAN, "sealed", replace(FACTS, exit=Exit(1), balance=spent))
+    assert (result.error, result.preflight["status"], len(result.preflight["notes"])) == (None, "spent", 1)
 
 
 def test_a_trial_without_an_account_has_no_cost() -> None:

@@ -99,6 +99,12 @@ def test_what_has_ended_does_not(ended_by: str) -> None:
     assert not begins_again({})
 
 
+@each("ended_by, again", [("agent", True), ("ejected", True), ("error", True), ("stopped", False)])
+def test_what_had_no_call_for_want_of_credit_begins_again_unless_a_person_ended_it(ended_by: str, again: bool) -> None:
+    assert begins_again({"preflight": {"ended_by": ended_by, "never_served": "account_credit"}}) is again
+    assert not begins_again({"preflight": {"ended_by": ended_by, "never_served": "upstream_404"}})
+
+
 def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
     wanted = {"created_at": "t3", "trials": [{"alias": "a", "key_name": "k"}, {"alias": "b", "key_name": "l"}]}
     earlier = Earlier({"created_at": "t1", "resumed_at": ["t2"]}, {"a": result_of_summary(SUMMARY)})

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.ledger import Freeze, OpenAccount, Post, Refuse, SetLimit, Unfreeze, transition
+from preflight_proxy.core.ledger import Conclude, Freeze, OpenAccount, Post, Refuse, SetLimit, Unfreeze, transition
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
+from preflight_proxy.core.outcomes import LEFT, NONE_YET, bad_request, refused
+from preflight_proxy.core.refusals import Code
 from tests.preflight_proxy.core.ledger_cases import NOW_S, account, do, hold, opened
 
 FIRST = OpenAccount("a", "run", 1000, "token of a", key_hash="k", key_is_own=True, key_usage_pusd=70)
@@ -95,8 +97,33 @@ def test_a_key_whose_usage_was_not_read_is_no_evidence() -> None:
     assert (account(book).key_usage_base_pusd, account(book).key_is_own) == (None, False)
 
 
+def test_what_became_of_calls_is_known_until_another_agent_gets_the_account() -> None:
+    """A runner opens it with the same token after a restart of the proxy, and with another for the next attempt."""
+    book = opened()
+    do(book, FIRST)
+    cause = bad_request("no")
+    for command in (Conclude("a"), Refuse("a", cause), Conclude("a", LEFT)):
+        do(book, command)
+    known = NONE_YET.with_served().with_unserved(cause).with_unserved(LEFT)
+    do(book, replace(FIRST, limit_pusd=7))
+    assert (account(book).outcomes, account(book).refused) == (known, 1)
+    do(book, replace(FIRST, token_hash="another"))
+    assert (account(book).outcomes, account(book).refused) == (NONE_YET, 1)
+
+
+def test_a_call_that_was_under_way_does_not_take_back_the_budgets_last_word() -> None:
+    book = opened()
+    dear = refused(Code.SPENT, "m/x")
+    do(book, Refuse("a", dear))
+    for under_way in (Conclude("a", overtaken=True), Conclude("a", bad_request("no"), overtaken=True)):
+        do(book, under_way)
+        assert account(book).outcomes.last == dear
+    do(book, Conclude("a"))
+    assert account(book).outcomes.last is None
+
+
 def test_refused_calls_are_counted() -> None:
-    """And nothing else about them is kept."""
+    """Whatever is known of why."""
     book = opened()
     before = account(book)
     do(book, Refuse("a"))

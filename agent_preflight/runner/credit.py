@@ -1,0 +1,70 @@
+"""Whether the OpenRouter account still has credit: a trial that starts without any fails, whatever its agent does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from agent_preflight.runner.board import now_s
+from preflight_proxy.core.outcomes import code_of
+from preflight_proxy.core.refusals import Code
+from preflight_proxy.tasks import Tasks
+
+NO_CREDIT = code_of(Code.ACCOUNT_CREDIT)
+"""The proxy's word for a call that OpenRouter refused for want of credit, in events and summaries."""
+ASK_AGAIN_S = 30.0
+"""Refusals within this time of an answer that there is credit are not looked into: an agent may repeat them without pause."""
+
+
+class Credit:
+    """Looks into refusals for want of credit. Used on the loop.
+
+    Args:
+        read: Asks OpenRouter for the account's balance in dollars; None if it does not say. Called in a thread.
+        on_gone: Called once, when the credit is gone.
+        clock: Monotonic seconds.
+
+    Attributes:
+        gone: The account has none; no trial is to be started.
+    """
+
+    def __init__(
+        self, read: Callable[[], float | None], on_gone: Callable[[], None], clock: Callable[[], float] = now_s
+    ) -> None:
+        self._read = read
+        self._on_gone = on_gone
+        self._clock = clock
+        self._tasks = Tasks()
+        self._looking: asyncio.Task[None] | None = None
+        self._trusted_until_s: float | None = None
+        self.gone = False
+
+    def refused(self) -> None:
+        """A call was refused for want of credit: ask once whether that is so."""
+        is_trusted = self._trusted_until_s is not None and self._clock() < self._trusted_until_s
+        if self.gone or self._looking is not None or is_trusted:
+            return
+        self._looking = self._tasks.spawn(self._look(), "credit")
+
+    async def settled(self) -> bool:
+        """Wait for the answer if one is awaited, and return whether there is credit."""
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
+        return not self.gone
+
+    async def _look(self) -> None:
+        """What OpenRouter does not tell contradicts nothing: then the refusal stands."""
+        balance_usd = None
+        with contextlib.suppress(Exception):  # a script may have put a function of its own in the place of ours
+            balance_usd = await asyncio.to_thread(self._read)
+        self._looking = None
+        if balance_usd is not None and balance_usd > 0:
+            self._trusted_until_s = self._clock() + ASK_AGAIN_S
+            return
+        self.gone = True
+        self._on_gone()
+
+    async def close(self) -> None:
+        """Ask no more."""
+        await self._tasks.cancel()

@@ -1,0 +1,191 @@
+"""From what became of a trial's calls to its status, its error, its notes and its warnings."""
+
+from typing import Any
+
+import pytest
+
+from agent_preflight.eject import EjectPolicy
+from agent_preflight.models import RunResult
+from agent_preflight.runner.exit_code import exit_code
+from agent_preflight.runner.trial import INTERRUPTED, By, Ending
+from agent_preflight.runner.verdict import NEVER_CALLED, judge
+from agent_preflight.sandbox import Exit
+from openrouter_sim import FaultRule, Scenario, make_fault
+from preflight_proxy.core.outcomes import LEFT, NONE_YET, Cause, Outcomes, answered_upstream, bad_request, refused
+from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.secret import Redaction
+from tests.cases import each
+
+from .conftest import DEAR_MODEL, Field
+
+LIMIT_PUSD = 50_000_000_000
+NO_BOUND = bad_request("plugins: its price has no bound")
+DEAR = refused(Code.DOES_NOT_FIT, "m/dear")
+LATE = refused(Code.FROZEN, "m/x")
+GONE = answered_upstream(404, b'{"error":{"message":"no endpoint"}}', Redaction(""), "m/x")
+NO_CREDIT = refused(Code.ACCOUNT_CREDIT, "m/x")
+SERVED = None
+AT_404 = "OpenRouter answered with status 404: no endpoint"
+DID_NOT_FIT = f"the first to m/dear: {Code.DOES_NOT_FIT.sentence}"
+WITHOUT_CREDIT = f"the first to m/x: {Code.ACCOUNT_CREDIT.sentence}"
+SPENT_NOTE = "the budget of $0.05 is spent: it did not cover the last call"
+NOT_SERVED = f"the first to m/x: {AT_404}"
+NO_MODEL = "so the agent had no model at its end: " + AT_404
+DONE, FAILED = Ending(By.AGENT_END), Ending(By.AGENT)
+EJECTED = Ending(By.EJECTED, "idle")
+
+
+def after(*calls: Cause | None) -> Outcomes:
+    outcomes = NONE_YET
+    for cause in calls:
+        outcomes = outcomes.with_served() if cause is None else outcomes.with_unserved(cause)
+    return outcomes
+
+
+@each(
+    "ending, calls, status, error, notes",
+    [
+        (DONE, [SERVED], "done", None, []),
+        (FAILED, [SERVED], "failed", "the agent ended with exit code 1", []),
+        # Never called.
+        (DONE, [], "done", None, [NEVER_CALLED]),
+        (FAILED, [], "failed", "the agent ended with exit code 1", [NEVER_CALLED]),
+        (EJECTED, [], "ejected", "ejected: idle", [NEVER_CALLED]),
+        (INTERRUPTED, [], "interrupted", "interrupted", []),
+        (DONE, [LATE], "done", None, []),
+        # Never served.
+        (DONE, [GONE, GONE, NO_BOUND], "failed", f"no call was served: 2 of 3 calls were not served, {NOT_SERVED}", []),
+        (DONE, [GONE, LATE, LATE], "failed", f"no call was served: 1 call was not served, {NOT_SERVED}", []),
+        (DONE, [NO_BOUND], "failed", "no call was served: 1 call was refused: plugins: its price has no bound", []),
+        (DONE, [LEFT], "failed", f"no call was served: 1 call was not served: {LEFT.text}", []),
+        (
+            FAILED,
+            [NO_CREDIT],
+            "failed",
+            f"no call was served: 1 call was not served, {WITHOUT_CREDIT}; the agent ended with exit code 1",
+            [],
+        ),
+        (EJECTED, [GONE], "ejected", "ejected: idle", [f"no call was served: 1 call was not served, {NOT_SERVED}"]),
+        # The budget covers no call at all.
+        (DONE, [DEAR, DEAR], "failed", f"the budget of $0.05 covers no call: 2 calls were refused, {DID_NOT_FIT}", []),
+        (DONE, [DEAR, LATE, LATE], "failed", f"the budget of $0.05 covers no call: 1 call was refused, {DID_NOT_FIT}", []),
+        # Lost its model.
+        (DONE, [SERVED, GONE], "done", None, [f"the last call was not served, {NO_MODEL}"]),
+        (FAILED, [SERVED, GONE, GONE, LATE, LEFT], "failed", "the agent ended with exit code 1",
+         [f"the last 2 calls were not served, {NO_MODEL}"]),
+        (EJECTED, [SERVED, GONE], "ejected", "ejected: idle", [f"the last call was not served, {NO_MODEL}"]),
+        (DONE, [SERVED, NO_BOUND, GONE], "done", None, []),
+        (DONE, [SERVED, GONE, SERVED], "done", None, []),
+        # Spent.
+        (DONE, [SERVED, DEAR], "spent", None, [SPENT_NOTE]),
+        (FAILED, [SERVED, DEAR], "spent", None, [f"{SPENT_NOTE} (the agent ended with exit code 1)"]),
+        (FAILED, [SERVED, DEAR, LATE, LEFT], "spent", None, [f"{SPENT_NOTE} (the agent ended with exit code 1)"]),
+        (FAILED, [SERVED, LATE], "failed", "the agent ended with exit code 1", []),
+        (FAILED, [SERVED, DEAR, SERVED], "failed", "the agent ended with exit code 1", []),
+        (FAILED, [SERVED, DEAR, GONE], "failed", "the agent ended with exit code 1", []),
+        (EJECTED, [SERVED, DEAR], "ejected", "ejected: idle", []),
+        (Ending(By.STOPPED, "by hand"), [SERVED, DEAR], "stopped", "by hand", []),
+        (Ending(By.CALLBACK, "boom"), [SERVED, DEAR], "failed", "boom", []),
+    ],
+)  # fmt: skip
+def test_an_ending_and_what_became_of_the_calls_decide(
+    ending: Ending, calls: list[Cause | None], status: str, error: str | None, notes: list[str]
+) -> None:
+    verdict = judge(ending, Exit(1), after(*calls), LIMIT_PUSD)
+    assert (verdict.status, verdict.error, list(verdict.notes)) == (status, error, notes)
+
+
+def test_a_trial_without_an_account_is_told_by_its_ending_alone() -> None:
+    verdict = judge(Ending(By.PROVISIONING, "no key"), None, None, LIMIT_PUSD)
+    assert (verdict.status, verdict.error, verdict.warnings) == ("failed", "provisioning_failed: no key", ())
+
+
+def test_an_agent_that_was_never_started_is_not_asked_for_calls() -> None:
+    assert judge(Ending(By.EJECTED, "no"), None, NONE_YET, LIMIT_PUSD, ran=False).warnings == ()
+
+
+def test_each_cause_is_a_warning_but_those_that_are_no_surprise() -> None:
+    verdict = judge(DONE, None, after(SERVED, GONE, NO_BOUND, GONE, DEAR, LEFT, LATE, SERVED), LIMIT_PUSD)
+    assert verdict.warnings == (
+        f"2 calls were not served, the first to m/x: {AT_404}",
+        "1 call was refused: plugins: its price has no bound",
+    )
+
+
+@each("ending", [DONE, FAILED, EJECTED])
+def test_the_cause_for_which_no_call_was_served_is_named_by_its_code(ending: Ending) -> None:
+    assert judge(ending, Exit(1), after(NO_CREDIT, NO_CREDIT, GONE), LIMIT_PUSD).never_served == "account_credit"
+    assert judge(ending, Exit(1), after(NO_CREDIT, SERVED), LIMIT_PUSD).never_served is None
+
+
+def only(trials: Field, source: str, **options: Any) -> RunResult:
+    (result,) = trials.run({"a": source}, **options)
+    return result
+
+
+def faults(*rules: FaultRule) -> Scenario:
+    return Scenario(faults=rules)
+
+
+def http_error(status: int, message: str = "Nobody serves this", **rule: Any) -> FaultRule:
+    return FaultRule(make_fault("http_error", {"status": status, "message": message}), **rule)
+
+
+@pytest.mark.wire
+def test_an_agent_that_upstream_never_served_has_an_error_that_names_the_cause(trials: Field) -> None:
+    trials.simulator.scenario = faults(http_error(404))
+    result = only(trials, "[call() for _ in range(3)]; call('no/such'); say('agent_end', status='done')")
+    assert result.error is not None
+    assert result.error.startswith("no call was served: 3 of 4 calls were not served, the first to openai/gpt-4.1-nano")
+    assert "OpenRouter answered with status 404: Nobody serves this" in result.error
+    assert (result.preflight["status"], exit_code([result])) == ("failed", 1)
+
+
+@pytest.mark.wire
+def test_an_agent_that_never_called_is_warned_about(trials: Field) -> None:
+    result = only(trials, "say('agent_end', status='done')")
+    assert (result.error, result.preflight["status"], exit_code([result])) == (None, "done", 0)
+    assert "the agent made no call: does it read OPENROUTER_BASE_URL?" in result.preflight["warnings"]
+    assert any("does it read OPENROUTER_BASE_URL?" in line for line in trials.said if line.startswith("  a "))
+
+
+@pytest.mark.wire
+def test_an_agent_that_lost_its_model_is_warned_about(trials: Field) -> None:
+    trials.simulator.scenario = faults(http_error(404, after=1))
+    result = only(trials, "[call() for _ in range(3)]; say('agent_end', status='done')")
+    assert (result.error, exit_code([result])) == (None, 0)
+    (warning,) = [text for text in result.preflight["notes"] if "last" in text]
+    assert warning.startswith("the last 2 calls were not served")
+    assert "status 404" in warning
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("last_words", ["sys.exit(3)", "say('agent_end', status='error')", "os.kill(os.getpid(), 9)"])
+def test_an_agent_whose_last_call_the_budget_refused_has_spent_it(trials: Field, last_words: str) -> None:
+    result = only(trials, f"call(); call('{DEAR_MODEL}', 'x' * 400_000); {last_words}", eject_policy=EjectPolicy())
+    assert (result.error, result.preflight["status"], exit_code([result])) == (None, "spent", 0)
+    assert any("budget" in text for text in result.preflight["notes"])
+
+
+@pytest.mark.wire
+def test_an_agent_that_goes_on_after_a_refusal_is_judged_by_its_own_end(trials: Field) -> None:
+    result = only(trials, f"call(); call('{DEAR_MODEL}', 'x' * 400_000); call(); sys.exit(3)")
+    assert result.error == "the agent ended with exit code 3"
+
+
+@pytest.mark.wire
+def test_a_budget_that_covers_no_call_is_an_error(trials: Field) -> None:
+    result = only(trials, f"call('{DEAR_MODEL}', 'x' * 400_000); say('agent_end')", eject_policy=EjectPolicy())
+    assert result.error is not None
+    assert result.error.startswith("the budget of $0.05 covers no call: 1 call was refused")
+    assert exit_code([result]) == 1
+
+
+@pytest.mark.wire
+def test_a_request_that_the_proxy_refuses_is_counted_and_shown(trials: Field) -> None:
+    result = only(trials, "call(); call(plugins=[{'id': 'web'}]); say('agent_end')")
+    assert result.preflight["refused"] == 1
+    (told,) = result.preflight["not_served"]
+    assert told["count"] == 1
+    assert "plugins" in told["text"]
+    assert any("plugins" in text for text in result.preflight["warnings"])
