@@ -91,6 +91,7 @@ class Scenario:
         usage_chunk: Chat's usage event: with a choice, with none, or on the event that has the finish reason.
         crlf: Stream lines end in CRLF.
         messages_cost: `message_delta.usage` has the cost.
+        messages_input_whole: `input_tokens` of `/messages` includes those read from a cache and written to one.
         responses_events: Streams of `/responses` have `event:` lines.
         tokenizer: How densely prompts become tokens.
         tools_indent: Tools are counted re-serialised with indent 4.
@@ -110,6 +111,7 @@ class Scenario:
     usage_chunk: UsageChunk = "choice"
     crlf: bool = False
     messages_cost: bool = True
+    messages_input_whole: bool = False
     responses_events: bool = True
     tokenizer: Tokenizer = Tokenizer.USUAL
     tools_indent: bool = False

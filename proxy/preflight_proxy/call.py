@@ -53,7 +53,7 @@ class Call:
         shape: Its API shape.
         settlement: Its reservation.
         downstream: Who is answered.
-        on_cost: Told the reading and the cost before that is posted (M4).
+        on_cost: Told the reading and the cost before that is posted (M4); see `Relay`.
         refuse: Words and notes a refusal of this call.
 
     Attributes:
@@ -67,7 +67,7 @@ class Call:
         shape: Shape,
         settlement: Settlement,
         downstream: Downstream,
-        on_cost: Callable[[Reading, int], None],
+        on_cost: Callable[[Reading, int], Reading],
         refuse: Callable[[Code], Answer],
     ) -> None:
         self._books = books

@@ -158,8 +158,8 @@ class Forward:
         cached = partial(self._cache_notes.add, caller.account_id, asked, quoted.endpoints)
         settlement = Settlement(self._books, reservation, asked.digest, quoted.tags, cached)
 
-        def on_cost(reading: Reading, _cost_pusd: int) -> None:
-            self._quoting.record(caller.account_id, asked, quoted, reading)
+        def on_cost(reading: Reading, _cost_pusd: int) -> Reading:
+            return self._quoting.record(caller.account_id, asked, quoted, reading)
 
         return Call(
             books=self._books,

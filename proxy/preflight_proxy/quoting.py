@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from preflight_proxy.books import Books
-from preflight_proxy.core.calibration import Calibration
+from preflight_proxy.core.calibration import Calibration, billed_reading
 from preflight_proxy.core.ledger import refusal
 from preflight_proxy.core.quote import Endpoint, Quote, Unquotable, quote, split_model
 from preflight_proxy.core.refusals import Code, Refusal
@@ -98,8 +98,11 @@ class Quoting:
         """Read the prices of the request's model again before the next quote."""
         self._prices.expire(split_model(asked.model)[0])
 
-    def record(self, account_id: str, asked: Request, quoted: Quoted, reading: Reading) -> None:
-        """Learn from a billed prefix (M4)."""
+    def record(self, account_id: str, asked: Request, quoted: Quoted, reading: Reading) -> Reading:
+        """Learn from a billed prefix (M4); return the reading with the token counts that its cost agrees with."""
         endpoint = quoted.endpoints.get(reading.provider or "")
-        if endpoint is not None and reading.usage is not None:
-            self._calibration.record(account_id, asked, endpoint, reading)
+        if endpoint is None or reading.usage is None:
+            return reading
+        reading = replace(reading, usage=billed_reading(endpoint, reading.usage, asked.prompt.image_count))
+        self._calibration.record(account_id, asked, endpoint, reading)
+        return reading

@@ -39,6 +39,7 @@ class Relay:
         settlement: The reservation that it ends.
         clock: The stopwatch of the time limits.
         on_cost: Told the reading and the cost before that is posted: the commit may let in a call that waits for what is learnt.
+            Returns the reading as it is to be booked.
         redaction: Takes the real key out of an answer that repeats it.
 
     Attributes:
@@ -52,7 +53,7 @@ class Relay:
         downstream: Downstream,
         settlement: Settlement,
         clock: Clock,
-        on_cost: Callable[[Reading, int], None],
+        on_cost: Callable[[Reading, int], Reading],
         redaction: Redaction,
     ) -> None:
         self._shape = shape
@@ -185,7 +186,7 @@ class Relay:
         if cost_pusd is None:
             return False
         if not self._cache_hit:
-            self._on_cost(self.reading, cost_pusd)
+            self.reading = self._on_cost(self.reading, cost_pusd)
         try:
             self._settlement.post(self.reading, cost_pusd)
         except LedgerError:

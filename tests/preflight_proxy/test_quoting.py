@@ -34,6 +34,33 @@ async def test_the_second_turn_of_a_conversation_reserves_less_than_its_bytes(wo
     assert reserved[1] < reserved[0] / 2
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+async def test_cached_tokens_of_messages_count_once_in_both_readings_and_their_bills_teach(
+    world: World, whole: bool, stream: bool
+) -> None:
+    world.sim.scenario = Scenario(messages_input_whole=whole)
+    mark = {"type": "ephemeral"}
+    opening: dict[str, Any] = {"type": "text", "text": "word " * 2000, "cache_control": mark}
+    asked: dict[str, Any] = {
+        "model": DEAR_MODEL,
+        "max_tokens": 16,
+        "stream": stream,
+        "provider": {"only": ["anthropic"]},
+    }
+    for count in range(1, 4):
+        turns = [{"role": "assistant", "content": "ok"}, {"role": "user", "content": "more"}]
+        messages = [{"role": "user", "content": [opening]}, *turns * count]
+        async with world.post("/messages", **asked, messages=messages) as response:
+            assert response.status == 200
+            await response.read()
+    lines = world.cost_lines()
+    (key,) = [key for key in world.sim.bill().keys.values() if key.generations]
+    assert [line["prompt_tokens"] for line in lines] == [each.tokens.prompt for each in key.generations]
+    assert sum(line["cached_tokens"] + line["cache_write_tokens"] for line in lines) > 2000
+    assert float(lines[-1]["reserved_usd"]) < float(lines[0]["reserved_usd"]) / 2
+
+
 async def test_a_model_whose_every_endpoint_is_quarantined_is_refused(world: World) -> None:
     for tag in ("openai", "azure"):
         world.proxy.books.commit(Quarantine(MODEL, tag, "test"))

@@ -121,7 +121,7 @@ def _stop(call: Call) -> JsonObject:
 def _input_usage(call: Call) -> JsonObject:
     tokens = call.tokens
     return {
-        "input_tokens": tokens.prompt - tokens.cached - tokens.written,
+        "input_tokens": tokens.prompt - (0 if call.scenario.messages_input_whole else tokens.cached + tokens.written),
         "cache_creation_input_tokens": tokens.written,
         "cache_read_input_tokens": tokens.cached,
         "cache_creation": {

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import takewhile
 
 from preflight_proxy.core.endpoint import Endpoint, Prices
@@ -103,14 +104,34 @@ class _Bills:
 
 def billed_as_listed(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> bool:
     """True if the cost is within 1 % of the tokens at one of the endpoint's listed sets of prices."""
+    return _off_pusd(endpoint, usage, image_count) is not None
+
+
+def billed_reading(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> Usage:
+    """The usage with the prompt tokens that its cost agrees with, where the API leaves two readings of them.
+
+    Where both agree, the closer counts; where neither does, the larger, which is the one that the documents say.
+    """
+    if usage.prompt_tokens_less is None:
+        return usage
+    less = replace(usage, prompt_tokens=usage.prompt_tokens_less)
+    off_pusd, less_off_pusd = _off_pusd(endpoint, usage, image_count), _off_pusd(endpoint, less, image_count)
+    agrees = less_off_pusd is not None and (off_pusd is None or less_off_pusd < off_pusd)
+    return replace(less if agrees else usage, prompt_tokens_less=None)
+
+
+def _off_pusd(endpoint: Endpoint, usage: Usage, image_count: int) -> int | None:
+    """How far the cost is from the nearest expected one that it agrees with; None if it agrees with none."""
     if usage.cost_pusd is None or usage.is_byok:
-        return False
-    cost = usage.cost_pusd
-    return any(
-        abs(cost - expected) * COST_TOLERANCE <= expected
+        return None
+    cost_pusd = usage.cost_pusd
+    off = [
+        abs(cost_pusd - expected)
         for prices in endpoint.listed
         for expected in _expected_pusd(prices, usage, image_count)
-    )
+        if abs(cost_pusd - expected) * COST_TOLERANCE <= expected
+    ]
+    return min(off, default=None)
 
 
 def _expected_pusd(prices: Prices, usage: Usage, image_count: int) -> Iterator[int]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openrouter_sim import Scenario
 from openrouter_sim.shapes.chat import Chat as SimulatedChat
 from openrouter_sim.tokens import Tokenizer
-from preflight_proxy.core.calibration import Calibration, billed_as_listed
+from preflight_proxy.core.calibration import Calibration, billed_as_listed, billed_reading
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import Reading, Request, Usage
 from tests.cases import each
@@ -312,3 +312,48 @@ def test_whatever_was_billed_before_no_bound_is_below_what_a_provider_counts(
         counted = sum(segment.tokens for segment in SimulatedChat().read(body, scenario, "Claude").segments)
         assert known.prompt_tokens("a", asked, ENDPOINT) >= counted
         known.record("a", asked, ENDPOINT, bill(counted))
+
+
+P, READ, WRITE, OUT = 3 * 10**6, 3 * 10**5, 375 * 10**4, 15 * 10**6
+"""Pico-USD a token at the endpoint of these tests."""
+
+
+@each(
+    "cost_pusd, prompt_tokens",
+    [
+        (200 * P + 800 * READ + 50 * OUT, 1000),
+        (200 * P + 800 * READ + 50 * OUT + 1, 1000),
+        (1000 * P + 800 * READ + 50 * OUT, 1800),
+        ((200 * P + 800 * READ + 50 * OUT) * 101 // 100, 1000),
+        ((200 * P + 800 * READ + 50 * OUT) * 102 // 100, 1800),
+        (0, 1800),
+        (None, 1800),
+    ],
+)
+def test_of_two_readings_of_a_usage_the_one_that_agrees_with_its_cost_counts(
+    cost_pusd: int | None, prompt_tokens: int
+) -> None:
+    """1000 input tokens and 800 cached ones: 1000 in all, or 1800; the larger where the cost does not tell."""
+    usage = Usage(cost_pusd, 1800, cached_tokens=800, completion_tokens=50, prompt_tokens_less=1000)
+    assert billed_reading(ENDPOINT, usage) == replace(usage, prompt_tokens=prompt_tokens, prompt_tokens_less=None)
+
+
+def test_written_tokens_are_read_in_both_ways_too() -> None:
+    usage = Usage(200 * P + 800 * WRITE, 1800, cache_write_tokens=800, prompt_tokens_less=1000)
+    assert billed_reading(ENDPOINT, usage).prompt_tokens == 1000
+    assert billed_reading(ENDPOINT, replace(usage, cost_pusd=1000 * P + 800 * WRITE)).prompt_tokens == 1800
+
+
+def test_where_both_readings_agree_the_closer_counts_and_of_two_as_close_the_larger() -> None:
+    usage = Usage(10 * P + 10**6 * OUT, 30, cached_tokens=10, completion_tokens=10**6, prompt_tokens_less=20)
+    exact = replace(usage, cost_pusd=10 * P + 10 * READ + 10**6 * OUT)
+    assert billed_reading(ENDPOINT, exact).prompt_tokens == 20
+    assert billed_reading(ENDPOINT, replace(exact, cost_pusd=20 * P + 10 * READ + 10**6 * OUT)).prompt_tokens == 30
+    prices = ("prompt", "completion", "input_cache_read", "input_cache_write", "input_cache_write_1h")
+    free = endpoint(pricing=dict.fromkeys(prices, "0"))
+    assert billed_reading(free, replace(usage, cost_pusd=0)).prompt_tokens == 30
+
+
+def test_a_usage_of_one_reading_stays_as_it_is() -> None:
+    usage = Usage(1000 * P, 1800, cached_tokens=800)
+    assert billed_reading(ENDPOINT, usage) is usage

@@ -154,15 +154,20 @@ def _finish(raw: bytes | None) -> str | None:
 
 
 def _usage(raw: bytes | None) -> Usage | None:
-    """Usage of a message: `input_tokens` excludes what was cached or written, so these are added."""
+    """Usage of a message: `input_tokens` excludes what was cached or written, so these are added.
+
+    In captured streams of 2026-09 it includes them; `billed_reading` tells by the cost which of the two it is.
+    """
     if not reading.present(raw):
         return None
     usage = reading.slices(raw)
     cached = reading.count(usage.get("cache_read_input_tokens"))
     written = reading.count(usage.get("cache_creation_input_tokens"))
+    told = reading.count(usage.get("input_tokens"))
     return Usage(
         cost_pusd=reading.cost(usage),
-        prompt_tokens=reading.count(usage.get("input_tokens")) + cached + written,
+        prompt_tokens=told + cached + written,
+        prompt_tokens_less=told if 0 < cached + written <= told else None,
         cached_tokens=cached,
         cache_write_tokens=written,
         completion_tokens=reading.count(usage.get("output_tokens")),

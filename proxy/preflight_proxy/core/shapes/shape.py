@@ -33,6 +33,8 @@ class Usage:
         completion_tokens: All tokens of the answer, reasoning included.
         reasoning_tokens: Those of reasoning.
         is_byok: True if the call ran on a provider key of the caller's own.
+        prompt_tokens_less: `prompt_tokens`, if what was read from a cache and written to one was told as a part of the others;
+            None where the API leaves no doubt.
     """
 
     cost_pusd: int | None = None
@@ -42,6 +44,7 @@ class Usage:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     is_byok: bool = False
+    prompt_tokens_less: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

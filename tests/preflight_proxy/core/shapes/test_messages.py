@@ -84,3 +84,22 @@ def test_a_cut_is_an_error_event_with_its_name() -> None:
         "error": {"type": "billing_error", "message": "why"},
         "request_id": None,
     }
+
+
+@each(
+    "told, written, less",
+    [(1000, 0, 1000), (800, 0, 800), (799, 0, None), (1000, 200, 1000), (999, 200, None), (0, 0, None)],
+)
+def test_input_tokens_that_may_hold_the_cached_ones_are_told_in_both_readings(
+    told: int, written: int, less: int | None
+) -> None:
+    usage = {"input_tokens": told, "cache_read_input_tokens": 800, "cache_creation_input_tokens": written}
+    read = MESSAGES.read_body(json.dumps({"usage": usage}).encode()).usage
+    assert read is not None
+    assert (read.prompt_tokens, read.prompt_tokens_less) == (told + 800 + written, less)
+
+
+def test_without_cached_tokens_there_is_one_reading() -> None:
+    read = MESSAGES.read_body(b'{"usage": {"input_tokens": 7}}').usage
+    assert read is not None
+    assert (read.prompt_tokens, read.prompt_tokens_less) == (7, None)
