@@ -28,8 +28,7 @@ EVENT_BYTES_MAX = 2**20
 """Longest line of the event stream; the usual one is half a kilobyte."""
 
 
-UNKNOWN_ACCOUNT = "unknown_account"
-"""The proxy's word for an account that it does not have."""
+UNKNOWN_ACCOUNT = "unknown_account"  # the proxy's word for an account that it does not have
 
 
 class ControlError(OperatingError):

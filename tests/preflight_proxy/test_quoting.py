@@ -49,7 +49,8 @@ async def test_cached_tokens_of_messages_count_once_in_both_readings_and_their_b
         "provider": {"only": ["anthropic"]},
     }
     for count in range(1, 4):
-        messages = [{"role": "user", "content": [opening, *[{"type": "text", "text": "more"}] * count]}]
+        turns = [{"role": "assistant", "content": "ok"}, {"role": "user", "content": "more"}]
+        messages = [{"role": "user", "content": [opening]}, *turns * count]
         async with world.post("/messages", **asked, messages=messages) as response:
             assert response.status == 200
             await response.read()

@@ -361,7 +361,8 @@ def test_where_both_readings_agree_the_closer_counts_and_of_two_as_close_the_lar
     exact = replace(usage, cost_pusd=10 * P + 10 * READ + 10**6 * OUT)
     assert billed_reading(ENDPOINT, exact).prompt_tokens == 20
     assert billed_reading(ENDPOINT, replace(exact, cost_pusd=20 * P + 10 * READ + 10**6 * OUT)).prompt_tokens == 30
-    free = endpoint(pricing={"prompt": "0", "completion": "0"})
+    prices = ("prompt", "completion", "input_cache_read", "input_cache_write", "input_cache_write_1h")
+    free = endpoint(pricing=dict.fromkeys(prices, "0"))
     assert billed_reading(free, replace(usage, cost_pusd=0)).prompt_tokens == 30
 
 
