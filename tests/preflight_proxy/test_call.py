@@ -246,7 +246,7 @@ OUTCOMES = [
     ("http_error", {"status": 500}, False, "upstream_500"),
     ("http_error", {"status": 502, "envelope": False}, False, "upstream_failed"),
     ("http_error", {"status": 404}, True, "upstream_404"),
-    ("http_error", {"status": 429, "retry_after": "3000"}, False, "upstream_429"),
+    ("http_error", {"status": 429, "retry_after": "3000"}, False, "held"),
     ("http_error", {"status": 402}, False, "account_credit"),
     ("close_on_request", {}, False, "upstream_failed"),
 ]
