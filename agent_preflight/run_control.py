@@ -6,6 +6,8 @@ still listen in it.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 from agent_preflight.artifacts import read_json_object
 
 CONTROL_FILE = "control.json"
+_SHORT_PREFIX = "ap-"
+_NONCE_CHARS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,23 @@ class RunControl:
     def document(self) -> dict[str, Any]:
         """Return what control.json holds."""
         return {"socket": str(self.socket), "directory": str(self.directory), "pid": self.pid}
+
+
+def short_dir_name(run_dir: Path, nonce: str) -> str:
+    """Return the name of a run's directory of sockets, which shows whose it is: no file can name another's and be believed.
+
+    Args:
+        run_dir: The run's folder, absolute.
+        nonce: Eight random hexadecimal digits.
+    """
+    digest = hashlib.sha256(nonce.encode() + os.fsencode(run_dir)).hexdigest()
+    return f"{_SHORT_PREFIX}{nonce}{digest[:_NONCE_CHARS]}"
+
+
+def is_short_dir_of(name: str, run_dir: Path) -> bool:
+    """Tell whether a directory's name is one that `short_dir_name` made for this run."""
+    nonce = name.removeprefix(_SHORT_PREFIX)[:_NONCE_CHARS]
+    return name == short_dir_name(run_dir, nonce)
 
 
 def read_control(run_dir: Path) -> RunControl | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.run_control import CONTROL_FILE, RunControl
+from agent_preflight.run_control import CONTROL_FILE, RunControl, short_dir_name
 from agent_preflight.sidecar import CONTROL_SOCKET
 from preflight_proxy.errors import ConfigError
 
@@ -73,8 +74,8 @@ class RunFolder:
 
     def release(self) -> None:
         """Give the lock back and remove the short directory; a run that crashes leaves it, and where it is (see `run_control`)."""
-        (self.path / CONTROL_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.short_dir, ignore_errors=True)
+        (self.path / CONTROL_FILE).unlink(missing_ok=True)
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -162,12 +163,12 @@ def _locked(path: Path, *, single: bool) -> RunFolder:
     except BlockingIOError:
         os.close(lock)
         raise ConfigError(f"{path} belongs to a run that is going on.") from None
-    short_dir = _short_dir()
+    path, usual = path.resolve(), tempfile.gettempdir()
+    parent = usual if len(os.fsencode(usual)) <= SHORT_BYTES_MAX else "/tmp"  # noqa: S108 - what is made there is private
+    short_dir = Path(parent, short_dir_name(path, secrets.token_hex(4)))
     control = RunControl(short_dir / CONTROL_SOCKET, short_dir, os.getpid())
-    write_private(path / CONTROL_FILE, control.document())
-    return RunFolder(path.resolve(), single, short_dir, lock)
-
-
-def _short_dir() -> Path:
-    usual = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="ap-", dir=usual if len(os.fsencode(usual)) <= SHORT_BYTES_MAX else "/tmp"))  # noqa: S108 - private by mkdtemp
+    write_private(
+        path / CONTROL_FILE, control.document()
+    )  # first, so that a crash leaves no directory that nothing names
+    short_dir.mkdir(mode=0o700)
+    return RunFolder(path, single, short_dir, lock)

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object, trial_dirs
-from agent_preflight.run_control import RunControl, read_control
+from agent_preflight.run_control import RunControl, is_short_dir_of, read_control
 
 LOCK_NAME = "lock"
 SWEPT_FILE = "swept.json"
 """In a run's folder: the sub-keys that a sweep has seen to be gone, and what OpenRouter had counted for each."""
 KEY_PREFIX = "agent-preflight:"
 """Every sub-key's name begins so; a plan that names another key is none of ours."""
-SHORT_DIR_PREFIX = "ap-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def _is_run(folder: Path) -> bool:
 def remains_of(run_dir: Path) -> Remains:
     """Return what may be left of a run."""
     control = read_control(run_dir)
-    if control is not None and not _is_short_dir(control):
+    if control is not None and not _is_short_dir(control, run_dir):
         control = None
     return Remains(run_dir, tuple(_owed_keys(run_dir)), control)
 
@@ -118,12 +116,10 @@ def swept_keys(run_dir: Path) -> Mapping[str, Any]:
     return keys if isinstance(keys, dict) else {}
 
 
-def _is_short_dir(control: RunControl) -> bool:
-    """Whether this is a directory of sockets that we made: what else the file may name is not to be removed."""
+def _is_short_dir(control: RunControl, run_dir: Path) -> bool:
+    """Whether this is the run's directory of sockets: what else the file may name is not to be removed."""
     directory = control.directory
-    if control.socket.parent != directory or not directory.name.startswith(SHORT_DIR_PREFIX):
-        return False
-    if directory.parent not in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - where the runner makes it
+    if control.socket.parent != directory or not is_short_dir_of(directory.name, run_dir.resolve()):
         return False
     try:
         found = directory.lstat()

@@ -22,6 +22,7 @@ import pytest
 
 from agent_preflight.docker.bodies import Tag, gate_body
 from agent_preflight.docker.container import QUIET_S
+from agent_preflight.docker.handshake import GateWish
 from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
 from agent_preflight.run_control import read_control
@@ -63,6 +64,7 @@ class Round:
     """One run of one trial, in a place of its own below `root`.
 
     Attributes:
+        gate: The kind of gate.
         at: The call at which the runner is killed; 0 for none.
         calls: The calls of the engine that it made.
         hit: It was killed.
@@ -71,6 +73,7 @@ class Round:
     """
 
     root: Path
+    gate: GateWish
     at: int = 0
     moment: Moment = "asked"
     calls: list[str] = field(default_factory=list)
@@ -111,20 +114,22 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("gate_image")
+@pytest.mark.parametrize(("gate", "struck"), [("auto", ""), ("portable", "/create|/start|/volumes/")])
 async def test_of_a_runner_that_is_killed_at_any_call_of_the_engine_a_sweep_leaves_nothing(
-    root: Path, engine: Engine
+    root: Path, engine: Engine, gate: GateWish, struck: str
 ) -> None:
+    """With portable gates at those calls alone that make something or are theirs: the others are no different."""
     async with Simulator() as simulator:
-        whole = await play(Round(root), simulator, engine)
+        whole = await play(Round(root, gate), simulator, engine)
         assert (whole.problems, whole.billed) == ([], 1)
         places = asyncio.Semaphore(AT_ONCE)
 
         async def one(at: int, moment: Moment) -> Round:
             async with places:
-                return await play(Round(root, at, moment), simulator, engine)
+                return await play(Round(root, gate, at, moment), simulator, engine)
 
         moments: tuple[Moment, ...] = ("asked", "answered")
-        numbers = range(1, len(whole.calls) + 1)
+        numbers = [number for number, call in enumerate(whole.calls, 1) if re.search(struck, call)]
         rounds = await asyncio.gather(*(one(at, moment) for at in numbers for moment in moments))
         for each in rounds:
             each.problems += [f"{problem}, long after the sweep" for problem in engine_left(each)]
@@ -210,6 +215,7 @@ def arguments(round_: Round, simulator: Simulator) -> dict[str, object]:
         "budget_usd": "0.02",
         "runs_dir": str(round_.runs_dir),
         "network": "sealed",
+        "gate": round_.gate,
         "timeout_s": 30.0,
         "container_args": ["python3", "-c", AGENT],
         "skip_preflight": True,

@@ -1,14 +1,23 @@
 """A run's folder: no two runs share one, and what is private is private."""
 
+import asyncio
 import json
+import os
+import shutil
+import signal
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from agent_preflight.run_control import read_control
 from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single, write_private
+from agent_preflight.sweeping import Scope, sweep
 from preflight_proxy.errors import ConfigError
 
 
@@ -70,6 +79,71 @@ def test_the_short_directory_is_private_and_gone_with_the_run(tmp_path: Path) ->
         assert len(str(socket)) < 104
         assert list(socket.parent.iterdir()) == []
     assert not short.exists()
+
+
+KILLED = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from agent_preflight.runner.folder import open_new
+
+path, left = sys.argv[1], int(sys.argv[2])
+STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir", "tempfile.mkdtemp"}
+
+def strike(event, args):
+    global left
+    if event in STEPS and (left := left - 1) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+tempfile.gettempdir()  # tries with a file whether that can be written
+sys.addaudithook(strike)
+with open_new(Path(path), "r") as folder:
+    folder.gate_socket(0).touch()
+"""
+"""A process that is killed at that one of its steps on the file system."""
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="kf-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("swept_from", ["t", "another"])
+async def test_of_a_runner_that_is_killed_at_any_step_of_its_folder_a_sweep_leaves_nothing_beside_it(
+    short: Path, swept_from: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep may have another temporary directory than the run had."""
+    for name in ("t", "another"):
+        (short / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(short / swept_from))
+
+    def killed(at: int) -> bool:
+        command = [sys.executable, "-c", KILLED, str(short / f"runs{at}"), str(at)]
+        code = subprocess.run(command, env=os.environ | {"TMPDIR": str(short / "t")}, check=False).returncode
+        assert code in (0, -signal.SIGKILL)
+        return code != 0
+
+    at, left = 1, []
+    while await asyncio.to_thread(killed, at):
+        swept = await sweep(Scope(short / f"runs{at}", None, containers=False))
+        left += [f"killed at step {at}: {path}, {swept}" for path in (short / "t").iterdir()]
+        shutil.rmtree(short / "t")
+        (short / "t").mkdir()
+        at += 1
+    assert left == []
+    assert at > 10
+
+
+def test_the_directory_of_sockets_is_named_in_the_folder_before_it_is_there(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(short / "missing"))
+    with pytest.raises(FileNotFoundError):
+        open_new(short, "r")
+    control = read_control(short / "r")
+    assert control is not None
+    assert control.directory.parent == short / "missing"
 
 
 def test_agents_can_read_their_budget_directory_and_nothing_beside_it(tmp_path: Path, stack: ExitStack) -> None:

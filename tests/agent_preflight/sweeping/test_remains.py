@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.run_control import RunControl
+from agent_preflight.run_control import RunControl, short_dir_name
 from agent_preflight.sweeping.remains import planned, remains_of, run_folders, trial_folder
 
 
@@ -63,27 +63,34 @@ def test_a_plan_that_cannot_be_read_names_nothing(tmp_path: Path, content: str) 
     assert planned(tmp_path) == []
 
 
-def test_a_directory_of_sockets_is_ours_private_and_where_we_make_it(tmp_path: Path) -> None:
+def test_a_directory_of_sockets_is_ours_private_and_named_for_the_run_wherever_it_is(tmp_path: Path) -> None:
     run_dir = plan(tmp_path / "r")
-    with tempfile.TemporaryDirectory(prefix="ap-") as name:
-        control(run_dir, Path(name))
-        assert remains_of(run_dir).control is not None
-        Path(name).chmod(0o755)
-        assert remains_of(run_dir).control is None
+    directory = tmp_path / short_dir_name(run_dir, "0123abcd")
+    control(run_dir, directory)
     assert remains_of(run_dir).control is not None  # it is gone, and only its mention is left
-    for directory in (tmp_path, Path.home(), Path(tempfile.gettempdir()) / "other", tmp_path / "ap-x"):
-        control(run_dir, directory)
+    directory.mkdir(0o700)
+    assert remains_of(run_dir).control is not None
+    directory.chmod(0o755)
+    assert remains_of(run_dir).control is None
+    of_another = tmp_path / short_dir_name(plan(tmp_path / "r2"), "0123abcd")
+    for foreign in (tmp_path, Path.home(), Path(tempfile.gettempdir()) / "other", tmp_path / "ap-x", of_another):
+        control(run_dir, foreign)
         assert remains_of(run_dir).control is None
+
+
+def test_a_run_that_is_reached_by_a_link_has_the_directory_of_its_true_place(tmp_path: Path) -> None:
+    run_dir = plan(tmp_path / "r")
+    (tmp_path / "link").symlink_to(run_dir)
+    control(run_dir, tmp_path / short_dir_name(run_dir, "0123abcd"))
+    assert remains_of(tmp_path / "link").control is not None
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     run_dir = plan(tmp_path / "r")
-    with tempfile.TemporaryDirectory(prefix="ap-") as name:
-        link = Path(name + "-link")
-        link.symlink_to(tmp_path)
-        control(run_dir, link)
-        assert remains_of(run_dir).control is None
-        link.unlink()
+    link = tmp_path / short_dir_name(run_dir, "0123abcd")
+    link.symlink_to(tmp_path)
+    control(run_dir, link)
+    assert remains_of(run_dir).control is None
 
 
 def test_trials_that_are_runs_by_themselves_lie_one_level_deeper(tmp_path: Path) -> None:
