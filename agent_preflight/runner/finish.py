@@ -221,7 +221,6 @@ class _Finish:
             policy_errors=trial.watch.policy_errors,
             caps_hit=output.caps_hit,
             warnings=tuple(self.warnings),
-            ran=trial.times.started_s is not None,
             cleanup=self.steps,
         )
 

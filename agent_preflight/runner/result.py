@@ -27,7 +27,6 @@ class Facts:
     Attributes:
         balance: The account's last; None if there never was one.
         key_usage_usd: What OpenRouter says the sub-key has spent, None if it did not say.
-        ran: The agent was started.
         cleanup: How each step of the clean-up went.
     """
 
@@ -44,7 +43,6 @@ class Facts:
     policy_errors: int = 0
     caps_hit: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    ran: bool = True
     cleanup: Mapping[str, Step] = field(default_factory=dict)
 
 
@@ -52,7 +50,7 @@ def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
     """Return a trial's result. Costs and cache figures are the ledger's; the agent's own stand under `claims`."""
     balance = facts.balance
     outcomes = None if balance is None else balance.outcomes
-    verdict = judge(facts.ending, facts.exit, outcomes, _limit_pusd(plan, facts), ran=facts.ran)
+    verdict = judge(facts.ending, facts.exit, outcomes, _limit_pusd(plan, facts))
     return RunResult(
         alias=plan.alias,
         model_id=plan.model_id,

@@ -44,9 +44,7 @@ class Verdict:
     never_served: str | None = None
 
 
-def judge(
-    ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_pusd: int, *, ran: bool = True
-) -> Verdict:
+def judge(ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_pusd: int) -> Verdict:
     """Return how a trial ended.
 
     Args:
@@ -54,7 +52,6 @@ def judge(
         exit_: The agent's exit, if it came to one.
         outcomes: What became of its calls; None if it never had an account.
         limit_pusd: Its budget.
-        ran: Its agent was started.
     """
     error = error_of(ending, exit_)
     if outcomes is None:
@@ -71,7 +68,7 @@ def judge(
             error = told if error is None else f"{told}; {error}"
         else:
             warnings.append(told)
-    elif ran and not outcomes.served and not outcomes.causes and (is_own or ending.by is By.EJECTED):
+    elif not outcomes.served and not outcomes.causes and (is_own or ending.by is By.EJECTED):
         warnings.append(NEVER_CALLED)
     elif outcomes.served and outcomes.last is not None and outcomes.since_served == outcomes.since_served_upstream:
         warnings.append(_lost_model(outcomes.since_served, outcomes.last))

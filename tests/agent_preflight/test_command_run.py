@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import agent_preflight
 from agent_preflight.cli import app
-from openrouter_sim import Simulator
+from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 
 pytestmark = pytest.mark.wire
 
@@ -135,6 +136,21 @@ def test_an_account_without_credit_ends_the_run_with_1_and_says_how_it_goes_on(
     assert again.exit_code == 0, again.output
     for alias in ("nano", "mini"):
         assert json.loads((folder / "runs" / "r" / alias / "summary.json").read_text())["preflight"]["served"] == 1
+
+
+def test_a_run_whose_trials_did_well_is_not_complete_if_others_were_held_back(
+    folder: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broke = make_fault("http_error", {"status": 402, "message": "Insufficient credits. Add more"})
+    simulator.scenario = Scenario(faults=(FaultRule(broke, after=1),))
+    monkeypatch.setattr(agent_preflight, "get_account_balance", lambda key: (0.0, 1.0, 1.0), raising=False)
+    once_more = "urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers))"
+    (folder / "agent.py").write_text(f"{AGENT}\ntry: {once_more}\nexcept OSError: pass\n")
+    result = run("--run-id", "r", "--max-workers", "1", "--skip-preflight")
+    summary = json.loads((folder / "runs" / "r" / "nano" / "summary.json").read_text())
+    assert (summary["error"], summary["preflight"]["served"]) == (None, 1)
+    assert "had no model at its end" in " ".join(result.output.split())
+    assert result.exit_code == 1, result.output
 
 
 def test_a_mistake_in_the_file_starts_nothing(folder: Path) -> None:

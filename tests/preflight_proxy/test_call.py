@@ -283,7 +283,7 @@ async def test_a_call_that_is_answered_is_counted_once_as_served(world: World, s
 async def test_a_client_that_hangs_up_was_served_if_it_had_read_of_its_answer(
     world: World, reads_first: bool, expected: Outcomes
 ) -> None:
-    world.sim.scenario = Scenario(tokens_per_s=100, first_token_s=0.0 if reads_first else 1.0)
+    world.sim.scenario = Scenario(tokens_per_s=100, first_token_s=0.0 if reads_first else 3.0)
     async with world.post(stream=True, text="[[sim tokens=60]]", max_tokens=100) as response:
         while reads_first and b"data: " not in await response.content.readany():
             pass

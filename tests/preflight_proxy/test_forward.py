@@ -264,7 +264,7 @@ async def test_a_question_that_costs_nothing_is_no_call(world: World) -> None:
 
 async def test_a_client_that_hangs_up_while_its_call_waits_is_counted(world: World) -> None:
     await world.open("one", "0.05")
-    world.sim.scenario = Scenario(first_token_s=1.0, replies=(Rule(tokens=20),))
+    world.sim.scenario = Scenario(first_token_s=3.0, replies=(Rule(tokens=20),))
 
     async def ask() -> None:
         async with world.post(token=world.tokens["one"], model=DEAR_MODEL, max_tokens=2500) as response:

@@ -1,6 +1,7 @@
 """An OpenRouter account without credit: no further trial starts, a person hears of it at once, and a resume runs the rest."""
 
 import asyncio
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.board import Board
 from agent_preflight.runner.credit import ASK_AGAIN_S, Credit
 from agent_preflight.runner.loop import run_blocking
 from agent_preflight.runner.request import Finished
@@ -92,16 +94,17 @@ def without_credit(simulator: Simulator) -> None:
     simulator.books.credits_usd = simulator.books.used_usd
 
 
-def finished(trials: Field, agents: dict[str, str], **options: Any) -> Finished:
+def finished(trials: Field, agents: dict[str, str], board: Board | None = None, **options: Any) -> Finished:
     given = {"models": [(MODEL, alias) for alias in agents], **trials.options(agents, **options)}
-    return run_blocking(lambda stop: run_field(request_of(with_defaults(run_multi, given)), stop))
+    return run_blocking(lambda stop: run_field(request_of(with_defaults(run_multi, given)), stop, board))
 
 
 @pytest.mark.wire
 def test_without_credit_no_further_trial_starts_and_a_resume_runs_all_that_had_none(trials: Field) -> None:
     without_credit(trials.simulator)
     agents = {"a": ONE_CALL, "b": ONE_CALL, "c": ONE_CALL}
-    over = finished(trials, agents, max_workers=1, run_id="live")
+    alerts: list[str] = []
+    over = finished(trials, agents, Board(on_alert=alerts.append), max_workers=1, run_id="live")
     assert [result.alias for result in over.results] == ["a"]
     assert over.held_back == ("b", "c")
     assert over.results[0].preflight["never_served"] == "account_credit"
@@ -109,6 +112,7 @@ def test_without_credit_no_further_trial_starts_and_a_resume_runs_all_that_had_n
     (told,) = [line for line in trials.said if "This run's budget" in line]
     assert "no credit left. This run's budget still has $0.1500." in told
     assert "agent-preflight run --resume live" in told
+    assert alerts == [told]
     trials.simulator.books.credits_usd += Decimal(10)
     results = run_multi(
         [(MODEL, alias) for alias in agents], **trials.options(agents, run_id="live", resume=True, max_workers=1)
@@ -146,13 +150,19 @@ def test_a_trial_that_runs_goes_on_when_the_credit_ends(trials: Field, tmp_path:
 
     def on_event(event: dict[str, Any]) -> None:
         if event["type"] == "refused":
+            until_s = time.monotonic() + 30
+            while not any("This run's budget" in line for line in trials.said) and time.monotonic() < until_s:
+                time.sleep(0.01)
+            told_at_once.extend(line for line in trials.said if "This run's budget" in line)
             trials.simulator.books.credits_usd += Decimal(10)
             added.touch()
         if event["type"] == "agent_end":
             statuses.append(event["statuses"])
 
     statuses: list[list[int]] = []
+    told_at_once: list[str] = []
     without_credit(trials.simulator)
     gone.touch()
     (result,) = trials.run({"a": source}, on_event=on_event)
     assert (result.error, statuses) == (None, [[402, 200]])
+    assert "This run's budget still has $0.0500" in told_at_once[0]

@@ -1,11 +1,15 @@
 """From what became of a trial's calls to its status, its error, its notes and its warnings."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_preflight.control_client import ControlClient
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import RunResult
+from agent_preflight.run_control import read_control
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.trial import INTERRUPTED, By, Ending
 from agent_preflight.runner.verdict import NEVER_CALLED, judge
@@ -14,9 +18,10 @@ from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.outcomes import LEFT, NONE_YET, Cause, Outcomes, answered_upstream, bad_request, refused
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.secret import Redaction
+from tests.agent_preflight.live_field import LiveField
 from tests.cases import each
 
-from .conftest import DEAR_MODEL, Field
+from .conftest import DEAR_MODEL, MODEL, Field
 
 LIMIT_PUSD = 50_000_000_000
 NO_BOUND = bad_request("plugins: its price has no bound")
@@ -100,10 +105,6 @@ def test_a_trial_without_an_account_is_told_by_its_ending_alone() -> None:
     assert (verdict.status, verdict.error, verdict.warnings) == ("failed", "provisioning_failed: no key", ())
 
 
-def test_an_agent_that_was_never_started_is_not_asked_for_calls() -> None:
-    assert judge(Ending(By.EJECTED, "no"), None, NONE_YET, LIMIT_PUSD, ran=False).warnings == ()
-
-
 def test_each_cause_is_a_warning_but_those_that_are_no_surprise() -> None:
     verdict = judge(DONE, None, after(SERVED, GONE, NO_BOUND, GONE, DEAR, LEFT, LATE, SERVED), LIMIT_PUSD)
     assert verdict.warnings == (
@@ -139,6 +140,8 @@ def test_an_agent_that_upstream_never_served_has_an_error_that_names_the_cause(t
     assert result.error.startswith("no call was served: 3 of 4 calls were not served, the first to openai/gpt-4.1-nano")
     assert "OpenRouter answered with status 404: Nobody serves this" in result.error
     assert (result.preflight["status"], exit_code([result])) == ("failed", 1)
+    told = [line for line in trials.said if "was not served: OpenRouter answered with status 404" in line]
+    assert told == [f"[a] a call to {MODEL} was not served: OpenRouter answered with status 404: Nobody serves this"]
 
 
 @pytest.mark.wire
@@ -189,3 +192,75 @@ def test_a_request_that_the_proxy_refuses_is_counted_and_shown(trials: Field) ->
     assert told["count"] == 1
     assert "plugins" in told["text"]
     assert any("plugins" in text for text in result.preflight["warnings"])
+
+
+@pytest.mark.wire
+def test_calls_after_the_end_change_nothing(trials: Field) -> None:
+    """They are refused because the account is frozen by then, and counted."""
+    source = """
+        import signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        call()
+        say("agent_end", status="done")
+        while call()[0] == 200: time.sleep(0.1)
+        [call() for _ in range(3)]
+        time.sleep(60)
+    """
+    result = only(trials, source)
+    assert (result.error, result.preflight["status"], result.preflight["notes"]) == (None, "done", [])
+    assert {cause["code"] for cause in result.preflight["not_served"]} <= {"frozen", "left"}
+
+
+@pytest.mark.wire
+def test_an_agent_whom_an_operator_cut_off_has_not_spent_its_budget(trials: Field, tmp_path: Path) -> None:
+    frozen = tmp_path / "frozen"
+    source = f"""
+        call()
+        say("ready")
+        while not os.path.exists({str(frozen)!r}): time.sleep(0.01)
+        call()
+        sys.exit(3)
+    """
+
+    async def freeze(run_dir: Path) -> None:
+        control = read_control(run_dir)
+        assert control is not None
+        client = ControlClient(control.socket)
+        await client.freeze("a", "by hand")
+        await client.close()
+
+    with LiveField(trials, {"a": source}) as live:
+        asyncio.run(freeze(live.run_dir))
+        frozen.touch()
+        (result,) = live.results()
+    assert (result.error, result.preflight["status"]) == ("the agent ended with exit code 3", "failed")
+    assert [cause["code"] for cause in result.preflight["not_served"]] == ["frozen"]
+
+
+@pytest.mark.wire
+def test_an_agent_that_gives_up_while_other_calls_are_under_way_has_spent_its_budget(trials: Field) -> None:
+    trials.simulator.scenario = Scenario(first_token_s=2.0)
+    source = f"""
+        import threading
+        def reserved():
+            headers = {{"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"]}}
+            request = urllib.request.Request(os.environ["OPENROUTER_BASE_URL"] + "/budget", headers=headers)
+            return float(json.load(urllib.request.urlopen(request))["reserved_usd"])
+        other = threading.Thread(target=call)
+        other.start()
+        while not reserved(): time.sleep(0.01)
+        call("{DEAR_MODEL}", "x" * 400_000)
+        other.join()
+        sys.exit(3)
+    """
+    result = only(trials, source)
+    assert (result.error, result.preflight["status"], result.preflight["served"]) == (None, "spent", 1)
+
+
+@pytest.mark.wire
+def test_an_agent_that_the_budget_policy_ejects_stays_ejected(trials: Field) -> None:
+    result = only(
+        trials, f"status = 200\nwhile status == 200: status, _ = call('{DEAR_MODEL}', 'x' * 4000)\ntime.sleep(60)"
+    )
+    assert (result.error or "").startswith("ejected: budget exhausted")
+    assert (result.preflight["status"], exit_code([result])) == ("ejected", 0)

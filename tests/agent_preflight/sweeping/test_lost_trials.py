@@ -9,7 +9,7 @@ import pytest
 
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Post
+from preflight_proxy.core.commands import Conclude, Post
 from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
 
 KEY = "agent-preflight:r:a:1"
@@ -46,6 +46,7 @@ def test_what_is_posted_and_what_is_pending_stand_in_it(tmp_path: Path) -> None:
     for name in ("r1", "r2"):
         store.commit(reserve(name))
     store.commit(Post("r1", 10, CallFacts("m/x", prompt_tokens=2000)))
+    store.commit(Conclude("a"))
     store.close()
     run_dir = run_with(tmp_path, "a")
     (run_dir / "a" / "events.jsonl").write_text(
@@ -56,7 +57,7 @@ def test_what_is_posted_and_what_is_pending_stand_in_it(tmp_path: Path) -> None:
     written = summary(run_dir, "a")
     assert written["started_at"] == "2027-01-01T00:00:00+00:00"
     assert (written["tool_calls"], written["events_count"]) == (1, 1)
-    assert written["preflight"]["posted_usd"] == "0.00000000001"
+    assert (written["preflight"]["posted_usd"], written["preflight"]["served"]) == ("0.00000000001", 1)
     assert written["preflight"]["cleanup"] == {"freeze": "ok", "sandbox": "ok", "settle": "unverified", "sub_key": "ok"}
 
 
