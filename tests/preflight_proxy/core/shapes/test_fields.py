@@ -169,6 +169,8 @@ CODEX: dict[str, object] = {
     "text": {"verbosity": "low"},
     "client_metadata": {"x": "y"},
 }
+HOSTED = [{"type": "web_search", "external_web_access": True}]
+"""What codex declares where its sandbox is off."""
 
 CLIENTS: dict[str, tuple[Shape, dict[str, object], tuple[str, ...]]] = {
     "pi": (CHAT, PI, ()),
@@ -178,6 +180,7 @@ CLIENTS: dict[str, tuple[Shape, dict[str, object], tuple[str, ...]]] = {
     "qwen": (CHAT, QWEN, ()),
     "claude code": (MESSAGES, CLAUDE_CODE, ()),
     "codex": (RESPONSES, CODEX, ("client_metadata", "tools.web_search", "tools.image_generation")),
+    "codex with full access": (RESPONSES, {**CODEX, "tools": HOSTED}, ("client_metadata", "tools.web_search")),
 }
 
 
