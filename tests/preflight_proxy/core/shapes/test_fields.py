@@ -200,6 +200,12 @@ def test_a_refusal_names_the_field_and_its_price() -> None:
         fields.check({"plugins": b'[{"id":"web"}]'}, {})
 
 
+def test_lists_of_models_are_compared_without_regard_to_case() -> None:
+    rule = fields.same_model("A/b")
+    assert rule(["a/B", {"model": "a/b"}]) is None
+    assert rule(["c/d"]) is not None
+
+
 def test_a_shapes_own_rule_comes_before_the_common_ones() -> None:
     rule = fields.absent("because")
     with pytest.raises(BadRequest, match="because"):
