@@ -242,9 +242,13 @@ class ControlClient:
         """Return the proxy's process id. Raises as `open`."""
         return int((await self._call("GET", "/health"))["pid"])
 
-    async def clear_quarantine(self, model: str, tag: str) -> None:
-        """Let calls go to an endpoint again. Raises as `open`."""
-        await self._call("DELETE", f"/quarantine?model={quote(model, safe='')}&tag={quote(tag, safe='')}")
+    async def clear_quarantine(self, model: str, tag: str, upstream: str) -> bool:
+        """Let calls go to an endpoint again; False if the proxy's upstream is another. Raises as `open`."""
+        query = "&".join(
+            f"{name}={quote(value, safe='')}"
+            for name, value in (("model", model), ("tag", tag), ("upstream", upstream))
+        )
+        return bool((await self._call("DELETE", f"/quarantine?{query}"))["cleared"])
 
     async def follow(self, run: str, cursor: int) -> AsyncGenerator[LedgerEvent, None]:
         """Yield a run's events after `cursor`, as they come, until the connection ends.

@@ -21,6 +21,7 @@ from aiohttp import web
 from preflight_proxy import __version__
 from preflight_proxy.accounts import Accounts, AccountSpec
 from preflight_proxy.books import Books
+from preflight_proxy.config import origin
 from preflight_proxy.core.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.errors import LedgerError, OperatingError
@@ -130,8 +131,10 @@ class Control:
             case ("GET", ["quarantine"]):
                 return _json({"quarantined": [list(pair) for pair in sorted(self._books.store.book.quarantined)]})
             case ("DELETE", ["quarantine"]):
-                self._books.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
-                return _json({"cleared": True})
+                mine = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
+                if mine:
+                    self._books.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
+                return _json({"cleared": mine})
         raise ControlError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
 
     def _balance(self, account_id: str) -> dict[str, object]:

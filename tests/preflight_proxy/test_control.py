@@ -275,6 +275,9 @@ async def test_quarantined_endpoints_are_listed_and_cleared(world: Controlled) -
     assert await world.ask("GET", "/quarantine") == (200, {"quarantined": []})
     world.proxy.books.commit(Quarantine("m/x", "tag", "billed above its bound"))
     assert await world.ask("GET", "/quarantine") == (200, {"quarantined": [["m/x", "tag"]]})
+    other = "/quarantine?model=m%2Fx&tag=tag&upstream=https%3A%2F%2Fopenrouter.ai"
+    assert await world.ask("DELETE", other) == (200, {"cleared": False})
+    assert await world.ask("GET", "/quarantine") == (200, {"quarantined": [["m/x", "tag"]]})
     assert await world.ask("DELETE", "/quarantine?model=m%2Fx&tag=tag") == (200, {"cleared": True})
     assert await world.ask("GET", "/quarantine") == (200, {"quarantined": []})
 

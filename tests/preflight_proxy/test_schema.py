@@ -3,12 +3,12 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
 from preflight_proxy import schema
-from preflight_proxy.core.accounts import Account, Entry, Kind, Reservation, State
+from preflight_proxy.core.accounts import Account, Entry, Kind, Quarantined, Reservation, State
 from preflight_proxy.errors import LedgerError
 
 ACCOUNT = Account(
@@ -45,15 +45,31 @@ def test_values_come_back_as_they_went(connection: sqlite3.Connection) -> None:
         ("accounts", schema.ACCOUNT_COLUMNS),
         ("reservations", schema.RESERVATION_COLUMNS),
         ("entries", schema.ENTRY_COLUMNS),
-        ("quarantine", "model, tag, reason, at_s"),
+        ("quarantine", schema.QUARANTINE_COLUMNS),
         ("meta", "name, value"),
     ],
 )
-def test_the_columns_of_version_1(connection: sqlite3.Connection, table: str, columns: str) -> None:
+def test_the_columns_of_the_newest_version(connection: sqlite3.Connection, table: str, columns: str) -> None:
     """A migration that changes one of them is a new version."""
     names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     assert names == columns.split(", ")
-    assert schema.schema_version(connection) == len(schema.MIGRATIONS) == 1
+    assert schema.schema_version(connection) == len(schema.MIGRATIONS)
+
+
+def test_endpoints_that_were_quarantined_before_upstreams_were_told_apart_are_openrouters() -> None:
+    """Version 1 knew none; the same endpoint of another upstream has a row of its own."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        for statement in schema.MIGRATIONS[0]:
+            made.execute(statement)
+        made.execute(schema.PUT_META, ("schema_version", "1"))
+        made.execute("INSERT INTO quarantine VALUES ('m/x', 't', 'dear', 1.5)")
+        schema.migrate(made)
+        before = Quarantined("m/x", "t", "dear", 1.5, "https://openrouter.ai")
+        assert schema.read_quarantine(made) == [before]
+        other = replace(before, upstream="http://127.0.0.1:9", reason="simulated")
+        made.execute(schema.PUT_QUARANTINE, astuple(other))
+        made.execute(schema.PUT_QUARANTINE, astuple(replace(before, reason="again")))
+        assert sorted(each.reason for each in schema.read_quarantine(made)) == ["again", "simulated"]
 
 
 def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:
@@ -64,7 +80,7 @@ def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None
 
 def test_a_ledger_of_a_newer_program_is_left_alone(connection: sqlite3.Connection) -> None:
     """Its rules are unknown here."""
-    connection.execute(schema.PUT_META, ("schema_version", "2"))
+    connection.execute(schema.PUT_META, ("schema_version", str(len(schema.MIGRATIONS) + 1)))
     with pytest.raises(LedgerError, match="use a newer one"):
         schema.migrate(connection)
 
