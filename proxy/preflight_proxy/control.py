@@ -42,6 +42,10 @@ class _Limit(msgspec.Struct):
     limit_usd: str
 
 
+class _TopUp(msgspec.Struct):
+    more_usd: str
+
+
 class _Stop(msgspec.Struct):
     trial: str | None = None
     reason: str = "stopped by a person"
@@ -110,6 +114,10 @@ class Control:
             case ("PATCH", ["accounts", account_id]):
                 limit = await self._body(request, _Limit)
                 self._accounts.set_limit(account_id, limit_pusd(limit.limit_usd))
+                return _json(self._balance(account_id))
+            case ("POST", ["accounts", account_id, "top-up"]):
+                top_up = await self._body(request, _TopUp)
+                self._accounts.top_up(account_id, limit_pusd(top_up.more_usd))
                 return _json(self._balance(account_id))
             case ("POST", ["accounts", account_id, "freeze"]):
                 freeze = await self._body(request, _Freeze)
