@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 
@@ -57,10 +57,9 @@ class Account:
         id: The trial's alias.
         run: The run's id.
         limit_pusd: The budget.
-        token: The trial token.
-        key: The real sub-key.
-        budget_file: Where budget.txt is kept.
-        budget_mode: `"detailed"` or `"simple"`.
+        keep_limit: An account that the ledger knows keeps the limit that it has there.
+        token, key: The trial token, and the real sub-key.
+        budget_file, budget_mode: Where budget.txt is kept, `"detailed"` or `"simple"`.
         gate: For a trial in a container.
     """
 
@@ -72,12 +71,14 @@ class Account:
     budget_file: Path
     budget_mode: str = "simple"
     gate: Gate | None = None
+    keep_limit: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the body of `PUT /accounts/{id}`; it holds the key and the token."""
         return {
             "run": self.run,
             "limit_usd": format(usd(self.limit_pusd), "f"),
+            "keep_limit": self.keep_limit,
             "token": self.token.reveal(),
             "key": self.key.reveal(),
             "key_is_own": True,
@@ -237,6 +238,11 @@ class ControlClient:
         limit = {"limit_usd": format(usd(limit_pusd), "f")}
         return Balance.from_json(await self._call("PATCH", _path(account_id), limit))
 
+    async def top_up(self, account_id: str, more_pusd: int) -> Balance:
+        """Raise an account's limit; sent once, so after `ControlUnreachableError` it may be raised or not. Raises as `open`."""
+        more = {"more_usd": format(usd(more_pusd), "f")}
+        return Balance.from_json(await self._call("POST", _path(account_id) + "/top-up", more))
+
     async def stop(self, trial: str | None) -> None:
         """Freeze one trial's account, or all, and ask the runner to end them in order. Raises as `open`."""
         await self._call("POST", "/stop", {"trial": trial})
@@ -249,9 +255,10 @@ class ControlClient:
         """Return the proxy's process id. Raises as `open`."""
         return int((await self._call("GET", "/health"))["pid"])
 
-    async def clear_quarantine(self, model: str, tag: str) -> None:
-        """Let calls go to an endpoint again. Raises as `open`."""
-        await self._call("DELETE", f"/quarantine?model={quote(model, safe='')}&tag={quote(tag, safe='')}")
+    async def clear_quarantine(self, model: str, tag: str, upstream: str) -> bool:
+        """Let calls go to an endpoint again; False if the proxy's upstream is another. Raises as `open`."""
+        query = urlencode({"model": model, "tag": tag, "upstream": upstream})
+        return bool((await self._call("DELETE", f"/quarantine?{query}"))["cleared"])
 
     async def follow(self, run: str, cursor: int) -> AsyncGenerator[LedgerEvent, None]:
         """Yield a run's events after `cursor`, as they come, until the connection ends.

@@ -6,6 +6,7 @@ Both go through the run's own proxy and runner, never past them: the ledger know
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from typing import Any
 from agent_preflight.artifacts import find_run, read_json_object
 from agent_preflight.control_client import Balance, ControlClient, ControlError, ControlUnreachableError
 from agent_preflight.openrouter import Key
-from agent_preflight.run_control import read_control
+from agent_preflight.run_control import CONTROL_FILE, read_control
 from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
 from agent_preflight.subkeys import list_keys, set_key_limit
 from agent_preflight.sweeping.remains import planned, trial_folder
@@ -95,6 +96,8 @@ def find_plan(run_id: str, runs_dir: Path) -> Plan:
 async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None) -> ToppedUp:
     """Raise a live trial's limit, and before it the limit of its sub-key, which stands behind as the outer cap.
 
+    Of several at the same time each counts: the proxy adds, and the sub-key's limit is changed by one after the other.
+
     Args:
         plan: The run's.
         alias: The trial.
@@ -108,14 +111,32 @@ async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, 
         OperatingError: The proxy does not do it; no limit of its own has changed.
     """
     check_alias(plan, alias)
-    async with _client(plan.run_dir) as client:
-        before = await _balance(client, alias)
-        limit_pusd = before.limit_pusd + more_pusd
+    async with _client(plan.run_dir) as client, _in_turn(plan.run_dir):
+        limit_pusd = (await _balance(client, alias)).limit_pusd + more_pusd
         if limit_pusd > LIMIT_PUSD_MAX:
             raise ConfigError(f"No budget may be more than {dollars(LIMIT_PUSD_MAX)}; nothing was changed.")
         alone_pusd = None if alias in plan.begun_again else limit_pusd + KEY_HEADROOM_PUSD
         problem = await asyncio.to_thread(_raise_key, admin_key, plan.key_names[alias], more_pusd, alone_pusd, base_url)
-        return ToppedUp(before.limit_pusd, await client.set_limit(alias, limit_pusd), problem)
+        try:
+            after = await client.top_up(alias, more_pusd)
+        except ControlUnreachableError as exc:
+            raise OperatingError(
+                f"The proxy's answer was lost, so the budget of {alias} may be raised or not. Look at it with "
+                f"`agent-preflight status {plan.run_dir.name}` before you add anything again."
+            ) from exc
+        return ToppedUp(after.limit_pusd - more_pusd, after, problem)
+
+
+@asynccontextmanager
+async def _in_turn(run_dir: Path) -> AsyncIterator[None]:
+    """Wait until no other process changes the limits of this run's sub-keys, and keep others from it."""
+    try:
+        file = (run_dir / CONTROL_FILE).open("rb")
+    except FileNotFoundError as exc:
+        raise ConfigError(f"The run {run_dir.name} has just ended; nothing was changed.") from exc
+    with file:
+        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+        yield
 
 
 def check_alias(plan: Plan, alias: str) -> None:

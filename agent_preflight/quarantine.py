@@ -9,8 +9,8 @@ from pathlib import Path
 from agent_preflight.control_client import ControlClient, ControlUnreachableError
 from agent_preflight.run_control import read_control
 from agent_preflight.sweeping.remains import run_folders
-from preflight_proxy.config import user_quarantine_file
-from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.config import origin, user_quarantine_file
+from preflight_proxy.core.accounts import OPENROUTER, Quarantined
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.quarantine_file import QuarantineFile
 
@@ -38,11 +38,18 @@ def quarantined(path: Path | None = None) -> list[Quarantined]:
         path: The list; the user's own if None.
     """
     rows = QuarantineFile(path or user_quarantine_file()).read()
-    return sorted(rows, key=lambda row: (row.model, row.tag))
+    return sorted(rows, key=lambda row: (row.upstream, row.model, row.tag))
 
 
-async def clear(model: str, tag: str, runs_dir: Path, data: Path | None = None, path: Path | None = None) -> Cleared:
-    """Take an endpoint off the user's list, and tell the proxies that run.
+async def clear(
+    model: str,
+    tag: str,
+    runs_dir: Path,
+    data: Path | None = None,
+    path: Path | None = None,
+    upstream: str = OPENROUTER,
+) -> Cleared:
+    """Take an endpoint off the user's list, and tell the proxies that run before the same upstream.
 
     Args:
         model: The model's id.
@@ -50,6 +57,7 @@ async def clear(model: str, tag: str, runs_dir: Path, data: Path | None = None, 
         runs_dir: Whose live runs are told.
         data: A stand-alone proxy's data folder, whose proxy is told too.
         path: The list; the user's own if None.
+        upstream: The API base, or its origin, that has the endpoint.
 
     Raises:
         ConfigError: The list cannot be written; it is as before.
@@ -57,10 +65,10 @@ async def clear(model: str, tag: str, runs_dir: Path, data: Path | None = None, 
     """
     path = path or user_quarantine_file()
     try:
-        listed = QuarantineFile(path).clear(model, tag)
+        listed = QuarantineFile(path).clear(model, tag, origin(upstream))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be written: {exc}") from exc
-    told = [folder for folder, socket in _sockets(runs_dir, data) if await _tell(socket, model, tag)]
+    told = [folder for folder, socket in _sockets(runs_dir, data) if await _tell(socket, model, tag, upstream)]
     return Cleared(listed, tuple(told))
 
 
@@ -72,12 +80,11 @@ def _sockets(runs_dir: Path, data: Path | None) -> Iterable[tuple[Path, Path]]:
             yield run_dir, control.socket
 
 
-async def _tell(socket: Path, model: str, tag: str) -> bool:
+async def _tell(socket: Path, model: str, tag: str, upstream: str) -> bool:
     client = ControlClient(socket)
     try:
-        await client.clear_quarantine(model, tag)
+        return await client.clear_quarantine(model, tag, upstream)
     except ControlUnreachableError:
         return False
     finally:
         await client.close()
-    return True

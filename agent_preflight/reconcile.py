@@ -30,7 +30,7 @@ def reconcile(ledgers: Sequence[Ledger], figures: Mapping[tuple[Path, str], Figu
         for ledger in ledgers
         for account in ledger.accounts
     ]
-    quarantined = {(each.model, each.tag): each for ledger in ledgers for each in ledger.quarantined}
+    quarantined = {(each.upstream, each.model, each.tag): each for ledger in ledgers for each in ledger.quarantined}
     rows.sort(key=lambda row: row.account)
     return Reconciled(tuple(rows), tuple(quarantined[key] for key in sorted(quarantined)))
 

@@ -19,7 +19,7 @@ from agent_preflight import openrouter
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
-from preflight_proxy.config import user_quarantine_file
+from preflight_proxy.config import origin, user_quarantine_file
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
@@ -72,7 +72,7 @@ def check_bound_smoke(inputs: Inputs, facts: Facts) -> list[Line]:
                 probes = list(pool.map(lambda pair: ask(*pair), asked))
     except UpstreamError as exc:
         return [failed(NAME, str(exc), f"Output bound not checked: {exc}")]
-    _quarantine([probe for probe in probes if probe.breaks_bound])
+    _quarantine([probe for probe in probes if probe.breaks_bound], origin(openrouter.resolve_base_url(inputs.base_url)))
     found = [line for model, listed in tags.items() for line in _lines(model, listed, probes)]
     return [*found, warned(NAME, temporary.leftover)] if temporary.leftover else found
 
@@ -113,10 +113,10 @@ def _ask(inputs: Inputs, key: Secret, model: str, tag: str) -> Probe:
     return Probe(model, tag, why="the answer tells no tokens")
 
 
-def _quarantine(broken: Sequence[Probe]) -> None:
+def _quarantine(broken: Sequence[Probe], upstream: str) -> None:
     listed, at_s = QuarantineFile(user_quarantine_file()), datetime.now(UTC).timestamp()
     for probe in broken:
-        listed.add(Quarantined(probe.model.partition(":")[0], probe.tag, _reason(probe), at_s))
+        listed.add(Quarantined(probe.model.partition(":")[0], probe.tag, _reason(probe), at_s, upstream))
 
 
 def _reason(probe: Probe) -> str:

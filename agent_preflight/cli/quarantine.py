@@ -20,6 +20,12 @@ def quarantine(
         tuple[str, str] | None,
         typer.Option("--clear", metavar="MODEL TAG", help="Use this endpoint again.", show_default=False),
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            help="The API base that has the endpoint. [default: OPENROUTER_BASE_URL, or OpenRouter]", show_default=False
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Tell the stand-alone proxy of this folder too.", show_default=False)
     ] = None,
@@ -35,10 +41,12 @@ def quarantine(
     import asyncio
 
     from agent_preflight.console import say
+    from agent_preflight.openrouter import resolve_base_url
     from agent_preflight.quarantine import clear as clear_endpoint
     from agent_preflight.quarantine import quarantined
     from agent_preflight.terminal import plain
     from preflight_proxy import log
+    from preflight_proxy.config import origin
 
     log.configure()
     if clear is None:
@@ -48,21 +56,32 @@ def quarantine(
         if not rows and not as_json:
             say("No endpoint is quarantined.")
         return
-    done = asyncio.run(clear_endpoint(*clear, runs_dir, data))
+    upstream = resolve_base_url(upstream)
+    done = asyncio.run(clear_endpoint(*clear, runs_dir, data, upstream=upstream))
     if as_json:
         emit_json(json.dumps({"cleared": done.listed, "proxies": [str(path) for path in done.proxies]}))
     else:
         told = f"; told the proxy of {', '.join(map(str, done.proxies))}" if done.proxies else ""
-        say(plain(f"{clear[0]} at {clear[1]}: {'cleared' if done.listed else 'was not on the list'}{told}"))
+        listed = "cleared" if done.listed else f"was not on the list for {origin(upstream)}"
+        say(plain(f"{clear[0]} at {clear[1]}: {listed}{told}"))
     raise typer.Exit(0 if done.listed or done.proxies else 1)
 
 
 def _line(row: Quarantined) -> str:
-    return f"{row.model}  {row.tag}  since {_time(row.at_s)}  {row.reason}"
+    from preflight_proxy.core.accounts import OPENROUTER
+
+    where = "" if row.upstream == OPENROUTER else f"of {row.upstream}  "
+    return f"{row.model}  {row.tag}  {where}since {_time(row.at_s)}  {row.reason}"
 
 
 def _row(row: Quarantined) -> dict[str, str]:
-    return {"model": row.model, "tag": row.tag, "since": _time(row.at_s), "reason": row.reason}
+    return {
+        "model": row.model,
+        "tag": row.tag,
+        "since": _time(row.at_s),
+        "reason": row.reason,
+        "upstream": row.upstream,
+    }
 
 
 def _time(at_s: float) -> str:

@@ -21,7 +21,6 @@ from agent_preflight.control_client import (
     Account,
     Balance,
     ControlClient,
-    ControlError,
     ControlUnreachableError,
     LedgerEvent,
 )
@@ -233,19 +232,11 @@ class Sidecar:
                 self._cursor = 0
                 await self._launch()
                 for account in list(self._accounts.values()):
-                    await self.open(await self._as_limited(account))
+                    await self.open(replace(account, keep_limit=True))  # a person may have topped it up
             except OperatingError as exc:
                 self._log(f"the proxy could not be started again: {exc}")
         self._dead = f"the proxy ended {RESTARTS_MAX + 1} times; the last time it said: {self._last_words()}"
         self._on_dead(self._dead)
-
-    async def _as_limited(self, account: Account) -> Account:
-        """The account with the limit that the ledger has: a person may have topped it up since it was opened."""
-        try:
-            known = await self._repeat(lambda client: client.balance(account.id))
-        except ControlError:  # the proxy died before it knew of it
-            return account
-        return replace(account, limit_pusd=known.limit_pusd)
 
     async def _follow(self) -> None:
         """Hold the control connection; it is the sign of life by which the proxy keeps the accounts open."""

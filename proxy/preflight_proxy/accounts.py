@@ -40,6 +40,8 @@ class AccountSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the runner says of an account; see `PUT /accounts/{id}`."""
 
     limit_usd: str
+    keep_limit: bool = False
+    """An account that is open keeps its limit: a person may have raised it since the runner last set it."""
     token: str
     key: str
     run: str = ""
@@ -95,12 +97,13 @@ class Accounts:
         """
         doors = self._doors(account_id, spec.gate)
         usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
-        known = self._books.accounts().get(account_id)
+        known = self._books.accounts().get(account_id)  # nothing is awaited between this and the commit
+        limit = known.limit_pusd if known is not None and spec.keep_limit else limit_pusd(spec.limit_usd)
         self._books.commit(
             OpenAccount(
                 account=account_id,
                 run=spec.run,
-                limit_pusd=limit_pusd(spec.limit_usd),
+                limit_pusd=limit,
                 token_hash=hash_token(spec.token),
                 models=tuple(spec.models) if spec.models is not None else None,
                 key_hash=hashlib.sha256(spec.key.encode()).hexdigest(),
@@ -110,7 +113,7 @@ class Accounts:
                 budget_mode=spec.budget_mode,
             )
         )
-        if known is not None and known.limit_pusd != limit_pusd(spec.limit_usd):
+        if known is not None and known.limit_pusd != limit:
             self._books.forgive(account_id)  # M19
         self._books.live(account_id).key = Secret(spec.key)
         if spec.gate is not None and doors is not None and account_id not in self._gates:
@@ -200,6 +203,16 @@ class Accounts:
         self._books.commit(SetLimit(account_id, limit))
         self._books.forgive(account_id)
         self._books.publish("limit", account_id)
+
+    def top_up(self, account_id: str, more_pusd: int) -> None:
+        """Raise the limit by an amount, whoever else raises it at the same time.
+
+        Raises:
+            KeyError: There is no such account.
+            ValueError: The limit would pass the largest that there is; it is as before.
+            LedgerError: The ledger cannot be written.
+        """
+        self.set_limit(account_id, self._books.account(account_id).limit_pusd + more_pusd)
 
     async def close(self, account_id: str) -> None:
         """Shut the account's listeners and forget its key; its entries stay."""

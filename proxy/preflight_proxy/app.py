@@ -15,7 +15,7 @@ import structlog
 from preflight_proxy.accounts import Accounts
 from preflight_proxy.books import BYOK, Books
 from preflight_proxy.clock import Clock, SystemClock
-from preflight_proxy.config import Config, host_port, upstream_proxy
+from preflight_proxy.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.control import Control
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import ClearQuarantine, Quarantine
@@ -91,7 +91,9 @@ async def running(
     clock = clock or SystemClock()
     _raise_file_limit()
     _make_folder(config.data_dir)
-    store = Store(config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock)
+    store = Store(
+        config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock, upstream=origin(config.upstream)
+    )
     listeners, portal, over = Listeners(), Portal(), over or asyncio.Event()
     try:
         cost_log = CostLog(config.data_dir / "costs.jsonl")
@@ -148,13 +150,13 @@ def _make_folder(data_dir: Path) -> None:
 
 
 def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
-    """Take over what the user's list holds; have it, and the price list, follow what this proxy finds (M14).
+    """Take over what the user's list holds of this upstream; have it, and the price list, follow what this proxy finds (M14).
 
     What is out of use for want of `byok` alone comes back into use where that is set (M16).
     """
     shared = QuarantineFile(Path(config.quarantine_file)) if config.quarantine_file else None
     for row in shared.read() if shared else ():
-        if (row.model, row.tag) not in books.store.book.quarantined:
+        if row.upstream == origin(config.upstream) and (row.model, row.tag) not in books.store.book.quarantined:
             books.commit(Quarantine(row.model, row.tag, row.reason))
     for row in list(books.store.book.quarantined.values()) if config.byok else ():
         if row.reason == BYOK:

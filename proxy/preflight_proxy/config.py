@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -93,6 +94,19 @@ def upstream_proxy(upstream: str) -> HttpProxy | None:
         ConfigError: It names one that cannot be used.
     """
     return http_proxy(upstream, os.environ)  # noqa: TID251 - read at the edge
+
+
+def origin(upstream: str) -> str:
+    """Return scheme, host and port of an API base, in one spelling: `https://openrouter.ai`."""
+    parts = urlsplit(upstream.strip())
+    host = (parts.hostname or "").rstrip(".")
+    host = f"[{host}]" if ":" in host else host
+    try:
+        port = parts.port
+    except ValueError:  # no number: no call can leave for it either
+        return upstream
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, usual) else "")
 
 
 def user_quarantine_file() -> Path:

@@ -21,6 +21,7 @@ from aiohttp import web
 from preflight_proxy import __version__
 from preflight_proxy.accounts import Accounts, AccountSpec
 from preflight_proxy.books import Books
+from preflight_proxy.config import origin
 from preflight_proxy.core.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.errors import LedgerError, OperatingError
@@ -39,6 +40,10 @@ class _Freeze(msgspec.Struct):
 
 class _Limit(msgspec.Struct):
     limit_usd: str
+
+
+class _TopUp(msgspec.Struct):
+    more_usd: str
 
 
 class _Stop(msgspec.Struct):
@@ -110,6 +115,10 @@ class Control:
                 limit = await self._body(request, _Limit)
                 self._accounts.set_limit(account_id, limit_pusd(limit.limit_usd))
                 return _json(self._balance(account_id))
+            case ("POST", ["accounts", account_id, "top-up"]):
+                top_up = await self._body(request, _TopUp)
+                self._accounts.top_up(account_id, limit_pusd(top_up.more_usd))
+                return _json(self._balance(account_id))
             case ("POST", ["accounts", account_id, "freeze"]):
                 freeze = await self._body(request, _Freeze)
                 await self._accounts.freeze(account_id, freeze.reason)
@@ -130,8 +139,10 @@ class Control:
             case ("GET", ["quarantine"]):
                 return _json({"quarantined": [list(pair) for pair in sorted(self._books.store.book.quarantined)]})
             case ("DELETE", ["quarantine"]):
-                self._books.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
-                return _json({"cleared": True})
+                mine = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
+                if mine:
+                    self._books.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
+                return _json({"cleared": mine})
         raise ControlError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
 
     def _balance(self, account_id: str) -> dict[str, object]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.core.accounts import OPENROUTER, Quarantined
 
 LINES_MAX = 10_000
 """Far above any count of endpoints; a file that grew beyond it is damaged."""
@@ -17,9 +20,9 @@ _log = structlog.get_logger("preflight_proxy.quarantine")
 
 
 class QuarantineFile:
-    """A file of one JSON object a line: ``model, tag, reason, at_s``.
+    """A file of one JSON object a line: ``model, tag, reason, at_s, upstream``; a line without the last is of OpenRouter.
 
-    Proxies that run at the same time each append whole lines; only a person's clearing rewrites the file.
+    Proxies that run at the same time each append whole lines; only a person's clearing rewrites the file. Both lock its folder.
 
     Args:
         path: the file; made with its directory at the first entry.
@@ -29,7 +32,7 @@ class QuarantineFile:
         self._path = path
 
     def read(self) -> list[Quarantined]:
-        """Return what is listed, the newest line of each endpoint; empty where there is no file.
+        """Return what is listed, the newest line of each endpoint of each upstream; empty where there is no file.
 
         Lines that cannot be read are skipped and logged: one damaged line must not lose the others.
         """
@@ -40,38 +43,54 @@ class QuarantineFile:
         except OSError as exc:
             _log.error("quarantine.unreadable", path=str(self._path), error=str(exc))
             return []
-        found: dict[tuple[str, str], Quarantined] = {}
+        found: dict[tuple[str, str, str], Quarantined] = {}
         for line in lines:
             try:
                 row = msgspec.json.decode(line, type=Quarantined)
             except msgspec.MsgspecError:
                 _log.warning("quarantine.line_skipped", path=str(self._path))
                 continue
-            found[row.model, row.tag] = row
+            found[row.upstream, row.model, row.tag] = row
         return list(found.values())
 
     def add(self, row: Quarantined) -> None:
         """List an endpoint; a failure is logged, for the ledger holds it too."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "ab", buffering=0) as file:
-                file.write(msgspec.json.encode(row) + b"\n")
+            with _alone(self._path.parent):
+                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                with os.fdopen(descriptor, "ab", buffering=0) as file:
+                    file.write(msgspec.json.encode(row) + b"\n")
         except OSError as exc:
             _log.error("quarantine.write_failed", path=str(self._path), error=str(exc))
 
-    def clear(self, model: str, tag: str) -> bool:
-        """Take an endpoint off the list; True if it was on it.
+    def clear(self, model: str, tag: str, upstream: str = OPENROUTER) -> bool:
+        """Take an endpoint of an upstream off the list; True if it was on it.
 
         Raises:
             OSError: The file cannot be written; it is as before.
         """
-        rows = self.read()
-        kept = [row for row in rows if (row.model, row.tag) != (model, tag)]
-        if len(kept) == len(rows):
+        if not self._path.exists():
             return False
-        fresh = self._path.with_name(self._path.name + ".new")
-        fresh.touch(mode=0o600)
-        fresh.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
-        fresh.replace(self._path)
+        with _alone(self._path.parent):
+            rows = self.read()
+            kept = [row for row in rows if (row.model, row.tag, row.upstream) != (model, tag, upstream)]
+            if len(kept) == len(rows):
+                return False
+            fresh = self._path.with_name(self._path.name + ".new")
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
+            fresh.replace(self._path)
         return True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others from changing the list meanwhile: what is appended to a file that is just being replaced would be lost."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # no locks on this file system: the list is written all the same
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

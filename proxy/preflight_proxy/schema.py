@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from preflight_proxy.core.accounts import Account, Entry, Kind, Quarantined, Reservation, State
+from preflight_proxy.core.accounts import OPENROUTER, Account, Entry, Kind, Quarantined, Reservation, State
 from preflight_proxy.core.outcomes import outcomes_text, read_outcomes
 from preflight_proxy.errors import LedgerError
 
@@ -89,7 +89,17 @@ _GENERATIONS = (
 )
 """No unique index: a ledger of an earlier version may hold an id twice."""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS)
+_QUARANTINE_BY_UPSTREAM = (
+    "ALTER TABLE quarantine RENAME TO quarantine_before",
+    """CREATE TABLE quarantine (
+        model TEXT NOT NULL, tag TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL, upstream TEXT NOT NULL,
+        PRIMARY KEY (upstream, model, tag)
+    ) WITHOUT ROWID""",
+    f"INSERT INTO quarantine SELECT model, tag, reason, at_s, '{OPENROUTER}' FROM quarantine_before",  # noqa: S608
+    "DROP TABLE quarantine_before",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM)
 """Statements by version: the first takes an empty file to version 1."""
 
 ACCOUNT_COLUMNS = (
@@ -119,7 +129,8 @@ SET_RESERVATION = (
     " WHERE id = ?"
 )
 ADD_ENTRY = f"INSERT INTO entries ({ENTRY_COLUMNS}) VALUES ({', '.join('?' * 7)})"  # noqa: S608
-PUT_QUARANTINE = _upsert("quarantine", "model, tag, reason, at_s", "model, tag")
+QUARANTINE_COLUMNS = "model, tag, reason, at_s, upstream"
+PUT_QUARANTINE = _upsert("quarantine", QUARANTINE_COLUMNS, "upstream, model, tag")
 PUT_META = _upsert("meta", "name, value", "name")
 FLOOR, SKIPPED = "entry_id_floor", "entry_ids_skipped"
 """In meta: entry ids up to this one are used up, and so many of them are of entries that were lost with the machine's power."""
@@ -295,5 +306,5 @@ def entry_of(row: Sequence[object]) -> Entry:
 
 
 def read_quarantine(connection: sqlite3.Connection) -> list[Quarantined]:
-    """All endpoints out of use."""
-    return [Quarantined(*row) for row in connection.execute("SELECT model, tag, reason, at_s FROM quarantine")]
+    """All endpoints out of use, of every upstream."""
+    return [Quarantined(*row) for row in connection.execute(f"SELECT {QUARANTINE_COLUMNS} FROM quarantine")]  # noqa: S608

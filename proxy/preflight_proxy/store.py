@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import structlog
@@ -16,7 +17,7 @@ import structlog
 from preflight_proxy import schema
 from preflight_proxy.boot import boot_id as this_boot_id
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.accounts import Entry, Reservation
+from preflight_proxy.core.accounts import OPENROUTER, Entry, Reservation
 from preflight_proxy.core.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
 from preflight_proxy.core.refusals import Refusal
@@ -50,6 +51,7 @@ class Store:
         durability: "process" survives the death of the process, "power" also that of the machine (0.4 ms and more per commit).
         clock: the moments of entries.
         boot_id: which boot of the machine this is; read from the system by default.
+        upstream: the origin of the API that calls go to: endpoints go out of use there, and those of others are not looked at.
 
     Attributes:
         book: the ledger's state; to be read, and changed through `commit` alone.
@@ -63,9 +65,16 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, *, durability: Durability = "process", clock: Clock, boot_id: str | None = None
+        self,
+        path: Path,
+        *,
+        durability: Durability = "process",
+        clock: Clock,
+        boot_id: str | None = None,
+        upstream: str = OPENROUTER,
     ) -> None:
         self._path = path
+        self._upstream = upstream
         self._clock = clock
         self._uncounted: set[str] = set()
         self._closed = False
@@ -81,7 +90,7 @@ class Store:
         try:
             boot_id = this_boot_id() if boot_id is None else boot_id
             self.boot_changed = note_start(self._connection, boot_id, durability, last_listed(path.with_name(COSTS)))
-            self.book = _load(self._connection)
+            self.book = _load(self._connection, upstream)
             self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
             leave_trace(path, self._connection)
             self._place = identities(path)
@@ -118,6 +127,9 @@ class Store:
         change = transition(self.book, command, self._clock.epoch_s())
         if isinstance(change, Refusal):
             return change
+        if change.quarantined:
+            out_of_use = tuple(replace(row, upstream=self._upstream) for row in change.quarantined)
+            change = replace(change, quarantined=out_of_use)
         self._write(change)
         self.book.apply(change)
         return change
@@ -171,9 +183,9 @@ class Store:
         if change.entry is not None:
             execute(schema.ADD_ENTRY, schema.entry_row(change.entry))
         for row in change.quarantined:
-            execute(schema.PUT_QUARANTINE, (row.model, row.tag, row.reason, row.at_s))
+            execute(schema.PUT_QUARANTINE, astuple(row))
         for endpoint in change.cleared:
-            execute("DELETE FROM quarantine WHERE model = ? AND tag = ?", endpoint)
+            execute("DELETE FROM quarantine WHERE model = ? AND tag = ? AND upstream = ?", (*endpoint, self._upstream))
 
     def _roll_back(self) -> None:
         try:
@@ -250,7 +262,7 @@ class Store:
             self._lock.release()
 
 
-def _load(connection: sqlite3.Connection) -> Book:
+def _load(connection: sqlite3.Connection, upstream: str) -> Book:
     """The book that the file holds, checked against its entries.
 
     Raises:
@@ -262,4 +274,5 @@ def _load(connection: sqlite3.Connection) -> Book:
         if sums.get(account.id, 0) != account.posted_pusd:
             raise ValueError(f"account {account.id}: posted is not the sum of its entries")
     open_ones = schema.read_reservations(connection, "state = 'pending' OR assumed")
-    return book_of(accounts, open_ones, schema.read_quarantine(connection), schema.next_entry_id(connection))
+    out_of_use = [row for row in schema.read_quarantine(connection) if row.upstream == upstream]
+    return book_of(accounts, open_ones, out_of_use, schema.next_entry_id(connection))

@@ -98,6 +98,8 @@ async def test_an_account_goes_through_its_life(world: Controlled, client: Contr
     again = await client.open(account)
     assert again == replace(opened, as_of=again.as_of)
     assert again.as_of > opened.as_of > 0
+    assert (await client.top_up(account.id, pusd("0.5"))).limit_pusd == pusd("1.5")
+    assert (await client.open(replace(account, keep_limit=True))).limit_pusd == pusd("1.5")
     assert (await client.set_limit(account.id, pusd("0.000000000001"))).limit_pusd == 1
     assert (await client.freeze(account.id, "enough")).frozen == "enough"
     assert (await client.unfreeze(account.id)).frozen is None

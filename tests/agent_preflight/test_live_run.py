@@ -11,7 +11,7 @@ from agent_preflight.control_client import ControlClient
 from agent_preflight.live_run import Ended, Plan, check_alias, find_plan, stop, top_up, until_over
 from agent_preflight.run_control import read_control
 from agent_preflight.runner.folder import RunFolder, open_named
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.errors import ConfigError, OperatingError
 from tests.agent_preflight.live_field import LiveField
 from tests.agent_preflight.runner.conftest import Field, trials
 
@@ -91,3 +91,27 @@ async def _kill_proxy(run_dir: Path) -> None:
     client = ControlClient(control.socket)
     os.kill(await client.pid(), signal.SIGKILL)
     await client.close()
+
+
+@pytest.mark.wire
+async def test_an_addition_whose_answer_is_lost_is_sent_once_and_told_as_unknown(tmp_path: Path) -> None:
+    """Sent again it might count twice; a person looks first."""
+    asked: list[str] = []
+
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        asked.append(head.partition(" HTTP")[0])
+        if head.startswith("GET"):
+            body = b'{"id": "a", "limit_usd": "1"}'
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            await writer.drain()
+        writer.close()
+
+    with begun(tmp_path) as folder:
+        control = read_control(folder.path)
+        assert control is not None
+        server = await asyncio.start_unix_server(break_off, control.socket)
+        async with server:
+            with pytest.raises(OperatingError, match=r"answer was lost.*agent-preflight status r"):
+                await top_up(find_plan("r", tmp_path), "a", 10**10, None, None)
+    assert asked == ["GET /accounts/a", "POST /accounts/a/top-up"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent_preflight.quarantine import Cleared, clear, quarantined
+from preflight_proxy.config import origin
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.quarantine_file import QuarantineFile
@@ -47,9 +49,14 @@ async def test_a_list_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
 async def test_a_proxy_that_runs_hears_of_it_at_once(tmp_path: Path) -> None:
     path = listing(tmp_path, ROW)
     async with stage(tmp_path, control=str(tmp_path / "c.sock"), quarantine_file=str(path)) as play:
+        here = play.sim.base_url
+        listing(tmp_path, replace(ROW, upstream=origin(here)))
         await play.proxy.start()
         assert await play.proxy.control("GET", "/quarantine") == {"quarantined": [["m/x", "tag"]]}
         (tmp_path / "control.sock").symlink_to(tmp_path / "c.sock")
-        done = await clear("m/x", "tag", tmp_path / "runs", data=tmp_path, path=path)
+        elsewhere = await clear("m/x", "tag", tmp_path / "runs", data=tmp_path, path=path)
+        assert elsewhere == Cleared(listed=True, proxies=())
+        assert await play.proxy.control("GET", "/quarantine") == {"quarantined": [["m/x", "tag"]]}
+        done = await clear("m/x", "tag", tmp_path / "runs", data=tmp_path, path=path, upstream=here)
         assert done == Cleared(listed=True, proxies=(tmp_path,))
         assert await play.proxy.control("GET", "/quarantine") == {"quarantined": []}

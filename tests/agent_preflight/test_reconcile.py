@@ -1,15 +1,18 @@
 """A run's books against the figures for its keys: from a summary, or read live."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent_preflight import provision
-from agent_preflight.reconcile import reconcile_folder
+from agent_preflight.costs import Ledger
+from agent_preflight.reconcile import reconcile, reconcile_folder
 from agent_preflight.usd import pusd
 from openrouter_sim import Simulator
+from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.store import Store
@@ -99,3 +102,10 @@ def test_a_key_that_still_exists_is_read_live_while_the_proxy_runs(tmp_path: Pat
     (row,) = found.rows
     assert (row.source, row.upstream_pusd, row.drift_pusd) == ("live", 0, -CENT)
     assert found.exit_code == 3
+
+
+def test_an_endpoint_that_two_upstreams_have_is_listed_for_each(tmp_path: Path) -> None:
+    real = Quarantined("m/x", "t", "dear", 1.0)
+    simulated = replace(real, upstream="http://127.0.0.1:9")
+    ledgers = [Ledger(tmp_path, (), (), (row,)) for row in (real, simulated, real)]
+    assert reconcile(ledgers, {}).quarantined == (simulated, real)

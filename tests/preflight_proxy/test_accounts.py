@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from preflight_proxy.accounts import AccountSpec
@@ -227,3 +228,28 @@ async def test_a_ledger_that_cannot_be_written_still_ends_running_streams(world:
         await world.proxy.accounts.freeze("a", "ejected")
     assert ended == ["ejected"]
     world.proxy.books.live("a").running.clear()
+
+
+async def test_an_account_that_is_opened_again_may_keep_what_a_person_adds_meanwhile(
+    world: Controlled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart of the proxy: reading the key's usage takes its time."""
+    await world.put("a", "1.00")
+    accounts, read = world.proxy.accounts, world.proxy.accounts._key_usage
+
+    async def while_a_person_adds(key: str) -> int:
+        usage_pusd = await read(key)
+        accounts.top_up("a", 10**10)
+        return usage_pusd
+
+    spec = AccountSpec(
+        limit_usd="0.50", token=world.tokens["a"], key=await world.sub_key("a"), key_is_own=True, run="run"
+    )
+    monkeypatch.setattr(accounts, "_key_usage", while_a_person_adds)
+    await accounts.open("a", msgspec.structs.replace(spec, keep_limit=True))
+    assert world.proxy.books.account("a").limit_pusd == 10**12 + 10**10
+    monkeypatch.undo()
+    await accounts.open("a", spec)
+    assert world.proxy.books.account("a").limit_pusd == 5 * 10**11
+    await accounts.open("b", msgspec.structs.replace(spec, keep_limit=True, token="pf-b-0123456789abcdef"))
+    assert world.proxy.books.account("b").limit_pusd == 5 * 10**11

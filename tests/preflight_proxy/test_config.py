@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.config import GRACE_S, Config, host_port, read_config
+from preflight_proxy.config import GRACE_S, Config, host_port, origin, read_config
 from preflight_proxy.errors import ConfigError
 from tests.cases import each
 
@@ -73,3 +73,22 @@ def test_an_address_is_split(listen: str, expected: tuple[str, int]) -> None:
 def test_what_is_no_address_is_named(listen: str) -> None:
     with pytest.raises(ConfigError, match="HOST:PORT"):
         host_port(listen)
+
+
+@each(
+    "upstream, expected",
+    [
+        ("https://openrouter.ai/api/v1", "https://openrouter.ai"),
+        ("https://openrouter.ai", "https://openrouter.ai"),
+        ("https://OpenRouter.AI:443/api/v1/", "https://openrouter.ai"),
+        ("HTTPS://openrouter.ai./api", "https://openrouter.ai"),
+        ("https://openrouter.ai:8443/api/v1", "https://openrouter.ai:8443"),
+        ("http://openrouter.ai:80/", "http://openrouter.ai"),
+        ("http://openrouter.ai:443/", "http://openrouter.ai:443"),
+        ("http://user:word@127.0.0.1:9/api/v1", "http://127.0.0.1:9"),
+        ("http://[::1]:9/api/v1", "http://[::1]:9"),
+        ("http://h:99999999/", "http://h:99999999/"),
+    ],
+)
+def test_an_upstreams_origin_has_one_spelling(upstream: str, expected: str) -> None:
+    assert origin(upstream) == expected

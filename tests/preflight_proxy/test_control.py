@@ -162,6 +162,24 @@ async def test_an_id_is_what_the_path_says_unescaped(world: Controlled) -> None:
     assert (status, balance["id"]) == (200, "a/b c")
 
 
+async def test_of_top_ups_at_the_same_time_each_counts(world: Controlled) -> None:
+    await world.put("a", "1.00")
+    one = world.ask("POST", "/accounts/a/top-up", {"more_usd": "0.01"})
+    more = [world.ask("POST", "/accounts/a/top-up", {"more_usd": "0.000000000001"}) for _ in range(9)]
+    answers = await asyncio.gather(one, *more)
+    assert [status for status, _ in answers] == [200] * 10
+    assert len({balance["limit_usd"] for _, balance in answers}) == 10
+    assert world.proxy.books.account("a").limit_pusd == 10**12 + 10**10 + 9
+
+
+@pytest.mark.parametrize("more_usd", ["999999.000000000001", "-1", "x", ""])
+async def test_a_top_up_that_cannot_be_changes_nothing(world: Controlled, more_usd: str) -> None:
+    await world.put("a", "1.00")
+    status, document = await world.ask("POST", "/accounts/a/top-up", {"more_usd": more_usd})
+    assert (status, document["error"]["code"]) == (400, "invalid_request")
+    assert world.proxy.books.account("a").limit_pusd == 10**12
+
+
 # What is not there
 
 
@@ -170,6 +188,7 @@ async def test_an_id_is_what_the_path_says_unescaped(world: Controlled) -> None:
     [
         ("GET", "/accounts/x", "unknown_account"),
         ("PATCH", "/accounts/x", "unknown_account"),
+        ("POST", "/accounts/x/top-up", "unknown_account"),
         ("POST", "/accounts/x/freeze", "unknown_account"),
         ("POST", "/accounts/x/unfreeze", "unknown_account"),
         ("DELETE", "/accounts/x", "unknown_account"),
@@ -181,7 +200,7 @@ async def test_an_id_is_what_the_path_says_unescaped(world: Controlled) -> None:
     ],
 )
 async def test_what_is_not_there_is_a_404(world: Controlled, method: str, path: str, code: str) -> None:
-    body = {"limit_usd": "1"} if method == "PATCH" else None
+    body = {"limit_usd": "1", "more_usd": "1"} if method == "PATCH" or path.endswith("top-up") else None
     status, document = await world.ask(method, path, body)
     assert (status, document["error"]["code"]) == (404, code)
 
@@ -274,6 +293,9 @@ async def test_a_trial_without_an_account_is_stopped_too_and_no_other_run_hears_
 async def test_quarantined_endpoints_are_listed_and_cleared(world: Controlled) -> None:
     assert await world.ask("GET", "/quarantine") == (200, {"quarantined": []})
     world.proxy.books.commit(Quarantine("m/x", "tag", "billed above its bound"))
+    assert await world.ask("GET", "/quarantine") == (200, {"quarantined": [["m/x", "tag"]]})
+    other = "/quarantine?model=m%2Fx&tag=tag&upstream=https%3A%2F%2Fopenrouter.ai"
+    assert await world.ask("DELETE", other) == (200, {"cleared": False})
     assert await world.ask("GET", "/quarantine") == (200, {"quarantined": [["m/x", "tag"]]})
     assert await world.ask("DELETE", "/quarantine?model=m%2Fx&tag=tag") == (200, {"cleared": True})
     assert await world.ask("GET", "/quarantine") == (200, {"quarantined": []})

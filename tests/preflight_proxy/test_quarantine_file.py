@@ -1,5 +1,7 @@
 """The user's list of endpoints out of use."""
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,41 @@ def test_a_list_that_cannot_be_read_or_written_stops_nothing(path: Path) -> None
     path.mkdir(parents=True)
     QuarantineFile(path).add(FIRST)
     assert QuarantineFile(path).read() == []
+
+
+def test_an_upstreams_endpoints_are_its_own(path: Path) -> None:
+    """A test against a simulator must take no real endpoint out of use, nor its clearing bring one back."""
+    listed, simulated = QuarantineFile(path), replace(FIRST, upstream="http://127.0.0.1:9")
+    listed.add(FIRST)
+    listed.add(simulated)
+    assert listed.read() == [FIRST, simulated]
+    assert listed.clear("m/x", "t", "http://127.0.0.1:9")
+    assert listed.read() == [FIRST]
+    assert not listed.clear("m/x", "t", "http://127.0.0.1:9")
+    assert listed.clear("m/x", "t")
+
+
+def test_a_line_that_names_no_upstream_is_openrouters(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text('{"model":"m/x","tag":"t","reason":"billed 2, reserved 1","at_s":1.0}\n')
+    assert QuarantineFile(path).read() == [FIRST]
+    assert FIRST.upstream == "https://openrouter.ai"
+
+
+def test_what_a_proxy_lists_while_a_person_clears_is_not_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clearing replaces the file, to which the other would append just before."""
+    listed, read = QuarantineFile(path), QuarantineFile.read
+    listed.add(FIRST)
+    adding = threading.Thread(target=lambda: QuarantineFile(path).add(SECOND))
+
+    def then_another_adds(file: QuarantineFile) -> list[Quarantined]:
+        rows = read(file)
+        adding.start()
+        adding.join(0.5)  # it waits for the clearing, and else is done long before
+        return rows
+
+    monkeypatch.setattr(QuarantineFile, "read", then_another_adds)
+    assert listed.clear(FIRST.model, FIRST.tag)
+    monkeypatch.undo()
+    adding.join(30)
+    assert listed.read() == [SECOND]

@@ -3,12 +3,12 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
 from preflight_proxy import schema
-from preflight_proxy.core.accounts import Account, Entry, Kind, Reservation, State
+from preflight_proxy.core.accounts import Account, Entry, Kind, Quarantined, Reservation, State
 from preflight_proxy.core.outcomes import NONE_YET
 from preflight_proxy.errors import LedgerError
 
@@ -46,7 +46,7 @@ def test_values_come_back_as_they_went(connection: sqlite3.Connection) -> None:
         ("accounts", schema.ACCOUNT_COLUMNS),
         ("reservations", schema.RESERVATION_COLUMNS),
         ("entries", schema.ENTRY_COLUMNS),
-        ("quarantine", "model, tag, reason, at_s"),
+        ("quarantine", schema.QUARANTINE_COLUMNS),
         ("meta", "name, value"),
     ],
 )
@@ -63,6 +63,22 @@ def test_what_became_of_calls_is_read_with_its_account_and_may_be_missing(connec
     known = replace(ACCOUNT, outcomes=NONE_YET.with_served())
     connection.execute(schema.PUT_META, schema.outcomes_row(known))
     assert [account.outcomes for account in schema.read_accounts(connection)] == [known.outcomes, NONE_YET]
+
+
+def test_endpoints_that_were_quarantined_before_upstreams_were_told_apart_are_openrouters() -> None:
+    """Version 1 knew none; the same endpoint of another upstream has a row of its own."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        for statement in schema.MIGRATIONS[0]:
+            made.execute(statement)
+        made.execute(schema.PUT_META, ("schema_version", "1"))
+        made.execute("INSERT INTO quarantine VALUES ('m/x', 't', 'dear', 1.5)")
+        schema.migrate(made)
+        before = Quarantined("m/x", "t", "dear", 1.5, "https://openrouter.ai")
+        assert schema.read_quarantine(made) == [before]
+        other = replace(before, upstream="http://127.0.0.1:9", reason="simulated")
+        made.execute(schema.PUT_QUARANTINE, astuple(other))
+        made.execute(schema.PUT_QUARANTINE, astuple(replace(before, reason="again")))
+        assert sorted(each.reason for each in schema.read_quarantine(made)) == ["again", "simulated"]
 
 
 def test_migrating_twice_changes_nothing(connection: sqlite3.Connection) -> None:

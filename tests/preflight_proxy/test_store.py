@@ -307,3 +307,18 @@ def test_a_ledger_that_does_not_balance_is_not_opened(tmp_path: Path, damage: st
     for _ in range(2):
         with pytest.raises(LedgerError, match=complaint):
             open_store(tmp_path)
+
+
+def test_an_endpoint_goes_out_of_use_and_comes_back_for_one_upstream(tmp_path: Path) -> None:
+    """One ledger may have been used before several."""
+    for upstream, reason in (("https://a", "dear"), ("https://b", "byok")):
+        store = open_store(tmp_path, upstream=upstream)
+        store.commit(Quarantine("m/x", "t", reason))
+        store.close()
+    store = open_store(tmp_path, upstream="https://b")
+    store.commit(ClearQuarantine("m/x", "t"))
+    store.close()
+    for upstream, reasons in (("https://a", ["dear"]), ("https://b", []), ("https://openrouter.ai", [])):
+        store = open_store(tmp_path, upstream=upstream)
+        assert [row.reason for row in store.book.quarantined.values()] == reasons
+        store.close()

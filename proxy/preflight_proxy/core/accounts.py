@@ -145,14 +145,23 @@ class Entry:
     line: str
 
 
+OPENROUTER = "https://openrouter.ai"
+"""The upstream of rows that name none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An endpoint that billed above its reservation (M14); no account uses it until a person clears it."""
+    """An endpoint that billed above its reservation (M14); no account uses it until a person clears it.
+
+    Attributes:
+        upstream: The origin of the API that has this endpoint: a simulator's findings say nothing of OpenRouter's endpoints.
+    """
 
     model: str
     tag: str
     reason: str
     at_s: float
+    upstream: str = OPENROUTER
 
 
 @dataclass(frozen=True, slots=True)

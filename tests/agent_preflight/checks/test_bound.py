@@ -36,7 +36,9 @@ def look(simulator: Simulator, *models: str) -> list[Line]:
 
 
 def quarantined() -> set[tuple[str, str]]:
-    return {(each.model, each.tag) for each in QuarantineFile(user_quarantine_file()).read()}
+    rows = QuarantineFile(user_quarantine_file()).read()
+    assert all(each.upstream.startswith("http://127.0.0.1:") for each in rows)
+    return {(each.model, each.tag) for each in rows}
 
 
 def test_each_endpoint_is_asked_once_and_alone(simulator: Simulator) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight_proxy.config import origin
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.quarantine_file import QuarantineFile
 from tests.agent_preflight.cli.invoke import Told, invoke
@@ -38,10 +39,32 @@ def test_an_endpoint_is_cleared_once(tmp_path: Path) -> None:
     assert quarantine(tmp_path).output == "No endpoint is quarantined.\n"
 
 
+def test_another_upstreams_endpoint_is_shown_with_it_and_cleared_by_it(tmp_path: Path) -> None:
+    upstream = "http://127.0.0.1:9"
+    QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(
+        Quarantined("openai/gpt-4.1-nano", "azure", "billed more", 1_800_000_000.0, upstream)
+    )
+    assert f"azure  of {upstream}  since" in quarantine(tmp_path).output
+    assert [json.loads(line)["upstream"] for line in quarantine(tmp_path, "--json").stdout.splitlines()] == [
+        upstream,
+        "https://openrouter.ai",
+    ]
+    clear = ("--clear", "openai/gpt-4.1-nano", "azure")
+    assert quarantine(tmp_path, *clear, "--upstream", f"{upstream}/api/v1").exit_code == 0
+    assert upstream not in quarantine(tmp_path).output
+    assert "azure" in quarantine(tmp_path).output
+    missed = quarantine(tmp_path, *clear, "--upstream", f"{upstream}/api/v1")
+    assert (missed.exit_code, f"was not on the list for {upstream}" in missed.output) == (1, True)
+
+
 @pytest.mark.wire
 def test_a_live_run_may_use_it_at_once(trials: Field, tmp_path: Path) -> None:
+    upstream = trials.simulator.base_url
     QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(
-        Quarantined("openai/gpt-4.1-nano", "openai", "billed more", 1_800_000_000.0)
+        Quarantined("openai/gpt-4.1-nano", "openai", "billed more", 1_800_000_000.0, origin(upstream))
+    )
+    QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(
+        Quarantined("openai/gpt-4.1-nano", "azure", "billed more", 1_800_000_000.0, origin(upstream))
     )
     flag = tmp_path / "go"
     source = f"""
@@ -50,9 +73,12 @@ def test_a_live_run_may_use_it_at_once(trials: Field, tmp_path: Path) -> None:
         say('agent_end', status=call()[0])
     """
     with LiveField(trials, {"a": source}) as live:
-        told = quarantine(tmp_path, "--clear", "openai/gpt-4.1-nano", "openai", "--json")
-        assert json.loads(told.stdout) == {"cleared": True, "proxies": [str(live.run_dir)]}
+        clear = ("--clear", "openai/gpt-4.1-nano", "openai", "--json")
+        elsewhere = quarantine(tmp_path, *clear, "--upstream", "https://openrouter.ai/api/v1")
+        told = quarantine(tmp_path, *clear)  # OPENROUTER_BASE_URL names the simulator
         flag.touch()
+        assert json.loads(elsewhere.stdout) == {"cleared": False, "proxies": []}
+        assert json.loads(told.stdout) == {"cleared": True, "proxies": [str(live.run_dir)]}
         live.results()
     events = [json.loads(line) for line in (live.run_dir / "a" / "events.jsonl").read_text().splitlines()]
     statuses = [event["status"] for event in events if "status" in event]

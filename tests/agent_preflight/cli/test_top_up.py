@@ -1,6 +1,9 @@
 """`agent-preflight top-up`."""
 
 import json
+import os
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -55,6 +58,25 @@ def test_a_budget_beyond_the_largest_changes_nothing_here_or_at_openrouter(trial
         assert key.limit == Decimal("0.0101")
         flag.touch()
     assert (told.exit_code, "nothing was changed" in told.output) == (1, True)
+
+
+def test_of_ten_top_ups_at_the_same_time_each_counts_here_and_at_openrouter(trials: Field) -> None:
+    """In ten processes: the proxy adds, and the sub-key's limit stays a cent above the budget."""
+    flag = trials.runs_dir.parent / "go"
+    environment = {**os.environ, "OR_ADMIN_KEY": trials.simulator.admin_key}
+    command = [sys.executable, "-m", "agent_preflight", "top-up", "live", "a=0.01", "--runs-dir", str(trials.runs_dir)]
+    with LiveField(trials, {"a": spender(flag)}, budget_usd="0.0001"):
+        ten = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(10)]
+        said = [each.communicate()[0] for each in ten]
+        (key,) = [key for key in trials.simulator.books.keys.values() if key.name.startswith("agent-preflight:live:a:")]
+        limit = key.limit
+        flag.touch()
+    assert [each.returncode for each in ten] == [0] * 10
+    assert sorted(line.split()[2:5] for line in said) == [
+        [f"${0.0001 + 0.01 * n:.4f}", "->", f"${0.0101 + 0.01 * n:.4f},"] for n in range(10)
+    ]
+    assert limit == Decimal("0.1101")
+    assert trials.summary("a")["preflight"]["limit_usd"] == "0.1001"
 
 
 def test_without_a_management_key_it_says_what_that_means(trials: Field) -> None:
