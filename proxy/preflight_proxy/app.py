@@ -21,6 +21,7 @@ from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import ClearQuarantine, Quarantine
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.errors import ConfigError
+from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.forward import Forward
 from preflight_proxy.hub import Hub
 from preflight_proxy.intake import Intake
@@ -97,20 +98,21 @@ async def running(
         async with Upstream(config.upstream) as upstream:
             hub = Hub(first_seq=int(clock.epoch_s() * 1000))
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
-            books.byok, books.call_s_max = config.byok, config.call_s_max
+            books.byok, books.call_s_max, books.upstream = config.byok, config.call_s_max, upstream.base_url
             for account_id in books.accounts():
                 books.write_budget(
                     account_id
                 )  # the last process may have died between a commit and its file (M10 step 7)
             prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
             _share_quarantine(config, books, prices)
-            forward = Forward(books, upstream, prices, tasks, intake, config.unknown_fields)
+            foreign_keys = ForeignKeys(books, upstream, lag_s=config.key_usage_lag_s)
+            forward = Forward(books, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
             plane = Plane(books, forward, Local(books, prices, upstream))
             accounts = Accounts(books, upstream, listeners, plane.handler, outside, portal)
             watch = RunnerWatch(books, accounts, run=config.run, grace_s=config.grace_s, over=over)
             control = Control(books, accounts, watch, run=config.run, upstream=config.upstream)
             reconciler = Reconciler(
-                books, upstream, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
+                books, upstream, foreign_keys, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
             )
             watching = Tasks()
             try:

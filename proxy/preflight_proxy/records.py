@@ -5,6 +5,8 @@ Source: openrouter.ai/docs/api_reference (`GET /generation`, `GET /key`), 2026-1
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 from preflight_proxy.core.accounts import CallFacts
@@ -42,11 +44,34 @@ class _KeyDocument(msgspec.Struct):
     data: _Key
 
 
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What upstream tells of a key.
+
+    Attributes:
+        usage_pusd: Its settled usage of all time.
+        byok_pusd: What provider keys of the user's own were billed for its calls, which stands apart.
+    """
+
+    usage_pusd: int
+    byok_pusd: int
+
+
 async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
     """A key's settled usage, in pico-USD, with what provider keys of the caller's own were billed, which stands apart.
 
     Raises:
         UpstreamError: Upstream did not tell.
+    """
+    told = await read_key(upstream, key)
+    return told.usage_pusd + told.byok_pusd
+
+
+async def read_key(upstream: Upstream, key: Secret) -> KeyRecord:
+    """What upstream tells of a key.
+
+    Raises:
+        UpstreamError: It did not tell, or no usage.
     """
     status, body = await upstream.get("/key", key.reveal())
     if status != 200:
@@ -58,7 +83,7 @@ async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
     usage_pusd, byok_pusd = cost_pusd(bytes(told.usage)), cost_pusd(bytes(told.byok_usage))
     if usage_pusd is None or byok_pusd is None:
         raise UpstreamError("OpenRouter told no usage for the key.")
-    return usage_pusd + byok_pusd
+    return KeyRecord(usage_pusd, byok_pusd)
 
 
 async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -> tuple[int, CallFacts] | None:
