@@ -14,11 +14,12 @@ import structlog
 
 from preflight_proxy.accounts import Accounts
 from preflight_proxy.books import BYOK, Books
+from preflight_proxy.call import KEY_LIMIT_FIRED
 from preflight_proxy.clock import Clock, SystemClock
 from preflight_proxy.config import Config, host_port
 from preflight_proxy.control import Control
 from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.core.commands import ClearQuarantine, Quarantine
+from preflight_proxy.core.commands import ClearQuarantine, Quarantine, Unfreeze
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.foreign_keys import ForeignKeys
@@ -59,6 +60,7 @@ class Running:
         tasks: The calls under way.
         intake: The bodies that they hold.
         over: Set once it has nothing left to do, because its runner is lost.
+        foreign_keys: Reads keys that are not this ledger's alone.
         portal: `HOST:PORT` where forwarders of portable gates come in, or None.
     """
 
@@ -68,6 +70,7 @@ class Running:
     tasks: Tasks
     intake: Intake
     over: asyncio.Event
+    foreign_keys: ForeignKeys
     portal: str | None = None
 
 
@@ -99,6 +102,9 @@ async def running(
             hub = Hub(first_seq=int(clock.epoch_s() * 1000))
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
             books.byok, books.call_s_max, books.upstream = config.byok, config.call_s_max, upstream.base_url
+            for account in list(books.accounts().values()):
+                if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
+                    books.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
             for account_id in books.accounts():
                 books.write_budget(
                     account_id
@@ -121,7 +127,7 @@ async def running(
                 portal_address = _open_portal(config, portal)
                 watching.spawn(reconciler.run(), "reconcile")
                 watch.begin()
-                yield Running(base_url, books, accounts, tasks, intake, over, portal_address)
+                yield Running(base_url, books, accounts, tasks, intake, over, foreign_keys, portal_address)
                 plane.closing = True
                 await _drain(books, tasks)
             finally:

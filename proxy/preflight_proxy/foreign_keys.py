@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -33,6 +34,9 @@ class ForeignKeys:
         books: The accounts, their calls and the bases.
         upstream: Who counts the usage.
         lag_s: How far a key's usage may lag.
+
+    Attributes:
+        on_limit: Told once for each time that a key's own limit is reached: when that is over, in ISO 8601, or None.
     """
 
     def __init__(self, books: Books, upstream: Upstream, *, lag_s: float = KEY_USAGE_LAG_S) -> None:
@@ -41,7 +45,10 @@ class ForeignKeys:
         self._lag_s = lag_s
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failed_s: dict[str, float] = {}
+        self._told: dict[str, tuple[float, KeyRecord]] = {}
+        self._limits: set[tuple[str, str | None]] = set()
         self._highest_pusd: dict[int, int] = {}
+        self.on_limit: Callable[[str | None], None] = lambda _resets_at: None
 
     async def ready(self, account_id: str) -> None:
         """Before a call: read and keep what the account's key has used, if it is foreign and has no base yet.
@@ -77,9 +84,30 @@ class ForeignKeys:
             self._failed_s[key_hash] = self._books.clock.monotonic_s()
             _log.warning("key.unread", why=str(exc))
             return None
+        self._told[key_hash] = (self._books.clock.monotonic_s(), told)
         if not self._has_base(key_hash) and self._is_quiet(key_hash):
             self._books.commit(NoteKeyBase(self._books.upstream, key_hash, told.usage_pusd, told.byok_pusd))
         return told
+
+    async def limit_reached(self, account_id: str) -> str | None:
+        """Note that OpenRouter refused a call because of the limit of an account's foreign key. Nothing is frozen (M20).
+
+        Returns:
+            When the limit begins anew, in ISO 8601; None where it does not, or nobody tells.
+
+        Raises:
+            LedgerError: What the key has used cannot be kept.
+        """
+        key, key_hash = self._books.live(account_id).key, self._books.account(account_id).key_hash
+        read_s, told = self._told.get(key_hash, (0.0, None))
+        if key is not None and (told is None or self._books.clock.monotonic_s() - read_s >= self._lag_s):
+            told = await self.look(key, key_hash)
+        resets_at = None if told is None else next_reset(told.limit_reset, self._books.clock.epoch_s())
+        _log.warning("key.limit_reached", account=account_id, resets_at=resets_at)
+        if (key_hash, resets_at) not in self._limits:
+            self._limits.add((key_hash, resets_at))
+            self.on_limit(resets_at)
+        return resets_at
 
     def _has_base(self, key_hash: str) -> bool:
         return self._books.store.book.base_of(self._books.upstream, key_hash) is not None
@@ -146,3 +174,21 @@ class ForeignKeys:
             for r in self.calls(base)
             if r.id not in decided
         )
+
+
+def next_reset(window: str | None, now_s: float) -> str | None:
+    """The moment at which a `daily`, `weekly` or `monthly` limit begins anew, in ISO 8601; None without one.
+
+    Source: openrouter.ai/docs/guides/overview/auth/management-api-keys, 2026-10: at 00:00 UTC, weeks on Monday.
+    """
+    today = datetime.fromtimestamp(now_s, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    match window:
+        case "daily":
+            reset = today + timedelta(days=1)
+        case "weekly":
+            reset = today + timedelta(days=7 - today.weekday())
+        case "monthly":
+            reset = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+        case _:
+            return None
+    return reset.strftime("%Y-%m-%dT%H:%M:%SZ")

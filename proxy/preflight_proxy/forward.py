@@ -170,6 +170,7 @@ class Forward:
             settlement=settlement,
             downstream=downstream,
             on_cost=on_cost,
+            on_key_limit=partial(self._foreign_keys.limit_reached, caller.account_id),
             refuse=lambda code: self._refusal(caller, asked, refusal_of(code, self._books.account(caller.account_id))),
         )
 

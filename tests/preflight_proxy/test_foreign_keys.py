@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 
@@ -12,11 +15,15 @@ import pytest
 from aiohttp import web
 
 from openrouter_sim import FaultRule, Scenario, make_fault
+from openrouter_sim.books import Key
 from openrouter_sim.faults.fault import Fault
 from preflight_proxy.core.accounts import CallFacts, Reservation
 from preflight_proxy.core.commands import Freeze, Post
 from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger import may_send
+from preflight_proxy.core.refusals import Code
+from preflight_proxy.foreign_keys import next_reset
+from tests.cases import each
 from tests.preflight_proxy.foreign_desk import RESERVED_PUSD, USD, Desk
 from tests.preflight_proxy.world import World
 
@@ -462,6 +469,80 @@ async def test_errors_that_were_billed_are_booked_as_billed(world: World) -> Non
     assert {"posted", "assumed"} <= {line["outcome"] for line in world.cost_lines()}
 
 
+# The key's own limit
+
+
+def limited(world: World, limit_usd: str, reset: str | None) -> Key:
+    """The foreign key has a limit of its own."""
+    key = world.sim.books.find(world.sim.inference_key)
+    assert key is not None
+    key.limit, key.limit_reset = Decimal(limit_usd), reset
+    return key
+
+
+@pytest.mark.parametrize("reset", [None, "daily", "weekly", "monthly"])
+async def test_a_foreign_keys_spent_limit_freezes_nothing_and_says_when_it_is_over(
+    world: World, reset: str | None
+) -> None:
+    """`403 Key limit exceeded`."""
+    await world.open_foreign("f")
+    told: list[str | None] = []
+    world.proxy.foreign_keys.on_limit = told.append
+    key = limited(world, "0", reset)
+    for number in range(3):
+        async with world.post(text=f"call {number}", token=world.tokens["f"]) as response:
+            body = await response.json()
+            assert (response.status, body["error"]["message"]) == (402, Code.KEY_LIMIT.sentence)
+            assert response.headers.get("X-Budget-Resets-At") == next_reset(reset, time.time())
+            assert response.headers["x-should-retry"] == "false"
+    account = world.proxy.books.account("f")
+    assert (account.frozen, account.pending_pusd, account.posted_pusd) == (None, 0, 0)
+    assert told == [next_reset(reset, time.time())]
+    key.limit = None
+    async with world.post(token=world.tokens["f"]) as response:
+        assert response.status == 200
+
+
+async def test_a_smaller_call_is_sent_where_a_foreign_keys_limit_was_too_small_for_the_one_before(world: World) -> None:
+    """`402` with the key's limit as its source."""
+    await world.open_foreign("f")
+    limited(world, "0.0005", "daily")
+    refusal = {"status": 402, "message": "Prompt tokens limit exceeded: 9 > 8", "limit_source": "openrouter_key_limit"}
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", refusal), times=1),))
+    async with world.post(token=world.tokens["f"], max_tokens=5000) as response:
+        assert (response.status, (await response.json())["error"]["message"]) == (402, Code.KEY_LIMIT.sentence)
+        assert response.headers["X-Budget-Resets-At"] == next_reset("daily", time.time())
+    async with world.post(token=world.tokens["f"], max_tokens=16) as response:
+        assert response.status == 200
+    assert world.proxy.books.account("f").frozen is None
+
+
+async def test_a_key_that_cannot_be_read_has_no_known_reset(world: World) -> None:
+    await world.open_foreign("f")
+    limited(world, "0", "daily")
+    world.sim.scenario = unread()
+    async with world.post(token=world.tokens["f"]) as response:
+        assert (await response.json())["error"]["message"] == Code.KEY_LIMIT.sentence
+        assert "X-Budget-Resets-At" not in response.headers
+
+
+@each(
+    "window, now, reset",
+    [
+        ("daily", "2026-12-31T23:59:59+00:00", "2027-01-01T00:00:00Z"),
+        ("daily", "2026-12-31T00:00:00+00:00", "2027-01-01T00:00:00Z"),
+        ("weekly", "2026-10-04T23:59:59+00:00", "2026-10-05T00:00:00Z"),  # a Sunday
+        ("weekly", "2026-10-05T00:00:00+00:00", "2026-10-12T00:00:00Z"),  # a Monday
+        ("monthly", "2026-01-31T12:00:00+00:00", "2026-02-01T00:00:00Z"),
+        ("monthly", "2026-12-01T00:00:00+00:00", "2027-01-01T00:00:00Z"),
+        (None, "2026-12-31T23:59:59+00:00", None),
+        ("hourly", "2026-12-31T23:59:59+00:00", None),
+    ],
+)
+def test_a_limit_begins_anew_at_midnight_utc(window: str | None, now: str, reset: str | None) -> None:
+    assert next_reset(window, datetime.fromisoformat(now).timestamp()) == reset
+
+
 # Whatever happens
 
 
@@ -526,7 +607,7 @@ class Field:
 
     def _charge(self) -> None:
         now_s = self._desk.clock.epoch_s()
-        for due in [each for each in self._due if each[0] <= now_s]:
+        for due in [charge for charge in self._due if charge[0] <= now_s]:
             self._due.remove(due)
             self._desk.bill(due[1], lag_s=self._random.choice([0.0, 50.0]))
 
