@@ -21,6 +21,7 @@ from agent_preflight.control_client import (
     Account,
     Balance,
     ControlClient,
+    ControlError,
     ControlUnreachableError,
     LedgerEvent,
 )

@@ -14,14 +14,16 @@ import structlog
 
 from preflight_proxy.accounts import Accounts
 from preflight_proxy.books import BYOK, Books
+from preflight_proxy.call import KEY_LIMIT_FIRED
 from preflight_proxy.clock import Clock, SystemClock
 from preflight_proxy.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.control import Control
 from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.core.commands import ClearQuarantine, Quarantine
+from preflight_proxy.core.commands import ClearQuarantine, Quarantine, Unfreeze
 from preflight_proxy.core.paths import API
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.errors import ConfigError
+from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.forward import Forward
 from preflight_proxy.hub import Hub
 from preflight_proxy.intake import Intake
@@ -60,6 +62,7 @@ class Running:
         tasks: The calls under way.
         intake: The bodies that they hold.
         over: Set once it has nothing left to do, because its runner is lost.
+        foreign_keys: Reads keys that are not this ledger's alone.
         portal: `HOST:PORT` where forwarders of portable gates come in, or None.
     """
 
@@ -69,6 +72,7 @@ class Running:
     tasks: Tasks
     intake: Intake
     over: asyncio.Event
+    foreign_keys: ForeignKeys
     portal: str | None = None
 
 
@@ -102,20 +106,24 @@ async def running(
             hub = Hub(first_seq=int(clock.epoch_s() * 1000))
             store.on_poisoned = lambda why: hub.publish("ledger", "", run=config.run, closed=why)
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
-            books.byok, books.call_s_max = config.byok, config.call_s_max
+            books.byok, books.call_s_max, books.upstream = config.byok, config.call_s_max, upstream.base_url
+            for account in list(books.accounts().values()):
+                if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
+                    books.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
             for account_id in books.accounts():
                 books.write_budget(
                     account_id
                 )  # the last process may have died between a commit and its file (M10 step 7)
             prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
             _share_quarantine(config, books, prices)
-            forward = Forward(books, upstream, prices, tasks, intake, config.unknown_fields)
+            foreign_keys = ForeignKeys(books, upstream, lag_s=config.key_usage_lag_s)
+            forward = Forward(books, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
             plane = Plane(books, forward, Local(books, prices, upstream))
             accounts = Accounts(books, upstream, listeners, plane.handler, outside, portal)
             watch = RunnerWatch(books, accounts, run=config.run, grace_s=config.grace_s, over=over)
             control = Control(books, accounts, watch, run=config.run, upstream=config.upstream)
             reconciler = Reconciler(
-                books, upstream, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
+                books, upstream, foreign_keys, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
             )
             watching = Tasks()
             try:
@@ -125,7 +133,7 @@ async def running(
                 watching.spawn(reconciler.run(), "reconcile")
                 watching.spawn(watch_place(store), "ledger watch")
                 watch.begin()
-                yield Running(base_url, books, accounts, tasks, intake, over, portal_address)
+                yield Running(base_url, books, accounts, tasks, intake, over, foreign_keys, portal_address)
                 plane.closing = True
                 await _drain(books, tasks)
             finally:

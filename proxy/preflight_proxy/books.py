@@ -15,7 +15,7 @@ import structlog
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.accounts import Account, CallFacts, Kind, Quarantined, Reservation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
-from preflight_proxy.core.commands import Command, Conclude, MarkUnknown, Quarantine, Refuse
+from preflight_proxy.core.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
 from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger import Change
@@ -50,6 +50,7 @@ class Books:
     Attributes:
         byok: Calls may run on provider keys of the caller's own (M16).
         call_s_max: How long upstream may go on with a call that nobody sees.
+        upstream: The API base that counts the keys' usage.
         on_quarantined: Called when an endpoint billed above its reservation (M14).
     """
 
@@ -68,6 +69,7 @@ class Books:
         for account in store.book.accounts.values():
             self._note_token(account)
         self.byok = False
+        self.upstream = ""
         self.call_s_max = CALL_S_MAX
         self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
         for entry in store.entries():
@@ -162,18 +164,27 @@ class Books:
     def note_byok(self, reservation: Reservation, call: CallFacts) -> None:
         """Before a cost is booked: where the call ran on a provider key of the caller's own, unasked, its endpoint goes out of use.
 
-        What that key pays was not quoted, and what is known of it comes after the call. Where nobody told which endpoint
-        served, each that was quoted may have been the one.
+        The usage of a foreign key that it left with proves nothing from then on (M13). What the provider key pays was not quoted,
+        and what is known of it comes after the call. Where nobody told which endpoint served, each that was quoted may have been
+        the one.
 
         Raises:
             LedgerError: The store cannot be written.
         """
+        if call.is_byok and (base := self.store.book.key_bases.get(reservation.key_base or 0)) and not base.lost:
+            self.commit(LoseKeyBase(base.id, "a call ran on a provider key of the user's own (BYOK)"))
         if not call.is_byok or self.byok:
             return
         served = call.tag or reservation.tag
         for tag in (served,) if served else reservation.tags:
             if (reservation.model, tag) not in self.store.book.quarantined:
                 self.commit(Quarantine(reservation.model, tag, BYOK))
+
+    def key_base(self, account_id: str) -> int | None:
+        """The base that a call which begins now is held against: that of the account's key, where it is foreign and has one."""
+        account = self.account(account_id)
+        base = None if account.key_is_own else self.store.book.base_of(self.upstream, account.key_hash)
+        return None if base is None else base.id
 
     def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
         """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import aiohttp
@@ -39,6 +39,8 @@ from preflight_proxy.upstream import (
 
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
+KEY_LIMIT_FIRED = "the sub-key's limit fired before the budget"
+"""Why an account is frozen whose own sub-key OpenRouter refused (M20)."""
 UNSERVED = "OpenRouter did not take this call. Nothing is charged."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
 
@@ -61,6 +63,7 @@ class Call:
         downstream: Who is answered.
         on_cost: Told the reading and the cost before that is posted (M4); see `Relay`.
         refuse: Words and notes a refusal of this call.
+        on_key_limit: Told that the limit of a foreign key is reached; says when that is over, in ISO 8601, or None.
 
     Attributes:
         requote: True if the call ended unanswered and unspent because prices moved: quote it once more.
@@ -75,6 +78,7 @@ class Call:
         downstream: Downstream,
         on_cost: Callable[[Reading, int], Reading],
         refuse: Callable[[Code], Answer],
+        on_key_limit: Callable[[], Awaitable[str | None]],
     ) -> None:
         self._books = books
         self._sending = sending
@@ -82,6 +86,7 @@ class Call:
         self._settlement = settlement
         self._downstream = downstream
         self._refuse_with = refuse
+        self._on_key_limit = on_key_limit
         self._redaction = Redaction(sending.outgoing.key)
         self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._redaction)
         self._account_id = settlement.reservation.account
@@ -208,9 +213,14 @@ class Call:
 
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
         match refusal.remedy:
+            case Remedy.FREEZE if not self._books.account(self._account_id).key_is_own:
+                resets_at = await self._on_key_limit()
+                status, answered, said = self._refuse_with(Code.KEY_LIMIT)
+                reset = [("X-Budget-Resets-At", resets_at)] if resets_at is not None else []
+                await self._downstream.answer(status, [*answered, *reset], said)
             case Remedy.FREEZE:
                 _log.error("books.drift", account=self._account_id, why="the sub-key's own limit fired first")
-                self._books.commit(Freeze(self._account_id, "the sub-key's limit fired before the budget"))
+                self._books.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
                 self._books.publish("frozen", self._account_id, reason="sub-key limit")
                 await self._refuse(Code.SPENT)
                 others = self._books.live(self._account_id).running - {self}

@@ -23,6 +23,7 @@ from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
 from preflight_proxy.downstream import Downstream
+from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.holds import Holds
 from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.prices import Prices
@@ -72,6 +73,7 @@ class Forward:
         tasks: Where calls run, so that they outlive their clients.
         intake: Reads the bodies.
         unknown_fields: What happens to top-level fields that are in no table (M8).
+        foreign_keys: Reads a key that is not this ledger's alone, before the first call with it (M13).
     """
 
     def __init__(
@@ -82,9 +84,11 @@ class Forward:
         tasks: Tasks,
         intake: Intake,
         unknown_fields: UnknownFields = "drop",
+        foreign_keys: ForeignKeys | None = None,
     ) -> None:
         self._books = books
         self._upstream = upstream
+        self._foreign_keys = foreign_keys or ForeignKeys(books, upstream)
         self._quoting = Quoting(books, prices)
         self._tasks = tasks
         self._unknown_fields = unknown_fields
@@ -114,6 +118,7 @@ class Forward:
         if not await self._books.opened(caller.account_id, until_s):
             self._books.note_unserved(caller.account_id, not_open(NOT_OPEN, asked.model))
             return _plain(caller.shape, 503, NOT_OPEN, "provider_overloaded")
+        await self._foreign_keys.ready(caller.account_id)
         for may_requote in (True, False):
             reserved = await self._reserved(caller.account_id, asked, busy=busy, until_s=until_s)
             if isinstance(reserved, Refusal):
@@ -182,6 +187,7 @@ class Forward:
             settlement=settlement,
             downstream=downstream,
             on_cost=on_cost,
+            on_key_limit=partial(self._foreign_keys.limit_reached, caller.account_id),
             refuse=lambda code: self._refusal(caller, asked, refusal_of(code, self._books.account(caller.account_id))),
         )
 

@@ -18,12 +18,13 @@ from collections.abc import Sequence
 import structlog
 
 from preflight_proxy.books import Books
-from preflight_proxy.core.accounts import CallFacts, Reservation
+from preflight_proxy.core.accounts import CallFacts, KeyBase, Reservation
 from preflight_proxy.core.commands import Adjust, Post, Recover
-from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, PostedHistory, judge
+from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, NOTHING_PUSD, PostedHistory, judge
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shared_usage import SharedUsage
 from preflight_proxy.errors import UpstreamError
+from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.records import read_generation, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream
 
@@ -47,6 +48,7 @@ class Reconciler:
     Args:
         books: Where they stand.
         upstream: Who is asked.
+        foreign_keys: What the usage of keys proves that are not this ledger's alone.
         lag_s: How far a key's usage may lag.
         generation_s_max: How long a generation is waited for.
     """
@@ -55,6 +57,7 @@ class Reconciler:
         self,
         books: Books,
         upstream: Upstream,
+        foreign_keys: ForeignKeys,
         *,
         lag_s: float = KEY_USAGE_LAG_S,
         generation_s_max: float = GENERATION_S_MAX,
@@ -64,10 +67,13 @@ class Reconciler:
         self._lag_s = lag_s
         self._key_poll_s = lag_s / KEY_POLLS_PER_LAG
         self._generation_s_max = generation_s_max
-        self._history: dict[str, PostedHistory] = {}
-        self._shared: defaultdict[str, SharedUsage] = defaultdict(SharedUsage)
+        self._foreign = foreign_keys
+        self._history: defaultdict[str | int, PostedHistory] = defaultdict(
+            PostedHistory
+        )  # by account, or by foreign key's base
+        self._shared: defaultdict[str | int, SharedUsage] = defaultdict(SharedUsage)
         self._next_poll_s: dict[str, tuple[float, float]] = {}
-        self._key_read_s: dict[str, float] = {}
+        self._key_read_s: dict[str | int, float] = {}
         self._late: dict[str, tuple[Reservation, float]] = {}
         self._polls = asyncio.Semaphore(POLLS_AT_ONCE)  # bounds questions to upstream, nothing else
         self._born_s = books.clock.monotonic_s()
@@ -89,6 +95,7 @@ class Reconciler:
         if self._books.store.poisoned:
             return
         looks = [self._look(account_id) for account_id in self._books.accounts()]
+        looks += [self._look_at_key(base) for base in list(self._books.store.book.key_bases.values())]
         late = [self._ask_late(reservation, until_s) for reservation, until_s in self._late.values()]
         for failed in await asyncio.gather(*looks, *late, return_exceptions=True):
             if isinstance(failed, Exception):  # one account's trouble must not leave the others undecided
@@ -97,8 +104,7 @@ class Reconciler:
     async def _look(self, account_id: str) -> None:
         unknown = [r for r in self._books.store.pending(account_id) if r.unknown_since_s is not None]
         account = self._books.account(account_id)
-        history = self._history.setdefault(account_id, PostedHistory())
-        history.note(self._now_s(), account.posted_pusd, self._lag_s)
+        self._history[account_id].note(self._now_s(), account.posted_pusd, self._lag_s)
         if self._books.live(account_id).key is None:
             return
         await asyncio.gather(*(self._ask_generation(r) for r in unknown if r.generation_id is not None))
@@ -134,7 +140,7 @@ class Reconciler:
         if self._now_s() > until_s:
             self._late.pop(reservation.id, None)
             self._next_poll_s.pop(reservation.id, None)
-            self._shared[reservation.account].given_up(reservation.id)
+            self._shared[_sharers(reservation)].given_up(reservation.id)
             return
         if not self._due(reservation.id):
             return
@@ -148,12 +154,16 @@ class Reconciler:
 
     def _adjust(self, reservation: Reservation, delta_pusd: int, facts: CallFacts) -> None:
         """Book a late truth, and what it frees of others' shares; first what raises the books, so that no call slips between."""
-        account_id = reservation.account
-        kept_pusd = self._shared[account_id].told(reservation.id, delta_pusd)
-        truth, kept = Adjust(reservation.id, delta_pusd, facts), Adjust(None, kept_pusd, account=account_id)
-        for command in (kept, truth) if kept_pusd > 0 else (truth, kept) if kept_pusd < 0 else (truth,):
+        sharers = _sharers(reservation)
+        shared = self._shared[sharers]
+        kept_pusd = shared.told(reservation.id, delta_pusd)
+        kept = [
+            Adjust(None, each_pusd, account=a) for a, each_pusd in shared.placed(reservation.account, kept_pusd).items()
+        ]
+        truth = Adjust(reservation.id, delta_pusd, facts)
+        for command in (*kept, truth) if kept_pusd > 0 else (truth, *kept):
             self._books.commit(command)
-        self._history[account_id].backdate(delta_pusd + kept_pusd)
+        self._history[sharers].backdate(delta_pusd + (kept_pusd if sharers == reservation.account else 0))
 
     async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
         """What upstream's record tells of a call; None while it tells nothing."""
@@ -167,7 +177,7 @@ class Reconciler:
 
     async def _ask_key(self, account_id: str) -> None:
         account = self._books.account(account_id)
-        ripe = [r for r in self._books.store.pending(account_id) if self._ripe(r)]
+        ripe = [r for r in self._books.store.pending(account_id) if self._ripe(r) and r.key_base is None]
         recovers = account.usage_unread and not self._books.store.pending(account_id)
         if not ripe and not recovers:
             return
@@ -200,6 +210,33 @@ class Reconciler:
             self._books.commit(Recover(account_id, excess_pusd))
             self._books.publish("settled", account_id, outcome="recovered")
 
+    # By a foreign key's usage
+
+    async def _look_at_key(self, base: KeyBase) -> None:
+        """Decide the calls of all accounts that began after a foreign key's base was read."""
+        book, history = self._books.store.book, self._history[base.id]
+        history.note(self._now_s(), book.key_posted_pusd[base.id], self._lag_s)
+        ripe = [r for r in self._foreign.calls(base) if self._ripe(r)]
+        if not ripe:
+            return
+        if base.lost is not None or self._books.byok:
+            self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
+            return
+        if self._now_s() - self._key_read_s.get(base.id, -self._key_poll_s) < self._key_poll_s:
+            return
+        self._key_read_s[base.id] = self._now_s()
+        moment_s = self._now_s() - self._lag_s
+        async with self._polls:
+            used_pusd = await self._foreign.used_pusd(base, history.at(moment_s) or 0)
+        posted_pusd = history.at(moment_s)
+        if used_pusd is None or posted_pusd is None:
+            self._judge([r for r in ripe if self._forgone(r)], None, last_word=True)
+            return
+        exact = posted_pusd == book.key_posted_pusd[base.id] and not self._foreign.is_blurred(base, ripe)
+        self._judge(ripe, used_pusd - posted_pusd, last_word=exact)
+        if not exact:
+            self._judge([r for r in ripe if self._overdue(r)], used_pusd - posted_pusd, last_word=True)
+
     def _ripe(self, reservation: Reservation) -> bool:
         """Old enough for the key's usage to hold it, and no longer waiting for its generation."""
         age_s = self._age_s(reservation)
@@ -213,14 +250,26 @@ class Reconciler:
         """The key's usage cannot be read for so long that the whole reservation is taken as spent."""
         return self._age_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
 
+    def _overdue(self, reservation: Reservation) -> bool:
+        """Undecided for so long that more is not waited for: other calls with the key never paused."""
+        ended_by_s = max(reservation.unknown_since_s or 0.0, reservation.created_at_s + self._books.call_s_max)
+        return self._books.clock.epoch_s() - ended_by_s >= self._generation_s_max + self._lag_s
+
+    def _forgone(self, reservation: Reservation) -> bool:
+        """This process could not read the foreign key's usage for so long that the whole reservation is taken as spent."""
+        asked_s = min(self._age_s(reservation), self._now_s() - self._born_s)
+        return asked_s >= self._generation_s_max + 2 * self._lag_s
+
     def _judge(self, unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> None:
+        # A foreign key's usage goes on under other calls, so that a little left out here would never show again.
+        nothing_pusd = 0 if any(r.key_base is not None for r in unknown) else NOTHING_PUSD
         verdicts = [
             verdict
-            for verdict in judge(unknown, bound_pusd, last_word=last_word)
+            for verdict in judge(unknown, bound_pusd, last_word=last_word, nothing_pusd=nothing_pusd)
             if self._still_pending(verdict.reservation)
         ]
         if verdicts:
-            self._shared[verdicts[0].reservation.account].decided(verdicts)
+            self._shared[_sharers(verdicts[0].reservation)].decided(verdicts)
         for verdict in verdicts:
             reservation = verdict.reservation
             changed = self._books.commit(verdict.command)
@@ -228,7 +277,7 @@ class Reconciler:
             if verdict.cost_pusd is None:
                 continue
             if bound_pusd is not None:
-                self._history[reservation.account].backdate(verdict.cost_pusd)
+                self._history[_sharers(reservation)].backdate(verdict.cost_pusd)
             if reservation.generation_id is not None:
                 assumed = getattr(changed, "reservation", None)
                 self._late[reservation.id] = (assumed or reservation, self._now_s() + LATE_TRUTH_S)
@@ -242,3 +291,8 @@ class Reconciler:
         self._books.publish(
             "settled", reservation.account, outcome=outcome, model=reservation.model, cost_usd=usd_text(cost_pusd)
         )
+
+
+def _sharers(reservation: Reservation) -> str | int:
+    """Whose calls one figure of usage speaks of: those of a foreign key's base, or those of the account."""
+    return reservation.account if reservation.key_base is None else reservation.key_base

@@ -5,6 +5,8 @@ Source: openrouter.ai/docs/api_reference (`GET /generation`, `GET /key`), 2026-1
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 from preflight_proxy.core.accounts import CallFacts
@@ -13,6 +15,8 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
 from preflight_proxy.upstream import Upstream
 
+RESETS = ("daily", "weekly", "monthly")
+"""How often a key's limit can begin anew: at 00:00 UTC, weeks on Monday."""
 _NULL = msgspec.Raw(b"null")
 
 
@@ -36,10 +40,29 @@ class _GenerationDocument(msgspec.Struct):
 class _Key(msgspec.Struct):
     usage: msgspec.Raw = _NULL
     byok_usage: msgspec.Raw = msgspec.Raw(b"0")
+    limit_remaining: msgspec.Raw = _NULL
+    limit_reset: object = None
 
 
 class _KeyDocument(msgspec.Struct):
     data: _Key
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What upstream tells of a key.
+
+    Attributes:
+        usage_pusd: Its settled usage of all time.
+        byok_pusd: What provider keys of the user's own were billed for its calls, which stands apart.
+        left_pusd: What its limit leaves, 0 where it was overshot; None where it has no limit, or what is told is no figure.
+        limit_reset: When its limit begins anew: `daily`, `weekly` or `monthly`; None for never, or where it is something else.
+    """
+
+    usage_pusd: int
+    byok_pusd: int
+    left_pusd: int | None = None
+    limit_reset: str | None = None
 
 
 async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
@@ -47,6 +70,16 @@ async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
 
     Raises:
         UpstreamError: Upstream did not tell.
+    """
+    told = await read_key(upstream, key)
+    return told.usage_pusd + told.byok_pusd
+
+
+async def read_key(upstream: Upstream, key: Secret) -> KeyRecord:
+    """What upstream tells of a key.
+
+    Raises:
+        UpstreamError: It did not tell, or no usage.
     """
     status, body = await upstream.get("/key", key.reveal())
     if status != 200:
@@ -58,7 +91,10 @@ async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
     usage_pusd, byok_pusd = cost_pusd(bytes(told.usage)), cost_pusd(bytes(told.byok_usage))
     if usage_pusd is None or byok_pusd is None:
         raise UpstreamError("OpenRouter told no usage for the key.")
-    return usage_pusd + byok_pusd
+    left = bytes(told.limit_remaining)
+    left_pusd = 0 if left.startswith(b"-") else cost_pusd(left)
+    reset = told.limit_reset if isinstance(told.limit_reset, str) and told.limit_reset in RESETS else None
+    return KeyRecord(usage_pusd, byok_pusd, left_pusd, reset)
 
 
 async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -> tuple[int, CallFacts] | None:

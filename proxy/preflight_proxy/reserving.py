@@ -95,6 +95,7 @@ class _Attempt:
                 bound=admitted.bound,
                 streamed=self._asked.stream,
                 digest=self._asked.digest,
+                key_base=self._books.key_base(self._account_id),
             )
         )
         if isinstance(committed, Refusal):

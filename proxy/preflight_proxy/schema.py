@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from preflight_proxy import key_base_rows
 from preflight_proxy.core.accounts import OPENROUTER, Account, Entry, Kind, Quarantined, Reservation, State
 from preflight_proxy.core.outcomes import outcomes_text, read_outcomes
 from preflight_proxy.errors import LedgerError
@@ -99,7 +100,7 @@ _QUARANTINE_BY_UPSTREAM = (
     "DROP TABLE quarantine_before",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM, key_base_rows.TABLES)
 """Statements by version: the first takes an empty file to version 1."""
 
 ACCOUNT_COLUMNS = (
@@ -108,7 +109,7 @@ ACCOUNT_COLUMNS = (
 )
 RESERVATION_COLUMNS = (
     "id, account, state, reserved_pusd, posted_pusd, api, model, tags, bound, streamed, created_at_s, generation_id, tag,"
-    " unknown_since_s, assumed, digest"
+    " unknown_since_s, assumed, digest, key_base"
 )
 OUTCOMES_PREFIX = "outcomes "
 """Of the names in `meta` under which an account's outcomes are kept."""
@@ -123,7 +124,7 @@ def _upsert(table: str, columns: str, key: str) -> str:
 
 
 PUT_ACCOUNT = _upsert("accounts", ACCOUNT_COLUMNS, "id")
-ADD_RESERVATION = f"INSERT INTO reservations ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608
+ADD_RESERVATION = f"INSERT INTO reservations ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 17)})"  # noqa: S608
 SET_RESERVATION = (
     "UPDATE reservations SET state = ?, posted_pusd = ?, generation_id = ?, tag = ?, unknown_since_s = ?, assumed = ?"
     " WHERE id = ?"
@@ -243,6 +244,7 @@ def reservation_row(reservation: Reservation) -> Sequence[object]:
         reservation.unknown_since_s,
         reservation.assumed,
         reservation.digest,
+        reservation.key_base,
     )
 
 

@@ -10,14 +10,14 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from preflight_proxy.accounts import CLOSED, AccountSpec
 from preflight_proxy.app import Running
 from preflight_proxy.config import Config, check_upstream, upstream_proxy, user_quarantine_file
-from preflight_proxy.core.money import limit_pusd
+from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.private_file import write_private, write_ready_file
@@ -86,6 +86,8 @@ def serve(
                 ready = {"base_url": proxy.base_url, "api_key": first, "control": str(control), "accounts": opened}
                 write_ready_file(ready_file, ready)
             _say(proxy.base_url, opened)
+            proxy.foreign_keys.on_limit = _say_limit
+            await _compare_with_key(proxy, list(limits_usd), upstream_key)
 
         return serve_until_stopped(config, on_ready)
 
@@ -126,6 +128,23 @@ def _say(base_url: str | None, opened: Mapping[str, Mapping[str, str]]) -> None:
     lines = [f"base URL  {base_url}"]
     lines += [f"account   {name}  ${account['limit_usd']}  {account['api_key']}" for name, account in opened.items()]
     print("\n".join(lines), flush=True)  # noqa: T201 - what the person copies
+
+
+def _say_limit(resets_at: str | None) -> None:
+    when = f" It begins anew at {resets_at}." if resets_at is not None else ""
+    print(f"The key's limit at OpenRouter is reached; calls that fit below it are still sent.{when}", flush=True)  # noqa: T201
+
+
+async def _compare_with_key(proxy: Running, names: Sequence[str], key: Secret) -> None:
+    """Read the key once, before its first call, and say if its limit leaves less than the accounts may still spend."""
+    accounts = [proxy.books.account(name) for name in names]
+    told = await proxy.foreign_keys.look(key, accounts[0].key_hash)
+    open_pusd = sum(max(0, account.limit_pusd - account.posted_pusd) for account in accounts)
+    if told is None or told.left_pusd is None or told.left_pusd >= open_pusd:
+        return
+    left, budget = usd_text(told.left_pusd), usd_text(open_pusd)
+    again = f" It begins anew {told.limit_reset}." if told.limit_reset is not None else ""
+    print(f"The key's limit at OpenRouter leaves ${left}, less than the budget of ${budget}.{again}", flush=True)  # noqa: T201
 
 
 def _tokens(path: Path, limits_usd: Mapping[str, str]) -> dict[str, str]:

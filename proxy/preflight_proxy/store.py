@@ -14,10 +14,10 @@ from pathlib import Path
 
 import structlog
 
-from preflight_proxy import schema
+from preflight_proxy import key_base_rows, schema
 from preflight_proxy.boot import boot_id as this_boot_id
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.accounts import OPENROUTER, Entry, Reservation
+from preflight_proxy.core.accounts import OPENROUTER, Entry, KeyBase, Reservation
 from preflight_proxy.core.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
 from preflight_proxy.core.refusals import Refusal
@@ -182,6 +182,8 @@ class Store:
                 execute(schema.ADD_RESERVATION, schema.reservation_row(held))
         if change.entry is not None:
             execute(schema.ADD_ENTRY, schema.entry_row(change.entry))
+        if change.key_base is not None:
+            execute(key_base_rows.PUT, key_base_rows.row_of(change.key_base))
         for row in change.quarantined:
             execute(schema.PUT_QUARANTINE, astuple(row))
         for endpoint in change.cleared:
@@ -221,6 +223,20 @@ class Store:
             LedgerError: The file cannot be read.
         """
         return entries_of(self._connection, after_entry_id, limit)
+
+    def last_entry_s(self, account: str) -> float:
+        """When the account's last entry was written, in seconds since the epoch; 0 if it has none.
+
+        Raises:
+            LedgerError: The file cannot be read.
+        """
+        try:
+            (last_s,) = self._connection.execute(
+                "SELECT ifnull(max(at_s), 0) FROM entries WHERE account = ?", (account,)
+            ).fetchone()
+        except sqlite3.Error as exc:
+            raise LedgerError(f"the ledger {self._path} cannot be read: {exc}") from exc
+        return float(last_s)
 
     def reservation(self, reservation_id: str) -> Reservation | None:
         """A reservation, ended or not; None if there never was one of this id."""
@@ -275,4 +291,6 @@ def _load(connection: sqlite3.Connection, upstream: str) -> Book:
             raise ValueError(f"account {account.id}: posted is not the sum of its entries")
     open_ones = schema.read_reservations(connection, "state = 'pending' OR assumed")
     out_of_use = [row for row in schema.read_quarantine(connection) if row.upstream == upstream]
-    return book_of(accounts, open_ones, out_of_use, schema.next_entry_id(connection))
+    bases = [KeyBase(*row) for row in connection.execute(key_base_rows.READ)]
+    posted_pusd = dict(connection.execute(key_base_rows.POSTED))
+    return book_of(accounts, open_ones, out_of_use, schema.next_entry_id(connection), bases, posted_pusd)

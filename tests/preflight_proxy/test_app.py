@@ -14,9 +14,10 @@ import pytest
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import FILES_MIN, running
 from preflight_proxy.books import BYOK
+from preflight_proxy.call import KEY_LIMIT_FIRED
 from preflight_proxy.config import Config
 from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.core.commands import ClearQuarantine, OpenAccount, Post, Quarantine, Reserve
+from preflight_proxy.core.commands import ClearQuarantine, Freeze, OpenAccount, Post, Quarantine, Reserve
 from preflight_proxy.errors import ConfigError, LedgerError
 from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.store import Store
@@ -195,3 +196,16 @@ async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_
         ("real", "https://openrouter.ai"),
         ("simulated", "http://127.0.0.1:9"),
     }
+
+
+@wire
+async def test_a_start_lifts_the_freeze_for_a_key_limit_of_foreign_keys_alone(tmp_path: Path) -> None:
+    """On a sub-key of its own the account stays frozen: its books are too low (M20)."""
+    store = Store(tmp_path / "ledger.sqlite3", clock=FakeClock())
+    for name, is_own in (("own", True), ("foreign", False)):
+        store.commit(OpenAccount(name, "run", 10**12, name, key_hash="k", key_is_own=is_own, key_usage_pusd=0))
+        store.commit(Freeze(name, KEY_LIMIT_FIRED))
+    store.close()
+    async with running(settings(tmp_path)) as proxy:
+        assert proxy.books.account("own").frozen == KEY_LIMIT_FIRED
+        assert proxy.books.account("foreign").frozen is None

@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
-from preflight_proxy.records import read_generation, read_key_usage_pusd
+from preflight_proxy.records import read_generation, read_key, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream
 from tests.preflight_proxy.raw_upstream import RawUpstream
 from tests.preflight_proxy.world import World, chat
@@ -74,3 +74,29 @@ async def test_a_key_whose_usage_cannot_be_read_whole_is_an_error() -> None:
     async with RawUpstream(behave) as server, Upstream(server.base_url) as upstream:
         with pytest.raises(UpstreamError):
             await read_key_usage_pusd(upstream, Secret("sk-or-v1-x"))
+
+
+@pytest.mark.parametrize(
+    ("told", "left_pusd", "reset"),
+    [
+        (b'{"usage":1,"limit_remaining":0.25,"limit_reset":"daily"}', 250_000_000_000, "daily"),
+        (b'{"usage":1,"limit_remaining":-0.25,"limit_reset":"monthly"}', 0, "monthly"),
+        (b'{"usage":1,"limit_remaining":null,"limit_reset":null}', None, None),
+        (b'{"usage":1}', None, None),
+        (b'{"usage":1,"limit_remaining":"much","limit_reset":"hourly"}', None, None),
+        (b'{"usage":1,"limit_remaining":[],"limit_reset":["daily"]}', None, None),
+    ],
+)
+async def test_what_a_keys_limit_leaves_is_told_where_it_is_a_figure(
+    told: bytes, left_pusd: int | None, reset: str | None
+) -> None:
+    """Overshot it leaves nothing."""
+
+    async def behave(writer: asyncio.StreamWriter, _number: int) -> bool:
+        body = b'{"data":' + told + b"}"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        return True
+
+    async with RawUpstream(behave) as server, Upstream(server.base_url) as upstream:
+        record = await read_key(upstream, Secret("sk-or-v1-x"))
+    assert (record.left_pusd, record.limit_reset) == (left_pusd, reset)

@@ -16,7 +16,7 @@ ACCOUNT = Account(
     "a", "run", 100, 40, 30, 20, 5, 1, "why", True, ("m/x",), "t", "k", True, -7, "b.txt", "detailed", 3, 2
 )
 HELD = Reservation(
-    "r", "a", State.PENDING, 30, 0, "chat", "m/x", ("t", "u"), 16, True, 1.5, "gen-1", "t", 2.5, False, "d"
+    "r", "a", State.PENDING, 30, 0, "chat", "m/x", ("t", "u"), 16, True, 1.5, "gen-1", "t", 2.5, False, "d", None
 )
 ENTRY = Entry(1, "r", "a", Kind.POSTED, 40, 3.5, "{}")
 

@@ -16,9 +16,13 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
+from preflight_proxy.clock import SystemClock
+from preflight_proxy.core.commands import Freeze
+from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.standalone import new_token, serve
+from preflight_proxy.store import Store
 from tests.preflight_proxy.child import Child, standalone
 from tests.preflight_proxy.held import Held
 from tests.preflight_proxy.world import chat
@@ -114,6 +118,68 @@ async def test_a_long_path_of_data_gets_its_control_socket_elsewhere_and_leaves_
         assert len(str(control)) < 100
         assert await child.stop() == 0
     assert not control.parent.exists()
+
+
+# What it says of the key's own limit
+
+
+@wire
+@pytest.mark.parametrize(
+    ("left", "is_said"), [("0.5", True), ("0.99", True), ("1", False), ("2", False), (None, False)]
+)
+async def test_it_says_at_its_start_if_the_key_has_less_left_than_the_budget(
+    tmp_path: Path, sim: Simulator, left: str | None, is_said: bool
+) -> None:
+    key = sim.books.find(sim.inference_key)
+    assert key is not None
+    key.limit, key.limit_reset = None if left is None else Decimal(left), "daily"
+    accounts = {"a": "0.4", "b": "0.6"}
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts=accounts) as child:
+        await until_logged(child, "proxy.ready")
+        said = [line for line in child.said().splitlines() if "limit at OpenRouter" in line]
+        assert len(said) == is_said
+        assert all(f"${left}" in line and "$1" in line and "daily" in line for line in said)
+        assert await child.stop() == 0
+
+
+@wire
+async def test_it_says_when_the_keys_limit_is_reached_and_no_account_is_frozen(tmp_path: Path, sim: Simulator) -> None:
+    key = sim.books.find(sim.inference_key)
+    assert key is not None
+    async with standalone(tmp_path, sim.base_url, sim.inference_key) as child:
+        await until_logged(child, "proxy.ready")
+        key.limit, key.limit_reset = Decimal(0), "daily"
+        for number in range(2):
+            status, answer = await ask(child, messages=[{"role": "user", "content": f"{number}"}])
+            assert (status, answer["error"]["message"]) == (402, Code.KEY_LIMIT.sentence)
+        await until_logged(child, "key.limit_reached")
+        assert child.said().count("limit at OpenRouter is reached") == 1
+        key.limit = None
+        assert (await ask(child))[0] == 200
+        assert await child.stop() == 0
+
+
+@wire
+async def test_an_account_that_was_frozen_for_a_foreign_keys_limit_is_open_again_after_a_start(
+    tmp_path: Path, sim: Simulator
+) -> None:
+    """One that a person froze is not."""
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts={"a": "1", "b": "1"}) as child:
+        assert await child.stop() == 0
+    store = Store(tmp_path / "data" / "ledger.sqlite3", clock=SystemClock())
+    store.commit(Freeze("a", "the sub-key's limit fired before the budget"))
+    store.commit(Freeze("b", "by hand"))
+    store.close()
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts={"a": "1", "b": "1"}) as child:
+        for name, status in (("a", 200), ("b", 402)):
+            assert (await ask(child, child.ready["accounts"][name]["api_key"]))[0] == status
+        assert await child.stop() == 0
+
+
+async def until_logged(child: Child, event: str) -> None:
+    async with asyncio.timeout(30):
+        while event not in child.errors():
+            await asyncio.sleep(0.01)
 
 
 # The same data again

@@ -50,6 +50,12 @@ class World:
         await self.reopen(name, key, limit_usd, **more)
         return self.tokens[name]
 
+    async def open_foreign(self, name: str = "a", limit_usd: str = "1.00") -> None:
+        """Open an account with a key that others may use as well, as a stand-alone proxy does."""
+        token = self.tokens.setdefault(name, new_token())
+        spec = AccountSpec(limit_usd=limit_usd, token=token, key=self.sim.inference_key, run="run")
+        await self.proxy.accounts.open(name, spec)
+
     async def reopen(self, name: str, key: str, limit_usd: str = "1.00", **more: Any) -> None:
         """Open an account with a key that is there, as a runner does after the proxy died."""
         token = self.tokens.setdefault(name, new_token())

@@ -105,6 +105,8 @@ class Reservation:
             nobody saw that, from the latest moment at which it can have ended; None if it is not unknown.
         assumed: it was posted without upstream's word.
         digest: SHA-256 of the body as it came, hex.
+        key_base: the `KeyBase` that was read before this call, of the key that it leaves with; None where there is none, and for
+            an account's own key.
     """
 
     id: str
@@ -123,6 +125,33 @@ class Reservation:
     unknown_since_s: float | None = None
     assumed: bool = False
     digest: str = ""
+    key_base: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBase:
+    """What a foreign key had used before the first call of this ledger that names this base (M13).
+
+    The key is not this ledger's alone, so that its usage is an upper bound only: what these calls have cost together is at most
+    its usage now less this.
+
+    Attributes:
+        id: 1, 2, 3, ...
+        upstream: the API base of the OpenRouter that counts it.
+        key_hash: SHA-256 of the key, hex.
+        usage_pusd: its usage of all time.
+        byok_pusd: what provider keys of the user's own were billed besides; once that grows, usage proves nothing.
+        at_s: when it was read.
+        lost: why its usage is no evidence any more; None while it is.
+    """
+
+    id: int
+    upstream: str
+    key_hash: str
+    usage_pusd: int
+    byok_pusd: int
+    at_s: float
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ class Reserve:
     bound: int
     streamed: bool = False
     digest: str = ""
+    key_base: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,24 @@ class ClearQuarantine:
     tag: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoteKeyBase:
+    """Keep what a foreign key has used, for the calls that begin from now on; see `KeyBase`."""
+
+    upstream: str
+    key_hash: str
+    usage_pusd: int
+    byok_pusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoseKeyBase:
+    """The usage of a foreign key is no evidence for the calls of this base any more; a second loss keeps the first reason."""
+
+    key_base: int
+    reason: str
+
+
 Command = (
     OpenAccount
     | SetLimit
@@ -199,4 +218,6 @@ Command = (
     | Adjust
     | Quarantine
     | ClearQuarantine
+    | NoteKeyBase
+    | LoseKeyBase
 )

@@ -26,6 +26,9 @@ CALL_S_MAX = 30 * 60.0
 NOTHING_PUSD = 1000
 """Up to a nano-dollar is nothing: usage is a sum of binary fractions on its way to us."""
 
+ROUNDING_PUSD = 1_000_000
+"""A key's usage may be rounded by so much: below what is posted by less, it has not fallen."""
+
 
 @dataclass(slots=True)
 class PostedHistory:
@@ -70,19 +73,22 @@ class Verdict:
         return Assume(self.reservation.id, self.cost_pusd)
 
 
-def judge(unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> list[Verdict]:
+def judge(
+    unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool, nothing_pusd: int = NOTHING_PUSD
+) -> list[Verdict]:
     """Decide unknown reservations by what they can have cost together.
 
     Args:
         unknown: Reservations old enough for the evidence, in any order.
         bound_pusd: At most this for all of them; None where the key's usage is no evidence.
         last_word: True once nothing better will come.
+        nothing_pusd: A bound up to this is none.
 
     Returns:
         Verdicts for all of them, or none at all while better evidence may come. Assumed costs are at most their reservations,
         and together at most `bound_pusd`; without evidence each is assumed in full.
     """
-    if bound_pusd is not None and bound_pusd <= NOTHING_PUSD:
+    if bound_pusd is not None and bound_pusd <= nothing_pusd:
         return [Verdict(reservation, None) for reservation in unknown]
     if not last_word:
         return []

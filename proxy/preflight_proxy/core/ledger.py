@@ -27,6 +27,7 @@ from preflight_proxy.core.accounts import (
     Account,
     CallFacts,
     Entry,
+    KeyBase,
     Kind,
     Quarantined,
     Reservation,
@@ -40,7 +41,9 @@ from preflight_proxy.core.commands import (
     Command,
     Conclude,
     Freeze,
+    LoseKeyBase,
     MarkUnknown,
+    NoteKeyBase,
     OpenAccount,
     Post,
     Quarantine,
@@ -71,7 +74,9 @@ __all__ = [
     "Entry",
     "Freeze",
     "Kind",
+    "LoseKeyBase",
     "MarkUnknown",
+    "NoteKeyBase",
     "OpenAccount",
     "Post",
     "Quarantine",
@@ -128,6 +133,11 @@ def transition(book: Book, command: Command, at_s: float) -> Change | Refusal:
             return Change(quarantined=(Quarantined(model, tag, reason, at_s),))
         case ClearQuarantine(model, tag):
             return Change(cleared=((model, tag),))
+        case NoteKeyBase(upstream, key_hash, usage_pusd, byok_pusd):
+            return Change(key_base=KeyBase(len(book.key_bases) + 1, upstream, key_hash, usage_pusd, byok_pusd, at_s))
+        case LoseKeyBase(base_id, reason):
+            base = book.key_bases[base_id]
+            return Change(key_base=replace(base, lost=base.lost or clean(reason)))
         case _:
             return Change(account=account_changed(book, command))
 
@@ -148,6 +158,8 @@ def may_send(book: Book, reservation_id: str, reserved_under: Account) -> bool:
     if any((held.model, tag) in book.quarantined for tag in held.tags):
         return False
     now = book.accounts[held.account]
+    if held.key_base is not None and book.key_bases[held.key_base].key_hash != now.key_hash:
+        return False
     same = (now.models, now.token_hash, now.key_hash) == (
         reserved_under.models,
         reserved_under.token_hash,
@@ -198,6 +210,7 @@ def _reservation(asked: Reserve, at_s: float) -> Reservation:
         streamed=asked.streamed,
         created_at_s=at_s,
         digest=asked.digest,
+        key_base=asked.key_base,
     )
 
 

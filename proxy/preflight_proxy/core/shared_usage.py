@@ -23,6 +23,7 @@ class SharedUsage:
     def __init__(self) -> None:
         self._gaps_pusd: dict[str, int] = {}
         self._awaited: set[str] = set()
+        self._kept_in_pusd: dict[str, int] = {}
         self.kept_pusd = 0
 
     def decided(self, verdicts: list[Verdict]) -> None:
@@ -50,6 +51,24 @@ class SharedUsage:
         change_pusd = self.kept_pusd - before_pusd
         self.given_up(reservation_id)
         return change_pusd
+
+    def placed(self, account: str, change_pusd: int) -> dict[str, int]:
+        """By how much the recovered amount of each account changes, where what is kept in all changes by `change_pusd`.
+
+        Calls of several accounts may share a key. What more is kept is kept in `account`; what is kept no longer is taken back from
+        wherever it was put.
+        """
+        changes = {account: change_pusd} if change_pusd > 0 else {}
+        for name, kept_pusd in self._kept_in_pusd.items():
+            taken_pusd = min(kept_pusd, -change_pusd)
+            if taken_pusd > 0:
+                changes[name] = -taken_pusd
+                change_pusd += taken_pusd
+        for name, each_pusd in changes.items():
+            self._kept_in_pusd[name] = self._kept_in_pusd.get(name, 0) + each_pusd
+        if not self.kept_pusd:
+            self._kept_in_pusd.clear()
+        return changes
 
     def given_up(self, reservation_id: str) -> None:
         """The call's truth is waited for no longer. Once none is, everything stays as it is booked."""
