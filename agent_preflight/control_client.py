@@ -14,10 +14,9 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
-from agent_preflight.control_gate import Gate
+from agent_preflight.control_gate import Account
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.outcomes import NONE_YET, Outcomes, read_outcomes
-from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
 
 CALL_S_MAX = 60.0
@@ -47,46 +46,6 @@ class ControlError(OperatingError):
 
 class ControlUnreachableError(OperatingError):
     """Nobody answers on the control socket, or the connection broke."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What the proxy is told to open an account.
-
-    Attributes:
-        id: The trial's alias.
-        run: The run's id.
-        limit_pusd: The budget.
-        keep_limit: An account that the ledger knows keeps the limit that it has there.
-        token, key: The trial token, and the real sub-key.
-        budget_file, budget_mode: Where budget.txt is kept, `"detailed"` or `"simple"`.
-        gate: For a trial in a container.
-    """
-
-    id: str
-    run: str
-    limit_pusd: int
-    token: Secret
-    key: Secret
-    budget_file: Path
-    budget_mode: str = "simple"
-    gate: Gate | None = None
-    keep_limit: bool = False
-
-    def document(self) -> dict[str, Any]:
-        """Return the body of `PUT /accounts/{id}`; it holds the key and the token."""
-        return {
-            "run": self.run,
-            "limit_usd": format(usd(self.limit_pusd), "f"),
-            "keep_limit": self.keep_limit,
-            "token": self.token.reveal(),
-            "key": self.key.reveal(),
-            "key_is_own": True,
-            "models": None,
-            "budget_file": str(self.budget_file),
-            "budget_mode": self.budget_mode if self.budget_mode == "detailed" else "simple",
-            "gate": self.gate and self.gate.document(),
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the proxy is told of a trial's gate: where it hands its listeners over, and what stands behind each port."""
+"""What the proxy is told to open a trial's account: its budget, its key, and its gate with what stands behind each port."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent_preflight.usd import usd
 from preflight_proxy.core.secret import Secret
 
 
@@ -76,4 +77,44 @@ class Gate:
             "services": [service.document() for service in self.services],
             "egress": self.egress and self.egress.document(),
             "portal_pass": self.portal_pass and self.portal_pass.reveal(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the proxy is told to open an account.
+
+    Attributes:
+        id: The trial's alias.
+        run: The run's id.
+        limit_pusd: The budget.
+        keep_limit: An account that the ledger knows keeps the limit that it has there.
+        token, key: The trial token, and the real sub-key.
+        budget_file, budget_mode: Where budget.txt is kept, `"detailed"` or `"simple"`.
+        gate: For a trial in a container.
+    """
+
+    id: str
+    run: str
+    limit_pusd: int
+    token: Secret
+    key: Secret
+    budget_file: Path
+    budget_mode: str = "simple"
+    gate: Gate | None = None
+    keep_limit: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """Return the body of `PUT /accounts/{id}`; it holds the key and the token."""
+        return {
+            "run": self.run,
+            "limit_usd": format(usd(self.limit_pusd), "f"),
+            "keep_limit": self.keep_limit,
+            "token": self.token.reveal(),
+            "key": self.key.reveal(),
+            "key_is_own": True,
+            "models": None,
+            "budget_file": str(self.budget_file),
+            "budget_mode": self.budget_mode if self.budget_mode == "detailed" else "simple",
+            "gate": self.gate and self.gate.document(),
         }

@@ -92,7 +92,7 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
     ),
     "create_subprocess_shell": (),
     "sqlite3": (
-        *("preflight_proxy.store", "preflight_proxy.schema"),
+        *("preflight_proxy.store", "preflight_proxy.schema", "preflight_proxy.migrations"),
         *("preflight_proxy.ledger_file", "preflight_proxy.ledger_reader"),
     ),
     "environ": ("agent_preflight.config", "preflight_proxy.config"),

@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent_preflight.authority import write_bundle
-from agent_preflight.control_client import Account
-from agent_preflight.control_gate import Gate, Tls
+from agent_preflight.control_gate import Account, Gate, Tls
 from agent_preflight.docker.handshake import forget_choices
 from agent_preflight.docker_args import DockerArgs
 from agent_preflight.models import RunResult

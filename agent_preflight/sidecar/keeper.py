@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from agent_preflight.control_client import (
-    Account,
     Balance,
     ControlClient,
     ControlError,
     ControlUnreachableError,
     LedgerEvent,
 )
+from agent_preflight.control_gate import Account
 from agent_preflight.sandbox import Step
 from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
 from preflight_proxy.errors import OperatingError

@@ -13,8 +13,7 @@ from pathlib import Path
 import structlog
 
 from preflight_proxy.accounts import Accounts
-from preflight_proxy.books import BYOK, Books
-from preflight_proxy.call import KEY_LIMIT_FIRED
+from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED, Books
 from preflight_proxy.clock import Clock, SystemClock
 from preflight_proxy.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.control import Control

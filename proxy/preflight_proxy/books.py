@@ -33,6 +33,8 @@ KEY_LOOK_S = 0.05
 
 BYOK = "it runs on a provider key of your own (BYOK), and `byok` is not set"
 """Why an endpoint is out of use that OpenRouter calls with such a key."""
+KEY_LIMIT_FIRED = "the sub-key's limit fired before the budget"
+"""Why an account is frozen whose own sub-key OpenRouter refused (M20)."""
 
 _log = structlog.get_logger("preflight_proxy.books")
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import aiohttp
 import structlog
 
-from preflight_proxy.books import Books
+from preflight_proxy.books import KEY_LIMIT_FIRED, Books
 from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
@@ -39,8 +39,6 @@ from preflight_proxy.upstream import (
 
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
-KEY_LIMIT_FIRED = "the sub-key's limit fired before the budget"
-"""Why an account is frozen whose own sub-key OpenRouter refused (M20)."""
 UNSERVED = "OpenRouter did not take this call. Nothing is charged."
 FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
 
@@ -209,15 +207,14 @@ class Call:
         return False
 
     def _sends_again(self, refusal: UpstreamRefusal) -> bool:
-        return self._sending.waits_out(refusal) or self._sending.lowers(refusal)
+        may_lower = refusal.remedy is not Remedy.FREEZE or not self._reserved_under.key_is_own
+        return self._sending.waits_out(refusal) or (may_lower and self._sending.lowers(refusal))
 
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
         match refusal.remedy:
-            case Remedy.FREEZE if not self._books.account(self._account_id).key_is_own:
+            case Remedy.FREEZE if not self._reserved_under.key_is_own:
                 resets_at = await self._on_key_limit()
-                status, answered, said = self._refuse_with(Code.KEY_LIMIT)
-                reset = [("X-Budget-Resets-At", resets_at)] if resets_at is not None else []
-                await self._downstream.answer(status, [*answered, *reset], said)
+                await self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
             case Remedy.FREEZE:
                 _log.error("books.drift", account=self._account_id, why="the sub-key's own limit fired first")
                 self._books.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
@@ -281,13 +278,14 @@ class Call:
         self._sending.drain()
         self._relay.tighten()
 
-    async def _refuse(self, code: Code) -> None:
+    async def _refuse(self, code: Code, more: Sequence[tuple[str, str]] = ()) -> None:
         if self._downstream.started:
             self._conclude(refused(code, self._model))
             await self._relay.end(code.sentence)
         else:
             self._is_concluded = True  # counted with the refusal
-            await self._downstream.answer(*self._refuse_with(code))
+            status, headers, body = self._refuse_with(code)
+            await self._downstream.answer(status, [*headers, *more], body)
 
     async def _fail(self, status: int, text: str) -> None:
         self._conclude(failed_upstream(text, self._model))

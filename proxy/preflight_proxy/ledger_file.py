@@ -11,7 +11,7 @@ from typing import Literal
 
 import structlog
 
-from preflight_proxy import schema
+from preflight_proxy import migrations, schema
 from preflight_proxy.errors import LedgerError
 
 Durability = Literal["process", "power"]
@@ -44,7 +44,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
     except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
     try:
-        schema.check_own(connection)
+        migrations.check_own(connection)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
@@ -55,7 +55,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
         connection.execute(f"PRAGMA fullfsync = {int(durability == 'power')}")
         connection.execute("PRAGMA checkpoint_fullfsync = 1")
         connection.execute("PRAGMA foreign_keys = ON")
-        schema.migrate(connection)
+        migrations.migrate(connection)
     except BaseException as exc:
         connection.close()
         if isinstance(exc, sqlite3.Error | ValueError):

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from preflight_proxy import schema
+from preflight_proxy import migrations, schema
 from preflight_proxy.core.accounts import Account, Entry, Quarantined, Reservation
 from preflight_proxy.errors import LedgerError
 
@@ -79,10 +79,10 @@ def _reader(path: Path) -> sqlite3.Connection:
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
-        version = schema.schema_version(connection)
-        if version != len(schema.MIGRATIONS):
+        version = migrations.schema_version(connection)
+        if not 1 <= version <= len(migrations.MIGRATIONS):
             connection.close()
-            other = "another version of this program" if version else "another program, or holds nothing yet"
+            other = "a newer version of this program" if version else "another program, or holds nothing yet"
             raise LedgerError(f"the ledger {path} was written by {other}")
     except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc

@@ -106,12 +106,9 @@ class Sending:
         return response
 
     def lowers(self, refusal: UpstreamRefusal) -> bool:
-        """Lower the output bound to what a refusal says is affordable; True, once, if there is room for that (M11).
-
-        Where the sub-key's own limit is the reason, our books are too low, and no smaller call mends them (M20).
-        """
+        """Lower the output bound to what a refusal says is affordable; True, once, if there is room for that (M11)."""
         affords, outgoing = refusal.affords, self.outgoing
-        if affords is None or refusal.remedy is Remedy.FREEZE or self._bound != outgoing.bound:
+        if affords is None or self._bound != outgoing.bound:
             return False
         if not outgoing.floor <= affords < outgoing.bound:
             return False

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.control_client import (
-    Account,
     Balance,
     ControlClient,
     ControlError,
     ControlUnreachableError,
     LedgerEvent,
 )
+from agent_preflight.control_gate import Account
 from agent_preflight.usd import pusd
 from preflight_proxy.core.secret import Secret
 from tests.preflight_proxy.control_world import RUN, Controlled, controlled

@@ -13,8 +13,7 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import FILES_MIN, running
-from preflight_proxy.books import BYOK
-from preflight_proxy.call import KEY_LIMIT_FIRED
+from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED
 from preflight_proxy.config import Config
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import ClearQuarantine, Freeze, OpenAccount, Post, Quarantine, Reserve

@@ -479,3 +479,20 @@ async def test_a_reset_that_is_near_is_waited_out(world: World) -> None:
     async with world.post() as response:
         assert response.status == 200
     assert len(world.sim.requests) == 2
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+async def test_a_limit_that_affords_less_is_asked_for_less_on_a_foreign_key_alone(world: World, foreign: bool) -> None:
+    """On a sub-key of the account's own it shows that our books are too low: the account is frozen (M20)."""
+    world.may_differ = True
+    if foreign:
+        await world.open_foreign("f")
+    name = "f" if foreign else "a"
+    fault = make_fault("no_money", {"cause": "key_affords", "tokens": 1200})
+    world.sim.scenario = Scenario(faults=(FaultRule(fault),))
+    async with world.post(token=world.tokens[name], max_tokens=4000) as response:
+        assert response.status == (200 if foreign else 402)
+        await response.read()
+    asked = [json.loads(request.body) for request in world.sim.requests if request.method == "POST"]
+    assert [body.get("max_tokens") for body in asked] == ([4000, 1200] if foreign else [4000])
+    assert (world.proxy.books.account(name).frozen is None) is foreign

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy import key_base_rows, schema
+from preflight_proxy import key_base_rows, migrations
 from preflight_proxy.core.accounts import KeyBase
 from preflight_proxy.core.commands import LoseKeyBase, NoteKeyBase, Post, Reserve
 from tests.preflight_proxy.ledger_on_disk import open_account, open_store
@@ -22,7 +22,7 @@ BASE = KeyBase(1, "https://openrouter.ai/api/v1", "k", 7, 3, 1.5)
 def connection() -> Iterator[sqlite3.Connection]:
     """New tables with one base."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
-        schema.migrate(made)
+        migrations.migrate(made)
         made.execute(key_base_rows.PUT, key_base_rows.row_of(BASE))
         yield made
 

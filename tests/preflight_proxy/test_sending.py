@@ -104,11 +104,6 @@ def test_the_bound_is_lowered_once() -> None:
     assert [sending.lowers(too_dear(bound)) for bound in (2000, 1500)] == [True, False]
 
 
-def test_a_sub_keys_own_limit_is_no_offer() -> None:
-    sending = Case().sending(Upstream(NOWHERE))
-    assert not sending.lowers(replace(too_dear(2000), remedy=Remedy.FREEZE))
-
-
 def too_dear(affords: int | None) -> UpstreamRefusal:
     return UpstreamRefusal(402, True, True, Remedy.REWRITE, 2.0, cause=Code.ACCOUNT_AFFORDS, affords=affords)
 

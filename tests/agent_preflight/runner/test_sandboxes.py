@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.control_client import Account, Balance
+from agent_preflight.control_client import Balance
+from agent_preflight.control_gate import Account
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
