@@ -16,16 +16,19 @@ from aiohttp import web
 from preflight_proxy.books import Books
 from preflight_proxy.cache_notes import CacheNotes
 from preflight_proxy.call import Answer, Call
+from preflight_proxy.core.admission import unread_refusal
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.ledger import refusal as refusal_of
 from preflight_proxy.core.outcomes import LEFT, not_open
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers
+from preflight_proxy.core.shapes.opened import unread_digest
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.holds import Holds
 from preflight_proxy.intake import Intake, IntakeError, Room
+from preflight_proxy.parsing import Parsing
 from preflight_proxy.prices import Prices
 from preflight_proxy.quoting import Quoted, Quoting
 from preflight_proxy.reserving import Admitted, reserve
@@ -91,7 +94,7 @@ class Forward:
         self._foreign_keys = foreign_keys or ForeignKeys(books, upstream)
         self._quoting = Quoting(books, prices)
         self._tasks = tasks
-        self._unknown_fields = unknown_fields
+        self._parsing = Parsing(unknown_fields)
         self._intake = intake
         self._holds = Holds(books.clock)
         self._cache_notes = CacheNotes(books.clock)
@@ -99,10 +102,16 @@ class Forward:
 
     async def serve(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Answer one inference request, whatever becomes of it."""
+        until_s = self._books.clock.monotonic_s() + WAIT_S_MAX
         try:
             async with self._intake.body(request, caller.account_id) as body:
-                asked = caller.shape.read(body.data, request.headers, self._unknown_fields)
-                return await self._serve(request, caller, asked, body.room)
+                if not await self._books.opened(caller.account_id, until_s):
+                    self._books.note_unserved(caller.account_id, not_open(NOT_OPEN))
+                    return _plain(caller.shape, 503, NOT_OPEN, "provider_overloaded")
+                if (code := unread_refusal(self._books.account(caller.account_id))) is not None:
+                    return self._refuse_unread(caller, body.data, code)
+                asked = await self._parsing.read(caller.account_id, caller.shape, body.data, request.headers)
+                return await self._serve(request, caller, asked, body.room, until_s)
         except IntakeError as exc:
             self._books.note_bad_request(caller.account_id, exc.message)
             return _plain(caller.shape, exc.status, exc.message, "invalid_request", close=True)
@@ -110,14 +119,12 @@ class Forward:
             self._books.note_bad_request(caller.account_id, exc.message)
             return _plain(caller.shape, exc.status, exc.message, exc.code)
 
-    async def _serve(self, request: web.BaseRequest, caller: Caller, asked: Request, room: Room) -> web.StreamResponse:
+    async def _serve(
+        self, request: web.BaseRequest, caller: Caller, asked: Request, room: Room, until_s: float
+    ) -> web.StreamResponse:
         """Quote, reserve, send; once more where the prices had moved."""
         self._log_dropped(asked)
         busy = self._books.note_request(caller.account_id, asked.digest)
-        until_s = self._books.clock.monotonic_s() + WAIT_S_MAX
-        if not await self._books.opened(caller.account_id, until_s):
-            self._books.note_unserved(caller.account_id, not_open(NOT_OPEN, asked.model))
-            return _plain(caller.shape, 503, NOT_OPEN, "provider_overloaded")
         await self._foreign_keys.ready(caller.account_id)
         for may_requote in (True, False):
             reserved = await self._reserved(caller.account_id, asked, busy=busy, until_s=until_s)
@@ -188,7 +195,12 @@ class Forward:
             downstream=downstream,
             on_cost=on_cost,
             on_key_limit=partial(self._foreign_keys.limit_reached, caller.account_id),
-            refuse=lambda code: self._refusal(caller, asked, refusal_of(code, self._books.account(caller.account_id))),
+            refuse=partial(self._call_refusal, caller, asked),
+        )
+
+    def _call_refusal(self, caller: Caller, asked: Request, code: Code) -> Answer:
+        return self._refusal(
+            caller, refusal_of(code, self._books.account(caller.account_id)), asked.digest, asked.model
         )
 
     async def _run(
@@ -209,17 +221,24 @@ class Forward:
         return None if call.requote else await downstream.response()
 
     def _refuse(self, caller: Caller, asked: Request, refusal: Refusal) -> web.Response:
-        status, headers, body = self._refusal(caller, asked, refusal)
+        status, headers, body = self._refusal(caller, refusal, asked.digest, asked.model)
         return web.Response(status=status, headers=dict([*headers, *_dropped_header(asked)]), body=body)
 
-    def _refusal(self, caller: Caller, asked: Request, refusal: Refusal) -> Answer:
+    def _refuse_unread(self, caller: Caller, body: bytes, code: Code) -> web.Response:
+        digest = unread_digest(body)
+        self._books.note_request(caller.account_id, digest)
+        refusal = refusal_of(code, self._books.account(caller.account_id))
+        status, headers, text = self._refusal(caller, refusal, digest, "")
+        return web.Response(status=status, headers=dict(headers), body=text)
+
+    def _refusal(self, caller: Caller, refusal: Refusal, digest: str, model: str) -> Answer:
         """A refusal in the caller's words, noted, and said in the harder word where it is repeated (M19)."""
         account = self._books.account(caller.account_id)
         over = account.frozen is not None or self._books.spent(account.id)
         escalated = refusal.code.escalates and self._books.escalation.seen(
-            caller.token_hash, asked.digest, over, self._books.clock.monotonic_s()
+            caller.token_hash, digest, over, self._books.clock.monotonic_s()
         )
-        self._books.note_refusal(account.id, refusal.code, asked.model)
+        self._books.note_refusal(account.id, refusal.code, model)
         allowed = allowed_detail(account.models or ()) if refusal.code is Code.MODEL_NOT_ALLOWED else ""
         status, body = answer(caller.shape, refusal, escalated, allowed)
         return status, [_JSON, *budget_headers(refusal)], body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import socket
 from decimal import Decimal
@@ -14,6 +15,7 @@ import pytest
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from preflight_proxy.core.outcomes import NONE_YET
 from preflight_proxy.core.refusals import Code
+from preflight_proxy.intake import BODY_BYTES_MAX
 from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World, chat
 
 pytestmark = pytest.mark.wire
@@ -342,6 +344,64 @@ async def test_freezing_refuses_and_ends_running_streams_in_their_own_terms(worl
     async with world.post() as refused:
         assert refused.status in (401, 402)
     await world.settled()
+
+
+FREE_MODEL = "meta-llama/llama-3.3-70b-instruct:free"
+
+
+async def send(world: World, body: bytes, path: str = "/chat/completions") -> tuple[int, dict[str, Any]]:
+    """Send a body as it stands; status and answer."""
+    headers = {"Authorization": f"Bearer {world.tokens['a']}"}
+    async with world.client.post(world.base_url + path, data=io.BytesIO(body), headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def left(world: World, pusd: int) -> None:
+    """Have one call posted, and the limit at so much above what is posted."""
+    async with world.post() as response:
+        await response.read()
+    world.proxy.accounts.set_limit("a", world.proxy.books.account("a").posted_pusd + pusd)
+
+
+async def test_a_frozen_account_is_refused_before_its_body_is_parsed(world: World) -> None:
+    await world.proxy.accounts.freeze("a", "test")
+    status, answer = await send(world, b"no JSON at all")
+    assert (status, answer["error"]["message"]) == (402, Code.FROZEN.sentence)
+    assert world.proxy.books.account("a").refused == 1
+    too_large = b"x" * (BODY_BYTES_MAX + 1)
+    assert (await send(world, too_large))[0] == 413
+    world.proxy.accounts.unfreeze("a")
+    assert (await send(world, b"no JSON at all"))[0] == 400
+
+
+async def test_an_account_below_zero_is_refused_before_its_body_is_parsed(world: World) -> None:
+    await left(world, -1)
+    status, answer = await send(world, b"no JSON at all")
+    assert (status, answer["error"]["message"]) == (402, Code.SPENT.sentence)
+    async with world.post(model=FREE_MODEL) as response:
+        assert response.status in (401, 402)
+
+
+async def test_at_exactly_zero_a_free_model_is_served_and_others_are_not(world: World) -> None:
+    await left(world, 0)
+    async with world.post(model=FREE_MODEL) as response:
+        assert response.status == 200
+    assert (await send(world, b"no JSON at all"))[0] == 400
+    async with world.post() as response:
+        assert response.status in (401, 402)
+
+
+@pytest.mark.parametrize(("path", "escalated"), [("/chat/completions", 401), ("/responses", 400), ("/messages", 402)])
+async def test_a_body_that_is_refused_unparsed_again_escalates(world: World, path: str, escalated: int) -> None:
+    """Also where a client labels each try anew, in another order, as Codex does; another body is told in the mild word."""
+    await world.proxy.accounts.freeze("a", "test")
+    first = {"model": MODEL, "input": "a", "client_metadata": {"try": 1}, "user": "one"}
+    again = {"user": "two", "client_metadata": {"try": 2}, "input": "a", "model": MODEL}
+    other = {**again, "input": "b"}
+    statuses = [(await send(world, json.dumps(body).encode(), path))[0] for body in (first, other, again)]
+    assert statuses == [402, 402, escalated]
+    large = [b"x" * (2**21 + 1), b"y" * (2**21 + 1), b"x" * (2**21 + 1)]
+    assert [(await send(world, body, path))[0] for body in large] == [402, 402, escalated]
 
 
 async def test_a_waiting_call_is_served_when_others_settle(world: World) -> None:

@@ -84,6 +84,16 @@ def admit(
     return refusal(Code.SPENT if spent else Code.DOES_NOT_FIT, account, quote.cheapest_pusd)
 
 
+def unread_refusal(account: Account) -> Code | None:
+    """Why a call is refused whatever it asks; None if that depends on the call.
+
+    At exactly nothing left a model without a price is still served (M18); below it, nothing is.
+    """
+    if account.frozen_reason is not None:
+        return Code.FROZEN
+    return Code.SPENT if account.limit_pusd < account.posted_pusd else None
+
+
 def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admit | None:
     if available_pusd < quote.cheapest_pusd:
         return None

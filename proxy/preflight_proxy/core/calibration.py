@@ -10,7 +10,7 @@ in every longer prompt whole, so it has no more tokens than any prompt that it o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from itertools import takewhile
 
@@ -27,6 +27,7 @@ FINISHES = frozenset({"stop", "length", "tool_calls"})
 COST_TOLERANCE = 100
 """A bill confirms its token counts if it is within one part in this many of tokens times a listed price."""
 
+_Fields = tuple[str, str, str, bytes]
 _Key = tuple[str, str, str, bytes, bytes]
 
 
@@ -52,13 +53,14 @@ class Calibration:
 
     def _known(self, bills: _Bills, counts: range, account: str, request: Request, endpoint: Endpoint) -> int | None:
         """What the first known of these numbers of leading messages was billed at, and the most that the rest can be."""
-        messages = request.prompt.messages
-        for count in counts:
-            billed = bills.get(_key(account, request, endpoint, count))
-            if billed is not None:
+        messages, chain = request.prompt.messages, request.prompt.chain
+        known = bills.beneath(_key(account, request, endpoint, 0)[:-1])
+        for count in counts if known else ():
+            if (chain[count - 1] if count else b"") in known:
+                billed = bills.get(_key(account, request, endpoint, count))
                 added = _added_tokens(messages[count:], endpoint)
                 opaque = sum(message.opaque_bytes for message in messages[:count])
-                return None if added is None else billed + added + opaque + TEMPLATE_TOKENS
+                return None if billed is None or added is None else billed + added + opaque + TEMPLATE_TOKENS
         return None
 
     def record(self, account: str, request: Request, endpoint: Endpoint, reading: Reading) -> None:
@@ -88,6 +90,11 @@ class _Bills:
     def __init__(self, bills_max: int) -> None:
         self._bills_max = bills_max
         self._bills: OrderedDict[_Key, int] = OrderedDict()
+        self._beneath: dict[_Fields, set[bytes]] = {}
+
+    def beneath(self, fields: _Fields) -> Set[bytes]:
+        """The chains that are known below all other fields: a prompt of many messages is looked up in one step each."""
+        return self._beneath.get(fields, frozenset())
 
     def get(self, key: _Key) -> int | None:
         billed = self._bills.get(key)
@@ -98,8 +105,13 @@ class _Bills:
     def put(self, key: _Key, billed: int) -> None:
         self._bills[key] = billed
         self._bills.move_to_end(key)
+        self._beneath.setdefault(key[:-1], set()).add(key[-1])
         if len(self._bills) > self._bills_max:
-            self._bills.popitem(last=False)
+            oldest, _ = self._bills.popitem(last=False)
+            chains = self._beneath[oldest[:-1]]
+            chains.discard(oldest[-1])
+            if not chains:
+                del self._beneath[oldest[:-1]]
 
 
 def billed_as_listed(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> bool:
@@ -153,7 +165,8 @@ def _added_tokens(messages: tuple[Message, ...], endpoint: Endpoint) -> int | No
     """M3 of the messages that came after the prefix; None if one holds media."""
     if any(message.media for message in messages):
         return None
-    return sum(text_tokens(each.ascii_bytes, each.other_bytes, each.wrap_count, endpoint) for each in messages)
+    ascii_bytes, other_bytes = sum(each.ascii_bytes for each in messages), sum(each.other_bytes for each in messages)
+    return text_tokens(ascii_bytes, other_bytes, sum(each.wrap_count for each in messages), endpoint)
 
 
 def _opening_count(request: Request) -> int:

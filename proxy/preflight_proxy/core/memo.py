@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 DIGEST_BYTES = 16
@@ -19,7 +20,7 @@ def digest16(raw: bytes) -> bytes:
 
 
 class Memo(Generic[Value]):
-    """Results by digest, the least recently used forgotten first. It keeps no text.
+    """Results by digest, the least recently used forgotten first. It keeps no text. Threads may share it.
 
     Args:
         compute: A pure function; what it raises is not remembered.
@@ -36,10 +37,12 @@ class Memo(Generic[Value]):
         key = digest16(raw)
         found = self._results.get(key)
         if found is not None:
-            self._results.move_to_end(key)
+            with suppress(KeyError):  # another thread has just let it go
+                self._results.move_to_end(key)
             return found
         computed = self._compute(raw)
         self._results[key] = computed
         if len(self._results) > self._results_max:
-            self._results.popitem(last=False)
+            with suppress(KeyError):
+                self._results.popitem(last=False)
         return computed

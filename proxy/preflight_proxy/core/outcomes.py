@@ -91,9 +91,9 @@ def bad_request(text: str) -> Cause:
     return Cause("bad_request", Source.REQUEST, _line(text))
 
 
-def not_open(text: str, model: str) -> Cause:
+def not_open(text: str) -> Cause:
     """Return the cause of a call that came before its account was open again."""
-    return Cause("not_open", Source.PROXY, _line(text), _line(model)[:MODEL_CHARS_MAX])
+    return Cause("not_open", Source.PROXY, _line(text))
 
 
 def failed_upstream(text: str, model: str) -> Cause:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from preflight_proxy.core.accounts import Account
-from preflight_proxy.core.admission import Admit, Wait, admit
+from preflight_proxy.core.admission import Admit, Wait, admit, unread_refusal
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.quote import Quote, Worst
 from preflight_proxy.core.refusals import Code, Refusal
@@ -103,6 +103,18 @@ def test_a_free_model_is_allowed_while_nothing_is_overdrawn() -> None:
     assert look(0, posted=5, quote=FREE) == Admit(ASKED, 0, clamped=False, tags=TAGS)
     assert look(-1, pending=1, quote=FREE) == Wait(0)
     assert isinstance(look(-1, posted=10, quote=FREE), Refusal)
+
+
+@pytest.mark.parametrize(("posted", "code"), [(0, None), (100, None), (101, Code.SPENT)])
+def test_below_zero_a_call_is_refused_whatever_it_asks(posted: int, code: Code | None) -> None:
+    """At zero it depends on the call: it may be free. What is pending may settle at nothing."""
+    assert unread_refusal(Account("a", "run", 100, posted_pusd=posted, pending_pusd=50)) is code
+
+
+@pytest.mark.parametrize(("reason", "code"), [(None, None), ("ejected", Code.FROZEN)])
+def test_a_freeze_by_a_person_refuses_whatever_is_asked(reason: str | None, code: Code | None) -> None:
+    """One that waits for the key's usage ends by itself."""
+    assert unread_refusal(Account("a", "run", 100, frozen_reason=reason, usage_unread=True)) is code
 
 
 def test_a_frozen_account_refuses_whatever_fits() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import timeit
 
 import pytest
 from hypothesis import given
@@ -143,6 +144,30 @@ def test_commas_within_text_are_no_values() -> None:
     text = b"," * 5000 + b'\\",\\\\'
     assert body.count_commas(b'{"a":"' + text + b'","b":1,"c":[2,3]}') == 3
     assert body.count_commas(b'{"a":",,"}') == 2
+
+
+@given(st.lists(st.text(alphabet='a,"\\\\\\n', max_size=40), max_size=60), st.integers(1, 50))
+def test_commas_are_counted_wherever_the_windows_end(texts: list[str], window_bytes: int) -> None:
+    raw = json.dumps([*texts, ",", ["x", 1]] + [","] * 1000).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(body, "_WINDOW_BYTES", window_bytes)
+        assert body.count_commas(raw) == len(texts) + 2 + 1000
+
+
+def test_no_more_is_counted_than_says_that_it_is_too_much() -> None:
+    many = b"[" + b"1," * 10**6 + b"1]"
+    assert body.VALUES_MAX < body.count_commas(many) < body.VALUES_MAX + 10**5
+    assert body.count_commas(many, 2 * 10**6) == 10**6
+
+
+def test_escapes_without_end_take_no_longer_for_being_many() -> None:
+    """Four times as many take about four times as long, not sixteen times."""
+
+    def seconds(count: int) -> float:
+        raw = b'["' + b'\\",' * count + b'"]'
+        return min(timeit.repeat(lambda: body.count_commas(raw), number=1, repeat=5))
+
+    assert seconds(400_000) < 10 * seconds(100_000)
 
 
 def test_slices_are_the_bytes_that_came() -> None:

@@ -186,6 +186,28 @@ def test_a_text_that_is_no_message_is_bounded_by_its_bytes_whatever_was_learnt()
     assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT) > len(LONG)
 
 
+def test_of_many_messages_the_longest_known_prefix_is_found_below_the_same_fields_alone() -> None:
+    known, texts = Calibration(), [str(number) for number in range(300)]
+    for count in (1, 100, 200):
+        known.record("a", conversation(*texts[:count]), ENDPOINT, bill(10 * count))
+    known.record("a", conversation(*texts[:250], temperature=1, reasoning={"effort": "low"}), ENDPOINT, bill(2500))
+    asked = conversation(*texts)
+    added = sum(len(text) for text in texts[200:]) + 100 * WRAP_TOKENS
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2000 + added + TEMPLATE_TOKENS
+
+
+def test_a_prefix_that_was_forgotten_leaves_nothing_behind() -> None:
+    known = Calibration(prefixes_max=2)
+    for number in range(5):
+        known.record(
+            "a", conversation(f"{number} {LONG}", reasoning={"max_tokens": 2000 + number}), ENDPOINT, bill(2010)
+        )
+    for number, is_known in enumerate((False, False, False, True, True)):
+        asked = conversation(f"{number} {LONG}", "more", reasoning={"max_tokens": 2000 + number})
+        assert (known.prompt_tokens("a", asked, ENDPOINT) < prompt_bound(asked.prompt, ENDPOINT)) is is_known
+    assert len(known._billed._beneath) == 2
+
+
 def test_the_least_recently_used_prefix_is_forgotten() -> None:
     known = Calibration(prefixes_max=2)
     for text in ("a", "b", "c"):

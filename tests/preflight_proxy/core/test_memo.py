@@ -1,5 +1,8 @@
 """A remembered result is the computed one, and memory is bounded."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from preflight_proxy.core.memo import Memo, digest16
@@ -38,6 +41,23 @@ def test_what_is_raised_is_not_remembered() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="x"):
             memo(b"x")
+
+
+def test_threads_may_share_it() -> None:
+    """Each gets the results of its own texts, though they push one another's out."""
+    memo = Memo(len, 3)
+
+    def use(start: int) -> bool:
+        texts = [b"x" * (start + number % 7) for number in range(20_000)]
+        return [memo(text) for text in texts] == [len(text) for text in texts]
+
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            assert all(threads.map(use, range(4)))
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def test_digests_are_16_bytes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -163,6 +164,18 @@ def _digest(slices: Mapping[str, bytes]) -> str:
     for name in sorted(slices.keys() - LABELS):
         digest.update(b"%d:%d:%b%b" % (len(name), len(slices[name]), name.encode("utf-8"), slices[name]))
     return digest.hexdigest()
+
+
+UNREAD_BYTES_MAX = 2**20
+"""Up to this size the top level of a body is cut within a few milliseconds."""
+
+
+def unread_digest(body: bytes) -> str:
+    """What stands for a body that is refused unread, so that its repetition is known (M19); labels are left out if it is small."""
+    if len(body) <= UNREAD_BYTES_MAX:
+        with contextlib.suppress(BadRequest):
+            return _digest(bodies.top_level(body))
+    return hashlib.sha256(body).hexdigest()
 
 
 def _model(slices: Mapping[str, bytes]) -> str:
