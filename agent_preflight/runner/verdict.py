@@ -65,7 +65,7 @@ def judge(ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_p
     if cause is not None:
         told = _never_served(cause, outcomes, limit_pusd)
         if is_own:
-            error = told if error is None else f"{told}; {error}"
+            error = told if error is None else f"{told.rstrip('.')}; {error}"
         else:
             warnings.append(told)
     elif not outcomes.served and not outcomes.causes and (is_own or ending.by is By.EJECTED):

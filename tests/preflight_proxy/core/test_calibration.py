@@ -192,7 +192,7 @@ def test_of_many_messages_the_longest_known_prefix_is_found_below_the_same_field
         known.record("a", conversation(*texts[:count]), ENDPOINT, bill(10 * count))
     known.record("a", conversation(*texts[:250], temperature=1, reasoning={"effort": "low"}), ENDPOINT, bill(2500))
     asked = conversation(*texts)
-    added = sum(len(text) for text in texts[200:]) + 100 * WRAP_TOKENS
+    added = sum(len(text) for text in texts[200:]) + 50 * (USER_BYTES + ASSISTANT_BYTES) + 100 * WRAP_TOKENS
     assert known.prompt_tokens("a", asked, ENDPOINT) == 2000 + added + TEMPLATE_TOKENS
 
 
