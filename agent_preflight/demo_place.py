@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from agent_preflight.docker.handshake import choose_gate
 from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_image
 from agent_preflight.engine.client import Engine
+from agent_preflight.runner.folder import open_try
 from agent_preflight.runner.plan import SandboxKind
 from preflight_proxy.errors import ConfigError, OperatingError
 
@@ -75,8 +74,8 @@ async def _containers(base: str | None) -> Place:
     async with Engine.open() as engine:
         found = await _present(engine, (base,) if base else (DEFAULT_BASE, LOCAL_BASE))
         image, gate = await ensure_image(engine, "demo", found), await ensure_image(engine, "gate", found)
-        with tempfile.TemporaryDirectory(prefix="ap-") as nobodys:
-            await choose_gate(engine, "auto", gate, Path(nobodys), Path(nobodys))
+        with open_try("handshake") as folder:
+            await choose_gate(engine, "auto", gate, folder.path, folder.short_dir)
     return Place("docker", image, found, (), IN_CONTAINERS)
 
 

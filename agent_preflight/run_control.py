@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
+from preflight_proxy.config import state_dir
 
 CONTROL_FILE = "control.json"
+TRIES_DIR = "tries"
 _SHORT_PREFIX = "ap-"
 _NONCE_CHARS = 8
+
+
+def tries_dir() -> Path:
+    """Return the folder of runs that only try something (a handshake, the path to a model), into which every sweep looks."""
+    return state_dir().absolute() / TRIES_DIR
 
 
 @dataclass(frozen=True, slots=True)

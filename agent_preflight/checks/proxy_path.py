@@ -1,7 +1,7 @@
 """Whether a sealed container reaches a model through the proxy, with the very environment that a trial gets."""
 
-import tempfile
-from pathlib import Path
+import secrets
+import shutil
 from typing import Any
 
 from agent_preflight import config
@@ -11,9 +11,11 @@ from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.docker.images import ensure_image
 from agent_preflight.engine.client import on_engine
 from agent_preflight.models import RunResult
+from agent_preflight.run_control import tries_dir
 from preflight_proxy.errors import OperatingError
 
 NAME = "Proxy path"
+ALIAS = "proxy-path"
 BUDGET_USD = "0.02"
 """The call costs about a millionth of this; the worst case of its prompt must fit."""
 TIMEOUT_S = 60.0
@@ -53,8 +55,7 @@ def check_proxy_path(inputs: Inputs, facts: Facts) -> list[Line]:
     try:
         base = config.Environment.read().gate_base
         image = on_engine(lambda engine: ensure_image(engine, "gate", base))
-        with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
-            result = _trial(inputs, image, Path(folder), told)
+        result = _trial(inputs, image, f"{ALIAS}-{secrets.token_hex(4)}", told)
     except OperatingError as exc:
         return [_failed(str(exc))]
     return [verdict(result, next((event for event in told if "sealed" in event), None))]
@@ -80,17 +81,18 @@ def _failed(reason: str) -> Line:
     return failed(NAME, reason, f"{NAME}: {reason}")
 
 
-def _trial(inputs: Inputs, image: str, folder: Path, told: list[dict[str, Any]]) -> RunResult:
+def _trial(inputs: Inputs, image: str, alias: str, told: list[dict[str, Any]]) -> RunResult:
+    """Run it in a folder that every sweep looks into; the folder is removed unless something of the trial may be left."""
     from agent_preflight.runner.api import run_container  # the runner runs checks, so it is the layer above
 
-    return run_container(
+    result = run_container(
         image_name=image,
         model_id=MODEL,
-        alias="proxy-path",
+        alias=alias,
         admin_key=inputs.admin_key,
         budget_usd=float(BUDGET_USD),
-        run_dir=folder,
-        run_id=folder.name,
+        run_dir=tries_dir(),
+        run_id=alias,
         container_args=["-c", PROBE],
         docker_args=["--entrypoint", "python3"],
         network="sealed",
@@ -99,3 +101,6 @@ def _trial(inputs: Inputs, image: str, folder: Path, told: list[dict[str, Any]])
         log_fn=lambda *_args: None,
         openrouter_base_url=inputs.base_url,
     )
+    if set(result.preflight.get("cleanup", {}).values()) <= {"ok"}:
+        shutil.rmtree(tries_dir() / alias, ignore_errors=True)
+    return result

@@ -8,7 +8,7 @@ reported.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -59,18 +59,22 @@ class Sweep:
     unreadable: tuple[Found, ...] = ()
 
 
-async def sweep(engine: Engine, *, below: Path | None = None, dry_run: bool = False) -> Sweep:
+async def sweep(engine: Engine, *, below: Sequence[Path] | None = None, dry_run: bool = False) -> Sweep:
     """Remove everything of dead runs from this engine.
 
     Args:
         engine: Where to look.
-        below: Only runs whose directory lies in this one; None for all.
+        below: Only runs whose directory lies in one of these; None for all.
         dry_run: Only say what would be removed.
 
     Raises:
         DockerError: The engine could not be asked what there is.
     """
-    found = [thing for thing in await find(engine) if below is None or thing.run_dir.is_relative_to(below)]
+    found = [
+        thing
+        for thing in await find(engine)
+        if below is None or any(thing.run_dir.is_relative_to(folder) for folder in below)
+    ]
     done: dict[str, list[Found]] = {"removed": [], "left": [], "live": [], "unreadable": []}
     for run_dir, things in groupby(found, key=lambda thing: thing.run_dir):
         async with hold_once_free(run_dir) as state:

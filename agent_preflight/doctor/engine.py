@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from agent_preflight.checks.line import Line, passed, warned
@@ -15,6 +13,7 @@ from agent_preflight.docker.handshake import shake_hands, shake_hands_portable
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
+from agent_preflight.runner.folder import open_try
 from preflight_proxy.errors import OperatingError
 
 
@@ -106,11 +105,11 @@ def try_handshake(base: str | None, *, portable: bool = False) -> Handshake:
             return Handshake(None, _no_base(bases))
         image = await ensure_image(engine, "gate", found[0])
         began_s = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="ap-") as nobodys:
+        with open_try("handshake") as folder:
             if portable:
-                await shake_hands_portable(engine, image, Path(nobodys))
+                await shake_hands_portable(engine, image, folder.path)
             else:
-                await shake_hands(engine, image, Path(nobodys), Path(nobodys))
+                await shake_hands(engine, image, folder.path, folder.short_dir)
         return Handshake(time.monotonic() - began_s)
 
     try:

@@ -8,20 +8,21 @@ A run is alive while somebody holds the lock, whatever process ids say (C15).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.run_control import CONTROL_FILE, RunControl, short_dir_name
+from agent_preflight.run_control import CONTROL_FILE, RunControl, short_dir_name, tries_dir
 from agent_preflight.sidecar import CONTROL_SOCKET
 from preflight_proxy.errors import ConfigError
 
@@ -98,6 +99,26 @@ def open_new(runs_dir: Path, run_id: str) -> RunFolder:
             continue
         return _locked(path, single=False)
     raise ConfigError(f"{runs_dir} has {COLLISIONS_MAX} runs named {run_id}.")
+
+
+@contextlib.contextmanager
+def open_try(name: str) -> Iterator[RunFolder]:
+    """Open a folder for something that is only tried, where every sweep looks; it is gone with the context.
+
+    Raises:
+        ConfigError: There can be no such folder.
+    """
+    try:
+        folder = open_new(tries_dir(), name)
+    except OSError as exc:
+        raise ConfigError(
+            f"{tries_dir()} cannot be written ({exc.strerror}): set XDG_STATE_HOME to a folder that can."
+        ) from exc
+    try:
+        with folder:
+            yield folder
+    finally:
+        shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str]) -> RunFolder:

@@ -19,7 +19,7 @@ from agent_preflight.docker.sweep import Found
 from agent_preflight.docker.sweep import sweep as sweep_engine
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.run_control import CONTROL_FILE, RunControl
+from agent_preflight.run_control import CONTROL_FILE, RunControl, tries_dir
 from agent_preflight.run_lock import RunState, hold_once_free
 from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
@@ -27,10 +27,13 @@ from agent_preflight.sweeping.orphan import end_orphan
 from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
 from agent_preflight.sweeping.report import Item, Scope, Swept
 from agent_preflight.sweeping.settling import settle_ledger
+from preflight_proxy.clock import SystemClock
 from preflight_proxy.errors import LedgerInUseError, OperatingError, UpstreamError
 
 NO_KEY = "no sub-key was looked for: set OR_ADMIN_KEY to a management key"
 NOT_DELETED = "not seen to be deleted"
+MAKING_S_MAX = 60.0
+"""From a folder's creation to the lock being held it takes milliseconds."""
 
 
 async def sweep(scope: Scope, engine: Engine | None = None) -> Swept:
@@ -46,6 +49,7 @@ async def sweep(scope: Scope, engine: Engine | None = None) -> Swept:
         await work.run(run_dir)
     if work.crashed:
         await work.engine_until_quiet(engine)
+    await work.forget_tries()
     return work.done()
 
 
@@ -54,11 +58,12 @@ class _Sweep:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._runs_dir = scope.runs_dir.resolve()
+        self._runs_dir, self._tries_dir = scope.runs_dir.resolve(), tries_dir().resolve()
         self._found: dict[str, list[Item]] = {"removed": [], "left": [], "live": [], "unreadable": []}
         self._notes: list[str] = []
         self._trouble: list[str] = []
         self._keys: SubKeys | None = None
+        self._ended: set[Path] = set()
         self.crashed = False
         self._until_s = time.monotonic() + scope.settle_s
 
@@ -75,7 +80,7 @@ class _Sweep:
         """Sweep the container engine."""
         if not self._scope.containers:
             return
-        below = None if self._scope.everywhere else self._runs_dir
+        below = None if self._scope.everywhere else (self._runs_dir, self._tries_dir)
         try:
             async with contextlib.nullcontext(engine) if engine is not None else Engine.open() as there:
                 swept = await sweep_engine(there, below=below, dry_run=self._scope.dry_run)
@@ -98,9 +103,9 @@ class _Sweep:
                 return
 
     def folders(self) -> list[Path]:
-        """The folders to look into: the runs in the directory, and those to which things on the engine led."""
+        """The folders to look into: the runs in the directory, those that try something, and those to which the engine led."""
         led = [item.run_dir for name in ("removed", "left") for item in self._found[name]]
-        return list(dict.fromkeys([*run_folders(self._runs_dir), *led]))
+        return list(dict.fromkeys([*run_folders(self._runs_dir), *run_folders(self._tries_dir), *led]))
 
     async def run(self, run_dir: Path) -> None:
         """Remove what one run left outside its folder, if it is dead."""
@@ -112,8 +117,22 @@ class _Sweep:
             else:
                 self._note(state.value, "run", run_dir.name, run_dir)
 
+    async def forget_tries(self) -> None:
+        """Remove the folders of dead runs that only tried something, once nothing of them is left."""
+        left = {item.run_dir for item in self._found["left"]}
+        for run_dir in () if self._scope.dry_run else set(run_folders(self._tries_dir)) - left:
+            async with hold_once_free(run_dir) as state:
+                if state is RunState.DEAD and await asyncio.to_thread(self._is_over, run_dir):
+                    await asyncio.to_thread(shutil.rmtree, run_dir, ignore_errors=True)
+
+    def _is_over(self, run_dir: Path) -> bool:
+        """Whether a dead run needs its folder no more; one that is just being made has a lock that nobody holds yet."""
+        made = run_dir in self._ended or SystemClock().epoch_s() - run_dir.stat().st_mtime > MAKING_S_MAX
+        return made and not remains_of(run_dir)
+
     async def _dead(self, remains: Remains) -> None:
         run_dir, control = remains.run_dir, remains.control
+        self._ended.add(run_dir)
         self.crashed |= control is not None and not self._scope.dry_run
         if control is not None and not await self._end_proxy(run_dir, control):
             return  # it is the witness of its last calls, and needs the keys for that

@@ -11,8 +11,10 @@ from agent_preflight.demo_place import choose_place
 from agent_preflight.docker.handshake import shake_hands
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.engine.client import Engine
+from agent_preflight.run_control import tries_dir
 from preflight_proxy.errors import OperatingError
 from tests.engine import output
+from tests.support.scripted_engine import Fail, ScriptedEngine
 
 BASE = "local/python:base"
 
@@ -41,6 +43,16 @@ async def test_containers_are_taken_where_a_base_is_here_and_a_gate_can_hand_ove
     place = await choose_place("docker", BASE)
     assert (place.sandbox, place.base) == ("docker", BASE)
     assert re.fullmatch("(sha256:)?[0-9a-f]{64}", place.image)
+
+
+@pytest.mark.wire
+async def test_what_a_handshake_makes_is_where_every_sweep_looks(docker_host: ScriptedEngine) -> None:
+    docker_host.script("POST /containers/create", *[Fail(400, "no such option")] * 3)
+    assert (await choose_place("auto", "me/agent")).sandbox == "process"
+    made = [body["Labels"]["agent-preflight.dir"] for call, body in docker_host.bodies if "/containers/create" in call]
+    assert made
+    assert set(made) == {str(tries_dir() / "handshake")}
+    assert list(tries_dir().iterdir()) == []
 
 
 @pytest.mark.docker

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import tempfile
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.proxy_path import PROBE, check_proxy_path, verdict
 from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
+from agent_preflight.run_control import tries_dir
 from openrouter_sim import Simulator
 from tests.cases import each
 
@@ -73,11 +75,18 @@ def test_without_an_engine_it_is_a_failure_with_its_reason(no_engine: str) -> No
 
 
 @pytest.mark.docker
-def test_the_whole_path_works_on_this_machine(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_path_works_on_this_machine_and_leaves_nothing(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     if not image_exists(BASE):
         (pytest.fail if os.environ.get("PREFLIGHT_REQUIRE_DOCKER") == "1" else pytest.skip)(f"{BASE} is not present")
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", BASE)
+    place = tmp_path_factory.mktemp("t")
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
     inputs = Inputs(simulator.admin_key, simulator.inference_key, (), 1.0)
     (line,) = check_proxy_path(inputs, Facts(inputs))
     assert line.ok is True, line
     assert simulator.bill().total_usd > 0
+    names = [key.name for key in simulator.bill().keys.values()]
+    assert any(name.startswith("agent-preflight:proxy-path-") for name in names)
+    assert list(tries_dir().iterdir()) == list(place.iterdir()) == []

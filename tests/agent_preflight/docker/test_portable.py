@@ -277,7 +277,7 @@ async def test_a_sweep_leaves_nothing_of_a_portable_trial(
     sandbox = DockerSandbox(make_spec("sleep", "600", gate_socket=None, portal=key), engine, gate_image)
     await sandbox.create()
     await sandbox.start()
-    swept = await sweep(engine, below=tmp_path)
+    swept = await sweep(engine, below=[tmp_path])
     assert [thing.role for thing in swept.removed] == ["agent", "gate", "forwarder", "volume"]
     assert (swept.left, swept.live, swept.unreadable) == ((), (), ())
     assert left_of(tmp_path) == []

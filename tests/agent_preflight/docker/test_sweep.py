@@ -101,8 +101,8 @@ async def test_a_rehearsal_removes_nothing(client: Engine, scripted: ScriptedEng
 @pytest.mark.wire
 async def test_a_sweep_may_be_kept_to_one_directory(client: Engine, scripted: ScriptedEngine, dead: Path) -> None:
     made(scripted, "a-1", dead)
-    assert await sweep(client, below=dead.parent / "runs") == Sweep()
-    assert len((await sweep(client, below=dead.parent)).removed) == 1
+    assert await sweep(client, below=[dead.parent / "runs", dead.parent / "tries"]) == Sweep()
+    assert len((await sweep(client, below=[dead.parent / "none", dead.parent])).removed) == 1
 
 
 @pytest.mark.wire
@@ -203,7 +203,7 @@ async def test_what_a_killed_runner_left_is_gone_and_a_live_runs_trial_goes_on(
     command = [ENGINE, "network", "create", *words, f"ap-{tmp_path.name}"]
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
     await engine.make_volume(f"ap-{tmp_path.name}", labels(tmp_path / "dead", "volume"))
-    done = await sweep(engine, below=tmp_path)
+    done = await sweep(engine, below=[tmp_path])
     assert [thing.role for thing in done.removed] == ["agent", "gate", "network", "volume"]
     assert containers_of(tmp_path / "dead") == []
     assert len(containers_of(tmp_path / "live")) == 2

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.doctor.engine import EngineFacts, engine_lines, look_for_engine, read_info, try_handshake
+from agent_preflight.run_control import tries_dir
 from tests.agent_preflight.docker.conftest import BASE
 from tests.cases import each
 from tests.support.scripted_engine import Fail, ScriptedEngine, Text
@@ -75,6 +76,9 @@ def test_a_handshake_that_fails_gives_the_reason(docker_host: ScriptedEngine, po
     assert handshake.seconds is None
     assert "no such option" in handshake.reason
     assert docker_host.state.containers == {}
+    bodies = [body for call, body in docker_host.bodies if call.startswith("POST /containers/create")]
+    assert bodies[0]["Labels"]["agent-preflight.dir"] == str(tries_dir() / "handshake")
+    assert list(tries_dir().iterdir()) == []
 
 
 @pytest.mark.docker

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -15,9 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.run_control import read_control
-from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single, write_private
-from agent_preflight.sweeping import Scope, sweep
+from agent_preflight.run_control import read_control, tries_dir
+from agent_preflight.runner.folder import (
+    RunFolder,
+    open_named,
+    open_new,
+    open_resumed,
+    open_single,
+    open_try,
+    write_private,
+)
+from agent_preflight.sweeping import Scope, dead_runs, sweep
 from preflight_proxy.errors import ConfigError
 
 
@@ -84,9 +90,9 @@ def test_the_short_directory_is_private_and_gone_with_the_run(tmp_path: Path) ->
 KILLED = """
 import os, signal, sys, tempfile
 from pathlib import Path
-from agent_preflight.runner.folder import open_new
+from agent_preflight.runner.folder import open_new, open_try
 
-path, left = sys.argv[1], int(sys.argv[2])
+place, kind, number = Path(sys.argv[1]), sys.argv[2], 0
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.listdir", "tempfile.mkdtemp"}
 
 def strike(event, args):
@@ -94,12 +100,21 @@ def strike(event, args):
     if event in STEPS and (left := left - 1) == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-tempfile.gettempdir()  # tries with a file whether that can be written
-sys.addaudithook(strike)
-with open_new(Path(path), "r") as folder:
-    folder.gate_socket(0).touch()
+while True:
+    number += 1
+    left, tempfile.tempdir = number, str(place / f"t{number}")
+    os.mkdir(tempfile.tempdir)
+    if (child := os.fork()) == 0:
+        sys.addaudithook(strike)
+        with open_try(f"r{number}") if kind == "try" else open_new(place / f"runs{number}", "r") as folder:
+            folder.gate_socket(0).touch()
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != -signal.SIGKILL:
+        break
+print(number, code)
 """
-"""A process that is killed at that one of its steps on the file system."""
+"""Processes that are killed, the first at its first step on the file system, the next at its second, until one is through."""
 
 
 @pytest.fixture
@@ -109,30 +124,23 @@ def short() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("swept_from", ["t", "another"])
+@pytest.mark.parametrize("kind", ["run", "try"])
 async def test_of_a_runner_that_is_killed_at_any_step_of_its_folder_a_sweep_leaves_nothing_beside_it(
-    short: Path, swept_from: str, monkeypatch: pytest.MonkeyPatch
+    short: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sweep may have another temporary directory than the run had."""
-    for name in ("t", "another"):
-        (short / name).mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(short / swept_from))
+    """The sweep has another temporary directory than the run had. What was only tried leaves no folder either."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(short / "state"))
+    monkeypatch.setattr(dead_runs, "MAKING_S_MAX", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
 
-    def killed(at: int) -> bool:
-        command = [sys.executable, "-c", KILLED, str(short / f"runs{at}"), str(at)]
-        code = subprocess.run(command, env=os.environ | {"TMPDIR": str(short / "t")}, check=False).returncode
-        assert code in (0, -signal.SIGKILL)
-        return code != 0
-
-    at, left = 1, []
-    while await asyncio.to_thread(killed, at):
-        swept = await sweep(Scope(short / f"runs{at}", None, containers=False))
-        left += [f"killed at step {at}: {path}, {swept}" for path in (short / "t").iterdir()]
-        shutil.rmtree(short / "t")
-        (short / "t").mkdir()
-        at += 1
-    assert left == []
-    assert at > 10
+    command = [sys.executable, "-c", KILLED, str(short), kind]
+    told = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True, text=True)
+    number, code = map(int, told.stdout.split())
+    assert (number > 10, code) == (True, 0)
+    for at in range(1, number + 1):
+        assert (await sweep(Scope(short / f"runs{at}", None, containers=False))).verified
+    left = [path for at in range(1, number + 1) for path in (short / f"t{at}").iterdir()]
+    assert [*left, *tries_dir().glob("*/*")] == []
 
 
 def test_the_directory_of_sockets_is_named_in_the_folder_before_it_is_there(
@@ -144,6 +152,21 @@ def test_the_directory_of_sockets_is_named_in_the_folder_before_it_is_there(
     control = read_control(short / "r")
     assert control is not None
     assert control.directory.parent == short / "missing"
+
+
+def test_a_try_has_a_folder_where_every_sweep_looks_for_as_long_as_it_lasts(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(short))
+    with open_try("t") as first, open_try("t") as second:
+        assert [first.path, second.path] == [tries_dir() / "t", tries_dir() / "t-2"]
+        assert read_control(first.path) is not None
+    assert list(tries_dir().iterdir()) == []
+    assert not first.short_dir.exists()
+    (short / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(short / "file"))
+    with pytest.raises(ConfigError, match="set XDG_STATE_HOME"), open_try("t"):
+        pass
 
 
 def test_agents_can_read_their_budget_directory_and_nothing_beside_it(tmp_path: Path, stack: ExitStack) -> None:

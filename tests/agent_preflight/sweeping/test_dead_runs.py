@@ -1,7 +1,10 @@
 """A runner is killed: what it left is found, removed, and nothing of a live run is touched."""
 
 import json
+import os
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +12,16 @@ import pytest
 from agent_preflight.costs import cost_lines, sums_of
 from agent_preflight.engine.client import Engine
 from agent_preflight.live_run import find_plan, stop
-from agent_preflight.run_control import read_control
-from agent_preflight.sweeping import Item, Scope, Swept
+from agent_preflight.run_control import read_control, tries_dir
+from agent_preflight.runner.folder import open_new, open_try
+from agent_preflight.sweeping import Item, Scope, Swept, dead_runs
 from agent_preflight.sweeping.dead_runs import NO_KEY, sweep
 from tests.agent_preflight.crashed_run import BUSY, crash
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.agent_preflight.live_field import WAITING, LiveField
 from tests.agent_preflight.runner.conftest import Field, agent
 from tests.engine import output
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import Fail, ScriptedEngine
 
 __all__ = ["base_image", "gate_image"]
 
@@ -146,6 +150,65 @@ async def test_the_engine_that_is_given_is_swept_first_and_stays_open(
         assert kinds(swept.removed) == ["agent", "proxy", "sub-key", "sockets"]
         assert docker_host.state.containers == {}
         assert (await engine.info())["ID"] == "SCRIPTED"
+
+
+async def test_what_was_only_tried_is_swept_with_whatever_runs_and_its_folder_goes_last(
+    trials: Field, docker_host: ScriptedEngine
+) -> None:
+    dead = open_new(tries_dir(), "try")
+    os.close(dead._lock)
+    with open_try("try") as live:
+        for folder in (dead, live):
+            labels = {"run": "handshake", "dir": str(folder.path), "trial": "handshake", "role": "gate"}
+            named = {f"agent-preflight.{name}": value for name, value in labels.items()}
+            docker_host.state.create(folder.path.name, {"Image": "me/agent", "Labels": named})
+        rehearsed = await sweep(scope(trials, containers=True, dry_run=True))
+        assert (kinds(rehearsed.removed), dead.path.exists()) == (["gate", "sockets"], True)
+        swept = await sweep(scope(trials, containers=True))
+        assert swept.verified, swept
+        assert kinds(swept.removed) == ["gate", "sockets"]
+        assert [each.name for each in docker_host.state.containers.values()] == [live.path.name]
+        assert (dead.path.exists(), dead.short_dir.exists(), live.path.exists()) == (False, False, True)
+
+
+async def test_the_folder_of_a_try_that_is_made_lives_or_owes_a_key_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    without = Scope(tmp_path, None, containers=False)
+    made, unlocked = tries_dir() / "made", tries_dir() / "unlocked"
+    for folder in (made, unlocked):
+        folder.mkdir(parents=True)
+    (made / "lock").touch()
+    owing = open_new(tries_dir(), "owing")
+    owing.write_plan({"trials": [{"alias": "a", "key_name": "agent-preflight:owing:a:1"}]})
+    owing.release()
+    with open_try("live") as live:
+        (live.path / "control.json").unlink()
+        await sweep(without)
+        assert made.exists()
+        monkeypatch.setattr(dead_runs, "MAKING_S_MAX", 0.0)
+        await sweep(replace(without, dry_run=True))
+        assert made.exists()
+        await sweep(without)
+        assert sorted(tries_dir().iterdir()) == [live.path, owing.path, unlocked]
+
+
+async def test_the_folder_of_a_try_stays_while_something_of_it_is_left(
+    trials: Field, docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = open_new(tries_dir(), "t")
+    os.close(dead._lock)
+    labels = {"run": "handshake", "dir": str(dead.path), "trial": "handshake", "role": "volume"}
+    named = {f"agent-preflight.{name}": value for name, value in labels.items()}
+    docker_host.state.create_volume({"Name": "v", "Labels": named})
+    docker_host.script("DELETE /volumes/*", Fail(500, "in use"))
+    assert not (await sweep(scope(trials, containers=True))).verified
+    assert dead.path.exists()
+    docker_host.unscript("DELETE /volumes/*")
+    monkeypatch.setattr(dead_runs, "MAKING_S_MAX", 0.0)
+    assert (await sweep(scope(trials, containers=True))).verified
+    assert not dead.path.exists()
 
 
 @pytest.mark.docker
