@@ -67,7 +67,7 @@ def after(*calls: Cause | None) -> Outcomes:
             FAILED,
             [NO_CREDIT],
             "failed",
-            f"no call was served: 1 call was not served, {WITHOUT_CREDIT}; the agent ended with exit code 1",
+            f"no call was served: 1 call was not served, {WITHOUT_CREDIT.rstrip('.')}; the agent ended with exit code 1",
             [],
         ),
         (EJECTED, [GONE], "ejected", "ejected: idle", [f"no call was served: 1 call was not served, {NOT_SERVED}"]),
