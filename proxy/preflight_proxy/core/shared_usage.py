@@ -47,6 +47,8 @@ class SharedUsage:
         """
         self._gaps_pusd.pop(reservation_id, None)
         before_pusd = self.kept_pusd
+        if before_pusd == 0:
+            self._kept_in_pusd.clear()  # what was put somewhere before stays as it is booked
         self.kept_pusd = min(sum(self._gaps_pusd.values()), max(0, before_pusd - delta_pusd))
         change_pusd = self.kept_pusd - before_pusd
         self.given_up(reservation_id)
@@ -66,8 +68,6 @@ class SharedUsage:
                 change_pusd += taken_pusd
         for name, each_pusd in changes.items():
             self._kept_in_pusd[name] = self._kept_in_pusd.get(name, 0) + each_pusd
-        if not self.kept_pusd:
-            self._kept_in_pusd.clear()
         return changes
 
     def given_up(self, reservation_id: str) -> None:

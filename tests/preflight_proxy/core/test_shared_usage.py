@@ -37,6 +37,25 @@ def test_what_is_kept_goes_where_the_others_truth_says() -> None:
     assert shared.told("c", 15) == -15
 
 
+def test_what_is_kept_is_taken_back_from_the_accounts_where_it_was_put() -> None:
+    shared = SharedUsage()
+    shared.decided([assumed("a", 50, 50), assumed("b", 50, 50), assumed("c", 50, 0), assumed("d", 50, 0)])
+    assert shared.placed("one", shared.told("a", -40)) == {"one": 40}
+    assert shared.placed("two", shared.told("b", -30)) == {"two": 30}
+    assert shared.placed("three", shared.told("c", 50)) == {"one": -40, "two": -10}
+    assert shared.placed("four", shared.told("d", 20)) == {"two": -20}
+
+
+def test_what_was_kept_for_truths_that_never_came_is_not_taken_back_for_later_ones() -> None:
+    shared = SharedUsage()
+    shared.decided([assumed("a", 50, 50), assumed("b", 50, 0)])
+    assert shared.placed("one", shared.told("a", -40)) == {"one": 40}
+    shared.given_up("b")
+    shared.decided([assumed("c", 50, 50), assumed("d", 50, 0)])
+    assert shared.placed("two", shared.told("c", -40)) == {"two": 40}
+    assert shared.placed("two", shared.told("d", 40)) == {"two": -40}
+
+
 def test_the_truth_of_a_call_that_was_alone_frees_all() -> None:
     shared = SharedUsage()
     shared.decided([assumed("a", 50, 50)])
