@@ -506,7 +506,7 @@ async def test_a_foreign_keys_spent_limit_freezes_nothing_and_says_when_it_is_ov
 async def test_a_smaller_call_is_sent_where_a_foreign_keys_limit_was_too_small_for_the_one_before(world: World) -> None:
     """`402` with the key's limit as its source."""
     await world.open_foreign("f")
-    limited(world, "0.0005", "daily")
+    limited(world, "0.5", "daily")
     refusal = {"status": 402, "message": "Prompt tokens limit exceeded: 9 > 8", "limit_source": "openrouter_key_limit"}
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", refusal), times=1),))
     async with world.post(token=world.tokens["f"], max_tokens=5000) as response:
