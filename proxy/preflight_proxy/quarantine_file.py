@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,11 @@ from preflight_proxy.core.accounts import OPENROUTER, Quarantined
 
 LINES_MAX = 10_000
 """Far above any count of endpoints; a file that grew beyond it is damaged."""
+
+ADD_WAIT_S = 0.2
+"""A proxy adds on its loop, so it waits no longer for others; the ledger holds the endpoint all the same."""
+CLEAR_WAIT_S = 10.0
+LOOK_S = 0.01
 
 _log = structlog.get_logger("preflight_proxy.quarantine")
 
@@ -57,7 +63,7 @@ class QuarantineFile:
         """List an endpoint; a failure is logged, for the ledger holds it too."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _alone(self._path.parent):
+            with _alone(self._path.parent, ADD_WAIT_S):
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
                 with os.fdopen(descriptor, "ab", buffering=0) as file:
                     file.write(msgspec.json.encode(row) + b"\n")
@@ -68,11 +74,11 @@ class QuarantineFile:
         """Take an endpoint of an upstream off the list; True if it was on it.
 
         Raises:
-            OSError: The file cannot be written; it is as before.
+            OSError: The file cannot be written, or others keep it locked; it is as before.
         """
         if not self._path.exists():
             return False
-        with _alone(self._path.parent):
+        with _alone(self._path.parent, CLEAR_WAIT_S):
             rows = self.read()
             kept = [row for row in rows if (row.model, row.tag, row.upstream) != (model, tag, upstream)]
             if len(kept) == len(rows):
@@ -85,12 +91,29 @@ class QuarantineFile:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep others from changing the list meanwhile: what is appended to a file that is just being replaced would be lost."""
+def _alone(folder: Path, wait_s: float) -> Iterator[None]:
+    """Keep others from changing the list meanwhile: what is appended to a file that is just being replaced would be lost.
+
+    Raises:
+        TimeoutError: Another program keeps the folder locked for longer than `wait_s`.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with suppress(OSError):  # no locks on this file system: the list is written all the same
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, time.monotonic() + wait_s)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, until_s: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                raise TimeoutError("another program keeps the list of quarantined endpoints locked") from None
+            time.sleep(LOOK_S)
+        except OSError:
+            return  # no locks on this file system: the list is written all the same
+        else:
+            return

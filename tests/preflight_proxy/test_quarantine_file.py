@@ -1,11 +1,14 @@
 """The user's list of endpoints out of use."""
 
+import fcntl
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from preflight_proxy import quarantine_file
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.quarantine_file import QuarantineFile
 
@@ -101,3 +104,20 @@ def test_what_a_proxy_lists_while_a_person_clears_is_not_lost(path: Path, monkey
     monkeypatch.undo()
     adding.join(30)
     assert listed.read() == [SECOND]
+
+
+def test_a_list_that_another_keeps_locked_stops_no_proxy_and_is_not_cleared(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    QuarantineFile(path).add(FIRST)
+    monkeypatch.setattr(quarantine_file, "CLEAR_WAIT_S", 0.05)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        QuarantineFile(path).add(SECOND)
+        with pytest.raises(TimeoutError, match="locked"):
+            QuarantineFile(path).clear("m/x", "t")
+    finally:
+        os.close(descriptor)
+    assert QuarantineFile(path).read() == [FIRST]
+    assert QuarantineFile(path).clear("m/x", "t")
