@@ -99,6 +99,7 @@ def test_what_a_proxy_lists_while_a_person_clears_is_not_lost(path: Path, monkey
         adding.join(0.5)  # it waits for the clearing, and else is done long before
         return rows
 
+    monkeypatch.setattr(quarantine_file, "ADD_WAIT_S", 30.0)
     monkeypatch.setattr(QuarantineFile, "read", then_another_adds)
     assert listed.clear(FIRST.model, FIRST.tag)
     monkeypatch.undo()
