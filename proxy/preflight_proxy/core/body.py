@@ -23,6 +23,9 @@ TOKENS_MAX = 500_000
 """Values in a body whose prompt may be arrays of tokens: these are not walked one by one."""
 _CERTAINLY_FEW = 1000
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_TOLD_PLACE = re.compile(r"\(byte (\d+)\)")
+_HALF = re.compile(rb"\\u[dD](?:(?P<first>[89abAB])|[c-fC-F])[0-9a-fA-F]{2}")
+_ESCAPE_BYTES = 6
 NESTING_MAX = 160
 """Levels of a value; tools and messages have narrower bounds of their own."""
 
@@ -60,17 +63,57 @@ def top_level(body: bytes, values_max: int = VALUES_MAX) -> dict[str, bytes]:
     """The slices of a JSON object, by key, in order; of a key that came twice the last.
 
     Raises:
-        BadRequest: The body is no JSON object in UTF-8, is nested too deeply, or has more than `values_max` values.
+        BadRequest: The body is no JSON object in UTF-8, is nested too deeply, has half of a surrogate pair, or has more than
+            `values_max` values. Half a pair is not mended: what stands for it upstream would be other text than ours.
     """
     try:
         body.decode("utf-8")
         slices = {key: bytes(raw) for key, raw in _top_level.decode(body).items()}
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise BadRequest("The request body is not a JSON object.") from exc
+    except UnicodeDecodeError as exc:
+        is_half = body[exc.start + 1 : exc.start + 2] >= b"\xa0" and body[exc.start] == 0xED
+        raise (
+            _half_pair(exc.start) if is_half else BadRequest(f"The request body is not UTF-8 at byte {exc.start}.")
+        ) from exc
+    except msgspec.DecodeError as exc:
+        place = _place_of_half(body, str(exc))
+        raise BadRequest("The request body is not a JSON object.") if place is None else _half_pair(place) from exc
     except RecursionError as exc:
         raise BadRequest("The request body is nested too deeply.") from exc
     check_count(count_commas(body), values_max)
     return slices
+
+
+def _half_pair(place: int) -> BadRequest:
+    return BadRequest(
+        f"The request has half of a surrogate pair at byte {place}: a text was cut within a character. "
+        "Send the whole character, or leave it out."
+    )
+
+
+def _place_of_half(body: bytes, error: str) -> int | None:
+    """Where half of a surrogate pair begins, by what the decoder says; None if something else is wrong.
+
+    It tells the byte after the escapes that it read, or that the text ended within them. No more than these are looked at:
+    the body may be long.
+    """
+    told = _TOLD_PLACE.search(error)
+    end = int(told[1]) if told else len(body)
+    for place in range(max(0, end - 2 * _ESCAPE_BYTES), end):
+        half = _HALF.match(body, place)
+        if half is None or not _begins_escape(body, place):
+            continue
+        before = max(0, place - _ESCAPE_BYTES)
+        other = _HALF.match(body, place + _ESCAPE_BYTES) if half["first"] else _HALF.match(body, before)
+        is_pair = other is not None and bool(other["first"]) is not bool(half["first"])
+        if not is_pair or (not half["first"] and not _begins_escape(body, before)):
+            return place
+    return None
+
+
+def _begins_escape(body: bytes, place: int) -> bool:
+    """True if the backslash at `place` is not itself escaped."""
+    before = body[max(0, place - 1000) : place]
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 0
 
 
 def count_commas(raw: bytes) -> int:

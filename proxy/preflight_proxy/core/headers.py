@@ -30,7 +30,7 @@ FREE_BETAS = frozenset(
     {"claude-code", "oauth", "interleaved-thinking", "fine-grained-tool-streaming", "context-management"}
     | {"extended-cache-ttl", "prompt-caching", "prompt-caching-scope", "token-efficient-tools", "output-128k"}
     | {"structured-outputs", "effort", "adaptive-thinking", "redact-thinking", "advanced-tool-use", "tool-examples"}
-    | {"max-tokens-3-5-sonnet", "pdfs", "dev-full-thinking"}
+    | {"max-tokens-3-5-sonnet", "pdfs", "dev-full-thinking", "computer-use"}
 )
 """Anthropic betas that leave the price as it is quoted; every other one stays here (M8).
 

@@ -1,6 +1,7 @@
 """Bodies are cut into the bytes that came, and what could mean two things is refused."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,79 @@ def test_what_is_no_json_object_is_a_400(raw: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
         body.top_level(raw)
     assert caught.value.status == 400
+
+
+HALVES = [
+    b'{"a":"@\\ud83d"}',
+    b'{"a":"@\\udC00"}',
+    b'{"a":"@\\uDBFF"}',
+    b'{"a":["x",{"b":"y@\\ud83d and more text than a pair is long"}]}',
+    b'{"a":"@\\uD83D\\u0041"}',
+    b'{"a":"@\\ud83d\\n\\n\\n\\n"}',
+    b'{"a":"@\\ud83d\\ud83d\\ude00"}',
+    b'{"a":"\\ud83d\\ude00@\\ude00"}',
+    b'{"a":"\\ud83d\\ude00@\\ud83d" ,  "b":  1}',
+    b'{"a":"\\\\ud83d@\\udc00 and more"}',
+    b'{"a":"\\\\@\\ud83d and more"}',
+    b'{"@\\ud83d":1,"b":2,"c":3}',
+    b'{"a":"' + b"x" * 100_000 + b'@\\ud83d"}',
+    b'{"a":"@\\ud83d',
+    b'{"a":"@\xed\xa0\xbd"}',
+]
+
+
+@each("raw", HALVES)
+def test_half_of_a_surrogate_pair_is_told_with_its_place(raw: bytes) -> None:
+    """Clients cut texts within a character, and then send it with every call: they must learn which one."""
+    place = raw.index(b"@")
+    with pytest.raises(BadRequest, match=rf"half of a surrogate pair at byte {place}: ") as caught:
+        body.top_level(raw.replace(b"@", b""))
+    assert caught.value.status == 400
+
+
+WHOLE = re.compile(rb"(?:[^\\]++|\\u[dD][89aAbB]..\\u[dD][c-fC-F]..|\\(?!u[dD][89a-fA-F]).)*+", re.DOTALL)
+PIECES = [rb"\ud83d", rb"\ude00", rb"\ud83d\ude00", rb"\\", rb"\n", rb"\u0041", b"ab", b"ud83d", b"x" * 9]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8), st.sampled_from([b'"}', b'","b":1}', b'"   ,"bbbbbbbb": 1}']))
+def test_the_place_is_that_of_the_first_half_whatever_stands_around_it(pieces: list[bytes], tail: bytes) -> None:
+    raw = b'{"a":"' + b"".join(pieces) + tail
+    matched = WHOLE.match(raw)
+    assert matched is not None
+    if matched.end() == len(raw):
+        assert body.top_level(raw)
+        return
+    with pytest.raises(BadRequest, match=f"at byte {matched.end()}: "):
+        body.top_level(raw)
+
+
+@each(
+    "raw",
+    [
+        b'{"a":"\\ud83d\\ude00',
+        b'{"a":"\\\\ud83d"',
+        b'{"a":"\\ud83d\\ude00"]',
+        b'{"a":"\\ud83"}',
+        b'{"a":ud83d}',
+        b'{"a":"x',
+        b"{",
+        b"",
+    ],
+)
+def test_what_is_wrong_otherwise_is_not_told_as_half_a_pair(raw: bytes) -> None:
+    with pytest.raises(BadRequest, match="not a JSON object"):
+        body.top_level(raw)
+
+
+def test_whole_pairs_pass_as_they_came() -> None:
+    raw = b'"\\ud83d\\ude00\\\\ud83d\\uD83D\\uDE00"'
+    assert body.top_level(b'{"a":' + raw + b"}") == {"a": raw}
+
+
+def test_bytes_that_are_no_utf8_are_told_with_their_place() -> None:
+    for wrong in (b"\xff", b"\xff\xff", b"\xed", b"\xe9\xff"):
+        with pytest.raises(BadRequest, match="not UTF-8 at byte 7"):
+            body.top_level(b'{"a":"x' + wrong + b'"}')
 
 
 def test_a_hundred_thousand_levels_are_a_400() -> None:

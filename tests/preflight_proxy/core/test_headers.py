@@ -62,10 +62,11 @@ def test_anthropics_headers_go_with_messages_only() -> None:
 
 def test_betas_that_may_change_the_price_are_taken_out() -> None:
     asked = (
-        "claude-code-20250219, interleaved-thinking-2025-05-14,context-1m-2025-08-07,fast-mode-2026-02-01,new-20990101"
+        "claude-code-20250219, interleaved-thinking-2025-05-14,context-1m-2025-08-07,fast-mode-2026-02-01,new-20990101,"
+        "computer-use-2025-01-24,code-execution-2025-08-25"
     )
     out = sent(("anthropic-beta", asked), shape="messages")
-    assert out["anthropic-beta"] == "claude-code-20250219,interleaved-thinking-2025-05-14"
+    assert out["anthropic-beta"] == "claude-code-20250219,interleaved-thinking-2025-05-14,computer-use-2025-01-24"
     assert "x-anthropic-beta" not in sent(("X-Anthropic-Beta", "context-1m-2025-08-07"), shape="messages")
 
 

@@ -106,5 +106,5 @@ class Chat:
 
 
 def _all_tools(opened: Opened, text: PromptText) -> Tools:
-    tools, functions = read_tools(opened.raw.get("tools"), text), read_tools(opened.raw.get("functions"), text)
+    tools, functions = (read_tools(opened.raw.get(name), text, "chat") for name in ("tools", "functions"))
     return Tools(tools.size_bytes + functions.size_bytes, tools.count + functions.count)

@@ -92,22 +92,39 @@ def _context_management(value: Json) -> str | None:
     return "compaction is a second call that the request does not bound"
 
 
+def _plugins(value: Json) -> str | None:
+    """Only plugins that are turned off pass: that is how a caller declines one that its account turns on.
+
+    Source: openrouter.ai/docs/guides/features/plugins, 2026-10.
+    """
+    if isinstance(value, list) and all(_is_off(plugin) for plugin in value):
+        return None
+    return _absent("plugins are billed beside the tokens. Leave them out, or set enabled to false")(value)
+
+
+def _is_off(plugin: Json) -> bool:
+    return isinstance(plugin, dict) and isinstance(plugin.get("id"), str) and plugin.get("enabled") is False
+
+
+def _asked_for(value: Json) -> str | None:
+    """Beside the search that is off by `false` or null, an empty object asks for one with the usual settings."""
+    return _SEARCH if value == {} else _absent(_SEARCH)(value)
+
+
 _SEARCH = "it is billed per search, beside the tokens"
 _MANY = "each answer is billed, and the output bound holds for one"
 _HIDDEN = "it may set models, tools and plugins that the request does not show"
 
 RULES: Mapping[str, Rule] = {
-    "plugins": _absent("plugins are billed beside the tokens"),
-    "models": _absent("the call is billed at whichever model answers; name one model"),
-    "fallbacks": _absent("the call is billed at whichever model answers; name one model"),
+    "plugins": _plugins,
     "preset": _absent(_HIDDEN),
     "n": _at_most_one(_MANY),
     "best_of": _at_most_one(_MANY),
     "modalities": _text_only,
     "audio": _absent("audio output has a price of its own"),
     "image_config": _absent("images have a price of their own"),
-    "web_search_options": _absent(_SEARCH),
-    "web_search": _absent(_SEARCH),
+    "web_search_options": _asked_for,
+    "web_search": _asked_for,
     "prediction": _absent("rejected predictions are billed as output, and no bound on them is known"),
     "service_tier": _one_of(
         ("auto", "default", "flex", "standard", "standard_only"), "dearer tiers are not in the price list"
@@ -132,6 +149,27 @@ _BY_SPELLING = {spelling(name): rule for name, rule in RULES.items()}
 def absent(reason: str) -> Rule:
     """A rule that lets only an empty value pass."""
     return _absent(reason)
+
+
+def same_model(model: str) -> Rule:
+    """A rule for lists of models: it lets those pass that name no other than `model`."""
+    allowed: tuple[Json, ...] = (model.lower(), {"model": model.lower()})
+
+    def rule(value: Json) -> str | None:
+        if isinstance(value, list) and all(_lower(item) in allowed for item in value):
+            return None
+        return _absent("the call is billed at whichever model answers; name one model, in the field 'model'")(value)
+
+    return rule
+
+
+def _lower(item: Json) -> Json:
+    match item:
+        case str():
+            return item.lower()
+        case {"model": str() as name, **rest} if not rest:
+            return {"model": name.lower()}
+    return item
 
 
 def check(fields: Mapping[str, bytes], more: Mapping[str, Rule]) -> dict[str, Json]:

@@ -53,7 +53,7 @@ class Messages:
         text = PromptText()
         messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(opened.raw["messages"]))
         text.part(opened.decoded("system"))
-        tools = read_tools(opened.raw.get("tools"), text)
+        tools = read_tools(opened.raw.get("tools"), text, "messages")
         shrinks = _shrinks(opened.decoded("context_management"))
         prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
         return close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))

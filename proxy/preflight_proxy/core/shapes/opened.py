@@ -20,6 +20,7 @@ COMMON_FIELDS = frozenset(
     | {"service_tier", "plugins", "models", "cache_control", "tools", "tool_choice", "transforms"}
 )
 
+_MODEL_LISTS = ("models", "fallbacks")
 LABELS = frozenset({"user", "session_id", "trace", "metadata", "client_metadata"})
 """Fields that only label a call. Codex writes them anew for each try, in another order, so they make no other request of it."""
 
@@ -74,7 +75,8 @@ def open_request(
     if headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
         raise BadRequest("Send the request body uncompressed.", 415)
     slices = bodies.top_level(body, values_max)
-    decoded = tables.check(slices, rules or {})
+    model = _model(slices)
+    decoded = tables.check(slices, {**dict.fromkeys(_MODEL_LISTS, tables.same_model(model)), **(rules or {})})
     stray = tuple(name for name in slices if name not in known)
     if stray and unknown == "refuse":
         raise BadRequest(f"The field {stray[0][:60]!r} is not known here, and unknown fields are refused.")

@@ -62,7 +62,7 @@ class Responses:
         text = PromptText()
         messages = _items(opened, text)
         text.part(opened.decoded("instructions"))
-        tools = read_tools(opened.raw.get("tools"), text, responses=True)
+        tools = read_tools(opened.raw.get("tools"), text, "responses")
         if tools.kept is not None:
             opened.raw["tools"] = kept_tools(opened.raw["tools"], tools.kept)
         shrinks = opened.decoded("truncation") not in (None, "disabled")

@@ -5,8 +5,10 @@ Server tools run upstream in a loop that re-sends the growing prompt: the output
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from preflight_proxy.core import body
 from preflight_proxy.core.body import BadRequest, Json
@@ -17,6 +19,24 @@ from preflight_proxy.core.shapes.prompt_text import PromptText
 TOOLS_MAX = 1000
 ARRAYS_REMEMBERED = 256
 """Readings of whole tool arrays kept from call to call."""
+
+Api = Literal["chat", "messages", "responses"]
+CLIENT_TOOLS: Mapping[Api, Mapping[str, int]] = {
+    "messages": {
+        **dict.fromkeys(["bash_20241022", "bash_20250124"], 1024),
+        **dict.fromkeys(["text_editor_20241022", "text_editor_20250124"], 2048),
+        **dict.fromkeys(["text_editor_20250429", "text_editor_20250728"], 2048),
+        **dict.fromkeys(["computer_20241022", "computer_20250124", "computer_20251124"], 4096),
+        "memory_20250818": 4096,
+    },
+    "responses": {"local_shell": 4096, "apply_patch": 4096, "shell": 4096},
+}
+"""Tools that the client runs and the provider declares to the model: by exact type, the most tokens of that declaration.
+
+Source: docs.anthropic.com, bash tool (245 tokens), text editor tool (700), computer use tool (735, and 466 to 499 of system
+prompt), read 2026-11. That is at least doubled: a tokenizer since Opus 4.7 makes up to 1.47 times as many tokens of a text.
+For `memory` and for OpenAI's three no figure is published: the largest bound of the others is taken.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +58,25 @@ class Tools:
     dropped: tuple[str, ...] = ()
 
 
-def read_tools(raw: bytes | None, text: PromptText, *, responses: bool = False) -> Tools:
+def read_tools(raw: bytes | None, text: PromptText, api: Api) -> Tools:
     """Read a tools array; cache marks on tools are noted in `text`.
 
     Args:
         raw: The array's slice; None if there is none.
         text: Takes note of cache marks.
-        responses: True for the responses API, whose clients declare hosted tools that they can do without.
+        api: Decides which types the client runs. Clients of the responses API declare hosted tools that they can do without.
 
     Raises:
         BadRequest: A tool is refused.
     """
     if raw is None or raw == b"null":
         return Tools()
-    tools = (_read_responses if responses else _read_plain)(raw)
+    tools = _readers[api](raw)
     text.add(tools.marks)
     return tools
 
 
-def _read(raw: bytes, *, responses: bool) -> Tools:
+def _read(raw: bytes, api: Api) -> Tools:
     slices = body.elements(raw)
     if len(slices) > TOOLS_MAX:
         raise BadRequest(f"More than {TOOLS_MAX} tools are refused.")
@@ -66,12 +86,12 @@ def _read(raw: bytes, *, responses: bool) -> Tools:
     size_bytes = count = 0
     for position, item in enumerate(slices):
         tool = body.value(item)
-        if responses and (name := _expendable(tool)):
+        if api == "responses" and (name := _expendable(tool)):
             dropped.append(f"tools.{name}")
             continue
         kept.append(position)
-        count += _check(tool, marks, responses=responses)
-        size_bytes += indented_bytes(tool)
+        count += _check(tool, marks, api)
+        size_bytes += indented_bytes(tool) + _declared_tokens(tool, api)
     return Tools(size_bytes, count, marks, tuple(kept) if dropped else None, tuple(dropped))
 
 
@@ -81,25 +101,34 @@ def kept_tools(raw: bytes, kept: Sequence[int]) -> bytes:
     return b"[" + b",".join(slices[position] for position in kept) + b"]"
 
 
-_read_plain = Memo(lambda raw: _read(raw, responses=False), ARRAYS_REMEMBERED)
-_read_responses = Memo(lambda raw: _read(raw, responses=True), ARRAYS_REMEMBERED)
+_readers: Mapping[Api, Memo[Tools]] = {
+    "chat": Memo(lambda raw: _read(raw, "chat"), ARRAYS_REMEMBERED),
+    "messages": Memo(lambda raw: _read(raw, "messages"), ARRAYS_REMEMBERED),
+    "responses": Memo(lambda raw: _read(raw, "responses"), ARRAYS_REMEMBERED),
+}
 
 
 def _expendable(tool: Json) -> str | None:
     """The type of a hosted tool that codex declares unasked and works without; such a declaration stays here.
 
     Source: github.com/openai/codex, codex-rs tool specifications, 2026-09: web search is declared with
-    `external_web_access: false` unless the user turns it on; image generation where the model could draw.
+    `external_web_access`, true where the sandbox is off; image generation where the model could draw.
     """
     match tool:
-        case {"type": "web_search", "external_web_access": False}:
+        case {"type": "web_search", "external_web_access": bool()}:
             return "web_search"
         case {"type": "image_generation"}:
             return "image_generation"
     return None
 
 
-def _check(tool: Json, marks: PromptText, *, responses: bool) -> int:
+def _declared_tokens(tool: Json, api: Api) -> int:
+    """The most tokens that the provider's own declaration of a tool makes; 0 for a tool that the request declares."""
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return CLIENT_TOOLS.get(api, {}).get(kind, 0) if isinstance(kind, str) else 0
+
+
+def _check(tool: Json, marks: PromptText, api: Api) -> int:
     """Count one declaration: 1, or more for a namespace of them."""
     if not isinstance(tool, dict):
         raise BadRequest("A tool must be an object.")
@@ -112,15 +141,38 @@ def _check(tool: Json, marks: PromptText, *, responses: bool) -> int:
             return 1
         case "function" | "custom", _:
             return 1
-        case "tool_search", {"execution": "client"} if responses:
+        case "tool_search", {"execution": "client"} if api == "responses":
             return 1
-        case "namespace", {"tools": list() as inner} if responses:
-            return 1 + sum(_check_inner(item, marks) for item in inner)
-    raise BadRequest(
-        f"Tools of type {str(tool.get('type'))[:60]!r} are refused: "
-        "they run upstream, and each of their turns is billed beside the bound."
-    )
+        case "namespace", {"tools": list() as inner} if api == "responses":
+            return 1 + sum(_check(item, marks, "chat") for item in inner)
+        case "shell", _ if api == "responses" and not _is_local(tool.get("environment")):
+            raise BadRequest(
+                "Tools of type 'shell' run upstream, billed by time, unless environment.type is 'local': set it."
+            )
+        case str() as kind, _ if kind in CLIENT_TOOLS.get(api, {}):
+            return 1
+    raise BadRequest(f"Tools of type {str(tool.get('type'))[:60]!r} are refused: {_why_not(tool.get('type'))}")
 
 
-def _check_inner(tool: Json, marks: PromptText) -> int:
-    return _check(tool, marks, responses=False)
+def _is_local(environment: Json) -> bool:
+    return isinstance(environment, dict) and environment.get("type") == "local"
+
+
+_VERSIONED = re.compile(r"(bash|text_editor|computer|memory)(?:_\w*\d)?", re.ASCII | re.IGNORECASE)
+
+
+def _why_not(kind: Json) -> str:
+    """Why a type is refused, and what to do."""
+    if kind is None:
+        return "one without a type must have a name or a function. Name its type."
+    if kind == "bash":
+        return "without a date it runs in OpenRouter's sandbox, which is billed by time. Declare bash_20250124."
+    homes = [api for api, kinds in CLIENT_TOOLS.items() if isinstance(kind, str) and kind in kinds]
+    if homes:
+        return f"they belong to the {homes[0]} API. Use that, or declare a function."
+    if family := _VERSIONED.fullmatch(str(kind)):
+        known = [each for each in CLIENT_TOOLS["messages"] if each.startswith(family[1].lower())]
+        return (
+            f"only of {', '.join(known)} is known how many tokens they declare. Use one of these in the messages API."
+        )
+    return "they run upstream, and each of their turns is billed beside the bound. Take them out, or declare functions."

@@ -169,6 +169,8 @@ CODEX: dict[str, object] = {
     "text": {"verbosity": "low"},
     "client_metadata": {"x": "y"},
 }
+HOSTED = [{"type": "web_search", "external_web_access": True}]
+"""What codex declares where its sandbox is off."""
 
 CLIENTS: dict[str, tuple[Shape, dict[str, object], tuple[str, ...]]] = {
     "pi": (CHAT, PI, ()),
@@ -178,6 +180,7 @@ CLIENTS: dict[str, tuple[Shape, dict[str, object], tuple[str, ...]]] = {
     "qwen": (CHAT, QWEN, ()),
     "claude code": (MESSAGES, CLAUDE_CODE, ()),
     "codex": (RESPONSES, CODEX, ("client_metadata", "tools.web_search", "tools.image_generation")),
+    "codex with full access": (RESPONSES, {**CODEX, "tools": HOSTED}, ("client_metadata", "tools.web_search")),
 }
 
 
@@ -195,6 +198,12 @@ def test_what_a_real_client_sends_is_served_and_its_fields_reach_upstream(client
 def test_a_refusal_names_the_field_and_its_price() -> None:
     with pytest.raises(BadRequest, match=r"'plugins'.*billed beside the tokens"):
         fields.check({"plugins": b'[{"id":"web"}]'}, {})
+
+
+def test_lists_of_models_are_compared_without_regard_to_case() -> None:
+    rule = fields.same_model("A/b")
+    assert rule(["a/B", {"model": "a/b"}]) is None
+    assert rule(["c/d"]) is not None
 
 
 def test_a_shapes_own_rule_comes_before_the_common_ones() -> None:
