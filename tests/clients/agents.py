@@ -55,6 +55,17 @@ with openrouter.OpenRouter(
         said = answer.output[0].content[0].text
 print(said)
 """
+OPENROUTER_STREAM = """
+import openrouter, os
+last = None
+with openrouter.OpenRouter(
+    api_key=os.environ["OPENROUTER_API_KEY"], server_url=os.environ["OPENROUTER_BASE_URL"]
+) as client:
+    while getattr(last, "type", None) != "response.completed":
+        with client.responses.send(model=os.environ["PREFLIGHT_MODEL"], input="Read the plan.", stream=True) as events:
+            *_, last = events
+        print(type(last).__name__, last.response.error and last.response.error.code, flush=True)
+"""
 MINI_SWE_AGENT = """
 import os, yaml
 from minisweagent import package_dir

@@ -12,7 +12,7 @@ import pytest
 from agent_preflight import RunResult, run_multi
 from openrouter_sim import FaultRule, Scenario, make_fault
 from tests.agent_preflight.runner.conftest import Field
-from tests.clients.agents import CLIENTS, ENV, SAYS, Client, claude_code, codex, pi
+from tests.clients.agents import CLIENTS, ENV, OPENROUTER_STREAM, SAYS, Client, claude_code, codex, pi, python
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(600)]  # the first test of each installs it
 
@@ -102,6 +102,19 @@ def test_it_asks_again_when_a_stream_breaks_in_the_middle_of_its_task(
     assert len({line["reservation_id"] for line in ended.lines}) == len(trials.simulator.requests) == 3
     assert (ended.result.preflight["calls"], ended.result.preflight["pending_usd"]) == (3, "0")
     assert Decimal(ended.result.preflight["posted_usd"]) == trials.simulator.bill().total_usd > 0
+
+
+def test_openrouters_sdk_reads_that_a_response_broke_off(trials: Field) -> None:
+    """By its own schema: what it cannot read is an unknown event to it."""
+    client = CLIENTS["openrouter"]
+    broken = FaultRule(make_fault("reset", {}), api="responses", times=1)
+    trials.simulator.scenario = Scenario(replies=(client.ends,), faults=(broken,))
+    ended = run(trials, client, python(OPENROUTER_STREAM)())
+    assert ended.outcome == ("done", None), ended.said
+    assert [event["data"] for event in ended.events] == [
+        "StreamEventsResponseFailed server_error",
+        "StreamEventsResponseCompleted None",
+    ]
 
 
 def refused(message: str, times: int | None = None) -> Scenario:
