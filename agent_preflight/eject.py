@@ -54,16 +54,30 @@ class EjectPolicy:
 
 
 class BudgetExceededEject(EjectPolicy):
-    """Eject once the budget is used up, or so nearly that no call fits any more."""
+    """Eject once the budget is used up; where only so nearly that no call fits, let the agent end by itself first.
 
-    def check(self, *, budget_status: BudgetStatus, **_: Any) -> EjectDecision:  # noqa: ANN401 - what others judge by
-        """Eject if the budget is exceeded or spent."""
-        if not budget_status.exceeded:
-            return _stay()
+    The clients measured end within 5 s of such a refusal; the slowest asks once more after 4 s. Those seconds cost nothing.
+
+    Args:
+        grace_s: seconds from the first check that finds nothing fits.
+    """
+
+    def __init__(self, *, grace_s: float = 10.0) -> None:
+        self.grace_s = grace_s
+        self._spent_at_s: float | None = None
+
+    def check(self, *, budget_status: BudgetStatus, elapsed_s: float = 0.0, **_: Any) -> EjectDecision:  # noqa: ANN401 - what others judge by
+        """Eject if the budget is used up, or has been spent for the grace."""
         used, limit = f"${budget_status.used:.3f}", dollars(pusd(budget_status.limit))
-        if budget_status.used < budget_status.limit:
-            return _eject(f"budget exhausted ({used} of {limit}, nothing more fits)")
-        return _eject(f"budget exhausted ({used} >= {limit})")
+        if budget_status.used >= budget_status.limit:
+            return _eject(f"budget exhausted ({used} >= {limit})")
+        if not budget_status.spent:
+            self._spent_at_s = None
+            return _stay()
+        self._spent_at_s = elapsed_s if self._spent_at_s is None else self._spent_at_s
+        if elapsed_s - self._spent_at_s < self.grace_s:
+            return _stay()
+        return _eject(f"budget exhausted ({used} of {limit}, nothing more fits)")
 
 
 class IdleTimeoutEject(EjectPolicy):

@@ -46,10 +46,11 @@ def ask(
     *,
     spent: bool = False,
     events: int = 0,
+    elapsed_s: float = 1.0,
     **context: object,
 ) -> EjectDecision:
     return policy.check(
-        elapsed_s=1.0,
+        elapsed_s=elapsed_s,
         budget_status=BudgetStatus(used, limit, spent),
         events=[{"type": "raw"}] * events,
         context={"tool_calls": 0, **context},
@@ -69,9 +70,25 @@ def test_a_budget_that_is_no_whole_cent_is_told_as_it_is() -> None:
     assert ask(BudgetExceededEject(), 0.005, 0.005).reason == "budget exhausted ($0.005 >= $0.005)"
 
 
-def test_a_spent_budget_ejects_below_its_limit_and_says_why() -> None:
-    decision = ask(BudgetExceededEject(), 0.98, spent=True)
+def test_a_spent_budget_ejects_below_its_limit_after_a_grace_and_says_why() -> None:
+    """An agent that is refused has time to end by itself."""
+    policy = BudgetExceededEject(grace_s=10.0)
+    assert not ask(policy, 0.98, spent=True, elapsed_s=50.0).should_eject
+    assert not ask(policy, 0.98, spent=True, elapsed_s=59.9).should_eject
+    decision = ask(policy, 0.98, spent=True, elapsed_s=60.0)
     assert decision.reason == "budget exhausted ($0.980 of $1.00, nothing more fits)"
+
+
+def test_a_budget_in_which_calls_fit_again_begins_a_new_grace() -> None:
+    policy = BudgetExceededEject(grace_s=10.0)
+    assert not ask(policy, 0.98, spent=True, elapsed_s=50.0).should_eject
+    assert not ask(policy, 0.98, elapsed_s=55.0).should_eject
+    assert not ask(policy, 0.98, spent=True, elapsed_s=60.0).should_eject
+    assert ask(policy, 0.98, spent=True, elapsed_s=70.0).should_eject
+
+
+def test_a_budget_that_is_used_up_has_no_grace() -> None:
+    assert ask(BudgetExceededEject(grace_s=10.0), 1.0, spent=True).should_eject
 
 
 def test_idleness_ejects_after_the_timeout() -> None:

@@ -14,9 +14,13 @@ import pytest
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
 from preflight_proxy.config import Config
+from tests.agent_preflight.conftest import simulator
+from tests.agent_preflight.runner.conftest import trials
 from tests.clients.npm import CLAUDE_CODE, CODEX, command
 from tests.clients.stage import WORDS, Stage
 from tests.clients.tap import Tap
+
+__all__ = ["simulator", "trials"]
 
 
 @asynccontextmanager

@@ -41,6 +41,11 @@ class Tap:
             writer.close()
         await self._server.wait_closed()
 
+    @property
+    def passed(self) -> bytes:
+        """All that has gone down to clients."""
+        return bytes(self._passed)
+
     async def heard(self, text: bytes) -> None:
         """Return once this text has gone down to a client."""
         while text not in self._passed:

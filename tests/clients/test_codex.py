@@ -42,7 +42,7 @@ SMALL_USD = "0.02"
 LOOK = Rule(tool_calls=(ToolCall("exec_command", '{"cmd": "echo the plan"}'),))
 ANSWER = Rule(role="tool", text=WORDS.text)
 
-Start = Callable[[str], AbstractAsyncContextManager[Program]]
+Start = Callable[..., AbstractAsyncContextManager[Program]]
 
 
 @pytest.fixture
@@ -56,6 +56,19 @@ def codex(codex_command: list[str], stage: Stage) -> Start:
         (settings / "config.toml").write_text(CONFIG.format(base_url=stage.v1))
         argv = [*codex_command, "exec", "--skip-git-repo-check", "--sandbox", "read-only", "Read the plan."]
         return stage.run(argv, {"CODEX_HOME": str(settings), "OPENROUTER_API_KEY": stage.tokens[account]}, home)
+
+    return start
+
+
+@pytest.fixture
+def bare_codex(codex_command: list[str], stage: Stage) -> Start:
+    """Start Codex without a configuration file, as an agent of a run does; takes further options of its own."""
+
+    def start(*options: str) -> AbstractAsyncContextManager[Program]:
+        asked = ["-c", f"openai_base_url={stage.v1}", "--model", "openai/gpt-5-mini", *options, "Read the plan."]
+        return stage.run(
+            [*codex_command, "exec", "--skip-git-repo-check", *asked], {"CODEX_API_KEY": stage.tokens["a"]}
+        )
 
     return start
 
@@ -103,4 +116,22 @@ async def test_it_ends_with_an_error_when_cut(stage: Stage, codex: Start) -> Non
     assert ended.code == 1, ended.said
     assert ENDED in ended.said
     assert stage.refused() <= AFTER_A_REFUSAL_MAX
+    assert await stage.booked_as_billed() == 1
+
+
+async def test_it_opens_a_websocket_first_and_goes_on_by_http(stage: Stage, bare_codex: Start) -> None:
+    async with bare_codex() as client:
+        ended = await client.end()
+    assert ended.code == 0, ended.said
+    assert str(WORDS.text) in ended.out
+    assert stage.tap.passed.startswith(b"HTTP/1.1 426 ")
+    assert await stage.booked_as_billed() == 1
+
+
+async def test_it_is_told_that_the_search_of_full_access_is_left_out(stage: Stage, bare_codex: Start) -> None:
+    async with bare_codex("--dangerously-bypass-approvals-and-sandbox") as client:
+        ended = await client.end()
+    assert ended.code == 0, ended.said
+    assert b"\r\nX-Preflight-Dropped: client_metadata, tools.web_search\r\n" in stage.tap.passed
+    assert b"web_search" not in stage.sim.requests[0].body
     assert await stage.booked_as_billed() == 1

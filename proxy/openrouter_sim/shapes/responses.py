@@ -16,7 +16,14 @@ from openrouter_sim.shapes.events import DONE, event, spread
 from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
 from openrouter_sim.shapes.response_items import item, item_events, items_of, usage_of
 
-_ECHOED = ("instructions", "max_output_tokens", "metadata", "tool_choice", "tools", "temperature", "top_p", "reasoning")
+_ECHOED = (
+    *("instructions", "max_output_tokens", "metadata", "tool_choice", "tools", "temperature", "top_p", "reasoning"),
+    *("frequency_penalty", "presence_penalty"),
+)
+"""Null where the request has none; most of them a response must have.
+
+Source: openrouter.ai/openapi.yaml, 2026-10, `OpenResponsesResult`.
+"""
 
 
 class Responses:
@@ -115,6 +122,7 @@ def _response(call: Call, status: str, output: list[JsonObject]) -> JsonObject:
         "id": call.shown_id,
         "object": "response",
         "created_at": int(call.created_s),
+        "completed_at": int(call.created_s) if status == "completed" else None,
         "model": call.model_id,
         "provider": call.endpoint.provider,
         **echoed,

@@ -31,6 +31,28 @@ async def test_usage_has_its_own_names_and_includes_the_cache(caller: Caller) ->
     assert usage["cost_details"]["upstream_inference_output_cost"] == Decimal("0.0002")
 
 
+REQUIRED = {
+    *("id", "object", "created_at", "completed_at", "model", "status", "output", "error", "incomplete_details"),
+    *("usage", "instructions", "metadata", "tools", "tool_choice", "parallel_tool_calls", "temperature", "top_p"),
+    *("frequency_penalty", "presence_penalty"),
+}
+"""What OpenRouter's own SDKs do not read a response without, and `usage`.
+
+Source: openrouter.ai/openapi.yaml, 2026-10, `OpenResponsesResult`.
+"""
+
+
+async def test_a_response_has_all_that_the_api_requires(caller: Caller) -> None:
+    whole = (await respond(caller, frequency_penalty=0.5)).json
+    assert whole.keys() >= REQUIRED
+    assert (whole["frequency_penalty"], whole["presence_penalty"]) == (Decimal("0.5"), None)
+    assert whole["completed_at"] >= whole["created_at"]
+    events = (await respond(caller, stream=True)).events
+    opened, ended = events[0]["response"], events[-2]["response"]
+    assert opened.keys() & ended.keys() >= REQUIRED
+    assert (opened["completed_at"], opened["status"]) == (None, "in_progress")
+
+
 async def test_a_stream_goes_from_created_to_completed(caller: Caller) -> None:
     events = (await respond(caller, "[[sim text='hello there']]", stream=True)).events
     assert [event["type"] for event in events[:3]] == [
