@@ -18,9 +18,11 @@ from agent_preflight.runner import run_multi
 options = json.loads(sys.stdin.readline())
 def ended(folder, result):
     if result.error:
-        print("failed:", result.alias, result.error, flush=True)
+        sys.stdout.write(f"failed: {result.alias} {result.error}\\n")
+        sys.stdout.flush()
 def heard(event):
-    print(event["type"], flush=True)
+    sys.stdout.write(event["type"] + "\\n")  # whole: each agent has a thread, and print writes the end of a line by itself
+    sys.stdout.flush()
 run_multi(options.pop("models"), log_fn=lambda line: None, on_event=heard, on_complete=ended, **options)
 """
 
