@@ -156,9 +156,8 @@ def _account(*row: object) -> Account:
 
 
 def read_reservations(connection: sqlite3.Connection, where: str, *values: object) -> list[Reservation]:
-    """The reservations that a condition picks, oldest first; what an earlier version's table lacks is None."""
-    known = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('reservations')")}
-    columns = ", ".join(name if name in known else "NULL" for name in RESERVATION_COLUMNS.split(", "))
+    """The reservations that a condition picks, oldest first; what an earlier version's table lacks has its default."""
+    columns = _known(connection, "reservations", RESERVATION_COLUMNS)
     sql = f"SELECT {columns} FROM reservations WHERE {where} ORDER BY created_at_s, id"  # noqa: S608
     return [_reservation(*row) for row in connection.execute(sql, values)]
 
@@ -178,4 +177,11 @@ def entry_of(row: Sequence[object]) -> Entry:
 
 def read_quarantine(connection: sqlite3.Connection) -> list[Quarantined]:
     """All endpoints out of use, of every upstream."""
-    return [Quarantined(*row) for row in connection.execute(f"SELECT {QUARANTINE_COLUMNS} FROM quarantine")]  # noqa: S608
+    columns = _known(connection, "quarantine", QUARANTINE_COLUMNS)
+    return [Quarantined(*row) for row in connection.execute(f"SELECT {columns} FROM quarantine")]  # noqa: S608
+
+
+def _known(connection: sqlite3.Connection, table: str, columns: str) -> str:
+    """Those of the columns that the table has: readers take a ledger as an earlier version left it; new columns come last."""
+    known = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+    return ", ".join(name for name in columns.split(", ") if name in known)

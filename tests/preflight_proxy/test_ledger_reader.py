@@ -2,15 +2,19 @@
 
 import sqlite3
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from preflight_proxy import schema
 from preflight_proxy.core.ledger import Quarantine
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.ledger_reader import ENTRIES_PER_READ, read_entries, read_snapshot
+from preflight_proxy.migrations import MIGRATIONS
 from preflight_proxy.store import read_entries as read_entries_of_store
 from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
+from tests.preflight_proxy.test_schema import ACCOUNT, ENTRY, HELD
 
 
 def test_a_reader_sees_what_is_committed_while_the_proxy_lives(tmp_path: Path) -> None:
@@ -76,3 +80,35 @@ def test_what_is_no_ledger_cannot_be_read(tmp_path: Path) -> None:
         read_snapshot(tmp_path / "ledger.sqlite3")
     with pytest.raises(LedgerError, match="cannot be read"):
         list(read_entries(tmp_path / "ledger.sqlite3"))
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS) + 1))
+def test_a_ledger_of_an_earlier_version_is_read_as_it_was_left(tmp_path: Path, version: int) -> None:
+    """Nobody who only reads migrates it."""
+    path = tmp_path / "ledger.sqlite3"
+    columns = schema.RESERVATION_COLUMNS.removesuffix(", key_base")
+    with closing(sqlite3.connect(path, isolation_level=None)) as made:
+        for statement in chain.from_iterable(MIGRATIONS[:version]):
+            made.execute(statement)
+        made.execute(schema.PUT_META, ("schema_version", str(version)))
+        made.execute(schema.PUT_ACCOUNT, schema.account_row(ACCOUNT))
+        values = schema.reservation_row(HELD)[:-1]
+        made.execute(f"INSERT INTO reservations ({columns}) VALUES ({', '.join('?' * len(values))})", values)
+        made.execute(schema.ADD_ENTRY, schema.entry_row(ENTRY))
+        if version < 3:
+            made.execute("INSERT INTO quarantine VALUES ('m/x', 't', 'dear', 1.5)")
+    before = path.read_bytes()
+    found = read_snapshot(path)
+    assert (found.accounts, found.pending, list(read_entries(path))) == ([ACCOUNT], [HELD], [ENTRY])
+    assert [row.upstream for row in found.quarantined] == (["https://openrouter.ai"] if version < 3 else [])
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_of_a_newer_version_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as made:
+        for statement in chain.from_iterable(MIGRATIONS):
+            made.execute(statement)
+        made.execute(schema.PUT_META, ("schema_version", str(len(MIGRATIONS) + 1)))
+    with pytest.raises(LedgerError, match="a newer version"):
+        read_snapshot(path)

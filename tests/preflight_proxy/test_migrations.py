@@ -1,34 +1,17 @@
 """The tables themselves, version by version, keep what the ledger promises."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import astuple, replace
 
 import pytest
 
 from preflight_proxy import migrations, schema
-from preflight_proxy.core.accounts import Account, Entry, Kind, Quarantined, Reservation, State
+from preflight_proxy.core.accounts import Quarantined, State
 from preflight_proxy.errors import LedgerError
+from tests.preflight_proxy.test_schema import ACCOUNT, HELD, connection
 
-ACCOUNT = Account(
-    "a", "run", 100, 40, 30, 20, 5, 1, "why", True, ("m/x",), "t", "k", True, -7, "b.txt", "detailed", 3, 2
-)
-HELD = Reservation(
-    "r", "a", State.PENDING, 30, 0, "chat", "m/x", ("t", "u"), 16, True, 1.5, "gen-1", "t", 2.5, False, "d", None
-)
-ENTRY = Entry(1, "r", "a", Kind.POSTED, 40, 3.5, "{}")
-
-
-@pytest.fixture
-def connection() -> Iterator[sqlite3.Connection]:
-    """New tables with one row each."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
-        migrations.migrate(made)
-        made.execute(schema.PUT_ACCOUNT, schema.account_row(ACCOUNT))
-        made.execute(schema.ADD_RESERVATION, schema.reservation_row(HELD))
-        made.execute(schema.ADD_ENTRY, schema.entry_row(ENTRY))
-        yield made
+__all__ = ["connection"]
 
 
 @pytest.mark.parametrize(

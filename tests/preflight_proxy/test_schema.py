@@ -1,4 +1,4 @@
-"""The tables: what a version has, and what they enforce by themselves."""
+"""Rows become values, and values rows."""
 
 import sqlite3
 from collections.abc import Iterator
