@@ -68,12 +68,11 @@ class Reconciler:
         self._key_poll_s = lag_s / KEY_POLLS_PER_LAG
         self._generation_s_max = generation_s_max
         self._foreign = foreign_keys
-        self._history: defaultdict[str | int, PostedHistory] = defaultdict(
-            PostedHistory
-        )  # by account, or by foreign key's base
+        self._history: defaultdict[str | int, PostedHistory] = defaultdict(PostedHistory)
         self._shared: defaultdict[str | int, SharedUsage] = defaultdict(SharedUsage)
-        self._next_poll_s: dict[str, tuple[float, float]] = {}
         self._key_read_s: dict[str | int, float] = {}
+        self._key_told_s: dict[str | int, float] = {}
+        self._next_poll_s: dict[str, tuple[float, float]] = {}
         self._late: dict[str, tuple[Reservation, float]] = {}
         self._polls = asyncio.Semaphore(POLLS_AT_ONCE)  # bounds questions to upstream, nothing else
         self._born_s = books.clock.monotonic_s()
@@ -130,7 +129,7 @@ class Reconciler:
         if not self._due(reservation.id):
             return
         told = await self._generation(reservation)
-        if told is not None and self._still_pending(reservation):
+        if told is not None and reservation.id in self._books.store.book.reservations:
             cost_pusd, facts = told
             self._books.note_byok(reservation, facts)
             self._books.commit(Post(reservation.id, cost_pusd, facts))
@@ -200,6 +199,7 @@ class Reconciler:
             _log.warning("key.unread", account=account_id, why=str(exc))
             self._judge([r for r in ripe if self._given_up(r)], None, last_word=True)
             return
+        self._key_told_s[account_id] = self._now_s()
         posted_pusd = self._history[account_id].at(moment_s)
         if ripe and posted_pusd is not None:
             bound_pusd = used_pusd - posted_pusd
@@ -229,6 +229,8 @@ class Reconciler:
         async with self._polls:
             used_pusd = await self._foreign.used_pusd(base, history.at(moment_s) or 0)
         posted_pusd = history.at(moment_s)
+        if used_pusd is not None:
+            self._key_told_s[base.id] = self._now_s()
         if used_pusd is None or posted_pusd is None:
             self._judge([r for r in ripe if self._forgone(r)], None, last_word=True)
             return
@@ -246,9 +248,13 @@ class Reconciler:
     def _last_word(self, reservation: Reservation) -> bool:
         return self._age_s(reservation) >= self._generation_s_max + self._lag_s
 
+    def _untold_s(self, reservation: Reservation) -> float:
+        """For how long the key's usage has told this process nothing that could have decided a call."""
+        return min(self._age_s(reservation), self._now_s() - self._key_told_s.get(_sharers(reservation), self._born_s))
+
     def _given_up(self, reservation: Reservation) -> bool:
         """The key's usage cannot be read for so long that the whole reservation is taken as spent."""
-        return self._age_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
+        return self._untold_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
 
     def _overdue(self, reservation: Reservation) -> bool:
         """Undecided for so long that more is not waited for: other calls with the key never paused."""
@@ -256,9 +262,8 @@ class Reconciler:
         return self._books.clock.epoch_s() - ended_by_s >= self._generation_s_max + self._lag_s
 
     def _forgone(self, reservation: Reservation) -> bool:
-        """This process could not read the foreign key's usage for so long that the whole reservation is taken as spent."""
-        asked_s = min(self._age_s(reservation), self._now_s() - self._born_s)
-        return asked_s >= self._generation_s_max + 2 * self._lag_s
+        """The foreign key's usage cannot be read for so long that the whole reservation is taken as spent."""
+        return self._untold_s(reservation) >= self._generation_s_max + 2 * self._lag_s
 
     def _judge(self, unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> None:
         # A foreign key's usage goes on under other calls, so that a little left out here would never show again.
@@ -266,7 +271,7 @@ class Reconciler:
         verdicts = [
             verdict
             for verdict in judge(unknown, bound_pusd, last_word=last_word, nothing_pusd=nothing_pusd)
-            if self._still_pending(verdict.reservation)
+            if verdict.reservation.id in self._books.store.book.reservations
         ]
         if verdicts:
             self._shared[_sharers(verdicts[0].reservation)].decided(verdicts)
@@ -281,9 +286,6 @@ class Reconciler:
             if reservation.generation_id is not None:
                 assumed = getattr(changed, "reservation", None)
                 self._late[reservation.id] = (assumed or reservation, self._now_s() + LATE_TRUTH_S)
-
-    def _still_pending(self, reservation: Reservation) -> bool:
-        return any(r.id == reservation.id for r in self._books.store.pending(reservation.account))
 
     def _ended(self, reservation: Reservation, outcome: str, cost_pusd: int) -> None:
         self._next_poll_s.pop(reservation.id, None)

@@ -74,11 +74,13 @@ class Desk:
         for name in self.names:
             self.open(name)
 
-    def open(self, name: str, key: str | None = None) -> None:
-        """Open an account with the foreign key, or with another."""
+    def open(self, name: str, key: str | None = None, *, own: bool = False) -> None:
+        """Open an account with the foreign key, or with another; or as if the key were its own, unused before."""
         secret = key or self.sim.inference_key
         key_hash = hashlib.sha256(secret.encode()).hexdigest()
-        self.books.commit(OpenAccount(name, "run", USD, token_hash=name, key_hash=key_hash))
+        usage_pusd = 0 if own else None
+        opened = OpenAccount(name, "run", USD, name, key_hash=key_hash, key_is_own=own, key_usage_pusd=usage_pusd)
+        self.books.commit(opened)
         self.books.live(name).key = Secret(secret)
 
     def restart(self) -> None:

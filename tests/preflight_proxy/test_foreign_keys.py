@@ -401,6 +401,37 @@ async def test_a_key_that_cannot_be_read_for_minutes_is_given_up(desk: Desk) -> 
     assert desk.ends == [("assumed", RESERVED_PUSD), ("voided", 0)]
 
 
+async def test_a_key_that_could_be_read_before_is_given_up_as_late(desk: Desk) -> None:
+    unknown, stream = await desk.call("a"), await desk.call("b")
+    desk.lose(unknown)
+    desk.bill(MILLI)
+    await desk.pass_s(500)
+    desk.sim.scenario = unread()
+    await desk.pass_s(GENERATION_S_MAX + 2 * KEY_USAGE_LAG_S - 5)
+    assert desk.pending == [desk.store.reservation(unknown.id), stream]
+    await desk.pass_s(10)
+    assert desk.ends == [("assumed", RESERVED_PUSD)]
+
+
+async def test_a_failed_read_gives_up_nothing_that_has_waited_for_long(desk: Desk) -> None:
+    """Another call's stream kept it waiting, and the key could be read all the time but for some minutes."""
+    desk.lose(await desk.call("a"))
+    await desk.until(lambda: not desk.pending, within_s=70)
+    await desk.pass_s(1000)
+    unknown, stream = await desk.call("a"), await desk.call("b")
+    desk.lose(unknown)
+    desk.bill(MILLI)
+    for _ in range(3):
+        desk.sim.scenario = unread()
+        await desk.pass_s(GENERATION_S_MAX + KEY_USAGE_LAG_S)
+        desk.sim.scenario = Scenario()
+        await desk.pass_s(GENERATION_S_MAX + 2 * KEY_USAGE_LAG_S)
+    assert len(desk.pending) == 2
+    desk.books.commit(Post(stream.id, MILLI))
+    await desk.until(lambda: not desk.pending, within_s=70)
+    assert desk.ends == [("voided", 0), ("posted", MILLI), ("voided", 0)]
+
+
 # After a restart
 
 

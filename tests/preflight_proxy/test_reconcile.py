@@ -11,6 +11,8 @@ import pytest
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.app import running
 from preflight_proxy.config import Config
+from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S
+from tests.preflight_proxy.foreign_desk import RESERVED_PUSD, Desk
 from tests.preflight_proxy.world import World
 
 pytestmark = pytest.mark.wire
@@ -98,6 +100,30 @@ async def test_a_proxy_that_starts_again_decides_what_the_last_one_left_pending(
             await again.settled()
             assert again.posted_usd() == sim.bill().total_usd > 0
         assert outcomes(again) == ["posted", "assumed"]
+
+
+async def test_after_a_restart_failed_reads_of_a_sub_key_give_up_an_old_call_only_after_minutes(tmp_path: Path) -> None:
+    """Upstream may be as unwell as whatever made the proxy start again."""
+    unread = Scenario(faults=(FaultRule(make_fault("early_answer"), api="key"),))
+    patience_s = 2 * (GENERATION_S_MAX + KEY_USAGE_LAG_S)
+    async with Desk(tmp_path, accounts="") as desk:
+        for cost_pusd in (RESERVED_PUSD // 2, 1):
+            desk.open("a", own=True)
+            desk.lose(await desk.call())
+            desk.bill(cost_pusd)
+            desk.clock.advance(10_000)
+            desk.restart()
+            desk.open("a", own=True)
+            await desk.pass_s(KEY_USAGE_LAG_S / 2)  # it can be read, but when what was posted is not known yet
+            desk.sim.scenario = unread
+            await desk.pass_s(patience_s - 5)
+            assert desk.pending
+            if cost_pusd == 1:
+                await desk.pass_s(10)
+            desk.sim.scenario = Scenario()
+            await desk.pass_s(10)
+            assert not desk.pending
+        assert desk.ends == [("assumed", RESERVED_PUSD // 2), ("assumed", RESERVED_PUSD)]
 
 
 async def test_what_a_late_truth_frees_is_kept_until_the_other_calls_truth_has_come(world: World) -> None:
