@@ -7,6 +7,9 @@ TESTS ?=
 CALLS ?= 5000
 KILLS ?= $(shell expr $(CALLS) / 250)
 PROFILE ?= lawful
+SECONDS ?= 600
+FAULTS ?= no-id
+KEY ?= foreign
 SEED ?= 1
 ROUNDS ?= 30
 
@@ -23,7 +26,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pure check lint torture chaos bench images smoke-real clean
+.PHONY: help setup demo test pure check lint torture soak chaos bench images smoke-real clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -34,6 +37,7 @@ help: ## list these targets
 	@echo "  DEMO='--sandbox process'   options of the demo"
 	@echo "  TESTS='-m wire -x'  options of pytest"
 	@echo "  CALLS=100000 SEED=7 KILLS=200 PROFILE=lawless   what torture runs"
+	@echo "  SECONDS=60 FAULTS=id KEY=own   what a soak runs (FAULTS=no-id KEY=foreign if not given)"
 
 setup: $(DEVELOP) ## make .venv with everything that development needs
 
@@ -56,6 +60,9 @@ lint: $(DEVELOP) ## format, lint and types only
 
 torture: $(DEVELOP) ## calls against a failing upstream and a proxy that is killed all the time; the books must balance
 	$(BIN)/python -m tests.torture --calls $(CALLS) --seed $(SEED) --kills $(KILLS) --profile $(PROFILE)
+
+soak: $(DEVELOP) ## ten minutes of 64 callers whose upstream fails without an id; 35 minutes later all must be decided, and right
+	$(BIN)/python -m tests.torture --soak $(SECONDS) --faults $(FAULTS) --key $(KEY) --seed $(SEED)
 
 chaos: $(DEVELOP) ## sealed runs whose runner, proxy, gates and agents are killed at random; nothing may be left; needs Docker
 	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(if $(BASE),--image $(BASE))

@@ -97,6 +97,8 @@ class Seen:
         id: Its generation id; empty if it was struck before it had one.
         hides: A fault struck after which no generation tells the cost.
         lies: Upstream broke its word.
+        faults: Names of what struck it.
+        is_other: It is not the ledger's, though its key may be.
     """
 
     id: str
@@ -105,6 +107,7 @@ class Seen:
     hides: bool
     lies: bool
     faults: tuple[str, ...] = ()
+    is_other: bool = False
 
 
 @dataclass(slots=True)
@@ -117,6 +120,7 @@ class Verdict:
             what upstream broke its word about and never told.
         untold_pusd: The latter over all accounts: most that may be booked too much, and most that may be booked too little.
         drift_pusd: Both together: what is booked and was not billed, and what was billed and is booked nowhere.
+        unknown_count: Calls of which upstream told neither a cost nor an id.
         untied: Assumed reservations behind which there is neither a fault that hides an id nor a kill.
         problems: Everything else that must not be, in words.
     """
@@ -131,6 +135,7 @@ class Verdict:
     assumed_count: int = 0
     overrun_pusd: int = 0
     pending_pusd: int = 0
+    unknown_count: int = 0
     untied: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -153,7 +158,7 @@ def billed_pusd(cost_usd: str) -> int:
 
 def judge(ledger: Ledger, bill: Iterable[Billed], seen: Sequence[Seen], kills_s: Sequence[float]) -> Verdict:
     """Compare."""
-    verdict = Verdict()
+    verdict = Verdict(unknown_count=count_unknown(ledger))
     by_account: dict[str, list[Billed]] = defaultdict(list)
     for charge in bill:
         by_account[charge.account].append(charge)
@@ -161,7 +166,7 @@ def judge(ledger: Ledger, bill: Iterable[Billed], seen: Sequence[Seen], kills_s:
     for held in ledger.reservations.values():
         reserved[held.account].append(held)
     told = {call.id: call for call in seen if call.id}
-    sums = _check_entries(ledger, verdict)
+    sums = check_entries(ledger, verdict)
     for account in ledger.accounts.values():
         _judge_account(account, reserved, by_account.pop(account.id, []), told, sums, verdict)
     verdict.problems += [f"{name}: billed, and no account" for name, rest in by_account.items() if rest]
@@ -171,7 +176,7 @@ def judge(ledger: Ledger, bill: Iterable[Billed], seen: Sequence[Seen], kills_s:
 
 
 @dataclass(slots=True)
-class _Sum:
+class Sum:
     """What the entries of one reservation come to."""
 
     cost_pusd: int = 0
@@ -182,9 +187,9 @@ class _Sum:
         return self.kinds == ["assumed"]
 
 
-def _check_entries(ledger: Ledger, verdict: Verdict) -> dict[str, _Sum]:
+def check_entries(ledger: Ledger, verdict: Verdict) -> dict[str, Sum]:
     """The entries, summed by reservation; a reservation that ended twice, or not, is a problem."""
-    sums: dict[str, _Sum] = defaultdict(_Sum)
+    sums: dict[str, Sum] = defaultdict(Sum)
     posted: dict[str, int] = defaultdict(int)
     for number, entry in enumerate(ledger.entries, start=1):
         if entry.entry_id != number:
@@ -203,12 +208,17 @@ def _check_entries(ledger: Ledger, verdict: Verdict) -> dict[str, _Sum]:
     return sums
 
 
+def count_unknown(ledger: Ledger) -> int:
+    """How many calls upstream told nothing of, by which a cost could be found."""
+    return sum(each.unknown_since_s is not None and not each.generation_id for each in ledger.reservations.values())
+
+
 def _judge_account(
     account: Account,
     reserved: Mapping[str, Sequence[Reservation]],
     bill: Sequence[Billed],
     told: Mapping[str, Seen],
-    sums: Mapping[str, _Sum],
+    sums: Mapping[str, Sum],
     verdict: Verdict,
 ) -> None:
     spend_pusd = sum(charge.cost_pusd for charge in bill)
@@ -220,7 +230,7 @@ def _judge_account(
     verdict.overrun_pusd += account.overrun_pusd
     verdict.pending_pusd += account.pending_pusd
     own = reserved.get(account.id, [])
-    (surplus_pusd, missing_pusd), untold_pusd = _drift(own, bill, sums), _untold(own, bill, told, sums)
+    (surplus_pusd, missing_pusd), untold_pusd = drift(own, bill, sums), _untold(own, bill, told, sums)
     verdict.drift_pusd += surplus_pusd + missing_pusd
     verdict.untold_pusd += untold_pusd
     if over_pusd:
@@ -236,10 +246,10 @@ def _judge_account(
     overrun_pusd = sum(max(0, sums[each.id].cost_pusd - each.reserved_pusd) for each in own if each.id in sums)
     if overrun_pusd != account.overrun_pusd:
         verdict.problems.append(f"{account.id}: overrun says {account.overrun_pusd}, its calls {overrun_pusd}")
-    _check_budget_file(account, verdict)
+    check_budget_file(account, verdict)
 
 
-def _drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str, _Sum]) -> tuple[int, int]:
+def drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str, Sum]) -> tuple[int, int]:
     """What is booked and was not billed; what was billed and is neither booked nor assumed."""
     rest = {charge.id: charge.cost_pusd for charge in bill}
     surplus_pusd = missing_pusd = assumed_pusd = 0
@@ -266,7 +276,7 @@ def _drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str
 
 
 def _untold(
-    own: Sequence[Reservation], bill: Sequence[Billed], told: Mapping[str, Seen], sums: Mapping[str, _Sum]
+    own: Sequence[Reservation], bill: Sequence[Billed], told: Mapping[str, Seen], sums: Mapping[str, Sum]
 ) -> int:
     """The cost of all calls about which upstream broke its word and that the ledger could not book as they were billed.
 
@@ -276,7 +286,7 @@ def _untold(
     untold_pusd = 0
     for charge in bill:
         call = told.get(charge.id)
-        reserved_pusd, booked = ended.get(charge.id, (charge.cost_pusd, _Sum()))
+        reserved_pusd, booked = ended.get(charge.id, (charge.cost_pusd, Sum()))
         is_told = booked.cost_pusd == charge.cost_pusd and not booked.is_assumed
         breaks_word = (call is not None and call.lies) or charge.cost_pusd > reserved_pusd
         bends_usage = call is not None and LAGGING in call.faults
@@ -285,7 +295,7 @@ def _untold(
     return untold_pusd
 
 
-def _check_budget_file(account: Account, verdict: Verdict) -> None:
+def check_budget_file(account: Account, verdict: Verdict) -> None:
     if not account.budget or not account.limit_pusd:
         return
     left_pusd = max(0, account.limit_pusd - account.posted_pusd - account.pending_pusd)
@@ -326,7 +336,7 @@ def _take(calls: list[Seen], from_s: float, until_s: float) -> bool:
     return False
 
 
-def _check_overruns(ledger: Ledger, sums: Mapping[str, _Sum], verdict: Verdict) -> None:
+def _check_overruns(ledger: Ledger, sums: Mapping[str, Sum], verdict: Verdict) -> None:
     """Each endpoint that billed above a reservation was taken out of use then: no call that began later may go to it."""
     booked_s = {entry.reservation_id: entry.at_s for entry in ledger.entries}
     began_s: dict[tuple[str, str], list[float]] = defaultdict(list)

@@ -16,7 +16,7 @@ import aiohttp
 
 from preflight_proxy.tasks import Tasks
 from tests.torture import plan
-from tests.torture.books import Verdict, judge
+from tests.torture.books import Billed, Ledger, Seen, Verdict, judge
 from tests.torture.evidence import read_bill, read_ledger, read_seen
 from tests.torture.openrouter import OpenRouter, open_router
 from tests.torture.proxy import Account, Proxy
@@ -49,6 +49,7 @@ class Options:
     kills: int
     profile: str = "lawful"
     rate: float = 0.1
+    callers: int = IN_FLIGHT
 
 
 @dataclass(slots=True)
@@ -63,7 +64,11 @@ class Trial:
 
 @dataclass(slots=True)
 class Report:
-    """What a run came to."""
+    """What a run came to.
+
+    Attributes:
+        settled_s: How long after the last call nothing was pending any more, by the proxy's clock.
+    """
 
     verdict: Verdict
     calls: int = 0
@@ -76,6 +81,7 @@ class Report:
     restart_s: list[float] = field(default_factory=list)
     exit_code: int = 0
     quarantined: int = 0
+    settled_s: float = 0.0
 
 
 async def torture(options: Options, data: Path) -> Report:
@@ -86,21 +92,17 @@ async def torture(options: Options, data: Path) -> Report:
         data: An empty directory with a short path.
     """
     async with open_router(options.profile, options.rate, options.seed, data) as upstream:
-        run = _Run(options, data, upstream)
-        try:
-            return await run.whole()
-        finally:
-            await run.close()
+        return await Run(options, data, upstream).whole()
 
 
-class _Run:
+class Run:
     """One run under way."""
 
-    def __init__(self, options: Options, data: Path, upstream: OpenRouter) -> None:
+    def __init__(self, options: Options, data: Path, upstream: OpenRouter, **settings: object) -> None:
         self._options = options
         self._data = data
         self._upstream = upstream
-        self._proxy = Proxy(data, upstream.base_url)
+        self._proxy = Proxy(data, upstream.base_url, **settings)
         self._random = Random(f"{options.seed}:driver")
         self._asks = plan.asks(Random(f"{options.seed}:asks"))
         self._limits = plan.limits(Random(f"{options.seed}:limits"))
@@ -112,16 +114,25 @@ class _Run:
         self._kills_by_step: Counter[str] = Counter()
         self._quarantined: set[tuple[str, str]] = set()
         self._cleared_s: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self._entry: tuple[str, ...] = ()
+        self._keys_are_own = True
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=CALL_S_MAX)
         )
 
-    async def close(self) -> None:
-        await self._client.close()
-        await self._proxy.close()
-
     async def whole(self) -> Report:
-        await self._again(self._due[0] if self._due else None)
+        """Start, call, settle, judge; nothing is left behind."""
+        try:
+            await self._again(self._due[0] if self._due else None)
+            took_s = await self._load()
+            settled_s = await self._settled()
+            return await self._judged(took_s, settled_s)
+        finally:
+            await self._client.close()
+            await self._proxy.close()
+
+    async def _load(self) -> float:
+        """Make all calls, with all deaths among them; how long that took."""
         began_s = time.monotonic()
         tasks = Tasks()
         tasks.spawn(self._read_on(), "reader")
@@ -129,17 +140,17 @@ class _Run:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._kill_on())
                 group.create_task(self._work())
-            took_s = time.monotonic() - began_s
+            return time.monotonic() - began_s
         finally:
             await tasks.cancel()
-        await self._settled()
+
+    async def _judged(self, took_s: float, settled_s: float) -> Report:
         await self._read_quarantine()
         code = await self._proxy.stop()
         told = await self._upstream.tell()
         ledger = read_ledger(self._data, frozenset(self._quarantined), self._cleared_s)
-        verdict = judge(ledger, read_bill(told), read_seen(told), self._proxy.kills_s)
         return Report(
-            verdict=verdict,
+            verdict=self._verdict(ledger, read_bill(told), read_seen(told)),
             calls=self._begun,
             took_s=took_s,
             outcomes=self._outcomes,
@@ -150,28 +161,36 @@ class _Run:
             restart_s=self._proxy.restart_s,
             exit_code=code,
             quarantined=len(self._quarantined),
+            settled_s=settled_s,
         )
+
+    def _verdict(self, ledger: Ledger, bill: list[Billed], seen: list[Seen]) -> Verdict:
+        return judge(ledger, bill, seen, self._proxy.kills_s)
 
     async def _work(self) -> None:
         """Open the first accounts, then make all calls; the proxy may be killed in either."""
         for _ in range(ACCOUNTS):
             self._trials.append(await self._trial())
         async with asyncio.TaskGroup() as callers:
-            for _ in range(IN_FLIGHT):
+            for _ in range(self._options.callers):
                 callers.create_task(self._call_on())
 
     # Accounts
 
     async def _trial(self) -> Trial:
-        """A new account with a sub-key of its own, open; again and again while the proxy is killed under it."""
+        """A new account, open; again and again while the proxy is killed under it."""
         self._opened += 1
         name, limit_usd = f"t{self._opened:05}", next(self._limits)
         folder = self._data / name
         folder.mkdir()
-        key = await self._upstream.new_key(self._client, name, limit_usd + OUTER_CAP_USD)
-        account = Account(name, limit_usd, key, folder / "budget.txt")
+        key = await self._key(name, limit_usd)
+        account = Account(name, limit_usd, key, folder / "budget.txt", key_is_own=self._keys_are_own)
         await self._repeat(lambda: self._proxy.open(account))
         return Trial(account, is_small=limit_usd < SMALL_USD)
+
+    async def _key(self, name: str, limit_usd: Decimal) -> str:
+        """The key of a new account: a sub-key of its own."""
+        return await self._upstream.new_key(self._client, name, limit_usd + OUTER_CAP_USD)
 
     async def _repeat(self, act: Any) -> Any:
         while True:
@@ -207,8 +226,11 @@ class _Run:
 
     # Calls
 
+    def _goes_on(self) -> bool:
+        return self._begun < self._options.calls
+
     async def _call_on(self) -> None:
-        while self._begun < self._options.calls:
+        while self._goes_on():
             trial = self._pick()
             self._begun += 1
             trial.callers += 1
@@ -250,8 +272,8 @@ class _Run:
             return "left" if ask.leaves else "hung"
         except aiohttp.ClientConnectorError:
             raise
-        except (aiohttp.ClientError, OSError):
-            return "lost"
+        except (aiohttp.ClientError, OSError) as exc:
+            return f"lost ({type(exc).__name__})"
 
     # Deaths
 
@@ -279,7 +301,7 @@ class _Run:
                 passage = max(1, round((death.at_call - self._begun) * self._random.uniform(0.2, 0.7)))
                 entry = ("tests.torture.kill", death.step, death.when, str(passage))
             try:
-                await self._proxy.start(*entry)
+                await self._proxy.start(*(entry or self._entry))
             except (aiohttp.ClientError, OSError):
                 await self._proxy.died()
                 death = None
@@ -302,15 +324,21 @@ class _Run:
                 self._cleared_s[model, tag].append(time.time())
                 await self._proxy.control("DELETE", f"/quarantine?model={model}&tag={tag}")
 
-    async def _settled(self) -> None:
-        """Wait until nothing is pending, or for so long that something always will be."""
+    async def _settled(self) -> float:
+        """Let what is pending be decided; how long after the last call that was, by the proxy's clock."""
+        return await self._nothing_pending(SETTLE_S_MAX)
+
+    async def _nothing_pending(self, within_s: float) -> float:
+        """Wait until nothing is pending, or for so long that something always will be; how long it took."""
+        began_s = time.monotonic()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_S_MAX):
+            async with asyncio.timeout(within_s):
                 while True:
                     rows = (await self._proxy.control("GET", "/accounts"))["accounts"]
                     if not any(Decimal(row["pending_usd"]) or row["calls_in_flight"] for row in rows):
-                        return
+                        break
                     await asyncio.sleep(0.1)
+        return time.monotonic() - began_s
 
 
 def _outcome(status: int, body: bytes) -> str:

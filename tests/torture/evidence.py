@@ -67,6 +67,14 @@ def read_seen(told: dict[str, Any]) -> list[Seen]:
     """What reached upstream."""
     names = {key: row["name"] for key, row in told["bill"]["keys"].items()}
     return [
-        Seen(row["id"], names.get(row["key"], ""), row["at_s"], row["hides"], row["lies"], tuple(row["faults"]))
+        Seen(
+            row["id"],
+            names.get(row["key"], ""),
+            row["at_s"],
+            row["hides"],
+            row["lies"],
+            tuple(row["faults"]),
+            row["is_other"],
+        )
         for row in told["seen"]
     ]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -24,10 +25,11 @@ LINE_BYTES_MAX = 2**30
 class OpenRouter:
     """The process, and what a runner asks of it."""
 
-    def __init__(self, process: Process, base_url: str, admin_key: str) -> None:
+    def __init__(self, process: Process, base_url: str, admin_key: str, inference_key: str) -> None:
         self._process = process
         self._admin = {"Authorization": f"Bearer {admin_key}"}
         self.base_url = base_url
+        self.inference_key = inference_key
 
     async def new_key(self, client: aiohttp.ClientSession, name: str, limit_usd: Decimal) -> str:
         """Make a sub-key; returns its secret."""
@@ -42,6 +44,12 @@ class OpenRouter:
         async with client.patch(url, json={"limit": float(limit_usd)}, headers=self._admin) as answer:
             assert answer.status == 200, await answer.text()
 
+    async def hurry(self, client: aiohttp.ClientSession) -> None:
+        """Let its clock go faster; it does when this returns."""
+        self._process.send_signal(signal.SIGUSR1)
+        async with client.get(f"{self.base_url}/models/count") as answer:  # a signal is handled before what comes next
+            await answer.read()
+
     async def tell(self) -> dict[str, Any]:
         """End it; all that it billed and saw."""
         assert self._process.stdin is not None
@@ -52,9 +60,11 @@ class OpenRouter:
 
 
 @contextlib.asynccontextmanager
-async def open_router(profile: str, rate: float, seed: int, data: Path) -> AsyncIterator[OpenRouter]:
+async def open_router(
+    profile: str, rate: float, seed: int, data: Path, *, lag_s: float = 0.0, factor: float = 1.0
+) -> AsyncIterator[OpenRouter]:
     """Serve as long as the context lasts; what it complains of goes to a file in `data`."""
-    command = [sys.executable, "-m", "tests.torture.upstream", profile, str(rate), str(seed)]
+    command = [sys.executable, "-m", "tests.torture.upstream", profile, *map(str, (rate, seed, lag_s, factor))]
     with (data / "upstream.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT, limit=LINE_BYTES_MAX

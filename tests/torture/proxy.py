@@ -41,6 +41,7 @@ class Account:
     key: str
     budget_file: Path
     token: str = field(default_factory=lambda: f"pf-{secrets.token_urlsafe(32)}")
+    key_is_own: bool = True
 
     def spec(self) -> dict[str, Any]:
         """The body of its PUT."""
@@ -49,7 +50,7 @@ class Account:
             "limit_usd": str(self.limit_usd),
             "token": self.token,
             "key": self.key,
-            "key_is_own": True,
+            "key_is_own": self.key_is_own,
             "budget_file": str(self.budget_file),
         }
 
@@ -182,6 +183,11 @@ class Proxy:
         """Kill -9, if it still lives."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
+
+    def hurry(self) -> None:
+        """Let the clock of its books go faster; only for one that was started as `tests.torture.hurry`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
 
     async def stop(self) -> int:
         """Let it end by itself; its exit code."""

@@ -12,8 +12,12 @@ from tests.torture.__main__ import exit_code
 from tests.torture.driver import Options, torture
 from tests.torture.plan import deaths
 from tests.torture.proxy import Proxy, ProxyDiedError
+from tests.torture.soak import Faults, Soak, soak
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]
+
+PATIENCE_S = 10 * 3600.0
+"""By a clock that hurries: some minutes of ours."""
 
 
 async def test_a_lawful_upstream_never_bills_an_account_past_its_limit_whatever_fails_and_dies(tmp_path: Path) -> None:
@@ -43,6 +47,26 @@ async def test_a_lawless_upstream_gets_no_further_than_what_it_lied_about(tmp_pa
     assert report.verdict.overrun_pusd > 0
     assert exit_code(options, report) == 4
     assert report.quarantined > 0
+
+
+@pytest.mark.parametrize(
+    ("faults", "others"),
+    [("id", 0), ("no-id", 0), ("no-id", 2)],
+    ids=["faults that carry an id", "faults without an id", "other traffic on the key"],
+)
+async def test_accounts_that_share_a_key_hold_what_was_billed_for_their_calls(
+    tmp_path: Path, faults: Faults, others: int
+) -> None:
+    """Before a proxy that nobody kills, once 35 minutes have passed."""
+    asked = Soak(
+        3.0, faults=faults, key="foreign", callers=16, others=others, rate=0.4, hurry=240.0, within_s=PATIENCE_S
+    )
+    report = await soak(asked, tmp_path)
+    assert report.verdict.problems == []
+    assert exit_code(asked.options, report) == 0
+    assert report.verdict.spend_pusd > 0
+    assert (report.verdict.unknown_count > 0) is (faults == "no-id")
+    assert (report.verdict.assumed_count > 0) is (faults == "no-id")
 
 
 async def test_a_proxy_that_is_killed_by_a_step_of_its_start_has_died_of_a_kill(tmp_path: Path) -> None:

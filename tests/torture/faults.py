@@ -1,0 +1,172 @@
+"""What the upstream of a soak suffers: faults after which the generation's id is known, and faults after which it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, ClassVar
+
+from aiohttp import web
+
+from openrouter_sim import Fault, FaultRule, Scenario, make_fault
+from openrouter_sim.call import Call
+from openrouter_sim.errors import ApiError
+from openrouter_sim.faults import Frame
+from openrouter_sim.jsonio import JsonObject
+
+KEY_READS_PER_FAILURE = 7
+"""Each so-manieth read of a key's usage fails where ids are hidden."""
+
+_request: ContextVar[web.Request] = ContextVar("request")
+
+
+@dataclass(frozen=True, slots=True)
+class Nameless(Fault):
+    """Another fault, on an answer that names its generation nowhere."""
+
+    name: ClassVar[str] = "nameless"
+    inner: Fault = field(default_factory=Fault)
+
+    def arrange(self, call: Call) -> None:
+        """Hide the id, and let the other fault change what it does."""
+        call.shows_id = False
+        self.inner.arrange(call)
+
+    def tell_usage(self, call: Call, usage: JsonObject) -> JsonObject | None:
+        """As the other fault does."""
+        return self.inner.tell_usage(call, usage)
+
+    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+        """As the other fault does."""
+        self.inner.set_headers(call, headers)
+
+    def whole(self, call: Call, body: JsonObject) -> JsonObject:
+        """As the other fault does."""
+        return self.inner.whole(call, body)
+
+    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """As the other fault does."""
+        return self.inner.frames(call, frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Fault):
+    """Keeps the request at hand for faults that end its connection; the call goes on."""
+
+    name: ClassVar[str] = "held"
+    is_early: ClassVar[bool] = True
+
+    async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
+        """Keep it."""
+        _request.set(request)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard(Fault):
+    """Everything is generated and billed; the connection breaks before the answer's head."""
+
+    name: ClassVar[str] = "unheard"
+
+    def refuse(self, call: Call) -> ApiError | None:
+        """Break it; nobody hears the error that is answered."""
+        transport = _request.get().transport
+        if transport is not None:
+            transport.abort()
+        call.charges_errors = True
+        return ApiError(500, "Nobody hears this")
+
+
+@dataclass(frozen=True, slots=True)
+class Unread(Fault):
+    """Each so-manieth read of a key's usage fails, as long as `strikes` says so."""
+
+    name: ClassVar[str] = "unread"
+    is_early: ClassVar[bool] = True
+    strikes: Callable[[], bool] = lambda: True
+    reads: count[int] = field(default_factory=lambda: count(1), compare=False)
+
+    async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
+        """Fail, if it is its turn."""
+        return web.Response(status=502) if next(self.reads) % KEY_READS_PER_FAILURE == 0 and self.strikes() else None
+
+
+def _http(status: int, **parameters: Any) -> Fault:
+    return make_fault("http_error", {"status": status, **parameters})
+
+
+def _nameless(name: str, **parameters: Any) -> Fault:
+    return Nameless(make_fault(name, parameters))
+
+
+BILLED_OR_NOT = (False, True)
+
+WITH_ID: tuple[Fault, ...] = (
+    *(
+        make_fault("error_first", {"done": done, "charge": charge})
+        for done in (False, True)
+        for charge in BILLED_OR_NOT
+    ),
+    *(make_fault("error_mid", {"charge": charge}) for charge in BILLED_OR_NOT),
+    *(make_fault("error_mid", {"bare": True, "charge": charge}) for charge in BILLED_OR_NOT),
+    make_fault("error_mid", {"choice_only": True, "done": True}),
+    make_fault("silent_close"),
+    make_fault("silent_close", {"clean": True}),
+    make_fault("reset"),
+    *(make_fault(name) for name in ("missing_usage", "null_cost", "zero_cost_with_tokens", "repr_float", "cache_hit")),
+    *(make_fault(name) for name in ("chop", "whitespace", "gzip")),
+    make_fault("slow", {"first_s": 0.2}),
+    make_fault("huge_event", {"size_bytes": 1 << 20}),
+    *(_http(status, charge=charge) for status in (500, 502, 504) for charge in BILLED_OR_NOT),
+    *(_http(status, envelope=False, edge=True, charge=charge) for status in (520, 524) for charge in BILLED_OR_NOT),
+    _http(503, envelope=False, charge=True),
+)
+"""Each names its generation in its head, so that its record tells what it cost."""
+
+WITHOUT_ID: tuple[Fault, ...] = (
+    # What proves that nothing was charged
+    *(_http(status, envelope=False, edge=True, shows_id=False) for status in (403, 413, 429, 521, 523)),
+    _http(503, availability="no_capacity", shows_id=False),
+    _http(503, message="No instances available", shows_id=False),
+    # What proves nothing
+    *(
+        _http(status, envelope=False, edge=True, shows_id=False, charge=charge)
+        for status in (520, 522, 524)
+        for charge in BILLED_OR_NOT
+    ),
+    *(_http(status, shows_id=False, charge=charge) for status in (500, 502, 503, 504) for charge in BILLED_OR_NOT),
+    *(
+        _http(status, envelope=False, shows_id=False, charge=charge)
+        for status in (429, 502)
+        for charge in BILLED_OR_NOT
+    ),
+    make_fault("early_answer"),
+    make_fault("close_on_request"),
+    make_fault("close_keepalive"),
+    make_fault("hide_generation_id"),
+    Unheard(),
+    _nameless("silent_close"),
+    _nameless("silent_close", clean=True),
+    _nameless("reset"),
+    _nameless("reset", after=0),
+    *(_nameless("error_first", charge=charge) for charge in BILLED_OR_NOT),
+    *(_nameless("error_mid", charge=charge) for charge in BILLED_OR_NOT),
+    *(_nameless(name) for name in ("missing_usage", "null_cost", "gzip")),
+)
+"""No id, in head or body; most tell no cost either."""
+
+
+def with_id(rate: float) -> Scenario:
+    """A share `rate` of all calls suffers a fault that carries its id."""
+    return Scenario(faults=_even(WITH_ID, rate))
+
+
+def without_id(rate: float, fails: Callable[[], bool] = lambda: True) -> Scenario:
+    """A share `rate` of all calls suffers a fault without an id; as long as `fails()`, some reads of a key's usage fail."""
+    return Scenario(faults=(FaultRule(Held()), FaultRule(Unread(fails), api="key"), *_even(WITHOUT_ID, rate)))
+
+
+def _even(faults: tuple[Fault, ...], rate: float) -> tuple[FaultRule, ...]:
+    return tuple(FaultRule(fault, probability=rate / len(faults)) for fault in faults)
