@@ -106,13 +106,7 @@ async def running(
             store.on_poisoned = lambda why: hub.publish("ledger", "", run=config.run, closed=why)
             books = Books(store, cost_log, BudgetFiles(), hub, clock)
             books.byok, books.call_s_max, books.upstream = config.byok, config.call_s_max, upstream.base_url
-            for account in list(books.accounts().values()):
-                if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
-                    books.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
-            for account_id in books.accounts():
-                books.write_budget(
-                    account_id
-                )  # the last process may have died between a commit and its file (M10 step 7)
+            _take_up(books)
             prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
             _share_quarantine(config, books, prices)
             foreign_keys = ForeignKeys(books, upstream, lag_s=config.key_usage_lag_s)
@@ -154,6 +148,15 @@ def _make_folder(data_dir: Path) -> None:
         raise ConfigError(f"{data_dir} is a file; the proxy keeps its ledger in a folder: name one.") from exc
     except OSError as exc:
         raise ConfigError(f"The data directory {data_dir} cannot be made: {exc.strerror}") from exc
+
+
+def _take_up(books: Books) -> None:
+    """Bring the accounts that the ledger holds to where this version wants them, and their budget files with them."""
+    for account in list(books.accounts().values()):
+        if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
+            books.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
+    for account_id in books.accounts():
+        books.write_budget(account_id)  # the last process may have died between a commit and its file (M10 step 7)
 
 
 def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
