@@ -27,7 +27,7 @@ def test_every_link_within_the_repository_leads_somewhere() -> None:
 
 def test_a_link_to_nowhere_is_found() -> None:
     page = ROOT / "docs" / "money.md"
-    assert broken(page, "nowhere.md")
+    assert broken(page, "nowhere.txt")
     assert broken(page, "containers.md#no-such-heading")
     assert broken(page, "#no-such-heading")
     assert broken(page, "../../etc/passwd")

@@ -4,12 +4,12 @@ from tests.docs.pages import anchors, blocks, links
 
 PAGE = """# A title, with `code`: and more
 
-See [one](other.md#part), [`two`](../x.md "a title") and ![a picture](a.svg) <img alt="x" src="b.png">.
+See [one](money.md#part), [`two`](../README.md "a title") and ![a picture](a.svg) <img alt="x" src="b.png">.
 
-    [not a link](nowhere.md)
+    [not a link](nowhere.txt)
 
 ```console
-$ true  # [nor this](nowhere.md)
+$ true  # [nor this](nowhere.txt)
 # no heading
 ```
 
@@ -21,7 +21,7 @@ $ true  # [nor this](nowhere.md)
 
 
 def test_links_are_found_and_code_has_none() -> None:
-    assert links(PAGE) == ["other.md#part", "../x.md", "a.svg", "b.png"]
+    assert links(PAGE) == ["money.md#part", "../README.md", "a.svg", "b.png"]
 
 
 def test_anchors_are_made_of_headings_as_github_makes_them() -> None:
