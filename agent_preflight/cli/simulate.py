@@ -25,9 +25,9 @@ def simulate(
 
     Keys, models, prices, completions; its own exact bill is at /sim/bill.
 
-    Prints its base URL, an admin key and an inference key.
+    Prints the variables that lead a shell to it: OPENROUTER_BASE_URL, OR_ADMIN_KEY, OPENROUTER_API_KEY.
 
-    Example: agent-preflight simulate --listen 127.0.0.1:0 --ready-file sim.json
+    Example: agent-preflight simulate > simulator.env
     """
     from openrouter_sim.serve import serve
     from preflight_proxy.errors import ConfigError
