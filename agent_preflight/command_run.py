@@ -55,7 +55,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
 
 
 def _run(options: Mapping[str, Any], view: RunView) -> Finished:
-    request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}))
+    request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}), makes_sources=False)
     ended: list[Finished] = []
 
     async def work(stop: Stop) -> Finished:

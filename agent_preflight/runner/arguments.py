@@ -32,12 +32,13 @@ def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> d
     return dict(bound.arguments)
 
 
-def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
+def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources: bool = True) -> Request:
     """Return the request that the arguments of `run_multi` make.
 
     Args:
         given: All of them, by name.
         single: The run is the one trial of `run_container`.
+        makes_sources: Folders are made for mounts that agents may write to and that are missing, as old scripts expect.
 
     Raises:
         ConfigError: They contradict each other.
@@ -62,6 +63,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         workers=given["max_workers"] if given["parallel"] else 1,
         base_url=given["openrouter_base_url"],
         byok=given["byok"],
+        makes_sources=makes_sources,
         preflight=None if given["skip_preflight"] else _preflight(given),
         say=given["log_fn"] if given["log_fn"] is not None else say,
     )
@@ -143,7 +145,7 @@ def _of(arguments: Arguments, alias: str) -> Sequence[str]:
     return arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
 
 
-def _preflight(given: Mapping[str, Any]) -> Callable[[], object]:
+def _preflight(given: Mapping[str, Any]) -> Callable[..., object]:
     """Return the call of the checks, with what the run knows and what the script adds."""
     from agent_preflight.preflight import preflight  # the module, which the package's function of that name hides
 
