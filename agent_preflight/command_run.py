@@ -56,7 +56,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
 
 def _run(options: Mapping[str, Any], view: RunView) -> Finished:
     shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
-    request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown})
+    request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown}, makes_sources=False)
     ended: list[Finished] = []
 
     async def work(stop: Stop) -> Finished:

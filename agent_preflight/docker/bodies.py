@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from agent_preflight.docker.mounts import refuse_missing
 from agent_preflight.docker_args import SEALED, merge
 from agent_preflight.sandbox import AgentSpec, PortalKey
 from preflight_proxy.errors import ConfigError
@@ -173,7 +174,9 @@ def agent_body(spec: AgentSpec, tag: Tag, gate_id: str, seccomp: str) -> dict[st
     )
     body = _Body(spec.image, tag.labels("agent"), host, cmd=spec.command, env=environment(spec.env))
     body.open_stdin = body.stdin_once = True
-    return _filled(body, spec.docker_args.agent)
+    fields = _filled(body, spec.docker_args.agent)
+    refuse_missing(fields["HostConfig"])
+    return fields
 
 
 def in_force(memory: str | None, cpus: str | None) -> str:

@@ -32,12 +32,13 @@ def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> d
     return dict(bound.arguments)
 
 
-def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
+def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources: bool = True) -> Request:
     """Return the request that the keywords of `run_multi` make; None, and what is not named, is the default.
 
     Args:
         given: By name.
         single: The run is the one trial of `run_container`.
+        makes_sources: Folders are made for mounts that agents may write to and that are missing, as old scripts expect.
 
     Raises:
         ConfigError: A value is none, a key or a file is missing, or options contradict each other.
@@ -63,6 +64,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         workers=settings.max_workers if settings.parallel else 1,
         base_url=settings.openrouter_base_url,
         byok=settings.byok,
+        makes_sources=makes_sources,
         preflight=None if settings.skip_preflight else _preflight(settings),
         say=settings.log_fn or say,
     )
@@ -122,7 +124,7 @@ def _of(arguments: Arguments, alias: str) -> Sequence[str]:
     return arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
 
 
-def _preflight(settings: RunSettings) -> Callable[[], object]:
+def _preflight(settings: RunSettings) -> Callable[..., object]:
     """Return the call of the checks, with what the run knows and what the script adds."""
     from agent_preflight.preflight import preflight  # the module, which the package's function of that name hides
 

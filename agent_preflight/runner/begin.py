@@ -7,6 +7,7 @@ import secrets
 import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.docker.bodies import in_force
@@ -18,11 +19,14 @@ from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.plan import TrialPlan, check_run_id, default_run_id, plan_trials
 from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.reach import reach_warnings
+from agent_preflight.runner.ready import Ready, say_all
 from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
+from agent_preflight.runner.sources import make
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.sweeping import Scope
 from agent_preflight.usd import usd
+from preflight_proxy.errors import ConfigError
 
 KEY_NAME_BYTES = 6
 
@@ -87,6 +91,30 @@ async def checked(check: Callable[[], object], stop: Stop) -> None:
         checking.result()
     else:
         checking.cancel()
+
+
+async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Ready) -> None:
+    """Do what comes before a run's keys; its folder stays only if nothing is wrong."""
+    folder.is_wanted = False
+    if request.preflight is not None:
+        await checked(partial(request.preflight, found=found.lines), stop)
+    else:
+        say_all(found.lines, request.say)
+    if not stop.ending.is_set():
+        make(found.missing, request.say)
+        folder.is_wanted = True
+
+
+async def told(request: Request, found: Ready, stop: Stop) -> None:
+    """Tell what is wrong on this machine, together with what the checks find that make no key.
+
+    Raises:
+        PreflightError: The report has been printed.
+        ConfigError: There are no checks.
+    """
+    if request.preflight is not None:
+        await checked(partial(request.preflight, found=found.lines), stop)
+    raise ConfigError("\n".join(found.problems))
 
 
 def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> None:

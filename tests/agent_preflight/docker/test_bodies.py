@@ -208,8 +208,9 @@ def test_the_budget_is_mounted_read_only_beside_the_users_mounts() -> None:
         "Target": "/run/preflight",
         "ReadOnly": True,
     }
-    assert [mount["Target"] for mount in host["Mounts"]] == ["/run/preflight", "/v"]
-    assert host["Binds"] == ["/data:/data:ro"]
+    assert [mount["Target"] for mount in host["Mounts"]] == ["/run/preflight", "/v", "/data"]
+    assert host["Mounts"][2] == {"Type": "bind", "Source": "/data", "Target": "/data", "ReadOnly": True}
+    assert "Binds" not in host  # which the engine would make where it is missing
 
 
 def test_a_path_with_a_comma_and_a_quote_is_a_path_like_any_other() -> None:
@@ -218,7 +219,7 @@ def test_a_path_with_a_comma_and_a_quote_is_a_path_like_any_other() -> None:
 
 def test_making_a_body_changes_nothing_that_others_are_made_of() -> None:
     spec = replace(SPEC, docker_args=read_docker_args(["--cap-drop=KILL", "-v/data:/data:ro", "-v/x:/x"], "sealed"))
-    assert agent(spec)["HostConfig"]["Binds"] == ["/data:/data:ro", "/x:/x"]
+    assert [mount["Target"] for mount in agent(spec)["HostConfig"]["Mounts"]] == ["/run/preflight", "/data", "/x"]
     assert agent(spec) == agent(spec)
     assert agent() == agent()
     assert "KILL" in bodies.CAPABILITIES

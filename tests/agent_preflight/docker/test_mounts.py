@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.docker.mounts import check_mounts
+from agent_preflight.docker.mounts import Bind, binds, check_mounts, refuse_missing, targets, volumes
 from agent_preflight.docker_args import merge, read_docker_args
 from preflight_proxy.errors import ConfigError
 from tests.cases import each
@@ -65,3 +65,52 @@ def test_ordinary_mounts_and_the_trials_own_folder_pass_in_silence() -> None:
 
 def test_a_container_without_mounts_passes_in_silence() -> None:
     assert check_mounts({}, run_dir=RUN, own_dir=f"{RUN}/me") == []
+
+
+OPTIONS = [
+    "-v/a:/b:ro,Z",
+    "-v/c:/d",
+    "-vname:/e:ro",
+    "-v/f",
+    "--mount=src=v,dst=/g",
+    "--mount=type=bind,src=/h,dst=/i/,ro",
+]
+OPTIONS += ["--tmpfs=/j:size=1m", "--mount=type=tmpfs,dst=/k"]
+
+
+def test_each_mount_is_a_path_or_a_volume_that_may_be_written_or_not() -> None:
+    fields = read_docker_args(OPTIONS, "sealed").agent
+    assert binds(fields["HostConfig"]) == [
+        Bind("/a", "/b", writable=False),
+        Bind("/c", "/d", writable=True),
+        Bind("/h", "/i/", writable=False, is_bind=False),
+    ]
+    assert volumes(fields["HostConfig"]) == [
+        Bind("name", "/e", writable=False),
+        Bind("v", "/g", writable=True, is_bind=False),
+    ]
+    assert sorted(targets(fields)) == ["/b", "/d", "/e", "/f", "/g", "/i", "/j", "/k"]
+    assert (binds({}), volumes({}), targets({})) == ([], [], [])
+
+
+@each(
+    "volume, mount",
+    [
+        ("/a:/b", {}),
+        ("/a:/b:rw", {}),
+        ("/a:/b:ro", {"ReadOnly": True}),
+        ("/a:/b:cached", {"Consistency": "cached"}),
+        ("/a:/b:rslave,ro", {"ReadOnly": True, "BindOptions": {"Propagation": "rslave"}}),
+    ],
+)
+def test_a_path_is_mounted_so_that_the_engine_does_not_make_it(volume: str, mount: dict[str, Any]) -> None:
+    host_config = dict(read_docker_args([f"--volume={volume}"], "sealed").agent["HostConfig"])
+    refuse_missing(host_config)
+    assert host_config == {"Mounts": [{"Type": "bind", "Source": "/a", "Target": "/b", **mount}]}
+
+
+@each("volume", ["/a:/b:z", "/a:/b:ro,Z", "/a:/b:Z,rw", "name:/b", "name:/b:ro", "name:/b:nocopy"])
+def test_labels_and_volumes_stay_as_they_are(volume: str) -> None:
+    host_config = {"Binds": [volume]}
+    refuse_missing(host_config)
+    assert host_config == {"Binds": [volume]}
