@@ -207,6 +207,9 @@ async def test_a_key_without_a_limit_is_given_none(tmp_path: Path, serve: Serve)
     api = KeysApi(limit=None)
     async with proxy_that(tmp_path, ADDS):
         assert (await topped_up(tmp_path, serve(api).base_url)).balance.limit_pusd == 11 * 10**11
+    async with proxy_that(tmp_path, REFUSES):
+        with pytest.raises(OperatingError, match="Nothing was changed"):
+            await topped_up(tmp_path, serve(api).base_url)
     assert (api.asked, api.limit) == ([], None)
 
 
