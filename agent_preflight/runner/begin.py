@@ -11,12 +11,13 @@ from functools import partial
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.docker.bodies import in_force
+from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
 from agent_preflight.runner.board import Row
 from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.plan import TrialPlan, check_run_id, default_run_id, plan_trials
+from agent_preflight.runner.plan import Surroundings, TrialPlan, check_run_id, default_run_id, plan_trials
 from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.ready import Ready, say_all
@@ -118,11 +119,14 @@ async def told(request: Request, found: Ready, stop: Stop) -> None:
 
 
 def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> None:
-    """Say what starts, where, and what a person should know of it."""
+    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open."""
+    network = network_line(request.around)
     if request.single:
+        if is_open(request.around):
+            request.say(f"  {network}")
         return
     request.say(f"Starting {count} trial{'s' if count > 1 else ''} in {folder.path}")
-    request.say(f"  network: {request.around.network}; budgets hold whatever the agents do")
+    request.say(f"  {network}")
     if request.around.sandbox == "process":
         request.say(
             "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
@@ -134,6 +138,24 @@ def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> No
     ):
         request.say(f"  {warning}")
     request.say(f"  watch with: agent-preflight status {run_id}{_elsewhere(request)}")
+
+
+def is_open(around: Surroundings) -> bool:
+    """Whether agents in containers reach more than the proxy and what the user named."""
+    return around.sandbox == "docker" and around.network != SEALED
+
+
+def network_line(around: Surroundings) -> str:
+    """Return what the network of a run means for its agents and for its budget, and how to seal it."""
+    if not is_open(around):
+        return f"network: {around.network}; budgets hold whatever the agents do"
+    reached = (
+        "the internet and your network" if around.network == "bridge" else f"what the network {around.network} reaches"
+    )
+    return (
+        f"network: {around.network}; agents reach {reached}. The budget holds, because no real key is in the container. "
+        f'To leave them nothing but the proxy: network="{SEALED}"'
+    )
 
 
 def no_credit(rows: Sequence[Row], request: Request, run_id: str) -> str:
