@@ -64,7 +64,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         base_url=settings.openrouter_base_url,
         byok=settings.byok,
         preflight=None if settings.skip_preflight else _preflight(settings),
-        say=settings.log_fn or say,
+        say=_say(settings),
     )
 
 
@@ -137,8 +137,35 @@ def _preflight(settings: RunSettings) -> Callable[[], object]:
         models=list(dict.fromkeys(ids)),
         budget_per_model=_budget_per_model(settings),
         docker_image=settings.image_name or None,
-        **{"base_url": settings.openrouter_base_url, **_without_twice(kwargs)},
+        **{**_of_the_run(settings), **_without_twice(kwargs)},
     )
+
+
+def _of_the_run(settings: RunSettings) -> dict[str, Any]:
+    """Return what the run knows for the checks, unless the script says otherwise."""
+    return {
+        "base_url": settings.openrouter_base_url,
+        "budgets": _budgets(settings),
+        "expect_tokens": settings.expect_tokens,
+        "byok": settings.byok,
+        "log_fn": _say(settings),
+    }
+
+
+def _say(settings: RunSettings) -> Callable[[str], None]:
+    said: Callable[[str], None] | None = settings.log_fn
+    return say if said is None else said
+
+
+def _budgets(settings: RunSettings) -> dict[str, float]:
+    """Return the smallest budget of each model's trials, where budgets differ by alias."""
+    budget, found = settings.budget_usd, dict[str, float]()
+    if not isinstance(budget, Mapping):
+        return found
+    for model, alias in settings.pairs:
+        if alias in budget:
+            found[model] = min(found.get(model, float("inf")), float(budget[alias]))
+    return found
 
 
 def _without_twice(kwargs: dict[str, Any]) -> dict[str, Any]:
