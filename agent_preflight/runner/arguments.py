@@ -64,7 +64,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         base_url=settings.openrouter_base_url,
         byok=settings.byok,
         preflight=None if settings.skip_preflight else _preflight(settings),
-        say=_say(settings),
+        say=settings.log_fn or say,
     )
 
 
@@ -148,23 +148,17 @@ def _of_the_run(settings: RunSettings) -> dict[str, Any]:
         "budgets": _budgets(settings),
         "expect_tokens": settings.expect_tokens,
         "byok": settings.byok,
-        "log_fn": _say(settings),
+        "log_fn": settings.log_fn or say,
     }
-
-
-def _say(settings: RunSettings) -> Callable[[str], None]:
-    said: Callable[[str], None] | None = settings.log_fn
-    return say if said is None else said
 
 
 def _budgets(settings: RunSettings) -> dict[str, float]:
     """Return the smallest budget of each model's trials, where budgets differ by alias."""
-    budget, found = settings.budget_usd, dict[str, float]()
-    if not isinstance(budget, Mapping):
-        return found
-    for model, alias in settings.pairs:
-        if alias in budget:
-            found[model] = min(found.get(model, float("inf")), float(budget[alias]))
+    budgets, found = settings.budget_usd, dict[str, float]()
+    if isinstance(budgets, Mapping):
+        for model, alias in settings.pairs:
+            if alias in budgets:
+                found[model] = min(found.get(model, float("inf")), float(budgets[alias]))
     return found
 
 
