@@ -14,6 +14,8 @@ from typing import Literal
 
 from agent_preflight.docker.handshake import GateWish
 from agent_preflight.docker_args import DockerArgs, read_docker_args
+from agent_preflight.kept_output import OutputWish
+from agent_preflight.runner.placeholders import Names
 from agent_preflight.runner.reach import Reach
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
@@ -68,6 +70,7 @@ class TrialPlan:
         key_name: Name of its sub-key, unique: an orphan is found by it.
         command: Arguments after the image; the whole command line for the process sandbox.
         before: How its account stood, if it is begun again; None for a trial that is new.
+        mounts: In docker's form.
     """
 
     alias: str
@@ -76,6 +79,7 @@ class TrialPlan:
     key_name: str
     command: tuple[str, ...]
     before: Before | None = None
+    mounts: tuple[str, ...] = ()
 
     @property
     def limit_pusd(self) -> int:
@@ -102,7 +106,7 @@ class Surroundings:
         image: Image name; unused by the process sandbox.
         network: `"sealed"`, `"bridge"` or a Docker network's name.
         env: The user's own variables for the agents.
-        mounts: In docker's `host:container[:mode]` form.
+        mounts: In docker's `host:container[:mode]` form; the trials' own have their names in them.
         initial_prompt: Sent to each agent as one JSON line, where given.
         budget_mode: `"detailed"` for the long budget.txt; anything else is the simple one.
         workspace_path: Directory in the container that gets `budget.txt`.
@@ -113,6 +117,7 @@ class Surroundings:
         cpus: A container's limit in the engine's form (`"1.5"`), or None.
         gate: Which kind of gate containers have; `"auto"` is found by trying.
         stdin: What becomes of the agents' standard input.
+        output: What is kept of what agents write.
     """
 
     sandbox: SandboxKind
@@ -130,6 +135,7 @@ class Surroundings:
     cpus: str | None = None
     gate: GateWish = "auto"
     stdin: StdinWish = "auto"
+    output: OutputWish = field(default_factory=OutputWish)
 
     @property
     def closes_stdin(self) -> bool:
@@ -149,9 +155,14 @@ class Surroundings:
 
 
 def plan_trials(
-    models: Models, run_id: str, budget: Budget, arguments: Arguments | None, token: Callable[[], str]
+    models: Models,
+    run_id: str,
+    budget: Budget,
+    arguments: Arguments | None,
+    token: Callable[[], str],
+    mounts: Sequence[str] = (),
 ) -> tuple[TrialPlan, ...]:
-    """Return a trial for each pair of model id and alias, in that order.
+    """Return a trial for each pair of model id and alias, in that order, with its names in its arguments and mounts.
 
     Args:
         models: Pairs of model id and alias.
@@ -159,6 +170,7 @@ def plan_trials(
         budget: Dollars for each trial, or a mapping of alias to dollars.
         arguments: The agent's arguments, for all or by alias.
         token: Makes the random part of a sub-key's name.
+        mounts: In docker's form.
 
     Raises:
         ConfigError: There are no models, an alias cannot be a folder's name or is there twice, or a budget is no amount.
@@ -173,7 +185,8 @@ def plan_trials(
             model_id=model,
             budget_pusd=_budget_pusd(budget, alias),
             key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
-            command=_command(arguments, alias),
+            command=tuple(map(Names(alias, model, run_id).in_argument, _command(arguments, alias))),
+            mounts=tuple(map(Names(alias, model, run_id).in_mount, mounts)),
         )
         for model, alias in pairs
     )
