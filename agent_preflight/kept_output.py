@@ -55,6 +55,8 @@ class OutputWish:
             return None
 
 
+DEPTH_MAX = 256
+"""What tools that remove a tree can walk."""
 KEEP_OFF = "keep_output is off"
 
 
