@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from agent_preflight.config import Environment, variable
 from agent_preflight.console import say
+from agent_preflight.kept_output import DEPTH_MAX, KEEP_OFF, OutputWish
 from agent_preflight.openrouter import check_way
 from agent_preflight.runner.plan import Surroundings
 from agent_preflight.runner.reach import read_reach
@@ -105,11 +107,23 @@ def _surroundings(settings: RunSettings) -> Surroundings:
         cpus=settings.cpus,
         gate=settings.gate,
         stdin=settings.stdin,
+        output=_output(settings),
         settings=settings,
     )
     if settings.sandbox == "docker":
         around.engine_options  # noqa: B018 - a wrong one is told now, before anything is made
     return around
+
+
+def _output(settings: RunSettings) -> OutputWish:
+    return OutputWish(
+        path=posixpath.normpath(settings.output_path or settings.workspace_path),
+        timeout_s=settings.output_timeout_s,
+        bytes_max=settings.output_max_bytes,
+        files_max=settings.output_max_files,
+        depth_max=min(settings.output_max_depth, DEPTH_MAX),
+        unkept="" if settings.keep_output else KEEP_OFF,
+    )
 
 
 def _command(settings: RunSettings) -> Arguments | None:

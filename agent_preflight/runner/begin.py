@@ -11,6 +11,7 @@ from functools import partial
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.docker.bodies import in_force
+from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
 from agent_preflight.runner.board import Row
@@ -52,7 +53,12 @@ async def make_way(request: Request, engine: Engine | None) -> None:
 def plans_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
     """Return a run's trials, each with a sub-key's name of its own. Raises as `plan_trials`."""
     return plan_trials(
-        request.models, run_id, request.budget, request.arguments, lambda: secrets.token_hex(KEY_NAME_BYTES)
+        request.models,
+        run_id,
+        request.budget,
+        request.arguments,
+        lambda: secrets.token_hex(KEY_NAME_BYTES),
+        request.around.mounts,
     )
 
 
@@ -133,6 +139,8 @@ def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> No
         )
     else:
         request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
+        if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
+            request.say(f"  warning: {lost}")
     for warning in reach_warnings(
         request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
     ):
