@@ -55,7 +55,8 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
 
 
 def _run(options: Mapping[str, Any], view: RunView) -> Finished:
-    request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}))
+    shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
+    request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say, "preflight_kwargs": shown}))
     ended: list[Finished] = []
 
     async def work(stop: Stop) -> Finished:

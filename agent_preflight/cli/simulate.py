@@ -9,12 +9,16 @@ import typer
 
 
 def simulate(
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 is any free one.")] = "127.0.0.1:8799",
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where it listens; port 0 takes a free one.")
+    ] = "127.0.0.1:8799",
     scenario: Annotated[
-        Path | None, typer.Option(help="TOML: what models say, and what goes wrong.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML file: what models answer, and what goes wrong.", show_default=False),
     ] = None,
     ready_file: Annotated[
-        Path | None, typer.Option(help="Written as JSON once connections are accepted.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="Written as JSON once connections are accepted.", show_default=False),
     ] = None,
 ) -> None:
     """Serve an offline OpenRouter.

@@ -63,7 +63,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         base_url=given["openrouter_base_url"],
         byok=given["byok"],
         preflight=None if given["skip_preflight"] else _preflight(given),
-        say=given["log_fn"] if given["log_fn"] is not None else say,
+        say=_say(given),
     )
 
 
@@ -156,8 +156,33 @@ def _preflight(given: Mapping[str, Any]) -> Callable[[], object]:
         models=list(dict.fromkeys(ids)),
         budget_per_model=_budget_per_model(given),
         docker_image=given["image_name"] or None,
-        **{"base_url": given["openrouter_base_url"], **_without_twice(kwargs)},
+        **{**_of_the_run(given), **_without_twice(kwargs)},
     )
+
+
+def _of_the_run(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the run knows for the checks, unless the script says otherwise."""
+    return {
+        "base_url": given["openrouter_base_url"],
+        "budgets": _budgets(given),
+        "expect_tokens": given.get("expect_tokens"),
+        "byok": given["byok"],
+        "log_fn": _say(given),
+    }
+
+
+def _say(given: Mapping[str, Any]) -> Callable[[str], None]:
+    said: Callable[[str], None] | None = given["log_fn"]
+    return say if said is None else said
+
+
+def _budgets(given: Mapping[str, Any]) -> dict[str, float]:
+    """Return the smallest budget of each model's trials, where budgets differ by alias."""
+    budget, found = given["budget_usd"], dict[str, float]()
+    for model, alias in given["models"] if isinstance(budget, Mapping) else ():
+        if alias in budget:
+            found[model] = min(found.get(model, float("inf")), float(budget[alias]))
+    return found
 
 
 def _without_twice(kwargs: dict[str, Any]) -> dict[str, Any]:

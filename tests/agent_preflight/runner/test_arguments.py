@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.console import say
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
 from preflight_proxy.core.secret import Secret
@@ -50,6 +51,22 @@ def test_the_checks_are_told_all_models_once_and_what_they_may_cost() -> None:
     assert made.preflight.keywords["budget_per_model"] == 0.5
     assert made.preflight.keywords["site_name"] == "s"
     assert request(skip_preflight=True).preflight is None
+
+
+def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_twice() -> None:
+    models = [("m/m", "a"), ("m/m", "b"), ("x/y", "c")]
+    made = request(models=models, budget_usd={"a": "0.5", "b": Decimal("0.25"), "c": 2}, byok=True)
+    assert made.preflight.keywords["budgets"] == {"m/m": 0.25, "x/y": 2.0}
+    assert made.preflight.keywords["byok"] is True
+    assert request(models=models, budget_usd="0.5").preflight.keywords["budgets"] == {}
+
+
+def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
+    taken: list[str] = []
+    made = request(log_fn=taken.append)
+    assert made.preflight.keywords["log_fn"] == made.say == taken.append
+    assert request().preflight.keywords["log_fn"] is say
+    assert request(preflight_kwargs={"log_fn": print}).preflight.keywords["log_fn"] is print
 
 
 def test_a_budget_that_is_no_number_is_said_in_words() -> None:
