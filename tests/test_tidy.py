@@ -381,10 +381,11 @@ def test_the_readmes_first_script_is_the_example_that_ci_runs() -> None:
 
 
 def test_every_dependency_has_its_reason() -> None:
-    """Whatever is installed with the package is in the README's table, with why."""
+    """Whatever is installed with the package is in the table of docs/dependencies.md, with why."""
     project = tomllib.loads(texts()[ROOT / "pyproject.toml"])["project"]
     names = [re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"]]
-    rows = [line for line in texts()[ROOT / "README.md"].splitlines() if line.startswith("| ")]
+    page = texts()[ROOT / "docs" / "dependencies.md"]
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert [name for name in names if not any(name in row.split("|")[1] for row in rows)] == []
 
 
@@ -392,7 +393,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
     """A page that nobody can find is not there."""
     readme = texts()[ROOT / "README.md"]
     pages = [
-        path.relative_to(ROOT).as_posix() for path in texts() if path.suffix == ".md" and path.parent.name == "docs"
+        path.relative_to(ROOT).as_posix() for path in texts() if path.suffix == ".md" and path.parent == ROOT / "docs"
     ]
     assert [page for page in pages if f"]({page})" not in readme] == []
 
