@@ -9,8 +9,9 @@ from typing import Any
 
 from agent_preflight.models import RunResult
 from agent_preflight.runner.disk import FREE_BYTES_MIN
-from agent_preflight.runner.plan import Arguments, Budget, Models, Surroundings
+from agent_preflight.runner.plan import Models, Surroundings
 from agent_preflight.runner.policies import PolicyGiven
+from agent_preflight.runs.settings import Arguments, Budget, RunSettings
 from preflight_proxy.core.secret import Secret
 
 OnEvent = Callable[[dict[str, Any]], object]
@@ -66,6 +67,11 @@ class Request:
     free_bytes_min: int = FREE_BYTES_MIN
     preflight: Callable[[], object] | None = field(default=None, repr=False)  # it holds keys
     say: Callable[[str], None] = field(default=lambda line: None)
+
+    @property
+    def settings(self) -> RunSettings:
+        """All that the run was told, as its options are declared."""
+        return self.around.settings
 
     @property
     def may_have_begun(self) -> bool:

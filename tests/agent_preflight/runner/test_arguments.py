@@ -36,7 +36,14 @@ def test_without_parallel_one_trial_goes_on_at_a_time() -> None:
 def test_container_args_follow_the_command_of_a_process() -> None:
     made = request(sandbox="process", command=["python", "x.py"], container_args={"a": ["--m", "1"]})
     assert made.arguments == {"a": ["python", "x.py", "--m", "1"]}
-    assert request(container_args=["--m"]).arguments == ["--m"]
+    assert request(container_args=["--m"]).arguments == ("--m",)
+
+
+def test_all_that_a_run_was_told_is_at_hand_wherever_its_trials_are() -> None:
+    made = request(keep_output=False, output_max_bytes="1g", expect_tokens=5, retry_failed=True)
+    assert made.settings is made.around.settings
+    assert (made.settings.keep_output, made.settings.output_max_bytes) == (False, 2**30)
+    assert (made.settings.expect_tokens, made.settings.retry_failed) == (5, True)
 
 
 @each("option", ["sandbox", "gate", "stdin"])
@@ -70,7 +77,7 @@ def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
 
 
 def test_a_budget_that_is_no_number_is_said_in_words() -> None:
-    with pytest.raises(ConfigError, match="it is 'zero'"):
+    with pytest.raises(ConfigError, match=r"budget_usd is dollars above 0 .* not 'zero'"):
         request(budget_usd="zero")
 
 
@@ -99,7 +106,7 @@ def test_a_wrong_option_of_the_engine_is_told_before_anything_is_made(options: d
         request(**options)
 
 
-@each("options, says", WRONG_OPTIONS)
+@each("options, says", WRONG_OPTIONS[2:])
 def test_a_process_has_no_engine_and_so_no_wrong_option_of_one(options: dict[str, Any], says: str) -> None:
     assert request(sandbox="process", command=["x"], **options).around.sandbox == "process"
 
