@@ -11,9 +11,10 @@ import pytest
 
 from agent_preflight.runner.begin import announce, checked, open_folder, plans_of
 from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.plan import SandboxKind, Surroundings
+from agent_preflight.runner.plan import Surroundings
 from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Request
+from agent_preflight.runs.settings import SandboxKind
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 
