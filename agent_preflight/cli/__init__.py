@@ -12,6 +12,7 @@ from agent_preflight.cli import (
     costs,
     demo,
     doctor,
+    estimate,
     init,
     preflight,
     proxy,
@@ -54,6 +55,7 @@ def _main(
 
 
 app.command("preflight")(preflight.preflight)
+app.command("estimate")(estimate.estimate)
 app.command("init")(init.init)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("status")(status.status)

@@ -351,7 +351,7 @@ def test_a_stated_prompt_that_no_budget_affords_fails_before_a_key_is_made(
     with pytest.raises(PreflightError, match="affords no call of 30,000 prompt tokens"):
         preflight(simulator.admin_key, "", [model], 0.25, checks=["estimate"], expect_tokens=30_000)
     assert preflight("", "", [model], 0.25, checks=["estimate"], expect_tokens=30_000, budgets={model: 50.0}) == []
-    assert not [seen for seen in simulator.requests if seen.method != "GET"]
+    assert list(simulator.requests) == []
 
 
 def test_the_whole_report_goes_where_the_caller_says(account: Account, capsys: pytest.CaptureFixture[str]) -> None:

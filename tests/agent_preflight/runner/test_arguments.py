@@ -66,6 +66,10 @@ def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_t
     made = request(models=models, budget_usd={"a": "0.5", "b": Decimal("0.25"), "c": 2}, byok=True)
     assert made.preflight.keywords["budgets"] == {"m/m": 0.25, "x/y": 2.0}
     assert made.preflight.keywords["byok"] is True
+    assert (made.preflight.keywords["expect_tokens"], request(expect_tokens=5).preflight.keywords["expect_tokens"]) == (
+        None,
+        5,
+    )
     assert request(models=models, budget_usd="0.5").preflight.keywords["budgets"] == {}
 
 
