@@ -10,6 +10,7 @@ from agent_preflight.config import DEFAULT_BUDGET_USD, Environment
 from agent_preflight.config_policies import infra_check, policy_factory
 from agent_preflight.run_config import Checks, Model, Mount, RunConfig
 from agent_preflight.runner.plan import default_alias
+from agent_preflight.runner.request import BY_OPTION
 from preflight_proxy.errors import ConfigError
 
 NETWORK = "sealed"
@@ -59,6 +60,7 @@ def run_options(
         "initial_prompt": _first(given.get("initial_prompt"), config.prompt),
         "run_id": given.get("run_id"),
         "resume": given.get("resume") or None,
+        "retry_failed": given.get("retry_failed") or None,
         "env": _env(given.get("env") or {}, config, lookup) or None,
         "services": {**(config.services or {}), **(given.get("services") or {})} or None,
         "mounts": _first(given.get("mounts"), _mounts(config.mounts)),
@@ -138,6 +140,13 @@ def _program(
 def _env(options: Mapping[str, str | None], config: RunConfig, lookup: Lookup) -> dict[str, str]:
     wanted: dict[str, str | None] = {**dict.fromkeys(config.pass_env or ()), **(config.env or {}), **options}
     return {name: _value(name, lookup) if value is None else value for name, value in wanted.items()}
+
+
+def env_sources(options: Mapping[str, str | None], config: RunConfig) -> dict[str, str]:
+    """Return where the value of each of the agents' variables comes from: `option`, `environment` or `config`."""
+    handed_on = dict.fromkeys(config.pass_env or (), "environment")
+    by_option = {name: "environment" if value is None else BY_OPTION for name, value in options.items()}
+    return {**handed_on, **dict.fromkeys(config.env or (), "config"), **by_option}
 
 
 def _value(name: str, lookup: Lookup) -> str:

@@ -70,7 +70,9 @@ class LiveView:
         self.board = Board(on_alert=self._alert)
         console = Console(file=stream)
         self._live = Live(
-            get_renderable=lambda: table_of(self.board.rows(), now_s(), console.width),
+            get_renderable=lambda: Group(
+                Text(plain(self.board.title)), table_of(self.board.rows(), now_s(), console.width)
+            ),
             console=console,
             refresh_per_second=REFRESH_PER_S,
             transient=True,

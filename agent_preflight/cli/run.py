@@ -63,6 +63,9 @@ def run(
     max_workers: Annotated[int | None, _option("Trials that go on at once; 8.")] = None,
     run_id: Annotated[str | None, _option("The run's name.")] = None,
     resume: Annotated[str | None, _option("Go on with this run: trials that have ended are kept.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: trials that failed run again too.")
+    ] = False,
     runs_dir: Annotated[Path | None, _option("Where the run's folder is made; runs.")] = None,
     skip_preflight: Annotated[bool, typer.Option("--skip-preflight", help="Start without checks.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial, at the end.")] = False,
@@ -83,6 +86,8 @@ def run(
 
     if resume is not None and run_id not in (None, resume):
         raise typer.BadParameter("--run-id and --resume name different runs")
+    if retry_failed and resume is None:
+        raise typer.BadParameter("--retry-failed needs --resume RUN_ID, the run whose failed trials run again")
     if budget is not None:
         _check_budget(budget)
     given = {
@@ -106,6 +111,7 @@ def run(
         "max_workers": max_workers,
         "run_id": resume or run_id,
         "resume": resume is not None,
+        "retry_failed": retry_failed,
         "runs_dir": runs_dir,
         "skip_preflight": skip_preflight,
     }

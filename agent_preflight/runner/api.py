@@ -11,11 +11,12 @@ from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.docker.handshake import GateWish
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.runner.loop import run_blocking, run_cancellable
+from agent_preflight.runner.go_on import farewell
+from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
 from agent_preflight.runner.plan import Arguments, Budget, SandboxKind, StdinWish, default_alias
 from agent_preflight.runner.policies import PolicyGiven
 from agent_preflight.runner.report import final_lines
-from agent_preflight.runner.request import Finished, OnComplete, OnEvent, Request
+from agent_preflight.runner.request import OnComplete, OnEvent, Request
 from agent_preflight.runner.run import run_field
 
 LogFunction = Callable[..., object]
@@ -58,6 +59,7 @@ def run_multi(
     gate: GateWish = "auto",
     byok: bool = False,
     resume: bool = False,
+    retry_failed: bool = False,
     stdin: StdinWish = "auto",
 ) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
@@ -103,6 +105,7 @@ def run_multi(
         byok: Calls may run on provider keys that your OpenRouter account holds; else an endpoint that does so is used no more.
         resume: Go on with the run `run_id`: the results of trials that have ended are returned as they are; interrupted ones
             begin again, with what is left of their budget. Everything that says what a trial is must be as it was.
+        retry_failed: With `resume`, trials that failed begin again too.
         stdin: `"open"` keeps the agents' standard input open, `"close"` ends it at the start, after the prompt if there is one;
             `"auto"` is `"open"` with an `initial_prompt` and `"close"` without.
 
@@ -114,7 +117,7 @@ def run_multi(
         KeyboardInterrupt: Ctrl-C; everything has been ended.
     """
     request = request_of(locals())  # exactly the arguments: nothing else is named yet
-    return _told(request, run_blocking(lambda stop: run_field(request, stop)))
+    return run_blocking(lambda stop: _told(request, stop))
 
 
 async def arun_multi(models: Sequence[tuple[str, str]], **options: Any) -> list[RunResult]:  # noqa: ANN401 - those of run_multi
@@ -125,7 +128,7 @@ async def arun_multi(models: Sequence[tuple[str, str]], **options: Any) -> list[
         options: The keyword arguments of `run_multi`.
     """
     request = request_of(with_defaults(run_multi, {"models": models, **options}))
-    return _told(request, await run_cancellable(lambda stop: run_field(request, stop)))
+    return await run_cancellable(lambda stop: _told(request, stop))
 
 
 def run_single(
@@ -224,8 +227,9 @@ def run_container(
     return finished.results[0]
 
 
-def _told(request: Request, finished: Finished) -> list[RunResult]:
-    """Print the table at the end of a run, and return its results."""
-    for line in final_lines(finished.results, finished.run_dir):
+async def _told(request: Request, stop: Stop) -> list[RunResult]:
+    """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
+    finished = await run_field(request, stop)
+    for line in (*final_lines(finished.results, finished.run_dir), *farewell(request, finished)):
         request.say(line)
     return finished.results

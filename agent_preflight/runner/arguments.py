@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import os.path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         runs_dir=Path(given["runs_dir"]),
         run_id=_run_id(given),
         resume=given["resume"],
+        retry_failed=given["retry_failed"],
         single=single,
         arguments=_command(given),
         policy=given["eject_policy"],
@@ -77,9 +79,21 @@ def texts(value: str | Sequence[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
+def absolute_mounts(mounts: Iterable[str]) -> tuple[str, ...]:
+    """Return mounts whose relative sources begin at the root, so that they mean the same in any working directory."""
+    parted = (mount.partition(":") for mount in mounts)
+    return tuple(f"{_absolute(source)}{colon}{target}" for source, colon, target in parted)
+
+
+def _absolute(source: str) -> str:
+    return os.path.normpath(Path.cwd() / source) if source.startswith(".") else source
+
+
 def _run_id(given: Mapping[str, Any]) -> str | None:
     if given["resume"] and not given["run_id"]:
         raise ConfigError("resume=True needs the run_id of the run that is to go on.")
+    if given["retry_failed"] and not given["resume"]:
+        raise ConfigError("retry_failed=True runs failed trials of an earlier run again: it needs resume=True.")
     return None if given["run_id"] is None else str(given["run_id"])
 
 
@@ -99,7 +113,7 @@ def _surroundings(given: Mapping[str, Any]) -> Surroundings:
         image=given["image_name"],
         network=network,
         env=check_env(given["env"]),
-        mounts=mount_args(given["mounts"]),
+        mounts=absolute_mounts(mount_args(given["mounts"])),
         initial_prompt=given["initial_prompt"],
         budget_mode=given["budget_mode"],
         workspace_path=given["workspace_path"],
