@@ -60,7 +60,9 @@ class Earlier:
         """Return a trial's row for whoever shows the run."""
         result = self.kept.get(trial.alias)
         if result is None:
-            return Row(trial.alias, trial.model_id, self.of(trial).limit_pusd)
+            due = self.of(trial)
+            spent = Balance(posted_pusd=due.spent_before_pusd)
+            return Row(trial.alias, trial.model_id, due.limit_pusd, balance=spent)
         return Row(
             trial.alias,
             trial.model_id,

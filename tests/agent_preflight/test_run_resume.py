@@ -288,7 +288,7 @@ def said(folder: Path, alias: str) -> list[dict[str, Any]]:
 def test_a_failed_run_goes_on_in_another_directory_with_nothing_but_its_name(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run("--run-id", "r", "-e", "C=c")
+    first = run("--run-id", "r", "-e", "C=c", "--config", "preflight.toml")
     assert first.exit_code == 1, first.output
     assert first.output.splitlines()[-3:] == [
         "1 of 2 trials failed. What is left of the budget serves to run it again:",

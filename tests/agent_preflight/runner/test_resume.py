@@ -14,7 +14,7 @@ from agent_preflight.process_strays import strays
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.plan import TrialPlan
+from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
 from agent_preflight.runner.run import run_field
 from agent_preflight.status import container_running
@@ -135,6 +135,12 @@ def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
     assert Earlier().continued(wanted) == wanted
     row = earlier.row(TrialPlan("a", "m/m", 25 * 10**10, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.balance.calls, row.ok) == ("kept", 123456780000, 7, True)
+
+
+def test_a_trial_that_is_to_begin_again_shows_what_it_has_spent() -> None:
+    row = Earlier({}, {}, {"a": Before(7, 30)}).row(TrialPlan("a", "m/m", 25, "k", ()))
+    assert (row.state, row.balance.posted_pusd, row.limit_pusd) == ("planned", 7, 30)
+    assert Earlier().row(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
 
 
 def test_a_run_without_a_plan_cannot_go_on(tmp_path: Path) -> None:
