@@ -90,11 +90,11 @@ def _trial(trial: TrialPlan) -> dict[str, Any]:
 
 
 def is_in_clear(plan: Mapping[str, Any]) -> bool:
-    """Whether a plan has the prompt and every trial's arguments, so that a run can go on by it alone."""
-    schema = plan.get("schema")
-    commands = [trial.get("command") for trial in by_alias(plan).values()]
-    is_new = isinstance(schema, int) and schema >= SCHEMA
-    return is_new and not plan.get("digests") and all(isinstance(command, list) for command in commands)
+    """Whether a plan has the prompt and every trial's arguments, so that a run can go on by it alone.
+
+    A digest of the prompt comes with digests of all arguments.
+    """
+    return all(isinstance(trial.get("command"), list) for trial in by_alias(plan).values())
 
 
 def _digested(document: Mapping[str, Any]) -> dict[str, Any]:
