@@ -12,11 +12,10 @@ from typing import Any
 
 from agent_preflight.config import Environment, variable
 from agent_preflight.config_file import load_config
+from agent_preflight.config_policies import with_objects
 from agent_preflight.console import say
-from agent_preflight.run_options import env_sources, run_options
-from agent_preflight.run_resume import earlier_version, find_plan, resumed_options, runs_dir_of
-from agent_preflight.runner.api import run_multi
-from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.run_resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
+from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.board import KEPT, Row
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.go_on import farewell
@@ -24,6 +23,7 @@ from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.request import Finished, Origin, Request
 from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
+from agent_preflight.runs.sources import for_command
 from agent_preflight.table import RunView, files_line, print_table, run_view
 from preflight_proxy.errors import OperatingError
 
@@ -34,7 +34,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
     """Run a field of agents, show it, and return the exit code.
 
     Args:
-        given: What the command line says, see `run_options`.
+        given: What the command line says, by the keywords of `run_multi`.
         config: The file that it names; else one is looked for in the working directory.
         as_json: Print each result as a line of JSON on standard output, and what is for people on standard error.
 
@@ -63,16 +63,15 @@ def _wanted(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, An
         plan = find_plan(run_id, runs_dir)
         note = earlier_version(run_id, plan)
         if note is None:
-            return resumed_options({**given, "runs_dir": runs_dir}, plan, config, environment, variable)
+            return resumed_options({**given, "runs_dir": str(runs_dir)}, plan, config, environment, variable)
         say(note)
     said, path = load_config(config, Path.cwd())
-    sources = env_sources(given.get("env") or {}, said)
-    origin = Origin(config=None if path is None else path.absolute(), env_from=sources)
-    return run_options(given, environment, said, variable), origin
+    return for_command(given, environment, with_objects(said)), origin_of(given, said, path)
 
 
 def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
-    request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}))
+    shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
+    request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown})
     request = replace(request, origin=origin)
     ended: list[Finished] = []
 

@@ -4,13 +4,14 @@ All checks run, whatever fails; what does not depend on another runs beside it, 
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from agent_preflight import config
 from agent_preflight.checks import account, bound, caching, custom, images, keys, machine, models, proxy_path, report
+from agent_preflight.checks import estimate as estimates
 from agent_preflight.checks.custom import CustomCheck
 from agent_preflight.checks.inputs import Facts, Inputs, Params, merge_required, unique
 from agent_preflight.checks.line import Line, failed, warned
@@ -25,6 +26,7 @@ BUILT_IN = {
     "balance": (account.check_balance, "Account balance"),
     "math": (account.check_math, "Provisioning budget"),
     "models": (models.check_models, "Model availability"),
+    "estimate": (estimates.check_estimate, estimates.NAME),
     "tool_support": (models.check_tool_support, "Parameter support"),
     "key_smoke": (keys.check_key_smoke, keys.NAME),
     "cache_smoke": (caching.check_cache_smoke, caching.NAME),
@@ -37,7 +39,7 @@ BUILT_IN = {
 }
 """The checks by name, in the order of the report, each with its label for the case that it comes to no result."""
 
-DEFAULT = ("balance", "math", "models", "key_smoke", "cache_smoke")
+DEFAULT = ("balance", "math", "models", "estimate", "key_smoke", "cache_smoke")
 """What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check.
 
 ``bound_smoke`` runs only where it is named: it costs a call for each endpoint of each model. So do the checks of this machine,
@@ -84,6 +86,10 @@ def preflight(
     infra: Sequence[InfraCheck] | None = None,
     *,
     base_url: str | None = None,
+    budgets: Mapping[str, float] | None = None,
+    expect_tokens: int | None = None,
+    byok: bool = False,
+    log_fn: Callable[[str], object] = say,
 ) -> list[str]:
     """Run the checks, print the report, and return what failed: nothing, if all passed.
 
@@ -101,6 +107,11 @@ def preflight(
         raise_on_failure: raise if something failed.
         infra: checks of services and the like.
         base_url: the API's base, where not the usual one.
+        budgets: dollars by model, where not ``budget_per_model``.
+        expect_tokens: tokens of an agent's first prompt; a budget that does not afford one such call fails then. None assumes
+            20,000, and such a budget is a warning.
+        byok: calls may run on provider keys of your own, for a fee.
+        log_fn: takes each line of the report instead of ``print``.
 
     Raises:
         PreflightError: something failed, and ``raise_on_failure`` is set.
@@ -117,9 +128,12 @@ def preflight(
         required,
         site_name=site_name,
         base_url=base_url,
+        budgets=budgets or {},
+        expect_tokens=expect_tokens,
+        byok=byok,
     )
     plan = Plan(inputs, _names(checks, inputs), tuple(custom_checks or ()), tuple(infra or ()))
-    failures = _print_report(run_checks(plan))
+    failures = _tell_report(run_checks(plan), log_fn)
     if failures and raise_on_failure:
         raise PreflightError(failures)
     return failures
@@ -176,15 +190,15 @@ def _context(plan: Plan, facts: Facts) -> Mapping[str, Any]:
     }
 
 
-def _print_report(lines: Iterator[Line]) -> list[str]:
+def _tell_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[str]:
     for text in report.head():
-        say(text)
-    colour = sys.stdout.isatty() and not config.variable("NO_COLOR")
+        tell(text)
+    colour = tell is say and sys.stdout.isatty() and not config.variable("NO_COLOR")
     failures = []
     for line in lines:
-        say(report.line_text(line, colour=colour))
+        tell(report.line_text(line, colour=colour))
         if line.failure:
             failures.append(line.failure)
     for text in report.foot(failures):
-        say(text)
+        tell(text)
     return failures

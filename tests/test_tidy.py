@@ -51,6 +51,18 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
         *("aiodocker", "aiohttp"),
     ),
+    # What a run's options are is below whoever runs them: the runner, the command line and the sandboxes read them.
+    "agent_preflight.runs": (
+        *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
+        *(
+            "agent_preflight.sidecar",
+            "agent_preflight.process",
+            "agent_preflight.run_config",
+            "typer",
+            "msgspec",
+            "aiodocker",
+        ),
+    ),
     "agent_preflight.process": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
     "agent_preflight.provision": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker"),
     "agent_preflight.artifacts": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),

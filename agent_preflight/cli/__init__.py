@@ -34,7 +34,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 preflight or a trial failed, 2 bad option, 3 drift, 4 overrun, 5 clean-up unverified, "
     "130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

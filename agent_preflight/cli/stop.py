@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent_preflight.cli.group import complain
-from agent_preflight.cli.status import RunsDir
+from agent_preflight.cli.options import LiveRunId, RunsDir, complete_aliases
 
 if TYPE_CHECKING:
     from agent_preflight.live_run import Ended
@@ -18,8 +18,16 @@ WAIT_S_MAX = 300.0
 
 
 def stop(
-    run_id: Annotated[str, typer.Argument(help="A run that is going on.", show_default=False)],
-    alias: Annotated[str | None, typer.Argument(help="One of its trials; all if left out.", show_default=False)] = None,
+    run_id: LiveRunId,
+    alias: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ALIAS",
+            help="One of its trials.  [default: all]",
+            show_default=False,
+            autocompletion=complete_aliases,
+        ),
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once nothing is spent any more.")] = False,
 ) -> None:

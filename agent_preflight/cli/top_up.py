@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent_preflight.cli.group import complain
-from agent_preflight.cli.status import RunsDir
+from agent_preflight.cli.options import LiveRunId, RunsDir, complete_raises
 
 if TYPE_CHECKING:
     from agent_preflight.live_run import ToppedUp
 
 
 def top_up(
-    run_id: Annotated[str, typer.Argument(help="A run that is going on.", show_default=False)],
+    run_id: LiveRunId,
     more: Annotated[
         list[str],
-        typer.Argument(metavar="ALIAS=USD...", help="A trial, and by how many dollars to raise its budget."),
+        typer.Argument(
+            metavar="ALIAS=USD...",
+            help="A trial, and by how many dollars to raise its budget.",
+            autocompletion=complete_raises,
+        ),
     ],
     runs_dir: RunsDir = Path("runs"),
 ) -> None:

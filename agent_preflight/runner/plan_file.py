@@ -24,6 +24,19 @@ SHOWN_CHARS = 160
 """Of a value that differs; what both have in common at their beginning is left out where they are longer."""
 OF_EACH_TRIAL = ("model_id", "budget_usd", "command")
 """What makes a trial of the same alias another trial."""
+COMPARED = {
+    "image": "image_name",
+    "prompt": "initial_prompt",
+    **{name: name for name in ("sandbox", "network", "services", "egress", "mounts", "docker_args", "memory", "cpus")},
+    **{name: name for name in ("workspace_path", "budget_mode", "timeout_s", "stdin")},
+}
+"""Keys of what all trials have in common, and the options that they are; a resume takes these from here."""
+MAY_CHANGE = (
+    *("gate", "parallel", "max_workers", "idle_timeout_s", "openrouter_base_url", "byok", "skip_preflight"),
+    *("keep_output", "output_path", "output_timeout_s", "output_max_bytes", "output_max_files", "output_max_depth"),
+    "expect_tokens",
+)
+"""Options that a resume takes from here unless it is told otherwise, and that need not be the same."""
 NOT_COMPARED = frozenset({"schema", "run_id", "created_at", "resumed_at", "digests", "trials", "may_change", "origin"})
 
 
@@ -49,7 +62,7 @@ def plan_document(run_id: str, trials: Sequence[TrialPlan], request: Request, cr
         "stdin": None if around.stdin == "auto" else around.stdin,  # as in plans of before there was a choice
         "env_names": sorted(around.env or {}),
         "prompt": around.initial_prompt,
-        "may_change": _may_change(request),
+        "may_change": {name: getattr(request.settings, name) for name in MAY_CHANGE},
         "trials": [_trial(trial) for trial in trials],
     }
     return document if len(json.dumps(document)) <= KEPT_BYTES_MAX else {**_digested(document), "digests": True}
@@ -64,18 +77,6 @@ def _origin(request: Request) -> dict[str, Any]:
         "config": None if origin.config is None else str(origin.config),
         "env_files": [str(path) for path in origin.env_files],
         "env_from": dict(origin.env_from),
-    }
-
-
-def _may_change(request: Request) -> dict[str, Any]:
-    """What a resume takes from here unless it is told otherwise, and what need not be the same."""
-    return {
-        "gate": request.around.gate,
-        "max_workers": max(1, request.workers),
-        "idle_timeout_s": request.idle_timeout_s,
-        "openrouter_base_url": request.base_url,
-        "byok": request.byok,
-        "skip_preflight": request.preflight is None,
     }
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from agent_preflight.models import RunResult
 from agent_preflight.runner.disk import FREE_BYTES_MIN
-from agent_preflight.runner.plan import Arguments, Budget, Models, Surroundings
+from agent_preflight.runner.plan import Models, Surroundings
 from agent_preflight.runner.policies import PolicyGiven
+from agent_preflight.runs.settings import Arguments, Budget, RunSettings
 from preflight_proxy.core.secret import Secret
 
 OnEvent = Callable[[dict[str, Any]], object]
@@ -102,6 +103,11 @@ class Request:
             return []
         given = {"eject_policy": self.policy, "on_event": self.on_event, "on_complete": self.on_complete}
         return [name for name, value in given.items() if value is not None]
+
+    @property
+    def settings(self) -> RunSettings:
+        """All that the run was told, as its options are declared."""
+        return self.around.settings
 
     @property
     def may_have_begun(self) -> bool:

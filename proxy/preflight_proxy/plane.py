@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 from aiohttp import web
 
 from preflight_proxy.books import Books
@@ -20,6 +21,8 @@ from preflight_proxy.server import Handler
 
 QUERIES = frozenset({"beta=true"})
 """Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""
+HEALTH = "/health"
+"""Beside the API, so that it is no path of OpenRouter's."""
 TOKEN_CHARS_MAX = 512
 STRANGER = "This token is not known to the budget proxy."
 
@@ -61,6 +64,8 @@ class Plane:
 
     async def _handle(self, request: web.BaseRequest, bound_to: str | None) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
+        if path == HEALTH and request.method in ("GET", "HEAD"):
+            return self._health()
         if request.method == "HEAD" and path in ("/", "/api", "/api/", API, API + "/"):
             return web.Response()  # Claude Code looks whether anybody is there; it sends no token with it
         shape = CALLS.get(path) if request.method == "POST" else None
@@ -92,6 +97,17 @@ class Plane:
         if request.method == "POST":
             self._books.note_bad_request(proven[0], text)
         return _error(spoken, status, text, "not_found" if status == 404 else "invalid_request", close=False)
+
+    def _health(self) -> web.Response:
+        """Whether calls are taken, for whoever asks: no account, no figure. It reads memory alone."""
+        wrong = (
+            "the ledger cannot be written" if not self._books.store.reserves else "draining" if self.closing else None
+        )
+        return web.Response(
+            status=503 if wrong else 200,
+            body=msgspec.json.encode({"status": wrong or "ok"}),
+            content_type="application/json",
+        )
 
     def _prove(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:
         """The account whose token came, and the token's hash; None if none did."""

@@ -77,8 +77,7 @@ class Store:
         self._upstream = upstream
         self._clock = clock
         self._uncounted: set[str] = set()
-        self._closed = False
-        self.poisoned = False
+        self._closed = self.poisoned = False
         self.on_poisoned: Callable[[str], None] = lambda _why: None
         refuse_lost(path)
         self._lock = LedgerLock(path)
@@ -207,6 +206,11 @@ class Store:
         self.poisoned = True
         _log.error("ledger.poisoned", path=str(self._path), error=why)
         self.on_poisoned(why)
+
+    @property
+    def reserves(self) -> bool:
+        """Whether a new call can be reserved: every commit has succeeded, and the disk has room."""
+        return not (self.poisoned or self._space.given_up)
 
     def is_in_place(self) -> bool:
         """Whether the names of the ledger and of SQLite's files beside it still lead to those that are open. Any thread may ask."""

@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 
 from agent_preflight.config import Environment
-from agent_preflight.run_resume import config_of, earlier_version, find_plan, origin_in, resumed_options
-from agent_preflight.runner import run_multi
-from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.run_resume import (
+    earlier_version,
+    find_plan,
+    origin_in,
+    origin_of,
+    plan_options,
+    resumed_options,
+)
+from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.folder import open_named
 from agent_preflight.runner.plan import plan_trials
-from agent_preflight.runner.plan_file import plan_differences, plan_document
+from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, plan_differences, plan_document
 from agent_preflight.runner.request import Origin
+from agent_preflight.runs.settings import options
 from openrouter_sim import Simulator
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.cli.invoke import Told, invoke
@@ -62,7 +69,7 @@ WITHOUT_CONTAINERS: dict[str, Any] = {
 
 def plan_of(origin: Origin | None, **changes: Any) -> dict[str, Any]:
     """Return the plan of a run with such options, as it is read from its file."""
-    request = request_of(with_defaults(run_multi, {**OPTIONS, **changes}))
+    request = request_of({**OPTIONS, **changes})
     request = replace(request, origin=origin)
     trials = plan_trials(request.models, "r", request.budget, request.arguments, lambda: "k")
     document: dict[str, Any] = json.loads(json.dumps(plan_document("r", trials, request, "now")))
@@ -72,14 +79,14 @@ def plan_of(origin: Origin | None, **changes: Any) -> dict[str, Any]:
 def resumed(
     plan: Mapping[str, Any], config: Path | None = None, variables: Mapping[str, str] | None = None, **given: Any
 ) -> dict[str, Any]:
-    wanted = {"models": [], "run_id": "r", "resume": True, "skip_preflight": False, **given}
+    wanted = {"run_id": "r", "resume": True, **given}
     found = {**KEYS, **(variables or {})}
     return resumed_options(wanted, plan, config, Environment.read(found), found.get)[0]
 
 
 def differences(plan: dict[str, Any], options: Mapping[str, Any]) -> list[str]:
     """Return what the comparison of a resume with these options says."""
-    request = request_of(with_defaults(run_multi, options))
+    request = request_of(options)
     trials = plan_trials(request.models, "r", request.budget, request.arguments, lambda: "k2")
     return plan_differences(plan, json.loads(json.dumps(plan_document("r", trials, request, "later"))))
 
@@ -92,7 +99,7 @@ def test_a_plan_alone_makes_the_same_run_whatever_the_environment_says_of_models
     plan = plan_of(FROM_ENVIRONMENT, **changes)
     options = resumed(plan, variables={"A": "1"})
     assert differences(plan, options) == []
-    request = request_of(with_defaults(run_multi, options))
+    request = request_of(options)
     assert (request.workers, request.idle_timeout_s, request.byok, request.around.gate) == (3, 7.0, True, "portable")
     assert (request.resume, request.run_id) == (True, "r")
 
@@ -121,7 +128,7 @@ def test_options_beside_it_win_and_what_may_not_change_is_shown() -> None:
         idle_timeout_s=1.0,
         initial_prompt="do that",
         memory="3g",
-        arguments=["--y"],
+        container_args=["--y"],
         budget_usd="1",
         models=["a/a=one"],
     )
@@ -153,7 +160,7 @@ def test_values_of_variables_are_read_again_from_where_they_came(tmp_path: Path)
     assert differences(plan, options) == []
     assert options["max_workers"] == 3
     found = {**KEYS, "A": "1", "C": "handed on"}
-    given = {"models": [], "run_id": "r", "resume": True, "env": {"C": None}}
+    given = {"run_id": "r", "resume": True, "env": {"C": None}}
     again, origin = resumed_options(given, plan, None, Environment.read(found), found.get)
     assert again["env"]["C"] == "handed on"
     assert origin == Origin(config=config, env_from={"A": "environment", "B": "config", "C": "environment"})
@@ -198,26 +205,69 @@ def test_arguments_of_a_process_follow_the_files_command_as_at_its_start(tmp_pat
     config.write_text('command = ["prog", "-q"]\n')
     process = {**PROCESS, **WITHOUT_CONTAINERS, "command": ["prog", "-q"], "container_args": ["--own"]}
     plan = plan_of(Origin(config=config, env_from={"A": "environment"}), **process)
-    assert differences(plan, resumed(plan, variables={"A": "1"}, arguments=["--own"])) == []
-    assert differences(plan, resumed(plan, variables={"A": "1"}, arguments=["--other"])) != []
+    assert differences(plan, resumed(plan, variables={"A": "1"}, container_args=["--own"])) == []
+    assert differences(plan, resumed(plan, variables={"A": "1"}, container_args=["--other"])) != []
+
+
+def test_env_files_are_read_again_and_one_that_is_given_takes_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("begun.env").write_text("A=1\nB=2\nHF\nD=4\n")
+    given, file = {"env_file": ["begun.env"], "env": {"D": "5"}}, {"env": {"C": "3"}, "pass_env": ["B"]}
+    origin = origin_of(given, file, Path("preflight.toml"))
+    sources = {"A": "env_file", "B": "environment", "C": "config", "D": "option", "HF": "environment"}
+    assert origin == Origin(config=tmp_path / "preflight.toml", env_files=(tmp_path / "begun.env",), env_from=sources)
+    Path("preflight.toml").write_text('[env]\nC = "3"\n')
+    plan = plan_of(origin, env=dict.fromkeys(sources, ""))
+    assert origin_in(plan) == origin
+    monkeypatch.chdir("/")
+    variables = {"B": "b", "HF": "hf"}
+    again = resumed(plan, variables=variables, env={"D": "6"})
+    assert again["env"] == {"A": "1", "B": "b", "C": "3", "D": "6", "HF": "hf"}
+    assert differences(plan, again) == []
+    (tmp_path / "other.env").write_text("A=7\nD=8\nHF=9\n")
+    other = resumed(plan, variables=variables, env_file=[str(tmp_path / "other.env")])
+    assert other["env"] == {"A": "7", "B": "b", "C": "3", "D": "8", "HF": "9"}
+    (tmp_path / "begun.env").unlink()
+    with pytest.raises(ConfigError, match=r"begun\.env cannot be read"):
+        resumed(plan, variables=variables, env={"D": "6"})
+
+
+def test_a_variable_that_its_env_file_has_lost_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.env"
+    path.write_text("A=1\n")
+    plan = plan_of(origin_of({"env_file": [str(path)]}, {}, None))
+    path.write_text("")
+    with pytest.raises(ConfigError, match=f"A: its value stood in {path}"):
+        resumed(plan)
+
+
+def test_every_option_of_a_run_has_its_place_on_a_resume() -> None:
+    """A new one is compared, or may change; the others are what a resume is given, or what no file keeps."""
+    of_trials = {"models", "budget_usd", "container_args", "command"}
+    of_variables = {"env", "env_file", "pass_env"}
+    given_anew = {"runs_dir", "run_id", "resume", "retry_failed", "admin_key", "or_key", "log_fn", "prompt_file"}
+    code = {"eject_policy", "on_event", "on_complete", "preflight_kwargs"}
+    assert {*COMPARED.values(), *MAY_CHANGE, *of_trials, *of_variables, *given_anew, *code} == options().keys()
 
 
 @pytest.mark.parametrize("plan", [{}, {"origin": 3, "may_change": [], "trials": 5, "env_names": None}])
 def test_a_plan_of_another_shape_breaks_nothing(plan: dict[str, Any]) -> None:
     assert origin_in(plan) == Origin()
-    assert config_of(plan).models == []
+    assert plan_options(plan) == {}
 
 
-@pytest.mark.parametrize("plan", [{"memory": 3}, {"trials": [{"alias": "a"}]}, {"may_change": {"gate": "x"}}])
+@pytest.mark.parametrize("plan", [{"memory": "much"}, {"trials": [{"alias": "a"}]}, {"may_change": {"gate": "x"}}])
 def test_a_plan_with_wrong_values_is_an_error_that_names_it(plan: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"plan\.json"):
-        config_of(plan)
+        plan_options(plan)
 
 
 def test_a_plan_of_an_earlier_version_needs_all_that_was_given() -> None:
     plan = plan_of(FROM_ENVIRONMENT)
     assert earlier_version("r", plan) is None
-    told = earlier_version("r", {**plan, "schema": 1})
+    told = earlier_version("r", {**plan, "trials": [{"alias": "one", "command": "0123456789abcdef"}]})
     assert told is not None
     assert "give everything that the run was given then" in told
 

@@ -55,6 +55,8 @@ async def test_at_the_reservation_nothing_leaves_and_a_running_stream_goes_on(tm
         await began.wait()
         status, body = await play.call(account)
         assert (status, STORE in body) == (402, True)
+        async with play.client.get(play.proxy.base_url.removesuffix("/api/v1") + "/health") as health:
+            assert health.status == 503
         assert len(play.sim.requests) == 1
         assert not running.done()
         over.set()

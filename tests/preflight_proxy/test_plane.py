@@ -128,6 +128,34 @@ async def test_a_look_whether_somebody_is_there_is_answered(world: World, path: 
         assert response.status == 200
 
 
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer x"}])
+async def test_health_is_told_to_anyone_and_nothing_secret_with_it(world: World, headers: dict[str, str]) -> None:
+    url = world.base_url.removesuffix("/api/v1") + "/health"
+    async with world.client.get(url, headers=headers) as response:
+        assert (response.status, await response.read()) == (200, b'{"status":"ok"}')
+        assert not [name for name in response.headers if name.lower().startswith("x-budget")]
+        length = response.headers["Content-Length"]
+    async with world.client.head(url, headers=headers) as response:
+        assert (response.status, response.headers["Content-Length"], await response.read()) == (200, length, b"")
+    async with world.client.post(url, headers=headers) as response:
+        assert response.status == 401
+    assert world.sim.requests == []
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_health_is_bad_where_nothing_can_be_reserved(world: World, is_full: bool) -> None:
+    url, store = world.base_url.removesuffix("/api/v1") + "/health", world.proxy.books.store
+    if is_full:
+        assert store._space.give_up()
+    else:
+        store.poison("the disk is gone")
+    for ask in (world.client.get, world.client.head):
+        async with ask(url) as response:
+            assert response.status == 503
+    async with world.client.get(url) as response:
+        assert await response.json() == {"status": "the ledger cannot be written"}
+
+
 @pytest.mark.parametrize(
     ("query", "arrives"), [("", ""), ("?", ""), ("?beta=true", "?beta=true"), ("?beta=false", ""), ("?provider=x", "")]
 )

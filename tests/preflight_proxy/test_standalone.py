@@ -250,6 +250,8 @@ async def test_running_streams_are_served_to_their_end(tmp_path: Path, sim: Simu
             async with asyncio.timeout(60):
                 while (await ask(child))[0] != 503:
                     await asyncio.sleep(0.01)  # the signal is on its way
+            async with client.get(child.ready["base_url"].removesuffix("/api/v1") + "/health") as health:
+                assert (health.status, await health.json()) == (503, {"status": "draining"})
             refused.over.set()
             assert (first + await response.content.read()).endswith(b"data: [DONE]\n\n")
         assert await child.ended() == 0

@@ -9,6 +9,7 @@ from agent_preflight.runner.plan import Surroundings, plan_trials
 from agent_preflight.runner.plan_file import KEPT_BYTES_MAX, by_alias, is_in_clear, plan_differences, plan_document
 from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Origin, Request
+from agent_preflight.runs.settings import RunSettings
 from preflight_proxy.core.secret import Secret
 from tests.cases import each
 
@@ -50,7 +51,8 @@ def test_the_plan_on_disk_names_every_key_and_holds_no_secret() -> None:
 
 
 def test_the_plan_on_disk_is_enough_to_go_on_by() -> None:
-    found = document(origin=Origin(config=Path("/p/preflight.toml"), env_from={"SECRET": "option"}), workers=3)
+    around = replace(AROUND, settings=RunSettings(max_workers=3))
+    found = document(around, origin=Origin(config=Path("/p/preflight.toml"), env_from={"SECRET": "option"}))
     assert is_in_clear(found)
     assert (found["schema"], found["prompt"], found["trials"][0]["command"]) == (2, "tell nobody", ["--x"])
     assert found["origin"] == {
@@ -143,7 +145,6 @@ def test_a_change_of_the_surroundings_is_shown(changes: dict[str, Any], told: li
     [
         ({"budget": {"nano": 0.25, "haiku": 1}}, ['trial haiku: budget_usd: was "0.25", is "1"']),
         ({"arguments": ["--y"]}, [f'trial {a}: command: was ["--x"], is ["--y"]' for a in ("nano", "haiku")]),
-        ({"workers": 1, "idle_timeout_s": 5.0, "byok": True}, []),
         ({"models": MODELS[:1]}, ["trial haiku: left out now"]),
         ({"models": [*MODELS, ("m/m", "new")]}, ["trial new: not in the run's plan"]),
         ({"models": [("m/m", "nano"), MODELS[1]]}, ['trial nano: model_id: was "openai/gpt-4.1-nano", is "m/m"']),
