@@ -54,7 +54,7 @@ def proxy(
         listen=listen,
         unix=unix,
         upstream=upstream or environment.base_url or UPSTREAM,
-        budget_usd=budget,
+        budget_usd=None if budget is None else _amount("--budget", budget),
         accounts=accounts,
         data=data,
         byok=byok,
@@ -68,4 +68,14 @@ def _named(text: str) -> tuple[str, str]:
     name, equals, amount = text.partition("=")
     if not (name and equals and amount):
         raise typer.BadParameter(f"--account is NAME=USD, not {text!r}")
-    return name, amount
+    return name, _amount(f"--account {name}", amount)
+
+
+def _amount(option: str, text: str) -> str:
+    """Return dollars as a plain figure; what is none is a usage error."""
+    from agent_preflight.usd import read_usd
+
+    try:
+        return format(read_usd(text), "f")
+    except ValueError as exc:
+        raise typer.BadParameter(f"{option} is {exc}, not {text[:80]!r}.") from exc

@@ -35,10 +35,11 @@ def test_without_a_key_it_names_the_variable(tmp_path: Path, key: str | None) ->
     assert (told.exit_code, told.stdout, "OPENROUTER_API_KEY" in told.stderr) == (1, "", True)
 
 
-def test_a_budget_that_is_no_dollar_figure_is_one_line(tmp_path: Path) -> None:
-    told = proxy(tmp_path / "data", "--budget", "much")
-    assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
-    assert "'default'" in told.stderr
+@pytest.mark.parametrize("arguments", [("--budget", "much"), ("--account", "a=0"), ("--account", "a=1e400")])
+def test_what_is_no_dollar_figure_is_a_bad_option(tmp_path: Path, arguments: tuple[str, str]) -> None:
+    told = proxy(tmp_path / "data", *arguments)
+    assert (told.exit_code, "dollars above 0" in told.stderr) == (2, True)
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.wire
@@ -46,7 +47,7 @@ def test_the_ready_file_says_all_that_clients_need_and_costs_what_they_spent(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     data, ready_file, key = tmp_path / "data", tmp_path / "ready.json", simulator.inference_key
-    arguments = ("--data", str(data), "--listen", "127.0.0.1:0", "--account", "alice=1.00", "--account", "bob=0.50")
+    arguments = ("--data", str(data), "--listen", "127.0.0.1:0", "--account", "alice=$1.00", "--account", "bob=0.50")
     with served(ready_file, "proxy", *arguments, OPENROUTER_API_KEY=key) as running:
         ready, accounts = running.ready, running.ready["accounts"]
         assert ready.keys() == {"base_url", "api_key", "pid", "control", "accounts"}
