@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from agent_preflight.models import BudgetStatus
 from agent_preflight.patch_points import in_force
-from agent_preflight.usd import pusd
+from agent_preflight.usd import Dollars, float_usd, pusd
 from preflight_proxy.core.budget_text import RECENT_ACTIONS, UNLABELLED, Action, detailed_text, simple_text
 
 __all__ = ["BudgetStatus", "BudgetTracker"]
@@ -30,7 +30,7 @@ class BudgetTracker:
 
     Args:
         api_key: the key whose usage is asked for.
-        limit_usd: dollars granted.
+        limit_usd: dollars granted, such as ``0.25`` or ``"$2"``.
         poll_interval_s: usage is asked for at most this often, unless forced.
         mode: ``"detailed"`` for the long form of the budget file; anything else is the simple one.
         on_exceeded: called once, without arguments, when usage reaches the limit.
@@ -40,7 +40,7 @@ class BudgetTracker:
     def __init__(
         self,
         api_key: str,
-        limit_usd: float,
+        limit_usd: Dollars,
         poll_interval_s: float = 30.0,
         mode: str = "simple",
         on_exceeded: Callable[[], None] | None = None,
@@ -48,7 +48,7 @@ class BudgetTracker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.api_key = api_key
-        self.limit_usd = limit_usd
+        self.limit_usd = float_usd(limit_usd, "limit_usd")
         self.poll_interval_s = poll_interval_s
         self.mode = mode
         self.on_exceeded = on_exceeded

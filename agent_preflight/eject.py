@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent_preflight.models import BudgetStatus, EjectDecision
-from agent_preflight.usd import dollars, pusd, usd
+from agent_preflight.usd import Dollars, dollars, pusd, read_usd, usd
 
 __all__ = [
     "BudgetExceededEject",
@@ -139,20 +139,22 @@ class ProgressEject(EjectPolicy):
     """Eject a trial that has spent a given amount since it last made progress.
 
     Args:
-        window_usd: dollars it may spend from one sign of progress to the next.
+        window_usd: dollars it may spend from one sign of progress to the next, such as ``0.05`` or ``"$2"``.
         progress_fn: called with the context, returns a mark of how far the trial is (a score, the number of tests
             passed, a digest of the answer file). Any change of the mark is progress.
 
     Raises:
-        ValueError: the window is not above zero.
+        ValueError: the window is no amount above zero.
     """
 
-    def __init__(self, window_usd: float, progress_fn: Callable[[Context], object]) -> None:
-        self.window_usd = window_usd
+    def __init__(self, window_usd: Dollars, progress_fn: Callable[[Context], object]) -> None:
+        try:
+            window = read_usd(window_usd)
+        except ValueError as exc:
+            raise ValueError(f"window_usd is {exc}, not {window_usd!r}") from None
+        self.window_usd = float(window)
         self.progress_fn = progress_fn
-        self._window_pusd = pusd(window_usd)
-        if self._window_pusd <= 0:
-            raise ValueError(f"window_usd must be above zero, not {window_usd}")
+        self._window_pusd = pusd(window)
         self._last: tuple[object, int] | None = None
 
     def check(

@@ -20,6 +20,7 @@ from agent_preflight.checks.schedule import Job, run_in_order
 from agent_preflight.console import say
 from agent_preflight.health import InfraCheck
 from agent_preflight.openrouter import check_way
+from agent_preflight.usd import Dollars, float_usd
 
 __all__ = ["BUILT_IN", "InfraCheck", "PreflightError", "preflight", "run_checks"]
 
@@ -88,7 +89,7 @@ def preflight(
     admin_key: str,
     or_key: str,
     models: Sequence[str],
-    budget_per_model: float,
+    budget_per_model: Dollars,
     checks: Sequence[str] | None = None,
     docker_image: str | None = None,
     custom_checks: Sequence[CustomCheck] | None = None,
@@ -111,7 +112,7 @@ def preflight(
         admin_key: a management key: makes the test keys and reads the balance.
         or_key: an inference key.
         models: model ids; repetitions count once.
-        budget_per_model: dollars.
+        budget_per_model: dollars, such as ``0.25`` or ``"$2"``.
         checks: names of the checks to run, of `BUILT_IN`; ``[]`` for none of them; the usual ones where not given.
         docker_image: image that must be here.
         custom_checks: functions that return ``(name, ok, detail)``; each may take the facts as a dict.
@@ -130,7 +131,7 @@ def preflight(
 
     Raises:
         PreflightError: something failed, and ``raise_on_failure`` is set.
-        ConfigError: the environment names an HTTP proxy that cannot be used; nothing was checked.
+        ConfigError: the budget is no amount, or the environment names an HTTP proxy that cannot be used; nothing was checked.
     """
     check_way(base_url)
     required = merge_required(unique(models), required_params, common_required_params)
@@ -138,7 +139,7 @@ def preflight(
         admin_key,
         or_key,
         unique(models),
-        budget_per_model,
+        float_usd(budget_per_model, "budget_per_model"),
         docker_image,
         required,
         site_name=site_name,

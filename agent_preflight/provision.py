@@ -16,6 +16,7 @@ from agent_preflight import openrouter, subkeys
 from agent_preflight.openrouter import Key
 from agent_preflight.patch_points import in_force, is_replaced
 from agent_preflight.subkeys import KeyInfo, SubKey, delete_sub_key, list_keys, read_sub_key_usage
+from agent_preflight.usd import Dollars, float_usd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
 
@@ -44,28 +45,31 @@ READ_TIMEOUT_S = 10.0
 MODELS_TIMEOUT_S = 15.0
 
 
-def provision_key(admin_key: Key, label: str, limit_usd: float, *, base_url: str | None = None) -> str:
+def provision_key(admin_key: Key, label: str, limit_usd: Dollars, *, base_url: str | None = None) -> str:
     """Make a sub-key and return it; see `provision_key_full`."""
     return provision_key_full(admin_key, label, limit_usd, base_url=base_url)[0]
 
 
-def provision_key_full(admin_key: Key, label: str, limit_usd: float, *, base_url: str | None = None) -> tuple[str, str]:
+def provision_key_full(
+    admin_key: Key, label: str, limit_usd: Dollars, *, base_url: str | None = None
+) -> tuple[str, str]:
     """Make a sub-key and return it with its hash, by which it can be deleted.
 
     Args:
         admin_key: a management key.
         label: the new key's name.
-        limit_usd: what it may spend; OpenRouter holds it against settled spend, so it is a soft limit.
+        limit_usd: what it may spend, ``0.25`` or ``"$2"``; OpenRouter holds it against settled spend, so it is a soft limit.
         base_url: the API's base, where not the usual one.
 
     Returns:
         The key, and its hash: as told, else ``""``.
 
     Raises:
+        ConfigError: ``limit_usd`` is no amount.
         httpx.HTTPStatusError: the API answered 4xx or 5xx.
         RuntimeError: it answered well, but without a key. The text never quotes the answer, which may hold one.
     """
-    body = {"name": label, "limit": float(limit_usd)}
+    body = {"name": label, "limit": float_usd(limit_usd, "limit_usd")}
     answer = openrouter.call("POST", "/keys", admin_key, timeout_s=WRITE_TIMEOUT_S, base_url=base_url, body=body)
     if answer.status >= 400:
         raise _status_error(answer.status, openrouter.resolve_base_url(base_url))

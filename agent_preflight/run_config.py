@@ -73,7 +73,7 @@ class IdleTimeout(_Table, frozen=True, tag_field="policy", tag="idle_timeout"):
 class Progress(_Table, frozen=True, tag_field="policy", tag="progress"):
     """Ends a trial that has spent an amount since it last made progress."""
 
-    window_usd: Annotated[float, msgspec.Meta(gt=0)]
+    window_usd: Any
     progress: str = "tool_calls"
 
 
@@ -201,6 +201,9 @@ def convert_config(document: object, name: str) -> dict[str, Any]:
     for key, field in keys().items():
         if field in said and field not in IN_TABLES:
             read_option(field, said[field], f"{name}: {key}")
+    for number, policy in enumerate(said.get("eject_policy", ())):
+        if isinstance(policy, Progress):
+            read_option("budget_usd", policy.window_usd, f"{name}: policies[{number}].window_usd")
     return said | {field: _plain(said[field], name) for field in ("models", "mounts") if field in said}
 
 

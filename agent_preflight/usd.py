@@ -4,7 +4,10 @@ import re
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
+from preflight_proxy.errors import ConfigError
 
+Dollars = int | float | Decimal | str
+"""What scripts give: `2`, `0.05`, `Decimal("0.05")`, `"$2"`."""
 PUSD_MAX = 2**63 - 1
 """What the ledger's integers hold; infinite and absurd amounts read as this."""
 FORM = f"dollars above 0 and at most {LIMIT_USD_MAX}, such as 0.25"
@@ -31,7 +34,21 @@ def read_usd(given: object) -> Decimal:
     exact = (amount * PUSD_PER_USD).to_integral_value(ROUND_HALF_EVEN) / PUSD_PER_USD
     if not 0 < exact <= LIMIT_USD_MAX or (exact != amount and isinstance(given, str)):
         raise ValueError(FORM)
-    return exact
+    return amount if exact == amount else exact
+
+
+def float_usd(given: object, name: str) -> float:
+    """Return dollars for what counts in floats: a number as it is, a text or a Decimal as `read_usd` reads it.
+
+    Raises:
+        ConfigError: It is no amount.
+    """
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return float(given)
+    try:
+        return float(read_usd(given))
+    except ValueError as exc:
+        raise ConfigError(f"{name} is {exc}, not {str(given)[:40]!r}.") from None
 
 
 def pusd(amount_usd: float | Decimal | str) -> int:

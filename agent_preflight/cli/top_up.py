@@ -61,13 +61,13 @@ def _tell(alias: str, done: ToppedUp) -> None:
 
 
 def _named(text: str) -> tuple[str, int]:
-    from agent_preflight.usd import pusd
+    from agent_preflight.usd import pusd, read_usd
 
     alias, _, amount = text.rpartition("=")
     try:
-        found = pusd(amount.removeprefix("$"))
-    except (ArithmeticError, ValueError):
+        found = pusd(read_usd(amount)) if alias else 0
+    except ValueError:
         found = 0
-    if not alias or found <= 0:
+    if not found:
         raise typer.BadParameter(f"give ALIAS=USD with more than $0, such as nano=0.50, not {text!r}")
     return alias, found

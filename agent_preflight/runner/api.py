@@ -16,7 +16,8 @@ from agent_preflight.runner.report import final_lines
 from agent_preflight.runner.request import OnComplete, OnEvent, Request
 from agent_preflight.runner.run import run_field
 from agent_preflight.runs.naming import default_alias
-from agent_preflight.runs.settings import Arguments, Budget, Dollars, GateWish, Models, SandboxKind, StdinWish
+from agent_preflight.runs.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
+from agent_preflight.usd import Dollars
 from preflight_proxy.core.secret import Secret
 
 LogFunction = Callable[..., object]

@@ -18,6 +18,7 @@ from agent_preflight.docker_values import shown
 from agent_preflight.runs import kinds as k
 from agent_preflight.runs.kinds import Kind
 from agent_preflight.runs.naming import NamedModel
+from agent_preflight.usd import Dollars
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 
@@ -27,7 +28,6 @@ StdinWish = Literal["auto", "open", "close"]
 """What becomes of an agent's input; `"auto"` keeps it open after a prompt, and closes it at once without one."""
 BudgetMode = Literal["simple", "detailed"]
 Arguments = Sequence[str] | Mapping[str, Sequence[str]]
-Dollars = int | float | Decimal | str
 Budget = Dollars | Mapping[str, Dollars]
 Models = Sequence[str | tuple[str, str]]
 
