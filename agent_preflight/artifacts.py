@@ -82,7 +82,9 @@ def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None
 
 
 def trial_dirs(run_dir: str | Path) -> list[Path]:
-    """Return the folders of a run's trials, sorted by name."""
+    """Return the folders of a run's trials, sorted by name; none of a trial, in whose folder an agent's own files are."""
+    if (Path(run_dir) / "events.jsonl").exists():
+        return []
     return sorted(_subdirectories(Path(run_dir)))
 
 

@@ -134,6 +134,15 @@ def test_trials_come_sorted(tmp_path: Path) -> None:
     assert [t.name for t in trial_dirs(tmp_path)] == ["a", "b", "c"]
 
 
+def test_what_an_agent_wrote_is_no_trial_of_the_run_that_its_trial_is(tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    for name in ("lock", "plan.json", "summary.json", "ledger.sqlite3"):
+        (tmp_path / "workspace" / name).write_text('{"cost_usd": 1000}')
+    (tmp_path / "events.jsonl").touch()
+    assert trial_dirs(tmp_path) == []
+    assert summarize_run(tmp_path)["total_cost"] == 0
+
+
 def test_only_the_start_of_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
     assert read_start(tmp_path, "f", 4) == b"0123"
