@@ -20,6 +20,7 @@ __all__ = [
     "read_json_object",
     "read_start",
     "render_prompt",
+    "run_dirs",
     "summarize_run",
     "trial_dirs",
 ]
@@ -59,8 +60,12 @@ class _Template(string.Formatter):
 
 def latest_run(runs_dir: str | Path = RUNS_DIR) -> Path | None:
     """Return the folder of the run that was changed last, None if there is none."""
-    runs = list(_subdirectories(Path(runs_dir)))
-    return max(runs, key=lambda run: run.lstat().st_mtime, default=None)
+    return next(iter(run_dirs(runs_dir)), None)
+
+
+def run_dirs(runs_dir: str | Path = RUNS_DIR) -> list[Path]:
+    """Return the folders of all runs, the one that was changed last first."""
+    return sorted(_subdirectories(Path(runs_dir)), key=lambda run: run.lstat().st_mtime, reverse=True)
 
 
 def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:

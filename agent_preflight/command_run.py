@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.config import Environment, variable
+from agent_preflight.config import Environment
 from agent_preflight.config_file import load_config
+from agent_preflight.config_policies import with_objects
 from agent_preflight.console import say
-from agent_preflight.run_options import run_options
-from agent_preflight.runner.api import run_multi
-from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.board import Row
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runner.report import answers_lines
 from agent_preflight.runner.request import Finished
 from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
+from agent_preflight.runs.sources import for_command
 from agent_preflight.table import RunView, files_line, print_table, run_view
 from preflight_proxy.errors import OperatingError
 
@@ -31,7 +32,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
     """Run a field of agents, show it, and return the exit code.
 
     Args:
-        given: What the command line says, see `run_options`.
+        given: What the command line says, by the keywords of `run_multi`.
         config: The file that it names; else one is looked for in the working directory.
         as_json: Print each result as a line of JSON on standard output, and what is for people on standard error.
 
@@ -42,7 +43,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
     """
     with _nothing_spent():
         said, path = load_config(config, Path.cwd())
-        options = run_options(given, Environment.read(), said, variable)
+        options = for_command(given, Environment.read(), with_objects(said))
     with _for_people(as_json):
         view = run_view()
         if path is not None:
@@ -55,7 +56,8 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
 
 
 def _run(options: Mapping[str, Any], view: RunView) -> Finished:
-    request = request_of(with_defaults(run_multi, {**options, "log_fn": view.say}))
+    shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
+    request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown}, makes_sources=False)
     ended: list[Finished] = []
 
     async def work(stop: Stop) -> Finished:
@@ -77,6 +79,8 @@ def _run(options: Mapping[str, Any], view: RunView) -> Finished:
 def _show(view: RunView, finished: Finished) -> None:
     print_table(view.board.rows())
     say(files_line(finished.run_dir))
+    for line in answers_lines(finished.results, finished.run_dir):
+        say(line)
     for row in view.board.rows():
         printed = finished.run_dir / row.alias / "stderr.log"
         if row.state == "failed" and printed.is_file() and printed.stat().st_size:

@@ -5,10 +5,11 @@ import sys
 from typing import TextIO
 
 
-def say(text: str = "") -> None:
-    """Print a line; characters that the terminal's encoding lacks are replaced, never an error."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    write_line(sys.stdout, text.encode(encoding, errors="replace").decode(encoding))
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Print a line on standard output, or on a stream; characters that its encoding lacks are replaced, never an error."""
+    stream = sys.stdout if stream is None else stream
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    write_line(stream, text.encode(encoding, errors="replace").decode(encoding))
 
 
 def write_line(stream: TextIO, line: str) -> None:

@@ -72,7 +72,7 @@ def check_way(base_url: str | None) -> None:
 def call(
     method: str,
     path: str,
-    key: Key,
+    key: Key | None,
     *,
     timeout_s: float,
     base_url: str | None = None,
@@ -82,12 +82,15 @@ def call(
 ) -> Answer:
     """Send one request once and return the answer, whatever its status; its fractions as Decimal, if ``exact``.
 
+    Without a key it carries no Authorization: lists of models and prices are public.
+
     Raises:
         ValueError: the key holds characters that no header may carry; the text does not show it.
         ConfigError: the environment names an HTTP proxy that cannot be used.
         httpx.HTTPError: no answer came, it broke off, or it was larger than `ANSWER_BYTES_MAX`.
     """
-    sent = {**(headers or {}), "Authorization": f"Bearer {_header_text(key)}"}
+    authorization = {} if key is None else {"Authorization": f"Bearer {_header_text(key)}"}
+    sent = {**(headers or {}), **authorization}
     url = resolve_base_url(base_url) + path
     with opened(method, url, headers=sent, json_body=body, timeout_s=timeout_s) as response:
         return Answer(response.status_code, _json(_read(response), exact=exact))
@@ -131,7 +134,9 @@ def _http_proxy(url: str) -> HttpProxy | None:
     return http_proxy(url, config.child_environment())
 
 
-def get(path: str, key: Key, *, timeout_s: float, base_url: str | None = None, exact: bool = True) -> Answer | None:
+def get(
+    path: str, key: Key | None, *, timeout_s: float, base_url: str | None = None, exact: bool = True
+) -> Answer | None:
     """Read something; None if no answer below 500 came in `GET_ATTEMPTS` attempts. Never raises."""
     for attempt in range(GET_ATTEMPTS):
         if attempt:

@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from agent_preflight import provision
+from agent_preflight import provision, reachable
 from agent_preflight.patch_points import in_force, is_replaced
 
 T = TypeVar("T")
@@ -15,7 +15,11 @@ Params = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The arguments of one preflight; ``models`` without repetitions, ``required`` merged, by model."""
+    """The arguments of one preflight; ``models`` without repetitions, ``required`` merged, by model.
+
+    ``budgets`` has the dollars of models whose budget is not ``budget_per_model``. ``expect_tokens`` is None where the user has
+    not said how large a first prompt is.
+    """
 
     admin_key: str
     or_key: str
@@ -25,6 +29,9 @@ class Inputs:
     required: Mapping[str, tuple[str, ...]] | None = None
     site_name: str = "agent-preflight"
     base_url: str | None = None
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    expect_tokens: int | None = None
+    byok: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class Facts:
     """What OpenRouter knows, fetched when a check first asks."""
 
     def __init__(self, inputs: Inputs) -> None:
+        self.trouble = Once(lambda: reachable.trouble(inputs.or_key, inputs.base_url))
         self.balance = Once(lambda: _balance(inputs))
         self.models: Once[dict[str, dict[str, Any]] | None] = Once(
             lambda: _ask(provision.get_available_models, inputs.or_key, inputs)

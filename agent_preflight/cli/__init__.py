@@ -12,6 +12,7 @@ from agent_preflight.cli import (
     costs,
     demo,
     doctor,
+    estimate,
     init,
     preflight,
     proxy,
@@ -34,7 +35,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 preflight or a trial failed, 2 bad option, 3 drift, 4 overrun, 5 clean-up unverified, "
     "130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -55,6 +55,7 @@ def _main(
 
 
 app.command("preflight")(preflight.preflight)
+app.command("estimate")(estimate.estimate)
 app.command("init")(init.init)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("status")(status.status)

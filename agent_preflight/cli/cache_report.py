@@ -9,14 +9,12 @@ from typing import Annotated
 import typer
 
 from agent_preflight.cli.group import emit_json
-from agent_preflight.cli.status import RunId, RunsDir
+from agent_preflight.cli.options import LedgerFolder, RunId, RunsDir
 
 
 def cache_report(
     run_id: RunId = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of a stand-alone proxy's ledger.", show_default=False)
-    ] = None,
+    data: LedgerFolder = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with all figures.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent_preflight.cli.group import emit_json
-from agent_preflight.cli.status import RunId, RunsDir
+from agent_preflight.cli.options import LedgerFolder, RunId, RunsDir
 
 if TYPE_CHECKING:
     from agent_preflight.costs import Sums
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 def costs(
     run_id: RunId = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of a stand-alone proxy's ledger.", show_default=False)
-    ] = None,
+    data: LedgerFolder = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines: each call, then one line `sums`.")] = False,
     reconcile: Annotated[
-        bool, typer.Option("--reconcile", help="Compare the books with OpenRouter's. Exit: 3 drift, 4 overrun.")
+        bool,
+        typer.Option(
+            "--reconcile", help="Compare the ledger with OpenRouter's bill. Exits with 3 on drift, 4 on overrun."
+        ),
     ] = False,
 ) -> None:
     """Print what every call of a run cost.
 
-    From its ledger, with the sums at the end; of the latest run if none is named.
+    Reads the ledger; the sums stand at the end.
 
     Example: agent-preflight costs --data ./proxy-data --json
 

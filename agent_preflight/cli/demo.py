@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from agent_preflight.cli.options import RunsDir
+
 
 class Place(StrEnum):
     """Where the demo's agents run."""
@@ -18,17 +20,21 @@ class Place(StrEnum):
 
 
 def demo(
-    sandbox: Annotated[Place, typer.Option(help="auto takes containers where they work.")] = Place.AUTO,
+    sandbox: Annotated[Place, typer.Option(help="What agents run in; auto: containers where they work.")] = Place.AUTO,
     base: Annotated[
         str | None,
-        typer.Option(help="Image of plain Python to build on; else PREFLIGHT_DEMO_BASE.", show_default=False),
+        typer.Option(
+            metavar="IMAGE",
+            help="An image with Python to build on.  [default: PREFLIGHT_DEMO_BASE, or python:3.12-slim]",
+            show_default=False,
+        ),
     ] = None,
-    runs_dir: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
+    runs_dir: RunsDir = Path("runs"),
 ) -> None:
-    """Run four agents offline, and compare two books.
+    """Run four agents offline, each under a budget.
 
-    Each has $0.25 to spend at a simulated OpenRouter: our ledger and its bill must agree.
-    Needs no account, no money and no Docker; never pulls an image. Exits with 0 only if both books agree.
+    Each has $0.25 to spend at a simulated OpenRouter. At the end our ledger is compared with the simulator's bill.
+    Needs no account, no money and no Docker; pulls no image. Exits with 0 only if ledger and bill agree.
 
     Example: agent-preflight demo --sandbox process
     """

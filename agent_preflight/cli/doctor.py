@@ -16,7 +16,7 @@ def doctor(
     no_containers: Annotated[bool, typer.Option("--no-containers", help="Start no container.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Explain what runs can do on this machine, and why not the rest.
+    """Say what runs can do on this machine, and why not more.
 
     Looks at Python, the system's limits, the clock, the container engine; starts a gate as a sealed trial does, to see whether
     its listeners arrive. Prints no key. Exits with 1 if something is a problem for every run.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Sequence
 
 import typer
 from typer.core import TyperGroup
@@ -25,7 +27,7 @@ class Commands(TyperGroup):
         """Find the command, or say which there are."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            complain(f"Unknown command: {name}. Available: {', '.join(self.list_commands(ctx))}")
+            complain(_unknown(name, self.list_commands(ctx)))
             ctx.exit(1)
         return super().resolve_command(ctx, args)
 
@@ -36,6 +38,12 @@ class Commands(TyperGroup):
         except OperatingError as exc:
             complain("\n".join((str(exc), *getattr(exc, "__notes__", ()))))
             return ctx.exit(1)
+
+
+def _unknown(name: str, commands: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, commands, n=1)
+    hint = f" Do you mean `{near[0]}`?" if near else ""
+    return f"Unknown command: {name}.{hint} Available: {', '.join(commands)}"
 
 
 def complain(text: str) -> None:

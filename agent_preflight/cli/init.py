@@ -11,7 +11,7 @@ from agent_preflight.cli.group import complain
 
 
 def init(
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("preflight.toml"),
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path("preflight.toml"),
 ) -> None:
     """Write a commented preflight.toml for `agent-preflight run`.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent_preflight.cli.group import emit_json
-from agent_preflight.cli.status import RunsDir
+from agent_preflight.cli.options import RunsDir
 
 if TYPE_CHECKING:
     from preflight_proxy.core.accounts import Quarantined
@@ -23,11 +23,14 @@ def quarantine(
     upstream: Annotated[
         str | None,
         typer.Option(
-            help="The API base that has the endpoint. [default: OPENROUTER_BASE_URL, or OpenRouter]", show_default=False
+            metavar="URL",
+            help="The API base that has the endpoint.  [default: OPENROUTER_BASE_URL, or OpenRouter]",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Tell the stand-alone proxy of this folder too.", show_default=False)
+        Path | None,
+        typer.Option(metavar="DIR", help="Tell the stand-alone proxy of this folder too.", show_default=False),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each endpoint.")] = False,

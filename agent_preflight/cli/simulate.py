@@ -9,21 +9,25 @@ import typer
 
 
 def simulate(
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 is any free one.")] = "127.0.0.1:8799",
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where it listens; port 0 takes a free one.")
+    ] = "127.0.0.1:8799",
     scenario: Annotated[
-        Path | None, typer.Option(help="TOML: what models say, and what goes wrong.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML file: what models answer, and what goes wrong.", show_default=False),
     ] = None,
     ready_file: Annotated[
-        Path | None, typer.Option(help="Written as JSON once connections are accepted.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="Written as JSON once connections are accepted.", show_default=False),
     ] = None,
 ) -> None:
     """Serve an offline OpenRouter.
 
     Keys, models, prices, completions; its own exact bill is at /sim/bill.
 
-    Prints its base URL, an admin key and an inference key.
+    Prints the variables that lead a shell to it: OPENROUTER_BASE_URL, OR_ADMIN_KEY, OPENROUTER_API_KEY.
 
-    Example: agent-preflight simulate --listen 127.0.0.1:0 --ready-file sim.json
+    Example: agent-preflight simulate > simulator.env
     """
     from openrouter_sim.serve import serve
     from preflight_proxy.errors import ConfigError

@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from agent_preflight.cli.group import emit_json
-
-RunId = Annotated[str | None, typer.Argument(help="The run; the latest if left out.", show_default=False)]
-RunsDir = Annotated[Path, typer.Option(help="Where runs are kept.")]
+from agent_preflight.cli.options import RunId, RunsDir
 
 
 def status(

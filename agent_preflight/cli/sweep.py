@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent_preflight.cli.group import complain, emit_json
-from agent_preflight.cli.status import RunsDir
+from agent_preflight.cli.options import RunsDir
 
 if TYPE_CHECKING:
     from agent_preflight.sweeping import Item, Swept
@@ -29,11 +29,11 @@ def sweep(
     runs_dir: RunsDir = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Remove what dead runs left: containers, networks, keys, sockets.
+    """Remove what runs that died left behind.
 
-    A run is dead when nobody holds the lock in its folder; what belongs to a live one is never touched. Keys are found by the
-    names in a dead run's plan, and need OR_ADMIN_KEY. Trials without a summary get one, from the ledger. Exits with 5 if
-    something is left or could not be looked for.
+    Removes containers, networks, keys and sockets. A run is dead when no process holds the lock in its folder; what belongs
+    to a live one is never touched. Keys are found by the names in a dead run's plan, and need OR_ADMIN_KEY. Trials without a
+    summary get one, from the ledger. Exits with 5 if something is left or could not be looked for.
 
     Example: agent-preflight sweep --dry-run
 
@@ -112,7 +112,7 @@ def _print(swept: Swept, *, dry_run: bool) -> None:
     for text in swept.trouble:
         complain(text)
     if not (swept.removed or swept.left or swept.trouble):
-        say("Dead runs have left nothing.")
+        say("Nothing to clean up.")
 
 
 def _document(swept: Swept, *, dry_run: bool) -> dict[str, Any]:

@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent_preflight.cli.group import complain
-from agent_preflight.cli.status import RunsDir
+from agent_preflight.cli.options import LiveRunId, RunsDir, complete_raises
 
 if TYPE_CHECKING:
     from agent_preflight.live_run import ToppedUp
 
 
 def top_up(
-    run_id: Annotated[str, typer.Argument(help="A run that is going on.", show_default=False)],
+    run_id: LiveRunId,
     more: Annotated[
         list[str],
-        typer.Argument(metavar="ALIAS=USD...", help="A trial, and by how many dollars to raise its budget."),
+        typer.Argument(
+            metavar="ALIAS=USD...",
+            help="A trial, and by how many dollars to raise its budget.",
+            autocompletion=complete_raises,
+        ),
     ],
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Give trials of a live run more money.
 
-    USD is added to the budget, for the very next call. The management key in OR_ADMIN_KEY raises the limit of the trial's key
-    at OpenRouter too; without it, the trial cannot spend more than that key may. Exits with 1 in that case.
+    USD is added to the budget, for the very next call. It needs the management key in OR_ADMIN_KEY (or OPENROUTER_ADMIN_KEY),
+    because the limit of the trial's key at OpenRouter must be raised too: both are, or none. Exits with 1 if none was.
 
     Example: agent-preflight top-up run-20270131-120000 nano=0.50
     """
@@ -39,15 +43,12 @@ def top_up(
     plan, environment = find_plan(run_id, runs_dir), Environment.read()
     for alias, _ in wanted:
         check_alias(plan, alias)
-    problems = 0
     for alias, more_pusd in wanted:
-        done = asyncio.run(raise_limit(plan, alias, more_pusd, environment.admin_key, environment.base_url))
-        problems += _tell(alias, done)
-    raise typer.Exit(min(problems, 1))
+        _tell(alias, asyncio.run(raise_limit(plan, alias, more_pusd, environment.admin_key, environment.base_url)))
 
 
-def _tell(alias: str, done: ToppedUp) -> bool:
-    """Print what was done; True if it was not all that was wanted."""
+def _tell(alias: str, done: ToppedUp) -> None:
+    """Print what was done."""
     from agent_preflight.console import say
     from agent_preflight.usd import usd
 
@@ -57,12 +58,6 @@ def _tell(alias: str, done: ToppedUp) -> bool:
     say(f"{alias}: budget ${before} -> ${after}, ${left} available now")
     if done.balance.frozen is not None:
         complain(f"{alias} is frozen ({done.balance.frozen}): no call is admitted, whatever its budget.")
-    if done.key_problem is not None:
-        complain(
-            f"{alias}: the limit of its key at OpenRouter is unchanged: {done.key_problem}. That outer cap fires about a cent "
-            f"above the old budget of ${before}; the account is then frozen."
-        )
-    return done.key_problem is not None
 
 
 def _named(text: str) -> tuple[str, int]:

@@ -1,25 +1,33 @@
-"""Which Python runs which package, and whether an older one of the same import name is in its way."""
+"""Which Python runs which package, and whether another one of the same import name is in its way."""
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
-from collections.abc import Collection
-from importlib.metadata import distributions
+from collections.abc import Iterable
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from agent_preflight import __version__
 from agent_preflight.checks.line import Line, failed, passed, warned
 
 PYTHON_MIN = (3, 11)
-NAME, OLD_NAME = "agent-preflight", "ai-preflight"
-"""Distributions with the same import name: files of the one overwrite those of the other."""
+NAME, IMPORTED = "agent-preflight-proxy", "agent_preflight"
+OTHERS = {
+    "ai-preflight": "the package that this one replaces",
+    "agent-preflight": "another project",
+}
+"""Distributions known to hold the same import name, and what they are; PyPI, November 2026."""
 
 
 def installation() -> tuple[Line, ...]:
     """Return the findings on this Python and what is installed in it."""
-    names = {str(found.metadata["Name"] or "").lower().replace("_", "-") for found in distributions()}
-    return (python_line(sys.version_info[:2]), package_line(names), platform_line(sys.platform, platform.release()))
+    return (
+        python_line(sys.version_info[:2]),
+        package_line(distributions()),
+        platform_line(sys.platform, platform.release()),
+    )
 
 
 def python_line(version: tuple[int, int]) -> Line:
@@ -31,14 +39,39 @@ def python_line(version: tuple[int, int]) -> Line:
     return passed("Python", detail)
 
 
-def package_line(installed: Collection[str]) -> Line:
-    """Return the finding on the distributions of these names."""
-    where = f"{__version__}, {Path(__file__).parents[1]}"
-    if OLD_NAME in installed:
-        both = f"{OLD_NAME} is installed {'too' if NAME in installed else 'besides this checkout'}, and has the same import name"
-        hint = f"pip uninstall {OLD_NAME}, then reinstall {NAME}"
-        return Line(ok=False, name="Package", detail=both, failure=both, hint=hint)
-    return passed("Package", where)
+def package_line(installed: Iterable[Distribution]) -> Line:
+    """Return the finding on what is installed: two distributions with one import name overwrite each other's files.
+
+    An installation of this very folder is no stranger, whatever its name.
+    """
+    here = Path(__file__).parents[2]
+    strangers = [(name, found) for found in installed if (name := _name(found)) != NAME and _in_the_way(name, found)]
+    others = sorted({name for name, found in strangers if _folder(found) != here})
+    if not others:
+        return passed("Package", f"{__version__}, {here / IMPORTED}")
+    told = [f"{name} ({OTHERS[name]})" if name in OTHERS else name for name in others]
+    text = f"{' and '.join(told)} is installed in this Python, and has the same import name, {IMPORTED}"
+    hint = f"pip uninstall {' '.join(others)} {NAME}, then `pip install .` in a checkout"
+    return Line(ok=False, name="Package", detail=text, failure=text, hint=hint)
+
+
+def _name(found: Distribution) -> str:
+    return str(found.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
+
+
+def _in_the_way(name: str, found: Distribution) -> bool:
+    """Tell whether it is known to hold our import name, or lists a file in it."""
+    return name in OTHERS or any(file.parts[:1] == (IMPORTED,) for file in found.files or ())
+
+
+def _folder(found: Distribution) -> Path | None:
+    """Return the folder that an editable installation stands for (PEP 610), None for any other."""
+    try:
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        editable = origin.get("dir_info", {}).get("editable")
+        return Path(str(origin["url"]).removeprefix("file://")) if editable else None
+    except (ValueError, KeyError, AttributeError):
+        return None
 
 
 def platform_line(system: str, release: str) -> Line:

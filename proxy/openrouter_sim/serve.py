@@ -13,7 +13,9 @@ from openrouter_sim.simulator import Simulator
 
 
 def serve(listen: str, scenario_file: Path | None, ready_file: Path | None) -> None:
-    """Serve on `HOST:PORT` (port 0: any) until SIGTERM or SIGINT; print base URL, admin key and inference key.
+    """Serve on `HOST:PORT` (port 0: any) until SIGTERM or SIGINT; print `export` lines for a shell.
+
+    The lines set OPENROUTER_BASE_URL, OR_ADMIN_KEY and OPENROUTER_API_KEY, once connections are accepted.
 
     Args:
         listen: Address; a port alone means 127.0.0.1.
@@ -54,9 +56,13 @@ def _announce(simulator: Simulator, ready_file: Path | None) -> None:
     }
     if ready_file is not None:
         _write_private(ready_file, json.dumps(facts))
-    print(f"base URL       {simulator.base_url}")  # noqa: T201 - what the command is for
-    print(f"admin key      {simulator.admin_key}")  # noqa: T201
-    print(f"inference key  {simulator.inference_key}", flush=True)  # noqa: T201
+    variables = {
+        "OPENROUTER_BASE_URL": simulator.base_url,
+        "OR_ADMIN_KEY": simulator.admin_key,
+        "OPENROUTER_API_KEY": simulator.inference_key,
+    }
+    # In one piece: who waits for a file that this goes to finds all of it or nothing.
+    print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)  # noqa: T201
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -4,11 +4,11 @@ import io
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from agent_preflight.control_client import Balance
 from agent_preflight.runner.board import Row
-from agent_preflight.table import LineView, LiveView, finished_table, money, print_table, run_view, table_of
+from agent_preflight.table import LineView, LiveView, print_table, run_table, run_view
+from agent_preflight.tables import text_of
 
 
 @pytest.fixture(autouse=True)
@@ -34,71 +34,51 @@ ROW = Row(
 NOTE = "budget exhausted ($0.2422 of $0.2500): the cheapest call needs $0.0101, and nothing more is coming back"
 
 
-def finished(rows: list[Row], width: int) -> list[str]:
-    stream = io.StringIO()
-    Console(file=stream, width=width).print(finished_table(rows, 10.0, width))
-    return stream.getvalue().splitlines()
+def lines_of(rows: list[Row], width: int, *, live: bool = False) -> list[str]:
+    return text_of(run_table(rows, 10.0, live=live), width=width).splitlines()
 
 
-def text_of(*rows: Row) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=200).print(table_of(rows, 10.0))
-    return stream.getvalue()
-
-
-def test_a_row_has_status_calls_tokens_spend_limit_and_what_ended_it() -> None:
-    line = text_of(ROW).splitlines()[1]
-    assert line.split()[:10] == [
-        "greedy",
-        "m/m",
-        "ejected",
-        "1,234",
-        "2",
-        "1,000",
-        "$0.1235",
-        "$0.2500",
-        "2.5s",
-        "budget",
+def test_a_row_has_status_calls_tokens_cost_limit_and_what_ended_it() -> None:
+    assert lines_of([ROW], 200)[1].split()[:10] == [
+        *("greedy", "m/m", "ejected", "1,234", "2", "1,000", "$0.1235", "$0.2500", "2.5s", "budget"),
     ]
 
 
-def test_a_narrow_terminal_gets_fewer_columns_and_whole_figures() -> None:
-    stream = io.StringIO()
-    Console(file=stream, width=72).print(table_of([ROW], 10.0, 72))
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 3
-    assert lines[1].split()[:6] == ["greedy", "ejected", "1,234", "2", "1,000", "$0.1235"]
-
-
-def test_no_width_cuts_a_word_of_a_finished_run() -> None:
-    """At both ends of every range of widths that have the same columns: words have least room at the narrow one."""
+def test_the_table_of_a_run_at_80_columns() -> None:
     rows = [replace(ROW, alias="claude-sonnet-4", model_id="anthropic/claude-sonnet-4.5", note=NOTE), ROW]
-    words = {*NOTE.split(), "claude-sonnet-4", "$0.2469", "1,234"}
-    columns = {width: len(table_of(rows, 10.0, width, whole_notes=True).columns) for width in range(57, 201)}
-    ends = [width for width in range(58, 200) if not columns[width - 1] == columns[width] == columns[width + 1]]
-    assert len(ends) >= 2 * len(set(columns.values())) - 2
-    for width in (58, *ends, 199):
-        lines = finished(rows, width)
-        assert words <= {word for line in lines for word in line.split()}, width
-        assert max(map(len, lines)) <= width
+    rows.append(replace(ROW, alias="thrifty", state="done", note="done", ok=True))
+    assert lines_of(rows, 80) == [
+        "trial            status   calls  refused  tokens     cost    limit  time",
+        "claude-sonnet-4  ejected  1,234        2   1,000  $0.1235  $0.2500  2.5s",
+        "greedy           ejected  1,234        2   1,000  $0.1235  $0.2500  2.5s",
+        "thrifty          done     1,234        2   1,000  $0.1235  $0.2500  2.5s",
+        "TOTAL                     3,702        6   3,000  $0.3704  $0.7500",
+        "claude-sonnet-4: budget exhausted ($0.2422 of $0.2500): the cheapest call needs",
+        "$0.0101, and nothing more is coming back",
+        "greedy: budget [bold]exhausted",
+    ]
 
 
-def test_a_very_narrow_terminal_tells_what_ended_trials_beneath() -> None:
-    assert finished([replace(ROW, note="time limit")], 58)[-1] == "greedy: time limit"
+def test_the_live_table_has_a_line_for_each_trial_and_cuts_what_ended_it() -> None:
+    lines = lines_of([replace(ROW, note=NOTE)], 80, live=True)
+    assert len(lines) == 3
+    assert lines[1].startswith("greedy  ejected  1,234")
+    assert lines[1].endswith("…")
 
 
 def test_what_agents_say_is_neither_escape_nor_markup() -> None:
-    assert "\x1b" not in text_of(ROW)
-    assert "[bold]exhausted" in text_of(ROW)
+    text = text_of(run_table([ROW], 10.0), width=200)
+    assert "\x1b" not in text
+    assert "[bold]exhausted" in text
 
 
 def test_the_last_line_has_the_sums() -> None:
-    last = text_of(ROW, replace(ROW, alias="b")).splitlines()[-1]
+    last = lines_of([ROW, replace(ROW, alias="b")], 200)[-1]
     assert last.split() == ["TOTAL", "2,468", "4", "2,000", "$0.2469", "$0.5000"]
 
 
 def test_a_limit_is_shown_as_it_is() -> None:
-    assert "$0.000025" in text_of(replace(ROW, limit_pusd=25_000_000)).splitlines()[-1].split()
+    assert "$0.000025" in lines_of([replace(ROW, limit_pusd=25_000_000)], 200)[-1].split()
 
 
 def test_a_pipe_gets_lines_and_no_escapes() -> None:
@@ -136,13 +116,3 @@ def test_a_terminal_gets_a_table_that_renews_itself() -> None:
 def test_a_terminal_that_cannot_renew_a_table_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(run_view(Terminal()), LineView)
-
-
-def test_amounts_are_for_the_eye() -> None:
-    assert money(1_234_567_890_000) == "$1.2346"
-
-
-def test_what_ended_a_trial_is_told_whole_when_it_is_over() -> None:
-    lines = finished([replace(ROW, note=NOTE)], 80)
-    at = lines[0].index("ended by")
-    assert " ".join(line[at:].strip() for line in lines[1:-1]).split() == NOTE.split()

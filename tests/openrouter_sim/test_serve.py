@@ -22,9 +22,13 @@ def test_it_prints_its_address_writes_its_ready_file_and_ends_on_sigterm(tmp_pat
     with subprocess.Popen([*command, "--scenario", str(scenario)], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            printed = [process.stdout.readline().split()[-1] for _ in range(3)]
+            printed = [process.stdout.readline() for _ in range(3)]
             facts = json.loads(ready.read_text())
-            assert printed == [facts["base_url"], facts["admin_key"], facts["inference_key"]]
+            assert printed == [
+                f"export OPENROUTER_BASE_URL={facts['base_url']}\n",
+                f"export OR_ADMIN_KEY={facts['admin_key']}\n",
+                f"export OPENROUTER_API_KEY={facts['inference_key']}\n",
+            ]
             assert facts["pid"] == process.pid
             assert ready.stat().st_mode & 0o777 == 0o600
             with urllib.request.urlopen(f"{facts['base_url']}/models") as answer:

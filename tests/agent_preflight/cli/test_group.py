@@ -27,9 +27,9 @@ def test_no_arguments_and_both_spellings_print_the_help_and_exit_with_0(argument
 
 
 def test_an_unknown_command_says_which_there_are_and_exits_with_1() -> None:
-    told = invoke("stauts")
+    told = invoke("nothing-like-it")
     assert (told.exit_code, told.stdout) == (1, "")
-    assert told.stderr == f"Unknown command: stauts. Available: {', '.join(COMMANDS)}\n"
+    assert told.stderr == f"Unknown command: nothing-like-it. Available: {', '.join(COMMANDS)}\n"
 
 
 @each("arguments", [("--nope",), ("status", "--nope"), ("proxy",)])

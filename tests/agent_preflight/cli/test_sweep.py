@@ -33,7 +33,7 @@ def old_run(runs_dir: Path, name: str, days: float) -> Path:
 
 def test_where_nothing_is_left_it_says_so(tmp_path: Path) -> None:
     told = sweep(tmp_path)
-    assert (told.exit_code, told.output) == (0, "Dead runs have left nothing.\n")
+    assert (told.exit_code, told.output) == (0, "Nothing to clean up.\n")
 
 
 def test_first_a_rehearsal_then_the_sweep(trials: Field) -> None:

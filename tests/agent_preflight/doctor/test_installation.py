@@ -1,8 +1,18 @@
 """Which Python, which package, which system."""
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
 import pytest
 
-from agent_preflight.doctor.installation import installation, package_line, platform_line, python_line
+from agent_preflight.doctor.installation import NAME, installation, package_line, platform_line, python_line
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_here_it_is_as_it_must_be() -> None:
@@ -14,12 +24,80 @@ def test_an_older_python_is_a_problem() -> None:
     assert python_line((3, 11)).ok
 
 
-@pytest.mark.parametrize("others", [{"agent-preflight"}, set()])
-def test_two_packages_of_one_import_name_are_a_problem(others: set[str]) -> None:
-    line = package_line({"ai-preflight", *others})
-    assert line.ok is False
-    assert line.hint.startswith("pip uninstall ai-preflight")
-    assert package_line({"agent-preflight"}).ok
+def install(folder: Path, name: str, *files: str, editable: Path | None = None) -> Path:
+    """Put a distribution into a folder as pip leaves it there: its files, its metadata, its record."""
+    info = folder / f"{name.replace('-', '_')}-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("")
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{info.name}/METADATA"]))
+    if editable is not None:
+        origin = {"dir_info": {"editable": True}, "url": editable.as_uri()}
+        (info / "direct_url.json").write_text(json.dumps(origin))
+    return folder
+
+
+def found_in(*folders: Path) -> list[Distribution]:
+    return list(distributions(path=[str(folder) for folder in folders]))
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("agent-preflight", ()),
+        ("Agent_Preflight", ()),
+        ("ai-preflight", ("ai_preflight.py",)),
+        ("somebodys-fork", ("agent_preflight/__init__.py", "agent_preflight/core.py")),
+    ],
+)
+def test_another_package_of_the_same_import_name_is_a_problem(tmp_path: Path, name: str, files: Sequence[str]) -> None:
+    for ours in (True, False):
+        folder = install(tmp_path / str(ours), name, *files)
+        if ours:
+            install(folder, NAME, "agent_preflight/__init__.py", "preflight_proxy/__init__.py")
+        line = package_line(found_in(folder))
+        assert line.ok is False
+        plain = name.lower().replace("_", "-")
+        assert plain in line.detail
+        assert line.hint == f"pip uninstall {plain} {NAME}, then `pip install .` in a checkout"
+
+
+def test_two_others_are_both_named(tmp_path: Path) -> None:
+    install(tmp_path, "agent-preflight", "agent_preflight/core.py")
+    line = package_line(found_in(install(tmp_path, "ai-preflight")))
+    assert line.hint.startswith(f"pip uninstall agent-preflight ai-preflight {NAME},")
+
+
+def test_ours_and_what_only_sounds_like_it_are_no_problem(tmp_path: Path) -> None:
+    install(tmp_path, NAME, "agent_preflight/__init__.py")
+    install(tmp_path, "preflight", "preflight/__init__.py", "agent_preflight.txt", "docs/agent_preflight/x")
+    assert package_line(found_in(tmp_path)).ok
+
+
+def test_an_editable_installation_of_this_folder_is_ours_whatever_its_name(tmp_path: Path) -> None:
+    here = install(tmp_path / "here", "agent-preflight", editable=ROOT)
+    assert package_line(found_in(here)).ok
+    elsewhere = install(tmp_path / "elsewhere", "agent-preflight", editable=tmp_path)
+    assert package_line(found_in(elsewhere)).ok is False
+
+
+@pytest.mark.wire
+def test_doctor_says_what_to_do_about_a_strangers_package(tmp_path: Path) -> None:
+    """The command itself, in a Python whose path holds one more distribution."""
+    install(tmp_path, "agent-preflight", "agent_preflight/__init__.py", "agent_preflight/cli.py")
+    path = os.pathsep.join([str(ROOT), str(ROOT / "proxy"), str(tmp_path)])
+    told = subprocess.run(
+        [sys.executable, "-m", "agent_preflight", "doctor", "--offline", "--no-containers"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", "COLUMNS": "300"},
+    )
+    assert told.returncode == 1, told.stderr
+    assert "agent-preflight (another project) is installed in this Python" in told.stdout
+    assert f"pip uninstall agent-preflight {NAME}" in told.stdout
 
 
 def test_linux_is_the_place_macos_has_processes_windows_has_wsl() -> None:

@@ -1,0 +1,56 @@
+"""How many calls each model's budget affords: read from the public prices, nothing is spent."""
+
+from agent_preflight.checks.inputs import Facts, Inputs
+from agent_preflight.checks.line import Line, passed, warned
+from agent_preflight.estimate import EXPECT_TOKENS, Estimate, advice, calls_text, estimate, rounded_up
+from agent_preflight.price_list import read_endpoints
+from agent_preflight.usd import dollars, pusd
+from preflight_proxy.errors import UpstreamError
+
+NAME = "Calls in the budget"
+
+
+def check_estimate(inputs: Inputs, facts: Facts) -> list[Line]:
+    """Estimate each model; a budget without one call fails only where the user has stated the prompt's size."""
+    return [_line(inputs, model) for model in inputs.models]
+
+
+def _line(inputs: Inputs, model: str) -> Line:
+    name = f"{NAME} {model}"
+    try:
+        endpoints = read_endpoints(model, inputs.or_key or None, inputs.base_url)
+    except UpstreamError as exc:
+        return warned(name, f"not estimated: {exc}")
+    found = estimate(
+        model,
+        pusd(inputs.budgets.get(model, inputs.budget_per_model)),
+        endpoints,
+        expect_tokens=EXPECT_TOKENS if inputs.expect_tokens is None else inputs.expect_tokens,
+        byok=inputs.byok,
+    )
+    detail = told(found)
+    if not found.is_low:
+        return passed(name, detail)
+    is_failure = not found.calls and inputs.expect_tokens is not None
+    return Line(
+        ok=False if is_failure else None,
+        name=name,
+        detail=detail,
+        failure=f"{model}: {detail}" if is_failure else "",
+        hint=advice(found),
+    )
+
+
+def told(found: Estimate) -> str:
+    """Return what the budget affords, what one call can cost, and what a clamped first call gets."""
+    if found.why_none:
+        return f"every call is refused: {found.why_none}"
+    what = (
+        f"{dollars(found.budget_pusd)} affords {calls_text(found)} of {found.expect_tokens:,} prompt tokens; "
+        f"one can cost up to {rounded_up(found.worst_pusd)}"
+    )
+    if found.first_bound is None:
+        return f"{what} ({rounded_up(found.least_pusd)} with an answer of {found.floor:,} tokens)"
+    if found.first_bound < found.bound:
+        return f"{what}, so the first answer is cut from {found.bound:,} to {found.first_bound:,} tokens"
+    return what

@@ -1,0 +1,59 @@
+"""Options and arguments that several commands share, and how a shell completes their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def complete_run_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of the runs below `--runs-dir` that begin with what is typed, the newest first."""
+    from agent_preflight.artifacts import run_dirs
+
+    return [run.name for run in run_dirs(_runs_dir(ctx)) if run.name.startswith(incomplete)]
+
+
+def complete_aliases(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the aliases of the trials of the run that the command line names, or of the latest run."""
+    from agent_preflight.artifacts import find_run, trial_dirs
+
+    run_dir = find_run(ctx.params.get("run_id"), _runs_dir(ctx))
+    trials = trial_dirs(run_dir) if run_dir is not None else []
+    return [trial.name for trial in trials if trial.name.startswith(incomplete)]
+
+
+def complete_raises(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return `ALIAS=` for each trial of the run that the command line names."""
+    return [f"{alias}=" for alias in complete_aliases(ctx, incomplete)]
+
+
+def _runs_dir(ctx: typer.Context) -> Path:
+    return Path(ctx.params.get("runs_dir") or "runs")
+
+
+RunId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN_ID",
+        help="The run.  [default: the latest]",
+        show_default=False,
+        autocompletion=complete_run_ids,
+    ),
+]
+"""A run that may be left out."""
+
+LiveRunId = Annotated[
+    str,
+    typer.Argument(metavar="RUN_ID", help="A run that is going on.", autocompletion=complete_run_ids),
+]
+
+RunsDir = Annotated[Path, typer.Option(metavar="DIR", help="The folder that holds the runs.")]
+
+LedgerFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="The folder of a stand-alone proxy instead of a run.", show_default=False
+    ),
+]

@@ -1,0 +1,34 @@
+"""How the tests of documentation read a page."""
+
+from tests.docs.pages import anchors, blocks, links
+
+PAGE = """# A title, with `code`: and more
+
+See [one](money.md#part), [`two`](../README.md "a title") and ![a picture](a.svg) <img alt="x" src="b.png">.
+
+    [not a link](nowhere.txt)
+
+```console
+$ true  # [nor this](nowhere.txt)
+# no heading
+```
+
+`[nor](this)`
+
+## Part
+## Part
+"""
+
+
+def test_links_are_found_and_code_has_none() -> None:
+    assert links(PAGE) == ["money.md#part", "../README.md", "a.svg", "b.png"]
+
+
+def test_anchors_are_made_of_headings_as_github_makes_them() -> None:
+    assert anchors(PAGE) == {"a-title-with-code-and-more", "part", "part-1"}
+
+
+def test_blocks_are_told_by_their_kind_and_line() -> None:
+    (block,) = blocks(PAGE)
+    assert (block.kind, block.line) == ("console", 7)
+    assert block.text.startswith("$ true")
