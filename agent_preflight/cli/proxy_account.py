@@ -176,11 +176,11 @@ def list_(
 
     Example: agent-preflight proxy account list --data ./proxy-data
     """
-    from agent_preflight.proxy_status import print_accounts, proxy_status
+    from agent_preflight.proxy_status import proxy_status, show_accounts
 
     found = proxy_status(folder_of(ctx, data)).accounts
     if not as_json:
-        print_accounts(found)
+        show_accounts(found)
         return
     for each in found:
         emit_json(json.dumps(each.document()))

@@ -14,8 +14,8 @@ from agent_preflight.proxy_status import (
     ProxyStatus,
     of_balance,
     on_proxy,
-    print_status,
     proxy_status,
+    show_status,
 )
 from preflight_proxy.clock import SystemClock
 from preflight_proxy.core.accounts import CLOSED
@@ -101,7 +101,7 @@ def test_a_freeze_is_told_before_a_spent_budget(balance: Balance, state: str) ->
 
 
 def test_the_table_fits_eighty_columns_and_figures_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    print_status(ProxyStatus(Path("data"), 7, "http://127.0.0.1:8788/api/v1", 3725.0, ROWS))
+    show_status(ProxyStatus(Path("data"), 7, "http://127.0.0.1:8788/api/v1", 3725.0, ROWS))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0] == "running  http://127.0.0.1:8788/api/v1  process 7  up 1h02m"
@@ -110,20 +110,16 @@ def test_the_table_fits_eighty_columns_and_figures_are_whole(capsys: pytest.Capt
     assert sum(line.count("b") for line in lines[4:] if "frozen" in line or set(line.strip()) == {"b"}) == 64
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(5.9, "up 5.9s"), (65, "up 1m05s"), (3600, "up 1h00m"), (90000, "up 1d")]
-)
-def test_how_long_it_has_served_is_said_as_in_every_table(
-    seconds: float, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_status(ProxyStatus(Path("data"), 7, None, seconds, ()))
+@pytest.mark.parametrize(("seconds", "text"), [(5.9, "up 5.9s"), (65, "up 1m05s"), (90000, "up 1d")])
+def test_how_long_it_has_served_is_said(seconds: float, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show_status(ProxyStatus(Path("data"), 7, None, seconds, ()))
     said = capsys.readouterr().out
     assert said.splitlines()[0] == f"running  on a unix socket  process 7  {text}"
     assert said.endswith("no account\n")
 
 
 def test_a_proxy_that_does_not_run_is_said_not_to(capsys: pytest.CaptureFixture[str]) -> None:
-    print_status(ProxyStatus(Path("data\x1b[31m"), None, None, None, ROWS[:1]))
+    show_status(ProxyStatus(Path("data\x1b[31m"), None, None, None, ROWS[:1]))
     said = capsys.readouterr().out
     assert said.startswith("not running  data\n")
     assert "alice" in said
