@@ -77,11 +77,13 @@ SHARED_WITH_THE_HOST = (
     *("preflight_proxy.tasks", "preflight_proxy.clock"),
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
     *("preflight_proxy.quarantine_file", "preflight_proxy.config"),
+    "preflight_proxy.data_folder",  # where a stand-alone proxy's control socket is
 )
 """What agent_preflight imports of the proxy: values and small tools. Else the two talk over the control socket."""
 
 WITHOUT_A_PROXY = (
     ("agent_preflight.costs", "preflight_proxy.ledger_reader"),
+    ("agent_preflight.proxy_status", "preflight_proxy.ledger_reader"),
     ("agent_preflight.sweeping.settling", "preflight_proxy.dead_ledger"),
 )
 """Who reads or settles the ledger of a run that may be over, and so has no proxy to ask; and by what."""
