@@ -25,7 +25,7 @@ WIDTH = 80
 """Characters of a line where nobody says how wide it may be: in a file, in a pipe, in text that is returned."""
 GAP = 2
 """Characters between two columns."""
-NOTE_CHARS_MIN = 40
+NOTE_CHARS_MIN = 60
 """What a long note needs to be read in a column; where there is less, notes stand beneath the table."""
 LIVE_NOTE_CHARS_MIN = 24
 """For that much of a note a live table does without columns."""

@@ -62,23 +62,24 @@ def noted(*notes: str, live: bool = False) -> TextTable:
     return TextTable(COLUMNS[:1], [(row[0],) for row in ROWS], notes=notes, live=live)
 
 
-LONG = "the budget of $0.25 is spent: it did not cover the last call"
+LONG = "the budget of $0.25 is spent: it did not cover the last call (the agent ended with exit code 3)"
 
 
 def test_notes_stand_beside_where_there_is_room_and_beneath_where_there_is_not() -> None:
-    assert text_of(noted("", LONG), width=60).splitlines() == [
+    assert text_of(noted("", LONG), width=79).splitlines() == [
         "trial              note",
         "nano",
-        "claude-sonnet-4-5  the budget of $0.25 is spent: it did not",
-        "                   cover the last call",
+        "claude-sonnet-4-5  the budget of $0.25 is spent: it did not cover the last call",
+        "                   (the agent ended with exit code 3)",
     ]
-    assert text_of(noted("", LONG), width=58).splitlines() == [
+    assert text_of(noted("", LONG), width=78).splitlines() == [
         "trial",
         "nano",
         "claude-sonnet-4-5",
-        "claude-sonnet-4-5: the budget of $0.25 is spent: it did",
-        "not cover the last call",
+        "claude-sonnet-4-5: the budget of $0.25 is spent: it did not cover the last",
+        "call (the agent ended with exit code 3)",
     ]
+    assert text_of(noted("", "short"), width=26).splitlines()[2] == "claude-sonnet-4-5  short"
 
 
 def test_without_any_note_there_is_no_column_for_them() -> None:
