@@ -188,7 +188,7 @@ def _ended(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
     return TrialStatus(
         alias,
         text_or_none(summary.get("model_id")),
-        status=_ending_word(error, block),
+        status=ending_word(error, block),
         limit_pusd=_pusd(block.get("limit_usd"), summary.get("budget_usd")),
         posted_pusd=_pusd(block.get("posted_usd"), summary.get("cost_usd")),
         pending_pusd=_pusd(block.get("pending_usd")),
@@ -204,7 +204,13 @@ def _ended(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
     )
 
 
-def _ending_word(error: object, block: Mapping[str, Any]) -> str:
+def ending_word(error: object, block: Mapping[str, Any]) -> str:
+    """Return the word for how a trial ended, one of `ENDINGS`.
+
+    Args:
+        error: That of its summary or result.
+        block: What its summary or result has under `preflight`; empty for those of older versions.
+    """
     if block.get("ended_by") == "lost":
         return "lost"
     if (status := block.get("status")) in ENDINGS:

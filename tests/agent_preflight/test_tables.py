@@ -111,6 +111,12 @@ def test_a_long_table_is_laid_out_in_slices_that_look_like_one() -> None:
     assert (lines.count(lines[0]), lines[-1]) == (1, "TOTAL")
 
 
+def test_a_column_that_may_go_and_is_empty_is_left_out_unless_the_table_is_live() -> None:
+    rows, total = [("nano", "", "1"), ("mini", "", "2")], ("TOTAL", "0", "3")
+    for live, head in ((False, ["trial", "calls"]), (True, ["trial", "model", "calls"])):
+        assert text_of(TextTable(COLUMNS[:3], rows, total, live=live)).splitlines()[0].split() == head
+
+
 def test_a_table_without_rows_is_its_head() -> None:
     assert text_of(TextTable(COLUMNS[:2], [])) == "trial  model"
 
