@@ -6,9 +6,10 @@ Nothing is remembered between calls: a script that sets a variable before it sta
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Self
 
+from agent_preflight.usd import read_usd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 
@@ -16,9 +17,6 @@ __all__ = ["ConfigError", "Environment", "PreflightInputs", "base_url", "child_e
 
 DEFAULT_BUDGET_USD = Decimal("0.25")
 """Dollars per model where nobody says otherwise."""
-
-BUDGET_USD_MAX = Decimal(10_000)
-"""A budget above this is a slip of the hand: no field of agents is given so much for one model."""
 
 ADMIN_KEY_VARIABLES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY")
 """Names of the management key, first match wins."""
@@ -68,12 +66,9 @@ class Environment:
         if self.budget is None:
             return DEFAULT_BUDGET_USD
         try:
-            budget = Decimal(self.budget)
-        except InvalidOperation:
-            budget = Decimal("NaN")
-        if not (budget.is_finite() and 0 < budget <= BUDGET_USD_MAX):
-            raise ConfigError(f"PREFLIGHT_BUDGET must be dollars per model, such as 0.25; it is {self.budget[:40]!r}")
-        return budget
+            return read_usd(self.budget)
+        except ValueError as exc:
+            raise ConfigError(f"PREFLIGHT_BUDGET is {exc}, not {self.budget[:40]!r}.") from None
 
     def preflight_inputs(self) -> PreflightInputs:
         """Return all that the command ``preflight`` needs.

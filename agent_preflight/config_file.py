@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import msgspec
-
-from agent_preflight.run_config import Mount, RunConfig, parse_config, parse_pyproject
+from agent_preflight.run_config import parse_config, parse_pyproject
+from agent_preflight.runs.text_file import read_text
 from preflight_proxy.errors import ConfigError
 
 CONFIG_NAME = "preflight.toml"
 PYPROJECT_NAME = "pyproject.toml"
-BYTES_MAX = 2**20
-"""A configuration is a page or two; a larger file is something else."""
 
 
-def load_config(given: Path | None, directory: Path) -> tuple[RunConfig, Path | None]:
+def load_config(given: Path | None, directory: Path) -> tuple[dict[str, Any], Path | None]:
     """Return the configuration of a run and the file that it stands in.
 
-    Paths in the file are taken from the file's own folder: of `prompt_file`, whose text stands in `prompt` afterwards, and of
-    mounts that begin with a dot or a tilde.
+    Paths in the file are taken from the file's own folder: of `prompt_file`, of `env_file`, and of mounts that begin with a
+    dot or a tilde.
 
     Args:
         given: The file that the user names; a `pyproject.toml` is read as one.
@@ -39,37 +37,34 @@ def load_config(given: Path | None, directory: Path) -> tuple[RunConfig, Path | 
     for path in (directory / CONFIG_NAME, directory / PYPROJECT_NAME):
         if path.is_file() and (config := _read(path)) is not None:
             return _resolved(config, path), path
-    return RunConfig(), None
+    return {}, None
 
 
-def _read(path: Path) -> RunConfig | None:
-    text = _text(path)
+def _read(path: Path) -> dict[str, Any] | None:
+    text = read_text(path)
     return parse_pyproject(text, str(path)) if path.name == PYPROJECT_NAME else parse_config(text, str(path))
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-        if len(content) > BYTES_MAX:
-            raise ConfigError(f"{path} is larger than a configuration can be.")
-        return content.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path} is no UTF-8 text.") from exc
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read: {exc.strerror}.") from exc
-
-
-def _resolved(config: RunConfig, path: Path) -> RunConfig:
+def _resolved(said: dict[str, Any], path: Path) -> dict[str, Any]:
     folder = path.parent.absolute()
-    mounts = None if config.mounts is None else [_mount(mount, folder) for mount in config.mounts]
-    prompt = config.prompt if config.prompt_file is None else _text(folder / Path(config.prompt_file).expanduser())
-    return msgspec.structs.replace(config, mounts=mounts, prompt=prompt, prompt_file=None)
+    found = dict(said)
+    if "mounts" in said:
+        found["mounts"] = [_mount(mount, folder) for mount in said["mounts"]]
+    if "prompt_file" in said:
+        found["prompt_file"] = _below(said["prompt_file"], folder)
+    if "env_file" in said:
+        files = said["env_file"]
+        found["env_file"] = [_below(each, folder) for each in ([files] if isinstance(files, str) else files)]
+    return found
 
 
-def _mount(mount: str | Mount, folder: Path) -> str | Mount:
-    if isinstance(mount, Mount):
-        return msgspec.structs.replace(mount, source=_source(mount.source, folder))
+def _below(path: str, folder: Path) -> str:
+    return str(folder / Path(path).expanduser())
+
+
+def _mount(mount: str | tuple[str, str, str], folder: Path) -> str | tuple[str, str, str]:
+    if isinstance(mount, tuple):
+        return (_source(mount[0], folder), *mount[1:])
     source, colon, rest = mount.partition(":")
     return _source(source, folder) + colon + rest
 

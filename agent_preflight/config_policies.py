@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent_preflight.eject import (
@@ -19,6 +19,7 @@ from agent_preflight.health import InfraCheck, docker_health, env_vars, git_vers
 from agent_preflight.run_config import (
     BudgetExceeded,
     BudgetFraction,
+    Checks,
     DockerHealth,
     EnvVars,
     GitVersion,
@@ -32,6 +33,29 @@ from agent_preflight.run_config import (
 from preflight_proxy.errors import ConfigError
 
 Mark = Callable[[dict[str, Any]], object]
+
+
+def with_objects(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says, with objects in place of the tables that name policies and checks.
+
+    Raises:
+        ConfigError: A progress function cannot be found.
+    """
+    found = dict(said)
+    policies, checks = found.pop("eject_policy", None), found.pop("preflight_kwargs", None)
+    if policies:
+        found["eject_policy"] = policy_factory(policies)
+    if checks is not None:
+        found["preflight_kwargs"] = _arguments(checks)
+    return found
+
+
+def _arguments(checks: Checks) -> dict[str, Any]:
+    names = ("checks", "models", "required_params", "common_required_params", "site_name")
+    found = {name: value for name in names if (value := getattr(checks, name)) is not None}
+    if checks.infra:
+        found["infra"] = [infra_check(infra) for infra in checks.infra]
+    return found
 
 
 def policy_factory(policies: Sequence[Policy]) -> Callable[[], EjectPolicy]:

@@ -31,6 +31,8 @@ image = "my-agent"
 # Sent to each agent on its standard input as one JSON line; from a file, taken from this folder.
 #prompt = "Solve the task in /task."
 # prompt_file = "prompt.txt"       instead of `prompt`
+# Tokens of an agent's first prompt: the checks then say how many calls the budget affords, and fail if it is none.
+#expect_tokens = 20000
 # Standard input: "open" keeps it open, "close" ends it at the start; "auto" is "open" with a prompt, "close" without.
 #stdin = "auto"
 
@@ -43,8 +45,17 @@ image = "my-agent"
 #mounts = ["./task:/task:ro", { source = "./data", target = "/data", mode = "ro" }]
 # Directory in the container that gets budget.txt.
 #workspace_path = "/workspace/output"
+# What agents wrote is copied into the run's folder when they have ended: of workspace_path, or of another folder, within limits.
+#keep_output = true
+#output_path = "/workspace/output"
+#output_timeout_s = 60
+#output_max_bytes = "1g"
+#output_max_files = 20000
+#output_max_depth = 32
 # Names of variables that agents get as they are set here, so that their values need not stand in this file.
 #pass_env = ["HF_TOKEN"]
+# Files of NAME=VALUE lines for the agents, taken from this file's folder.
+#env_file = [".env"]
 
 # Limits of a container, in the engine's words; none if left out. Other options of the engine, of those that are allowed.
 #memory = "2g"

@@ -1,4 +1,4 @@
-"""What `preflight.toml` may say of a run: every key, its type, and what is wrong where one is not so. Pure.
+"""What `preflight.toml` may say of a run: the options that have a key, and the tables that are written only there. Pure.
 
 The same keys stand in `[tool.agent-preflight]` of a `pyproject.toml`. Whoever reads a file hands its text over; no default is
 decided here, because an option or a variable may still say something else.
@@ -6,20 +6,23 @@ decided here, because an option or a variable may still say something else.
 
 from __future__ import annotations
 
+import functools
 import tomllib
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from agent_preflight.config_errors import explained
+from agent_preflight.runs.naming import NamedModel
+from agent_preflight.runs.settings import keys, options, read_option
 from preflight_proxy.errors import ConfigError
 
 PYPROJECT_TABLE = "agent-preflight"
 """Below `[tool]` of a `pyproject.toml`."""
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,7 +41,7 @@ class Model(_Table, frozen=True):
 
     id: str
     alias: str | None = None
-    budget: Decimal | None = None
+    budget: Any = None
     arguments: list[str] | None = None
 
 
@@ -133,44 +136,29 @@ class Checks(_Table, frozen=True):
     infra: list[Infra] | None = None
 
 
-class RunConfig(_Table, frozen=True):
-    """The whole file; None where it says nothing. The names are those of `run_multi`, but for `budget` and `prompt`."""
-
-    models: list[str | Model] | None = None
-    budget: Decimal | None = None
-    image: str | None = None
-    arguments: list[str] | None = None
-    sandbox: Literal["docker", "process"] | None = None
-    command: list[str] | None = None
-    network: str | None = None
-    services: dict[str, str] | None = None
-    egress: list[str] | None = None
-    env: dict[str, str] | None = None
-    pass_env: list[str] | None = None
-    mounts: list[str | Mount] | None = None
-    workspace_path: str | None = None
-    docker_args: list[str] | None = None
-    memory: str | None = None
-    cpus: str | float | None = None
-    gate: Literal["auto", "shared", "portable"] | None = None
-    prompt: str | None = None
-    prompt_file: str | None = None
-    stdin: Literal["auto", "open", "close"] | None = None
-    timeout_s: Seconds | None = None
-    idle_timeout_s: Seconds | None = None
-    policies: list[Policy] | None = None
-    parallel: bool | None = None
-    max_workers: Count | None = None
-    budget_mode: Literal["simple", "detailed"] | None = None
-    runs_dir: str | None = None
-    openrouter_base_url: str | None = None
-    byok: bool | None = None
-    skip_preflight: bool | None = None
-    preflight: Checks | None = None
+IN_TABLES: Mapping[str, Any] = {
+    "models": list[str | Model],
+    "mounts": list[str | Mount],
+    "eject_policy": list[Policy],
+    "preflight_kwargs": Checks,
+}
+"""Types of the options that a file may write as tables."""
 
 
-def parse_config(text: str, name: str = "preflight.toml") -> RunConfig:
-    """Return what a `preflight.toml` says.
+@functools.cache
+def file_table() -> type[msgspec.Struct]:
+    """Return the type of the whole file: a field for each key, None where the file says nothing."""
+    return msgspec.defstruct(
+        "RunConfig",
+        [(key, IN_TABLES.get(name, options()[name].kind.in_file) | None, None) for key, name in keys().items()],
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+
+
+def parse_config(text: str, name: str = "preflight.toml") -> dict[str, Any]:
+    """Return what a `preflight.toml` says, by the keywords of `run_multi`.
 
     Args:
         text: The file's.
@@ -182,7 +170,7 @@ def parse_config(text: str, name: str = "preflight.toml") -> RunConfig:
     return convert_config(read_toml(text, name), name)
 
 
-def parse_pyproject(text: str, name: str = "pyproject.toml") -> RunConfig | None:
+def parse_pyproject(text: str, name: str = "pyproject.toml") -> dict[str, Any] | None:
     """Return what `[tool.agent-preflight]` says, None where there is no such table. Raises as `parse_config`."""
     tools = read_toml(text, name).get("tool", {})
     table = tools.get(PYPROJECT_TABLE) if isinstance(tools, dict) else None
@@ -201,21 +189,40 @@ def read_toml(text: str, name: str) -> dict[str, Any]:
         raise ConfigError(f"{name}: {exc}") from exc
 
 
-def convert_config(document: object, name: str) -> RunConfig:
+def convert_config(document: object, name: str) -> dict[str, Any]:
     """Return what the tables of a file say. Raises as `parse_config`."""
     try:
-        config = msgspec.convert(document, RunConfig)
+        table = msgspec.convert(document, file_table())
     except msgspec.ValidationError as exc:
         raise ConfigError(f"{name}: {explained(str(exc), tables())}") from exc
-    if config.prompt is not None and config.prompt_file is not None:
+    said = {field: value for key, field in keys().items() if (value := getattr(table, key)) is not None}
+    if "initial_prompt" in said and "prompt_file" in said:
         raise ConfigError(f"{name}: prompt and prompt_file contradict each other; keep one.")
-    return config
+    for key, field in keys().items():
+        if field in said and field not in IN_TABLES:
+            read_option(field, said[field], f"{name}: {key}")
+    return said | {field: _plain(said[field], name) for field in ("models", "mounts") if field in said}
+
+
+def _plain(entries: Sequence[str | Model | Mount], name: str) -> list[Any]:
+    """Return models and mounts as scripts give them."""
+    return [_entry(entry, f"{name}: models[{number}].budget") for number, entry in enumerate(entries)]
+
+
+def _entry(entry: str | Model | Mount, label: str) -> object:
+    match entry:
+        case Mount():
+            return (entry.source, entry.target, entry.mode)
+        case Model():
+            budget = None if entry.budget is None else read_option("budget_usd", entry.budget, label)
+            return NamedModel(entry.id, entry.alias, budget, entry.arguments)
+    return entry
 
 
 def tables() -> dict[str, tuple[type[msgspec.Struct], ...]]:
     """Return what may stand at each place that holds tables; the place is written as errors write it, without numbers."""
     return {
-        "": (RunConfig,),
+        "": (file_table(),),
         "models[]": (Model,),
         "mounts[]": (Mount,),
         "policies[]": (BudgetExceeded, BudgetFraction, IdleTimeout, Progress, Stall),

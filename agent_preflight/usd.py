@@ -1,11 +1,37 @@
 """Dollars as people write them, to the integers that money is counted in, and back."""
 
+import re
 from decimal import ROUND_HALF_EVEN, Decimal
+
+from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 
 PUSD_MAX = 2**63 - 1
 """What the ledger's integers hold; infinite and absurd amounts read as this."""
+FORM = f"dollars above 0 and at most {LIMIT_USD_MAX}, such as 0.25"
+"""How an amount is written, for errors."""
 
 _PICO = Decimal(1).scaleb(12)
+_WRITTEN = re.compile(r"\$?((?:[0-9]{1,12}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?)", re.ASCII)
+
+
+def read_usd(given: object) -> Decimal:
+    """Return an amount that a person gave: `2`, `"$2"`, `2.00` or `"0.05"`, as a number or a text.
+
+    A float counts as its shortest decimal text, rounded to a pico-dollar: 0.1 is a tenth, exactly.
+
+    Raises:
+        ValueError: It is no amount, is not above 0, is more than a million, or is a text finer than a pico-dollar.
+    """
+    if isinstance(given, bool) or not isinstance(given, str | int | float | Decimal):
+        raise ValueError(FORM)
+    found = _WRITTEN.fullmatch(str(given).strip())
+    if found is None:
+        raise ValueError(FORM)
+    amount = Decimal(found[1])
+    exact = (amount * PUSD_PER_USD).to_integral_value(ROUND_HALF_EVEN) / PUSD_PER_USD
+    if not 0 < exact <= LIMIT_USD_MAX or (exact != amount and isinstance(given, str)):
+        raise ValueError(FORM)
+    return exact
 
 
 def pusd(amount_usd: float | Decimal | str) -> int:

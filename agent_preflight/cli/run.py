@@ -1,71 +1,26 @@
-"""`agent-preflight run`."""
+"""`agent-preflight run`: its options are those that `RunSettings` declares, and a few of the command's own."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from agent_preflight.cli.group import complain
+from agent_preflight.runs import kinds
+from agent_preflight.runs.settings import COMMAND_NETWORK, Option, SettingError, defaults, options, read_option
 
-
-class Sandbox(StrEnum):
-    """What agents run in."""
-
-    DOCKER = "docker"
-    PROCESS = "process"
-
-
-class Gate(StrEnum):
-    """How containers reach the proxy."""
-
-    AUTO = "auto"
-    SHARED = "shared"
-    PORTABLE = "portable"
-
-
-class Stdin(StrEnum):
-    """What becomes of an agent's standard input."""
-
-    AUTO = "auto"
-    OPEN = "open"
-    CLOSE = "close"
-
-
-def _option(help_text: str, *names: str) -> object:
-    return typer.Option(*names, help=help_text, show_default=False)
+OTHERWISE = {"network": COMMAND_NETWORK}
+"""Defaults of the command line that are not those of `run_multi`."""
 
 
 def run(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(help="The agent's arguments; its command line with --sandbox process.", show_default=False),
-    ] = None,
-    config: Annotated[Path | None, _option("A preflight.toml or pyproject.toml; else the one in this folder.")] = None,
-    model: Annotated[list[str] | None, _option("ID or ID=ALIAS, may be repeated; else PREFLIGHT_MODELS.")] = None,
-    image: Annotated[str | None, _option("The agents' image.")] = None,
-    budget: Annotated[str | None, _option("Dollars for each model; else PREFLIGHT_BUDGET, else 0.25.")] = None,
-    network: Annotated[str | None, _option("sealed (the default), bridge, or a Docker network's name.")] = None,
-    service: Annotated[list[str] | None, _option("NAME=HOST:PORT: agents reach it at http://NAME:PORT.")] = None,
-    egress: Annotated[list[str] | None, _option("HOST:PORT that a sealed agent may reach besides.")] = None,
-    env: Annotated[list[str] | None, _option("NAME=VALUE for the agents; NAME hands yours on.", "--env", "-e")] = None,
-    mount: Annotated[list[str] | None, _option("HOST:CONTAINER, perhaps with :ro.")] = None,
-    memory: Annotated[str | None, _option("Limit of each container, such as 2g.")] = None,
-    cpus: Annotated[str | None, _option("Limit of each container, such as 1.5.")] = None,
-    gate: Annotated[Gate | None, _option("How containers reach the proxy; auto, by what works here.")] = None,
-    sandbox: Annotated[Sandbox | None, _option("What agents run in; docker by default.")] = None,
-    prompt: Annotated[str | None, _option("Sent to each agent on standard input as a JSON line.")] = None,
-    stdin: Annotated[Stdin | None, _option("The agents' standard input; auto keeps it open after a prompt.")] = None,
-    idle_timeout: Annotated[float | None, _option("Seconds without activity before an eject; 300.")] = None,
-    timeout: Annotated[float | None, _option("Seconds before a trial is ejected.")] = None,
-    max_workers: Annotated[int | None, _option("Trials that go on at once; 8.")] = None,
-    run_id: Annotated[str | None, _option("The run's name.")] = None,
-    resume: Annotated[str | None, _option("Go on with this run: trials that have ended are kept.")] = None,
-    runs_dir: Annotated[Path | None, _option("Where the run's folder is made; runs.")] = None,
-    skip_preflight: Annotated[bool, typer.Option("--skip-preflight", help="Start without checks.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each trial, at the end.")] = False,
+    config: Path | None,
+    as_json: bool,
+    **said: Any,  # noqa: ANN401 - what Typer makes of each option
 ) -> None:
     """Run agents, one for each model, in a live table.
 
@@ -81,53 +36,41 @@ def run(
     from agent_preflight.command_run import NOTHING_SPENT, run_command
     from agent_preflight.preflight import PreflightError
 
-    if resume is not None and run_id not in (None, resume):
-        raise typer.BadParameter("--run-id and --resume name different runs")
-    if budget is not None:
-        _check_budget(budget)
-    given = {
-        "models": model,
-        "arguments": arguments,
-        "image_name": image,
-        "budget_usd": budget,
-        "network": network,
-        "services": dict(_pair(text, "--service NAME=HOST:PORT") for text in service or ()),
-        "egress": egress,
-        "env": dict(_variable(text) for text in env or ()),
-        "mounts": mount,
-        "memory": memory,
-        "cpus": cpus,
-        "gate": None if gate is None else gate.value,
-        "sandbox": None if sandbox is None else sandbox.value,
-        "initial_prompt": prompt,
-        "stdin": None if stdin is None else stdin.value,
-        "idle_timeout_s": idle_timeout,
-        "timeout_s": timeout,
-        "max_workers": max_workers,
-        "run_id": resume or run_id,
-        "resume": resume is not None,
-        "runs_dir": runs_dir,
-        "skip_preflight": skip_preflight,
-    }
+    given = {name: _read(name, value) for name, value in said.items() if value not in (None, [])}
+    if "resume" in given:
+        if given.get("run_id") not in (None, given["resume"]):
+            raise typer.BadParameter("--run-id and --resume name different runs")
+        given |= {"run_id": given["resume"], "resume": True}
+    elif "retry_failed" in given:
+        raise typer.BadParameter("--retry-failed needs --resume RUN_ID, the run whose failed trials run again")
     try:
         with interruptible():
             code = run_command(given, config, as_json=as_json)
     except PreflightError as exc:
-        complain(f"{exc}.\n{NOTHING_SPENT}")
+        complain(f"{exc.below_report}\n{NOTHING_SPENT}")
         raise typer.Exit(1) from exc
     raise typer.Exit(code)
 
 
-def _check_budget(text: str) -> None:
-    from agent_preflight.usd import pusd
-    from preflight_proxy.core.opening import LIMIT_PUSD_MAX
-
+def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
+    """Return an option as `run_multi` takes it; what it cannot be is a usage error."""
+    option = options()[name]
+    flag = option.flags[0] if option.flags else "ARGUMENTS"
+    match option.kind:
+        case kinds.ENV:
+            value = dict(_variable(text) for text in value)
+            checked: object = {name: text or "" for name, text in value.items()}
+        case kinds.SERVICES:
+            checked = value = dict(_pair(text, f"{flag} {option.kind.metavar}") for text in value)
+        case _:
+            checked = value
+    if name == "resume":
+        return value
     try:
-        found = pusd(text)
-    except (ArithmeticError, ValueError):
-        found = 0
-    if not 0 < found <= LIMIT_PUSD_MAX:
-        raise typer.BadParameter(f"--budget is dollars above 0 and at most 1000000, such as 0.25, not {text!r}")
+        read_option(name, checked, flag)
+    except SettingError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+    return value
 
 
 def _pair(text: str, form: str) -> tuple[str, str]:
@@ -140,3 +83,49 @@ def _pair(text: str, form: str) -> tuple[str, str]:
 def _variable(text: str) -> tuple[str, str | None]:
     name, equals, value = text.partition("=")
     return name, value if equals else None
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    """What Typer is told: the agents' arguments, `--config`, each option that has a flag, `--json`."""
+    told = "The agents' arguments; with --sandbox process the command line."
+    arguments = typer.Argument(help=told, show_default=False, metavar="ARGUMENTS")
+    yield _parameter("container_args", list[str] | None, arguments)
+    yield _parameter(
+        "config", Path | None, _typer_option("A preflight.toml or pyproject.toml; else the one in this folder.")
+    )
+    for name, option in options().items():
+        if option.flags:
+            kind = option.kind
+            metavar = "RUN_ID" if name == "resume" else "|".join(kind.choices) or kind.metavar
+            help_text = option.help + _default_text(name)
+            info = _typer_option(help_text, *option.flags, metavar=metavar, choices=kind.choices)
+            yield _parameter(name, _type(name, option), info)
+    as_json = _typer_option("One JSON object for each trial, at the end.", "--json")
+    yield _parameter("as_json", bool, as_json, default=False)
+
+
+def _parameter(name: str, kind: Any, info: object, default: object = None) -> inspect.Parameter:  # noqa: ANN401 - a type
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+
+
+def _typer_option(help_text: str, *flags: str, metavar: str | None = None, choices: tuple[str, ...] = ()) -> object:
+    complete = (lambda: list(choices)) if choices else None
+    return typer.Option(*flags, help=help_text, show_default=False, metavar=metavar, autocompletion=complete)
+
+
+def _type(name: str, option: Option) -> Any:  # noqa: ANN401 - a type
+    if option.kind is kinds.SWITCH and name != "resume":
+        return bool | None
+    return list[str] | None if option.kind.repeats else str | None
+
+
+def _default_text(name: str) -> str:
+    default = OTHERWISE.get(name, defaults()[name])
+    if default is True:
+        return " [default: yes]"
+    if default in (None, False, "", ()):
+        return ""
+    return f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
+
+
+run.__signature__ = inspect.Signature(list(_parameters()))  # type: ignore[attr-defined]  # what `inspect.signature` reads

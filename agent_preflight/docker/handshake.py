@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -23,13 +22,13 @@ from agent_preflight.docker.owner import boot_id, this_process
 from agent_preflight.docker.portal import PortalPlace, portal_place
 from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
+from agent_preflight.runs.settings import GateWish
 from agent_preflight.sandbox import PortalKey
 from preflight_proxy.config import state_dir
 from preflight_proxy.core.portal_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import OperatingError
 
-GateWish = Literal["auto", "shared", "portable"]
 HANDSHAKE_S_MAX = 5.0
 """A gate hands its listeners over in about 0.3 s where the engine shares a unix socket with this machine."""
 STRANGER_S_MAX = 1.0

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
-from agent_preflight.docker.handshake import GateWish
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.runner.loop import run_blocking, run_cancellable
-from agent_preflight.runner.plan import Arguments, Budget, SandboxKind, StdinWish, default_alias
+from agent_preflight.runner.go_on import farewell
+from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
 from agent_preflight.runner.policies import PolicyGiven
 from agent_preflight.runner.report import final_lines
-from agent_preflight.runner.request import Finished, OnComplete, OnEvent, Request
+from agent_preflight.runner.request import OnComplete, OnEvent, Request
 from agent_preflight.runner.run import run_field
+from agent_preflight.runs.naming import default_alias
+from agent_preflight.runs.settings import Arguments, Budget, Dollars, GateWish, Models, SandboxKind, StdinWish
+from preflight_proxy.core.secret import Secret
 
 LogFunction = Callable[..., object]
+Key = str | Secret | None
 
 
 def run_multi(
-    models: Sequence[tuple[str, str]],
+    models: Models,
     *,
     image_name: str = "",
-    admin_key: str,
-    or_key: str,
+    admin_key: Key = None,
+    or_key: Key = None,
     budget_usd: Budget,
     runs_dir: str | Path = RUNS_DIR,
     run_id: str | None = None,
@@ -59,6 +61,16 @@ def run_multi(
     byok: bool = False,
     resume: bool = False,
     stdin: StdinWish = "auto",
+    keep_output: bool = True,
+    output_path: str | None = None,
+    output_timeout_s: float = 60.0,
+    output_max_bytes: int | str = 2**30,
+    output_max_files: int = 20_000,
+    output_max_depth: int = 32,
+    env_file: str | Path | Sequence[str | Path] | None = None,
+    prompt_file: str | Path | None = None,
+    expect_tokens: int | None = None,
+    retry_failed: bool = False,
 ) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
 
@@ -66,11 +78,11 @@ def run_multi(
     second Ctrl-C does not wait for costs that are not known yet.
 
     Args:
-        models: Pairs of model id and alias.
+        models: The models, one agent each: ids, `"ID=ALIAS"`, or pairs of id and alias.
         image_name: The agents' image; may be left out for the process sandbox.
-        admin_key: A management key of OpenRouter: makes a sub-key for each trial, and deletes it.
-        or_key: An inference key, for the checks before the run.
-        budget_usd: Dollars for each trial, or a mapping of alias to dollars.
+        admin_key: A management key of OpenRouter, which makes a sub-key for each trial, and deletes it; else `OR_ADMIN_KEY`.
+        or_key: An inference key, for the checks before the run; else `OPENROUTER_API_KEY`.
+        budget_usd: Dollars for each trial, such as `0.25` or `"$2"`, or a mapping of alias to dollars.
         runs_dir: Where the run's folder is made.
         run_id: The run's name; made from the time if not given.
         env: Variables for the agents. `OPENROUTER_API_KEY` is always the trial's token.
@@ -105,19 +117,28 @@ def run_multi(
             begin again, with what is left of their budget. Everything that says what a trial is must be as it was.
         stdin: `"open"` keeps the agents' standard input open, `"close"` ends it at the start, after the prompt if there is one;
             `"auto"` is `"open"` with an `initial_prompt` and `"close"` without.
+        keep_output: Copy what agents wrote into the run's folder.
+        output_path: Folder in the container that is copied; `workspace_path` if not given.
+        output_timeout_s: How long copying one agent's files may take.
+        output_max_bytes: Bytes that are copied of one agent, or a size such as `"1g"`.
+        output_max_files: Files that are copied of one agent.
+        output_max_depth: Folders in folders that are copied.
+        env_file: File of `NAME=VALUE` lines for the agents, or several; `env` wins.
+        prompt_file: File of the prompt, instead of `initial_prompt`.
+        expect_tokens: Tokens of an agent's first prompt; the checks say how many calls the budget affords.
+        retry_failed: With `resume`: run the trials that failed again.
 
     Raises:
-        ConfigError: The arguments cannot be carried out.
-        ValueError: A variable in `env` cannot be handed over.
+        ConfigError: The arguments cannot be carried out; where a value is none, it is a ValueError too.
         PreflightError: A check failed; nothing was started.
         OperatingError: No trial could be begun.
         KeyboardInterrupt: Ctrl-C; everything has been ended.
     """
     request = request_of(locals())  # exactly the arguments: nothing else is named yet
-    return _told(request, run_blocking(lambda stop: run_field(request, stop)))
+    return run_blocking(lambda stop: _told(request, stop))
 
 
-async def arun_multi(models: Sequence[tuple[str, str]], **options: Any) -> list[RunResult]:  # noqa: ANN401 - those of run_multi
+async def arun_multi(models: Models, **options: Any) -> list[RunResult]:  # noqa: ANN401 - those of run_multi
     """Run as `run_multi` does, in the caller's event loop; cancelling it ends every trial in order.
 
     Args:
@@ -125,16 +146,16 @@ async def arun_multi(models: Sequence[tuple[str, str]], **options: Any) -> list[
         options: The keyword arguments of `run_multi`.
     """
     request = request_of(with_defaults(run_multi, {"models": models, **options}))
-    return _told(request, await run_cancellable(lambda stop: run_field(request, stop)))
+    return await run_cancellable(lambda stop: _told(request, stop))
 
 
 def run_single(
     model_id: str,
     *,
     image_name: str,
-    admin_key: str,
-    or_key: str,
-    budget_usd: float | Decimal | str = 0.10,
+    admin_key: Key = None,
+    or_key: Key = None,
+    budget_usd: Dollars = 0.10,
     alias: str | None = None,
     extra_models: Sequence[str] | None = None,
     runs_dir: str | Path = RUNS_DIR,
@@ -180,8 +201,8 @@ def run_container(
     image_name: str,
     model_id: str,
     alias: str,
-    admin_key: str,
-    budget_usd: float,
+    admin_key: Key = None,
+    budget_usd: Dollars,
     run_dir: str | Path,
     run_id: str,
     env: Mapping[str, str] | None = None,
@@ -207,6 +228,14 @@ def run_container(
     gate: GateWish = "auto",
     byok: bool = False,
     stdin: StdinWish = "auto",
+    keep_output: bool = True,
+    output_path: str | None = None,
+    output_timeout_s: float = 60.0,
+    output_max_bytes: int | str = 2**30,
+    output_max_files: int = 20_000,
+    output_max_depth: int = 32,
+    env_file: str | Path | Sequence[str | Path] | None = None,
+    prompt_file: str | Path | None = None,
 ) -> RunResult:
     """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
 
@@ -218,14 +247,15 @@ def run_container(
     options = dict(locals())  # exactly the arguments: nothing else is named yet
     for own in ("model_id", "alias", "run_dir"):
         del options[own]
-    options |= {"models": [(model_id, alias)], "or_key": "", "runs_dir": run_dir, "skip_preflight": True}
+    options |= {"models": [(model_id, alias)], "runs_dir": run_dir, "skip_preflight": True}
     request = request_of(with_defaults(run_multi, options), single=True)
     finished = run_blocking(lambda stop: run_field(request, stop))
     return finished.results[0]
 
 
-def _told(request: Request, finished: Finished) -> list[RunResult]:
-    """Print the table at the end of a run, and return its results."""
-    for line in final_lines(finished.results, finished.run_dir):
+async def _told(request: Request, stop: Stop) -> list[RunResult]:
+    """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
+    finished = await run_field(request, stop)
+    for line in (*final_lines(finished.results, finished.run_dir), *farewell(request, finished)):
         request.say(line)
     return finished.results

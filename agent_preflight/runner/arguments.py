@@ -1,24 +1,27 @@
-"""From the arguments of the public functions to a `Request`: defaults, both spellings, contradictions."""
+"""From the arguments of the public functions to a `Request`: keys, files, contradictions."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import os.path
+import posixpath
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent_preflight.config import Environment, variable
 from agent_preflight.console import say
-from agent_preflight.docker.handshake import GateWish
+from agent_preflight.kept_output import DEPTH_MAX, KEEP_OFF, OutputWish
 from agent_preflight.openrouter import check_way
-from agent_preflight.runner.plan import Arguments, StdinWish, Surroundings, check_env, mount_args
+from agent_preflight.runner.plan import Surroundings
 from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Request
+from agent_preflight.runs.settings import Arguments, RunSettings, read_settings
+from agent_preflight.runs.sources import with_files, with_keys
+from agent_preflight.runs.text_file import read_text
 from agent_preflight.usd import pusd, usd
-from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
-
-SANDBOXES = ("docker", "process")
 
 
 def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,44 +35,43 @@ def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> d
     return dict(bound.arguments)
 
 
-def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
-    """Return the request that the arguments of `run_multi` make.
+def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources: bool = True) -> Request:
+    """Return the request that the keywords of `run_multi` make; None, and what is not named, is the default.
 
     Args:
-        given: All of them, by name.
+        given: By name.
         single: The run is the one trial of `run_container`.
+        makes_sources: Folders are made for mounts that agents may write to and that are missing, as old scripts expect.
 
     Raises:
-        ConfigError: They contradict each other.
-        ValueError: A variable in `env` cannot be handed over.
-        TypeError: `preflight_kwargs` sets what the run itself sets.
+        ConfigError: A value is none, a key or a file is missing, or options contradict each other.
+        TypeError: `preflight_kwargs` sets what the run itself sets, or there is no such option.
     """
-    check_way(given["openrouter_base_url"])
+    settings = read_settings(with_files(with_keys(given, Environment.read()), variable, read_text))
+    check_way(settings.openrouter_base_url)
+    assert settings.admin_key is not None, "with_keys"
     return Request(
-        models=list(given["models"]),
-        admin_key=secret(given["admin_key"]),
-        budget=given["budget_usd"],
-        around=_surroundings(given),
-        runs_dir=Path(given["runs_dir"]),
-        run_id=_run_id(given),
-        resume=given["resume"],
+        models=settings.pairs,
+        admin_key=settings.admin_key,
+        budget=settings.budget_usd,
+        around=_surroundings(settings),
+        runs_dir=Path(settings.runs_dir),
+        run_id=_run_id(settings),
+        resume=settings.resume,
+        retry_failed=settings.retry_failed,
         single=single,
-        arguments=_command(given),
-        policy=given["eject_policy"],
-        idle_timeout_s=given["idle_timeout_s"],
-        on_event=given["on_event"],
-        on_complete=given["on_complete"],
-        workers=given["max_workers"] if given["parallel"] else 1,
-        base_url=given["openrouter_base_url"],
-        byok=given["byok"],
-        preflight=None if given["skip_preflight"] else _preflight(given),
-        say=_say(given),
+        arguments=_command(settings),
+        policy=settings.eject_policy,
+        idle_timeout_s=settings.idle_timeout_s,
+        on_event=settings.on_event,
+        on_complete=settings.on_complete,
+        workers=settings.max_workers if settings.parallel else 1,
+        base_url=settings.openrouter_base_url,
+        byok=settings.byok,
+        makes_sources=makes_sources,
+        preflight=None if settings.skip_preflight else _preflight(settings),
+        say=settings.log_fn or say,
     )
-
-
-def secret(key: str | Secret) -> Secret:
-    """Return a key in the type that cannot be printed."""
-    return key if isinstance(key, Secret) else Secret(key)
 
 
 def texts(value: str | Sequence[str] | None) -> list[str]:
@@ -77,111 +79,116 @@ def texts(value: str | Sequence[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def _run_id(given: Mapping[str, Any]) -> str | None:
-    if given["resume"] and not given["run_id"]:
+def absolute_mounts(mounts: Iterable[str]) -> tuple[str, ...]:
+    """Return mounts whose relative sources begin at the root, so that they mean the same in any working directory."""
+    parted = (mount.partition(":") for mount in mounts)
+    return tuple(f"{_absolute(source)}{colon}{target}" for source, colon, target in parted)
+
+
+def _absolute(source: str) -> str:
+    return os.path.normpath(Path.cwd() / source) if source.startswith(".") else source
+
+
+def _run_id(settings: RunSettings) -> str | None:
+    if settings.resume and not settings.run_id:
         raise ConfigError("resume=True needs the run_id of the run that is to go on.")
-    return None if given["run_id"] is None else str(given["run_id"])
+    if settings.retry_failed and not settings.resume:
+        raise ConfigError("retry_failed=True runs failed trials of an earlier run again: it needs resume=True.")
+    return settings.run_id
 
 
-def _surroundings(given: Mapping[str, Any]) -> Surroundings:
-    sandbox = given["sandbox"]
-    if sandbox not in SANDBOXES:
-        raise ConfigError(f"sandbox is 'docker' or 'process', not {sandbox!r}.")
-    if sandbox == "docker" and not given["image_name"]:
+def _surroundings(settings: RunSettings) -> Surroundings:
+    if settings.sandbox == "docker" and not settings.image_name:
         raise ConfigError(
             "image_name is missing: agents in containers need an image (--image, or `image` in preflight.toml)."
         )
-    if sandbox == "process" and not given["command"]:
+    if settings.sandbox == "process" and not settings.command:
         raise ConfigError("command is missing: agents without containers need the program to start.")
-    network = given["network"] if sandbox == "docker" else "host"
+    network = settings.network if settings.sandbox == "docker" else "host"
     around = Surroundings(
-        sandbox=sandbox,
-        image=given["image_name"],
+        sandbox=settings.sandbox,
+        image=settings.image_name,
         network=network,
-        env=check_env(given["env"]),
-        mounts=mount_args(given["mounts"]),
-        initial_prompt=given["initial_prompt"],
-        budget_mode=given["budget_mode"],
-        workspace_path=given["workspace_path"],
-        timeout_s=given["timeout_s"],
-        docker_args=tuple(given["docker_args"]),
-        reach=read_reach(given["services"], given["egress"], network),
-        memory=given["memory"],
-        cpus=None if given["cpus"] is None else str(given["cpus"]),
-        gate=_gate(given["gate"]),
-        stdin=_stdin(given["stdin"]),
+        env=settings.env,
+        mounts=absolute_mounts(settings.mounts),
+        initial_prompt=settings.initial_prompt,
+        budget_mode=settings.budget_mode,
+        workspace_path=settings.workspace_path,
+        timeout_s=settings.timeout_s,
+        docker_args=settings.docker_args,
+        reach=read_reach(settings.services, settings.egress, network),
+        memory=settings.memory,
+        cpus=settings.cpus,
+        gate=settings.gate,
+        stdin=settings.stdin,
+        output=_output(settings),
+        settings=settings,
     )
-    if sandbox == "docker":
+    if settings.sandbox == "docker":
         around.engine_options  # noqa: B018 - a wrong one is told now, before anything is made
     return around
 
 
-def _gate(wish: str) -> GateWish:
-    match wish:
-        case "auto" | "shared" | "portable":
-            return wish
-    raise ConfigError(f"gate is 'auto', 'shared' or 'portable', not {wish!r}.")
+def _output(settings: RunSettings) -> OutputWish:
+    return OutputWish(
+        path=posixpath.normpath(settings.output_path or settings.workspace_path),
+        timeout_s=settings.output_timeout_s,
+        bytes_max=settings.output_max_bytes,
+        files_max=settings.output_max_files,
+        depth_max=min(settings.output_max_depth, DEPTH_MAX),
+        unkept="" if settings.keep_output else KEEP_OFF,
+    )
 
 
-def _stdin(wish: str) -> StdinWish:
-    match wish:
-        case "auto" | "open" | "close":
-            return wish
-    raise ConfigError(f"stdin is 'auto', 'open' or 'close', not {wish!r}.")
-
-
-def _command(given: Mapping[str, Any]) -> Arguments | None:
+def _command(settings: RunSettings) -> Arguments | None:
     """Return what each agent is started with: for a process its command line, then the arguments."""
-    command, arguments = given["command"], given["container_args"]
-    if given["sandbox"] == "docker" or not arguments:
-        return arguments if given["sandbox"] == "docker" else command  # type: ignore[no-any-return]  # checked in plan
-    aliases = [alias for _, alias in given["models"]]
-    return {alias: [*_of(command, alias), *_of(arguments, alias)] for alias in aliases}
+    command, arguments = settings.command, settings.container_args
+    if settings.sandbox == "docker" or not arguments:
+        return arguments if settings.sandbox == "docker" else command
+    return {alias: [*_of(command or (), alias), *_of(arguments, alias)] for _, alias in settings.pairs}
 
 
 def _of(arguments: Arguments, alias: str) -> Sequence[str]:
     return arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
 
 
-def _preflight(given: Mapping[str, Any]) -> Callable[[], object]:
+def _preflight(settings: RunSettings) -> Callable[..., object]:
     """Return the call of the checks, with what the run knows and what the script adds."""
     from agent_preflight.preflight import preflight  # the module, which the package's function of that name hides
 
-    kwargs = dict(given["preflight_kwargs"] or {})
-    ids = [*(model for model, _ in given["models"]), *texts(kwargs.pop("models", None))]
+    assert settings.admin_key is not None, "with_keys"
+    assert settings.or_key is not None, "with_keys"
+    kwargs = dict(settings.preflight_kwargs or {})
+    ids = [*(model for model, _ in settings.pairs), *texts(kwargs.pop("models", None))]
     return partial(
         preflight,
-        admin_key=given["admin_key"],
-        or_key=given["or_key"],
+        admin_key=settings.admin_key.reveal(),
+        or_key=settings.or_key.reveal(),
         models=list(dict.fromkeys(ids)),
-        budget_per_model=_budget_per_model(given),
-        docker_image=given["image_name"] or None,
-        **{**_of_the_run(given), **_without_twice(kwargs)},
+        budget_per_model=_budget_per_model(settings),
+        docker_image=settings.image_name or None,
+        **{**_of_the_run(settings), **_without_twice(kwargs)},
     )
 
 
-def _of_the_run(given: Mapping[str, Any]) -> dict[str, Any]:
+def _of_the_run(settings: RunSettings) -> dict[str, Any]:
     """Return what the run knows for the checks, unless the script says otherwise."""
     return {
-        "base_url": given["openrouter_base_url"],
-        "budgets": _budgets(given),
-        "expect_tokens": given.get("expect_tokens"),
-        "byok": given["byok"],
-        "log_fn": _say(given),
+        "base_url": settings.openrouter_base_url,
+        "budgets": _budgets(settings),
+        "expect_tokens": settings.expect_tokens,
+        "byok": settings.byok,
+        "log_fn": settings.log_fn or say,
     }
 
 
-def _say(given: Mapping[str, Any]) -> Callable[[str], None]:
-    said: Callable[[str], None] | None = given["log_fn"]
-    return say if said is None else said
-
-
-def _budgets(given: Mapping[str, Any]) -> dict[str, float]:
+def _budgets(settings: RunSettings) -> dict[str, float]:
     """Return the smallest budget of each model's trials, where budgets differ by alias."""
-    budget, found = given["budget_usd"], dict[str, float]()
-    for model, alias in given["models"] if isinstance(budget, Mapping) else ():
-        if alias in budget:
-            found[model] = min(found.get(model, float("inf")), float(budget[alias]))
+    budgets, found = settings.budget_usd, dict[str, float]()
+    if isinstance(budgets, Mapping):
+        for model, alias in settings.pairs:
+            if alias in budgets:
+                found[model] = min(found.get(model, float("inf")), float(budgets[alias]))
     return found
 
 
@@ -196,17 +203,10 @@ def _without_twice(kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
-def _budget_per_model(given: Mapping[str, Any]) -> float:
-    """Return dollars per model: the mean where trials differ, so that the checks' sum is the run's.
-
-    Raises:
-        ConfigError: It is no number.
-    """
-    budget = given["budget_usd"]
+def _budget_per_model(settings: RunSettings) -> float:
+    """Return dollars per model: the mean where trials differ, so that the checks' sum is the run's."""
+    budget = settings.budget_usd
     if not isinstance(budget, Mapping):
-        try:
-            return float(budget)
-        except (TypeError, ValueError):
-            raise ConfigError(f"The budget is in dollars, such as 0.25; it is {str(budget)[:40]!r}.") from None
-    amounts = [pusd(budget[alias]) for _, alias in given["models"] if alias in budget]
+        return float(budget)
+    amounts = [pusd(budget[alias]) for _, alias in settings.pairs if alias in budget]
     return float(usd(sum(amounts))) / max(len(amounts), 1)

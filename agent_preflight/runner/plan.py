@@ -6,42 +6,31 @@ Whatever is wrong with the arguments shows here, before a folder, a key or a con
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal
 
-from agent_preflight.docker.handshake import GateWish
 from agent_preflight.docker_args import DockerArgs, read_docker_args
+from agent_preflight.kept_output import OutputWish
+from agent_preflight.runner.placeholders import Names
 from agent_preflight.runner.reach import Reach
-from agent_preflight.usd import pusd, usd
-from preflight_proxy.core.opening import LIMIT_PUSD_MAX
+from agent_preflight.runs.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
+from agent_preflight.usd import pusd, read_usd, usd
 from preflight_proxy.errors import ConfigError
 
-SandboxKind = Literal["docker", "process"]
 Models = Sequence[tuple[str, str]]
-Budget = float | Decimal | str | Mapping[str, float | Decimal | str]
-Arguments = Sequence[str] | Mapping[str, Sequence[str]]
-StdinWish = Literal["auto", "open", "close"]
-"""What becomes of an agent's input; `"auto"` keeps it open after a prompt, and closes it at once without one."""
 
 ALIAS_CHARS_MAX = 64
-DEFAULT_ALIAS_CHARS = 16
 KEY_LIFE = timedelta(days=7)
 """A sub-key that nothing deleted ends by itself after this long (C15)."""
 KEY_HEADROOM_PUSD = pusd("0.01")
 """The sub-key's own limit stands this much above the budget, so that it never fires for rounding (M20)."""
 
-VARIABLE_BYTES_MAX = 128 * 1024 - 1
-"""Linux starts no program with a longer `NAME=VALUE`. Source: execve(2), MAX_ARG_STRLEN."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _RUN_FILES = frozenset(
     {"lock", "plan.json", "ledger.sqlite3", "costs.jsonl", "proxy.log", "control.json", "swept.json"}
 )
-_ENV_NAME_BAD = re.compile(r"[\r\n=\0]")
-_ENV_VALUE_BAD = re.compile(r"[\r\n\0]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +57,7 @@ class TrialPlan:
         key_name: Name of its sub-key, unique: an orphan is found by it.
         command: Arguments after the image; the whole command line for the process sandbox.
         before: How its account stood, if it is begun again; None for a trial that is new.
+        mounts: In docker's form.
     """
 
     alias: str
@@ -76,6 +66,7 @@ class TrialPlan:
     key_name: str
     command: tuple[str, ...]
     before: Before | None = None
+    mounts: tuple[str, ...] = ()
 
     @property
     def limit_pusd(self) -> int:
@@ -102,7 +93,7 @@ class Surroundings:
         image: Image name; unused by the process sandbox.
         network: `"sealed"`, `"bridge"` or a Docker network's name.
         env: The user's own variables for the agents.
-        mounts: In docker's `host:container[:mode]` form.
+        mounts: In docker's `host:container[:mode]` form; the trials' own have their names in them.
         initial_prompt: Sent to each agent as one JSON line, where given.
         budget_mode: `"detailed"` for the long budget.txt; anything else is the simple one.
         workspace_path: Directory in the container that gets `budget.txt`.
@@ -113,6 +104,8 @@ class Surroundings:
         cpus: A container's limit in the engine's form (`"1.5"`), or None.
         gate: Which kind of gate containers have; `"auto"` is found by trying.
         stdin: What becomes of the agents' standard input.
+        output: What is kept of what agents write.
+        settings: All that the run was told.
     """
 
     sandbox: SandboxKind
@@ -130,6 +123,8 @@ class Surroundings:
     cpus: str | None = None
     gate: GateWish = "auto"
     stdin: StdinWish = "auto"
+    output: OutputWish = field(default_factory=OutputWish)
+    settings: RunSettings = field(default_factory=RunSettings, repr=False)
 
     @property
     def closes_stdin(self) -> bool:
@@ -149,9 +144,14 @@ class Surroundings:
 
 
 def plan_trials(
-    models: Models, run_id: str, budget: Budget, arguments: Arguments | None, token: Callable[[], str]
+    models: Models,
+    run_id: str,
+    budget: Budget,
+    arguments: Arguments | None,
+    token: Callable[[], str],
+    mounts: Sequence[str] = (),
 ) -> tuple[TrialPlan, ...]:
-    """Return a trial for each pair of model id and alias, in that order.
+    """Return a trial for each pair of model id and alias, in that order, with its names in its arguments and mounts.
 
     Args:
         models: Pairs of model id and alias.
@@ -159,6 +159,7 @@ def plan_trials(
         budget: Dollars for each trial, or a mapping of alias to dollars.
         arguments: The agent's arguments, for all or by alias.
         token: Makes the random part of a sub-key's name.
+        mounts: In docker's form.
 
     Raises:
         ConfigError: There are no models, an alias cannot be a folder's name or is there twice, or a budget is no amount.
@@ -173,7 +174,8 @@ def plan_trials(
             model_id=model,
             budget_pusd=_budget_pusd(budget, alias),
             key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
-            command=_command(arguments, alias),
+            command=tuple(map(Names(alias, model, run_id).in_argument, _command(arguments, alias))),
+            mounts=tuple(map(Names(alias, model, run_id).in_mount, mounts)),
         )
         for model, alias in pairs
     )
@@ -198,12 +200,9 @@ def _budget_pusd(budget: Budget, alias: str) -> int:
     else:
         amount = budget
     try:
-        found = pusd(amount)
-    except (ArithmeticError, ValueError) as exc:
-        raise ConfigError(f"The budget of {alias!r} must be dollars, such as 0.25; it is {amount!r}.") from exc
-    if not 0 < found <= LIMIT_PUSD_MAX:
-        raise ConfigError(f"The budget of {alias!r} must be above $0 and at most $1,000,000; it is {amount!r}.")
-    return found
+        return pusd(read_usd(amount))
+    except ValueError as exc:
+        raise ConfigError(f"The budget of {alias!r} is {exc}, not {amount!r}.") from exc
 
 
 def _command(arguments: Arguments | None, alias: str) -> tuple[str, ...]:
@@ -231,50 +230,6 @@ def default_run_id(now: datetime) -> str:
     return f"run-{now:%Y%m%d-%H%M%S}"
 
 
-def default_alias(model_id: str) -> str:
-    """Return a short name for a model: the last part of its id, made fit for a folder and a container."""
-    last = model_id.rstrip("/").rsplit("/", 1)[-1]
-    return re.sub(r"[^A-Za-z0-9_-]", "-", last)[:DEFAULT_ALIAS_CHARS].strip("-_") or "model"
-
-
 def key_expiry(now: datetime) -> str:
     """Return when a sub-key made now ends by itself, as OpenRouter takes it."""
     return (now.astimezone(UTC) + KEY_LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def mount_args(mounts: Iterable[object] | None) -> tuple[str, ...]:
-    """Return mounts in docker's form; `(host, container)` and `(host, container, mode)` are joined, texts pass.
-
-    Raises:
-        ConfigError: A mount is neither.
-    """
-    return tuple(_mount(mount) for mount in mounts or ())
-
-
-def _mount(mount: object) -> str:
-    if isinstance(mount, str) and (":" in mount or mount.startswith("/")):  # "/data" alone is a volume without a name
-        return mount
-    if not isinstance(mount, str) and isinstance(mount, Sequence) and len(mount) in (2, 3):
-        return ":".join(str(part) for part in mount)
-    raise ConfigError(f"A mount is (host, container, mode) or 'host:container:mode', not {mount!r}.")
-
-
-def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the user's variables as texts.
-
-    Raises:
-        ValueError: A name or value holds a newline or what else cannot be handed over; the value is not shown.
-    """
-    checked = {str(name): str(value) for name, value in (env or {}).items()}
-    for name, value in checked.items():
-        if not name or _ENV_NAME_BAD.search(name) or _ENV_VALUE_BAD.search(value):
-            raise ValueError(f"the variable {name!r} cannot be handed to an agent: newlines are not allowed in env")
-        try:
-            size = len(f"{name}={value}".encode())
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"the variable {name[:80]!a} is no text: put its value into a file and mount that"
-            ) from None
-        if size > VARIABLE_BYTES_MAX:
-            raise ValueError(f"the variable {name[:80]!r} is longer than {VARIABLE_BYTES_MAX} bytes: use a file")
-    return checked

@@ -1,7 +1,7 @@
 """Messages for a person, from messages for a programmer."""
 
 from agent_preflight.config_errors import explained, known_keys
-from agent_preflight.run_config import Mount, RunConfig, Stall, tables
+from agent_preflight.run_config import Mount, Stall, file_table, tables
 from tests.cases import each
 
 
@@ -29,4 +29,4 @@ def test_a_place_that_no_table_knows_is_no_reason_to_fail() -> None:
 def test_the_key_that_tells_a_tables_kind_is_a_key_too() -> None:
     assert known_keys(Stall) == ("policy", "threshold")
     assert known_keys(Mount) == ("source", "target", "mode")
-    assert "image" in known_keys(RunConfig)
+    assert "image" in known_keys(file_table())

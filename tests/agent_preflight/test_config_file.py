@@ -4,25 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.config_file import BYTES_MAX, load_config
-from agent_preflight.run_config import Mount, RunConfig
+from agent_preflight.config_file import load_config
+from agent_preflight.runs.text_file import BYTES_MAX
 from preflight_proxy.errors import ConfigError
 
 
 def test_without_a_file_nothing_is_configured(tmp_path: Path) -> None:
-    assert load_config(None, tmp_path) == (RunConfig(), None)
+    assert load_config(None, tmp_path) == ({}, None)
 
 
 def test_preflight_toml_comes_before_pyproject_toml(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.agent-preflight]\nimage = 'p'")
-    assert load_config(None, tmp_path)[0].image == "p"
+    assert load_config(None, tmp_path)[0]["image_name"] == "p"
     (tmp_path / "preflight.toml").write_text("image = 'f'")
-    assert load_config(None, tmp_path) == (RunConfig(image="f"), tmp_path / "preflight.toml")
+    assert load_config(None, tmp_path) == ({"image_name": "f"}, tmp_path / "preflight.toml")
 
 
 def test_a_pyproject_without_our_table_is_nobodys_business(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'")
-    assert load_config(None, tmp_path) == (RunConfig(), None)
+    assert load_config(None, tmp_path) == ({}, None)
     with pytest.raises(ConfigError, match="no table"):
         load_config(tmp_path / "pyproject.toml", tmp_path)
 
@@ -42,16 +42,16 @@ def test_what_is_no_configuration_is_refused(tmp_path: Path, content: bytes) -> 
 def test_paths_are_taken_from_the_files_own_folder(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    (folder / "task.txt").write_text("Do it.")
     path = folder / "preflight.toml"
     path.write_text(
-        'prompt_file = "task.txt"\nmounts = ["./a:/a:ro", "volume:/v", "/abs:/b", { source = "../c", target = "/c" }]'
+        'prompt_file = "task.txt"\nenv_file = ["a.env", "/b.env"]\n'
+        'mounts = ["./a:/a:ro", "volume:/v", "/abs:/b", { source = "../c", target = "/c" }]'
     )
     config, _ = load_config(path, tmp_path)
-    assert (config.prompt, config.prompt_file) == ("Do it.", None)
-    assert config.mounts == [
+    assert (config["prompt_file"], config["env_file"]) == (f"{folder}/task.txt", [f"{folder}/a.env", "/b.env"])
+    assert config["mounts"] == [
         f"{folder}/a:/a:ro",
         "volume:/v",
         "/abs:/b",
-        Mount(source=f"{tmp_path}/c", target="/c"),
+        (f"{tmp_path}/c", "/c", "rw"),
     ]

@@ -29,7 +29,7 @@ threshold = 3
 
 
 def test_each_trial_gets_policies_of_its_own_with_the_files_parameters() -> None:
-    make = policy_factory(parse_config(FIVE).policies or ())
+    make = policy_factory(parse_config(FIVE)["eject_policy"])
     first, second = make(), make()
     assert isinstance(first, CompositeEject)
     assert isinstance(second, CompositeEject)
@@ -68,7 +68,7 @@ def test_infra_checks_have_their_names(tmp_path: Path) -> None:
     check = "git_version"
     path = "{tmp_path}"
     """
-    checks = parse_config(text).preflight
+    checks = parse_config(text)["preflight_kwargs"]
     assert checks is not None
     made = [infra_check(infra) for infra in checks.infra or ()]
     assert [check.name for check in made] == ["127.0.0.1:1", "Env vars", "Docker db", f"Git {tmp_path.name}"]

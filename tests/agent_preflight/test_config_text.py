@@ -7,10 +7,27 @@ from pathlib import Path
 from agent_preflight.config_errors import known_keys
 from agent_preflight.config_text import TEMPLATE, uncommented
 from agent_preflight.run_config import parse_config, tables
+from agent_preflight.runs.settings import COMMAND_NETWORK, defaults, read_option
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "config.md"
 INSTEAD = {"prompt_file"}
 """Keys that contradict another one, and so stand in words."""
+EXAMPLES = {
+    *(
+        "models",
+        "image_name",
+        "container_args",
+        "command",
+        "initial_prompt",
+        "egress",
+        "mounts",
+        "pass_env",
+        "env_file",
+    ),
+    *("memory", "cpus", "docker_args", "timeout_s", "openrouter_base_url", "env", "services", "preflight_kwargs"),
+    *("eject_policy", "output_path", "expect_tokens"),
+}
+"""Options that have no default to show."""
 IN_WORDS = {"models[]"}
 """Tables that the page describes, and the template leaves out for brevity."""
 
@@ -27,14 +44,14 @@ def keys_at(document: object, place: str) -> set[str]:
 
 def test_the_template_is_a_configuration() -> None:
     config = parse_config(TEMPLATE)
-    assert config.image == "my-agent"
-    assert len(config.models or ()) == 2
+    assert config["image_name"] == "my-agent"
+    assert len(config["models"]) == 2
 
 
 def test_the_template_with_every_key_in_force_is_one_too() -> None:
     config = parse_config(uncommented())
-    assert config.network == "sealed"
-    assert [type(policy).__name__ for policy in config.policies or ()] == [
+    assert config["network"] == "sealed"
+    assert [type(policy).__name__ for policy in config["eject_policy"]] == [
         *("BudgetExceeded", "IdleTimeout", "Stall", "BudgetFraction", "Progress")
     ]
 
@@ -55,4 +72,5 @@ def test_the_page_names_every_key_that_is_known() -> None:
 
 def test_defaults_in_the_template_are_those_of_the_code() -> None:
     config = parse_config(uncommented())
-    assert (config.timeout_s, config.idle_timeout_s, config.max_workers, config.parallel) == (3600, 300, 8, True)
+    shown = {name: read_option(name, value) for name, value in config.items() if name not in EXAMPLES}
+    assert shown == {name: {**defaults(), "network": COMMAND_NETWORK}[name] for name in shown}

@@ -5,7 +5,9 @@ from decimal import Decimal
 import pytest
 
 from agent_preflight.config_errors import known_keys
-from agent_preflight.run_config import Model, Mount, RunConfig, parse_config, parse_pyproject, tables
+from agent_preflight.run_config import parse_config, parse_pyproject, tables
+from agent_preflight.runs.naming import NamedModel
+from agent_preflight.runs.settings import read_option
 from preflight_proxy.errors import ConfigError
 from tests.cases import each
 
@@ -18,19 +20,20 @@ def said(text: str) -> str:
 
 
 def test_an_empty_file_decides_nothing() -> None:
-    assert parse_config("") == RunConfig()
+    assert parse_config("") == {}
 
 
 def test_amounts_are_exact_whether_in_quotes_or_not() -> None:
-    assert parse_config("budget = 0.1").budget == parse_config('budget = "0.1"').budget == Decimal("0.1")
+    for text in ("0.1", '"0.1"', '"$0.1"', "1e-1"):
+        assert read_option("budget_usd", parse_config(f"budget = {text}")["budget_usd"]) == Decimal("0.1")
 
 
 def test_models_and_mounts_have_two_spellings() -> None:
     config = parse_config(
         'models = ["a/b=x", { id = "c/d", budget = 1 }]\nmounts = ["/h:/c", { source = "s", target = "/t" }]'
     )
-    assert config.models == ["a/b=x", Model(id="c/d", budget=Decimal(1))]
-    assert config.mounts == ["/h:/c", Mount(source="s", target="/t")]
+    assert config["models"] == ["a/b=x", NamedModel("c/d", budget_usd=Decimal(1))]
+    assert config["mounts"] == ["/h:/c", ("s", "/t", "rw")]
 
 
 @each(
@@ -70,12 +73,13 @@ def test_keys_to_money_are_refused_in_words(key: str) -> None:
 @each(
     "text, where",
     [
-        ("budget = true", "budget: must be a number, not true or false"),
+        ("budget = true", "budget is dollars above 0 and at most 1000000, such as 0.25, not 'True'"),
         ("models = 'a/b'", "models: must be a list, not a text in quotes"),
         ("models = [3]", "models[0]: must be a text in quotes or a table, not a whole number"),
         ("max_workers = 2.5", "max_workers: must be a whole number, not a fraction"),
         ("parallel = 1", "parallel: must be true or false"),
-        ("timeout_s = 0", "timeout_s: "),
+        ("timeout_s = 0", "timeout_s is a number of seconds above 0, not"),
+        ("models = ['a/b', { id = 'x', budget = '' }]", "models[1].budget is dollars"),
         ("[env]\nA = 1", "env[...]: must be a text in quotes"),
         ("sandbox = 'dokcer'", "sandbox: invalid enum value 'dokcer'; known are docker, process"),
         ("[[policies]]\npolicy = 'stal'", "known are budget_exceeded, budget_fraction, idle_timeout, progress, stall"),
@@ -91,7 +95,7 @@ def test_a_wrong_value_says_where(text: str, where: str) -> None:
 
 
 def test_a_pyproject_may_hold_the_same_keys() -> None:
-    assert parse_pyproject("[tool.agent-preflight]\nimage = 'x'") == RunConfig(image="x")
+    assert parse_pyproject("[tool.agent-preflight]\nimage = 'x'") == {"image_name": "x"}
     assert parse_pyproject("[tool.other]\nimage = 'x'") is None
     assert parse_pyproject("tool = 3") is None
     with pytest.raises(ConfigError, match=r"\[tool.agent-preflight\]: unknown key 'imag': do you mean 'image'"):

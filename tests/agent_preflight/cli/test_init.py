@@ -9,7 +9,7 @@ from tests.agent_preflight.cli.invoke import invoke
 def test_a_file_is_written_that_run_understands_and_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "preflight.toml"
     first = invoke("init", str(path))
-    assert (first.exit_code, parse_config(path.read_text()).image) == (0, "my-agent")
+    assert (first.exit_code, parse_config(path.read_text())["image_name"]) == (0, "my-agent")
     path.write_text("mine")
     second = invoke("init", str(path))
     assert (second.exit_code, path.read_text()) == (1, "mine")

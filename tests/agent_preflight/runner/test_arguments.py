@@ -1,11 +1,13 @@
 """From the arguments of the public functions to a request."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_preflight.console import say
+from agent_preflight.kept_output import OutputWish
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
 from preflight_proxy.core.secret import Secret
@@ -33,10 +35,36 @@ def test_without_parallel_one_trial_goes_on_at_a_time() -> None:
     assert (request().workers, request(parallel=False).workers, request(max_workers=3).workers) == (8, 1, 3)
 
 
+def test_relative_mounts_are_those_of_this_directory_and_volumes_stay_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mounts = ["./in:/in:ro", ("../up", "/up"), ".:/here:rw,z", "cache:/c", "/abs:/a"]
+    assert request(mounts=mounts).around.mounts == (
+        *(f"{tmp_path}/in:/in:ro", f"{tmp_path.parent}/up:/up", f"{tmp_path}:/here:rw,z"),
+        *("cache:/c", "/abs:/a"),
+    )
+
+
+def test_failed_trials_run_again_only_with_a_resume() -> None:
+    assert request(resume=True, run_id="r", retry_failed=True).retry_failed
+    with pytest.raises(ConfigError, match="needs resume=True"):
+        request(retry_failed=True)
+
+
 def test_container_args_follow_the_command_of_a_process() -> None:
     made = request(sandbox="process", command=["python", "x.py"], container_args={"a": ["--m", "1"]})
     assert made.arguments == {"a": ["python", "x.py", "--m", "1"]}
-    assert request(container_args=["--m"]).arguments == ["--m"]
+    assert request(container_args=["--m"]).arguments == ("--m",)
+
+
+def test_all_that_a_run_was_told_is_at_hand_wherever_its_trials_are() -> None:
+    made = request(
+        keep_output=False, output_max_bytes="1g", expect_tokens=5, retry_failed=True, resume=True, run_id="r"
+    )
+    assert made.settings is made.around.settings
+    assert (made.settings.keep_output, made.settings.output_max_bytes) == (False, 2**30)
+    assert (made.settings.expect_tokens, made.settings.retry_failed) == (5, True)
 
 
 @each("option", ["sandbox", "gate", "stdin"])
@@ -58,6 +86,10 @@ def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_t
     made = request(models=models, budget_usd={"a": "0.5", "b": Decimal("0.25"), "c": 2}, byok=True)
     assert made.preflight.keywords["budgets"] == {"m/m": 0.25, "x/y": 2.0}
     assert made.preflight.keywords["byok"] is True
+    assert (made.preflight.keywords["expect_tokens"], request(expect_tokens=5).preflight.keywords["expect_tokens"]) == (
+        None,
+        5,
+    )
     assert request(models=models, budget_usd="0.5").preflight.keywords["budgets"] == {}
 
 
@@ -70,7 +102,7 @@ def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
 
 
 def test_a_budget_that_is_no_number_is_said_in_words() -> None:
-    with pytest.raises(ConfigError, match="it is 'zero'"):
+    with pytest.raises(ConfigError, match=r"budget_usd is dollars above 0 .* not 'zero'"):
         request(budget_usd="zero")
 
 
@@ -99,7 +131,7 @@ def test_a_wrong_option_of_the_engine_is_told_before_anything_is_made(options: d
         request(**options)
 
 
-@each("options, says", WRONG_OPTIONS)
+@each("options, says", WRONG_OPTIONS[2:])
 def test_a_process_has_no_engine_and_so_no_wrong_option_of_one(options: dict[str, Any], says: str) -> None:
     assert request(sandbox="process", command=["x"], **options).around.sandbox == "process"
 
@@ -113,3 +145,12 @@ def test_the_checks_look_where_the_money_is_spent() -> None:
     assert request(openrouter_base_url="http://x/api/v1").preflight.keywords["base_url"] == "http://x/api/v1"
     own = request(openrouter_base_url="http://x/api/v1", preflight_kwargs={"base_url": "http://y/api/v1"})
     assert own.preflight.keywords["base_url"] == "http://y/api/v1"
+
+
+def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
+    assert request(workspace_path="/w/out/").around.output == OutputWish(path="/w/out")
+    given = request(
+        output_path="/o", output_timeout_s=5, output_max_bytes="2m", output_max_files=7, output_max_depth=9999
+    )
+    assert given.around.output == OutputWish("/o", 5.0, 2 * 2**20, 7, 256)
+    assert request(keep_output=False).around.output.unkept == "keep_output is off"

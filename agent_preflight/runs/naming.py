@@ -1,0 +1,81 @@
+"""The models of a run and their aliases. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+DEFAULT_ALIAS_CHARS = 16
+FORM = "a list of model ids, 'ID=ALIAS' or pairs of id and alias"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """One agent of a run.
+
+    Attributes:
+        id: The model's id.
+        alias: The trial's name; None where nobody chose one.
+        budget_usd: Dollars for this one; None for what all have.
+        arguments: The agent's arguments for this one; None for what all have.
+    """
+
+    id: str
+    alias: str | None = None
+    budget_usd: Decimal | None = None
+    arguments: Sequence[str] | None = None
+
+
+def read_models(given: object) -> tuple[NamedModel, ...]:
+    """Return the models that a person named, each with an alias.
+
+    Args:
+        given: A list of `"ID"`, `"ID=ALIAS"`, pairs of id and alias, or `NamedModel`.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise ValueError(FORM)
+    return _with_aliases([_model(each) for each in given])
+
+
+def _model(given: Any) -> NamedModel:  # noqa: ANN401 - whatever a script may give
+    match given:
+        case NamedModel():
+            return given
+        case str():
+            model_id, equals, alias = given.partition("=")
+            return NamedModel(model_id, alias if equals else None)
+    if isinstance(given, Iterable) and len(pair := list(given)) == 2:
+        return NamedModel(str(pair[0]), str(pair[1]))
+    raise ValueError(FORM)
+
+
+def _with_aliases(models: Sequence[NamedModel]) -> tuple[NamedModel, ...]:
+    """Give each model that has no alias one of its own, made of its id; the second of the same name ends in `-2`."""
+    taken = {model.alias for model in models if model.alias is not None}
+    named = []
+    for model in models:
+        alias = _free_alias(default_alias(model.id), taken) if model.alias is None else model.alias
+        taken.add(alias)
+        named.append(replace(model, alias=alias))
+    return tuple(named)
+
+
+def _free_alias(wanted: str, taken: set[str]) -> str:
+    alias, number = wanted, 1
+    while alias in taken:
+        number += 1
+        ending = f"-{number}"
+        alias = wanted[: DEFAULT_ALIAS_CHARS - len(ending)].rstrip("-_") + ending
+    return alias
+
+
+def default_alias(model_id: str) -> str:
+    """Return a short name for a model: the last part of its id, made fit for a folder and a container."""
+    last = model_id.rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"[^A-Za-z0-9_-]", "-", last)[:DEFAULT_ALIAS_CHARS].strip("-_") or "model"
