@@ -15,7 +15,8 @@ from tests.cases import each
 def _commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for name, command in getattr(group, "commands", {}).items():
-        found += [(*path, name), *_commands(command, (*path, name))]
+        if not command.hidden:
+            found += [(*path, name), *_commands(command, (*path, name))]
     return found
 
 
