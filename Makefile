@@ -26,7 +26,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOP := $(VENV)/.develop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pure check lint torture soak chaos bench images smoke-real clean
+.PHONY: help setup demo test pure check lint docs picture torture soak chaos bench images smoke-real clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -57,6 +57,12 @@ lint: $(DEVELOP) ## format, lint and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(DEVELOP) ## build the site of README and docs/ into dist/site; a broken link or any other warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+
+picture: $(DEVELOP) ## draw docs/live.svg anew: a moment of a real demo, as a terminal shows it
+	$(BIN)/python -m tests.docs.picture $(BIN)/agent-preflight demo $(DEMO)
 
 torture: $(DEVELOP) ## calls against a failing upstream and a proxy that is killed all the time; the books must balance
 	$(BIN)/python -m tests.torture --calls $(CALLS) --seed $(SEED) --kills $(KILLS) --profile $(PROFILE)
@@ -98,5 +104,5 @@ $(RUNTIME): pyproject.toml | $(BIN)/python
 
 # The heavier stamp counts for both, so that `make demo` after `make setup` installs nothing.
 $(DEVELOP): pyproject.toml | $(BIN)/python
-	$(PIP) install --editable '.[dev,clients]'
+	$(PIP) install --editable '.[dev,clients,docs]'
 	@touch $(RUNTIME) $@

@@ -17,6 +17,7 @@ from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.board import Row
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runner.report import answers_lines
 from agent_preflight.runner.request import Finished
 from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
@@ -56,7 +57,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
 
 def _run(options: Mapping[str, Any], view: RunView) -> Finished:
     shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
-    request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown})
+    request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown}, makes_sources=False)
     ended: list[Finished] = []
 
     async def work(stop: Stop) -> Finished:
@@ -78,6 +79,8 @@ def _run(options: Mapping[str, Any], view: RunView) -> Finished:
 def _show(view: RunView, finished: Finished) -> None:
     print_table(view.board.rows())
     say(files_line(finished.run_dir))
+    for line in answers_lines(finished.results, finished.run_dir):
+        say(line)
     for row in view.board.rows():
         printed = finished.run_dir / row.alias / "stderr.log"
         if row.state == "failed" and printed.is_file() and printed.stat().st_size:

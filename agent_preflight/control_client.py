@@ -210,9 +210,18 @@ class ControlClient:
         """Return all accounts as they stand. Raises as `open`."""
         return [Balance.from_json(each) for each in (await self._call("GET", "/accounts"))["accounts"]]
 
+    async def health(self) -> Mapping[str, Any]:
+        """Return who serves: `pid`, `version`, `upstream`, `base_url`, `uptime_s`. Raises as `open`."""
+        return await self._call("GET", "/health")
+
+    async def add_account(self, name: str, limit_pusd: int) -> tuple[Balance, str]:
+        """Open a new account of a stand-alone proxy, which keeps it; returns it and its token. Raises as `open`."""
+        told = await self._call("POST", "/accounts", {"name": name, "limit_usd": format(usd(limit_pusd), "f")})
+        return Balance.from_json(told), str(told["api_key"])
+
     async def pid(self) -> int:
         """Return the proxy's process id. Raises as `open`."""
-        return int((await self._call("GET", "/health"))["pid"])
+        return int((await self.health())["pid"])
 
     async def clear_quarantine(self, model: str, tag: str, upstream: str) -> bool:
         """Let calls go to an endpoint again; False if the proxy's upstream is another. Raises as `open`."""

@@ -5,6 +5,7 @@ Source: docker/cli 28.2, cli/command/container/opts.go and opts/; docker/go-unit
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os.path
 import re
@@ -130,11 +131,30 @@ def _publish(bracketed: str, bare: str, low: str, high: str, *inner: str) -> Fie
 
 
 def _absolute(source: str) -> str:
+    if source.startswith("~"):
+        with contextlib.suppress(RuntimeError):  # nobody of that name has a home
+            return str(Path(source).expanduser())
     return os.path.normpath(Path.cwd() / source) if source.startswith(".") else source
 
 
 def _volume(source: str, rest: str, anonymous: str) -> Fields:
+    if source:
+        _check_volume(_absolute(source), rest.partition(":")[2])
     return {"HostConfig": {"Binds": [f"{_absolute(source)}:{rest}"]}} if source else {"Volumes": {anonymous: {}}}
+
+
+def _check_volume(source: str, modes: str) -> None:
+    """Refuse what the engine would refuse when a trial's key is made already."""
+    if not source.startswith("/") and not re.fullmatch(_VOLUME_NAME, source):
+        raise ConfigError(
+            f"the mount's source {shown(source)} is neither a path nor the name of a volume: "
+            f"write {shown(f'./{source}')} for what is in this folder, or an absolute path"
+        )
+    given = modes.split(",") if modes else []
+    if any(mode not in _MODES for mode in given) or len({_MODES.get(mode) for mode in given}) < len(given):
+        raise ConfigError(
+            f"the mount's mode {shown(modes)} is not one that Docker has: use ro or rw, with z or Z for SELinux (such as ro,Z)"
+        )
 
 
 def _gpus(text: str) -> Fields:
@@ -162,9 +182,21 @@ def _mount(text: str) -> Fields:
     foreign = mount.keys() & {"BindOptions", "VolumeOptions", "TmpfsOptions"} - {f"{mount['Type'].title()}Options"}
     if "Target" not in mount or foreign:
         raise ValueError(text)
+    if mount["Type"] == "bind" and not str(mount.get("Source", "")).startswith("/"):
+        raise ConfigError(f"the mount's source {shown(mount.get('Source', ''))} is no path: a bind mount needs one")
     return mount
 
 
+_VOLUME_NAME = r"[a-zA-Z0-9{][a-zA-Z0-9_.{}-]*"
+"""As the engine takes it, and with `{alias}` and the like, which are filled in for each trial."""
+_MODES = {
+    **dict.fromkeys(("ro", "rw"), "access"),
+    **dict.fromkeys(("z", "Z"), "label"),
+    **dict.fromkeys(("private", "rprivate", "shared", "rshared", "slave", "rslave"), "propagation"),
+    **dict.fromkeys(("default", "consistent", "cached", "delegated"), "consistency"),
+    "nocopy": "copy",
+}
+"""The modes of a mount; of each kind one may be given. Source: moby 28.2, volume/mounts/linux_parser.go."""
 _BYTES = r"([\d.]{1,40}) ?(?:([kmgtpKMGTP])(?:[iI]?[bB])?|[bB])?"
 _PORTS = r"(\d{1,5})(?:-(\d{1,5}))?"
 _PORT = rf"{_PORTS}(?:/((?i:tcp|udp|sctp)?))?"

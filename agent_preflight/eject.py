@@ -48,7 +48,8 @@ class EjectPolicy:
             budget_status: what is posted of the trial's budget, in USD.
             events: every event that the agent printed so far, with its own fields.
             context: ``tool_calls``, ``calls``, ``calls_in_flight``, ``repeats`` (how many times in a row the same
-                request was sent); a policy may keep notes in it.
+                request was sent), and the account in USD: ``spent_usd``, ``reserved_usd`` (held for calls whose cost is not
+                known yet), ``available_usd``, ``limit_usd``; a policy may keep notes in it.
         """
         return _stay()
 

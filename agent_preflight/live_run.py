@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 from preflight_proxy.errors import ConfigError, OperatingError
 
 LOOK_EVERY_S = 0.2
+NO_ADMIN_KEY = (
+    "A top-up needs the management key: set OR_ADMIN_KEY to it. It raises the limit of the trial's key at OpenRouter, which would "
+    "else refuse what the new budget allows. Nothing was changed."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,10 @@ class ToppedUp:
     Attributes:
         before_pusd: The limit before it.
         balance: The account with its new limit.
-        key_problem: Why the sub-key's own limit could not be raised; None if it was.
     """
 
     before_pusd: int
     balance: Balance
-    key_problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,37 +97,47 @@ def find_plan(run_id: str, runs_dir: Path) -> Plan:
 
 
 async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None) -> ToppedUp:
-    """Raise a live trial's limit, and before it the limit of its sub-key, which stands behind as the outer cap.
+    """Raise the limit of a live trial's sub-key, which stands behind as the outer cap, and then the trial's own.
 
-    Of several at the same time each counts: the proxy adds, and the sub-key's limit is changed by one after the other.
+    Both are raised, or none: where the proxy does not take the new limit, the sub-key gets its old one back. Of several at the
+    same time each counts: the proxy adds, and the sub-key's limit is changed by one after the other.
 
     Args:
         plan: The run's.
         alias: The trial.
         more_pusd: By how much.
-        admin_key: Raises the sub-key's limit; None leaves it as it is.
+        admin_key: Raises the sub-key's limit; None is an error.
         base_url: OpenRouter's API base, where not the usual one.
 
     Raises:
         ConfigError: The run has no such trial, or is not going on, or the trial has no account now, or the budget would pass
-            the largest that there is.
-        OperatingError: The proxy does not do it; no limit of its own has changed.
+            the largest that there is. Nothing was changed.
+        OperatingError: OpenRouter or the proxy does not do it; the text says what was changed, which is nothing but where an
+            answer was lost.
     """
     check_alias(plan, alias)
     async with _client(plan.run_dir) as client, _in_turn(plan.run_dir):
         limit_pusd = (await _balance(client, alias)).limit_pusd + more_pusd
         if limit_pusd > LIMIT_PUSD_MAX:
             raise ConfigError(f"No budget may be more than {dollars(LIMIT_PUSD_MAX)}; nothing was changed.")
+        if admin_key is None:
+            raise ConfigError(NO_ADMIN_KEY)
         alone_pusd = None if alias in plan.begun_again else limit_pusd + KEY_HEADROOM_PUSD
-        problem = await asyncio.to_thread(_raise_key, admin_key, plan.key_names[alias], more_pusd, alone_pusd, base_url)
+        raised = await asyncio.to_thread(_raise_key, admin_key, plan.key_names[alias], more_pusd, alone_pusd, base_url)
         try:
             after = await client.top_up(alias, more_pusd)
+        except ControlError as exc:
+            undone = await asyncio.to_thread(raised.undo)
+            raise OperatingError(
+                f"The budget of {alias} was not raised: {exc}. "
+                + ("Nothing was changed." if undone else f"{raised.still_raised} The budget holds all the same.")
+            ) from exc
         except ControlUnreachableError as exc:
             raise OperatingError(
                 f"The proxy's answer was lost, so the budget of {alias} may be raised or not. Look at it with "
                 f"`agent-preflight status {plan.run_dir.name}` before you add anything again."
             ) from exc
-        return ToppedUp(after.limit_pusd - more_pusd, after, problem)
+        return ToppedUp(after.limit_pusd - more_pusd, after)
 
 
 @asynccontextmanager
@@ -158,22 +171,50 @@ async def _balance(client: ControlClient, alias: str) -> Balance:
         raise
 
 
-def _raise_key(
-    admin_key: Key | None, name: str, more_pusd: int, alone_pusd: int | None, base_url: str | None
-) -> str | None:
-    """Raise the limit of the sub-key of that name: to `alone_pusd`, else by `more_pusd`; return why not, if so."""
-    if admin_key is None:
-        return "no management key is set (OR_ADMIN_KEY)"
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """A sub-key whose limit was raised.
+
+    Attributes:
+        before_usd: Its limit before; None if it has none, which was left so.
+    """
+
+    admin_key: Key
+    name: str
+    hash: str
+    before_usd: Decimal | None
+    base_url: str | None
+
+    def undo(self) -> bool:
+        """Give it its old limit back; True only if that was seen."""
+        return self.before_usd is None or set_key_limit(self.admin_key, self.hash, self.before_usd, self.base_url)
+
+    @property
+    def still_raised(self) -> str:
+        """What a person must know where that failed."""
+        return f"The limit of its key {self.name!r} at OpenRouter was raised, and could not be set back."
+
+
+def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None, base_url: str | None) -> _Raised:
+    """Raise the limit of the sub-key of that name: to `alone_pusd`, else by `more_pusd`.
+
+    Raises:
+        OperatingError: It was not seen to be raised; says whether it may be all the same.
+    """
     try:
         found = list_keys(admin_key, base_url, name=name)
     except OperatingError as exc:
-        return str(exc)
+        raise OperatingError(f"The trial's key at OpenRouter cannot be looked up: {exc}. Nothing was changed.") from exc
     if not found:
-        return "OpenRouter lists no such key"
-    limit_pusd = alone_pusd if alone_pusd is not None else pusd(found[0].limit_usd or 0) + more_pusd
-    if not set_key_limit(admin_key, found[0].hash, usd(limit_pusd), base_url):
-        return "OpenRouter did not take the new limit"
-    return None
+        raise OperatingError(f"OpenRouter lists no key {name!r}, so its limit cannot be raised. Nothing was changed.")
+    raised = _Raised(admin_key, name, found[0].hash, found[0].limit_usd, base_url)
+    if raised.before_usd is None:
+        return raised
+    limit_pusd = alone_pusd if alone_pusd is not None else pusd(raised.before_usd) + more_pusd
+    if set_key_limit(admin_key, raised.hash, usd(limit_pusd), base_url):
+        return raised
+    what = "Nothing was changed." if raised.undo() else "It may be raised all the same; the budget was not changed."
+    raise OperatingError(f"OpenRouter did not take the new limit of the trial's key {name!r}. {what}")
 
 
 async def stop(plan: Plan, alias: str | None) -> None:

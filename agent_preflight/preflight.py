@@ -1,6 +1,7 @@
 """Checks before anything is spent: is there money, are there models, keys, caching, images, services.
 
-All checks run, whatever fails; what does not depend on another runs beside it, and the report keeps its order.
+All checks that make no key run, whatever fails; what does not depend on another runs beside it, and the report keeps its order.
+Those that make a test key come last, and only if nothing has failed.
 """
 
 import sys
@@ -29,18 +30,23 @@ BUILT_IN = {
     "models": (models.check_models, "Model availability"),
     "estimate": (estimates.check_estimate, estimates.NAME),
     "tool_support": (models.check_tool_support, "Parameter support"),
-    "key_smoke": (keys.check_key_smoke, keys.NAME),
-    "cache_smoke": (caching.check_cache_smoke, caching.NAME),
-    "bound_smoke": (bound.check_bound_smoke, bound.NAME),
+    "api_key": (keys.check_api_key, keys.OWN),
     "docker_image": (images.check_docker_image, "Docker image"),
     "clock": (machine.check_clock, machine.CLOCK),
     "disk": (machine.check_disk, machine.DISK),
     "docker_socket": (machine.check_docker_socket, machine.SOCKET),
+    "key_smoke": (keys.check_key_smoke, keys.NAME),
+    "cache_smoke": (caching.check_cache_smoke, caching.NAME),
+    "bound_smoke": (bound.check_bound_smoke, bound.NAME),
     "proxy_path": (proxy_path.check_proxy_path, proxy_path.NAME),
 }
 """The checks by name, in the order of the report, each with its label for the case that it comes to no result."""
 
-DEFAULT = ("balance", "math", "models", "estimate", "key_smoke", "cache_smoke")
+MAKE_KEYS = ("key_smoke", "cache_smoke", "bound_smoke", "proxy_path")
+"""Checks that make a test key and spend a little: they run after all others, also after a script's own."""
+NOT_RUN = "not run: it makes a test key, and something else failed"
+
+DEFAULT = ("balance", "math", "models", "estimate", "api_key", "key_smoke", "cache_smoke")
 """What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check.
 
 ``bound_smoke`` runs only where it is named: it costs a call for each endpoint of each model. So do the checks of this machine,
@@ -61,15 +67,22 @@ class PreflightError(RuntimeError):
         self.failures = failures
         super().__init__(f"Preflight failed ({len(failures)} issue(s)): {failures[0] if failures else 'none'}")
 
+    @property
+    def below_report(self) -> str:
+        """What is said below the printed report, which lists all."""
+        count = len(self.failures)
+        return f"Preflight failed: {self.failures[0] if count == 1 else f'{count} problems, which are listed above.'}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one preflight does: its inputs, the names of the checks, and what a script brought along."""
+    """What one preflight does: its inputs, the names of the checks, what a script brought along, and what was found before."""
 
     inputs: Inputs
     checks: tuple[str, ...]
     custom_checks: tuple[CustomCheck, ...] = ()
     infra: tuple[InfraCheck, ...] = ()
+    found: tuple[Line, ...] = ()
 
 
 def preflight(
@@ -91,6 +104,7 @@ def preflight(
     expect_tokens: int | None = None,
     byok: bool = False,
     log_fn: Callable[[str], object] = say,
+    found: Sequence[Line] = (),
 ) -> list[str]:
     """Run the checks, print the report, and return what failed: nothing, if all passed.
 
@@ -113,6 +127,7 @@ def preflight(
             20,000, and such a budget is a warning.
         byok: calls may run on provider keys of your own, for a fee.
         log_fn: takes each line of the report instead of ``print``.
+        found: what was found on this machine before; it heads the report, and its failures count.
 
     Raises:
         PreflightError: something failed, and ``raise_on_failure`` is set.
@@ -133,7 +148,7 @@ def preflight(
         expect_tokens=expect_tokens,
         byok=byok,
     )
-    plan = Plan(inputs, _names(checks, inputs), tuple(custom_checks or ()), tuple(infra or ()))
+    plan = Plan(inputs, _names(checks, inputs), tuple(custom_checks or ()), tuple(infra or ()), tuple(found))
     failures = _tell_report(run_checks(plan), log_fn)
     if failures and raise_on_failure:
         raise PreflightError(failures)
@@ -142,9 +157,28 @@ def preflight(
 
 def run_checks(plan: Plan) -> Iterator[Line]:
     """Run the checks of a plan and yield their lines in the order of the report, each as soon as it is known."""
-    yield from _unknown_names(plan.checks)
-    for lines in run_in_order(list(_jobs(plan, Facts(plan.inputs)))):
+    has_failed = False
+    facts = Facts(plan.inputs)
+    for line in (*plan.found, *_unknown_names(plan.checks)):
+        has_failed |= line.ok is False
+        yield line
+    free = [name for name in plan.checks if name not in MAKE_KEYS and not _is_found(plan, name)]
+    for lines in run_in_order([*_jobs(plan, facts, free), *_own_jobs(plan, facts)]):
+        has_failed |= any(line.ok is False for line in lines)
         yield from lines
+    makers = [name for name in plan.checks if name in MAKE_KEYS]
+    if has_failed:
+        yield from (warned(label, NOT_RUN) for name, (_, label) in BUILT_IN.items() if name in makers)
+        return
+    for lines in run_in_order(list(_jobs(plan, facts, makers))):
+        yield from lines
+
+
+def _is_found(plan: Plan, name: str) -> bool:
+    """Tell whether a check's failure was found before, and would be told twice."""
+    if name != "docker_image" or plan.inputs.docker_image is None:
+        return False
+    return any(line.name == images.image_name(plan.inputs.docker_image) for line in plan.found)
 
 
 def _names(checks: Sequence[str] | None, inputs: Inputs) -> tuple[str, ...]:
@@ -160,11 +194,14 @@ def _unknown_names(names: Sequence[str]) -> Iterator[Line]:
             yield warned(f"Unknown check '{name}'", f"not run; known are {', '.join(BUILT_IN)}")
 
 
-def _jobs(plan: Plan, facts: Facts) -> Iterator[Job]:
+def _jobs(plan: Plan, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
     for name, (check, label) in BUILT_IN.items():
-        if name in plan.checks:
+        if name in names:
             yield Job(partial(check, plan.inputs, facts), partial(_crashed, label), LIMIT_S, lane=name)
-    # A script's own checks run one after another, as it would run them itself.
+
+
+def _own_jobs(plan: Plan, facts: Facts) -> Iterator[Job]:
+    """A script's own checks run one after another, as it would run them itself."""
     context = partial(_context, plan, facts)
     for own in plan.custom_checks:
         yield Job(partial(custom.run_custom, own, context), partial(custom.crashed_custom, own), OWN_LIMIT_S, "own")
@@ -198,7 +235,7 @@ def _tell_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[s
     failures = []
     for line in lines:
         tell(report.line_text(line, colour=colour))
-        if line.failure:
+        if line.failure and line.failure not in failures:  # one cause may fail several checks
             failures.append(line.failure)
     for text in report.foot(failures):
         tell(text)

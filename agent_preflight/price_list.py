@@ -58,7 +58,6 @@ def _usable(name: str, listed: Mapping[str, object], upstream: str) -> tuple[End
         for each in (endpoints if isinstance(endpoints, list) else ())
         if isinstance(each, Mapping)
     ]
-    out_of_use = {
-        (row.model, row.tag) for row in QuarantineFile(user_quarantine_file()).read() if row.upstream == upstream
-    }
+    quarantined = QuarantineFile(user_quarantine_file()).read(quiet=True)
+    out_of_use = {(row.model, row.tag) for row in quarantined if row.upstream == upstream}
     return tuple(each for each in found if each is not None and (each.model, each.tag) not in out_of_use)

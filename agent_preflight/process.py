@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_preflight.config import child_environment
+from agent_preflight.kept_output import Kept
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
 from preflight_proxy.errors import OperatingError
 
@@ -129,6 +130,11 @@ class ProcessSandbox:
         """End all of the agent's processes; `"ok"` only when none of them is seen any more."""
         self._over = True
         return "ok" if self._process is None else await self._end(members(self._process.pid), within_s=TERM_S)
+
+    async def keep(self, folder: Path) -> Kept:
+        """Say where the agent worked: its files are on this machine already, and none of them is looked at."""
+        exists = self._workspace.is_dir()
+        return Kept(str(self._workspace) if exists else None, None, None, why="the agent's working directory")
 
     async def close(self) -> dict[str, Step]:
         """End what may still run and close its streams; the working directory stays, it holds what the agent made."""

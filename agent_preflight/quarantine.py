@@ -11,11 +11,9 @@ from agent_preflight.run_control import read_control
 from agent_preflight.sweeping.remains import run_folders
 from preflight_proxy.config import origin, user_quarantine_file
 from preflight_proxy.core.accounts import OPENROUTER, Quarantined
+from preflight_proxy.data_folder import control_socket
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.quarantine_file import QuarantineFile
-
-STAND_ALONE_SOCKET = "control.sock"
-"""In the data folder of a stand-alone proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ async def clear(
 
 def _sockets(runs_dir: Path, data: Path | None) -> Iterable[tuple[Path, Path]]:
     if data is not None:
-        yield data, data / STAND_ALONE_SOCKET
+        yield data, control_socket(data)
     for run_dir in run_folders(runs_dir):
         if (control := read_control(run_dir)) is not None:
             yield run_dir, control.socket

@@ -1,6 +1,6 @@
 """Where an agent runs: the one interface that containers and plain processes stand behind.
 
-A trial drives a sandbox through five calls, always in this order: `create`, `start`, then (`wait` | `kill`), then `close`.
+A trial drives a sandbox through six calls, always in this order: `create`, `start`, then (`wait` | `kill`), `keep`, `close`.
 `kill` and `close` may come at any time, also before `create` has returned, and more than once.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agent_preflight.docker_args import DockerArgs
+from agent_preflight.kept_output import KEEP_OFF, Kept, OutputWish
 from preflight_proxy.core.secret import Secret
 
 Step = Literal["ok", "unverified", "failed"]
@@ -50,6 +51,7 @@ class AgentSpec:
         budget_dir: Host directory that holds `budget.txt`; mounted read-only at `/run/preflight`.
         gate_socket: Unix socket on which the proxy waits for this trial's gate; None for the process sandbox and portable gates.
         portal: How the forwarder of a portable gate reaches the proxy; None for other gates.
+        output: What is kept of what the agent writes; means nothing for the process sandbox, whose files are here already.
         docker_args: The user's mounts, limits and other options for the engine (C9).
         services: Names that lead to the gate inside a container, each with the `host:port` of its service on the host.
     """
@@ -67,6 +69,7 @@ class AgentSpec:
     docker_args: DockerArgs = field(default_factory=DockerArgs)
     services: Mapping[str, str] = field(default_factory=dict)
     portal: PortalKey | None = None
+    output: OutputWish = field(default_factory=lambda: OutputWish(unkept=KEEP_OFF))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,14 @@ class Sandbox(Protocol):
         """
 
     async def kill(self) -> Step:
-        """End the agent: TERM, half a second, KILL; `"ok"` only when it is seen to be gone."""
+        """End the agent: TERM, half a second, KILL; `"ok"` only when it is seen to run no more."""
+
+    async def keep(self, folder: Path) -> Kept:
+        """Copy what the agent wrote into a folder of this machine; it has been ended. Its container stays until `close`.
+
+        Raises:
+            OperatingError: It could not be copied. The container stays, also after `close`, for a sweep to copy from.
+        """
 
     async def close(self) -> dict[str, Step]:
         """Remove all that `create` made (container, gate, networks, files), after the agent is gone; step name to result."""

@@ -77,11 +77,13 @@ SHARED_WITH_THE_HOST = (
     *("preflight_proxy.tasks", "preflight_proxy.clock"),
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
     *("preflight_proxy.quarantine_file", "preflight_proxy.config"),
+    "preflight_proxy.data_folder",  # where a stand-alone proxy's control socket is
 )
 """What agent_preflight imports of the proxy: values and small tools. Else the two talk over the control socket."""
 
 WITHOUT_A_PROXY = (
     ("agent_preflight.costs", "preflight_proxy.ledger_reader"),
+    ("agent_preflight.proxy_status", "preflight_proxy.ledger_reader"),
     ("agent_preflight.sweeping.settling", "preflight_proxy.dead_ledger"),
 )
 """Who reads or settles the ledger of a run that may be over, and so has no proxy to ask; and by what."""
@@ -374,7 +376,7 @@ def test_rules_that_are_cited_exist() -> None:
 
 def test_pages_that_are_named_exist() -> None:
     """Where code or prose names a page (`money.md`), that page is here."""
-    pages = {path.name for path in texts()}
+    pages = {path.name for path in texts()} | {"index.md"}  # which README is in the site
     wrong = {
         f"{path.relative_to(ROOT)}: {page}"
         for path, text in texts().items()
@@ -393,10 +395,11 @@ def test_the_readmes_first_script_is_the_example_that_ci_runs() -> None:
 
 
 def test_every_dependency_has_its_reason() -> None:
-    """Whatever is installed with the package is in the README's table, with why."""
+    """Whatever is installed with the package is in the table of docs/dependencies.md, with why."""
     project = tomllib.loads(texts()[ROOT / "pyproject.toml"])["project"]
     names = [re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"]]
-    rows = [line for line in texts()[ROOT / "README.md"].splitlines() if line.startswith("| ")]
+    page = texts()[ROOT / "docs" / "dependencies.md"]
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
     assert [name for name in names if not any(name in row.split("|")[1] for row in rows)] == []
 
 
@@ -404,7 +407,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
     """A page that nobody can find is not there."""
     readme = texts()[ROOT / "README.md"]
     pages = [
-        path.relative_to(ROOT).as_posix() for path in texts() if path.suffix == ".md" and path.parent.name == "docs"
+        path.relative_to(ROOT).as_posix() for path in texts() if path.suffix == ".md" and path.parent == ROOT / "docs"
     ]
     assert [page for page in pages if f"]({page})" not in readme] == []
 

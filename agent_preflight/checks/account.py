@@ -1,7 +1,10 @@
 """Whether the account has money, and enough for this run."""
 
+from agent_preflight import provision, reachable
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.patch_points import is_replaced
+from agent_preflight.reachable import UNREACHABLE
 from agent_preflight.usd import dollars, pusd
 
 BALANCE_USD_MIN = 0.10
@@ -12,11 +15,26 @@ def check_balance(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that the account has more than `BALANCE_USD_MIN`."""
     name, balance = "Account balance", facts.balance()
     if balance.available is None:
-        return [failed(name, "could not fetch", "Could not fetch account balance")]
+        return [failed(name, *_why_not(inputs, facts))]
     detail = f"${balance.available:.2f} available (${balance.purchased:.2f} purchased, ${balance.used:.2f} used)"
     if balance.available > BALANCE_USD_MIN:
         return [passed(name, detail)]
     return [failed(name, detail, f"Account balance too low (${balance.available:.2f})")]
+
+
+def _why_not(inputs: Inputs, facts: Facts) -> tuple[str, str]:
+    """Why the balance is not known: for its line, and for the list of failures."""
+    if is_replaced(provision.get_account_balance):
+        return "could not fetch", "Could not fetch account balance"
+    if trouble := facts.trouble():
+        return UNREACHABLE, trouble
+    refused = reachable.refusal("/credits", inputs.admin_key, inputs.base_url)
+    if refused.startswith(("401", "403")):
+        return "the management key is refused", (
+            f"OpenRouter refuses the management key ({refused}). Set OR_ADMIN_KEY to a management key: "
+            "https://openrouter.ai/settings/management-keys. Nothing was spent."
+        )
+    return "could not fetch", f"Could not fetch account balance: {refused}. Try again. Nothing was spent."
 
 
 def check_math(inputs: Inputs, facts: Facts) -> list[Line]:

@@ -21,8 +21,6 @@ def _line(inputs: Inputs, model: str) -> Line:
         endpoints = read_endpoints(model, inputs.or_key or None, inputs.base_url)
     except UpstreamError as exc:
         return warned(name, f"not estimated: {exc}")
-    if not endpoints:
-        return warned(name, "not estimated: OpenRouter lists no price for it")
     found = estimate(
         model,
         pusd(inputs.budgets.get(model, inputs.budget_per_model)),

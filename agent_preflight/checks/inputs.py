@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from agent_preflight import provision
+from agent_preflight import provision, reachable
 from agent_preflight.patch_points import in_force, is_replaced
 
 T = TypeVar("T")
@@ -63,6 +63,7 @@ class Facts:
     """What OpenRouter knows, fetched when a check first asks."""
 
     def __init__(self, inputs: Inputs) -> None:
+        self.trouble = Once(lambda: reachable.trouble(inputs.or_key, inputs.base_url))
         self.balance = Once(lambda: _balance(inputs))
         self.models: Once[dict[str, dict[str, Any]] | None] = Once(
             lambda: _ask(provision.get_available_models, inputs.or_key, inputs)

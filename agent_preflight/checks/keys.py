@@ -1,10 +1,12 @@
-"""Whether sub-keys can be made, and whether a new one works."""
+"""Whether the given inference key is one, whether sub-keys can be made, and whether a new one works."""
 
 from decimal import Decimal
 
+from agent_preflight import openrouter
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.reachable import UNREACHABLE, refusal_of
 
 MODEL = "openai/gpt-4.1-nano"
 """About the cheapest model there is: the call costs less than a thousandth of a cent."""
@@ -12,6 +14,35 @@ MODEL = "openai/gpt-4.1-nano"
 LIMIT_USD = Decimal("0.01")
 
 NAME = "Key provisioning (1¢ smoke)"
+OWN = "Inference key"
+TIMEOUT_S = 10.0
+_WHERE = "Set OPENROUTER_API_KEY to an inference key: https://openrouter.ai/settings/keys. Nothing was spent."
+
+
+def check_api_key(inputs: Inputs, facts: Facts) -> list[Line]:
+    """Check that OpenRouter takes the inference key, by what it says of it; spends nothing.
+
+    Source: openrouter.ai/docs/api-reference/limits, `GET /key`, read 2026-11.
+    """
+    if not inputs.or_key.strip():
+        return [failed(OWN, "none is given", f"No inference key is given. {_WHERE}")]
+    answer = openrouter.get("/key", inputs.or_key, timeout_s=TIMEOUT_S, base_url=inputs.base_url)
+    if answer is not None and answer.status in (401, 403):
+        said = refusal_of(answer)
+        return [failed(OWN, f"refused ({said})", f"OpenRouter refuses the inference key ({said}). {_WHERE}")]
+    if answer is None or not isinstance(answer.data, dict):
+        trouble = facts.trouble()
+        return [failed(OWN, UNREACHABLE, trouble)] if trouble else [warned(OWN, "OpenRouter told nothing of it")]
+    if answer.data.get("is_management_key") or answer.data.get("is_provisioning_key"):
+        return [
+            failed(
+                OWN, "is a management key", f"OPENROUTER_API_KEY is a management key, which cannot make calls. {_WHERE}"
+            )
+        ]
+    left = openrouter.amount(answer.data.get("limit_remaining"))
+    if left is not None and left <= 0:
+        return [warned(OWN, "works, but its own limit is used up")]
+    return [passed(OWN, "works")]
 
 
 def check_key_smoke(inputs: Inputs, facts: Facts) -> list[Line]:

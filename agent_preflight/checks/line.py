@@ -27,6 +27,6 @@ def warned(name: str, detail: str) -> Line:
     return Line(ok=None, name=name, detail=detail)
 
 
-def failed(name: str, detail: str, failure: str) -> Line:
-    """Return a line that failed, with the text for the list of failures."""
-    return Line(ok=False, name=name, detail=detail, failure=failure)
+def failed(name: str, detail: str, failure: str, hint: str = "") -> Line:
+    """Return a line that failed, with the text for the list of failures, and what to do."""
+    return Line(ok=False, name=name, detail=detail, failure=failure, hint=hint)

@@ -1,15 +1,22 @@
 """Whether OpenRouter has the models, and whether they support what the agents need."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from agent_preflight import provision
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.patch_points import is_replaced
+from agent_preflight.reachable import UNREACHABLE
 
 Models = Mapping[str, Mapping[str, Any]]
 
 FREE = ":free"
+ALIKE_MAX = 3
+ALIKE_MIN = 0.6
+"""How alike a suggestion must be, as `difflib` measures it: a slip of the hand, not another model."""
 
 
 def find_model(models: Models, model_id: str) -> Mapping[str, Any] | None:
@@ -24,9 +31,7 @@ def check_models(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that each model is on OpenRouter; the line shows its prices."""
     models = facts.models()
     if models is None:
-        return [
-            failed("Model availability", "could not fetch model list", "Could not fetch model list from OpenRouter")
-        ]
+        return [_no_list("Model availability", facts, "Could not fetch model list from OpenRouter")]
     return [_model_line(models, model_id) for model_id in inputs.models]
 
 
@@ -37,8 +42,7 @@ def check_tool_support(inputs: Inputs, facts: Facts) -> list[Line]:
         return [warned(name, "no required_params/common_required_params specified — skipped")]
     models = facts.models()
     if models is None:
-        failure = "Could not fetch model list from OpenRouter for parameter support"
-        return [failed(name, "could not fetch model list", failure)]
+        return [_no_list(name, facts, "Could not fetch model list from OpenRouter for parameter support")]
     return [_params_line(models, model_id, params) for model_id, params in inputs.required.items()]
 
 
@@ -58,10 +62,28 @@ def price_per_m(info: Mapping[str, Any], kind: str) -> Decimal | None:
     return price * 1_000_000 if price.is_finite() and 0 <= price <= 1 else None
 
 
+def _no_list(name: str, facts: Facts, failure: str) -> Line:
+    if not is_replaced(provision.get_available_models) and (trouble := facts.trouble()):
+        return failed(name, UNREACHABLE, trouble)
+    return failed(name, "could not fetch model list", failure)
+
+
+def alike(models: Iterable[str], model_id: str) -> list[str]:
+    """Return ids that somebody may have meant who wrote one that is not listed, the likeliest first."""
+    listed = list(models)
+    name = model_id.partition(":")[0].lower()
+    same = [each for each in listed if each.rpartition("/")[2].lower() == name.rpartition("/")[2]]
+    by_lower = {each.lower(): each for each in listed}
+    near = [by_lower[each] for each in difflib.get_close_matches(name, by_lower, n=ALIKE_MAX, cutoff=ALIKE_MIN)]
+    return list(dict.fromkeys([*same, *near]))[:ALIKE_MAX]
+
+
 def _model_line(models: Models, model_id: str) -> Line:
     name, info = f"Model {model_id}", find_model(models, model_id)
     if info is None:
-        return failed(name, "not found on OpenRouter", f"Model {model_id} not on OpenRouter")
+        meant = alike(models, model_id)
+        asked = f"; did you mean {', '.join(meant)}?" if meant else ""
+        return failed(name, f"not found on OpenRouter{asked}", f"Model {model_id} not on OpenRouter{asked}")
     if model_id.endswith(FREE) and model_id not in models:
         return warned(name, "no free variant is listed; its base model is")
     prompt, completion = (_price_text(price_per_m(info, kind)) for kind in ("prompt", "completion"))

@@ -12,6 +12,7 @@ from agent_preflight.cli import (
     costs,
     demo,
     doctor,
+    estimate,
     init,
     preflight,
     proxy,
@@ -54,6 +55,7 @@ def _main(
 
 
 app.command("preflight")(preflight.preflight)
+app.command("estimate")(estimate.estimate)
 app.command("init")(init.init)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.command("status")(status.status)
@@ -63,7 +65,7 @@ app.command("quarantine")(quarantine.quarantine)
 app.command("sweep")(sweep.sweep)
 app.command("costs")(costs.costs)
 app.command("cache-report")(cache_report.cache_report)
-app.command("proxy")(proxy.proxy)
+app.add_typer(proxy.app)
 app.command("simulate")(simulate.simulate)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

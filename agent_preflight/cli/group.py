@@ -15,6 +15,10 @@ from preflight_proxy.errors import OperatingError
 class Commands(TyperGroup):
     """No arguments print the help and exit with 0; an unknown command exits with 1; what fails says so in a sentence."""
 
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Name the commands in their order; those with commands of their own come last."""
+        return sorted(super().list_commands(ctx), key=lambda name: isinstance(self.commands[name], TyperGroup))
+
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # click's own Context
         """Take no arguments for `--help`."""
         return super().parse_args(ctx, args or ["--help"])

@@ -23,5 +23,5 @@ def preflight() -> None:
     try:
         check(inputs.admin_key.reveal(), inputs.api_key.reveal(), list(inputs.models), float(inputs.budget_usd))
     except PreflightError as exc:
-        complain(f"Preflight failed: {exc}")
+        complain(exc.below_report)
         raise typer.Exit(1) from exc

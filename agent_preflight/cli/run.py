@@ -45,7 +45,7 @@ def run(
         with interruptible():
             code = run_command(given, config, as_json=as_json)
     except PreflightError as exc:
-        complain(f"{exc}.\n{NOTHING_SPENT}")
+        complain(f"{exc.below_report}\n{NOTHING_SPENT}")
         raise typer.Exit(1) from exc
     raise typer.Exit(code)
 

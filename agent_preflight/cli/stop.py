@@ -29,7 +29,7 @@ def stop(
         ),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once nothing is spent any more.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once no further call is sent.")] = False,
 ) -> None:
     """Stop a live run, or one of its trials.
 
@@ -46,13 +46,14 @@ def stop(
 
     plan = find_plan(run_id, runs_dir)
     asyncio.run(ask_to_end(plan, alias))
-    say("Frozen: nothing more is spent.")
+    say("No further call is sent. Agents are ended, and the costs of calls in flight are settled.")
     if no_wait:
         return
     ended = asyncio.run(until_over(plan, alias, WAIT_S_MAX))
     if ended is None:
         complain(
-            f"The end was not seen within {WAIT_S_MAX:.0f} s; `agent-preflight status {run_id}` shows how it stands."
+            f"The end was not seen within {WAIT_S_MAX:.0f} s. No further call is sent. "
+            f"Look at it with `agent-preflight status {run_id}`."
         )
         raise typer.Exit(5)
     lines = [_line(each) for each in ended]
@@ -67,5 +68,9 @@ def _line(ended: Ended) -> str:
     if ended.summary is None:
         return f"{ended.alias}: not started"
     extra = ended.summary.get("preflight", {})
-    clean = "everything removed" if ended.verified else "the clean-up is not verified, see its summary.json"
+    clean = (
+        "container and key removed"
+        if ended.verified
+        else "it could not be verified that all was removed: see its summary.json, then run `agent-preflight sweep`"
+    )
     return plain(f"{ended.alias}: {extra.get('ended_by')}, ${extra.get('posted_usd')} spent, {clean}")

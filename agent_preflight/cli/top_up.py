@@ -28,8 +28,8 @@ def top_up(
 ) -> None:
     """Give trials of a live run more money.
 
-    USD is added to the budget, for the very next call. The management key in OR_ADMIN_KEY raises the limit of the trial's key
-    at OpenRouter too; without it, the trial cannot spend more than that key may. Exits with 1 in that case.
+    USD is added to the budget, for the very next call. It needs the management key in OR_ADMIN_KEY (or OPENROUTER_ADMIN_KEY),
+    because the limit of the trial's key at OpenRouter must be raised too: both are, or none. Exits with 1 if none was.
 
     Example: agent-preflight top-up run-20270131-120000 nano=0.50
     """
@@ -43,15 +43,12 @@ def top_up(
     plan, environment = find_plan(run_id, runs_dir), Environment.read()
     for alias, _ in wanted:
         check_alias(plan, alias)
-    problems = 0
     for alias, more_pusd in wanted:
-        done = asyncio.run(raise_limit(plan, alias, more_pusd, environment.admin_key, environment.base_url))
-        problems += _tell(alias, done)
-    raise typer.Exit(min(problems, 1))
+        _tell(alias, asyncio.run(raise_limit(plan, alias, more_pusd, environment.admin_key, environment.base_url)))
 
 
-def _tell(alias: str, done: ToppedUp) -> bool:
-    """Print what was done; True if it was not all that was wanted."""
+def _tell(alias: str, done: ToppedUp) -> None:
+    """Print what was done."""
     from agent_preflight.console import say
     from agent_preflight.usd import usd
 
@@ -61,12 +58,6 @@ def _tell(alias: str, done: ToppedUp) -> bool:
     say(f"{alias}: budget ${before} -> ${after}, ${left} available now")
     if done.balance.frozen is not None:
         complain(f"{alias} is frozen ({done.balance.frozen}): no call is admitted, whatever its budget.")
-    if done.key_problem is not None:
-        complain(
-            f"{alias}: the limit of its key at OpenRouter is unchanged: {done.key_problem}. That outer cap fires about a cent "
-            f"above the old budget of ${before}; the account is then frozen."
-        )
-    return done.key_problem is not None
 
 
 def _named(text: str) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from agent_preflight.docker.mounts import refuse_missing
 from agent_preflight.docker_args import SEALED, merge
 from agent_preflight.sandbox import AgentSpec, PortalKey
 from preflight_proxy.errors import ConfigError
@@ -27,6 +28,8 @@ FORWARDER_SOCKET = f"{GATE_MOUNT}/gate.sock"
 GATE_PORTS = (8788,)
 """The ports that the gate listens on, in the order in which it hands them over."""
 LABEL = "agent-preflight"
+OUTPUT_LABEL = f"{LABEL}.output"
+"""What a sweep is to keep of an agent's files before it removes its container; empty if nothing."""
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL")
 """What apt, tar, su and foreign-owned mounts need, and no more (C6)."""
 NO_NEW_PRIVILEGES = "no-new-privileges"
@@ -171,9 +174,12 @@ def agent_body(spec: AgentSpec, tag: Tag, gate_id: str, seccomp: str) -> dict[st
         mounts=[_Mount("bind", str(spec.budget_dir), BUDGET_MOUNT, read_only=True)],
         init=True,
     )
-    body = _Body(spec.image, tag.labels("agent"), host, cmd=spec.command, env=environment(spec.env))
+    labels = {**tag.labels("agent"), OUTPUT_LABEL: spec.output.text()}
+    body = _Body(spec.image, labels, host, cmd=spec.command, env=environment(spec.env))
     body.open_stdin = body.stdin_once = True
-    return _filled(body, spec.docker_args.agent)
+    fields = _filled(body, spec.docker_args.agent)
+    refuse_missing(fields["HostConfig"])
+    return fields
 
 
 def in_force(memory: str | None, cpus: str | None) -> str:

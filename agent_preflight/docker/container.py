@@ -41,12 +41,14 @@ class Container:
 
     Attributes:
         exit: How it ended by itself or by its end here; None where that is not known.
+        is_over: It is seen to be there, to have run, and to run no more.
     """
 
     def __init__(
         self, engine: Engine, name: str, what: str, identity: str | None = None, *, owns_network: bool = False
     ) -> None:
         self.exit: Exit | None = None
+        self.is_over = False
         self._engine, self._name, self._what = engine, name, what
         self._id, self._owns_network = identity, owns_network
         self._unanswered = False
@@ -124,6 +126,23 @@ class Container:
         finally:
             waiting.cancel()
             await tasks.cancel()
+
+    async def stop(self) -> Step:
+        """End it and leave it there, `is_over`; where that is not seen it is removed, which ends it too. May be called again.
+
+        Returns:
+            `"ok"` only when it is seen to run no more, or to be gone.
+        """
+        if self.is_over or self._step == "ok":
+            return "ok"
+        if self._id is None or self._owns_network:
+            return await self.end()
+        if self.exit is None:
+            await self._stop(self._id)
+        with contextlib.suppress(DockerError):
+            state = await self._engine.look(self._id, END_CALL_S_MAX)
+            self.is_over = state is not None and state.ended
+        return "ok" if self.is_over else await self.end()
 
     async def end(self) -> Step:
         """End and remove it, running or not, paused or not; `"ok"` only when it is seen to be gone. May be called again."""

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ USERS_BUILD_S_MAX = 1800.0
 """Someone's image may install a lot."""
 
 Kind = Literal["gate", "demo"]
+SETTINGS: Mapping[Kind, str] = {"gate": "PREFLIGHT_GATE_BASE", "demo": "PREFLIGHT_DEMO_BASE (or --base)"}
+"""What names the base of each image."""
 
 
 def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = ".") -> None:
@@ -58,9 +61,39 @@ async def agents_image(engine: Engine, name: str) -> Image:
         DockerError: The engine does not have it; the text says what to do.
     """
     if (image := await engine.image(name)) is None:
-        text = f"The image {name} is missing, and nothing is pulled unasked. Run `docker pull {name}`, or build it."
-        raise DockerError(text, Failure.GONE)
+        raise DockerError(missing_image(name), Failure.GONE)
     return image
+
+
+def missing_image(name: str) -> str:
+    """Return what a person is told where the engine does not have the agents' image."""
+    return (
+        f"The image {name} is missing, and nothing is pulled unasked. Run `docker pull {name}`, or build it: "
+        f"`docker build -t {name} .`"
+    )
+
+
+async def missing_base(engine: Engine, kind: Kind, base: str | None = None) -> str | None:
+    """Return what a person is told where our image of this kind can be neither found nor built; None where it can."""
+    base = base or DEFAULT_BASE
+    if await engine.image(image_of(kind, base)) is not None or await engine.image(base) is not None:
+        return None
+    told = f"The image {base} is missing, on which the {kind} image is built. Run `docker pull {base}`, or set {SETTINGS[kind]} "
+    here = await _pythons(engine)
+    return told + (f"to one with python3 that you have, such as {here[0]}." if here else "to an image with python3.")
+
+
+async def _pythons(engine: Engine) -> list[str]:
+    """Names of images here that are likely to have python3, the shortest first."""
+    with contextlib.suppress(DockerError):
+        tags = [str(tag) for image in await engine.listed("images", {}) for tag in image.get("RepoTags") or ()]
+        return sorted((tag for tag in tags if "python" in tag), key=lambda tag: (len(tag), tag))
+    return []
+
+
+def image_of(kind: Kind, base: str) -> str:
+    """Return the name of our image of this kind on this base; another version of its files has another name."""
+    return f"agent-preflight-{kind}:{context_digest(context_dir(kind), base)}"
 
 
 async def ensure_image(engine: Engine, kind: Kind, base: str | None = None) -> str:
@@ -74,17 +107,13 @@ async def ensure_image(engine: Engine, kind: Kind, base: str | None = None) -> s
     Raises:
         DockerError: The base is not present, or the build failed.
     """
-    context, base = context_dir(kind), base or DEFAULT_BASE
-    name = f"agent-preflight-{kind}:{context_digest(context, base)}"
+    base = base or DEFAULT_BASE
+    name = image_of(kind, base)
     if (found := await engine.image(name)) is not None:
         return found.id
-    if await engine.image(base) is None:
-        raise DockerError(
-            f"The image {base} is missing, on which the {kind} image is built. Run `docker pull {base}`, or set "
-            f"PREFLIGHT_GATE_BASE to an image with python3 that you have. Nothing is pulled unasked.",
-            Failure.GONE,
-        )
-    await engine.build(name, context_archive(context), {"BASE": base})
+    if (missing := await missing_base(engine, kind, base)) is not None:
+        raise DockerError(missing, Failure.GONE)
+    await engine.build(name, context_archive(context_dir(kind)), {"BASE": base})
     if (built := await engine.image(name)) is None:
         raise DockerError(f"Docker built {name} and does not have it")
     return built.id

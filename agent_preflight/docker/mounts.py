@@ -2,17 +2,25 @@
 
 Whoever can write to the engine's socket is root on the host, a read-only mount of it included, so that one mount would make
 every other rule void.
+
+A path in `Binds` that does not exist is made by the engine, as an empty folder of root's; one in `Mounts` is refused.
+Source: docs.docker.com/reference/api/engine/version/v1.41, ContainerCreate, HostConfig.
 """
 
 from __future__ import annotations
 
 import os.path
-from collections.abc import Callable, Mapping
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from agent_preflight.kept_output import OutputWish
 from preflight_proxy.errors import ConfigError
 
+OWN_MOUNT = "it is a mount of your own"
+ON_TMPFS = "it is on a tmpfs, whose content is gone once the container is stopped"
 ENGINE_SOCKETS = (
     "/run/docker.sock",
     "/run/containerd/containerd.sock",
@@ -20,6 +28,10 @@ ENGINE_SOCKETS = (
     "/run/crio/crio.sock",
 )
 """Where engines listen; `/var/run` is a link to `/run`."""
+_LABELS = frozenset({"z", "Z"})
+"""Modes by which the engine relabels a source for SELinux; `Mounts` has no such field."""
+_CONSISTENCY = frozenset({"default", "consistent", "cached", "delegated"})
+_PROPAGATION = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _TELLING = ("/", "/etc", "/root", "/home", "/proc", "/sys", "/dev", "/boot", "/var/lib/docker", "/var/lib/containers")
 
 
@@ -41,16 +53,110 @@ def check_mounts(
     Raises:
         ConfigError: A mount is, or contains, the engine's socket.
     """
-    given = [bind.partition(":")[0] for bind in host_config.get("Binds", ()) if ":" in bind]
-    given += [str(mount.get("Source")) for mount in host_config.get("Mounts", ())]
-    sources = [resolve(source) for source in given if source.startswith("/")]
+    sources = [resolve(bind.path) for bind in binds(host_config)]
     for source in sources:
-        if any(_within(socket, source) for socket in ENGINE_SOCKETS):
-            raise ConfigError(
-                f"the mount of {source} hands the container engine's socket to the agent, which makes it root on this "
-                "machine: leave it off"
-            )
+        _refuse_socket(source)
     return list(filter(None, (_warning(source, run_dir, own_dir) for source in sources)))
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A path of the host, or a volume, in a container.
+
+    Attributes:
+        path: Where from; a volume's name.
+        target: Where to.
+        writable: Whether the agent may write there.
+        is_bind: It stands in `Binds`: of these the engine makes what is missing.
+    """
+
+    path: str
+    target: str
+    writable: bool
+    is_bind: bool = True
+
+
+def binds(host_config: Mapping[str, Any]) -> list[Bind]:
+    """Return the host's paths that a container mounts, in their order; volumes have none."""
+    found = []
+    for text in host_config.get("Binds") or ():
+        source, target, modes = _parts(text)
+        if source.startswith("/"):
+            found.append(Bind(source, target, "ro" not in modes))
+    for mount in host_config.get("Mounts") or ():
+        if str(mount.get("Source")).startswith("/"):
+            found.append(Bind(mount["Source"], str(mount.get("Target")), not mount.get("ReadOnly"), is_bind=False))
+    return found
+
+
+def volumes(host_config: Mapping[str, Any]) -> list[Bind]:
+    """Return the named volumes that a container mounts; their names stand for paths."""
+    found = []
+    for text in host_config.get("Binds") or ():
+        source, target, modes = _parts(text)
+        if not source.startswith("/"):
+            found.append(Bind(source, target, "ro" not in modes))
+    for mount in host_config.get("Mounts") or ():
+        if mount.get("Type") == "volume" and mount.get("Source"):
+            found.append(Bind(mount["Source"], str(mount.get("Target")), not mount.get("ReadOnly"), is_bind=False))
+    return found
+
+
+def targets(fields: Mapping[str, Any]) -> list[str]:
+    """Return the container's paths at which something is mounted, in plain form."""
+    host_config = fields.get("HostConfig") or {}
+    found = [each.target for each in (*binds(host_config), *volumes(host_config))]
+    found += [str(each.get("Target")) for each in host_config.get("Mounts") or () if not each.get("Source")]
+    found += [*(host_config.get("Tmpfs") or ()), *(fields.get("Volumes") or ())]
+    return [os.path.normpath(target) for target in found]
+
+
+def refuse_missing(host_config: dict[str, Any]) -> None:
+    """Turn a body's `Binds` of paths into `Mounts`, in place, so that the engine makes no path that is missing.
+
+    Those with `z` or `Z` stay: only `Binds` can relabel. Volumes stay too.
+    """
+    kept = []
+    for text in host_config.get("Binds") or ():
+        source, target, modes = _parts(text)
+        if not source.startswith("/") or modes & _LABELS:
+            kept.append(text)
+            continue
+        mount: dict[str, Any] = {"Type": "bind", "Source": source, "Target": target}
+        mount |= {"ReadOnly": True} if "ro" in modes else {}
+        for mode in modes & _CONSISTENCY:
+            mount["Consistency"] = mode
+        for mode in modes & _PROPAGATION:
+            mount["BindOptions"] = {"Propagation": mode}
+        host_config.setdefault("Mounts", []).append(mount)
+    if kept:
+        host_config["Binds"] = kept
+    else:
+        host_config.pop("Binds", None)
+
+
+def _parts(bind: str) -> tuple[str, str, set[str]]:
+    source, _, rest = bind.partition(":")
+    target, _, modes = rest.partition(":")
+    return source, target, set(modes.split(",")) - {""}
+
+
+def refuse_sockets(host_config: Mapping[str, Any], resolve: Callable[[str], str] = os.path.realpath) -> None:
+    """Accept mounts of which none is, or contains, the engine's socket.
+
+    Raises:
+        ConfigError: One is.
+    """
+    for bind in binds(host_config):
+        _refuse_socket(resolve(bind.path))
+
+
+def _refuse_socket(source: str) -> None:
+    if any(_within(socket, source) for socket in ENGINE_SOCKETS):
+        raise ConfigError(
+            f"the mount of {source} hands the container engine's socket to the agent, which makes it root on this "
+            "machine: leave it off"
+        )
 
 
 def _warning(source: str, run_dir: str, own_dir: str) -> str | None:
@@ -63,3 +169,44 @@ def _warning(source: str, run_dir: str, own_dir: str) -> str | None:
 
 def _within(path: str, directory: str) -> bool:
     return PurePosixPath(path).is_relative_to(directory)
+
+
+def beside_mounts(wish: OutputWish, fields: Mapping[str, Any]) -> OutputWish:
+    """Return what of an output folder is to be copied, given what the user mounts.
+
+    Nothing is copied of a folder that is the user's own mount, or on a tmpfs. Mounts below it are left out.
+
+    Args:
+        wish: What the user wants to be kept.
+        fields: The body of the call that creates the container, or a part of it.
+    """
+    targets = dict(_targets(fields.get("HostConfig", {})))
+    above = [target for target in targets if _within(wish.path, target)]
+    if above and not wish.unkept:
+        return replace(wish, unkept=OWN_MOUNT if targets[max(above, key=len)] != "tmpfs" else ON_TMPFS)
+    below = sorted(os.path.relpath(target, wish.path) for target in targets if _within(target, wish.path))
+    return replace(wish, mounts=tuple(below))
+
+
+def tmpfs_warning(wish: OutputWish, fields: Mapping[str, Any]) -> str | None:
+    """Return a warning if what agents write to their output folder, or below it, is lost with a tmpfs."""
+    if wish.unkept:
+        return None
+    lost = wish.path if beside_mounts(wish, fields).unkept == ON_TMPFS else None
+    targets = _targets(fields.get("HostConfig", {}))
+    lost = lost or next((path for path, kind in targets if kind == "tmpfs" and _within(path, wish.path)), None)
+    if lost is None:
+        return None
+    return f"{lost} is a tmpfs: what agents write there is gone once they end, and is not kept; leave the tmpfs off to keep it"
+
+
+def _targets(host_config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield where the user's mounts stand in the container, each with its kind; a volume without a name is nobody's."""
+    for bind in host_config.get("Binds", ()):
+        if ":" in bind:
+            yield posixpath.normpath(bind.split(":")[1]), "bind"
+    for mount in host_config.get("Mounts", ()):
+        if mount.get("Type") != "volume" or mount.get("Source"):
+            yield posixpath.normpath(str(mount.get("Target"))), str(mount.get("Type"))
+    for target in host_config.get("Tmpfs", ()):
+        yield posixpath.normpath(target), "tmpfs"

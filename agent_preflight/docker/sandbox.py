@@ -3,8 +3,9 @@
 create:  gate created and started, agent created, budget link placed    nothing of the agent runs
 start:   attached, then started                                         the agent runs, and its streams are ours
 wait:    the engine's `wait` is the signal, a look is the truth         the end of its output is neither
-kill:    TERM, half a second, KILL, removed, seen to be gone            at any time, also before `create` is done
-close:   agent gone, then gate gone                                     the gate stays if the agent may still be there
+kill:    TERM, half a second, KILL, seen to be over                     at any time, also before `create` is done
+keep:    the output folder copied                                       from the stopped container
+close:   agent removed and gone, then gate gone                         the gate stays if the agent may still run
 
 A portable gate has a forwarder, made before it and removed after it.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import json
 import secrets
@@ -26,11 +28,13 @@ from agent_preflight.docker.budget_link import link_copies, place_link
 from agent_preflight.docker.container import Container
 from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.docker.images import agents_image
+from agent_preflight.docker.keep import keep
 from agent_preflight.docker.mounts import check_mounts
 from agent_preflight.docker.owner import this_process
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import UNKNOWN, DockerError, Failure
 from agent_preflight.engine.streams import Attached, attach
+from agent_preflight.kept_output import Kept
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
 from preflight_proxy.errors import ConfigError
 
@@ -99,6 +103,7 @@ class DockerSandbox:
         self._forwarder = None if spec.portal is None else Forwarder(engine, self._tag, spec.portal)
         self._attached: Attached | None = None
         self._over = False
+        self._held = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._ending = asyncio.Lock()
@@ -197,19 +202,44 @@ class DockerSandbox:
             return self._agent.exit or found
 
     async def kill(self) -> Step:
-        """End the agent and remove its container; `"ok"` only when the engine says that there is no such container."""
+        """End the agent; `"ok"` only when the engine says that it runs no more, or that there is no such container."""
         self._over = True
         with contextlib.suppress(TimeoutError):  # a `create` under way gets the time to see that it is over
             async with asyncio.timeout(CREATE_ENDS_S_MAX):
                 await self._idle.wait()
         async with self._ending:
-            return await self._agent.end()
+            return await self._agent.stop()
+
+    async def keep(self, folder: Path) -> Kept:
+        """Copy the output folder out of the agent's stopped container, if the agent ran.
+
+        Raises:
+            DockerError: It could not be copied; `close` leaves the container.
+        """
+        wish = self._spec.output
+        async with self._ending:
+            if wish.unkept or self._attached is None:
+                return Kept(why=wish.unkept or "the agent never ran")
+            if not self._agent.is_over:
+                self.warnings.append(f"the output in {wish.path} is lost: its container was gone, or had to be removed")
+                return Kept(why="its container was gone before it was copied")
+            try:
+                return await keep(self._engine, self._agent.id, wish, folder)
+            except (OSError, DockerError) as exc:
+                self._held = True
+                raise DockerError(not_kept(wish.path, exc, self.container_name)) from exc
 
     async def close(self) -> dict[str, Step]:
-        """Remove the agent's container, then its gate; the gate is left to a sweep while the agent may be there."""
-        steps: dict[str, Step] = {"agent": await self.kill(), "gate": "unverified"}
+        """Remove the agent's container, then its gate; the gate is left to a sweep while the agent may run.
+
+        A container whose output could not be copied stays, stopped.
+        """
+        await self.kill()
+        steps: dict[str, Step] = {"agent": "unverified", "gate": "unverified"}
         async with self._ending:
-            if steps["agent"] == "ok":
+            if not self._held:
+                steps["agent"] = await self._agent.end()
+            if steps["agent"] == "ok" or self._held:
                 steps["gate"] = await self._gate.end()
             if self._forwarder is not None:
                 gone = steps["gate"] == "ok"
@@ -245,6 +275,17 @@ def check_socket(path: Path) -> None:
     beside = sorted(entry.name for entry in path.parent.iterdir() if entry.name != path.name)
     if beside:
         raise ConfigError(f"the gate's socket {path} needs a directory of its own; {beside[0]} lies beside it")
+
+
+def not_kept(path: str, exc: Exception, container: str) -> str:
+    """Say that an output could not be copied, and what to do, for a person."""
+    full = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc).rstrip(".")
+    first = "Make room, then" if full else "When that is mended,"
+    return (
+        f"the output in {path} could not be copied: {reason}. It is kept in the stopped container {container}. "
+        f"{first} `agent-preflight sweep` copies it and removes the container"
+    )
 
 
 def _no_link(workspace_path: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from agent_preflight.docker.bodies import LABEL, Role
+from agent_preflight.docker.bodies import LABEL, OUTPUT_LABEL, Role
 from agent_preflight.docker.container import Container
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
@@ -33,6 +33,7 @@ class Found:
         alias: The trial.
         role: What it is.
         id: The engine's id for it; a volume's name.
+        output: What is to be kept of an agent's files, as its label says.
     """
 
     run_dir: Path
@@ -40,6 +41,17 @@ class Found:
     alias: str
     role: Role
     id: str
+    output: str = ""
+
+
+class Keeper(Protocol):
+    """What copies an agent's output before its container is removed."""
+
+    async def keep(self, engine: Engine, agent: Found) -> bool:
+        """Copy the output of a stopped container; False if its container must stay."""
+
+    def gone(self, agent: Found) -> None:
+        """Take note that its container is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +71,16 @@ class Sweep:
     unreadable: tuple[Found, ...] = ()
 
 
-async def sweep(engine: Engine, *, below: Sequence[Path] | None = None, dry_run: bool = False) -> Sweep:
+async def sweep(
+    engine: Engine, *, below: Sequence[Path] | None = None, dry_run: bool = False, keeper: Keeper | None = None
+) -> Sweep:
     """Remove everything of dead runs from this engine.
 
     Args:
         engine: Where to look.
         below: Only runs whose directory lies in one of these; None for all.
         dry_run: Only say what would be removed.
+        keeper: Copies what agents wrote; None for nobody.
 
     Raises:
         DockerError: The engine could not be asked what there is.
@@ -80,7 +95,7 @@ async def sweep(engine: Engine, *, below: Sequence[Path] | None = None, dry_run:
         async with hold_once_free(run_dir) as state:
             for thing in things:
                 if state is RunState.DEAD:
-                    gone = dry_run or await _remove(engine, thing)
+                    gone = dry_run or await _remove(engine, thing, keeper)
                     done["removed" if gone else "left"].append(thing)
                 else:
                     done[state.value].append(thing)
@@ -105,11 +120,14 @@ def _read(row: Mapping[str, Any]) -> Found | None:
     run_dir, run_id, alias, role = (labels.get(f"{LABEL}.{name}", "") for name in ("dir", "run", "trial", "role"))
     for known in _ORDER:
         if role == known and run_dir.startswith("/"):
-            return Found(Path(run_dir), run_id, alias, known, row.get("Id") or row["Name"])
+            output = labels.get(OUTPUT_LABEL, "") if role == "agent" else ""
+            return Found(Path(run_dir), run_id, alias, known, row.get("Id") or row["Name"], output)
     return None
 
 
-async def _remove(engine: Engine, thing: Found) -> bool:
+async def _remove(engine: Engine, thing: Found, keeper: Keeper | None) -> bool:
+    if thing.role == "agent" and keeper is not None:
+        return await _remove_agent(engine, thing, keeper)
     if thing.role in ("agent", "gate", "forwarder"):
         what, gate = f"a dead run's {thing.role}", thing.role != "agent"
         return await Container(engine, thing.id, what, thing.id, owns_network=gate).end() == "ok"
@@ -118,3 +136,15 @@ async def _remove(engine: Engine, thing: Found) -> bool:
     except DockerError as exc:
         return exc.failure is Failure.GONE
     return True
+
+
+async def _remove_agent(engine: Engine, agent: Found, keeper: Keeper) -> bool:
+    """Stop an agent, let its output be copied if it ran, and remove its container."""
+    container = Container(engine, agent.id, "a dead run's agent", agent.id)
+    await container.stop()
+    if container.is_over and not await keeper.keep(engine, agent):
+        return False
+    gone = await container.end() == "ok"
+    if gone:
+        keeper.gone(agent)
+    return gone

@@ -233,10 +233,10 @@ class Engine:
     async def listed(
         self, kind: str, labels: Mapping[str, str | None], *, running: bool = False
     ) -> list[dict[str, Any]]:
-        """Return the `containers`, `networks` or `volumes` with these labels; a label without value may have any."""
+        """Return the `containers`, `images`, `networks` or `volumes` with these labels; a label without value may have any."""
         wanted = [key if value is None else f"{key}={value}" for key, value in labels.items()]
         params = {"filters": json.dumps({"label": wanted}), "all": 0 if running else 1}
-        path = "containers/json" if kind == "containers" else kind
+        path = f"{kind}/json" if kind in ("containers", "images") else kind
         async with self._call(f"listing {kind}"):
             told = await self._client._query_json(path, params=params)
             return msgspec.convert((told["Volumes"] or []) if kind == "volumes" else told, list[dict[str, Any]])

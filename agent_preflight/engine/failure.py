@@ -17,6 +17,7 @@ import aiodocker
 import aiohttp
 import msgspec
 
+from agent_preflight.engine.cause import cause_of
 from preflight_proxy.errors import OperatingError
 
 _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
@@ -90,7 +91,7 @@ async def explained(place: str, doing: str, limit_s: float | None) -> AsyncItera
     except aiodocker.DockerError as exc:
         if exc.status == CANNOT_CONNECT:
             raise _unconnected(place, doing, exc.__context__) from exc
-        reason = " ".join(str(exc.message).split())[:MESSAGE_CHARS_MAX]
+        reason = cause_of(str(exc.message))[:MESSAGE_CHARS_MAX]
         raise DockerError(f"{doing}: {reason}", of_status(exc.status)) from exc
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as exc:
         raise _unconnected(place, doing, exc) from exc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from agent_preflight.config import Environment, variable
 from agent_preflight.console import say
+from agent_preflight.kept_output import DEPTH_MAX, KEEP_OFF, OutputWish
 from agent_preflight.openrouter import check_way
 from agent_preflight.runner.plan import Surroundings
 from agent_preflight.runner.reach import read_reach
@@ -32,12 +34,13 @@ def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> d
     return dict(bound.arguments)
 
 
-def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
+def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources: bool = True) -> Request:
     """Return the request that the keywords of `run_multi` make; None, and what is not named, is the default.
 
     Args:
         given: By name.
         single: The run is the one trial of `run_container`.
+        makes_sources: Folders are made for mounts that agents may write to and that are missing, as old scripts expect.
 
     Raises:
         ConfigError: A value is none, a key or a file is missing, or options contradict each other.
@@ -63,6 +66,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False) -> Request:
         workers=settings.max_workers if settings.parallel else 1,
         base_url=settings.openrouter_base_url,
         byok=settings.byok,
+        makes_sources=makes_sources,
         preflight=None if settings.skip_preflight else _preflight(settings),
         say=settings.log_fn or say,
     )
@@ -103,11 +107,23 @@ def _surroundings(settings: RunSettings) -> Surroundings:
         cpus=settings.cpus,
         gate=settings.gate,
         stdin=settings.stdin,
+        output=_output(settings),
         settings=settings,
     )
     if settings.sandbox == "docker":
         around.engine_options  # noqa: B018 - a wrong one is told now, before anything is made
     return around
+
+
+def _output(settings: RunSettings) -> OutputWish:
+    return OutputWish(
+        path=posixpath.normpath(settings.output_path or settings.workspace_path),
+        timeout_s=settings.output_timeout_s,
+        bytes_max=settings.output_max_bytes,
+        files_max=settings.output_max_files,
+        depth_max=min(settings.output_max_depth, DEPTH_MAX),
+        unkept="" if settings.keep_output else KEEP_OFF,
+    )
 
 
 def _command(settings: RunSettings) -> Arguments | None:
@@ -122,7 +138,7 @@ def _of(arguments: Arguments, alias: str) -> Sequence[str]:
     return arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
 
 
-def _preflight(settings: RunSettings) -> Callable[[], object]:
+def _preflight(settings: RunSettings) -> Callable[..., object]:
     """Return the call of the checks, with what the run knows and what the script adds."""
     from agent_preflight.preflight import preflight  # the module, which the package's function of that name hides
 

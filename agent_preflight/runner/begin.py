@@ -7,22 +7,28 @@ import secrets
 import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.docker.bodies import in_force
+from agent_preflight.docker.mounts import tmpfs_warning
+from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
 from agent_preflight.runner.board import Row
 from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.plan import TrialPlan, check_run_id, default_run_id, plan_trials
+from agent_preflight.runner.plan import Surroundings, TrialPlan, check_run_id, default_run_id, plan_trials
 from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.reach import reach_warnings
+from agent_preflight.runner.ready import Ready, say_all
 from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
+from agent_preflight.runner.sources import make
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.sweeping import Scope
 from agent_preflight.usd import usd
+from preflight_proxy.errors import ConfigError
 
 KEY_NAME_BYTES = 6
 
@@ -47,7 +53,12 @@ async def make_way(request: Request, engine: Engine | None) -> None:
 def plans_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
     """Return a run's trials, each with a sub-key's name of its own. Raises as `plan_trials`."""
     return plan_trials(
-        request.models, run_id, request.budget, request.arguments, lambda: secrets.token_hex(KEY_NAME_BYTES)
+        request.models,
+        run_id,
+        request.budget,
+        request.arguments,
+        lambda: secrets.token_hex(KEY_NAME_BYTES),
+        request.around.mounts,
     )
 
 
@@ -89,23 +100,70 @@ async def checked(check: Callable[[], object], stop: Stop) -> None:
         checking.cancel()
 
 
+async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Ready) -> None:
+    """Do what comes before a run's keys; its folder stays only if nothing is wrong."""
+    folder.is_wanted = False
+    if request.preflight is not None:
+        await checked(partial(request.preflight, found=found.lines), stop)
+    else:
+        say_all(found.lines, request.say)
+    if not stop.ending.is_set():
+        make(found.missing, request.say)
+        folder.is_wanted = True
+
+
+async def told(request: Request, found: Ready, stop: Stop) -> None:
+    """Tell what is wrong on this machine, together with what the checks find that make no key.
+
+    Raises:
+        PreflightError: The report has been printed.
+        ConfigError: There are no checks.
+    """
+    if request.preflight is not None:
+        await checked(partial(request.preflight, found=found.lines), stop)
+    raise ConfigError("\n".join(found.problems))
+
+
 def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> None:
-    """Say what starts, where, and what a person should know of it."""
+    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open."""
+    network = network_line(request.around)
     if request.single:
+        if is_open(request.around):
+            request.say(f"  {network}")
         return
     request.say(f"Starting {count} trial{'s' if count > 1 else ''} in {folder.path}")
-    request.say(f"  network: {request.around.network}; budgets hold whatever the agents do")
+    request.say(f"  {network}")
     if request.around.sandbox == "process":
         request.say(
             "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
         )
     else:
         request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
+        if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
+            request.say(f"  warning: {lost}")
     for warning in reach_warnings(
         request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
     ):
         request.say(f"  {warning}")
     request.say(f"  watch with: agent-preflight status {run_id}{_elsewhere(request)}")
+
+
+def is_open(around: Surroundings) -> bool:
+    """Whether agents in containers reach more than the proxy and what the user named."""
+    return around.sandbox == "docker" and around.network != SEALED
+
+
+def network_line(around: Surroundings) -> str:
+    """Return what the network of a run means for its agents and for its budget, and how to seal it."""
+    if not is_open(around):
+        return f"network: {around.network}; budgets hold whatever the agents do"
+    reached = (
+        "the internet and your network" if around.network == "bridge" else f"what the network {around.network} reaches"
+    )
+    return (
+        f"network: {around.network}; agents reach {reached}. The budget holds, because no real key is in the container. "
+        f'To leave them nothing but the proxy: network="{SEALED}"'
+    )
 
 
 def no_credit(rows: Sequence[Row], request: Request, run_id: str) -> str:

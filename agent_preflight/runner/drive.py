@@ -10,12 +10,14 @@ import contextlib
 import json
 import secrets
 from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from agent_preflight.authority import write_bundle
 from agent_preflight.control_gate import Account, Gate, Tls
 from agent_preflight.docker.handshake import forget_choices
+from agent_preflight.docker.mounts import beside_mounts
 from agent_preflight.docker_args import DockerArgs
 from agent_preflight.models import RunResult
 from agent_preflight.provision import create_sub_key
@@ -155,21 +157,20 @@ async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> N
 
 
 def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
-    around, plan = trial.shared.around, trial.plan
-    base_url = GATE_BASE_URL if gate is not None else trial.shared.sidecar.base_url
-    assert base_url is not None
+    plan, around = trial.plan, replace(trial.shared.around, mounts=trial.plan.mounts)
+    base_url = GATE_BASE_URL if gate is not None else str(trial.shared.sidecar.base_url)
     budget_file = CONTAINER_BUDGET_FILE if gate is not None else str(trial.folder / "budget" / "budget.txt")
-    user = around.env or {}
+    user, inside = around.env or {}, gate is not None
     env = agent_env(
         user,
         token=token.reveal(),
         base_url=base_url,
         budget_file=budget_file,
         model_id=plan.model_id,
-        own_authority=gate is not None,
+        own_authority=inside,
     )
-    image, inside = trial.shared.image_env, gate is not None
-    env |= reach_env(around.reach, user, in_container=inside, network=around.network, image=image)
+    docker_args = around.engine_options if inside else DockerArgs()
+    env |= reach_env(around.reach, user, in_container=inside, network=around.network, image=trial.shared.image_env)
     return AgentSpec(
         run_id=trial.shared.run_id,
         alias=plan.alias,
@@ -181,7 +182,8 @@ def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         workspace_path=around.workspace_path,
         budget_dir=trial.folder / "budget",
         gate_socket=gate.socket if gate is not None else None,
-        docker_args=around.engine_options if gate is not None else DockerArgs(),
+        docker_args=docker_args,
+        output=beside_mounts(around.output, docker_args.agent),
         services=around.reach.names,
         portal=_portal(trial, gate),
     )

@@ -1,4 +1,4 @@
-"""A trial's end, always in one order: freeze, kill, gone, settled, key read and deleted, summary (M17, C11, C12).
+"""A trial's end, always in one order: freeze, kill, output kept, gone, settled, key read and deleted, summary (M17, C11, C12).
 
 Each step is carried out, seen to have worked, logged as an event and named in the summary: `ok`, `unverified` or `failed`.
 A step that fails stops none after it.
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from agent_preflight.control_client import UNKNOWN_ACCOUNT, ControlError
+from agent_preflight.kept_output import Kept
 from agent_preflight.models import RunResult
 from agent_preflight.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
@@ -32,6 +33,8 @@ LAST_OUTPUT_S = 2.0
 """How long an ended agent's streams are read; a child that it left behind may hold them open for ever."""
 OF_THE_ACCOUNT = frozenset({CleanUp.FREEZE, CleanUp.SETTLE, CleanUp.ACCOUNT})
 """Steps for which nothing is to be done where no proxy ever served, and so no account was opened."""
+CONTAINER = "agent"
+"""The step by which a sandbox removes the agent's container."""
 DRIFT_PUSD_MIN = pusd("0.000001")
 """OpenRouter rounds its figure for a key at about this; more than that above the ledger is drift (M23)."""
 
@@ -73,6 +76,7 @@ class _Finish:
         self.opened = self.sidecar.served and not trial.state < State.OPENED
         self.settled = not self.opened
         self.key_usage_usd: Decimal | None = None
+        self.kept = Kept(why="the agent never ran")
         self.steps: dict[str, Step] = {}
         self.warnings: list[str] = [*trial.warnings, *getattr(trial.sandbox, "warnings", ())]
 
@@ -86,6 +90,7 @@ class _Finish:
         actions: dict[CleanUp, Callable[[], Awaitable[Step]]] = {
             CleanUp.FREEZE: self._freeze,
             CleanUp.KILL: self._kill,
+            CleanUp.OUTPUT: self._keep_output,
             CleanUp.SANDBOX: self._close_sandbox,
             CleanUp.SETTLE: self._settle,
             CleanUp.KEY_USAGE: self._read_key_usage,
@@ -133,11 +138,27 @@ class _Finish:
     async def _kill(self) -> Step:
         return "ok" if self.trial.sandbox is None else await self.trial.sandbox.kill()
 
+    async def _keep_output(self) -> Step:
+        """Copy what the agent wrote. A person in a hurry waits for it too, for at most the time limit: else it would be lost."""
+        trial = self.trial
+        if trial.sandbox is None:
+            return "ok"
+        try:
+            self.kept = await trial.sandbox.keep(trial.folder)
+        except OperatingError as exc:
+            self.kept = Kept(why="it could not be copied yet")
+            self._warn(str(exc))
+            return "unverified"
+        if (warning := self.kept.warning(trial.shared.around.output)) is not None:
+            self._warn(warning)
+        return "ok"
+
     async def _close_sandbox(self) -> Step:
         parts = {} if self.trial.sandbox is None else await self.trial.sandbox.close()
         await self._take_last_output()
         for name, result in parts.items():
-            if result != "ok":
+            held = name == CONTAINER and self.steps.get(CleanUp.OUTPUT.value) != "ok"  # which was told already
+            if result != "ok" and not held:
                 self._warn(f"{name}: not seen to be gone ({result})")
             self.steps[name] = result
         return worst(parts)
@@ -222,6 +243,7 @@ class _Finish:
             caps_hit=output.caps_hit,
             warnings=tuple(self.warnings),
             cleanup=self.steps,
+            output=self.kept,
         )
 
 

@@ -39,12 +39,14 @@ class RunFolder:
         path: Absolute.
         single: The one trial's folder is the run's folder itself (`run_container`).
         short_dir: Private directory for sockets, outside the run's folder.
+        is_wanted: False while checks may still find that there is to be no run.
     """
 
     path: Path
     single: bool
     short_dir: Path
     _lock: int
+    is_wanted: bool = True
 
     def trial_dir(self, alias: str) -> Path:
         """Return a trial's folder."""
@@ -74,9 +76,16 @@ class RunFolder:
         write_private(self.path / "plan.json", {**document, "trials": [*kept, *document["trials"]]})
 
     def release(self) -> None:
-        """Give the lock back and remove the short directory; a run that crashes leaves it, and where it is (see `run_control`)."""
+        """Give the lock back and remove the short directory; a run that crashes leaves it, and where it is (see `run_control`).
+
+        A folder that is not wanted goes too, if nothing was written there.
+        """
         shutil.rmtree(self.short_dir, ignore_errors=True)
         (self.path / CONTROL_FILE).unlink(missing_ok=True)
+        if not self.is_wanted and [entry.name for entry in self.path.iterdir()] == ["lock"]:
+            with contextlib.suppress(OSError):
+                (self.path / "lock").unlink()
+                self.path.rmdir()
         os.close(self._lock)
 
     def __enter__(self) -> Self:

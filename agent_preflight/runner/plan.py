@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from agent_preflight.docker_args import DockerArgs, read_docker_args
+from agent_preflight.kept_output import OutputWish
+from agent_preflight.runner.placeholders import Names
 from agent_preflight.runner.reach import Reach
 from agent_preflight.runs.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
 from agent_preflight.usd import pusd, read_usd, usd
@@ -55,6 +57,7 @@ class TrialPlan:
         key_name: Name of its sub-key, unique: an orphan is found by it.
         command: Arguments after the image; the whole command line for the process sandbox.
         before: How its account stood, if it is begun again; None for a trial that is new.
+        mounts: In docker's form.
     """
 
     alias: str
@@ -63,6 +66,7 @@ class TrialPlan:
     key_name: str
     command: tuple[str, ...]
     before: Before | None = None
+    mounts: tuple[str, ...] = ()
 
     @property
     def limit_pusd(self) -> int:
@@ -89,7 +93,7 @@ class Surroundings:
         image: Image name; unused by the process sandbox.
         network: `"sealed"`, `"bridge"` or a Docker network's name.
         env: The user's own variables for the agents.
-        mounts: In docker's `host:container[:mode]` form.
+        mounts: In docker's `host:container[:mode]` form; the trials' own have their names in them.
         initial_prompt: Sent to each agent as one JSON line, where given.
         budget_mode: `"detailed"` for the long budget.txt; anything else is the simple one.
         workspace_path: Directory in the container that gets `budget.txt`.
@@ -100,6 +104,7 @@ class Surroundings:
         cpus: A container's limit in the engine's form (`"1.5"`), or None.
         gate: Which kind of gate containers have; `"auto"` is found by trying.
         stdin: What becomes of the agents' standard input.
+        output: What is kept of what agents write.
         settings: All that the run was told.
     """
 
@@ -118,6 +123,7 @@ class Surroundings:
     cpus: str | None = None
     gate: GateWish = "auto"
     stdin: StdinWish = "auto"
+    output: OutputWish = field(default_factory=OutputWish)
     settings: RunSettings = field(default_factory=RunSettings, repr=False)
 
     @property
@@ -138,9 +144,14 @@ class Surroundings:
 
 
 def plan_trials(
-    models: Models, run_id: str, budget: Budget, arguments: Arguments | None, token: Callable[[], str]
+    models: Models,
+    run_id: str,
+    budget: Budget,
+    arguments: Arguments | None,
+    token: Callable[[], str],
+    mounts: Sequence[str] = (),
 ) -> tuple[TrialPlan, ...]:
-    """Return a trial for each pair of model id and alias, in that order.
+    """Return a trial for each pair of model id and alias, in that order, with its names in its arguments and mounts.
 
     Args:
         models: Pairs of model id and alias.
@@ -148,6 +159,7 @@ def plan_trials(
         budget: Dollars for each trial, or a mapping of alias to dollars.
         arguments: The agent's arguments, for all or by alias.
         token: Makes the random part of a sub-key's name.
+        mounts: In docker's form.
 
     Raises:
         ConfigError: There are no models, an alias cannot be a folder's name or is there twice, or a budget is no amount.
@@ -162,7 +174,8 @@ def plan_trials(
             model_id=model,
             budget_pusd=_budget_pusd(budget, alias),
             key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
-            command=_command(arguments, alias),
+            command=tuple(map(Names(alias, model, run_id).in_argument, _command(arguments, alias))),
+            mounts=tuple(map(Names(alias, model, run_id).in_mount, mounts)),
         )
         for model, alias in pairs
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+from agent_preflight.kept_output import WORKSPACE
 from agent_preflight.models import RunResult
 from agent_preflight.terminal import plain
 
@@ -26,6 +27,19 @@ def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
     yield from _cache_line(results)
     yield f"  Artifacts: {run_dir}"
+    yield from (f"  {line}" for line in answers_lines(results, run_dir))
+
+
+def answers_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
+    """Yield where what the agents wrote is, or for whom it is not there."""
+    outputs = {result.alias: result.preflight.get("output") or {} for result in results}
+    kept = [alias for alias, output in outputs.items() if output.get("path")]
+    if kept:
+        place = run_dir / (kept[0] if len(kept) == 1 else "<alias>") / WORKSPACE
+        yield f"Answers: {outputs[kept[0]]['path'] if len(kept) == 1 else place} ({len(kept)} of {len(results)} trials)"
+    waiting = [result.alias for result in results if result.preflight.get("cleanup", {}).get("output", "ok") != "ok"]
+    if waiting:
+        yield f"Answers not copied yet: {', '.join(waiting)}; their stopped containers hold them until `agent-preflight sweep`"
 
 
 def _row(result: RunResult) -> tuple[str, ...]:

@@ -42,7 +42,8 @@ class Request:
         byok: Calls may run on provider keys of the user's own (M16).
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
         free_bytes_min: With less room than this on the disk of the run's folder its trials are ended.
-        preflight: Called before anything costs money; raises what ends the run.
+        makes_sources: Folders are made for mounts that agents may write to and that are missing; else those are errors.
+        preflight: Called before anything costs money, with `found`, the lines on this machine; raises what ends the run.
         say: Prints a line for a person.
     """
 
@@ -65,7 +66,8 @@ class Request:
     byok: bool = False
     gate_base: str | None = None
     free_bytes_min: int = FREE_BYTES_MIN
-    preflight: Callable[[], object] | None = field(default=None, repr=False)  # it holds keys
+    makes_sources: bool = True
+    preflight: Callable[..., object] | None = field(default=None, repr=False)  # it holds keys
     say: Callable[[str], None] = field(default=lambda line: None)
 
     @property

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from agent_preflight.control_client import Balance
+from agent_preflight.kept_output import Kept
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.trial import Ending
@@ -28,6 +29,7 @@ class Facts:
         balance: The account's last; None if there never was one.
         key_usage_usd: What OpenRouter says the sub-key has spent, None if it did not say.
         cleanup: How each step of the clean-up went.
+        output: What was kept of what the agent wrote.
     """
 
     ending: Ending
@@ -44,6 +46,7 @@ class Facts:
     caps_hit: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     cleanup: Mapping[str, Step] = field(default_factory=dict)
+    output: Kept = field(default_factory=Kept)
 
 
 def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
@@ -117,6 +120,7 @@ def _extra(plan: TrialPlan, network: str, facts: Facts, verdict: Verdict) -> dic
         "traffic": {name: dict(figures) for name, figures in balance.traffic.items()},
         "completion_tokens": balance.completion_tokens,
         "policy_errors": facts.policy_errors,
+        "output": facts.output.document(),
         "claims": facts.claims.to_dict(),
         "caps_hit": dict(facts.caps_hit),
         "warnings": [*facts.warnings, *verdict.warnings],

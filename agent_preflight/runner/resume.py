@@ -15,6 +15,7 @@ from typing import Any
 from agent_preflight.artifacts import number, read_json_object
 from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, read_ledgers
+from agent_preflight.kept_output import RECORD, WORKSPACE, set_workspace_aside
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.board import Row
 from agent_preflight.runner.credit import NO_CREDIT
@@ -169,13 +170,20 @@ def _cache(cache: Mapping[str, Any]) -> CacheStats:
 
 
 def set_aside(folder: Path) -> None:
-    """Give the summary of an attempt that is begun again another name, so that none stands there until it ends."""
-    summary = folder / SUMMARY
+    """Give the summary and the kept output of an attempt that is begun again other names, so that none stands there until it ends.
+
+    The working directory of a process stays: the next attempt works on in it.
+    """
+    summary, record = folder / SUMMARY, folder / RECORD
     if not summary.exists():
         return
     for count in range(1, ASIDE_MAX):
         aside = folder / f"summary.{count}.json"
-        if not aside.exists():
-            summary.rename(aside)
-            return
+        if aside.exists() or (folder / f"{WORKSPACE}.{count}").exists():
+            continue
+        if record.exists():
+            set_workspace_aside(folder, count)
+            record.rename(folder / f"output.{count}.json")
+        summary.rename(aside)
+        return
     raise ConfigError(f"{folder} holds {ASIDE_MAX} attempts already.")

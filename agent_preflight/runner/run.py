@@ -19,7 +19,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.openrouter import resolve_base_url
 from agent_preflight.patch_points import in_force, is_replaced
 from agent_preflight.provision import get_account_balance
-from agent_preflight.runner.begin import announce, checked, make_way, no_credit, open_folder, plans_of
+from agent_preflight.runner.begin import announce, check_all, make_way, no_credit, open_folder, plans_of, told
 from agent_preflight.runner.board import Board
 from agent_preflight.runner.credit import NO_CREDIT, Credit
 from agent_preflight.runner.drive import run_trial
@@ -30,6 +30,7 @@ from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.plan_file import plan_document
 from agent_preflight.runner.policies import policy_for_trial
+from agent_preflight.runner.ready import Ready, look_around
 from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
 from agent_preflight.runner.sandboxes import Prepared, prepare
@@ -58,19 +59,24 @@ async def run_field(request: Request, stop: Stop, board: Board | None = None) ->
         OperatingError: No trial could be begun.
     """
     board = board or Board()
-    plans_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
+    plans = plans_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
     async with _engine(request) as engine:
+        found = await look_around(engine, request.around, plans, request.gate_base, makes_sources=request.makes_sources)
+        if found.problems:
+            await told(request, found, stop)
         if request.may_have_begun:
             await make_way(request, engine)
         with open_folder(request) as folder:
-            return await _in_folder(request, stop, board, engine, folder)
+            return await _in_folder(request, stop, board, engine, folder, found)
 
 
 def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
     return Engine.open() if request.around.sandbox == "docker" else nullcontext()
 
 
-async def _in_folder(request: Request, stop: Stop, board: Board, engine: Engine | None, folder: RunFolder) -> Finished:
+async def _in_folder(
+    request: Request, stop: Stop, board: Board, engine: Engine | None, folder: RunFolder, found: Ready
+) -> Finished:
     """Run what is due of a run. What needs no answer of another step goes on beside it."""
     beside = Tasks()
     try:
@@ -88,8 +94,7 @@ async def _in_folder(request: Request, stop: Stop, board: Board, engine: Engine 
         if due:
             work = prepare(engine, request.around, request.gate_base, folder.path, folder.short_dir)
             preparing = _begin(beside, work, "preparation")
-            if request.preflight is not None:
-                await checked(request.preflight, stop)
+            await check_all(request, stop, folder, found)
             if not stop.ending.is_set():
                 folder.write_plan(earlier.continued(document))
                 announce(request, folder, run_id, len(due))

@@ -119,6 +119,7 @@ class CleanUp(Enum):
 
     FREEZE = "freeze"
     KILL = "kill"
+    OUTPUT = "output"
     SANDBOX = "sandbox"
     SETTLE = "settle"
     KEY_USAGE = "key_usage"
@@ -129,6 +130,7 @@ class CleanUp(Enum):
 _OWED_FROM = {
     CleanUp.FREEZE: State.OPENED,
     CleanUp.KILL: State.OPENED,
+    CleanUp.OUTPUT: State.OPENED,
     CleanUp.SANDBOX: State.OPENED,
     CleanUp.SETTLE: State.OPENED,
     CleanUp.KEY_USAGE: State.PROVISIONED,

@@ -13,9 +13,15 @@ from dataclasses import dataclass
 from agent_preflight.runner.trial import By, Ending, error_of
 from agent_preflight.sandbox import Exit
 from agent_preflight.usd import dollars
-from preflight_proxy.core.outcomes import Cause, Outcomes, Source
+from preflight_proxy.core.outcomes import Cause, Outcomes, Source, code_of
+from preflight_proxy.core.refusals import Code
 
 NEVER_CALLED = "the agent made no call: does it read OPENROUTER_BASE_URL?"
+KEY_STOPPED = (
+    "OpenRouter refused: the trial's key has reached its limit before the budget was used, and the account is frozen. "
+    "Compare the costs with `agent-preflight costs --reconcile`"
+)
+KEY_LIMIT = code_of(Code.TRIAL_KEY_LIMIT)
 SPENT = "spent"
 BY_OTHERS = frozenset(
     {By.EJECTED, By.INTERRUPTED, By.STOPPED, By.LOST, By.GATE_LOST, By.CALLBACK, By.PROVISIONING, By.ERROR}
@@ -70,6 +76,8 @@ def judge(ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_p
             warnings.append(told)
     elif not outcomes.served and not outcomes.causes and (is_own or ending.by is By.EJECTED):
         warnings.append(NEVER_CALLED)
+    elif is_own and outcomes.served and any(each.code == KEY_LIMIT for each in outcomes.causes):
+        error = KEY_STOPPED if error is None else f"{KEY_STOPPED}; {error}"
     elif outcomes.served and outcomes.last is not None and outcomes.since_served == outcomes.since_served_upstream:
         warnings.append(_lost_model(outcomes.since_served, outcomes.last))
     return Verdict(

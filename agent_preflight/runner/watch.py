@@ -50,6 +50,17 @@ class Seen:
         self.balance = replace(balance, outcomes=known) if _count(balance.outcomes) < _count(known) else balance
 
 
+def _dollars(balance: Balance) -> dict[str, float]:
+    """The account in USD, as a policy's context has it."""
+    amounts_pusd = {
+        "spent_usd": balance.posted_pusd,
+        "reserved_usd": balance.pending_pusd,
+        "available_usd": balance.available_pusd,
+        "limit_usd": balance.limit_pusd,
+    }
+    return {name: float(usd(amount_pusd)) for name, amount_pusd in amounts_pusd.items()}
+
+
 def _count(outcomes: Outcomes) -> int:
     return outcomes.served + outcomes.unserved
 
@@ -165,6 +176,7 @@ class Watch:
             "calls": balance.calls,
             "calls_in_flight": balance.calls_in_flight,
             "repeats": seen.repeats,
+            **_dollars(balance),
         }
         status = BudgetStatus(float(usd(balance.posted_pusd)), float(usd(balance.limit_pusd)), spent=balance.spent)
         try:

@@ -24,6 +24,7 @@ from agent_preflight.run_lock import RunState, hold_once_free
 from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from agent_preflight.sweeping.orphan import end_orphan
+from agent_preflight.sweeping.outputs import Outputs
 from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
 from agent_preflight.sweeping.report import Item, Scope, Swept
 from agent_preflight.sweeping.settling import settle_ledger
@@ -63,6 +64,7 @@ class _Sweep:
         self._notes: list[str] = []
         self._trouble: list[str] = []
         self._keys: SubKeys | None = None
+        self._outputs = Outputs()
         self._ended: set[Path] = set()
         self.crashed = False
         self._until_s = time.monotonic() + scope.settle_s
@@ -71,7 +73,8 @@ class _Sweep:
         """What came of it."""
         items = {name: tuple(dict.fromkeys(found)) for name, found in self._found.items()}
         items["left"] = tuple(item for item in items["left"] if item not in items["removed"])
-        return Swept(**items, notes=tuple(self._notes), trouble=tuple(dict.fromkeys(self._trouble)))
+        trouble = dict.fromkeys([*self._trouble, *self._outputs.trouble])
+        return Swept(**items, notes=(*self._notes, *self._outputs.notes), trouble=tuple(trouble))
 
     def _note(self, group: str, kind: str, name: str, run_dir: Path, note: str = "") -> None:
         self._found[group].append(Item(kind, name, run_dir, note))
@@ -83,7 +86,7 @@ class _Sweep:
         below = None if self._scope.everywhere else (self._runs_dir, self._tries_dir)
         try:
             async with contextlib.nullcontext(engine) if engine is not None else Engine.open() as there:
-                swept = await sweep_engine(there, below=below, dry_run=self._scope.dry_run)
+                swept = await sweep_engine(there, below=below, dry_run=self._scope.dry_run, keeper=self._outputs)
         except DockerError as exc:
             if exc.failure is not Failure.NO_ENGINE:
                 self._trouble.append(str(exc))

@@ -14,6 +14,7 @@ from typing import Any
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
+from agent_preflight.kept_output import Kept
 from agent_preflight.runner.folder import write_private
 from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
@@ -21,6 +22,7 @@ from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sandbox import Step
 from agent_preflight.status import summarise_model
 from agent_preflight.sweeping.completed import Known, completed
+from agent_preflight.sweeping.outputs import kept_of
 from agent_preflight.sweeping.remains import PlannedTrial, planned, trial_folder
 from agent_preflight.usd import pusd
 from preflight_proxy.errors import OperatingError
@@ -90,6 +92,7 @@ def _facts(folder: Path, balance: Balance | None, key_gone: bool, usage: Decimal
         events_count=int(seen.get("events") or 0),
         warnings=("the summary was written by a sweep, from the ledger and the event log",),
         cleanup=cleanup,
+        output=kept_of(folder) or Kept(why="nothing of it was found"),
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from preflight_proxy.books import Books
+from preflight_proxy.core.accounts import CLOSED
 from preflight_proxy.core.commands import Freeze, OpenAccount, SetLimit, Unfreeze
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
@@ -29,9 +30,6 @@ KEY_READS_MAX = 3
 """Tries to read a key's usage at the opening of its account."""
 CUT_S_MAX = 2.0
 """A freeze waits this long for the last bytes of cut streams to be handed to the system."""
-
-CLOSED = "closed"
-"""Why a closed account is frozen."""
 
 _log = structlog.get_logger("preflight_proxy.accounts")
 

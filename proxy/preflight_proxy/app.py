@@ -35,7 +35,7 @@ from preflight_proxy.prices import Prices
 from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.reconcile import Reconciler
 from preflight_proxy.runner_watch import RunnerWatch
-from preflight_proxy.server import Listeners
+from preflight_proxy.server import Listeners, naming
 from preflight_proxy.store import Store
 from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
@@ -62,6 +62,7 @@ class Running:
         intake: The bodies that they hold.
         over: Set once it has nothing left to do, because its runner is lost.
         foreign_keys: Reads keys that are not this ledger's alone.
+        control: The control plane.
         portal: `HOST:PORT` where forwarders of portable gates come in, or None.
     """
 
@@ -72,6 +73,7 @@ class Running:
     intake: Intake
     over: asyncio.Event
     foreign_keys: ForeignKeys
+    control: Control
     portal: str | None = None
 
 
@@ -121,12 +123,12 @@ async def running(
             watching = Tasks()
             try:
                 reconciler.begin()
-                base_url = await _listen(config, listeners, plane, control)
+                base_url = control.base_url = await _listen(config, listeners, plane, control)
                 portal_address = _open_portal(config, portal)
                 watching.spawn(reconciler.run(), "reconcile")
                 watching.spawn(watch_place(store), "ledger watch")
                 watch.begin()
-                yield Running(base_url, books, accounts, tasks, intake, over, foreign_keys, portal_address)
+                yield Running(base_url, books, accounts, tasks, intake, over, foreign_keys, control, portal_address)
                 plane.closing = True
                 await _drain(books, tasks)
             finally:
@@ -182,26 +184,24 @@ def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
 
 async def _listen(config: Config, listeners: Listeners, plane: Plane, control: Control) -> str | None:
     base_url = None
-    try:
-        if config.listen is not None:
+    if config.listen is not None:
+        with naming(config.listen):
             host, port = await listeners.on_tcp(plane.handler(), *host_port(config.listen))
-            base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}{API}"
-        if config.unix is not None:
+        base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}{API}"
+    if config.unix is not None:
+        with naming(config.unix):
             await listeners.on_unix(plane.handler(), Path(config.unix))
-        if config.control is not None:
+    if config.control is not None:
+        with naming(config.control):
             await listeners.on_unix(control.handle, Path(config.control))
-    except OSError as exc:
-        raise ConfigError(f"The proxy cannot listen: {exc}. Choose another address, or end what has this one.") from exc
     return base_url
 
 
 def _open_portal(config: Config, portal: Portal) -> str | None:
     if config.portal is None:
         return None
-    try:
+    with naming(config.portal):
         host, port = portal.listen(*host_port(config.portal))
-    except OSError as exc:
-        raise ConfigError(f"The proxy cannot listen for portable gates on {config.portal}: {exc}.") from exc
     return f"{host}:{port}"
 
 

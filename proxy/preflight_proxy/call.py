@@ -212,7 +212,7 @@ class Call:
                 _log.error("books.drift", account=self._account_id, why="the sub-key's own limit fired first")
                 self._books.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
                 self._books.publish("frozen", self._account_id, reason="sub-key limit")
-                await self._refuse(Code.SPENT)
+                await self._refuse(Code.TRIAL_KEY_LIMIT)
                 others = self._books.live(self._account_id).running - {self}
                 await asyncio.gather(*(call.cut("the sub-key's limit fired") for call in others))
             case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:

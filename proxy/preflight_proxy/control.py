@@ -26,6 +26,7 @@ from preflight_proxy.core.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.errors import LedgerError, OperatingError
 from preflight_proxy.intake import Intake, IntakeError
+from preflight_proxy.named_accounts import NamedAccounts
 from preflight_proxy.runner_watch import RunnerWatch
 
 HEARTBEAT_S = 1.0
@@ -44,6 +45,11 @@ class _Limit(msgspec.Struct):
 
 class _TopUp(msgspec.Struct):
     more_usd: str
+
+
+class _Add(msgspec.Struct):
+    name: str
+    limit_usd: str
 
 
 class _Stop(msgspec.Struct):
@@ -68,6 +74,10 @@ class Control:
         watch: Told who follows which run.
         run: The run that `POST /stop` stops, if any.
         upstream: Named in `/health`.
+
+    Attributes:
+        base_url: Named in `/health`: the API base of the TCP listener, or None.
+        named: The accounts of a stand-alone proxy; None for a run's, which its runner opens and closes.
     """
 
     def __init__(self, books: Books, accounts: Accounts, watch: RunnerWatch, *, run: str | None, upstream: str) -> None:
@@ -77,6 +87,9 @@ class Control:
         self._run = run
         self._upstream = upstream
         self._intake = Intake()
+        self._born_s = books.clock.monotonic_s()
+        self.base_url: str | None = None
+        self.named: NamedAccounts | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -100,9 +113,11 @@ class Control:
         path, _, query_text = request.raw_path.partition("?")
         query = {name: values[-1] for name, values in parse_qs(query_text).items()}
         parts = [unquote(part) for part in path.strip("/").split("/")]
+        if self.named is not None and (answer := await self._route_named(request, parts, self.named)) is not None:
+            return answer
         match (request.method, parts):
             case ("GET", ["health"]):
-                return _json({"pid": os.getpid(), "version": __version__, "upstream": self._upstream})
+                return _json(self._health())
             case ("GET", ["accounts"]):
                 return _json({"accounts": [self._books.balance(each) for each in self._books.accounts()]})
             case ("GET", ["accounts", account_id]):
@@ -144,6 +159,31 @@ class Control:
                     self._books.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
                 return _json({"cleared": mine})
         raise ControlError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
+
+    async def _route_named(
+        self, request: web.BaseRequest, parts: list[str], named: NamedAccounts
+    ) -> web.StreamResponse | None:
+        """What is otherwise for the accounts of a stand-alone proxy; None for what is not."""
+        match (request.method, parts):
+            case ("GET", ["accounts"]):
+                return _json({"accounts": [self._balance(each) for each in named.names()]})
+            case ("POST", ["accounts"]):
+                asked = await self._body(request, _Add)
+                token = await named.add(asked.name, asked.limit_usd)
+                return _json({**self._balance(asked.name), "api_key": token})
+            case ("PUT", ["accounts", _]):
+                raise ControlError(404, "unknown_path", "This proxy opens its accounts itself: POST /accounts.")
+            case ("DELETE", ["accounts", name]):
+                await named.remove(name)
+                return _json(self._balance(name))
+            case (_, ["accounts", name, *_]):
+                named.check(name)
+        return None
+
+    def _health(self) -> dict[str, object]:
+        uptime_s = round(self._books.clock.monotonic_s() - self._born_s, 1)
+        served = {"base_url": self.base_url, "upstream": self._upstream, "uptime_s": uptime_s}
+        return {"pid": os.getpid(), "version": __version__, **served}
 
     def _balance(self, account_id: str) -> dict[str, object]:
         return self._books.balance(account_id)

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from preflight_proxy.books import Books
+from preflight_proxy.core.accounts import CLOSED
 from preflight_proxy.core.paths import API, CALLS, dialect, read_path, wrong_path
 from preflight_proxy.core.refusals import error_body
 from preflight_proxy.core.shapes.shape import Shape
@@ -121,8 +122,9 @@ class Plane:
         return account_id, token_hash
 
     def _is_closed(self, account_id: str) -> bool:
-        """Frozen by a person, and without a key: it is not about to be opened, so nobody need wait for that."""
-        return self._books.live(account_id).key is None and self._books.account(account_id).frozen_reason is not None
+        """Closed; or frozen by a person, and without a key: it is not about to be opened, so nobody need wait for that."""
+        frozen_reason = self._books.account(account_id).frozen_reason
+        return frozen_reason == CLOSED or (frozen_reason is not None and self._books.live(account_id).key is None)
 
 
 def _wants_websocket(request: web.BaseRequest) -> bool:

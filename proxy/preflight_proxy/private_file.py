@@ -20,7 +20,7 @@ def write_ready_file(path: Path, ready: Mapping[str, object]) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600, whole or not at all.
+    """Write a file of mode 0600, whole or not at all, also where the machine loses power meanwhile.
 
     Raises:
         ConfigError: It cannot be written.
@@ -30,6 +30,8 @@ def write_private(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(path)
     except OSError as exc:
         raise ConfigError(f"The file {path} cannot be written: {exc}") from exc

@@ -37,24 +37,29 @@ class QuarantineFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> list[Quarantined]:
+    def read(self, *, quiet: bool = False) -> list[Quarantined]:
         """Return what is listed, the newest line of each endpoint of each upstream; empty where there is no file.
 
         Lines that cannot be read are skipped and logged: one damaged line must not lose the others.
+
+        Args:
+            quiet: Log nothing: a script that only looks has no log, and its output is its own.
         """
         try:
             lines = self._path.read_bytes().splitlines()[-LINES_MAX:]
         except FileNotFoundError:
             return []
         except OSError as exc:
-            _log.error("quarantine.unreadable", path=str(self._path), error=str(exc))
+            if not quiet:
+                _log.error("quarantine.unreadable", path=str(self._path), error=str(exc))
             return []
         found: dict[tuple[str, str, str], Quarantined] = {}
         for line in lines:
             try:
                 row = msgspec.json.decode(line, type=Quarantined)
             except msgspec.MsgspecError:
-                _log.warning("quarantine.line_skipped", path=str(self._path))
+                if not quiet:
+                    _log.warning("quarantine.line_skipped", path=str(self._path))
                 continue
             found[row.upstream, row.model, row.tag] = row
         return list(found.values())

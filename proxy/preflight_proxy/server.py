@@ -6,11 +6,12 @@ The same for data plane and control plane; a single connection's limits are in `
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import stat
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from aiohttp import web
 
 from preflight_proxy.acceptor import Acceptor
 from preflight_proxy.connection import HEAD_S_MAX, LimitedServer
+from preflight_proxy.errors import ConfigError
 from preflight_proxy.heads import Heads
 
 CONNECTIONS_MAX = 256
@@ -65,7 +67,7 @@ class Listeners:
         Raises:
             OSError: The path cannot be bound, is no socket, or is another process's that still listens.
         """
-        _remove_dead_socket(path)
+        remove_dead_socket(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(str(path))
@@ -140,7 +142,44 @@ class Listeners:
         self._runners.clear()
 
 
-def _remove_dead_socket(path: Path) -> None:
+@contextmanager
+def naming(address: str) -> Iterator[None]:
+    """Say of an address that cannot be bound which one it is, why, and what to do.
+
+    Raises:
+        ConfigError: It cannot be bound.
+    """
+    try:
+        yield
+    except OSError as exc:
+        why = exc.strerror or str(exc)  # of asyncio's a sentence that names the address again
+        if exc.errno is not None and not isinstance(exc, socket.gaierror):
+            why = os.strerror(exc.errno)
+        raise ConfigError(
+            f"The proxy cannot listen on {address}: {why}. Choose another address, or end what has this one."
+        ) from exc
+
+
+def check_free(host: str, port: int) -> None:
+    """Try whether a TCP address can be bound; leaves nothing.
+
+    Raises:
+        OSError: It cannot.
+    """
+    for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
+
+
+def remove_dead_socket(path: Path) -> None:
+    """Make room for a unix socket: remove one that nobody listens on.
+
+    Raises:
+        OSError: The path is no socket, or another process listens there.
+    """
     try:
         is_socket = stat.S_ISSOCK(path.lstat().st_mode)
     except FileNotFoundError:

@@ -1,31 +1,28 @@
 """The proxy by hand: no runner, no containers; a base URL, a token for each account, and a budget that holds.
 
-The same data directory again: limits become the new figures, what is posted stays, tokens stay.
+The same data folder again: its accounts are opened again, what is posted stays, tokens stay.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import secrets
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from preflight_proxy.accounts import CLOSED, AccountSpec
 from preflight_proxy.app import Running
-from preflight_proxy.config import Config, check_upstream, upstream_proxy, user_quarantine_file
+from preflight_proxy.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
+from preflight_proxy.core.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
-from preflight_proxy.private_file import write_private, write_ready_file
+from preflight_proxy.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
+from preflight_proxy.errors import ConfigError, LedgerInUseError
+from preflight_proxy.ledger_reader import read_snapshot
+from preflight_proxy.named_accounts import NamedAccounts
+from preflight_proxy.private_file import write_ready_file
 from preflight_proxy.serve import serve_until_stopped
-
-SOCKET_PATH_BYTES_MAX = 100
-"""The system's limit for a unix socket's path is 107 bytes."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+from preflight_proxy.server import check_free, naming, remove_dead_socket
 
 
 def serve(
@@ -33,22 +30,20 @@ def serve(
     listen: str,
     unix: str | None,
     upstream: str,
-    budget_usd: str | None,
-    accounts: Mapping[str, str],
+    limits_usd: Mapping[str, str],
     data: Path,
     byok: bool = False,
     ready_file: Path | None,
     upstream_key: Secret,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; prints the base URL and the tokens.
+    """Serve until SIGTERM or SIGINT; prints the base URL, the accounts, and the tokens that are made.
 
     Args:
         listen: `HOST:PORT`.
         unix: Path of a unix-socket listener, or None.
         upstream: OpenRouter's API base.
-        budget_usd: Limit of the one account `default`, in dollars as text; None with `accounts`.
-        accounts: Account name to dollars, as text.
-        data: Directory of the ledger, the cost log, the budget files and the tokens.
+        limits_usd: Account name to dollars, as text: new accounts, and new limits of those in `data`.
+        data: Folder of the ledger, the cost log, the budget files and the tokens. Its other accounts are opened too.
         byok: Calls may run on provider keys of the user's own (M16).
         ready_file: Where to write that everything is served, or None.
         upstream_key: The real key; every account's calls leave with it.
@@ -57,16 +52,21 @@ def serve(
         The exit code.
 
     Raises:
-        ConfigError: The upstream, its HTTP proxy, a name or an amount is not what it must be.
+        ConfigError: The upstream, its HTTP proxy, an address, a name or an amount is not what it must be; there is no account.
+            Nothing was made.
+        LedgerInUseError: Another proxy serves this folder.
         OperatingError: It cannot start.
     """
     check_upstream(upstream)
     upstream_proxy(upstream)
-    limits_usd = _limits(budget_usd, accounts)
+    check_limits(limits_usd)
     data = data.absolute()
-    _make_directories(data)
-    tokens = _tokens(data / "tokens.json", limits_usd)
-    with _control_path(data) as control:
+    _refuse_served(data)
+    if not limits_usd and not has_accounts(data):
+        raise ConfigError(f"There is no account in {data} yet: give one a budget.")
+    _check_places(listen, unix, ready_file)
+    make_folders(data)
+    with new_control_socket(data) as control:
         config = Config(
             data=str(data),
             upstream=upstream,
@@ -79,55 +79,122 @@ def serve(
         )
 
         async def on_ready(proxy: Running) -> None:
-            await _open(proxy, data, limits_usd, tokens, upstream_key)
-            opened = {name: {"api_key": tokens[name], "limit_usd": limit} for name, limit in limits_usd.items()}
+            link_control_socket(data, control)
+            before_pusd = {account.id: account.limit_pusd for account in proxy.books.accounts().values()}
+            named = proxy.control.named = NamedAccounts(proxy.books, proxy.accounts, data, upstream_key)
+            made = await named.open_all(limits_usd)
             if ready_file is not None:
-                first = tokens[next(iter(limits_usd))]
-                ready = {"base_url": proxy.base_url, "api_key": first, "control": str(control), "accounts": opened}
-                write_ready_file(ready_file, ready)
-            _say(proxy.base_url, opened)
+                write_ready_file(ready_file, _ready(proxy, named, limits_usd, control))
+            _say(proxy, named, made, before_pusd, data)
             proxy.foreign_keys.on_limit = _say_limit
-            await _compare_with_key(proxy, list(limits_usd), upstream_key)
+            await _compare_with_key(proxy, named.names(), upstream_key)
 
-        return serve_until_stopped(config, on_ready)
+        try:
+            return serve_until_stopped(config, on_ready)
+        except LedgerInUseError:
+            _refuse_served(data)
+            raise
 
 
-def _limits(budget_usd: str | None, accounts: Mapping[str, str]) -> dict[str, str]:
-    """Each account's limit, checked."""
-    if (budget_usd is None) == (not accounts):
-        raise ConfigError("Give either one budget or named accounts, not both: each account has its own limit.")
-    limits_usd = dict(accounts) or {"default": str(budget_usd)}
+def has_accounts(data: Path) -> bool:
+    """Return whether a data folder keeps accounts that a start without any named one opens.
+
+    Raises:
+        LedgerError: Its ledger cannot be read.
+    """
+    ledger = data / "ledger.sqlite3"
+    return ledger.is_file() and any(map(is_kept, read_snapshot(ledger).accounts))
+
+
+def check_limits(limits_usd: Mapping[str, str]) -> None:
+    """Check accounts' names and limits.
+
+    Raises:
+        ConfigError: One cannot be; says which, and why.
+    """
     for name, limit in limits_usd.items():
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"The account name {name!r} is not made of letters, digits, dots, dashes and underscores."
-            )
+        if not is_account_name(name):
+            raise ConfigError(f"{name!r} cannot be an account's name: {NAME_RULE}.")
         try:
             if not limit_pusd(limit):
                 raise ValueError("with $0 every call would be refused; give more")
         except ValueError as exc:
             raise ConfigError(f"The budget of {name!r}: {exc}. Nothing is served.") from exc
-    return limits_usd
 
 
-async def _open(
-    proxy: Running, data: Path, limits_usd: Mapping[str, str], tokens: Mapping[str, str], key: Secret
+def _refuse_served(data: Path) -> None:
+    """Name the process that serves this folder.
+
+    Raises:
+        LedgerInUseError: There is one.
+    """
+    if (pid := serving_pid(data)) is not None:
+        raise LedgerInUseError(
+            f"Another proxy, process {pid or 'unknown'}, serves {data}. End it, name another folder with --data, or change its "
+            "accounts with `agent-preflight proxy account`."
+        )
+
+
+def _check_places(listen: str, unix: str | None, ready_file: Path | None) -> None:
+    """Try the addresses and the ready file before anything is made.
+
+    Raises:
+        ConfigError: One cannot be had.
+    """
+    host, port = host_port(listen)
+    with naming(listen):
+        check_free(host, port)
+    if unix is not None:
+        with naming(unix):
+            remove_dead_socket(Path(unix))
+            if not os.access(Path(unix).absolute().parent, os.W_OK | os.X_OK):
+                raise FileNotFoundError(f"its folder {Path(unix).absolute().parent} is missing or cannot be written to")
+    if ready_file is not None and not os.access(ready_file.absolute().parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"The file {ready_file} cannot be written: its folder is missing or not writable.")
+
+
+def _ready(proxy: Running, named: NamedAccounts, limits_usd: Mapping[str, str], control: Path) -> dict[str, object]:
+    accounts = {
+        name: {
+            "api_key": named.token(name),
+            "limit_usd": limits_usd.get(name) or _dollars(proxy.books.account(name).limit_pusd),
+        }
+        for name in named.names()
+    }
+    first = next(iter(limits_usd or accounts))
+    return {
+        "base_url": proxy.base_url,
+        "api_key": accounts[first]["api_key"],
+        "control": str(control),
+        "accounts": accounts,
+    }
+
+
+def _say(
+    proxy: Running, named: NamedAccounts, made: frozenset[str], before_pusd: Mapping[str, int], data: Path
 ) -> None:
-    """Open the accounts that are named; close those of an earlier time that are not."""
-    for name, limit in limits_usd.items():
-        budget_file = str(data / "budget" / f"{name}.txt")
-        spec = AccountSpec(limit_usd=limit, token=tokens[name], key=key.reveal(), budget_file=budget_file)
-        await proxy.accounts.open(name, spec)
-        if proxy.books.account(name).frozen == CLOSED:
-            proxy.accounts.unfreeze(name)  # it was left out last time, and is named again
-    for name in [known for known in proxy.books.accounts() if known not in limits_usd]:
-        await proxy.accounts.close(name)  # its token is refused at once; what it spent stays in the books
+    """Print what a person copies: a token only if it was made in this start."""
+    print(f"base URL  {proxy.base_url}")  # noqa: T201
+    for name in named.names():
+        account = proxy.books.account(name)
+        facts = [f"${_dollars(account.limit_pusd)}"]
+        if (before := before_pusd.get(name, account.limit_pusd)) != account.limit_pusd:
+            facts.append(f"was ${_dollars(before)}")
+        if account.posted_pusd:
+            facts.append(f"${_dollars(account.posted_pusd)} spent")
+        if account.frozen is not None:
+            facts.append("frozen")
+        token = f"  {named.token(name)}" if name in made else ""
+        print(f"account   {name}  {', '.join(facts)}{token}")  # noqa: T201
+    if made != frozenset(named.names()):
+        print(f"Show a token again: agent-preflight proxy account show NAME --data {shlex.quote(str(data))}")  # noqa: T201
+    sys.stdout.flush()
 
 
-def _say(base_url: str | None, opened: Mapping[str, Mapping[str, str]]) -> None:
-    lines = [f"base URL  {base_url}"]
-    lines += [f"account   {name}  ${account['limit_usd']}  {account['api_key']}" for name, account in opened.items()]
-    print("\n".join(lines), flush=True)  # noqa: T201 - what the person copies
+def _dollars(amount_pusd: int) -> str:
+    """Exact dollars, with two decimals at the least."""
+    whole, _, cents = usd_text(amount_pusd).partition(".")
+    return f"{whole}.{cents.ljust(2, '0')}"
 
 
 def _say_limit(resets_at: str | None) -> None:
@@ -145,47 +212,3 @@ async def _compare_with_key(proxy: Running, names: Sequence[str], key: Secret) -
     left, budget = usd_text(told.left_pusd), usd_text(open_pusd)
     again = f" It begins anew {told.limit_reset}." if told.limit_reset is not None else ""
     print(f"The key's limit at OpenRouter leaves ${left}, less than the budget of ${budget}.{again}", flush=True)  # noqa: T201
-
-
-def _tokens(path: Path, limits_usd: Mapping[str, str]) -> dict[str, str]:
-    """The accounts' tokens: those of the last time, and new ones for new accounts; kept in a file of mode 0600."""
-    try:
-        known = json.loads(path.read_text()) if path.exists() else {}
-        tokens = {str(name): str(token) for name, token in known.items()}
-    except (OSError, ValueError, AttributeError) as exc:
-        raise ConfigError(
-            f"The tokens in {path} cannot be read: {exc}. Remove the file to have new ones made."
-        ) from exc
-    missing = [name for name in limits_usd if name not in tokens]
-    tokens |= {name: new_token() for name in missing}
-    if missing:
-        write_private(path, json.dumps(tokens, indent=2))
-    return tokens
-
-
-def new_token() -> str:
-    """A trial token: 256 random bits under our own prefix, so that logs can redact it and nobody takes it for a key."""
-    return "pf-" + secrets.token_urlsafe(32)
-
-
-def _make_directories(data: Path) -> None:
-    """The data directory, for its owner alone if it is new, and in it the one of budget files, readable beside it (C17)."""
-    budget = data / "budget"
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        budget.mkdir(exist_ok=True)
-        budget.chmod(0o755)
-    except OSError as exc:
-        why = "a file has that name" if data.is_file() else exc.strerror
-        raise ConfigError(f"The data directory {data} cannot be made: {why}.") from exc
-
-
-@contextmanager
-def _control_path(data: Path) -> Iterator[Path]:
-    """Where the control socket is made: with the data, or in a directory of its own where that path is too long (C3)."""
-    path = data / "control.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="ap-") as directory:
-        yield Path(directory) / "control.sock"

@@ -82,7 +82,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Script], Script
                 self.end_headers()
                 self.wfile.write(payload)
 
-            do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names of http.server
+            do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - the names of http.server
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its parameter's name
                 """Say nothing."""

@@ -408,3 +408,36 @@ def test_fields_are_merged_into_a_body_and_stay_their_own() -> None:
     assert body == {"User": "b", "HostConfig": expected}
     merge(body, {"HostConfig": {"Tmpfs": {"/u": ""}}})
     assert more["HostConfig"] == {"Binds": ["/a:/b"], "Memory": 2, "Tmpfs": {"/t": ""}}
+
+
+@each("mode", ["rx", "ro,rw", "z,Z", "ro,", ",ro", "RO", "ro,ro", "shared,slave", "nocopy,x"])
+def test_a_mode_that_docker_does_not_have_is_refused_with_those_that_it_has(mode: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^the mount's mode '.*' is not one that Docker has: use ro or rw, with z or Z"
+    ):
+        read_docker_args([f"--volume=/a:/b:{mode}"], "sealed")
+
+
+@each("mode", ["ro", "rw", "z", "Z", "rw,z", "ro,Z", "Z,ro", "rshared", "cached", "nocopy"])
+def test_every_mode_that_docker_has_passes(mode: str) -> None:
+    assert read_docker_args([f"--volume=/a:/b:{mode}"], "sealed").agent == host(Binds=[f"/a:/b:{mode}"])
+
+
+@each("source", ["a/b", "a b", "-x", "a/../x", "$HOME/x"])
+def test_a_source_that_is_neither_a_path_nor_a_volume_is_told_how_to_write_it(source: str) -> None:
+    with pytest.raises(ConfigError, match=r"is neither a path nor the name of a volume: write './"):
+        read_docker_args([f"--volume={source}:/b"], "sealed")
+
+
+@each("source", ["a", "a/b", ""])
+def test_a_bind_needs_a_path(source: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no path: a bind mount needs one$"):
+        read_docker_args(
+            [f"--mount=type=bind,src={source},dst=/b"] if source else ["--mount=type=bind,dst=/b"], "sealed"
+        )
+
+
+@each("form", ["--volume={}:/b", "--mount=type=bind,src={},dst=/b"])
+def test_a_tilde_is_the_home_folder(form: str) -> None:
+    read = read_docker_args([form.format("~/x")], "sealed").agent["HostConfig"]
+    assert str(Path.home() / "x") in str(read)

@@ -9,6 +9,7 @@ import pytest
 
 import agent_preflight
 from agent_preflight import InfraCheck, InfraResult, PreflightError, preflight
+from agent_preflight.checks.line import failed
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 from tests.support.scripted_engine import ScriptedEngine
@@ -332,7 +333,8 @@ def test_the_usual_checks_pass_against_openrouter_and_leave_no_key(
     assert [line[6:].split("  ")[0] for line in out] == [
         "Account balance", "Provisioning budget", f"Model {models[0]}", f"Model {models[1]}",
         f"Calls in the budget {models[0]}", f"Calls in the budget {models[1]}",
-        f"Params {models[0]}", f"Params {models[1]}", "Key provisioning (1¢ smoke)", "Prompt caching",
+        f"Params {models[0]}", f"Params {models[1]}", "Inference key",
+        "Key provisioning (1¢ smoke)", "Prompt caching",
     ]  # fmt: skip
     assert names_of_keys(simulator) == before
     assert simulator.admin_key[:12] not in "".join(out)
@@ -349,7 +351,7 @@ def test_a_stated_prompt_that_no_budget_affords_fails_before_a_key_is_made(
     with pytest.raises(PreflightError, match="affords no call of 30,000 prompt tokens"):
         preflight(simulator.admin_key, "", [model], 0.25, checks=["estimate"], expect_tokens=30_000)
     assert preflight("", "", [model], 0.25, checks=["estimate"], expect_tokens=30_000, budgets={model: 50.0}) == []
-    assert not [seen for seen in simulator.requests if seen.method != "GET"]
+    assert list(simulator.requests) == []
 
 
 def test_the_whole_report_goes_where_the_caller_says(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,6 +368,28 @@ def test_the_whole_report_goes_where_the_caller_says(account: Account, capsys: p
     ]
     assert taken[:4] == printed.splitlines()[:4]
     assert "    x Account balance too low ($0.05)" in taken
+
+
+@pytest.mark.parametrize("makers", [("key_smoke",), ("cache_smoke", "key_smoke"), ("bound_smoke",), ("proxy_path",)])
+def test_no_key_is_made_once_something_has_failed(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str], makers: tuple[str, ...]
+) -> None:
+    boom = {"custom_checks": [lambda: ("mine", False, "no")]}
+    found = {"found": [failed("Mounts", "no", "There is no folder.")]}
+    bad: list[dict[str, Any]] = [{**boom}, {**found}, {"checks": ["models", *makers], "models": ["no/such"]}]
+    for more in bad:
+        usual = {"models": ["openai/gpt-4.1-nano"], "checks": list(makers), "raise_on_failure": False}
+        options: dict[str, Any] = {**usual, "budget_per_model": 0.25, **more}
+        assert len(preflight(simulator.admin_key, simulator.inference_key, **options)) == 1
+        assert sum("  not run: it makes a test key, and" in line for line in lines(capsys)) == len(makers)
+    assert not any(key.name.startswith("agent-preflight:") for key in simulator.bill().keys.values())
+
+
+def test_what_was_found_before_heads_the_report_and_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [failed("Docker image 'img'", "missing", "img is missing"), failed("Limits", "no", "same")]
+    failures = check("docker_image", docker_image="img", found=[*found, failed("Limits", "no", "same")])
+    assert failures == ["img is missing", "same"]
+    assert lines(capsys)[0] == "  [x] Docker image 'img'  missing"
 
 
 @pytest.mark.wire

@@ -330,8 +330,10 @@ async def test_the_sub_keys_own_limit_firing_first_freezes_the_account(world: Wo
     )
     world.sim.scenario = Scenario(faults=(FaultRule(fault),))
     async with world.post() as response:
-        assert response.status == 402
-    assert world.proxy.books.account("a").frozen is not None
+        assert (response.status, (await response.json())["error"]["message"]) == (402, Code.TRIAL_KEY_LIMIT.sentence)
+    account = world.proxy.books.account("a")
+    assert account.frozen is not None
+    assert [(cause.code, cause.source) for cause in account.outcomes.causes] == [("trial_key_limit", Source.UPSTREAM)]
 
 
 async def test_an_endpoint_that_bills_above_its_reservation_is_used_no_more(world: World) -> None:

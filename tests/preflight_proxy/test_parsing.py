@@ -208,7 +208,7 @@ async def test_beside_hostile_bodies_a_good_account_is_served_almost_as_alone(
 ) -> None:
     accounts = {"good": "1.00", **{f"hostile{number}": "0.001" for number in range(CONNECTIONS)}}
     upstream, key = slow_upstream["base_url"], slow_upstream["inference_key"]
-    async with asyncio.timeout(240), standalone(tmp_path, upstream, key, accounts=accounts) as proxy:
+    async with asyncio.timeout(240), standalone(tmp_path, upstream, key, limits_usd=accounts) as proxy:
         await p50_s(proxy)
         alone_s = await p50_s(proxy)
         async with hostile(proxy):

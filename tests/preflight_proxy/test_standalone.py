@@ -21,7 +21,7 @@ from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
-from preflight_proxy.standalone import new_token, serve
+from preflight_proxy.standalone import serve
 from preflight_proxy.store import Store
 from tests.preflight_proxy.child import Child, standalone
 from tests.preflight_proxy.held import Held
@@ -134,7 +134,7 @@ async def test_it_says_at_its_start_if_the_key_has_less_left_than_the_budget(
     assert key is not None
     key.limit, key.limit_reset = None if left is None else Decimal(left), "daily"
     accounts = {"a": "0.4", "b": "0.6"}
-    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts=accounts) as child:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, limits_usd=accounts) as child:
         await until_logged(child, "proxy.ready")
         said = [line for line in child.said().splitlines() if "limit at OpenRouter" in line]
         assert len(said) == is_said
@@ -164,13 +164,13 @@ async def test_an_account_that_was_frozen_for_a_foreign_keys_limit_is_open_again
     tmp_path: Path, sim: Simulator
 ) -> None:
     """One that a person froze is not."""
-    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts={"a": "1", "b": "1"}) as child:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, limits_usd={"a": "1", "b": "1"}) as child:
         assert await child.stop() == 0
     store = Store(tmp_path / "data" / "ledger.sqlite3", clock=SystemClock())
     store.commit(Freeze("a", "the sub-key's limit fired before the budget"))
     store.commit(Freeze("b", "by hand"))
     store.close()
-    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts={"a": "1", "b": "1"}) as child:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, limits_usd={"a": "1", "b": "1"}) as child:
         for name, status in (("a", 200), ("b", 402)):
             assert (await ask(child, child.ready["accounts"][name]["api_key"]))[0] == status
         assert await child.stop() == 0
@@ -189,13 +189,13 @@ async def until_logged(child: Child, event: str) -> None:
 async def test_tokens_and_spend_survive_a_restart_and_limits_become_the_new_figures(
     tmp_path: Path, sim: Simulator
 ) -> None:
-    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts={"a": "1", "b": "2"}) as child:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, limits_usd={"a": "1", "b": "2"}) as child:
         before = child.ready["accounts"]
         assert before["a"]["api_key"] != before["b"]["api_key"]
         await ask(child, before["b"]["api_key"])
         assert await child.stop() == 0
     spent_usd = posted_usd(tmp_path / "data")
-    async with standalone(tmp_path, sim.base_url, sim.inference_key, accounts={"b": "0.5", "c": "1"}) as child:
+    async with standalone(tmp_path, sim.base_url, sim.inference_key, limits_usd={"b": "0.5", "c": "1"}) as child:
         after = child.ready["accounts"]
         assert after["b"] == {"api_key": before["b"]["api_key"], "limit_usd": "0.5"}
         assert after["c"]["api_key"] not in {account["api_key"] for account in before.values()}
@@ -288,8 +288,7 @@ def refuse(tmp_path: Path, **more: Any) -> str:
         "listen": "127.0.0.1:0",
         "unix": None,
         "upstream": "http://127.0.0.1:9/api/v1",
-        "budget_usd": None,
-        "accounts": {},
+        "limits_usd": {"default": "1"},
         "data": tmp_path / "data",
         "ready_file": None,
         "upstream_key": Secret("sk-or-v1-x"),
@@ -299,26 +298,24 @@ def refuse(tmp_path: Path, **more: Any) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("more", [{}, {"budget_usd": "1", "accounts": {"a": "1"}}])
-def test_one_budget_or_named_accounts_and_not_both(tmp_path: Path, more: dict[str, Any]) -> None:
-    assert "not both" in refuse(tmp_path, **more)
+def test_a_start_without_an_account_says_so_and_makes_nothing(tmp_path: Path) -> None:
+    assert f"no account in {tmp_path / 'data'} yet" in refuse(tmp_path, limits_usd={})
     assert not (tmp_path / "data").exists()
 
 
 def test_an_upstream_that_is_no_url_is_named_before_anything_is_made(tmp_path: Path) -> None:
-    assert "not 'foo'" in refuse(tmp_path, upstream="foo", budget_usd="1")
+    assert "not 'foo'" in refuse(tmp_path, upstream="foo")
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("limit", ["", "x", "-1", "0", "1e3", "NaN", "1000000000", "1,5", "$1"])
 def test_a_budget_that_is_no_dollar_figure_is_named_with_its_account(tmp_path: Path, limit: str) -> None:
-    assert "'default'" in refuse(tmp_path, budget_usd=limit)
-    assert "'b'" in refuse(tmp_path, accounts={"a": "1", "b": limit})
+    assert "'b'" in refuse(tmp_path, limits_usd={"a": "1", "b": limit})
 
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".a", "a b", "a\n", "ä", "a" * 65])
 def test_a_name_that_could_be_a_path_is_named(tmp_path: Path, name: str) -> None:
-    assert repr(name) in refuse(tmp_path, accounts={name: "1"})
+    assert repr(name) in refuse(tmp_path, limits_usd={name: "1"})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"'])
@@ -326,21 +323,16 @@ def test_tokens_that_cannot_be_read_are_not_replaced(tmp_path: Path, text: str) 
     tokens = tmp_path / "data" / "tokens.json"
     tokens.parent.mkdir()
     tokens.write_text(text)
-    assert str(tokens) in refuse(tmp_path, budget_usd="1")
+    assert str(tokens) in refuse(tmp_path)
     assert tokens.read_text() == text
 
 
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot be made" in refuse(tmp_path, budget_usd="1", data=tmp_path / "file" / "data")
-    assert "cannot be made: a file has that name" in refuse(tmp_path, budget_usd="1", data=tmp_path / "file")
+    assert "cannot be made: Not a directory" in refuse(tmp_path, data=tmp_path / "file" / "data")
+    assert "cannot be made: a file has that name" in refuse(tmp_path, data=tmp_path / "file")
 
 
 @wire
 def test_an_address_without_a_port_is_named(tmp_path: Path) -> None:
-    assert "HOST:PORT" in refuse(tmp_path, budget_usd="1", listen="localhost")
-
-
-def test_tokens_differ_and_are_recognised_for_redaction() -> None:
-    assert new_token() != new_token()
-    assert new_token().startswith("pf-")
+    assert "HOST:PORT" in refuse(tmp_path, listen="localhost")

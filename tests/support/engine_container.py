@@ -41,6 +41,7 @@ class Container:
     finished_at: str = NEVER
     directories: set[str] = field(default_factory=lambda: set(USUAL_DIRECTORIES))
     archives: list[tuple[str, bytes]] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
     signals: list[str] = field(default_factory=list)
     ignored_signals: set[str] = field(default_factory=set)
     output: list[tuple[int, bytes]] = field(default_factory=list)

@@ -183,6 +183,14 @@ def _archive(state: State, call: Call, name: str) -> Outcome:
     return reply(state, 200)
 
 
+def _read_archive(state: State, call: Call, name: str) -> Outcome:
+    """What a test put there, byte for byte."""
+    container, path = state.find(name), call.query.get("path", "")
+    if path not in container.contents:
+        raise RefusedError(404, f"Could not find the file {path} in container {name}")
+    return web.Response(body=container.contents[path], headers=headers(state, "application/x-tar"))
+
+
 def _remove(state: State, call: Call, name: str) -> Outcome:
     state.remove(name, force=call.asks("force"))
     return reply(state, 204)
@@ -254,6 +262,7 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Outcome]]] = [
         ("POST", f"/containers/{_ONE}/unpause", _quietly(State.unpause)),
         ("POST", f"/containers/{_ONE}/attach", _attach),
         ("PUT", f"/containers/{_ONE}/archive", _archive),
+        ("GET", f"/containers/{_ONE}/archive", _read_archive),
         ("DELETE", f"/containers/{_ONE}", _remove),
         ("GET", "/networks", _networks),
         ("POST", "/networks/create", _create_network),

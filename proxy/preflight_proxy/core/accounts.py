@@ -13,6 +13,8 @@ from preflight_proxy.core.outcomes import NONE_YET, Outcomes
 
 USAGE_UNREAD = "waiting for the sub-key's usage: the machine has restarted since the last commit"
 """Why an account is frozen after a restart of the machine (M21): its last commits may be lost."""
+CLOSED = "closed"
+"""Why an account is frozen that is closed: its token is no one's any more."""
 
 
 class State(Enum):

@@ -64,6 +64,7 @@ _SOURCES = {
     Code.FROZEN: Source.END,
     Code.PRICE_STALE: Source.UPSTREAM,
     Code.KEY_LIMIT: Source.UPSTREAM,
+    Code.TRIAL_KEY_LIMIT: Source.UPSTREAM,
     Code.ACCOUNT_CREDIT: Source.UPSTREAM,
     Code.ACCOUNT_AFFORDS: Source.UPSTREAM,
     Code.DAILY_LIMIT: Source.UPSTREAM,

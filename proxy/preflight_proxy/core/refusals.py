@@ -33,6 +33,7 @@ class Code(Enum):
     SPENT = "spent"
     DOES_NOT_FIT = "does_not_fit"
     KEY_LIMIT = "key_limit"
+    TRIAL_KEY_LIMIT = "trial_key_limit"
     ACCOUNT_CREDIT = "account_credit"
     ACCOUNT_AFFORDS = "account_affords"
     DAILY_LIMIT = "daily_limit"
@@ -51,7 +52,8 @@ class Code(Enum):
     @property
     def escalates(self) -> bool:
         """True if money is the reason, here or at OpenRouter: repeated, it is answered with a final status (M19)."""
-        return self.is_budget or self in (Code.KEY_LIMIT, Code.ACCOUNT_CREDIT, Code.ACCOUNT_AFFORDS)
+        of_openrouter = (Code.KEY_LIMIT, Code.TRIAL_KEY_LIMIT, Code.ACCOUNT_CREDIT, Code.ACCOUNT_AFFORDS)
+        return self.is_budget or self in of_openrouter
 
 
 _SENTENCES = {
@@ -66,6 +68,7 @@ _SENTENCES = {
     Code.DOES_NOT_FIT: "This call could cost more than this run has left. "
     "Ask for fewer output tokens or send less. Do not repeat it unchanged.",
     Code.KEY_LIMIT: "The key's limit at OpenRouter is reached. Do not repeat this call unchanged.",
+    Code.TRIAL_KEY_LIMIT: "The limit of this run's key at OpenRouter is reached. Do not retry.",
     Code.ACCOUNT_CREDIT: "The OpenRouter account has no credit left. Do not retry.",
     Code.ACCOUNT_AFFORDS: "The credit of the OpenRouter account does not cover a call of this size. "
     "Ask for fewer output tokens or send less. Do not repeat it unchanged.",

@@ -1,11 +1,16 @@
 """Money in the account; the report's texts are in test_preflight."""
 
+from collections.abc import Callable
+
 import pytest
 
 import agent_preflight
 from agent_preflight.checks.account import check_balance, check_math
 from agent_preflight.checks.inputs import Facts, Inputs
+from openrouter_sim import Simulator
+from tests.agent_preflight.conftest import Script, ScriptedServer
 
+Serve = Callable[[Script], ScriptedServer]
 INPUTS = Inputs("admin", "key", ("a", "b"), 0.25)
 
 
@@ -19,3 +24,23 @@ def test_a_balance_must_be_above_ten_cents(monkeypatch: pytest.MonkeyPatch, bala
 def test_the_balance_must_cover_all_models(monkeypatch: pytest.MonkeyPatch, balance: float, ok: bool) -> None:
     monkeypatch.setattr(agent_preflight, "get_account_balance", lambda _: (balance, 1.0, 1.0 - balance))
     assert [line.ok for line in check_math(INPUTS, Facts(INPUTS))] == [ok]
+
+
+def why_not(admin_key: str) -> str:
+    inputs = Inputs(admin_key, "key", ("a",), 0.25)
+    (line,) = check_balance(inputs, Facts(inputs))
+    return line.failure
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("is_inference_key", [True, False])
+def test_a_key_that_is_no_management_key_is_told_as_that(simulator: Simulator, is_inference_key: bool) -> None:
+    said = why_not(simulator.inference_key if is_inference_key else "sk-or-v1-wrong")
+    assert said.startswith(f"OpenRouter refuses the management key ({403 if is_inference_key else 401}: ")
+    assert "Set OR_ADMIN_KEY to a management key: https://openrouter.ai/settings/management-keys" in said
+
+
+@pytest.mark.wire
+def test_an_openrouter_that_tells_no_balance_is_neither_refused_nor_out_of_reach(serve: Serve) -> None:
+    serve(lambda seen: (200, {"data": {}}) if seen.path == "/key" else (500, {}))
+    assert why_not("admin") == "Could not fetch account balance: 500. Try again. Nothing was spent."

@@ -32,7 +32,7 @@ def test_the_default_budget_is_fine_for_a_cheap_model_and_a_warning_for_a_dear_o
     assert dear.name == f"Calls in the budget {SONNET}"
     assert "$0.25 affords no call of 20,000 prompt tokens; one can cost up to $" in dear.detail
     assert dear.hint.startswith("raise the budget to $")
-    assert not [seen for seen in simulator.requests if seen.method != "GET"]
+    assert list(simulator.requests) == []
 
 
 @pytest.mark.wire
@@ -66,9 +66,14 @@ def test_what_cannot_be_read_is_a_warning_even_where_the_prompt_was_stated(serve
 
 
 @pytest.mark.wire
-def test_a_model_without_a_price_is_a_warning(simulator: Simulator) -> None:
-    (line,) = look("no/such", expect_tokens=1000)
-    assert (line.ok, line.detail) == (None, "not estimated: OpenRouter lists no price for it")
+@pytest.mark.parametrize("model", ["no/such", "openrouter/auto"])
+def test_a_model_that_every_call_to_is_refused_is_judged_as_one_without_a_call(
+    simulator: Simulator, model: str
+) -> None:
+    (assumed,), (stated,) = look(model), look(model, expect_tokens=1000)
+    assert (assumed.ok, stated.ok) == (None, False)
+    assert stated.detail.startswith("every call is refused: ")
+    assert stated.hint == "take another model"
 
 
 def test_a_clamped_first_call_says_how_long_its_answer_can_be() -> None:

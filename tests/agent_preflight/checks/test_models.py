@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.models import check_tool_support, find_model, price_per_m
+from agent_preflight.checks.models import alike, check_tool_support, find_model, price_per_m
 from tests.cases import each
 
 MODELS: dict[str, dict[str, Any]] = {"a/b": {"id": "a/b"}, "c/d:free": {"id": "c/d:free"}, "c/d": {"id": "c/d"}}
@@ -57,3 +57,25 @@ def test_without_parameters_to_look_for_the_check_says_so() -> None:
 @each("info", [{}, {"pricing": None}, {"pricing": []}, {"pricing": {}}])
 def test_a_model_without_prices_has_none(info: dict[str, Any]) -> None:
     assert price_per_m(info, "prompt") is None
+
+
+LISTED = ["openai/gpt-4.1-nano", "openai/gpt-4.1-mini", "anthropic/claude-sonnet-4.5", "x-ai/Grok-4"]
+
+
+@each(
+    "written, meant",
+    [
+        ("openai/gpt-41-nano", "openai/gpt-4.1-nano"),
+        ("gpt-4.1-nano", "openai/gpt-4.1-nano"),
+        ("openrouter/gpt-4.1-mini:free", "openai/gpt-4.1-mini"),
+        ("claude-sonnet-4.5", "anthropic/claude-sonnet-4.5"),
+        ("anthropic/claude-sonet-4-5", "anthropic/claude-sonnet-4.5"),
+        ("X-AI/grok4", "x-ai/Grok-4"),
+        ("grok-4", "x-ai/Grok-4"),
+        ("n/n", None),
+        ("", None),
+    ],
+)
+def test_the_likeliest_model_is_suggested(written: str, meant: str | None) -> None:
+    assert next(iter(alike(LISTED, written)), None) == meant
+    assert len(alike(LISTED * 3, written)) <= 3

@@ -6,12 +6,16 @@ import sys
 import pytest
 
 from agent_preflight import __version__
-from agent_preflight.cli import app
+from agent_preflight.cli import app, proxy, proxy_account
 from agent_preflight.cli.group import complain
 from tests.agent_preflight.cli.invoke import invoke
 from tests.cases import each
 
-COMMANDS = [str(command.name) for command in app.registered_commands]
+PROXY = [str(command.name) for command in proxy.app.registered_commands]
+ACCOUNT = [str(command.name) for command in proxy_account.app.registered_commands]
+COMMANDS = [*(str(command.name) for command in app.registered_commands), "proxy"]
+"""The one with commands of its own comes last."""
+BELOW = [*(f"proxy {name}" for name in PROXY), "proxy account", *(f"proxy account {name}" for name in ACCOUNT)]
 
 
 @each("arguments", [(), ("-h",), ("--help",)])
@@ -39,10 +43,10 @@ def test_the_version_is_the_packages() -> None:
     assert (told.exit_code, told.stdout) == (0, f"agent-preflight {__version__}\n")
 
 
-@each("command", COMMANDS)
+@each("command", [*COMMANDS, *BELOW])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     for spelling in ("-h", "--help"):
-        told = invoke(command, spelling)
+        told = invoke(*command.split(), spelling)
         assert told.exit_code == 0
         assert "Example: " in told.stdout
 

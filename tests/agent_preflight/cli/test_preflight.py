@@ -43,7 +43,8 @@ def test_a_failed_check_exits_with_1_and_says_so(simulator: Simulator) -> None:
     assert told.exit_code == 1
     assert "PREFLIGHT CHECKS" in told.stdout
     assert "PREFLIGHT FAILED (" in told.stdout
-    assert told.stderr.startswith("Preflight failed: Preflight failed (")
+    assert told.stderr == "Preflight failed: Model no/such not on OpenRouter\n"
+    assert "not run: it makes a test key" in told.stdout
     assert simulator.admin_key not in told.output
     assert simulator.inference_key not in told.output
 
@@ -59,3 +60,25 @@ def test_passed_checks_exit_with_0(simulator: Simulator) -> None:
     assert "2 models x $0.25 = $0.50" in told.stdout
     assert "All preflight checks passed." in told.stdout
     assert all(key.deleted for key in simulator.bill().keys.values() if "smoke" in key.name)
+
+
+@pytest.mark.wire
+def test_an_openrouter_that_cannot_be_reached_is_told_once_with_the_cause_first() -> None:
+    told = preflight(
+        OR_ADMIN_KEY="a", OPENROUTER_API_KEY="k", PREFLIGHT_MODELS="m/m", OPENROUTER_BASE_URL="http://127.0.0.1:1/v1"
+    )
+    assert told.exit_code == 1
+    said = "Cannot reach OpenRouter at http://127.0.0.1:1/v1: connection refused."
+    assert told.stderr == f"Preflight failed: {said} Check OPENROUTER_BASE_URL and your network. Nothing was spent.\n"
+    assert "PREFLIGHT FAILED (1 issue(s))" in told.stdout
+    assert told.stdout.count(said) == 1
+
+
+@pytest.mark.wire
+def test_several_failures_are_not_told_again_below_the_report(simulator: Simulator) -> None:
+    told = preflight(OR_ADMIN_KEY="a", OPENROUTER_API_KEY="k", PREFLIGHT_MODELS="openai/gpt-41-nano")
+    assert (told.exit_code, told.stderr) == (1, "Preflight failed: 3 problems, which are listed above.\n")
+    for said in ("OpenRouter refuses the management key (401: ", "OpenRouter refuses the inference key (401: "):
+        assert told.stdout.count(said) == 1
+    assert "did you mean openai/gpt-4.1-nano, " in told.stdout
+    assert not any(key.name.startswith("agent-preflight:") for key in simulator.bill().keys.values())

@@ -14,6 +14,7 @@ from openrouter_sim import Simulator
 from tests.agent_preflight.cli.invoke import Told, invoke
 from tests.agent_preflight.runner.conftest import agent
 from tests.cases import each
+from tests.support.scripted_engine import ScriptedEngine
 
 MODEL = "openai/gpt-4.1-nano"
 BUDGETS = [("--budget", text) for text in ("1,50", "-1", "0", "nan", "1e400", "")]
@@ -82,8 +83,30 @@ def test_a_failed_check_starts_no_trial_and_exits_with_1(simulator: Simulator) -
     options = ["--sandbox", "process", "--model", "no/such", "--", sys.executable, "-V"]
     told = invoke("run", *options, env=keys)
     assert told.exit_code == 1
-    assert "Preflight failed" in told.stderr
+    assert (
+        told.stderr
+        == "Preflight failed: Model no/such not on OpenRouter\nNo agent was started, so none has spent money.\n"
+    )
     assert summaries() == []
+    assert list(Path("runs").iterdir()) == []
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("skip", [(), ("--skip-preflight",)])
+def test_what_is_wrong_on_this_machine_makes_no_key_no_folder_and_no_container(
+    simulator: Simulator, docker_host: ScriptedEngine, skip: tuple[str, ...]
+) -> None:
+    keys = {"OR_ADMIN_KEY": simulator.admin_key, "OPENROUTER_API_KEY": simulator.inference_key}
+    base = {"PREFLIGHT_GATE_BASE": "me/agent"}
+    mounts = ["--mount", "./no:/task:ro", "--mount", "./out:/out", "--network", "nonet"]
+    told = invoke("run", *skip, "--image", "me/agent", "--model", MODEL, *mounts, "--", "x", env={**keys, **base})
+    assert told.exit_code == 1
+    for said in (f"{Path.cwd()}/no does not exist", f"{Path.cwd()}/out does not exist", "no network 'nonet'"):
+        assert said in told.output
+    assert told.stderr.endswith("No agent was started, so none has spent money.\n")
+    assert not any(key.name.startswith("agent-preflight:") for key in simulator.bill().keys.values())
+    assert not any(call.startswith("POST") for call in docker_host.calls)
+    assert [path.name for path in Path.cwd().iterdir()] == []
 
 
 @pytest.mark.wire

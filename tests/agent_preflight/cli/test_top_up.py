@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
+from openrouter_sim.books import Key
 from tests.agent_preflight.live_field import LiveField
 from tests.agent_preflight.runner.conftest import Field
 
@@ -79,14 +80,29 @@ def test_of_ten_top_ups_at_the_same_time_each_counts_here_and_at_openrouter(tria
     assert trials.summary("a")["preflight"]["limit_usd"] == "0.1001"
 
 
-def test_without_a_management_key_it_says_what_that_means(trials: Field) -> None:
-    flag = trials.runs_dir.parent / "go"
+def key_of(trials: Field) -> Key:
+    (key,) = [key for key in trials.simulator.books.keys.values() if key.name.startswith("agent-preflight:live:a:")]
+    return key
+
+
+@pytest.mark.parametrize("how", ["no key", "no management key", "no such key"])
+def test_what_cannot_be_raised_at_openrouter_is_not_raised_here(trials: Field, how: str) -> None:
+    flag, simulator = trials.runs_dir.parent / "go", trials.simulator
+    given = {"no key": "", "no management key": simulator.inference_key}.get(how, simulator.admin_key)
     with LiveField(trials, {"a": spender(flag)}, budget_usd="0.0001"):
-        told = top_up(trials.runs_dir, "live", "a=0.05")
+        key = key_of(trials)
+        name, limit = key.name, key.limit
+        if how == "no such key":
+            key.name = "renamed"
+        told = top_up(trials.runs_dir, "live", "a=0.05", admin_key=given)
+        key.name, after = name, key.limit
         flag.touch()
     assert told.exit_code == 1
-    assert "outer cap" in told.output
-    assert trials.summary("a")["preflight"]["limit_usd"] == "0.0501"
+    assert "Nothing was changed." in told.output
+    assert "budget $" not in told.output
+    assert (limit, after) == (Decimal("0.0101"), Decimal("0.0101"))
+    assert trials.summary("a")["preflight"]["limit_usd"] == "0.0001"
+    assert ("set OR_ADMIN_KEY" in told.output) is (how == "no key")
 
 
 @pytest.mark.parametrize("given", ["a", "a=", "=1", "a=-1", "a=0", "a=much", "a=1e400", "a=1000001"])

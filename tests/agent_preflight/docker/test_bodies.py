@@ -24,6 +24,7 @@ from agent_preflight.docker.bodies import (
 )
 from agent_preflight.docker.sandbox import seccomp_profile
 from agent_preflight.docker_args import read_docker_args
+from agent_preflight.kept_output import OutputWish
 from agent_preflight.sandbox import AgentSpec, PortalKey
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
@@ -83,7 +84,9 @@ def test_a_name_has_only_characters_that_the_engine_allows() -> None:
 
 @each("role", ALL)
 def test_everything_carries_the_labels_that_a_sweep_looks_for(role: Role) -> None:
-    assert ALL[role]()["Labels"] == {
+    labels = ALL[role]()["Labels"]
+    labels.pop("agent-preflight.output", None)
+    assert labels == {
         "agent-preflight.run": "run-2026-11-25",
         "agent-preflight.dir": "/r/run-2026-11-25",
         "agent-preflight.trial": "claude",
@@ -208,8 +211,9 @@ def test_the_budget_is_mounted_read_only_beside_the_users_mounts() -> None:
         "Target": "/run/preflight",
         "ReadOnly": True,
     }
-    assert [mount["Target"] for mount in host["Mounts"]] == ["/run/preflight", "/v"]
-    assert host["Binds"] == ["/data:/data:ro"]
+    assert [mount["Target"] for mount in host["Mounts"]] == ["/run/preflight", "/v", "/data"]
+    assert host["Mounts"][2] == {"Type": "bind", "Source": "/data", "Target": "/data", "ReadOnly": True}
+    assert "Binds" not in host  # which the engine would make where it is missing
 
 
 def test_a_path_with_a_comma_and_a_quote_is_a_path_like_any_other() -> None:
@@ -218,7 +222,7 @@ def test_a_path_with_a_comma_and_a_quote_is_a_path_like_any_other() -> None:
 
 def test_making_a_body_changes_nothing_that_others_are_made_of() -> None:
     spec = replace(SPEC, docker_args=read_docker_args(["--cap-drop=KILL", "-v/data:/data:ro", "-v/x:/x"], "sealed"))
-    assert agent(spec)["HostConfig"]["Binds"] == ["/data:/data:ro", "/x:/x"]
+    assert [mount["Target"] for mount in agent(spec)["HostConfig"]["Mounts"]] == ["/run/preflight", "/data", "/x"]
     assert agent(spec) == agent(spec)
     assert agent() == agent()
     assert "KILL" in bodies.CAPABILITIES
@@ -297,3 +301,12 @@ async def test_the_engine_gave_the_agent_what_the_body_says(make_sandbox: MakeSa
     assert host["Init"]
     assert not host["Privileged"]
     assert [mount["Target"] for mount in host["Mounts"] if mount.get("ReadOnly")] == ["/run/preflight"]
+
+
+def test_an_agents_label_says_what_of_its_output_a_sweep_keeps_and_no_image_says_otherwise() -> None:
+    wish = OutputWish("/out", mounts=("data",))
+    kept, not_kept = (
+        agent_body(replace(SPEC, output=each), TAG, "g", "{}")["Labels"] for each in (wish, OutputWish(unkept="x"))
+    )
+    assert OutputWish.read(kept["agent-preflight.output"]) == wish
+    assert not_kept["agent-preflight.output"] == ""

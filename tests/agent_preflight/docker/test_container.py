@@ -507,3 +507,34 @@ async def test_waiting_can_be_broken_off_and_leaves_no_task(scripted: ScriptedEn
     waiting.cancel()
     await asyncio.wait([waiting])
     assert not {"wait", "output"} & {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_a_stopped_container_is_over_and_still_there(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    assert (await one.stop(), one.is_over, one.exit) == ("ok", True, Exit(143))
+    assert scripted.container("one").status == "exited"
+    count = len(scripted.calls)
+    assert await one.stop() == "ok"
+    assert len(scripted.calls) == count
+    assert await one.end() == "ok"
+    assert not scripted.state.containers
+
+
+async def test_one_that_never_ran_or_cannot_be_stopped_is_removed_by_a_stop(
+    scripted: ScriptedEngine, make: Make
+) -> None:
+    one = await make(running=False)
+    assert (await one.stop(), one.is_over, dict(scripted.state.containers)) == ("ok", False, {})
+    two = await make()
+    scripted.script(KILL, Fail(500, "no"))
+    scripted.script(WAIT, Fail(500, "no"))
+    assert (await two.stop(), two.is_over, dict(scripted.state.containers)) == ("ok", False, {})
+
+
+async def test_one_whose_engine_is_away_is_not_over(scripted: ScriptedEngine, make: Make) -> None:
+    one = await make()
+    await scripted.stop()
+    assert (await one.stop(), one.is_over) == ("unverified", False)
+    await scripted.start()
+    assert (await one.stop(), one.is_over) == ("ok", True)
+    await one.end()

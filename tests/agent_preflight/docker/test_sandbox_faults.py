@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import tarfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,13 +17,15 @@ from agent_preflight.docker import sandbox as under_test
 from agent_preflight.docker.sandbox import NOT_STARTED, OUTPUT_LOST, PERHAPS_STARTED, DockerSandbox, check_socket
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
+from agent_preflight.kept_output import OutputWish
 from agent_preflight.sandbox import Exit, Pipes, PortalKey
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSpec
+from tests.agent_preflight.test_tar_stream import archive, member
 from tests.support.engine_container import Container
 from tests.support.quick_engine import no_pauses, short_limits
-from tests.support.scripted_engine import HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
+from tests.support.scripted_engine import DROP, HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
 
 pytestmark = pytest.mark.wire
 
@@ -54,9 +59,9 @@ def make(client: Engine, make_spec: MakeSpec) -> Make:
     return sandbox
 
 
-async def running(make: Make) -> tuple[DockerSandbox, Pipes]:
+async def running(make: Make, **fields: object) -> tuple[DockerSandbox, Pipes]:
     """A sandbox whose agent runs, and the agent's streams."""
-    sandbox = make()
+    sandbox = make(**fields)
     await sandbox.create()
     return sandbox, await sandbox.start()
 
@@ -467,7 +472,7 @@ async def test_an_agent_whose_output_was_cut_off_is_ended(
     with pytest.raises(DockerError, match=OUTPUT_LOST):
         await waiting
     assert await pipes.stdout.read() == b""
-    assert there(scripted, "agent") is None
+    assert not agent(scripted).running
     assert await sandbox.close() == BOTH_OK
 
 
@@ -623,3 +628,89 @@ def test_a_socket_in_company_is_refused_because_the_directory_is_mounted(tmp_pat
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         check_socket(tmp_path / "none" / "gate.sock")
+
+
+def with_output(scripted: ScriptedEngine, content: bytes = b"answer") -> None:
+    """Let the agent's output folder hold a file."""
+    folder, file = member("output", tarfile.DIRTYPE), member("output/a")
+    agent(scripted).contents["/workspace/output"] = archive([(folder, b""), (file, content)])
+
+
+KEPT = {"output": OutputWish()}
+
+
+async def test_an_output_is_copied_from_the_stopped_container_before_it_is_removed(
+    make: Make, scripted: ScriptedEngine, tmp_path: Path
+) -> None:
+    sandbox, _ = await running(make, **KEPT)
+    with_output(scripted)
+    assert await sandbox.kill() == "ok"
+    assert not agent(scripted).running
+    scripted.calls.clear()
+    assert (await sandbox.keep(tmp_path)).files == 1
+    assert (tmp_path / "workspace" / "a").read_text() == "answer"
+    assert await sandbox.close() == BOTH_OK
+    told = [call.partition("?")[0].split(" ")[0] + call.partition("?")[0][-8:] for call in scripted.calls]
+    assert told[0] == "GET/archive"
+    assert told[1].startswith("DELETE")
+    assert not scripted.state.containers
+
+
+async def test_nothing_is_copied_of_what_is_not_to_be_kept_or_never_ran(
+    make: Make, scripted: ScriptedEngine, tmp_path: Path
+) -> None:
+    sandbox, _ = await running(make, output=OutputWish(unkept="it is a mount of your own"))
+    with_output(scripted)
+    await sandbox.kill()
+    assert (await sandbox.keep(tmp_path)).why == "it is a mount of your own"
+    never = make(**KEPT)
+    await never.create()
+    await never.kill()
+    assert (await never.keep(tmp_path)).why == "the agent never ran"
+    assert not (tmp_path / "workspace").exists()
+    assert [await each.close() for each in (sandbox, never)] == [BOTH_OK, BOTH_OK]
+
+
+@pytest.mark.parametrize("answer", [Fail(500, "no space left on device"), DROP])
+async def test_an_output_that_cannot_be_copied_stays_in_its_stopped_container_without_a_gate(
+    make: Make, scripted: ScriptedEngine, tmp_path: Path, answer: Answer
+) -> None:
+    sandbox, _ = await running(make, **KEPT)
+    with_output(scripted)
+    await sandbox.kill()
+    scripted.script("GET /containers/*/archive", answer)
+    with pytest.raises(DockerError, match=f"stopped container {sandbox.container_name}.*agent-preflight sweep"):
+        await sandbox.keep(tmp_path)
+    assert await sandbox.close() == {"agent": "unverified", "gate": "ok"}
+    assert not agent(scripted).running
+    assert there(scripted, "gate") is None
+
+
+async def test_an_agent_that_cannot_be_stopped_is_removed_although_its_output_is_lost(
+    make: Make, scripted: ScriptedEngine, tmp_path: Path
+) -> None:
+    sandbox, _ = await running(make, **KEPT)
+    with_output(scripted)
+    scripted.script("POST /containers/*/kill", Fail(500, "no"))
+    scripted.script("POST /containers/*/wait", Fail(500, "no"))
+    assert await sandbox.kill() == "ok"
+    assert there(scripted, "agent") is None
+    assert (await sandbox.keep(tmp_path)).why == "its container was gone before it was copied"
+    assert "is lost" in sandbox.warnings[-1]
+    assert await sandbox.close() == BOTH_OK
+
+
+async def test_a_disk_that_is_full_is_told_with_what_to_do(
+    make: Make, scripted: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox, _ = await running(make, **KEPT)
+    with_output(scripted)
+    await sandbox.kill()
+
+    def full(fd: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("agent_preflight.output_folder.os.write", full)
+    with pytest.raises(DockerError, match=r"No space left on device.*Make room, then `agent-preflight sweep`"):
+        await sandbox.keep(tmp_path)
+    assert (await sandbox.close())["agent"] == "unverified"

@@ -208,3 +208,60 @@ async def test_what_a_killed_runner_left_is_gone_and_a_live_runs_trial_goes_on(
     assert containers_of(tmp_path / "dead") == []
     assert len(containers_of(tmp_path / "live")) == 2
     os.close(fd)
+
+
+class Noted:
+    """A keeper that takes notes, and says what it is told to."""
+
+    def __init__(self, *, copied: bool = True) -> None:
+        self.copied = copied
+        self.seen: list[tuple[str, str]] = []
+
+    async def keep(self, engine: Engine, agent: Found) -> bool:
+        state = await engine.look(agent.id)
+        assert state is not None
+        self.seen.append(("keep", state.status))
+        return self.copied
+
+    def gone(self, agent: Found) -> None:
+        self.seen.append(("gone", agent.output))
+
+
+@pytest.mark.wire
+async def test_a_dead_runs_agent_is_stopped_then_copied_then_removed(
+    client: Engine, scripted: ScriptedEngine, dead: Path
+) -> None:
+    there = made(scripted, "a-1", dead)
+    there.config["Labels"]["agent-preflight.output"] = "{}"
+    made(scripted, "g-1", dead, "gate")
+    keeper = Noted()
+    assert len((await sweep(client, keeper=keeper)).removed) == 2
+    assert keeper.seen == [("keep", "exited"), ("gone", "{}")]
+    assert not scripted.state.containers
+
+
+@pytest.mark.wire
+async def test_an_agent_that_was_not_copied_is_left_stopped(
+    client: Engine, scripted: ScriptedEngine, dead: Path
+) -> None:
+    there, keeper = made(scripted, "a-1", dead), Noted(copied=False)
+    assert [thing.id for thing in (await sweep(client, keeper=keeper)).left] == [there.id]
+    assert (there.status, keeper.seen) == ("exited", [("keep", "exited")])
+
+
+@pytest.mark.wire
+async def test_an_agent_that_never_ran_has_nothing_to_copy(
+    client: Engine, scripted: ScriptedEngine, dead: Path
+) -> None:
+    scripted.state.create("a-1", {"Image": "me/agent", "Labels": labels(dead, "agent")})
+    keeper = Noted()
+    assert len((await sweep(client, keeper=keeper)).removed) == 1
+    assert keeper.seen == [("gone", "")]
+
+
+@pytest.mark.wire
+async def test_a_rehearsal_copies_nothing(client: Engine, scripted: ScriptedEngine, dead: Path) -> None:
+    made(scripted, "a-1", dead)
+    keeper = Noted()
+    await sweep(client, dry_run=True, keeper=keeper)
+    assert (keeper.seen, changes(scripted)) == ([], [])

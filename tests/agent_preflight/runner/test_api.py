@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_preflight.preflight import PreflightError
 from agent_preflight.runner import arun_multi, run_container, run_multi, run_single
 from preflight_proxy.errors import ConfigError
 
@@ -24,6 +25,44 @@ def test_whatever_is_wrong_shows_before_anything_is_made(tmp_path: Path) -> None
     with pytest.raises(TypeError, match="or_key"):
         run_multi([(MODEL, "a")], image_name="i", preflight_kwargs={"or_key": "x"}, **known)  # type: ignore[arg-type]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("is_async", [False, True])
+def test_log_fn_takes_all_that_a_run_says(
+    trials: Field, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    """Checks, warnings, trials and the last table, also where a list of the user's is damaged; nothing is printed beside it."""
+    listed = tmp_path / "agent-preflight" / "quarantine.jsonl"
+    listed.parent.mkdir()
+    listed.write_text("no line of ours\n")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    checks = {"custom_checks": [lambda: ("mine", None, "a warning")], "site_name": "another"}
+    options = trials.options(
+        {"a": "call(); say('agent_end')", "b": "sys.exit(3)"},
+        skip_preflight=False,
+        preflight_kwargs=checks,
+        budget_usd="0.25",
+        openrouter_base_url=trials.simulator.base_url,
+    )
+    models = [(MODEL, alias) for alias in ("a", "b")]
+    results = asyncio.run(arun_multi(models, **options)) if is_async else run_multi(models, **options)
+    assert [result.error for result in results] == [None, "the agent ended with exit code 3"]
+    for told in (
+        *("  PREFLIGHT CHECKS", "  [!] mine  a warning", "  All preflight checks passed."),
+        *(f"Starting 2 trials in {trials.run_dirs[-1]}", f"  Artifacts: {trials.run_dirs[-1]}"),
+    ):
+        assert trials.said.count(told) == 1, told
+    assert any(line.startswith(f"  [v] Calls in the budget {MODEL}  ") for line in trials.said)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.wire
+def test_log_fn_takes_the_report_of_checks_that_failed(trials: Field, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PreflightError, match="no/such"):
+        trials.run({"a": "call()"}, skip_preflight=False, preflight_kwargs={"checks": ["models"], "models": "no/such"})
+    assert "  PREFLIGHT FAILED (1 issue(s)):" in trials.said
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.wire

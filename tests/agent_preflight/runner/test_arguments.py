@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.console import say
+from agent_preflight.kept_output import OutputWish
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
 from preflight_proxy.core.secret import Secret
@@ -65,6 +66,10 @@ def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_t
     made = request(models=models, budget_usd={"a": "0.5", "b": Decimal("0.25"), "c": 2}, byok=True)
     assert made.preflight.keywords["budgets"] == {"m/m": 0.25, "x/y": 2.0}
     assert made.preflight.keywords["byok"] is True
+    assert (made.preflight.keywords["expect_tokens"], request(expect_tokens=5).preflight.keywords["expect_tokens"]) == (
+        None,
+        5,
+    )
     assert request(models=models, budget_usd="0.5").preflight.keywords["budgets"] == {}
 
 
@@ -120,3 +125,12 @@ def test_the_checks_look_where_the_money_is_spent() -> None:
     assert request(openrouter_base_url="http://x/api/v1").preflight.keywords["base_url"] == "http://x/api/v1"
     own = request(openrouter_base_url="http://x/api/v1", preflight_kwargs={"base_url": "http://y/api/v1"})
     assert own.preflight.keywords["base_url"] == "http://y/api/v1"
+
+
+def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
+    assert request(workspace_path="/w/out/").around.output == OutputWish(path="/w/out")
+    given = request(
+        output_path="/o", output_timeout_s=5, output_max_bytes="2m", output_max_files=7, output_max_depth=9999
+    )
+    assert given.around.output == OutputWish("/o", 5.0, 2 * 2**20, 7, 256)
+    assert request(keep_output=False).around.output.unkept == "keep_output is off"

@@ -14,6 +14,7 @@ from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.plan import Surroundings
 from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Request
+from agent_preflight.runs.settings import SandboxKind
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 
@@ -90,3 +91,35 @@ def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
     assert said[0] == f"Starting 1 trial in {folder.path}"
     assert any("services mean nothing without containers" in line for line in said)
     assert said[-1].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(
+    ("network", "reached"), [("bridge", "the internet and your network"), ("mine", "what the network mine reaches")]
+)
+def test_an_open_network_is_one_line_that_says_what_it_means_and_how_to_seal(
+    tmp_path: Path, network: str, reached: str, single: bool
+) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, around=Surroundings("docker", "i", network=network), single=single)
+    with open_folder(asked) as folder:
+        announce(asked, folder, "r", 1)
+    (told,) = [line for line in said if line.startswith("  network: ")]
+    assert told.startswith(
+        f"  network: {network}; agents reach {reached}. The budget holds, because no real key is in the"
+    )
+    assert told.endswith(': network="sealed"')
+    assert single is (len(said) == 1)
+
+
+@pytest.mark.parametrize(("sandbox", "network"), [("docker", "sealed"), ("process", "host")])
+def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
+    tmp_path: Path, sandbox: SandboxKind, network: str
+) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, around=Surroundings(sandbox, "i", network=network))
+    with open_folder(asked) as folder:
+        announce(asked, folder, "r", 1)
+        announce(replace(asked, single=True), folder, "r", 1)
+    told = [line for line in said if line.startswith("  network: ")]
+    assert told == [f"  network: {network}; budgets hold whatever the agents do"]

@@ -13,7 +13,7 @@ from .conftest import Field
 pytestmark = pytest.mark.wire
 
 STATES = [state.text for state in State if state is not State.PLANNED]
-ORDER = ["freeze", "kill", "sandbox", "settle", "key_usage", "account", "sub_key"]
+ORDER = ["freeze", "kill", "output", "sandbox", "settle", "key_usage", "account", "sub_key"]
 
 
 def test_the_steps_come_in_one_order_and_each_leaves_a_record(trials: Field) -> None:

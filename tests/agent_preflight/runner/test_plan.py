@@ -29,6 +29,15 @@ def test_trials_come_in_the_order_of_the_models() -> None:
     assert [trial.alias for trial in plans()] == ["nano", "haiku"]
 
 
+def test_each_trials_names_stand_in_its_arguments_and_in_the_sources_of_its_mounts() -> None:
+    arguments, mounts = ["--as={alias}", '{"model": "{model}"}', "{run_id}"], ["/out/{alias}/{model}:/o:ro", "v:/v"]
+    nano, haiku = plan_trials(MODELS, "run-1", 0.25, arguments, iter("ab").__next__, mounts)
+    assert nano.command == ("--as=nano", '{"model": "openai/gpt-4.1-nano"}', "run-1")
+    assert haiku.mounts == ("/out/haiku/anthropic-claude-haiku-4.5:/o:ro", "v:/v")
+    (own,) = plan_trials(MODELS[:1], "run-1", 0.25, {"nano": ["{alias}"]}, iter("a").__next__)
+    assert (own.command, own.mounts) == (("nano",), ())
+
+
 def test_a_sub_key_has_a_name_of_its_own_and_a_cent_above_the_budget() -> None:
     nano, haiku = plans()
     assert nano.key_name == "agent-preflight:run-1:nano:aa"

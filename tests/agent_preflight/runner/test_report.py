@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agent_preflight.models import CacheStats, RunResult
-from agent_preflight.runner.report import final_lines
+from agent_preflight.runner.report import answers_lines, final_lines
 
 RESULTS = [
     RunResult("b", "m/b", 1.0, duration_s=75, cost_usd=0.5, tool_calls=3, error="ejected: idle\x1b[31m"),
@@ -34,3 +34,19 @@ def test_no_escape_reaches_the_terminal() -> None:
 
 def test_a_run_without_results_prints_nothing() -> None:
     assert list(final_lines([], Path("/runs/r"))) == []
+
+
+def answered(alias: str, path: str | None, **cleanup: str) -> RunResult:
+    return RunResult(alias, "m", 1.0, preflight={"output": {"path": path}, "cleanup": cleanup})
+
+
+def test_the_last_lines_say_where_the_answers_are() -> None:
+    one = answered("a", "/runs/r/a/workspace")
+    assert list(final_lines([one], Path("/runs/r")))[-1] == "  Answers: /runs/r/a/workspace (1 of 1 trials)"
+    some = [one, answered("b", None), answered("c", "/runs/r/c/workspace")]
+    assert list(answers_lines(some, Path("/runs/r"))) == ["Answers: /runs/r/<alias>/workspace (2 of 3 trials)"]
+
+
+def test_an_answer_that_is_still_in_its_container_is_named() -> None:
+    (line,) = answers_lines([answered("a", None, output="unverified")], Path("/runs/r"))
+    assert line.startswith("Answers not copied yet: a; ")

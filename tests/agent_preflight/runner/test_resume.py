@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.docker.images import image_exists
+from agent_preflight.kept_output import Kept
 from agent_preflight.models import RunResult
 from agent_preflight.process_strays import strays
 from agent_preflight.runner.api import run_multi
@@ -130,6 +131,27 @@ def test_the_summary_of_an_attempt_is_kept_aside(tmp_path: Path) -> None:
         set_aside(tmp_path)
     assert [(tmp_path / f"summary.{n}.json").read_text() for n in (1, 2)] == ["1", "2"]
     assert not (tmp_path / "summary.json").exists()
+
+
+def test_the_output_of_an_attempt_is_kept_aside_under_the_number_of_its_summary(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        (tmp_path / "summary.json").write_text(str(number))
+        if number != 1:
+            (tmp_path / "workspace").mkdir()
+            Kept(str(number)).write_record(tmp_path, "c")
+        set_aside(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        *("summary.1.json", "summary.2.json", "summary.3.json"),
+        *("workspace.2", "workspace.3", "output.2.json", "output.3.json"),
+    }
+
+
+def test_a_processs_working_directory_stays_for_the_next_attempt(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").touch()
+    (tmp_path / "workspace").mkdir()
+    set_aside(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"summary.1.json", "workspace"}
 
 
 def test_after_a_loss_of_power_nothing_goes_on_before_it_is_known_what_was_spent(tmp_path: Path) -> None:

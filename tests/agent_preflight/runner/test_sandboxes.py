@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from agent_preflight.runner.sandboxes import Prepared, prepare
 from agent_preflight.sandbox import AgentSpec, PortalKey
 from agent_preflight.sidecar import Sidecar
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.runner.conftest import Field
 from tests.engine import ENGINE
 from tests.support.engine_relay import EngineRelay
@@ -215,3 +217,35 @@ def test_a_trial_whose_agent_cannot_be_heard_any_more_is_ended_and_says_why(
         assert containers(trials.runs_dir / "r") == []
     assert result.error == OUTPUT_LOST
     assert set(result.preflight["cleanup"].values()) == {"ok"}
+
+
+@pytest.mark.docker
+def test_a_missing_folder_is_made_by_us_and_never_by_the_engine(trials: Field, demo_image: str, tmp_path: Path) -> None:
+    given = options(trials, BASE, "thrifty", container_args=["-c", "open('/out/answer', 'w').write('42')"])
+    given |= {"docker_args": ["--entrypoint", "python3"], "mounts": [(tmp_path / "new" / "out", "/out", "rw")]}
+    (result,) = run_multi([("openai/gpt-4.1-nano", "thrifty")], **given)
+    assert (result.error, (tmp_path / "new" / "out" / "answer").read_text()) == (None, "42")
+    assert (tmp_path / "new" / "out").stat().st_uid == os.geteuid()
+    assert any("out was missing: an empty folder was made" in line for line in trials.said)
+    for mount in (f"{tmp_path}/no:/task:ro", f"{tmp_path}/no:/task:ro,Z"):
+        with pytest.raises(ConfigError, match="no does not exist"):
+            run_multi([("openai/gpt-4.1-nano", "thrifty")], **{**given, "mounts": [mount], "run_id": "s"})
+    assert not (tmp_path / "no").exists()
+    assert not (trials.runs_dir / "s").exists()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("mode", ["", ":rw", ":ro", ":z", ":Z", ":rw,z", ":ro,Z"])
+def test_every_form_of_a_mount_reaches_the_agent(trials: Field, demo_image: str, tmp_path: Path, mode: str) -> None:
+    source = tmp_path / "task.txt"
+    source.write_text("do it")
+    program = "print(open('/task.txt').read(), open('/named/x', 'w').write('x'))"
+    given = options(trials, BASE, "a", container_args=["-c", program], docker_args=["--entrypoint", "python3"])
+    try:
+        (result,) = run_multi(
+            [("openai/gpt-4.1-nano", "a")], **{**given, "mounts": [f"{source}:/task.txt{mode}", "ap-test-named:/named"]}
+        )
+    finally:
+        subprocess.run([ENGINE, "volume", "rm", "ap-test-named"], capture_output=True, check=True)
+    assert result.error is None
+    assert "do it 1" in (trials.runs_dir / "r" / "a" / "events.jsonl").read_text()

@@ -12,7 +12,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.run_control import read_control
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.trial import INTERRUPTED, By, Ending
-from agent_preflight.runner.verdict import NEVER_CALLED, judge
+from agent_preflight.runner.verdict import KEY_STOPPED, NEVER_CALLED, judge
 from agent_preflight.sandbox import Exit
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.outcomes import LEFT, NONE_YET, Cause, Outcomes, answered_upstream, bad_request, refused
@@ -29,6 +29,7 @@ DEAR = refused(Code.DOES_NOT_FIT, "m/dear")
 LATE = refused(Code.FROZEN, "m/x")
 GONE = answered_upstream(404, b'{"error":{"message":"no endpoint"}}', Redaction(""), "m/x")
 NO_CREDIT = refused(Code.ACCOUNT_CREDIT, "m/x")
+CAPPED = refused(Code.TRIAL_KEY_LIMIT, "m/x")
 SERVED = None
 AT_404 = "OpenRouter answered with status 404: no endpoint"
 DID_NOT_FIT = f"the first to m/dear: {Code.DOES_NOT_FIT.sentence}"
@@ -81,6 +82,15 @@ def after(*calls: Cause | None) -> Outcomes:
         (EJECTED, [SERVED, GONE], "ejected", "ejected: idle", [f"the last call was not served, {NO_MODEL}"]),
         (DONE, [SERVED, NO_BOUND, GONE], "done", None, []),
         (DONE, [SERVED, GONE, SERVED], "done", None, []),
+        # Stopped by the limit of its key.
+        (DONE, [SERVED, CAPPED], "failed", KEY_STOPPED, []),
+        (DONE, [SERVED, CAPPED, SERVED, LATE], "failed", KEY_STOPPED, []),
+        (FAILED, [SERVED, CAPPED, LATE], "failed", f"{KEY_STOPPED}; the agent ended with exit code 1", []),
+        (EJECTED, [SERVED, CAPPED], "ejected", "ejected: idle",
+         [f"the last call was not served, so the agent had no model at its end: {Code.TRIAL_KEY_LIMIT.sentence}"]),
+        (DONE, [CAPPED, LATE], "failed",
+         f"no call was served: 1 call was not served, the first to m/x: {Code.TRIAL_KEY_LIMIT.sentence}", []),
+        (DONE, [SERVED, refused(Code.KEY_LIMIT, "m/x"), SERVED], "done", None, []),  # of a workspace: the key goes on
         # Spent.
         (DONE, [SERVED, DEAR], "spent", None, [SPENT_NOTE]),
         (FAILED, [SERVED, DEAR], "spent", None, [f"{SPENT_NOTE} (the agent ended with exit code 1)"]),
@@ -174,6 +184,17 @@ def test_an_agent_whose_last_call_the_budget_refused_has_spent_it(trials: Field,
 def test_an_agent_that_goes_on_after_a_refusal_is_judged_by_its_own_end(trials: Field) -> None:
     result = only(trials, f"call(); call('{DEAR_MODEL}', 'x' * 400_000); call(); sys.exit(3)")
     assert result.error == "the agent ended with exit code 3"
+
+
+@pytest.mark.wire
+def test_a_trial_that_the_limit_of_its_key_stopped_has_an_error(trials: Field) -> None:
+    message = "Key limit exceeded (total limit)"
+    fault = make_fault("http_error", {"status": 403, "message": message, "limit_source": "openrouter_key_limit"})
+    trials.simulator.scenario = faults(FaultRule(fault, after=1))
+    result = only(trials, "[call() for _ in range(3)]; say('agent_end', status='done')")
+    assert (result.error, result.preflight["status"], exit_code([result])) == (KEY_STOPPED, "failed", 1)
+    assert result.preflight["served"] == 1
+    assert KEY_STOPPED.startswith("OpenRouter refused: the trial's key has reached its limit")
 
 
 @pytest.mark.wire

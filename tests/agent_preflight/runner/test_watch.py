@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from agent_preflight.control_client import Balance
@@ -72,6 +73,50 @@ async def test_a_settlement_or_a_second_asks_without_an_event() -> None:
     assert (count, context["calls"], context["calls_in_flight"]) == (0, 3, 1)
     assert (status.used, status.limit) == (0.5, 1.0)
     lane.close()
+
+
+async def test_the_context_has_the_dollars_of_the_account_and_keeps_a_policys_notes() -> None:
+    def look(events: Events, context: dict[str, Any], status: BudgetStatus) -> bool:
+        context["seen"] = context.get("seen", 0) + 1
+        return bool(context["seen"] == 2)
+
+    balance = Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, pending_pusd=125 * 10**9, available_pusd=375 * 10**9)
+    policy = Recording(look)
+    await judged(policy, [{"type": "x"}] * 2, seen=Seen(balance=balance))
+    told = [{name: value for name, value in context.items() if name.endswith("_usd")} for _, context, _ in policy.asked]
+    assert told == [{"spent_usd": 0.5, "reserved_usd": 0.125, "available_usd": 0.375, "limit_usd": 1.0}] * 2
+    assert all(type(value) is float for value in told[0].values())
+    assert policy.asked[1][1]["seen"] == 1
+    assert set(policy.asked[1][1]) >= {"tool_calls", "calls", "calls_in_flight", "repeats"}
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "python.md").read_text()
+
+
+async def test_the_page_names_all_that_a_policy_is_told() -> None:
+    policy = Recording()
+    await judged(policy, [{"type": "x"}])
+    _, context, status = policy.asked[0]
+    shown = [name for name, value in vars(BudgetStatus).items() if isinstance(value, property)]
+    assert [name for name in (*context, *vars(status), *shown) if f"`{name}`" not in PAGE] == []
+
+
+async def test_the_pages_own_policy_ejects_what_it_says() -> None:
+    code = PAGE.partition("```python\n")[2].partition("```")[0]
+    module: dict[str, Any] = {}
+    exec(code, module)
+    half = Balance(limit_pusd=10**12, posted_pusd=6 * 10**11, available_pusd=4 * 10**11)
+    low = Balance(limit_pusd=10**12, posted_pusd=4 * 10**11, pending_pusd=6 * 10**11)
+    for events, balance, said in (
+        ([{"type": "x"}], half, "no tool was called"),
+        ([{"type": "tool_execution_start"}], low, "$0.0000 left"),
+    ):
+        ending, watch = await judged(module["NothingWritten"](), events, seen=Seen(balance=balance))
+        assert ending is not None
+        assert said in ending.text
+        assert watch.policy_errors == 0
+    ending, _ = await judged(module["NothingWritten"](), [{"type": "tool_execution_start"}], seen=Seen(balance=half))
+    assert ending is None
 
 
 async def test_user_code_sees_events_in_order_and_what_it_raises_ends_the_trial() -> None:

@@ -94,7 +94,7 @@ def test_codes_stand_in_order_of_precedence() -> None:
     assert [code.value for code in Code] == [
         *("store", "frozen", "model_not_allowed", "unpriced"),
         *("price_stale", "quarantined", "spent", "does_not_fit"),
-        *("key_limit", "account_credit", "account_affords", "daily_limit", "held"),
+        *("key_limit", "trial_key_limit", "account_credit", "account_affords", "daily_limit", "held"),
     ]
     assert [code for code in Code if code.is_budget] == [Code.FROZEN, Code.SPENT, Code.DOES_NOT_FIT]
 

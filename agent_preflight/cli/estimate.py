@@ -1,0 +1,122 @@
+"""`agent-preflight estimate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent_preflight.cli.group import emit_json
+
+if TYPE_CHECKING:
+    from agent_preflight.estimate_report import Found
+    from agent_preflight.runs.settings import RunSettings
+
+
+def estimate(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A model, may be repeated.  [default: those of a run]", show_default=False),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="USD", help="Dollars for each model.  [default: those of a run]", show_default=False),
+    ] = None,
+    expect_tokens: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Tokens of a call's prompt.  [default: 20000]", show_default=False),
+    ] = None,
+    max_tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="The max_tokens that a call asks for.  [default: none, so the most that the model makes]",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A preflight.toml or pyproject.toml.  [default: the one in this folder]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each model.")] = False,
+) -> None:
+    """Say how many calls each model's budget affords, without spending anything.
+
+    Models and budgets are those of `run`: an option wins over a variable, that over preflight.toml. Reads the public prices; a
+    key is not needed. Exits with 1 if a budget affords no call.
+
+    Example: agent-preflight estimate --model openai/gpt-4.1-nano --budget 0.25 --max-tokens 4096
+    """
+    from agent_preflight.estimate import EXPECT_TOKENS
+    from agent_preflight.estimate_report import is_affordable, report
+    from agent_preflight.tables import show
+
+    settings = _settings({"models": model, "budget_usd": budget, "expect_tokens": expect_tokens}, config)
+    tokens = EXPECT_TOKENS if settings.expect_tokens is None else settings.expect_tokens
+    bound = None if max_tokens is None else _read("expect_tokens", max_tokens, "--max-tokens")
+    found = list(_estimates(settings, tokens, bound))
+    if as_json:
+        for each in found:
+            emit_json(json.dumps(each.to_json()))
+    else:
+        show(*report(found, tokens))
+    raise typer.Exit(0 if all(map(is_affordable, found)) else 1)
+
+
+FLAGS = {"models": "--model", "budget_usd": "--budget", "expect_tokens": "--expect-tokens"}
+
+
+def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
+    """Return what a run would have; the keys that it needs are not asked for."""
+    from agent_preflight.config import Environment
+    from agent_preflight.config_file import load_config
+    from agent_preflight.runs.settings import read_settings
+    from agent_preflight.runs.sources import merged, of_environment
+    from preflight_proxy.errors import ConfigError
+
+    given = {name: _read(name, value, FLAGS[name]) for name, value in given.items() if value not in (None, [])}
+    file, _ = load_config(config, Path.cwd())
+    said = merged(given, of_environment(Environment.read()), file)
+    if "models" not in said:
+        raise ConfigError("Name a model with --model, in PREFLIGHT_MODELS, or under `models` in preflight.toml.")
+    wanted = ("models", "budget_usd", "expect_tokens", "byok", "openrouter_base_url")
+    return read_settings({name: said[name] for name in wanted if name in said})
+
+
+def _read(name: str, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the option is
+    from agent_preflight.runs.settings import SettingError, read_option
+
+    try:
+        return read_option(name, value, flag)
+    except SettingError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
+def _estimates(settings: RunSettings, tokens: int, bound: int | None) -> list[Found]:
+    """Read the prices of each model, and estimate it for each of its budgets."""
+    from agent_preflight.config import Environment
+    from agent_preflight.estimate import estimate as estimate_model
+    from agent_preflight.estimate_report import Unread
+    from agent_preflight.price_list import read_endpoints
+    from agent_preflight.usd import pusd
+    from preflight_proxy.errors import UpstreamError
+
+    key, budgets = Environment.read().api_key, settings.budget_usd
+    found: dict[tuple[str, int], Found] = {}
+    for model, alias in settings.pairs:
+        budget_pusd = pusd(budgets[alias] if isinstance(budgets, Mapping) else budgets)
+        try:
+            found[model, budget_pusd] = estimate_model(
+                model,
+                budget_pusd,
+                read_endpoints(model, key, settings.openrouter_base_url),
+                expect_tokens=tokens,
+                max_tokens=bound,
+                byok=settings.byok,
+            )
+        except UpstreamError as exc:
+            found[model, budget_pusd] = Unread(model, budget_pusd, str(exc))
+    return list(found.values())

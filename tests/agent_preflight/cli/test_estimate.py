@@ -1,0 +1,118 @@
+"""`agent-preflight estimate`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openrouter_sim import Simulator
+from tests.agent_preflight.cli.invoke import Told, invoke
+from tests.agent_preflight.conftest import Script, ScriptedServer
+
+NANO, MINI, SONNET = "openai/gpt-4.1-nano", "openai/gpt-4.1-mini", "anthropic/claude-sonnet-4.5"
+NAMES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY", "OPENROUTER_API_KEY", "PREFLIGHT_MODELS", "PREFLIGHT_BUDGET")
+Serve = Callable[[Script], ScriptedServer]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def estimate(*arguments: str, **variables: str) -> Told:
+    return invoke("estimate", *arguments, env={**dict.fromkeys(NAMES), **variables})
+
+
+def figures(*arguments: str, **variables: str) -> list[dict[str, Any]]:
+    told = estimate(*arguments, "--json", **variables)
+    assert told.stderr == ""
+    return [json.loads(line) for line in told.stdout.splitlines()]
+
+
+@pytest.mark.wire
+def test_the_table_needs_no_key_and_spends_nothing(simulator: Simulator) -> None:
+    keys = len(simulator.books.keys)
+    told = estimate("--model", NANO, "--model", SONNET, "--budget", "$0.25")
+    assert (told.exit_code, told.stderr) == (1, "")  # the dear one affords no call
+    assert told.stdout.splitlines()[0].split() == [
+        "model",
+        "budget",
+        "one",
+        "call",
+        "up",
+        "to",
+        "affords",
+        "first",
+        "answer",
+    ]
+    assert max(map(len, told.stdout.splitlines())) <= 80
+    assert "raise the budget to $" in " ".join(told.stdout.split())
+    assert (list(simulator.requests), len(simulator.books.keys)) == ([], keys)
+    assert estimate("--model", NANO).exit_code == 0
+
+
+@pytest.mark.wire
+def test_models_and_budgets_are_those_of_a_run(simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "preflight.toml").write_text(
+        f'models = ["{NANO}", {{ id = "{NANO}", alias = "rich", budget = 3 }}, "{MINI}=mini"]\nbudget = 0.5\n'
+        "expect_tokens = 1000\nbyok = true\n"
+        'image = "none"\nprompt_file = "missing.txt"\n[[policies]]\npolicy = "progress"\nwindow_usd = 1\nprogress = "no:such"\n'
+    )
+    file = figures()
+    assert [(each["model"], each["budget_usd"], each["expect_tokens"]) for each in file] == [
+        (NANO, "0.5", 1000),
+        (NANO, "3", 1000),
+        (MINI, "0.5", 1000),
+    ]
+    variables = figures(PREFLIGHT_MODELS=MINI, PREFLIGHT_BUDGET="0.75")
+    assert [(each["model"], each["budget_usd"]) for each in variables] == [(MINI, "0.75")]
+    options = figures("--model", f"{NANO}=x", "--budget", "2", "--expect-tokens", "500", PREFLIGHT_MODELS=MINI)
+    assert [(each["model"], each["budget_usd"], each["expect_tokens"]) for each in options] == [(NANO, "2", 500)]
+    (tmp_path / "other.toml").write_text(f'models = ["{MINI}"]\n')
+    other = figures("--config", "other.toml")
+    assert [(each["model"], each["budget_usd"], each["expect_tokens"]) for each in other] == [(MINI, "0.25", 20_000)]
+
+
+@pytest.mark.wire
+def test_a_fee_for_keys_of_ones_own_is_counted_where_the_file_allows_them(simulator: Simulator, tmp_path: Path) -> None:
+    (plain,) = figures("--model", NANO)
+    (tmp_path / "preflight.toml").write_text("byok = true\n")
+    (byok,) = figures("--model", NANO)
+    assert float(byok["worst_usd"]) > float(plain["worst_usd"])
+
+
+@pytest.mark.wire
+def test_a_smaller_max_tokens_affords_more_calls(simulator: Simulator) -> None:
+    (most,), (few,) = figures("--model", NANO), figures("--model", NANO, "--max-tokens", "1000")
+    assert (few["bound"], most["calls"] < few["calls"]) == (1000, True)
+
+
+@pytest.mark.wire
+def test_prices_that_cannot_be_read_are_said_and_exit_with_1(serve: Serve) -> None:
+    serve(lambda seen: (500, {}))
+    told = estimate("--model", NANO)
+    assert told.exit_code == 1
+    assert "not estimated: the prices of" in told.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("--budget", text) for text in ("x", "0", "-1", "nan", "1e999")),
+        *(("--expect-tokens", text) for text in ("0", "-5", "20k", "1.5", "")),
+        *(("--max-tokens", text) for text in ("0", "-1", "many", "1e3", "inf")),
+    ],
+)
+def test_what_is_no_figure_is_a_bad_option(arguments: tuple[str, str]) -> None:
+    told = estimate("--model", NANO, *arguments)
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert arguments[0] in told.stderr
+
+
+def test_without_a_model_it_says_where_to_name_one() -> None:
+    told = estimate()
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr == "Name a model with --model, in PREFLIGHT_MODELS, or under `models` in preflight.toml.\n"

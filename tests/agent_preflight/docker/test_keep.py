@@ -1,0 +1,170 @@
+"""The copy of an output folder, on an engine that errs, hangs and breaks off: what is kept, and when nothing is."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from agent_preflight.docker.keep import keep
+from agent_preflight.engine.client import Engine
+from agent_preflight.engine.failure import DockerError, Failure
+from agent_preflight.kept_output import RECORD, OutputWish
+from tests.agent_preflight.test_tar_stream import archive, member
+from tests.support.scripted_engine import DROP, HANG, USUAL, Answer, Fail, ScriptedEngine, Text
+
+pytestmark = pytest.mark.wire
+
+PATH = "/workspace/output"
+ARCHIVE = "GET /containers/*/archive"
+WHOLE = archive([(member("output", tarfile.DIRTYPE), b""), (member("output/a"), b"1" * 100_000)])
+QUICK = OutputWish(timeout_s=0.3)
+
+
+@pytest.fixture
+async def container(client: Engine, scripted: ScriptedEngine) -> str:
+    """A stopped container with one file in its output folder."""
+    made = await client.create("one", {"Image": "me/agent"}, "creating")
+    scripted.container("one").contents[PATH] = WHOLE
+    return made
+
+
+async def test_the_folder_is_asked_for_once_and_uncompressed(
+    client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
+) -> None:
+    scripted.calls.clear()
+    kept = await keep(client, container, OutputWish(), tmp_path)
+    assert (kept.path, kept.files, kept.bytes) == (str(tmp_path / "workspace"), 1, 100_000)
+    assert (tmp_path / "workspace" / "a").read_bytes() == b"1" * 100_000
+    assert scripted.calls == [f"GET /containers/{container}/archive?path={PATH}"]
+
+
+async def test_a_record_says_of_which_container_it_is_a_copy(client: Engine, container: str, tmp_path: Path) -> None:
+    await keep(client, container, OutputWish(), tmp_path)
+    text = (tmp_path / RECORD).read_text()
+    assert container in text
+    assert (tmp_path / RECORD).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_folder_that_does_not_exist_is_no_failure(client: Engine, container: str, tmp_path: Path) -> None:
+    kept = await keep(client, container, OutputWish(path="/elsewhere"), tmp_path)
+    assert (kept.path, kept.why, kept.limits) == (None, "there is no such folder", ())
+    assert not (tmp_path / "workspace").exists()
+
+
+async def test_a_link_in_its_place_is_followed_within_the_container(
+    client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
+) -> None:
+    contents = scripted.container("one").contents
+    contents[PATH] = archive([(member("output", tarfile.SYMTYPE, linkname="/data"), b"")])
+    contents[f"{PATH}/."] = archive([(member("./", tarfile.DIRTYPE), b""), (member("./b"), b"2")])
+    kept = await keep(client, container, OutputWish(), tmp_path)
+    assert ((tmp_path / "workspace" / "b").read_text(), kept.skipped_count) == ("2", 0)
+
+
+async def test_a_link_that_leads_to_no_folder_is_no_failure(
+    client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
+) -> None:
+    scripted.container("one").contents[PATH] = archive([(member("output", tarfile.SYMTYPE, linkname="/etc/x"), b"")])
+    for answer in (USUAL, Fail(500, "not a directory"), Fail(400, "no")):
+        scripted.script(ARCHIVE, USUAL, answer)
+        kept = await keep(client, container, OutputWish(), tmp_path)
+        assert (kept.path, kept.why) == (None, "there is no such folder")
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (Fail(500, "disk full"), Failure.FAILED),
+        (Fail(400, "no"), Failure.REFUSED),
+        (Text(200, WHOLE[:60_000], "application/x-tar"), Failure.NOT_DOCKER),
+        (Text(200, WHOLE[:512] + b"x" * 512, "application/x-tar"), Failure.NOT_DOCKER),
+        (DROP, Failure.LOST),
+        (HANG, Failure.TIMEOUT),
+    ],
+)
+async def test_an_engine_that_does_not_tell_all_is_an_error_and_leaves_nothing(
+    client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path, answer: Answer, failure: Failure
+) -> None:
+    scripted.script(ARCHIVE, answer)
+    with pytest.raises(DockerError) as caught:
+        await keep(client, container, QUICK if answer is HANG else OutputWish(), tmp_path)
+    assert caught.value.failure is failure
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_last_try_keeps_what_the_engine_could_read(
+    client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
+) -> None:
+    two = archive([(member("output", tarfile.DIRTYPE), b""), (member("output/a"), b"1"), (member("output/b"), b"2")])
+    scripted.script(ARCHIVE, Text(200, two[:1536] + b"x" * 512, "application/x-tar"))
+    kept = await keep(client, container, OutputWish(), tmp_path, last_try=True)
+    assert (kept.files, kept.limits, (tmp_path / "workspace" / "a").read_text()) == (1, ("archive",), "1")
+    scripted.script(ARCHIVE, Fail(500, "no"))
+    assert (await keep(client, container, OutputWish(), tmp_path, last_try=True)).limits == ("archive",)
+    scripted.script(ARCHIVE, DROP)
+    with pytest.raises(DockerError):
+        await keep(client, container, OutputWish(), tmp_path, last_try=True)
+
+
+async def test_the_limit_of_time_keeps_what_came_until_then(
+    client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = archive([(member("output", tarfile.DIRTYPE), b""), (member("output/a"), b"1")])[:1536]
+
+    async def endless(*_: object) -> object:
+        yield first
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr("agent_preflight.docker.keep.archive", endless)
+    kept = await keep(client, container, QUICK, tmp_path)
+    assert (kept.limits, kept.files) == (("time",), 1)
+    assert "0.3 s (output_timeout_s)" in str(kept.warning(QUICK))
+
+
+async def test_a_disk_that_cannot_be_written_is_its_own_error(
+    client: Engine, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("agent_preflight.output_folder.os.write", full)
+    with pytest.raises(OSError, match="No space left"):
+        await keep(client, container, OutputWish(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_cancelled_copy_leaves_nothing(
+    client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
+) -> None:
+    scripted.script(ARCHIVE, HANG)
+    copying = asyncio.ensure_future(keep(client, container, OutputWish(), tmp_path))
+    await scripted.called(ARCHIVE)
+    copying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await copying
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_loop_goes_on_while_the_disk_is_slow(
+    client: Engine, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, writing, real = threading.Event(), threading.Event(), os.write
+
+    def slow(fd: int, data: bytes) -> int:
+        writing.set()
+        go.wait(30)
+        return real(fd, data)
+
+    monkeypatch.setattr("agent_preflight.output_folder.os.write", slow)
+    copying = asyncio.ensure_future(keep(client, container, OutputWish(), tmp_path))
+    while not writing.is_set():
+        await asyncio.sleep(0.01)
+    assert await client.look(container) is not None
+    go.set()
+    assert (await copying).files == 1
