@@ -6,19 +6,22 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.config import Environment
+from agent_preflight.config import Environment, variable
 from agent_preflight.config_file import load_config
 from agent_preflight.config_policies import with_objects
 from agent_preflight.console import say
+from agent_preflight.run_resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
 from agent_preflight.runner.arguments import request_of
-from agent_preflight.runner.board import Row
+from agent_preflight.runner.board import KEPT, Row
 from agent_preflight.runner.exit_code import exit_code
+from agent_preflight.runner.go_on import farewell
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.report import answers_lines
-from agent_preflight.runner.request import Finished
+from agent_preflight.runner.request import Finished, Origin, Request
 from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
 from agent_preflight.runs.sources import for_command
@@ -41,23 +44,36 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
         PreflightError: A check failed.
         KeyboardInterrupt: Ctrl-C; everything has been ended.
     """
-    with _nothing_spent():
-        said, path = load_config(config, Path.cwd())
-        options = for_command(given, Environment.read(), with_objects(said))
     with _for_people(as_json):
-        view = run_view()
-        if path is not None:
-            say(f"Configured by {path}")
-        finished = _run(options, view)
+        with _nothing_spent():
+            options, origin = _wanted(given, config)
+        if origin.config is not None:
+            say(f"Configured by {origin.config}")
+        finished = _run(options, origin, run_view())
     if as_json:
         for result in finished.results:
             sys.stdout.write(json.dumps(summary_document(result)) + "\n")
     return exit_code(finished.results, finished.held_back)
 
 
-def _run(options: Mapping[str, Any], view: RunView) -> Finished:
+def _wanted(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, Any], Origin]:
+    """Return the keyword arguments of `run_multi`, and where they come from."""
+    environment = Environment.read()
+    if given.get("resume"):
+        runs_dir, run_id = runs_dir_of(given, config), str(given["run_id"])
+        plan = find_plan(run_id, runs_dir)
+        note = earlier_version(run_id, plan)
+        if note is None:
+            return resumed_options({**given, "runs_dir": str(runs_dir)}, plan, config, environment, variable)
+        say(note)
+    said, path = load_config(config, Path.cwd())
+    return for_command(given, environment, with_objects(said)), origin_of(given, said, path)
+
+
+def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
     shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
     request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown}, makes_sources=False)
+    request = replace(request, origin=origin)
     ended: list[Finished] = []
 
     async def work(stop: Stop) -> Finished:
@@ -69,22 +85,26 @@ def _run(options: Mapping[str, Any], view: RunView) -> Finished:
             run_blocking(work)
     except KeyboardInterrupt:
         if ended:
-            _show(view, ended[0])
-            say(f"interrupted; it goes on with `--resume {ended[0].run_dir.name}` and all that was given before")
+            _show(view, request, ended[0])
         raise
-    _show(view, ended[0])
+    _show(view, request, ended[0])
     return ended[0]
 
 
-def _show(view: RunView, finished: Finished) -> None:
-    print_table(view.board.rows())
+def _show(view: RunView, request: Request, finished: Finished) -> None:
+    rows = view.board.rows()
+    if request.resume and rows and all(row.state == KEPT for row in rows):
+        say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")
+    print_table(rows)
     say(files_line(finished.run_dir))
     for line in answers_lines(finished.results, finished.run_dir):
         say(line)
-    for row in view.board.rows():
+    for row in rows:
         printed = finished.run_dir / row.alias / "stderr.log"
         if row.state == "failed" and printed.is_file() and printed.stat().st_size:
             say(f"what {row.alias} said of its failure: {printed}")
+    for line in farewell(request, finished):
+        say(line)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from agent_preflight.console import say
 from agent_preflight.control_client import Balance, ControlClient
-from agent_preflight.table import money
+from agent_preflight.tables import Column, TextTable, duration, money, show
 from agent_preflight.terminal import plain
 from agent_preflight.usd import usd
 from preflight_proxy.core.account_name import is_kept
@@ -20,8 +19,11 @@ from preflight_proxy.data_folder import control_socket, serving_pid
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.ledger_reader import read_snapshot
 
-COLUMNS = 80
-"""Of the table where it goes into a file or a pipe."""
+COLUMNS = (
+    Column("account"),
+    *(Column(title, right=True) for title in ("limit", "spent", "reserved", "available", "calls")),
+    Column("state"),
+)
 
 State = Literal["open", "frozen", "spent"]
 _T = TypeVar("_T")
@@ -161,7 +163,7 @@ def print_status(status: ProxyStatus) -> None:
     if status.pid is None:
         say(plain(f"not running  {status.data}"))
     else:
-        up = f"up {_duration(status.uptime_s)}" if status.uptime_s is not None else ""
+        up = f"up {duration(status.uptime_s)}" if status.uptime_s is not None else ""
         say(plain(f"running  {status.base_url or 'on a unix socket'}  process {status.pid}  {up}"))
     say()
     print_accounts(status.accounts)
@@ -169,27 +171,12 @@ def print_status(status: ProxyStatus) -> None:
 
 def print_accounts(accounts: Sequence[AccountStatus]) -> None:
     """Print a line for each account."""
-    from rich.console import Console
-    from rich.table import Table
-
     if not accounts:
         say("no account")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("account", overflow="fold", min_width=min(8, max(len(each.name) for each in accounts)))
-    for title in ("limit", "spent", "reserved", "available", "calls"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for each in accounts:
-        amounts = map(money, (each.limit_pusd, each.spent_pusd, each.reserved_pusd, each.available_pusd))
-        table.add_row(each.name, *amounts, f"{each.calls:,}", each.state)
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else COLUMNS).print(table)
+    show(TextTable(COLUMNS, [_row(each) for each in accounts]))
 
 
-def _duration(seconds: float) -> str:
-    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
-    if days:
-        return f"{days}d {hours % 24}h"
-    if hours:
-        return f"{hours}h {minutes % 60}m"
-    return f"{minutes}m {int(seconds) % 60}s" if minutes else f"{int(seconds)}s"
+def _row(each: AccountStatus) -> tuple[str, ...]:
+    amounts = map(money, (each.limit_pusd, each.spent_pusd, each.reserved_pusd, each.available_pusd))
+    return (each.name, *amounts, f"{each.calls:,}", each.state)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -58,7 +58,9 @@ class LiveView:
         self.board = Board(on_alert=self._alert)
         console = Console(file=stream)
         self._live = Live(
-            get_renderable=lambda: run_table(self.board.rows(), now_s(), live=True).fitted(console.width),
+            get_renderable=lambda: Group(
+                Text(plain(self.board.title)), run_table(self.board.rows(), now_s(), live=True).fitted(console.width)
+            ),
             console=console,
             refresh_per_second=REFRESH_PER_S,
             transient=True,

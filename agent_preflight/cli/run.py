@@ -41,6 +41,8 @@ def run(
         if given.get("run_id") not in (None, given["resume"]):
             raise typer.BadParameter("--run-id and --resume name different runs")
         given |= {"run_id": given["resume"], "resume": True}
+    elif "retry_failed" in given:
+        raise typer.BadParameter("--retry-failed needs --resume RUN_ID, the run whose failed trials run again")
     try:
         with interruptible():
             code = run_command(given, config, as_json=as_json)

@@ -9,10 +9,11 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.runner.loop import run_blocking, run_cancellable
+from agent_preflight.runner.go_on import farewell
+from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
 from agent_preflight.runner.policies import PolicyGiven
 from agent_preflight.runner.report import final_lines
-from agent_preflight.runner.request import Finished, OnComplete, OnEvent, Request
+from agent_preflight.runner.request import OnComplete, OnEvent, Request
 from agent_preflight.runner.run import run_field
 from agent_preflight.runs.naming import default_alias
 from agent_preflight.runs.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
@@ -135,7 +136,7 @@ def run_multi(
         KeyboardInterrupt: Ctrl-C; everything has been ended.
     """
     request = request_of(locals())  # exactly the arguments: nothing else is named yet
-    return _told(request, run_blocking(lambda stop: run_field(request, stop)))
+    return run_blocking(lambda stop: _told(request, stop))
 
 
 async def arun_multi(models: Models, **options: Any) -> list[RunResult]:  # noqa: ANN401 - those of run_multi
@@ -146,7 +147,7 @@ async def arun_multi(models: Models, **options: Any) -> list[RunResult]:  # noqa
         options: The keyword arguments of `run_multi`.
     """
     request = request_of(with_defaults(run_multi, {"models": models, **options}))
-    return _told(request, await run_cancellable(lambda stop: run_field(request, stop)))
+    return await run_cancellable(lambda stop: _told(request, stop))
 
 
 def run_single(
@@ -253,8 +254,9 @@ def run_container(
     return finished.results[0]
 
 
-def _told(request: Request, finished: Finished) -> list[RunResult]:
-    """Print the table at the end of a run, and return its results."""
-    for line in final_lines(finished.results, finished.run_dir):
+async def _told(request: Request, stop: Stop) -> list[RunResult]:
+    """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
+    finished = await run_field(request, stop)
+    for line in (*final_lines(finished.results, finished.run_dir), *farewell(request, finished)):
         request.say(line)
     return finished.results

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os.path
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources:
         runs_dir=Path(settings.runs_dir),
         run_id=_run_id(settings),
         resume=settings.resume,
+        retry_failed=settings.retry_failed,
         single=single,
         arguments=_command(settings),
         policy=settings.eject_policy,
@@ -77,9 +79,21 @@ def texts(value: str | Sequence[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
+def absolute_mounts(mounts: Iterable[str]) -> tuple[str, ...]:
+    """Return mounts whose relative sources begin at the root, so that they mean the same in any working directory."""
+    parted = (mount.partition(":") for mount in mounts)
+    return tuple(f"{_absolute(source)}{colon}{target}" for source, colon, target in parted)
+
+
+def _absolute(source: str) -> str:
+    return os.path.normpath(Path.cwd() / source) if source.startswith(".") else source
+
+
 def _run_id(settings: RunSettings) -> str | None:
     if settings.resume and not settings.run_id:
         raise ConfigError("resume=True needs the run_id of the run that is to go on.")
+    if settings.retry_failed and not settings.resume:
+        raise ConfigError("retry_failed=True runs failed trials of an earlier run again: it needs resume=True.")
     return settings.run_id
 
 
@@ -96,7 +110,7 @@ def _surroundings(settings: RunSettings) -> Surroundings:
         image=settings.image_name,
         network=network,
         env=settings.env,
-        mounts=settings.mounts,
+        mounts=absolute_mounts(settings.mounts),
         initial_prompt=settings.initial_prompt,
         budget_mode=settings.budget_mode,
         workspace_path=settings.workspace_path,

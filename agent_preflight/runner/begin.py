@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.docker.bodies import in_force
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
 from agent_preflight.runner.board import Row
 from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
+from agent_preflight.runner.go_on import elsewhere, go_on
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.plan import Surroundings, TrialPlan, check_run_id, default_run_id, plan_trials
@@ -145,7 +144,8 @@ def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> No
         request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
     ):
         request.say(f"  {warning}")
-    request.say(f"  watch with: agent-preflight status {run_id}{_elsewhere(request)}")
+    request.say(f"  watch with: agent-preflight status {run_id}{elsewhere(request)}")
+    request.say(f"  stop with: Ctrl-C, or agent-preflight stop {run_id}{elsewhere(request)}")
 
 
 def is_open(around: Surroundings) -> bool:
@@ -174,11 +174,4 @@ def no_credit(rows: Sequence[Row], request: Request, run_id: str) -> str:
     )
     if request.single:
         return f"{what} Add credit, then run it again."
-    return (
-        f"{what} Trials that run go on, no other is started. "
-        f"Add credit, then `agent-preflight run --resume {run_id}{_elsewhere(request)}`."
-    )
-
-
-def _elsewhere(request: Request) -> str:
-    return "" if request.runs_dir == RUNS_DIR else f" --runs-dir {shlex.quote(str(request.runs_dir))}"
+    return f"{what} Trials that run go on, no other is started. Add credit, then `{go_on(request, run_id)}`."

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from agent_preflight.control_client import Balance
 
+KEPT = "kept"
+"""The state of a trial that ended before the run went on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -45,6 +48,9 @@ class Board:
     Args:
         on_change: Called on each change with the row before, if any, and the row after it; must not block.
         on_alert: Called with what a person must read at once, where a view hides what the run says; must not block.
+
+    Attributes:
+        title: Which run it is and how to stop it, once that is known.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class Board:
         self._rows: dict[str, Row] = {}
         self._on_change = on_change
         self._on_alert = on_alert
+        self.title = ""
 
     def put(self, row: Row) -> None:
         """Set a trial's row."""

@@ -21,12 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agent_preflight.artifacts import read_json_object
+from agent_preflight.artifacts import read_json_object, trial_dirs
 from agent_preflight.run_control import CONTROL_FILE, RunControl, short_dir_name, tries_dir
 from agent_preflight.sidecar import CONTROL_SOCKET
 from preflight_proxy.errors import ConfigError
 
 COLLISIONS_MAX = 1000
+NEWEST_RUNS = 3
+"""So many are named where a run is not there."""
 SHORT_BYTES_MAX = 60
 """A socket's path has at most 107 bytes on Linux, 103 on macOS; below the short directory we need about 30 (C3)."""
 
@@ -69,10 +71,15 @@ class RunFolder:
         return directory / "gate.sock"
 
     def write_plan(self, document: Mapping[str, Any]) -> None:
-        """Write plan.json, whole or not at all. Trials of an earlier plan stay in it: their keys may be left over."""
+        """Write plan.json, whole or not at all. Trials of an earlier plan stay in it: their keys may be left over.
+
+        Earlier attempts of a trial that begins again lose their arguments, so that the file does not grow with each.
+        """
         earlier = (read_json_object(self.path, "plan.json") or {}).get("trials", [])
         known = {trial["key_name"] for trial in document["trials"]}
         kept = [t for t in earlier if isinstance(t, dict) and t.get("key_name") not in known]
+        again = {trial.get("alias") for trial in document["trials"]}
+        kept = [{k: v for k, v in t.items() if k != "command"} if t.get("alias") in again else t for t in kept]
         write_private(self.path / "plan.json", {**document, "trials": [*kept, *document["trials"]]})
 
     def release(self) -> None:
@@ -157,8 +164,23 @@ def open_resumed(runs_dir: Path, run_id: str) -> RunFolder:
     """
     path = runs_dir / run_id
     if not path.is_dir() or path.is_symlink():
-        raise ConfigError(f"There is no run {run_id} in {runs_dir} to go on with.")
+        raise ConfigError(no_such_run(runs_dir, run_id))
     return _locked(path, single=False)
+
+
+def no_such_run(runs_dir: Path, run_id: str) -> str:
+    """Return that there is no run of that name, and which are the newest."""
+    runs = sorted(trial_dirs(runs_dir), key=lambda run: run.lstat().st_mtime, reverse=True)
+    newest = ", ".join(run.name for run in runs[:NEWEST_RUNS])
+    return f'There is no run "{run_id}" in {runs_dir}/. ' + (f"Latest: {newest}." if newest else "It has no runs.")
+
+
+def going_on(path: Path) -> str:
+    """Return that a run's folder is in use, and what to do."""
+    return (
+        f"{path} belongs to a run that is going on. Follow it with `agent-preflight status {path.name}`, or end it with "
+        f"`agent-preflight stop {path.name}`."
+    )
 
 
 def open_single(run_dir: Path, alias: str) -> RunFolder:
@@ -192,7 +214,7 @@ def _locked(path: Path, *, single: bool) -> RunFolder:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise ConfigError(f"{path} belongs to a run that is going on.") from None
+        raise ConfigError(going_on(path)) from None
     path, usual = path.resolve(), tempfile.gettempdir()
     parent = usual if len(os.fsencode(usual)) <= SHORT_BYTES_MAX else "/tmp"  # noqa: S108 - what is made there is private
     short_dir = Path(parent, short_dir_name(path, secrets.token_hex(4)))

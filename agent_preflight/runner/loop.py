@@ -22,13 +22,25 @@ end a wait, and its handler runs only once the main thread goes on."""
 
 
 class Stop:
-    """Two requests, made from any thread: to end, and to end without waiting for settlement."""
+    """Two requests, made from any thread: to end, and to end without waiting for settlement.
 
-    def __init__(self) -> None:
+    Args:
+        again: How a person makes the second, for a text that goes on with it.
+    """
+
+    def __init__(self, again: str = "press Ctrl-C again") -> None:
+        self.again = again
         self.ending = asyncio.Event()
         self.hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._early = 0
+        self._heard: Callable[[], object] | None = None
+
+    def on_first(self, heard: Callable[[], object]) -> None:
+        """Have a function called on the loop when a person first asks to end; at once if one has. What it raises is dropped."""
+        self._heard = heard
+        if self.ending.is_set():
+            self._hear()
 
     def bind(self) -> None:
         """Name the loop in which the events are waited for: the running one. What was pressed before it counts."""
@@ -47,7 +59,16 @@ class Stop:
 
     def press_here(self) -> None:
         """As `press`, on the loop itself."""
-        (self.hurry if self.ending.is_set() else self.ending).set()
+        if self.ending.is_set():
+            self.hurry.set()
+            return
+        self.ending.set()
+        self._hear()
+
+    def _hear(self) -> None:
+        if self._heard is not None:
+            with contextlib.suppress(Exception):  # a script's own function prints it: the end goes on all the same
+                self._heard()
 
 
 def run_blocking(work: Callable[[Stop], Coroutine[Any, Any, T]], stop: Stop | None = None) -> T:
@@ -126,7 +147,7 @@ async def run_cancellable(work: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
     Raises:
         asyncio.CancelledError: The caller was cancelled; everything has been ended.
     """
-    stop = Stop()
+    stop = Stop("cancel again")
     stop.bind()
     task = asyncio.ensure_future(work(stop))
     cancelled: asyncio.CancelledError | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent_preflight.process_strays import end_strays
 from agent_preflight.run_lock import RunState, hold
+from agent_preflight.runner.folder import going_on
 from agent_preflight.sweeping import Swept
 from agent_preflight.sweeping.orphan import end_orphan
 from agent_preflight.sweeping.remains import remains_of
@@ -29,7 +30,7 @@ async def end_earlier(run_dir: Path, aliases: Sequence[str], say: Callable[[str]
     run_dir = run_dir.resolve()
     with hold(run_dir) as state:
         if state is RunState.LIVE:
-            raise ConfigError(f"{run_dir} belongs to a run that is going on.")
+            raise ConfigError(going_on(run_dir))
         if state is RunState.UNREADABLE:
             return  # opening the folder says why
         for alias in aliases:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,30 @@ OnEvent = Callable[[dict[str, Any]], object]
 OnComplete = Callable[[Path, RunResult], object]
 
 
+BY_OPTION = "option"
+"""A variable whose value stood on the command line: it is kept nowhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a run of the command line was given what plan.json must not hold, so that a resume can read it again.
+
+    Attributes:
+        config: The file that configures it, absolute.
+        env_files: Files of variables, absolute, in the order in which they were read.
+        env_from: Each of the agents' variables with where its value came from: `option`, `environment`, `config` or `env_file`.
+    """
+
+    config: Path | None = None
+    env_files: tuple[Path, ...] = ()
+    env_from: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def given_values(self) -> list[str]:
+        """The variables whose values must be given again."""
+        return sorted(name for name, source in self.env_from.items() if source == BY_OPTION)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Everything that a caller may say of a run.
@@ -30,6 +54,8 @@ class Request:
         runs_dir: Where the run's folder is made.
         run_id: None for one that is new.
         resume: The run of that id goes on: trials that have ended are kept.
+        retry_failed: With `resume`, trials that failed begin again too.
+        origin: Where a run of the command line was given its options; None for a script's.
         suggested_id: What a new one is to be, if it is free; made of the time if not given.
         single: The trial's own folder below `runs_dir` is the run's folder (`run_container`).
         arguments: The agents' arguments, for all or by alias.
@@ -54,6 +80,8 @@ class Request:
     runs_dir: Path
     run_id: str | None = None
     resume: bool = False
+    retry_failed: bool = False
+    origin: Origin | None = None
     suggested_id: str | None = None
     single: bool = False
     arguments: Arguments | None = None
@@ -69,6 +97,14 @@ class Request:
     makes_sources: bool = True
     preflight: Callable[..., object] | None = field(default=None, repr=False)  # it holds keys
     say: Callable[[str], None] = field(default=lambda line: None)
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of the options that hold code of a script's own; no file can keep them."""
+        if self.origin is not None:
+            return []
+        given = {"eject_policy": self.policy, "on_event": self.on_event, "on_complete": self.on_complete}
+        return [name for name, value in given.items() if value is not None]
 
     @property
     def settings(self) -> RunSettings:

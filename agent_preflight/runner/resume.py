@@ -1,14 +1,15 @@
 """What of a run is over and stays, and what is to begin again, with what is left of its budget.
 
-A trial that has ended is never run again: its summary is its result. One that a person interrupted, whose runner died, or that
-was never served because the OpenRouter account had no credit, begins once more, in the same folder and on the same account. What
-it spent stays spent, because the account stays.
+A trial that has ended is not run again: its summary is its result. One that a person interrupted, whose runner died, or that
+was never served because the OpenRouter account had no credit, begins once more, in the same folder and on the same account; one
+that failed does so if that is asked for. What it spent stays spent, because the account stays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, read_ledgers
 from agent_preflight.kept_output import RECORD, WORKSPACE, set_workspace_aside
 from agent_preflight.models import CacheStats, RunResult
-from agent_preflight.runner.board import Row
+from agent_preflight.runner.arguments import absolute_mounts, texts
+from agent_preflight.runner.board import KEPT, Row
 from agent_preflight.runner.credit import NO_CREDIT
 from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.plan_file import plan_differences
@@ -28,6 +30,8 @@ from preflight_proxy.errors import ConfigError
 SUMMARY = "summary.json"
 BEGIN_AGAIN = frozenset({By.INTERRUPTED.value, By.LOST.value, By.PROVISIONING.value})
 """Endings that are none of the agent's own doing, and no decision about it; in the last no agent was ever started."""
+FAILED = "failed"
+"""The status of a trial that went wrong; `verdict` says when."""
 ASIDE_MAX = 1000
 
 
@@ -57,12 +61,14 @@ class Earlier:
         """Return a trial's row for whoever shows the run."""
         result = self.kept.get(trial.alias)
         if result is None:
-            return Row(trial.alias, trial.model_id, self.of(trial).limit_pusd)
+            due = self.of(trial)
+            spent = Balance(posted_pusd=due.spent_before_pusd)
+            return Row(trial.alias, trial.model_id, due.limit_pusd, balance=spent)
         return Row(
             trial.alias,
             trial.model_id,
             pusd(result.budget_usd),
-            state="kept",
+            state=KEPT,
             balance=_balance(result),
             tool_calls=result.tool_calls,
             started_s=0.0,
@@ -76,12 +82,13 @@ class Earlier:
         return replace(trial, before=self.before.get(trial.alias))
 
 
-def read_earlier(run_dir: Path, wanted: Mapping[str, Any]) -> Earlier:
+def read_earlier(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool = False) -> Earlier:
     """Return how a run was left; its folder is locked, and its proxy has ended.
 
     Args:
         run_dir: Its folder.
         wanted: What its plan.json would be now.
+        retry_failed: Trials that failed begin again too.
 
     Raises:
         ConfigError: It has no plan, or another one than this; the text shows each difference. Or the machine restarted, and
@@ -91,6 +98,10 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any]) -> Earlier:
     plan = read_json_object(run_dir, "plan.json")
     if plan is None:
         raise ConfigError(f"The run {run_dir.name} has no plan, so nothing of it can go on: start a new one.")
+    plan = {
+        **plan,
+        "mounts": list(absolute_mounts(texts(plan.get("mounts")))),
+    }  # older plans have them as they were given
     if differences := plan_differences(plan, wanted):
         lines = "".join(f"\n  {line}" for line in differences)
         raise ConfigError(
@@ -99,7 +110,8 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any]) -> Earlier:
         )
     aliases = [str(trial["alias"]) for trial in wanted["trials"]]
     summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in aliases if (run_dir / alias).is_dir()}
-    kept = {alias: result_of_summary(each) for alias, each in summaries.items() if each and not begins_again(each)}
+    again = partial(begins_again, retry_failed=retry_failed)
+    kept = {alias: result_of_summary(each) for alias, each in summaries.items() if each and not again(each)}
     return Earlier(plan, kept, _before(run_dir, [alias for alias in aliases if alias not in kept]))
 
 
@@ -114,9 +126,11 @@ def _balance(result: RunResult) -> Balance:
     )
 
 
-def begins_again(summary: Mapping[str, Any]) -> bool:
+def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False) -> bool:
     """Whether a trial with this summary is to begin once more."""
     match summary:
+        case {"preflight": {"status": str(status)}} if retry_failed and status == FAILED:
+            return True
         case {"preflight": {"ended_by": str(ended_by)}}:
             had_no_credit = summary["preflight"].get("never_served") == NO_CREDIT and ended_by != By.STOPPED.value
             return ended_by in BEGIN_AGAIN or had_no_credit

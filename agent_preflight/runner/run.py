@@ -24,6 +24,7 @@ from agent_preflight.runner.board import Board
 from agent_preflight.runner.credit import NO_CREDIT, Credit
 from agent_preflight.runner.drive import run_trial
 from agent_preflight.runner.folder import RunFolder
+from agent_preflight.runner.go_on import how_to_stop, stopping
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.live import LiveTrial, Shared
 from agent_preflight.runner.loop import Stop
@@ -59,6 +60,7 @@ async def run_field(request: Request, stop: Stop, board: Board | None = None) ->
         OperatingError: No trial could be begun.
     """
     board = board or Board()
+    stop.on_first(lambda: _aloud(request, board, stopping(stop.again)))
     plans = plans_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
     async with _engine(request) as engine:
         found = await look_around(engine, request.around, plans, request.gate_base, makes_sources=request.makes_sources)
@@ -82,8 +84,10 @@ async def _in_folder(
     try:
         run_id = request.run_id or folder.path.name
         trials = plans_of(request, run_id)
-        document = plan_document(run_id, trials, request.around, datetime.now(UTC).isoformat())
-        earlier = read_earlier(folder.path, document) if request.resume else Earlier()
+        board.title = "" if request.single else how_to_stop(request, run_id)
+        document = plan_document(run_id, trials, request, datetime.now(UTC).isoformat())
+        retry = request.retry_failed
+        earlier = read_earlier(folder.path, document, retry_failed=retry) if request.resume else Earlier()
         due = [earlier.of(trial) for trial in trials if trial.alias not in earlier.kept]
         policies = [policy_for_trial(request.policy, request.idle_timeout_s) for _ in due]
         results = dict(earlier.kept)
@@ -105,6 +109,12 @@ async def _in_folder(
         return Finished(folder.path, [results[trial.alias] for trial in trials if trial.alias in results], held_back)
     finally:
         await beside.cancel()
+
+
+def _aloud(request: Request, board: Board, text: str) -> None:
+    """Say what a person must read at once, also where a view hides what the run says."""
+    board.alert(text)
+    request.say(text)
 
 
 def _begin(beside: Tasks, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -270,9 +280,7 @@ class _Run:
         return get_account_balance(key, base_url=self._base_url)[0]
 
     def _no_credit(self) -> None:
-        text = no_credit(self._board.rows(), self._request, self._run_id)
-        self._request.say(text)
-        self._board.alert(text)
+        _aloud(self._request, self._board, no_credit(self._board.rows(), self._request, self._run_id))
 
     def _stop_by_hand(self, alias: str | None, reason: str) -> None:
         """End a trial, or all, in order; what has not begun never does."""

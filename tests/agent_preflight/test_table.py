@@ -105,11 +105,13 @@ def test_a_terminal_gets_a_table_that_renews_itself() -> None:
     view = run_view(terminal)
     assert isinstance(view, LiveView)
     with view:
+        view.board.title = "run-1: press Ctrl-C to stop it"
         view.board.put(ROW)
         view.say("not shown")
         view.board.alert("no credit\x1b[31m left")
     assert "no credit left\n" in terminal.getvalue()
     assert "greedy" in terminal.getvalue()
+    assert "run-1: press Ctrl-C to stop it" in terminal.getvalue()
     assert "not shown" not in terminal.getvalue()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from openrouter_sim import Simulator
 from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.runner.conftest import agent
+from tests.agent_preflight.runner.conftest import Field, agent
 from tests.cases import each
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -45,7 +45,10 @@ def test_without_a_management_key_nothing_begins() -> None:
     assert not Path("runs").exists()
 
 
-@each("wrong", [("--service", "los"), ("--run-id", "a", "--resume", "b"), ("--sandbox", "vm"), *BUDGETS])
+WRONG = [("--service", "los"), ("--run-id", "a", "--resume", "b"), ("--sandbox", "vm"), ("--retry-failed",)]
+
+
+@each("wrong", [*WRONG, *BUDGETS])
 def test_what_is_no_option_exits_with_2(wrong: tuple[str, ...]) -> None:
     told = run(*wrong)
     assert (told.exit_code, told.stdout) == (2, "")
@@ -109,24 +112,66 @@ def test_what_is_wrong_on_this_machine_makes_no_key_no_folder_and_no_container(
     assert [path.name for path in Path.cwd().iterdir()] == []
 
 
+STOPPING = (
+    "Stopping: no new trial starts, each trial is ended in order; press Ctrl-C again to not wait for the last costs.\n"
+)
+
+
 @pytest.mark.wire
 @pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_every_trial_in_order_and_exits_with_130(simulator: Simulator, number: int) -> None:
     command = [sys.executable, "-m", "agent_preflight", "run", "--sandbox", "process", "--skip-preflight"]
-    command += ["--model", f"{MODEL}=a", "--", *agent("call(); say('ready'); time.sleep(600)")]
+    command += ["--run-id", "r", "--model", f"{MODEL}=a", "--", *agent("call(); say('ready'); time.sleep(600)")]
     environment = {**os.environ, "OR_ADMIN_KEY": simulator.admin_key}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
             assert any("started" in line for line in process.stdout)
             process.send_signal(number)
+            assert process.stdout.readline() == STOPPING
             told, _ = process.communicate(timeout=60)
         finally:
             process.kill()
         assert process.wait() == 130
     assert "TOTAL" in told
-    assert "interrupted; it goes on with `--resume run-" in told
+    assert told.endswith("go on:\n  agent-preflight run --resume r\n")
     (summary,) = summaries()
     assert set(summary["preflight"]["cleanup"].values()) == {"ok"}
     assert all(key.deleted for key in simulator.bill().keys.values() if key.name.startswith("agent-preflight:"))
+
+
+@pytest.mark.wire
+def test_a_scripts_run_goes_on_from_the_command_line_where_it_had_plain_options(trials: Field) -> None:
+    agents = {"a": "status, _ = call(); sys.exit(3 * (not os.path.exists('x'), open('x', 'w'))[0])"}
+    options = ["--runs-dir", str(trials.runs_dir), "--retry-failed"]
+    key = {"OR_ADMIN_KEY": trials.simulator.admin_key}
+    trials.run(agents, run_id="r")
+    again = invoke("run", "--resume", "r", *options, env=key)
+    assert again.exit_code == 0, again.output
+    trials.run(agents, run_id="s", on_event=print)
+    told = invoke("run", "--resume", "s", *options, env=key)
+    assert told.exit_code == 1
+    assert "run_multi(..., run_id='s', resume=True)" in told.stderr
+
+
+@pytest.mark.wire
+def test_a_live_run_is_left_alone_by_a_resume(simulator: Simulator) -> None:
+    command = [sys.executable, "-m", "agent_preflight", "run", "--sandbox", "process", "--skip-preflight"]
+    command += ["--run-id", "r", "--model", f"{MODEL}=a", "--", *agent("call(); say('ready'); sys.stdin.read()")]
+    command.insert(command.index("--"), "--stdin=open")
+    keys = {"OR_ADMIN_KEY": simulator.admin_key}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **keys}) as process:
+        assert process.stdout is not None
+        try:
+            assert any("started" in line for line in process.stdout)
+            told = invoke("run", "--resume", "r", env=keys)
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert told.exit_code == 1
+    assert "is going on. Follow it with `agent-preflight status r`" in told.stderr
+    assert "No agent was started, so none has spent money." in told.stderr
+    assert summaries()[0]["preflight"]["ended_by"] == "interrupted"

@@ -1,6 +1,7 @@
 """From the arguments of the public functions to a request."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,23 @@ def test_without_parallel_one_trial_goes_on_at_a_time() -> None:
     assert (request().workers, request(parallel=False).workers, request(max_workers=3).workers) == (8, 1, 3)
 
 
+def test_relative_mounts_are_those_of_this_directory_and_volumes_stay_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mounts = ["./in:/in:ro", ("../up", "/up"), ".:/here:rw,z", "cache:/c", "/abs:/a"]
+    assert request(mounts=mounts).around.mounts == (
+        *(f"{tmp_path}/in:/in:ro", f"{tmp_path.parent}/up:/up", f"{tmp_path}:/here:rw,z"),
+        *("cache:/c", "/abs:/a"),
+    )
+
+
+def test_failed_trials_run_again_only_with_a_resume() -> None:
+    assert request(resume=True, run_id="r", retry_failed=True).retry_failed
+    with pytest.raises(ConfigError, match="needs resume=True"):
+        request(retry_failed=True)
+
+
 def test_container_args_follow_the_command_of_a_process() -> None:
     made = request(sandbox="process", command=["python", "x.py"], container_args={"a": ["--m", "1"]})
     assert made.arguments == {"a": ["python", "x.py", "--m", "1"]}
@@ -41,7 +59,9 @@ def test_container_args_follow_the_command_of_a_process() -> None:
 
 
 def test_all_that_a_run_was_told_is_at_hand_wherever_its_trials_are() -> None:
-    made = request(keep_output=False, output_max_bytes="1g", expect_tokens=5, retry_failed=True)
+    made = request(
+        keep_output=False, output_max_bytes="1g", expect_tokens=5, retry_failed=True, resume=True, run_id="r"
+    )
     assert made.settings is made.around.settings
     assert (made.settings.keep_output, made.settings.output_max_bytes) == (False, 2**30)
     assert (made.settings.expect_tokens, made.settings.retry_failed) == (5, True)

@@ -51,7 +51,7 @@ def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
     assert [str(path) for path in paths] == ["runs/s", "runs/s-2", "runs/n", "runs/a"]
     with open_folder(request(tmp_path, run_id="n", resume=True)) as folder:
         assert folder.path.name == "n"
-    with pytest.raises(ConfigError, match="no run other"):
+    with pytest.raises(ConfigError, match=r'no run "other" in .*runs/. Latest: n, '):
         open_folder(request(tmp_path, run_id="other", resume=True))
 
 
@@ -90,7 +90,8 @@ def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
         announce(replace(request(tmp_path, say=said.append), single=True), folder, "r", 1)
     assert said[0] == f"Starting 1 trial in {folder.path}"
     assert any("services mean nothing without containers" in line for line in said)
-    assert said[-1].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
+    assert said[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
+    assert said[-1].endswith(f"Ctrl-C, or agent-preflight stop r --runs-dir {tmp_path / 'runs'}")
 
 
 @pytest.mark.parametrize("single", [False, True])

@@ -111,7 +111,7 @@ def test_without_credit_no_further_trial_starts_and_a_resume_runs_all_that_had_n
     assert over.results[0].error is not None
     (told,) = [line for line in trials.said if "This run's budget" in line]
     assert "no credit left. This run's budget still has $0.1500." in told
-    assert "agent-preflight run --resume live" in told
+    assert "run_multi(..., run_id='live', resume=True)" in told
     assert alerts == [told]
     trials.simulator.books.credits_usd += Decimal(10)
     results = run_multi(

@@ -1,12 +1,13 @@
 """What a finished run leaves is its owner's alone, except what agents must read (C17)."""
 
+import json
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from tests.agent_preflight.runner.conftest import Field
+from tests.agent_preflight.runner.conftest import Field, agent
 
 pytestmark = pytest.mark.wire
 
@@ -36,6 +37,31 @@ def test_a_finished_runs_files_are_private(trials: Field) -> None:
     assert {"a/summary.json", "a/run.log", "a/stderr.log", "a/budget/budget.txt"} <= found.keys()
     wrong = {name: oct(mode) for name, mode in found.items() if mode != _expected(run_dir, name)}
     assert wrong == {}
+
+
+def test_a_run_keeps_its_own_prompt_and_command_in_its_plan_and_nothing_of_calls_or_variables(
+    trials: Field, tmp_path: Path
+) -> None:
+    """The agent prints nothing of it; what it prints itself would stand in its events."""
+    source = "sys.stdin.read(); open(sys.argv[1], 'wb').write(call(text='ASKED-' + 'x')[1]); say('agent_end')"
+    command = [*agent(source), str(tmp_path / "answer"), "ARGUED-x"]
+    trials.run({"a": ""}, command=command, env={"TOKEN": "VALUED-x"}, initial_prompt="PROMPTED-x", stdin="close")
+    answer = json.loads((tmp_path / "answer").read_bytes())["choices"][0]["message"]["content"]
+    (run_dir,) = trials.run_dirs
+    files = {path.relative_to(run_dir).as_posix(): path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    found = {
+        text: {name for name, content in files.items() if text.encode() in content}
+        for text in ("PROMPTED-x", "ARGUED-x", "VALUED-x", "ASKED-x", answer)
+    }
+    nowhere: set[str] = set()
+    assert found == {
+        "PROMPTED-x": {"plan.json"},
+        "ARGUED-x": {"plan.json"},
+        "VALUED-x": nowhere,
+        "ASKED-x": nowhere,
+        answer: nowhere,
+    }
+    assert stat.S_IMODE((run_dir / "plan.json").stat().st_mode) == 0o600
 
 
 def _expected(run_dir: Path, name: str) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from agent_preflight.run_control import read_control, tries_dir
 from agent_preflight.runner.folder import (
     RunFolder,
+    no_such_run,
     open_named,
     open_new,
     open_resumed,
@@ -62,11 +64,21 @@ def test_a_run_that_is_over_may_be_used_for_other_aliases_only(tmp_path: Path) -
 
 
 def test_only_a_run_that_is_there_and_dead_can_go_on(tmp_path: Path, stack: ExitStack) -> None:
-    with pytest.raises(ConfigError, match="no run r"):
+    with pytest.raises(ConfigError, match=f'no run "r" in {tmp_path}/. It has no runs.'):
         open_resumed(tmp_path, "r")
-    with open_named(tmp_path, "r", ["a"]), pytest.raises(ConfigError, match="going on"):
+    with (
+        open_named(tmp_path, "r", ["a"]),
+        pytest.raises(ConfigError, match=r"going on\. Follow it with `.* status r`, .* `agent-preflight stop r`"),
+    ):
         open_resumed(tmp_path, "r")
     assert stack.enter_context(open_resumed(tmp_path, "r")).path == tmp_path / "r"
+
+
+def test_where_a_run_is_not_there_the_newest_ones_are_named(tmp_path: Path) -> None:
+    for age, name in enumerate(("d", "a", "c", "b")):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    assert no_such_run(tmp_path, "x").endswith("/. Latest: d, a, c.")
 
 
 def test_single_trials_share_a_directory_and_nothing_else(tmp_path: Path, stack: ExitStack) -> None:
@@ -167,6 +179,17 @@ def test_a_try_has_a_folder_where_every_sweep_looks_for_as_long_as_it_lasts(
     monkeypatch.setenv("XDG_STATE_HOME", str(short / "file"))
     with pytest.raises(ConfigError, match="set XDG_STATE_HOME"), open_try("t"):
         pass
+
+
+def test_an_attempt_that_is_followed_by_another_keeps_its_key_name_and_not_its_arguments(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    folder = stack.enter_context(open_new(tmp_path, "r"))
+    trials = [{"alias": alias, "key_name": f"{alias}1", "command": ["x"]} for alias in "ab"]
+    folder.write_plan({"trials": trials})
+    folder.write_plan({"trials": [{**trials[1], "key_name": "b2"}]})
+    written = json.loads((folder.path / "plan.json").read_text())["trials"]
+    assert [(trial["key_name"], "command" in trial) for trial in written] == [("a1", True), ("b1", False), ("b2", True)]
 
 
 def test_agents_can_read_their_budget_directory_and_nothing_beside_it(tmp_path: Path, stack: ExitStack) -> None:

@@ -45,6 +45,29 @@ def test_the_first_interrupt_ends_the_second_hurries_and_it_is_raised_when_all_i
     assert seen == ["ending, hurry False", "hurry"]
 
 
+def test_the_first_press_is_told_once_whenever_somebody_listens() -> None:
+    told: list[str] = []
+
+    async def work(stop: Stop) -> None:
+        stop.on_first(lambda: told.append("listened before"))
+        stop.press_here()
+        stop.press_here()
+        stop.on_first(lambda: told.append("listened after"))
+
+    run_blocking(work)
+    assert told == ["listened before", "listened after"]
+
+
+def test_what_the_listener_raises_hinders_no_end() -> None:
+    async def work(stop: Stop) -> bool:
+        stop.on_first(lambda: 1 // 0)
+        stop.press_here()
+        stop.press_here()
+        return stop.hurry.is_set()
+
+    assert run_blocking(work)
+
+
 def test_a_stop_can_be_pressed_from_any_thread() -> None:
     stop = Stop()
 

@@ -15,7 +15,7 @@ from agent_preflight.process_strays import strays
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.plan import TrialPlan
+from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
 from agent_preflight.runner.run import run_field
 from agent_preflight.status import container_running
@@ -106,6 +106,25 @@ def test_what_had_no_call_for_want_of_credit_begins_again_unless_a_person_ended_
     assert not begins_again({"preflight": {"ended_by": ended_by, "never_served": "upstream_404"}})
 
 
+@each("status, again", [("failed", True), *((word, False) for word in ("done", "spent", "ejected", "stopped"))])
+def test_what_failed_begins_again_where_that_is_asked_for(status: str, again: bool) -> None:
+    summary = {"preflight": {"status": status, "ended_by": "agent"}}
+    assert (begins_again(summary, retry_failed=True), begins_again(summary)) == (again, False)
+
+
+def test_what_was_cut_off_begins_again_also_where_failed_ones_do() -> None:
+    assert begins_again({"preflight": {"status": "interrupted", "ended_by": "interrupted"}}, retry_failed=True)
+
+
+def test_relative_mounts_of_an_older_plan_are_those_of_this_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.json").write_text(json.dumps({"mounts": ["./in:/in:ro", "cache:/c"], "trials": []}))
+    wanted = {"mounts": [f"{tmp_path}/in:/in:ro", "cache:/c"], "trials": []}
+    assert read_earlier(tmp_path, wanted).kept == {}
+
+
 def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
     wanted = {"created_at": "t3", "trials": [{"alias": "a", "key_name": "k"}, {"alias": "b", "key_name": "l"}]}
     earlier = Earlier({"created_at": "t1", "resumed_at": ["t2"]}, {"a": result_of_summary(SUMMARY)})
@@ -117,6 +136,12 @@ def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
     assert Earlier().continued(wanted) == wanted
     row = earlier.row(TrialPlan("a", "m/m", 25 * 10**10, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.balance.calls, row.ok) == ("kept", 123456780000, 7, True)
+
+
+def test_a_trial_that_is_to_begin_again_shows_what_it_has_spent() -> None:
+    row = Earlier({}, {}, {"a": Before(7, 30)}).row(TrialPlan("a", "m/m", 25, "k", ()))
+    assert (row.state, row.balance.posted_pusd, row.limit_pusd) == ("planned", 7, 30)
+    assert Earlier().row(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
 
 
 def test_a_run_without_a_plan_cannot_go_on(tmp_path: Path) -> None:
@@ -266,6 +291,48 @@ def test_a_finished_run_goes_on_with_nothing(trials: Field) -> None:
         trials.run({"a": DONE}, run_id="r")
 
 
+FAILS_ONCE = """
+with open("attempts", "a") as file: file.write("x")
+status, _ = call()
+if open("attempts").read() == "x": sys.exit(3)
+say("agent_end", status=status)
+"""
+
+
+@pytest.mark.wire
+def test_failed_trials_run_again_with_what_is_left_and_the_others_are_kept(trials: Field) -> None:
+    agents = {"good": DONE, "bad": FAILS_ONCE}
+    first = trials.run(agents, run_id="r")
+    assert [result.error for result in first] == [None, "the agent ended with exit code 3"]
+    assert trials.said[-2:] == [
+        "1 of 2 trials failed. What is left of the budget serves to run it again:",
+        "  run_multi(..., run_id='r', resume=True, retry_failed=True)",
+    ]
+    unchanged = trials.run(agents, run_id="r", resume=True)
+    assert [result.error for result in unchanged] == [result.error for result in first]
+    run = trials.run_dirs[0]
+    kept, events = (run / "good" / "summary.json").read_bytes(), (run / "bad" / "events.jsonl").read_text()
+    results = trials.run(agents, run_id="r", resume=True, retry_failed=True)
+    assert [result.error for result in results] == [None, None]
+    assert (run / "good" / "summary.json").read_bytes() == kept
+    assert json.loads((run / "bad" / "summary.1.json").read_text())["preflight"]["exit_code"] == 3
+    assert (run / "bad" / "events.jsonl").read_text().startswith(events)
+    assert (keys_of(trials, "good"), keys_of(trials, "bad")) == (1, 2)
+    assert results[1].preflight["spent_before_usd"] == first[1].preflight["posted_usd"]
+    assert billed(trials) == sum(Decimal(result.preflight["posted_usd"]) for result in results)
+
+
+@pytest.mark.wire
+def test_a_trial_that_runs_again_may_spend_only_what_is_left(trials: Field) -> None:
+    again = SPEND_ALL.replace("time.sleep(60)", "sys.exit(3)")
+    trials.run({"a": again}, run_id="r", budget_usd="0.002")
+    (result,) = trials.run({"a": again}, run_id="r", budget_usd="0.002", resume=True, retry_failed=True)
+    assert (trials.run_dirs[0] / "a" / "workspace" / "attempts").read_text() == "xx"
+    assert Decimal("0.0008") < Decimal(result.preflight["spent_before_usd"]) < Decimal("0.0015")
+    assert Decimal("0.0015") < Decimal(result.preflight["posted_usd"]) <= Decimal("0.002")
+    assert billed(trials) == Decimal(result.preflight["posted_usd"])
+
+
 @pytest.mark.wire
 def test_a_changed_plan_is_an_error_that_shows_the_difference(trials: Field) -> None:
     trials.run({"a": DONE}, run_id="r")
@@ -273,12 +340,15 @@ def test_a_changed_plan_is_an_error_that_shows_the_difference(trials: Field) -> 
         trials.run({"a": DONE + "\n"}, run_id="r", resume=True, budget_usd="0.06", env={"X": "secret"})
     assert 'trial a: budget_usd: was "0.05", is "0.06"' in str(caught.value)
     assert 'env_names: was [], is ["X"]' in str(caught.value)
+    assert "trial a: command: was " in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.wire
 def test_a_run_that_is_not_there_or_not_named_cannot_go_on(trials: Field) -> None:
-    with pytest.raises(ConfigError, match="no run x"):
+    with pytest.raises(ConfigError, match=r'no run "x" in .* It has no runs'):
         trials.run({"a": DONE}, run_id="x", resume=True)
     with pytest.raises(ConfigError, match="needs the run_id"):
         trials.run({"a": DONE}, resume=True)
+    with pytest.raises(ConfigError, match="needs resume=True"):
+        trials.run({"a": DONE}, run_id="x", retry_failed=True)

@@ -1,0 +1,111 @@
+"""How a run is stopped, and the line to copy with which it goes on: the shell reads it as it was meant."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.models import RunResult
+from agent_preflight.runner.go_on import farewell, go_on, how_to_stop, stopping
+from agent_preflight.runner.plan import Surroundings
+from agent_preflight.runner.request import Finished, Origin, Request
+from agent_preflight.runner.resume import result_of_summary
+from preflight_proxy.core.secret import Secret
+
+REQUEST = Request(
+    models=[("m/m", alias) for alias in ("a", "b", "c")],
+    admin_key=Secret("x"),
+    budget=1,
+    around=Surroundings("process", ""),
+    runs_dir=Path("runs"),
+    origin=Origin(),
+)
+SCRIPT = replace(REQUEST, origin=None)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "r"
+    path.mkdir()
+    (path / "plan.json").write_text("{}")
+    return path
+
+
+def result(status: str, ended_by: str = "agent", **extra: Any) -> RunResult:
+    return result_of_summary({"preflight": {"status": status, "ended_by": ended_by, **extra}})
+
+
+def lines(run_dir: Path, *results: RunResult, request: Request = REQUEST) -> list[str]:
+    return list(farewell(request, Finished(run_dir, list(results))))
+
+
+DONE, FAILED, CUT = result("done"), result("failed"), result("interrupted", "interrupted")
+
+
+def test_a_run_that_is_complete_says_nothing(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, result("spent"), result("ejected", "ejected")) == []
+    assert lines(run_dir, DONE, DONE, result("stopped", "stopped")) == []
+
+
+def test_what_was_cut_off_or_never_began_goes_on_by_one_command(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, CUT) == [
+        "2 of 3 trials are not complete. What is left of the budget serves to go on:",
+        "  agent-preflight run --resume r",
+    ]
+    assert lines(run_dir, DONE, DONE, CUT)[0].startswith("1 of 3 trials is not complete.")
+
+
+def test_what_failed_runs_again_only_if_asked(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, FAILED, FAILED) == [
+        "2 of 3 trials failed. What is left of the budget serves to run them again:",
+        "  agent-preflight run --resume r --retry-failed",
+    ]
+    assert lines(run_dir, FAILED, CUT, DONE)[1:] == [
+        "  agent-preflight run --resume r",
+        "  (--retry-failed runs the 1 that failed again too)",
+    ]
+
+
+def test_a_trial_without_credit_goes_on_without_being_asked(run_dir: Path) -> None:
+    without = result("failed", "agent", never_served="account_credit")
+    assert lines(run_dir, DONE, without, DONE)[1] == "  agent-preflight run --resume r"
+
+
+def test_a_script_is_told_its_call(run_dir: Path) -> None:
+    assert lines(run_dir, FAILED, CUT, DONE, request=SCRIPT)[1:] == [
+        "  run_multi(..., run_id='r', resume=True)",
+        "  (retry_failed=True runs the 1 that failed again too)",
+    ]
+    assert go_on(SCRIPT, "r", retry_failed=True) == "run_multi(..., run_id='r', resume=True, retry_failed=True)"
+
+
+def test_values_that_are_not_kept_are_named(run_dir: Path) -> None:
+    origin = Origin(env_from={"TASK": "option", "HF_TOKEN": "environment", "A": "option"})
+    told = lines(run_dir, CUT, DONE, DONE, request=replace(REQUEST, origin=origin))
+    assert told[2] == "  (add -e A=VALUE -e TASK=VALUE: values given on the command line are not kept)"
+
+
+def test_a_run_that_never_had_a_plan_begins_anew(run_dir: Path) -> None:
+    (run_dir / "plan.json").unlink()
+    assert lines(run_dir) == ["No trial was started. Start the run anew."]
+
+
+def test_a_trial_that_is_a_run_by_itself_says_nothing(run_dir: Path) -> None:
+    assert lines(run_dir, FAILED, request=replace(SCRIPT, single=True)) == []
+
+
+def test_the_shell_reads_the_command_as_it_was_meant() -> None:
+    request = replace(REQUEST, runs_dir=Path("/my runs/it's"))
+    words = shlex.split(go_on(request, "r"))
+    assert words == ["agent-preflight", "run", "--resume", "r", "--runs-dir", "/my runs/it's"]
+    assert "--runs-dir" not in go_on(REQUEST, "r")
+    stop = how_to_stop(request, "run-1").partition("terminal: ")[2]
+    assert shlex.split(stop) == ["agent-preflight", "stop", "run-1", "--runs-dir", "/my runs/it's"]
+
+
+def test_stopping_says_what_happens_and_what_a_second_time_does() -> None:
+    assert stopping("press Ctrl-C again") == (
+        "Stopping: no new trial starts, each trial is ended in order; press Ctrl-C again to not wait for the last costs."
+    )
