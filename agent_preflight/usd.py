@@ -14,7 +14,7 @@ FORM = f"dollars above 0 and at most {LIMIT_USD_MAX}, such as 0.25"
 """How an amount is written, for errors."""
 
 _PICO = Decimal(1).scaleb(12)
-_WRITTEN = re.compile(r"\$?((?:[0-9]{1,12}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?)", re.ASCII)
+_WRITTEN = re.compile(r"\$?([0-9]{1,12}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})", re.ASCII)
 
 
 def read_usd(given: object) -> Decimal:
@@ -27,7 +27,7 @@ def read_usd(given: object) -> Decimal:
     """
     if isinstance(given, bool) or not isinstance(given, str | int | float | Decimal):
         raise ValueError(FORM)
-    found = _WRITTEN.fullmatch(str(given).strip())
+    found = _WRITTEN.fullmatch(given.strip() if isinstance(given, str) else _plain(Decimal(str(given))))
     if found is None:
         raise ValueError(FORM)
     amount = Decimal(found[1])
@@ -35,6 +35,11 @@ def read_usd(given: object) -> Decimal:
     if not 0 < exact <= LIMIT_USD_MAX or (exact != amount and isinstance(given, str)):
         raise ValueError(FORM)
     return amount if exact == amount else exact
+
+
+def _plain(number: Decimal) -> str:
+    """Return a number without exponent; what is far from any amount reads as none."""
+    return format(number, "f") if number.is_finite() and -30 < number.adjusted() < 12 else ""
 
 
 def float_usd(given: object, name: str) -> float:

@@ -123,9 +123,9 @@ def unfreeze(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
 
 @app.command("remove")
 def remove(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
-    """Close an account: its token is refused, and no later start opens it.
+    """Close an account for good.
 
-    Its calls in flight still settle, and what it spent stays in the ledger.
+    Its token is refused from now on, and no later start opens it. Its calls in flight still settle, and what it spent stays in the ledger.
 
     Example: agent-preflight proxy account remove alice --data ./proxy-data
     """

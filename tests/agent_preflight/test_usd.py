@@ -8,8 +8,7 @@ import pytest
 import typer
 
 from agent_preflight.budget import BudgetTracker
-from agent_preflight.cli import run, top_up
-from agent_preflight.cli.proxy_account import amounts_of
+from agent_preflight.cli import proxy_account, run, top_up
 from agent_preflight.config import Environment
 from agent_preflight.config_policies import policy_factory
 from agent_preflight.eject import CompositeEject, ProgressEject
@@ -56,7 +55,7 @@ def test_a_column_of_amounts_may_have_more_decimals() -> None:
     "given, amount",
     [
         *((given, "2") for given in (2, 2.0, "2", "$2", "2.00", " $2.00 ", Decimal(2))),
-        *((given, "0.05") for given in (0.05, "0.05", "$.05", Decimal("0.05"), "5e-2")),
+        *((given, "0.05") for given in (0.05, "0.05", "$.05", Decimal("0.05"), Decimal("5e-2"))),
         *((given, "1000000") for given in (10**6, 1e6, "$1000000")),
         *((given, "1e-12") for given in (1e-12, Decimal("1e-12"), "0.000000000001")),
         (0.1 + 0.2, "0.3"),
@@ -69,7 +68,25 @@ def test_dollars_are_read_however_people_write_them(given: object, amount: str) 
 @each(
     "given",
     [
-        *("", "$", "two", "1,50", "-1", "$-1", "+1", "1$", "$$1", "1 000", "0", "0.00", "nan", "inf", "1e400", "١"),
+        *(
+            "",
+            "$",
+            "two",
+            "1,50",
+            "-1",
+            "$-1",
+            "+1",
+            "1$",
+            "$$1",
+            "1 000",
+            "0",
+            "0.00",
+            "nan",
+            "inf",
+            "1e400",
+            "1e3",
+            "١",
+        ),
         *("1000000.01", "0.0000000000001", "0x10", "1_000", "1e-13", "1\n2"),
         *(0, -1, 0.0, float("nan"), float("inf"), 1e-13, 10**6 + 1, 1e300, Decimal("NaN"), Decimal("Infinity")),
         *(True, None, b"1", [1], {"a": 1}),
@@ -115,7 +132,7 @@ ENTRANCES: dict[str, Callable[[str], Any]] = {
     "a policy's window": lambda text: ProgressEject(text, len).window_usd,
     "a tracker's limit": lambda text: BudgetTracker("key", text).limit_usd,
     "top-up": lambda text: usd(top_up._named(f"a={text}")[1]),
-    "proxy, its accounts": lambda text: usd(amounts_of([f"default={text}"])["default"]),
+    "proxy": lambda text: usd(proxy_account.amounts_of([f"a={text}"])["a"]),
     "run --budget": lambda text: Decimal(run._read("budget_usd", text).removeprefix("$")),
 }
 

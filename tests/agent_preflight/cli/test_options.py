@@ -23,7 +23,7 @@ def _commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]
 ALL = _commands(COMMANDS)
 
 
-@each("path", [path for path in ALL if path not in (("run",), ("proxy",))])
+@each("path", ALL)
 def test_each_value_of_an_option_has_a_word_that_says_what_it_is(path: tuple[str, ...]) -> None:
     _, _, options = invoke(*path, "--help").stdout.partition("Options:")
     assert not re.findall(r"--[a-z-]+ <[^|]*?>", options)

@@ -33,12 +33,15 @@ def proxy(data: Path, *arguments: str, key: str | None = "sk-or-key") -> Told:
         (("--account", "a\x1b[31m=1"), "'a\\x1b[31m' cannot be an account's name"),
         (("--account", f"{'a' * 65}=1"), "cannot be an account's name"),
         (("--account", "a=1=2"), "'a=1' cannot be an account's name"),
-        (("--account", "a=1,5"), "the amount of 'a' is dollars above 0"),
-        (("--budget", "much"), "the amount of 'default' is dollars above 0"),
+        (("--account", "a=1e3"), "the amount of 'a' is dollars above 0"),
+        (
+            ("--budget", "much"),
+            "the amount of 'default' is dollars above 0 and at most 1000000, such as 0.25, not 'much'",
+        ),
         (("--budget", ""), "the amount of 'default' is dollars above 0"),
         (("--budget", "0"), "the amount of 'default' is dollars above 0"),
         (("--budget", "-1"), "the amount of 'default'"),
-        (("--budget", "2000000"), "and at most 1000000"),
+        (("--budget", "2000000"), "at most 1000000"),
         (("--budget", "1", "--listen", "localhost"), "'localhost' is not HOST:PORT"),
         (("--budget", "1", "--listen", "127.0.0.1:99999"), "is not HOST:PORT"),
         (("--budget", "1", "--upstream", "openrouter.ai"), "must be an http or https URL"),
@@ -91,19 +94,12 @@ def test_what_else_cannot_be_had_is_named_and_nothing_is_left(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("arguments", [("--budget", "much"), ("--account", "a=0"), ("--account", "a=1e400")])
-def test_what_is_no_dollar_figure_is_a_bad_option(tmp_path: Path, arguments: tuple[str, str]) -> None:
-    told = proxy(tmp_path / "data", *arguments)
-    assert (told.exit_code, "dollars above 0" in told.stderr) == (2, True)
-    assert not (tmp_path / "data").exists()
-
-
 @pytest.mark.wire
 def test_the_ready_file_says_all_that_clients_need_and_costs_what_they_spent(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     data, ready_file, key = tmp_path / "data", tmp_path / "ready.json", simulator.inference_key
-    arguments = ("--data", str(data), "--listen", "127.0.0.1:0", "--account", "alice=$1.00", "--account", "bob=0.50")
+    arguments = ("--data", str(data), "--listen", "127.0.0.1:0", "--account", "alice=1.00", "--account", "bob=0.50")
     with served(ready_file, "proxy", *arguments, OPENROUTER_API_KEY=key) as running:
         ready, accounts = running.ready, running.ready["accounts"]
         assert ready.keys() == {"base_url", "api_key", "pid", "control", "accounts"}
