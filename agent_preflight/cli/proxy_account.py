@@ -89,7 +89,9 @@ def limit(ctx: typer.Context, accounts: Amounts, data: Data = None) -> None:
 
 @app.command("freeze")
 def freeze(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
-    """Refuse an account's calls and end its streams, until it is unfrozen.
+    """Refuse an account's calls and end its streams.
+
+    It stays so until it is unfrozen, also over a restart.
 
     Example: agent-preflight proxy account freeze alice --data ./proxy-data
     """
@@ -125,7 +127,8 @@ def unfreeze(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
 def remove(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
     """Close an account for good.
 
-    Its token is refused from now on, and no later start opens it. Its calls in flight still settle, and what it spent stays in the ledger.
+    Its token is refused from now on, and no later start opens it. Its calls in flight still settle; what it spent stays in the
+    ledger.
 
     Example: agent-preflight proxy account remove alice --data ./proxy-data
     """

@@ -73,6 +73,8 @@ def test_a_shell_completes_commands_run_ids_and_aliases(tmp_path: Path) -> None:
     assert _complete("agent-preflight costs run-", tmp_path) == ["run-2", "run-1"]
     assert _complete("agent-preflight stop run-1 n", tmp_path) == ["nano"]
     assert _complete("agent-preflight top-up run-1 ", tmp_path) == ["nano=", "opus="]
+    assert _complete("agent-preflight run --resume run-", tmp_path) == ["run-2", "run-1"]
+    assert _complete("agent-preflight run --gate s", tmp_path) == ["shared"]
     assert _complete("agent-preflight stop --runs-dir elsewhere ", tmp_path) == ["run-3"]
 
 
