@@ -196,7 +196,7 @@ def folder_of(ctx: typer.Context, data: Path | None) -> Path:
 
 def amounts_of(texts: list[str]) -> dict[str, int]:
     """Return accounts and amounts above $0, in pico-USD, of options or arguments such as `alice=5` and `alice=$0.50`."""
-    from preflight_proxy.core.money import limit_pusd
+    from agent_preflight.usd import pusd, read_usd
 
     found: dict[str, int] = {}
     for text in texts:
@@ -204,14 +204,12 @@ def amounts_of(texts: list[str]) -> dict[str, int]:
         if not equals:
             raise typer.BadParameter(f"give NAME=USD, such as alice=5, not {text!r}")
         names_of([name])
+        if name in found:
+            raise typer.BadParameter(f"{name!r} is named twice")
         try:
-            found_pusd = limit_pusd(amount.strip().removeprefix("$"))
+            found[name] = pusd(read_usd(amount))
         except ValueError as exc:
-            raise typer.BadParameter(f"the amount of {name!r}: {exc}") from exc
-        if name in found or not found_pusd:
-            why = "named twice" if name in found else "$0 would refuse every call; give more"
-            raise typer.BadParameter(f"{name!r}: {why}")
-        found[name] = found_pusd
+            raise typer.BadParameter(f"the amount of {name!r} is {amount!r}; give {exc}") from exc
     return found
 
 
