@@ -223,6 +223,8 @@ def test_a_bad_argument_is_an_error_of_the_command_line(tmp_path: Path, argument
 def test_without_a_folder_it_is_asked_for_and_it_may_stand_before_the_command(tmp_path: Path, command: str) -> None:
     told = invoke("proxy", *command.split())
     assert (told.exit_code, told.stdout, "--data DIR" in told.stderr) == (2, "", True)
+    told = invoke("proxy", "--budget", "1", *command.split(), "--data", str(tmp_path))
+    assert (told.exit_code, told.stdout, "only --data has a meaning" in told.stderr) == (2, "", True)
     told = invoke("proxy", "--data", str(tmp_path), *command.split())
     assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (1, "", 1)
     assert str(tmp_path) in told.stderr
