@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from agent_preflight.control_client import Balance, ControlClient
+from agent_preflight.control_client import Balance, ControlClient, ControlUnreachableError
 from agent_preflight.tables import Column, TextTable, duration, money, show
 from agent_preflight.usd import usd
 from preflight_proxy.core.account_name import is_kept
@@ -114,6 +114,9 @@ def on_proxy(data: Path, ask: Callable[[ControlClient], Awaitable[_T]]) -> _T:
         client = ControlClient(control_socket(data))
         try:
             return await ask(client)
+        except ControlUnreachableError as exc:
+            exc.add_note(f"What was changed before is told by: agent-preflight proxy account list --data {data}")
+            raise
         finally:
             await client.close()
 

@@ -62,6 +62,8 @@ def proxy(
     """
     ctx.obj = data
     if ctx.invoked_subcommand is not None:
+        if any((unix, upstream, budget, account, byok, ready_file)):
+            raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
     from agent_preflight.config import Environment
     from preflight_proxy import log

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.control_client import Balance
+from agent_preflight.control_client import Balance, ControlClient, ControlUnreachableError
 from agent_preflight.proxy_status import (
     AccountStatus,
     ProxyStatus,
@@ -77,6 +77,23 @@ def test_a_change_without_a_proxy_says_how_to_start_one(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"so nothing was changed\. Start it: agent-preflight proxy --data"):
         on_proxy(tmp_path, ask)
+
+
+@pytest.mark.wire
+def test_a_proxy_that_dies_before_it_has_answered_leaves_a_hint_where_to_look(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dying:
+        dying.bind(str(tmp_path / "control.sock"))
+        dying.listen()
+
+        async def ask(client: ControlClient) -> None:
+            dying.close()
+            await client.top_up("a", USD)
+
+        with pytest.raises(ControlUnreachableError) as raised:
+            on_proxy(tmp_path, ask)
+    assert raised.value.__notes__ == [
+        f"What was changed before is told by: agent-preflight proxy account list --data {tmp_path}"
+    ]
 
 
 @pytest.mark.wire
