@@ -112,7 +112,7 @@ def _nothing_spent(rows: Callable[[], Sequence[Row]] = tuple) -> Iterator[None]:
     """Add to an error what it means for money, if no agent was started yet."""
     try:
         yield
-    except OperatingError as exc:
+    except (OperatingError, OSError) as exc:
         if all(row.started_s is None for row in rows()):
             exc.add_note(NOTHING_SPENT)
         raise
