@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 __all__ = [
     "RUNS_DIR",
+    "begun_at_s",
     "find_run",
     "latest_run",
     "number",
@@ -59,13 +60,26 @@ class _Template(string.Formatter):
 
 
 def latest_run(runs_dir: str | Path = RUNS_DIR) -> Path | None:
-    """Return the folder of the run that was changed last, None if there is none."""
+    """Return the folder of the run that began, or went on, last; None if there is none."""
     return next(iter(run_dirs(runs_dir)), None)
 
 
 def run_dirs(runs_dir: str | Path = RUNS_DIR) -> list[Path]:
-    """Return the folders of all runs, the one that was changed last first."""
-    return sorted(_subdirectories(Path(runs_dir)), key=lambda run: run.lstat().st_mtime, reverse=True)
+    """Return the folders of all runs, the one that began, or went on, last first."""
+    return sorted(_subdirectories(Path(runs_dir)), key=begun_at_s, reverse=True)
+
+
+def begun_at_s(run: Path) -> float:
+    """Return when a run began, or last went on, in seconds since the epoch.
+
+    The folder's own time changes whenever somebody reads the ledger in it.
+    """
+    for name in ("plan.json", "lock", ""):
+        try:
+            return (run / name).lstat().st_mtime
+        except OSError:
+            continue
+    return 0.0
 
 
 def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:
@@ -82,7 +96,9 @@ def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None
 
 
 def trial_dirs(run_dir: str | Path) -> list[Path]:
-    """Return the folders of a run's trials, sorted by name."""
+    """Return the folders of a run's trials, sorted by name; none of a trial, in whose folder an agent's own files are."""
+    if (Path(run_dir) / "events.jsonl").exists():
+        return []
     return sorted(_subdirectories(Path(run_dir)))
 
 

@@ -72,12 +72,14 @@ class CacheView:
 
     Attributes:
         total: all calls.
+        accounts: by trial; the longest prompts first.
         models: by model.
         conversations: by trial, conversation and model; the longest prompts first.
         misses: calls and prompt tokens by trial, conversation and reason.
     """
 
     total: CacheSums
+    accounts: Mapping[tuple[str], CacheSums]
     models: Mapping[tuple[str], CacheSums]
     conversations: Mapping[tuple[str, str, str], CacheSums]
     misses: Mapping[tuple[str, str, str], CacheSums]
@@ -125,6 +127,7 @@ def cache_view(lines: Iterable[Line]) -> CacheView | None:
     missed = [line for line in counted if line.get("cache_miss")]
     return CacheView(
         total=_sums(counted),
+        accounts=_grouped(counted, lambda line: (_text(line, "account"),)),
         models=_grouped(counted, lambda line: (_text(line, "model"),)),
         conversations=_grouped(
             counted, lambda line: (_text(line, "account"), _text(line, "conversation"), _text(line, "model"))

@@ -1,20 +1,23 @@
-"""How well the prompts of a run were cached, trial by trial and in all; from its ledger also by conversation, and why not."""
+"""How well the prompts of a run were cached: from its ledger, by trial, model and conversation, and why not.
+
+Old runs have no ledger: their summaries tell counts and no prices, so what caching saved them is an estimate.
+"""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.artifacts import RUNS_DIR, find_run, latest_run, number, read_json_object, trial_dirs
+from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
 from agent_preflight.cache_figures import WHY, CacheSums, CacheView, cache_view
-from agent_preflight.console import say
 from agent_preflight.costs import cost_lines, sums_by_account, sums_of
-from agent_preflight.terminal import plain
-from preflight_proxy.errors import OperatingError
+from agent_preflight.run_choice import run_to_read
+from agent_preflight.tables import Column, TextTable, money, show, text_of
+from agent_preflight.usd import pusd
+from preflight_proxy.errors import ConfigError, OperatingError
 
-__all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main"]
+__all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main", "report_parts"]
 
-WIDTH = 70
 CONVERSATIONS_SHOWN = 20
 """The longest ones; the others are in the JSON."""
 ASSUMED_PRICE_PER_M = 1.0
@@ -22,53 +25,90 @@ ASSUMED_PRICE_PER_M = 1.0
 ASSUMED_DISCOUNT = 0.5
 
 COUNTS = ("request_count", "total_prompt_tokens", "cached_tokens", "cache_creation_tokens")
+NO_DATA = "No cache data recorded for this run."
+SUMS = (
+    Column("calls", right=True),
+    Column("hits", right=True, spare=2),
+    Column("cached", right=True),
+    Column("prompt tokens", right=True),
+    Column("written", right=True, spare=1),
+    Column("saved", right=True),
+)
+"""The columns of `_sums_cells`."""
 
 
 def generate_cache_report(run_dir: str | Path) -> str:
-    """Return the report on a run as text of several lines: its trials' summaries, then what its ledger tells."""
+    """Return the report on a run as text of several lines."""
+    return text_of(*report_parts(run_dir))
+
+
+def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
+    """Yield what there is to print of a run's caching: figures of the ledger only, where it has one."""
     run = Path(run_dir)
-    head = ["", f"Cache Analytics Report: {plain(run.name)}", "=" * WIDTH]
-    lines = _lines(run)
-    view, figures = cache_view(lines), _trial_figures(run, lines)
-    if not figures:
-        return "\n".join([*head, "  No model directories found."])
-    models = [_model_line(alias, found) for alias, found in figures.items()]
-    head += ["", "Per-Model Cache Performance:", "-" * WIDTH, *models, ""]
-    told = [*head, *_aggregate(list(filter(None, figures.values()))), "=" * WIDTH, ""]
-    return "\n".join([*told, *(_ledger_part(view) if view else ())])
+    lines, trouble = _lines(run)
+    view = cache_view(lines)
+    yield f"Cache Analytics Report: {run.name}"
+    yield ""
+    if view is not None:
+        yield from _ledger_parts(view, lines)
+    elif lines:
+        yield NO_DATA
+    else:
+        yield from _summary_parts(_trial_figures(run, lines))
+    if trouble is not None:
+        yield f"From the summaries: {trouble}"
 
 
 def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
     """Return the report on a run for machines: `run`, `trials` by alias, `ledger` (null without one)."""
     run = Path(run_dir)
-    lines = _lines(run)
-    view = cache_view(lines)
-    return {"run": run.name, "trials": _trial_figures(run, lines), "ledger": view.to_json() if view else None}
+    lines, _ = _lines(run)
+    view, figures = cache_view(lines), _trial_figures(run, lines)
+    cached = sum(found["cached_tokens"] for found in figures.values() if found)
+    estimate = {
+        "saved_usd": round(_estimated_usd(cached), 4),
+        "assumed_price_usd_per_m": ASSUMED_PRICE_PER_M,
+        "assumed_discount": ASSUMED_DISCOUNT,
+    }
+    return {
+        "run": run.name,
+        "trials": figures,
+        "ledger": view.to_json() if view else None,
+        "estimate": None if lines else estimate,
+    }
 
 
 def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
-    """Print the report on one run, the latest where none is named; say so if there is none."""
-    run_dir = find_run(run_id, runs_dir)
-    if run_dir is None:
-        say(f"  No runs found in {runs_dir}/" + (f" (no run is named {plain(run_id)})" if run_id else ""))
-        return
-    say(generate_cache_report(run_dir))
+    """Print the report on one run: the named one, else the only live one, else the latest; say so if there is none."""
+    _told(run_id, runs_dir)
 
 
-def _lines(run: Path) -> list[dict[str, Any]]:
-    """The lines of the run's ledger; none for runs without one, as old ones are, or with one that cannot be read."""
+def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
+    """Print the report; return 1 if there is no run of that name, else 0."""
     try:
-        return list(cost_lines(run))
-    except OperatingError:
-        return []
+        run_dir = run_to_read(run_id, runs_dir)
+    except ConfigError as exc:
+        show(str(exc))
+        return 1
+    show(*(report_parts(run_dir) if run_dir is not None else [f"No runs found in {runs_dir}/"]))
+    return 0
+
+
+def _lines(run: Path) -> tuple[list[dict[str, Any]], str | None]:
+    """The lines of the run's ledger, none for runs without one, as old ones are; and why it cannot be read."""
+    try:
+        return list(cost_lines(run)), None
+    except ConfigError:
+        return [], None
+    except OperatingError as exc:
+        return [], str(exc)
 
 
 def _trial_figures(run: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
-    """Each trial's figures: from its summary, else, while it runs, from the ledger. Where there is one, it names the trials."""
-    summed = {trial.name: _summary_figures(trial) for trial in trial_dirs(run)}
-    booked = {account: _ledger_figures(account, lines) for account in sums_by_account(lines)}
-    named = [name for name, found in summed.items() if found or not booked or name in booked]
-    return {name: summed.get(name) or booked.get(name) for name in sorted({*named, *booked})}
+    """Each trial's figures, from the ledger where there is one, else from its summary; None for what told nothing."""
+    if lines:
+        return {account: _ledger_figures(account, lines) for account in sums_by_account(lines)}
+    return {trial.name: _summary_figures(trial) for trial in trial_dirs(run)}
 
 
 def _ledger_figures(account: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -77,7 +117,7 @@ def _ledger_figures(account: str, lines: Sequence[Mapping[str, Any]]) -> dict[st
         return None
     total = view.total
     counts = (total.calls, total.prompt_tokens, total.cached_tokens, total.cache_write_tokens)
-    return {**dict(zip(COUNTS, counts, strict=True)), "cost": float(sums_of(mine).cost_usd)}
+    return {**dict(zip(COUNTS, counts, strict=True)), "cost_usd": float(sums_of(mine).cost_usd)}
 
 
 def _summary_figures(trial: Path) -> dict[str, Any] | None:
@@ -86,76 +126,123 @@ def _summary_figures(trial: Path) -> dict[str, Any] | None:
     cache = summary.get("cache")
     if not isinstance(cache, dict) or not number(cache.get("request_count")):
         return None
-    return {**{name: int(number(cache.get(name))) for name in COUNTS}, "cost": number(summary.get("cost_usd"))}
+    return {**{name: int(number(cache.get(name))) for name in COUNTS}, "cost_usd": number(summary.get("cost_usd"))}
 
 
-def _model_line(alias: str, found: dict[str, Any] | None) -> str:
-    name = f"  {plain(alias):<20}"
+def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[TextTable | str]:
+    known = [found for found in figures.values() if found]
+    if not known:
+        yield NO_DATA if figures else "No trials found."
+        return
+    columns = (
+        Column("trial"),
+        Column("calls", right=True),
+        Column("cached", right=True),
+        Column("prompt tokens", right=True),
+        Column("written", right=True, spare=1),
+        Column("cost", right=True),
+    )
+    totals = {name: sum(found[name] for found in known) for name in (*COUNTS, "cost_usd")}
+    yield TextTable(
+        columns,
+        [_summary_cells(alias, found) for alias, found in figures.items()],
+        total=_summary_cells("TOTAL", totals),
+    )
+    yield ""
+    yield f"Estimate: caching saved {money(pusd(_estimated_usd(totals['cached_tokens'])))},"
+    yield f"at an assumed price of ${ASSUMED_PRICE_PER_M:.2f} per million prompt tokens, cached ones {ASSUMED_DISCOUNT:.0%} off."
+    yield "This run has no ledger, which would tell the prices."
+
+
+def _summary_cells(alias: str, found: Mapping[str, Any] | None) -> tuple[str, ...]:
     if found is None:
-        return f"{name} [no cache data]"
-    rate = _rate(found["cached_tokens"], found["total_prompt_tokens"])
-    cost = f" (${found['cost']:.4f})" if found["cost"] else ""
-    return (
-        f"{name} hit_rate={rate * 100:5.1f}%  cached={found['cached_tokens']:6d}  "
-        f"total={found['total_prompt_tokens']:7d}  requests={found['request_count']:3d}{cost}"
+        return (alias, *["-"] * 5)
+    requests, prompt, cached, created = (int(found[name]) for name in COUNTS)
+    cost = money(pusd(found["cost_usd"])) if found["cost_usd"] else "-"
+    return (alias, f"{requests:,}", _percent(cached, prompt), f"{prompt:,}", f"{created:,}", cost)
+
+
+def _estimated_usd(cached_tokens: int) -> float:
+    return cached_tokens / 1_000_000 * ASSUMED_PRICE_PER_M * ASSUMED_DISCOUNT
+
+
+def _percent(cached: int, prompt: int) -> str:
+    return f"{cached / prompt * 100 if prompt else 0.0:.1f}%"
+
+
+def _ledger_parts(view: CacheView, lines: Sequence[Mapping[str, Any]]) -> Iterator[TextTable | str]:
+    silent = [account for account in sums_by_account(lines) if (account,) not in view.accounts]
+    yield TextTable(
+        [Column("trial"), *SUMS],
+        [
+            *((account, *_sums_cells(sums)) for (account,), sums in view.accounts.items()),
+            *((account, *["-"] * len(SUMS)) for account in silent),
+        ],
+        total=("TOTAL", *_sums_cells(view.total)),
+        notes=[*map(_unpriced, view.accounts.values()), *["" for _ in silent]],
+    )
+    yield ""
+    models = view.models.items()
+    yield TextTable([Column("model"), *SUMS], [(model, *_sums_cells(sums)) for (model,), sums in models])
+    yield ""
+    yield from _conversation_parts(view)
+    yield ""
+    yield from _miss_parts(view)
+
+
+def _conversation_parts(view: CacheView) -> Iterator[TextTable | str]:
+    shown = list(view.conversations.items())[:CONVERSATIONS_SHOWN]
+    yield TextTable(
+        [
+            Column("trial"),
+            Column("conversation"),
+            Column("model", spare=3),
+            *SUMS,
+            Column("why it missed", fold=20),
+        ],
+        [
+            (account, conversation or "-", model, *_sums_cells(sums), _counted(view.misses_of(account, conversation)))
+            for (account, conversation, model), sums in shown
+        ],
+    )
+    if more := len(view.conversations) - len(shown):
+        yield f"and {more} more conversations, see --json"
+
+
+def _miss_parts(view: CacheView) -> Iterator[TextTable | str]:
+    reasons = view.misses_by_reason()
+    if not reasons:
+        yield "No call read less than it could."
+        return
+    yield TextTable(
+        [
+            Column("why caches missed"),
+            Column("calls", right=True),
+            Column("prompt tokens", right=True),
+            Column("what that means, and what to do", fold=30),
+        ],
+        [(reason, f"{calls:,}", f"{tokens:,}", WHY.get(reason, "")) for reason, (calls, tokens) in reasons.items()],
     )
 
 
-def _aggregate(figures: list[dict[str, Any]]) -> Iterator[str]:
-    if not figures:
-        yield "No cache data recorded for this run."
-        return
-    requests, prompt, cached, created = (sum(found[name] for found in figures) for name in COUNTS)
-    savings = cached / 1_000_000 * ASSUMED_PRICE_PER_M * ASSUMED_DISCOUNT
-    yield "=" * WIDTH
-    yield "Aggregate Cache Statistics:"
-    yield "-" * WIDTH
-    yield f"  Total requests with cache data:     {requests:,}"
-    yield f"  Total prompt tokens:                {prompt:,}"
-    yield f"  Total cached tokens:                {cached:,}"
-    yield f"  Total cache creation tokens:        {created:,}"
-    yield f"  Overall cache hit rate:             {_rate(cached, prompt) * 100:.1f}%"
-    yield f"  Est. cache savings (50% discount):  ${savings:.4f}"
+def _sums_cells(sums: CacheSums) -> tuple[str, ...]:
+    return (
+        f"{sums.calls:,}",
+        f"{sums.hits:,}",
+        _percent(sums.cached_tokens, sums.prompt_tokens),
+        f"{sums.prompt_tokens:,}",
+        f"{sums.cache_write_tokens:,}",
+        money(pusd(sums.saved_usd)),
+    )
 
 
-def _rate(cached: int, prompt: int) -> float:
-    return cached / prompt if prompt else 0.0
-
-
-def _ledger_part(view: CacheView) -> Iterator[str]:
-    yield "From the ledger, by model:"
-    yield "-" * WIDTH
-    for (model,), sums in view.models.items():
-        yield f"  {plain(model):<34} {_sums_text(sums)}"
-    yield f"  {'in all':<34} {_sums_text(view.total)}"
-    yield from ("", "By conversation:", "-" * WIDTH)
-    shown = list(view.conversations.items())[:CONVERSATIONS_SHOWN]
-    for (account, conversation, model), sums in shown:
-        yield f"  {plain(account):<16} {plain(conversation) or '-':<12}  {_sums_text(sums)}  {plain(model)}"
-        if missed := view.misses_of(account, conversation):
-            yield f"  {'':<16} missed: {plain(_counted(missed))}"
-    if more := len(view.conversations) - len(shown):
-        yield f"  and {more} more"
-    yield from ("", "Why caches missed:", "-" * WIDTH)
-    reasons = view.misses_by_reason()
-    for reason, (calls, tokens) in reasons.items():
-        yield f"  {plain(reason):<14} {calls:>5} calls {tokens:>12,} tokens  {WHY.get(reason, '')}"
-    yield from (["", ""] if reasons else ["  no call read less than it could", ""])
-
-
-def _sums_text(sums: CacheSums) -> str:
-    unpriced = f" ({sums.unpriced} calls without a price)" if sums.unpriced else ""
-    rate = f"{sums.hit_rate * 100:5.1f}% of {sums.prompt_tokens:>9,} tokens cached"
-    return f"{sums.hits:>4} of {sums.calls:<4} calls hit  {rate}  saved {_dollars(sums)}{unpriced}"
-
-
-def _dollars(sums: CacheSums) -> str:
-    return f"{'-' if sums.saved_usd < 0 else ''}${abs(sums.saved_usd):.4f}"
+def _unpriced(sums: CacheSums) -> str:
+    return f"the saving of {sums.unpriced:,} of its calls is not known" if sums.unpriced else ""
 
 
 def _counted(missed: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} ×{calls}" if calls > 1 else reason for reason, calls in missed.items())
+    return ", ".join(f"{reason} ({calls} times)" if calls > 1 else reason for reason, calls in missed.items())
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    sys.exit(_told(*sys.argv[1:2]))

@@ -14,7 +14,7 @@ from agent_preflight.artifacts import trial_dirs
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.accounts import Account, Entry, Quarantined
 from preflight_proxy.errors import ConfigError
-from preflight_proxy.ledger_reader import read_entries, read_whole
+from preflight_proxy.ledger_reader import read_entries, read_snapshot, read_whole
 
 LEDGER = "ledger.sqlite3"
 TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
@@ -73,6 +73,16 @@ def ledgers_of(data: Path) -> list[Path]:
             else f"{data} holds no ledger."
         )
     return found
+
+
+def accounts_of(data: Path) -> dict[str, Account]:
+    """Return the accounts of a run by name, as they stand; quick, whatever the number of calls.
+
+    Raises:
+        ConfigError: There is no ledger.
+        LedgerError: One cannot be read.
+    """
+    return {account.id: account for path in ledgers_of(data) for account in read_snapshot(path).accounts}
 
 
 def cost_lines(data: Path) -> Iterator[dict[str, Any]]:

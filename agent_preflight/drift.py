@@ -10,7 +10,6 @@ and what lies outside, beyond the precision of the figure, is drift that nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,35 +148,6 @@ class Reconciled:
             "quarantined": [{"model": each.model, "tag": each.tag, "reason": each.reason} for each in self.quarantined],
             "exit_code": self.exit_code,
         }
-
-
-def reconciled_lines(found: Reconciled) -> Iterator[str]:
-    """Yield the table for a person, then the endpoints that are quarantined, then what the figures are worth."""
-    header = ("account", "posted", "upstream", "drift", "pending", "assumed", "overrun", "")
-    cells = [header, *(_cells(row) for row in (*found.rows, found.total))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    for each in found.quarantined:
-        yield f"quarantined: {each.model} on {each.tag}: {each.reason}"
-    yield (
-        f"Tolerance ${_exact(TOLERANCE_PUSD)} an account; OpenRouter's figure for a key may lack calls of the last "
-        f"{KEY_USAGE_LAG_S:.0f} s before it was read."
-    )
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    drift_pusd, upstream_pusd = row.drift_pusd, row.upstream_pusd
-    return (
-        row.account,
-        f"${_exact(row.posted_pusd)}",
-        "-" if upstream_pusd is None else f"${_exact(upstream_pusd)}",
-        "-" if drift_pusd is None else f"{_exact(drift_pusd)}",
-        _exact(row.pending_pusd),
-        _exact(row.assumed_pusd),
-        _exact(row.overrun_pusd),
-        row.verdict,
-    )
 
 
 def _exact(amount_pusd: int) -> str:

@@ -64,4 +64,4 @@ def _note(found: Found) -> str:
     if found.why_none:
         return f"every call is refused: {found.why_none}"
     least = f"one call takes at least {rounded_up(found.least_pusd)}: " if not found.calls else ""
-    return f"{least}{advice(found)}" if found.is_low else ""
+    return f"{least}{advice(found)}"

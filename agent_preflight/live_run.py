@@ -16,13 +16,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.artifacts import find_run, read_json_object
+from agent_preflight.artifacts import read_json_object
 from agent_preflight.control_client import Balance, ControlClient, ControlError, ControlUnreachableError
 from agent_preflight.openrouter import Key
+from agent_preflight.planned import planned, trial_folder
+from agent_preflight.run_choice import named_run
 from agent_preflight.run_control import CONTROL_FILE, read_control
 from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
 from agent_preflight.subkeys import list_keys, set_key_limit
-from agent_preflight.sweeping.remains import planned, trial_folder
 from agent_preflight.usd import dollars, pusd, usd
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 from preflight_proxy.errors import ConfigError, OperatingError
@@ -85,9 +86,7 @@ def find_plan(run_id: str, runs_dir: Path) -> Plan:
     Raises:
         ConfigError: There is no such run, or it has no plan yet.
     """
-    run_dir = find_run(run_id, runs_dir)
-    if run_dir is None:
-        raise ConfigError(f"There is no run {run_id} in {runs_dir}/.")
+    run_dir = named_run(run_id, runs_dir)
     trials = planned(run_dir)
     if not trials:
         raise ConfigError(f"The run {run_id} has no plan yet: its checks are still going on, or failed.")

@@ -111,7 +111,7 @@ class RunResult:
         budget_usd: dollars granted.
         started_at: UTC, ISO 8601.
         finished_at: UTC, ISO 8601.
-        duration_s: seconds between the two.
+        duration_s: seconds that the agent ran, to the millisecond.
         cost_usd: dollars posted, None where unknown.
         error: why it failed or was ejected, None for a trial that ended well.
         tool_calls: tool calls that the agent's events reported.
@@ -148,7 +148,7 @@ class RunResult:
             "budget_usd": self.budget_usd,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
-            "duration_s": int(self.duration_s),
+            "duration_s": round(float(self.duration_s), 3),
             "cost_usd": None if self.cost_usd is None else round(self.cost_usd, 4),
             "error": self.error,
             "tool_calls": self.tool_calls,

@@ -138,7 +138,7 @@ class OutputFolder:
         self._close()
         if not self._made:
             _remove(self._draft)
-            return self._kept(None, _why_nothing(self.root))
+            return self._kept(None, _why_nothing(self.root, limit))
         place = self._folder / WORKSPACE
         set_workspace_aside(self._folder)
         self._draft.rename(place)
@@ -273,7 +273,9 @@ class OutputFolder:
         self._skipped.add(writing.parent, why)
 
 
-def _why_nothing(root: Kind | None) -> str:
+def _why_nothing(root: Kind | None, limit: str | None) -> str:
+    if root is None and limit is not None:
+        return "the engine cannot read it"
     if root is None:
         return "there is no such folder"
     return "it is empty" if root is Kind.FOLDER else "it is no folder"

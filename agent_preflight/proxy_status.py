@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from agent_preflight.console import say
-from agent_preflight.control_client import Balance, ControlClient
+from agent_preflight.control_client import Balance, ControlClient, ControlUnreachableError
 from agent_preflight.tables import Column, TextTable, duration, money, show
-from agent_preflight.terminal import plain
 from agent_preflight.usd import usd
 from preflight_proxy.core.account_name import is_kept
 from preflight_proxy.core.accounts import Account
@@ -19,14 +17,13 @@ from preflight_proxy.data_folder import control_socket, serving_pid
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.ledger_reader import read_snapshot
 
-COLUMNS = (
+State = Literal["open", "frozen", "spent"]
+_T = TypeVar("_T")
+_COLUMNS = (
     Column("account"),
     *(Column(title, right=True) for title in ("limit", "spent", "reserved", "available", "calls")),
     Column("state"),
 )
-
-State = Literal["open", "frozen", "spent"]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +114,9 @@ def on_proxy(data: Path, ask: Callable[[ControlClient], Awaitable[_T]]) -> _T:
         client = ControlClient(control_socket(data))
         try:
             return await ask(client)
+        except ControlUnreachableError as exc:
+            exc.add_note(f"What was changed before is told by: agent-preflight proxy account list --data {data}")
+            raise
         finally:
             await client.close()
 
@@ -158,25 +158,26 @@ def _state(*, is_frozen: bool, is_spent: bool) -> State:
     return "frozen" if is_frozen else "spent" if is_spent else "open"
 
 
-def print_status(status: ProxyStatus) -> None:
-    """Print who serves, and a line for each account; no line is longer than the terminal's, or 80 characters in a pipe."""
+def show_status(status: ProxyStatus) -> None:
+    """Print who serves, and a line for each account."""
     if status.pid is None:
-        say(plain(f"not running  {status.data}"))
+        said = f"not running  {status.data}"
     else:
-        up = f"up {duration(status.uptime_s)}" if status.uptime_s is not None else ""
-        say(plain(f"running  {status.base_url or 'on a unix socket'}  process {status.pid}  {up}"))
-    say()
-    print_accounts(status.accounts)
+        up = "" if status.uptime_s is None else f"  up {duration(status.uptime_s)}"
+        said = f"running  {status.base_url or 'on a unix socket'}  process {status.pid}{up}"
+    show(said, "")
+    show_accounts(status.accounts)
 
 
-def print_accounts(accounts: Sequence[AccountStatus]) -> None:
+def show_accounts(accounts: Sequence[AccountStatus]) -> None:
     """Print a line for each account."""
-    if not accounts:
-        say("no account")
-        return
-    show(TextTable(COLUMNS, [_row(each) for each in accounts]))
-
-
-def _row(each: AccountStatus) -> tuple[str, ...]:
-    amounts = map(money, (each.limit_pusd, each.spent_pusd, each.reserved_pusd, each.available_pusd))
-    return (each.name, *amounts, f"{each.calls:,}", each.state)
+    rows = [
+        (
+            each.name,
+            *map(money, (each.limit_pusd, each.spent_pusd, each.reserved_pusd, each.available_pusd)),
+            f"{each.calls:,}",
+            each.state,
+        )
+        for each in accounts
+    ]
+    show(TextTable(_COLUMNS, rows) if rows else "no account")

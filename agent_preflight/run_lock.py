@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from enum import Enum
 from pathlib import Path
 
+from agent_preflight.artifacts import open_beneath
+
 LOCK_NAME = "lock"
 LIVE_LOOKS = 4
 """How often a lock is tried before its run counts as live."""
@@ -23,6 +25,18 @@ class RunState(Enum):
     LIVE = "live"
     UNREADABLE = "unreadable"
     """No directory there, no lock in it, or not for us to open: it may belong to another user or to another machine."""
+
+
+def is_live(run_dir: Path) -> bool:
+    """Tell whether some process holds the run. Two that ask at the same time do not take each other for it."""
+    try:
+        with open_beneath(run_dir, LOCK_NAME) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @contextlib.contextmanager

@@ -1,26 +1,18 @@
-"""How a run stands, from its folder: while it runs, afterwards, and for runs of older versions."""
+"""How a run stands, for people: a line for each trial. What is known of a trial is found out in `trial_status`."""
 
-import fcntl
-import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.artifacts import (
-    RUNS_DIR,
-    find_run,
-    latest_run,
-    number,
-    open_beneath,
-    read_json_object,
-    read_start,
-    trial_dirs,
-)
-from agent_preflight.console import say
-from agent_preflight.terminal import plain
+from agent_preflight.artifacts import RUNS_DIR, latest_run
+from agent_preflight.event_facts import read_events
+from agent_preflight.run_choice import run_to_read
+from agent_preflight.run_lock import is_live
+from agent_preflight.tables import DECIMALS, Column, TextTable, duration, money, show
+from agent_preflight.trial_status import RunTrials, TrialStatus, budget_line, container_running, read_run, read_trial
+from agent_preflight.usd import dollars, usd
+from preflight_proxy.errors import ConfigError
 
 __all__ = [
     "RUNS_DIR",
@@ -29,6 +21,7 @@ __all__ = [
     "main",
     "print_status_table",
     "status_main",
+    "status_parts",
     "summarise_model",
 ]
 
@@ -37,199 +30,45 @@ ROW_KEYS = (
     *("error", "budget", "snapshots", "cache_hit_rate", "running"),
 )
 """What `summarise_model` tells, in the order in which scripts print it."""
-BUDGET_BYTES_MAX = 4096
-NOTE_CHARS = 40
-COLUMNS = ("alias", "status", "events", "tools", "snaps", "cost", "cache", "time", "note")
-RULE_CHARS = 60
-
-UNFINISHED = ("running", "pending")
-
-
-@dataclass(slots=True)
-class _EventFacts:
-    """What the event log tells of a trial that has no summary."""
-
-    count: int = 0
-    tool_calls: int = 0
-    started_at: str | None = None
-    last_at: str | None = None
-    elapsed_s: float | None = None
+COLUMNS = (
+    Column("trial"),
+    Column("model", spare=7),
+    Column("status"),
+    Column("calls", right=True),
+    Column("refused", right=True, spare=3),
+    Column("tools", right=True, spare=4),
+    Column("events", right=True, spare=5),
+    Column("cost", right=True),
+    Column("reserved", right=True),
+    Column("limit", right=True),
+    Column("cached", right=True, spare=6),
+    Column("time", right=True, spare=2),
+)
 
 
 def summarise_model(model_dir: str | Path) -> dict[str, Any]:
-    """Return how one trial stands.
+    """Return how one trial stands, in the words that old scripts read.
 
     Keys: `ROW_KEYS`, in that order.
     ``status`` is ``DONE``, ``ERR``, ``running`` or ``pending``; a corrupt summary counts as none.
     """
     folder = Path(model_dir)
-    summary = read_json_object(folder, "summary.json")
-    events = _read_events(folder)
-    row = _finished(summary) if summary is not None else _unfinished(folder, events)
-    row |= {"alias": folder.name, "events": events.count, "running": row["status"] == "running"}
-    row |= {"budget": _budget_line(folder), "snapshots": _count_snapshots(folder)}
+    known = read_trial(folder, live=is_live(folder.parent))
+    row = {
+        "alias": known.alias,
+        "status": ("ERR" if known.error else "DONE") if known.ended else known.status,
+        "events": read_events(folder).count,
+        "tool_calls": known.tool_calls,
+        "cost": None if known.posted_pusd is None else round(float(usd(known.posted_pusd)), 4),
+        "duration_s": known.duration_s,
+        "started_at": known.started_at,
+        "error": known.error,
+        "budget": budget_line(folder),
+        "snapshots": _count_snapshots(folder),
+        "cache_hit_rate": known.cache_hit_rate or 0.0,
+        "running": known.status == "running",
+    }
     return {key: row[key] for key in ROW_KEYS}
-
-
-def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
-    """Tell whether an agent's container of that alias runs, of any run or only of the one in ``run_dir``.
-
-    The alias is compared whole, by the labels that containers carry. Without Docker nothing runs in it.
-    """
-    from agent_preflight.engine.client import on_engine  # brings the HTTP library, which a table of files does not need
-    from agent_preflight.engine.failure import DockerError
-
-    labels: dict[str, str | None] = {"agent-preflight.trial": alias, "agent-preflight.role": "agent"}
-    if run_dir is not None:
-        labels["agent-preflight.dir"] = str(Path(run_dir).resolve())
-    try:
-        return bool(on_engine(lambda engine: engine.listed("containers", labels, running=True)))
-    except DockerError:
-        return False
-
-
-def print_status_table(run_dir: str | Path) -> None:
-    """Print one line for each trial of a run, how many are complete, what those with an error ended by, and notes on others."""
-    trials = trial_dirs(run_dir)
-    if not trials:
-        say("  No model directories found.")
-        return
-    rows = [summarise_model(trial) for trial in trials]
-    for line in _table([_cells(row) for row in rows]):
-        say(f"  {line}")
-    done = sum(row["status"] not in UNFINISHED for row in rows)
-    say()
-    say(f"  {done}/{len(rows)} complete")
-    for trial, row in zip(trials, rows, strict=True):
-        if said := [*filter(None, [row["error"]]), *_notes(trial)]:
-            say(f"  {plain(row['alias'])}: {plain('; '.join(said))}")
-
-
-def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
-    """Print the table of one run, the latest where none is named; say so if there is none."""
-    run_dir = find_run(run_id, runs_dir)
-    if run_dir is None:
-        say(f"  No runs found in {runs_dir}/" + (f" (no run is named {plain(run_id)})" if run_id else ""))
-        return
-    say()
-    say(f"  Run: {plain(run_dir.name)}")
-    say("  " + "=" * RULE_CHARS)
-    print_status_table(run_dir)
-    say()
-
-
-main = status_main
-
-
-def _notes(folder: Path) -> list[str]:
-    """What a summary notes of an ending beside its error: a budget that is spent, an agent that had no model."""
-    match read_json_object(folder, "summary.json"):
-        case {"preflight": {"notes": list(notes)}}:
-            return [str(note) for note in notes]
-    return []
-
-
-def _finished(summary: dict[str, Any]) -> dict[str, Any]:
-    error, cost, cache = summary.get("error"), summary.get("cost_usd"), summary.get("cache")
-    return {
-        "status": "ERR" if error else "DONE",
-        "tool_calls": int(number(summary.get("tool_calls"))),
-        "cost": None if cost is None else number(cost),
-        "duration_s": number(summary.get("duration_s")),
-        "started_at": summary.get("started_at"),
-        "error": None if error is None else str(error),
-        "cache_hit_rate": number(cache.get("hit_rate")) if isinstance(cache, dict) else 0.0,
-    }
-
-
-def _unfinished(folder: Path, events: _EventFacts) -> dict[str, Any]:
-    return {
-        "status": "running" if _is_running(folder, events) else "pending",
-        "tool_calls": events.tool_calls,
-        "cost": None,
-        "duration_s": _duration_s(events),
-        "started_at": events.started_at,
-        "error": None,
-        "cache_hit_rate": 0.0,
-    }
-
-
-def _is_running(folder: Path, events: _EventFacts) -> bool:
-    """A trial runs if its run is alive and it has begun; else only a container can tell."""
-    if _is_locked(folder.parent):
-        return events.count > 0
-    return container_running(folder.name, folder.parent)
-
-
-def _is_locked(run_dir: Path) -> bool:
-    """Whether some process holds the run: then it is alive, whatever process ids say."""
-    try:
-        with open_beneath(run_dir, "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _read_events(folder: Path) -> _EventFacts:
-    facts = _EventFacts()
-    for line in _event_lines(folder):
-        facts.count += 1
-        facts.tool_calls += b'"tool_execution_start"' in line and _record(line).get("type") == "tool_execution_start"
-        last = line
-        if facts.count == 1:
-            facts.started_at = _text_or_none(_record(line).get("timestamp"))
-    if facts.count:
-        facts.last_at = _text_or_none(_record(last).get("timestamp"))
-        facts.elapsed_s = _record(last).get("elapsed_s")
-    return facts
-
-
-def _event_lines(folder: Path) -> Iterator[bytes]:
-    """Yield the whole lines of the event log; what a crash tore is left out."""
-    try:
-        with open_beneath(folder, "events.jsonl") as file:
-            for line in file:
-                if line.startswith(b"{") and line.rstrip().endswith(b"}"):
-                    yield line
-    except OSError:
-        return
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _duration_s(events: _EventFacts) -> int | None:
-    if events.elapsed_s is not None:
-        return int(number(events.elapsed_s))
-    return _seconds_between(events.started_at, events.last_at)
-
-
-def _seconds_between(start: str | None, end: str | None) -> int | None:
-    try:
-        moments = [datetime.fromisoformat(text or "") for text in (start, end)]
-        return max(int((moments[1] - moments[0]).total_seconds()), 0)
-    except (ValueError, TypeError):
-        return None
-
-
-def _budget_line(folder: Path) -> str | None:
-    for name in ("budget/budget.txt", "workspace/budget.txt"):
-        content = read_start(folder, name, BUDGET_BYTES_MAX)
-        if content:
-            return plain(content.decode(errors="replace").split("\n", 1)[0]).strip()
-    return None
 
 
 def _count_snapshots(folder: Path) -> int:
@@ -237,37 +76,94 @@ def _count_snapshots(folder: Path) -> int:
     return 0 if workspace.is_symlink() else sum(1 for _ in workspace.glob("snapshot_*.py"))
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    cost, rate = row["cost"], row["cache_hit_rate"]
-    note = row["budget"] or (f"err: {row['error']}" if row["error"] else "")
+def print_status_table(run_dir: str | Path) -> None:
+    """Print one line for each trial of a run, how many have ended, and beside or beneath what is to be known of each."""
+    show(*_table(read_run(Path(run_dir))))
+
+
+def status_parts(run_dir: Path) -> Iterator[TextTable | str]:
+    """Yield what there is to print of a run."""
+    found = read_run(run_dir)
+    yield f"Run: {run_dir.name}{' (running)' if found.live else ''}"
+    yield ""
+    yield from _table(found)
+
+
+def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
+    """Print how one run stands: the named one, else the only live one, else the latest; say so if there is none."""
+    _told(run_id, runs_dir)
+
+
+main = status_main
+
+
+def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
+    """Print how a run stands; return 1 if there is no run of that name, else 0."""
+    try:
+        run_dir = run_to_read(run_id, runs_dir)
+    except ConfigError as exc:
+        show(str(exc))
+        return 1
+    show(*(status_parts(run_dir) if run_dir is not None else [f"No runs found in {runs_dir}/"]))
+    return 0
+
+
+def _table(found: RunTrials) -> Iterator[TextTable | str]:
+    if not found.trials:
+        yield (
+            "It has no trials yet: its checks are still going on."
+            if found.live
+            else "It has no trials: none was begun."
+        )
+        return
+    yield TextTable(
+        COLUMNS,
+        [_cells(trial) for trial in found.trials],
+        total=_total(found) if len(found.trials) > 1 else (),
+        notes=[trial.note for trial in found.trials],
+    )
+    yield ""
+    yield f"{found.ended}/{len(found.trials)} complete"
+    if found.trouble is not None:
+        yield f"Costs are those of the summaries: {found.trouble}"
+
+
+def _cells(trial: TrialStatus) -> tuple[str, ...]:
     return (
-        plain(row["alias"]),
-        row["status"],
-        str(row["events"]),
-        str(row["tool_calls"]),
-        str(row["snapshots"]),
-        f"${cost:.3f}" if cost else "-",
-        f"{rate * 100:.0f}%" if rate else "-",
-        _time_cell(row),
-        plain(note)[:NOTE_CHARS],
+        trial.alias,
+        trial.model_id or "-",
+        trial.status,
+        _count(trial.calls),
+        _count(trial.refused),
+        f"{trial.tool_calls:,}",
+        f"{trial.events_count:,}",
+        _amount(trial.posted_pusd),
+        _amount(trial.pending_pusd),
+        "-" if trial.limit_pusd is None else dollars(trial.limit_pusd, DECIMALS),
+        f"{trial.cache_hit_rate * 100:.0f}%" if trial.cache_hit_rate else "-",
+        "-" if trial.duration_s is None else duration(trial.duration_s),
     )
 
 
-def _time_cell(row: dict[str, Any]) -> str:
-    now = datetime.now(UTC).isoformat()
-    seconds = _seconds_between(row["started_at"], now) if row["running"] else row["duration_s"]
-    if not seconds:
-        return "-"
-    return f"{int(seconds) // 60}m{int(seconds) % 60:02d}s" + ("*" if row["running"] else "")
+def _total(found: RunTrials) -> tuple[str, ...]:
+    calls = [trial.calls for trial in found.trials if trial.calls is not None]
+    reserved = [trial.pending_pusd for trial in found.trials if trial.pending_pusd is not None]
+    figures = {
+        "trial": "TOTAL",
+        "calls": _count(sum(calls) if calls else None),
+        "cost": _amount(found.posted_pusd),
+        "reserved": _amount(sum(reserved) if reserved else None),
+    }
+    return tuple(figures.get(column.title, "") for column in COLUMNS)
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    yield "  ".join(cell.ljust(width) for cell, width in zip(COLUMNS, widths, strict=True))
-    yield "─" * (sum(widths) + 2 * (len(widths) - 1))
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _amount(amount_pusd: int | None) -> str:
+    return "-" if amount_pusd is None else money(amount_pusd)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    sys.exit(_told(*sys.argv[1:2]))

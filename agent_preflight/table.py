@@ -96,7 +96,7 @@ class LineView:
 
     def _changed(self, before: Row | None, row: Row) -> None:
         if before is not None and before.state != row.state and row.ok is not None:
-            self.say(f"[{row.alias}] {row.state}: {money(row.balance.posted_pusd)} spent, {row.balance.calls} calls")
+            self.say(f"[{row.alias}] {row.state}: {money(row.balance.posted_pusd)} spent, {_calls(row.balance.calls)}")
 
     def __enter__(self) -> Self:
         return self
@@ -165,6 +165,10 @@ def run_table(rows: Sequence[Row], at_s: float, *, live: bool = False) -> TextTa
         notes=[_note(row) for row in rows],
         live=live,
     )
+
+
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count:,} calls"
 
 
 def _note(row: Row) -> str:

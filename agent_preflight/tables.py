@@ -25,7 +25,7 @@ WIDTH = 80
 """Characters of a line where nobody says how wide it may be: in a file, in a pipe, in text that is returned."""
 GAP = 2
 """Characters between two columns."""
-NOTE_CHARS_MIN = 40
+NOTE_CHARS_MIN = 60
 """What a long note needs to be read in a column; where there is less, notes stand beneath the table."""
 LIVE_NOTE_CHARS_MIN = 24
 """For that much of a note a live table does without columns."""
@@ -48,7 +48,8 @@ class Column:
     Attributes:
         title: Its head.
         right: Its cells stand at the right, as figures do.
-        spare: How early a narrow table does without it: the highest goes first, 0 never goes.
+        spare: How early a narrow table does without it: the highest goes first, 0 never goes. One that may go and is empty is
+            left out, unless the table is live.
         fold: Characters that it needs at least if its cells are words that may go on in further lines; else 0.
     """
 
@@ -87,6 +88,7 @@ class TextTable:
         rows = [[_text(cell) for cell in row] for row in self.rows]
         notes = [plain(note)[:NOTE_CHARS_MAX].strip() for note in self.notes]
         filled = [_filled(index, column, rows, self.total) for index, column in enumerate(self.columns)]
+        filled = [each for each in filled if self.live or not each.is_idle(rows)]
         note_chars = max(map(cell_len, (self.note_title, *notes))) if any(notes) else 0
         note_min = min(note_chars, LIVE_NOTE_CHARS_MIN if self.live else NOTE_CHARS_MIN)
         shown, room = _fitting(filled, width, note_min + GAP if self.live and note_chars else 0)
@@ -142,6 +144,10 @@ class _Filled:
     total: str
     chars: int
     chars_min: int
+
+    def is_idle(self, rows: Sequence[Sequence[Text]]) -> bool:
+        """Whether it can be spared and tells nothing of any row."""
+        return bool(self.column.spare and rows) and not any(row[self.index].plain for row in rows)
 
 
 def _filled(index: int, column: Column, rows: Sequence[Sequence[Text]], total: Sequence[str]) -> _Filled:

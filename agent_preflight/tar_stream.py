@@ -171,7 +171,7 @@ def _number(field: bytes) -> int:
     """A number in octal digits, or in base 256 where its highest bit is set (GNU)."""
     if field[0] & 0x80:
         value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-        if field[0] & 0x40 or value > SIZE_MAX:
+        if value > SIZE_MAX:  # a negative number is one too
             raise TarError("a number that is negative or too large")
         return value
     digits = field.strip(b" \0")

@@ -79,4 +79,4 @@ def dollars(amount_pusd: int, decimals_min: int = 2) -> str:
     amount = usd(amount_pusd)
     exponent = amount.as_tuple().exponent
     assert isinstance(exponent, int), "whole numbers are finite"
-    return f"${amount:.{max(-exponent, decimals_min)}f}"
+    return f"{'-' if amount < 0 else ''}${abs(amount):.{max(-exponent, decimals_min)}f}"

@@ -1,15 +1,11 @@
 """Two models, one image, one cent each."""
 
-import os
-
 from agent_preflight import run_multi
 
 if __name__ == "__main__":
     results = run_multi(
-        models=[("openai/gpt-4.1-nano", "nano"), ("deepseek/deepseek-chat-v3.1", "deepseek")],
+        models=["openai/gpt-4.1-nano=nano", "deepseek/deepseek-chat-v3.1=deepseek"],
         image_name="my-agent",
-        admin_key=os.environ["OR_ADMIN_KEY"],
-        or_key=os.environ["OPENROUTER_API_KEY"],
         budget_usd=0.01,
         container_args=["Name three uses of a ledger."],
         network="sealed",

@@ -18,6 +18,7 @@ from agent_preflight.cli import (
     proxy,
     quarantine,
     run,
+    runs,
     simulate,
     status,
     stop,
@@ -58,6 +59,8 @@ app.command("preflight")(preflight.preflight)
 app.command("estimate")(estimate.estimate)
 app.command("init")(init.init)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+app.command("runs")(runs.runs)
+app.command("list", hidden=True)(runs.runs)
 app.command("status")(status.status)
 app.command("top-up")(top_up.top_up)
 app.command("stop")(stop.stop)

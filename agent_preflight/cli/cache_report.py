@@ -24,14 +24,12 @@ def cache_report(
 
     Example: agent-preflight cache-report
     """
-    from agent_preflight.artifacts import find_run
-    from agent_preflight.cache_report import cache_report_json, generate_cache_report, main
-    from agent_preflight.console import say
+    from agent_preflight.cache_report import cache_report_json, report_parts
+    from agent_preflight.run_choice import run_to_read
+    from agent_preflight.tables import show
 
-    folder = data if data is not None else find_run(run_id, runs_dir)
+    folder = data if data is not None else run_to_read(run_id, runs_dir)
     if folder is not None and as_json:
         emit_json(json.dumps(cache_report_json(folder)))
-    elif data is not None:
-        say(generate_cache_report(data))
     elif not as_json:
-        main(run_id, runs_dir)
+        show(*(report_parts(folder) if folder is not None else [f"No runs found in {runs_dir}/"]))

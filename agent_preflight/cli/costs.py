@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from agent_preflight.cli.group import emit_json
 from agent_preflight.cli.options import LedgerFolder, RunId, RunsDir
-
-if TYPE_CHECKING:
-    from agent_preflight.costs import Sums
 
 
 def costs(
@@ -29,62 +26,44 @@ def costs(
 ) -> None:
     """Print what every call of a run cost.
 
-    Reads the ledger; the sums stand at the end.
+    Reads the ledger, also while the run is going on; the sums stand at the end.
 
     Example: agent-preflight costs --data ./proxy-data --json
 
     Example: agent-preflight costs --reconcile
     """
-    from agent_preflight.artifacts import find_run
+    from agent_preflight.cost_tables import cost_parts
     from agent_preflight.costs import cost_lines, sums_by_account, sums_of
+    from agent_preflight.run_choice import run_to_read
+    from agent_preflight.tables import show
     from preflight_proxy.errors import ConfigError
 
-    folder = data if data is not None else find_run(run_id, runs_dir)
+    folder = data if data is not None else run_to_read(run_id, runs_dir)
     if folder is None:
-        raise ConfigError(f"No run {run_id or ''} in {runs_dir}/; use --data for a stand-alone proxy.")
+        raise ConfigError(f"No runs found in {runs_dir}/; --data names the folder of a stand-alone proxy.")
     if reconcile:
         raise typer.Exit(_reconcile(folder, as_json=as_json))
     lines = list(cost_lines(folder))
-    total, accounts = sums_of(lines), sums_by_account(lines)
-    if as_json:
-        for line in lines:
-            emit_json(json.dumps(line))
-        emit_json(json.dumps({"sums": {"total": total.to_json(), "accounts": _json(accounts)}}))
+    if not as_json:
+        show(*cost_parts(folder.name, lines))
         return
-    _print(lines, accounts, total)
+    for line in lines:
+        emit_json(json.dumps(line))
+    accounts = {name: sums.to_json() for name, sums in sums_by_account(lines).items()}
+    emit_json(json.dumps({"sums": {"total": sums_of(lines).to_json(), "accounts": accounts}}))
 
 
 def _reconcile(folder: Path, *, as_json: bool) -> int:
     """Print the comparison and return the exit code. Keys that still exist are read if there is a management key."""
     from agent_preflight.config import Environment
-    from agent_preflight.console import say
-    from agent_preflight.drift import reconciled_lines
+    from agent_preflight.cost_tables import reconciled_parts
     from agent_preflight.reconcile import reconcile_folder
-    from agent_preflight.terminal import plain
+    from agent_preflight.tables import show
 
     found_here = Environment.read()
     found = reconcile_folder(folder, found_here.admin_key, found_here.base_url)
     if as_json:
         emit_json(json.dumps(found.to_json()))
     else:
-        for line in reconciled_lines(found):
-            say(plain(line))
+        show(*reconciled_parts(found))
     return found.exit_code
-
-
-def _json(accounts: dict[str, Sums]) -> dict[str, Any]:
-    return {name: sums.to_json() for name, sums in accounts.items()}
-
-
-def _print(lines: list[dict[str, Any]], accounts: dict[str, Sums], total: Sums) -> None:
-    from agent_preflight.console import say
-    from agent_preflight.terminal import plain
-
-    for line in lines:
-        tokens = f"{line.get('prompt_tokens') or 0:>8} in {line.get('completion_tokens') or 0:>7} out"
-        cost = f"${line['cost_usd']:<18}"
-        text = f"{line['time']}  {line['account']:<16} {cost} {tokens}  {line['outcome']:<9} {line['model']}"
-        say(plain(text))
-    say()
-    for name, sums in [*accounts.items(), ("TOTAL", total)]:
-        say(plain(f"{name:<16} {sums.calls:>6} calls  ${format(sums.cost_usd, 'f')}"))

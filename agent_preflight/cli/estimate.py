@@ -43,7 +43,7 @@ def estimate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each model.")] = False,
 ) -> None:
-    """Say how many calls each model's budget affords, without spending anything.
+    """Say how many calls each budget affords; spends nothing.
 
     Models and budgets are those of `run`: an option wins over a variable, that over preflight.toml. Reads the public prices; a
     key is not needed. Exits with 1 if a budget affords no call.

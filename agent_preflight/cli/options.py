@@ -37,7 +37,7 @@ RunId = Annotated[
     str | None,
     typer.Argument(
         metavar="RUN_ID",
-        help="The run.  [default: the latest]",
+        help="The run.  [default: the only live one, else the latest]",
         show_default=False,
         autocompletion=complete_run_ids,
     ),
@@ -45,9 +45,15 @@ RunId = Annotated[
 """A run that may be left out."""
 
 LiveRunId = Annotated[
-    str,
-    typer.Argument(metavar="RUN_ID", help="A run that is going on.", autocompletion=complete_run_ids),
+    str | None,
+    typer.Argument(
+        metavar="RUN_ID",
+        help="A run that is going on.  [default: the only live one]",
+        show_default=False,
+        autocompletion=complete_run_ids,
+    ),
 ]
+"""A live run that may be left out where there is no other."""
 
 RunsDir = Annotated[Path, typer.Option(metavar="DIR", help="The folder that holds the runs.")]
 

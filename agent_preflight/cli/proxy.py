@@ -62,6 +62,8 @@ def proxy(
     """
     ctx.obj = data
     if ctx.invoked_subcommand is not None:
+        if any((unix, upstream, budget, account, byok, ready_file)):
+            raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
     from agent_preflight.config import Environment
     from preflight_proxy import log
@@ -97,10 +99,10 @@ def status(
 
     Example: agent-preflight proxy status --data ./proxy-data
     """
-    from agent_preflight.proxy_status import print_status, proxy_status
+    from agent_preflight.proxy_status import proxy_status, show_status
 
     found = proxy_status(folder_of(ctx, data))
-    emit_json(json.dumps(found.document())) if as_json else print_status(found)
+    emit_json(json.dumps(found.document())) if as_json else show_status(found)
 
 
 app.add_typer(proxy_account.app)

@@ -89,7 +89,9 @@ def limit(ctx: typer.Context, accounts: Amounts, data: Data = None) -> None:
 
 @app.command("freeze")
 def freeze(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
-    """Refuse an account's calls and end its streams, until it is unfrozen.
+    """Refuse an account's calls and end its streams.
+
+    It stays so until it is unfrozen, also over a restart.
 
     Example: agent-preflight proxy account freeze alice --data ./proxy-data
     """
@@ -123,9 +125,10 @@ def unfreeze(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
 
 @app.command("remove")
 def remove(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
-    """Close an account: its token is refused, and no later start opens it.
+    """Close an account for good.
 
-    Its calls in flight still settle, and what it spent stays in the ledger.
+    Its token is refused from now on, and no later start opens it. Its calls in flight still settle; what it spent stays in the
+    ledger.
 
     Example: agent-preflight proxy account remove alice --data ./proxy-data
     """
@@ -176,11 +179,11 @@ def list_(
 
     Example: agent-preflight proxy account list --data ./proxy-data
     """
-    from agent_preflight.proxy_status import print_accounts, proxy_status
+    from agent_preflight.proxy_status import proxy_status, show_accounts
 
     found = proxy_status(folder_of(ctx, data)).accounts
     if not as_json:
-        print_accounts(found)
+        show_accounts(found)
         return
     for each in found:
         emit_json(json.dumps(each.document()))
@@ -205,11 +208,11 @@ def amounts_of(texts: list[str]) -> dict[str, int]:
             raise typer.BadParameter(f"give NAME=USD, such as alice=5, not {text!r}")
         names_of([name])
         if name in found:
-            raise typer.BadParameter(f"{name!r}: named twice")
+            raise typer.BadParameter(f"{name!r} is named twice")
         try:
             found[name] = pusd(read_usd(amount))
         except ValueError as exc:
-            raise typer.BadParameter(f"the amount of {name!r} is {exc}, not {amount!r}") from exc
+            raise typer.BadParameter(f"the amount of {name!r} is {exc}, not {amount[:80]!r}") from exc
     return found
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from agent_preflight.cli.group import complain
+from agent_preflight.cli.options import complete_run_ids
 from agent_preflight.runs import kinds
 from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.settings import COMMAND_NETWORK, Option, defaults, options, read_option
@@ -93,15 +94,15 @@ def _parameters() -> Iterator[inspect.Parameter]:
     told = "The agents' arguments; with --sandbox process the command line."
     arguments = typer.Argument(help=told, show_default=False, metavar="ARGUMENTS")
     yield _parameter("container_args", list[str] | None, arguments)
-    yield _parameter(
-        "config", Path | None, _typer_option("A preflight.toml or pyproject.toml; else the one in this folder.")
-    )
+    told = "A preflight.toml or pyproject.toml. [default: the one in this folder]"
+    yield _parameter("config", Path | None, _typer_option(told, metavar="FILE"))
     for name, option in options().items():
         if option.flags:
             kind = option.kind
             metavar = "RUN_ID" if name == "resume" else "|".join(kind.choices) or kind.metavar
+            complete = complete_run_ids if name == "resume" else _completion(kind.choices)
             help_text = option.help + _default_text(name)
-            info = _typer_option(help_text, *option.flags, metavar=metavar, choices=kind.choices)
+            info = _typer_option(help_text, *option.flags, metavar=metavar, complete=complete)
             yield _parameter(name, _type(name, option), info)
     as_json = _typer_option("One JSON object for each trial, at the end.", "--json")
     yield _parameter("as_json", bool, as_json, default=False)
@@ -111,8 +112,13 @@ def _parameter(name: str, kind: Any, info: object, default: object = None) -> in
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
-def _typer_option(help_text: str, *flags: str, metavar: str | None = None, choices: tuple[str, ...] = ()) -> object:
-    complete = (lambda: list(choices)) if choices else None
+def _completion(choices: tuple[str, ...]) -> Callable[..., list[str]] | None:
+    return (lambda incomplete: [each for each in choices if each.startswith(incomplete)]) if choices else None
+
+
+def _typer_option(
+    help_text: str, *flags: str, metavar: str | None = None, complete: Callable[..., list[str]] | None = None
+) -> object:
     return typer.Option(*flags, help=help_text, show_default=False, metavar=metavar, autocompletion=complete)
 
 

@@ -19,14 +19,18 @@ def status(
 ) -> None:
     """Show how a run stands, trial by trial.
 
+    Costs, calls and what is reserved come from its ledger, also while it runs.
+
     Example: agent-preflight status run-20270131-120000
     """
-    from agent_preflight.artifacts import find_run, trial_dirs
-    from agent_preflight.status import status_main, summarise_model
+    from agent_preflight.run_choice import run_to_read
+    from agent_preflight.status import status_parts
+    from agent_preflight.tables import show
+    from agent_preflight.trial_status import read_run
 
-    if not as_json:
-        status_main(run_id, runs_dir)
-        return
-    run_dir = find_run(run_id, runs_dir)
-    for trial in trial_dirs(run_dir) if run_dir is not None else ():
-        emit_json(json.dumps(summarise_model(trial), default=str))
+    run_dir = run_to_read(run_id, runs_dir)
+    if as_json:
+        for trial in read_run(run_dir).trials if run_dir is not None else ():
+            emit_json(json.dumps(trial.to_json()))
+    else:
+        show(*(status_parts(run_dir) if run_dir is not None else [f"No runs found in {runs_dir}/"]))

@@ -11,14 +11,14 @@ from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import LiveRunId, RunsDir, complete_aliases
 
 if TYPE_CHECKING:
-    from agent_preflight.live_run import Ended
+    from agent_preflight.live_run import Ended, Plan
 
 WAIT_S_MAX = 300.0
 """A trial's end waits for costs that are not known yet, for four minutes at the most."""
 
 
 def stop(
-    run_id: LiveRunId,
+    run_id: LiveRunId = None,
     alias: Annotated[
         str | None,
         typer.Argument(
@@ -33,6 +33,8 @@ def stop(
 ) -> None:
     """Stop a live run, or one of its trials.
 
+    The run may be left out where no other is live: `stop` ends it, `stop ALIAS` one of its trials.
+
     No call is admitted from now on; then the agent is ended, what is in flight is settled, its key is deleted, its summary says
     `stopped`. Trials that have not begun never do. Exits with 5 if a step of that could not be verified.
 
@@ -41,10 +43,10 @@ def stop(
     import asyncio
 
     from agent_preflight.console import say
-    from agent_preflight.live_run import find_plan, until_over
     from agent_preflight.live_run import stop as ask_to_end
+    from agent_preflight.live_run import until_over
 
-    plan = find_plan(run_id, runs_dir)
+    plan, alias = _meant(run_id, alias, runs_dir)
     asyncio.run(ask_to_end(plan, alias))
     say("No further call is sent. Agents are ended, and the costs of calls in flight are settled.")
     if no_wait:
@@ -53,13 +55,26 @@ def stop(
     if ended is None:
         complain(
             f"The end was not seen within {WAIT_S_MAX:.0f} s. No further call is sent. "
-            f"Look at it with `agent-preflight status {run_id}`."
+            f"Look at it with `agent-preflight status {plan.run_dir.name}`."
         )
         raise typer.Exit(5)
     lines = [_line(each) for each in ended]
     for line in lines:
         say(line)
     raise typer.Exit(0 if all(each.verified or each.summary is None for each in ended) else 5)
+
+
+def _meant(run_id: str | None, alias: str | None, runs_dir: Path) -> tuple[Plan, str | None]:
+    """Return the run and the trial that are meant: one word alone that names no run names a trial of the only live one."""
+    from agent_preflight.artifacts import find_run
+    from agent_preflight.live_run import find_plan
+    from agent_preflight.run_choice import live_runs, run_to_change
+
+    if run_id is not None and alias is None and find_run(run_id, runs_dir) is None:
+        live = live_runs(runs_dir)
+        if len(live) == 1 and run_id in (plan := find_plan(live[0].name, runs_dir)).key_names:
+            return plan, run_id
+    return find_plan(run_to_change(run_id, runs_dir).name, runs_dir), alias
 
 
 def _line(ended: Ended) -> str:

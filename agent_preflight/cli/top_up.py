@@ -15,21 +15,24 @@ if TYPE_CHECKING:
 
 
 def top_up(
-    run_id: LiveRunId,
+    run_id: LiveRunId = None,
     more: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="ALIAS=USD...",
             help="A trial, and by how many dollars to raise its budget.",
+            show_default=False,
             autocompletion=complete_raises,
         ),
-    ],
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Give trials of a live run more money.
 
     USD is added to the budget, for the very next call. It needs the management key in OR_ADMIN_KEY (or OPENROUTER_ADMIN_KEY),
     because the limit of the trial's key at OpenRouter must be raised too: both are, or none. Exits with 1 if none was.
+
+    Example: agent-preflight top-up nano=0.50
 
     Example: agent-preflight top-up run-20270131-120000 nano=0.50
     """
@@ -38,9 +41,16 @@ def top_up(
     from agent_preflight.config import Environment
     from agent_preflight.live_run import check_alias, find_plan
     from agent_preflight.live_run import top_up as raise_limit
+    from agent_preflight.run_choice import run_to_change
 
-    wanted = [_named(text) for text in more]
-    plan, environment = find_plan(run_id, runs_dir), Environment.read()
+    texts = list(more or ())
+    if run_id is not None and "=" in run_id:  # no run is named, and the first word is a trial's
+        texts.insert(0, run_id)
+        run_id = None
+    if not texts:
+        raise typer.BadParameter("give at least one ALIAS=USD, such as nano=0.50")
+    wanted = [_named(text) for text in texts]
+    plan, environment = find_plan(run_to_change(run_id, runs_dir).name, runs_dir), Environment.read()
     for alias, _ in wanted:
         check_alias(plan, alias)
     for alias, more_pusd in wanted:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.engine.streams import archive
+from agent_preflight.engine.streams import archive, is_readable
 from agent_preflight.kept_output import Kept, OutputWish
 from agent_preflight.output_folder import OutputFolder
 from agent_preflight.tar_stream import Kind, TarError
@@ -62,7 +62,7 @@ async def keep(engine: Engine, container: str, wish: OutputWish, folder: Path, *
         pool.shutdown(wait=False)
 
 
-async def _within(limit_s: float, output: OutputFolder, copying: Awaitable[None]) -> str | None:
+async def _within(limit_s: float, output: OutputFolder, copying: Awaitable[str | None]) -> str | None:
     """Give the copy its time; returns the limit that it reached.
 
     Raises:
@@ -71,7 +71,7 @@ async def _within(limit_s: float, output: OutputFolder, copying: Awaitable[None]
     over = asyncio.timeout(limit_s)
     try:
         async with over:
-            await copying
+            return await copying
     except TimeoutError as exc:
         if not over.expired():
             raise  # a disk's own
@@ -79,36 +79,34 @@ async def _within(limit_s: float, output: OutputFolder, copying: Awaitable[None]
             text = f"reading the output: Docker sent nothing within {limit_s:g} s; it may be overloaded, or hang."
             raise DockerError(text, Failure.TIMEOUT) from exc
         return "time"
-    return None
 
 
 async def _copy(
     engine: Engine, container: str, path: str, output: OutputFolder, take: Callable[[bytes], Awaitable[bool]]
-) -> None:
+) -> str | None:
     """Copy the folder; if a link stands in its place, the folder to which that leads within the container."""
-    await _pour(engine, container, path, output, take)
+    limit = await _pour(engine, container, path, output, take)
     if output.root is not Kind.LINK:
-        return
+        return limit
     output.again()
-    try:
-        await _pour(engine, container, f"{path.rstrip('/')}/.", output, take)
-    except DockerError as exc:
-        if output.root is not None or exc.failure not in SPOILT:
-            raise  # else the link leads to no folder
+    return await _pour(engine, container, f"{path.rstrip('/')}/.", output, take)
 
 
 async def _pour(
     engine: Engine, container: str, path: str, output: OutputFolder, take: Callable[[bytes], Awaitable[bool]]
-) -> None:
+) -> str | None:
+    """Write what the engine sends. A path that does not exist holds nothing, nor one that alone the engine cannot read."""
     try:
         async with aclosing(archive(engine, container, path)) as pieces:
             async for piece in pieces:
                 if not await take(piece):
-                    return
+                    return None
     except TarError as exc:
         raise DockerError(f"reading the output: the engine's archive breaks off: {exc}", Failure.NOT_DOCKER) from exc
     except DockerError as exc:
-        if exc.failure is Failure.GONE and output.root is None:
-            return
+        if output.root is None and exc.failure is Failure.GONE:
+            return None
+        if output.root is None and exc.failure in SPOILT and await is_readable(engine, container):
+            return "archive"
         raise
     raise DockerError("reading the output: the engine's archive breaks off before its end", Failure.NOT_DOCKER)

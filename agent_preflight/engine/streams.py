@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 
 import aiohttp
 from aiodocker.stream import Stream
 from aiohttp import ClientTimeout
 
-from agent_preflight.engine.client import Engine
-from agent_preflight.engine.failure import explained
+from agent_preflight.engine.client import CALL_S_MAX, Engine
+from agent_preflight.engine.failure import DockerError, explained
 from agent_preflight.sandbox import Pipes
 from preflight_proxy.tasks import Tasks
 
@@ -142,3 +143,13 @@ async def archive(engine: Engine, container: str, path: str) -> AsyncGenerator[b
             yield piece
     finally:
         answer.close()
+
+
+async def is_readable(engine: Engine, container: str) -> bool:
+    """Whether the engine can look into a container at all; if so, a folder that it cannot read is at fault itself."""
+    with suppress(DockerError):
+        async with explained(engine.url, "looking into a container", CALL_S_MAX):
+            answer = await engine._client._do_query(f"containers/{container}/archive", "HEAD", params={"path": "/"})
+            answer.close()
+            return True
+    return False

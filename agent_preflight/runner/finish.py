@@ -45,8 +45,8 @@ async def finish(trial: LiveTrial) -> RunResult:
     await end.run()
     result = result_of(trial.plan, trial.shared.around.network, end.facts())
     notes = [str(note) for note in result.preflight["notes"]]
-    for note in notes:
-        trial.say(note)
+    for note in notes:  # the table at the end of a run shows them, and one trial by itself has none
+        (trial.say if trial.shared.folder.single else trial.log)(note)
     try:
         write_private(trial.folder / "summary.json", summary_document(result))
     except OSError as exc:

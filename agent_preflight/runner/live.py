@@ -181,10 +181,15 @@ class LiveTrial:
             self.end(GATE_LOST)
         self.watch.look()
 
-    def say(self, text: str) -> None:
-        """Write a line to run.log and print it; what looks like a key is blotted out, escapes are dropped. Any thread."""
+    def log(self, text: str) -> str:
+        """Write a line to run.log and return it as written: what looks like a key is blotted out, escapes are gone. Any thread."""
         line = plain(redact(text))
         self.events.line(line)
+        return line
+
+    def say(self, text: str) -> None:
+        """Write a line to run.log as `log` does, and print it. Any thread."""
+        line = self.log(text)
         with contextlib.suppress(
             Exception
         ):  # a closed pipe, or a caller's own function: no reason not to end the trial

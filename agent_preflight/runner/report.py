@@ -1,33 +1,45 @@
-"""The table that a run prints at its end. Pure."""
+"""The table that a run prints at its end."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 from agent_preflight.kept_output import WORKSPACE
 from agent_preflight.models import RunResult
-from agent_preflight.terminal import plain
+from agent_preflight.tables import Column, TextTable, duration, money, text_of, width_of
+from agent_preflight.trial_status import ending_word
+from agent_preflight.usd import pusd
 
-COLUMNS = ("alias", "cost", "time", "tools", "cache", "status")
-STATUS_CHARS = 80
+COLUMNS = (
+    Column("trial"),
+    Column("status"),
+    Column("cost", right=True),
+    Column("time", right=True, spare=1),
+    Column("tools", right=True, spare=3),
+    Column("cached", right=True, spare=2),
+)
 
 
 def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
     """Yield the lines of the table, sorted by alias, with the total, the cache figures if any, and where the files are."""
     if not results:
         return
-    rows = [_row(result) for result in sorted(results, key=lambda result: result.alias)]
+    ordered = sorted(results, key=lambda result: result.alias)
     costs = [Decimal(str(result.cost_usd)) for result in results if result.cost_usd is not None]
-    rows.append(("TOTAL", f"${sum(costs):.4f}", "", str(sum(r.tool_calls for r in results)), "", ""))
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    table = TextTable(
+        COLUMNS,
+        [_row(result) for result in ordered],
+        total=("TOTAL", "", money(pusd(sum(costs, Decimal(0)))), "", str(sum(r.tool_calls for r in results)), ""),
+        notes=[_note(result) for result in ordered],
+    )
     yield ""
-    for cells in (COLUMNS, *rows):
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    yield from text_of(table, width=width_of(sys.stdout)).split("\n")
     yield from _cache_line(results)
-    yield f"  Artifacts: {run_dir}"
-    yield from (f"  {line}" for line in answers_lines(results, run_dir))
+    yield f"Artifacts: {run_dir}"
+    yield from answers_lines(results, run_dir)
 
 
 def answers_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
@@ -43,23 +55,24 @@ def answers_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
 
 
 def _row(result: RunResult) -> tuple[str, ...]:
-    minutes, seconds = divmod(int(result.duration_s), 60)
     return (
         result.alias,
-        "-" if result.cost_usd is None else f"${result.cost_usd:.4f}",
-        f"{minutes}m{seconds:02d}s",
+        ending_word(result.error, result.preflight),
+        "-" if result.cost_usd is None else money(pusd(result.cost_usd)),
+        duration(result.duration_s),
         str(result.tool_calls),
         f"{result.cache.hit_rate * 100:.0f}%" if result.cache.total_prompt_tokens else "-",
-        plain("; ".join([result.error or _word(result), *map(str, result.preflight.get("notes", ()))]))[:STATUS_CHARS],
     )
 
 
-def _word(result: RunResult) -> str:
-    return "spent" if result.preflight.get("status") == "spent" else "ok"
+def _note(result: RunResult) -> str:
+    """Why it ended so, without the word that its status says."""
+    error = (result.error or "").removeprefix("ejected: ")
+    return "; ".join(filter(None, [error, *map(str, result.preflight.get("notes", ()))]))
 
 
 def _cache_line(results: Sequence[RunResult]) -> Iterator[str]:
     prompt = sum(result.cache.total_prompt_tokens for result in results)
     cached = sum(result.cache.cached_tokens for result in results)
     if prompt:
-        yield f"  Cache: {cached / prompt * 100:.1f}% of {prompt:,} prompt tokens came from a cache"
+        yield f"Cache: {cached / prompt * 100:.1f}% of {prompt:,} prompt tokens came from a cache"

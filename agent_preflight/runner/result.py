@@ -60,7 +60,7 @@ def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
         budget_usd=float(usd(_limit_pusd(plan, facts))),
         started_at=facts.started_at.isoformat(),
         finished_at=facts.finished_at.isoformat(),
-        duration_s=round(facts.duration_s),
+        duration_s=round(facts.duration_s, 3),
         cost_usd=_cost_usd(facts),
         error=verdict.error,
         tool_calls=facts.tool_calls,

@@ -73,7 +73,7 @@ class Ending:
 
     def outcome(self, error: str | None) -> str:
         """Return how a trial with this ending stands, in one word."""
-        if self.by in (By.EJECTED, By.INTERRUPTED, By.STOPPED):
+        if self.by in (By.EJECTED, By.INTERRUPTED, By.STOPPED, By.LOST):
             return str(self.by.value)
         return "done" if error is None else "failed"
 

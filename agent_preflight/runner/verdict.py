@@ -36,7 +36,7 @@ class Verdict:
     """How a trial ended.
 
     Attributes:
-        status: One word: `done`, `failed`, `spent`, `ejected`, `interrupted` or `stopped`.
+        status: One word: `done`, `failed`, `spent`, `ejected`, `interrupted`, `stopped` or `lost`.
         error: None if it ended well.
         notes: What the table shows of it beside the error.
         warnings: Those of the notes that are warnings, then why calls were not served.

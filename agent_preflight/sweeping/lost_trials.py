@@ -14,16 +14,16 @@ from typing import Any
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
+from agent_preflight.event_facts import read_events
 from agent_preflight.kept_output import Kept
+from agent_preflight.planned import PlannedTrial, planned, trial_folder
 from agent_preflight.runner.folder import write_private
 from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sandbox import Step
-from agent_preflight.status import summarise_model
 from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.outputs import kept_of
-from agent_preflight.sweeping.remains import PlannedTrial, planned, trial_folder
 from agent_preflight.usd import pusd
 from preflight_proxy.errors import OperatingError
 
@@ -72,7 +72,7 @@ def _write(folder: Path, summary: Mapping[str, Any], balance: Balance) -> str:
 
 
 def _facts(folder: Path, balance: Balance | None, key_gone: bool, usage: Decimal | None, engine_clean: bool) -> Facts:
-    now, seen = datetime.now(UTC), summarise_model(folder)
+    now, seen = datetime.now(UTC), read_events(folder)
     pending = balance is not None and balance.pending_pusd > 0
     cleanup: dict[str, Step] = {
         "freeze": "ok",
@@ -83,13 +83,13 @@ def _facts(folder: Path, balance: Balance | None, key_gone: bool, usage: Decimal
     return Facts(
         ending=LOST,
         exit=None,
-        started_at=_time(seen.get("started_at"), now),
+        started_at=_time(seen.started_at, now),
         finished_at=now,
-        duration_s=float(seen.get("duration_s") or 0.0),
+        duration_s=seen.duration_s or 0.0,
         balance=balance,
         key_usage_usd=usage,
-        tool_calls=int(seen.get("tool_calls") or 0),
-        events_count=int(seen.get("events") or 0),
+        tool_calls=seen.tool_calls,
+        events_count=seen.count,
         warnings=("the summary was written by a sweep, from the ledger and the event log",),
         cleanup=cleanup,
         output=kept_of(folder) or Kept(why="nothing of it was found"),

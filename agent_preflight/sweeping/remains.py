@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object, trial_dirs
+from agent_preflight.planned import planned, trial_folder
 from agent_preflight.run_control import RunControl, is_short_dir_of, read_control
 
 LOCK_NAME = "lock"
@@ -20,16 +21,6 @@ SWEPT_FILE = "swept.json"
 """In a run's folder: the sub-keys that a sweep has seen to be gone, and what OpenRouter had counted for each."""
 KEY_PREFIX = "agent-preflight:"
 """Every sub-key's name begins so; a plan that names another key is none of ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedTrial:
-    """A trial of a plan.json, as far as it can be read."""
-
-    alias: str
-    model_id: str
-    budget_usd: str
-    key_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +59,6 @@ def remains_of(run_dir: Path) -> Remains:
     if control is not None and not _is_short_dir(control, run_dir):
         control = None
     return Remains(run_dir, tuple(_owed_keys(run_dir)), control)
-
-
-def planned(run_dir: Path) -> list[PlannedTrial]:
-    """Return the trials of a run's plan, all that were ever planned; the latest of an alias comes last."""
-    trials = (read_json_object(run_dir, "plan.json") or {}).get("trials")
-    found = (_planned(each) for each in (trials if isinstance(trials, list) else []))
-    return [trial for trial in found if trial is not None]
-
-
-def _planned(trial: object) -> PlannedTrial | None:
-    match trial:
-        case {"alias": str(alias), "key_name": str(key_name)} if Path(alias).name == alias:
-            model_id, budget_usd = trial.get("model_id"), trial.get("budget_usd")  # type: ignore[attr-defined]  # a dict
-            return PlannedTrial(alias, str(model_id), str(budget_usd), key_name)
-    return None
-
-
-def trial_folder(run_dir: Path, alias: str) -> Path:
-    """Return a trial's folder; a trial that is a run by itself has no other than the run's."""
-    single = alias == run_dir.name and not (run_dir / alias).is_dir()
-    return run_dir if single else run_dir / alias
 
 
 def _owed_keys(run_dir: Path) -> Iterator[str]:

@@ -200,7 +200,7 @@ async def _listen(config: Config, listeners: Listeners, plane: Plane, control: C
 def _open_portal(config: Config, portal: Portal) -> str | None:
     if config.portal is None:
         return None
-    with naming(config.portal):
+    with naming(f"{config.portal} for portable gates"):
         host, port = portal.listen(*host_port(config.portal))
     return f"{host}:{port}"
 

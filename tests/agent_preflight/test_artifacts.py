@@ -15,6 +15,7 @@ from agent_preflight.artifacts import (
     read_json_object,
     read_start,
     render_prompt,
+    run_dirs,
     summarize_run,
     trial_dirs,
 )
@@ -97,6 +98,18 @@ def test_the_latest_run_is_the_one_changed_last(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert latest_run(tmp_path) == tmp_path / "new"
     assert latest_run(str(tmp_path)) == tmp_path / "new"
+    assert [run.name for run in run_dirs(tmp_path)] == ["new", "old", "older"]
+
+
+def test_reading_a_run_makes_it_no_later_run(tmp_path: Path) -> None:
+    """A reader of a ledger makes and removes files beside it, and so changes the folder's time."""
+    for age, name, file in ((0, "second", "plan.json"), (1, "first", "lock")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+        os.utime(tmp_path / name / file, (1e9 - age, 1e9 - age))
+    (tmp_path / "first" / "ledger.sqlite3-shm").write_text("")
+    os.utime(tmp_path / "second", (1e9 - 9, 1e9 - 9))
+    assert latest_run(tmp_path) == tmp_path / "second"
 
 
 def test_without_runs_there_is_no_latest(tmp_path: Path) -> None:
@@ -132,6 +145,15 @@ def test_trials_come_sorted(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "lock").write_text("")
     assert [t.name for t in trial_dirs(tmp_path)] == ["a", "b", "c"]
+
+
+def test_what_an_agent_wrote_is_no_trial_of_the_run_that_its_trial_is(tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    for name in ("lock", "plan.json", "summary.json", "ledger.sqlite3"):
+        (tmp_path / "workspace" / name).write_text('{"cost_usd": 1000}')
+    (tmp_path / "events.jsonl").touch()
+    assert trial_dirs(tmp_path) == []
+    assert summarize_run(tmp_path)["total_cost"] == 0
 
 
 def test_only_the_start_of_a_file_is_read(tmp_path: Path) -> None:

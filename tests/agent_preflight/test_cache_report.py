@@ -18,31 +18,25 @@ def finish(run: Path, alias: str, **fields: Any) -> None:
     (run / alias / "summary.json").write_text(json.dumps(RunResult(alias, "m/x", 0.5, **fields).to_dict()))
 
 
-def test_the_report_of_two_trials(tmp_path: Path) -> None:
+def test_without_a_ledger_savings_are_an_estimate_and_say_by_which_price(tmp_path: Path) -> None:
     run = tmp_path / "run-1"
     finish(run, "a1", cost_usd=0.1, cache=CacheStats(5000, 4000, 10, 10, 8))
     finish(run, "a2")
     assert generate_cache_report(run).splitlines() == [
-        "",
         "Cache Analytics Report: run-1",
-        "=" * 70,
         "",
-        "Per-Model Cache Performance:",
-        "-" * 70,
-        "  a1                   hit_rate= 80.0%  cached=  4000  total=   5000  requests= 10 ($0.1000)",
-        "  a2                   [no cache data]",
+        "trial  calls  cached  prompt tokens  written     cost",
+        "a1        10   80.0%          5,000       10  $0.1000",
+        "a2         -       -              -        -        -",
+        "TOTAL     10   80.0%          5,000       10  $0.1000",
         "",
-        "=" * 70,
-        "Aggregate Cache Statistics:",
-        "-" * 70,
-        "  Total requests with cache data:     10",
-        "  Total prompt tokens:                5,000",
-        "  Total cached tokens:                4,000",
-        "  Total cache creation tokens:        10",
-        "  Overall cache hit rate:             80.0%",
-        "  Est. cache savings (50% discount):  $0.0020",
-        "=" * 70,
+        "Estimate: caching saved $0.0020,",
+        "at an assumed price of $1.00 per million prompt tokens, cached ones 50% off.",
+        "This run has no ledger, which would tell the prices.",
     ]
+    assert cache_report_json(run)["estimate"] == {
+        "saved_usd": 0.002, "assumed_price_usd_per_m": 1.0, "assumed_discount": 0.5,
+    }  # fmt: skip
 
 
 def test_without_any_data_it_says_so(tmp_path: Path) -> None:
@@ -51,14 +45,14 @@ def test_without_any_data_it_says_so(tmp_path: Path) -> None:
 
 
 def test_an_empty_run_says_so(tmp_path: Path) -> None:
-    assert "No model directories found." in generate_cache_report(tmp_path)
+    assert "No trials found." in generate_cache_report(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{corrupt", '{"cache": 5}', '{"cache": {"request_count": "x"}}', "[]"])
 def test_a_corrupt_summary_has_no_data(tmp_path: Path, content: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "summary.json").write_text(content)
-    assert "[no cache data]" in generate_cache_report(tmp_path)
+    assert "No cache data recorded for this run." in generate_cache_report(tmp_path)
 
 
 def test_escapes_in_a_folder_s_name_are_not_printed(tmp_path: Path) -> None:
@@ -72,20 +66,24 @@ def test_the_report_on_the_latest_run_is_printed(tmp_path: Path, capsys: pytest.
     assert "Cache Analytics Report: run-1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("run_id", [None, "absent", ".."])
-def test_without_such_a_run_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], run_id: str | None) -> None:
-    (tmp_path / "runs").mkdir()
-    main(run_id, tmp_path / "runs")
-    assert "No runs found in" in capsys.readouterr().out
+@pytest.mark.parametrize("run_id", ["absent", ".."])
+def test_a_run_that_is_not_there_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], run_id: str) -> None:
+    main(run_id, tmp_path)
+    assert f'There is no run "{run_id}" in {tmp_path}/.' in capsys.readouterr().out
 
 
-def keep_books(run: Path, *calls: CallFacts) -> None:
-    """A ledger with calls of the account `a1`."""
-    run.mkdir(exist_ok=True)
+def test_without_any_run_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(runs_dir=tmp_path)
+    assert f"No runs found in {tmp_path}/" in capsys.readouterr().out
+
+
+def keep_books(run: Path, *calls: CallFacts, account: str = "a1") -> None:
+    """A ledger with calls of one account."""
+    run.mkdir(parents=True, exist_ok=True)
     store = open_store(run)
-    open_account(store, "a1", 10**12)
+    open_account(store, account, 10**12)
     for number, facts in enumerate(calls):
-        store.commit(reserve(f"r{number}", 100, "a1"))
+        store.commit(reserve(f"r{number}", 100, account))
         store.commit(Post(f"r{number}", 10, facts))
     store.close()
 
@@ -95,57 +93,82 @@ HIT = CallFacts("m/x", prompt_tokens=2000, cached_tokens=1500, conversation="c0f
 CHANGED = CallFacts("m/x", prompt_tokens=2000, conversation="c0ffee", cache_miss="message 3 (tool)", cache_saved_pusd=0)
 
 
-def test_behind_the_known_form_the_ledger_tells_of_models_conversations_and_reasons(tmp_path: Path) -> None:
+def test_where_a_ledger_is_only_its_figures_are_shown(tmp_path: Path) -> None:
     run = tmp_path / "run-1"
     finish(run, "a1", cost_usd=0.1, cache=CacheStats(5000, 4000, 10, 10, 8))
-    known = generate_cache_report(run)
+    finish(run, "of no account", cache=CacheStats(5000, 4000, 10, 10, 8))
     keep_books(run, FIRST, HIT, CHANGED, CHANGED)
     told = generate_cache_report(run)
-    assert told.startswith(known)
-    assert told.removeprefix(known).strip().splitlines() == [
-        "From the ledger, by model:",
-        "-" * 70,
-        "  m/x                                   1 of 4    calls hit   18.8% of     8,000 tokens cached  saved $0.0025",
-        "  in all                                1 of 4    calls hit   18.8% of     8,000 tokens cached  saved $0.0025",
+    assert told.splitlines() == [
+        "Cache Analytics Report: run-1",
         "",
-        "By conversation:",
-        "-" * 70,
-        "  a1               c0ffee           1 of 4    calls hit   18.8% of     8,000 tokens cached  saved $0.0025  m/x",
-        "                   missed: message 3 (tool) ×2, first_call",
+        "trial  calls  hits  cached  prompt tokens  written    saved",
+        "a1         4     1   18.8%          8,000        0  $0.0025",
+        "TOTAL      4     1   18.8%          8,000        0  $0.0025",
         "",
-        "Why caches missed:",
-        "-" * 70,
-        "  message            2 calls        4,000 tokens  an earlier message changed or went away: only add at the end",
-        "  first_call         1 calls        2,000 tokens  the first call of its conversation: there was nothing to read",
+        "model  calls  hits  cached  prompt tokens  written    saved",
+        "m/x        4     1   18.8%          8,000        0  $0.0025",
+        "",
+        "trial  conversation  calls  cached  prompt tokens    saved  why it missed",
+        "a1     c0ffee            4   18.8%          8,000  $0.0025  message 3 (tool) (2",
+        "                                                            times), first_call",
+        "",
+        "why caches missed  calls  prompt tokens  what that means, and what to do",
+        "message                2          4,000  an earlier message changed or went",
+        "                                         away: only add at the end",
+        "first_call             1          2,000  the first call of its conversation:",
+        "                                         there was nothing to read",
     ]
+    assert "stimate" not in told
+    assert cache_report_json(run)["estimate"] is None
+
+
+@pytest.mark.parametrize("columns", [72, 80, 120])
+def test_no_line_is_longer_than_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    model = "anthropic/claude-sonnet-4.5-thinking-\x1b[31m20990101"
+    facts = CallFacts(
+        model, prompt_tokens=123_456_789, cached_tokens=1, conversation="c0ffeec0ffee", cache_miss="system"
+    )
+    keep_books(tmp_path / "run-1", facts, account="claude-sonnet-4-5-thinking")
+    main(runs_dir=tmp_path)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    assert (out.count("123,456,789"), "\x1b" in out) == (5, False)
 
 
 def test_a_ledger_without_summaries_is_enough(tmp_path: Path) -> None:
     keep_books(tmp_path, HIT)
     (tmp_path / "budget").mkdir()
     told = generate_cache_report(tmp_path)
-    assert "  a1                   hit_rate= 75.0%  cached=  1500  total=   2000  requests=  1 ($0.0000)\n" in told
+    assert "a1         1     1   75.0%          2,000        0  $0.0025\n" in told
     assert "budget" not in told, "a folder of the proxy is no trial"
-    assert "no call read less than it could" in told
+    assert "No call read less than it could." in told
 
 
-def test_a_trial_that_has_told_no_tokens_yet_has_no_data(tmp_path: Path) -> None:
+def test_a_ledger_without_tokens_has_no_data_and_no_estimate(tmp_path: Path) -> None:
     keep_books(tmp_path, CallFacts("m/x"))
-    assert "[no cache data]" in generate_cache_report(tmp_path)
+    told = generate_cache_report(tmp_path)
+    assert "No cache data recorded for this run." in told
+    assert "stimate" not in told
 
 
 def test_of_many_conversations_the_longest_are_shown(tmp_path: Path) -> None:
     keep_books(tmp_path, *(CallFacts("m/x", prompt_tokens=n + 1, conversation=f"c{n}") for n in range(23)))
     told = generate_cache_report(tmp_path)
     assert "and 3 more" in told
-    assert "(23 calls without a price)" in told
+    assert "a1: the saving of 23 of its calls is not known" in told
     assert len(cache_report_json(tmp_path)["ledger"]["conversations"]) == 23
 
 
 def test_an_unreadable_ledger_leaves_the_summaries(tmp_path: Path) -> None:
     finish(tmp_path, "a1", cache=CacheStats(5000, 4000, 10, 10, 8))
     (tmp_path / "ledger.sqlite3").write_text("this is no database, although it is long enough to be taken for one" * 99)
-    assert "hit_rate= 80.0%" in generate_cache_report(tmp_path)
+    told = generate_cache_report(tmp_path)
+    assert "80.0%" in told
+    assert "From the summaries: the ledger" in told
     assert cache_report_json(tmp_path)["ledger"] is None
 
 
@@ -154,5 +177,5 @@ def test_the_json_has_the_trials_and_the_ledger(tmp_path: Path) -> None:
     finish(run, "a1", cost_usd=0.1, cache=CacheStats(5000, 4000, 10, 10, 8))
     keep_books(run, FIRST, HIT)
     told = cache_report_json(run)
-    assert (told["run"], told["trials"]["a1"]["cached_tokens"]) == ("run-1", 4000)
+    assert (told["run"], told["trials"]["a1"]["cached_tokens"]) == ("run-1", 1500)
     assert told["ledger"]["total"]["saved_usd"] == "0.0025"

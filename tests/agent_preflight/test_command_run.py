@@ -1,6 +1,9 @@
 """`agent-preflight run`, from a file and from options, before a simulated OpenRouter."""
 
+import contextlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,6 +70,24 @@ def test_a_file_is_enough(folder: Path) -> None:
     (plan,) = folder.glob("runs/*/plan.json")
     budgets = {trial["alias"]: trial["budget_usd"] for trial in json.loads(plan.read_text())["trials"]}
     assert budgets == {"nano": "0.01", "mini": "0.02"}
+
+
+def test_on_a_terminal_the_report_of_the_checks_is_shown(folder: Path) -> None:
+    """The live table keeps what a run says to itself, but not what the checks found."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "agent_preflight", "run"]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    ) as ran:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal on Linux
+            while part := os.read(ours, 65536):
+                shown += part
+    os.close(ours)
+    assert ran.returncode == 0, shown
+    assert shown.count(b"PREFLIGHT CHECKS") == 1
+    assert b"Provisioning budget" in shown
 
 
 def test_an_agents_input_is_kept_open_where_an_option_says_so(folder: Path) -> None:

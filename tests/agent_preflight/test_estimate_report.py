@@ -49,6 +49,7 @@ def test_what_to_do_is_said_where_a_count_is_low_and_only_there() -> None:
     assert text.endswith("Nothing was spent.")
     assert "raise" not in shown(of("50"))
     assert "at least" not in shown(of("0.5"))
+    assert "raise the budget to $6.01 for 5 calls" in " ".join(shown(of("0.5")).split())
 
 
 def test_no_line_of_figures_is_longer_than_a_terminal() -> None:

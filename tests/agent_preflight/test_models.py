@@ -64,8 +64,10 @@ def test_an_unknown_cost_stays_unknown() -> None:
     assert RunResult("a", "m", 1.0).to_dict()["cost_usd"] is None
 
 
-def test_a_duration_is_whole_seconds() -> None:
-    assert RunResult("a", "m", 1.0, duration_s=12.9).to_dict()["duration_s"] == 12
+@each("given, written", [(12.9, 12.9), (0.12345, 0.123), (3, 3.0)])
+def test_a_duration_is_in_seconds_to_the_millisecond(given: float, written: float) -> None:
+    told = RunResult("a", "m", 1.0, duration_s=given).to_dict()["duration_s"]
+    assert (told, type(told)) == (written, float)
 
 
 def test_ok_means_no_error() -> None:

@@ -1,5 +1,6 @@
 """Preflight as a script sees it: what is checked, what is printed, what is raised."""
 
+import io
 import json
 import threading
 from collections.abc import Callable
@@ -338,6 +339,23 @@ def test_the_usual_checks_pass_against_openrouter_and_leave_no_key(
     ]  # fmt: skip
     assert names_of_keys(simulator) == before
     assert simulator.admin_key[:12] not in "".join(out)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_report_has_colours_on_a_terminal_and_none_where_the_caller_takes_it(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, taken = Terminal(), list[str]()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout", terminal)
+    check("balance", log_fn=taken.append)
+    assert (terminal.getvalue(), any("\x1b" in line for line in taken)) == ("", False)
+    check("balance")
+    assert "  [\x1b[32mv\x1b[0m] Account balance" in terminal.getvalue()
 
 
 @pytest.mark.wire

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight import process
+from agent_preflight.kept_output import Kept
 from agent_preflight.process import ProcessError, ProcessSandbox, agent_environment, members
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes
 
@@ -177,3 +178,11 @@ async def test_a_program_that_is_not_there_is_named(make: Make) -> None:
 
 def test_this_process_is_found_in_its_own_session() -> None:
     assert os.getpid() in members(os.getsid(0)) or os.getsid(0) == 0
+
+
+async def test_what_a_process_wrote_is_where_it_worked_and_nothing_is_copied(make: Make, tmp_path: Path) -> None:
+    sandbox = make(("true",))
+    assert (await sandbox.keep(tmp_path)).path is None
+    await sandbox.create()
+    assert await sandbox.keep(tmp_path) == Kept(str(sandbox.workspace), None, None, why="the agent's working directory")
+    await sandbox.close()

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.control_client import Balance
+from agent_preflight.control_client import Balance, ControlClient, ControlUnreachableError
 from agent_preflight.proxy_status import (
     AccountStatus,
     ProxyStatus,
     of_balance,
     on_proxy,
-    print_status,
     proxy_status,
+    show_status,
 )
 from preflight_proxy.clock import SystemClock
 from preflight_proxy.core.accounts import CLOSED
@@ -80,6 +80,23 @@ def test_a_change_without_a_proxy_says_how_to_start_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.wire
+def test_a_proxy_that_dies_before_it_has_answered_leaves_a_hint_where_to_look(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dying:
+        dying.bind(str(tmp_path / "control.sock"))
+        dying.listen()
+
+        async def ask(client: ControlClient) -> None:
+            dying.close()
+            await client.top_up("a", USD)
+
+        with pytest.raises(ControlUnreachableError) as raised:
+            on_proxy(tmp_path, ask)
+    assert raised.value.__notes__ == [
+        f"What was changed before is told by: agent-preflight proxy account list --data {tmp_path}"
+    ]
+
+
+@pytest.mark.wire
 def test_a_socket_that_a_killed_proxy_left_is_no_proxy(tmp_path: Path) -> None:
     ledger(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
@@ -101,7 +118,7 @@ def test_a_freeze_is_told_before_a_spent_budget(balance: Balance, state: str) ->
 
 
 def test_the_table_fits_eighty_columns_and_figures_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    print_status(ProxyStatus(Path("data"), 7, "http://127.0.0.1:8788/api/v1", 3725.0, ROWS))
+    show_status(ProxyStatus(Path("data"), 7, "http://127.0.0.1:8788/api/v1", 3725.0, ROWS))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0] == "running  http://127.0.0.1:8788/api/v1  process 7  up 1h02m"
@@ -110,20 +127,16 @@ def test_the_table_fits_eighty_columns_and_figures_are_whole(capsys: pytest.Capt
     assert sum(line.count("b") for line in lines[4:] if "frozen" in line or set(line.strip()) == {"b"}) == 64
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(5.9, "up 5.9s"), (65, "up 1m05s"), (3600, "up 1h00m"), (90000, "up 1d")]
-)
-def test_how_long_it_has_served_is_said_as_in_every_table(
-    seconds: float, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_status(ProxyStatus(Path("data"), 7, None, seconds, ()))
+@pytest.mark.parametrize(("seconds", "text"), [(5.9, "up 5.9s"), (65, "up 1m05s"), (90000, "up 1d")])
+def test_how_long_it_has_served_is_said(seconds: float, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show_status(ProxyStatus(Path("data"), 7, None, seconds, ()))
     said = capsys.readouterr().out
     assert said.splitlines()[0] == f"running  on a unix socket  process 7  {text}"
     assert said.endswith("no account\n")
 
 
 def test_a_proxy_that_does_not_run_is_said_not_to(capsys: pytest.CaptureFixture[str]) -> None:
-    print_status(ProxyStatus(Path("data\x1b[31m"), None, None, None, ROWS[:1]))
+    show_status(ProxyStatus(Path("data\x1b[31m"), None, None, None, ROWS[:1]))
     said = capsys.readouterr().out
     assert said.startswith("not running  data\n")
     assert "alice" in said

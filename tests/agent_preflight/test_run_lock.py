@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.run_lock import RunState, hold, hold_once_free
+from agent_preflight.run_lock import RunState, hold, hold_once_free, is_live
 
 
 def lock(run_dir: Path) -> int:
@@ -25,6 +25,17 @@ def test_a_run_lives_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
     os.close(fd)
     with hold(tmp_path) as state:
         assert state is RunState.DEAD
+
+
+def test_whoever_asks_whether_a_run_lives_is_not_taken_for_its_runner(tmp_path: Path) -> None:
+    fd = lock(tmp_path)
+    assert is_live(tmp_path)
+    os.close(fd)
+    with (tmp_path / "lock").open() as another:
+        fcntl.flock(another, fcntl.LOCK_SH)
+        assert not is_live(tmp_path)
+    os.close(lock(tmp_path))
+    assert not is_live(tmp_path / "none")
 
 
 def test_what_has_no_lock_or_no_directory_is_not_known_to_be_dead(tmp_path: Path) -> None:

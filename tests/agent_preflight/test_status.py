@@ -1,17 +1,15 @@
 """How a run stands, told from its folder alone."""
 
-import fcntl
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent_preflight.models import CacheStats, RunResult
+from agent_preflight.models import CacheStats
 from agent_preflight.status import container_running, main, print_status_table, status_main, summarise_model
+from tests.agent_preflight.run_on_disk import EVENTS, alive, begin, finish, keep_ledger, plan
 from tests.support.scripted_engine import Fail, ScriptedEngine
 
 
@@ -21,26 +19,6 @@ def run(tmp_path: Path, no_engine: str) -> Path:
     folder = tmp_path / "runs" / "run-1"
     folder.mkdir(parents=True)
     return folder
-
-
-def finish(run: Path, alias: str, **fields: Any) -> Path:
-    folder = run / alias
-    folder.mkdir()
-    (folder / "summary.json").write_text(json.dumps(RunResult(alias, "m/x", 0.5, **fields).to_dict()))
-    return folder
-
-
-def begin(run: Path, alias: str, *events: dict[str, Any]) -> Path:
-    folder = run / alias
-    folder.mkdir()
-    (folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
-    return folder
-
-
-EVENTS = (
-    {"timestamp": "2026-01-01T00:00:00+00:00", "type": "agent_start", "elapsed_s": 0.5},
-    {"timestamp": "2026-01-01T00:00:03+00:00", "type": "tool_execution_start", "elapsed_s": 3.5},
-)
 
 
 def test_a_finished_trial(run: Path) -> None:
@@ -66,17 +44,6 @@ def test_a_trial_with_an_error(run: Path) -> None:
     assert summarise_model(finish(run, "a", error="ejected: idle"))["status"] == "ERR"
 
 
-def test_the_table_ends_with_errors_and_with_what_is_to_be_known_of_the_others(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    finish(run, "a", error="ejected: idle")
-    silent = finish(run, "b")
-    document = json.loads((silent / "summary.json").read_text())
-    (silent / "summary.json").write_text(json.dumps({**document, "preflight": {"notes": ["no call\x1b[31m"]}}))
-    print_status_table(run)
-    assert capsys.readouterr().out.splitlines()[-2:] == ["  a: ejected: idle", "  b: no call"]
-
-
 def test_a_trial_that_has_not_begun(run: Path) -> None:
     (run / "a").mkdir()
     row = summarise_model(run / "a")
@@ -85,7 +52,7 @@ def test_a_trial_that_has_not_begun(run: Path) -> None:
 
 def test_without_a_summary_events_tell(run: Path) -> None:
     row = summarise_model(str(begin(run, "a", *EVENTS)))
-    assert (row["events"], row["tool_calls"], row["duration_s"]) == (2, 1, 3)
+    assert (row["events"], row["tool_calls"], row["duration_s"]) == (2, 1, 3.5)
     assert row["started_at"] == "2026-01-01T00:00:00+00:00"
     assert row["status"] == "pending"
 
@@ -93,13 +60,6 @@ def test_without_a_summary_events_tell(run: Path) -> None:
 def test_without_elapsed_times_the_timestamps_tell(run: Path) -> None:
     events = [{k: v for k, v in e.items() if k != "elapsed_s"} for e in EVENTS]
     assert summarise_model(begin(run, "a", *events))["duration_s"] == 3
-
-
-def test_a_torn_or_corrupt_event_is_not_counted(run: Path) -> None:
-    folder = begin(run, "a", *EVENTS)
-    with (folder / "events.jsonl").open("a") as file:
-        file.write('garbage\n{"type": "torn')
-    assert summarise_model(folder)["events"] == 2
 
 
 def test_a_corrupt_summary_is_as_if_absent(run: Path) -> None:
@@ -110,19 +70,11 @@ def test_a_corrupt_summary_is_as_if_absent(run: Path) -> None:
 
 def test_a_trial_of_a_live_run_is_running_without_asking_docker(run: Path) -> None:
     folder = begin(run, "a", *EVENTS)
-    with (run / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alive(run):
         assert summarise_model(folder)["status"] == "running"
         (run / "b").mkdir()
         assert summarise_model(run / "b")["status"] == "pending"
     assert summarise_model(folder)["status"] == "pending"
-
-
-def test_asking_how_a_run_stands_does_not_keep_it_locked(run: Path) -> None:
-    (run / "lock").write_text("")
-    summarise_model(begin(run, "a", *EVENTS))
-    with (run / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_without_docker_nothing_runs_and_nothing_raises(run: Path) -> None:
@@ -193,71 +145,126 @@ def test_a_pipe_laid_by_an_agent_does_not_block(run: Path) -> None:
     assert summarise_model(folder)["budget"] is None
 
 
-def test_the_table_in_its_known_form(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finish(run, "a1", duration_s=75, cost_usd=0.1235, tool_calls=3, cache=CacheStats(1000, 800, 0, 2, 1))
-    finish(run, "a2", error="ejected: a very long reason that goes on and on and on and more", cost_usd=0.0)
-    begin(run, "a3")
-    print_status_table(run)
-    out = capsys.readouterr().out.splitlines()
-    assert out[0] == "  alias  status   events  tools  snaps  cost    cache  time   note" + " " * 36
-    assert out[1] == "  " + "─" * 100
-    assert out[2].rstrip() == "  a1     DONE     0       3      0      $0.123  80%    1m15s"
-    assert out[3] == (
-        "  a2     ERR      0       0      0      -       -      -      err: ejected: a very long reason that go"
+def test_the_table_of_a_live_run_at_80_columns(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan(run, "claude-sonnet-4", "nano", "gpt", "later")
+    finish(run, "claude-sonnet-4", {"status": "done"}, duration_s=75.2, tool_calls=3)
+    begin(run, "nano", {"type": "agent_start"})
+    finish(
+        run,
+        "gpt",
+        {"status": "ejected"},
+        error="ejected: a long reason that goes on and on and on and on and on",
+        duration_s=3,
     )
-    assert out[4].rstrip() == "  a3     pending  0       0      0      -       -      -"
-    assert out[5:7] == ["", "  2/3 complete"]
-    assert out[7:] == ["  a2: ejected: a very long reason that goes on and on and on and more"]
+    keep_ledger(run, "claude-sonnet-4", "nano", "gpt", pending=True)
+    with alive(run):
+        status_main("run-1", run.parent)
+    assert capsys.readouterr().out.splitlines() == [
+        "Run: run-1 (running)",
+        "",
+        "trial            status   calls  refused     cost  reserved    limit   time",
+        "claude-sonnet-4  done         1        0  $0.0100   $0.0200  $0.2500  1m15s",
+        "gpt              ejected      1        0  $0.0100   $0.0200  $0.2500   3.0s",
+        "later            pending      -        -        -         -  $0.2500      -",
+        "nano             running      1        0  $0.0100   $0.0200  $0.2500      -",
+        "TOTAL                         3           $0.0300   $0.0600",
+        "gpt: a long reason that goes on and on and on and on and on",
+        "",
+        "2/4 complete",
+    ]
 
 
-def test_a_running_trial_s_time_bears_a_star(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    begin(run, "a", *EVENTS)
-    with (run / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        print_status_table(run)
-    assert "s*" in capsys.readouterr().out
+def test_the_table_of_a_run_without_a_ledger(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(run, "a1", duration_s=75, cost_usd=0.1235, tool_calls=3, cache=CacheStats(1000, 800, 0, 2, 1))
+    finish(run, "a2", error="boom\x1b[31m")
+    print_status_table(run)
+    assert capsys.readouterr().out.splitlines() == [
+        "trial  status  calls  refused  tools  events     cost  reserved    limit   time",
+        "a1     done        -        -      3       0  $0.1235         -  $0.5000  1m15s",
+        "a2     failed      -        -      0       0        -         -  $0.5000   0.0s",
+        "TOTAL              -                          $0.1235         -",
+        "a2: boom",
+        "",
+        "2/2 complete",
+    ]
 
 
-def test_text_from_files_reaches_the_terminal_without_escapes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finish(run, "a\x1b[31m", error="\x1b]0;owned\x07bad\nnews")
+@pytest.mark.parametrize("columns", [60, 80, 100, 132, 200])
+def test_no_line_is_longer_than_the_terminal_and_no_cost_is_cut(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    aliases = ["a", "claude-sonnet-4-5-thinking", "\x1b]0;owned\x07x"]
+    plan(run, *aliases)
+    for alias in aliases:
+        finish(
+            run, alias, {"status": "interrupted", "notes": ["the agent made no call: does it read it?"]}, error="e" * 99
+        )
+    keep_ledger(run, *aliases, pending=True)
     print_status_table(run)
     out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    assert (out.count("$0.0100"), out.count("$0.0200"), out.count("$0.0300")) == (3, 3, 1)
     assert "\x1b" not in out
-    assert "err: bad news" in out
 
 
-def test_a_run_without_trials_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_told_once(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(run, "a", {"status": "failed", "notes": ["see its log"]}, error="the agent ended with exit code 3")
     print_status_table(run)
-    assert capsys.readouterr().out == "  No model directories found.\n"
+    out = capsys.readouterr().out
+    assert (out.count("exit code 3"), out.count("see its log")) == (1, 1)
+
+
+def test_nothing_in_the_table_needs_an_explanation(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(run, "a", *EVENTS)
+    with alive(run):
+        print_status_table(run)
+    assert "*" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("live", "words"), [(True, "its checks are still going on"), (False, "none was begun")])
+def test_a_run_without_trials_says_so(run: Path, capsys: pytest.CaptureFixture[str], live: bool, words: str) -> None:
+    if live:
+        with alive(run):
+            print_status_table(run)
+    else:
+        print_status_table(run)
+    assert words in capsys.readouterr().out
+
+
+def test_a_ledger_that_cannot_be_read_is_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(run, "a", cost_usd=0.5)
+    (run / "ledger.sqlite3").write_text("no database, and long enough to be taken for a page of one" * 99)
+    print_status_table(run)
+    out = capsys.readouterr().out
+    assert "$0.5000" in out
+    assert "Costs are those of the summaries: " in out
 
 
 def test_the_status_of_the_latest_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(run, "a")
     status_main(runs_dir=run.parent)
     out = capsys.readouterr().out
-    assert out.startswith("\n  Run: run-1\n  " + "=" * 60 + "\n  alias")
-    assert out.endswith("  1/1 complete\n\n")
+    assert out.startswith("Run: run-1\n\ntrial")
+    assert out.endswith("1/1 complete\n")
     assert main is status_main
 
 
-@pytest.mark.parametrize("run_id", [None, "absent", "../outside", ".."])
-def test_without_such_a_run_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], run_id: str | None) -> None:
+@pytest.mark.parametrize("run_id", ["absent", "../outside", ".."])
+def test_a_run_that_is_not_there_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], run_id: str) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "runs").mkdir()
     status_main(run_id, tmp_path / "runs")
-    assert f"No runs found in {tmp_path}/runs/" in capsys.readouterr().out
+    assert f'There is no run "{run_id}" in {tmp_path}/runs/.' in capsys.readouterr().out
 
 
-def test_a_summary_full_of_nonsense_still_makes_a_row(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = finish(run, "a")
-    nonsense = {"cost_usd": "x", "tool_calls": [], "cache": 5, "duration_s": None, "error": {"a": 1}, "started_at": 3}
-    (folder / "summary.json").write_text(json.dumps(nonsense))
-    print_status_table(run)
-    assert "err: {'a': 1}" in capsys.readouterr().out
+def test_without_any_run_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status_main(runs_dir=tmp_path)
+    assert f"No runs found in {tmp_path}/" in capsys.readouterr().out
 
 
 @pytest.mark.wire
 def test_it_runs_as_a_module(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "agent_preflight.status", "absent"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "  No runs found in runs/ (no run is named absent)\n")
+    assert (done.returncode, done.stdout.startswith('There is no run "absent" in runs/.')) == (1, True)

@@ -62,23 +62,24 @@ def noted(*notes: str, live: bool = False) -> TextTable:
     return TextTable(COLUMNS[:1], [(row[0],) for row in ROWS], notes=notes, live=live)
 
 
-LONG = "the budget of $0.25 is spent: it did not cover the last call"
+LONG = "the budget of $0.25 is spent: it did not cover the last call (the agent ended with exit code 3)"
 
 
 def test_notes_stand_beside_where_there_is_room_and_beneath_where_there_is_not() -> None:
-    assert text_of(noted("", LONG), width=60).splitlines() == [
+    assert text_of(noted("", LONG), width=79).splitlines() == [
         "trial              note",
         "nano",
-        "claude-sonnet-4-5  the budget of $0.25 is spent: it did not",
-        "                   cover the last call",
+        "claude-sonnet-4-5  the budget of $0.25 is spent: it did not cover the last call",
+        "                   (the agent ended with exit code 3)",
     ]
-    assert text_of(noted("", LONG), width=58).splitlines() == [
+    assert text_of(noted("", LONG), width=78).splitlines() == [
         "trial",
         "nano",
         "claude-sonnet-4-5",
-        "claude-sonnet-4-5: the budget of $0.25 is spent: it did",
-        "not cover the last call",
+        "claude-sonnet-4-5: the budget of $0.25 is spent: it did not cover the last",
+        "call (the agent ended with exit code 3)",
     ]
+    assert text_of(noted("", "short"), width=26).splitlines()[2] == "claude-sonnet-4-5  short"
 
 
 def test_without_any_note_there_is_no_column_for_them() -> None:
@@ -108,6 +109,12 @@ def test_a_long_table_is_laid_out_in_slices_that_look_like_one() -> None:
     assert len(lines) == 2 * ROWS_AT_ONCE + 2
     assert {line.index("x") for line in lines if "x" in line} == {lines[0].index("model")}
     assert (lines.count(lines[0]), lines[-1]) == (1, "TOTAL")
+
+
+def test_a_column_that_may_go_and_is_empty_is_left_out_unless_the_table_is_live() -> None:
+    rows, total = [("nano", "", "1"), ("mini", "", "2")], ("TOTAL", "0", "3")
+    for live, head in ((False, ["trial", "calls"]), (True, ["trial", "model", "calls"])):
+        assert text_of(TextTable(COLUMNS[:3], rows, total, live=live)).splitlines()[0].split() == head
 
 
 def test_a_table_without_rows_is_its_head() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from preflight_proxy.data_folder import (
     serving_pid,
 )
 from preflight_proxy.errors import ConfigError
+from tests.drills.test_refused_starts import obey_permissions
 
 
 def test_folders_are_made_and_what_agents_read_is_readable(tmp_path: Path) -> None:
@@ -31,6 +34,28 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file cannot be made: a file has that name"):
         make_folders(tmp_path / "file")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drops a capability")
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path, is_new: bool) -> None:
+    source = (
+        "import sys; from pathlib import Path; from preflight_proxy.data_folder import make_folders\n"
+        "try: make_folders(Path(sys.argv[1]))\n"
+        "except Exception as exc: print(type(exc).__name__, exc)"
+    )
+    data = tmp_path / "data"
+    data.mkdir()
+    if not is_new:
+        make_folders(data)
+    data.chmod(0o555)
+    command = [sys.executable, "-c", source, str(data)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=obey_permissions)
+    finally:
+        data.chmod(0o700)
+    assert done.stdout.startswith(f"ConfigError The data folder {data} cannot be written to"), done
+    assert done.stdout.endswith(". Name another one with --data.\n")
 
 
 def test_who_listens_on_the_control_socket_serves_the_folder(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ async def test_nobody_gets_in_without_a_pass_and_no_pass_leads_to_the_control_pl
         streams[1].write(garbage)
         streams[1].write_eof()
         assert len(await ends(streams)) <= NONCE_CHARS
-    for path in ("/accounts", "/health", "/events?run=run", "/api/v1/../../accounts"):
+    for path in ("/accounts", "/quarantine", "/events?run=run", "/api/v1/../../accounts"):
         assert await get(world, path, world.tokens["a"]) == 404
     watching[1].close()
 

@@ -191,6 +191,11 @@ def _read_archive(state: State, call: Call, name: str) -> Outcome:
     return web.Response(body=container.contents[path], headers=headers(state, "application/x-tar"))
 
 
+def _look_at_path(state: State, call: Call, name: str) -> Outcome:
+    state.find(name)
+    return web.Response(headers=headers(state) | {"X-Docker-Container-Path-Stat": "e30="})
+
+
 def _remove(state: State, call: Call, name: str) -> Outcome:
     state.remove(name, force=call.asks("force"))
     return reply(state, 204)
@@ -263,6 +268,7 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Outcome]]] = [
         ("POST", f"/containers/{_ONE}/attach", _attach),
         ("PUT", f"/containers/{_ONE}/archive", _archive),
         ("GET", f"/containers/{_ONE}/archive", _read_archive),
+        ("HEAD", f"/containers/{_ONE}/archive", _look_at_path),
         ("DELETE", f"/containers/{_ONE}", _remove),
         ("GET", "/networks", _networks),
         ("POST", "/networks/create", _create_network),

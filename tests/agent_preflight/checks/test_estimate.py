@@ -1,5 +1,6 @@
 """The check of what a budget affords: a warning below five calls, a failure only where the prompt's size was stated."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from agent_preflight.checks.line import Line
 from agent_preflight.estimate import estimate
 from agent_preflight.usd import pusd
 from openrouter_sim import Simulator
-from tests.agent_preflight.conftest import Script, ScriptedServer
+from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 from tests.preflight_proxy.core.quote_cases import endpoint
 
 NANO, SONNET = "openai/gpt-4.1-nano", "anthropic/claude-sonnet-4.5"
@@ -49,6 +50,20 @@ def test_each_model_is_judged_by_its_own_budget(simulator: Simulator) -> None:
     own, general = look(SONNET, NANO, budget=0.0001, budgets={SONNET: 100.0}, expect_tokens=20_000)
     assert (own.ok, general.ok) == (True, False)
     assert own.detail.startswith("$100.00 affords ")
+
+
+@pytest.mark.wire
+def test_a_field_of_models_is_read_side_by_side_and_told_in_its_order(serve: Serve) -> None:
+    """Each read waits for the others: one after the other they would never meet."""
+    meeting = threading.Barrier(4, timeout=60)
+
+    def answer(seen: Seen) -> tuple[int, Any]:
+        meeting.wait()
+        return 404, {}
+
+    serve(answer)
+    models = ("a/d", "a/b", "a/c", "a/a")
+    assert [line.name for line in look(*models)] == [f"Calls in the budget {model}" for model in models]
 
 
 @pytest.mark.wire

@@ -9,6 +9,7 @@ import pytest
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Post
 from tests.agent_preflight.cli.invoke import Told, invoke
+from tests.agent_preflight.run_on_disk import alive, plan
 from tests.agent_preflight.runner.conftest import Field
 from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
 
@@ -43,13 +44,25 @@ def test_no_run_and_no_ledger_are_a_sentence_and_exit_code_1(tmp_path: Path) -> 
 def test_every_call_is_a_line_and_the_sums_are_exact(tmp_path: Path) -> None:
     keep_books(tmp_path / "run-1")
     lines = costs("--runs-dir", str(tmp_path)).stdout.splitlines()
-    assert sum("posted" in line for line in lines) == 2
+    assert lines[0].startswith("Costs of run-1, 20")
+    assert [line.split()[1:] for line in lines[2:5]] == [
+        ["trial", "model", "in", "out", "cost"],
+        ["a", "m/x", "2,000", "0", "$0.00000000001"],
+        ["b", "m/x", "2,000", "0", "$0.00000000001"],
+    ]
     assert [line.split() for line in lines[-3:]] == [
-        ["a", "1", "calls", "$0.00000000001"],
-        ["b", "1", "calls", "$0.00000000001"],
-        ["TOTAL", "2", "calls", "$0.00000000002"],
+        ["a", "1", "$0.00000000001"],
+        ["b", "1", "$0.00000000001"],
+        ["TOTAL", "2", "$0.00000000002"],
     ]
     assert costs("run-1", "--runs-dir", str(tmp_path)).stdout.splitlines() == lines
+
+
+def test_the_only_live_run_is_meant_where_none_is_named(tmp_path: Path) -> None:
+    for name in ("live", "later"):
+        keep_books(plan(tmp_path / name, "a"))
+    with alive(tmp_path / "live"):
+        assert costs("--runs-dir", str(tmp_path)).stdout.startswith("Costs of live, ")
 
 
 def test_what_a_provider_said_does_not_reach_the_terminal_as_an_escape(tmp_path: Path) -> None:

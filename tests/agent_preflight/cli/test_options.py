@@ -15,14 +15,15 @@ from tests.cases import each
 def _commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for name, command in getattr(group, "commands", {}).items():
-        found += [(*path, name), *_commands(command, (*path, name))]
+        if not command.hidden:
+            found += [(*path, name), *_commands(command, (*path, name))]
     return found
 
 
 ALL = _commands(COMMANDS)
 
 
-@each("path", [path for path in ALL if path not in (("run",), ("proxy",))])
+@each("path", ALL)
 def test_each_value_of_an_option_has_a_word_that_says_what_it_is(path: tuple[str, ...]) -> None:
     _, _, options = invoke(*path, "--help").stdout.partition("Options:")
     assert not re.findall(r"--[a-z-]+ <[^|]*?>", options)
@@ -72,6 +73,8 @@ def test_a_shell_completes_commands_run_ids_and_aliases(tmp_path: Path) -> None:
     assert _complete("agent-preflight costs run-", tmp_path) == ["run-2", "run-1"]
     assert _complete("agent-preflight stop run-1 n", tmp_path) == ["nano"]
     assert _complete("agent-preflight top-up run-1 ", tmp_path) == ["nano=", "opus="]
+    assert _complete("agent-preflight run --resume run-", tmp_path) == ["run-2", "run-1"]
+    assert _complete("agent-preflight run --gate s", tmp_path) == ["shared"]
     assert _complete("agent-preflight stop --runs-dir elsewhere ", tmp_path) == ["run-3"]
 
 

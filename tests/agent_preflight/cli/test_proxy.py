@@ -28,7 +28,7 @@ def proxy(data: Path, *arguments: str, key: str | None = "sk-or-key") -> Told:
         (("--budget", "1", "--account", "a=1"), "not both"),
         (("--account", "a"), "give NAME=USD, such as alice=5, not 'a'"),
         (("--account", "=1"), "'' cannot be an account's name"),
-        (("--account", "a=1", "--account", "a=2"), "'a': named twice"),
+        (("--account", "a=1", "--account", "a=2"), "'a' is named twice"),
         (("--account", "../a=1"), "'../a' cannot be an account's name"),
         (("--account", "a\x1b[31m=1"), "'a\\x1b[31m' cannot be an account's name"),
         (("--account", f"{'a' * 65}=1"), "cannot be an account's name"),

@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
 from tests.agent_preflight.live_field import WAITING, LiveField
+from tests.agent_preflight.run_on_disk import alive, plan
 from tests.agent_preflight.runner.conftest import Field
 
 pytestmark = pytest.mark.wire
@@ -41,6 +42,24 @@ def test_a_whole_run_ends_and_what_has_not_begun_never_does(trials: Field) -> No
         assert [result.error for result in live.results()] == ["stopped by a person"]
     assert not (live.run_dir / "later").exists()
     assert not (live.run_dir / "control.json").exists()
+
+
+def test_the_only_live_run_need_not_be_named_for_one_trial_and_for_all(trials: Field) -> None:
+    with LiveField(trials, {"a": WAITING, "b": WAITING}, ready=2) as live:
+        told = stop(trials.runs_dir, "a")
+        assert (told.exit_code, "a: stopped, $" in told.output, "b:" in told.output) == (0, True, False), told.output
+        told = stop(trials.runs_dir)
+        assert (told.exit_code, "b: stopped, $" in told.output) == (0, True), told.output
+        assert [result.error for result in live.results()] == ["stopped by a person"] * 2
+    assert "No run is live in" in stop(trials.runs_dir).output
+    assert 'There is no run "a" in' in stop(trials.runs_dir, "a").output
+
+
+def test_a_word_that_names_a_run_is_no_trial_s(tmp_path: Path) -> None:
+    with alive(plan(tmp_path / "live", "old")):
+        plan(tmp_path / "old", "a")
+        told = stop(tmp_path, "old")
+    assert (told.exit_code, "The run old is not going on" in told.output) == (1, True)
 
 
 def test_a_trial_that_waits_for_its_turn_is_stopped_before_it_begins(trials: Field) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from agent_preflight.cli import app
 from openrouter_sim.books import Key
 from tests.agent_preflight.live_field import LiveField
+from tests.agent_preflight.run_on_disk import alive, plan
 from tests.agent_preflight.runner.conftest import Field
 
 pytestmark = pytest.mark.wire
@@ -49,6 +50,29 @@ def test_the_next_call_has_the_money_and_so_has_the_key(trials: Field) -> None:
     events = [json.loads(line) for line in (live.run_dir / "a" / "events.jsonl").read_text().splitlines()]
     assert [event["status"] for event in events if event["type"] in ("ready", "asked")] == [402, 200]
     assert [event["limit"] for event in events if event["type"] == "preflight_limit"] == [0.0501]
+
+
+def test_the_only_live_run_need_not_be_named(trials: Field) -> None:
+    flag = trials.runs_dir.parent / "go"
+    with LiveField(trials, {"a": spender(flag), "b": spender(flag)}, ready=2, budget_usd="0.0001"):
+        told = top_up(trials.runs_dir, "a=0.05", "b=0.07", admin_key=trials.simulator.admin_key)
+        flag.touch()
+    assert told.exit_code == 0, told.output
+    assert trials.summary("a")["preflight"]["limit_usd"] == "0.0501"
+    assert trials.summary("b")["preflight"]["limit_usd"] == "0.0701"
+    told = top_up(trials.runs_dir, "a=0.05")
+    assert (told.exit_code, "No run is live in" in told.output, "Latest: live." in told.output) == (1, True, True)
+
+
+def test_of_two_live_runs_one_must_be_named(tmp_path: Path) -> None:
+    with alive(plan(tmp_path / "r1", "a")), alive(plan(tmp_path / "r2", "a")):
+        told = top_up(tmp_path, "a=0.05")
+    assert (told.exit_code, "so name one: r" in told.output) == (1, True)
+
+
+def test_a_run_without_a_trial_is_a_bad_option(tmp_path: Path) -> None:
+    assert top_up(tmp_path, "live").exit_code == 2
+    assert top_up(tmp_path).exit_code == 2
 
 
 def test_a_budget_beyond_the_largest_changes_nothing_here_or_at_openrouter(trials: Field) -> None:

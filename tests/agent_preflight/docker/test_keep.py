@@ -71,10 +71,26 @@ async def test_a_link_that_leads_to_no_folder_is_no_failure(
     client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
 ) -> None:
     scripted.container("one").contents[PATH] = archive([(member("output", tarfile.SYMTYPE, linkname="/etc/x"), b"")])
-    for answer in (USUAL, Fail(500, "not a directory"), Fail(400, "no")):
+    for answer, why in (
+        (USUAL, "there is no such folder"),
+        (Fail(500, "not a directory"), "the engine cannot read it"),
+    ):
         scripted.script(ARCHIVE, USUAL, answer)
         kept = await keep(client, container, OutputWish(), tmp_path)
-        assert (kept.path, kept.why) == (None, "there is no such folder")
+        assert (kept.path, kept.why) == (None, why)
+
+
+@pytest.mark.parametrize("answer", [Fail(500, "not a directory"), Fail(400, "no"), Text(200, "x" * 512)])
+async def test_a_path_that_alone_the_engine_cannot_read_keeps_no_container(
+    client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path, answer: Answer
+) -> None:
+    scripted.script(ARCHIVE, answer)
+    if isinstance(answer, Text):  # a broken archive tells nothing of the path
+        with pytest.raises(DockerError):
+            await keep(client, container, OutputWish(), tmp_path)
+        return
+    kept = await keep(client, container, OutputWish(), tmp_path)
+    assert (kept.path, kept.why, kept.limits) == (None, "the engine cannot read it", ("archive",))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +107,7 @@ async def test_a_link_that_leads_to_no_folder_is_no_failure(
 async def test_an_engine_that_does_not_tell_all_is_an_error_and_leaves_nothing(
     client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path, answer: Answer, failure: Failure
 ) -> None:
-    scripted.script(ARCHIVE, answer)
+    scripted.script("* /containers/*/archive", answer)
     with pytest.raises(DockerError) as caught:
         await keep(client, container, QUICK if answer is HANG else OutputWish(), tmp_path)
     assert caught.value.failure is failure

@@ -678,7 +678,7 @@ async def test_an_output_that_cannot_be_copied_stays_in_its_stopped_container_wi
     sandbox, _ = await running(make, **KEPT)
     with_output(scripted)
     await sandbox.kill()
-    scripted.script("GET /containers/*/archive", answer)
+    scripted.script("* /containers/*/archive", answer)
     with pytest.raises(DockerError, match=f"stopped container {sandbox.container_name}.*agent-preflight sweep"):
         await sandbox.keep(tmp_path)
     assert await sandbox.close() == {"agent": "unverified", "gate": "ok"}

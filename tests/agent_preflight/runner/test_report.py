@@ -2,30 +2,49 @@
 
 from pathlib import Path
 
+import pytest
+
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.report import answers_lines, final_lines
+
+
+@pytest.fixture(autouse=True)
+def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever terminal the tests are run from."""
+    monkeypatch.setenv("COLUMNS", "80")
+
 
 RESULTS = [
     RunResult("b", "m/b", 1.0, duration_s=75, cost_usd=0.5, tool_calls=3, error="ejected: idle\x1b[31m"),
     RunResult("a", "m/a", 1.0, duration_s=5, cost_usd=None, tool_calls=1, cache=CacheStats(100, 25)),
+    RunResult("claude-sonnet-4", "m/c", 1.0, cost_usd=0.00001, error="the agent ended with exit code 3, " + "x" * 60),
 ]
 
 
-def test_rows_are_sorted_by_alias_and_summed() -> None:
-    lines = list(final_lines(RESULTS, Path("/runs/r")))
-    assert [line.split()[0] for line in lines[1:5]] == ["alias", "a", "b", "TOTAL"]
-    assert lines[2].split() == ["a", "-", "0m05s", "1", "25%", "ok"]
-    assert lines[3].split()[:5] == ["b", "$0.5000", "1m15s", "3", "-"]
-    assert lines[4].split() == ["TOTAL", "$0.5000", "4"]
-    assert lines[-1] == "  Artifacts: /runs/r"
+def test_rows_are_sorted_by_alias_and_summed_and_fit_80_columns() -> None:
+    assert list(final_lines(RESULTS, Path("/runs/r"))) == [
+        "",
+        "trial            status      cost   time  tools  cached",
+        "a                done           -   5.0s      1     25%",
+        "b                ejected  $0.5000  1m15s      3       -",
+        "claude-sonnet-4  failed   $0.0000   0.0s      0       -",
+        "TOTAL                     $0.5000             4",
+        "b: idle",
+        "claude-sonnet-4: the agent ended with exit code 3,",
+        "x" * 60,
+        "Cache: 25.0% of 100 prompt tokens came from a cache",
+        "Artifacts: /runs/r",
+    ]
 
 
 def test_a_spent_budget_and_what_is_to_be_known_stand_where_an_error_would() -> None:
     spent = RunResult("s", "m", 1.0, preflight={"status": "spent", "notes": ["the budget of $1.00 is spent"]})
     silent = RunResult("t", "m", 1.0, preflight={"status": "done", "notes": ["the agent made no call\x1b[31m"]})
     lines = list(final_lines([spent, silent], Path("/runs/r")))
-    assert lines[2].endswith("spent; the budget of $1.00 is spent")
-    assert lines[3].endswith("ok; the agent made no call")
+    assert lines[2].split()[:2] == ["s", "spent"]
+    assert "\n".join(lines).count("the budget of $1.00 is spent") == 1
+    assert lines[3].split()[:2] == ["t", "done"]
+    assert "\n".join(lines).count("the agent made no call") == 1
 
 
 def test_no_escape_reaches_the_terminal() -> None:
@@ -42,7 +61,7 @@ def answered(alias: str, path: str | None, **cleanup: str) -> RunResult:
 
 def test_the_last_lines_say_where_the_answers_are() -> None:
     one = answered("a", "/runs/r/a/workspace")
-    assert list(final_lines([one], Path("/runs/r")))[-1] == "  Answers: /runs/r/a/workspace (1 of 1 trials)"
+    assert list(final_lines([one], Path("/runs/r")))[-1] == "Answers: /runs/r/a/workspace (1 of 1 trials)"
     some = [one, answered("b", None), answered("c", "/runs/r/c/workspace")]
     assert list(answers_lines(some, Path("/runs/r"))) == ["Answers: /runs/r/<alias>/workspace (2 of 3 trials)"]
 

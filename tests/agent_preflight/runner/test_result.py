@@ -36,7 +36,7 @@ def test_the_known_keys_come_first_and_ours_stand_under_one() -> None:
     assert list(document)[-1] == "preflight"
     assert document["preflight"]["cleanup"] == {"kill": "ok"}
     assert document["preflight"]["key_usage_usd"] == "0.0012345"
-    assert document["duration_s"] == 13
+    assert document["duration_s"] == 12.6
 
 
 def test_cache_figures_are_the_ledgers_and_the_agents_own_are_claims() -> None:

@@ -5,10 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from agent_preflight.run_control import RunControl, short_dir_name
-from agent_preflight.sweeping.remains import planned, remains_of, run_folders, trial_folder
+from agent_preflight.sweeping.remains import remains_of, run_folders
 
 
 def plan(run_dir: Path, *trials: dict[str, Any]) -> Path:
@@ -53,14 +51,7 @@ def test_the_summary_of_a_trial_says_nothing_of_an_earlier_key_of_that_alias(tmp
 
 def test_keys_of_another_form_and_aliases_that_lead_away_are_passed_over(tmp_path: Path) -> None:
     run_dir = plan(tmp_path / "r", trial("a", "production"), trial("../x", "agent-preflight:x"), {"alias": 1}, {"x": 2})
-    assert [each.key_name for each in planned(run_dir)] == ["production"]
     assert not remains_of(run_dir)
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"trials": 5}', '{"trials": [5, null]}'])
-def test_a_plan_that_cannot_be_read_names_nothing(tmp_path: Path, content: str) -> None:
-    (tmp_path / "plan.json").write_text(content)
-    assert planned(tmp_path) == []
 
 
 def test_a_directory_of_sockets_is_ours_private_and_named_for_the_run_wherever_it_is(tmp_path: Path) -> None:
@@ -99,8 +90,6 @@ def test_trials_that_are_runs_by_themselves_lie_one_level_deeper(tmp_path: Path)
     plan(tmp_path / "shared" / "a")
     (tmp_path / "empty").mkdir()
     assert list(run_folders(tmp_path)) == [tmp_path / "empty", tmp_path / "run", tmp_path / "shared" / "a"]
-    assert trial_folder(tmp_path / "shared" / "a", "a") == tmp_path / "shared" / "a"
-    assert trial_folder(tmp_path / "run", "inner") == tmp_path / "run" / "inner"
 
 
 def test_no_runs_are_no_folders(tmp_path: Path) -> None:
