@@ -20,8 +20,9 @@ from agent_preflight.run_lock import RunState, hold
 from agent_preflight.runner.folder import going_on, no_such_run
 from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
 from agent_preflight.runner.request import BY_OPTION, Origin
+from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.settings import read_option
-from agent_preflight.runs.sources import for_command, parse_env_file
+from agent_preflight.runs.sources import for_command
 from agent_preflight.runs.text_file import read_text
 from preflight_proxy.errors import ConfigError
 

@@ -12,7 +12,10 @@ import typer
 from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import complete_run_ids
 from agent_preflight.runs import kinds
-from agent_preflight.runs.settings import COMMAND_NETWORK, Option, SettingError, defaults, options, read_option
+from agent_preflight.runs.env_file import parse_env_file
+from agent_preflight.runs.settings import COMMAND_NETWORK, Option, defaults, options, read_option
+from agent_preflight.runs.text_file import read_text
+from preflight_proxy.errors import ConfigError
 
 OTHERWISE = {"network": COMMAND_NETWORK}
 """Defaults of the command line that are not those of `run_multi`."""
@@ -57,32 +60,32 @@ def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
     """Return an option as `run_multi` takes it; what it cannot be is a usage error."""
     option = options()[name]
     flag = option.flags[0] if option.flags else "ARGUMENTS"
-    match option.kind:
-        case kinds.ENV:
-            value = dict(_variable(text) for text in value)
-            checked: object = {name: text or "" for name, text in value.items()}
-        case kinds.SERVICES:
-            checked = value = dict(_pair(text, f"{flag} {option.kind.metavar}") for text in value)
-        case _:
-            checked = value
-    if name == "resume":
-        return value
+    given = value
+    if option.kind in (kinds.ENV, kinds.SERVICES):
+        given = dict(_pair(text, f"{flag} {option.kind.metavar}", option.kind is kinds.SERVICES) for text in value)
+        value = {name: text or "" for name, text in given.items()}
+    if value == "" and option.kind is not kinds.TEXT:
+        raise typer.BadParameter(f"{flag} is {option.kind.form}, not ''.")
     try:
-        read_option(name, checked, flag)
-    except SettingError as exc:
+        read_option("run_id" if name == "resume" else name, value, flag)
+        for path in {kinds.FILES: value, kinds.FILE: [value]}.get(option.kind, ()):
+            _check_file(name, path)
+    except ConfigError as exc:
         raise typer.BadParameter(str(exc)) from exc
-    return value
+    return given
 
 
-def _pair(text: str, form: str) -> tuple[str, str]:
+def _check_file(name: str, path: str) -> None:
+    """Read a file that an option names, so that what is wrong with it is said of the option."""
+    text = read_text(path)
+    if name == "env_file":
+        parse_env_file(text, path)
+
+
+def _pair(text: str, form: str, needs_value: bool) -> tuple[str, str | None]:
     name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise typer.BadParameter(f"give {form}, not {text!r}")
-    return name, value
-
-
-def _variable(text: str) -> tuple[str, str | None]:
-    name, equals, value = text.partition("=")
+    if not name or (needs_value and not equals):
+        raise typer.BadParameter(f"give {form}, not {text[:80]!r}")
     return name, value if equals else None
 
 

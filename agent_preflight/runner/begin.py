@@ -18,7 +18,7 @@ from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_
 from agent_preflight.runner.go_on import elsewhere, go_on
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.plan import Surroundings, TrialPlan, check_run_id, default_run_id, plan_trials
+from agent_preflight.runner.plan import Surroundings, TrialPlan, default_run_id, plan_trials
 from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
@@ -26,6 +26,7 @@ from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
 from agent_preflight.runner.sources import Wanted, look, make
 from agent_preflight.runner.tidy import tidy
+from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope
 from agent_preflight.usd import usd
 from preflight_proxy.errors import ConfigError
@@ -74,7 +75,10 @@ def open_folder(request: Request) -> RunFolder:
     Raises:
         ConfigError: The request cannot be carried out, or the folder is taken.
     """
-    run_id = check_run_id(request.run_id or request.suggested_id or default_run_id(local_now()))
+    try:
+        run_id = check_run_id(request.run_id or request.suggested_id or default_run_id(local_now()))
+    except ValueError as exc:
+        raise ConfigError(f"{exc}.") from None
     plans = plans_of(request, run_id)
     policy_for_trial(request.policy, request.idle_timeout_s)
     runs_dir = request.runs_dir.absolute()

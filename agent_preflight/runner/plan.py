@@ -5,7 +5,6 @@ Whatever is wrong with the arguments shows here, before a folder, a key or a con
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,22 +14,17 @@ from agent_preflight.docker_args import DockerArgs, read_docker_args
 from agent_preflight.kept_output import OutputWish
 from agent_preflight.runner.placeholders import Names
 from agent_preflight.runner.reach import Reach
+from agent_preflight.runs.naming import read_models
 from agent_preflight.runs.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
 from agent_preflight.usd import pusd, read_usd, usd
 from preflight_proxy.errors import ConfigError
 
 Models = Sequence[tuple[str, str]]
 
-ALIAS_CHARS_MAX = 64
 KEY_LIFE = timedelta(days=7)
 """A sub-key that nothing deleted ends by itself after this long (C15)."""
 KEY_HEADROOM_PUSD = pusd("0.01")
 """The sub-key's own limit stands this much above the budget, so that it never fires for rounding (M20)."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_RUN_FILES = frozenset(
-    {"lock", "plan.json", "ledger.sqlite3", "costs.jsonl", "proxy.log", "control.json", "swept.json"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +161,10 @@ def plan_trials(
     if not models:
         raise ConfigError("There is nothing to run: `models` is empty.")
     pairs = [(str(model), str(alias)) for model, alias in models]
-    _check_aliases([alias for _, alias in pairs])
+    try:
+        read_models(pairs)
+    except ValueError as exc:
+        raise ConfigError(f"{str(exc)[:1].upper()}{str(exc)[1:]}.") from exc
     return tuple(
         TrialPlan(
             alias=alias,
@@ -179,17 +176,6 @@ def plan_trials(
         )
         for model, alias in pairs
     )
-
-
-def _check_aliases(aliases: Sequence[str]) -> None:
-    for alias in aliases:
-        if not _NAME.fullmatch(alias) or len(alias) > ALIAS_CHARS_MAX or alias in _RUN_FILES:
-            raise ConfigError(
-                f"{alias!r} cannot be an alias: it names a folder and a container, so it is at most {ALIAS_CHARS_MAX} "
-                "letters, digits, '-', '_' and '.', and begins with a letter or digit."
-            )
-    if twice := {alias for alias in aliases if aliases.count(alias) > 1}:
-        raise ConfigError(f"Each trial needs an alias of its own; given more than once: {', '.join(sorted(twice))}.")
 
 
 def _budget_pusd(budget: Budget, alias: str) -> int:
@@ -212,17 +198,6 @@ def _command(arguments: Arguments | None, alias: str) -> tuple[str, ...]:
     if isinstance(found, str):
         raise ConfigError(f"Arguments are a list of texts, not one text: {found!r}.")
     return tuple(str(argument) for argument in found)
-
-
-def check_run_id(run_id: str) -> str:
-    """Return a run's id if it can be a folder's name.
-
-    Raises:
-        ConfigError: It cannot.
-    """
-    if not _NAME.fullmatch(run_id) or len(run_id) > 2 * ALIAS_CHARS_MAX:
-        raise ConfigError(f"{run_id!r} cannot be a run's id: letters, digits, '-', '_' and '.', at most 128 of them.")
-    return run_id
 
 
 def default_run_id(now: datetime) -> str:

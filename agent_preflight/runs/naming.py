@@ -9,7 +9,16 @@ from decimal import Decimal
 from typing import Any
 
 DEFAULT_ALIAS_CHARS = 16
+ALIAS_CHARS_MAX = 64
+RUN_ID_CHARS_MAX = 2 * ALIAS_CHARS_MAX
+MODEL_ID_CHARS_MAX = 256
 FORM = "a list of model ids, 'ID=ALIAS' or pairs of id and alias"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_RUN_FILES = frozenset(
+    {"lock", "plan.json", "ledger.sqlite3", "costs.jsonl", "proxy.log", "control.json", "swept.json"}
+)
+_MODEL_ID = re.compile(rf"[!-~]{{1,{MODEL_ID_CHARS_MAX}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +45,47 @@ def read_models(given: object) -> tuple[NamedModel, ...]:
         given: A list of `"ID"`, `"ID=ALIAS"`, pairs of id and alias, or `NamedModel`.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is something else, or an id or alias cannot be one; a text says which.
     """
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise ValueError(FORM)
-    return _with_aliases([_model(each) for each in given])
+        raise ValueError
+    models = [_model(each) for each in given]
+    for model in models:
+        if not _MODEL_ID.fullmatch(model.id):
+            raise ValueError(f"{model.id[:80]!a} cannot be a model's id, which is one such as openai/gpt-4.1-nano")
+        if model.alias is not None:
+            check_alias(model.alias)
+    named = _with_aliases(models)
+    aliases = [str(model.alias) for model in named]
+    if twice := {alias for alias in aliases if aliases.count(alias) > 1}:
+        raise ValueError(f"each trial needs an alias of its own; given more than once: {', '.join(sorted(twice))}")
+    return named
+
+
+def check_alias(alias: str) -> None:
+    """Accept a trial's name.
+
+    Raises:
+        ValueError: It cannot be one; says why.
+    """
+    if not _NAME.fullmatch(alias) or len(alias) > ALIAS_CHARS_MAX or alias in _RUN_FILES:
+        raise ValueError(
+            f"{alias[:80]!a} cannot be an alias: it names a folder and a container, so it is at most {ALIAS_CHARS_MAX} "
+            "letters, digits, '-', '_' and '.', and begins with a letter or digit"
+        )
+
+
+def check_run_id(run_id: str) -> str:
+    """Return a run's id if it can be a folder's name.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not _NAME.fullmatch(run_id) or len(run_id) > RUN_ID_CHARS_MAX:
+        raise ValueError(
+            f"{run_id[:80]!a} cannot be a run's id: letters, digits, '-', '_' and '.', at most {RUN_ID_CHARS_MAX} of them"
+        )
+    return run_id
 
 
 def _model(given: Any) -> NamedModel:  # noqa: ANN401 - whatever a script may give
@@ -52,7 +97,7 @@ def _model(given: Any) -> NamedModel:  # noqa: ANN401 - whatever a script may gi
             return NamedModel(model_id, alias if equals else None)
     if isinstance(given, Iterable) and len(pair := list(given)) == 2:
         return NamedModel(str(pair[0]), str(pair[1]))
-    raise ValueError(FORM)
+    raise ValueError
 
 
 def _with_aliases(models: Sequence[NamedModel]) -> tuple[NamedModel, ...]:

@@ -209,13 +209,14 @@ def read_option(name: str, given: object, label: str | None = None) -> Any:  # n
     Raises:
         SettingError: It is none; the text says what it must be.
     """
-    kind = options()[name].kind
+    kind, told = options()[name].kind, label or name
     try:
         return kind.read(given)
-    except (ValueError, ArithmeticError) as exc:
-        hidden = kind in (k.KEY, k.ENV) or isinstance(given, Mapping | list | tuple)
-        told = f"{label or name} is {str(exc) or kind.form}"
-        raise SettingError(f"{told}." if hidden else f"{told}, not {shown(str(given))}.") from None
+    except (ValueError, ArithmeticError, ConfigError) as exc:
+        if str(exc):
+            raise SettingError(f"{told}: {str(exc).removesuffix('.')}.") from None
+    hidden = kind in (k.KEY, k.ENV) or isinstance(given, Mapping | list | tuple)
+    raise SettingError(f"{told} is {kind.form}." if hidden else f"{told} is {kind.form}, not {shown(str(given))}.")
 
 
 def read_settings(given: Mapping[str, object]) -> RunSettings:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from agent_preflight.config import Environment
+from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.naming import NamedModel
 from agent_preflight.runs.settings import COMMAND_NETWORK, defaults, read_option
 from preflight_proxy.errors import ConfigError
@@ -146,25 +147,3 @@ def _value(name: str, lookup: Lookup) -> str:
     if value is None:
         raise ConfigError(f"The variable {name} is to be handed on to the agents, but it is not set.")
     return value
-
-
-def parse_env_file(text: str, name: str) -> dict[str, str | None]:
-    """Return the variables of an env file; None for one that is handed on as it is set here.
-
-    Args:
-        text: The file's: lines of `NAME=VALUE` or `NAME`, blank lines, and comments after `#`.
-        name: What errors call it.
-
-    Raises:
-        ConfigError: A line is none of these; the text has its number, never its value.
-    """
-    found: dict[str, str | None] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        key, equals, value = stripped.partition("=")
-        if not key or key != key.strip() or any(mark.isspace() for mark in key):
-            raise ConfigError(f"{name}, line {number}: a line is NAME=VALUE.")
-        found[key] = value if equals else None
-    return found

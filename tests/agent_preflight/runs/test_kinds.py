@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from agent_preflight.runs import kinds
-from agent_preflight.runs.kinds import VARIABLE_BYTES_MAX, Kind, check_env, mount_args
+from agent_preflight.runs.kinds import Kind
 from preflight_proxy.core.secret import Secret
 from tests.cases import each
 
@@ -43,51 +43,18 @@ def test_a_value_is_read_as_a_person_means_it(kind: Kind, given: object, value: 
 @each(
     "kind, given",
     [
-        *((kinds.SECONDS, wrong) for wrong in (0, -1, True, float("nan"), float("inf"), "1e3", "soon", None)),
-        *((kinds.COUNT, wrong) for wrong in (0, -1, True, 1.5, "1.0", "8x", "", 10**16)),
+        *((kinds.SECONDS, wrong) for wrong in (0, -1, True, float("nan"), 1e10, "1e3", "inf", "soon", None)),
+        *((kinds.COUNT, wrong) for wrong in (0, -1, True, 1.5, "1.0", "8x", "", 10**13)),
         *((kinds.BYTES, wrong) for wrong in (0, True, "much", "1gg", 2**63, 1.5)),
         *((kinds.MEMORY, wrong) for wrong in ("much", True, None, "2 gig")),
         *((kinds.SWITCH, wrong) for wrong in (1, "true", None)),
         *((kinds.INSIDE, wrong) for wrong in ("relative", "", "/a:b", "/a\0", 3)),
         *((kinds.TEXTS, wrong) for wrong in ("one", [1], {"a": "b"}, 3)),
         *((kinds.ARGUMENTS, wrong) for wrong in ("one", {"a": "one"}, 3)),
-        *((kinds.TEXT, wrong) for wrong in (3, None, "a\0b")),
+        *((kinds.TEXT, wrong) for wrong in (3, None, "a\0b", "\udcff")),
         (kinds.choice(Literal["x", "y"]), "z"),
     ],
 )
 def test_what_is_no_value_is_a_value_error(kind: Kind, given: object) -> None:
     with pytest.raises(ValueError):
         kind.read(given)
-
-
-def test_mounts_in_both_spellings_are_the_same() -> None:
-    assert mount_args([("/h", "/c", "ro"), "/h:/c:ro", ("/h", "/c")]) == ("/h:/c:ro", "/h:/c:ro", "/h:/c")
-    with pytest.raises(ValueError):
-        mount_args([("/h",)])
-
-
-@each("env", [{"A": "x\ny"}, {"A\nB": "x"}, {"": "x"}, {"A=B": "x"}, {"A": "x\0"}])
-def test_a_variable_that_would_break_out_is_refused_without_showing_its_value(env: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="newlines are not allowed") as caught:
-        check_env(env)
-    assert "x" not in str(caught.value).split("cannot")[0].replace("the variable", "")
-
-
-@each("value", ["bytes \udcff", "x" * (VARIABLE_BYTES_MAX - 3), "ü" * (VARIABLE_BYTES_MAX // 2)])
-def test_a_value_that_no_program_can_get_is_refused_without_being_shown(value: str) -> None:
-    with pytest.raises(ValueError, match="KEY") as caught:
-        check_env({"KEY": value})
-    assert value not in str(caught.value)
-
-
-def test_the_longest_value_that_a_program_can_get_is_passed() -> None:
-    env = {"KEY": "x" * (VARIABLE_BYTES_MAX - 4)}
-    assert check_env(env) == env
-
-
-def test_a_mount_that_says_nothing_of_a_place_is_refused() -> None:
-    assert mount_args(["/cache"]) == ("/cache",)
-    with pytest.raises(ValueError, match="host:container:mode"):
-        mount_args(["nonsense"])
-    with pytest.raises(ValueError, match="host:container:mode"):
-        mount_args(["ab"])

@@ -3,7 +3,7 @@
 import pytest
 
 from agent_preflight.runner.plan import plan_trials
-from agent_preflight.runs.naming import NamedModel, default_alias, read_models
+from agent_preflight.runs.naming import NamedModel, check_run_id, default_alias, read_models
 from tests.cases import each
 
 
@@ -39,11 +39,24 @@ def test_models_of_one_name_get_aliases_of_their_own() -> None:
     assert aliases("a/claude-sonnet-4.5", "a/claude-sonnet-4.5") == ["claude-sonnet-4", "claude-sonnet-2"]
 
 
-def test_an_alias_that_a_person_chose_twice_is_left_for_an_error() -> None:
-    assert aliases("a/m=x", "b/m=x") == ["x", "x"]
+def test_an_alias_that_a_person_chose_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="given more than once: x"):
+        aliases("a/m=x", "b/m=x", "c/m=y")
 
 
-@each("given", ["a/b", 3, [3], [("a",)], [("a", "b", "c")], None])
+@each("given", ["a/b", 3, [3], [("a",)], [("a", "b", "c")], None, [""], ["=x"], ["a b"], ["a\n"], ["ü"], ["a" * 257]])
 def test_what_names_no_models_is_refused(given: object) -> None:
-    with pytest.raises(ValueError, match="ID=ALIAS"):
+    with pytest.raises(ValueError):
         read_models(given)
+
+
+@each("alias", ["", ".", "..", "a/b", "-a", "a b", "x:free", "a\n", "plan.json", "lock", "a" * 65])
+def test_an_alias_that_cannot_be_a_folder_is_refused(alias: str) -> None:
+    with pytest.raises(ValueError, match="cannot be an alias"):
+        read_models([("m/m", alias)])
+
+
+@each("run_id", ["..", "a/b", "", ".hidden", "a" * 129, "a\n"])
+def test_a_run_id_that_leads_elsewhere_is_refused(run_id: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a run's id"):
+        check_run_id(run_id)
