@@ -390,17 +390,19 @@ def test_a_failed_run_goes_on_in_another_directory_with_nothing_but_its_name(
 
 @pytest.mark.wire
 def test_a_complete_run_has_nothing_to_do_and_shows_what_came_of_it(folder: Path) -> None:
+    config = folder / "preflight.toml"
+    config.write_text(f'runs_dir = "out"\n{config.read_text()}')
     assert run("--run-id", "r", "--model", f"{MODEL}=a", "--", "fine").exit_code == 0
     again = run("--resume", "r")
     assert again.exit_code == 0, again.output
     assert "Nothing to do: every trial of r has ended." in again.output
     assert "TOTAL" in again.output
-    assert f"files: {folder / 'runs' / 'r'}" in again.output
+    assert f"files: {folder / 'out' / 'r'}" in again.output
     assert "--resume" not in again.output
     assert run("--run-id", "s", "--model", f"{MODEL}=a", "--", "bad").exit_code == 1
     failed = run("--resume", "s")
     assert failed.exit_code == 1
-    assert failed.output.splitlines()[-1] == "  agent-preflight run --resume s --retry-failed"
+    assert failed.output.splitlines()[-1] == "  agent-preflight run --resume s --runs-dir out --retry-failed"
 
 
 @pytest.mark.wire
