@@ -96,7 +96,8 @@ def _show(view: RunView, request: Request, finished: Finished) -> None:
     if request.resume and rows and all(row.state == KEPT for row in rows):
         say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")
     print_table(rows)
-    say(files_line(finished.run_dir))
+    if finished.run_dir.is_dir():  # a run that began nothing leaves no folder
+        say(files_line(finished.run_dir))
     for line in answers_lines(finished.results, finished.run_dir):
         say(line)
     for row in rows:

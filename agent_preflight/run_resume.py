@@ -208,8 +208,9 @@ def _env(
         ConfigError: Some are missing; the text names each, and what to do.
     """
     before = {str(name): began.env_from.get(str(name), BY_OPTION) for name in plan.get("env_names") or ()}
-    files = {"env_file": list(map(str, began.env_files))} if "env_file" in before.values() else {}
-    anew, old = _variables(given, {}), _variables(files, {})
+    anew = _variables(given, {})
+    is_needed = "env_file" in before.values() and not anew.files
+    old = _variables({"env_file": list(map(str, began.env_files))} if is_needed else {}, {})
     sources = {**before, **anew.sources}
     values: dict[str, Mapping[str, str | None]] = {
         "config": file.get("env") or {},
