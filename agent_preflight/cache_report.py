@@ -51,8 +51,6 @@ def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
     yield ""
     if view is not None:
         yield from _ledger_parts(view, lines)
-    elif lines:
-        yield NO_DATA
     else:
         yield from _summary_parts(_trial_figures(run, lines))
     if trouble is not None:
