@@ -75,13 +75,18 @@ def open_folder(request: Request) -> RunFolder:
     plans = plans_of(request, run_id)
     policy_for_trial(request.policy, request.idle_timeout_s)
     runs_dir = request.runs_dir.absolute()
-    if request.single:
-        return open_single(runs_dir, plans[0].alias)
-    if request.resume:
-        return open_resumed(runs_dir, run_id)
-    if request.run_id is None:
-        return open_new(runs_dir, run_id)
-    return open_named(runs_dir, run_id, [plan.alias for plan in plans])
+    try:
+        if request.single:
+            return open_single(runs_dir, plans[0].alias)
+        if request.resume:
+            return open_resumed(runs_dir, run_id)
+        if request.run_id is None:
+            return open_new(runs_dir, run_id)
+        return open_named(runs_dir, run_id, [plan.alias for plan in plans])
+    except OSError as exc:
+        raise ConfigError(
+            f"{runs_dir} cannot hold a run's folder: {exc.strerror}. Choose another (--runs-dir)."
+        ) from exc
 
 
 def local_now() -> datetime:
