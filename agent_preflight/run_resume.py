@@ -28,7 +28,7 @@ from agent_preflight.runs.text_file import read_text
 from preflight_proxy.errors import ConfigError
 
 Lookup = Callable[[str], str | None]
-_RELATIVE = re.compile(r"(?:^|[=,])\.{1,2}(?:[/:,]|$)")
+_RELATIVE = re.compile(r"(?:^|=)\.{1,2}(?:[/:,]|$)")
 """A source that begins with a dot, in any of the forms of an option of the engine."""
 READ_AGAIN = ("eject_policy", "preflight_kwargs")
 """What of the file counts for a run that goes on, besides values of variables."""
