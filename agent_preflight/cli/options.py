@@ -16,10 +16,12 @@ def complete_run_ids(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_aliases(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the aliases of the trials of the run that the command line names, or of the latest run."""
+    """Return the aliases of the trials of the run that the command line names, else of the only live one or the latest."""
     from agent_preflight.artifacts import find_run, trial_dirs
+    from agent_preflight.run_choice import run_to_read
 
-    run_dir = find_run(ctx.params.get("run_id"), _runs_dir(ctx))
+    run_id, runs_dir = ctx.params.get("run_id"), _runs_dir(ctx)
+    run_dir = find_run(run_id, runs_dir) if run_id else run_to_read(None, runs_dir)
     trials = trial_dirs(run_dir) if run_dir is not None else []
     return [trial.name for trial in trials if trial.name.startswith(incomplete)]
 

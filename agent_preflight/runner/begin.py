@@ -18,13 +18,13 @@ from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_
 from agent_preflight.runner.go_on import elsewhere, go_on
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
+from agent_preflight.runner.mount_sources import Wanted, look, make
 from agent_preflight.runner.plan import Surroundings, TrialPlan, default_run_id, plan_trials
 from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
 from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
-from agent_preflight.runner.sources import Wanted, look, make
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope

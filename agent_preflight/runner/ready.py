@@ -28,8 +28,8 @@ from agent_preflight.docker_args import SEALED, merge
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.runner.folder import open_try
+from agent_preflight.runner.mount_sources import Wanted, look
 from agent_preflight.runner.plan import Surroundings, TrialPlan
-from agent_preflight.runner.sources import Wanted, look
 from preflight_proxy.errors import OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.docker.mounts import Bind
-from agent_preflight.runner.sources import Wanted, look, make
+from agent_preflight.runner.mount_sources import Wanted, look, make
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.runner.conftest import as_nobody
 
