@@ -84,7 +84,7 @@ images: $(RUNTIME) ## build the gate's and the demo agent's image on BASE, which
 smoke-real: $(RUNTIME) ## examples/first_run.py on the real OpenRouter with your keys; spends at most 2 cents
 	@test -n "$$OR_ADMIN_KEY" && test -n "$$OPENROUTER_API_KEY" || { \
 		echo "make: set OR_ADMIN_KEY and OPENROUTER_API_KEY to keys of your account; at most 2 cents are spent" >&2; exit 1; }
-	docker build --quiet $(if $(BASE),--build-arg BASE=$(BASE)) --tag my-agent docker/demo
+	docker build --quiet $(if $(BASE),--build-arg BASE=$(BASE)) --tag my-agent examples/my-agent
 	$(BIN)/python examples/first_run.py
 
 clean: ## remove .venv and all caches; runs/ is kept

@@ -30,7 +30,7 @@ SUMS = (
     Column("calls", right=True),
     Column("hits", right=True, spare=2),
     Column("cached", right=True),
-    Column("prompt tokens", right=True),
+    Column("prompt", right=True),
     Column("written", right=True, spare=1),
     Column("saved", right=True),
 )
@@ -51,8 +51,6 @@ def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
     yield ""
     if view is not None:
         yield from _ledger_parts(view, lines)
-    elif lines:
-        yield NO_DATA
     else:
         yield from _summary_parts(_trial_figures(run, lines))
     if trouble is not None:
@@ -138,7 +136,7 @@ def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[Tex
         Column("trial"),
         Column("calls", right=True),
         Column("cached", right=True),
-        Column("prompt tokens", right=True),
+        Column("prompt", right=True),
         Column("written", right=True, spare=1),
         Column("cost", right=True),
     )
@@ -198,7 +196,7 @@ def _conversation_parts(view: CacheView) -> Iterator[TextTable | str]:
             Column("conversation"),
             Column("model", spare=3),
             *SUMS,
-            Column("why it missed", fold=20),
+            Column("why it missed", fold=14),
         ],
         [
             (account, conversation or "-", model, *_sums_cells(sums), _counted(view.misses_of(account, conversation)))

@@ -96,7 +96,8 @@ def _show(view: RunView, request: Request, finished: Finished) -> None:
     if request.resume and rows and all(row.state == KEPT for row in rows):
         say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")
     print_table(rows)
-    say(files_line(finished.run_dir))
+    if finished.run_dir.is_dir():  # a run that began nothing leaves no folder
+        say(files_line(finished.run_dir))
     for line in answers_lines(finished.results, finished.run_dir):
         say(line)
     for row in rows:
@@ -112,7 +113,7 @@ def _nothing_spent(rows: Callable[[], Sequence[Row]] = tuple) -> Iterator[None]:
     """Add to an error what it means for money, if no agent was started yet."""
     try:
         yield
-    except OperatingError as exc:
+    except (OperatingError, OSError) as exc:
         if all(row.started_s is None for row in rows()):
             exc.add_note(NOTHING_SPENT)
         raise

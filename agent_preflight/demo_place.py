@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent_preflight.docker.handshake import choose_gate
-from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_image
+from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_image, missing_base
 from agent_preflight.engine.client import Engine
 from agent_preflight.runner.folder import open_try
 from agent_preflight.runs.settings import SandboxKind
@@ -83,4 +83,5 @@ async def _present(engine: Engine, bases: Sequence[str]) -> str:
     for base in bases:
         if await engine.image(base) is not None:
             return base
-    raise ConfigError(f"no base image is here: get one with `docker pull {bases[0]}`, or name one with --base")
+    told = await missing_base(engine, "demo", bases[0])
+    raise ConfigError(f"{told} Or run it without containers: --sandbox process. Nothing was spent.")

@@ -61,12 +61,17 @@ def resolve_base_url(base_url: str | None) -> str:
 
 
 def check_way(base_url: str | None) -> None:
-    """Refuse an environment whose HTTP proxy for OpenRouter cannot be used.
+    """Refuse an address that is none, and an environment whose HTTP proxy for OpenRouter cannot be used.
 
     Raises:
         ConfigError: its text says which variable, and what to set.
     """
-    _http_proxy(resolve_base_url(base_url))
+    url = resolve_base_url(base_url)
+    try:
+        _http_proxy(url)
+    except ValueError as exc:
+        usual = "usually it is unset, or https://openrouter.ai/api/v1"
+        raise ConfigError(f"OPENROUTER_BASE_URL is no address: {url[:80]!r}; {usual}. Nothing was spent.") from exc
 
 
 def call(

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.artifacts import RUNS_DIR, find_run, read_json_object
+from agent_preflight.artifacts import RUNS_DIR, read_json_object
 from agent_preflight.config import DEFAULT_BUDGET_USD, Environment
 from agent_preflight.config_file import load_config
 from agent_preflight.config_policies import with_objects
+from agent_preflight.run_choice import named_run
 from agent_preflight.run_lock import RunState, hold
-from agent_preflight.runner.folder import going_on, no_such_run
+from agent_preflight.runner.folder import going_on
 from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
 from agent_preflight.runner.request import BY_OPTION, Origin
 from agent_preflight.runs.env_file import parse_env_file
@@ -51,9 +52,7 @@ def find_plan(run_id: str, runs_dir: Path) -> dict[str, Any]:
     Raises:
         ConfigError: There is no such run, it has no plan, or it is going on.
     """
-    run_dir = find_run(run_id, runs_dir)
-    if run_dir is None:
-        raise ConfigError(no_such_run(runs_dir, run_id))
+    run_dir = named_run(run_id, runs_dir)
     with hold(run_dir) as state:
         if state is RunState.LIVE:
             raise ConfigError(going_on(run_dir))
@@ -209,8 +208,9 @@ def _env(
         ConfigError: Some are missing; the text names each, and what to do.
     """
     before = {str(name): began.env_from.get(str(name), BY_OPTION) for name in plan.get("env_names") or ()}
-    files = {"env_file": list(map(str, began.env_files))} if "env_file" in before.values() else {}
-    anew, old = _variables(given, {}), _variables(files, {})
+    anew = _variables(given, {})
+    is_needed = "env_file" in before.values() and not anew.files
+    old = _variables({"env_file": list(map(str, began.env_files))} if is_needed else {}, {})
     sources = {**before, **anew.sources}
     values: dict[str, Mapping[str, str | None]] = {
         "config": file.get("env") or {},

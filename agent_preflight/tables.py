@@ -30,7 +30,7 @@ NOTE_CHARS_MIN = 60
 LIVE_NOTE_CHARS_MIN = 24
 """For that much of a note a live table does without columns."""
 NAME_CHARS_MIN = 8
-"""A name goes on in a second line, of so many characters at least, where figures would not be whole otherwise."""
+"""A name, or a head, goes on in a second line, of so many characters at least, where figures would not be whole otherwise."""
 NOTE_CHARS_MAX = 400
 """An agent may have worded it."""
 ROWS_AT_ONCE = 500
@@ -176,7 +176,7 @@ def _narrowed(filled: _Filled) -> _Filled:
     """A name's column at its narrowest; a figure's as it is."""
     if filled.column.right:
         return filled
-    return replace(filled, chars_min=min(filled.chars_min, max(NAME_CHARS_MIN, len(filled.column.title))))
+    return replace(filled, chars_min=min(filled.chars_min, NAME_CHARS_MIN))
 
 
 def _widths(columns: Sequence[_Filled], room: int) -> list[int]:

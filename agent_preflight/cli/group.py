@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -36,8 +37,29 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except OperatingError as exc:
-            complain("\n".join((str(exc), *getattr(exc, "__notes__", ()))))
-            return ctx.exit(1)
+            return _fail(ctx, str(exc), exc)
+        except OSError as exc:
+            if exc.errno == errno.EPIPE:  # who read along is gone
+                raise
+            return _fail(ctx, _sentence(exc), exc)
+        except RuntimeError as exc:
+            if not str(exc).startswith("Symlink loop"):  # as Python before 3.13 says ELOOP
+                raise
+            return _fail(ctx, f"{exc}: give another path.", exc)
+
+
+def _fail(ctx: typer.Context, text: str, exc: Exception) -> object:
+    complain("\n".join((text, *getattr(exc, "__notes__", ()))))
+    return ctx.exit(1)
+
+
+def _sentence(exc: OSError) -> str:
+    """What the operating system refused, and of which file."""
+    reason = (exc.strerror or str(exc) or type(exc).__name__).rstrip(".")
+    place = "" if exc.filename is None else f"{exc.filename}: "
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{place}{reason}. Free some room there, then run the command again."
+    return f"{place}{reason}. Give another path, or change who may use this one."
 
 
 def _unknown(name: str, commands: Sequence[str]) -> str:

@@ -218,8 +218,10 @@ class DockerSandbox:
         """
         wish = self._spec.output
         async with self._ending:
-            if wish.unkept or self._attached is None:
-                return Kept(why=wish.unkept or "the agent never ran")
+            if wish.unkept:
+                return Kept(why=wish.unkept)
+            if not self._agent.is_over and self._attached is None:
+                return Kept(why="the agent never ran")
             if not self._agent.is_over:
                 self.warnings.append(f"the output in {wish.path} is lost: its container was gone, or had to be removed")
                 return Kept(why="its container was gone before it was copied")

@@ -34,8 +34,8 @@ CALL_S_MAX = 30.0
 """Creating a container on a busy engine takes seconds; half a minute means that it hangs."""
 END_CALL_S_MAX = 2.0
 """Calls that end a container must not hold up the next harder one (C12)."""
-REMOVE_CALL_S_MAX = 10.0
-"""Removal deletes the container's layer; a large one takes seconds."""
+REMOVE_CALL_S_MAX = 30.0
+"""Removal deletes the container's layer: one of 30,000 files took 12 s on a busy machine (measured)."""
 ASK_S_MAX = 10.0
 """An engine that does not tell its version within this hangs."""
 NETWORK_TURN_S_MAX = 5.0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from agent_preflight.docker.bodies import in_force
 from agent_preflight.docker.mounts import tmpfs_warning
@@ -20,10 +21,10 @@ from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.plan import Surroundings, TrialPlan, default_run_id, plan_trials
 from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.reach import reach_warnings
-from agent_preflight.runner.ready import Ready, say_all
+from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
 from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
-from agent_preflight.runner.sources import make
+from agent_preflight.runner.sources import Wanted, look, make
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope
@@ -48,6 +49,12 @@ async def make_way(request: Request, engine: Engine | None) -> None:
     swept = await tidy(scope, request.say, engine)
     if run_dir is not None:
         check_gone(run_dir, swept)
+
+
+async def sweep_beside(request: Request, engine: Engine | None) -> None:
+    """Remove what dead runs left, unless that came first."""
+    if not request.may_have_begun:
+        await make_way(request, engine)
 
 
 def plans_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
@@ -76,17 +83,24 @@ def open_folder(request: Request) -> RunFolder:
     policy_for_trial(request.policy, request.idle_timeout_s)
     runs_dir = request.runs_dir.absolute()
     try:
-        if request.single:
-            return open_single(runs_dir, plans[0].alias)
-        if request.resume:
-            return open_resumed(runs_dir, run_id)
-        if request.run_id is None:
-            return open_new(runs_dir, run_id)
-        return open_named(runs_dir, run_id, [plan.alias for plan in plans])
-    except OSError as exc:
+        return _folder(request, runs_dir, run_id, [plan.alias for plan in plans])
+    except (OSError, RuntimeError) as exc:
+        if isinstance(exc, ConfigError):
+            raise
+        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
         raise ConfigError(
-            f"{runs_dir} cannot hold a run's folder: {exc.strerror}. Choose another (--runs-dir)."
+            f"{runs_dir} cannot hold a run's folder: {reason}. Give another one with --runs-dir (runs_dir=)."
         ) from exc
+
+
+def _folder(request: Request, runs_dir: Path, run_id: str, aliases: Sequence[str]) -> RunFolder:
+    if request.single:
+        return open_single(runs_dir, aliases[0])
+    if request.resume:
+        return open_resumed(runs_dir, run_id)
+    if request.run_id is None:
+        return open_new(runs_dir, run_id)
+    return open_named(runs_dir, run_id, aliases)
 
 
 def local_now() -> datetime:
@@ -108,28 +122,49 @@ async def checked(check: Callable[[], object], stop: Stop) -> None:
         checking.cancel()
 
 
-async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Ready) -> None:
-    """Do what comes before a run's keys; its folder stays only if nothing is wrong."""
+async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Ready, wanted: Iterable[Wanted]) -> None:
+    """Do what comes before a run's keys; its folder stays only if nothing is wrong.
+
+    Args:
+        request: What to do.
+        stop: How a person ends it early.
+        folder: The run's.
+        found: What was found on this machine.
+        wanted: Paths that trials mount; folders are made for those that are missing.
+    """
     folder.is_wanted = False
     if request.preflight is not None:
         await checked(partial(request.preflight, found=found.lines), stop)
     else:
         say_all(found.lines, request.say)
     if not stop.ending.is_set():
-        make(found.missing, request.say)
+        looked = look(wanted)
+        if looked.problems:
+            raise ConfigError("\n".join(looked.problems))
+        make(looked.missing, request.say)
         folder.is_wanted = True
 
 
-async def told(request: Request, found: Ready, stop: Stop) -> None:
-    """Tell what is wrong on this machine, together with what the checks find that make no key.
+async def look_first(request: Request, engine: Engine | None, stop: Stop) -> Ready:
+    """Return what a person should know of this machine; if something is wrong, tell it with what the checks find.
 
     Raises:
-        PreflightError: The report has been printed.
-        ConfigError: There are no checks.
+        PreflightError: Something is wrong; the report has been printed.
+        ConfigError: Something is wrong, and there are no checks.
     """
+    trials = plans_of(request, request.run_id or request.suggested_id or default_run_id(local_now()))
+    base, makes_sources = request.gate_base, request.makes_sources
+    found = await look_around(engine, request.around, trials, base, makes_sources=makes_sources)
+    if not found.problems:
+        return found
     if request.preflight is not None:
         await checked(partial(request.preflight, found=found.lines), stop)
     raise ConfigError("\n".join(found.problems))
+
+
+def sources_of(request: Request, engine: Engine | None, due: Sequence[TrialPlan]) -> list[Wanted]:
+    """Return the paths that the trials mount which are due."""
+    return wanted_sources(engine, request.around, due, makes_sources=request.makes_sources)
 
 
 def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> None:

@@ -21,14 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agent_preflight.artifacts import read_json_object, trial_dirs
+from agent_preflight.artifacts import read_json_object
+from agent_preflight.run_choice import named_run
 from agent_preflight.run_control import CONTROL_FILE, RunControl, short_dir_name, tries_dir
 from agent_preflight.sidecar import CONTROL_SOCKET
 from preflight_proxy.errors import ConfigError
 
 COLLISIONS_MAX = 1000
-NEWEST_RUNS = 3
-"""So many are named where a run is not there."""
 SHORT_BYTES_MAX = 60
 """A socket's path has at most 107 bytes on Linux, 103 on macOS; below the short directory we need about 30 (C3)."""
 
@@ -162,17 +161,7 @@ def open_resumed(runs_dir: Path, run_id: str) -> RunFolder:
     Raises:
         ConfigError: There is no such run, or it is alive.
     """
-    path = runs_dir / run_id
-    if not path.is_dir() or path.is_symlink():
-        raise ConfigError(no_such_run(runs_dir, run_id))
-    return _locked(path, single=False)
-
-
-def no_such_run(runs_dir: Path, run_id: str) -> str:
-    """Return that there is no run of that name, and which are the newest."""
-    runs = sorted(trial_dirs(runs_dir), key=lambda run: run.lstat().st_mtime, reverse=True)
-    newest = ", ".join(run.name for run in runs[:NEWEST_RUNS])
-    return f'There is no run "{run_id}" in {runs_dir}/. ' + (f"Latest: {newest}." if newest else "It has no runs.")
+    return _locked(named_run(run_id, runs_dir), single=False)
 
 
 def going_on(path: Path) -> str:

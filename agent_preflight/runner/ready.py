@@ -11,7 +11,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from agent_preflight.engine.client import Engine, Image
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.runner.folder import open_try
 from agent_preflight.runner.plan import Surroundings, TrialPlan
-from agent_preflight.runner.sources import Looked, Wanted, look
+from agent_preflight.runner.sources import Wanted, look
 from preflight_proxy.errors import OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20
@@ -40,15 +40,9 @@ LOCAL = "unix://"
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a look at this machine found.
-
-    Attributes:
-        lines: Failures and warnings; nothing of what is in order.
-        missing: Folders that are to be made for mounts, see `sources.make`.
-    """
+    """What a look at this machine found: failures and warnings, nothing of what is in order."""
 
     lines: tuple[Line, ...] = ()
-    missing: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -97,13 +91,13 @@ async def look_around(
         for text in dict.fromkeys(filter(None, (_no_program(trial.command, around.env) for trial in trials))):
             found.fail(PROGRAM, text)
         return Ready(tuple(found.lines))
-    looked = _sources(found, engine, around, makes_sources=makes_sources)
+    _mounts(found, engine, around, trials, makes_sources=makes_sources)
     with found.told("Network"):
         await _network(engine, around.network)
     with found.told("Workspace"):
         link_copies(around.workspace_path)
     image = await _images(found, engine, around, gate_base or Environment.read().gate_base)
-    await _volumes(found, engine, around)
+    await _volumes(found, engine, around, trials)
     await _limits(found, engine, around)
     if image is not None:
         for text in dict.fromkeys(filter(None, (_no_command(image, around, trial) for trial in trials))):
@@ -111,25 +105,44 @@ async def look_around(
         if around.engine_options.agent and all(line.ok is not False for line in found.lines):
             with found.told(OPTIONS):
                 await _try_options(engine, around, trials[0].command)
-    return Ready(tuple(found.lines), looked.missing)
+    return Ready(tuple(found.lines))
 
 
-def _sources(found: _Found, engine: Engine, around: Surroundings, *, makes_sources: bool) -> Looked:
+def wanted_sources(
+    engine: Engine | None, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
+) -> list[Wanted]:
+    """Return the paths of this machine that trials mount; none where the engine is on another machine.
+
+    A source that holds a trial's name is a folder for each, and so is made wherever agents may write to it.
+    """
+    if engine is None or not engine.url.startswith(LOCAL):
+        return []
+    plain = _binds(around)
+    return [
+        Wanted(bind, bind.is_bind and (makes_sources or bind.path != before.path))
+        for trial in trials
+        for before, bind in zip(plain, _binds(replace(around, mounts=trial.mounts)), strict=True)
+    ]
+
+
+def _binds(around: Surroundings) -> list[Bind]:
+    return binds(around.engine_options.agent.get("HostConfig") or {})
+
+
+def _mounts(
+    found: _Found, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
+) -> None:
     fields = around.engine_options.agent
-    host_config = fields.get("HostConfig") or {}
     with found.told(MOUNTS):
-        refuse_sockets(host_config)
+        for trial in trials:
+            refuse_sockets(replace(around, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {})
     taken = [*targets(fields), BUDGET_MOUNT, GATE_MOUNT]
     for target in dict.fromkeys(target for target in taken if taken.count(target) > 1):
         found.fail(MOUNTS, f"Two mounts go to {target} in the container: leave one off.")
-    wanted = binds(host_config)
-    if wanted and not engine.url.startswith(LOCAL):
+    if _binds(around) and not engine.url.startswith(LOCAL):
         found.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
-        return Looked()
-    looked = look(Wanted(bind, makes_sources and bind.is_bind) for bind in wanted)
-    for text in looked.problems:
+    for text in look(wanted_sources(engine, around, trials, makes_sources=makes_sources)).problems:
         found.fail(MOUNTS, text)
-    return looked
 
 
 async def _network(engine: Engine, network: str) -> None:
@@ -162,15 +175,16 @@ async def _images(found: _Found, engine: Engine, around: Surroundings, base: str
     return image
 
 
-async def _volumes(found: _Found, engine: Engine, around: Surroundings) -> None:
+async def _volumes(found: _Found, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan]) -> None:
     """A volume that is not there is made by the engine, and is empty: a folder may have been meant."""
-    named = volumes(around.engine_options.agent.get("HostConfig") or {})
+    each = [replace(around, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {} for trial in trials]
+    named = {volume.path: volume for host_config in each for volume in volumes(host_config)}
     if not named:
         return
     with found.told(MOUNTS):
-        known = {str(each.get("Name")) for each in await engine.listed("volumes", {})}
-        for volume in named:
-            if volume.path not in known and "{" not in volume.path:
+        known = {str(told.get("Name")) for told in await engine.listed("volumes", {})}
+        for name, volume in named.items():
+            if name not in known:
                 found.warn(MOUNTS, _new_volume(volume))
 
 

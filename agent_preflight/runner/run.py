@@ -19,7 +19,17 @@ from agent_preflight.models import RunResult
 from agent_preflight.openrouter import resolve_base_url
 from agent_preflight.patch_points import in_force, is_replaced
 from agent_preflight.provision import get_account_balance
-from agent_preflight.runner.begin import announce, check_all, make_way, no_credit, open_folder, plans_of, told
+from agent_preflight.runner.begin import (
+    announce,
+    check_all,
+    look_first,
+    make_way,
+    no_credit,
+    open_folder,
+    plans_of,
+    sources_of,
+    sweep_beside,
+)
 from agent_preflight.runner.board import Board
 from agent_preflight.runner.credit import NO_CREDIT, Credit
 from agent_preflight.runner.drive import run_trial
@@ -31,7 +41,7 @@ from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.plan_file import plan_document
 from agent_preflight.runner.policies import policy_for_trial
-from agent_preflight.runner.ready import Ready, look_around
+from agent_preflight.runner.ready import Ready
 from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
 from agent_preflight.runner.sandboxes import Prepared, prepare
@@ -61,11 +71,9 @@ async def run_field(request: Request, stop: Stop, board: Board | None = None) ->
     """
     board = board or Board()
     stop.on_first(lambda: _aloud(request, board, stopping(stop.again)))
-    plans = plans_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
+    plans_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
     async with _engine(request) as engine:
-        found = await look_around(engine, request.around, plans, request.gate_base, makes_sources=request.makes_sources)
-        if found.problems:
-            await told(request, found, stop)
+        found = await look_first(request, engine, stop)
         if request.may_have_begun:
             await make_way(request, engine)
         with open_folder(request) as folder:
@@ -94,11 +102,11 @@ async def _in_folder(
         held_back: tuple[str, ...] = ()
         for trial in trials:
             board.put(earlier.row(trial))
-        swept = _begin(beside, _swept(request, engine), "sweep")
+        swept = _begin(beside, sweep_beside(request, engine), "sweep")
         if due:
             work = prepare(engine, request.around, request.gate_base, folder.path, folder.short_dir)
             preparing = _begin(beside, work, "preparation")
-            await check_all(request, stop, folder, found)
+            await check_all(request, stop, folder, found, sources_of(request, engine, due))
             if not stop.ending.is_set():
                 folder.write_plan(earlier.continued(document))
                 announce(request, folder, run_id, len(due))
@@ -122,11 +130,6 @@ def _begin(beside: Tasks, work: Coroutine[Any, Any, T], name: str) -> asyncio.Ta
     task = beside.spawn(work, name, awaited=True)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
-
-
-async def _swept(request: Request, engine: Engine | None) -> None:
-    if not request.may_have_begun:  # then it came first
-        await make_way(request, engine)
 
 
 class _Run:

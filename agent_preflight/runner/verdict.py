@@ -16,7 +16,10 @@ from agent_preflight.usd import dollars
 from preflight_proxy.core.outcomes import Cause, Outcomes, Source, code_of
 from preflight_proxy.core.refusals import Code
 
-NEVER_CALLED = "the agent made no call: does it read OPENROUTER_BASE_URL?"
+NEVER_CALLED = (
+    "the agent made no call: does it read OPENROUTER_BASE_URL? OpenAI clients read OPENAI_BASE_URL and OPENAI_API_KEY, "
+    "Anthropic clients ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN"
+)
 KEY_STOPPED = (
     "OpenRouter refused: the trial's key has reached its limit before the budget was used, and the account is frozen. "
     "Compare the costs with `agent-preflight costs --reconcile`"

@@ -25,10 +25,10 @@ def test_without_a_ledger_savings_are_an_estimate_and_say_by_which_price(tmp_pat
     assert generate_cache_report(run).splitlines() == [
         "Cache Analytics Report: run-1",
         "",
-        "trial  calls  cached  prompt tokens  written     cost",
-        "a1        10   80.0%          5,000       10  $0.1000",
-        "a2         -       -              -        -        -",
-        "TOTAL     10   80.0%          5,000       10  $0.1000",
+        "trial  calls  cached  prompt  written     cost",
+        "a1        10   80.0%   5,000       10  $0.1000",
+        "a2         -       -       -        -        -",
+        "TOTAL     10   80.0%   5,000       10  $0.1000",
         "",
         "Estimate: caching saved $0.0020,",
         "at an assumed price of $1.00 per million prompt tokens, cached ones 50% off.",
@@ -102,16 +102,17 @@ def test_where_a_ledger_is_only_its_figures_are_shown(tmp_path: Path) -> None:
     assert told.splitlines() == [
         "Cache Analytics Report: run-1",
         "",
-        "trial  calls  hits  cached  prompt tokens  written    saved",
-        "a1         4     1   18.8%          8,000        0  $0.0025",
-        "TOTAL      4     1   18.8%          8,000        0  $0.0025",
+        "trial  calls  hits  cached  prompt  written    saved",
+        "a1         4     1   18.8%   8,000        0  $0.0025",
+        "TOTAL      4     1   18.8%   8,000        0  $0.0025",
         "",
-        "model  calls  hits  cached  prompt tokens  written    saved",
-        "m/x        4     1   18.8%          8,000        0  $0.0025",
+        "model  calls  hits  cached  prompt  written    saved",
+        "m/x        4     1   18.8%   8,000        0  $0.0025",
         "",
-        "trial  conversation  calls  cached  prompt tokens    saved  why it missed",
-        "a1     c0ffee            4   18.8%          8,000  $0.0025  message 3 (tool) (2",
-        "                                                            times), first_call",
+        "trial  conversation  calls  cached  prompt  written    saved  why it missed",
+        "a1     c0ffee            4   18.8%   8,000        0  $0.0025  message 3 (tool)",
+        "                                                              (2 times),",
+        "                                                              first_call",
         "",
         "why caches missed  calls  prompt tokens  what that means, and what to do",
         "message                2          4,000  an earlier message changed or went",
@@ -143,7 +144,7 @@ def test_a_ledger_without_summaries_is_enough(tmp_path: Path) -> None:
     keep_books(tmp_path, HIT)
     (tmp_path / "budget").mkdir()
     told = generate_cache_report(tmp_path)
-    assert "a1         1     1   75.0%          2,000        0  $0.0025\n" in told
+    assert "a1         1     1   75.0%   2,000        0  $0.0025\n" in told
     assert "budget" not in told, "a folder of the proxy is no trial"
     assert "No call read less than it could." in told
 

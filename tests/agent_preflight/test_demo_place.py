@@ -59,7 +59,8 @@ async def test_what_a_handshake_makes_is_where_every_sweep_looks(docker_host: Sc
 async def test_a_base_that_is_not_here_is_never_pulled() -> None:
     place = await choose_place("auto", "no.such.registry/python:never")
     assert place.sandbox == "process"
-    assert "no base image is here" in place.sentence
+    assert "`docker pull " in place.sentence
+    assert "PREFLIGHT_DEMO_BASE (or --base)" in place.sentence
 
 
 @pytest.mark.docker

@@ -125,3 +125,8 @@ def test_an_http_proxy_that_cannot_be_used_is_an_error_of_the_settings_and_reade
     assert not provision.delete_key("k", "hash", base_url=base_url)
     assert not subkeys.delete_sub_key("k", "hash", base_url)
     openrouter.check_way("http://127.0.0.1:9/api/v1")
+
+
+def test_an_address_that_is_none_is_told_before_anything_is_asked() -> None:
+    with pytest.raises(ConfigError, match=r"^OPENROUTER_BASE_URL is no address: 'http://\[::1'"):
+        openrouter.check_way("http://[::1")

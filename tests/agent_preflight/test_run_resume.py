@@ -19,6 +19,7 @@ from agent_preflight.run_resume import (
     origin_of,
     plan_options,
     resumed_options,
+    runs_dir_of,
 )
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.folder import open_named
@@ -229,7 +230,11 @@ def test_env_files_are_read_again_and_one_that_is_given_takes_their_place(
     (tmp_path / "other.env").write_text("A=7\nD=8\nHF=9\n")
     other = resumed(plan, variables=variables, env_file=[str(tmp_path / "other.env")])
     assert other["env"] == {"A": "7", "B": "b", "C": "3", "D": "8", "HF": "9"}
+    found = {**KEYS, **variables}
     (tmp_path / "begun.env").unlink()
+    with_other = {"run_id": "r", "resume": True, "env_file": [str(tmp_path / "other.env")]}
+    _, anew = resumed_options(with_other, plan, None, Environment.read(found), found.get)
+    assert anew.env_files == (tmp_path / "other.env",)
     with pytest.raises(ConfigError, match=r"begun\.env cannot be read"):
         resumed(plan, variables=variables, env={"D": "6"})
 
@@ -270,6 +275,18 @@ def test_a_plan_of_an_earlier_version_needs_all_that_was_given() -> None:
     told = earlier_version("r", {**plan, "trials": [{"alias": "one", "command": "0123456789abcdef"}]})
     assert told is not None
     assert "give everything that the run was given then" in told
+
+
+def test_a_run_is_looked_for_where_an_option_or_the_file_of_this_folder_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert runs_dir_of({}, None) == Path("runs")
+    (tmp_path / "preflight.toml").write_text('runs_dir = "out"\n')
+    assert runs_dir_of({}, None) == Path("out")
+    assert runs_dir_of({"runs_dir": "given"}, None) == Path("given")
+    (tmp_path / "preflight.toml").write_text("a mistake")
+    assert runs_dir_of({"runs_dir": "given"}, None) == Path("given")
 
 
 def test_a_run_that_is_not_there_or_live_or_without_a_plan_does_not_go_on(tmp_path: Path) -> None:
@@ -373,17 +390,19 @@ def test_a_failed_run_goes_on_in_another_directory_with_nothing_but_its_name(
 
 @pytest.mark.wire
 def test_a_complete_run_has_nothing_to_do_and_shows_what_came_of_it(folder: Path) -> None:
+    config = folder / "preflight.toml"
+    config.write_text(f'runs_dir = "out"\n{config.read_text()}')
     assert run("--run-id", "r", "--model", f"{MODEL}=a", "--", "fine").exit_code == 0
     again = run("--resume", "r")
     assert again.exit_code == 0, again.output
     assert "Nothing to do: every trial of r has ended." in again.output
     assert "TOTAL" in again.output
-    assert f"files: {folder / 'runs' / 'r'}" in again.output
+    assert f"files: {folder / 'out' / 'r'}" in again.output
     assert "--resume" not in again.output
     assert run("--run-id", "s", "--model", f"{MODEL}=a", "--", "bad").exit_code == 1
     failed = run("--resume", "s")
     assert failed.exit_code == 1
-    assert failed.output.splitlines()[-1] == "  agent-preflight run --resume s --retry-failed"
+    assert failed.output.splitlines()[-1] == "  agent-preflight run --resume s --runs-dir out --retry-failed"
 
 
 @pytest.mark.wire

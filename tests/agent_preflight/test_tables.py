@@ -117,6 +117,17 @@ def test_a_column_that_may_go_and_is_empty_is_left_out_unless_the_table_is_live(
         assert text_of(TextTable(COLUMNS[:3], rows, total, live=live)).splitlines()[0].split() == head
 
 
+@pytest.mark.parametrize("count", [ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1])
+def test_no_row_is_lost_where_a_slice_ends(count: int) -> None:
+    lines = text_of(TextTable(COLUMNS[:1], [(f"t{number}",) for number in range(count)])).splitlines()
+    assert lines[1:] == [f"t{number}" for number in range(count)]
+
+
+def test_a_live_table_cuts_no_name_for_a_note() -> None:
+    lines = text_of(noted("", LONG, live=True), width=40).splitlines()
+    assert lines[2].split()[0] == "claude-sonnet-4-5"
+
+
 def test_a_table_without_rows_is_its_head() -> None:
     assert text_of(TextTable(COLUMNS[:2], [])) == "trial  model"
 

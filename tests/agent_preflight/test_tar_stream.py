@@ -164,6 +164,7 @@ def test_the_content_of_an_unknown_kind_is_passed_over_and_that_of_a_link_is_non
         pax(b"999 path=a\n"),  # a record longer than its header
         pax(b"0 path=a\n"),  # a record of no length
         pax(b"10 path=ab"),  # a record that ends nowhere
+        pax(b"9 path=ab"),  # a record without a line's end
         pax(b"path=a\n"),  # a record without a length
         pax(b"12 size=-1\n\n") + header(),  # a record's size that is none
         pax(b"28 size=9999999999999999999\n") + header(),  # a record's size that no disk has

@@ -1,5 +1,6 @@
 """No page links to what is not there."""
 
+import os
 from pathlib import Path
 
 from tests.docs.pages import ROOT, anchors, links, pages
@@ -30,5 +31,5 @@ def test_a_link_to_nowhere_is_found() -> None:
     assert broken(page, "nowhere.txt")
     assert broken(page, "containers.md#no-such-heading")
     assert broken(page, "#no-such-heading")
-    assert broken(page, "../../etc/passwd")
+    assert broken(page, os.path.relpath("/", page.parent))  # which is there, but is no file of the repository
     assert broken(page, "containers.md#the-engine") is None

@@ -49,3 +49,12 @@ def test_the_first_image_of_the_readme_is_ten_lines() -> None:
     (agent,) = [step for step in steps(README.read_text("utf-8")) if step.path == "my-agent/agent.py"]
     assert len(agent.text.split("\n")) <= 12
     assert "import agent_preflight" not in agent.text
+
+
+def test_the_image_of_the_readme_is_the_one_among_the_examples() -> None:
+    shown = {
+        step.path: step.text for step in steps(README.read_text("utf-8")) if (step.path or "").startswith("my-agent/")
+    }
+    assert sorted(shown) == ["my-agent/Dockerfile", "my-agent/agent.py"]
+    for path, text in shown.items():
+        assert text.strip() == (ROOT / "examples" / path).read_text("utf-8").strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -157,26 +158,34 @@ async def test_a_removed_accounts_token_is_refused_and_its_spent_amount_stays(
 
 
 @wire
-async def test_what_is_pending_of_a_removed_account_settles_also_after_a_restart(
+async def test_what_is_pending_of_a_removed_account_settles_in_this_process_and_in_the_next(
     tmp_path: Path, sim: Simulator
 ) -> None:
-    """The proxy has no other account, and is stopped before the call has ended."""
+    """The proxy has no other account. A copy of its folder is what it leaves if it is killed."""
     held = Held()
     sim.scenario = Scenario(faults=(FaultRule(held, times=1),))
-    async with started(tmp_path, sim, {"a": "1"}) as desk:
-        token = desk.named.token("a")
-        headers, url = {"Authorization": f"Bearer {token}"}, f"{desk.proxy.base_url}/chat/completions"
+    data, left = tmp_path / "data", tmp_path / "left"
+    async with started(data, sim, {"a": "1"}) as desk:
+        headers, url = {"Authorization": f"Bearer {desk.named.token('a')}"}, f"{desk.proxy.base_url}/chat/completions"
         async with desk.client.post(url, json=chat(stream=True), headers=headers) as response:
             await response.content.readany()
             await desk.named.remove("a")
             assert b"ended by its operator" in await response.content.read()
         assert desk.proxy.books.account("a").pending_pusd > 0
-        await desk.proxy.tasks.cancel()
+        shutil.copytree(data, left, ignore=shutil.ignore_patterns("*.sock"))
         held.over.set()
-    async with started(tmp_path, sim) as desk, asyncio.timeout(30):
-        while desk.proxy.books.account("a").pending_pusd:
+        await settled(desk, "a", sim)
+    async with started(left, sim) as desk:
+        assert desk.proxy.books.account("a").pending_pusd > 0
+        await settled(desk, "a", sim)
+
+
+async def settled(desk: Desk, name: str, sim: Simulator) -> None:
+    """Return once nothing is pending for an account, and what is posted is the bill."""
+    async with asyncio.timeout(30):
+        while desk.proxy.books.account(name).pending_pusd:
             await asyncio.sleep(0.01)
-        assert Decimal(desk.proxy.books.account("a").posted_pusd).scaleb(-12) == sim.bill().total_usd > 0
+    assert Decimal(desk.proxy.books.account(name).posted_pusd).scaleb(-12) == sim.bill().total_usd > 0
 
 
 @wire
@@ -219,6 +228,11 @@ async def test_where_the_token_cannot_be_kept_no_account_is_opened(tmp_path: Pat
         token = desk.named.token("a")
         await desk.named.remove("a")
         assert ((await desk.call(token))[0], desk.named.names()) == (401, [])
+        (tmp_path / "tokens.json.new").rmdir()
+        again = await desk.named.add("a", "1")
+        assert [(await desk.call(each))[0] for each in (token, again)] == [401, 200]
+        (tmp_path / "tokens.json.new").mkdir()
+        await desk.named.remove("a")
         (tmp_path / "tokens.json.new").rmdir()
     async with started(tmp_path, sim) as desk:
         assert (desk.named.names(), read_tokens(tmp_path)) == ([], {})

@@ -98,6 +98,13 @@ async def test_the_control_socket_answers_its_own_user(tmp_path: Path, sim: Simu
             client.get("http://control/health") as response,
         ):
             assert (response.status, (await response.json())["pid"]) == (200, child.process.pid)
+        spec = {"limit_usd": "1", "token": "pf-0123456789abcdef", "key": sim.inference_key}
+        connector = aiohttp.UnixConnector(child.ready["control"])
+        async with (
+            aiohttp.ClientSession(connector=connector) as client,
+            client.put("http://control/accounts/default", json=spec) as response,
+        ):
+            assert response.status == 404
         headers = {"Authorization": f"Bearer {child.ready['api_key']}"}
         connector = aiohttp.UnixConnector(str(tmp_path / "p.sock"))
         async with (

@@ -1,13 +1,17 @@
 """The command line as scripts know it: help, unknown commands, errors in one line, and how little it loads."""
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 from agent_preflight import __version__
 from agent_preflight.cli import app, proxy, proxy_account
-from agent_preflight.cli.group import complain
+from agent_preflight.cli.group import Commands, complain
 from tests.agent_preflight.cli.invoke import invoke
 from tests.cases import each
 
@@ -87,3 +91,76 @@ def test_a_process_keeps_its_streams_and_its_exit_code_apart() -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Unknown command: stauts. ")
     assert done.stderr.count("\n") == 1
+
+
+RUN = ("run", "--sandbox", "process", "--skip-preflight", "--model", "a/b")
+REFUSED = [
+    ((*RUN, "--runs-dir", "P", "--", "true"), ("file", "loop")),
+    ((*RUN, "--runs-dir", "P/x", "--", "true"), ("file",)),
+    ((*RUN, "--run-id", "r", "--runs-dir", "P", "--", "true"), ("file", "loop")),
+    (("run", "--config", "P"), ("file", "gone", "loop", "folder")),
+    (("sweep", "--runs-dir", "P"), ("loop",)),
+    (("init", "P"), ("file", "folder", "loop")),
+    (("init", "P/x"), ("file", "gone")),
+    (("costs", "--data", "P"), ("file", "gone", "loop", "folder")),
+    (("proxy", "--budget", "1", "--data", "P"), ("file", "loop")),
+    (("demo", "--sandbox", "process", "--runs-dir", "P"), ("file", "loop")),
+]
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(("arguments", "paths"), REFUSED)
+def test_a_path_that_cannot_be_used_is_a_sentence_and_exits_with_1(
+    arguments: tuple[str, ...], paths: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever another error would be comes through `invoke`, as a traceback would."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    Path("folder").mkdir()
+    Path("loop").symlink_to("loop")
+    keys = {"OR_ADMIN_KEY": "a", "OPENROUTER_API_KEY": "k", "OPENROUTER_BASE_URL": "http://127.0.0.1:1"}
+    for path in paths:
+        told = invoke(*(word.replace("P", path) if word in ("P", "P/x") else word for word in arguments), env=keys)
+        assert told.exit_code == 1, (path, told.output)
+        assert path in told.stderr
+        assert "Errno" not in told.stderr
+
+
+@each(
+    "error, said",
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), "/x: No space left on device. Free some room there"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied. Give another path"),
+        (OSError("odd"), "odd. Give another path"),
+    ],
+)
+def test_an_error_of_the_operating_system_in_any_command_is_a_sentence(error: OSError, said: str) -> None:
+    told = _raising(error)
+    assert told.exit_code == 1
+    assert told.stderr.startswith(said)
+
+
+def test_a_pipe_whose_reader_is_gone_is_left_to_the_usual_handling() -> None:
+    assert (
+        _raising(BrokenPipeError(errno.EPIPE, "Broken pipe")).exit_code,
+        _raising(KeyboardInterrupt()).exit_code,
+    ) == (1, 130)
+    with pytest.raises(RuntimeError, match="ours"):
+        _raising(RuntimeError("ours"))
+
+
+def _raising(error: BaseException) -> Result:
+    own = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
+
+    @own.command("one")
+    def one() -> None:
+        raise error
+
+    @own.command("two")
+    def two() -> None:
+        """A group has more than one."""
+
+    result = CliRunner().invoke(own, ["one"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result

@@ -87,6 +87,15 @@ def test_accounts_are_added_changed_and_removed_while_it_runs(place: Place) -> N
         assert call(running, token)[0] == 200
 
         assert place.account("remove", "alice").stdout.startswith("alice: removed, $0.0000")
+        for gone in (
+            ("unfreeze", "alice"),
+            ("freeze", "alice"),
+            ("raise", "alice=1"),
+            ("limit", "alice=9"),
+            ("remove", "alice"),
+        ):
+            told = place.account(*gone)
+            assert (told.exit_code, told.stdout, told.stderr) == (1, "", "There is no account 'alice'.\n"), gone
         assert call(running, token)[0] == 401
         assert place.states() == {"default": ("1", "open"), "bob": ("0.25", "open")}
         told = place.account("add", "alice=1")

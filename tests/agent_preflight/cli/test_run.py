@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openrouter_sim import Simulator
+from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from tests.agent_preflight.cli.invoke import Told, invoke
 from tests.agent_preflight.runner.conftest import Field, agent
 from tests.cases import each
@@ -153,6 +153,27 @@ def test_a_scripts_run_goes_on_from_the_command_line_where_it_had_plain_options(
     told = invoke("run", "--resume", "s", *options, env=key)
     assert told.exit_code == 1
     assert "run_multi(..., run_id='s', resume=True)" in told.stderr
+
+
+@pytest.mark.wire
+@pytest.mark.usefixtures("usual_signals")
+def test_a_run_that_is_interrupted_in_its_checks_says_that_nothing_was_started(simulator: Simulator) -> None:
+    simulator.scenario = Scenario(faults=(FaultRule(make_fault("slow", {"first_s": 8.0})),))
+    keys = {"OR_ADMIN_KEY": simulator.admin_key, "OPENROUTER_API_KEY": simulator.inference_key}
+    command = [sys.executable, "-m", "agent_preflight", "run", "--sandbox", "process", "--model", f"{MODEL}=a"]
+    command += ["--run-id", "r", "--", sys.executable, "-V"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **keys}) as process:
+        assert process.stdout is not None
+        try:
+            assert any("Provisioning budget" in line for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            told, _ = process.communicate(timeout=90)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert STOPPING in told
+    assert told.endswith("No trial was started. Start the run anew.\n")
+    assert ("files: " in told) == Path("runs/r").exists()
 
 
 @pytest.mark.wire

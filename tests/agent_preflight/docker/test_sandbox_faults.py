@@ -714,3 +714,17 @@ async def test_a_disk_that_is_full_is_told_with_what_to_do(
     with pytest.raises(DockerError, match=r"No space left on device.*Make room, then `agent-preflight sweep`"):
         await sandbox.keep(tmp_path)
     assert (await sandbox.close())["agent"] == "unverified"
+
+
+async def test_an_agent_whose_start_was_not_answered_may_have_written_and_is_copied(
+    make: Make, scripted: ScriptedEngine, tmp_path: Path
+) -> None:
+    sandbox = make(**KEPT)
+    await sandbox.create()
+    with_output(scripted)
+    scripted.script(START, LOST)
+    with pytest.raises(DockerError):
+        await sandbox.start()
+    await sandbox.kill()
+    assert (await sandbox.keep(tmp_path)).files == 1
+    assert await sandbox.close() == BOTH_OK

@@ -51,7 +51,7 @@ def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
     assert [str(path) for path in paths] == ["runs/s", "runs/s-2", "runs/n", "runs/a"]
     with open_folder(request(tmp_path, run_id="n", resume=True)) as folder:
         assert folder.path.name == "n"
-    with pytest.raises(ConfigError, match=r'no run "other" in .*runs/. Latest: n, '):
+    with pytest.raises(ConfigError, match=r'no run "other" in .*runs/. Latest: '):
         open_folder(request(tmp_path, run_id="other", resume=True))
 
 

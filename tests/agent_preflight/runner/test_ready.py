@@ -9,7 +9,7 @@ import pytest
 
 from agent_preflight.engine.client import Engine
 from agent_preflight.runner.plan import Surroundings, TrialPlan
-from agent_preflight.runner.ready import Ready, look_around, say_all
+from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
 from tests.support.engine_thread import serve_in_thread
 from tests.support.scripted_engine import Fail, ScriptedEngine
 
@@ -27,7 +27,9 @@ def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
 
 async def looked(docker: ScriptedEngine, around: Surroundings = AROUND, **options: Any) -> Ready:
     async with Engine.open(docker.url) as engine:
-        return await look_around(engine, around, [TRIAL], options.pop("gate_base", "me/base"), **options)
+        return await look_around(
+            engine, around, [replace(TRIAL, mounts=around.mounts)], options.pop("gate_base", "me/base"), **options
+        )
 
 
 def writes(docker: ScriptedEngine) -> list[str]:
@@ -78,8 +80,37 @@ async def test_who_asks_decides_whether_a_missing_source_is_made(
 ) -> None:
     around = replace(AROUND, mounts=(f"{tmp_path}/new:/out",))
     ready = await looked(docker, around, makes_sources=makes_sources)
-    assert (bool(ready.problems), ready.missing) == (not makes_sources, (f"{tmp_path}/new",) if makes_sources else ())
+    assert bool(ready.problems) is not makes_sources
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.wire
+async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
+    mounts = (f"{tmp_path}/{{alias}}:/out", f"{tmp_path}/all:/all")
+    around = replace(AROUND, mounts=mounts)
+    trials = [
+        replace(TRIAL, alias=alias, mounts=(f"{tmp_path}/{alias}:/out", f"{tmp_path}/all:/all")) for alias in ("a", "b")
+    ]
+    async with Engine.open(docker.url) as engine:
+        wanted = wanted_sources(engine, around, trials, makes_sources=False)
+        ready = await look_around(engine, around, trials, "me/base", makes_sources=False)
+        read_only = replace(around, mounts=(f"{tmp_path}/{{alias}}:/task:ro",))
+        tasks = [replace(trial, mounts=(f"{tmp_path}/{trial.alias}:/task:ro",)) for trial in trials]
+        without = await look_around(engine, read_only, tasks, "me/base")
+    assert [(Path(each.bind.path).name, each.is_made) for each in wanted] == [
+        ("a", True),
+        ("all", False),
+        ("b", True),
+        ("all", False),
+    ]
+    assert [problem.partition(".")[0] for problem in ready.problems] == [
+        f"The mount's source {tmp_path}/all does not exist"
+    ]
+    assert [problem.partition(".")[0] for problem in without.problems] == [
+        f"The mount's source {tmp_path}/{alias} does not exist" for alias in ("a", "b")
+    ]
 
 
 @pytest.mark.wire
@@ -95,7 +126,7 @@ async def test_the_paths_of_another_machine_are_not_looked_at_and_that_is_said_o
         docker.state.images["me/base"] = docker.state.images["me/agent"]
         ready = await looked(docker, replace(AROUND, mounts=("/no/such:/task:ro", "/nor/this:/out")))
     (line,) = ready.lines
-    assert (line.ok, ready.missing) == (None, ())
+    assert line.ok is None
     assert line.detail == f"not looked at: the paths are those of the machine behind {docker.url}"
 
 

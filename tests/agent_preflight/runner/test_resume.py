@@ -346,7 +346,7 @@ def test_a_changed_plan_is_an_error_that_shows_the_difference(trials: Field) -> 
 
 @pytest.mark.wire
 def test_a_run_that_is_not_there_or_not_named_cannot_go_on(trials: Field) -> None:
-    with pytest.raises(ConfigError, match=r'no run "x" in .* It has no runs'):
+    with pytest.raises(ConfigError, match=r'no run "x" in .* There are no runs there'):
         trials.run({"a": DONE}, run_id="x", resume=True)
     with pytest.raises(ConfigError, match="needs the run_id"):
         trials.run({"a": DONE}, resume=True)

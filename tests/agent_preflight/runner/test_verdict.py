@@ -158,7 +158,11 @@ def test_an_agent_that_upstream_never_served_has_an_error_that_names_the_cause(t
 def test_an_agent_that_never_called_is_warned_about(trials: Field) -> None:
     result = only(trials, "say('agent_end', status='done')")
     assert (result.error, result.preflight["status"], exit_code([result])) == (None, "done", 0)
-    assert "the agent made no call: does it read OPENROUTER_BASE_URL?" in result.preflight["warnings"]
+    (warning,) = result.preflight["warnings"]
+    assert warning.startswith(
+        "the agent made no call: does it read OPENROUTER_BASE_URL? OpenAI clients read OPENAI_BASE_URL"
+    )
+    assert "ANTHROPIC_BASE_URL" in warning
     told = [line for line in trials.said if "does it read OPENROUTER_BASE_URL?" in line]
     assert len(told) == 1, "the table at the end says it, and nothing else says it again"
 
