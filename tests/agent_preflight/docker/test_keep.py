@@ -34,7 +34,7 @@ async def container(client: Engine, scripted: ScriptedEngine) -> str:
     return made
 
 
-async def test_the_folder_is_asked_for_once_and_uncompressed(
+async def test_the_folder_is_asked_for_once(
     client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
 ) -> None:
     scripted.calls.clear()
@@ -174,7 +174,7 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(
 
     def slow(fd: int, data: bytes) -> int:
         writing.set()
-        go.wait(30)
+        assert go.wait(30), "the loop waits for the disk"
         return real(fd, data)
 
     monkeypatch.setattr("agent_preflight.output_folder.os.write", slow)

@@ -142,6 +142,7 @@ def fields(*options: str) -> Fields:
         ["-v/h:/workspace/output/:ro,z"],
         ["-v/h:/workspace"],
         ["-vname:/workspace/output"],
+        ["-v/h:/workspace/x/../output"],
         ["-v/h:/"],
         ["--mount=type=bind,src=/h,dst=/workspace/output"],
         ["--mount=type=volume,src=name,dst=/workspace"],

@@ -172,6 +172,17 @@ def test_the_output_of_an_attempt_is_kept_aside_under_the_number_of_its_summary(
     }
 
 
+def test_no_earlier_output_is_written_over_when_a_summary_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").touch()
+    (tmp_path / "workspace.1").mkdir()
+    (tmp_path / "workspace").mkdir()
+    Kept().write_record(tmp_path, "c")
+    set_aside(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("workspace.1", "workspace.2", "summary.2.json", "output.2.json"),
+    }
+
+
 def test_a_processs_working_directory_stays_for_the_next_attempt(tmp_path: Path) -> None:
     (tmp_path / "summary.json").touch()
     (tmp_path / "workspace").mkdir()

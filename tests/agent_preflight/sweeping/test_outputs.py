@@ -104,7 +104,7 @@ async def test_a_full_disk_leaves_the_container_for_another_sweep(
 async def test_a_folder_that_no_engine_can_read_keeps_no_container_for_ever(
     client: Engine, scripted: ScriptedEngine, agent: Found
 ) -> None:
-    scripted.script("GET /containers/*/archive", Fail(500, "too many links"))
+    scripted.script("* /containers/*/archive", Fail(500, "too many links"))
     outputs = Outputs()
     assert await outputs.keep(client, agent)
     assert "the limit was what the engine could read" in outputs.notes[-1]
