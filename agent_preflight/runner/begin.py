@@ -142,7 +142,7 @@ async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Read
         if looked.problems:
             raise ConfigError("\n".join(looked.problems))
         make(looked.missing, request.say)
-        folder.is_wanted = True
+    folder.is_wanted = True  # also that of a run that a person has stopped: it is named at the end
 
 
 async def look_first(request: Request, engine: Engine | None, stop: Stop) -> Ready:

@@ -81,9 +81,10 @@ def test_what_is_not_openrouters_api_is_told_as_that(serve: Serve, status: int, 
 
 
 @pytest.mark.wire
-def test_a_server_that_fails_is_told_with_its_words(serve: Serve) -> None:
-    url = serve(lambda seen: (503, {"error": {"message": "down\x1b[2J for now"}})).base_url
-    assert trouble("key", url) == f"Cannot reach OpenRouter at {url}: it answers with 503: down for now. {CHECK}"
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_server_that_fails_is_told_with_its_words(serve: Serve, status: int) -> None:
+    url = serve(lambda seen: (status, {"error": {"message": "down\x1b[2J for now"}})).base_url
+    assert trouble("key", url) == f"Cannot reach OpenRouter at {url}: it answers with {status}: down for now. {CHECK}"
 
 
 @pytest.mark.wire
