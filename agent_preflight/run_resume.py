@@ -7,6 +7,7 @@ plan is compared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from agent_preflight.runs.text_file import read_text
 from preflight_proxy.errors import ConfigError
 
 Lookup = Callable[[str], str | None]
+_RELATIVE = re.compile(r"(?:^|=)\.{1,2}(?:[/:,]|$)")
+"""A source that begins with a dot, in any of the forms of an option of the engine."""
 READ_AGAIN = ("eject_policy", "preflight_kwargs")
 """What of the file counts for a run that goes on, besides values of variables."""
 
@@ -91,7 +94,7 @@ def origin_of(given: Mapping[str, Any], file: Mapping[str, Any], path: Path | No
     """
     variables = _variables(given, file)
     config = None if path is None else path.absolute()
-    return Origin(config=config, env_files=variables.files, env_from=variables.sources)
+    return Origin(directory=Path.cwd(), config=config, env_files=variables.files, env_from=variables.sources)
 
 
 def _variables(given: Mapping[str, Any], file: Mapping[str, Any]) -> _Variables:
@@ -136,6 +139,7 @@ def resumed_options(
             f"run_multi(..., run_id={run_id!r}, resume=True)."
         )
     began = origin_in(plan)
+    _check_directory(run_id, plan, began)
     path = config or began.config
     file = {} if path is None else _read_again(path)
     env, origin = _env(run_id, plan, given, replace(began, config=path), file, lookup)
@@ -148,6 +152,16 @@ def resumed_options(
         usual = {str(model.alias): DEFAULT_BUDGET_USD for model in found["models"]}
         found["budget_usd"] = {**usual, **found["budget_usd"]}
     return {**found, "env": env}, origin
+
+
+def _check_directory(run_id: str, plan: Mapping[str, Any], began: Origin) -> None:
+    """Accept that options of the engine mean the same paths here."""
+    if began.directory in (None, Path.cwd()):
+        return
+    if relative := [arg for arg in plan.get("docker_args") or () if _RELATIVE.search(str(arg))]:
+        raise ConfigError(
+            f"{relative[0]!r} in docker_args of {run_id} is a path relative to {began.directory}: go on with the run from there."
+        )
 
 
 def plan_options(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,7 +186,9 @@ def origin_in(plan: Mapping[str, Any]) -> Origin:
     """Return where a plan says that its options came from."""
     said = _mapping(plan, "origin")
     config, files, sources = said.get("config"), said.get("env_files"), _mapping(said, "env_from")
+    directory = said.get("directory")
     return Origin(
+        directory=Path(directory) if isinstance(directory, str) else None,
         config=Path(config) if isinstance(config, str) else None,
         env_files=tuple(map(Path, files)) if isinstance(files, list) else (),
         env_from={str(name): str(source) for name, source in sources.items()},

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent_preflight.cli.group import emit_json
+from agent_preflight.runs import kinds
+from agent_preflight.runs.kinds import Kind
 
 if TYPE_CHECKING:
     from agent_preflight.control_client import Balance, ControlClient
@@ -194,7 +196,18 @@ def folder_of(ctx: typer.Context, data: Path | None) -> Path:
     folder = data if data is not None else ctx.obj
     if not isinstance(folder, Path):
         raise typer.BadParameter("name the proxy's data folder: --data DIR", ctx=ctx)
+    check(kinds.FOLDER, folder, "--data")
     return folder
+
+
+def check(kind: Kind, value: object, option: str) -> None:
+    """Accept an option's value, or say as a usage error what it must be."""
+    from preflight_proxy.errors import ConfigError
+
+    try:
+        kind.read(value)
+    except (ValueError, ConfigError) as exc:
+        raise typer.BadParameter(f"{option} is {kind.form}, not {str(value)[:80]!a}") from exc
 
 
 def amounts_of(texts: list[str]) -> dict[str, int]:

@@ -11,6 +11,7 @@ import typer
 
 from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import complete_run_ids
+from agent_preflight.config import variable
 from agent_preflight.runs import kinds
 from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.settings import COMMAND_NETWORK, Option, defaults, options, read_option
@@ -64,6 +65,8 @@ def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
     if option.kind in (kinds.ENV, kinds.SERVICES):
         given = dict(_pair(text, f"{flag} {option.kind.metavar}", option.kind is kinds.SERVICES) for text in value)
         value = {name: text or "" for name, text in given.items()}
+        for unset in (each for each, text in given.items() if text is None and variable(each) is None):
+            raise typer.BadParameter(f"{flag} hands on the variable {unset[:80]!a}, but it is not set here.")
     if value == "" and option.kind is not kinds.TEXT:
         raise typer.BadParameter(f"{flag} is {option.kind.form}, not ''.")
     try:
@@ -95,7 +98,8 @@ def _parameters() -> Iterator[inspect.Parameter]:
     arguments = typer.Argument(help=told, show_default=False, metavar="ARGUMENTS")
     yield _parameter("container_args", list[str] | None, arguments)
     told = "A preflight.toml or pyproject.toml. [default: the one in this folder]"
-    yield _parameter("config", Path | None, _typer_option(told, metavar="FILE"))
+    config = typer.Option(help=told, show_default=False, metavar="FILE", exists=True, dir_okay=False, readable=True)
+    yield _parameter("config", Path | None, config)
     for name, option in options().items():
         if option.flags:
             kind = option.kind

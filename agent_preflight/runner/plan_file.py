@@ -74,6 +74,7 @@ def _origin(request: Request) -> dict[str, Any]:
         return {"by": "script", "functions": request.functions}
     return {
         "by": "command line",
+        "directory": None if origin.directory is None else str(origin.directory),
         "config": None if origin.config is None else str(origin.config),
         "env_files": [str(path) for path in origin.env_files],
         "env_from": dict(origin.env_from),

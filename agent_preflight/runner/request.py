@@ -27,11 +27,13 @@ class Origin:
     """Where a run of the command line was given what plan.json must not hold, so that a resume can read it again.
 
     Attributes:
+        directory: Where it was started; paths in options of the engine are relative to it.
         config: The file that configures it, absolute.
         env_files: Files of variables, absolute, in the order in which they were read.
         env_from: Each of the agents' variables with where its value came from: `option`, `environment`, `config` or `env_file`.
     """
 
+    directory: Path | None = None
     config: Path | None = None
     env_files: tuple[Path, ...] = ()
     env_from: Mapping[str, str] = field(default_factory=dict)

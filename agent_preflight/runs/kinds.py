@@ -63,6 +63,7 @@ URL = Kind("a URL such as https://openrouter.ai/api/v1", r.matching(r"https?://[
 NETWORK = Kind(
     "'sealed', 'bridge' or the name of a Docker network", r.matching(r"[A-Za-z0-9][\w.-]{0,254}"), metavar="NETWORK"
 )
+LISTEN = Kind("HOST:PORT, such as 127.0.0.1:8788", r.matching(r"[\w.:%\[\]-]{1,300}"), metavar="HOST:PORT")
 SWITCH = Kind("true or false", r.read_switch, bool)
 SECONDS = Kind("a number of seconds above 0", r.read_seconds, float, "SECONDS")
 COUNT = Kind("a whole number above 0", r.read_count, int, "N")

@@ -7,6 +7,7 @@ names the wrong part. No sentence shows a key or a variable's value.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -19,6 +20,8 @@ from agent_preflight.usd import read_usd
 from preflight_proxy.core.egress import read_target
 from preflight_proxy.core.secret import Secret
 
+PATH_BYTES_MAX, NAME_BYTES_MAX = 4095, 255
+"""Of a path, and of each name in it. Source: limits.h of Linux."""
 SECONDS_MAX = 10**9
 COUNT_MAX = 10**12
 VARIABLE_BYTES_MAX = 128 * 1024 - 1
@@ -45,8 +48,13 @@ def _is_encodable(text: str) -> bool:
 def read_path(given: object) -> str:
     """Return a path as a text."""
     if not isinstance(given, str | Path) or not str(given) or "\0" in str(given):
-        raise ValueError  # a path may be of bytes that are no text
-    return str(given)
+        raise ValueError
+    path = str(given)  # it may be of bytes that are no text
+    if len(os.fsencode(path)) > PATH_BYTES_MAX or any(
+        len(os.fsencode(part)) > NAME_BYTES_MAX for part in path.split("/")
+    ):
+        raise ValueError(f"the path {docker_values.shown(path)} is longer than a path can be")
+    return path
 
 
 def read_inside(given: object) -> str:

@@ -218,7 +218,9 @@ def test_env_files_are_read_again_and_one_that_is_given_takes_their_place(
     given, file = {"env_file": ["begun.env"], "env": {"D": "5"}}, {"env": {"C": "3"}, "pass_env": ["B"]}
     origin = origin_of(given, file, Path("preflight.toml"))
     sources = {"A": "env_file", "B": "environment", "C": "config", "D": "option", "HF": "environment"}
-    assert origin == Origin(config=tmp_path / "preflight.toml", env_files=(tmp_path / "begun.env",), env_from=sources)
+    assert origin == Origin(
+        directory=tmp_path, config=tmp_path / "preflight.toml", env_files=(tmp_path / "begun.env",), env_from=sources
+    )
     Path("preflight.toml").write_text('[env]\nC = "3"\n')
     plan = plan_of(origin, env=dict.fromkeys(sources, ""))
     assert origin_in(plan) == origin
@@ -237,6 +239,22 @@ def test_env_files_are_read_again_and_one_that_is_given_takes_their_place(
     assert anew.env_files == (tmp_path / "other.env",)
     with pytest.raises(ConfigError, match=r"begun\.env cannot be read"):
         resumed(plan, variables=variables, env={"D": "6"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-v", "./in:/in:ro"], ["--volume=../in:/in"], ["--mount=type=bind,source=./in,target=/in"], ["-v", ".:/in"]],
+)
+def test_relative_paths_in_options_of_the_engine_are_those_of_where_the_run_was_begun(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = plan_of(replace(FROM_ENVIRONMENT, directory=tmp_path), docker_args=options)
+    assert differences(plan, resumed(plan, variables={"A": "1"})) == []
+    monkeypatch.chdir("/")
+    with pytest.raises(ConfigError, match=f"relative to {tmp_path}: go on with the run from there"):
+        resumed(plan, variables={"A": "1"})
+    resumed({**plan, "docker_args": ["-v", "/in.d/..x:/in", "--label=a.b"]}, variables={"A": "1"})
 
 
 def test_a_variable_that_its_env_file_has_lost_is_named(tmp_path: Path) -> None:

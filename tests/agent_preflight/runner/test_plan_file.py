@@ -57,6 +57,7 @@ def test_the_plan_on_disk_is_enough_to_go_on_by() -> None:
     assert (found["schema"], found["prompt"], found["trials"][0]["command"]) == (2, "tell nobody", ["--x"])
     assert found["origin"] == {
         "by": "command line",
+        "directory": None,
         "config": "/p/preflight.toml",
         "env_files": [],
         "env_from": {"SECRET": "option"},
