@@ -49,4 +49,4 @@ def test_each_change_is_named_as_what_broke_the_cache(tmp_path: Path) -> None:
     table, report = done.stdout.split("\n\n", 1)
     words = [line.split("tokens read")[1].strip() for line in table.splitlines()]
     assert words == ["", "tools", "system", "message 2 (user)", "message 3 (assistant)", "field response_format"]
-    assert "Why caches missed:" in report
+    assert "why caches missed" in report
