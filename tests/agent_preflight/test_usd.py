@@ -87,7 +87,7 @@ def test_dollars_are_read_however_people_write_them(given: object, amount: str) 
             "1e3",
             "١",
         ),
-        *("1000000.01", "0.0000000000001", "0x10", "1_000", "1e-13", "1\n2"),
+        *("1000000.01", "0.0000000000001", "1.0000000000001", "0x10", "1_000", "1e-13", "1\n2"),
         *(0, -1, 0.0, float("nan"), float("inf"), 1e-13, 10**6 + 1, 1e300, Decimal("NaN"), Decimal("Infinity")),
         *(True, None, b"1", [1], {"a": 1}),
     ],

@@ -36,6 +36,7 @@ def test_a_model_is_written_in_four_ways() -> None:
 def test_models_of_one_name_get_aliases_of_their_own() -> None:
     assert aliases("a/m", "a/m", "b/m") == ["m", "m-2", "m-3"]
     assert aliases("a/m", "a/m=m-2", "a/m") == ["m", "m-2", "m-3"]
+    assert aliases("a/m", "b/x=m") == ["m-2", "m"]
     assert aliases("a/claude-sonnet-4.5", "a/claude-sonnet-4.5") == ["claude-sonnet-4", "claude-sonnet-2"]
 
 

@@ -2,14 +2,26 @@
 
 import inspect
 import re
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_preflight.runner.api import run_container, run_multi
-from agent_preflight.runs.settings import RunSettings, SettingError, defaults, keys, options, read_option, read_settings
+from agent_preflight.runs.settings import (
+    COMMAND_NETWORK,
+    RunSettings,
+    SettingError,
+    defaults,
+    keys,
+    options,
+    read_option,
+    read_settings,
+)
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
+from tests.agent_preflight.cli.invoke import invoke
 from tests.cases import each
 
 ONLY_IN_A_FILE = {"pass_env"}
@@ -88,3 +100,48 @@ def test_neither_keys_nor_prompts_nor_variables_are_shown() -> None:
     with pytest.raises(SettingError) as caught:
         read_option("env", {"A": "hidden\n"})
     assert "hidden" not in str(caught.value)
+
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+OF_SCRIPTS = options().keys() - ONLY_IN_A_FILE - {"models"}
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """Return the cells of each row of a page's tables whose first cell is a name, by that name."""
+    lines = [
+        line.strip("|").split(" | ") for line in (DOCS / page).read_text("utf-8").splitlines() if line.startswith("| `")
+    ]
+    return {name: cells for cells in lines for name in re.findall(r"`(\w+)`", cells[0])}
+
+
+def test_the_table_for_scripts_has_each_option() -> None:
+    assert sorted(OF_SCRIPTS - rows("python.md").keys()) == []
+
+
+def test_the_table_of_the_file_has_each_key() -> None:
+    assert sorted(keys().keys() - rows("config.md").keys()) == []
+
+
+@each("page", ["config.md", "python.md"])
+def test_a_number_or_word_that_a_page_gives_as_default_is_the_declared_one(page: str) -> None:
+    names = dict(keys()) if page == "config.md" else {name: name for name in OF_SCRIPTS}
+    found = rows(page)
+    for shown, name in names.items():
+        cells = found[shown]
+        if "," in cells[0] or name == "expect_tokens" or (name == "budget_usd" and page == "python.md"):
+            continue
+        declared = {**defaults(), "network": COMMAND_NETWORK if page == "config.md" else "bridge"}[name]
+        if isinstance(declared, bool):
+            assert cells[1] == str(declared).lower(), shown
+        elif isinstance(declared, int | float | Decimal) and cells[1]:
+            assert read_option(name, cells[1].strip('`"')) == declared, shown
+        elif isinstance(declared, str) and declared:
+            assert cells[1].strip('`"') == declared, shown
+
+
+def test_the_help_has_each_flag_with_what_it_is() -> None:
+    told = " ".join(invoke("run", "--help").stdout.split())
+    for option in options().values():
+        for flags in option.flags:
+            assert flags.replace("/", " / ") in told or flags in told
+        assert not option.flags or option.help.split()[0] in told
