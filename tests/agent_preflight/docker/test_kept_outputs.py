@@ -121,7 +121,7 @@ write("new\\nline"); write("escape\\x1b[2J"); open(b"lat\\xe9in", "w").close()
         "new\nline": "name",
         "escape\x1b[2J": "name",
     }
-    assert f"  Answers: {output.workspace} (1 of 1 trials)" in output.said
+    assert f"Answers: {output.workspace} (1 of 1 trials)" in output.said
     assert "\x1b" not in "".join(output.said)
 
 
