@@ -27,7 +27,10 @@ def cache_report(
     from agent_preflight.cache_report import cache_report_json, report_parts
     from agent_preflight.run_choice import run_to_read
     from agent_preflight.tables import show
+    from preflight_proxy.errors import ConfigError
 
+    if data is not None and not data.is_dir():
+        raise ConfigError(f"There is no folder {data}. --data names the folder of a stand-alone proxy.")
     folder = data if data is not None else run_to_read(run_id, runs_dir)
     if folder is not None and as_json:
         emit_json(json.dumps(cache_report_json(folder)))

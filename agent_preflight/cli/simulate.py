@@ -30,9 +30,17 @@ def simulate(
     Example: agent-preflight simulate > simulator.env
     """
     from openrouter_sim.serve import serve
+    from preflight_proxy.config import host_port
     from preflight_proxy.errors import ConfigError
 
     try:
+        host_port(listen if listen.rpartition(":")[0] else f"127.0.0.1:{listen.removeprefix(':')}")
+    except ConfigError as exc:
+        raise typer.BadParameter(f"--listen: {exc}") from exc
+    try:
         serve(listen, scenario, ready_file)
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"simulate: {exc}") from exc
+    except OSError as exc:
+        named = "" if exc.filename is None else f"{exc.filename}: "
+        raise ConfigError(f"The simulator did not start. {named}{exc.strerror or exc}.") from exc
+    except ValueError as exc:
+        raise ConfigError(f"The simulator did not start. {exc}") from exc

@@ -43,3 +43,9 @@ def test_without_any_run_it_says_so_and_exits_with_0(tmp_path: Path) -> None:
         told = invoke("cache-report", "--runs-dir", str(tmp_path / "none"), *more)
         assert told.exit_code == 0
         assert words in told.output
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    told = invoke("cache-report", "--data", str(tmp_path / "nope"))
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr.startswith(f"There is no folder {tmp_path / 'nope'}.")

@@ -12,7 +12,11 @@ from tests.agent_preflight.cli.served import served
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--listen", "nowhere"), "HOST:PORT"), (("--scenario", "bad.toml"), ""), (("--scenario", "none.toml"), "none")],
+    [
+        (("--scenario", "bad.toml"), "Invalid"),
+        (("--scenario", "none.toml"), "none.toml: No such file"),
+        (("--listen", "192.0.2.1:80"), "192.0.2.1"),
+    ],
 )
 def test_what_it_cannot_start_with_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str], words: str
@@ -21,9 +25,17 @@ def test_what_it_cannot_start_with_is_one_line(
     Path("bad.toml").write_text("tokens_per_s = ")
     told = invoke("simulate", *arguments)
     assert (told.exit_code, told.stdout) == (1, "")
-    assert told.stderr.startswith("simulate: ")
+    assert told.stderr.startswith("The simulator did not start. ")
     assert told.stderr.count("\n") == 1
     assert words in told.stderr
+    assert "Errno" not in told.stderr
+
+
+@pytest.mark.parametrize("listen", ["nowhere", "127.0.0.1:99999", "127.0.0.1:", ":-1"])
+def test_an_address_that_is_none_is_a_bad_option(listen: str) -> None:
+    told = invoke("simulate", "--listen", listen)
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "HOST:PORT" in told.stderr
 
 
 @pytest.mark.wire
