@@ -98,7 +98,7 @@ REFUSED = [
     ((*RUN, "--runs-dir", "P", "--", "true"), ("file", "loop")),
     ((*RUN, "--runs-dir", "P/x", "--", "true"), ("file",)),
     ((*RUN, "--run-id", "r", "--runs-dir", "P", "--", "true"), ("file", "loop")),
-    (("run", "--config", "P"), ("file", "gone", "loop", "folder")),
+    (("run", "--config", "P"), ("file",)),
     (("sweep", "--runs-dir", "P"), ("loop",)),
     (("init", "P"), ("file", "folder", "loop")),
     (("init", "P/x"), ("file", "gone")),
@@ -124,6 +124,15 @@ def test_a_path_that_cannot_be_used_is_a_sentence_and_exits_with_1(
         assert told.exit_code == 1, (path, told.output)
         assert path in told.stderr
         assert "Errno" not in told.stderr
+
+
+@pytest.mark.parametrize("path", ["gone", "loop", "folder"])
+def test_a_configuration_that_is_no_file_is_a_bad_option(path: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    told = invoke("run", "--config", str(tmp_path / path), env={"COLUMNS": "500"})
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "--config" in told.stderr
 
 
 @each(
