@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,7 @@ def simulate(
         serve(listen, scenario, ready_file)
     except OSError as exc:
         named = "" if exc.filename is None else f"{exc.filename}: "
-        raise ConfigError(f"The simulator did not start. {named}{exc.strerror or exc}.") from exc
+        hint = " Choose another address with --listen." if exc.errno == errno.EADDRINUSE else ""
+        raise ConfigError(f"The simulator did not start. {named}{exc.strerror or exc}.{hint}") from exc
     except ValueError as exc:
         raise ConfigError(f"The simulator did not start. {exc}") from exc

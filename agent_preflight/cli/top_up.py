@@ -60,12 +60,11 @@ def top_up(
 def _tell(alias: str, done: ToppedUp) -> None:
     """Print what was done."""
     from agent_preflight.console import say
-    from agent_preflight.usd import usd
+    from agent_preflight.usd import dollars
 
-    before, after, left = (
-        format(usd(amount), "f") for amount in (done.before_pusd, done.balance.limit_pusd, done.balance.available_pusd)
-    )
-    say(f"{alias}: budget ${before} -> ${after}, ${left} available now")
+    amounts = (done.before_pusd, done.balance.limit_pusd, done.balance.available_pusd)
+    before, after, left = map(dollars, amounts)
+    say(f"{alias}: budget {before} -> {after}, {left} available now")
     if done.balance.frozen is not None:
         complain(f"{alias} is frozen ({done.balance.frozen}): no call is admitted, whatever its budget.")
 

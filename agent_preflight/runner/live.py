@@ -28,7 +28,7 @@ from agent_preflight.sandbox import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.subkeys import SubKey
 from agent_preflight.terminal import plain
-from agent_preflight.usd import usd
+from agent_preflight.usd import dollars, usd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.log import redact
 from preflight_proxy.tasks import Tasks
@@ -203,7 +203,7 @@ class LiveTrial:
         limit_pusd = self.balance.limit_pusd
         self.events.log("preflight_limit", limit=float(usd(limit_pusd)))
         self.shared.board.update(self.alias, limit_pusd=limit_pusd)
-        self.say(f"the budget is ${format(usd(limit_pusd), 'f')} now")
+        self.say(f"the budget is {dollars(limit_pusd)} now")
 
     def _agent_end(self, said: bool) -> None:
         for event, holds in ((self.agent_ended, said), (self.agent_goes_on, not said)):

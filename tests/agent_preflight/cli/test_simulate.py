@@ -1,5 +1,6 @@
 """`agent-preflight simulate`."""
 
+import socket
 import stat
 from pathlib import Path
 
@@ -51,3 +52,11 @@ def test_it_serves_until_sigterm_and_says_where_and_with_which_keys(tmp_path: Pa
                 assert client.get(path, headers={"Authorization": f"Bearer {ready[key]}"}).status_code == 200
     assert simulator.code == 0
     assert all(ready[name] in simulator.stdout for name in ("base_url", "admin_key", "inference_key"))
+
+
+def test_an_address_that_is_taken_asks_for_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = invoke("simulate", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "address already in use" in told.stderr
+    assert "--listen" in told.stderr
