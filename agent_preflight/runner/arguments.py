@@ -166,7 +166,7 @@ def _preflight(settings: RunSettings) -> Callable[..., object]:
         or_key=settings.or_key.reveal(),
         models=list(dict.fromkeys(ids)),
         budget_per_model=_budget_per_model(settings),
-        docker_image=settings.image_name or None,
+        docker_image=settings.image_name or None if settings.sandbox == "docker" else None,
         **{**_of_the_run(settings), **_without_twice(kwargs)},
     )
 

@@ -305,7 +305,7 @@ def test_without_docker_the_report_still_comes(
     account: Account, no_engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (failure,) = check("docker_image", "balance", docker_image="img")
-    assert failure.startswith("Docker image 'img' not found: ")
+    assert failure.startswith("Docker image 'img': looking for ")
     assert f"no Docker engine answers at {no_engine}" in failure
     assert "PREFLIGHT FAILED (1 issue(s))" in capsys.readouterr().out
 
