@@ -74,10 +74,26 @@ def test_keys_of_ones_own_raise_the_worst_case(simulator: Simulator) -> None:
 
 @pytest.mark.wire
 def test_what_cannot_be_read_is_a_warning_even_where_the_prompt_was_stated(serve: Serve) -> None:
-    serve(lambda seen: (500, {}))
+    serve(lambda seen: (200, {"data": {}}) if seen.path == "/key" else (500, {}))
     (line,) = look(SONNET, expect_tokens=1000)
     assert (line.ok, line.failure) == (None, "")
     assert line.detail.startswith("not estimated: ")
+
+
+@pytest.mark.wire
+def test_an_openrouter_that_does_not_answer_is_one_failure_for_all_models(serve: Serve) -> None:
+    serve(lambda seen: (500, {}))
+    (line,) = look(SONNET, NANO)
+    assert (line.ok, line.detail) == (False, "not known: OpenRouter cannot be reached")
+    assert ": it answers with 500. Check" in line.failure
+
+
+@pytest.mark.wire
+def test_the_models_that_could_be_read_are_told(serve: Serve) -> None:
+    serve(lambda seen: (404, {}) if NANO in seen.path else (500, {}))
+    sonnet, nano = look(SONNET, NANO)
+    assert sonnet.detail.startswith("not estimated: the prices of")
+    assert nano.detail.startswith("every call is refused: ")
 
 
 @pytest.mark.wire

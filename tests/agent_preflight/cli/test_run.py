@@ -88,7 +88,7 @@ def test_a_failed_check_starts_no_trial_and_exits_with_1(simulator: Simulator) -
     assert told.exit_code == 1
     assert (
         told.stderr
-        == "Preflight failed: Model no/such not on OpenRouter\nNo agent was started, so none has spent money.\n"
+        == "Preflight failed: mend the problem above, then run this again.\nNo agent was started, so none has spent money.\n"
     )
     assert summaries() == []
     assert list(Path("runs").iterdir()) == []
