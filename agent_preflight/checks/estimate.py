@@ -12,6 +12,10 @@ from agent_preflight.usd import dollars, pusd
 from preflight_proxy.errors import UpstreamError
 
 NAME = "Calls in the budget"
+ASSUMED = (
+    f"; {EXPECT_TOKENS:,} is assumed: if your first prompt is smaller, say --expect-tokens N (Python: expect_tokens=N)"
+)
+UNASKED = " if the agent asks for no max_tokens"
 READS_AT_ONCE = 8
 """So that a field of models is through within the time of a check, also where OpenRouter does not answer."""
 
@@ -60,7 +64,7 @@ def _line(inputs: Inputs, model: str, found: Estimate | UpstreamError) -> Line:
         name=name,
         detail=detail,
         failure=f"{model}: {detail}" if is_failure else "",
-        hint=advice(found),
+        hint=advice(found) + (ASSUMED if inputs.expect_tokens is None and not found.why_none else ""),
     )
 
 
@@ -70,7 +74,7 @@ def told(found: Estimate) -> str:
         return f"every call is refused: {found.why_none}"
     what = (
         f"{dollars(found.budget_pusd)} affords {calls_text(found)} of {found.expect_tokens:,} prompt tokens; "
-        f"one can cost up to {rounded_up(found.worst_pusd)}"
+        f"one can cost up to {rounded_up(found.worst_pusd)}{UNASKED if found.bound > found.floor else ''}"
     )
     if found.first_bound is None:
         return f"{what} ({rounded_up(found.least_pusd)} with an answer of {found.floor:,} tokens)"
