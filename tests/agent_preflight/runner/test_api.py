@@ -16,9 +16,9 @@ def test_whatever_is_wrong_shows_before_anything_is_made(tmp_path: Path) -> None
     known = {"admin_key": "a", "or_key": "o", "budget_usd": 1, "runs_dir": tmp_path / "runs"}
     with pytest.raises(ConfigError, match="nothing to run"):
         run_multi([], image_name="i", **known)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="image_name is missing"):
+    with pytest.raises(ConfigError, match=r"image is missing: .* image_name from Python"):
         run_multi([(MODEL, "a")], **known)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="command is missing"):
+    with pytest.raises(ConfigError, match=r"program is missing: .*`command`.* Python"):
         run_multi([(MODEL, "a")], sandbox="process", **known)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="newlines"):
         run_multi([(MODEL, "a")], image_name="i", env={"A": "x\ny"}, **known)  # type: ignore[arg-type]
