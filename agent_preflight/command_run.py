@@ -72,7 +72,8 @@ def _wanted(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, An
 
 def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
     shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
-    request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown}, makes_sources=False)
+    with _nothing_spent():
+        request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown}, makes_sources=False)
     request = replace(request, origin=origin)
     ended: list[Finished] = []
 

@@ -51,6 +51,12 @@ def is_affordable(found: Found) -> bool:
     return isinstance(found, Estimate) and found.calls > 0
 
 
+def why_nothing(found: Sequence[Found]) -> str:
+    """Return why no prices could be read, "" if some were."""
+    whys = [each.why for each in found if isinstance(each, Unread)]
+    return "; ".join(dict.fromkeys(whys)) if len(whys) == len(found) else ""
+
+
 def _row(found: Found) -> tuple[str, ...]:
     if isinstance(found, Unread) or found.why_none:
         return (found.model, dollars(found.budget_pusd), "-", "-" if isinstance(found, Unread) else "no call", "-")

@@ -5,9 +5,10 @@ Those that make a test key come last, and only if nothing has failed.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from agent_preflight import config
@@ -20,6 +21,7 @@ from agent_preflight.checks.schedule import Job, run_in_order
 from agent_preflight.console import say
 from agent_preflight.health import InfraCheck
 from agent_preflight.openrouter import check_way
+from agent_preflight.reachable import UNREACHABLE
 from agent_preflight.usd import Dollars, float_usd
 
 __all__ = ["BUILT_IN", "InfraCheck", "PreflightError", "preflight", "run_checks"]
@@ -44,7 +46,6 @@ BUILT_IN = {
 
 MAKE_KEYS = ("key_smoke", "cache_smoke", "bound_smoke", "proxy_path")
 """Checks that make a test key and spend a little: they run after all others, also after a script's own."""
-NOT_RUN = "not run: it makes a test key, and something else failed"
 
 DEFAULT = ("balance", "math", "models", "estimate", "api_key", "key_smoke", "cache_smoke")
 """What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check.
@@ -69,9 +70,11 @@ class PreflightError(RuntimeError):
 
     @property
     def below_report(self) -> str:
-        """What is said below the printed report, which lists all."""
+        """What is said below the printed report, which lists all failures."""
         count = len(self.failures)
-        return f"Preflight failed: {self.failures[0] if count == 1 else f'{count} problems, which are listed above.'}"
+        return (
+            f"Preflight failed: mend the {'problem' if count == 1 else f'{count} problems'} above, then run this again."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +166,37 @@ def run_checks(plan: Plan) -> Iterator[Line]:
         has_failed |= line.ok is False
         yield line
     free = [name for name in plan.checks if name not in MAKE_KEYS and not _is_found(plan, name)]
-    for lines in run_in_order([*_jobs(plan, facts, free), *_own_jobs(plan, facts)]):
-        has_failed |= any(line.ok is False for line in lines)
-        yield from lines
+    found = run_in_order([*_jobs(plan, facts, free), *_own_jobs(plan, facts)])
+    for line in _told_once(plan.inputs, facts, chain.from_iterable(found)):
+        has_failed |= line.ok is False
+        yield line
     makers = [name for name in plan.checks if name in MAKE_KEYS]
     if has_failed:
-        yield from (warned(label, NOT_RUN) for name, (_, label) in BUILT_IN.items() if name in makers)
+        yield from _not_run([label for name, (_, label) in BUILT_IN.items() if name in makers])
         return
     for lines in run_in_order(list(_jobs(plan, facts, makers))):
         yield from lines
+
+
+def _not_run(labels: Sequence[str]) -> Iterator[Line]:
+    if labels:
+        why = "it makes a test key" if len(labels) == 1 else "they make test keys"
+        yield warned(", ".join(labels), f"not run: {why}, and something else failed")
+
+
+def _told_once(inputs: Inputs, facts: Facts, lines: Iterable[Line]) -> Iterator[Line]:
+    """Leave out what another line has told: that OpenRouter cannot be reached, and that it has no such model."""
+    told = set[str]()
+    for line in lines:
+        if line.detail == UNREACHABLE:
+            trouble = facts.trouble()
+            if trouble not in told:
+                yield failed("OpenRouter", trouble.partition(". ")[0], trouble)
+            told.add(trouble)
+        elif line.name not in told:
+            yield line
+        if line.ok is False:
+            told |= {estimates.name_of(model) for model in inputs.models if models.name_of(model) == line.name}
 
 
 def _is_found(plan: Plan, name: str) -> bool:
@@ -232,11 +257,12 @@ def _tell_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[s
     for text in report.head():
         tell(text)
     colour = tell is say and sys.stdout.isatty() and not config.variable("NO_COLOR")
-    failures = []
+    failures, warnings = list[str](), 0
     for line in lines:
+        warnings += line.ok is None
         tell(report.line_text(line, colour=colour))
         if line.failure and line.failure not in failures:  # one cause may fail several checks
             failures.append(line.failure)
-    for text in report.foot(failures):
+    for text in report.foot(failures, warnings=warnings):
         tell(text)
     return failures

@@ -20,7 +20,7 @@ UNREACHABLE = "not known: OpenRouter cannot be reached"
 """For each check that needs it; the cause is told once."""
 
 
-def trouble(key: Key, base_url: str | None = None) -> str:
+def trouble(key: Key | None, base_url: str | None = None) -> str:
     """Ask OpenRouter once for something that costs nothing; return what is wrong, "" if it answers as its API does."""
     url = openrouter.resolve_base_url(base_url)
     try:

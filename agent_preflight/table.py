@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,11 +53,14 @@ def run_view(stream: TextIO | None = None) -> RunView:
 
 
 class LiveView:
-    """A table that renews itself; it is gone when the context ends, so that the final table takes its place."""
+    """A table that renews itself from when trials begin: above it stands what the checks print.
+
+    It is gone when the context ends, so that the final table takes its place.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        self.board = Board(on_alert=self._alert)
-        console = Console(file=stream)
+        self.board = Board(on_alert=self._alert, on_begin=self._begin)
+        console = _Console(file=stream)
         self._live = Live(
             get_renderable=lambda: Group(
                 Text(plain(self.board.title)), run_table(self.board.rows(), now_s(), live=True).fitted(console.width)
@@ -65,6 +69,7 @@ class LiveView:
             refresh_per_second=REFRESH_PER_S,
             transient=True,
         )
+        console.turn = self._live._lock
 
     def say(self, line: str) -> None:
         """Nothing: the table shows it, and run.log keeps it."""
@@ -73,14 +78,41 @@ class LiveView:
         """Print it above the table, where it stays."""
         self._live.console.print(Text(plain(text)))
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self._live.start()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+
+
+class _Console(Console):
+    """A console on which each print and each frame of a live table is whole before the next begins.
+
+    Rich's own places the cursor for a print by the last frame's height, and lets another thread draw before it is written.
+
+    Attributes:
+        turn: Held while something is printed: the lock of the live table, which a frame holds already.
+    """
+
+    turn: AbstractContextManager[object] = nullcontext()
+
+    def __enter__(self) -> Self:
+        self.turn.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self.turn.__exit__(None, None, None)
 
 
 class LineView:

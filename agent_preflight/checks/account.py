@@ -2,7 +2,7 @@
 
 from agent_preflight import provision, reachable
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import Line, counted, failed, passed, warned
 from agent_preflight.patch_points import is_replaced
 from agent_preflight.reachable import UNREACHABLE
 from agent_preflight.usd import dollars, pusd
@@ -42,7 +42,7 @@ def check_math(inputs: Inputs, facts: Facts) -> list[Line]:
     name, balance = "Provisioning budget", facts.balance().available
     needed_pusd = len(inputs.models) * pusd(inputs.budget_per_model)
     needed = dollars(needed_pusd)
-    sum_text = f"{len(inputs.models)} models x {dollars(pusd(inputs.budget_per_model))} = {needed}"
+    sum_text = f"{counted(len(inputs.models), 'model')} x {dollars(pusd(inputs.budget_per_model))} = {needed}"
     if balance is None:
         return [warned(name, f"{sum_text} (balance unknown)")]
     if pusd(balance) >= needed_pusd:

@@ -21,7 +21,7 @@ def check_docker_image(inputs: Inputs, facts: Facts) -> list[Line]:
     try:
         found = on_engine(lambda engine: engine.image(image))
     except DockerError as exc:
-        return [failed(name, str(exc), f"{name} not found: {exc}")]
+        return [failed(name, str(exc), f"{name}: {exc}")]
     if found is None:
         return [
             failed(

@@ -63,7 +63,7 @@ class Facts:
     """What OpenRouter knows, fetched when a check first asks."""
 
     def __init__(self, inputs: Inputs) -> None:
-        self.trouble = Once(lambda: reachable.trouble(inputs.or_key, inputs.base_url))
+        self.trouble = Once(lambda: reachable.trouble(inputs.or_key or None, inputs.base_url))
         self.balance = Once(lambda: _balance(inputs))
         self.models: Once[dict[str, dict[str, Any]] | None] = Once(
             lambda: _ask(provision.get_available_models, inputs.or_key, inputs)

@@ -17,6 +17,11 @@ class Line:
     hint: str = ""
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a number with its noun: `1 model`, `2 models`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def passed(name: str, detail: str = "") -> Line:
     """Return a line that passed."""
     return Line(ok=True, name=name, detail=detail)

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_preflight import provision
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import Line, counted, failed, passed, warned
 from agent_preflight.patch_points import is_replaced
 from agent_preflight.reachable import UNREACHABLE
 
@@ -25,6 +25,11 @@ def find_model(models: Models, model_id: str) -> Mapping[str, Any] | None:
     Source: openrouter.ai/docs/features/model-routing, variants such as ``:online`` and ``:nitro``, read 2026-10.
     """
     return models.get(model_id) or models.get(model_id.partition(":")[0])
+
+
+def name_of(model_id: str) -> str:
+    """Return what the report's line of a model is called."""
+    return f"Model {model_id}"
 
 
 def check_models(inputs: Inputs, facts: Facts) -> list[Line]:
@@ -79,7 +84,7 @@ def alike(models: Iterable[str], model_id: str) -> list[str]:
 
 
 def _model_line(models: Models, model_id: str) -> Line:
-    name, info = f"Model {model_id}", find_model(models, model_id)
+    name, info = name_of(model_id), find_model(models, model_id)
     if info is None:
         meant = alike(models, model_id)
         asked = f"; did you mean {', '.join(meant)}?" if meant else ""
@@ -104,6 +109,6 @@ def _params_line(models: Models, model_id: str, params: tuple[str, ...]) -> Line
     supported = listed if isinstance(listed, list) else []
     missing = ", ".join(param for param in params if param not in supported)
     if missing:
-        detail = f"missing {missing}; supports {len(supported)} parameters"
+        detail = f"missing {missing}; supports {counted(len(supported), 'parameter')}"
         return failed(name, detail, f"Model {model_id} missing required params: {missing}")
     return passed(name, f"supports {', '.join(params)}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agent_preflight.checks.line import Line
+from agent_preflight.checks.line import Line, counted
 from agent_preflight.terminal import plain
 
 RULE = "=" * 60
@@ -24,9 +24,10 @@ def line_text(line: Line, *, colour: bool = False) -> str:
     return f"  [{shown}] {plain(line.name)}  {plain(line.detail)}{hint}".rstrip()
 
 
-def foot(failures: Sequence[str]) -> list[str]:
-    """Return the lines below the last check."""
+def foot(failures: Sequence[str], *, warnings: int = 0) -> list[str]:
+    """Return the lines below the last check; ``warnings`` counts the lines that neither passed nor failed."""
     if not failures:
-        return ["", "  All preflight checks passed.", ""]
+        more = f", with {counted(warnings, 'warning')}" if warnings else ""
+        return ["", f"  All preflight checks passed{more}.", ""]
     listed = [f"    x {plain(failure)}" for failure in failures]
-    return ["", f"  PREFLIGHT FAILED ({len(failures)} issue(s)):", *listed, ""]
+    return ["", f"  PREFLIGHT FAILED ({counted(len(failures), 'issue')}):", *listed, ""]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent_preflight.cli.group import emit_json
+from agent_preflight.cli.group import complain, emit_json
 
 if TYPE_CHECKING:
     from agent_preflight.estimate_report import Found
@@ -51,7 +51,7 @@ def estimate(
     Example: agent-preflight estimate --model openai/gpt-4.1-nano --budget 0.25 --max-tokens 4096
     """
     from agent_preflight.estimate import EXPECT_TOKENS
-    from agent_preflight.estimate_report import is_affordable, report
+    from agent_preflight.estimate_report import is_affordable, report, why_nothing
     from agent_preflight.tables import show
 
     settings = _settings({"models": model, "budget_usd": budget, "expect_tokens": expect_tokens}, config)
@@ -61,6 +61,8 @@ def estimate(
     if as_json:
         for each in found:
             emit_json(json.dumps(each.to_json()))
+    elif why := why_nothing(found):
+        complain(_unreachable(settings) or f"Nothing was estimated: {why}")
     else:
         show(*report(found, tokens))
     raise typer.Exit(0 if all(map(is_affordable, found)) else 1)
@@ -93,6 +95,13 @@ def _read(name: str, value: object, flag: str) -> Any:  # noqa: ANN401 - whateve
         return read_option(name, value, flag)
     except SettingError as exc:
         raise typer.BadParameter(str(exc)) from exc
+
+
+def _unreachable(settings: RunSettings) -> str:
+    from agent_preflight.config import Environment
+    from agent_preflight.reachable import trouble
+
+    return trouble(Environment.read().api_key, settings.openrouter_base_url)
 
 
 def _estimates(settings: RunSettings, tokens: int, bound: int | None) -> list[Found]:

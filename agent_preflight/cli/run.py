@@ -66,7 +66,11 @@ def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
         given = dict(_pair(text, f"{flag} {option.kind.metavar}", option.kind is kinds.SERVICES) for text in value)
         value = {name: text or "" for name, text in given.items()}
         for unset in (each for each, text in given.items() if text is None and variable(each) is None):
-            raise typer.BadParameter(f"{flag} hands on the variable {unset[:80]!a}, but it is not set here.")
+            from agent_preflight.command_run import NOTHING_SPENT
+
+            raise typer.BadParameter(
+                f"{flag} hands on the variable {unset[:80]!a}, but it is not set here. {NOTHING_SPENT}"
+            )
     if value == "" and option.kind is not kinds.TEXT:
         raise typer.BadParameter(f"{flag} is {option.kind.form}, not ''.")
     try:

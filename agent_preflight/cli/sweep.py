@@ -121,7 +121,8 @@ def _document(swept: Swept, *, dry_run: bool) -> dict[str, Any]:
 
 
 def _row(item: Item) -> dict[str, str]:
-    return {"kind": item.kind, "name": item.name, "run_dir": str(item.run_dir), "note": item.note}
+    where = {"run_dir": str(item.run_dir), "trial": item.trial}
+    return {"kind": item.kind, "name": item.name, **where, "note": item.note}
 
 
 def _texts(**groups: list[Path]) -> dict[str, list[str]]:

@@ -100,10 +100,12 @@ def _run_id(settings: RunSettings) -> str | None:
 def _surroundings(settings: RunSettings) -> Surroundings:
     if settings.sandbox == "docker" and not settings.image_name:
         raise ConfigError(
-            "image_name is missing: agents in containers need an image (--image, or `image` in preflight.toml)."
+            "The agents' image is missing: give --image IMAGE, `image` in preflight.toml, or image_name from Python."
         )
     if settings.sandbox == "process" and not settings.command:
-        raise ConfigError("command is missing: agents without containers need the program to start.")
+        raise ConfigError(
+            "The agents' program is missing: put it after `--`, or give `command` in preflight.toml or from Python."
+        )
     network = settings.network if settings.sandbox == "docker" else "host"
     around = Surroundings(
         sandbox=settings.sandbox,
@@ -166,7 +168,7 @@ def _preflight(settings: RunSettings) -> Callable[..., object]:
         or_key=settings.or_key.reveal(),
         models=list(dict.fromkeys(ids)),
         budget_per_model=_budget_per_model(settings),
-        docker_image=settings.image_name or None,
+        docker_image=settings.image_name or None if settings.sandbox == "docker" else None,
         **{**_of_the_run(settings), **_without_twice(kwargs)},
     )
 

@@ -48,20 +48,29 @@ class Board:
     Args:
         on_change: Called on each change with the row before, if any, and the row after it; must not block.
         on_alert: Called with what a person must read at once, where a view hides what the run says; must not block.
+        on_begin: Called when the checks are over and trials begin; must not block.
 
     Attributes:
-        title: Which run it is and how to stop it, once that is known.
+        title: Which run it is and how to stop it, once trials begin.
     """
 
     def __init__(
         self,
         on_change: Callable[[Row | None, Row], None] | None = None,
         on_alert: Callable[[str], None] | None = None,
+        on_begin: Callable[[], None] | None = None,
     ) -> None:
         self._rows: dict[str, Row] = {}
         self._on_change = on_change
         self._on_alert = on_alert
+        self._on_begin = on_begin
         self.title = ""
+
+    def begin(self, title: str) -> None:
+        """Set the title: the checks are over, and trials begin."""
+        self.title = title
+        if self._on_begin is not None:
+            self._on_begin()
 
     def put(self, row: Row) -> None:
         """Set a trial's row."""

@@ -92,7 +92,6 @@ async def _in_folder(
     try:
         run_id = request.run_id or folder.path.name
         trials = plans_of(request, run_id)
-        board.title = "" if request.single else how_to_stop(request, run_id)
         document = plan_document(run_id, trials, request, datetime.now(UTC).isoformat())
         retry = request.retry_failed
         earlier = read_earlier(folder.path, document, retry_failed=retry) if request.resume else Earlier()
@@ -110,6 +109,7 @@ async def _in_folder(
             if not stop.ending.is_set():
                 folder.write_plan(earlier.continued(document))
                 announce(request, folder, run_id, len(due))
+                board.begin("" if request.single else how_to_stop(request, run_id))
                 run = _Run(request, folder, run_id, stop, board)
                 results |= await run.trials(list(zip(due, policies, strict=True)), preparing)
                 held_back = tuple(run.held_back)

@@ -92,7 +92,11 @@ def for_command(options: Source, environment: Environment, file: Source) -> dict
     )
     said = with_keys(merged(options, variables, file, {"network": COMMAND_NETWORK}), environment)
     if "models" not in said:
-        raise ConfigError("Name a model with --model, in PREFLIGHT_MODELS, or under `models` in preflight.toml.")
+        needs_image = said.get("sandbox") != "process" and "image_name" not in said
+        image = " Name an image too, with --image or under `image` there." if needs_image else ""
+        raise ConfigError(
+            f"Name a model with --model, in PREFLIGHT_MODELS, or under `models` in preflight.toml.{image}"
+        )
     if said.get("sandbox") == "process" and "command" not in said and _says(options.get("container_args")):
         said["command"] = said.pop("container_args")
     return said

@@ -210,4 +210,5 @@ class _Sweep:
 
 
 def _item(thing: Found) -> Item:
-    return Item(thing.role, thing.id if thing.role == "volume" else thing.id[:12], thing.run_dir, thing.alias)
+    name = thing.id if thing.role == "volume" else thing.id[:12]
+    return Item(thing.role, name, thing.run_dir, trial=thing.alias)

@@ -18,16 +18,19 @@ class Item:
         name: What the engine, OpenRouter or the system calls it.
         run_dir: The run's folder.
         note: What else there is to say.
+        trial: The alias of the trial that it belongs to; empty if it belongs to the run as a whole.
     """
 
     kind: str
     name: str
     run_dir: Path
     note: str = ""
+    trial: str = ""
 
     def line(self) -> str:
         """Return it for a person."""
-        return f"{self.kind} {self.name} of {self.run_dir}{f': {self.note}' if self.note else ''}"
+        where = f"of trial {self.trial} in" if self.trial else "of"
+        return f"{self.kind} {self.name} {where} {self.run_dir}{f': {self.note}' if self.note else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,6 @@
 """`agent-preflight run`, from a file and from options, before a simulated OpenRouter."""
 
-import contextlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from typer.testing import CliRunner, Result
 import agent_preflight
 from agent_preflight.cli import app
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.wire
 
@@ -72,22 +70,25 @@ def test_a_file_is_enough(folder: Path) -> None:
     assert budgets == {"nano": "0.01", "mini": "0.02"}
 
 
-def test_on_a_terminal_the_report_of_the_checks_is_shown(folder: Path) -> None:
-    """The live table keeps what a run says to itself, but not what the checks found."""
-    ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "agent_preflight", "run"]
-    with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
-    ) as ran:
-        os.close(theirs)
-        shown = b""
-        with contextlib.suppress(OSError):  # the end of a terminal on Linux
-            while part := os.read(ours, 65536):
-                shown += part
-    os.close(ours)
-    assert ran.returncode == 0, shown
-    assert shown.count(b"PREFLIGHT CHECKS") == 1
-    assert b"Provisioning budget" in shown
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (100, 50), (60, 60)])
+def test_on_a_terminal_the_checks_stand_whole_above_the_table_and_nothing_else_is_left(
+    folder: Path, columns: int, rows: int
+) -> None:
+    """The live table comes once there is something to follow, and goes without a trace."""
+    terminal = Terminal(columns, rows)
+    code = terminal.run([sys.executable, "-m", "agent_preflight", "run"])
+    lines = terminal.lines()
+    assert code == 0, lines
+    checks, end = (lines.index(text) for text in ("  PREFLIGHT CHECKS", "  All preflight checks passed."))
+    assert any("Provisioning budget" in line for line in lines[checks:end])
+    assert [n for n, line in enumerate(lines) if line.startswith("trial ")] == [end + 2]
+    assert [line.split()[0] for line in lines[end + 3 : end + 6]] == ["nano", "mini", "TOTAL"]
+    for text in ("PREFLIGHT CHECKS", "Provisioning budget", "TOTAL", "files: "):
+        assert sum(text in line for line in lines) == 1, text
+    assert not [line for line in lines if "Ctrl-C" in line]
+    assert "\x1b[32mv" in terminal.shown
+    assert terminal.shown.index("All preflight checks passed.") < terminal.shown.index("\x1b[1mtrial")
+    assert "press Ctrl-C to stop it" in " ".join(terminal.shown.split())
 
 
 def test_an_agents_input_is_kept_open_where_an_option_says_so(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 
 from agent_preflight.estimate import Estimate, estimate, rounded_up
-from agent_preflight.estimate_report import Found, Unread, is_affordable, report
+from agent_preflight.estimate_report import Found, Unread, is_affordable, report, why_nothing
 from agent_preflight.tables import text_of
 from agent_preflight.usd import pusd
 from tests.preflight_proxy.core.quote_cases import endpoint
@@ -55,6 +55,12 @@ def test_what_to_do_is_said_where_a_count_is_low_and_only_there() -> None:
 def test_no_line_of_figures_is_longer_than_a_terminal() -> None:
     long = "someone/a-model-with-a-name-that-is-much-longer-than-a-column-of-a-table-can-be"
     assert max(map(len, shown(*FOUND, of("1000", long)).splitlines())) <= 80
+
+
+def test_what_was_not_read_is_told_once_where_nothing_was() -> None:
+    a, b, c = Unread("a/b", 1, "429"), Unread("c/d", 1, "429"), Unread("e/f", 1, "no list")
+    assert (why_nothing([a, b]), why_nothing([a, c])) == ("429", "429; no list")
+    assert why_nothing([a, of("1")]) == ""
 
 
 def test_a_budget_is_affordable_that_affords_a_call() -> None:

@@ -11,6 +11,7 @@ import pytest
 import agent_preflight
 from agent_preflight import InfraCheck, InfraResult, PreflightError, preflight
 from agent_preflight.checks.line import failed
+from agent_preflight.preflight import BUILT_IN
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 from tests.support.scripted_engine import ScriptedEngine
@@ -82,7 +83,7 @@ def test_the_report_in_its_known_form(account: Account, capsys: pytest.CaptureFi
   PREFLIGHT CHECKS
   {"=" * 60}
   [v] Account balance  $5.00 available ($10.00 purchased, $5.00 used)
-  [v] Provisioning budget  1 models x $0.50 = $0.50 (OK: balance $5.00)
+  [v] Provisioning budget  1 model x $0.50 = $0.50 (OK: balance $5.00)
   [v] Model a/b  $1.00/$2.00 per M tokens in/out
 
   All preflight checks passed.
@@ -96,7 +97,7 @@ def test_failures_are_listed_returned_and_raised(account: Account, capsys: pytes
     expected = ["Account balance too low ($0.05)", "Insufficient balance: need $0.50, have $0.05"]
     assert check("balance", "math") == expected
     assert capsys.readouterr().out.endswith(
-        "\n  PREFLIGHT FAILED (2 issue(s)):\n"
+        "\n  PREFLIGHT FAILED (2 issues):\n"
         "    x Account balance too low ($0.05)\n    x Insufficient balance: need $0.50, have $0.05\n\n"
     )
     with pytest.raises(PreflightError, match=r"Preflight failed \(2 issue\(s\)\): Account balance too low") as caught:
@@ -134,7 +135,7 @@ def test_the_balance_is_asked_for_with_the_admin_key_then_with_the_other(account
 def test_an_unknown_balance_does_not_fail_the_sum(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     account.balance = (None, None, None)
     assert check("math") == []
-    assert lines(capsys) == ["  [!] Provisioning budget  1 models x $0.50 = $0.50 (balance unknown)"]
+    assert lines(capsys) == ["  [!] Provisioning budget  1 model x $0.50 = $0.50 (balance unknown)"]
 
 
 def test_a_balance_of_exactly_what_is_needed_is_enough(account: Account) -> None:
@@ -144,7 +145,7 @@ def test_a_balance_of_exactly_what_is_needed_is_enough(account: Account) -> None
 
 def test_models_are_counted_once(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     check("math", "models", models=("a/b", "a/b"))
-    assert "1 models x" in lines(capsys)[0]
+    assert "1 model x" in lines(capsys)[0]
 
 
 def test_a_model_that_is_not_there(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,9 +306,9 @@ def test_without_docker_the_report_still_comes(
     account: Account, no_engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (failure,) = check("docker_image", "balance", docker_image="img")
-    assert failure.startswith("Docker image 'img' not found: ")
+    assert failure.startswith("Docker image 'img': looking for ")
     assert f"no Docker engine answers at {no_engine}" in failure
-    assert "PREFLIGHT FAILED (1 issue(s))" in capsys.readouterr().out
+    assert "PREFLIGHT FAILED (1 issue)" in capsys.readouterr().out
 
 
 def test_without_an_image_name_the_image_check_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,7 +400,11 @@ def test_no_key_is_made_once_something_has_failed(
         usual = {"models": ["openai/gpt-4.1-nano"], "checks": list(makers), "raise_on_failure": False}
         options: dict[str, Any] = {**usual, "budget_per_model": 0.25, **more}
         assert len(preflight(simulator.admin_key, simulator.inference_key, **options)) == 1
-        assert sum("  not run: it makes a test key, and" in line for line in lines(capsys)) == len(makers)
+        (not_run,) = [line for line in lines(capsys) if "  not run: " in line]
+        assert not_run.endswith(
+            f"not run: {'it makes a test key' if len(makers) == 1 else 'they make test keys'}, and something else failed"
+        )
+        assert all(BUILT_IN[name][1] in not_run for name in makers)
     assert not any(key.name.startswith("agent-preflight:") for key in simulator.bill().keys.values())
 
 
@@ -408,6 +413,35 @@ def test_what_was_found_before_heads_the_report_and_is_told_once(capsys: pytest.
     failures = check("docker_image", docker_image="img", found=[*found, failed("Limits", "no", "same")])
     assert failures == ["img is missing", "same"]
     assert lines(capsys)[0] == "  [x] Docker image 'img'  missing"
+
+
+@pytest.mark.wire
+def test_a_model_that_is_not_there_is_told_of_once_and_not_estimated(
+    simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ("no/such", "openai/gpt-4.1-nano")
+    assert check_with(simulator, "models", "estimate", models=models) == ["Model no/such not on OpenRouter"]
+    assert [line[6:].split("  ")[0] for line in lines(capsys)] == [
+        "Model no/such", "Model openai/gpt-4.1-nano", "Calls in the budget openai/gpt-4.1-nano",
+    ]  # fmt: skip
+    assert check_with(simulator, "estimate", models=("no/such",)) == []
+    assert lines(capsys)[0].startswith("  [!] Calls in the budget no/such  every call is refused: ")
+
+
+UNREACHABLE = "Cannot reach OpenRouter at http://127.0.0.1:1/v1: connection refused"
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("names", [None, ["models", "estimate"], ["estimate", "api_key"], ["tool_support", "balance"]])
+def test_an_openrouter_that_does_not_answer_is_one_line(
+    capsys: pytest.CaptureFixture[str], names: list[str] | None
+) -> None:
+    options: dict[str, Any] = {"base_url": "http://127.0.0.1:1/v1", "raise_on_failure": False}
+    (failure,) = preflight("a", "k", ["m/m", "n/n"], 0.25, names, common_required_params="tools", **options)
+    assert failure.startswith(f"{UNREACHABLE}. Check ")
+    told = lines(capsys)
+    assert [line for line in told if "OpenRouter" in line] == [f"  [x] OpenRouter  {UNREACHABLE}"]
+    assert len(told) == (3 if names is None else 1)  # what the budgets sum up to, and what was not run
 
 
 @pytest.mark.wire

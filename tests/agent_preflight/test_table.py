@@ -1,14 +1,18 @@
 """A run as people follow it."""
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
+from agent_preflight import table
 from agent_preflight.control_client import Balance
 from agent_preflight.runner.board import Row
 from agent_preflight.table import LineView, LiveView, print_table, run_table, run_view
 from agent_preflight.tables import text_of
+from tests import terminal as terminals
 
 
 @pytest.fixture(autouse=True)
@@ -100,19 +104,56 @@ class Terminal(io.StringIO):
         return True
 
 
+class SlowTerminal(Terminal):
+    """Other threads go on while it is written to, as with a real one."""
+
+    def write(self, text: str) -> int:
+        time.sleep(0.0005)
+        return super().write(text)
+
+
 def test_a_terminal_gets_a_table_that_renews_itself() -> None:
     terminal = Terminal()
     view = run_view(terminal)
     assert isinstance(view, LiveView)
     with view:
-        view.board.title = "run-1: press Ctrl-C to stop it"
         view.board.put(ROW)
+        view.board.begin("run-1: press Ctrl-C to stop it")
         view.say("not shown")
         view.board.alert("no credit\x1b[31m left")
     assert "no credit left\n" in terminal.getvalue()
     assert "greedy" in terminal.getvalue()
     assert "run-1: press Ctrl-C to stop it" in terminal.getvalue()
     assert "not shown" not in terminal.getvalue()
+
+
+def test_a_terminal_shows_no_table_before_the_trials_begin() -> None:
+    terminal = Terminal()
+    view = run_view(terminal)
+    with view:
+        view.board.put(ROW)
+        view.board.alert("stopping")
+    assert terminal.getvalue() == "stopping\n"
+
+
+def test_what_many_threads_print_meanwhile_stands_once_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "REFRESH_PER_S", 2000)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "24")
+    terminal = SlowTerminal()
+    view = run_view(terminal)
+
+    def warn(number: int) -> None:
+        view.board.title = "a title of one, two or three lines " * (number % 3 * 2)
+        view.board.alert(f"warning {number}")
+
+    with view, ThreadPoolExecutor(4) as pool:
+        view.board.put(ROW)
+        view.board.begin("a title")
+        list(pool.map(warn, range(400)))
+    screen = terminals.Terminal(60, 24)
+    screen.write(terminal.getvalue().replace("\n", "\r\n"))
+    assert sorted(screen.lines()) == sorted(f"warning {n}" for n in range(400))
 
 
 def test_a_terminal_that_cannot_renew_a_table_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

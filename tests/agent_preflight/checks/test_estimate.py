@@ -32,7 +32,11 @@ def test_the_default_budget_is_fine_for_a_cheap_model_and_a_warning_for_a_dear_o
     assert (dear.ok, dear.failure) == (None, "")
     assert dear.name == f"Calls in the budget {SONNET}"
     assert "$0.25 affords no call of 20,000 prompt tokens; one can cost up to $" in dear.detail
+    assert " if the agent asks for no max_tokens (" in dear.detail
     assert dear.hint.startswith("raise the budget to $")
+    assert dear.hint.endswith(
+        "; 20,000 is assumed: if your first prompt is smaller, say --expect-tokens N (Python: expect_tokens=N)"
+    )
     assert list(simulator.requests) == []
 
 
@@ -41,7 +45,7 @@ def test_a_budget_without_one_call_fails_where_the_prompt_was_stated(simulator: 
     assumed, stated, small = (look(SONNET, expect_tokens=tokens)[0] for tokens in (None, 20_000, 1000))
     assert (assumed.ok, stated.ok) == (None, False)
     assert stated.failure == f"{SONNET}: {stated.detail}"
-    assert stated.hint == assumed.hint
+    assert assumed.hint.startswith(f"{stated.hint}; 20,000 is assumed: ")
     assert (small.ok, small.failure) == (None, "")  # between one call and four: a warning, stated or not
 
 
@@ -74,10 +78,26 @@ def test_keys_of_ones_own_raise_the_worst_case(simulator: Simulator) -> None:
 
 @pytest.mark.wire
 def test_what_cannot_be_read_is_a_warning_even_where_the_prompt_was_stated(serve: Serve) -> None:
-    serve(lambda seen: (500, {}))
+    serve(lambda seen: (200, {"data": {}}) if seen.path == "/key" else (500, {}))
     (line,) = look(SONNET, expect_tokens=1000)
     assert (line.ok, line.failure) == (None, "")
     assert line.detail.startswith("not estimated: ")
+
+
+@pytest.mark.wire
+def test_an_openrouter_that_does_not_answer_is_one_failure_for_all_models(serve: Serve) -> None:
+    serve(lambda seen: (500, {}))
+    (line,) = look(SONNET, NANO)
+    assert (line.ok, line.detail) == (False, "not known: OpenRouter cannot be reached")
+    assert ": it answers with 500. Check" in line.failure
+
+
+@pytest.mark.wire
+def test_the_models_that_could_be_read_are_told(serve: Serve) -> None:
+    serve(lambda seen: (404, {}) if NANO in seen.path else (500, {}))
+    sonnet, nano = look(SONNET, NANO)
+    assert sonnet.detail.startswith("not estimated: the prices of")
+    assert nano.detail.startswith("every call is refused: ")
 
 
 @pytest.mark.wire
@@ -94,12 +114,15 @@ def test_a_model_that_every_call_to_is_refused_is_judged_as_one_without_a_call(
 def test_a_clamped_first_call_says_how_long_its_answer_can_be() -> None:
     found = estimate(SONNET, pusd("0.5"), [endpoint()])
     assert told(found).endswith(f"so the first answer is cut from 64,000 to {found.first_bound:,} tokens")
+    assert "max_tokens" not in told(replace(found, bound=found.floor))
     assert "cut" not in told(replace(found, first_bound=64_000))
 
 
 def test_a_refused_call_says_what_the_least_would_cost() -> None:
     found = estimate(SONNET, pusd("0.25"), [endpoint()])
-    assert told(found).endswith("one can cost up to $1.21 ($0.257 with an answer of 1,024 tokens)")
+    assert told(found).endswith(
+        "one can cost up to $1.21 if the agent asks for no max_tokens ($0.257 with an answer of 1,024 tokens)"
+    )
 
 
 def test_a_model_that_the_proxy_refuses_says_why() -> None:

@@ -25,8 +25,11 @@ def test_colour_is_for_the_sign_only() -> None:
 def test_what_others_wrote_is_made_plain() -> None:
     line = Line(False, "A\x1b[2J", "b\x1b]0;t\x07ad\nnews", "f", "h\x9bint")
     assert report.line_text(line) == "  [x] A  bad news -> hnt"
-    assert report.foot(["\x1b[31mred"]) == ["", "  PREFLIGHT FAILED (1 issue(s)):", "    x red", ""]
+    assert report.foot(["\x1b[31mred"]) == ["", "  PREFLIGHT FAILED (1 issue):", "    x red", ""]
 
 
-def test_the_foot_of_a_good_report() -> None:
+def test_the_foot_counts_in_words_that_fit() -> None:
+    assert report.foot(["a", "b"])[1] == "  PREFLIGHT FAILED (2 issues):"
     assert report.foot([]) == ["", "  All preflight checks passed.", ""]
+    assert report.foot([], warnings=1) == ["", "  All preflight checks passed, with 1 warning.", ""]
+    assert report.foot([], warnings=2)[1] == "  All preflight checks passed, with 2 warnings."

@@ -92,10 +92,29 @@ def test_a_smaller_max_tokens_affords_more_calls(simulator: Simulator) -> None:
 
 @pytest.mark.wire
 def test_prices_that_cannot_be_read_are_said_and_exit_with_1(serve: Serve) -> None:
-    serve(lambda seen: (500, {}))
+    serve(lambda seen: (200, {"data": {}}) if seen.path == "/key" else (429, {}))
     told = estimate("--model", NANO)
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr == f"Nothing was estimated: OpenRouter answered 429 for the prices of {NANO}\n"
+
+
+@pytest.mark.wire
+def test_an_openrouter_that_does_not_answer_is_told_once_without_a_table() -> None:
+    url = "http://127.0.0.1:1/v1"
+    models = ("--model", NANO, "--model", SONNET)
+    told = estimate(*models, OPENROUTER_BASE_URL=url)
+    assert (told.exit_code, told.stdout) == (1, "")
+    said = f"Cannot reach OpenRouter at {url}: connection refused."
+    assert told.stderr == f"{said} Check OPENROUTER_BASE_URL and your network. Nothing was spent.\n"
+    assert [each["model"] for each in figures(*models, OPENROUTER_BASE_URL=url)] == [NANO, SONNET]
+
+
+@pytest.mark.wire
+def test_what_could_be_read_is_shown_beside_what_could_not(serve: Serve) -> None:
+    serve(lambda seen: (404, {}) if NANO in seen.path else (429, {}))
+    told = estimate("--model", NANO, "--model", SONNET)
     assert told.exit_code == 1
-    assert "not estimated: the prices of" in told.stdout
+    assert f"{SONNET}: not estimated: OpenRouter answered 429" in " ".join(told.stdout.split())
 
 
 @pytest.mark.parametrize(

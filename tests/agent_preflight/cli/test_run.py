@@ -45,6 +45,34 @@ def test_without_a_management_key_nothing_begins() -> None:
     assert not Path("runs").exists()
 
 
+NOTHING = "No agent was started, so none has spent money.\n"
+
+
+def test_what_is_missing_is_named_as_the_command_line_names_it_and_together() -> None:
+    keys = {"OR_ADMIN_KEY": "a", "OPENROUTER_API_KEY": "k"}
+    image = invoke("run", "--model", MODEL, env=keys)
+    assert (image.exit_code, image.stdout) == (1, "")
+    assert image.stderr.startswith("The agents' image is missing: give --image IMAGE, `image` in preflight.toml, or ")
+    assert image.stderr.endswith(NOTHING)
+    both = invoke("run", env=keys)
+    assert both.stderr == (
+        "Name a model with --model, in PREFLIGHT_MODELS, or under `models` in preflight.toml. "
+        f"Name an image too, with --image or under `image` there.\n{NOTHING}"
+    )
+    for known in (("--image", "i"), ("--sandbox", "process")):
+        assert "image" not in invoke("run", *known, env=keys).stderr
+    program = invoke("run", "--sandbox", "process", "--model", MODEL, env=keys)
+    assert program.stderr.startswith("The agents' program is missing: put it after `--`")
+    assert program.stderr.endswith(NOTHING)
+
+
+def test_a_variable_that_is_not_set_is_told_with_what_it_means_for_money() -> None:
+    told = run("--model", MODEL, "-e", "NOT_SET_ANYWHERE")
+    assert told.exit_code == 2
+    assert "'NOT_SET_ANYWHERE', but it is not set here." in told.stderr
+    assert told.stderr.endswith(f" {NOTHING}")
+
+
 WRONG = [("--service", "los"), ("--run-id", "a", "--resume", "b"), ("--sandbox", "vm"), ("--retry-failed",)]
 
 
@@ -88,7 +116,7 @@ def test_a_failed_check_starts_no_trial_and_exits_with_1(simulator: Simulator) -
     assert told.exit_code == 1
     assert (
         told.stderr
-        == "Preflight failed: Model no/such not on OpenRouter\nNo agent was started, so none has spent money.\n"
+        == "Preflight failed: mend the problem above, then run this again.\nNo agent was started, so none has spent money.\n"
     )
     assert summaries() == []
     assert list(Path("runs").iterdir()) == []

@@ -101,6 +101,11 @@ def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
     assert request(preflight_kwargs={"log_fn": print}).preflight.keywords["log_fn"] is print
 
 
+def test_the_checks_look_for_an_image_only_where_agents_are_in_containers() -> None:
+    assert request().preflight.keywords["docker_image"] == "i"
+    assert request(sandbox="process", command=["x"]).preflight.keywords["docker_image"] is None
+
+
 def test_a_budget_that_is_no_number_is_said_in_words() -> None:
     with pytest.raises(ConfigError, match=r"budget_usd is dollars above 0 .* not 'zero'"):
         request(budget_usd="zero")

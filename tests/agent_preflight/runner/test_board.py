@@ -25,3 +25,11 @@ def test_what_must_be_read_at_once_goes_to_whoever_shows_the_run() -> None:
     Board(on_alert=told.append).alert("no credit")
     Board().alert("nobody shows this")
     assert told == ["no credit"]
+
+
+def test_whoever_shows_the_run_is_told_when_trials_begin() -> None:
+    told: list[str] = []
+    board = Board(on_begin=lambda: told.append(board.title))
+    board.begin("run-1")
+    Board().begin("nobody shows this")
+    assert told == ["run-1"]
