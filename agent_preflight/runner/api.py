@@ -115,7 +115,8 @@ def run_multi(
             none (Docker Desktop); `"auto"` tries and takes the first that works.
         byok: Calls may run on provider keys that your OpenRouter account holds; else an endpoint that does so is used no more.
         resume: Go on with the run `run_id`: the results of trials that have ended are returned as they are; interrupted ones
-            begin again, with what is left of their budget. Everything that says what a trial is must be as it was.
+            begin again, with what is left of their budget. Everything that says what a trial is must be as it was; only
+            `budget_usd` may be higher, and then those whose money was gone begin again too.
         stdin: `"open"` keeps the agents' standard input open, `"close"` ends it at the start, after the prompt if there is one;
             `"auto"` is `"open"` with an `initial_prompt` and `"close"` without.
         keep_output: Copy what agents wrote into the run's folder.
