@@ -9,6 +9,7 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import FAILED, begins_again
+from agent_preflight.unverified import unverified_line
 from agent_preflight.usd import cents_up, pusd, read_usd
 from preflight_proxy.core.outcomes import code_of
 from preflight_proxy.core.refusals import Code
@@ -49,7 +50,7 @@ def _more(request: Request, budget: str) -> str:
 
 
 def farewell(request: Request, finished: Finished) -> Iterator[str]:
-    """Yield how a run goes on whose trials are not all complete; nothing if they are.
+    """Yield what of the clean-up is not verified, and how a run goes on whose trials are not all complete; nothing if all is well.
 
     Trials that did not begin, were cut off or had no credit begin with a resume; those that failed only if that is asked for.
     Where a budget covered no call, a higher one is named that does.
@@ -58,6 +59,9 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
         return
     run_id, count = finished.run_dir.name, len(request.models)
     summaries = [{"preflight": result.preflight} for result in finished.results]
+    cleanups = [result.preflight.get("cleanup", {}) for result in finished.results]
+    if (line := unverified_line(cleanups, elsewhere(request))) is not None:
+        yield line
     again = sum(map(begins_again, summaries))
     failed = sum(begins_again(summary, retry_failed=True) for summary in summaries) - again
     due = count - len(summaries) + again

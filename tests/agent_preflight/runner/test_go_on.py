@@ -49,6 +49,12 @@ def test_a_run_that_is_complete_says_nothing(run_dir: Path) -> None:
     assert lines(run_dir, DONE, DONE, result("stopped", "stopped")) == []
 
 
+def test_a_clean_up_that_is_not_verified_is_said_also_of_a_run_that_is_complete(run_dir: Path) -> None:
+    left = result("done", cleanup={"sub_key": "unverified"})
+    (line,) = lines(run_dir, DONE, left, DONE)
+    assert line.startswith("The clean-up of 1 trial is not verified (1 key was not seen to be deleted;")
+
+
 def test_what_was_cut_off_or_never_began_goes_on_by_one_command(run_dir: Path) -> None:
     assert lines(run_dir, DONE, CUT) == [
         "2 of 3 trials are not complete. What is left of the budget serves to go on:",
