@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from agent_preflight.kept_output import WORKSPACE
 from agent_preflight.models import RunResult
@@ -43,15 +45,27 @@ def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
 
 
 def answers_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
-    """Yield where what the agents wrote is, or for whom it is not there."""
+    """Yield where what the agents wrote is, with how many wrote a file, or for whom it is not there."""
     outputs = {result.alias: result.preflight.get("output") or {} for result in results}
-    kept = [alias for alias, output in outputs.items() if output.get("path")]
+    kept = [alias for alias, output in outputs.items() if _has_files(output)]
     if kept:
         place = run_dir / (kept[0] if len(kept) == 1 else "<alias>") / WORKSPACE
         yield f"Answers: {outputs[kept[0]]['path'] if len(kept) == 1 else place} ({len(kept)} of {len(results)} trials)"
     waiting = [result.alias for result in results if result.preflight.get("cleanup", {}).get("output", "ok") != "ok"]
     if waiting:
         yield f"Answers not copied yet: {', '.join(waiting)}; their stopped containers hold them until `agent-preflight sweep`"
+
+
+def _has_files(output: Mapping[str, Any]) -> bool:
+    """Whether an agent wrote a file; where files were not counted, whether there is anything in its working directory."""
+    path, files = output.get("path"), output.get("files")
+    if not path or files is not None:
+        return bool(path and files)
+    try:
+        with os.scandir(path) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
 
 
 def _row(result: RunResult) -> tuple[str, ...]:

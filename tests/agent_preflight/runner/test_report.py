@@ -55,8 +55,8 @@ def test_a_run_without_results_prints_nothing() -> None:
     assert list(final_lines([], Path("/runs/r"))) == []
 
 
-def answered(alias: str, path: str | None, **cleanup: str) -> RunResult:
-    return RunResult(alias, "m", 1.0, preflight={"output": {"path": path}, "cleanup": cleanup})
+def answered(alias: str, path: str | None, files: int | None = 1, **cleanup: str) -> RunResult:
+    return RunResult(alias, "m", 1.0, preflight={"output": {"path": path, "files": files}, "cleanup": cleanup})
 
 
 def test_the_last_lines_say_where_the_answers_are() -> None:
@@ -64,6 +64,20 @@ def test_the_last_lines_say_where_the_answers_are() -> None:
     assert list(final_lines([one], Path("/runs/r")))[-1] == "Answers: /runs/r/a/workspace (1 of 1 trials)"
     some = [one, answered("b", None), answered("c", "/runs/r/c/workspace")]
     assert list(answers_lines(some, Path("/runs/r"))) == ["Answers: /runs/r/<alias>/workspace (2 of 3 trials)"]
+
+
+def test_a_trial_that_wrote_no_file_is_no_answer(tmp_path: Path) -> None:
+    one, none = answered("a", "/runs/r/a/workspace"), answered("b", "/runs/r/b/workspace", 0)
+    assert list(answers_lines([one, none], Path("/runs/r"))) == ["Answers: /runs/r/a/workspace (1 of 2 trials)"]
+    assert list(answers_lines([none, none], Path("/runs/r"))) == []
+
+
+def test_of_a_process_something_must_be_in_its_working_directory(tmp_path: Path) -> None:
+    of_process = answered("a", str(tmp_path), None)
+    assert list(answers_lines([of_process], tmp_path)) == []
+    (tmp_path / "answer.txt").touch()
+    assert list(answers_lines([of_process], tmp_path)) == [f"Answers: {tmp_path} (1 of 1 trials)"]
+    assert list(answers_lines([answered("a", str(tmp_path / "gone"), None)], tmp_path)) == []
 
 
 def test_an_answer_that_is_still_in_its_container_is_named() -> None:
