@@ -9,7 +9,7 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.runner.go_on import farewell
+from agent_preflight.runner.go_on import elsewhere, farewell
 from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
 from agent_preflight.runner.policies import PolicyGiven
 from agent_preflight.runner.report import final_lines
@@ -258,6 +258,6 @@ def run_container(
 async def _told(request: Request, stop: Stop) -> list[RunResult]:
     """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
     finished = await run_field(request, stop)
-    for line in (*final_lines(finished.results, finished.run_dir), *farewell(request, finished)):
+    for line in (*final_lines(finished.results, finished.run_dir, elsewhere(request)), *farewell(request, finished)):
         request.say(line)
     return finished.results

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from agent_preflight.costs import LEDGER
 from agent_preflight.kept_output import WORKSPACE
 from agent_preflight.models import RunResult
 from agent_preflight.tables import Column, TextTable, duration, money, text_of, width_of
@@ -25,8 +27,14 @@ COLUMNS = (
 )
 
 
-def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
-    """Yield the lines of the table, sorted by alias, with the total, the cache figures if any, and where the files are."""
+def final_lines(results: Sequence[RunResult], run_dir: Path, where: str = "") -> Iterator[str]:
+    """Yield the lines of the table, sorted by alias, with the total, the cache figures if any, and where the files are.
+
+    Args:
+        results: Of the trials.
+        run_dir: The run's folder.
+        where: The option that names the runs' folder, with a space before it.
+    """
     if not results:
         return
     ordered = sorted(results, key=lambda result: result.alias)
@@ -40,8 +48,16 @@ def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
     yield ""
     yield from text_of(table, width=width_of(sys.stdout)).split("\n")
     yield from _cache_line(results)
-    yield f"Artifacts: {run_dir}"
+    yield from place_lines(run_dir, where)
     yield from answers_lines(results, run_dir)
+
+
+def place_lines(run_dir: Path, where: str = "") -> Iterator[str]:
+    """Yield where a run's files are, and how its costs are shown; nothing of a run that began nothing, and left no folder."""
+    if run_dir.is_dir():
+        yield f"files: {run_dir}"
+    if (run_dir / LEDGER).is_file():
+        yield f"costs: agent-preflight costs {shlex.quote(run_dir.name)}{where}"
 
 
 def answers_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.models import CacheStats, RunResult
-from agent_preflight.runner.report import answers_lines, final_lines
+from agent_preflight.runner.report import answers_lines, final_lines, place_lines
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,6 @@ def test_rows_are_sorted_by_alias_and_summed_and_fit_80_columns() -> None:
         "claude-sonnet-4: the agent ended with exit code 3,",
         "x" * 60,
         "Cache: 25.0% of 100 prompt tokens came from a cache",
-        "Artifacts: /runs/r",
     ]
 
 
@@ -53,6 +52,16 @@ def test_no_escape_reaches_the_terminal() -> None:
 
 def test_a_run_without_results_prints_nothing() -> None:
     assert list(final_lines([], Path("/runs/r"))) == []
+
+
+def test_where_the_files_are_and_how_the_costs_are_shown(tmp_path: Path) -> None:
+    assert list(place_lines(tmp_path / "gone")) == []
+    run_dir = tmp_path / "my run"
+    run_dir.mkdir()
+    assert list(place_lines(run_dir)) == [f"files: {run_dir}"]
+    (run_dir / "ledger.sqlite3").touch()
+    assert list(place_lines(run_dir, " --runs-dir x"))[1:] == ["costs: agent-preflight costs 'my run' --runs-dir x"]
+    assert f"files: {run_dir}" in list(final_lines(RESULTS, run_dir))
 
 
 def answered(alias: str, path: str | None, files: int | None = 1, **cleanup: str) -> RunResult:
