@@ -18,14 +18,14 @@ from agent_preflight.run_resume import earlier_version, find_plan, origin_of, re
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.board import KEPT, Row
 from agent_preflight.runner.exit_code import exit_code
-from agent_preflight.runner.go_on import farewell
+from agent_preflight.runner.go_on import elsewhere, farewell
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.report import answers_lines
+from agent_preflight.runner.report import answers_lines, place_lines
 from agent_preflight.runner.request import Finished, Origin, Request
 from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
 from agent_preflight.runs.sources import for_command
-from agent_preflight.table import RunView, files_line, print_table, run_view
+from agent_preflight.table import RunView, print_table, run_view
 from preflight_proxy.errors import OperatingError
 
 NOTHING_SPENT = "No agent was started, so none has spent money."
@@ -97,9 +97,8 @@ def _show(view: RunView, request: Request, finished: Finished) -> None:
     if request.resume and rows and all(row.state == KEPT for row in rows):
         say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")
     print_table(rows)
-    if finished.run_dir.is_dir():  # a run that began nothing leaves no folder
-        say(files_line(finished.run_dir))
-    for line in answers_lines(finished.results, finished.run_dir):
+    where = place_lines(finished.run_dir, elsewhere(request))
+    for line in (*where, *answers_lines(finished.results, finished.run_dir)):
         say(line)
     for row in rows:
         printed = finished.run_dir / row.alias / "stderr.log"

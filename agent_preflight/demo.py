@@ -6,6 +6,7 @@ At its end it compares two books that know nothing of each other: what our ledge
 from __future__ import annotations
 
 import contextlib
+import shlex
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -24,10 +25,11 @@ from agent_preflight.runner.begin import local_now
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.plan import Surroundings
+from agent_preflight.runner.report import place_lines
 from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.run import run_field
 from agent_preflight.sidecar import own_process, until_ready
-from agent_preflight.table import RunView, files_line, print_table, run_view
+from agent_preflight.table import RunView, print_table, run_view
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.secret import Secret
 
@@ -124,8 +126,8 @@ def _compare(finished: Finished, bill: Mapping[str, Any]) -> int:
     say(f"\nour ledger posted     ${posted:.12f}")
     say(f"the simulator billed  ${billed:.12f}")
     say("They agree to the pico-dollar.\n" if agree else f"THEY DIFFER by ${abs(posted - billed):.12f}.\n")
-    say(files_line(finished.run_dir))
-    say(f"calls: agent-preflight costs {finished.run_dir.name} --runs-dir {finished.run_dir.parent}")
+    for line in place_lines(finished.run_dir, f" --runs-dir {shlex.quote(str(finished.run_dir.parent))}"):
+        say(line)
     return exit_code(finished.results, finished.held_back) if agree else 3
 
 

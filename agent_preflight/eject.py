@@ -23,6 +23,9 @@ __all__ = [
     "default_eject_policies",
 ]
 
+EXHAUSTED = "budget exhausted"
+"""How the reason begins for which a trial is ejected whose budget is used up."""
+
 Events = list[dict[str, Any]]
 Context = dict[str, Any]
 
@@ -71,14 +74,14 @@ class BudgetExceededEject(EjectPolicy):
         """Eject if the budget is used up, or has been spent for the grace."""
         used, limit = f"${budget_status.used:.3f}", dollars(pusd(budget_status.limit))
         if budget_status.used >= budget_status.limit:
-            return _eject(f"budget exhausted ({used} >= {limit})")
+            return _eject(f"{EXHAUSTED} ({used} >= {limit})")
         if not budget_status.spent:
             self._spent_at_s = None
             return _stay()
         self._spent_at_s = elapsed_s if self._spent_at_s is None else self._spent_at_s
         if elapsed_s - self._spent_at_s < self.grace_s:
             return _stay()
-        return _eject(f"budget exhausted ({used} of {limit}, nothing more fits)")
+        return _eject(f"{EXHAUSTED} ({used} of {limit}, nothing more fits)")
 
 
 class IdleTimeoutEject(EjectPolicy):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import httpx
@@ -33,6 +34,15 @@ NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, ValueError, ConfigError)
 """What `call` raises: no answer came, or none could be asked for."""
 
 Key = str | Secret
+
+
+class Public(Enum):
+    """The place of a key where a list is read that OpenRouter shows to everybody."""
+
+    KEY = "none"
+
+
+NO_KEY = Public.KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +87,7 @@ def check_way(base_url: str | None) -> None:
 def call(
     method: str,
     path: str,
-    key: Key | None,
+    key: Key | Public,
     *,
     timeout_s: float,
     base_url: str | None = None,
@@ -87,14 +97,14 @@ def call(
 ) -> Answer:
     """Send one request once and return the answer, whatever its status; its fractions as Decimal, if ``exact``.
 
-    Without a key it carries no Authorization: lists of models and prices are public.
+    With `NO_KEY` it carries no Authorization: lists of models and prices are public.
 
     Raises:
         ValueError: the key holds characters that no header may carry; the text does not show it.
         ConfigError: the environment names an HTTP proxy that cannot be used.
         httpx.HTTPError: no answer came, it broke off, or it was larger than `ANSWER_BYTES_MAX`.
     """
-    authorization = {} if key is None else {"Authorization": f"Bearer {_header_text(key)}"}
+    authorization = {} if key is NO_KEY else {"Authorization": f"Bearer {_header_text(key)}"}
     sent = {**(headers or {}), **authorization}
     url = resolve_base_url(base_url) + path
     with opened(method, url, headers=sent, json_body=body, timeout_s=timeout_s) as response:
@@ -140,7 +150,7 @@ def _http_proxy(url: str) -> HttpProxy | None:
 
 
 def get(
-    path: str, key: Key | None, *, timeout_s: float, base_url: str | None = None, exact: bool = True
+    path: str, key: Key | Public, *, timeout_s: float, base_url: str | None = None, exact: bool = True
 ) -> Answer | None:
     """Read something; None if no answer below 500 came in `GET_ATTEMPTS` attempts. Never raises."""
     for attempt in range(GET_ATTEMPTS):

@@ -40,7 +40,7 @@ def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> 
     if not _is_model_name(name):
         return ()
     path = f"/models/{url_quote(name, safe='/:@~')}/endpoints"
-    answer = openrouter.get(path, key, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = openrouter.get(path, key or openrouter.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None:
         raise UpstreamError(f"the prices of {model} cannot be read from {openrouter.resolve_base_url(base_url)}")
     if answer.status in (400, 404):

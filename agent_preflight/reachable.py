@@ -24,7 +24,7 @@ def trouble(key: Key | None, base_url: str | None = None) -> str:
     """Ask OpenRouter once for something that costs nothing; return what is wrong, "" if it answers as its API does."""
     url = openrouter.resolve_base_url(base_url)
     try:
-        answer = openrouter.call("GET", "/key", key, timeout_s=TIMEOUT_S, base_url=base_url)
+        answer = openrouter.call("GET", "/key", key or openrouter.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
     except openrouter.NO_ANSWER as exc:
         return cannot_reach(url, exc)
     if answer.status >= 500:

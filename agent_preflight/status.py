@@ -11,6 +11,7 @@ from agent_preflight.run_choice import run_to_read
 from agent_preflight.run_lock import is_live
 from agent_preflight.tables import DECIMALS, Column, TextTable, duration, money, show
 from agent_preflight.trial_status import RunTrials, TrialStatus, budget_line, container_running, read_run, read_trial
+from agent_preflight.unverified import unverified_line
 from agent_preflight.usd import dollars, usd
 from preflight_proxy.errors import ConfigError
 
@@ -124,6 +125,8 @@ def _table(found: RunTrials) -> Iterator[TextTable | str]:
     )
     yield ""
     yield f"{found.ended}/{len(found.trials)} complete"
+    if not found.live and (line := unverified_line([trial.cleanup for trial in found.trials])) is not None:
+        yield line
     if found.trouble is not None:
         yield f"Costs are those of the summaries: {found.trouble}"
 

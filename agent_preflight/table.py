@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -228,8 +227,3 @@ def _time(row: Row, at_s: float) -> str:
 
 def _tokens(row: Row) -> int:
     return row.balance.prompt_tokens + row.balance.completion_tokens
-
-
-def files_line(run_dir: Path) -> str:
-    """Return where a run's files are, in one line."""
-    return f"files: {run_dir}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class TrialStatus:
         error: Why it failed.
         notes: What else there is to know of its end.
         budget: The line of budget.txt, where there is no ledger.
+        cleanup: How each step of its clean-up went, once it has ended.
     """
 
     alias: str
@@ -60,6 +61,7 @@ class TrialStatus:
     error: str | None = None
     notes: tuple[str, ...] = ()
     budget: str | None = None
+    cleanup: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -201,6 +203,7 @@ def _ended(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
         cache_hit_rate=float(number(cache.get("hit_rate"))) if isinstance(cache, dict) else None,
         error=None if error is None else str(error),
         notes=tuple(map(str, notes)) if isinstance(notes, list) else (),
+        cleanup=cleanup if isinstance(cleanup := block.get("cleanup"), dict) else {},
     )
 
 

@@ -74,6 +74,12 @@ def usd(amount_pusd: int) -> Decimal:
     return Decimal(amount_pusd).scaleb(-12).normalize()
 
 
+def cents_up(amount_pusd: int) -> str:
+    """Return an amount in dollars, rounded up to whole cents, such as `0.02`."""
+    cents = -(-amount_pusd // (PUSD_PER_USD // 100))
+    return f"{cents // 100}.{cents % 100:02d}"
+
+
 def dollars(amount_pusd: int, decimals_min: int = 2) -> str:
     """Return an amount as people read it, `$0.25` or `$0.005`: exact, with as many decimals as that needs."""
     amount = usd(amount_pusd)

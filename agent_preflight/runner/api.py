@@ -9,7 +9,7 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.runner.go_on import farewell
+from agent_preflight.runner.go_on import elsewhere, farewell
 from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
 from agent_preflight.runner.policies import PolicyGiven
 from agent_preflight.runner.report import final_lines
@@ -115,7 +115,8 @@ def run_multi(
             none (Docker Desktop); `"auto"` tries and takes the first that works.
         byok: Calls may run on provider keys that your OpenRouter account holds; else an endpoint that does so is used no more.
         resume: Go on with the run `run_id`: the results of trials that have ended are returned as they are; interrupted ones
-            begin again, with what is left of their budget. Everything that says what a trial is must be as it was.
+            begin again, with what is left of their budget. Everything that says what a trial is must be as it was; only
+            `budget_usd` may be higher, and then those whose money was gone begin again too.
         stdin: `"open"` keeps the agents' standard input open, `"close"` ends it at the start, after the prompt if there is one;
             `"auto"` is `"open"` with an `initial_prompt` and `"close"` without.
         keep_output: Copy what agents wrote into the run's folder.
@@ -257,6 +258,6 @@ def run_container(
 async def _told(request: Request, stop: Stop) -> list[RunResult]:
     """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
     finished = await run_field(request, stop)
-    for line in (*final_lines(finished.results, finished.run_dir), *farewell(request, finished)):
+    for line in (*final_lines(finished.results, finished.run_dir, elsewhere(request)), *farewell(request, finished)):
         request.say(line)
     return finished.results

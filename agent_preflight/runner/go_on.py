@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.runner.request import Finished, Request
-from agent_preflight.runner.resume import begins_again
+from agent_preflight.runner.resume import FAILED, begins_again
+from agent_preflight.unverified import unverified_line
+from agent_preflight.usd import cents_up, pusd, read_usd
+from preflight_proxy.core.outcomes import code_of
+from preflight_proxy.core.refusals import Code
+
+SHORT = frozenset({code_of(Code.DOES_NOT_FIT), code_of(Code.SPENT)})
+"""Why no call of a trial was served whose budget covers none."""
 
 
 def elsewhere(request: Request) -> str:
@@ -26,24 +34,34 @@ def stopping(again: str) -> str:
     return f"Stopping: no new trial starts, each trial is ended in order; {again} to not wait for the last costs."
 
 
-def go_on(request: Request, run_id: str, *, retry_failed: bool = False) -> str:
+def go_on(request: Request, run_id: str, *, retry_failed: bool = False, budget: str = "") -> str:
     """Return the command that goes on with a run, quoted for a shell; for a script's run the call."""
+    more = _more(request, budget) if retry_failed else ""
     if request.origin is None:
-        more = ", retry_failed=True" if retry_failed else ""
-        return f"run_multi(..., run_id={run_id!r}, resume=True{more})"
-    more = " --retry-failed" if retry_failed else ""
-    return f"agent-preflight run --resume {shlex.quote(run_id)}{elsewhere(request)}{more}"
+        return f"run_multi(..., run_id={run_id!r}, resume=True{more and ', '}{more})"
+    return f"agent-preflight run --resume {shlex.quote(run_id)}{elsewhere(request)}{more and ' '}{more}"
+
+
+def _more(request: Request, budget: str) -> str:
+    """The options that run failed trials again."""
+    if request.origin is None:
+        return f"retry_failed=True, budget_usd={budget}" if budget else "retry_failed=True"
+    return f"--retry-failed --budget {budget}" if budget else "--retry-failed"
 
 
 def farewell(request: Request, finished: Finished) -> Iterator[str]:
-    """Yield how a run goes on whose trials are not all complete; nothing if they are.
+    """Yield what of the clean-up is not verified, and how a run goes on whose trials are not all complete; nothing if all is well.
 
     Trials that did not begin, were cut off or had no credit begin with a resume; those that failed only if that is asked for.
+    Where a budget covered no call, a higher one is named that does.
     """
     if request.single:
         return
     run_id, count = finished.run_dir.name, len(request.models)
     summaries = [{"preflight": result.preflight} for result in finished.results]
+    cleanups = [result.preflight.get("cleanup", {}) for result in finished.results]
+    if (line := unverified_line(cleanups, elsewhere(request))) is not None:
+        yield line
     again = sum(map(begins_again, summaries))
     failed = sum(begins_again(summary, retry_failed=True) for summary in summaries) - again
     due = count - len(summaries) + again
@@ -52,17 +70,50 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
         return
     if not due and not failed:
         return
+    short = [_needed_pusd(summary) for summary in summaries if _is_short(summary)]
+    budget = _higher(request, finished, short)
     if due:
         yield f"{due} of {_trials(count)} {'is' if due == 1 else 'are'} not complete. What is left of the budget serves to go on:"
+    elif short:
+        why = f"{len(short)} because the budget covers no call"
+        yield f"{failed} of {_trials(count)} failed, {why}. A higher one serves to run {_them(failed)} again:"
     else:
         yield f"{failed} of {_trials(count)} failed. What is left of the budget serves to run {_them(failed)} again:"
-    yield f"  {go_on(request, run_id, retry_failed=not due)}"
+    yield f"  {go_on(request, run_id, retry_failed=not due, budget=budget)}"
     if due and failed:
-        more = "retry_failed=True" if request.origin is None else "--retry-failed"
-        yield f"  ({more} runs the {failed} that failed again too)"
+        yield f"  ({_more(request, budget)} runs the {failed} that failed again too)"
+    if short and not budget:
+        yield f"  (with a higher {'budget_usd' if request.origin is None else '--budget'})"
     if request.origin is not None and (names := request.origin.given_values):
         values = " ".join(f"-e {shlex.quote(name)}=VALUE" for name in names)
         yield f"  (add {values}: values given on the command line are not kept)"
+
+
+def _is_short(summary: Mapping[str, Any]) -> bool:
+    """Whether a trial failed because its budget covered no call."""
+    extra = summary["preflight"]
+    return extra.get("status") == FAILED and extra.get("never_served") in SHORT
+
+
+def _needed_pusd(summary: Mapping[str, Any]) -> int:
+    """The budget that the first call of a trial needed; 0 if that is not known."""
+    causes = summary["preflight"].get("not_served", ())
+    return max((pusd(cause.get("limit_needed_usd") or 0) for cause in causes if cause.get("code") in SHORT), default=0)
+
+
+def _higher(request: Request, finished: Finished, short: Sequence[int]) -> str:
+    """Return a budget that covers a call of each trial and is below none of those that begin again; empty if it is not known."""
+    if not short or 0 in short:
+        return ""
+    given = request.budget
+    budgets = {
+        alias: pusd(read_usd(given[alias] if isinstance(given, Mapping) else given)) for _, alias in request.models
+    }
+    for result in finished.results:
+        budgets[result.alias] = max(budgets.get(result.alias, 0), pusd(result.budget_usd))
+        if not begins_again({"preflight": result.preflight}, retry_failed=True):
+            budgets.pop(result.alias)
+    return cents_up(max([*short, *budgets.values()]))
 
 
 def _trials(count: int) -> str:

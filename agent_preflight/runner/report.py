@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+from agent_preflight.costs import LEDGER
 from agent_preflight.kept_output import WORKSPACE
 from agent_preflight.models import RunResult
 from agent_preflight.tables import Column, TextTable, duration, money, text_of, width_of
@@ -23,8 +27,14 @@ COLUMNS = (
 )
 
 
-def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
-    """Yield the lines of the table, sorted by alias, with the total, the cache figures if any, and where the files are."""
+def final_lines(results: Sequence[RunResult], run_dir: Path, where: str = "") -> Iterator[str]:
+    """Yield the lines of the table, sorted by alias, with the total, the cache figures if any, and where the files are.
+
+    Args:
+        results: Of the trials.
+        run_dir: The run's folder.
+        where: The option that names the runs' folder, with a space before it.
+    """
     if not results:
         return
     ordered = sorted(results, key=lambda result: result.alias)
@@ -38,20 +48,40 @@ def final_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
     yield ""
     yield from text_of(table, width=width_of(sys.stdout)).split("\n")
     yield from _cache_line(results)
-    yield f"Artifacts: {run_dir}"
+    yield from place_lines(run_dir, where)
     yield from answers_lines(results, run_dir)
 
 
+def place_lines(run_dir: Path, where: str = "") -> Iterator[str]:
+    """Yield where a run's files are, and how its costs are shown; nothing of a run that began nothing, and left no folder."""
+    if run_dir.is_dir():
+        yield f"files: {run_dir}"
+    if (run_dir / LEDGER).is_file():
+        yield f"costs: agent-preflight costs {shlex.quote(run_dir.name)}{where}"
+
+
 def answers_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
-    """Yield where what the agents wrote is, or for whom it is not there."""
+    """Yield where what the agents wrote is, with how many wrote a file, or for whom it is not there."""
     outputs = {result.alias: result.preflight.get("output") or {} for result in results}
-    kept = [alias for alias, output in outputs.items() if output.get("path")]
+    kept = [alias for alias, output in outputs.items() if _has_files(output)]
     if kept:
         place = run_dir / (kept[0] if len(kept) == 1 else "<alias>") / WORKSPACE
         yield f"Answers: {outputs[kept[0]]['path'] if len(kept) == 1 else place} ({len(kept)} of {len(results)} trials)"
     waiting = [result.alias for result in results if result.preflight.get("cleanup", {}).get("output", "ok") != "ok"]
     if waiting:
         yield f"Answers not copied yet: {', '.join(waiting)}; their stopped containers hold them until `agent-preflight sweep`"
+
+
+def _has_files(output: Mapping[str, Any]) -> bool:
+    """Whether an agent wrote a file; where files were not counted, whether there is anything in its working directory."""
+    path, files = output.get("path"), output.get("files")
+    if not path or files is not None:
+        return bool(path and files)
+    try:
+        with os.scandir(path) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
 
 
 def _row(result: RunResult) -> tuple[str, ...]:

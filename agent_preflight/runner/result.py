@@ -129,7 +129,9 @@ def _extra(plan: TrialPlan, network: str, facts: Facts, verdict: Verdict) -> dic
 
 
 def _cause(cause: Cause) -> dict[str, Any]:
-    return {**asdict(cause), "source": cause.source.value}
+    told = {**asdict(cause), "source": cause.source.value}
+    needed_pusd = told.pop("limit_needed_pusd")
+    return {**told, "limit_needed_usd": exact(needed_pusd) if needed_pusd else None}
 
 
 def _drift(plan: TrialPlan, facts: Facts, balance: Balance) -> str | None:

@@ -2,27 +2,28 @@
 
 A trial that has ended is not run again: its summary is its result. One that a person interrupted, whose runner died, or that
 was never served because the OpenRouter account had no credit, begins once more, in the same folder and on the same account; one
-that failed does so if that is asked for. What it spent stays spent, because the account stays.
+that failed does so if that is asked for, one whose money was gone if it gets more. What it spent stays spent, because the account
+stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import number, read_json_object
 from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, read_ledgers
+from agent_preflight.eject import EXHAUSTED
 from agent_preflight.kept_output import RECORD, WORKSPACE, set_workspace_aside
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.arguments import absolute_mounts, texts
 from agent_preflight.runner.board import KEPT, Row
 from agent_preflight.runner.credit import NO_CREDIT
 from agent_preflight.runner.plan import Before, TrialPlan
-from agent_preflight.runner.plan_file import plan_differences
+from agent_preflight.runner.plan_file import by_alias, plan_differences
 from agent_preflight.runner.trial import By
 from agent_preflight.usd import pusd
 from preflight_proxy.errors import ConfigError
@@ -91,8 +92,8 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool
         retry_failed: Trials that failed begin again too.
 
     Raises:
-        ConfigError: It has no plan, or another one than this; the text shows each difference. Or the machine restarted, and
-            what was spent last is not known yet (M21).
+        ConfigError: It has no plan, or another one than this; the text shows each difference. A higher budget is none, nor any
+            for a trial that is kept. Or the machine restarted, and what was spent last is not known yet (M21).
         LedgerError: Its ledger cannot be read.
     """
     plan = read_json_object(run_dir, "plan.json")
@@ -102,17 +103,40 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool
         **plan,
         "mounts": list(absolute_mounts(texts(plan.get("mounts")))),
     }  # older plans have them as they were given
-    if differences := plan_differences(plan, wanted):
+    budgets = {alias: _amount_pusd(trial.get("budget_usd")) for alias, trial in by_alias(wanted).items()}
+    summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in budgets if (run_dir / alias).is_dir()}
+    kept = {
+        alias: result_of_summary(each)
+        for alias, each in summaries.items()
+        if each and not begins_again(each, retry_failed=retry_failed, budget_pusd=budgets[alias])
+    }
+    if differences := plan_differences(_with_budgets(plan, wanted, kept), wanted):
         lines = "".join(f"\n  {line}" for line in differences)
         raise ConfigError(
             f"The plan has changed since the run {run_dir.name} began, so it cannot go on:{lines}\n"
-            "Give what it was given then, or start a new run."
+            "Give what it was given then (only a budget may be higher), or start a new run."
         )
-    aliases = [str(trial["alias"]) for trial in wanted["trials"]]
-    summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in aliases if (run_dir / alias).is_dir()}
-    again = partial(begins_again, retry_failed=retry_failed)
-    kept = {alias: result_of_summary(each) for alias, each in summaries.items() if each and not again(each)}
-    return Earlier(plan, kept, _before(run_dir, [alias for alias in aliases if alias not in kept]))
+    return Earlier(plan, kept, _before(run_dir, [alias for alias in budgets if alias not in kept]))
+
+
+def _amount_pusd(written: object) -> int:
+    """Dollars in a file of the run's; 0 where they are none."""
+    try:
+        return pusd(str(written))
+    except ArithmeticError:
+        return 0
+
+
+def _with_budgets(plan: Mapping[str, Any], wanted: Mapping[str, Any], kept: Container[str]) -> dict[str, Any]:
+    """Return a plan with the budgets that are wanted, where they may differ: they are higher, or the trial is kept."""
+    trials = dict(by_alias(plan))
+    for alias, trial in by_alias(wanted).items():
+        old = trials.get(alias)
+        if old is not None and (
+            alias in kept or _amount_pusd(trial.get("budget_usd")) > _amount_pusd(old.get("budget_usd"))
+        ):
+            trials[alias] = {**old, "budget_usd": trial.get("budget_usd")}
+    return {**plan, "trials": list(trials.values())}
 
 
 def _balance(result: RunResult) -> Balance:
@@ -126,14 +150,31 @@ def _balance(result: RunResult) -> Balance:
     )
 
 
-def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False) -> bool:
-    """Whether a trial with this summary is to begin once more."""
+def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False, budget_pusd: int = 0) -> bool:
+    """Whether a trial with this summary is to begin once more.
+
+    Args:
+        summary: Its summary.json.
+        retry_failed: It does if it failed.
+        budget_pusd: What it may spend in all; it begins again if it ended for want of money and this is more than it had.
+    """
     match summary:
+        case {"preflight": {"limit_usd": limit}} if _money_was_gone(summary) and budget_pusd > _amount_pusd(limit):
+            return True
         case {"preflight": {"status": str(status)}} if retry_failed and status == FAILED:
             return True
         case {"preflight": {"ended_by": str(ended_by)}}:
             had_no_credit = summary["preflight"].get("never_served") == NO_CREDIT and ended_by != By.STOPPED.value
             return ended_by in BEGIN_AGAIN or had_no_credit
+    return False
+
+
+def _money_was_gone(summary: Mapping[str, Any]) -> bool:
+    match summary:
+        case {"preflight": {"status": "spent"}}:
+            return True
+        case {"preflight": {"ended_by": By.EJECTED.value}, "error": str(error)}:
+            return error.startswith(f"ejected: {EXHAUSTED}")
     return False
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent_preflight.runner.trial import By, Ending, error_of
 from agent_preflight.sandbox import Exit
-from agent_preflight.usd import dollars
+from agent_preflight.usd import cents_up, dollars
 from preflight_proxy.core.outcomes import Cause, Outcomes, Source, code_of
 from preflight_proxy.core.refusals import Code
 
@@ -110,10 +110,12 @@ def _most_frequent(causes: Sequence[Cause]) -> Cause | None:
 def _never_served(cause: Cause, outcomes: Outcomes, limit_pusd: int) -> str:
     total = sum(each.count for each in outcomes.causes if each.source is not Source.END)
     calls = _calls(total) if cause.count == total else f"{cause.count} of {_calls(total)}"
-    why = f"{calls} {_were(cause, total)}{_reason(cause)}"
-    if cause.source is Source.BUDGET:
-        return f"the budget of {dollars(limit_pusd)} covers no call: {why}"
-    return f"no call was served: {why}"
+    were = f"{calls} {_were(cause, total)}"
+    if cause.source is not Source.BUDGET:
+        return f"no call was served: {were}{_reason(cause)}"
+    first = f", the first to {cause.model}" if cause.model else ""
+    needed = f"; it needs a budget of ${cents_up(cause.limit_needed_pusd)}" if cause.limit_needed_pusd else ""
+    return f"the budget of {dollars(limit_pusd)} covers no call: {were}{first}{needed}"
 
 
 def _spent(cause: Cause, limit_pusd: int, error: str | None) -> str:

@@ -197,10 +197,10 @@ class Books:
         self.escalation.clear(self.account(account_id).token_hash)
         self.live(account_id).is_refused = False
 
-    def note_refusal(self, account_id: str, code: Code, model: str) -> None:
+    def note_refusal(self, account_id: str, code: Code, model: str, limit_needed_pusd: int = 0) -> None:
         """Count a refused call and why, and tell the followers."""
         self.live(account_id).is_refused |= code.is_budget
-        self._refuse(account_id, refused(code, model))
+        self._refuse(account_id, refused(code, model, limit_needed_pusd))
 
     def note_bad_request(self, account_id: str, text: str) -> None:
         """Count a call that was refused because of its content, and tell the followers."""

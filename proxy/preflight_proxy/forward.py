@@ -238,7 +238,7 @@ class Forward:
         escalated = refusal.code.escalates and self._books.escalation.seen(
             caller.token_hash, digest, over, self._books.clock.monotonic_s()
         )
-        self._books.note_refusal(account.id, refusal.code, model)
+        self._books.note_refusal(account.id, refusal.code, model, refusal.limit_needed_pusd)
         allowed = allowed_detail(account.models or ()) if refusal.code is Code.MODEL_NOT_ALLOWED else ""
         status, body = answer(caller.shape, refusal, escalated, allowed)
         return status, [_JSON, *budget_headers(refusal)], body

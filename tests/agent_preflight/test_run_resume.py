@@ -429,10 +429,10 @@ def test_the_same_line_as_before_with_resume_added_is_no_difference(folder: Path
     assert run("--run-id", "r", *line, "--", "bad").exit_code == 1
     again = run("--resume", "r", "--retry-failed", *line, "--", "bad")
     assert again.exit_code == 0, again.output
-    changed = run("--resume", "r", "-e", "C=c", "--prompt", "other", "--budget", "0.04")
+    changed = run("--resume", "r", "-e", "C=c", "--prompt", "other", "--memory", "3g")
     assert changed.exit_code == 1
     assert 'prompt: was "else", is "other"' in changed.stderr
-    assert 'trial a: budget_usd: was "0.03", is "0.04"' in changed.stderr
+    assert 'memory: was null, is "3g"' in changed.stderr
 
 
 @pytest.mark.wire

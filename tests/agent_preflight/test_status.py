@@ -215,6 +215,13 @@ def test_a_failure_is_told_once(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert (out.count("exit code 3"), out.count("see its log")) == (1, 1)
 
 
+def test_a_clean_up_that_is_not_verified_is_said_until_a_sweep(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for how in ("unverified", "ok"):
+        finish(run, "a", {"status": "done", "cleanup": {"sub_key": how}})
+        print_status_table(run)
+    assert capsys.readouterr().out.count("1 key was not seen to be deleted") == 1
+
+
 def test_nothing_in_the_table_needs_an_explanation(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begin(run, "a", *EVENTS)
     with alive(run):

@@ -14,7 +14,7 @@ from agent_preflight.config_policies import policy_factory
 from agent_preflight.eject import CompositeEject, ProgressEject
 from agent_preflight.run_config import parse_config
 from agent_preflight.runs.settings import read_option, read_settings
-from agent_preflight.usd import PUSD_MAX, dollars, float_usd, pusd, read_usd, usd
+from agent_preflight.usd import PUSD_MAX, cents_up, dollars, float_usd, pusd, read_usd, usd
 from preflight_proxy.core.money import LIMIT_USD_MAX, limit_pusd
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 from preflight_proxy.errors import ConfigError
@@ -144,3 +144,8 @@ def test_each_entrance_takes_dollars_in_the_same_forms_and_within_the_same_limit
     for wrong in ("1000000.01", "0", "1,50", "$"):
         with pytest.raises((ConfigError, ValueError, typer.BadParameter), match=r"dollars above 0|more than \$0"):
             read(wrong)
+
+
+def test_an_amount_is_rounded_up_to_whole_cents() -> None:
+    written = [cents_up(pusd(amount)) for amount in ("0.01", "0.010000000001", "0.0041", "1.991", "12")]
+    assert written == ["0.01", "0.02", "0.01", "2.00", "12.00"]

@@ -48,6 +48,8 @@ class Cause:
         model: What the first of these calls asked for; empty where that was not read.
         detail: What upstream said to the first of them.
         count: How many calls.
+        limit_needed_pusd: The least limit under which the first of these calls would have been admitted; 0 if money is not the
+            reason, or that is not known.
     """
 
     code: str
@@ -56,6 +58,7 @@ class Cause:
     model: str = ""
     detail: str = ""
     count: int = 1
+    limit_needed_pusd: int = 0
 
 
 _SOURCES = {
@@ -82,9 +85,10 @@ def code_of(code: Code) -> str:
     return code.name.lower()
 
 
-def refused(code: Code, model: str) -> Cause:
+def refused(code: Code, model: str, limit_needed_pusd: int = 0) -> Cause:
     """Return the cause that is one of our fixed sentences."""
-    return Cause(code_of(code), _SOURCES.get(code, Source.PROXY), code.sentence, _line(model)[:MODEL_CHARS_MAX])
+    source, asked = _SOURCES.get(code, Source.PROXY), _line(model)[:MODEL_CHARS_MAX]
+    return Cause(code_of(code), source, code.sentence, asked, limit_needed_pusd=limit_needed_pusd)
 
 
 def bad_request(text: str) -> Cause:

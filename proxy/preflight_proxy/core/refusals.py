@@ -122,6 +122,11 @@ class Refusal:
     available_pusd: int = 0
     needed_pusd: int = 0
 
+    @property
+    def limit_needed_pusd(self) -> int:
+        """The least limit with which this call could have been admitted; 0 if money is not the reason."""
+        return self.spent_pusd + self.needed_pusd if self.needed_pusd else 0
+
 
 class Balance(Protocol):
     """An account, as far as its headers show it."""

@@ -50,9 +50,10 @@ def test_log_fn_takes_all_that_a_run_says(
     assert [result.error for result in results] == [None, "the agent ended with exit code 3"]
     for told in (
         *("  PREFLIGHT CHECKS", "  [!] mine  a warning", "  All preflight checks passed, with 2 warnings."),
-        *(f"Starting 2 trials in {trials.run_dirs[-1]}", f"Artifacts: {trials.run_dirs[-1]}"),
+        *(f"Starting 2 trials in {trials.run_dirs[-1]}", f"files: {trials.run_dirs[-1]}"),
     ):
         assert trials.said.count(told) == 1, told
+    assert f"costs: agent-preflight costs {trials.run_dirs[-1].name} --runs-dir {trials.runs_dir}" in trials.said
     assert any(line.startswith(f"  [v] Calls in the budget {MODEL}  ") for line in trials.said)
     assert capfd.readouterr() == ("", "")
 

@@ -1,6 +1,7 @@
 """A trial's way up and through: what the agent is told, and what ends it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,10 +187,14 @@ def test_what_the_users_function_raises_ends_its_trial_only(trials: Field) -> No
     assert (bad.error, good.error) == ("cannot take this", None)
 
 
-def test_an_agent_that_cannot_be_started_is_a_failure_and_leaves_nothing(trials: Field) -> None:
-    result = only(trials, "", command=["/no/such/program"])
+def test_an_agent_that_cannot_be_started_is_a_failure_and_leaves_nothing(trials: Field, tmp_path: Path) -> None:
+    """The program is there and may be executed, so nothing is wrong before the run; its interpreter is missing."""
+    program = tmp_path / "program"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    result = only(trials, "", command=[str(program)])
     assert result.error is not None
-    assert "/no/such/program" not in result.error or "starting" in result.error
+    assert str(program) not in result.error or "starting" in result.error
     assert set(result.preflight["cleanup"].values()) == {"ok"}
 
 

@@ -49,6 +49,12 @@ def test_a_run_that_is_complete_says_nothing(run_dir: Path) -> None:
     assert lines(run_dir, DONE, DONE, result("stopped", "stopped")) == []
 
 
+def test_a_clean_up_that_is_not_verified_is_said_also_of_a_run_that_is_complete(run_dir: Path) -> None:
+    left = result("done", cleanup={"sub_key": "unverified"})
+    (line,) = lines(run_dir, DONE, left, DONE)
+    assert line.startswith("The clean-up of 1 trial is not verified (1 key was not seen to be deleted;")
+
+
 def test_what_was_cut_off_or_never_began_goes_on_by_one_command(run_dir: Path) -> None:
     assert lines(run_dir, DONE, CUT) == [
         "2 of 3 trials are not complete. What is left of the budget serves to go on:",
@@ -66,6 +72,42 @@ def test_what_failed_runs_again_only_if_asked(run_dir: Path) -> None:
         "  agent-preflight run --resume r",
         "  (--retry-failed runs the 1 that failed again too)",
     ]
+
+
+def short(needed: str | None, limit: str = "0.004") -> RunResult:
+    causes = [{"code": "does_not_fit", "limit_needed_usd": needed}]
+    extra = result("failed", "agent", never_served="does_not_fit", not_served=causes, limit_usd=limit).preflight
+    return result_of_summary({"alias": "a", "budget_usd": float(limit), "preflight": extra})
+
+
+SMALL = replace(REQUEST, budget="0.004")
+
+
+def test_a_budget_that_covers_no_call_is_told_with_one_that_does(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, DONE, short("0.0141"), request=SMALL) == [
+        "1 of 3 trials failed, 1 because the budget covers no call. A higher one serves to run it again:",
+        "  agent-preflight run --resume r --retry-failed --budget 0.02",
+    ]
+    assert lines(run_dir, CUT, DONE, short("0.0141"), request=SMALL)[1:] == [
+        "  agent-preflight run --resume r",
+        "  (--retry-failed --budget 0.02 runs the 1 that failed again too)",
+    ]
+    told = lines(run_dir, DONE, DONE, short("0.0141"), request=replace(SMALL, origin=None))
+    assert told[1] == "  run_multi(..., run_id='r', resume=True, retry_failed=True, budget_usd=0.02)"
+
+
+def test_a_budget_of_which_it_is_not_known_what_would_cover_a_call_is_to_be_higher(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, DONE, short(None), request=SMALL)[1:] == [
+        "  agent-preflight run --resume r --retry-failed",
+        "  (with a higher --budget)",
+    ]
+
+
+def test_the_budget_that_is_named_is_below_none_of_those_that_begin_again(run_dir: Path) -> None:
+    request = replace(REQUEST, budget={"a": "0.004", "b": "0.505", "c": "9"})
+    done = result_of_summary({"alias": "c", "budget_usd": 9.0, "preflight": {"status": "done", "ended_by": "agent"}})
+    told = lines(run_dir, done, short("0.0141"), request=request)  # b never began
+    assert told[2] == "  (--retry-failed --budget 0.51 runs the 1 that failed again too)"
 
 
 def test_a_trial_without_credit_goes_on_without_being_asked(run_dir: Path) -> None:

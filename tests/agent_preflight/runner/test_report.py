@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.models import CacheStats, RunResult
-from agent_preflight.runner.report import answers_lines, final_lines
+from agent_preflight.runner.report import answers_lines, final_lines, place_lines
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,6 @@ def test_rows_are_sorted_by_alias_and_summed_and_fit_80_columns() -> None:
         "claude-sonnet-4: the agent ended with exit code 3,",
         "x" * 60,
         "Cache: 25.0% of 100 prompt tokens came from a cache",
-        "Artifacts: /runs/r",
     ]
 
 
@@ -55,8 +54,18 @@ def test_a_run_without_results_prints_nothing() -> None:
     assert list(final_lines([], Path("/runs/r"))) == []
 
 
-def answered(alias: str, path: str | None, **cleanup: str) -> RunResult:
-    return RunResult(alias, "m", 1.0, preflight={"output": {"path": path}, "cleanup": cleanup})
+def test_where_the_files_are_and_how_the_costs_are_shown(tmp_path: Path) -> None:
+    assert list(place_lines(tmp_path / "gone")) == []
+    run_dir = tmp_path / "my run"
+    run_dir.mkdir()
+    assert list(place_lines(run_dir)) == [f"files: {run_dir}"]
+    (run_dir / "ledger.sqlite3").touch()
+    assert list(place_lines(run_dir, " --runs-dir x"))[1:] == ["costs: agent-preflight costs 'my run' --runs-dir x"]
+    assert f"files: {run_dir}" in list(final_lines(RESULTS, run_dir))
+
+
+def answered(alias: str, path: str | None, files: int | None = 1, **cleanup: str) -> RunResult:
+    return RunResult(alias, "m", 1.0, preflight={"output": {"path": path, "files": files}, "cleanup": cleanup})
 
 
 def test_the_last_lines_say_where_the_answers_are() -> None:
@@ -64,6 +73,20 @@ def test_the_last_lines_say_where_the_answers_are() -> None:
     assert list(final_lines([one], Path("/runs/r")))[-1] == "Answers: /runs/r/a/workspace (1 of 1 trials)"
     some = [one, answered("b", None), answered("c", "/runs/r/c/workspace")]
     assert list(answers_lines(some, Path("/runs/r"))) == ["Answers: /runs/r/<alias>/workspace (2 of 3 trials)"]
+
+
+def test_a_trial_that_wrote_no_file_is_no_answer(tmp_path: Path) -> None:
+    one, none = answered("a", "/runs/r/a/workspace"), answered("b", "/runs/r/b/workspace", 0)
+    assert list(answers_lines([one, none], Path("/runs/r"))) == ["Answers: /runs/r/a/workspace (1 of 2 trials)"]
+    assert list(answers_lines([none, none], Path("/runs/r"))) == []
+
+
+def test_of_a_process_something_must_be_in_its_working_directory(tmp_path: Path) -> None:
+    of_process = answered("a", str(tmp_path), None)
+    assert list(answers_lines([of_process], tmp_path)) == []
+    (tmp_path / "answer.txt").touch()
+    assert list(answers_lines([of_process], tmp_path)) == [f"Answers: {tmp_path} (1 of 1 trials)"]
+    assert list(answers_lines([answered("a", str(tmp_path / "gone"), None)], tmp_path)) == []
 
 
 def test_an_answer_that_is_still_in_its_container_is_named() -> None:

@@ -19,12 +19,13 @@ from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
 from agent_preflight.runner.run import run_field
 from agent_preflight.status import container_running
+from agent_preflight.usd import pusd
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.crashed_run import crash
 from tests.cases import each
 from tests.preflight_proxy.ledger_on_disk import open_account, open_store
 
-from .conftest import MODEL, Field, agent
+from .conftest import DEAR_MODEL, MODEL, Field, agent
 
 BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")
 
@@ -110,6 +111,33 @@ def test_what_had_no_call_for_want_of_credit_begins_again_unless_a_person_ended_
 def test_what_failed_begins_again_where_that_is_asked_for(status: str, again: bool) -> None:
     summary = {"preflight": {"status": status, "ended_by": "agent"}}
     assert (begins_again(summary, retry_failed=True), begins_again(summary)) == (again, False)
+
+
+@each(
+    "summary",
+    [
+        {"preflight": {"status": "spent", "ended_by": "agent", "limit_usd": "0.25"}},
+        {
+            "error": "ejected: budget exhausted ($0.250 of $0.25, nothing more fits)",
+            "preflight": {"status": "ejected", "ended_by": "ejected", "limit_usd": "0.25"},
+        },
+    ],
+)
+def test_what_ended_for_want_of_money_begins_again_where_it_gets_more(
+    summary: dict[str, Any],
+) -> None:
+    assert [begins_again(summary, budget_pusd=pusd(budget)) for budget in ("0.2", "0.25", "0.26")] == [
+        False,
+        False,
+        True,
+    ]
+    assert begins_again(summary, retry_failed=True) is False
+
+
+def test_what_ended_otherwise_does_not_begin_again_for_money() -> None:
+    for status, ended_by in (("done", "agent"), ("ejected", "ejected"), ("stopped", "stopped"), ("failed", "agent")):
+        extra = {"status": status, "ended_by": ended_by, "limit_usd": "0.25"}
+        assert not begins_again({"error": "ejected: idle", "preflight": extra}, budget_pusd=pusd(1))
 
 
 def test_what_was_cut_off_begins_again_also_where_failed_ones_do() -> None:
@@ -349,10 +377,46 @@ def test_a_changed_plan_is_an_error_that_shows_the_difference(trials: Field) -> 
     trials.run({"a": DONE}, run_id="r")
     with pytest.raises(ConfigError) as caught:
         trials.run({"a": DONE + "\n"}, run_id="r", resume=True, budget_usd="0.06", env={"X": "secret"})
-    assert 'trial a: budget_usd: was "0.05", is "0.06"' in str(caught.value)
+    assert "budget_usd" not in str(caught.value), "of a trial that is kept it means nothing"
     assert 'env_names: was [], is ["X"]' in str(caught.value)
     assert "trial a: command: was " in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.wire
+def test_a_budget_may_be_raised_and_what_was_spent_goes_on_with_more(trials: Field) -> None:
+    agents = {"a": SPEND_ALL.replace("count == 12 and", "count == 0 and"), "b": DONE}
+    first = trials.run(agents, run_id="r", budget_usd="0.002")
+    assert [result.preflight["status"] for result in first] == ["spent", "done"]
+    results = trials.run(agents, run_id="r", budget_usd="0.003", resume=True)
+    again = results[0].preflight
+    assert (again["limit_usd"], again["spent_before_usd"]) == ("0.003", first[0].preflight["posted_usd"])
+    assert Decimal("0.002") < Decimal(again["posted_usd"]) <= Decimal("0.003")
+    assert (keys_of(trials, "a"), keys_of(trials, "b")) == (2, 1)
+    plan = json.loads((trials.run_dirs[0] / "plan.json").read_text())
+    assert {trial["alias"]: trial["budget_usd"] for trial in plan["trials"]} == {"a": "0.003", "b": "0.002"}
+    limits = [key.limit for key in trials.simulator.books.keys.values() if ":a:" in key.name]
+    assert limits[-1] == Decimal("0.003") - Decimal(again["spent_before_usd"]) + Decimal("0.01")
+    assert billed(trials) == sum(Decimal(result.preflight["posted_usd"]) for result in results)
+
+
+@pytest.mark.wire
+def test_a_trial_whose_budget_covered_no_call_runs_with_more(trials: Field) -> None:
+    agents = {"a": f"status, _ = call('{DEAR_MODEL}', 'x' * 4000); say('agent_end', status=status)"}
+    (first,) = trials.run(agents, run_id="r", budget_usd="0.001")
+    assert first.preflight["status"] == "failed"
+    command = trials.said[-1]
+    assert command.startswith("  run_multi(..., run_id='r', resume=True, retry_failed=True, budget_usd=0.0")
+    budget = command.rpartition("=")[2].rstrip(")")
+    (again,) = trials.run(agents, run_id="r", budget_usd=budget, resume=True, retry_failed=True)
+    assert (again.preflight["status"], again.preflight["served"]) == ("done", 1)
+
+
+@pytest.mark.wire
+def test_a_budget_may_not_be_lowered(trials: Field) -> None:
+    trials.run({"a": "sys.exit(3)"}, run_id="r")
+    with pytest.raises(ConfigError, match=r'trial a: budget_usd: was "0.05", is "0.04"\n.*only a budget may be higher'):
+        trials.run({"a": "sys.exit(3)"}, run_id="r", resume=True, retry_failed=True, budget_usd="0.04")
 
 
 @pytest.mark.wire

@@ -1,6 +1,7 @@
 """From what became of a trial's calls to its status, its error, its notes and its warnings."""
 
 import asyncio
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.trial import INTERRUPTED, By, Ending
 from agent_preflight.runner.verdict import KEY_STOPPED, NEVER_CALLED, judge
 from agent_preflight.sandbox import Exit
+from agent_preflight.usd import cents_up, pusd
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.outcomes import LEFT, NONE_YET, Cause, Outcomes, answered_upstream, bad_request, refused
 from preflight_proxy.core.refusals import Code
@@ -26,13 +28,13 @@ from .conftest import DEAR_MODEL, MODEL, Field
 LIMIT_PUSD = 50_000_000_000
 NO_BOUND = bad_request("plugins: its price has no bound")
 DEAR = refused(Code.DOES_NOT_FIT, "m/dear")
+NEEDS = refused(Code.DOES_NOT_FIT, "m/dear", 60_000_000_001)
 LATE = refused(Code.FROZEN, "m/x")
 GONE = answered_upstream(404, b'{"error":{"message":"no endpoint"}}', Redaction(""), "m/x")
 NO_CREDIT = refused(Code.ACCOUNT_CREDIT, "m/x")
 CAPPED = refused(Code.TRIAL_KEY_LIMIT, "m/x")
 SERVED = None
 AT_404 = "OpenRouter answered with status 404: no endpoint"
-DID_NOT_FIT = f"the first to m/dear: {Code.DOES_NOT_FIT.sentence}"
 WITHOUT_CREDIT = f"the first to m/x: {Code.ACCOUNT_CREDIT.sentence}"
 SPENT_NOTE = "the budget of $0.05 is spent: it did not cover the last call"
 NOT_SERVED = f"the first to m/x: {AT_404}"
@@ -73,8 +75,9 @@ def after(*calls: Cause | None) -> Outcomes:
         ),
         (EJECTED, [GONE], "ejected", "ejected: idle", [f"no call was served: 1 call was not served, {NOT_SERVED}"]),
         # The budget covers no call at all.
-        (DONE, [DEAR, DEAR], "failed", f"the budget of $0.05 covers no call: 2 calls were refused, {DID_NOT_FIT}", []),
-        (DONE, [DEAR, LATE, LATE], "failed", f"the budget of $0.05 covers no call: 1 call was refused, {DID_NOT_FIT}", []),
+        (DONE, [DEAR, DEAR], "failed", "the budget of $0.05 covers no call: 2 calls were refused, the first to m/dear", []),
+        (DONE, [NEEDS, LATE, LATE], "failed",
+         "the budget of $0.05 covers no call: 1 call was refused, the first to m/dear; it needs a budget of $0.07", []),
         # Lost its model.
         (DONE, [SERVED, GONE], "done", None, [f"the last call was not served, {NO_MODEL}"]),
         (FAILED, [SERVED, GONE, GONE, LATE, LEFT], "failed", "the agent ended with exit code 1",
@@ -207,6 +210,11 @@ def test_a_budget_that_covers_no_call_is_an_error(trials: Field) -> None:
     result = only(trials, f"call('{DEAR_MODEL}', 'x' * 400_000); say('agent_end')", eject_policy=EjectPolicy())
     assert result.error is not None
     assert result.error.startswith("the budget of $0.05 covers no call: 1 call was refused")
+    assert "Do not repeat" not in result.error, "that is for the agent"
+    (told,) = result.preflight["not_served"]
+    needed = Decimal(told["limit_needed_usd"])
+    assert needed > Decimal("0.05")
+    assert f"it needs a budget of ${cents_up(pusd(needed))}" in result.error
     assert exit_code([result]) == 1
 
 
