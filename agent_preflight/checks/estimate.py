@@ -74,7 +74,7 @@ def told(found: Estimate) -> str:
         return f"every call is refused: {found.why_none}"
     what = (
         f"{dollars(found.budget_pusd)} affords {calls_text(found)} of {found.expect_tokens:,} prompt tokens; "
-        f"one can cost up to {rounded_up(found.worst_pusd)}{UNASKED if found.bound > found.floor else ''}"
+        f"one can cost up to {rounded_up(found.worst_pusd)}{UNASKED if found.is_low and found.bound > found.floor else ''}"
     )
     if found.first_bound is None:
         return f"{what} ({rounded_up(found.least_pusd)} with an answer of {found.floor:,} tokens)"

@@ -29,6 +29,7 @@ def look(*models: str, budget: float = 0.25, **more: Any) -> list[Line]:
 def test_the_default_budget_is_fine_for_a_cheap_model_and_a_warning_for_a_dear_one(simulator: Simulator) -> None:
     cheap, dear = look(NANO, SONNET)
     assert (cheap.ok, cheap.failure, cheap.hint) == (True, "", "")
+    assert "max_tokens" not in cheap.detail
     assert (dear.ok, dear.failure) == (None, "")
     assert dear.name == f"Calls in the budget {SONNET}"
     assert "$0.25 affords no call of 20,000 prompt tokens; one can cost up to $" in dear.detail
@@ -108,7 +109,7 @@ def test_a_model_that_every_call_to_is_refused_is_judged_as_one_without_a_call(
     (assumed,), (stated,) = look(model), look(model, expect_tokens=1000)
     assert (assumed.ok, stated.ok) == (None, False)
     assert stated.detail.startswith("every call is refused: ")
-    assert stated.hint == "take another model"
+    assert stated.hint == assumed.hint == "take another model"
 
 
 def test_a_clamped_first_call_says_how_long_its_answer_can_be() -> None:
