@@ -31,6 +31,10 @@ from preflight_proxy.errors import OperatingError
 NOTHING_SPENT = "No agent was started, so none has spent money."
 
 
+class ToldInterrupt(KeyboardInterrupt):
+    """Ctrl-C, after agents were started or a person was told how the run stands."""
+
+
 def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json: bool = False) -> int:
     """Run a field of agents, show it, and return the exit code.
 
@@ -42,7 +46,7 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
     Raises:
         ConfigError: A key or the models are missing, the file is wrong, or an option cannot be carried out.
         PreflightError: A check failed.
-        KeyboardInterrupt: Ctrl-C; everything has been ended.
+        KeyboardInterrupt: Ctrl-C; everything has been ended. A ToldInterrupt, unless no agent was started.
     """
     with _for_people(as_json):
         with _nothing_spent():
@@ -84,9 +88,11 @@ def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
     try:
         with _nothing_spent(view.board.rows), view:
             run_blocking(work)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as exc:
         if ended:
             _show(view, request, ended[0])
+        if ended or any(row.started_s is not None for row in view.board.rows()):
+            raise ToldInterrupt from exc
         raise
     _show(view, request, ended[0])
     return ended[0]

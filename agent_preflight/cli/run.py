@@ -18,6 +18,7 @@ from agent_preflight.runs.settings import COMMAND_NETWORK, Option, defaults, opt
 from agent_preflight.runs.text_file import read_text
 from preflight_proxy.errors import ConfigError
 
+INTERRUPTED = "Interrupted. No agent was started and nothing was spent."
 OTHERWISE = {"network": COMMAND_NETWORK}
 """Defaults of the command line that are not those of `run_multi`."""
 
@@ -37,10 +38,6 @@ def run(
 
     Example: agent-preflight run --resume run-20270131-120000
     """
-    from agent_preflight.cli.signals import interruptible
-    from agent_preflight.command_run import NOTHING_SPENT, run_command
-    from agent_preflight.preflight import PreflightError
-
     given = {name: _read(name, value) for name, value in said.items() if value not in (None, [])}
     if "resume" in given:
         if given.get("run_id") not in (None, given["resume"]):
@@ -49,12 +46,25 @@ def run(
     elif "retry_failed" in given:
         raise typer.BadParameter("--retry-failed needs --resume RUN_ID, the run whose failed trials run again")
     try:
+        code = _run(given, config, as_json)
+    except KeyboardInterrupt as exc:
+        if type(exc) is KeyboardInterrupt:  # no ToldInterrupt, whose module may not be there yet
+            complain(INTERRUPTED)
+        raise
+    raise typer.Exit(code)
+
+
+def _run(given: dict[str, Any], config: Path | None, as_json: bool) -> int:
+    from agent_preflight.cli.signals import interruptible
+    from agent_preflight.command_run import NOTHING_SPENT, run_command
+    from agent_preflight.preflight import PreflightError
+
+    try:
         with interruptible():
-            code = run_command(given, config, as_json=as_json)
+            return run_command(given, config, as_json=as_json)
     except PreflightError as exc:
         complain(f"{exc.below_report}\n{NOTHING_SPENT}")
-        raise typer.Exit(1) from exc
-    raise typer.Exit(code)
+        return 1
 
 
 def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it

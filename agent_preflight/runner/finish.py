@@ -244,6 +244,7 @@ class _Finish:
             warnings=tuple(self.warnings),
             cleanup=self.steps,
             output=self.kept,
+            last_words=output.last_words,
         )
 
 

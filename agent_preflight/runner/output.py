@@ -15,6 +15,7 @@ from agent_preflight.agents import AgentOutput
 from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, from_agent, parse_line
 from agent_preflight.models import CacheStats
 from agent_preflight.runner.agent_end import AgentEnd
+from agent_preflight.terminal import plain
 from agent_preflight.usage import add_usage, read_usage
 
 CHUNK_BYTES = 2**16
@@ -23,6 +24,8 @@ EVENTS_BYTES_MAX = 512 * 2**20
 STDERR_BYTES_MAX = 64 * 2**20
 
 STATUS_CHARS_MAX = 64
+STDERR_END_BYTES = 8192
+LAST_WORDS_CHARS_MAX = 200
 
 LINES_AT_ONCE = 100
 """An agent that floods us with lines must not keep the loop from the others: after so many they have their turn."""
@@ -50,6 +53,7 @@ class Output:
         tool_calls: Tool calls among them.
         claims: What the agent itself says of its tokens.
         end_status: What the agent said of itself at its end; for the eye only.
+        stderr_end: The last bytes of its stderr.
         caps_hit: Names of the bounds that were reached, with how often.
     """
 
@@ -74,11 +78,19 @@ class Output:
         self.claims = CacheStats()
         self.caps_hit: dict[str, int] = {}
         self.end_status = ""
+        self.stderr_end = b""
 
     @property
     def error(self) -> str:
         """The error that the agent's last message was, in words; empty if it was none."""
         return self._end.error
+
+    @property
+    def last_words(self) -> str:
+        """The last line of its stderr that is not empty, fit for a terminal and cut; empty if there is none."""
+        lines = plain(self.stderr_end.decode(errors="replace").replace("\r", "\n"), keep_lines=True).split("\n")
+        last = next((words for line in reversed(lines) if (words := " ".join(line.split()))), "")
+        return last[:LAST_WORDS_CHARS_MAX]
 
     async def read_stdout(self, stream: StreamReader) -> None:
         """Take every line until the stream ends."""
@@ -98,6 +110,7 @@ class Output:
             path.chmod(0o600)
             while chunk := await stream.read(CHUNK_BYTES):
                 file.write(chunk[:left])
+                self.stderr_end = (self.stderr_end + chunk)[-STDERR_END_BYTES:]
                 if len(chunk) > left:
                     self.cap("stderr_bytes")
                 left = max(left - len(chunk), 0)

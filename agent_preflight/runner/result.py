@@ -30,6 +30,7 @@ class Facts:
         key_usage_usd: What OpenRouter says the sub-key has spent, None if it did not say.
         cleanup: How each step of the clean-up went.
         output: What was kept of what the agent wrote.
+        last_words: The last line of the agent's stderr.
     """
 
     ending: Ending
@@ -47,13 +48,14 @@ class Facts:
     warnings: tuple[str, ...] = ()
     cleanup: Mapping[str, Step] = field(default_factory=dict)
     output: Kept = field(default_factory=Kept)
+    last_words: str = ""
 
 
 def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
     """Return a trial's result. Costs and cache figures are the ledger's; the agent's own stand under `claims`."""
     balance = facts.balance
     outcomes = None if balance is None else balance.outcomes
-    verdict = judge(facts.ending, facts.exit, outcomes, _limit_pusd(plan, facts))
+    verdict = judge(facts.ending, facts.exit, outcomes, _limit_pusd(plan, facts), facts.last_words)
     return RunResult(
         alias=plan.alias,
         model_id=plan.model_id,

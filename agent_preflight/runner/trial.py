@@ -83,6 +83,10 @@ INTERRUPTED = Ending(By.INTERRUPTED, "interrupted")
 GATE_LOST = Ending(By.GATE_LOST, "gate lost: a container that carried the agent's calls is gone, or does not move")
 
 
+EXIT_CODE = "the agent ended with exit code"
+"""How the error of an agent begins that ended by itself with a code other than 0."""
+
+
 def error_of(ending: Ending, exit_: Exit | None) -> str | None:
     """Return the `error` of a trial's result; None if it ended well.
 
@@ -111,7 +115,7 @@ def _exit_error(exit_: Exit | None) -> str | None:
         return "32-bit programs do not run in a trial"
     if exit_.code == 0:
         return None
-    return f"the agent ended with exit code {exit_.code}"
+    return f"{EXIT_CODE} {exit_.code}"
 
 
 class CleanUp(Enum):

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent_preflight.runner.trial import By, Ending, error_of
+from agent_preflight.runner.trial import EXIT_CODE, By, Ending, error_of
 from agent_preflight.sandbox import Exit
 from agent_preflight.usd import cents_up, dollars
 from preflight_proxy.core.outcomes import Cause, Outcomes, Source, code_of
 from preflight_proxy.core.refusals import Code
 
+NO_CALL = "the agent made no call"
 NEVER_CALLED = (
-    "the agent made no call: does it read OPENROUTER_BASE_URL? OpenAI clients read OPENAI_BASE_URL and OPENAI_API_KEY, "
+    f"{NO_CALL}: does it read OPENROUTER_BASE_URL? OpenAI clients read OPENAI_BASE_URL and OPENAI_API_KEY, "
     "Anthropic clients ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN"
 )
 KEY_STOPPED = (
@@ -53,7 +54,9 @@ class Verdict:
     never_served: str | None = None
 
 
-def judge(ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_pusd: int) -> Verdict:
+def judge(
+    ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_pusd: int, last_words: str = ""
+) -> Verdict:
     """Return how a trial ended.
 
     Args:
@@ -61,8 +64,10 @@ def judge(ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_p
         exit_: The agent's exit, if it came to one.
         outcomes: What became of its calls; None if it never had an account.
         limit_pusd: Its budget.
+        last_words: The last line of the agent's stderr: the reason, if it ended with an error that no call explains.
     """
     error = error_of(ending, exit_)
+    has_said = bool(last_words) and ending.by is By.AGENT and error is not None and error.startswith(EXIT_CODE)
     if outcomes is None:
         return Verdict(ending.outcome(error), error)
     is_own = ending.by not in BY_OTHERS
@@ -78,11 +83,13 @@ def judge(ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_p
         else:
             warnings.append(told)
     elif not outcomes.served and not outcomes.causes and (is_own or ending.by is By.EJECTED):
-        warnings.append(NEVER_CALLED)
+        warnings.append(NO_CALL if has_said else NEVER_CALLED)
     elif is_own and outcomes.served and any(each.code == KEY_LIMIT for each in outcomes.causes):
         error = KEY_STOPPED if error is None else f"{KEY_STOPPED}; {error}"
     elif outcomes.served and outcomes.last is not None and outcomes.since_served == outcomes.since_served_upstream:
         warnings.append(_lost_model(outcomes.since_served, outcomes.last))
+    if has_said and cause is None:
+        error = f"{error}: {last_words}"
     return Verdict(
         ending.outcome(error), error, tuple(warnings), (*warnings, *refused), cause.code if cause is not None else None
     )

@@ -19,7 +19,7 @@ from preflight_proxy.core.paths import MODEL_NAME
 from preflight_proxy.core.quote import Endpoint, endpoint_from_json
 from preflight_proxy.errors import UpstreamError
 from preflight_proxy.tasks import Tasks
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream import NoAnswerError, Upstream
 
 REFRESH_S = 3600.0
 """Prices are read again after this time (M7)."""
@@ -81,6 +81,10 @@ class StalePricesError(UpstreamError):
     """No price list younger than `STALE_S` can be had."""
 
 
+class UnreachableError(StalePricesError):
+    """None can be had because upstream cannot be reached, or does not answer."""
+
+
 class BusyError(UpstreamError):
     """It is not kept, and too little time has passed since the last read for those who show no token."""
 
@@ -96,7 +100,7 @@ class Prices:
         self._model_ids: tuple[bytes, frozenset[str]] = (b"", frozenset())
         self._read_for_anyone_s = float("-inf")
         self._tasks = Tasks()
-        self._reading: dict[str, asyncio.Task[PriceList | None]] = {}
+        self._reading: dict[str, asyncio.Task[PriceList | StalePricesError]] = {}
         self._reading_models: asyncio.Task[bytes | None] | None = None
         self._failed_at_s: dict[str, float] = {}
         self._expired: set[str] = set()
@@ -105,7 +109,7 @@ class Prices:
         """The price list of `model` (an id without a routing suffix).
 
         Raises:
-            StalePricesError: Upstream does not answer, and what is kept is too old or absent.
+            StalePricesError: None can be read, and what is kept is too old or absent; UnreachableError if upstream does not answer.
         """
         if not _is_model_name(model):
             return PriceList((), _NO_MODEL, self._clock.monotonic_s())
@@ -116,12 +120,12 @@ class Prices:
         if reading is None:
             reading = self._reading[model] = self._tasks.spawn(self._read(model), "prices")
         found = await asyncio.shield(reading)  # who leaves does not take the answer from those who wait with him
-        if found is None:
-            raise StalePricesError(f"The price list of {model!r} cannot be read.")
+        if isinstance(found, StalePricesError):
+            raise found
         return found
 
-    async def _read(self, model: str) -> PriceList | None:
-        """Read one list; the kept one if that fails; None if it is too old besides."""
+    async def _read(self, model: str) -> PriceList | StalePricesError:
+        """Read one list; the kept one if that fails; the error if it is too old besides."""
         try:
             fetched = await self._fetch(model)
             self._keep(model, fetched)
@@ -131,7 +135,8 @@ class Prices:
             kept = self._lists.get(model)
             if kept is None or now_s - kept.fetched_at_s >= STALE_S:
                 _log.error("prices.unread", model=model, why=str(exc))
-                return None
+                kind = UnreachableError if isinstance(exc, UnreachableError) else StalePricesError
+                return kind(f"The price list of {model!r} cannot be read.")
             self._failed_at_s[model] = now_s
             _log.warning("prices.kept", model=model, why=str(exc))
             return kept
@@ -150,7 +155,10 @@ class Prices:
         self._expired.add(model)
 
     async def _fetch(self, model: str) -> PriceList:
-        status, raw = await self._upstream.get(f"/models/{url_quote(model, safe='/:@~')}/endpoints")
+        try:
+            status, raw = await self._upstream.get(f"/models/{url_quote(model, safe='/:@~')}/endpoints")
+        except NoAnswerError as exc:
+            raise UnreachableError(str(exc)) from exc
         if status not in (200, 400, 404):
             raise UpstreamError(f"OpenRouter answered {status} for the price list.")
         endpoints: list[Endpoint] = []

@@ -12,7 +12,7 @@ from preflight_proxy.core.ledger import refusal
 from preflight_proxy.core.quote import Endpoint, Quote, Unquotable, quote, split_model
 from preflight_proxy.core.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Reading, Request
-from preflight_proxy.prices import Prices, StalePricesError
+from preflight_proxy.prices import Prices, StalePricesError, UnreachableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ class Quoting:
             return refusal(Code.MODEL_NOT_ALLOWED, account)
         try:
             listed = (await self._prices.of(model)).endpoints
+        except UnreachableError:
+            return refusal(Code.UNREACHABLE, account)
         except StalePricesError:
             return refusal(Code.PRICE_STALE, account)
         usable = self._usable(listed)

@@ -38,6 +38,10 @@ SMALL_BODY_BYTES_MAX = 64 * 2**20
 _log = structlog.get_logger("preflight_proxy.upstream")
 
 
+class NoAnswerError(UpstreamError):
+    """OpenRouter cannot be reached, or does not answer in time."""
+
+
 class NotSentError(UpstreamError):
     """No byte of the request left: nothing can have been charged."""
 
@@ -187,7 +191,8 @@ class Upstream:
             Status and body.
 
         Raises:
-            UpstreamError: No complete answer within `READ_S_MAX` seconds, or one above `SMALL_BODY_BYTES_MAX`.
+            NoAnswerError: No complete answer within `READ_S_MAX` seconds.
+            UpstreamError: One above `SMALL_BODY_BYTES_MAX`.
         """
         assert self._session is not None, "used outside its context"
         headers = [("Accept", "application/json"), ("Accept-Encoding", "identity"), *self._login_of_plain()]
@@ -200,7 +205,7 @@ class Upstream:
             ) as response:
                 return response.status, await read_capped(response, SMALL_BODY_BYTES_MAX)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise UpstreamError(f"OpenRouter did not answer {path.partition('?')[0]} ({type(exc).__name__}).") from exc
+            raise NoAnswerError(f"OpenRouter did not answer {path.partition('?')[0]} ({type(exc).__name__}).") from exc
 
 
 async def read_capped(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:

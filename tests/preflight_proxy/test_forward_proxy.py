@@ -79,7 +79,7 @@ async def test_without_it_no_call_leaves_and_the_log_names_the_cause(sim: Simula
         503,
         {
             "code": 503,
-            "message": "OpenRouter's price list cannot be read.",
+            "message": "OpenRouter cannot be reached.",
             "metadata": {"error_type": "provider_overloaded"},
         },
     )

@@ -20,6 +20,7 @@ from preflight_proxy.prices import (
     PriceList,
     Prices,
     StalePricesError,
+    UnreachableError,
 )
 from preflight_proxy.upstream import Upstream
 from tests.preflight_proxy.fake_clock import FakeClock
@@ -140,8 +141,9 @@ async def test_after_a_failed_read_the_next_try_waits_a_moment(market: Market) -
 
 async def test_a_model_whose_list_was_never_read_has_no_price(market: Market) -> None:
     market.status = 503
-    with pytest.raises(StalePricesError):
+    with pytest.raises(StalePricesError) as caught:
         await market.prices.of(MODEL)
+    assert not isinstance(caught.value, UnreachableError), "it has answered"
     market.status = 200
     assert await market.prompt_prices() == ONE
 

@@ -65,6 +65,7 @@ _SOURCES = {
     Code.SPENT: Source.BUDGET,
     Code.DOES_NOT_FIT: Source.BUDGET,
     Code.FROZEN: Source.END,
+    Code.UNREACHABLE: Source.UPSTREAM,
     Code.PRICE_STALE: Source.UPSTREAM,
     Code.KEY_LIMIT: Source.UPSTREAM,
     Code.TRIAL_KEY_LIMIT: Source.UPSTREAM,

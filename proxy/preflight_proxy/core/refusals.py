@@ -28,6 +28,7 @@ class Code(Enum):
     FROZEN = "frozen"
     MODEL_NOT_ALLOWED = "model_not_allowed"
     UNPRICED = "unpriced"
+    UNREACHABLE = "unreachable"
     PRICE_STALE = "price_stale"
     QUARANTINED = "quarantined"
     SPENT = "spent"
@@ -61,6 +62,7 @@ _SENTENCES = {
     Code.FROZEN: "This run was ended by its operator. Do not retry.",
     Code.MODEL_NOT_ALLOWED: "This model is not allowed in this run.",
     Code.UNPRICED: "This model has no known price, so its cost has no bound.",
+    Code.UNREACHABLE: "OpenRouter cannot be reached.",
     Code.PRICE_STALE: "OpenRouter's price list cannot be read.",
     Code.QUARANTINED: "All endpoints of this model are disabled, because they billed more than their listed price. "
     "Do not retry.",
@@ -85,6 +87,7 @@ BROKEN = "Provider returned error"
 _STATUS = {
     Code.MODEL_NOT_ALLOWED: 403,
     Code.UNPRICED: 403,
+    Code.UNREACHABLE: 503,
     Code.PRICE_STALE: 503,
     Code.QUARANTINED: 403,
     Code.DAILY_LIMIT: 429,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.cli.run import INTERRUPTED
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from tests.agent_preflight.cli.invoke import Told, invoke
 from tests.agent_preflight.runner.conftest import Field, agent
@@ -202,6 +203,22 @@ def test_a_run_that_is_interrupted_in_its_checks_says_that_nothing_was_started(s
     assert STOPPING in told
     assert told.endswith("No trial was started. Start the run anew.\n")
     assert ("files: " in told) == Path("runs/r").exists()
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_ctrl_c_before_the_run_begins_says_that_nothing_was_spent(tmp_path: Path) -> None:
+    fifo = tmp_path / "preflight.toml"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "agent_preflight", "run", "--config", str(fifo)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            with fifo.open("wb"):  # waits until it is read
+                process.send_signal(signal.SIGINT)
+                _, told = process.communicate(timeout=90)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert INTERRUPTED in told
 
 
 @pytest.mark.wire

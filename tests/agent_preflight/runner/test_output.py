@@ -113,6 +113,25 @@ async def test_stderr_goes_to_a_private_file_up_to_its_cap(heard: Heard, tmp_pat
     assert heard.output.caps_hit == {"stderr_bytes": 1}
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"", ""),
+        (b"one\n\x1b[31mno   config\tfound\x1b[0m\n \n", "no config found"),
+        (b"10%\r100%", "100%"),
+        (b"\xff" + b"x" * 70_000, "x" * 200),
+    ],
+)
+async def test_the_last_words_are_the_last_line_of_stderr_cleaned_and_cut(
+    heard: Heard, tmp_path: Path, said: bytes, words: str
+) -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data(said)
+    stream.feed_eof()
+    await heard.output.read_stderr(stream, tmp_path / "stderr.log")
+    assert heard.output.last_words == words
+
+
 async def test_the_cap_is_on_what_is_written_not_on_what_was_said(heard: Heard, tmp_path: Path) -> None:
     await heard.read(b"x\n" * 1000)
     assert heard.output.events_count == 1000

@@ -13,7 +13,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.run_control import read_control
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.trial import INTERRUPTED, By, Ending
-from agent_preflight.runner.verdict import KEY_STOPPED, NEVER_CALLED, judge
+from agent_preflight.runner.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, judge
 from agent_preflight.sandbox import Exit
 from agent_preflight.usd import cents_up, pusd
 from openrouter_sim import FaultRule, Scenario, make_fault
@@ -113,6 +113,30 @@ def test_an_ending_and_what_became_of_the_calls_decide(
     assert (verdict.status, verdict.error, list(verdict.notes)) == (status, error, notes)
 
 
+@each(
+    "ending, exit_, calls, error, notes",
+    [
+        (FAILED, Exit(1), [], "the agent ended with exit code 1: no config found", [NO_CALL]),
+        (FAILED, Exit(1), [SERVED], "the agent ended with exit code 1: no config found", []),
+        (FAILED, Exit(0), [], None, [NEVER_CALLED]),
+        (FAILED, Exit(137, out_of_memory=True), [SERVED], "the agent was killed: out of memory", []),
+        (DONE, Exit(1), [], None, [NEVER_CALLED]),
+        (EJECTED, Exit(1), [], "ejected: idle", [NEVER_CALLED]),
+    ],
+)
+def test_what_an_agent_says_of_its_failure_is_the_reason(
+    ending: Ending, exit_: Exit, calls: list[Cause | None], error: str | None, notes: list[str]
+) -> None:
+    verdict = judge(ending, exit_, after(*calls), LIMIT_PUSD, "no config found")
+    assert (verdict.error, list(verdict.notes)) == (error, notes)
+
+
+def test_where_calls_explain_the_end_the_agents_own_words_are_left_out() -> None:
+    for calls in ([GONE], [NO_CREDIT], [DEAR], [SERVED, DEAR]):
+        verdict = judge(FAILED, Exit(1), after(*calls), LIMIT_PUSD, "Traceback")
+        assert "Traceback" not in f"{verdict.error}{verdict.notes}"
+
+
 def test_a_trial_without_an_account_is_told_by_its_ending_alone() -> None:
     verdict = judge(Ending(By.PROVISIONING, "no key"), None, None, LIMIT_PUSD)
     assert (verdict.status, verdict.error, verdict.warnings) == ("failed", "provisioning_failed: no key", ())
@@ -168,6 +192,13 @@ def test_an_agent_that_never_called_is_warned_about(trials: Field) -> None:
     assert "ANTHROPIC_BASE_URL" in warning
     told = [line for line in trials.said if "does it read OPENROUTER_BASE_URL?" in line]
     assert len(told) == 1, "the table at the end says it, and nothing else says it again"
+
+
+@pytest.mark.wire
+def test_the_last_line_of_stderr_is_the_reason_of_a_failure(trials: Field) -> None:
+    result = only(trials, "sys.stderr.write('reading\\n\\x1b[31mno config found\\x1b[0m\\n\\n'); sys.exit(1)")
+    assert result.error == "the agent ended with exit code 1: no config found"
+    assert result.preflight["notes"] == [NO_CALL]
 
 
 @pytest.mark.wire

@@ -41,7 +41,7 @@ def test_each_code_of_ours_has_a_source() -> None:
     assert budget == [Code.SPENT, Code.DOES_NOT_FIT]
     upstream = [code for code in Code if refused(code, "").source is Source.UPSTREAM]
     assert upstream == [
-        *(Code.PRICE_STALE, Code.KEY_LIMIT, Code.TRIAL_KEY_LIMIT),
+        *(Code.UNREACHABLE, Code.PRICE_STALE, Code.KEY_LIMIT, Code.TRIAL_KEY_LIMIT),
         *(Code.ACCOUNT_CREDIT, Code.ACCOUNT_AFFORDS, Code.DAILY_LIMIT, Code.HELD),
     ]
     assert refused(Code.FROZEN, "").source is Source.END

@@ -25,7 +25,7 @@ RETRY_PATTERN = re.compile(
 )
 """Texts that clients were seen to retry, or to answer with a second call: pi, opencode, litellm, Claude Code, codex."""
 
-PASSING = {Code.PRICE_STALE, Code.DAILY_LIMIT, Code.HELD}
+PASSING = {Code.UNREACHABLE, Code.PRICE_STALE, Code.DAILY_LIMIT, Code.HELD}
 """What passes by itself is told with a status that says so: only its sentence is free of such texts."""
 BY_NAME = {shape.name: shape for shape in SHAPES.values()}
 
@@ -57,6 +57,7 @@ def test_a_money_refusal_is_402_and_repeated_what_ends_the_last_clients(code: Co
 
 def test_what_passes_by_itself_says_so_by_its_status() -> None:
     assert answer(BY_NAME["chat"], Refusal(Code.PRICE_STALE), True)[0] == 503
+    assert answer(BY_NAME["chat"], Refusal(Code.UNREACHABLE), True)[0] == 503
     assert answer(BY_NAME["chat"], Refusal(Code.DAILY_LIMIT), True)[0] == 429
     assert answer(BY_NAME["chat"], Refusal(Code.HELD), True)[0] == 429
 
@@ -93,7 +94,7 @@ def test_a_model_refusal_says_which_models_are_allowed() -> None:
 def test_codes_stand_in_order_of_precedence() -> None:
     assert [code.value for code in Code] == [
         *("store", "frozen", "model_not_allowed", "unpriced"),
-        *("price_stale", "quarantined", "spent", "does_not_fit"),
+        *("unreachable", "price_stale", "quarantined", "spent", "does_not_fit"),
         *("key_limit", "trial_key_limit", "account_credit", "account_affords", "daily_limit", "held"),
     ]
     assert [code for code in Code if code.is_budget] == [Code.FROZEN, Code.SPENT, Code.DOES_NOT_FIT]
