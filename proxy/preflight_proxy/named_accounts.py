@@ -1,7 +1,7 @@
 """The accounts of a stand-alone proxy: opened with its one key, kept in its folder, added and removed while it runs.
 
-Limits, freezes and removals are in the ledger; tokens.json has the token of each account. Who dies between the two files leaves
-one of these, and the next start settles it:
+Limits, freezes and removals are in the ledger; tokens.json has the token of each account. A proxy that is killed between the two
+writes leaves one of these states, and the next start settles it:
 
     adding      the token is kept, the ledger has no such account, or a removed one    the token goes
     removing    the account is removed in the ledger, its token is still kept          the token goes
