@@ -9,17 +9,17 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TextIO
-
-from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from agent_preflight.config import variable
 from agent_preflight.console import say
 from agent_preflight.terminal import plain
 from agent_preflight.usd import usd
+
+if TYPE_CHECKING:  # rich is loaded once something is laid out: plain data must not wait for it
+    from rich.console import Console, Group, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 WIDTH = 80
 """Characters of a line where nobody says how wide it may be: in a file, in a pipe, in text that is returned."""
@@ -38,7 +38,7 @@ ROWS_AT_ONCE = 500
 DECIMALS = 4
 """Of an amount, for the eye; the ledger keeps the exact one."""
 
-Cell = str | Text
+Cell: TypeAlias = "str | Text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,15 @@ class TextTable:
 
     def fitted(self, width: int) -> Group:
         """Return the table for lines of so many characters."""
+        from rich.console import Group
+
         return Group(*self.parts(width))
 
     def parts(self, width: int) -> Iterator[RenderableType]:
         """Yield the table in slices of rows, then the notes that have no room in it."""
+        from rich.cells import cell_len
+        from rich.text import Text
+
         rows = [[_text(cell) for cell in row] for row in self.rows]
         notes = [plain(note)[:NOTE_CHARS_MAX].strip() for note in self.notes]
         filled = [_filled(index, column, rows, self.total) for index, column in enumerate(self.columns)]
@@ -109,6 +114,8 @@ class TextTable:
     def _slice(
         self, shown: Sequence[_Filled], widths: Sequence[int], note_width: int, *, head: bool, foot: bool
     ) -> Table:
+        from rich.table import Table
+
         table = Table(
             box=None,
             pad_edge=False,
@@ -151,6 +158,8 @@ class _Filled:
 
 
 def _filled(index: int, column: Column, rows: Sequence[Sequence[Text]], total: Sequence[str]) -> _Filled:
+    from rich.cells import cell_len
+
     last = total[index] if total else ""
     chars = max(map(cell_len, (column.title, last, *(row[index].plain for row in rows))))
     return _Filled(
@@ -190,6 +199,8 @@ def _widths(columns: Sequence[_Filled], room: int) -> list[int]:
 
 
 def _text(cell: Cell) -> Text:
+    from rich.text import Text
+
     return cell if isinstance(cell, Text) else Text(plain(cell))
 
 
@@ -208,6 +219,8 @@ def show(*parts: TextTable | str, stream: TextIO | None = None) -> None:
 
 def text_of(*parts: TextTable | str, width: int = WIDTH) -> str:
     """Return tables and lines as text, without colours."""
+    from rich.console import Console
+
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     return "\n".join(text for part in parts for text in _rendered(part, console))
 
@@ -229,6 +242,8 @@ def width_of(stream: TextIO) -> int:
 
 
 def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
     if stream.isatty():
         return Console(file=stream)
     said = variable("COLUMNS") or ""
