@@ -20,6 +20,8 @@ from agent_preflight.terminal import plain
 from agent_preflight.usd import dollars
 
 REFRESH_PER_S = 8
+ECHO = "^C"
+"""A terminal writes it behind the last line when Ctrl-C is pressed; with room for it no further line is begun."""
 
 
 class RunView(Protocol):
@@ -62,7 +64,8 @@ class LiveView:
         console = _Console(file=stream)
         self._live = Live(
             get_renderable=lambda: Group(
-                Text(plain(self.board.title)), run_table(self.board.rows(), now_s(), live=True).fitted(console.width)
+                Text(plain(self.board.title)),
+                run_table(self.board.rows(), now_s(), live=True).fitted(console.width - len(ECHO)),
             ),
             console=console,
             refresh_per_second=REFRESH_PER_S,

@@ -35,8 +35,10 @@ class Terminal:
         gone = ["".join(row[n].data for n in range(self._screen.columns)) for row in self._screen.history.top]
         return "\n".join(line.rstrip() for line in [*gone, *self._screen.display]).rstrip("\n").split("\n")
 
-    def run(self, command: Sequence[str]) -> int:
-        """Run a command in this terminal and return its exit code."""
+    def run(self, command: Sequence[str], interrupt_at: str | None = None) -> int:
+        """Run a command in this terminal and return its exit code; Ctrl-C is pressed once a text has been shown."""
+        if interrupt_at is not None:
+            command = ["setsid", "--ctty", "--wait", *command]  # the terminal sends the signal to who it belongs to
         ours, theirs = os.openpty()
         termios.tcsetwinsize(theirs, (self._screen.lines, self._screen.columns))
         usual = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -47,5 +49,8 @@ class Terminal:
             with contextlib.suppress(OSError):  # the end of a terminal on Linux
                 while part := os.read(ours, 65536):
                     self.write(part.decode("utf-8", "replace"))
+                    if interrupt_at is not None and interrupt_at in self.shown:
+                        os.write(ours, b"\x03")
+                        interrupt_at = None
         os.close(ours)
         return ran.returncode

@@ -15,6 +15,16 @@ def complete_run_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     return [run.name for run in run_dirs(_runs_dir(ctx)) if run.name.startswith(incomplete)]
 
 
+def complete_live(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of live runs; where only one is live, the aliases of its trials too, which may stand alone."""
+    from agent_preflight.artifacts import trial_dirs
+    from agent_preflight.run_choice import live_runs
+
+    live = live_runs(_runs_dir(ctx))
+    names = [run.name for run in live] + [trial.name for trial in (trial_dirs(live[0]) if len(live) == 1 else ())]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def complete_aliases(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the aliases of the trials of the run that the command line names, else of the only live one or the latest."""
     from agent_preflight.artifacts import find_run, trial_dirs
@@ -52,7 +62,7 @@ LiveRunId = Annotated[
         metavar="RUN_ID",
         help="A run that is going on.  [default: the only live one]",
         show_default=False,
-        autocompletion=complete_run_ids,
+        autocompletion=complete_live,
     ),
 ]
 """A live run that may be left out where there is no other."""

@@ -65,6 +65,8 @@ def serve(
     if not limits_usd and not has_accounts(data):
         raise ConfigError(f"There is no account in {data} yet: give one a budget.")
     _check_places(listen, unix, ready_file)
+    if ready_file is not None and ready_file.is_file():
+        ready_file.unlink()  # it says that an earlier proxy serves
     make_folders(data)
     with new_control_socket(data) as control:
         config = Config(

@@ -91,6 +91,19 @@ def test_on_a_terminal_the_checks_stand_whole_above_the_table_and_nothing_else_i
     assert "press Ctrl-C to stop it" in " ".join(terminal.shown.split())
 
 
+@pytest.mark.parametrize("columns", [62, 63, 64, 65, 73, 74, 75, 76])
+def test_a_ctrl_c_leaves_nothing_of_the_live_table(folder: Path, columns: int) -> None:
+    """The terminal itself writes `^C` behind the table's last line."""
+    (folder / "agent.py").write_text("import time\ntime.sleep(60)")
+    terminal = Terminal(columns, 30)
+    code = terminal.run([sys.executable, "-m", "agent_preflight", "run", "--run-id", "r"], interrupt_at="running")
+    lines = terminal.lines()
+    assert code == 130, lines
+    assert sum(line.startswith("trial ") for line in lines) == 1, lines
+    assert not [line for line in lines if "another terminal" in line], lines
+    assert sum("Stopping: no new trial" in line for line in lines) == 1, lines
+
+
 def test_an_agents_input_is_kept_open_where_an_option_says_so(folder: Path) -> None:
     (folder / "agent.py").write_text("import select, sys\nprint(select.select([sys.stdin], [], [], 1.0)[0] == [])")
     assert run("--stdin", "open", "--model", "openai/gpt-4.1-nano=open").exit_code == 0

@@ -280,6 +280,18 @@ async def test_an_address_that_is_taken_is_named(tmp_path: Path, sim: Simulator)
 
 
 @wire
+async def test_a_ready_file_of_before_is_gone_before_anything_is_served(tmp_path: Path, sim: Simulator) -> None:
+    """Who waits for the file must not take an earlier proxy's for this one's."""
+    ready = tmp_path / "ready.json"
+    ready.write_text("{}")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ledger.sqlite3").mkdir()
+    child = standalone(tmp_path, sim.base_url, sim.inference_key, ready_file=str(ready))
+    await child.start()
+    assert await child.ended() == 1
+    assert not ready.exists()
+
+
 async def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path, sim: Simulator) -> None:
     nowhere = str(tmp_path / "nowhere" / "ready.json")
     child = standalone(tmp_path, sim.base_url, sim.inference_key, ready_file=nowhere)

@@ -1,5 +1,6 @@
 """What `--help` shows of every option, and what a shell completes, on the real tree of commands and as a process."""
 
+import fcntl
 import os
 import re
 import subprocess
@@ -75,7 +76,19 @@ def test_a_shell_completes_commands_run_ids_and_aliases(tmp_path: Path) -> None:
     assert _complete("agent-preflight top-up run-1 ", tmp_path) == ["nano=", "opus="]
     assert _complete("agent-preflight run --resume run-", tmp_path) == ["run-2", "run-1"]
     assert _complete("agent-preflight run --gate s", tmp_path) == ["shared"]
-    assert _complete("agent-preflight stop --runs-dir elsewhere ", tmp_path) == ["run-3"]
+    assert _complete("agent-preflight costs --runs-dir elsewhere ", tmp_path) == ["run-3"]
+
+
+@pytest.mark.wire
+def test_a_shell_completes_live_runs_where_only_those_can_be_changed(tmp_path: Path) -> None:
+    """The trials of the only live run too: `stop nano` needs no run."""
+    for trial in ("runs/run-1/nano", "runs/run-2/haiku", "runs/run-3/flash"):
+        (tmp_path / trial).mkdir(parents=True)
+    with (tmp_path / "runs/run-1/lock").open("w") as first, (tmp_path / "runs/run-2/lock").open("w") as second:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        assert _complete("agent-preflight stop ", tmp_path) == ["run-1", "nano"]
+        fcntl.flock(second, fcntl.LOCK_EX)
+        assert sorted(_complete("agent-preflight top-up ", tmp_path)) == ["run-1", "run-2"]
 
 
 @pytest.mark.wire
