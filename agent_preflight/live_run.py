@@ -23,6 +23,7 @@ from agent_preflight.planned import planned, trial_folder
 from agent_preflight.run_choice import named_run
 from agent_preflight.run_control import CONTROL_FILE, read_control
 from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
+from agent_preflight.runner.trial import By
 from agent_preflight.subkeys import list_keys, set_key_limit
 from agent_preflight.usd import dollars, pusd, usd
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
@@ -58,6 +59,18 @@ class Ended:
 
     alias: str
     summary: dict[str, Any] | None
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether it has ended in the run that is going on: a trial that is to begin again has the summary of its last attempt."""
+        ended_by = (self.summary or {}).get("preflight", {}).get("ended_by")
+        return self.summary is not None and ended_by not in (By.INTERRUPTED.value, By.LOST.value)
+
+    @property
+    def never_began(self) -> bool:
+        """Whether it was stopped before anything was made for it."""
+        extra = (self.summary or {}).get("preflight", {})
+        return extra.get("ended_by") == By.STOPPED.value and not extra.get("cleanup")
 
     @property
     def verified(self) -> bool:
@@ -241,7 +254,7 @@ async def until_over(plan: Plan, alias: str | None, limit_s: float) -> list[Ende
     while True:
         gone = read_control(plan.run_dir) is None
         ended = [Ended(each, read_json_object(trial_folder(plan.run_dir, each), "summary.json")) for each in chosen]
-        if gone or (alias is not None and ended[0].summary is not None):
+        if gone or (alias is not None and ended[0].is_latest):
             return ended
         if time.monotonic() > until_s:
             return None

@@ -22,6 +22,8 @@ from agent_preflight.kept_output import Kept
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
 from preflight_proxy.errors import OperatingError
 
+BUDGET_LINK = "budget.txt"
+"""In the working directory: our link to the budget file."""
 TERM_S = 0.5
 """The same as a container's agent gets."""
 GONE_S_MAX = 2.0
@@ -73,7 +75,7 @@ class ProcessSandbox:
         Raises:
             ProcessError: The directory cannot be made.
         """
-        link = self._workspace / "budget.txt"
+        link = self._workspace / BUDGET_LINK
         try:
             self._workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:

@@ -36,7 +36,7 @@ def stop(
     The run may be left out where no other is live: `stop` ends it, `stop ALIAS` one of its trials.
 
     No call is admitted from now on; then the agent is ended, what is in flight is settled, its key is deleted, its summary says
-    `stopped`. Trials that have not begun never do. Exits with 5 if a step of that could not be verified.
+    `stopped`, also of a named trial that has not begun. Exits with 5 if a step of that could not be verified.
 
     Example: agent-preflight stop run-20270131-120000 nano
     """
@@ -83,6 +83,13 @@ def _line(ended: Ended) -> str:
     if ended.summary is None:
         return f"{ended.alias}: not started"
     extra = ended.summary.get("preflight", {})
+    if ended.never_began:
+        spent = extra.get("posted_usd")
+        return plain(
+            f"{ended.alias}: stopped before it began; nothing was spent"
+            if spent == "0"
+            else f"{ended.alias}: stopped before it began again; ${spent} was spent before"
+        )
     clean = (
         "container and key removed"
         if ended.verified

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from agent_preflight.control_client import UNKNOWN_ACCOUNT, ControlError
+from agent_preflight.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
 from agent_preflight.kept_output import Kept
 from agent_preflight.models import RunResult
 from agent_preflight.patch_points import in_force, is_replaced
@@ -222,6 +222,11 @@ class _Finish:
         self._warn(f"sub-key {sub_key.name} could not be seen to be deleted; it ends by itself within 7 days")
         return "unverified"
 
+    def _balance_before(self) -> Balance | None:
+        """How the account of an earlier attempt stands, where this one came to none; None if there was no attempt."""
+        before = self.trial.plan.before
+        return None if before is None else Balance(posted_pusd=before.posted_pusd)
+
     def facts(self) -> Facts:
         """Return all that is known of the trial."""
         trial, output = self.trial, self.trial.output
@@ -234,7 +239,7 @@ class _Finish:
             started_at=trial.times.began_at,
             finished_at=datetime.now(UTC),
             duration_s=trial.times.elapsed_s(now_s()),
-            balance=trial.balance if self.opened else None,
+            balance=trial.balance if self.opened else self._balance_before(),
             key_usage_usd=self.key_usage_usd,
             tool_calls=output.tool_calls,
             events_count=output.events_count,

@@ -13,6 +13,7 @@ from typing import Any
 from agent_preflight.costs import LEDGER
 from agent_preflight.kept_output import WORKSPACE
 from agent_preflight.models import RunResult
+from agent_preflight.process import BUDGET_LINK
 from agent_preflight.tables import Column, TextTable, duration, money, text_of, width_of
 from agent_preflight.trial_status import ending_word
 from agent_preflight.usd import pusd
@@ -73,13 +74,13 @@ def answers_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
 
 
 def _has_files(output: Mapping[str, Any]) -> bool:
-    """Whether an agent wrote a file; where files were not counted, whether there is anything in its working directory."""
+    """Whether an agent wrote a file; where files were not counted, whether its working directory holds more than our link."""
     path, files = output.get("path"), output.get("files")
     if not path or files is not None:
         return bool(path and files)
     try:
         with os.scandir(path) as entries:
-            return any(True for _ in entries)
+            return any(entry.name != BUDGET_LINK or not entry.is_symlink() for entry in entries)
     except OSError:
         return False
 

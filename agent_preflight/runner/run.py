@@ -33,6 +33,7 @@ from agent_preflight.runner.begin import (
 from agent_preflight.runner.board import Board
 from agent_preflight.runner.credit import NO_CREDIT, Credit
 from agent_preflight.runner.drive import run_trial
+from agent_preflight.runner.finish import finish
 from agent_preflight.runner.folder import RunFolder
 from agent_preflight.runner.go_on import how_to_stop, stopping
 from agent_preflight.runner.lane import Lane
@@ -46,6 +47,7 @@ from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
 from agent_preflight.runner.sandboxes import Prepared, prepare
 from agent_preflight.runner.trial import By, Ending
+from agent_preflight.runner.turns import Turns
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
 from preflight_proxy.tasks import Tasks
 
@@ -142,7 +144,7 @@ class _Run:
         self._stop = stop
         self._board = board
         self._live: dict[str, LiveTrial] = {}
-        self._stopped: set[str] = set()
+        self._turns = Turns(request.workers)
         self._base_url = resolve_base_url(request.base_url)
         self._sidecar = self._new_sidecar()
         self._tasks = Tasks()
@@ -188,9 +190,8 @@ class _Run:
                 portal_host=prepared.gate.host,
                 image_env=prepared.image_env,
             )
-            places = asyncio.Semaphore(max(1, self._request.workers))
             results = await asyncio.gather(
-                *(self._one(places, plan, number, policy, shared) for number, (plan, policy) in enumerate(planned))
+                *(self._one(plan, number, policy, shared) for number, (plan, policy) in enumerate(planned))
             )
             if self._starting is not None:
                 await self._starting  # a proxy that did not start has ended every trial, and is the error of the run
@@ -223,26 +224,21 @@ class _Run:
             return None
         return make_authority(self._run_id, datetime.now(UTC))
 
-    async def _one(
-        self,
-        places: asyncio.Semaphore,
-        plan: TrialPlan,
-        number: int,
-        policy: EjectPolicy,
-        shared: Shared,
-    ) -> RunResult | None:
-        async with places:
-            if self._stop.ending.is_set() or plan.alias in self._stopped:
+    async def _one(self, plan: TrialPlan, number: int, policy: EjectPolicy, shared: Shared) -> RunResult | None:
+        async with self._turns.turn(plan.alias):
+            if self._stop.ending.is_set():
                 self._board.update(plan.alias, state="not started")
                 return None
-            if not await self._credit.settled():
+            if self._turns.stopped(plan.alias) is None and not await self._credit.settled():
                 self._board.update(plan.alias, state="not started", note="the OpenRouter account has no credit")
                 self.held_back.append(plan.alias)
                 return None
             if self._request.resume:
                 set_aside(self._folder.trial_dir(plan.alias))
             trial = self._live[plan.alias] = LiveTrial(plan, number, policy, self._request.on_event, shared)
-            result = await run_trial(trial)
+            if (reason := self._turns.stopped(plan.alias)) is not None:
+                trial.end(Ending(By.STOPPED, reason))
+            result = await (run_trial(trial) if reason is None else finish(trial))
             if result.preflight["never_served"] == NO_CREDIT:  # its event may still be on its way
                 self._credit.refused()
             await self._complete(trial, result)
@@ -286,14 +282,14 @@ class _Run:
         _aloud(self._request, self._board, no_credit(self._board.rows(), self._request, self._run_id))
 
     def _stop_by_hand(self, alias: str | None, reason: str) -> None:
-        """End a trial, or all, in order; what has not begun never does."""
+        """End a trial, or all, in order; what has not begun never does, and is `stopped` only if it is meant alone."""
         for trial in self._live.values():
             if alias in (None, trial.alias):
                 trial.end(Ending(By.STOPPED, reason))
         if alias is None:
             self._stop.ending.set()
         else:
-            self._stopped.add(alias)
+            self._turns.stop(alias, reason)
 
     def _dead(self, reason: str) -> None:
         for trial in self._live.values():

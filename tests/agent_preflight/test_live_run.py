@@ -58,6 +58,19 @@ def test_an_end_is_verified_only_if_every_step_was() -> None:
     assert not Ended("a", {"preflight": {"cleanup": {"kill": "ok", "sub_key": "unverified"}}}).verified
 
 
+def test_the_summary_of_an_attempt_that_was_cut_off_is_not_the_end_of_the_one_that_goes_on() -> None:
+    assert not Ended("a", None).is_latest
+    for ended_by, latest in {"interrupted": False, "lost": False, "stopped": True, "agent": True}.items():
+        assert Ended("a", {"preflight": {"ended_by": ended_by}}).is_latest is latest
+
+
+def test_only_a_stop_before_anything_was_made_is_one_before_the_beginning() -> None:
+    assert not Ended("a", None).never_began
+    assert Ended("a", {"preflight": {"ended_by": "stopped", "cleanup": {}}}).never_began
+    assert not Ended("a", {"preflight": {"ended_by": "stopped", "cleanup": {"sub_key": "ok"}}}).never_began
+    assert not Ended("a", {"preflight": {"ended_by": "provisioning", "cleanup": {}}}).never_began
+
+
 @pytest.mark.wire
 async def test_a_proxy_that_does_not_answer_yet_is_said_so(tmp_path: Path) -> None:
     with begun(tmp_path):

@@ -1,11 +1,13 @@
 """`agent-preflight stop`."""
 
+import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
+from agent_preflight.trial_status import read_run
 from tests.agent_preflight.live_field import WAITING, LiveField
 from tests.agent_preflight.run_on_disk import alive, plan
 from tests.agent_preflight.runner.conftest import Field
@@ -62,13 +64,49 @@ def test_a_word_that_names_a_run_is_no_trial_s(tmp_path: Path) -> None:
     assert (told.exit_code, "The run old is not going on" in told.output) == (1, True)
 
 
-def test_a_trial_that_waits_for_its_turn_is_stopped_before_it_begins(trials: Field) -> None:
+def test_a_trial_that_waits_for_its_turn_is_stopped_at_once_and_stays_so(trials: Field) -> None:
     flag = trials.runs_dir.parent / "go"
     first = f"say('ready')\nwhile not os.path.exists({str(flag)!r}): time.sleep(0.02)"
-    with LiveField(trials, {"a": first, "later": WAITING}, max_workers=1) as live:
-        assert stop(trials.runs_dir, "live", "later", "--no-wait").exit_code == 0
+    agents = {"a": first, "later": WAITING, "last": "say('ready')"}
+    with LiveField(trials, agents, max_workers=1) as live:
+        told = stop(trials.runs_dir, "live", "later")
+        assert (told.exit_code, flag.exists()) == (0, False), told.output
+        assert "later: stopped before it began; nothing was spent" in told.output
+        standing = {trial.alias: trial.status for trial in read_run(live.run_dir).trials}
+        assert standing == {"a": "running", "later": "stopped", "last": "pending"}
         flag.touch()
-        assert [result.alias for result in live.results()] == ["a"]
+        results = live.results()
+    assert [(result.alias, result.preflight["status"]) for result in results] == [
+        ("a", "done"),
+        ("later", "stopped"),
+        ("last", "done"),
+    ]
+    assert not any("not complete" in line for line in trials.said)
+    made = [key.name for key in trials.simulator.bill().keys.values() if "later" in key.name]
+    assert made == []
+    again = trials.run(agents, run_id="live", resume=True)
+    assert [result.preflight["status"] for result in again] == ["done", "stopped", "done"]
+
+
+def test_a_trial_that_waits_to_begin_again_keeps_what_it_has_spent(trials: Field) -> None:
+    flag = trials.runs_dir.parent / "go"
+    first = f"say('ready')\nwhile not os.path.exists({str(flag)!r}): time.sleep(0.02)\ncall()"
+    agents = {"a": first, "later": "call(); say('ready'); time.sleep(60)"}
+    with LiveField(trials, agents, ready=2) as live:
+        assert stop(trials.runs_dir, "live").exit_code == 0
+        live.results()
+    for alias in agents:
+        summary = trials.summary(alias)
+        summary["preflight"] |= {"ended_by": "interrupted", "status": "interrupted"}
+        (live.run_dir / alias / "summary.json").write_text(json.dumps(summary))
+    spent = trials.summary("later")["preflight"]["posted_usd"]
+    assert spent != "0"
+    with LiveField(trials, agents, max_workers=1, resume=True) as live:
+        told = stop(trials.runs_dir, "live", "later")
+        assert f"later: stopped before it began again; ${spent} was spent before" in told.output
+        flag.touch()
+        live.results()
+    assert trials.summary("later")["preflight"]["posted_usd"] == spent
 
 
 def test_who_is_not_there_is_not_stopped(trials: Field, tmp_path: Path) -> None:

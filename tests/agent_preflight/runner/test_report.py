@@ -84,9 +84,18 @@ def test_a_trial_that_wrote_no_file_is_no_answer(tmp_path: Path) -> None:
 def test_of_a_process_something_must_be_in_its_working_directory(tmp_path: Path) -> None:
     of_process = answered("a", str(tmp_path), None)
     assert list(answers_lines([of_process], tmp_path)) == []
+    (tmp_path / "budget.txt").symlink_to(tmp_path / "budget" / "budget.txt")
+    assert list(answers_lines([of_process], tmp_path)) == []
     (tmp_path / "answer.txt").touch()
     assert list(answers_lines([of_process], tmp_path)) == [f"Answers: {tmp_path} (1 of 1 trials)"]
     assert list(answers_lines([answered("a", str(tmp_path / "gone"), None)], tmp_path)) == []
+
+
+def test_a_file_that_only_has_the_name_of_our_link_is_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "budget.txt").touch()
+    assert list(answers_lines([answered("a", str(tmp_path), None)], tmp_path)) == [
+        f"Answers: {tmp_path} (1 of 1 trials)"
+    ]
 
 
 def test_an_answer_that_is_still_in_its_container_is_named() -> None:
