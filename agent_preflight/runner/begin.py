@@ -28,7 +28,7 @@ from agent_preflight.runner.request import Request
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope
-from agent_preflight.usd import usd
+from agent_preflight.usd import dollars, usd
 from preflight_proxy.errors import ConfigError
 
 KEY_NAME_BYTES = 6
@@ -167,14 +167,19 @@ def sources_of(request: Request, engine: Engine | None, due: Sequence[TrialPlan]
     return wanted_sources(engine, request.around, due, makes_sources=request.makes_sources)
 
 
-def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> None:
-    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open."""
+def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[TrialPlan]) -> None:
+    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open.
+
+    Of a run that goes on each trial is named that begins, with its budget and what of that is spent.
+    """
     network = network_line(request.around)
     if request.single:
         if is_open(request.around):
             request.say(f"  {network}")
         return
-    request.say(f"Starting {count} trial{'s' if count > 1 else ''} in {folder.path}")
+    request.say(f"Starting {len(due)} trial{'s' if len(due) > 1 else ''} in {folder.path}")
+    if request.resume:
+        request.say(f"  {', '.join(map(_with_budget, due))}")
     request.say(f"  {network}")
     if request.around.sandbox == "process":
         request.say(
@@ -190,6 +195,11 @@ def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> No
         request.say(f"  {warning}")
     request.say(f"  watch with: agent-preflight status {run_id}{elsewhere(request)}")
     request.say(f"  stop with: Ctrl-C, or agent-preflight stop {run_id}{elsewhere(request)}")
+
+
+def _with_budget(trial: TrialPlan) -> str:
+    spent = f", {dollars(trial.spent_before_pusd)} of it spent" if trial.spent_before_pusd else ""
+    return f"{trial.alias} (budget {dollars(trial.limit_pusd)}{spent})"
 
 
 def is_open(around: Surroundings) -> bool:

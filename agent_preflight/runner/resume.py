@@ -159,7 +159,7 @@ def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False, budg
         budget_pusd: What it may spend in all; it begins again if it ended for want of money and this is more than it had.
     """
     match summary:
-        case {"preflight": {"limit_usd": limit}} if _money_was_gone(summary) and budget_pusd > _amount_pusd(limit):
+        case {"preflight": {"limit_usd": limit}} if money_was_gone(summary) and budget_pusd > _amount_pusd(limit):
             return True
         case {"preflight": {"status": str(status)}} if retry_failed and status == FAILED:
             return True
@@ -169,7 +169,8 @@ def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False, budg
     return False
 
 
-def _money_was_gone(summary: Mapping[str, Any]) -> bool:
+def money_was_gone(summary: Mapping[str, Any]) -> bool:
+    """Whether a trial with this summary ended because its budget covered no further call."""
     match summary:
         case {"preflight": {"status": "spent"}}:
             return True

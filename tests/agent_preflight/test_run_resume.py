@@ -376,9 +376,9 @@ def test_a_failed_run_goes_on_in_another_directory_with_nothing_but_its_name(
     first = run("--run-id", "r", "-e", "C=c", "--config", "preflight.toml")
     assert first.exit_code == 1, first.output
     assert first.output.splitlines()[-3:] == [
-        "1 of 2 trials failed. What is left of the budget serves to run it again:",
-        "  agent-preflight run --resume r --retry-failed",
-        "  (add -e C=VALUE: values given on the command line are not kept)",
+        "1 of 2 trials failed. What is left of the budget serves to run again nano (failed):",
+        "  agent-preflight run --resume r --retry-failed -e C=VALUE",
+        "  (values of variables that were given on the command line are not kept)",
     ]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

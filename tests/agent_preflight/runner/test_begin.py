@@ -11,12 +11,15 @@ import pytest
 
 from agent_preflight.runner.begin import announce, checked, open_folder, plans_of
 from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.plan import Surroundings
+from agent_preflight.runner.plan import Before, Surroundings, TrialPlan
 from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Request
 from agent_preflight.runs.settings import SandboxKind
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
+
+CENT = 10**10
+TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
 
 
 def request(tmp_path: Path, **changes: Any) -> Request:
@@ -86,8 +89,8 @@ def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
     said: list[str] = []
     around = Surroundings("process", "", network="host", reach=read_reach({"los": "127.0.0.1:3000"}, None, "host"))
     with open_folder(request(tmp_path, run_id="r")) as folder:
-        announce(request(tmp_path, say=said.append, around=around), folder, "r", 1)
-        announce(replace(request(tmp_path, say=said.append), single=True), folder, "r", 1)
+        announce(request(tmp_path, say=said.append, around=around), folder, "r", [TRIAL])
+        announce(replace(request(tmp_path, say=said.append), single=True), folder, "r", [TRIAL])
     assert said[0] == f"Starting 1 trial in {folder.path}"
     assert any("services mean nothing without containers" in line for line in said)
     assert said[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
@@ -104,7 +107,7 @@ def test_an_open_network_is_one_line_that_says_what_it_means_and_how_to_seal(
     said: list[str] = []
     asked = request(tmp_path, say=said.append, around=Surroundings("docker", "i", network=network), single=single)
     with open_folder(asked) as folder:
-        announce(asked, folder, "r", 1)
+        announce(asked, folder, "r", [TRIAL])
     (told,) = [line for line in said if line.startswith("  network: ")]
     assert told.startswith(
         f"  network: {network}; agents reach {reached}. The budget holds, because no real key is in the"
@@ -120,7 +123,18 @@ def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
     said: list[str] = []
     asked = request(tmp_path, say=said.append, around=Surroundings(sandbox, "i", network=network))
     with open_folder(asked) as folder:
-        announce(asked, folder, "r", 1)
-        announce(replace(asked, single=True), folder, "r", 1)
+        announce(asked, folder, "r", [TRIAL])
+        announce(replace(asked, single=True), folder, "r", [TRIAL])
     told = [line for line in said if line.startswith("  network: ")]
     assert told == [f"  network: {network}; budgets hold whatever the agents do"]
+
+
+def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: Path) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, run_id="r")
+    due = [TRIAL, replace(TRIAL, alias="b", before=Before(CENT * 3 // 10, CENT))]
+    with open_folder(asked) as folder:
+        announce(replace(asked, resume=True), folder, "r", due)
+        assert said[1] == "  a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
+        announce(asked, folder, "r", due)
+        assert sum("(budget" in line for line in said) == 1
