@@ -25,6 +25,7 @@ from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
 from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
+from agent_preflight.runner.resume import kept_results
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope
@@ -148,11 +149,19 @@ async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Read
 async def look_first(request: Request, engine: Engine | None, stop: Stop) -> Ready:
     """Return what a person should know of this machine; if something is wrong, tell it with what the checks find.
 
+    Nothing is looked at for trials that are kept.
+
     Raises:
         PreflightError: Something is wrong; the report has been printed.
         ConfigError: Something is wrong, and there are no checks.
     """
     trials = plans_of(request, request.run_id or request.suggested_id or default_run_id(local_now()))
+    if request.resume and request.run_id is not None:
+        budgets = {trial.alias: trial.budget_pusd for trial in trials}
+        kept = kept_results(request.runs_dir / request.run_id, budgets, retry_failed=request.retry_failed)
+        trials = tuple(trial for trial in trials if trial.alias not in kept)
+        if not trials:
+            return Ready()
     base, makes_sources = request.gate_base, request.makes_sources
     found = await look_around(engine, request.around, trials, base, makes_sources=makes_sources)
     if not found.problems:

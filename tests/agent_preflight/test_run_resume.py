@@ -424,6 +424,27 @@ def test_a_complete_run_has_nothing_to_do_and_shows_what_came_of_it(folder: Path
 
 
 @pytest.mark.wire
+def test_a_run_whose_trials_are_all_kept_needs_no_values_and_looks_at_nothing(folder: Path) -> None:
+    line = ("--run-id", "r", "-e", "C=c", "--model", f"{MODEL}=a")
+    assert run(*line, "--", "bad").exit_code == 1
+    summary = folder / "runs" / "r" / "a" / "summary.json"
+    stopped = json.loads(summary.read_text())
+    stopped["error"], stopped["preflight"] = "stopped by a person", {**stopped["preflight"], "status": "stopped"}
+    stopped["preflight"]["ended_by"] = "stopped"
+    before = summary.read_text()
+    summary.write_text(json.dumps(stopped))
+    plan = folder / "runs" / "r" / "plan.json"
+    plan.write_text(plan.read_text().replace(sys.executable, "/gone/python"))
+    for more in ((), ("--retry-failed",)):
+        again = run("--resume", "r", *more)
+        assert again.exit_code == 0, again.output
+        assert "Nothing to do: every trial of r has ended." in again.output
+    summary.write_text(before)
+    assert "C: give it again" in run("--resume", "r", "--retry-failed").output
+    assert "-e C=VALUE" in run("--resume", "r").output
+
+
+@pytest.mark.wire
 def test_the_same_line_as_before_with_resume_added_is_no_difference(folder: Path) -> None:
     line = ("--model", f"{MODEL}=a", "--budget", "0.03", "-e", "C=c", "--prompt", "else")
     assert run("--run-id", "r", *line, "--", "bad").exit_code == 1
