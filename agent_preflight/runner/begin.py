@@ -101,7 +101,7 @@ def _folder(request: Request, runs_dir: Path, run_id: str, aliases: Sequence[str
         return open_resumed(runs_dir, run_id)
     if request.run_id is None:
         return open_new(runs_dir, run_id)
-    return open_named(runs_dir, run_id, aliases)
+    return open_named(runs_dir, run_id, aliases, "resume=True" if request.origin is None else f"--resume {run_id}")
 
 
 def local_now() -> datetime:

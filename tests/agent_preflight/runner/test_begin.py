@@ -13,7 +13,7 @@ from agent_preflight.runner.begin import announce, checked, open_folder, plans_o
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.plan import Before, Surroundings, TrialPlan
 from agent_preflight.runner.reach import read_reach
-from agent_preflight.runner.request import Request
+from agent_preflight.runner.request import Origin, Request
 from agent_preflight.runs.settings import SandboxKind
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
@@ -56,6 +56,14 @@ def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
         assert folder.path.name == "n"
     with pytest.raises(ConfigError, match=r'no run "other" in .*runs/. Latest: '):
         open_folder(request(tmp_path, run_id="other", resume=True))
+
+
+def test_a_run_that_was_begun_says_how_to_go_on_as_its_user_writes_it(tmp_path: Path) -> None:
+    asked = request(tmp_path, run_id="n")
+    (tmp_path / "runs" / "n" / "a").mkdir(parents=True)
+    for each, told in ((asked, "resume=True"), (replace(asked, origin=Origin()), "--resume n")):
+        with pytest.raises(ConfigError, match=rf"go on with it \({told}\), or choose another"):
+            open_folder(each)
 
 
 def test_every_plan_has_a_key_name_of_its_own(tmp_path: Path) -> None:
