@@ -439,6 +439,9 @@ def test_a_run_whose_trials_are_all_kept_needs_no_values_and_looks_at_nothing(fo
         again = run("--resume", "r", *more)
         assert again.exit_code == 0, again.output
         assert "Nothing to do: every trial of r has ended." in again.output
+    summary.write_text(before.replace('"failed"', '"spent"'))
+    assert "More money for a: agent-preflight run --resume r --budget USD -e C=VALUE" in run("--resume", "r").output
+    assert "C: give it again" in run("--resume", "r", "--budget", "0.05").output
     summary.write_text(before)
     assert "C: give it again" in run("--resume", "r", "--retry-failed").output
     assert "-e C=VALUE" in run("--resume", "r").output

@@ -1,6 +1,7 @@
 """What is checked before a run has a folder, and which folder it gets."""
 
 import asyncio
+import json
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runner.begin import announce, checked, open_folder, plans_of
+from agent_preflight.runner.begin import announce, checked, look_first, open_folder, plans_of
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.plan import Before, Surroundings, TrialPlan
 from agent_preflight.runner.reach import read_reach
+from agent_preflight.runner.ready import Ready
 from agent_preflight.runner.request import Origin, Request
 from agent_preflight.runs.settings import SandboxKind
 from preflight_proxy.core.secret import Secret
@@ -64,6 +66,19 @@ def test_a_run_that_was_begun_says_how_to_go_on_as_its_user_writes_it(tmp_path: 
     for each, told in ((asked, "resume=True"), (replace(asked, origin=Origin()), "--resume n")):
         with pytest.raises(ConfigError, match=rf"go on with it \({told}\), or choose another"):
             open_folder(each)
+
+
+def test_nothing_of_this_machine_is_looked_at_where_every_trial_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "r" / "a").mkdir(parents=True)
+    summary = tmp_path / "runs" / "r" / "a" / "summary.json"
+    summary.write_text(json.dumps({"preflight": {"status": "failed", "ended_by": "agent"}}))
+    around = Surroundings("docker", "img")
+    asked = request(tmp_path, run_id="r", resume=True, around=around)
+    no_engine: Any = object()
+    assert asyncio.run(look_first(asked, no_engine, Stop())) == Ready()
+    for due in (replace(asked, retry_failed=True), replace(asked, models=[("m/m", "a"), ("m/m", "b")])):
+        with pytest.raises(AttributeError):
+            asyncio.run(look_first(due, no_engine, Stop()))
 
 
 def test_every_plan_has_a_key_name_of_its_own(tmp_path: Path) -> None:
