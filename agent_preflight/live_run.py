@@ -171,7 +171,8 @@ def check_alias(plan: Plan, alias: str) -> None:
         ConfigError: It has none of that name; says which it has.
     """
     if alias not in plan.key_names:
-        raise ConfigError(f"The run has no trial {alias!r}: its trials are {', '.join(plan.key_names) or 'none'}.")
+        trials = ", ".join(plan.key_names) or "none"
+        raise ConfigError(f"The run {plan.run_dir.name} has no trial {alias!r}: its trials are {trials}.")
 
 
 async def _balance(client: ControlClient, alias: str) -> Balance:

@@ -32,7 +32,7 @@ class RunStatus:
         run_dir: Its folder.
         status: `running`; `not started`, where no trial was planned; `incomplete`, where some never began; else the worst
             ending of its trials: `lost`, `interrupted`, `stopped`, `failed` or `done`.
-        ended: Trials that have ended.
+        complete: Trials that have ended and were not cut off.
         trials: All of them.
         posted_pusd: What they have cost; None if that is known of none.
         begun_at_s: When it began, or last went on; seconds since the epoch.
@@ -41,7 +41,7 @@ class RunStatus:
 
     run_dir: Path
     status: str
-    ended: int
+    complete: int
     trials: int
     posted_pusd: int | None
     begun_at_s: float
@@ -52,7 +52,7 @@ class RunStatus:
         return {
             "run_id": self.run_dir.name,
             "status": self.status,
-            "ended": self.ended,
+            "ended": self.complete,
             "trials": self.trials,
             "posted_usd": exact_or_none(self.posted_pusd),
             "begun_at": datetime.fromtimestamp(self.begun_at_s, UTC).isoformat(),
@@ -78,7 +78,9 @@ def _is_run(folder: Path) -> bool:
 def _status(run_dir: Path) -> RunStatus:
     found = read_run(run_dir)
     begun_s = begun_at_s(run_dir)
-    return RunStatus(run_dir, _word(found), found.ended, len(found.trials), found.posted_pusd, begun_s, found.trouble)
+    return RunStatus(
+        run_dir, _word(found), found.complete, len(found.trials), found.posted_pusd, begun_s, found.trouble
+    )
 
 
 def _word(found: RunTrials) -> str:
@@ -100,7 +102,7 @@ def runs_table(runs: Sequence[RunStatus]) -> TextTable:
             (
                 run.run_dir.name,
                 run.status,
-                f"{run.ended}/{run.trials}",
+                f"{run.complete}/{run.trials}",
                 "-" if run.posted_pusd is None else money(run.posted_pusd),
                 duration(max(now_s - run.begun_at_s, 0.0)),
             )

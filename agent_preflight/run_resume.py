@@ -22,10 +22,12 @@ from agent_preflight.run_lock import RunState, hold
 from agent_preflight.runner.folder import going_on
 from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
 from agent_preflight.runner.request import BY_OPTION, Origin
+from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.settings import read_option
 from agent_preflight.runs.sources import for_command
 from agent_preflight.runs.text_file import read_text
+from agent_preflight.usd import pusd, read_usd
 from preflight_proxy.errors import ConfigError
 
 Lookup = Callable[[str], str | None]
@@ -142,7 +144,6 @@ def resumed_options(
     _check_directory(run_id, plan, began)
     path = config or began.config
     file = {} if path is None else _read_again(path)
-    env, origin = _env(run_id, plan, given, replace(began, config=path), file, lookup)
     said = plan_options(plan) | {name: file[name] for name in READ_AGAIN if name in file}
     if given.get("container_args"):  # they follow the file's command, as they did at the start
         said |= {"container_args": None, "command": file.get("command")}
@@ -151,7 +152,32 @@ def resumed_options(
     if isinstance(found["budget_usd"], Mapping):  # that a model is new is told where the plan is compared
         usual = {str(model.alias): DEFAULT_BUDGET_USD for model in found["models"]}
         found["budget_usd"] = {**usual, **found["budget_usd"]}
+    began = replace(began, config=path)
+    if _is_over(given, plan, found["budget_usd"]):
+        return {**found, "env": _names_only(plan, given)}, _known(began, plan)
+    env, origin = _env(run_id, plan, given, began, file, lookup)
     return {**found, "env": env}, origin
+
+
+def _is_over(given: Mapping[str, Any], plan: Mapping[str, Any], budget: object) -> bool:
+    """Whether no trial of a run begins, so that nobody needs values of variables."""
+    run_dir = Path(given.get("runs_dir") or RUNS_DIR) / str(given["run_id"])
+    aliases = list(by_alias(plan))
+    amounts = budget if isinstance(budget, Mapping) else dict.fromkeys(aliases, budget)
+    budgets = {alias: pusd(read_usd(amounts[alias])) if alias in amounts else 0 for alias in aliases}
+    kept = kept_results(run_dir, budgets, retry_failed=bool(given.get("retry_failed")))
+    return bool(aliases) and len(kept) == len(aliases)
+
+
+def _names_only(plan: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
+    """The agents' variables without their values: the plan is compared by their names."""
+    return dict.fromkeys(map(str, (*(plan.get("env_names") or ()), *(given.get("env") or ()))), "")
+
+
+def _known(began: Origin, plan: Mapping[str, Any]) -> Origin:
+    """Return where a run came from, with each variable of its plan; one without a source must be given again."""
+    names = map(str, plan.get("env_names") or ())
+    return replace(began, env_from={name: began.env_from.get(name, BY_OPTION) for name in names})
 
 
 def _check_directory(run_id: str, plan: Mapping[str, Any], began: Origin) -> None:
@@ -223,7 +249,7 @@ def _env(
     Raises:
         ConfigError: Some are missing; the text names each, and what to do.
     """
-    before = {str(name): began.env_from.get(str(name), BY_OPTION) for name in plan.get("env_names") or ()}
+    before = _known(began, plan).env_from
     anew = _variables(given, {})
     is_needed = "env_file" in before.values() and not anew.files
     old = _variables({"env_file": list(map(str, began.env_files))} if is_needed else {}, {})

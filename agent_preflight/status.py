@@ -124,7 +124,7 @@ def _table(found: RunTrials) -> Iterator[TextTable | str]:
         notes=[trial.note for trial in found.trials],
     )
     yield ""
-    yield f"{found.ended}/{len(found.trials)} complete"
+    yield f"{found.complete}/{len(found.trials)} complete"
     if not found.live and (line := unverified_line([trial.cleanup for trial in found.trials])) is not None:
         yield line
     if found.trouble is not None:

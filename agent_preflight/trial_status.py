@@ -22,7 +22,8 @@ from preflight_proxy.errors import ConfigError, OperatingError
 BUDGET_BYTES_MAX = 4096
 UNFINISHED = ("pending", "running")
 """Words for trials that have not ended; every other word is how one ended."""
-ENDINGS = ("done", "spent", "ejected", "failed", "interrupted", "stopped", "lost")
+COMPLETE = ("done", "spent", "ejected", "failed", "stopped")
+ENDINGS = (*COMPLETE, "interrupted", "lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,9 @@ class RunTrials:
         return sum(known) if known else None
 
     @property
-    def ended(self) -> int:
-        """How many have ended."""
-        return sum(trial.ended for trial in self.trials)
+    def complete(self) -> int:
+        """How many have ended and were not cut off."""
+        return sum(trial.status in COMPLETE for trial in self.trials)
 
 
 def read_run(run_dir: Path) -> RunTrials:

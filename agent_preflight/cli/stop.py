@@ -72,8 +72,8 @@ def _meant(run_id: str | None, alias: str | None, runs_dir: Path) -> tuple[Plan,
 
     if run_id is not None and alias is None and find_run(run_id, runs_dir) is None:
         live = live_runs(runs_dir)
-        if len(live) == 1 and run_id in (plan := find_plan(live[0].name, runs_dir)).key_names:
-            return plan, run_id
+        if len(live) == 1:
+            return find_plan(live[0].name, runs_dir), run_id
     return find_plan(run_to_change(run_id, runs_dir).name, runs_dir), alias
 
 

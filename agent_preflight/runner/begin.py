@@ -25,10 +25,11 @@ from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
 from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
+from agent_preflight.runner.resume import kept_results
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope
-from agent_preflight.usd import usd
+from agent_preflight.usd import dollars, usd
 from preflight_proxy.errors import ConfigError
 
 KEY_NAME_BYTES = 6
@@ -100,7 +101,7 @@ def _folder(request: Request, runs_dir: Path, run_id: str, aliases: Sequence[str
         return open_resumed(runs_dir, run_id)
     if request.run_id is None:
         return open_new(runs_dir, run_id)
-    return open_named(runs_dir, run_id, aliases)
+    return open_named(runs_dir, run_id, aliases, "resume=True" if request.origin is None else f"--resume {run_id}")
 
 
 def local_now() -> datetime:
@@ -148,11 +149,19 @@ async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Read
 async def look_first(request: Request, engine: Engine | None, stop: Stop) -> Ready:
     """Return what a person should know of this machine; if something is wrong, tell it with what the checks find.
 
+    Nothing is looked at for trials that are kept.
+
     Raises:
         PreflightError: Something is wrong; the report has been printed.
         ConfigError: Something is wrong, and there are no checks.
     """
     trials = plans_of(request, request.run_id or request.suggested_id or default_run_id(local_now()))
+    if request.resume and request.run_id is not None:
+        budgets = {trial.alias: trial.budget_pusd for trial in trials}
+        kept = kept_results(request.runs_dir / request.run_id, budgets, retry_failed=request.retry_failed)
+        trials = tuple(trial for trial in trials if trial.alias not in kept)
+        if not trials:
+            return Ready()
     base, makes_sources = request.gate_base, request.makes_sources
     found = await look_around(engine, request.around, trials, base, makes_sources=makes_sources)
     if not found.problems:
@@ -167,14 +176,19 @@ def sources_of(request: Request, engine: Engine | None, due: Sequence[TrialPlan]
     return wanted_sources(engine, request.around, due, makes_sources=request.makes_sources)
 
 
-def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> None:
-    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open."""
+def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[TrialPlan]) -> None:
+    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open.
+
+    Of a run that goes on each trial is named that begins, with its budget and what of that is spent.
+    """
     network = network_line(request.around)
     if request.single:
         if is_open(request.around):
             request.say(f"  {network}")
         return
-    request.say(f"Starting {count} trial{'s' if count > 1 else ''} in {folder.path}")
+    request.say(f"Starting {len(due)} trial{'s' if len(due) > 1 else ''} in {folder.path}")
+    if request.resume:
+        request.say(f"  {', '.join(map(_with_budget, due))}")
     request.say(f"  {network}")
     if request.around.sandbox == "process":
         request.say(
@@ -190,6 +204,11 @@ def announce(request: Request, folder: RunFolder, run_id: str, count: int) -> No
         request.say(f"  {warning}")
     request.say(f"  watch with: agent-preflight status {run_id}{elsewhere(request)}")
     request.say(f"  stop with: Ctrl-C, or agent-preflight stop {run_id}{elsewhere(request)}")
+
+
+def _with_budget(trial: TrialPlan) -> str:
+    spent = f", {dollars(trial.spent_before_pusd)} of it spent" if trial.spent_before_pusd else ""
+    return f"{trial.alias} (budget {dollars(trial.limit_pusd)}{spent})"
 
 
 def is_open(around: Surroundings) -> bool:

@@ -136,8 +136,14 @@ def open_try(name: str) -> Iterator[RunFolder]:
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str]) -> RunFolder:
+def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str], resuming: str = "resume=True") -> RunFolder:
     """Open the folder of a run whose id was given: new, or used before for other aliases.
+
+    Args:
+        runs_dir: Where runs are kept.
+        run_id: The run's.
+        aliases: The trials that are to begin.
+        resuming: How the caller goes on with a run, as its user writes it.
 
     Raises:
         ConfigError: The run is alive, or has begun a trial of one of these aliases.
@@ -149,7 +155,7 @@ def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str]) -> RunFolder
     if begun:
         folder.release()
         raise ConfigError(
-            f"The run {run_id} has begun {', '.join(begun)} before: go on with it (resume=True, or --resume {run_id}), or "
+            f"The run {run_id} has begun {', '.join(begun)} before: go on with it ({resuming}), or "
             "choose another run id or alias."
         )
     return folder

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.runner.request import Finished, Request
-from agent_preflight.runner.resume import FAILED, begins_again
+from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
 from agent_preflight.unverified import unverified_line
 from agent_preflight.usd import cents_up, pusd, read_usd
 from preflight_proxy.core.outcomes import code_of
@@ -35,58 +35,78 @@ def stopping(again: str) -> str:
 
 
 def go_on(request: Request, run_id: str, *, retry_failed: bool = False, budget: str = "") -> str:
-    """Return the command that goes on with a run, quoted for a shell; for a script's run the call."""
-    more = _more(request, budget) if retry_failed else ""
+    """Return the command that goes on with a run, quoted for a shell; for a script's run the call.
+
+    Variables whose values are kept nowhere are in it, each with VALUE in the place of its value.
+    """
+    more = _more(request, retry_failed=retry_failed, budget=budget)
     if request.origin is None:
-        return f"run_multi(..., run_id={run_id!r}, resume=True{more and ', '}{more})"
-    return f"agent-preflight run --resume {shlex.quote(run_id)}{elsewhere(request)}{more and ' '}{more}"
+        return f"run_multi({', '.join(['...', f'run_id={run_id!r}', 'resume=True', *more])})"
+    values = [f"-e {shlex.quote(name)}=VALUE" for name in request.origin.given_values]
+    return " ".join([f"agent-preflight run --resume {shlex.quote(run_id)}{elsewhere(request)}", *more, *values])
 
 
-def _more(request: Request, budget: str) -> str:
-    """The options that run failed trials again."""
+def _more(request: Request, *, retry_failed: bool, budget: str) -> list[str]:
+    """The options that run failed trials again, and with more money."""
     if request.origin is None:
-        return f"retry_failed=True, budget_usd={budget}" if budget else "retry_failed=True"
-    return f"--retry-failed --budget {budget}" if budget else "--retry-failed"
+        return ["retry_failed=True"] * retry_failed + [f"budget_usd={budget}"] * bool(budget)
+    return ["--retry-failed"] * retry_failed + [f"--budget {budget}"] * bool(budget)
 
 
 def farewell(request: Request, finished: Finished) -> Iterator[str]:
     """Yield what of the clean-up is not verified, and how a run goes on whose trials are not all complete; nothing if all is well.
 
     Trials that did not begin, were cut off or had no credit begin with a resume; those that failed only if that is asked for.
-    Where a budget covered no call, a higher one is named that does.
+    Where a budget covered no call, a higher one is named that does. Every trial is named that the command begins.
     """
     if request.single:
         return
     run_id, count = finished.run_dir.name, len(request.models)
-    summaries = [{"preflight": result.preflight} for result in finished.results]
+    summaries = {each.alias: {"preflight": each.preflight, "error": each.error} for each in finished.results}
     cleanups = [result.preflight.get("cleanup", {}) for result in finished.results]
     if (line := unverified_line(cleanups, elsewhere(request))) is not None:
         yield line
-    again = sum(map(begins_again, summaries))
-    failed = sum(begins_again(summary, retry_failed=True) for summary in summaries) - again
-    due = count - len(summaries) + again
     if not (finished.run_dir / "plan.json").is_file():
         yield "No trial was started. Start the run anew."
         return
+    aliases = [alias for _, alias in request.models]
+    due = [alias for alias in aliases if alias not in summaries or begins_again(summaries[alias])]
+    kept = [alias for alias in aliases if alias not in due]
+    failed = [alias for alias in kept if begins_again(summaries[alias], retry_failed=True)]
     if not due and not failed:
+        if spent := [alias for alias in kept if money_was_gone(summaries[alias])]:
+            yield f"More money for {', '.join(spent)}: {go_on(request, run_id, budget='USD')}"
         return
-    short = [_needed_pusd(summary) for summary in summaries if _is_short(summary)]
+    short = [_needed_pusd(summary) for summary in summaries.values() if _is_short(summary)]
     budget = _higher(request, finished, short)
+    more_pusd = pusd(budget or 0)
+    with_more = [
+        each for each in kept if begins_again(summaries[each], retry_failed=True, budget_pusd=more_pusd)
+    ]  # also those that are spent, where a budget is named
     if due:
-        yield f"{due} of {_trials(count)} {'is' if due == 1 else 'are'} not complete. What is left of the budget serves to go on:"
-    elif short:
-        why = f"{len(short)} because the budget covers no call"
-        yield f"{failed} of {_trials(count)} failed, {why}. A higher one serves to run {_them(failed)} again:"
+        begin, are = _listed(due, summaries), "is" if len(due) == 1 else "are"
+        left = f"What is left of the budget serves to go on with {begin}:"
+        yield f"{len(due)} of {_trials(count)} {are} not complete. {left}"
     else:
-        yield f"{failed} of {_trials(count)} failed. What is left of the budget serves to run {_them(failed)} again:"
-    yield f"  {go_on(request, run_id, retry_failed=not due, budget=budget)}"
+        why = f", {len(short)} because the budget covers no call" if short else ""
+        what = "A higher one" if short else "What is left of the budget"
+        yield f"{len(failed)} of {_trials(count)} failed{why}. {what} serves to run again {_listed(with_more, summaries)}:"
+    yield f"  {go_on(request, run_id, retry_failed=not due, budget='' if due else budget)}"
     if due and failed:
-        yield f"  ({_more(request, budget)} runs the {failed} that failed again too)"
+        more = (", " if request.origin is None else " ").join(_more(request, retry_failed=True, budget=budget))
+        yield f"  ({more} runs again {_listed(with_more, summaries)} too)"
     if short and not budget:
         yield f"  (with a higher {'budget_usd' if request.origin is None else '--budget'})"
-    if request.origin is not None and (names := request.origin.given_values):
-        values = " ".join(f"-e {shlex.quote(name)}=VALUE" for name in names)
-        yield f"  (add {values}: values given on the command line are not kept)"
+    if request.origin is not None and request.origin.given_values:
+        yield "  (values of variables that were given on the command line are not kept)"
+
+
+def _listed(aliases: Iterable[str], summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name trials, each with how it stands."""
+    return ", ".join(
+        f"{alias} ({summaries[alias]['preflight'].get('status', 'ended') if alias in summaries else 'not started'})"
+        for alias in aliases
+    )
 
 
 def _is_short(summary: Mapping[str, Any]) -> bool:
@@ -118,7 +138,3 @@ def _higher(request: Request, finished: Finished, short: Sequence[int]) -> str:
 
 def _trials(count: int) -> str:
     return "1 trial" if count == 1 else f"{count} trials"
-
-
-def _them(count: int) -> str:
-    return "it" if count == 1 else "them"

@@ -104,12 +104,7 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool
         "mounts": list(absolute_mounts(texts(plan.get("mounts")))),
     }  # older plans have them as they were given
     budgets = {alias: _amount_pusd(trial.get("budget_usd")) for alias, trial in by_alias(wanted).items()}
-    summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in budgets if (run_dir / alias).is_dir()}
-    kept = {
-        alias: result_of_summary(each)
-        for alias, each in summaries.items()
-        if each and not begins_again(each, retry_failed=retry_failed, budget_pusd=budgets[alias])
-    }
+    kept = kept_results(run_dir, budgets, retry_failed=retry_failed)
     if differences := plan_differences(_with_budgets(plan, wanted, kept), wanted):
         lines = "".join(f"\n  {line}" for line in differences)
         raise ConfigError(
@@ -117,6 +112,22 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool
             "Give what it was given then (only a budget may be higher), or start a new run."
         )
     return Earlier(plan, kept, _before(run_dir, [alias for alias in budgets if alias not in kept]))
+
+
+def kept_results(run_dir: Path, budgets: Mapping[str, int], *, retry_failed: bool = False) -> dict[str, RunResult]:
+    """Return the results of those trials that a resume keeps, by alias.
+
+    Args:
+        run_dir: The run's folder.
+        budgets: What each of its trials may spend in all, in pico-USD, by alias.
+        retry_failed: Trials that failed begin again.
+    """
+    summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in budgets if (run_dir / alias).is_dir()}
+    return {
+        alias: result_of_summary(each)
+        for alias, each in summaries.items()
+        if each and not begins_again(each, retry_failed=retry_failed, budget_pusd=budgets[alias])
+    }
 
 
 def _amount_pusd(written: object) -> int:
@@ -159,7 +170,7 @@ def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False, budg
         budget_pusd: What it may spend in all; it begins again if it ended for want of money and this is more than it had.
     """
     match summary:
-        case {"preflight": {"limit_usd": limit}} if _money_was_gone(summary) and budget_pusd > _amount_pusd(limit):
+        case {"preflight": {"limit_usd": limit}} if money_was_gone(summary) and budget_pusd > _amount_pusd(limit):
             return True
         case {"preflight": {"status": str(status)}} if retry_failed and status == FAILED:
             return True
@@ -169,7 +180,8 @@ def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False, budg
     return False
 
 
-def _money_was_gone(summary: Mapping[str, Any]) -> bool:
+def money_was_gone(summary: Mapping[str, Any]) -> bool:
+    """Whether a trial with this summary ended because its budget covered no further call."""
     match summary:
         case {"preflight": {"status": "spent"}}:
             return True

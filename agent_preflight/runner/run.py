@@ -110,7 +110,7 @@ async def _in_folder(
             await check_all(request, stop, folder, found, sources_of(request, engine, due))
             if not stop.ending.is_set():
                 folder.write_plan(earlier.continued(document))
-                announce(request, folder, run_id, len(due))
+                announce(request, folder, run_id, due)
                 board.begin("" if request.single else how_to_stop(request, run_id))
                 run = _Run(request, folder, run_id, stop, board)
                 results |= await run.trials(list(zip(due, policies, strict=True)), preparing)

@@ -44,6 +44,14 @@ def test_a_run_has_the_worst_word_of_its_trials(runs: Path, statuses: list[str |
     assert word(runs) == expected
 
 
+def test_what_was_cut_off_is_not_complete(runs: Path) -> None:
+    words = ("done", "spent", "ejected", "failed", "stopped", "interrupted", "lost")
+    plan(runs / "r", *words, "never")
+    for each in words:
+        finish(runs / "r", each, {"status": each})
+    assert (list_runs(runs)[0].complete, list_runs(runs)[0].trials) == (5, 8)
+
+
 def test_a_run_that_is_alive_is_running_whatever_has_ended(runs: Path) -> None:
     plan(runs / "r", "a", "b")
     finish(runs / "r", "a", {"status": "failed"})

@@ -376,9 +376,9 @@ def test_a_failed_run_goes_on_in_another_directory_with_nothing_but_its_name(
     first = run("--run-id", "r", "-e", "C=c", "--config", "preflight.toml")
     assert first.exit_code == 1, first.output
     assert first.output.splitlines()[-3:] == [
-        "1 of 2 trials failed. What is left of the budget serves to run it again:",
-        "  agent-preflight run --resume r --retry-failed",
-        "  (add -e C=VALUE: values given on the command line are not kept)",
+        "1 of 2 trials failed. What is left of the budget serves to run again nano (failed):",
+        "  agent-preflight run --resume r --retry-failed -e C=VALUE",
+        "  (values of variables that were given on the command line are not kept)",
     ]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -421,6 +421,30 @@ def test_a_complete_run_has_nothing_to_do_and_shows_what_came_of_it(folder: Path
     failed = run("--resume", "s")
     assert failed.exit_code == 1
     assert failed.output.splitlines()[-1] == "  agent-preflight run --resume s --runs-dir out --retry-failed"
+
+
+@pytest.mark.wire
+def test_a_run_whose_trials_are_all_kept_needs_no_values_and_looks_at_nothing(folder: Path) -> None:
+    line = ("--run-id", "r", "-e", "C=c", "--model", f"{MODEL}=a")
+    assert run(*line, "--", "bad").exit_code == 1
+    summary = folder / "runs" / "r" / "a" / "summary.json"
+    stopped = json.loads(summary.read_text())
+    stopped["error"], stopped["preflight"] = "stopped by a person", {**stopped["preflight"], "status": "stopped"}
+    stopped["preflight"]["ended_by"] = "stopped"
+    before = summary.read_text()
+    summary.write_text(json.dumps(stopped))
+    plan = folder / "runs" / "r" / "plan.json"
+    plan.write_text(plan.read_text().replace(sys.executable, "/gone/python"))
+    for more in ((), ("--retry-failed",)):
+        again = run("--resume", "r", *more)
+        assert again.exit_code == 0, again.output
+        assert "Nothing to do: every trial of r has ended." in again.output
+    summary.write_text(before.replace('"failed"', '"spent"'))
+    assert "More money for a: agent-preflight run --resume r --budget USD -e C=VALUE" in run("--resume", "r").output
+    assert "C: give it again" in run("--resume", "r", "--budget", "0.05").output
+    summary.write_text(before)
+    assert "C: give it again" in run("--resume", "r", "--retry-failed").output
+    assert "-e C=VALUE" in run("--resume", "r").output
 
 
 @pytest.mark.wire

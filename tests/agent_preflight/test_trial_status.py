@@ -36,7 +36,7 @@ def test_a_running_trial_has_its_cost_calls_and_reserve_from_the_ledger(run: Pat
     assert a.duration_s is not None
     assert a.duration_s > 86400, "until now, not until its last event"
     assert (later.status, later.posted_pusd, later.limit_pusd) == ("pending", None, 25 * CENT)
-    assert (found.posted_pusd, found.ended) == (CENT, 0)
+    assert (found.posted_pusd, found.complete) == (CENT, 0)
 
 
 def test_a_trial_whose_runner_died_is_lost_and_one_that_never_began_is_pending(run: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_signal_ends_every_trial_in_order_and_exits_with_130(simulator: Simula
             process.kill()
         assert process.wait() == 130
     assert "TOTAL" in told
-    assert told.endswith("go on:\n  agent-preflight run --resume r\n")
+    assert told.endswith("go on with a (interrupted):\n  agent-preflight run --resume r\n")
     (summary,) = summaries()
     assert set(summary["preflight"]["cleanup"].values()) == {"ok"}
     assert all(key.deleted for key in simulator.bill().keys.values() if key.name.startswith("agent-preflight:"))

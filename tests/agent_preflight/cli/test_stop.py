@@ -48,6 +48,8 @@ def test_a_whole_run_ends_and_what_has_not_begun_never_does(trials: Field) -> No
 
 def test_the_only_live_run_need_not_be_named_for_one_trial_and_for_all(trials: Field) -> None:
     with LiveField(trials, {"a": WAITING, "b": WAITING}, ready=2) as live:
+        told = stop(trials.runs_dir, "foo")
+        assert (told.exit_code, "The run live has no trial 'foo': its trials are a, b." in told.output) == (1, True)
         told = stop(trials.runs_dir, "a")
         assert (told.exit_code, "a: stopped, $" in told.output, "b:" in told.output) == (0, True, False), told.output
         told = stop(trials.runs_dir)
