@@ -62,11 +62,12 @@ OWN_LIMIT_S = 300.0
 
 
 class PreflightError(RuntimeError):
-    """Preflight failed; ``failures`` has all of it, the text the first."""
+    """Preflight failed; ``failures`` has each failure, the text one a line."""
 
     def __init__(self, failures: list[str]) -> None:
         self.failures = failures
-        super().__init__(f"Preflight failed ({len(failures)} issue(s)): {failures[0] if failures else 'none'}")
+        listed = "\n  ".join(failures) or "none"
+        super().__init__(f"Preflight failed ({len(failures)} issue(s)): {listed}")
 
     @property
     def below_report(self) -> str:
@@ -259,7 +260,7 @@ def _tell_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[s
     colour = tell is say and sys.stdout.isatty() and not config.variable("NO_COLOR")
     failures, warnings = list[str](), 0
     for line in lines:
-        warnings += line.ok is None
+        warnings += line.ok is None and not line.is_skipped
         tell(report.line_text(line, colour=colour))
         if line.failure and line.failure not in failures:  # one cause may fail several checks
             failures.append(line.failure)
