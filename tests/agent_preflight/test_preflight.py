@@ -294,7 +294,7 @@ def test_independent_checks_run_side_by_side(account: Account, monkeypatch: pyte
 def test_an_image_that_is_here(docker_host: ScriptedEngine, capsys: pytest.CaptureFixture[str]) -> None:
     docker_host.state.images["img"] = {"Id": "sha256:img", "Created": "2026-01-02T03:04:05.123456789Z"}
     assert check("docker_image", docker_image="img") == []
-    assert lines(capsys) == ["  [v] Docker image 'img'  created 2026-01-02T03:04:05"]
+    assert lines(capsys) == ["  [v] Docker image 'img'  created 2026-01-02T03:04:05Z"]
 
 
 @pytest.mark.wire
@@ -339,6 +339,7 @@ def test_the_usual_checks_pass_against_openrouter_and_leave_no_key(
         f"Params {models[0]}", f"Params {models[1]}", "Inference key",
         "Key provisioning (1¢ smoke)", "Prompt caching",
     ]  # fmt: skip
+    assert "  [v] Key provisioning (1¢ smoke)  a test key was made, used for one call, and deleted" in out
     assert names_of_keys(simulator) == before
     assert simulator.admin_key[:12] not in "".join(out)
 
