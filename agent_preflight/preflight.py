@@ -7,6 +7,7 @@ Those that make a test key come last, and only if nothing has failed.
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -105,6 +106,7 @@ def preflight(
     *,
     base_url: str | None = None,
     budgets: Mapping[str, float] | None = None,
+    budget_sum: Decimal | None = None,
     expect_tokens: int | None = None,
     byok: bool = False,
     log_fn: Callable[[str], object] = say,
@@ -127,6 +129,7 @@ def preflight(
         infra: checks of services and the like.
         base_url: the API's base, where not the usual one.
         budgets: dollars by model, where not ``budget_per_model``.
+        budget_sum: dollars of all agents together, where that is not the sum over the models.
         expect_tokens: tokens of an agent's first prompt; a budget that does not afford one such call fails then. None assumes
             20,000, and such a budget is a warning.
         byok: calls may run on provider keys of your own, for a fee.
@@ -149,6 +152,7 @@ def preflight(
         site_name=site_name,
         base_url=base_url,
         budgets=budgets or {},
+        budget_sum=budget_sum,
         expect_tokens=expect_tokens,
         byok=byok,
     )
