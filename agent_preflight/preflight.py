@@ -7,6 +7,7 @@ Those that make a test key come last, and only if nothing has failed.
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -62,11 +63,12 @@ OWN_LIMIT_S = 300.0
 
 
 class PreflightError(RuntimeError):
-    """Preflight failed; ``failures`` has all of it, the text the first."""
+    """Preflight failed; ``failures`` has each failure, the text one a line."""
 
     def __init__(self, failures: list[str]) -> None:
         self.failures = failures
-        super().__init__(f"Preflight failed ({len(failures)} issue(s)): {failures[0] if failures else 'none'}")
+        listed = "\n  ".join(failures) or "none"
+        super().__init__(f"Preflight failed ({len(failures)} issue(s)): {listed}")
 
     @property
     def below_report(self) -> str:
@@ -104,6 +106,7 @@ def preflight(
     *,
     base_url: str | None = None,
     budgets: Mapping[str, float] | None = None,
+    budget_sum: Decimal | None = None,
     expect_tokens: int | None = None,
     byok: bool = False,
     log_fn: Callable[[str], object] = say,
@@ -126,6 +129,7 @@ def preflight(
         infra: checks of services and the like.
         base_url: the API's base, where not the usual one.
         budgets: dollars by model, where not ``budget_per_model``.
+        budget_sum: dollars of all agents together, where that is not the sum over the models.
         expect_tokens: tokens of an agent's first prompt; a budget that does not afford one such call fails then. None assumes
             20,000, and such a budget is a warning.
         byok: calls may run on provider keys of your own, for a fee.
@@ -148,6 +152,7 @@ def preflight(
         site_name=site_name,
         base_url=base_url,
         budgets=budgets or {},
+        budget_sum=budget_sum,
         expect_tokens=expect_tokens,
         byok=byok,
     )
@@ -259,7 +264,7 @@ def _tell_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[s
     colour = tell is say and sys.stdout.isatty() and not config.variable("NO_COLOR")
     failures, warnings = list[str](), 0
     for line in lines:
-        warnings += line.ok is None
+        warnings += line.ok is None and not line.is_skipped
         tell(report.line_text(line, colour=colour))
         if line.failure and line.failure not in failures:  # one cause may fail several checks
             failures.append(line.failure)

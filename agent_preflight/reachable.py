@@ -18,6 +18,8 @@ TIMEOUT_S = 10.0
 TEXT_CHARS_MAX = 200
 UNREACHABLE = "not known: OpenRouter cannot be reached"
 """For each check that needs it; the cause is told once."""
+UNSPENT = " Nothing was spent."
+"""Ends the sentences for what comes before a run."""
 
 
 def trouble(key: Key | None, base_url: str | None = None) -> str:
@@ -32,7 +34,7 @@ def trouble(key: Key | None, base_url: str | None = None) -> str:
     if not isinstance(answer.body, dict) or (answer.status == 404 and "data" not in answer.body):
         return (
             f"What answers at {_shown(url)} is not OpenRouter's API (HTTP {answer.status}). "
-            "Check OPENROUTER_BASE_URL: usually it is unset, or https://openrouter.ai/api/v1. Nothing was spent."
+            f"Check OPENROUTER_BASE_URL: usually it is unset, or https://openrouter.ai/api/v1.{UNSPENT}"
         )
     return ""
 
@@ -53,12 +55,28 @@ def refusal_of(answer: Answer) -> str:
     return str(answer.status)
 
 
+def why_unread(answer: Answer | None, key: Key, base_url: str | None = None) -> str:
+    """Return why a read failed that may come after money was spent: of that it says nothing, and it has no full stop.
+
+    Args:
+        answer: What was told instead; None if no answer came. The cause is then asked for once more.
+        key: The key of the read.
+        base_url: The API's base, where not the usual one.
+    """
+    if answer is None:
+        sentences = trouble(key, base_url) or "OpenRouter gave no answer. Try again."
+        return sentences.removesuffix(UNSPENT).removesuffix(".")
+    if answer.status in (401, 403):
+        return f"OpenRouter refuses the management key ({refusal_of(answer)}). Set OR_ADMIN_KEY to one of the account"
+    return f"OpenRouter answers with {refusal_of(answer)}"
+
+
 def cannot_reach(url: str, exc: BaseException) -> str:
     """Return the sentence for a call to which no answer came."""
     if isinstance(exc, ConfigError):
-        return f"{exc} Nothing was spent."
+        return f"{exc}{UNSPENT}"
     if isinstance(exc, ValueError):  # a key that no header may carry
-        return f"OpenRouter was not asked: {exc}. Check the keys in the environment. Nothing was spent."
+        return f"OpenRouter was not asked: {exc}. Check the keys in the environment.{UNSPENT}"
     return _sentence(url, cause_of(exc, url))
 
 
@@ -101,7 +119,7 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _sentence(url: str, cause: str) -> str:
-    return f"Cannot reach OpenRouter at {_shown(url)}: {cause}. Check OPENROUTER_BASE_URL and your network. Nothing was spent."
+    return f"Cannot reach OpenRouter at {_shown(url)}: {cause}. Check OPENROUTER_BASE_URL and your network.{UNSPENT}"
 
 
 def _shown(url: str) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from agent_preflight import openrouter
+from agent_preflight import openrouter, reachable
 from agent_preflight.openrouter import Key
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
@@ -132,7 +132,7 @@ def list_keys(admin_key: Key, base_url: str | None = None, *, name: str | None =
     """Return the account's keys, disabled and expired ones too, or only those of one name.
 
     Raises:
-        UpstreamError: a page of the list could not be read.
+        UpstreamError: a page of the list could not be read; the text says why, and what to do.
     """
     found: dict[str, KeyInfo] = {}
     for _ in range(PAGES_MAX):
@@ -198,7 +198,8 @@ def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
     path = f"/keys?include_disabled=true&include_expired=true&offset={offset}"
     answer = openrouter.get(path, admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None or not answer.ok or not isinstance(answer.data, list):
-        raise UpstreamError("the list of keys could not be read from OpenRouter")
+        why = reachable.why_unread(answer, admin_key, base_url)
+        raise UpstreamError(f"the list of keys could not be read: {why}")
     return [_key_info(entry) for entry in answer.data if isinstance(entry, dict) and isinstance(entry.get("hash"), str)]
 
 

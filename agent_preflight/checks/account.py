@@ -40,12 +40,21 @@ def _why_not(inputs: Inputs, facts: Facts) -> tuple[str, str]:
 def check_math(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that the balance covers the budget of every model."""
     name, balance = "Provisioning budget", facts.balance().available
-    needed_pusd = len(inputs.models) * pusd(inputs.budget_per_model)
+    needed_pusd, sum_text = _needed(inputs)
     needed = dollars(needed_pusd)
-    sum_text = f"{counted(len(inputs.models), 'model')} x {dollars(pusd(inputs.budget_per_model))} = {needed}"
     if balance is None:
         return [warned(name, f"{sum_text} (balance unknown)")]
     if pusd(balance) >= needed_pusd:
         return [passed(name, f"{sum_text} (OK: balance ${balance:.2f})")]
     failure = f"Insufficient balance: need {needed}, have ${balance:.2f}"
     return [failed(name, f"{sum_text} (INSUFFICIENT: balance ${balance:.2f})", failure)]
+
+
+def _needed(inputs: Inputs) -> tuple[int, str]:
+    """Return what all budgets come to, in pico-USD, and how a person reckons it."""
+    each_pusd = [pusd(inputs.budgets.get(model, inputs.budget_per_model)) for model in inputs.models]
+    count = counted(len(each_pusd), "model")
+    if inputs.budget_sum is None and len(set(each_pusd)) == 1:
+        return sum(each_pusd), f"{count} x {dollars(each_pusd[0])} = {dollars(sum(each_pusd))}"
+    needed_pusd = sum(each_pusd) if inputs.budget_sum is None else pusd(inputs.budget_sum)
+    return needed_pusd, f"{count}, {dollars(needed_pusd)} together"

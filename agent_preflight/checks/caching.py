@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Decimal
 from agent_preflight.caching import min_cache_tokens
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import Line, failed, passed, skipped, warned
 from agent_preflight.checks.models import find_model, price_per_m
 from agent_preflight.usage import Usage, read_usage
 
@@ -40,7 +40,7 @@ def check_cache_smoke(inputs: Inputs, facts: Facts) -> list[Line]:
     """Send one long prompt twice; the second answer must tell tokens read from a cache."""
     model = next((m for m in inputs.models if "anthropic/" in m or "claude" in m), None)
     if model is None:
-        return [warned(NAME, "skipped: no Anthropic model in the list")]
+        return [skipped(NAME, "skipped: no Anthropic model in the list")]
     try:
         return [_verdict(model, _send_twice(inputs, facts, model))]
     except Exception as exc:  # whatever goes wrong here is the finding

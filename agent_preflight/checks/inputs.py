@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from agent_preflight import provision, reachable
@@ -17,7 +18,8 @@ Params = Mapping[str, str | Sequence[str]]
 class Inputs:
     """The arguments of one preflight; ``models`` without repetitions, ``required`` merged, by model.
 
-    ``budgets`` has the dollars of models whose budget is not ``budget_per_model``. ``expect_tokens`` is None where the user has
+    ``budgets`` has the dollars of models whose budget is not ``budget_per_model``; ``budget_sum`` is what all agents may spend
+    together, None where that is the sum over the models. ``expect_tokens`` is None where the user has
     not said how large a first prompt is.
     """
 
@@ -30,6 +32,7 @@ class Inputs:
     site_name: str = "agent-preflight"
     base_url: str | None = None
     budgets: Mapping[str, float] = field(default_factory=dict)
+    budget_sum: Decimal | None = None
     expect_tokens: int | None = None
     byok: bool = False
 

@@ -50,9 +50,9 @@ def check_key_smoke(inputs: Inputs, facts: Facts) -> list[Line]:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Say OK"}], "max_tokens": 16}
     try:
         with smoke.temporary_key(inputs, "preflight-smoke", LIMIT_USD) as temporary:
-            reply = smoke.reply_text(smoke.chat(inputs, temporary.key, body))
+            smoke.chat(inputs, temporary.key, body)
     except Exception as exc:  # whatever goes wrong here is the finding
         return [failed(NAME, str(exc), f"Key provisioning failed: {exc}")]
     if temporary.leftover:
         return [warned(NAME, temporary.leftover)]
-    return [passed(NAME, f"made, used (it said {reply!r}) and deleted")]
+    return [passed(NAME, "a test key was made, used for one call, and deleted")]

@@ -8,6 +8,7 @@ class Line:
     """One finding: ``ok`` is True for a pass, False for a failure, None for a warning.
 
     ``failure`` is the text in the list of failures; only failed lines have one. ``hint`` says what to do.
+    ``is_skipped``: there was nothing to check; it has the sign of a warning, as ever, and is not counted as one.
     """
 
     ok: bool | None
@@ -15,6 +16,7 @@ class Line:
     detail: str = ""
     failure: str = ""
     hint: str = ""
+    is_skipped: bool = False
 
 
 def counted(count: int, thing: str) -> str:
@@ -30,6 +32,11 @@ def passed(name: str, detail: str = "") -> Line:
 def warned(name: str, detail: str) -> Line:
     """Return a line that neither passed nor failed."""
     return Line(ok=None, name=name, detail=detail)
+
+
+def skipped(name: str, detail: str) -> Line:
+    """Return a line of a check that had nothing to check."""
+    return Line(ok=None, name=name, detail=detail, is_skipped=True)
 
 
 def failed(name: str, detail: str, failure: str, hint: str = "") -> Line:

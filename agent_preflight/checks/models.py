@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_preflight import provision
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, counted, failed, passed, warned
+from agent_preflight.checks.line import Line, counted, failed, passed, skipped, warned
 from agent_preflight.patch_points import is_replaced
 from agent_preflight.reachable import UNREACHABLE
 
@@ -44,7 +44,7 @@ def check_tool_support(inputs: Inputs, facts: Facts) -> list[Line]:
     """Check that each model supports the parameters that are required of it."""
     name = "Parameter support"
     if not inputs.required:
-        return [warned(name, "no required_params/common_required_params specified — skipped")]
+        return [skipped(name, "no required_params/common_required_params specified — skipped")]
     models = facts.models()
     if models is None:
         return [_no_list(name, facts, "Could not fetch model list from OpenRouter for parameter support")]

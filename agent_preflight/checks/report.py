@@ -25,7 +25,7 @@ def line_text(line: Line, *, colour: bool = False) -> str:
 
 
 def foot(failures: Sequence[str], *, warnings: int = 0) -> list[str]:
-    """Return the lines below the last check; ``warnings`` counts the lines that neither passed nor failed."""
+    """Return the lines below the last check; ``warnings`` counts the lines that deserve a look."""
     if not failures:
         more = f", with {counted(warnings, 'warning')}" if warnings else ""
         return ["", f"  All preflight checks passed{more}.", ""]

@@ -16,8 +16,6 @@ CALL_TIMEOUT_S = 30.0
 KEY_LIFETIME = timedelta(hours=1)
 """A test key whose deletion was prevented ends by itself."""
 
-REPLY_CHARS = 40
-
 
 @dataclass(slots=True)
 class TemporaryKey:
@@ -67,15 +65,6 @@ def chat(inputs: Inputs, key: Secret, body: Mapping[str, Any]) -> Mapping[str, A
     if not isinstance(answer.body, Mapping) or not isinstance(answer.body.get("choices"), list):
         raise UpstreamError(f"the answer is no completion{_message(answer.body)}")
     return answer.body
-
-
-def reply_text(completion: Mapping[str, Any]) -> str:
-    """Return the start of what the model said."""
-    match completion["choices"]:
-        case [{"message": {"content": str(text)}}, *_]:
-            return text[:REPLY_CHARS]
-        case _:
-            return ""
 
 
 def _message(body: object) -> str:

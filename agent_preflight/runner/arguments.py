@@ -6,6 +6,7 @@ import inspect
 import os.path
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ def _of_the_run(settings: RunSettings) -> dict[str, Any]:
     return {
         "base_url": settings.openrouter_base_url,
         "budgets": _budgets(settings),
+        "budget_sum": _budget_sum(settings),
         "expect_tokens": settings.expect_tokens,
         "byok": settings.byok,
         "log_fn": settings.log_fn or say,
@@ -206,9 +208,23 @@ def _without_twice(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _budget_per_model(settings: RunSettings) -> float:
-    """Return dollars per model: the mean where trials differ, so that the checks' sum is the run's."""
+    """Return dollars per model: the mean where trials differ. A script's own checks are told it."""
     budget = settings.budget_usd
     if not isinstance(budget, Mapping):
         return float(budget)
-    amounts = [pusd(budget[alias]) for _, alias in settings.pairs if alias in budget]
+    amounts = _amounts_pusd(settings)
     return float(usd(sum(amounts))) / max(len(amounts), 1)
+
+
+def _budget_sum(settings: RunSettings) -> Decimal | None:
+    """Return the dollars of all trials together, where their budgets differ."""
+    amounts = _amounts_pusd(settings)
+    return usd(sum(amounts)) if len(set(amounts)) > 1 else None
+
+
+def _amounts_pusd(settings: RunSettings) -> list[int]:
+    """Return the budgets of the trials that are given by alias."""
+    budget = settings.budget_usd
+    return (
+        [pusd(budget[alias]) for _, alias in settings.pairs if alias in budget] if isinstance(budget, Mapping) else []
+    )

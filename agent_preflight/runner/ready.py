@@ -30,11 +30,12 @@ from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.runner.folder import open_try
 from agent_preflight.runner.mount_sources import Wanted, look
 from agent_preflight.runner.plan import Surroundings, TrialPlan
+from agent_preflight.runs.settings import unused_by_processes
 from preflight_proxy.errors import OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20
 """Source: docs.docker.com/engine/containers/resource_constraints, read 2026-11."""
-MOUNTS, LIMITS, OPTIONS, PROGRAM = "Mounts", "Limits", "Docker options", "Program"
+MOUNTS, LIMITS, OPTIONS, PROGRAM, SANDBOX = "Mounts", "Limits", "Docker options", "Program", "Sandbox"
 LOCAL = "unix://"
 
 
@@ -90,6 +91,8 @@ async def look_around(
     if engine is None:
         for text in dict.fromkeys(filter(None, (_no_program(trial.command, around.env) for trial in trials))):
             found.fail(PROGRAM, text)
+        if unused := unused_by_processes(around.settings):
+            found.warn(SANDBOX, f"not used with --sandbox process: {', '.join(unused)}")
         return Ready(tuple(found.lines))
     _mounts(found, engine, around, trials, makes_sources=makes_sources)
     with found.told("Network"):

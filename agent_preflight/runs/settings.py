@@ -35,6 +35,13 @@ COMMAND_NETWORK = "sealed"
 """The network of a run of the command line unless somebody says otherwise; scripts expect `"bridge"`."""
 
 
+OF_CONTAINERS = (
+    *("network", "mounts", "docker_args", "memory", "cpus", "gate", "workspace_path", "keep_output"),
+    *("output_path", "output_timeout_s", "output_max_bytes", "output_max_files", "output_max_depth"),
+)
+"""Options that mean nothing for processes. That an image does not goes without saying; of services and egress the start tells."""
+
+
 class SettingError(ConfigError, ValueError):
     """An option's value is none: a ValueError too, as it was for variables that cannot be handed over."""
 
@@ -196,6 +203,13 @@ def keys() -> Mapping[str, str]:
 def defaults() -> Mapping[str, Any]:
     """Return each option's default."""
     return {each.name: each.default for each in fields(RunSettings)}
+
+
+def unused_by_processes(settings: RunSettings) -> list[str]:
+    """Return the names of options that were given and do nothing where agents are processes; a default is not seen as given."""
+    told = {name: getattr(settings, name) for name in OF_CONTAINERS}
+    host = ("network", "host")  # which the plan of such a run has, and a resume is told
+    return [name for name, value in told.items() if value != defaults()[name] and (name, value) != host]
 
 
 def read_option(name: str, given: object, label: str | None = None) -> Any:  # noqa: ANN401 - whatever its kind makes

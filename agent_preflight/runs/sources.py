@@ -90,7 +90,9 @@ def for_command(options: Source, environment: Environment, file: Source) -> dict
     variables = of_environment(
         environment if not _says(options.get("budget_usd")) else replace(environment, budget=None)
     )
-    said = with_keys(merged(options, variables, file, {"network": COMMAND_NETWORK}), environment)
+    said = with_keys(merged(options, variables, file), environment)
+    if said.get("sandbox") != "process":  # which has no network of its own
+        said = {"network": COMMAND_NETWORK, **said}
     if "models" not in said:
         needs_image = said.get("sandbox") != "process" and "image_name" not in said
         image = " Name an image too, with --image or under `image` there." if needs_image else ""

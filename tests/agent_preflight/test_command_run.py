@@ -199,3 +199,10 @@ def test_a_mistake_in_the_file_starts_nothing(folder: Path) -> None:
 @pytest.mark.parametrize("arguments", [("--service", "los"), ("--run-id", "a", "--resume", "b")])
 def test_an_option_of_another_form_is_a_usage_error(folder: Path, arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def test_options_of_containers_are_named_where_there_are_none(folder: Path) -> None:
+    result = run("--memory", "1g", "--network", "sealed")
+    assert result.exit_code == 0, result.output
+    assert "  [!] Sandbox  not used with --sandbox process: network, memory\n" in result.output
+    assert "not used" not in run().output

@@ -12,7 +12,7 @@ import pytest
 
 from agent_preflight import reachable
 from agent_preflight.openrouter import Answer
-from agent_preflight.reachable import cannot_reach, cause_of, refusal, refusal_of, trouble
+from agent_preflight.reachable import cannot_reach, cause_of, refusal, refusal_of, trouble, why_unread
 from openrouter_sim import Simulator
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer
@@ -146,3 +146,17 @@ def test_an_error_that_is_its_own_cause_ends() -> None:
     first, second = OSError(), OSError(1, "No")
     first.__cause__, second.__cause__ = second, first
     assert json.dumps(cause_of(first)) == '"no"'
+
+
+@pytest.mark.wire
+def test_what_could_not_be_read_says_why_and_nothing_of_money(port: int, serve: Serve) -> None:
+    url = f"http://127.0.0.1:{port}/api/v1"
+    assert why_unread(None, "key", url) == (
+        f"Cannot reach OpenRouter at {url}: connection refused. Check OPENROUTER_BASE_URL and your network"
+    )
+    answers = serve(lambda _: (200, {"data": {}})).base_url
+    assert why_unread(None, "key", answers) == "OpenRouter gave no answer. Try again"
+    assert why_unread(Answer(401, {"error": {"message": "no such key"}}), "key", url) == (
+        "OpenRouter refuses the management key (401: no such key). Set OR_ADMIN_KEY to one of the account"
+    )
+    assert why_unread(Answer(429, None), "key", url) == "OpenRouter answers with 429"

@@ -1,6 +1,8 @@
 """Money in the account; the report's texts are in test_preflight."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
@@ -24,6 +26,25 @@ def test_a_balance_must_be_above_ten_cents(monkeypatch: pytest.MonkeyPatch, bala
 def test_the_balance_must_cover_all_models(monkeypatch: pytest.MonkeyPatch, balance: float, ok: bool) -> None:
     monkeypatch.setattr(agent_preflight, "get_account_balance", lambda _: (balance, 1.0, 1.0 - balance))
     assert [line.ok for line in check_math(INPUTS, Facts(INPUTS))] == [ok]
+
+
+@pytest.mark.parametrize(
+    ("budgets", "budget_sum", "told"),
+    [
+        ({}, None, "2 models x $0.25 = $0.50 (OK: balance $99.97)"),
+        ({"a": 0.25}, None, "2 models x $0.25 = $0.50 (OK: balance $99.97)"),
+        ({"a": 0.1, "b": 0.2}, None, "2 models, $0.30 together (OK: balance $99.97)"),
+        ({"a": 0.0033}, None, "2 models, $0.2533 together (OK: balance $99.97)"),
+        ({"a": 0.1, "b": 0.1}, Decimal("0.5033"), "2 models, $0.5033 together (OK: balance $99.97)"),
+        ({}, Decimal("99.98"), "2 models, $99.98 together (INSUFFICIENT: balance $99.97)"),
+    ],
+)
+def test_budgets_that_differ_are_told_by_their_exact_sum(
+    monkeypatch: pytest.MonkeyPatch, budgets: dict[str, float], budget_sum: Decimal | None, told: str
+) -> None:
+    monkeypatch.setattr(agent_preflight, "get_account_balance", lambda _: (99.97, 100.0, 0.03))
+    inputs = replace(INPUTS, budgets=budgets, budget_sum=budget_sum)
+    assert [line.detail for line in check_math(inputs, Facts(inputs))] == [told]
 
 
 def why_not(admin_key: str) -> str:

@@ -35,12 +35,3 @@ def test_a_200_that_is_no_completion_is_an_error(serve: Serve, body: Any) -> Non
     serve(lambda _: (200, body))
     with pytest.raises(UpstreamError, match="no completion"):
         smoke.chat(Inputs("a", "k", (), 1.0), Secret("k"), {})
-
-
-@pytest.mark.parametrize("choices", [[], [3], [{"message": None}], [{"message": {"content": None}}]])
-def test_an_answer_without_text_reads_empty(choices: list[Any]) -> None:
-    assert smoke.reply_text({"choices": choices}) == ""
-
-
-def test_a_long_reply_is_cut() -> None:
-    assert len(smoke.reply_text({"choices": [{"message": {"content": "x" * 500}}]})) == smoke.REPLY_CHARS

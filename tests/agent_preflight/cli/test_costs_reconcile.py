@@ -39,3 +39,13 @@ def test_an_overrun_exits_with_4_and_names_the_endpoint(data: Path) -> None:
     found = json.loads(ended.output)
     assert found["total"]["overrun_usd"] == "0.000000000001"
     assert {each["model"] for each in found["quarantined"]} == {"m/x"}
+
+
+@pytest.mark.wire
+def test_an_openrouter_that_cannot_be_reached_is_told_with_its_address_and_what_to_do(data: Path) -> None:
+    url = "http://127.0.0.1:1/v1"
+    ended = invoke("costs", "--data", str(data), "--reconcile", env={"OR_ADMIN_KEY": "key", "OPENROUTER_BASE_URL": url})
+    assert ended.exit_code == 1
+    said = f"the list of keys could not be read: Cannot reach OpenRouter at {url}: connection refused. "
+    assert said + "Check OPENROUTER_BASE_URL and your network" in ended.stderr
+    assert "Nothing was spent" not in ended.output

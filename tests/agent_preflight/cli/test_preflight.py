@@ -58,7 +58,7 @@ def test_passed_checks_exit_with_0(simulator: Simulator) -> None:
     )
     assert told.exit_code == 0, told.output
     assert "2 models x $0.25 = $0.50" in told.stdout
-    assert "All preflight checks passed, with 2 warnings." in told.stdout
+    assert "All preflight checks passed, with 1 warning." in told.stdout
     assert all(key.deleted for key in simulator.bill().keys.values() if "smoke" in key.name)
 
 

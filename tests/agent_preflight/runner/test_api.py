@@ -49,7 +49,7 @@ def test_log_fn_takes_all_that_a_run_says(
     results = asyncio.run(arun_multi(models, **options)) if is_async else run_multi(models, **options)
     assert [result.error for result in results] == [None, "the agent ended with exit code 3"]
     for told in (
-        *("  PREFLIGHT CHECKS", "  [!] mine  a warning", "  All preflight checks passed, with 2 warnings."),
+        *("  PREFLIGHT CHECKS", "  [!] mine  a warning", "  All preflight checks passed, with 1 warning."),
         *(f"Starting 2 trials in {trials.run_dirs[-1]}", f"files: {trials.run_dirs[-1]}"),
     ):
         assert trials.said.count(told) == 1, told

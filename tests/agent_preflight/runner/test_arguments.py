@@ -159,3 +159,17 @@ def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
     )
     assert given.around.output == OutputWish("/o", 5.0, 2 * 2**20, 7, 256)
     assert request(keep_output=False).around.output.unkept == "keep_output is off"
+
+
+@pytest.mark.parametrize(
+    ("budget", "together"),
+    [
+        (1, None),
+        ({"a": "0.5", "b": "0.5", "c": "0.5"}, None),
+        ({"a": "0.50", "b": "0.0003", "c": "0.003"}, Decimal("0.5033")),
+        ({"a": "0.1", "b": "0.2", "c": "0.1"}, Decimal("0.4")),
+    ],
+)
+def test_the_checks_are_told_the_sum_of_all_trials_where_budgets_differ(budget: Any, together: Decimal | None) -> None:
+    made = request(models=[("m/m", "a"), ("m/m", "b"), ("n/n", "c")], budget_usd=budget)
+    assert made.preflight.keywords["budget_sum"] == together

@@ -10,6 +10,7 @@ import pytest
 from agent_preflight.engine.client import Engine
 from agent_preflight.runner.plan import Surroundings, TrialPlan
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
+from agent_preflight.runs.settings import RunSettings
 from tests.support.engine_thread import serve_in_thread
 from tests.support.scripted_engine import Fail, ScriptedEngine
 
@@ -226,3 +227,10 @@ async def test_a_program_is_looked_for_where_the_agent_will_be(tmp_path: Path) -
     (tmp_path / "mine").chmod(0o755)
     assert await look_around(None, *process("mine", PATH=str(tmp_path))) == Ready()
     assert (await look_around(None, *process("sh", PATH=str(tmp_path)))).problems
+
+
+async def test_what_was_given_in_vain_for_a_process_is_named_in_one_line() -> None:
+    around, trials = process("sh")
+    settings = RunSettings(mounts=("/a:/b",), memory="1g")
+    (line,) = (await look_around(None, replace(around, settings=settings), trials)).lines
+    assert (line.ok, line.detail) == (None, "not used with --sandbox process: mounts, memory")

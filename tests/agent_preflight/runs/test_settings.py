@@ -18,6 +18,7 @@ from agent_preflight.runs.settings import (
     options,
     read_option,
     read_settings,
+    unused_by_processes,
 )
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
@@ -145,3 +146,28 @@ def test_the_help_has_each_flag_with_what_it_is() -> None:
         for flags in option.flags:
             assert flags.replace("/", " / ") in told or flags in told
         assert not option.flags or option.help.split()[0] in told
+
+
+OF_CONTAINERS: dict[str, Any] = {
+    "network": "sealed", "mounts": ["/a:/b"], "docker_args": ["--init"], "memory": "1g", "cpus": "1", "gate": "shared",
+    "workspace_path": "/w", "keep_output": False, "output_path": "/o", "output_timeout_s": 1, "output_max_bytes": 1,
+    "output_max_files": 1, "output_max_depth": 1,
+}  # fmt: skip
+
+
+@each("name", list(OF_CONTAINERS))
+def test_an_option_of_containers_is_known_to_be_of_no_use_to_a_process(name: str) -> None:
+    assert unused_by_processes(read_settings({name: OF_CONTAINERS[name]})) == [name]
+
+
+def test_what_a_process_uses_and_what_nobody_gave_is_not_named() -> None:
+    used = {
+        "command": ["sh"],
+        "env": {"A": "1"},
+        "timeout_s": 5,
+        "stdin": "open",
+        "initial_prompt": "p",
+        "image_name": "i",
+    }
+    assert unused_by_processes(read_settings(used)) == []
+    assert unused_by_processes(read_settings({"network": "host"})) == []

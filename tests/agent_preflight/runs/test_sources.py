@@ -150,3 +150,9 @@ def test_what_says_nothing_gives_way() -> None:
         "egress": ["a:1"],
         "image_name": "i",
     }
+
+
+def test_processes_have_no_network_but_one_that_somebody_names() -> None:
+    assert "network" not in options(models=["a/b"], sandbox="process")
+    assert options(models=["a/b"], sandbox="process", network="sealed")["network"] == "sealed"
+    assert options(FILE, sandbox="process")["network"] == "bridge"
