@@ -188,7 +188,7 @@ def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[Tri
         return
     request.say(f"Starting {len(due)} trial{'s' if len(due) > 1 else ''} in {folder.path}")
     if request.resume:
-        request.say(f"  {', '.join(map(_with_budget, due))}")
+        request.say(f"  these begin: {', '.join(map(_with_budget, due))}")
     request.say(f"  {network}")
     if request.around.sandbox == "process":
         request.say(

@@ -158,6 +158,6 @@ def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: 
     due = [TRIAL, replace(TRIAL, alias="b", before=Before(CENT * 3 // 10, CENT))]
     with open_folder(asked) as folder:
         announce(replace(asked, resume=True), folder, "r", due)
-        assert said[1] == "  a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
+        assert said[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
         announce(asked, folder, "r", due)
         assert sum("(budget" in line for line in said) == 1
