@@ -97,11 +97,6 @@ class OutputFolder:
         """Whether more of the archive can add anything."""
         return not self._full and not self._stream.ended
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the archive came to its end, or to a limit that ends it."""
-        return not self.wants_more
-
     def again(self) -> None:
         """Begin with another archive; the first held a link, and nothing of it was kept."""
         self._stream, self.root, self._skipped = TarStream(), None, _Skipped()

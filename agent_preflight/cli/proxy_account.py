@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,15 +62,8 @@ def raise_(ctx: typer.Context, accounts: Amounts, data: Data = None) -> None:
 
     Example: agent-preflight proxy account raise alice=2 --data ./proxy-data
     """
-    from agent_preflight.proxy_status import on_proxy
-
     folder, wanted = folder_of(ctx, data), amounts_of(accounts)
-
-    async def ask(client: ControlClient) -> None:
-        for name, more_pusd in wanted.items():
-            _tell(await client.top_up(name, more_pusd))
-
-    on_proxy(folder, ask)
+    _change(folder, wanted, lambda client, name: client.top_up(name, wanted[name]))
 
 
 @app.command("limit")
@@ -78,15 +72,8 @@ def limit(ctx: typer.Context, accounts: Amounts, data: Data = None) -> None:
 
     Example: agent-preflight proxy account limit alice=7 --data ./proxy-data
     """
-    from agent_preflight.proxy_status import on_proxy
-
     folder, wanted = folder_of(ctx, data), amounts_of(accounts)
-
-    async def ask(client: ControlClient) -> None:
-        for name, limit_pusd in wanted.items():
-            _tell(await client.set_limit(name, limit_pusd))
-
-    on_proxy(folder, ask)
+    _change(folder, wanted, lambda client, name: client.set_limit(name, wanted[name]))
 
 
 @app.command("freeze")
@@ -97,15 +84,8 @@ def freeze(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
 
     Example: agent-preflight proxy account freeze alice --data ./proxy-data
     """
-    from agent_preflight.proxy_status import on_proxy
-
     folder, names = folder_of(ctx, data), names_of(accounts)
-
-    async def ask(client: ControlClient) -> None:
-        for name in names:
-            _tell(await client.freeze(name, "frozen by a person"))
-
-    on_proxy(folder, ask)
+    _change(folder, names, lambda client, name: client.freeze(name, "frozen by a person"))
 
 
 @app.command("unfreeze")
@@ -114,15 +94,8 @@ def unfreeze(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
 
     Example: agent-preflight proxy account unfreeze alice --data ./proxy-data
     """
-    from agent_preflight.proxy_status import on_proxy
-
     folder, names = folder_of(ctx, data), names_of(accounts)
-
-    async def ask(client: ControlClient) -> None:
-        for name in names:
-            _tell(await client.unfreeze(name))
-
-    on_proxy(folder, ask)
+    _change(folder, names, lambda client, name: client.unfreeze(name))
 
 
 @app.command("remove")
@@ -189,6 +162,17 @@ def list_(
         return
     for each in found:
         emit_json(json.dumps(each.document()))
+
+
+def _change(folder: Path, names: Iterable[str], change: Callable[[ControlClient, str], Awaitable[Balance]]) -> None:
+    """Have the running proxy change each account, and print how it stands then."""
+    from agent_preflight.proxy_status import on_proxy
+
+    async def ask(client: ControlClient) -> None:
+        for name in names:
+            _tell(await change(client, name))
+
+    on_proxy(folder, ask)
 
 
 def folder_of(ctx: typer.Context, data: Path | None) -> Path:
