@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 import agent_preflight
 from agent_preflight.cli import app
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
-from tests.terminal import Terminal
+from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.wire
 

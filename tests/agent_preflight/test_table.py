@@ -12,7 +12,7 @@ from agent_preflight.control_client import Balance
 from agent_preflight.runner.board import Row
 from agent_preflight.table import LineView, LiveView, print_table, run_table, run_view
 from agent_preflight.tables import text_of
-from tests import terminal as terminals
+from tests.support import terminal as terminals
 
 
 @pytest.fixture(autouse=True)

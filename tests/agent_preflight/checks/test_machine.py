@@ -1,8 +1,6 @@
 """What this machine must be like before a run: its clock, its disk, its Docker engine."""
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +13,12 @@ from agent_preflight.preflight import BUILT_IN, DEFAULT
 from tests.agent_preflight.conftest import Seen
 from tests.cases import each
 from tests.support.engine_thread import serve_in_thread
+from tests.support.nobody import as_nobody
 from tests.support.scripted_engine import Fail, ScriptedEngine
 
 NOON = datetime(2026, 10, 9, 12, 0, 0, 400_000, tzinfo=UTC)
 INPUTS = Inputs("admin", "key", (), 1.0)
 
-NOBODY = 65534
 
 Check = Callable[[Inputs, Facts], list[Line]]
 
@@ -28,17 +26,6 @@ Check = Callable[[Inputs, Facts], list[Line]]
 def ask(check: Check, inputs: Inputs = INPUTS) -> Line:
     (line,) = check(inputs, Facts(inputs))
     return line
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Root may open everything, so for the moment we are somebody else."""
-    before = os.geteuid()
-    os.seteuid(before or NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 @each(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure, of_status
 from preflight_proxy.errors import OperatingError
 from tests.cases import each
+from tests.support.nobody import as_nobody
 from tests.support.quick_engine import SHORT_S, short_limits
 from tests.support.scripted_engine import DROP, HANG, LOST, Answer, Fail, ScriptedEngine, Text
 
@@ -234,19 +233,6 @@ async def test_a_name_that_nobody_knows_is_unreachable_in_words(monkeypatch: pyt
     error = await opened("tcp://build.example:2375")
     assert error.failure is Failure.UNREACHABLE
     assert "Name or service not known" in str(error)
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Have no rights to what is root's, also where tests run as root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 async def test_a_socket_that_this_user_may_not_open_is_told_with_the_way_out(

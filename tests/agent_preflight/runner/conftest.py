@@ -1,11 +1,9 @@
 """What the tests of whole runs share: a field of agents that are a few lines of Python each, and books that must agree."""
 
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -18,20 +16,6 @@ from agent_preflight.models import RunResult
 from agent_preflight.runner import run_multi
 from openrouter_sim import Simulator
 from preflight_proxy.ledger_reader import read_snapshot
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Have no rights to what is root's, also where tests run as root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
 
 MODEL = "openai/gpt-4.1-nano"
 DEAR_MODEL = "anthropic/claude-sonnet-4.5"

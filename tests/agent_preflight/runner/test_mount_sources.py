@@ -9,7 +9,7 @@ import pytest
 from agent_preflight.docker.mounts import Bind
 from agent_preflight.runner.mount_sources import Wanted, look, make
 from preflight_proxy.errors import ConfigError
-from tests.agent_preflight.runner.conftest import as_nobody
+from tests.support.nobody import as_nobody
 
 
 def wanted(path: object, *, writable: bool = False, is_made: bool = True) -> Wanted:
