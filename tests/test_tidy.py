@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cases import each
+from tests.support.cases import each
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {

@@ -8,7 +8,7 @@ import pytest
 from agent_preflight import config
 from agent_preflight.config import ConfigError, Environment
 from preflight_proxy.core.secret import Secret
-from tests.cases import each
+from tests.support.cases import each
 
 COMPLETE = {"OR_ADMIN_KEY": "sk-admin", "OPENROUTER_API_KEY": "sk-key", "PREFLIGHT_MODELS": "a/b, c/d ,,"}
 

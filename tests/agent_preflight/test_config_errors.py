@@ -2,7 +2,7 @@
 
 from agent_preflight.config_errors import explained, known_keys
 from agent_preflight.run_config import Mount, Stall, file_table, tables
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

@@ -8,7 +8,7 @@ from agent_preflight.config_policies import infra_check, policy_factory, progres
 from agent_preflight.eject import BudgetFractionEject, CompositeEject, IdleTimeoutEject, ProgressEject, StallEject
 from agent_preflight.run_config import parse_config
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 FIVE = """
 [[policies]]

@@ -18,7 +18,7 @@ from agent_preflight.control_client import (
 from agent_preflight.control_gate import Account
 from agent_preflight.usd import pusd
 from preflight_proxy.core.secret import Secret
-from tests.preflight_proxy.control_world import RUN, Controlled, controlled
+from tests.support.control_world import RUN, Controlled, controlled
 
 
 def test_amounts_are_read_to_the_pico_dollar() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from agent_preflight.costs import cost_lines, ledgers_of, read_ledgers, sums_by_account, sums_of
 from preflight_proxy.errors import ConfigError, LedgerError
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store
+from tests.support.ledger_on_disk import call, open_account, open_store
 
 LINES: list[dict[str, Any]] = [
     {"account": "b", "cost_usd": "0.1", "outcome": "posted", "prompt_tokens": 3, "cached_tokens": 1},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent_preflight.docker_args import AGENT, GATE, OPTIONS, DockerArgs, merge, read_docker_args
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 PORT_80 = {
     "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "80"}]}},

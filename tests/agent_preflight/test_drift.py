@@ -6,7 +6,7 @@ import pytest
 
 from agent_preflight.drift import TOLERANCE_PUSD, Reconciled, Row
 from preflight_proxy.core.accounts import Quarantined
-from tests.cases import each
+from tests.support.cases import each
 
 CENT = 10**10
 

@@ -21,8 +21,8 @@ from preflight_proxy.core.accounts import Account
 from preflight_proxy.core.admission import Admit, admit
 from preflight_proxy.core.endpoint import Endpoint
 from preflight_proxy.core.quote import quote
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import chat, endpoint
+from tests.support.cases import each
+from tests.support.quote_cases import chat, endpoint
 
 SONNET = "anthropic/claude-sonnet-4.5"
 

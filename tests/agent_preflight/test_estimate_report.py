@@ -6,7 +6,7 @@ from agent_preflight.estimate import Estimate, estimate, rounded_up
 from agent_preflight.estimate_report import Found, Unread, is_affordable, report, why_nothing
 from agent_preflight.tables import text_of
 from agent_preflight.usd import pusd
-from tests.preflight_proxy.core.quote_cases import endpoint
+from tests.support.quote_cases import endpoint
 
 SONNET = "anthropic/claude-sonnet-4.5"
 

@@ -18,10 +18,8 @@ from agent_preflight.run_control import read_control
 from agent_preflight.runner.folder import RunFolder, open_named
 from preflight_proxy.errors import ConfigError, OperatingError
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
-from tests.agent_preflight.live_field import LiveField
-from tests.agent_preflight.runner.conftest import Field, trials
-
-__all__ = ["trials"]
+from tests.support.live_field import LiveField
+from tests.support.trial_field import Field
 
 Serve = Callable[[Script], ScriptedServer]
 

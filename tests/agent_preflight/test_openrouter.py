@@ -12,7 +12,7 @@ from openrouter_sim import Simulator
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer
-from tests.cases import each
+from tests.support.cases import each
 from tests.support.forward_proxy import ForwardProxy
 
 Serve = Callable[[Script], ScriptedServer]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from agent_preflight.kept_output import Kept, OutputWish
 from agent_preflight.output_folder import LISTED_MAX, PARTIAL, SMALL_BYTES, OutputFolder
 from tests.agent_preflight.test_tar_stream import archive, header, member, pax
-from tests.cases import each
+from tests.support.cases import each
 
 Members = Sequence[tuple[tarfile.TarInfo, bytes]]
 TOP = (member("output", tarfile.DIRTYPE, mode=0o777), b"")

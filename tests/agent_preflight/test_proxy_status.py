@@ -22,7 +22,7 @@ from preflight_proxy.core.accounts import CLOSED
 from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.store import Store
-from tests.cases import each
+from tests.support.cases import each
 
 USD = 10**12
 ROWS = (

@@ -16,7 +16,7 @@ from agent_preflight.reachable import cannot_reach, cause_of, refusal, refusal_o
 from openrouter_sim import Simulator
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer
-from tests.cases import each
+from tests.support.cases import each
 
 Serve = Callable[[Script], ScriptedServer]
 CHECK = "Check OPENROUTER_BASE_URL and your network. Nothing was spent."

@@ -16,8 +16,8 @@ from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.store import Store
-from tests.preflight_proxy.fake_clock import FakeClock
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store
+from tests.support.fake_clock import FakeClock
+from tests.support.ledger_on_disk import call, open_account, open_store
 
 CENT = 10**10
 

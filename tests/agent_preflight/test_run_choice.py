@@ -8,7 +8,7 @@ import pytest
 
 from agent_preflight.run_choice import live_runs, named_run, run_to_change, run_to_read
 from preflight_proxy.errors import ConfigError
-from tests.agent_preflight.run_on_disk import alive, plan
+from tests.support.run_on_disk import alive, plan
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from agent_preflight.run_config import parse_config, parse_pyproject, tables
 from agent_preflight.runs.naming import NamedModel
 from agent_preflight.runs.settings import read_option
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 
 def said(text: str) -> str:

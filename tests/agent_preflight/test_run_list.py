@@ -10,7 +10,7 @@ import pytest
 
 from agent_preflight.run_list import list_runs, runs_table
 from agent_preflight.tables import text_of
-from tests.agent_preflight.run_on_disk import CENT, EVENTS, alive, begin, finish, keep_ledger, plan
+from tests.support.run_on_disk import CENT, EVENTS, alive, begin, finish, keep_ledger, plan
 
 
 @pytest.fixture

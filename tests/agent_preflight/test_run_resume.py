@@ -29,8 +29,8 @@ from agent_preflight.runner.request import Origin
 from agent_preflight.runs.settings import options
 from openrouter_sim import Simulator
 from preflight_proxy.errors import ConfigError
-from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.runner.conftest import MODEL
+from tests.support.cli_commands import Told, invoke
+from tests.support.trial_field import MODEL
 
 KEYS = {"OR_ADMIN_KEY": "adm", "OPENROUTER_API_KEY": "inf", "PREFLIGHT_MODELS": "o/other", "PREFLIGHT_BUDGET": "9"}
 OPTIONS: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from agent_preflight.subkeys import key_in, path_of, used_usd
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_the_key_stands_beside_data() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_preflight.tar_stream import BLOCK_BYTES, EXTENSION_BYTES_MAX, Entry, Kind, TarError, TarStream
-from tests.cases import each
+from tests.support.cases import each
 
 Read = list[tuple[Entry, bytes]]
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_preflight.terminal import plain
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

@@ -8,7 +8,7 @@ import pytest
 
 from agent_preflight.models import CacheStats
 from agent_preflight.trial_status import TrialStatus, read_run
-from tests.agent_preflight.run_on_disk import CENT, EVENTS, alive, begin, finish, keep_ledger, plan
+from tests.support.run_on_disk import CENT, EVENTS, alive, begin, finish, keep_ledger, plan
 
 
 @pytest.fixture

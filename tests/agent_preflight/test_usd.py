@@ -18,7 +18,7 @@ from agent_preflight.usd import PUSD_MAX, cents_up, dollars, float_usd, pusd, re
 from preflight_proxy.core.money import LIMIT_USD_MAX, limit_pusd
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from preflight_proxy.acceptor import Acceptor
-from tests.preflight_proxy.raw_http import Raw
+from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire
 

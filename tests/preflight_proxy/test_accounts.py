@@ -17,11 +17,11 @@ from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.errors import LedgerError, UpstreamError
 from preflight_proxy.plane import STRANGER
-from tests.preflight_proxy.control_world import Controlled, controlled
-from tests.preflight_proxy.namespace import Namespace
-from tests.preflight_proxy.raw_http import Raw
 from tests.preflight_proxy.test_gate_listener import hand_over, hears
-from tests.preflight_proxy.world import chat
+from tests.support.control_world import Controlled, controlled
+from tests.support.network_namespace import Namespace
+from tests.support.proxy_world import chat
+from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire
 

@@ -20,8 +20,8 @@ from preflight_proxy.core.commands import ClearQuarantine, Freeze, OpenAccount, 
 from preflight_proxy.errors import ConfigError, LedgerError
 from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.store import Store
-from tests.preflight_proxy.fake_clock import FakeClock
-from tests.preflight_proxy.world import World
+from tests.support.fake_clock import FakeClock
+from tests.support.proxy_world import World
 
 wire = pytest.mark.wire
 NOWHERE = "http://127.0.0.1:9/api/v1"

@@ -18,7 +18,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Event, Hub
 from preflight_proxy.store import Store
-from tests.preflight_proxy.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 DOLLAR = 10**12
 

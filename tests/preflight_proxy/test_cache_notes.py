@@ -11,8 +11,8 @@ from preflight_proxy.cache_notes import CacheNotes
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Reading, Usage
-from tests.preflight_proxy.fake_clock import FakeClock
-from tests.preflight_proxy.world import MODEL, World
+from tests.support.fake_clock import FakeClock
+from tests.support.proxy_world import MODEL, World
 
 RULES = "Keep to the rules of the house, every single one of them. " * 200
 ASKED = SHAPES["/chat/completions"].read(

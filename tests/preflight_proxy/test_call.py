@@ -18,7 +18,7 @@ from preflight_proxy.core.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.upstream_refusal import UpstreamRefusal
 from preflight_proxy.sending import Sending
-from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World
+from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
 

@@ -8,7 +8,7 @@ import pytest
 
 from preflight_proxy.certificate import PEM_BYTES_MAX, tls_context
 from preflight_proxy.core.secret import Secret
-from tests.preflight_proxy.tls import new_authority
+from tests.support.tls import new_authority
 
 
 def open_fds() -> set[str]:

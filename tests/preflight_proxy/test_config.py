@@ -9,7 +9,7 @@ import pytest
 
 from preflight_proxy.config import GRACE_S, Config, host_port, origin, read_config
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 LEAST = {"data": "/d", "upstream": "https://openrouter.ai/api/v1"}
 

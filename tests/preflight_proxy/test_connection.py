@@ -13,7 +13,7 @@ from aiohttp import web
 
 from preflight_proxy.heads import HEAD_BYTES_MAX, Heads
 from preflight_proxy.server import Listeners
-from tests.preflight_proxy.raw_http import Raw, is_error
+from tests.support.raw_http import Raw, is_error
 
 pytestmark = pytest.mark.wire
 

@@ -15,7 +15,7 @@ import uvloop
 
 from preflight_proxy.connections import Line
 from preflight_proxy.upstream import UncertainError, Upstream
-from tests.preflight_proxy.raw_upstream import OK, RawUpstream, answer_ok
+from tests.support.raw_upstream import OK, RawUpstream, answer_ok
 
 pytestmark = pytest.mark.wire
 

@@ -25,8 +25,8 @@ from openrouter_sim import Scenario
 from preflight_proxy import __version__
 from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.intake import BODY_BYTES_MAX
-from tests.preflight_proxy.control_world import Controlled, controlled
-from tests.preflight_proxy.raw_http import Raw
+from tests.support.control_world import Controlled, controlled
+from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire
 

@@ -14,8 +14,8 @@ from preflight_proxy.core.commands import MarkUnknown, Post
 from preflight_proxy.dead_ledger import DeadLedger
 from preflight_proxy.errors import LedgerInUseError
 from preflight_proxy.ledger_reader import read_snapshot
-from tests.preflight_proxy.fake_clock import FakeClock
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
+from tests.support.fake_clock import FakeClock
+from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 CLOCKS = Clocks(call_s_max=100.0, lag_s=10.0)
 OWN = {"key_hash": "k", "key_is_own": True, "key_usage_pusd": 0}

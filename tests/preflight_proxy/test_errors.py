@@ -3,7 +3,7 @@
 import pytest
 
 from preflight_proxy.errors import ConfigError, LedgerError, OperatingError, UpstreamError
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each("kind", [ConfigError, LedgerError, UpstreamError])

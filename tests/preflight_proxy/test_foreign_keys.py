@@ -23,9 +23,9 @@ from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAG
 from preflight_proxy.core.ledger import may_send
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.foreign_keys import next_reset
-from tests.cases import each
-from tests.preflight_proxy.foreign_desk import RESERVED_PUSD, USD, Desk
-from tests.preflight_proxy.world import World
+from tests.support.cases import each
+from tests.support.foreign_key_world import RESERVED_PUSD, USD, Desk
+from tests.support.proxy_world import World
 
 pytestmark = pytest.mark.wire
 

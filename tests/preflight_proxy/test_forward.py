@@ -16,7 +16,7 @@ from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from preflight_proxy.core.outcomes import NONE_YET
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.intake import BODY_BYTES_MAX
-from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World, chat
+from tests.support.proxy_world import DEAR_MODEL, MODEL, World, chat
 
 pytestmark = pytest.mark.wire
 

@@ -16,10 +16,10 @@ from preflight_proxy.certificate import tls_context
 from preflight_proxy.core.http_proxy import HttpProxy
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.upstream import NotSentError, Upstream
-from tests.preflight_proxy.child import Child, standalone
-from tests.preflight_proxy.tls import new_authority
-from tests.preflight_proxy.world import chat
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.proxy_process import Child, standalone
+from tests.support.proxy_world import chat
+from tests.support.tls import new_authority
 
 pytestmark = pytest.mark.wire
 

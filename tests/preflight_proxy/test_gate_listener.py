@@ -20,8 +20,8 @@ from aiohttp import web
 from preflight_proxy.errors import OperatingError
 from preflight_proxy.gate_listener import TAKEN, GateListener, GateState, HandoverRefusedError, Namespaces
 from preflight_proxy.server import Listeners
-from tests.preflight_proxy.namespace import Namespace
-from tests.preflight_proxy.raw_http import Raw
+from tests.support.network_namespace import Namespace
+from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire
 

@@ -9,7 +9,7 @@ import pytest
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.holds import HELD_MAX, LOOK_AGAIN_S, Holds
-from tests.preflight_proxy.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 
 def refusal(remedy: Remedy, seconds: float = 10.0) -> UpstreamRefusal:

@@ -29,9 +29,9 @@ from preflight_proxy.prices import Prices
 from preflight_proxy.server import Listeners
 from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
-from tests.preflight_proxy.raw_http import Raw
-from tests.preflight_proxy.raw_upstream import RawUpstream
-from tests.preflight_proxy.world import MODEL, World, chat
+from tests.support.proxy_world import MODEL, World, chat
+from tests.support.raw_http import Raw
+from tests.support.raw_upstream import RawUpstream
 
 pytestmark = pytest.mark.wire
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.server import Listeners
 from preflight_proxy.tasks import Tasks
-from tests.preflight_proxy.raw_http import Raw
+from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire
 

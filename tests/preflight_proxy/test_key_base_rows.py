@@ -13,7 +13,7 @@ import pytest
 from preflight_proxy import key_base_rows, migrations
 from preflight_proxy.core.accounts import KeyBase
 from preflight_proxy.core.commands import LoseKeyBase, NoteKeyBase, Post, Reserve
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store
+from tests.support.ledger_on_disk import open_account, open_store
 
 BASE = KeyBase(1, "https://openrouter.ai/api/v1", "k", 7, 3, 1.5)
 

@@ -8,7 +8,7 @@ import pytest
 
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.ledger_file import checkpoint, connect
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store
+from tests.support.ledger_on_disk import call, open_account, open_store
 
 
 @pytest.mark.parametrize(("durability", "level"), [("process", 1), ("power", 2)])

@@ -13,8 +13,8 @@ import pytest
 from preflight_proxy import ledger_lock
 from preflight_proxy.errors import LedgerError, LedgerInUseError
 from preflight_proxy.ledger_lock import LedgerLock, filesystem_of
-from tests.cases import each
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store
+from tests.support.cases import each
+from tests.support.ledger_on_disk import call, open_account, open_store
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/locks")
 

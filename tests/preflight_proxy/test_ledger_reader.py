@@ -13,8 +13,8 @@ from preflight_proxy.errors import LedgerError
 from preflight_proxy.ledger_reader import ENTRIES_PER_READ, read_entries, read_snapshot
 from preflight_proxy.migrations import MIGRATIONS
 from preflight_proxy.store import read_entries as read_entries_of_store
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
 from tests.preflight_proxy.test_schema import ACCOUNT, ENTRY, HELD
+from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 
 def test_a_reader_sees_what_is_committed_while_the_proxy_lives(tmp_path: Path) -> None:

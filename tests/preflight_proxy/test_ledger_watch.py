@@ -14,8 +14,8 @@ from preflight_proxy import ledger_watch
 from preflight_proxy.core.commands import Post
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.ledger_watch import watch_place
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
-from tests.preflight_proxy.world import World
+from tests.support.ledger_on_disk import call, open_account, open_store, reserve
+from tests.support.proxy_world import World
 
 
 def deleted(path: Path) -> None:

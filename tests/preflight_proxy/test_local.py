@@ -11,8 +11,8 @@ import pytest
 
 from openrouter_sim import Scenario
 from preflight_proxy.core.money import usd_text
-from tests.preflight_proxy.raw_http import is_error
-from tests.preflight_proxy.world import MODEL, World
+from tests.support.proxy_world import MODEL, World
+from tests.support.raw_http import is_error
 
 pytestmark = pytest.mark.wire
 

@@ -11,7 +11,7 @@ import structlog
 
 from preflight_proxy import log
 from preflight_proxy.core.secret import Secret
-from tests.cases import each
+from tests.support.cases import each
 
 KEY = "sk-or-v1-0123456789abcdef0123456789abcdef"
 TOKEN = "pf-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789_-abc"

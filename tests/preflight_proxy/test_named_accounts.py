@@ -25,8 +25,8 @@ from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError, LedgerError
 from preflight_proxy.named_accounts import NamedAccounts, new_token, read_tokens
-from tests.preflight_proxy.held import Held
-from tests.preflight_proxy.world import chat
+from tests.support.held_call import Held
+from tests.support.proxy_world import chat
 
 ROOT = Path(__file__).resolve().parents[2]
 wire = pytest.mark.wire
@@ -351,7 +351,7 @@ def test_tokens_differ_and_are_recognised_for_redaction() -> None:
 
 @wire
 def test_a_change_that_is_killed_at_any_moment_is_made_or_not_made(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.preflight_proxy.killed_accounts", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.support.killed_accounts", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     states = {name: int(count) for name, count in (line.split() for line in done.stdout.splitlines())}

@@ -22,8 +22,8 @@ from preflight_proxy.openings import (
     resolve_here,
 )
 from preflight_proxy.tunnel import Traffic
-from tests.preflight_proxy.places import closed_port, echo, flood, opened, place
-from tests.preflight_proxy.raw_http import Raw
+from tests.support.gate_places import closed_port, echo, flood, opened, place
+from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire
 

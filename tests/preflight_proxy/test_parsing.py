@@ -19,8 +19,8 @@ import pytest
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import BadRequest, Request
 from preflight_proxy.parsing import SMALL_BYTES_MAX, SMALL_COMMAS_MAX, Parsing, is_small
-from tests.preflight_proxy.child import Child, standalone
-from tests.preflight_proxy.world import chat
+from tests.support.proxy_process import Child, standalone
+from tests.support.proxy_world import chat
 
 CHAT = SHAPES["/chat/completions"]
 

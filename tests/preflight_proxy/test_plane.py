@@ -9,8 +9,8 @@ import pytest
 
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.plane import TOKEN_CHARS_MAX, hash_token
-from tests.preflight_proxy.raw_http import Raw, is_error
-from tests.preflight_proxy.world import World, chat
+from tests.support.proxy_world import World, chat
+from tests.support.raw_http import Raw, is_error
 
 pytestmark = pytest.mark.wire
 

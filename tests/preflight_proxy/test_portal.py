@@ -22,10 +22,10 @@ from preflight_proxy.gate_listener import GateState
 from preflight_proxy.portal import STRANGERS_MAX, STRANGERS_OF_ONE_MAX, Portal, PortalGate
 from preflight_proxy.server import Listeners
 from preflight_proxy.tunnel import Streams
-from tests.preflight_proxy.control_world import Controlled, controlled
-from tests.preflight_proxy.places import echo, place
-from tests.preflight_proxy.raw_http import Raw
-from tests.preflight_proxy.world import chat
+from tests.support.control_world import Controlled, controlled
+from tests.support.gate_places import echo, place
+from tests.support.proxy_world import chat
+from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire
 

@@ -23,8 +23,8 @@ from preflight_proxy.prices import (
     UnreachableError,
 )
 from preflight_proxy.upstream import Upstream
-from tests.preflight_proxy.fake_clock import FakeClock
-from tests.preflight_proxy.raw_upstream import RawUpstream
+from tests.support.fake_clock import FakeClock
+from tests.support.raw_upstream import RawUpstream
 
 pytestmark = pytest.mark.wire
 

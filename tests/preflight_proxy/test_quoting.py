@@ -11,7 +11,7 @@ import pytest
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.core.refusals import Code
-from tests.preflight_proxy.world import DEAR_MODEL, MODEL, World
+from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
 

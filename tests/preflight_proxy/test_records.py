@@ -13,8 +13,8 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import UpstreamError
 from preflight_proxy.records import read_generation, read_key, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream
-from tests.preflight_proxy.raw_upstream import RawUpstream
-from tests.preflight_proxy.world import World, chat
+from tests.support.proxy_world import World, chat
+from tests.support.raw_upstream import RawUpstream
 
 pytestmark = pytest.mark.wire
 

@@ -15,7 +15,7 @@ from openrouter_sim import FaultRule, Scenario, make_fault
 from openrouter_sim.faults.fault import Fault, Frame
 from preflight_proxy import relay
 from preflight_proxy.core.refusals import OVERDUE, Code
-from tests.preflight_proxy.world import World
+from tests.support.proxy_world import World
 
 if TYPE_CHECKING:
     from openrouter_sim.call import Call

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from openrouter_sim import Rule, Scenario
-from tests.preflight_proxy.world import DEAR_MODEL, World
+from tests.support.proxy_world import DEAR_MODEL, World
 
 pytestmark = pytest.mark.wire
 

@@ -10,7 +10,7 @@ import pytest
 
 from openrouter_sim import Scenario
 from preflight_proxy.runner_watch import RunnerWatch
-from tests.preflight_proxy.control_world import RUN, Controlled, controlled
+from tests.support.control_world import RUN, Controlled, controlled
 
 pytestmark = pytest.mark.wire
 

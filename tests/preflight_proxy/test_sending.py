@@ -14,7 +14,7 @@ from preflight_proxy.core.upstream_refusal import RETRY_AFTER_S_DEFAULT, Remedy,
 from preflight_proxy.holds import Holds
 from preflight_proxy.sending import Outgoing, Sending
 from preflight_proxy.upstream import NotSentError, Upstream
-from tests.preflight_proxy.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.wire
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from preflight_proxy.connection import FIELD_BYTES_MAX
 from preflight_proxy.server import Handler, Listeners
-from tests.preflight_proxy.raw_http import Raw, is_error
+from tests.support.raw_http import Raw, is_error
 
 pytestmark = pytest.mark.wire
 

@@ -16,7 +16,7 @@ from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.store import Store
-from tests.preflight_proxy.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from preflight_proxy.core.commands import OpenAccount, Post, Reserve
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.space import SPACE_BYTES, KeptSpace
 from preflight_proxy.store import Store
-from tests.preflight_proxy.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 
 def test_the_place_is_really_taken_and_given_back_once(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
 from preflight_proxy.standalone import serve
 from preflight_proxy.store import Store
-from tests.preflight_proxy.child import Child, standalone
-from tests.preflight_proxy.held import Held
-from tests.preflight_proxy.world import chat
+from tests.support.held_call import Held
+from tests.support.proxy_process import Child, standalone
+from tests.support.proxy_world import chat
 
 wire = pytest.mark.wire
 

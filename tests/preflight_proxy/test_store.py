@@ -30,7 +30,7 @@ from preflight_proxy.core.ledger import (
 from preflight_proxy.core.outcomes import LEFT, NONE_YET, bad_request
 from preflight_proxy.core.refusals import Code, Refusal
 from preflight_proxy.errors import LedgerError
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
+from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 
 def test_a_restart_finds_the_same_book(tmp_path: Path) -> None:

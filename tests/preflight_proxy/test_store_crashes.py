@@ -13,12 +13,12 @@ from preflight_proxy.core.ledger import Void
 from preflight_proxy.derived import CostLog
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.store import Store
-from tests.preflight_proxy.store_child import COST_PUSD
+from tests.support.store_process import COST_PUSD
 
 pytestmark = pytest.mark.wire
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD = Path(__file__).with_name("store_child.py")
+CHILD = ROOT / "tests" / "support" / "store_process.py"
 
 
 def child(path: Path, first: int, *more: str) -> subprocess.Popen[str]:
@@ -100,7 +100,7 @@ def test_a_start_that_is_killed_at_any_line_leaves_a_folder_that_starts_again(tm
     """That of a new ledger, and of one whose last commits went with the machine's power."""
     memory = Path("/dev/shm")  # syncs at once: there are some 350 starts
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as place:
-        command = [sys.executable, "-m", "tests.preflight_proxy.killed_start", place]
+        command = [sys.executable, "-m", "tests.support.killed_start", place]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = dict(line.split() for line in done.stdout.splitlines() if line.split()[0] in ("new", "old"))

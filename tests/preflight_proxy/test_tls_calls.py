@@ -15,10 +15,10 @@ import pytest
 from openrouter_sim import Rule, Scenario
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.gate_doors import GateSpec
-from tests.preflight_proxy.namespace import Namespace
-from tests.preflight_proxy.raw_http import Raw
-from tests.preflight_proxy.tls import new_authority, tls_spec, trusting
-from tests.preflight_proxy.world import World, chat
+from tests.support.network_namespace import Namespace
+from tests.support.proxy_world import World, chat
+from tests.support.raw_http import Raw
+from tests.support.tls import new_authority, tls_spec, trusting
 
 pytestmark = pytest.mark.wire
 

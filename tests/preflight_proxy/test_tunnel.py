@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from preflight_proxy.tunnel import Traffic, connected, exchange, streams
-from tests.preflight_proxy.places import closed_port, echo, pair, place
+from tests.support.gate_places import closed_port, echo, pair, place
 
 pytestmark = pytest.mark.wire
 

@@ -10,7 +10,7 @@ import pytest
 from preflight_proxy.core.accounts import Account
 from preflight_proxy.errors import LedgerError
 from preflight_proxy.turns import Turns
-from tests.preflight_proxy.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 
 class Purse:

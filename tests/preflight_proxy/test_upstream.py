@@ -21,7 +21,7 @@ from preflight_proxy.upstream import (
     WithdrawnError,
     last_header,
 )
-from tests.preflight_proxy.raw_upstream import OK, RawUpstream, answer_ok
+from tests.support.raw_upstream import OK, RawUpstream, answer_ok
 
 pytestmark = pytest.mark.wire
 

@@ -8,9 +8,9 @@ import pytest
 from preflight_proxy.config import origin
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.quarantine_file import QuarantineFile
-from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.live_field import LiveField
-from tests.agent_preflight.runner.conftest import Field
+from tests.support.cli_commands import Told, invoke
+from tests.support.live_field import LiveField
+from tests.support.trial_field import Field
 
 
 @pytest.fixture(autouse=True)

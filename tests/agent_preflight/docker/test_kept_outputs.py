@@ -20,12 +20,10 @@ from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.run import run_field
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
-from tests.agent_preflight.crashed_run import BUSY, crash
 from tests.agent_preflight.docker.conftest import BASE, containers_of
-from tests.agent_preflight.runner.conftest import Field, agent, trials
 from tests.agent_preflight.sweeping.test_dead_runs import scope
-
-__all__ = ["trials"]
+from tests.support.crashed_run import BUSY, crash
+from tests.support.trial_field import Field, agent
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 

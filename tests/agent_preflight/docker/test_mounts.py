@@ -22,7 +22,7 @@ from agent_preflight.docker.mounts import (
 from agent_preflight.docker_args import Fields, merge, read_docker_args
 from agent_preflight.kept_output import OutputWish
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 RUN = "/r/run-1"
 LINKS = {"/var/run/docker.sock": "/run/docker.sock", "/var/run": "/run"}

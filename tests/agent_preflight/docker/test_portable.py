@@ -35,8 +35,8 @@ from preflight_proxy.openings import Outside
 from preflight_proxy.portal import Portal
 from preflight_proxy.tunnel import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
-from tests.engine import ENGINE, output
-from tests.preflight_proxy.places import echo, place
+from tests.support.docker_program import ENGINE, output
+from tests.support.gate_places import echo, place
 
 pytestmark = pytest.mark.docker
 

@@ -27,9 +27,9 @@ from preflight_proxy.config import Config
 from preflight_proxy.gate_doors import EgressSpec, GateSpec, TlsSpec
 from preflight_proxy.openings import Outside
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
-from tests.engine import ENGINE
-from tests.preflight_proxy.tls import new_authority
-from tests.preflight_proxy.world import MODEL
+from tests.support.docker_program import ENGINE
+from tests.support.proxy_world import MODEL
+from tests.support.tls import new_authority
 
 pytestmark = pytest.mark.docker
 

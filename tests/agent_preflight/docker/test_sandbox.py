@@ -15,7 +15,7 @@ from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandbox import Exit
 from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSandbox, MakeSpec, ProxyPart, containers_of, read_all
-from tests.engine import ENGINE
+from tests.support.docker_program import ENGINE
 
 pytestmark = pytest.mark.docker
 

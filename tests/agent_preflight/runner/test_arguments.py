@@ -12,7 +12,7 @@ from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 
 def request(**options: Any) -> Any:

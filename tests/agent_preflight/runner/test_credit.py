@@ -16,8 +16,7 @@ from agent_preflight.runner.loop import run_blocking
 from agent_preflight.runner.request import Finished
 from agent_preflight.runner.run import run_field
 from openrouter_sim import Simulator
-
-from .conftest import MODEL, Field
+from tests.support.trial_field import MODEL, Field
 
 ONE_CALL = "status, _ = call(); say('agent_end', status=status)"
 

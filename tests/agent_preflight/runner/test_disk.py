@@ -10,8 +10,7 @@ from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.disk import shortage
 from agent_preflight.runner.loop import run_blocking
 from agent_preflight.runner.run import run_field
-
-from .conftest import MODEL, Field
+from tests.support.trial_field import MODEL, Field
 
 
 def test_a_disk_with_room_stops_nothing_and_one_without_says_where_and_how_much(tmp_path: Path) -> None:

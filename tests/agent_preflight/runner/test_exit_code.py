@@ -4,7 +4,7 @@ from typing import Any
 
 from agent_preflight.models import RunResult
 from agent_preflight.runner.exit_code import exit_code
-from tests.cases import each
+from tests.support.cases import each
 
 
 def result(error: str | None = None, **extra: Any) -> RunResult:

@@ -7,8 +7,7 @@ from agent_preflight.events import EventLogger
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.trial import State
 from openrouter_sim import Scenario
-
-from .conftest import Field
+from tests.support.trial_field import Field
 
 pytestmark = pytest.mark.wire
 

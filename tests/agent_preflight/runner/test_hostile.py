@@ -14,8 +14,7 @@ from agent_preflight.eject import EjectDecision, EjectPolicy
 from agent_preflight.events import EventLogger
 from agent_preflight.runner.verdict import NEVER_CALLED
 from agent_preflight.status import status_main, summarise_model
-
-from .conftest import MODEL, Field, agent
+from tests.support.trial_field import MODEL, Field, agent
 
 pytestmark = pytest.mark.wire
 

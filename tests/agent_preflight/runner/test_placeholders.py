@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_preflight.runner.placeholders import Names
-from tests.cases import each
+from tests.support.cases import each
 
 NAMES = Names("nano", "openai/gpt-4.1-nano:free", "run-1")
 

@@ -15,7 +15,7 @@ from agent_preflight.runner.plan import (
     plan_trials,
 )
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
 

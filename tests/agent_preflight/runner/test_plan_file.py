@@ -11,7 +11,7 @@ from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Origin, Request
 from agent_preflight.runs.settings import RunSettings
 from preflight_proxy.core.secret import Secret
-from tests.cases import each
+from tests.support.cases import each
 
 MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
 AROUND = Surroundings(

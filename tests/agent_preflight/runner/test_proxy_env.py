@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent_preflight.runner.proxy_env import own_proxy, proxy_env
-from tests.cases import each
+from tests.support.cases import each
 
 PROXIES = [
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"),

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.runner.records import Records
-
-from .conftest import MODEL, Field, agent
+from tests.support.trial_field import MODEL, Field, agent
 
 RUNNER = """
 import json, resource, sys

@@ -1,7 +1,7 @@
 """Why calls are not served is told once for each reason as it happens."""
 
 from agent_preflight.runner.refusals import TOLD_MAX, Refusals
-from tests.cases import each
+from tests.support.cases import each
 
 UNPRICED = {
     "code": "unpriced",

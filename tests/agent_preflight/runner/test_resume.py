@@ -21,11 +21,10 @@ from agent_preflight.runner.run import run_field
 from agent_preflight.status import container_running
 from agent_preflight.usd import pusd
 from preflight_proxy.errors import ConfigError
-from tests.agent_preflight.crashed_run import crash
-from tests.cases import each
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store
-
-from .conftest import DEAR_MODEL, MODEL, Field, agent
+from tests.support.cases import each
+from tests.support.crashed_run import crash
+from tests.support.ledger_on_disk import open_account, open_store
+from tests.support.trial_field import DEAR_MODEL, MODEL, Field, agent
 
 BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")
 

@@ -20,10 +20,9 @@ from agent_preflight.runner.run import run_field
 from agent_preflight.sidecar import child, keeper
 from openrouter_sim import Simulator
 from preflight_proxy.errors import OperatingError
-from tests.agent_preflight.live_field import LiveField
+from tests.support.live_field import LiveField
 from tests.support.scripted_engine import ScriptedEngine
-
-from .conftest import MODEL, Field
+from tests.support.trial_field import MODEL, Field
 
 pytestmark = pytest.mark.wire
 

@@ -27,10 +27,10 @@ from agent_preflight.sandbox import AgentSpec, PortalKey
 from agent_preflight.sidecar import Sidecar
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
-from tests.agent_preflight.runner.conftest import Field
-from tests.engine import ENGINE
+from tests.support.docker_program import ENGINE
 from tests.support.engine_relay import EngineRelay
 from tests.support.scripted_engine import Fail, ScriptedEngine
+from tests.support.trial_field import Field
 
 BASE = "local/python:base"
 AROUND = Surroundings("docker", "me/agent", network="sealed", gate="shared")

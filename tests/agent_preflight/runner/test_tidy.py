@@ -6,8 +6,8 @@ import pytest
 
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.sweeping import Scope
-from tests.agent_preflight.crashed_run import BUSY, crash
-from tests.agent_preflight.runner.conftest import Field
+from tests.support.crashed_run import BUSY, crash
+from tests.support.trial_field import Field
 
 
 async def told(scope: Scope) -> list[str]:

@@ -3,7 +3,7 @@
 from agent_preflight.runner.trial import TIME_LIMIT, By, CleanUp, Ending, State, error_of, owed, worst
 from agent_preflight.sandbox import Exit
 from preflight_proxy.errors import OperatingError
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_the_states_come_in_one_order() -> None:

@@ -20,10 +20,9 @@ from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.outcomes import LEFT, NONE_YET, Cause, Outcomes, answered_upstream, bad_request, refused
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.secret import Redaction
-from tests.agent_preflight.live_field import LiveField
-from tests.cases import each
-
-from .conftest import DEAR_MODEL, MODEL, Field
+from tests.support.cases import each
+from tests.support.live_field import LiveField
+from tests.support.trial_field import DEAR_MODEL, MODEL, Field
 
 LIMIT_PUSD = 50_000_000_000
 NO_BOUND = bad_request("plugins: its price has no bound")

@@ -4,7 +4,7 @@ import pytest
 
 from agent_preflight.runs.env_file import parse_env_file
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

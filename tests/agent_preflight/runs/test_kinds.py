@@ -9,7 +9,7 @@ import pytest
 from agent_preflight.runs import kinds
 from agent_preflight.runs.kinds import Kind
 from preflight_proxy.core.secret import Secret
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

@@ -4,7 +4,7 @@ import pytest
 
 from agent_preflight.runner.plan import plan_trials
 from agent_preflight.runs.naming import NamedModel, check_run_id, default_alias, read_models
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

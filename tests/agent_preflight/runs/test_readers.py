@@ -4,7 +4,7 @@ import pytest
 
 from agent_preflight.runs.readers import VARIABLE_BYTES_MAX, check_env, mount_args
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_mounts_in_both_spellings_are_the_same() -> None:

@@ -22,8 +22,8 @@ from agent_preflight.runs.settings import (
 )
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
-from tests.agent_preflight.cli.invoke import invoke
-from tests.cases import each
+from tests.support.cases import each
+from tests.support.cli_commands import invoke
 
 ONLY_IN_A_FILE = {"pass_env"}
 """Options that scripts have no keyword for: they hand on what they read themselves."""

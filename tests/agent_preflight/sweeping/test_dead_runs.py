@@ -16,12 +16,12 @@ from agent_preflight.run_control import read_control, tries_dir
 from agent_preflight.runner.folder import open_new, open_try
 from agent_preflight.sweeping import Item, Scope, Swept, dead_runs
 from agent_preflight.sweeping.dead_runs import NO_KEY, sweep
-from tests.agent_preflight.crashed_run import BUSY, crash
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
-from tests.agent_preflight.live_field import WAITING, LiveField
-from tests.agent_preflight.runner.conftest import Field, agent
-from tests.engine import output
+from tests.support.crashed_run import BUSY, crash
+from tests.support.docker_program import output
+from tests.support.live_field import WAITING, LiveField
 from tests.support.scripted_engine import Fail, ScriptedEngine
+from tests.support.trial_field import Field, agent
 
 __all__ = ["base_image", "gate_image"]
 

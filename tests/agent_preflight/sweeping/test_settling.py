@@ -20,9 +20,9 @@ from openrouter_sim.scenario import Rule, Scenario
 from preflight_proxy.boot import boot_id
 from preflight_proxy.core.aftermath import Clocks
 from preflight_proxy.ledger_reader import read_snapshot
-from tests.agent_preflight.crashed_run import crash
-from tests.agent_preflight.runner.conftest import MODEL, Field
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+from tests.support.crashed_run import crash
+from tests.support.ledger_on_disk import open_account, open_store, reserve
+from tests.support.trial_field import MODEL, Field
 
 CALLING = """
 with open("attempts", "a") as file: file.write("x")

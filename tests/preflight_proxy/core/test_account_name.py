@@ -2,7 +2,7 @@
 
 from preflight_proxy.core.account_name import NAME_CHARS_MAX, is_account_name, is_kept
 from preflight_proxy.core.accounts import CLOSED, Account
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each("name", ["a", "A", "0", "alice", "a.b-c_d", "a..b", "a" * NAME_CHARS_MAX])

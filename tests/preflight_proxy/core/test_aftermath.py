@@ -11,8 +11,8 @@ from preflight_proxy.core.accounts import Account
 from preflight_proxy.core.aftermath import Clocks, LooseEnd, loose_end, settle
 from preflight_proxy.core.commands import Assume, MarkUnknown, OpenAccount, Post, Recover, Void
 from preflight_proxy.core.evidence import NOTHING_PUSD
-from tests.preflight_proxy.core.ledger_cases import NOW_S, account, do, hold, opened
 from tests.preflight_proxy.core.test_evidence import pending
+from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 NO_CHARGE = "the key's usage shows no charge"
 CLOCKS = Clocks(call_s_max=1800.0, lag_s=60.0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core import body
 from preflight_proxy.core.body import BadRequest, Number
-from tests.cases import each
+from tests.support.cases import each
 
 NOT_AN_OBJECT = [
     b"",

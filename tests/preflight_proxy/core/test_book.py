@@ -5,7 +5,7 @@ import pytest
 from preflight_proxy.core.accounts import Account, Quarantined, Reservation, State
 from preflight_proxy.core.book import Book, Change, book_of
 from preflight_proxy.core.ledger import Assume, ClearQuarantine, Post
-from tests.preflight_proxy.core.ledger_cases import do, hold, opened
+from tests.support.ledger_cases import do, hold, opened
 
 
 def held(reserved_pusd: int) -> Reservation:

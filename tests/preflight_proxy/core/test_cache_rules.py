@@ -7,7 +7,7 @@ from preflight_proxy.core.cache_rules import cache_rule, lifetime_s, saved_pusd
 from preflight_proxy.core.endpoint import Prices
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Usage
-from tests.cases import each
+from tests.support.cases import each
 
 USD = 10**12
 

@@ -12,8 +12,8 @@ from openrouter_sim.tokens import Tokenizer
 from preflight_proxy.core.calibration import Calibration, billed_as_listed, billed_reading
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import Reading, Request, Usage
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import (
+from tests.support.cases import each
+from tests.support.quote_cases import (
     ASSISTANT_BYTES,
     CHAT,
     COMPLETIONS,

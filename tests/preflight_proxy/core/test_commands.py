@@ -5,7 +5,7 @@ from typing import get_args
 
 from preflight_proxy.core import commands
 from preflight_proxy.core.commands import Command
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each("kind", get_args(Command))

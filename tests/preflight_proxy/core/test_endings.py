@@ -15,8 +15,8 @@ from preflight_proxy.core.ledger import (
     Void,
     transition,
 )
-from tests.cases import each
-from tests.preflight_proxy.core.ledger_cases import NOW_S, account, do, hold, opened
+from tests.support.cases import each
+from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 
 @each(

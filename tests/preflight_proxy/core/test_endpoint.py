@@ -1,8 +1,8 @@
 """An endpoint is read at the most that it can charge, or not used."""
 
 from preflight_proxy.core.endpoint import Prices, endpoint_from_json
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import SONNET, endpoint
+from tests.support.cases import each
+from tests.support.quote_cases import SONNET, endpoint
 
 PER_TOKEN = 10**18  # pico-USD per million tokens of one dollar a token
 

@@ -3,7 +3,7 @@
 import json
 
 from preflight_proxy.core.error_body import anthropic_body, envelope_body
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_the_envelope_repeats_the_status_and_names_the_kind() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from preflight_proxy.core.escalation import DIGESTS_MAX, GRACE_S, REPEAT_S, TOKENS_MAX, Escalation
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each("after_s, escalated", [(0.0, True), (REPEAT_S, True), (REPEAT_S + 1, False)])

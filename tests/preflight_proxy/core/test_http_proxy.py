@@ -10,7 +10,7 @@ import pytest
 from preflight_proxy.core.http_proxy import HttpProxy, http_proxy
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from tests.support.cases import each
 
 URL = "https://openrouter.ai/api/v1"
 

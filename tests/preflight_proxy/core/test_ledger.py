@@ -32,8 +32,8 @@ from preflight_proxy.core.ledger import (
     transition,
 )
 from preflight_proxy.core.refusals import Code, Refusal
-from tests.cases import each
-from tests.preflight_proxy.core.ledger_cases import NOW_S, account, do, hold, opened
+from tests.support.cases import each
+from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 # Limit 1000 in every row. After each command: posted, pending, available; or the code of the refusal.
 STORIES: list[tuple[str, list[tuple[Command, tuple[int, int, int] | Code]]]] = [

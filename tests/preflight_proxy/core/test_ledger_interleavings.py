@@ -37,7 +37,7 @@ from preflight_proxy.core.ledger import (
     transition,
 )
 from preflight_proxy.core.refusals import Code, Refusal
-from tests.preflight_proxy.core.ledger_cases import NOW_S, hold
+from tests.support.ledger_cases import NOW_S, hold
 
 ACCOUNTS = ("a", "b")
 TAGS = ("t", "u")

@@ -4,7 +4,7 @@ import pytest
 
 from preflight_proxy.core.body import BadRequest
 from preflight_proxy.core.model_name import bare_model, check_model, split_model
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

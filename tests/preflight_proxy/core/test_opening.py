@@ -8,7 +8,7 @@ from preflight_proxy.core.ledger import Conclude, Freeze, OpenAccount, Post, Ref
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 from preflight_proxy.core.outcomes import LEFT, NONE_YET, bad_request, refused
 from preflight_proxy.core.refusals import Code
-from tests.preflight_proxy.core.ledger_cases import NOW_S, account, do, hold, opened
+from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 FIRST = OpenAccount("a", "run", 1000, "token of a", key_hash="k", key_is_own=True, key_usage_pusd=70)
 

@@ -22,7 +22,7 @@ from preflight_proxy.core.outcomes import (
 )
 from preflight_proxy.core.refusals import Code
 from preflight_proxy.core.secret import Redaction
-from tests.cases import each
+from tests.support.cases import each
 
 DEAR = refused(Code.DOES_NOT_FIT, "m/x")
 GONE = failed_upstream("Not to be reached.", "m/x")

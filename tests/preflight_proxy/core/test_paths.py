@@ -6,8 +6,8 @@ from itertools import product
 
 from preflight_proxy.core.paths import CALLS, PREFIXES, READS, dialect, read_path, wrong_path
 from preflight_proxy.core.shapes import SHAPES
-from tests.cases import each
 from tests.preflight_proxy.core.test_refusals import RETRY_PATTERN
+from tests.support.cases import each
 
 
 @each("prefix, path, end", product(PREFIXES, SHAPES, ["", "/"]))

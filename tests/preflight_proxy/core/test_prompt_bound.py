@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, TOOL_TOKENS, TOOL_USE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import Prompt
-from tests.preflight_proxy.core.quote_cases import CHAT, EMBEDDINGS, USER_BYTES, chat, endpoint, read
+from tests.support.quote_cases import CHAT, EMBEDDINGS, USER_BYTES, chat, endpoint, read
 
 GPT, QWEN = endpoint("openai/gpt-4.1-nano", "GPT"), endpoint("qwen/qwen3-32b", "Qwen")
 

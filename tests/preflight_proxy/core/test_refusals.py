@@ -8,7 +8,7 @@ from itertools import product
 from preflight_proxy.core.refusals import OVERDUE, Code, Refusal, allowed_detail, answer, budget_headers, error_body
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Reading
-from tests.cases import each
+from tests.support.cases import each
 
 RETRY_PATTERN = re.compile(
     r"429|500|502|503|504|524|rate.?limit|rate increased|too many requests|overloaded|exhausted|unavailable|at capacity"

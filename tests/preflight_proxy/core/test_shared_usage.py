@@ -11,8 +11,8 @@ from preflight_proxy.core.commands import Adjust, Assume, MarkUnknown, Post, Set
 from preflight_proxy.core.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
 from preflight_proxy.core.ledger import Book
 from preflight_proxy.core.shared_usage import SharedUsage
-from tests.preflight_proxy.core.ledger_cases import account, do, hold, opened
 from tests.preflight_proxy.core.test_evidence import pending
+from tests.support.ledger_cases import account, do, hold, opened
 
 LAG_S = 10.0
 LIMIT_PUSD = 10**15

@@ -21,7 +21,7 @@ from preflight_proxy.core.upstream_refusal import (
     read_refusal,
     told_generation,
 )
-from tests.cases import each
+from tests.support.cases import each
 
 
 def envelope(message: str = "no", **more: Any) -> bytes:

@@ -20,8 +20,8 @@ from preflight_proxy.core.quote import quote
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.fields import spelling
 from preflight_proxy.core.shapes.shape import BadRequest, UnknownFields
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
+from tests.support.cases import each
+from tests.support.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
 
 MODEL = "openai/gpt-4.1-nano"
 PROMPTS = {

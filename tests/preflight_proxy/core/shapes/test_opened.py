@@ -5,8 +5,8 @@ import json
 import pytest
 
 from preflight_proxy.core.shapes.shape import BadRequest
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import CHAT, MESSAGES, RESPONSES, chat, read
+from tests.support.cases import each
+from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, chat, read
 
 
 def emitted(bound: int | None, **fields: object) -> dict[str, object]:

@@ -4,7 +4,7 @@ import pytest
 
 from preflight_proxy.core.body import BadRequest, Json
 from preflight_proxy.core.shapes.parts import PARTS, Part, costs_more_than_its_text, part_of
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

@@ -2,7 +2,7 @@
 
 from preflight_proxy.core.shapes import reading
 from preflight_proxy.core.shapes.shape import Usage
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each("raw", [None, b"", b"[]", b"null", b"\xff", b"{"])

@@ -8,8 +8,8 @@ from preflight_proxy.core.prompt_bound import TOOL_TOKENS, TOOL_USE_TOKENS, prom
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import BadRequest
 from preflight_proxy.core.shapes.tools import CLIENT_TOOLS, Api, Tools, kept_tools, read_tools
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import MESSAGES, RESPONSES, endpoint, read
+from tests.support.cases import each
+from tests.support.quote_cases import MESSAGES, RESPONSES, endpoint, read
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 

@@ -10,7 +10,7 @@ from typing import Any
 from agent_preflight.models import RunResult
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Post
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+from tests.support.ledger_on_disk import open_account, open_store, reserve
 
 CENT = 10**10
 EVENTS = (

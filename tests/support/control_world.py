@@ -15,7 +15,7 @@ import aiohttp
 from openrouter_sim import Simulator
 from preflight_proxy.app import running
 from preflight_proxy.config import Config
-from tests.preflight_proxy.world import World
+from tests.support.proxy_world import World
 
 RUN = "run"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cases import each
+from tests.support.cases import each
 
 
 def small(number: int) -> None:

@@ -23,7 +23,7 @@ from preflight_proxy.hub import Hub
 from preflight_proxy.reconcile import Reconciler
 from preflight_proxy.store import Store
 from preflight_proxy.upstream import Upstream
-from tests.preflight_proxy.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 USD = 10**12
 RESERVED_PUSD = USD // 100

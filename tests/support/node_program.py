@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import ENGINE
+from tests.support.docker_program import ENGINE
 
 LIBRARIES = "/node-libraries"
 START_S_MAX = 60.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.agent_preflight.runner.conftest import MODEL, Field, agent
+from tests.support.trial_field import MODEL, Field, agent
 
 BUSY = "call(); say('ready')\nwhile True: say('tick'); time.sleep(0.05)"
 """Spends something, and ends when nobody reads what it prints."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from preflight_proxy.core.ledger import OpenAccount, Post, Reserve
 from preflight_proxy.store import Store
-from tests.preflight_proxy.fake_clock import FakeClock
+from tests.support.fake_clock import FakeClock
 
 BOOT = "boot 1"
 

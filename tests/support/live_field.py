@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agent_preflight.models import RunResult
-from tests.agent_preflight.runner.conftest import Field
+from tests.support.trial_field import Field
 
 LIMIT_S = 60.0
 WAITING = "call(); say('ready'); time.sleep(60)"
