@@ -14,7 +14,7 @@ from agent_preflight.costs import cost_lines, sums_by_account, sums_of
 from agent_preflight.run_choice import run_to_read
 from agent_preflight.tables import Column, TextTable, money, show, text_of
 from agent_preflight.usd import pusd
-from preflight_proxy.errors import ConfigError, OperatingError
+from preflight_proxy.core.errors import ConfigError, OperatingError
 
 __all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main", "report_parts"]
 

@@ -26,7 +26,7 @@ from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
 from agent_preflight.runs.sources import for_command
 from agent_preflight.table import RunView, print_table, run_view
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 NOTHING_SPENT = "No agent was started, so none has spent money."
 

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Self
 
 from agent_preflight.usd import read_usd
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 
 __all__ = ["ConfigError", "Environment", "PreflightInputs", "base_url", "child_environment", "is_present", "variable"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_preflight.run_config import parse_config, parse_pyproject
 from agent_preflight.runs.text_file import read_text
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 CONFIG_NAME = "preflight.toml"
 PYPROJECT_NAME = "pyproject.toml"

@@ -30,7 +30,7 @@ from agent_preflight.run_config import (
     Progress,
     Stall,
 )
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 Mark = Callable[[dict[str, Any]], object]
 

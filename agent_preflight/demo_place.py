@@ -12,7 +12,7 @@ from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_imag
 from agent_preflight.engine.client import Engine
 from agent_preflight.runner.folder import open_try
 from agent_preflight.runs.settings import SandboxKind
-from preflight_proxy.errors import ConfigError, OperatingError
+from preflight_proxy.core.errors import ConfigError, OperatingError
 
 Wish = Literal["auto", "docker", "process"]
 

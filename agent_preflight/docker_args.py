@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from agent_preflight import docker_values as v
 from agent_preflight.docker_values import SHOWN_MAX, Fields, Kind, merge, put, read, shown
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 SEALED = "sealed"
 AGENT, GATE, OURS = "agent", "gate", "ours"

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 Fields = dict[str, Any]
 """A part of the body of `POST /containers/create`, nested as the API nests it."""

@@ -26,8 +26,8 @@ from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
 from agent_preflight.runner.trial import By
 from agent_preflight.subkeys import list_keys, set_key_limit
 from agent_preflight.usd import dollars, pusd, usd
+from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
-from preflight_proxy.errors import ConfigError, OperatingError
 
 LOOK_EVERY_S = 0.2
 NO_ADMIN_KEY = (

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 
 from agent_preflight import config
-from preflight_proxy.core.http_proxy import HttpProxy, http_proxy
+from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 
 ANSWER_BYTES_MAX = 64 * 2**20
 """The list of all models is about 1 MB; an answer beyond this is no answer."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from agent_preflight.config import child_environment
 from agent_preflight.kept_output import Kept
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 BUDGET_LINK = "budget.txt"
 """In the working directory: our link to the budget file."""

@@ -17,8 +17,8 @@ from agent_preflight.openrouter import Key
 from agent_preflight.patch_points import in_force, is_replaced
 from agent_preflight.subkeys import KeyInfo, SubKey, delete_sub_key, list_keys, read_sub_key_usage
 from agent_preflight.usd import Dollars, float_usd
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
 
 __all__ = [
     "OR_BASE",

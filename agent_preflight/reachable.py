@@ -12,7 +12,7 @@ import httpx
 from agent_preflight import openrouter
 from agent_preflight.openrouter import Answer, Key
 from agent_preflight.terminal import plain
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 TIMEOUT_S = 10.0
 TEXT_CHARS_MAX = 200

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR, find_run, latest_run, run_dirs
 from agent_preflight.run_lock import is_live
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 NAMED_MAX = 3
 """How many runs a complaint names."""

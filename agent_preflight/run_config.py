@@ -17,7 +17,7 @@ import msgspec
 from agent_preflight.config_errors import explained
 from agent_preflight.runs.naming import NamedModel
 from agent_preflight.runs.settings import keys, options, read_option
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 PYPROJECT_TABLE = "agent-preflight"
 """Below `[tool]` of a `pyproject.toml`."""

@@ -28,7 +28,7 @@ from agent_preflight.runs.settings import read_option
 from agent_preflight.runs.sources import for_command
 from agent_preflight.runs.text_file import read_text
 from agent_preflight.usd import pusd, read_usd
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 Lookup = Callable[[str], str | None]
 _RELATIVE = re.compile(r"(?:^|=)\.{1,2}(?:[/:,]|$)")

@@ -13,7 +13,7 @@ from agent_preflight.tables import DECIMALS, Column, TextTable, duration, money,
 from agent_preflight.trial_status import RunTrials, TrialStatus, budget_line, container_running, read_run, read_trial
 from agent_preflight.unverified import unverified_line
 from agent_preflight.usd import dollars, usd
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 __all__ = [
     "RUNS_DIR",

@@ -18,8 +18,8 @@ import httpx
 
 from agent_preflight import openrouter, reachable
 from agent_preflight.openrouter import Key
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
 
 TIMEOUT_S = 15.0
 

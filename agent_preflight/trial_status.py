@@ -17,7 +17,7 @@ from agent_preflight.run_lock import is_live
 from agent_preflight.terminal import plain
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.accounts import Account
-from preflight_proxy.errors import ConfigError, OperatingError
+from preflight_proxy.core.errors import ConfigError, OperatingError
 
 BUDGET_BYTES_MAX = 4096
 UNFINISHED = ("pending", "running")

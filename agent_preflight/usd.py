@@ -3,8 +3,8 @@
 import re
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
-from preflight_proxy.errors import ConfigError
 
 Dollars = int | float | Decimal | str
 """What scripts give: `2`, `0.05`, `Decimal("0.05")`, `"$2"`."""

@@ -73,7 +73,7 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
 """Importer (with all below it) to what it never imports (nor anything below that), wherever the import stands."""
 
 SHARED_WITH_THE_HOST = (
-    *("preflight_proxy.core", "preflight_proxy.errors", "preflight_proxy.log"),
+    *("preflight_proxy.core", "preflight_proxy.core.errors", "preflight_proxy.log"),
     *("preflight_proxy.tasks", "preflight_proxy.clock"),
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
     *("preflight_proxy.quarantine_file", "preflight_proxy.config"),

@@ -9,7 +9,7 @@ from agent_preflight.estimate import EXPECT_TOKENS, Estimate, advice, calls_text
 from agent_preflight.price_list import read_endpoints
 from agent_preflight.reachable import UNREACHABLE
 from agent_preflight.usd import dollars, pusd
-from preflight_proxy.errors import UpstreamError
+from preflight_proxy.core.errors import UpstreamError
 
 NAME = "Calls in the budget"
 ASSUMED = (

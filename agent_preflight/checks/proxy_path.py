@@ -12,7 +12,7 @@ from agent_preflight.docker.images import ensure_image
 from agent_preflight.engine.client import on_engine
 from agent_preflight.models import RunResult
 from agent_preflight.run_control import tries_dir
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 NAME = "Proxy path"
 ALIAS = "proxy-path"

@@ -9,8 +9,8 @@ from typing import Any
 
 from agent_preflight import openrouter, provision
 from agent_preflight.checks.inputs import Inputs
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
 
 CALL_TIMEOUT_S = 30.0
 KEY_LIFETIME = timedelta(hours=1)

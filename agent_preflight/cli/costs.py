@@ -36,7 +36,7 @@ def costs(
     from agent_preflight.costs import cost_lines, sums_by_account, sums_of
     from agent_preflight.run_choice import run_to_read
     from agent_preflight.tables import show
-    from preflight_proxy.errors import ConfigError
+    from preflight_proxy.core.errors import ConfigError
 
     folder = data if data is not None else run_to_read(run_id, runs_dir)
     if folder is None:

@@ -77,7 +77,7 @@ def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
     from agent_preflight.config_file import load_config
     from agent_preflight.runs.settings import read_settings
     from agent_preflight.runs.sources import merged, of_environment
-    from preflight_proxy.errors import ConfigError
+    from preflight_proxy.core.errors import ConfigError
 
     given = {name: _read(name, value, FLAGS[name]) for name, value in given.items() if value not in (None, [])}
     file, _ = load_config(config, Path.cwd())
@@ -111,7 +111,7 @@ def _estimates(settings: RunSettings, tokens: int, bound: int | None) -> list[Fo
     from agent_preflight.estimate_report import Unread
     from agent_preflight.price_list import read_endpoints
     from agent_preflight.usd import pusd
-    from preflight_proxy.errors import UpstreamError
+    from preflight_proxy.core.errors import UpstreamError
 
     key, budgets = Environment.read().api_key, settings.budget_usd
     found: dict[tuple[str, int], Found] = {}

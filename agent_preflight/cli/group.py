@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 
 class Commands(TyperGroup):

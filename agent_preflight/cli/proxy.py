@@ -68,7 +68,7 @@ def proxy(
         return
     from agent_preflight.config import Environment
     from preflight_proxy import log
-    from preflight_proxy.errors import ConfigError
+    from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import serve
 
     environment, folder = Environment.read(), folder_of(ctx, data)
@@ -113,7 +113,7 @@ def _checked(folder: Path, listen: str, upstream: str, budget: str | None, accou
     """Return the limits that options give, in dollars; what is wrong with an option is said of that option."""
     from agent_preflight.usd import dollars
     from preflight_proxy.config import check_upstream, host_port
-    from preflight_proxy.errors import ConfigError
+    from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import has_accounts
 
     if budget is not None and accounts:

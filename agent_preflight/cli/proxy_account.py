@@ -133,7 +133,7 @@ def show(
     Example: agent-preflight proxy account show alice --data ./proxy-data
     """
     from agent_preflight.proxy_status import proxy_status
-    from preflight_proxy.errors import ConfigError
+    from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.named_accounts import read_tokens
 
     folder, (name,) = folder_of(ctx, data), names_of([account])
@@ -186,7 +186,7 @@ def folder_of(ctx: typer.Context, data: Path | None) -> Path:
 
 def check(kind: Kind, value: object, option: str) -> None:
     """Accept an option's value, or say as a usage error what it must be."""
-    from preflight_proxy.errors import ConfigError
+    from preflight_proxy.core.errors import ConfigError
 
     try:
         kind.read(value)

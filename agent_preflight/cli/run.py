@@ -16,7 +16,7 @@ from agent_preflight.runs import kinds
 from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.settings import COMMAND_NETWORK, Option, defaults, options, read_option
 from agent_preflight.runs.text_file import read_text
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 INTERRUPTED = "Interrupted. No agent was started and nothing was spent."
 OTHERWISE = {"network": COMMAND_NETWORK}

@@ -16,7 +16,7 @@ import msgspec
 from agent_preflight.docker.mounts import refuse_missing
 from agent_preflight.docker_args import SEALED, merge
 from agent_preflight.sandbox import AgentSpec, PortalKey
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 BUDGET_MOUNT = "/run/preflight"
 """Where the agent finds `budget.txt`, read-only; not below its workspace (C16)."""

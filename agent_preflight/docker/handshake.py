@@ -25,9 +25,9 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.runs.settings import GateWish
 from agent_preflight.sandbox import PortalKey
 from preflight_proxy.config import state_dir
-from preflight_proxy.core.portal_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
+from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import OperatingError
 
 HANDSHAKE_S_MAX = 5.0
 """A gate hands its listeners over in about 0.3 s where the engine shares a unix socket with this machine."""

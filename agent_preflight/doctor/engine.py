@@ -14,7 +14,7 @@ from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.runner.folder import open_try
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from agent_preflight.doctor.networks import client_lines, network_lines, untried
 from agent_preflight.doctor.section import Section
 from agent_preflight.doctor.system import system_lines
 from agent_preflight.openrouter import resolve_base_url
-from preflight_proxy.core.http_proxy import PROXY_VARIABLES, http_proxy
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.environment_proxy import PROXY_VARIABLES, http_proxy
+from preflight_proxy.core.errors import ConfigError
 
 NOT_TRIED = Handshake(None, "not tried")
 

@@ -22,7 +22,7 @@ from agent_preflight.runs.settings import Arguments, RunSettings, read_settings
 from agent_preflight.runs.sources import with_files, with_keys
 from agent_preflight.runs.text_file import read_text
 from agent_preflight.usd import pusd, usd
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 
 def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from agent_preflight.runner.tidy import tidy
 from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope
 from agent_preflight.usd import dollars, usd
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6
 

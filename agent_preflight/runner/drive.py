@@ -32,8 +32,8 @@ from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By,
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.sandbox import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
 from agent_preflight.usd import dollars
+from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import OperatingError
 
 GATE_S_MAX = 30.0
 """From the creation of a container to its gate's hand-over (C14)."""

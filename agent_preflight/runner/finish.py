@@ -23,7 +23,7 @@ from agent_preflight.runner.result import Facts, exact, result_of, summary_docum
 from agent_preflight.runner.trial import By, CleanUp, Ending, State, owed, worst
 from agent_preflight.sandbox import Step
 from agent_preflight.usd import pusd
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 SETTLE_S_MAX = 240.0
 """After this long the summary is written with what is still pending, and the sub-key is left for its evidence (M17)."""

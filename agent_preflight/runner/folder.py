@@ -25,7 +25,7 @@ from agent_preflight.artifacts import read_json_object
 from agent_preflight.run_choice import named_run
 from agent_preflight.run_control import CONTROL_FILE, RunControl, short_dir_name, tries_dir
 from agent_preflight.sidecar import CONTROL_SOCKET
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 COLLISIONS_MAX = 1000
 SHORT_BYTES_MAX = 60

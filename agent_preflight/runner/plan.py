@@ -17,7 +17,7 @@ from agent_preflight.runner.reach import Reach
 from agent_preflight.runs.naming import read_models
 from agent_preflight.runs.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
 from agent_preflight.usd import pusd, read_usd, usd
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 Models = Sequence[tuple[str, str]]
 

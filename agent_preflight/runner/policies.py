@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from agent_preflight.eject import EjectPolicy, default_eject_policies
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 PolicyGiven = EjectPolicy | Callable[[], EjectPolicy] | None
 

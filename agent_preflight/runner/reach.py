@@ -16,7 +16,7 @@ from agent_preflight.runner.agent_env import GATE_PORT
 from agent_preflight.runner.proxy_env import own_proxy, proxy_env
 from agent_preflight.runner.trust import TLS_PORT
 from preflight_proxy.core.egress import Target, read_target
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 EGRESS_PORT = 8789
 """The port of the HTTP proxy inside a container."""

@@ -31,7 +31,7 @@ from agent_preflight.runner.folder import open_try
 from agent_preflight.runner.mount_sources import Wanted, look
 from agent_preflight.runner.plan import Surroundings, TrialPlan
 from agent_preflight.runs.settings import unused_by_processes
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20
 """Source: docs.docker.com/engine/containers/resource_constraints, read 2026-11."""

@@ -14,7 +14,7 @@ from agent_preflight.runner.folder import going_on
 from agent_preflight.sweeping import Swept
 from agent_preflight.sweeping.orphan import end_orphan
 from agent_preflight.sweeping.remains import remains_of
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 SETTLE_S_MAX = 240.0
 """How long the earlier proxy may take to find out what its last calls cost (M17): only it has the keys to ask with."""

@@ -26,7 +26,7 @@ from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.plan_file import by_alias, plan_differences
 from agent_preflight.runner.trial import By
 from agent_preflight.usd import pusd
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 SUMMARY = "summary.json"
 BEGIN_AGAIN = frozenset({By.INTERRUPTED.value, By.LOST.value, By.PROVISIONING.value})

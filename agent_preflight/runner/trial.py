@@ -18,7 +18,7 @@ from enum import Enum, auto
 from typing import Self
 
 from agent_preflight.sandbox import Exit, Step
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 
 class State(Enum):

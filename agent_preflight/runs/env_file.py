@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 _NAME = re.compile(r"[^\s=\"'#]+")
 _SINGLE = re.compile(r"'([^']*)'")

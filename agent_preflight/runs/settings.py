@@ -19,8 +19,8 @@ from agent_preflight.runs import kinds as k
 from agent_preflight.runs.kinds import Kind
 from agent_preflight.runs.naming import NamedModel
 from agent_preflight.usd import Dollars
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 
 SandboxKind = Literal["docker", "process"]
 GateWish = Literal["auto", "shared", "portable"]

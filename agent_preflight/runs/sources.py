@@ -13,7 +13,7 @@ from agent_preflight.config import Environment
 from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.naming import NamedModel
 from agent_preflight.runs.settings import COMMAND_NETWORK, defaults, read_option
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 Source = Mapping[str, Any]
 Lookup = Callable[[str], str | None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 BYTES_MAX = 2**20
 """Such a file is a page or two; a larger one is something else."""

@@ -29,7 +29,7 @@ from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
 from agent_preflight.sweeping.report import Item, Scope, Swept
 from agent_preflight.sweeping.settling import settle_ledger
 from preflight_proxy.clock import SystemClock
-from preflight_proxy.errors import LedgerInUseError, OperatingError, UpstreamError
+from preflight_proxy.core.errors import LedgerInUseError, OperatingError, UpstreamError
 
 NO_KEY = "no sub-key was looked for: set OR_ADMIN_KEY to a management key"
 NOT_DELETED = "not seen to be deleted"

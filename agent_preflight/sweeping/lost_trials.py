@@ -25,7 +25,7 @@ from agent_preflight.sandbox import Step
 from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.outputs import kept_of
 from agent_preflight.usd import pusd
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 LOST = Ending(By.LOST, "the runner was lost before the trial's end")
 

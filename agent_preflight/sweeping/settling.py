@@ -17,8 +17,8 @@ from agent_preflight.costs import LEDGER
 from agent_preflight.usd import pusd
 from preflight_proxy.clock import Clock, SystemClock
 from preflight_proxy.core.aftermath import Clocks, LooseEnd
+from preflight_proxy.core.errors import LedgerInUseError
 from preflight_proxy.dead_ledger import DeadLedger
-from preflight_proxy.errors import LedgerInUseError
 
 CLOSE_S_MAX = 10.0
 """A proxy that has closed its sockets still moves its log into the ledger's file."""

@@ -8,7 +8,7 @@ import msgspec
 
 from preflight_proxy import log
 from preflight_proxy.config import read_config, user_quarantine_file
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.serve import serve_until_stopped
 
 

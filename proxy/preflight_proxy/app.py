@@ -19,9 +19,9 @@ from preflight_proxy.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.control import Control
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import ClearQuarantine, Quarantine, Unfreeze
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.paths import API
 from preflight_proxy.derived import BudgetFiles, CostLog
-from preflight_proxy.errors import ConfigError
 from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.forward import Forward
 from preflight_proxy.hub import Hub

@@ -16,6 +16,7 @@ import structlog
 
 from preflight_proxy.books import KEY_LIMIT_FIRED, Books
 from preflight_proxy.core.commands import Freeze
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
 from preflight_proxy.core.outcomes import LEFT, Cause, answered_upstream, ended_in_error, failed_upstream, refused
@@ -24,7 +25,6 @@ from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, never_served, read_refusal, told_generation
 from preflight_proxy.downstream import Downstream
-from preflight_proxy.errors import LedgerError
 from preflight_proxy.relay import Relay
 from preflight_proxy.sending import Sending
 from preflight_proxy.settlement import Settlement

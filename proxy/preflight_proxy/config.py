@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
-from preflight_proxy.core.http_proxy import HttpProxy, http_proxy
-from preflight_proxy.errors import ConfigError
 
 GRACE_S = 10.0
 """A runner whose control connection is gone for this long is taken for dead."""

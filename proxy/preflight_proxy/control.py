@@ -23,8 +23,8 @@ from preflight_proxy.accounts import Accounts, AccountSpec
 from preflight_proxy.books import Books
 from preflight_proxy.config import origin
 from preflight_proxy.core.commands import ClearQuarantine
+from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.money import limit_pusd
-from preflight_proxy.errors import LedgerError, OperatingError
 from preflight_proxy.intake import Intake, IntakeError
 from preflight_proxy.named_accounts import NamedAccounts
 from preflight_proxy.runner_watch import RunnerWatch

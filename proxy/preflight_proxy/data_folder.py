@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 CONTROL = "control.sock"
 """In the data folder: the control socket, or a link to it where this path is too long for a socket."""

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import structlog
 
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.tasks import Tasks
 
 SO_NETNS_COOKIE = 71

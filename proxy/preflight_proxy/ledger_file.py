@@ -12,7 +12,7 @@ from typing import Literal
 import structlog
 
 from preflight_proxy import migrations, schema
-from preflight_proxy.errors import LedgerError
+from preflight_proxy.core.errors import LedgerError
 
 Durability = Literal["process", "power"]
 

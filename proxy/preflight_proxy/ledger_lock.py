@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from preflight_proxy.errors import LedgerError, LedgerInUseError
+from preflight_proxy.core.errors import LedgerError, LedgerInUseError
 
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs"})
 """File systems where Linux makes flock from fcntl locks over the whole file, which shut SQLite out. Source: flock(2), 2026-10."""

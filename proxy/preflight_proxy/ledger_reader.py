@@ -11,7 +11,7 @@ from pathlib import Path
 
 from preflight_proxy import migrations, schema
 from preflight_proxy.core.accounts import Account, Entry, Quarantined, Reservation
-from preflight_proxy.errors import LedgerError
+from preflight_proxy.core.errors import LedgerError
 
 BUSY_S = 5.0
 """How long a reader waits while a writer that crashed is being recovered from."""

@@ -10,7 +10,7 @@ import sqlite3
 
 from preflight_proxy import key_base_rows
 from preflight_proxy.core.accounts import OPENROUTER
-from preflight_proxy.errors import LedgerError
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.schema import PUT_META, read_meta
 
 _FIRST = (

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from preflight_proxy.acceptor import Acceptor
-from preflight_proxy.core.portal_proof import (
+from preflight_proxy.core.gate_proof import (
     CLAIM_BYTES,
     NONCE_BYTES,
     Claim,

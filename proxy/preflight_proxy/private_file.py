@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 
 def write_ready_file(path: Path, ready: Mapping[str, object]) -> None:

@@ -20,10 +20,10 @@ import structlog
 from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts, KeyBase, Reservation
 from preflight_proxy.core.commands import Adjust, Post, Recover
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, NOTHING_PUSD, PostedHistory, judge
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shared_usage import SharedUsage
-from preflight_proxy.errors import UpstreamError
 from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.records import read_generation, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream

@@ -11,12 +11,12 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import Reservation
 from preflight_proxy.core.admission import Admit, Wait, admit
 from preflight_proxy.core.commands import Reserve, Void
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger import refusal
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.quote import Quote
 from preflight_proxy.core.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Request
-from preflight_proxy.errors import LedgerError
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from preflight_proxy.acceptor import Acceptor
 from preflight_proxy.connection import HEAD_S_MAX, LimitedServer
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.heads import Heads
 
 CONNECTIONS_MAX = 256

@@ -15,9 +15,9 @@ import structlog
 from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts, Reservation
 from preflight_proxy.core.commands import Post, SetGeneration, Void
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.shape import Reading
-from preflight_proxy.errors import LedgerError
 
 _log = structlog.get_logger("preflight_proxy.settlement")
 

@@ -19,10 +19,10 @@ from preflight_proxy.boot import boot_id as this_boot_id
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.accounts import OPENROUTER, Entry, KeyBase, Reservation
 from preflight_proxy.core.commands import Command, Conclude, Refuse, Reserve
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
 from preflight_proxy.core.refusals import Refusal
 from preflight_proxy.derived import last_listed
-from preflight_proxy.errors import LedgerError
 from preflight_proxy.ledger_file import (
     COSTS,
     Checkpointer,

@@ -16,8 +16,8 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from preflight_proxy.connections import Connections, Line
-from preflight_proxy.core.http_proxy import HttpProxy
-from preflight_proxy.errors import UpstreamError
+from preflight_proxy.core.environment_proxy import HttpProxy
+from preflight_proxy.core.errors import UpstreamError
 
 CONNECT_S_MAX = 10.0
 """A TCP and TLS handshake takes well under a second; longer means that the way is shut, and the agent should hear so."""

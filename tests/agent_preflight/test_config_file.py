@@ -6,7 +6,7 @@ import pytest
 
 from agent_preflight.config_file import load_config
 from agent_preflight.runs.text_file import BYTES_MAX
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 
 def test_without_a_file_nothing_is_configured(tmp_path: Path) -> None:

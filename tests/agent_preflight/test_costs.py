@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.costs import cost_lines, ledgers_of, read_ledgers, sums_by_account, sums_of
-from preflight_proxy.errors import ConfigError, LedgerError
+from preflight_proxy.core.errors import ConfigError, LedgerError
 from tests.support.ledger_on_disk import call, open_account, open_store
 
 LINES: list[dict[str, Any]] = [

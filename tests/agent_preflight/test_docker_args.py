@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_preflight.docker_args import AGENT, GATE, OPTIONS, DockerArgs, merge, read_docker_args
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
 PORT_80 = {

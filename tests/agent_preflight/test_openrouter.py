@@ -9,8 +9,8 @@ import pytest
 
 from agent_preflight import openrouter, provision, subkeys
 from openrouter_sim import Simulator
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer
 from tests.support.cases import each
 from tests.support.forward_proxy import ForwardProxy

@@ -20,7 +20,7 @@ from agent_preflight.proxy_status import (
 from preflight_proxy.clock import SystemClock
 from preflight_proxy.core.accounts import CLOSED
 from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.store import Store
 from tests.support.cases import each
 

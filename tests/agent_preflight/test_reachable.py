@@ -14,7 +14,7 @@ from agent_preflight import reachable
 from agent_preflight.openrouter import Answer
 from agent_preflight.reachable import cannot_reach, cause_of, refusal, refusal_of, trouble, why_unread
 from openrouter_sim import Simulator
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer
 from tests.support.cases import each
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.run_choice import live_runs, named_run, run_to_change, run_to_read
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.run_on_disk import alive, plan
 
 

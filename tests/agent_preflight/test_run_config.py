@@ -8,7 +8,7 @@ from agent_preflight.config_errors import known_keys
 from agent_preflight.run_config import parse_config, parse_pyproject, tables
 from agent_preflight.runs.naming import NamedModel
 from agent_preflight.runs.settings import read_option
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
 

@@ -28,7 +28,7 @@ from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, plan_differen
 from agent_preflight.runner.request import Origin
 from agent_preflight.runs.settings import options
 from openrouter_sim import Simulator
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cli_commands import Told, invoke
 from tests.support.trial_field import MODEL
 

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from preflight_proxy.accounts import AccountSpec
+from preflight_proxy.core.errors import LedgerError, UpstreamError
 from preflight_proxy.core.refusals import Code
-from preflight_proxy.errors import LedgerError, UpstreamError
 from preflight_proxy.plane import STRANGER
 from tests.preflight_proxy.test_gate_listener import hand_over, hears
 from tests.support.control_world import Controlled, controlled

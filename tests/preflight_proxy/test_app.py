@@ -17,7 +17,7 @@ from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED
 from preflight_proxy.config import Config
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import ClearQuarantine, Freeze, OpenAccount, Post, Quarantine, Reserve
-from preflight_proxy.errors import ConfigError, LedgerError
+from preflight_proxy.core.errors import ConfigError, LedgerError
 from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.store import Store
 from tests.support.fake_clock import FakeClock

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.config import GRACE_S, Config, host_port, origin, read_config
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
 LEAST = {"data": "/d", "upstream": "https://openrouter.ai/api/v1"}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.data_folder import (
     SOCKET_PATH_BYTES_MAX,
     control_socket,
@@ -19,7 +20,6 @@ from preflight_proxy.data_folder import (
     new_control_socket,
     serving_pid,
 )
-from preflight_proxy.errors import ConfigError
 from tests.drills.test_refused_starts import obey_permissions
 
 

@@ -11,8 +11,8 @@ from preflight_proxy.boot import boot_id
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.aftermath import Clocks
 from preflight_proxy.core.commands import MarkUnknown, Post
+from preflight_proxy.core.errors import LedgerInUseError
 from preflight_proxy.dead_ledger import DeadLedger
-from preflight_proxy.errors import LedgerInUseError
 from preflight_proxy.ledger_reader import read_snapshot
 from tests.support.fake_clock import FakeClock
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve

@@ -13,7 +13,7 @@ from yarl import URL
 
 from openrouter_sim import Simulator
 from preflight_proxy.certificate import tls_context
-from preflight_proxy.core.http_proxy import HttpProxy
+from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.upstream import NotSentError, Upstream
 from tests.support.forward_proxy import ForwardProxy

@@ -17,7 +17,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.gate_listener import TAKEN, GateListener, GateState, HandoverRefusedError, Namespaces
 from preflight_proxy.server import Listeners
 from tests.support.network_namespace import Namespace

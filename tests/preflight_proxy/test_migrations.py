@@ -8,7 +8,7 @@ import pytest
 
 from preflight_proxy import migrations, schema
 from preflight_proxy.core.accounts import Quarantined, State
-from preflight_proxy.errors import LedgerError
+from preflight_proxy.core.errors import LedgerError
 from tests.preflight_proxy.test_schema import ACCOUNT, HELD, connection
 
 __all__ = ["connection"]

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from preflight_proxy.app import running
 from preflight_proxy.config import Config
-from preflight_proxy.core.portal_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
+from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
 from preflight_proxy.gate_doors import GateDoors, GateSpec
 from preflight_proxy.gate_listener import GateState
 from preflight_proxy.portal import STRANGERS_MAX, STRANGERS_OF_ONE_MAX, Portal, PortalGate

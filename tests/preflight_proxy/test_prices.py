@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from preflight_proxy.errors import UpstreamError
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.prices import (
     ANYONE_S,
     MODELS_MAX,

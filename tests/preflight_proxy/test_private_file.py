@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.private_file import write_private, write_ready_file
 
 

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import ClientSession
 
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
 from preflight_proxy.records import read_generation, read_key, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream
 from tests.support.proxy_world import World, chat

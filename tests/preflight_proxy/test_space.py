@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.commands import OpenAccount, Post, Reserve
-from preflight_proxy.errors import LedgerError
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.space import SPACE_BYTES, KeptSpace
 from preflight_proxy.store import Store
 from tests.support.fake_clock import FakeClock

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.accounts import USAGE_UNREAD
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger import (
     Adjust,
     Assume,
@@ -29,7 +30,6 @@ from preflight_proxy.core.ledger import (
 )
 from preflight_proxy.core.outcomes import LEFT, NONE_YET, bad_request
 from preflight_proxy.core.refusals import Code, Refusal
-from preflight_proxy.errors import LedgerError
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.clock import SystemClock
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger import Void
 from preflight_proxy.derived import CostLog
-from preflight_proxy.errors import LedgerError
 from preflight_proxy.store import Store
 from tests.support.store_process import COST_PUSD
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from preflight_proxy.errors import UpstreamError
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.upstream import (
     SMALL_BODY_BYTES_MAX,
     NotSentError,

@@ -20,7 +20,7 @@ import json, os, sys
 from pathlib import Path
 from preflight_proxy import log
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.standalone import serve
 asked = json.load(sys.stdin)
 asked["data"], asked["ready_file"] = Path(asked["data"]), Path(asked["ready_file"])

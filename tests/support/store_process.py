@@ -9,8 +9,8 @@ from itertools import count
 from pathlib import Path
 
 from preflight_proxy.clock import SystemClock
+from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger import OpenAccount, Post, Reserve
-from preflight_proxy.errors import LedgerError
 from preflight_proxy.store import Store
 
 COST_PUSD = 7

@@ -26,8 +26,8 @@ from agent_preflight.docker.sandbox import seccomp_profile
 from agent_preflight.docker_args import read_docker_args
 from agent_preflight.kept_output import OutputWish
 from agent_preflight.sandbox import AgentSpec, PortalKey
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSandbox
 from tests.support.cases import each
 from tests.support.docker_program import ENGINE

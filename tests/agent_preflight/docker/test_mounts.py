@@ -21,7 +21,7 @@ from agent_preflight.docker.mounts import (
 )
 from agent_preflight.docker_args import Fields, merge, read_docker_args
 from agent_preflight.kept_output import OutputWish
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
 RUN = "/r/run-1"

@@ -28,7 +28,7 @@ from openrouter_sim.scenario import Scenario
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import running
 from preflight_proxy.config import Config
-from preflight_proxy.core.portal_proof import NONCE_CHARS
+from preflight_proxy.core.gate_proof import NONCE_CHARS
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gate_doors import EgressSpec, GateSpec, ServiceSpec
 from preflight_proxy.openings import Outside

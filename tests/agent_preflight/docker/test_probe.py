@@ -17,7 +17,7 @@ import pytest
 from agent_preflight import run_multi
 from agent_preflight.run_control import read_control
 from openrouter_sim import Simulator
-from preflight_proxy.core.portal_proof import NONCE_CHARS, Side, pass_id, proof_of
+from preflight_proxy.core.gate_proof import NONCE_CHARS, Side, pass_id, proof_of
 from tests.agent_preflight.docker.conftest import BASE
 from tests.support.docker_program import ENGINE
 

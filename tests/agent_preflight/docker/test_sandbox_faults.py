@@ -19,8 +19,8 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.kept_output import OutputWish
 from agent_preflight.sandbox import Exit, Pipes, PortalKey
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSpec
 from tests.agent_preflight.test_tar_stream import archive, member
 from tests.support.engine_container import Container

@@ -6,7 +6,7 @@ from agent_preflight.config import Environment
 from agent_preflight.doctor.examine import examine, variable_lines, way_lines
 from agent_preflight.doctor.section import document
 from openrouter_sim import Simulator
-from preflight_proxy.core.http_proxy import PROXY_VARIABLES
+from preflight_proxy.core.environment_proxy import PROXY_VARIABLES
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 

@@ -7,7 +7,7 @@ import pytest
 
 from agent_preflight.preflight import PreflightError
 from agent_preflight.runner import arun_multi, run_container, run_multi, run_single
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.trial_field import MODEL, Field, agent
 
 

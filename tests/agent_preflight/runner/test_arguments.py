@@ -10,8 +10,8 @@ from agent_preflight.console import say
 from agent_preflight.kept_output import OutputWish
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.support.cases import each
 
 

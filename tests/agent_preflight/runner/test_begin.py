@@ -17,8 +17,8 @@ from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.ready import Ready
 from agent_preflight.runner.request import Origin, Request
 from agent_preflight.runs.settings import SandboxKind
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 
 CENT = 10**10
 TRIAL = TrialPlan("a", "m/m", CENT, "k", ())

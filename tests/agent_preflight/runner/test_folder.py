@@ -24,7 +24,7 @@ from agent_preflight.runner.folder import (
     write_private,
 )
 from agent_preflight.sweeping import Scope, dead_runs, sweep
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 
 @pytest.fixture

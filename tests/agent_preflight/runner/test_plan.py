@@ -14,7 +14,7 @@ from agent_preflight.runner.plan import (
     key_expiry,
     plan_trials,
 )
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
 MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]

@@ -6,7 +6,7 @@ import pytest
 
 from agent_preflight.eject import BudgetFractionEject, CompositeEject, EjectPolicy
 from agent_preflight.runner.policies import policy_for_trial
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 
 class Counting(EjectPolicy):

@@ -9,7 +9,7 @@ import pytest
 from agent_preflight.control_gate import Opening, WayOut
 from agent_preflight.runner.proxy_env import NO_PROXY_VARIABLES, PROXY_VARIABLES
 from agent_preflight.runner.reach import Reach, proxy_warnings, reach_env, reach_warnings, read_reach
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
 BOTH = read_reach({"los": "127.0.0.1:3000", "db:5433": "db.example:5432"}, ["pypi.org:443"], "sealed")

@@ -8,7 +8,7 @@ import pytest
 from agent_preflight.runner.folder import open_named
 from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.sweeping import Item, Swept
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 
 async def test_a_live_run_is_never_touched(tmp_path: Path) -> None:

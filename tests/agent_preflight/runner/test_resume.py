@@ -20,7 +20,7 @@ from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, r
 from agent_preflight.runner.run import run_field
 from agent_preflight.status import container_running
 from agent_preflight.usd import pusd
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 from tests.support.crashed_run import crash
 from tests.support.ledger_on_disk import open_account, open_store

@@ -19,7 +19,7 @@ from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.run import run_field
 from agent_preflight.sidecar import child, keeper
 from openrouter_sim import Simulator
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 from tests.support.live_field import LiveField
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.trial_field import MODEL, Field

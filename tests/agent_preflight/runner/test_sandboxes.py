@@ -25,8 +25,8 @@ from agent_preflight.runner.run import run_field
 from agent_preflight.runner.sandboxes import Prepared, prepare
 from agent_preflight.sandbox import AgentSpec, PortalKey
 from agent_preflight.sidecar import Sidecar
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.support.docker_program import ENGINE
 from tests.support.engine_relay import EngineRelay
 from tests.support.scripted_engine import Fail, ScriptedEngine

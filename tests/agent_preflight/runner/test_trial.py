@@ -2,7 +2,7 @@
 
 from agent_preflight.runner.trial import TIME_LIMIT, By, CleanUp, Ending, State, error_of, owed, worst
 from agent_preflight.sandbox import Exit
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 from tests.support.cases import each
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from agent_preflight.runs.env_file import parse_env_file
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
 

@@ -20,8 +20,8 @@ from agent_preflight.runs.settings import (
     read_settings,
     unused_by_processes,
 )
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.support.cases import each
 from tests.support.cli_commands import invoke
 

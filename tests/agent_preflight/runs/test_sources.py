@@ -11,8 +11,8 @@ from agent_preflight.config_policies import with_objects
 from agent_preflight.run_config import parse_config
 from agent_preflight.runs.naming import NamedModel
 from agent_preflight.runs.sources import for_command, merged, with_files
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 
 KEYS = {"OR_ADMIN_KEY": "adm", "OPENROUTER_API_KEY": "inf"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.runs.text_file import BYTES_MAX, read_text
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 
 def test_a_files_text_is_returned(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from preflight_proxy.core.portal_proof import (
+from preflight_proxy.core.gate_proof import (
     CLAIM_BYTES,
     NONCE_CHARS,
     Claim,

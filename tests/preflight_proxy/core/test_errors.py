@@ -2,7 +2,7 @@
 
 import pytest
 
-from preflight_proxy.errors import ConfigError, LedgerError, OperatingError, UpstreamError
+from preflight_proxy.core.errors import ConfigError, LedgerError, OperatingError, UpstreamError
 from tests.support.cases import each
 
 

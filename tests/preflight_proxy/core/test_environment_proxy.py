@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from preflight_proxy.core.http_proxy import HttpProxy, http_proxy
+from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.support.cases import each
 
 URL = "https://openrouter.ai/api/v1"
