@@ -20,7 +20,7 @@ from preflight_proxy.control import Control
 from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.commands import ClearQuarantine, Quarantine, Unfreeze
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.paths import API
+from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.forward import Forward

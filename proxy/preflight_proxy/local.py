@@ -10,8 +10,8 @@ from aiohttp import web
 from preflight_proxy.books import Books
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.core.paths import MODEL_NAME
 from preflight_proxy.core.refusals import budget_headers, error_body
+from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.prices import BusyError, PriceList, Prices
 from preflight_proxy.upstream import Upstream
 

@@ -16,8 +16,8 @@ import structlog
 
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.core.paths import MODEL_NAME
 from preflight_proxy.core.quote import Endpoint, endpoint_from_json
+from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import NoAnswerError, Upstream
 

@@ -14,8 +14,8 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
-from preflight_proxy.core.shapes.reading import generation_id
 from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
+from preflight_proxy.core.shapes.usage_reading import generation_id
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream import last_header

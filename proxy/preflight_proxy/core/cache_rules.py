@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from preflight_proxy.core import body
 from preflight_proxy.core.endpoint import Prices
 from preflight_proxy.core.money import charge_pusd
+from preflight_proxy.core.shapes import body
 from preflight_proxy.core.shapes.shape import Request, Usage
 
 MINUTES_5_S = 300.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from preflight_proxy.core.error_body import envelope_body
 from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.shapes.error_body import envelope_body
 
 if TYPE_CHECKING:
     from preflight_proxy.core.shapes.shape import Shape

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii
 
-from preflight_proxy.core.body import BadRequest, Json, Number
+from preflight_proxy.core.shapes.body import BadRequest, Json, Number
 
 DEPTH_MAX = 64
 """Deeper schemas and arguments are no real ones; each level costs every line within it 4 bytes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from preflight_proxy.core.body import BadRequest
+from preflight_proxy.core.shapes.body import BadRequest
 
 ROUTING_SUFFIXES = frozenset({"floor", "exacto"})
 """They choose among the same endpoints at the same prices."""

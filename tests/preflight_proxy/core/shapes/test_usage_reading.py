@@ -1,25 +1,25 @@
 """Answers are read leniently: what is there is taken, what is not is missing."""
 
-from preflight_proxy.core.shapes import reading
+from preflight_proxy.core.shapes import usage_reading
 from preflight_proxy.core.shapes.shape import Usage
 from tests.support.cases import each
 
 
 @each("raw", [None, b"", b"[]", b"null", b"\xff", b"{"])
 def test_what_is_no_object_has_no_slices(raw: bytes | None) -> None:
-    assert reading.slices(raw) == {}
+    assert usage_reading.slices(raw) == {}
 
 
 @each("raw", [None, b"", b"{}", b"null"])
 def test_what_is_no_array_has_no_items(raw: bytes | None) -> None:
-    assert list(reading.items(raw)) == []
+    assert list(usage_reading.items(raw)) == []
 
 
 def test_what_is_too_deep_or_has_too_many_values_is_not_read() -> None:
-    deep, many = b"[" * 100_000, b"," * (reading.VALUES_MAX + 1)
+    deep, many = b"[" * 100_000, b"," * (usage_reading.VALUES_MAX + 1)
     for raw in (deep, b"[1%b1]" % many, b'{"a":1%b}' % many):
-        assert reading.slices(raw) == {}
-        assert list(reading.items(raw)) == []
+        assert usage_reading.slices(raw) == {}
+        assert list(usage_reading.items(raw)) == []
 
 
 @each(
@@ -34,7 +34,7 @@ def test_what_is_too_deep_or_has_too_many_values_is_not_read() -> None:
     ],
 )
 def test_a_name_is_read_and_kept_short(raw: bytes | None, text: str | None) -> None:
-    assert reading.text(raw) == text
+    assert usage_reading.text(raw) == text
 
 
 @each(
@@ -52,11 +52,11 @@ def test_a_name_is_read_and_kept_short(raw: bytes | None, text: str | None) -> N
     ],
 )
 def test_a_count_that_is_none_is_zero(raw: bytes | None, count: int) -> None:
-    assert reading.count(raw) == count
+    assert usage_reading.count(raw) == count
 
 
 def test_usage_is_read_with_its_details() -> None:
-    usage = reading.chat_usage(
+    usage = usage_reading.chat_usage(
         b'{"prompt_tokens":1000,"completion_tokens":50,"cost":0.00159,"is_byok":false,'
         b'"prompt_tokens_details":{"cached_tokens":800,"cache_write_tokens":7},"completion_tokens_details":{"reasoning_tokens":20}}'
     )
@@ -65,15 +65,15 @@ def test_usage_is_read_with_its_details() -> None:
 
 @each("cost", [b"null", b'"0.5"', b"-1", b"1e900000", b"[]", b"true", b"1" * 5000])
 def test_a_cost_that_cannot_be_read_is_missing_and_not_zero(cost: bytes) -> None:
-    usage = reading.chat_usage(b'{"prompt_tokens":3,"cost":' + cost + b"}")
+    usage = usage_reading.chat_usage(b'{"prompt_tokens":3,"cost":' + cost + b"}")
     assert usage is not None
     assert usage.cost_pusd is None
     assert usage.prompt_tokens == 3
 
 
 def test_usage_that_is_absent_or_null_is_none() -> None:
-    assert reading.chat_usage(None) is None
-    assert reading.chat_usage(b"null") is None
+    assert usage_reading.chat_usage(None) is None
+    assert usage_reading.chat_usage(b"null") is None
 
 
 @each(
@@ -85,7 +85,7 @@ def test_usage_that_is_absent_or_null_is_none() -> None:
     ],
 )
 def test_on_a_key_of_ones_own_the_providers_bill_is_added(details: bytes, cost: int | None) -> None:
-    usage = reading.chat_usage(b'{"cost":0.1,"is_byok":true' + details + b"}")
+    usage = usage_reading.chat_usage(b'{"cost":0.1,"is_byok":true' + details + b"}")
     assert usage is not None
     assert usage.is_byok
     assert usage.cost_pusd == cost
@@ -93,4 +93,4 @@ def test_on_a_key_of_ones_own_the_providers_bill_is_added(details: bytes, cost: 
 
 @each("generation_id, epoch", [("gen-1760000000-AbC", 1_760_000_000), ("resp_1", 0), (None, 0)])
 def test_the_time_of_a_generation_is_in_its_id(generation_id: str | None, epoch: int) -> None:
-    assert reading.created(generation_id) == epoch
+    assert usage_reading.created(generation_id) == epoch

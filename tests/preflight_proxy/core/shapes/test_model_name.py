@@ -2,8 +2,8 @@
 
 import pytest
 
-from preflight_proxy.core.body import BadRequest
-from preflight_proxy.core.model_name import bare_model, check_model, split_model
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.model_name import bare_model, check_model, split_model
 from tests.support.cases import each
 
 

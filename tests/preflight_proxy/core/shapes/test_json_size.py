@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core import body
-from preflight_proxy.core.body import BadRequest
-from preflight_proxy.core.json_size import DEPTH_MAX, indented_bytes
+from preflight_proxy.core.shapes import body
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.json_size import DEPTH_MAX, indented_bytes
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.text(),

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from preflight_proxy.core import body as bodies
-from preflight_proxy.core.body import BadRequest, Json
-from preflight_proxy.core.model_name import bare_model, check_model
+from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes import fields as tables
+from preflight_proxy.core.shapes.body import BadRequest, Json
 from preflight_proxy.core.shapes.fields import Rule, bounds_output, whole
+from preflight_proxy.core.shapes.model_name import bare_model, check_model
 from preflight_proxy.core.shapes.provider import ProviderWish, provider_bytes, read_provider
 from preflight_proxy.core.shapes.shape import Prompt, Request, UnknownFields
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from preflight_proxy.core.body import BadRequest, Json
+from preflight_proxy.core.shapes.body import BadRequest, Json
 
 
 class Part(Enum):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core import body
-from preflight_proxy.core.body import BadRequest, Number
+from preflight_proxy.core.shapes import body
+from preflight_proxy.core.shapes.body import BadRequest, Number
 from tests.support.cases import each
 
 NOT_AN_OBJECT = [

@@ -2,8 +2,8 @@
 
 import pytest
 
-from preflight_proxy.core.body import BadRequest, Json
-from preflight_proxy.core.shapes.parts import PARTS, Part, costs_more_than_its_text, part_of
+from preflight_proxy.core.shapes.body import BadRequest, Json
+from preflight_proxy.core.shapes.content_parts import PARTS, Part, costs_more_than_its_text, part_of
 from tests.support.cases import each
 
 

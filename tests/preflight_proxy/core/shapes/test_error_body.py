@@ -2,7 +2,7 @@
 
 import json
 
-from preflight_proxy.core.error_body import anthropic_body, envelope_body
+from preflight_proxy.core.shapes.error_body import anthropic_body, envelope_body
 from tests.support.cases import each
 
 
