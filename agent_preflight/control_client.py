@@ -17,7 +17,7 @@ import aiohttp
 from agent_preflight.control_gate import Account
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.core.outcomes import NONE_YET, Outcomes, read_outcomes
+from preflight_proxy.core.refusals.outcomes import NONE_YET, Outcomes, read_outcomes
 
 CALL_S_MAX = 60.0
 """Opening an account reads its key's usage upstream, with retries; everything else answers at once."""

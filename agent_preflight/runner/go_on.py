@@ -11,8 +11,8 @@ from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
 from agent_preflight.unverified import unverified_line
 from agent_preflight.usd import cents_up, pusd, read_usd
-from preflight_proxy.core.outcomes import code_of
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.outcomes import code_of
+from preflight_proxy.core.refusals.refusals import Code
 
 SHORT = frozenset({code_of(Code.DOES_NOT_FIT), code_of(Code.SPENT)})
 """Why no call of a trial was served whose budget covers none."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_preflight.runner.verdict import told_at_once
-from preflight_proxy.core.outcomes import Cause, Source
+from preflight_proxy.core.refusals.outcomes import Cause, Source
 
 TOLD_MAX = 50
 """Reasons that are told for one trial; an agent can word any number of wrong requests."""

@@ -16,7 +16,7 @@ from agent_preflight.runner.trial import Ending
 from agent_preflight.runner.verdict import Verdict, judge
 from agent_preflight.sandbox import Exit, Step
 from agent_preflight.usd import pusd, usd
-from preflight_proxy.core.outcomes import Cause
+from preflight_proxy.core.refusals.outcomes import Cause
 
 SCHEMA = 1
 

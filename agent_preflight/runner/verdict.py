@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from agent_preflight.runner.trial import EXIT_CODE, By, Ending, error_of
 from agent_preflight.sandbox import Exit
 from agent_preflight.usd import cents_up, dollars
-from preflight_proxy.core.outcomes import Cause, Outcomes, Source, code_of
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.outcomes import Cause, Outcomes, Source, code_of
+from preflight_proxy.core.refusals.refusals import Code
 
 NO_CALL = "the agent made no call"
 NEVER_CALLED = (

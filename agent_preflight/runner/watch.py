@@ -18,7 +18,7 @@ from agent_preflight.models import BudgetStatus
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.usd import usd
-from preflight_proxy.core.outcomes import Outcomes
+from preflight_proxy.core.refusals.outcomes import Outcomes
 
 Event = dict[str, Any]
 

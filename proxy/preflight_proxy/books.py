@@ -20,8 +20,8 @@ from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger import Change
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.core.outcomes import Cause, Source, bad_request, refused
-from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
+from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub
 from preflight_proxy.live import Live

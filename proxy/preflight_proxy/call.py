@@ -19,11 +19,24 @@ from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger import may_send
-from preflight_proxy.core.outcomes import LEFT, Cause, answered_upstream, ended_in_error, failed_upstream, refused
-from preflight_proxy.core.refusals import OVERDUE, Code, budget_headers
+from preflight_proxy.core.refusals.outcomes import (
+    LEFT,
+    Cause,
+    answered_upstream,
+    ended_in_error,
+    failed_upstream,
+    refused,
+)
+from preflight_proxy.core.refusals.refusals import OVERDUE, Code, budget_headers
+from preflight_proxy.core.refusals.upstream_refusal import (
+    Remedy,
+    UpstreamRefusal,
+    never_served,
+    read_refusal,
+    told_generation,
+)
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
-from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal, never_served, read_refusal, told_generation
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.relay import Relay
 from preflight_proxy.sending import Sending

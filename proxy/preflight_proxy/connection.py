@@ -14,7 +14,7 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
-from preflight_proxy.core.refusals import error_body
+from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.heads import Heads, Held
 
 HEAD_S_MAX = 10.0

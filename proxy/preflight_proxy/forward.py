@@ -19,9 +19,9 @@ from preflight_proxy.call import Answer, Call
 from preflight_proxy.core.admission import unread_refusal
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.ledger import refusal as refusal_of
-from preflight_proxy.core.outcomes import LEFT, not_open
 from preflight_proxy.core.queue import WAIT_S_MAX
-from preflight_proxy.core.refusals import Code, Refusal, allowed_detail, answer, budget_headers
+from preflight_proxy.core.refusals.outcomes import LEFT, not_open
+from preflight_proxy.core.refusals.refusals import Code, Refusal, allowed_detail, answer, budget_headers
 from preflight_proxy.core.shapes.parsed_request import unread_digest
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
 from preflight_proxy.downstream import Downstream

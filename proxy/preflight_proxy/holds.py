@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.queue import WAIT_S_MAX
-from preflight_proxy.core.refusals import Code
-from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal
+from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 
 HELD_MAX = 1000
 """Holds remembered before those whose time is over are forgotten; a field never asks for so many."""

@@ -12,7 +12,7 @@ from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence import CALL_S_MAX
-from preflight_proxy.core.refusals import BROKEN, OVERDUE
+from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
 from preflight_proxy.core.shapes.usage_reading import generation_id

@@ -15,7 +15,7 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger import refusal
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.quote import Quote
-from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Request
 
 

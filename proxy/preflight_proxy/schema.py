@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from preflight_proxy.core.accounts import Account, Entry, Kind, Quarantined, Reservation, State
-from preflight_proxy.core.outcomes import outcomes_text, read_outcomes
+from preflight_proxy.core.refusals.outcomes import outcomes_text, read_outcomes
 
 ACCOUNT_COLUMNS = (
     "id, run, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, recovered_pusd, overrun_pusd, frozen_reason, usage_unread,"

@@ -12,9 +12,9 @@ import aiohttp
 import structlog
 
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.core.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.holds import Holds
 from preflight_proxy.relay import DRAIN_S_MAX
 from preflight_proxy.upstream import Upstream

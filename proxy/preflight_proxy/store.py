@@ -21,7 +21,7 @@ from preflight_proxy.core.accounts import OPENROUTER, Entry, KeyBase, Reservatio
 from preflight_proxy.core.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger import Book, Change, book_of, transition
-from preflight_proxy.core.refusals import Refusal
+from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.derived import last_listed
 from preflight_proxy.ledger_file import (
     COSTS,

@@ -13,7 +13,7 @@ import aiohttp
 
 from openrouter_sim import Rule, Scenario
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from tests.clients import program
 from tests.clients.tap import Tap
 from tests.support.proxy_world import World

@@ -15,7 +15,7 @@ import pytest
 
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.core.errors import LedgerError, UpstreamError
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.plane import STRANGER
 from tests.preflight_proxy.test_gate_listener import hand_over, hears
 from tests.support.control_world import Controlled, controlled

@@ -12,8 +12,8 @@ from preflight_proxy.books import Books
 from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger import Change
-from preflight_proxy.core.outcomes import LEFT
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.outcomes import LEFT
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Event, Hub

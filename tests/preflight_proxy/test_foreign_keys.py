@@ -21,7 +21,7 @@ from preflight_proxy.core.accounts import CallFacts, Reservation
 from preflight_proxy.core.commands import Freeze, Post
 from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger import may_send
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.foreign_keys import next_reset
 from tests.support.cases import each
 from tests.support.foreign_key_world import RESERVED_PUSD, USD, Desk

@@ -10,7 +10,7 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.commands import Quarantine
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire

@@ -14,7 +14,7 @@ import pytest
 from openrouter_sim import FaultRule, Scenario, make_fault
 from openrouter_sim.faults.fault import Fault, Frame
 from preflight_proxy import relay
-from preflight_proxy.core.refusals import OVERDUE, Code
+from preflight_proxy.core.refusals.refusals import OVERDUE, Code
 from tests.support.proxy_world import World
 
 if TYPE_CHECKING:

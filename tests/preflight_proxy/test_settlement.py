@@ -10,7 +10,7 @@ import pytest
 
 from preflight_proxy.books import Books
 from preflight_proxy.core.commands import OpenAccount, Reserve
-from preflight_proxy.core.refusals import Refusal
+from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.core.shapes.shape import Reading, Usage
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.hub import Hub

@@ -19,7 +19,7 @@ from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.clock import SystemClock
 from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.standalone import serve
 from preflight_proxy.store import Store

@@ -28,8 +28,8 @@ from preflight_proxy.core.ledger import (
     Unfreeze,
     Void,
 )
-from preflight_proxy.core.outcomes import LEFT, NONE_YET, bad_request
-from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request
+from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 

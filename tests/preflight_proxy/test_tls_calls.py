@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from openrouter_sim import Rule, Scenario
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.gate_doors import GateSpec
 from tests.support.network_namespace import Namespace
 from tests.support.proxy_world import World, chat

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from preflight_proxy.core.outcomes import NONE_YET, Outcomes
+from preflight_proxy.core.refusals.outcomes import NONE_YET, Outcomes
 
 USAGE_UNREAD = "waiting for the sub-key's usage: the machine has restarted since the last commit"
 """Why an account is frozen after a restart of the machine (M21): its last commits may be lost."""

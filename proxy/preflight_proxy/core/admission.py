@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from preflight_proxy.core.accounts import Account
 from preflight_proxy.core.ledger import refusal
 from preflight_proxy.core.queue import WAIT_S_MAX
-from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 if TYPE_CHECKING:
     from preflight_proxy.core.quote import Quote

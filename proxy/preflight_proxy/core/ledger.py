@@ -58,7 +58,7 @@ from preflight_proxy.core.commands import (
 from preflight_proxy.core.cost_line import clean
 from preflight_proxy.core.endings import adjust, assume, identified, post, recover, void
 from preflight_proxy.core.opening import account_changed
-from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 __all__ = [
     "USAGE_UNREAD",

@@ -10,7 +10,7 @@ from preflight_proxy.core.book import Book, require
 from preflight_proxy.core.commands import Conclude, Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
 from preflight_proxy.core.cost_line import clean
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
-from preflight_proxy.core.outcomes import NONE_YET, Cause, Outcomes
+from preflight_proxy.core.refusals.outcomes import NONE_YET, Cause, Outcomes
 
 LIMIT_PUSD_MAX = LIMIT_USD_MAX * PUSD_PER_USD
 """A million dollars: far above any field's budget, and small enough that sums stay within SQLite's 64 bits."""

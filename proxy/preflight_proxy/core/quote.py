@@ -13,7 +13,7 @@ from decimal import Context, Decimal
 from preflight_proxy.core.endpoint import Endpoint, Prices, endpoint_from_json
 from preflight_proxy.core.money import TOKENS_PER_MTOK, charge_pusd
 from preflight_proxy.core.prompt_bound import prompt_bound
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Request

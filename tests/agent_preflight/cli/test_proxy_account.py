@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from openrouter_sim import Simulator
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from tests.support.cli_commands import Told, invoke
 from tests.support.served_command import Served, served
 

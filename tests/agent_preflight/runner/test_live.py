@@ -3,7 +3,7 @@
 from agent_preflight.control_client import Balance
 from agent_preflight.runner.live import GATE_BACK_S_MAX, Absence, Times
 from agent_preflight.runner.watch import Seen
-from preflight_proxy.core.outcomes import NONE_YET, bad_request
+from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request
 
 
 def test_the_clock_of_a_trial_begins_with_its_agent_and_stops_with_its_end() -> None:

@@ -11,8 +11,8 @@ from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sandbox import Exit
-from preflight_proxy.core.outcomes import NONE_YET, bad_request, refused
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request, refused
+from preflight_proxy.core.refusals.refusals import Code
 
 PLAN = TrialPlan("a", "m/m", 250_000_000_000, "k", ())
 AT = datetime(2027, 1, 1, tzinfo=UTC)

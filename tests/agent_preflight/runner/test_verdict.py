@@ -17,8 +17,16 @@ from agent_preflight.runner.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, j
 from agent_preflight.sandbox import Exit
 from agent_preflight.usd import cents_up, pusd
 from openrouter_sim import FaultRule, Scenario, make_fault
-from preflight_proxy.core.outcomes import LEFT, NONE_YET, Cause, Outcomes, answered_upstream, bad_request, refused
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.outcomes import (
+    LEFT,
+    NONE_YET,
+    Cause,
+    Outcomes,
+    answered_upstream,
+    bad_request,
+    refused,
+)
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Redaction
 from tests.support.cases import each
 from tests.support.live_field import LiveField

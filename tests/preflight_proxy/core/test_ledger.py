@@ -31,7 +31,7 @@ from preflight_proxy.core.ledger import (
     may_send,
     transition,
 )
-from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.cases import each
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 

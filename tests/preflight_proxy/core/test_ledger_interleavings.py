@@ -36,7 +36,7 @@ from preflight_proxy.core.ledger import (
     book_of,
     transition,
 )
-from preflight_proxy.core.refusals import Code, Refusal
+from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.ledger_cases import NOW_S, hold
 
 ACCOUNTS = ("a", "b")

@@ -6,8 +6,8 @@ import pytest
 
 from preflight_proxy.core.ledger import Conclude, Freeze, OpenAccount, Post, Refuse, SetLimit, Unfreeze, transition
 from preflight_proxy.core.opening import LIMIT_PUSD_MAX
-from preflight_proxy.core.outcomes import LEFT, NONE_YET, bad_request, refused
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request, refused
+from preflight_proxy.core.refusals.refusals import Code
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 FIRST = OpenAccount("a", "run", 1000, "token of a", key_hash="k", key_is_own=True, key_usage_pusd=70)

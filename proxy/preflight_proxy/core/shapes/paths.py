@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from preflight_proxy.core.refusals import RETRIED_DIGITS
+from preflight_proxy.core.refusals.refusals import RETRIED_DIGITS
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Shape
 

@@ -6,7 +6,7 @@ from itertools import product
 
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.paths import CALLS, PREFIXES, READS, dialect, read_path, wrong_path
-from tests.preflight_proxy.core.test_refusals import RETRY_PATTERN
+from tests.preflight_proxy.core.refusals.test_refusals import RETRY_PATTERN
 from tests.support.cases import each
 
 

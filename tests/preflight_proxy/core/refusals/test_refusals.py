@@ -5,7 +5,15 @@ import re
 from dataclasses import dataclass
 from itertools import product
 
-from preflight_proxy.core.refusals import OVERDUE, Code, Refusal, allowed_detail, answer, budget_headers, error_body
+from preflight_proxy.core.refusals.refusals import (
+    OVERDUE,
+    Code,
+    Refusal,
+    allowed_detail,
+    answer,
+    budget_headers,
+    error_body,
+)
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Reading
 from tests.support.cases import each

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from preflight_proxy.core.outcomes import (
+from preflight_proxy.core.refusals.outcomes import (
     CAUSES_MAX,
     LEFT,
     MODEL_CHARS_MAX,
@@ -20,7 +20,7 @@ from preflight_proxy.core.outcomes import (
     read_outcomes,
     refused,
 )
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Redaction
 from tests.support.cases import each
 

@@ -15,7 +15,7 @@ from enum import Enum
 
 import msgspec
 
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.usage_reading import generation_id
 
 FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})

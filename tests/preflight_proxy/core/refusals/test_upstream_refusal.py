@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.refusals import Code
-from preflight_proxy.core.upstream_refusal import (
+from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.refusals.upstream_refusal import (
     EDGE_STATUSES,
     FREE_STATUSES,
     NO_INSTANCES,

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Redaction
 
 CAUSES_MAX = 20
