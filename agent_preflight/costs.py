@@ -12,8 +12,8 @@ from typing import Any
 
 from agent_preflight.artifacts import trial_dirs
 from agent_preflight.usd import pusd, usd
-from preflight_proxy.core.accounts import Account, Entry, Quarantined
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined
 from preflight_proxy.ledger_reader import read_entries, read_snapshot, read_whole
 
 LEDGER = "ledger.sqlite3"

@@ -27,7 +27,7 @@ from agent_preflight.runner.trial import By
 from agent_preflight.subkeys import list_keys, set_key_limit
 from agent_preflight.usd import dollars, pusd, usd
 from preflight_proxy.core.errors import ConfigError, OperatingError
-from preflight_proxy.core.opening import LIMIT_PUSD_MAX
+from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
 
 LOOK_EVERY_S = 0.2
 NO_ADMIN_KEY = (

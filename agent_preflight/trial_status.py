@@ -16,8 +16,8 @@ from agent_preflight.planned import PlannedTrial, planned, trial_folder
 from agent_preflight.run_lock import is_live
 from agent_preflight.terminal import plain
 from agent_preflight.usd import pusd, usd
-from preflight_proxy.core.accounts import Account
 from preflight_proxy.core.errors import ConfigError, OperatingError
+from preflight_proxy.core.ledger.rows import Account
 
 BUDGET_BYTES_MAX = 4096
 UNFINISHED = ("pending", "running")

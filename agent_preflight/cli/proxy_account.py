@@ -215,7 +215,7 @@ def amounts_of(texts: list[str]) -> dict[str, int]:
 
 def names_of(names: list[str]) -> list[str]:
     """Return accounts' names that can be."""
-    from preflight_proxy.core.account_name import NAME_RULE, is_account_name
+    from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name
 
     for name in names:
         if not is_account_name(name):

@@ -12,7 +12,7 @@ from agent_preflight.cli.group import emit_json
 from agent_preflight.cli.options import RunsDir
 
 if TYPE_CHECKING:
-    from preflight_proxy.core.accounts import Quarantined
+    from preflight_proxy.core.ledger.rows import Quarantined
 
 
 def quarantine(
@@ -71,7 +71,7 @@ def quarantine(
 
 
 def _line(row: Quarantined) -> str:
-    from preflight_proxy.core.accounts import OPENROUTER
+    from preflight_proxy.core.ledger.rows import OPENROUTER
 
     where = "" if row.upstream == OPENROUTER else f"of {row.upstream}  "
     return f"{row.model}  {row.tag}  {where}since {_time(row.at_s)}  {row.reason}"

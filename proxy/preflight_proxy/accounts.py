@@ -11,9 +11,9 @@ import msgspec
 import structlog
 
 from preflight_proxy.books import Books
-from preflight_proxy.core.accounts import CLOSED
-from preflight_proxy.core.commands import Freeze, OpenAccount, SetLimit, Unfreeze
 from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, Unfreeze
+from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gate_doors import GateDoors, GateSpec

@@ -17,9 +17,9 @@ from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED, Books
 from preflight_proxy.clock import Clock, SystemClock
 from preflight_proxy.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.control import Control
-from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.core.commands import ClearQuarantine, Quarantine, Unfreeze
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
+from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.foreign_keys import ForeignKeys

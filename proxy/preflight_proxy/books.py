@@ -13,12 +13,12 @@ from itertools import count
 import structlog
 
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.accounts import Account, CallFacts, Kind, Quarantined, Reservation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
-from preflight_proxy.core.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
 from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.evidence import CALL_S_MAX
-from preflight_proxy.core.ledger import Change
+from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
+from preflight_proxy.core.ledger.rows import Account, CallFacts, Kind, Quarantined, Reservation
+from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal

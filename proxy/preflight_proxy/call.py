@@ -15,10 +15,10 @@ import aiohttp
 import structlog
 
 from preflight_proxy.books import KEY_LIMIT_FIRED, Books
-from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
-from preflight_proxy.core.ledger import may_send
+from preflight_proxy.core.ledger.commands import Freeze
+from preflight_proxy.core.ledger.transition import may_send
 from preflight_proxy.core.refusals.outcomes import (
     LEFT,
     Cause,

@@ -22,8 +22,8 @@ from preflight_proxy import __version__
 from preflight_proxy.accounts import Accounts, AccountSpec
 from preflight_proxy.books import Books
 from preflight_proxy.config import origin
-from preflight_proxy.core.commands import ClearQuarantine
 from preflight_proxy.core.errors import LedgerError, OperatingError
+from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.intake import Intake, IntakeError
 from preflight_proxy.named_accounts import NamedAccounts

@@ -15,8 +15,8 @@ from typing import Annotated, BinaryIO, Protocol
 import msgspec
 import structlog
 
-from preflight_proxy.core.accounts import Account, Entry
 from preflight_proxy.core.budget_text import Action, detailed_text, simple_text
+from preflight_proxy.core.ledger.rows import Account, Entry
 
 BUDGET_FILE_INTERVAL_S = 0.1
 """A budget file is written ten times a second at most: faster than an agent reads it, slow enough to cost nothing."""

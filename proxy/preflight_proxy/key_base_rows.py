@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from preflight_proxy.core.accounts import KeyBase
+from preflight_proxy.core.ledger.rows import KeyBase
 
 TABLES = (
     """CREATE TABLE key_bases (

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 
 from preflight_proxy import key_base_rows
-from preflight_proxy.core.accounts import OPENROUTER
 from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.rows import OPENROUTER
 from preflight_proxy.schema import PUT_META, read_meta
 
 _FIRST = (

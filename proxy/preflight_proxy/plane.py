@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from preflight_proxy.books import Books
-from preflight_proxy.core.accounts import CLOSED
+from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path
 from preflight_proxy.core.shapes.shape import Shape

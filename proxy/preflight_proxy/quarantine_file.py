@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from preflight_proxy.core.accounts import OPENROUTER, Quarantined
+from preflight_proxy.core.ledger.rows import OPENROUTER, Quarantined
 
 LINES_MAX = 10_000
 """Far above any count of endpoints; a file that grew beyond it is damaged."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from preflight_proxy.books import Books
 from preflight_proxy.core.calibration import Calibration, billed_reading
-from preflight_proxy.core.ledger import refusal
+from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.quote import Endpoint, Quote, Unquotable, quote, split_model
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Reading, Request

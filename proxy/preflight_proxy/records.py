@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.money import cost_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.upstream import Upstream

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from preflight_proxy.core.accounts import Account, Entry, Kind, Quarantined, Reservation, State
+from preflight_proxy.core.ledger.rows import Account, Entry, Kind, Quarantined, Reservation, State
 from preflight_proxy.core.refusals.outcomes import outcomes_text, read_outcomes
 
 ACCOUNT_COLUMNS = (

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from preflight_proxy.app import Running
 from preflight_proxy.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
-from preflight_proxy.core.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.errors import ConfigError, LedgerInUseError
+from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid

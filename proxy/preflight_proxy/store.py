@@ -17,10 +17,10 @@ import structlog
 from preflight_proxy import key_base_rows, schema
 from preflight_proxy.boot import boot_id as this_boot_id
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.accounts import OPENROUTER, Entry, KeyBase, Reservation
-from preflight_proxy.core.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger import Book, Change, book_of, transition
+from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
+from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, KeyBase, Reservation
+from preflight_proxy.core.ledger.transition import Book, Change, book_of, transition
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.derived import last_listed
 from preflight_proxy.ledger_file import (

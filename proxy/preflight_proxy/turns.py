@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.accounts import Account
+from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.queue import Queue
 
 LOOK_S = 1.0

@@ -5,7 +5,7 @@ from typing import Any
 from agent_preflight.cost_tables import cost_parts, reconciled_parts
 from agent_preflight.drift import Reconciled, Row
 from agent_preflight.tables import text_of
-from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.core.ledger.rows import Quarantined
 
 CENT = 10**10
 

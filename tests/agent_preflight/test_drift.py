@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent_preflight.drift import TOLERANCE_PUSD, Reconciled, Row
-from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.core.ledger.rows import Quarantined
 from tests.support.cases import each
 
 CENT = 10**10

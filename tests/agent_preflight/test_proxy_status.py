@@ -18,9 +18,9 @@ from agent_preflight.proxy_status import (
     show_status,
 )
 from preflight_proxy.clock import SystemClock
-from preflight_proxy.core.accounts import CLOSED
-from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.store import Store
 from tests.support.cases import each
 

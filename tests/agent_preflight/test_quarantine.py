@@ -9,8 +9,8 @@ import pytest
 
 from agent_preflight.quarantine import Cleared, clear, quarantined
 from preflight_proxy.config import origin
-from preflight_proxy.core.accounts import Quarantined
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.quarantine_file import QuarantineFile
 from tests.drills.stage import stage
 

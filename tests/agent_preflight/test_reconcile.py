@@ -12,9 +12,9 @@ from agent_preflight.costs import Ledger
 from agent_preflight.reconcile import reconcile, reconcile_folder
 from agent_preflight.usd import pusd
 from openrouter_sim import Simulator
-from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.core.commands import Quarantine
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.commands import Quarantine
+from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.store import Store
 from tests.support.fake_clock import FakeClock
 from tests.support.ledger_on_disk import call, open_account, open_store

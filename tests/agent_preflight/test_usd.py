@@ -16,8 +16,8 @@ from agent_preflight.run_config import parse_config
 from agent_preflight.runs.settings import read_option, read_settings
 from agent_preflight.usd import PUSD_MAX, cents_up, dollars, float_usd, pusd, read_usd, usd
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
 from preflight_proxy.core.money import LIMIT_USD_MAX, limit_pusd
-from preflight_proxy.core.opening import LIMIT_PUSD_MAX
 from tests.support.cases import each
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.books import Books
-from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Freeze, OpenAccount, Post, Reserve
-from preflight_proxy.core.ledger import Change
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.rows import CallFacts
+from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.refusals.outcomes import LEFT
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from preflight_proxy.cache_notes import CacheNotes
-from preflight_proxy.core.accounts import CallFacts
+from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Reading, Usage
 from tests.support.fake_clock import FakeClock

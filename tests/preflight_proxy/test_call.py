@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from preflight_proxy.core.commands import Freeze
+from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import UpstreamRefusal

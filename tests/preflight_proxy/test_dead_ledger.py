@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.boot import boot_id
-from preflight_proxy.core.accounts import CallFacts
 from preflight_proxy.core.aftermath import Clocks
-from preflight_proxy.core.commands import MarkUnknown, Post
 from preflight_proxy.core.errors import LedgerInUseError
+from preflight_proxy.core.ledger.commands import MarkUnknown, Post
+from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.dead_ledger import DeadLedger
 from preflight_proxy.ledger_reader import read_snapshot
 from tests.support.fake_clock import FakeClock

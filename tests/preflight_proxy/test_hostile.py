@@ -19,7 +19,7 @@ from preflight_proxy import relay
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
 from preflight_proxy.config import Config
-from preflight_proxy.core.commands import Quarantine
+from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.refusals.refusals import OVERDUE
 from preflight_proxy.forward import Forward
 from preflight_proxy.intake import Intake

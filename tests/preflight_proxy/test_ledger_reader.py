@@ -9,7 +9,7 @@ import pytest
 
 from preflight_proxy import schema
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger import Quarantine
+from preflight_proxy.core.ledger.transition import Quarantine
 from preflight_proxy.ledger_reader import ENTRIES_PER_READ, read_entries, read_snapshot
 from preflight_proxy.migrations import MIGRATIONS
 from preflight_proxy.store import read_entries as read_entries_of_store

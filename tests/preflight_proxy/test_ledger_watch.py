@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy import ledger_watch
-from preflight_proxy.core.commands import Post
 from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.commands import Post
 from preflight_proxy.ledger_watch import watch_place
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 from tests.support.proxy_world import World

@@ -7,8 +7,8 @@ from dataclasses import astuple, replace
 import pytest
 
 from preflight_proxy import migrations, schema
-from preflight_proxy.core.accounts import Quarantined, State
 from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.rows import Quarantined, State
 from tests.preflight_proxy.test_schema import ACCOUNT, HELD, connection
 
 __all__ = ["connection"]

@@ -20,8 +20,8 @@ from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
 from preflight_proxy.config import Config
-from preflight_proxy.core.accounts import CLOSED
 from preflight_proxy.core.errors import ConfigError, LedgerError
+from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.named_accounts import NamedAccounts, new_token, read_tokens

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy import quarantine_file
-from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.quarantine_file import QuarantineFile
 
 FIRST = Quarantined("m/x", "t", "billed 2, reserved 1", 1.0)

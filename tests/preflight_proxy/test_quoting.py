@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from preflight_proxy.core.commands import Quarantine
+from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.refusals.refusals import Code
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 

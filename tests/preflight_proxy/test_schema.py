@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from preflight_proxy import migrations, schema
-from preflight_proxy.core.accounts import Account, Entry, Kind, Reservation, State
+from preflight_proxy.core.ledger.rows import Account, Entry, Kind, Reservation, State
 from preflight_proxy.core.refusals.outcomes import NONE_YET
 
 ACCOUNT = Account(

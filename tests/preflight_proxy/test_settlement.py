@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.books import Books
-from preflight_proxy.core.commands import OpenAccount, Reserve
+from preflight_proxy.core.ledger.commands import OpenAccount, Reserve
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.core.shapes.shape import Reading, Usage
 from preflight_proxy.derived import BudgetFiles, CostLog

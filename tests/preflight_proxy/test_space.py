@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.commands import OpenAccount, Post, Reserve
 from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
 from preflight_proxy.space import SPACE_BYTES, KeptSpace
 from preflight_proxy.store import Store
 from tests.support.fake_clock import FakeClock

@@ -17,8 +17,8 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.clock import SystemClock
-from preflight_proxy.core.commands import Freeze
 from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.standalone import serve

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.accounts import USAGE_UNREAD
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger import (
+from preflight_proxy.core.ledger.rows import USAGE_UNREAD
+from preflight_proxy.core.ledger.transition import (
     Adjust,
     Assume,
     CallFacts,

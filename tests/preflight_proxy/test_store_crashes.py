@@ -10,7 +10,7 @@ import pytest
 
 from preflight_proxy.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger import Void
+from preflight_proxy.core.ledger.transition import Void
 from preflight_proxy.derived import CostLog
 from preflight_proxy.store import Store
 from tests.support.store_process import COST_PUSD

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.accounts import Account
 from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.turns import Turns
 from tests.support.fake_clock import FakeClock
 

@@ -13,9 +13,9 @@ from openrouter_sim import Simulator
 from openrouter_sim.bill import Generation
 from openrouter_sim.prices import Tokens
 from preflight_proxy.books import Books
-from preflight_proxy.core.accounts import CallFacts, Reservation
-from preflight_proxy.core.commands import OpenAccount, Post, Reserve, SetGeneration
-from preflight_proxy.core.ledger import Change
+from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, SetGeneration
+from preflight_proxy.core.ledger.rows import CallFacts, Reservation
+from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.foreign_keys import ForeignKeys

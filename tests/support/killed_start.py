@@ -16,7 +16,7 @@ from typing import Any
 
 import preflight_proxy
 from preflight_proxy.clock import SystemClock
-from preflight_proxy.core.ledger import OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
 from preflight_proxy.derived import CostLog
 from preflight_proxy.store import Store
 

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from preflight_proxy.core.ledger import (
-    Account,
-    Book,
-    Change,
-    Command,
-    OpenAccount,
-    Reserve,
-    transition,
-)
+from preflight_proxy.core.ledger.transition import Account, Book, Change, Command, OpenAccount, Reserve, transition
 
 NOW_S = 1_760_000_000.0
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.models import RunResult
-from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Post
+from preflight_proxy.core.ledger.commands import Post
+from preflight_proxy.core.ledger.rows import CallFacts
 from tests.support.ledger_on_disk import open_account, open_store, reserve
 
 CENT = 10**10

@@ -14,8 +14,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from preflight_proxy.core.accounts import Reservation
-from preflight_proxy.core.commands import Assume, Void
+from preflight_proxy.core.ledger.commands import Assume, Void
+from preflight_proxy.core.ledger.rows import Reservation
 
 KEY_USAGE_LAG_S = 60.0
 """A key's usage is taken to be complete for calls that ended this long ago. Upstream publishes no figure; seconds were seen."""

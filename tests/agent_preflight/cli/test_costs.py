@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Post
+from preflight_proxy.core.ledger.commands import Post
+from preflight_proxy.core.ledger.rows import CallFacts
 from tests.support.cli_commands import Told, invoke
 from tests.support.ledger_on_disk import open_account, open_store, reserve
 from tests.support.run_on_disk import alive, plan

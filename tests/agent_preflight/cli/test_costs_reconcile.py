@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.commands import Post
+from preflight_proxy.core.ledger.commands import Post
 from tests.support.cli_commands import invoke
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 

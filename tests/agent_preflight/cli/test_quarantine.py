@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.config import origin
-from preflight_proxy.core.accounts import Quarantined
+from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.quarantine_file import QuarantineFile
 from tests.support.cli_commands import Told, invoke
 from tests.support.live_field import LiveField

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.accounts import Account
 from preflight_proxy.core.admission import Admit, Wait, admit, unread_refusal
+from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.quote import Quote, Worst
 from preflight_proxy.core.refusals.refusals import Code, Refusal

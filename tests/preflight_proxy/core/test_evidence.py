@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.accounts import Reservation, State
 from preflight_proxy.core.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
+from preflight_proxy.core.ledger.rows import Reservation, State
 
 
 def pending(name: str, reserved_pusd: int, created_at_s: float = 0.0) -> Reservation:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from preflight_proxy.core.accounts import USAGE_UNREAD, Account
+from preflight_proxy.core.ledger.rows import USAGE_UNREAD, Account
 
 ACCOUNT = Account("a", "run", 1000, posted_pusd=300, pending_pusd=200)
 

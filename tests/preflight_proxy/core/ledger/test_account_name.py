@@ -1,7 +1,7 @@
 """Names of accounts, and which accounts a stand-alone proxy opens."""
 
-from preflight_proxy.core.account_name import NAME_CHARS_MAX, is_account_name, is_kept
-from preflight_proxy.core.accounts import CLOSED, Account
+from preflight_proxy.core.ledger.account_name import NAME_CHARS_MAX, is_account_name, is_kept
+from preflight_proxy.core.ledger.rows import CLOSED, Account
 from tests.support.cases import each
 
 

@@ -4,8 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.ledger import Conclude, Freeze, OpenAccount, Post, Refuse, SetLimit, Unfreeze, transition
-from preflight_proxy.core.opening import LIMIT_PUSD_MAX
+from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
+from preflight_proxy.core.ledger.transition import (
+    Conclude,
+    Freeze,
+    OpenAccount,
+    Post,
+    Refuse,
+    SetLimit,
+    Unfreeze,
+    transition,
+)
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened

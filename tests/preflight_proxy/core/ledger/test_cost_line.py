@@ -2,8 +2,8 @@
 
 import json
 
-from preflight_proxy.core.accounts import CallFacts, Kind, Reservation, State
-from preflight_proxy.core.cost_line import clean, cost_line
+from preflight_proxy.core.ledger.cost_line import clean, cost_line
+from preflight_proxy.core.ledger.rows import CallFacts, Kind, Reservation, State
 
 HELD = Reservation(
     "r1", "a", State.POSTED, 2_000_000_000, 1_590_000_000, "chat", "m/x", ("t",), 16, True, 1.0, "gen-1", "t"

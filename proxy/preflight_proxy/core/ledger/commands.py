@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from preflight_proxy.core.accounts import CallFacts
+from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.refusals.outcomes import Cause
 
 NO_FACTS = CallFacts()

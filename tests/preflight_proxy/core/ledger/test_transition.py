@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from hypothesis import settings
 
-from preflight_proxy.core.ledger import (
+from preflight_proxy.core.ledger.transition import (
     Account,
     Assume,
     Book,

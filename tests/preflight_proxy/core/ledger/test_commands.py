@@ -3,8 +3,8 @@
 from dataclasses import fields
 from typing import get_args
 
-from preflight_proxy.core import commands
-from preflight_proxy.core.commands import Command
+from preflight_proxy.core.ledger import commands
+from preflight_proxy.core.ledger.commands import Command
 from tests.support.cases import each
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from preflight_proxy.core.accounts import Account
-from preflight_proxy.core.book import Book, require
-from preflight_proxy.core.commands import Conclude, Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
-from preflight_proxy.core.cost_line import clean
+from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
+from preflight_proxy.core.ledger.cost_line import clean
+from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.ledger.state import Book, require
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 from preflight_proxy.core.refusals.outcomes import NONE_YET, Cause, Outcomes
 

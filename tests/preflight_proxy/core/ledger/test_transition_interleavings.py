@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from preflight_proxy.core.ledger import (
+from preflight_proxy.core.ledger.transition import (
     Account,
     Adjust,
     Assume,

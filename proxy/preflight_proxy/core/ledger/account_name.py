@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from preflight_proxy.core.accounts import CLOSED, Account
+from preflight_proxy.core.ledger.rows import CLOSED, Account
 
 NAME_CHARS_MAX = 64
 NAME_RULE = f"1 to {NAME_CHARS_MAX} letters, digits, dots, dashes and underscores, the first a letter or digit"

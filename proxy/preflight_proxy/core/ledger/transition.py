@@ -22,19 +22,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight_proxy.core.accounts import (
-    USAGE_UNREAD,
-    Account,
-    CallFacts,
-    Entry,
-    KeyBase,
-    Kind,
-    Quarantined,
-    Reservation,
-    State,
-)
-from preflight_proxy.core.book import Book, Change, book_of, require
-from preflight_proxy.core.commands import (
+from preflight_proxy.core.ledger.account_changes import account_changed
+from preflight_proxy.core.ledger.commands import (
     Adjust,
     Assume,
     ClearQuarantine,
@@ -55,9 +44,20 @@ from preflight_proxy.core.commands import (
     Unfreeze,
     Void,
 )
-from preflight_proxy.core.cost_line import clean
-from preflight_proxy.core.endings import adjust, assume, identified, post, recover, void
-from preflight_proxy.core.opening import account_changed
+from preflight_proxy.core.ledger.cost_line import clean
+from preflight_proxy.core.ledger.rows import (
+    USAGE_UNREAD,
+    Account,
+    CallFacts,
+    Entry,
+    KeyBase,
+    Kind,
+    Quarantined,
+    Reservation,
+    State,
+)
+from preflight_proxy.core.ledger.settle import adjust, assume, identified, post, recover, void
+from preflight_proxy.core.ledger.state import Book, Change, book_of, require
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 __all__ = [

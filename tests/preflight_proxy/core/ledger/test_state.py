@@ -2,9 +2,9 @@
 
 import pytest
 
-from preflight_proxy.core.accounts import Account, Quarantined, Reservation, State
-from preflight_proxy.core.book import Book, Change, book_of
-from preflight_proxy.core.ledger import Assume, ClearQuarantine, Post
+from preflight_proxy.core.ledger.rows import Account, Quarantined, Reservation, State
+from preflight_proxy.core.ledger.state import Book, Change, book_of
+from preflight_proxy.core.ledger.transition import Assume, ClearQuarantine, Post
 from tests.support.ledger_cases import do, hold, opened
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from preflight_proxy.core.accounts import CallFacts, Kind, Reservation
+from preflight_proxy.core.ledger.rows import CallFacts, Kind, Reservation
 from preflight_proxy.core.money import usd_text
 
 TEXT_CHARS_MAX = 200

@@ -2,7 +2,7 @@
 
 import pytest
 
-from preflight_proxy.core.ledger import (
+from preflight_proxy.core.ledger.transition import (
     Adjust,
     Assume,
     CallFacts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from preflight_proxy.core.accounts import Account, Entry, KeyBase, Quarantined, Reservation, State
+from preflight_proxy.core.ledger.rows import Account, Entry, KeyBase, Quarantined, Reservation, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight_proxy.core.accounts import CallFacts, Entry, Kind, Quarantined, Reservation, State
-from preflight_proxy.core.book import Book, Change, require
-from preflight_proxy.core.commands import Adjust, Assume, Post, Recover, Void
-from preflight_proxy.core.cost_line import clean, cost_line
+from preflight_proxy.core.ledger.commands import Adjust, Assume, Post, Recover, Void
+from preflight_proxy.core.ledger.cost_line import clean, cost_line
+from preflight_proxy.core.ledger.rows import CallFacts, Entry, Kind, Quarantined, Reservation, State
+from preflight_proxy.core.ledger.state import Book, Change, require
 
 
 def post(book: Book, command: Post, at_s: float) -> Change:
