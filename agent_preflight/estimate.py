@@ -13,10 +13,10 @@ from typing import Any
 
 from agent_preflight.usd import usd
 from preflight_proxy.core.admission import Admit, admit
-from preflight_proxy.core.endpoint import Endpoint
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.core.quote import Quote, Unquotable, quote
+from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.quote import Quote, Unquotable, quote
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.chat import Chat
 from preflight_proxy.core.shapes.shape import Request

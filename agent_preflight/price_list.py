@@ -13,7 +13,7 @@ from agent_preflight import openrouter
 from agent_preflight.openrouter import Key
 from preflight_proxy.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.core.quote import Endpoint, endpoint_from_json
+from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes.model_name import bare_model, split_model
 from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.quarantine_file import QuarantineFile

@@ -18,9 +18,9 @@ from agent_preflight.estimate import (
 )
 from agent_preflight.usd import pusd
 from preflight_proxy.core.admission import Admit, admit
-from preflight_proxy.core.endpoint import Endpoint
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.core.quote import quote
+from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.quote import quote
 from tests.support.cases import each
 from tests.support.quote_cases import chat, endpoint
 

@@ -2,7 +2,7 @@
 
 import json
 
-from preflight_proxy.core.endpoint import Endpoint, endpoint_from_json
+from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 

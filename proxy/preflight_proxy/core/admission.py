@@ -21,7 +21,7 @@ from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 if TYPE_CHECKING:
-    from preflight_proxy.core.quote import Quote
+    from preflight_proxy.core.pricing.quote import Quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from preflight_proxy.core.endpoint import Prices
 from preflight_proxy.core.money import charge_pusd
+from preflight_proxy.core.pricing.endpoint import Prices
 from preflight_proxy.core.shapes import body
 from preflight_proxy.core.shapes.shape import Request, Usage
 

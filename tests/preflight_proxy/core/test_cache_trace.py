@@ -7,7 +7,7 @@ import pytest
 
 from preflight_proxy.core import cache_trace
 from preflight_proxy.core.cache_trace import CacheNote, CacheTrace
-from preflight_proxy.core.endpoint import Endpoint, Prices
+from preflight_proxy.core.pricing.endpoint import Endpoint, Prices
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Request, Usage
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.quote import quote
+from preflight_proxy.core.pricing.quote import quote
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import BadRequest, Shape, UnknownFields
 from tests.support.cases import each

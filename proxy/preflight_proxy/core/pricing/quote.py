@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 
-from preflight_proxy.core.endpoint import Endpoint, Prices, endpoint_from_json
 from preflight_proxy.core.money import TOKENS_PER_MTOK, charge_pusd
-from preflight_proxy.core.prompt_bound import prompt_bound
+from preflight_proxy.core.pricing.endpoint import Endpoint, Prices, endpoint_from_json
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.provider import serves

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Set
 from dataclasses import replace
 from itertools import takewhile
 
-from preflight_proxy.core.endpoint import Endpoint, Prices
 from preflight_proxy.core.money import charge_pusd
-from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, prompt_bound, text_tokens
+from preflight_proxy.core.pricing.endpoint import Endpoint, Prices
+from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, prompt_bound, text_tokens
 from preflight_proxy.core.shapes.shape import Message, Reading, Request, Usage
 
 PREFIXES_MAX = 8192

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from preflight_proxy.core.endpoint import Endpoint
+from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.shapes.shape import Prompt
 
 TEMPLATE_TOKENS = 256

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.prompt_bound import prompt_bound
-from preflight_proxy.core.quote import Quote, Unquotable, Worst, quote, split_model
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound
+from preflight_proxy.core.pricing.quote import Quote, Unquotable, Worst, quote, split_model
 from preflight_proxy.core.refusals.refusals import Code
 from tests.support.cases import each
 from tests.support.quote_cases import EMBEDDINGS, MESSAGES, USD, chat, endpoint, read

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.prompt_bound import TEMPLATE_TOKENS, TOOL_TOKENS, TOOL_USE_TOKENS, WRAP_TOKENS, prompt_bound
+from preflight_proxy.core.pricing.prompt_bound import (
+    TEMPLATE_TOKENS,
+    TOOL_TOKENS,
+    TOOL_USE_TOKENS,
+    WRAP_TOKENS,
+    prompt_bound,
+)
 from preflight_proxy.core.shapes.shape import Prompt
 from tests.support.quote_cases import CHAT, EMBEDDINGS, USER_BYTES, chat, endpoint, read
 

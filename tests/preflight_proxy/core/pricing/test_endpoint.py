@@ -1,6 +1,6 @@
 """An endpoint is read at the most that it can charge, or not used."""
 
-from preflight_proxy.core.endpoint import Prices, endpoint_from_json
+from preflight_proxy.core.pricing.endpoint import Prices, endpoint_from_json
 from tests.support.cases import each
 from tests.support.quote_cases import SONNET, endpoint
 
