@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from agent_preflight.usd import usd
-from preflight_proxy.core.admission import Admit, admit
+from preflight_proxy.core.admission.admission import Admit, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.pricing.endpoint import Endpoint

@@ -13,8 +13,8 @@ from itertools import count
 import structlog
 
 from preflight_proxy.clock import Clock
+from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
-from preflight_proxy.core.escalation import Escalation
 from preflight_proxy.core.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
 from preflight_proxy.core.ledger.rows import Account, CallFacts, Kind, Quarantined, Reservation

@@ -16,10 +16,10 @@ from aiohttp import web
 from preflight_proxy.books import Books
 from preflight_proxy.cache_notes import CacheNotes
 from preflight_proxy.call import Answer, Call
-from preflight_proxy.core.admission import unread_refusal
+from preflight_proxy.core.admission.admission import unread_refusal
+from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
-from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals.outcomes import LEFT, not_open
 from preflight_proxy.core.refusals.refusals import Code, Refusal, allowed_detail, answer, budget_headers
 from preflight_proxy.core.shapes.parsed_request import unread_digest

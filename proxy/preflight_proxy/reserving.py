@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from preflight_proxy.books import Books
-from preflight_proxy.core.admission import Admit, Wait, admit
+from preflight_proxy.core.admission.admission import Admit, Wait, admit
+from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Reserve, Void
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.quote import Quote
-from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Request
 

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable
 
 from preflight_proxy.clock import Clock
+from preflight_proxy.core.admission.queue import Queue
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.core.queue import Queue
 
 LOOK_S = 1.0
 """A waiting call looks again at least this often: the head blocks those behind it for a time only (M18)."""

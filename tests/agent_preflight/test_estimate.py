@@ -17,7 +17,7 @@ from agent_preflight.estimate import (
     rounded_up,
 )
 from agent_preflight.usd import pusd
-from preflight_proxy.core.admission import Admit, admit
+from preflight_proxy.core.admission.admission import Admit, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.quote import quote

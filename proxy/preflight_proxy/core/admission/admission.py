@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.ledger.transition import refusal
-from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.admission import Admit, Wait, admit, unread_refusal
+from preflight_proxy.core.admission.admission import Admit, Wait, admit, unread_refusal
+from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.pricing.quote import Quote, Worst
-from preflight_proxy.core.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 # The prompt costs 1000, each output token 1; asked for 4000 tokens, the floor is 1024.

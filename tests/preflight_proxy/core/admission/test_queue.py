@@ -1,6 +1,6 @@
 """Who waits, and whose turn it is (M18)."""
 
-from preflight_proxy.core.queue import HEAD_BLOCK_S, PASS_COUNT_MAX, WAITERS_MAX, Queue
+from preflight_proxy.core.admission.queue import HEAD_BLOCK_S, PASS_COUNT_MAX, WAITERS_MAX, Queue
 
 
 def queue(*needed_pusd: int) -> Queue:

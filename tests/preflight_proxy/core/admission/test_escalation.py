@@ -2,7 +2,7 @@
 
 import pytest
 
-from preflight_proxy.core.escalation import DIGESTS_MAX, GRACE_S, REPEAT_S, TOKENS_MAX, Escalation
+from preflight_proxy.core.admission.escalation import DIGESTS_MAX, GRACE_S, REPEAT_S, TOKENS_MAX, Escalation
 from tests.support.cases import each
 
 
