@@ -9,7 +9,7 @@ from agent_preflight.costs import sums_by_account, sums_of
 from agent_preflight.drift import TOLERANCE_PUSD, Reconciled, Row
 from agent_preflight.tables import Column, TextTable
 from agent_preflight.usd import dollars, pusd
-from preflight_proxy.core.evidence import KEY_USAGE_LAG_S
+from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 
 DAY_CHARS = len("2027-01-31")
 CLOCK = slice(len("2027-01-31T"), len("2027-01-31T12:00:00"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_preflight.usd import pusd, usd
-from preflight_proxy.core.evidence import KEY_USAGE_LAG_S
+from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.rows import Quarantined
 
 TOLERANCE_PUSD = pusd("0.000001")

@@ -14,7 +14,7 @@ from agent_preflight.drift import Figure, Reconciled, Row
 from agent_preflight.openrouter import Key
 from agent_preflight.provision import list_keys
 from agent_preflight.usd import pusd
-from preflight_proxy.core.evidence import KEY_USAGE_LAG_S
+from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.rows import Account
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.openrouter import Key
-from preflight_proxy.core.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import Clocks
 
 
 @dataclass(frozen=True, slots=True)

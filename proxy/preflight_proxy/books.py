@@ -15,7 +15,7 @@ import structlog
 from preflight_proxy.clock import Clock
 from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
-from preflight_proxy.core.evidence import CALL_S_MAX
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
 from preflight_proxy.core.ledger.rows import Account, CallFacts, Kind, Quarantined, Reservation
 from preflight_proxy.core.ledger.transition import Change

@@ -11,7 +11,7 @@ import msgspec
 
 from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 
 GRACE_S = 10.0
 """A runner whose control connection is gone for this long is taken for dead."""

@@ -11,7 +11,7 @@ import structlog
 from preflight_proxy.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.evidence import CALL_S_MAX
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape, Usage

@@ -19,7 +19,7 @@ from agent_preflight.runs.settings import GateWish
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario
-from preflight_proxy.core.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import Clocks
 from preflight_proxy.core.secret import Secret
 from tests.chaos import victim
 from tests.chaos.books import book_problems

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.boot import boot_id
-from preflight_proxy.core.aftermath import Clocks
 from preflight_proxy.core.errors import LedgerInUseError
+from preflight_proxy.core.evidence.aftermath import Clocks
 from preflight_proxy.core.ledger.commands import MarkUnknown, Post
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.dead_ledger import DeadLedger

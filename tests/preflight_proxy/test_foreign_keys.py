@@ -17,7 +17,7 @@ from aiohttp import web
 from openrouter_sim import FaultRule, Scenario, make_fault
 from openrouter_sim.books import Key
 from openrouter_sim.faults.fault import Fault
-from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.commands import Freeze, Post
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import may_send

@@ -17,7 +17,7 @@ from typing import Literal
 
 import aiohttp
 
-from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.tasks import Tasks
 from tests.torture import plan
 from tests.torture.books import Billed, Ledger, Seen, Verdict

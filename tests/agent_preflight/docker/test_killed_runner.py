@@ -30,7 +30,7 @@ from agent_preflight.runs.settings import GateWish
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.bill import Bill
-from preflight_proxy.core.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import Clocks
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import BASE
 from tests.chaos import victim

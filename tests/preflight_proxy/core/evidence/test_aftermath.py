@@ -7,11 +7,11 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.aftermath import Clocks, LooseEnd, loose_end, settle
-from preflight_proxy.core.evidence import NOTHING_PUSD
+from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd, loose_end, settle
+from preflight_proxy.core.evidence.evidence import NOTHING_PUSD
 from preflight_proxy.core.ledger.commands import Assume, MarkUnknown, OpenAccount, Post, Recover, Void
 from preflight_proxy.core.ledger.rows import Account
-from tests.preflight_proxy.core.test_evidence import pending
+from tests.preflight_proxy.core.evidence.test_evidence import pending
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 NO_CHARGE = "the key's usage shows no charge"

@@ -10,7 +10,7 @@ counts, what is kept for it included, with its whole reservation.
 
 from __future__ import annotations
 
-from preflight_proxy.core.evidence import Verdict
+from preflight_proxy.core.evidence.evidence import Verdict
 
 
 class SharedUsage:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
+from preflight_proxy.core.evidence.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
 from preflight_proxy.core.ledger.rows import Reservation, State
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from preflight_proxy.core.evidence import CALL_S_MAX, KEY_USAGE_LAG_S, judge
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX, KEY_USAGE_LAG_S, judge
 from preflight_proxy.core.ledger.commands import Command, Recover
 from preflight_proxy.core.ledger.rows import Account, Reservation
 

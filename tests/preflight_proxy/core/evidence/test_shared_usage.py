@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preflight_proxy.core.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
+from preflight_proxy.core.evidence.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
+from preflight_proxy.core.evidence.shared_usage import SharedUsage
 from preflight_proxy.core.ledger.commands import Adjust, Assume, MarkUnknown, Post, SetGeneration, Void
 from preflight_proxy.core.ledger.transition import Book
-from preflight_proxy.core.shared_usage import SharedUsage
-from tests.preflight_proxy.core.test_evidence import pending
+from tests.preflight_proxy.core.evidence.test_evidence import pending
 from tests.support.ledger_cases import account, do, hold, opened
 
 LAG_S = 10.0
