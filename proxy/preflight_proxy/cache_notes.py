@@ -8,8 +8,8 @@ from dataclasses import replace
 import structlog
 
 from preflight_proxy.clock import Clock
-from preflight_proxy.core.cache_rules import saved_pusd
-from preflight_proxy.core.cache_trace import CacheTrace
+from preflight_proxy.core.caching.rules import saved_pusd
+from preflight_proxy.core.caching.trace import CacheTrace
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.shapes.shape import Reading, Request

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from agent_preflight.cache_figures import WHY, CacheView, cache_view
-from preflight_proxy.core.cache_trace import Miss
+from preflight_proxy.core.caching.trace import Miss
 
 
 def line(conversation: str | None = "c1", *, miss: str | None = None, cached: int = 0, **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import takewhile
 
-from preflight_proxy.core.cache_rules import CacheRule, cache_rule, lifetime_s
+from preflight_proxy.core.caching.rules import CacheRule, cache_rule, lifetime_s
 from preflight_proxy.core.memo import digest16
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.shapes.prompt import NOT_PROMPT

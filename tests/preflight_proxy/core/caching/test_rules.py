@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from preflight_proxy.core.cache_rules import cache_rule, lifetime_s, saved_pusd
+from preflight_proxy.core.caching.rules import cache_rule, lifetime_s, saved_pusd
 from preflight_proxy.core.pricing.endpoint import Prices
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Usage

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from preflight_proxy.core import cache_trace
-from preflight_proxy.core.cache_trace import CacheNote, CacheTrace
+from preflight_proxy.core.caching import trace
+from preflight_proxy.core.caching.trace import CacheNote, CacheTrace
 from preflight_proxy.core.pricing.endpoint import Endpoint, Prices
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Request, Usage
@@ -165,13 +165,13 @@ def test_a_prompt_of_system_text_alone_is_a_conversation(story: Story) -> None:
 
 
 def test_what_is_kept_is_bounded(story: Story) -> None:
-    for number in range(cache_trace.CALLS_MAX + 1):
+    for number in range(trace.CALLS_MAX + 1):
         story.call(chat([{"role": "user", "content": f"task {number}"}]))
     assert story.call(chat([{"role": "user", "content": "task 0"}]), cached=4000).miss == ""
     first = story.call(chat(TALK), account="x").miss
-    for number in range(cache_trace.ACCOUNTS_MAX):
+    for number in range(trace.ACCOUNTS_MAX):
         story.call(chat(TALK), account=str(number))
     assert (first, story.call(chat(TALK), account="x").miss) == ("first_call", "first_call")
     kept = story.trace._accounts
-    assert len(kept) == cache_trace.ACCOUNTS_MAX
-    assert all(len(account.calls) <= cache_trace.CALLS_MAX for account in kept.values())
+    assert len(kept) == trace.ACCOUNTS_MAX
+    assert all(len(account.calls) <= trace.CALLS_MAX for account in kept.values())
