@@ -11,7 +11,7 @@ from urllib.parse import quote as url_quote
 
 from agent_preflight import openrouter
 from agent_preflight.openrouter import Key
-from preflight_proxy.config import origin, user_quarantine_file
+from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes.model_name import bare_model, split_model

@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeVar
 from agent_preflight.control_client import Balance, ControlClient, ControlUnreachableError
 from agent_preflight.tables import Column, TextTable, duration, money, show
 from agent_preflight.usd import usd
+from preflight_proxy.base.data_folder import control_socket, serving_pid
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import is_kept
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.data_folder import control_socket, serving_pid
 from preflight_proxy.ledger_reader import read_snapshot
 
 State = Literal["open", "frozen", "spent"]

@@ -9,10 +9,10 @@ from pathlib import Path
 from agent_preflight.control_client import ControlClient, ControlUnreachableError
 from agent_preflight.run_control import read_control
 from agent_preflight.sweeping.remains import run_folders
-from preflight_proxy.config import origin, user_quarantine_file
+from preflight_proxy.base.config import origin, user_quarantine_file
+from preflight_proxy.base.data_folder import control_socket
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.rows import OPENROUTER, Quarantined
-from preflight_proxy.data_folder import control_socket
 from preflight_proxy.quarantine_file import QuarantineFile
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
-from preflight_proxy.config import state_dir
+from preflight_proxy.base.config import state_dir
 
 CONTROL_FILE = "control.json"
 TRIES_DIR = "tries"

@@ -73,11 +73,11 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
 """Importer (with all below it) to what it never imports (nor anything below that), wherever the import stands."""
 
 SHARED_WITH_THE_HOST = (
-    *("preflight_proxy.core", "preflight_proxy.core.errors", "preflight_proxy.log"),
-    *("preflight_proxy.tasks", "preflight_proxy.clock"),
+    *("preflight_proxy.core", "preflight_proxy.core.errors", "preflight_proxy.base.log"),
+    *("preflight_proxy.base.tasks", "preflight_proxy.base.clock"),
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
-    *("preflight_proxy.quarantine_file", "preflight_proxy.config"),
-    "preflight_proxy.data_folder",  # where a stand-alone proxy's control socket is
+    *("preflight_proxy.quarantine_file", "preflight_proxy.base.config"),
+    "preflight_proxy.base.data_folder",  # where a stand-alone proxy's control socket is
 )
 """What agent_preflight imports of the proxy: values and small tools. Else the two talk over the control socket."""
 
@@ -109,7 +109,7 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
         *("preflight_proxy.store", "preflight_proxy.schema", "preflight_proxy.migrations"),
         *("preflight_proxy.ledger_file", "preflight_proxy.ledger_reader"),
     ),
-    "environ": ("agent_preflight.config", "preflight_proxy.config"),
+    "environ": ("agent_preflight.config", "preflight_proxy.base.config"),
     "getenv": (),
     "get_event_loop": (),
     "system": (),

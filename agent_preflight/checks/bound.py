@@ -19,7 +19,7 @@ from agent_preflight import openrouter
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
-from preflight_proxy.config import origin, user_quarantine_file
+from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.core.secret import Secret

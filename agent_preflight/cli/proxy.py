@@ -67,7 +67,7 @@ def proxy(
             raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
     from agent_preflight.config import Environment
-    from preflight_proxy import log
+    from preflight_proxy.base import log
     from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import serve
 
@@ -112,7 +112,7 @@ app.add_typer(proxy_account.app)
 def _checked(folder: Path, listen: str, upstream: str, budget: str | None, accounts: list[str]) -> dict[str, str]:
     """Return the limits that options give, in dollars; what is wrong with an option is said of that option."""
     from agent_preflight.usd import dollars
-    from preflight_proxy.config import check_upstream, host_port
+    from preflight_proxy.base.config import check_upstream, host_port
     from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import has_accounts
 

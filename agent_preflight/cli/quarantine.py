@@ -48,8 +48,8 @@ def quarantine(
     from agent_preflight.quarantine import clear as clear_endpoint
     from agent_preflight.quarantine import quarantined
     from agent_preflight.terminal import plain
-    from preflight_proxy import log
-    from preflight_proxy.config import origin
+    from preflight_proxy.base import log
+    from preflight_proxy.base.config import origin
 
     log.configure()
     if clear is None:

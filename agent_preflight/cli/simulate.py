@@ -31,7 +31,7 @@ def simulate(
     Example: agent-preflight simulate > simulator.env
     """
     from openrouter_sim.serve import serve
-    from preflight_proxy.config import host_port
+    from preflight_proxy.base.config import host_port
     from preflight_proxy.core.errors import ConfigError
 
     try:

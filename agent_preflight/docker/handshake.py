@@ -24,7 +24,7 @@ from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
 from agent_preflight.runs.settings import GateWish
 from agent_preflight.sandbox import PortalKey
-from preflight_proxy.config import state_dir
+from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
 from preflight_proxy.core.secret import Secret

@@ -29,9 +29,9 @@ from agent_preflight.sidecar import Sidecar
 from agent_preflight.subkeys import SubKey
 from agent_preflight.terminal import plain
 from agent_preflight.usd import dollars, usd
+from preflight_proxy.base.log import redact
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.log import redact
-from preflight_proxy.tasks import Tasks
 
 GATE_BACK_S_MAX = 15.0
 """A gate that is there comes back to a proxy within a fraction of a second."""

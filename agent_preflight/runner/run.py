@@ -49,7 +49,7 @@ from agent_preflight.runner.sandboxes import Prepared, prepare
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.runner.turns import Turns
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
-from preflight_proxy.tasks import Tasks
+from preflight_proxy.base.tasks import Tasks
 
 T = TypeVar("T")
 

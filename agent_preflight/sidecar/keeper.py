@@ -27,8 +27,8 @@ from agent_preflight.control_client import (
 from agent_preflight.control_gate import Account
 from agent_preflight.sandbox import Step
 from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.tasks import Tasks
 
 STOP_S_MAX = 35.0
 """After SIGTERM the proxy gives running streams 30 s."""

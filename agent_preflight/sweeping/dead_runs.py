@@ -28,7 +28,7 @@ from agent_preflight.sweeping.outputs import Outputs
 from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
 from agent_preflight.sweeping.report import Item, Scope, Swept
 from agent_preflight.sweeping.settling import settle_ledger
-from preflight_proxy.clock import SystemClock
+from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerInUseError, OperatingError, UpstreamError
 
 NO_KEY = "no sub-key was looked for: set OR_ADMIN_KEY to a management key"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent_preflight.costs import LEDGER
 from agent_preflight.usd import pusd
-from preflight_proxy.clock import Clock, SystemClock
+from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.core.errors import LedgerInUseError
 from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd
 from preflight_proxy.dead_ledger import DeadLedger

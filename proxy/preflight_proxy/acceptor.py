@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from preflight_proxy.tasks import Tasks
+from preflight_proxy.base.tasks import Tasks
 
 ACCEPT_AGAIN_S = 1.0
 """When the system is out of file descriptors, accepting is tried again after this time (C5)."""

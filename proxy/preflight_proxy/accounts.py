@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.books import Books
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, Unfreeze
@@ -23,7 +24,6 @@ from preflight_proxy.plane import hash_token
 from preflight_proxy.portal import Portal, PortalGate
 from preflight_proxy.records import read_key_usage_pusd
 from preflight_proxy.server import Handler, Listeners
-from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
 
 KEY_READS_MAX = 3

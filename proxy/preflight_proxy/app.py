@@ -13,9 +13,10 @@ from pathlib import Path
 import structlog
 
 from preflight_proxy.accounts import Accounts
+from preflight_proxy.base.clock import Clock, SystemClock
+from preflight_proxy.base.config import Config, host_port, origin, upstream_proxy
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED, Books
-from preflight_proxy.clock import Clock, SystemClock
-from preflight_proxy.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.control import Control
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
@@ -37,7 +38,6 @@ from preflight_proxy.reconcile import Reconciler
 from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server import Listeners, naming
 from preflight_proxy.store import Store
-from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
 
 DRAIN_S_MAX = 30.0

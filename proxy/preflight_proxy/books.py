@@ -12,7 +12,7 @@ from itertools import count
 
 import structlog
 
-from preflight_proxy.clock import Clock
+from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from preflight_proxy.clock import Clock
+from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.caching.rules import saved_pusd
 from preflight_proxy.core.caching.trace import CacheTrace
 from preflight_proxy.core.ledger.rows import CallFacts

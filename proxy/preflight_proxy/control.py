@@ -20,8 +20,8 @@ from aiohttp import web
 
 from preflight_proxy import __version__
 from preflight_proxy.accounts import Accounts, AccountSpec
+from preflight_proxy.base.config import origin
 from preflight_proxy.books import Books
-from preflight_proxy.config import origin
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from preflight_proxy.clock import Clock, SystemClock
+from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd, loose_end, settle
 from preflight_proxy.derived import CostLog
 from preflight_proxy.store import Store

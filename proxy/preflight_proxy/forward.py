@@ -13,6 +13,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.books import Books
 from preflight_proxy.cache_notes import CacheNotes
 from preflight_proxy.call import Answer, Call
@@ -34,7 +35,6 @@ from preflight_proxy.quoting import Quoted, Quoting
 from preflight_proxy.reserving import Admitted, reserve
 from preflight_proxy.sending import Outgoing, Sending
 from preflight_proxy.settlement import Settlement
-from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
 
 DROPPED_NAMED_MAX = 20

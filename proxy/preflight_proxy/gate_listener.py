@@ -25,8 +25,8 @@ from pathlib import Path
 
 import structlog
 
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.tasks import Tasks
 
 SO_NETNS_COOKIE = 71
 """Linux 5.14 and later: a number that names the network namespace of a socket."""

@@ -14,11 +14,11 @@ from urllib.parse import quote as url_quote
 import msgspec
 import structlog
 
-from preflight_proxy.clock import Clock
+from preflight_proxy.base.clock import Clock
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes.paths import MODEL_NAME
-from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import NoAnswerError, Upstream
 
 REFRESH_S = 3600.0

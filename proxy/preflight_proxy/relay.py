@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 import structlog
 
-from preflight_proxy.clock import Clock
+from preflight_proxy.base.clock import Clock
 from preflight_proxy.core import sse
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX

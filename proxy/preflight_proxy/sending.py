@@ -11,7 +11,7 @@ from http import HTTPStatus
 import aiohttp
 import structlog
 
-from preflight_proxy.clock import Clock
+from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.core.secret import Secret

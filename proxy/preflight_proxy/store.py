@@ -15,8 +15,8 @@ from pathlib import Path
 import structlog
 
 from preflight_proxy import key_base_rows, schema
+from preflight_proxy.base.clock import Clock
 from preflight_proxy.boot import boot_id as this_boot_id
-from preflight_proxy.clock import Clock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, KeyBase, Reservation

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from preflight_proxy.clock import Clock
+from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.admission.queue import Queue
 from preflight_proxy.core.ledger.rows import Account
 

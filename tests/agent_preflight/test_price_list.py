@@ -9,8 +9,8 @@ import pytest
 
 from agent_preflight.price_list import read_endpoints
 from openrouter_sim import Simulator
-from preflight_proxy.clock import SystemClock
-from preflight_proxy.config import origin, user_quarantine_file
+from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.prices import Prices

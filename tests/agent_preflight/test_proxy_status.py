@@ -17,7 +17,7 @@ from agent_preflight.proxy_status import (
     proxy_status,
     show_status,
 )
-from preflight_proxy.clock import SystemClock
+from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger.rows import CLOSED

@@ -13,7 +13,7 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from tests.agent_preflight.conftest import simulator
 from tests.clients.npm import CLAUDE_CODE, CODEX, command
 from tests.clients.stage import WORDS, Stage

@@ -15,7 +15,7 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from tests.drills.fast_time import FastClock, FastLoop
 from tests.support.proxy_world import World, chat
 

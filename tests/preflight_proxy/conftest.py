@@ -10,7 +10,7 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from tests.support.proxy_world import World
 
 

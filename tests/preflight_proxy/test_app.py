@@ -13,8 +13,8 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import FILES_MIN, running
+from preflight_proxy.base.config import Config
 from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED
-from preflight_proxy.config import Config
 from preflight_proxy.core.errors import ConfigError, LedgerError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Freeze, OpenAccount, Post, Quarantine, Reserve
 from preflight_proxy.core.ledger.rows import Quarantined

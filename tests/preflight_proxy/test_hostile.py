@@ -18,7 +18,8 @@ from openrouter_sim import Scenario
 from preflight_proxy import relay
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.refusals.refusals import OVERDUE
 from preflight_proxy.forward import Forward
@@ -27,7 +28,6 @@ from preflight_proxy.local import Local
 from preflight_proxy.plane import Plane
 from preflight_proxy.prices import Prices
 from preflight_proxy.server import Listeners
-from preflight_proxy.tasks import Tasks
 from preflight_proxy.upstream import Upstream
 from tests.support.proxy_world import MODEL, World, chat
 from tests.support.raw_http import Raw

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
+from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.server import Listeners
-from preflight_proxy.tasks import Tasks
 from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire

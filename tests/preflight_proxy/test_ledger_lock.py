@@ -29,7 +29,7 @@ def locks_of(path: Path, kind: str) -> list[str]:
 def elsewhere(path: Path) -> subprocess.CompletedProcess[str]:
     """Open the ledger of a path in another process."""
     script = (
-        "import sys\nfrom pathlib import Path\nfrom preflight_proxy.clock import SystemClock\n"
+        "import sys\nfrom pathlib import Path\nfrom preflight_proxy.base.clock import SystemClock\n"
         "from preflight_proxy.core.errors import LedgerError\nfrom preflight_proxy.store import Store\n"
         "try:\n    Store(Path(sys.argv[1]), clock=SystemClock()).close()\n"
         "except LedgerError as exc:\n    sys.exit(f'{type(exc).__name__}: {exc}')\n"

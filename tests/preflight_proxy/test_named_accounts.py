@@ -19,7 +19,7 @@ import pytest
 from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from preflight_proxy.core.errors import ConfigError, LedgerError
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import Code

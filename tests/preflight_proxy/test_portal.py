@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
 from preflight_proxy.gate_doors import GateDoors, GateSpec
 from preflight_proxy.gate_listener import GateState

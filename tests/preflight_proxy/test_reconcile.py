@@ -10,7 +10,7 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from preflight_proxy.core.evidence.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S
 from tests.support.foreign_key_world import RESERVED_PUSD, Desk
 from tests.support.proxy_world import World

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
-from preflight_proxy.clock import SystemClock
+from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.refusals import Code

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.clock import SystemClock
+from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.transition import Void
 from preflight_proxy.derived import CostLog

@@ -14,7 +14,7 @@ import aiohttp
 
 from openrouter_sim import Simulator
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from tests.support.proxy_world import World
 
 RUN = "run"

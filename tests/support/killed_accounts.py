@@ -18,9 +18,9 @@ from types import FrameType
 from typing import Any
 
 import preflight_proxy
-from preflight_proxy import log
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base import log
+from preflight_proxy.base.config import Config
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.named_accounts import NamedAccounts, read_tokens
 from preflight_proxy.plane import hash_token

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 import preflight_proxy
-from preflight_proxy.clock import SystemClock
+from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
 from preflight_proxy.derived import CostLog
 from preflight_proxy.store import Store

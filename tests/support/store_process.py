@@ -8,7 +8,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from preflight_proxy.clock import SystemClock
+from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
 from preflight_proxy.store import Store

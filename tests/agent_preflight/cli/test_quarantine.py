@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.config import origin
+from preflight_proxy.base.config import origin
 from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.quarantine_file import QuarantineFile
 from tests.support.cli_commands import Told, invoke

@@ -22,7 +22,7 @@ from agent_preflight.docker.handshake import (
 )
 from agent_preflight.docker.portal import PortalPlace
 from agent_preflight.engine.client import Engine
-from preflight_proxy.config import state_dir
+from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.gate_proof import NONCE_CHARS, Side, pass_id, proof_of
 from tests.agent_preflight.docker.test_portable import left_of

@@ -27,7 +27,7 @@ from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from preflight_proxy.core.gate_proof import NONCE_CHARS
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gate_doors import EgressSpec, GateSpec, ServiceSpec

@@ -6,7 +6,7 @@ import gc
 
 import structlog
 
-from preflight_proxy.tasks import Tasks
+from preflight_proxy.base.tasks import Tasks
 
 
 async def test_a_task_that_nobody_holds_runs_to_its_end() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.config import GRACE_S, Config, host_port, origin, read_config
+from preflight_proxy.base.config import GRACE_S, Config, host_port, origin, read_config
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from preflight_proxy.clock import Clock, SystemClock
+from preflight_proxy.base.clock import Clock, SystemClock
 
 SLEPT_S = 14 * 3600
 
@@ -28,7 +28,7 @@ def test_the_stopwatch_never_goes_back() -> None:
 def test_the_stopwatch_went_on_while_the_machine_slept() -> None:
     """A time namespace whose clocks differ by a night, as those of a machine do that slept for one."""
     told = in_a_machine_that_slept(
-        "import time; from preflight_proxy.clock import SystemClock; print(SystemClock().monotonic_s() - time.monotonic())"
+        "import time; from preflight_proxy.base.clock import SystemClock; print(SystemClock().monotonic_s() - time.monotonic())"
     )
     assert float(told) > SLEPT_S - 1
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from preflight_proxy import log
+from preflight_proxy.base import log
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 

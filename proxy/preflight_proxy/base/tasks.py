@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-_log = structlog.get_logger("preflight_proxy.tasks")
+_log = structlog.get_logger("preflight_proxy.base.tasks")
 
 
 class Tasks:

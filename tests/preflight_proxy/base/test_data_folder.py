@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.data_folder import (
+from preflight_proxy.base.data_folder import (
     SOCKET_PATH_BYTES_MAX,
     control_socket,
     link_control_socket,
@@ -20,6 +19,7 @@ from preflight_proxy.data_folder import (
     new_control_socket,
     serving_pid,
 )
+from preflight_proxy.core.errors import ConfigError
 from tests.drills.test_refused_starts import obey_permissions
 
 
@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_new", [False, True])
 def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path, is_new: bool) -> None:
     source = (
-        "import sys; from pathlib import Path; from preflight_proxy.data_folder import make_folders\n"
+        "import sys; from pathlib import Path; from preflight_proxy.base.data_folder import make_folders\n"
         "try: make_folders(Path(sys.argv[1]))\n"
         "except Exception as exc: print(type(exc).__name__, exc)"
     )

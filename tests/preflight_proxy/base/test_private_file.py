@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from preflight_proxy.base.private_file import write_private, write_ready_file
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.private_file import write_private, write_ready_file
 
 
 def test_a_ready_file_is_whole_private_and_names_the_process(tmp_path: Path) -> None:
