@@ -14,7 +14,7 @@ from agent_preflight.artifacts import trial_dirs
 from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined
-from preflight_proxy.ledger_reader import read_entries, read_snapshot, read_whole
+from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
 
 LEDGER = "ledger.sqlite3"
 TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")

@@ -16,7 +16,7 @@ from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes.model_name import bare_model, split_model
 from preflight_proxy.core.shapes.paths import MODEL_NAME
-from preflight_proxy.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 TIMEOUT_S = 15.0
 OTHER_TOKENIZER = "Other"

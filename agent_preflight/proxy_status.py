@@ -15,7 +15,7 @@ from preflight_proxy.base.data_folder import control_socket, serving_pid
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import is_kept
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.ledger_reader import read_snapshot
+from preflight_proxy.ledger.reader import read_snapshot
 
 State = Literal["open", "frozen", "spent"]
 _T = TypeVar("_T")

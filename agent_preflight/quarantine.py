@@ -13,7 +13,7 @@ from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.base.data_folder import control_socket
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.rows import OPENROUTER, Quarantined
-from preflight_proxy.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,15 +76,15 @@ SHARED_WITH_THE_HOST = (
     *("preflight_proxy.core", "preflight_proxy.core.errors", "preflight_proxy.base.log"),
     *("preflight_proxy.base.tasks", "preflight_proxy.base.clock"),
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
-    *("preflight_proxy.quarantine_file", "preflight_proxy.base.config"),
+    *("preflight_proxy.ledger.quarantine_file", "preflight_proxy.base.config"),
     "preflight_proxy.base.data_folder",  # where a stand-alone proxy's control socket is
 )
 """What agent_preflight imports of the proxy: values and small tools. Else the two talk over the control socket."""
 
 WITHOUT_A_PROXY = (
-    ("agent_preflight.costs", "preflight_proxy.ledger_reader"),
-    ("agent_preflight.proxy_status", "preflight_proxy.ledger_reader"),
-    ("agent_preflight.sweeping.settling", "preflight_proxy.dead_ledger"),
+    ("agent_preflight.costs", "preflight_proxy.ledger.reader"),
+    ("agent_preflight.proxy_status", "preflight_proxy.ledger.reader"),
+    ("agent_preflight.sweeping.settling", "preflight_proxy.ledger.dead"),
 )
 """Who reads or settles the ledger of a run that may be over, and so has no proxy to ask; and by what."""
 
@@ -106,8 +106,8 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
     ),
     "create_subprocess_shell": (),
     "sqlite3": (
-        *("preflight_proxy.store", "preflight_proxy.schema", "preflight_proxy.migrations"),
-        *("preflight_proxy.ledger_file", "preflight_proxy.ledger_reader"),
+        *("preflight_proxy.ledger.store", "preflight_proxy.ledger.schema", "preflight_proxy.ledger.migrations"),
+        *("preflight_proxy.ledger.file", "preflight_proxy.ledger.reader"),
     ),
     "environ": ("agent_preflight.config", "preflight_proxy.base.config"),
     "getenv": (),

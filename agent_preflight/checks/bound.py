@@ -23,7 +23,7 @@ from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 NAME = "Output bound"
 

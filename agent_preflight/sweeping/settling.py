@@ -18,7 +18,7 @@ from agent_preflight.usd import pusd
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.core.errors import LedgerInUseError
 from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd
-from preflight_proxy.dead_ledger import DeadLedger
+from preflight_proxy.ledger.dead import DeadLedger
 
 CLOSE_S_MAX = 10.0
 """A proxy that has closed its sockets still moves its log into the ledger's file."""

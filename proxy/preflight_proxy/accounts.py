@@ -11,7 +11,6 @@ import msgspec
 import structlog
 
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.books import Books
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.rows import CLOSED
@@ -19,6 +18,7 @@ from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gate_doors import GateDoors, GateSpec
 from preflight_proxy.gate_listener import GateListener, GateState, Namespaces
+from preflight_proxy.ledger.service import Books
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import hash_token
 from preflight_proxy.portal import Portal, PortalGate

@@ -16,28 +16,28 @@ from preflight_proxy.accounts import Accounts
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.base.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED, Books
 from preflight_proxy.control import Control
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
 from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.core.shapes.paths import API
-from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.forward import Forward
-from preflight_proxy.hub import Hub
 from preflight_proxy.intake import Intake
-from preflight_proxy.ledger_watch import watch_place
+from preflight_proxy.ledger.events import Hub
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.place_watch import watch_place
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Books
+from preflight_proxy.ledger.store import Store
 from preflight_proxy.local import Local
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import Plane
 from preflight_proxy.portal import Portal
 from preflight_proxy.prices import Prices
-from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.reconcile import Reconciler
 from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server import Listeners, naming
-from preflight_proxy.store import Store
 from preflight_proxy.upstream import Upstream
 
 DRAIN_S_MAX = 30.0

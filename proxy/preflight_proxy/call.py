@@ -14,7 +14,6 @@ from dataclasses import replace
 import aiohttp
 import structlog
 
-from preflight_proxy.books import KEY_LIMIT_FIRED, Books
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger.commands import Freeze
@@ -38,6 +37,7 @@ from preflight_proxy.core.refusals.upstream_refusal import (
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
 from preflight_proxy.downstream import Downstream
+from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Books
 from preflight_proxy.relay import Relay
 from preflight_proxy.sending import Sending
 from preflight_proxy.settlement import Settlement

@@ -21,11 +21,11 @@ from aiohttp import web
 from preflight_proxy import __version__
 from preflight_proxy.accounts import Accounts, AccountSpec
 from preflight_proxy.base.config import origin
-from preflight_proxy.books import Books
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.intake import Intake, IntakeError
+from preflight_proxy.ledger.service import Books
 from preflight_proxy.named_accounts import NamedAccounts
 from preflight_proxy.runner_watch import RunnerWatch
 

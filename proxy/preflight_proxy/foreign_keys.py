@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from preflight_proxy.books import Books
 from preflight_proxy.core.errors import LedgerError, UpstreamError
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S, ROUNDING_PUSD
 from preflight_proxy.core.ledger.commands import LoseKeyBase, NoteKeyBase
 from preflight_proxy.core.ledger.rows import KeyBase, Reservation
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.ledger.service import Books
 from preflight_proxy.records import KeyRecord, read_key
 from preflight_proxy.upstream import Upstream
 

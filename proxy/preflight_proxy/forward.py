@@ -14,7 +14,6 @@ import structlog
 from aiohttp import web
 
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.books import Books
 from preflight_proxy.cache_notes import CacheNotes
 from preflight_proxy.call import Answer, Call
 from preflight_proxy.core.admission.admission import unread_refusal
@@ -29,6 +28,7 @@ from preflight_proxy.downstream import Downstream
 from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.holds import Holds
 from preflight_proxy.intake import Intake, IntakeError, Room
+from preflight_proxy.ledger.service import Books
 from preflight_proxy.parsing import Parsing
 from preflight_proxy.prices import Prices
 from preflight_proxy.quoting import Quoted, Quoting

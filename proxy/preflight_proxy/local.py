@@ -7,11 +7,11 @@ import re
 import msgspec
 from aiohttp import web
 
-from preflight_proxy.books import Books
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.refusals import budget_headers, error_body
 from preflight_proxy.core.shapes.paths import MODEL_NAME
+from preflight_proxy.ledger.service import Books
 from preflight_proxy.prices import BusyError, PriceList, Prices
 from preflight_proxy.upstream import Upstream
 

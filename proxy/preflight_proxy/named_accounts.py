@@ -21,12 +21,12 @@ import structlog
 
 from preflight_proxy.accounts import Accounts, AccountSpec
 from preflight_proxy.base.private_file import write_private
-from preflight_proxy.books import Books
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.ledger.service import Books
 
 TOKENS = "tokens.json"
 TOKEN_CHARS_MIN = 16

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from preflight_proxy.books import Books
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
 from preflight_proxy.core.pricing.quote import Endpoint, Quote, Unquotable, quote, split_model
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Reading, Request
+from preflight_proxy.ledger.service import Books
 from preflight_proxy.prices import Prices, StalePricesError, UnreachableError
 
 

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import structlog
 
-from preflight_proxy.books import Books
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.evidence.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, NOTHING_PUSD, PostedHistory, judge
 from preflight_proxy.core.evidence.shared_usage import SharedUsage
@@ -25,6 +24,7 @@ from preflight_proxy.core.ledger.commands import Adjust, Post, Recover
 from preflight_proxy.core.ledger.rows import CallFacts, KeyBase, Reservation
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.foreign_keys import ForeignKeys
+from preflight_proxy.ledger.service import Books
 from preflight_proxy.records import read_generation, read_key_usage_pusd
 from preflight_proxy.upstream import Upstream
 

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from preflight_proxy.books import Books
 from preflight_proxy.core.admission.admission import Admit, Wait, admit
 from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.errors import LedgerError
@@ -17,6 +16,7 @@ from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.quote import Quote
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Request
+from preflight_proxy.ledger.service import Books
 
 
 @dataclass(frozen=True, slots=True)

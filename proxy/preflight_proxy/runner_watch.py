@@ -8,7 +8,7 @@ import structlog
 
 from preflight_proxy.accounts import Accounts
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.books import Books
+from preflight_proxy.ledger.service import Books
 
 LINGER_S = 60.0
 """A lost run's proxy stays this long after its accounts froze, and longer while something is pending that it can find out."""

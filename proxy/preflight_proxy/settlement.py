@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import structlog
 
-from preflight_proxy.books import Books
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.shape import Reading
+from preflight_proxy.ledger.service import Books
 
 _log = structlog.get_logger("preflight_proxy.settlement")
 

@@ -19,7 +19,7 @@ from preflight_proxy.core.errors import ConfigError, LedgerInUseError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.ledger_reader import read_snapshot
+from preflight_proxy.ledger.reader import read_snapshot
 from preflight_proxy.named_accounts import NamedAccounts
 from preflight_proxy.serve import serve_until_stopped
 from preflight_proxy.server import check_free, naming, remove_dead_socket

@@ -13,8 +13,8 @@ from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.prices import Prices
-from preflight_proxy.quarantine_file import QuarantineFile
 from preflight_proxy.upstream import Upstream
 from tests.agent_preflight.conftest import Script, ScriptedServer
 

@@ -21,7 +21,7 @@ from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger.rows import CLOSED
-from preflight_proxy.store import Store
+from preflight_proxy.ledger.store import Store
 from tests.support.cases import each
 
 USD = 10**12

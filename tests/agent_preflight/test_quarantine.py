@@ -11,7 +11,7 @@ from agent_preflight.quarantine import Cleared, clear, quarantined
 from preflight_proxy.base.config import origin
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.rows import Quarantined
-from preflight_proxy.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from tests.drills.stage import stage
 
 ROW = Quarantined("m/x", "tag", "billed more", 1.0)

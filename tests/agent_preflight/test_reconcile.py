@@ -15,7 +15,7 @@ from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.ledger.rows import Quarantined
-from preflight_proxy.store import Store
+from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 from tests.support.ledger_on_disk import call, open_account, open_store
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent_preflight.costs import LEDGER
 from openrouter_sim.bill import Bill
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.ledger_reader import read_snapshot
+from preflight_proxy.ledger.reader import read_snapshot
 
 PUSD = Decimal(10) ** 12
 

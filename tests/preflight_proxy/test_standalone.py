@@ -21,8 +21,8 @@ from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.ledger.store import Store
 from preflight_proxy.standalone import serve
-from preflight_proxy.store import Store
 from tests.support.held_call import Held
 from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat

@@ -12,16 +12,16 @@ from pathlib import Path
 from openrouter_sim import Simulator
 from openrouter_sim.bill import Generation
 from openrouter_sim.prices import Tokens
-from preflight_proxy.books import Books
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, SetGeneration
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.derived import BudgetFiles, CostLog
 from preflight_proxy.foreign_keys import ForeignKeys
-from preflight_proxy.hub import Hub
+from preflight_proxy.ledger.events import Hub
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.store import Store
 from preflight_proxy.reconcile import Reconciler
-from preflight_proxy.store import Store
 from preflight_proxy.upstream import Upstream
 from tests.support.fake_clock import FakeClock
 

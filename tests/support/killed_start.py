@@ -17,8 +17,8 @@ from typing import Any
 import preflight_proxy
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
-from preflight_proxy.derived import CostLog
-from preflight_proxy.store import Store
+from preflight_proxy.ledger.files import CostLog
+from preflight_proxy.ledger.store import Store
 
 HOME = Path(preflight_proxy.__file__).parent
 OURS = {str(HOME / f"{name}.py") for name in ("store", "ledger_file", "ledger_lock", "space", "derived")}

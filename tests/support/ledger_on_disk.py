@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
-from preflight_proxy.store import Store
+from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 
 BOOT = "boot 1"

@@ -15,7 +15,7 @@ from agent_preflight.costs import LEDGER, cost_lines, sums_of
 from agent_preflight.models import RunResult
 from agent_preflight.runner import run_multi
 from openrouter_sim import Simulator
-from preflight_proxy.ledger_reader import read_snapshot
+from preflight_proxy.ledger.reader import read_snapshot
 
 MODEL = "openai/gpt-4.1-nano"
 DEAR_MODEL = "anthropic/claude-sonnet-4.5"

@@ -7,7 +7,7 @@ import pytest
 
 from preflight_proxy.base.config import origin
 from preflight_proxy.core.ledger.rows import Quarantined
-from preflight_proxy.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from tests.support.cli_commands import Told, invoke
 from tests.support.live_field import LiveField
 from tests.support.trial_field import Field

@@ -17,9 +17,9 @@ from agent_preflight.sweeping import Scope, sweep
 from agent_preflight.sweeping.completed import SETTLED_LATE
 from agent_preflight.sweeping.settling import settle_ledger
 from openrouter_sim.scenario import Rule, Scenario
-from preflight_proxy.boot import boot_id
 from preflight_proxy.core.evidence.aftermath import Clocks
-from preflight_proxy.ledger_reader import read_snapshot
+from preflight_proxy.ledger.boot import boot_id
+from preflight_proxy.ledger.reader import read_snapshot
 from tests.support.crashed_run import crash
 from tests.support.ledger_on_disk import open_account, open_store, reserve
 from tests.support.trial_field import MODEL, Field

@@ -22,11 +22,11 @@ from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-from preflight_proxy.derived import BudgetFiles, CostLog
-from preflight_proxy.hub import Hub
-from preflight_proxy.live import Live
-from preflight_proxy.store import Store
-from preflight_proxy.turns import Turns
+from preflight_proxy.ledger.account_state import Live
+from preflight_proxy.ledger.events import Hub
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.store import Store
+from preflight_proxy.ledger.waiting import Turns
 
 KEY_LOOK_S = 0.05
 """How often a call looks for its account's key while a runner opens it again."""
@@ -36,7 +36,7 @@ BYOK = "it runs on a provider key of your own (BYOK), and `byok` is not set"
 KEY_LIMIT_FIRED = "the sub-key's limit fired before the budget"
 """Why an account is frozen whose own sub-key OpenRouter refused (M20)."""
 
-_log = structlog.get_logger("preflight_proxy.books")
+_log = structlog.get_logger("preflight_proxy.ledger.service")
 
 
 class Books:

@@ -13,7 +13,7 @@ import structlog
 SPACE_BYTES = 4 * 2**20
 """Room for some 300 ends of calls in the ledger's log: more than ever run side by side."""
 
-_log = structlog.get_logger("preflight_proxy.space")
+_log = structlog.get_logger("preflight_proxy.ledger.disk_reserve")
 
 
 class KeptSpace:

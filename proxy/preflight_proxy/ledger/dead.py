@@ -8,8 +8,8 @@ from typing import Self
 
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd, loose_end, settle
-from preflight_proxy.derived import CostLog
-from preflight_proxy.store import Store
+from preflight_proxy.ledger.files import CostLog
+from preflight_proxy.ledger.store import Store
 
 
 class DeadLedger:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from preflight_proxy.store import GONE, Store
+from preflight_proxy.ledger.store import GONE, Store
 
 LOOK_S = 1.0
 

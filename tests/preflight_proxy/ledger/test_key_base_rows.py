@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy import key_base_rows, migrations
 from preflight_proxy.core.ledger.commands import LoseKeyBase, NoteKeyBase, Post, Reserve
 from preflight_proxy.core.ledger.rows import KeyBase
+from preflight_proxy.ledger import key_base_rows, migrations
 from tests.support.ledger_on_disk import open_account, open_store
 
 BASE = KeyBase(1, "https://openrouter.ai/api/v1", "k", 7, 3, 1.5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.ledger_file import checkpoint, connect
+from preflight_proxy.ledger.file import checkpoint, connect
 from tests.support.ledger_on_disk import call, open_account, open_store
 
 

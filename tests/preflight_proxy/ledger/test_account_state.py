@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight_proxy.live import BUSY_S, Live, Totals
+from preflight_proxy.ledger.account_state import BUSY_S, Live, Totals
 
 
 def test_lines_add_up_and_what_is_no_call_is_left_out() -> None:

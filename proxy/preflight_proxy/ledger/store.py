@@ -14,16 +14,16 @@ from pathlib import Path
 
 import structlog
 
-from preflight_proxy import key_base_rows, schema
 from preflight_proxy.base.clock import Clock
-from preflight_proxy.boot import boot_id as this_boot_id
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, KeyBase, Reservation
 from preflight_proxy.core.ledger.transition import Book, Change, book_of, transition
 from preflight_proxy.core.refusals.refusals import Refusal
-from preflight_proxy.derived import last_listed
-from preflight_proxy.ledger_file import (
+from preflight_proxy.ledger import key_base_rows, schema
+from preflight_proxy.ledger.boot import boot_id as this_boot_id
+from preflight_proxy.ledger.disk_reserve import KeptSpace
+from preflight_proxy.ledger.file import (
     COSTS,
     Checkpointer,
     Durability,
@@ -33,14 +33,14 @@ from preflight_proxy.ledger_file import (
     note_start,
     refuse_lost,
 )
-from preflight_proxy.ledger_lock import LedgerLock
-from preflight_proxy.ledger_reader import entries_of
-from preflight_proxy.ledger_reader import read_entries as read_entries
-from preflight_proxy.space import KeptSpace
+from preflight_proxy.ledger.files import last_listed
+from preflight_proxy.ledger.lock import LedgerLock
+from preflight_proxy.ledger.reader import entries_of
+from preflight_proxy.ledger.reader import read_entries as read_entries
 
 GONE = "the ledger is gone from its place: it was deleted, moved or replaced"
 
-_log = structlog.get_logger("preflight_proxy.store")
+_log = structlog.get_logger("preflight_proxy.ledger.store")
 
 
 class Store:

@@ -11,13 +11,13 @@ import pytest
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.transition import Void
-from preflight_proxy.derived import CostLog
-from preflight_proxy.store import Store
+from preflight_proxy.ledger.files import CostLog
+from preflight_proxy.ledger.store import Store
 from tests.support.store_process import COST_PUSD
 
 pytestmark = pytest.mark.wire
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CHILD = ROOT / "tests" / "support" / "store_process.py"
 
 

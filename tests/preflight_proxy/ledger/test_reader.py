@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy import schema
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.transition import Quarantine
-from preflight_proxy.ledger_reader import ENTRIES_PER_READ, read_entries, read_snapshot
-from preflight_proxy.migrations import MIGRATIONS
-from preflight_proxy.store import read_entries as read_entries_of_store
-from tests.preflight_proxy.test_schema import ACCOUNT, ENTRY, HELD
+from preflight_proxy.ledger import schema
+from preflight_proxy.ledger.migrations import MIGRATIONS
+from preflight_proxy.ledger.reader import ENTRIES_PER_READ, read_entries, read_snapshot
+from preflight_proxy.ledger.store import read_entries as read_entries_of_store
+from tests.preflight_proxy.ledger.test_schema import ACCOUNT, ENTRY, HELD
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from preflight_proxy.hub import EVENTS_KEPT, Event, Hub
+from preflight_proxy.ledger.events import EVENTS_KEPT, Event, Hub
 
 AGES_S = 3600.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.turns import Turns
+from preflight_proxy.ledger.waiting import Turns
 from tests.support.fake_clock import FakeClock
 
 

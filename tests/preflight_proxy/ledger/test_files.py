@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy import derived
 from preflight_proxy.core.budget_text import Action
 from preflight_proxy.core.ledger.rows import Account, Entry, Kind
-from preflight_proxy.derived import BUDGET_FILE_INTERVAL_S, BudgetFile, BudgetFiles, CostLog, last_listed
+from preflight_proxy.ledger import files as derived
+from preflight_proxy.ledger.files import BUDGET_FILE_INTERVAL_S, BudgetFile, BudgetFiles, CostLog, last_listed
 
 USD = 10**12
 

@@ -26,7 +26,7 @@ LINES_BEHIND_MAX = 1000
 ENTRY_ID_MAX = 2**53
 """A line with a higher id is damaged: so many entries are never made."""
 
-_log = structlog.get_logger("preflight_proxy.derived")
+_log = structlog.get_logger("preflight_proxy.ledger.files")
 
 
 class CostLog:

@@ -12,8 +12,8 @@ import pytest
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
-from preflight_proxy.space import SPACE_BYTES, KeptSpace
-from preflight_proxy.store import Store
+from preflight_proxy.ledger.disk_reserve import SPACE_BYTES, KeptSpace
+from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy import migrations, schema
 from preflight_proxy.core.ledger.rows import Account, Entry, Kind, Reservation, State
 from preflight_proxy.core.refusals.outcomes import NONE_YET
+from preflight_proxy.ledger import migrations, schema
 
 ACCOUNT = Account(
     "a", "run", 100, 40, 30, 20, 5, 1, "why", True, ("m/x",), "t", "k", True, -7, "b.txt", "detailed", 3, 2

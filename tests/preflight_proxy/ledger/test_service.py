@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.books import Books
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.refusals.outcomes import LEFT
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.derived import BudgetFiles, CostLog
-from preflight_proxy.hub import Event, Hub
-from preflight_proxy.store import Store
+from preflight_proxy.ledger.events import Event, Hub
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 
 DOLLAR = 10**12

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy import quarantine_file
 from preflight_proxy.core.ledger.rows import Quarantined
-from preflight_proxy.quarantine_file import QuarantineFile
+from preflight_proxy.ledger import quarantine_file
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 FIRST = Quarantined("m/x", "t", "billed 2, reserved 1", 1.0)
 SECOND = Quarantined("m/y", "u", "by hand", 2.0)

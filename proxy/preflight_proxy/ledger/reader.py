@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from preflight_proxy import migrations, schema
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined, Reservation
+from preflight_proxy.ledger import migrations, schema
 
 BUSY_S = 5.0
 """How long a reader waits while a writer that crashed is being recovered from."""

@@ -1,6 +1,6 @@
 """Which boot this is."""
 
-from preflight_proxy.boot import boot_id
+from preflight_proxy.ledger.boot import boot_id
 
 
 def test_a_boot_has_one_id() -> None:

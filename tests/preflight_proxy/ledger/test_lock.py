@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy import ledger_lock
 from preflight_proxy.core.errors import LedgerError, LedgerInUseError
-from preflight_proxy.ledger_lock import LedgerLock, filesystem_of
+from preflight_proxy.ledger import lock as ledger_lock
+from preflight_proxy.ledger.lock import LedgerLock, filesystem_of
 from tests.support.cases import each
 from tests.support.ledger_on_disk import call, open_account, open_store
 
@@ -30,7 +30,7 @@ def elsewhere(path: Path) -> subprocess.CompletedProcess[str]:
     """Open the ledger of a path in another process."""
     script = (
         "import sys\nfrom pathlib import Path\nfrom preflight_proxy.base.clock import SystemClock\n"
-        "from preflight_proxy.core.errors import LedgerError\nfrom preflight_proxy.store import Store\n"
+        "from preflight_proxy.core.errors import LedgerError\nfrom preflight_proxy.ledger.store import Store\n"
         "try:\n    Store(Path(sys.argv[1]), clock=SystemClock()).close()\n"
         "except LedgerError as exc:\n    sys.exit(f'{type(exc).__name__}: {exc}')\n"
     )

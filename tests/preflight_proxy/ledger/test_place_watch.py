@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy import ledger_watch
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post
-from preflight_proxy.ledger_watch import watch_place
+from preflight_proxy.ledger import place_watch
+from preflight_proxy.ledger.place_watch import watch_place
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 from tests.support.proxy_world import World
 
@@ -130,4 +130,4 @@ async def test_a_call_after_the_ledger_was_deleted_is_refused_and_the_followers_
 
 
 def test_it_looks_each_second() -> None:
-    assert ledger_watch.LOOK_S == 1.0
+    assert place_watch.LOOK_S == 1.0

@@ -6,10 +6,10 @@ from dataclasses import astuple, replace
 
 import pytest
 
-from preflight_proxy import migrations, schema
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import Quarantined, State
-from tests.preflight_proxy.test_schema import ACCOUNT, HELD, connection
+from preflight_proxy.ledger import migrations, schema
+from tests.preflight_proxy.ledger.test_schema import ACCOUNT, HELD, connection
 
 __all__ = ["connection"]
 

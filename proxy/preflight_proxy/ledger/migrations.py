@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 
-from preflight_proxy import key_base_rows
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import OPENROUTER
-from preflight_proxy.schema import PUT_META, read_meta
+from preflight_proxy.ledger import key_base_rows
+from preflight_proxy.ledger.schema import PUT_META, read_meta
 
 _FIRST = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",

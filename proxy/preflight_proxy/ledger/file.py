@@ -11,8 +11,8 @@ from typing import Literal
 
 import structlog
 
-from preflight_proxy import migrations, schema
 from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.ledger import migrations, schema
 
 Durability = Literal["process", "power"]
 
@@ -30,7 +30,7 @@ CACHE_KB = 32 * 1024
 COSTS = "costs.jsonl"
 """Stands beside every ledger: made once the ledger is durable, and so the trace of one that is gone."""
 
-_log = structlog.get_logger("preflight_proxy.store")
+_log = structlog.get_logger("preflight_proxy.ledger.store")
 
 
 def connect(path: Path, durability: Durability) -> sqlite3.Connection:
