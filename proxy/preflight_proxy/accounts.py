@@ -22,9 +22,9 @@ from preflight_proxy.ledger.service import Books
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import hash_token
 from preflight_proxy.portal import Portal, PortalGate
-from preflight_proxy.records import read_key_usage_pusd
 from preflight_proxy.server import Handler, Listeners
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.evidence_reads import read_key_usage_pusd
 
 KEY_READS_MAX = 3
 """Tries to read a key's usage at the opening of its account."""

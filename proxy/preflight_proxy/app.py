@@ -34,11 +34,11 @@ from preflight_proxy.local import Local
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import Plane
 from preflight_proxy.portal import Portal
-from preflight_proxy.prices import Prices
 from preflight_proxy.reconcile import Reconciler
 from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server import Listeners, naming
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
 
 DRAIN_S_MAX = 30.0
 """After SIGTERM running streams may go on for this long; then they are cut, and the rest is decided at the next start."""

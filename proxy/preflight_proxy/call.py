@@ -41,7 +41,14 @@ from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Books
 from preflight_proxy.relay import Relay
 from preflight_proxy.sending import Sending
 from preflight_proxy.settlement import Settlement
-from preflight_proxy.upstream import NotSentError, OverdueError, UncertainError, WithdrawnError, error_body, last_header
+from preflight_proxy.upstream.client import (
+    NotSentError,
+    OverdueError,
+    UncertainError,
+    WithdrawnError,
+    error_body,
+    last_header,
+)
 
 UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
 UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."

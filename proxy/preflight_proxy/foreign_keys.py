@@ -21,8 +21,8 @@ from preflight_proxy.core.ledger.commands import LoseKeyBase, NoteKeyBase
 from preflight_proxy.core.ledger.rows import KeyBase, Reservation
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.records import KeyRecord, read_key
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.evidence_reads import KeyRecord, read_key
 
 _log = structlog.get_logger("preflight_proxy.foreign_keys")
 

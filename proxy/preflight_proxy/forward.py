@@ -30,12 +30,12 @@ from preflight_proxy.holds import Holds
 from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.parsing import Parsing
-from preflight_proxy.prices import Prices
 from preflight_proxy.quoting import Quoted, Quoting
 from preflight_proxy.reserving import Admitted, reserve
 from preflight_proxy.sending import Outgoing, Sending
 from preflight_proxy.settlement import Settlement
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
 
 DROPPED_NAMED_MAX = 20
 """Dropped fields that the answer's header names."""

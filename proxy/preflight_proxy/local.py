@@ -12,8 +12,8 @@ from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.refusals import budget_headers, error_body
 from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.prices import BusyError, PriceList, Prices
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import BusyError, PriceList, Prices
 
 _MODEL_PATH = re.compile(rf"/models/({MODEL_NAME})/endpoints")
 _GENERATION_QUERY = re.compile(r"id=([A-Za-z0-9_.:-]{1,128})")

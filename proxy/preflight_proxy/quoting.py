@@ -12,7 +12,7 @@ from preflight_proxy.core.pricing.quote import Endpoint, Quote, Unquotable, quot
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Reading, Request
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.prices import Prices, StalePricesError, UnreachableError
+from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
 
 
 @dataclass(frozen=True, slots=True)

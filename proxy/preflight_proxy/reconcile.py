@@ -25,8 +25,8 @@ from preflight_proxy.core.ledger.rows import CallFacts, KeyBase, Reservation
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.records import read_generation, read_key_usage_pusd
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.evidence_reads import read_generation, read_key_usage_pusd
 
 TICK_S = 0.5
 """How often unknown calls are looked at."""

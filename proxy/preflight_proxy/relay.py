@@ -18,7 +18,7 @@ from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
 from preflight_proxy.core.shapes.usage_reading import generation_id
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.settlement import Settlement
-from preflight_proxy.upstream import last_header
+from preflight_proxy.upstream.client import last_header
 
 DRAIN_S_MAX = 5 * 60.0
 """Upstream is read on for this long after the client left or was cut (M17)."""

@@ -17,7 +17,7 @@ from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefus
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.holds import Holds
 from preflight_proxy.relay import DRAIN_S_MAX
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
 
 _log = structlog.get_logger("preflight_proxy.sending")
 

@@ -14,8 +14,8 @@ from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
-from preflight_proxy.prices import Prices
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
 from tests.agent_preflight.conftest import Script, ScriptedServer
 
 pytestmark = pytest.mark.wire

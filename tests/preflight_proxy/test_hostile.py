@@ -26,9 +26,9 @@ from preflight_proxy.forward import Forward
 from preflight_proxy.intake import Intake
 from preflight_proxy.local import Local
 from preflight_proxy.plane import Plane
-from preflight_proxy.prices import Prices
 from preflight_proxy.server import Listeners
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
 from tests.support.proxy_world import MODEL, World, chat
 from tests.support.raw_http import Raw
 from tests.support.raw_upstream import RawUpstream

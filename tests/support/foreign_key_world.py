@@ -22,7 +22,7 @@ from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.reconcile import Reconciler
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
 from tests.support.fake_clock import FakeClock
 
 USD = 10**12

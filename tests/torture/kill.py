@@ -22,7 +22,7 @@ from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.ledger.files import BudgetFile, CostLog
 from preflight_proxy.ledger.store import Store
-from preflight_proxy.upstream import GuardedBody, Upstream
+from preflight_proxy.upstream.client import GuardedBody, Upstream
 
 
 @dataclass(frozen=True, slots=True)

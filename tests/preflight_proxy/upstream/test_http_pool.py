@@ -13,8 +13,8 @@ import pytest
 import structlog
 import uvloop
 
-from preflight_proxy.connections import Line
-from preflight_proxy.upstream import UncertainError, Upstream
+from preflight_proxy.upstream.client import UncertainError, Upstream
+from preflight_proxy.upstream.http_pool import Line
 from tests.support.raw_upstream import OK, RawUpstream, answer_ok
 
 pytestmark = pytest.mark.wire

@@ -11,8 +11,8 @@ from aiohttp import ClientSession
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.records import read_generation, read_key, read_key_usage_pusd
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.evidence_reads import read_generation, read_key, read_key_usage_pusd
 from tests.support.proxy_world import World, chat
 from tests.support.raw_upstream import RawUpstream
 

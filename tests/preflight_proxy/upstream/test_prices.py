@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.prices import (
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import (
     ANYONE_S,
     MODELS_MAX,
     REFRESH_S,
@@ -22,7 +23,6 @@ from preflight_proxy.prices import (
     StalePricesError,
     UnreachableError,
 )
-from preflight_proxy.upstream import Upstream
 from tests.support.fake_clock import FakeClock
 from tests.support.raw_upstream import RawUpstream
 

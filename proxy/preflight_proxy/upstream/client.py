@@ -15,9 +15,9 @@ import structlog
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
-from preflight_proxy.connections import Connections, Line
 from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.upstream.http_pool import Connections, Line
 
 CONNECT_S_MAX = 10.0
 """A TCP and TLS handshake takes well under a second; longer means that the way is shut, and the agent should hear so."""
@@ -35,7 +35,7 @@ SMALL_BODY_BYTES_MAX = 64 * 2**20
 """The whole model list is about 1 MiB; an answer of ours larger than this is refused rather than held in memory."""
 
 
-_log = structlog.get_logger("preflight_proxy.upstream")
+_log = structlog.get_logger("preflight_proxy.upstream.client")
 
 
 class NoAnswerError(UpstreamError):

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.upstream import (
+from preflight_proxy.upstream.client import (
     SMALL_BODY_BYTES_MAX,
     NotSentError,
     OverdueError,

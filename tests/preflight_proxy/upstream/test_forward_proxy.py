@@ -15,7 +15,7 @@ from openrouter_sim import Simulator
 from preflight_proxy.certificate import tls_context
 from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.upstream import NotSentError, Upstream
+from preflight_proxy.upstream.client import NotSentError, Upstream
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat

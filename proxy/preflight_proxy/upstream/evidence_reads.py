@@ -13,7 +13,7 @@ from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.money import cost_pusd
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.upstream.client import Upstream
 
 RESETS = ("daily", "weekly", "monthly")
 """How often a key's limit can begin anew: at 00:00 UTC, weeks on Monday."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
-_log = structlog.get_logger("preflight_proxy.connections")
+_log = structlog.get_logger("preflight_proxy.upstream.http_pool")
 
 
 class Line(ResponseHandler):

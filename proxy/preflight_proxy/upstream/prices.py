@@ -19,7 +19,7 @@ from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes.paths import MODEL_NAME
-from preflight_proxy.upstream import NoAnswerError, Upstream
+from preflight_proxy.upstream.client import NoAnswerError, Upstream
 
 REFRESH_S = 3600.0
 """Prices are read again after this time (M7)."""
@@ -34,7 +34,7 @@ MODELS_MAX = 1000
 
 _NO_MODEL = b'{"error":{"code":404,"message":"No such model"}}'
 _is_model_name = re.compile(MODEL_NAME).fullmatch
-_log = structlog.get_logger("preflight_proxy.prices")
+_log = structlog.get_logger("preflight_proxy.upstream.prices")
 
 
 class _Architecture(msgspec.Struct):
