@@ -21,7 +21,8 @@ from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
 from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.core.shapes.paths import API
-from preflight_proxy.foreign_keys import ForeignKeys
+from preflight_proxy.evidence.foreign_keys import ForeignKeys
+from preflight_proxy.evidence.unknowns import Reconciler
 from preflight_proxy.forward import Forward
 from preflight_proxy.intake import Intake
 from preflight_proxy.ledger.events import Hub
@@ -34,7 +35,6 @@ from preflight_proxy.local import Local
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import Plane
 from preflight_proxy.portal import Portal
-from preflight_proxy.reconcile import Reconciler
 from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server import Listeners, naming
 from preflight_proxy.upstream.client import Upstream

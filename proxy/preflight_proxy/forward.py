@@ -25,7 +25,7 @@ from preflight_proxy.core.refusals.refusals import Code, Refusal, allowed_detail
 from preflight_proxy.core.shapes.parsed_request import unread_digest
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
 from preflight_proxy.downstream import Downstream
-from preflight_proxy.foreign_keys import ForeignKeys
+from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.holds import Holds
 from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.ledger.service import Books

@@ -16,12 +16,12 @@ from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, Set
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.foreign_keys import ForeignKeys
+from preflight_proxy.evidence.foreign_keys import ForeignKeys
+from preflight_proxy.evidence.unknowns import Reconciler
 from preflight_proxy.ledger.events import Hub
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.ledger.store import Store
-from preflight_proxy.reconcile import Reconciler
 from preflight_proxy.upstream.client import Upstream
 from tests.support.fake_clock import FakeClock
 

@@ -23,7 +23,7 @@ from preflight_proxy.core.evidence.shared_usage import SharedUsage
 from preflight_proxy.core.ledger.commands import Adjust, Post, Recover
 from preflight_proxy.core.ledger.rows import CallFacts, KeyBase, Reservation
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.foreign_keys import ForeignKeys
+from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_generation, read_key_usage_pusd
@@ -39,7 +39,7 @@ LATE_TRUTH_S = 600.0
 POLLS_AT_ONCE = 8
 """Reads under way at once; a minute of failures must not become a flood of questions."""
 
-_log = structlog.get_logger("preflight_proxy.reconcile")
+_log = structlog.get_logger("preflight_proxy.evidence.unknowns")
 
 
 class Reconciler:

@@ -24,7 +24,7 @@ from preflight_proxy.ledger.service import Books
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import KeyRecord, read_key
 
-_log = structlog.get_logger("preflight_proxy.foreign_keys")
+_log = structlog.get_logger("preflight_proxy.evidence.foreign_keys")
 
 
 class ForeignKeys:

@@ -22,7 +22,7 @@ from preflight_proxy.core.ledger.commands import Freeze, Post
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import may_send
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.foreign_keys import next_reset
+from preflight_proxy.evidence.foreign_keys import next_reset
 from tests.support.cases import each
 from tests.support.foreign_key_world import RESERVED_PUSD, USD, Desk
 from tests.support.proxy_world import World
