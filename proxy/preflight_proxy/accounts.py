@@ -22,7 +22,7 @@ from preflight_proxy.ledger.service import Books
 from preflight_proxy.openings import Outside
 from preflight_proxy.plane import hash_token
 from preflight_proxy.portal import Portal, PortalGate
-from preflight_proxy.server import Handler, Listeners
+from preflight_proxy.server.listeners import Handler, Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_key_usage_pusd
 

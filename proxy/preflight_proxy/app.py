@@ -24,7 +24,6 @@ from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.evidence.unknowns import Reconciler
 from preflight_proxy.forward import Forward
-from preflight_proxy.intake import Intake
 from preflight_proxy.ledger.events import Hub
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.place_watch import watch_place
@@ -36,7 +35,8 @@ from preflight_proxy.openings import Outside
 from preflight_proxy.plane import Plane
 from preflight_proxy.portal import Portal
 from preflight_proxy.runner_watch import RunnerWatch
-from preflight_proxy.server import Listeners, naming
+from preflight_proxy.server.intake import Intake
+from preflight_proxy.server.listeners import Listeners, naming
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
 

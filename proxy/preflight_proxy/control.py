@@ -24,10 +24,10 @@ from preflight_proxy.base.config import origin
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
-from preflight_proxy.intake import Intake, IntakeError
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.named_accounts import NamedAccounts
 from preflight_proxy.runner_watch import RunnerWatch
+from preflight_proxy.server.intake import Intake, IntakeError
 
 HEARTBEAT_S = 1.0
 """A follower hears at least this often, so that both ends notice a dead connection."""

@@ -27,12 +27,12 @@ from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shap
 from preflight_proxy.downstream import Downstream
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.holds import Holds
-from preflight_proxy.intake import Intake, IntakeError, Room
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.parsing import Parsing
 from preflight_proxy.quoting import Quoted, Quoting
 from preflight_proxy.reserving import Admitted, reserve
 from preflight_proxy.sending import Outgoing, Sending
+from preflight_proxy.server.intake import Intake, IntakeError, Room
 from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices

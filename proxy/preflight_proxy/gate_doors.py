@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from preflight_proxy.acceptor import Acceptor
-from preflight_proxy.certificate import tls_context
 from preflight_proxy.core.egress import read_target
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.openings import Outside, open_egress, open_service
-from preflight_proxy.server import Handler, Listeners
+from preflight_proxy.server.acceptor import Acceptor
+from preflight_proxy.server.certificate import tls_context
+from preflight_proxy.server.listeners import Handler, Listeners
 from preflight_proxy.tunnel import Traffic
 
 Stop = Callable[[], Awaitable[None]]

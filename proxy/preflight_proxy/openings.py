@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from preflight_proxy.acceptor import Acceptor
 from preflight_proxy.core.egress import (
     HEAD_BYTES_MAX,
     Accepts,
@@ -23,6 +22,7 @@ from preflight_proxy.core.egress import (
     read_head,
     route,
 )
+from preflight_proxy.server.acceptor import Acceptor
 from preflight_proxy.tunnel import CONNECT_S_MAX, Streams, Traffic, connected, exchange, streams
 
 SERVICE_CONNECTIONS_MAX = 64

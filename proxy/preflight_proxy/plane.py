@@ -18,7 +18,7 @@ from preflight_proxy.core.shapes.shape import Shape
 from preflight_proxy.forward import Caller, Forward
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.local import Local, failure
-from preflight_proxy.server import Handler
+from preflight_proxy.server.listeners import Handler
 
 QUERIES = frozenset({"beta=true"})
 """Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""

@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from preflight_proxy.acceptor import Acceptor
 from preflight_proxy.core.gate_proof import (
     CLAIM_BYTES,
     NONCE_BYTES,
@@ -34,6 +33,7 @@ from preflight_proxy.core.gate_proof import (
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gate_doors import GateDoors, Stop
 from preflight_proxy.gate_listener import GateState
+from preflight_proxy.server.acceptor import Acceptor
 from preflight_proxy.strangers import Strangers
 
 CLAIM_S_MAX = 5.0

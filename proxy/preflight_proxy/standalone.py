@@ -22,7 +22,7 @@ from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.reader import read_snapshot
 from preflight_proxy.named_accounts import NamedAccounts
 from preflight_proxy.serve import serve_until_stopped
-from preflight_proxy.server import check_free, naming, remove_dead_socket
+from preflight_proxy.server.listeners import check_free, naming, remove_dead_socket
 
 
 def serve(

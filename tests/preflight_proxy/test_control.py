@@ -24,7 +24,7 @@ import pytest
 from openrouter_sim import Scenario
 from preflight_proxy import __version__
 from preflight_proxy.core.ledger.commands import Quarantine
-from preflight_proxy.intake import BODY_BYTES_MAX
+from preflight_proxy.server.intake import BODY_BYTES_MAX
 from tests.support.control_world import Controlled, controlled
 from tests.support.raw_http import Raw
 

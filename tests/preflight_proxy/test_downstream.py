@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from preflight_proxy.downstream import BEHIND_BYTES_MAX, Downstream
-from preflight_proxy.server import Listeners
+from preflight_proxy.server.listeners import Listeners
 
 pytestmark = pytest.mark.wire
 

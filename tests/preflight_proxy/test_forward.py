@@ -15,7 +15,7 @@ import pytest
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from preflight_proxy.core.refusals.outcomes import NONE_YET
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.intake import BODY_BYTES_MAX
+from preflight_proxy.server.intake import BODY_BYTES_MAX
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World, chat
 
 pytestmark = pytest.mark.wire

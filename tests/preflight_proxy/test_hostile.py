@@ -23,10 +23,10 @@ from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.refusals.refusals import OVERDUE
 from preflight_proxy.forward import Forward
-from preflight_proxy.intake import Intake
 from preflight_proxy.local import Local
 from preflight_proxy.plane import Plane
-from preflight_proxy.server import Listeners
+from preflight_proxy.server.intake import Intake
+from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
 from tests.support.proxy_world import MODEL, World, chat

@@ -20,7 +20,7 @@ from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass
 from preflight_proxy.gate_doors import GateDoors, GateSpec
 from preflight_proxy.gate_listener import GateState
 from preflight_proxy.portal import STRANGERS_MAX, STRANGERS_OF_ONE_MAX, Portal, PortalGate
-from preflight_proxy.server import Listeners
+from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.tunnel import Streams
 from tests.support.control_world import Controlled, controlled
 from tests.support.gate_places import echo, place

@@ -7,7 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from preflight_proxy.acceptor import Acceptor
+from preflight_proxy.server.acceptor import Acceptor
 from preflight_proxy.tunnel import Streams
 
 Place = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -12,9 +12,9 @@ import pytest
 from yarl import URL
 
 from openrouter_sim import Simulator
-from preflight_proxy.certificate import tls_context
 from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.server.certificate import tls_context
 from preflight_proxy.upstream.client import NotSentError, Upstream
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.proxy_process import Child, standalone

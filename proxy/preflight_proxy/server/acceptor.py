@@ -15,7 +15,7 @@ from preflight_proxy.base.tasks import Tasks
 ACCEPT_AGAIN_S = 1.0
 """When the system is out of file descriptors, accepting is tried again after this time (C5)."""
 
-_log = structlog.get_logger("preflight_proxy.acceptor")
+_log = structlog.get_logger("preflight_proxy.server.acceptor")
 
 
 class Acceptor:

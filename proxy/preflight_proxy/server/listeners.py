@@ -17,10 +17,10 @@ from typing import Any
 
 from aiohttp import web
 
-from preflight_proxy.acceptor import Acceptor
-from preflight_proxy.connection import HEAD_S_MAX, LimitedServer
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.heads import Heads
+from preflight_proxy.server.acceptor import Acceptor
+from preflight_proxy.server.connection import HEAD_S_MAX, LimitedServer
+from preflight_proxy.server.heads import Heads
 
 CONNECTIONS_MAX = 256
 """Open connections of one listener; one agent's flood must not take another trial's file descriptors (C5)."""

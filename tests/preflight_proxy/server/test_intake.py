@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.intake import Intake, IntakeError, Room
-from preflight_proxy.server import Listeners
+from preflight_proxy.server.intake import Intake, IntakeError, Room
+from preflight_proxy.server.listeners import Listeners
 from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire

@@ -1,6 +1,6 @@
 """What unserved request heads occupy is known, bounded, and taken from those who hold most."""
 
-from preflight_proxy.heads import Heads, Held
+from preflight_proxy.server.heads import Heads, Held
 
 
 class Ended(list[str]):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from preflight_proxy.heads import HEAD_BYTES_MAX, Heads
-from preflight_proxy.server import Listeners
+from preflight_proxy.server.heads import HEAD_BYTES_MAX, Heads
+from preflight_proxy.server.listeners import Listeners
 from tests.support.raw_http import Raw, is_error
 
 pytestmark = pytest.mark.wire
@@ -199,7 +199,7 @@ async def test_all_heads_together_have_a_limit_and_who_holds_little_is_served() 
 SERVER = """
 import asyncio, resource
 from aiohttp import web
-from preflight_proxy.server import Listeners
+from preflight_proxy.server.listeners import Listeners
 
 async def handle(request):
     if request.raw_path == "/slow":

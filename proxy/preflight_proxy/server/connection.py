@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
 from preflight_proxy.core.refusals.refusals import error_body
-from preflight_proxy.heads import Heads, Held
+from preflight_proxy.server.heads import Heads, Held
 
 HEAD_S_MAX = 10.0
 """From a connection's first byte, or its opening, to the end of a request head: a slow head holds a connection for no one (C5)."""
@@ -33,7 +33,7 @@ HEAD_TOO_LARGE = (
     b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY)
 )
 
-_log = structlog.get_logger("preflight_proxy.connection")
+_log = structlog.get_logger("preflight_proxy.server.connection")
 
 
 class LimitedProtocol(web.RequestHandler):

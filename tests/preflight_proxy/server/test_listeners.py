@@ -14,8 +14,8 @@ import pytest
 import structlog
 from aiohttp import web
 
-from preflight_proxy.connection import FIELD_BYTES_MAX
-from preflight_proxy.server import Handler, Listeners
+from preflight_proxy.server.connection import FIELD_BYTES_MAX
+from preflight_proxy.server.listeners import Handler, Listeners
 from tests.support.raw_http import Raw, is_error
 
 pytestmark = pytest.mark.wire

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.certificate import PEM_BYTES_MAX, tls_context
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.server.certificate import PEM_BYTES_MAX, tls_context
 from tests.support.tls import new_authority
 
 
