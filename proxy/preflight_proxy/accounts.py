@@ -16,12 +16,12 @@ from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, 
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gate_doors import GateDoors, GateSpec
-from preflight_proxy.gate_listener import GateListener, GateState, Namespaces
+from preflight_proxy.gates.portable import Portal, PortalGate
+from preflight_proxy.gates.ports import GateDoors, GateSpec
+from preflight_proxy.gates.services import Outside
+from preflight_proxy.gates.shared import GateListener, GateState, Namespaces
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.openings import Outside
 from preflight_proxy.plane import hash_token
-from preflight_proxy.portal import Portal, PortalGate
 from preflight_proxy.server.listeners import Handler, Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_key_usage_pusd

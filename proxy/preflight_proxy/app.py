@@ -24,6 +24,8 @@ from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.evidence.unknowns import Reconciler
 from preflight_proxy.forward import Forward
+from preflight_proxy.gates.portable import Portal
+from preflight_proxy.gates.services import Outside
 from preflight_proxy.ledger.events import Hub
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.place_watch import watch_place
@@ -31,9 +33,7 @@ from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Books
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.local import Local
-from preflight_proxy.openings import Outside
 from preflight_proxy.plane import Plane
-from preflight_proxy.portal import Portal
 from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners, naming

@@ -8,7 +8,7 @@ import msgspec
 
 from agent_preflight.control_gate import Gate, Opening, Tls, WayOut
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gate_doors import EgressSpec, GateSpec, ServiceSpec, TlsSpec
+from preflight_proxy.gates.ports import EgressSpec, GateSpec, ServiceSpec, TlsSpec
 
 
 def test_the_proxy_reads_what_the_runner_says() -> None:

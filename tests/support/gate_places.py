@@ -7,8 +7,8 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from preflight_proxy.gates.tunnel import Streams
 from preflight_proxy.server.acceptor import Acceptor
-from preflight_proxy.tunnel import Streams
 
 Place = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

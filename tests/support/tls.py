@@ -6,7 +6,7 @@ import ssl
 from datetime import UTC, datetime
 
 from agent_preflight.authority import Authority, make_authority
-from preflight_proxy.gate_doors import TlsSpec
+from preflight_proxy.gates.ports import TlsSpec
 
 
 def new_authority() -> Authority:

@@ -11,7 +11,7 @@ import msgspec
 
 from preflight_proxy.core.budget_text import Action
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.tunnel import Traffic
+from preflight_proxy.gates.tunnel import Traffic
 
 ACTIONS_KEPT = 5
 """The detailed budget.txt shows this many."""

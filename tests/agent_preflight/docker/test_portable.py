@@ -30,10 +30,10 @@ from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
 from preflight_proxy.core.gate_proof import NONCE_CHARS
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gate_doors import EgressSpec, GateSpec, ServiceSpec
-from preflight_proxy.openings import Outside
-from preflight_proxy.portal import Portal
-from preflight_proxy.tunnel import Traffic
+from preflight_proxy.gates.portable import Portal
+from preflight_proxy.gates.ports import EgressSpec, GateSpec, ServiceSpec
+from preflight_proxy.gates.services import Outside
+from preflight_proxy.gates.tunnel import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE, output
 from tests.support.gate_places import echo, place

@@ -24,8 +24,8 @@ from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_env
 from openrouter_sim import Simulator
 from preflight_proxy.app import Running, running
 from preflight_proxy.base.config import Config
-from preflight_proxy.gate_doors import EgressSpec, GateSpec, TlsSpec
-from preflight_proxy.openings import Outside
+from preflight_proxy.gates.ports import EgressSpec, GateSpec, TlsSpec
+from preflight_proxy.gates.services import Outside
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE
 from tests.support.proxy_world import MODEL

@@ -37,7 +37,7 @@ ACCEPT_AGAIN_S = 1.0
 TAKEN = b"K"
 """What the gate reads once its listeners are served."""
 
-_log = structlog.get_logger("preflight_proxy.gate_listener")
+_log = structlog.get_logger("preflight_proxy.gates.shared")
 
 
 class GateState(Enum):

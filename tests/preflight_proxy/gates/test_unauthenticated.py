@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from preflight_proxy.strangers import Strangers
+from preflight_proxy.gates.unauthenticated import Strangers
 
 pytestmark = pytest.mark.wire
 

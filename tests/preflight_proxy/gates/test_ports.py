@@ -14,7 +14,7 @@ import uvloop
 from aiohttp import web
 
 from agent_preflight.authority import Authority
-from preflight_proxy.gate_doors import EgressSpec, GateDoors, GateSpec, ServiceSpec
+from preflight_proxy.gates.ports import EgressSpec, GateDoors, GateSpec, ServiceSpec
 from preflight_proxy.server.listeners import CONNECTIONS_MAX, Listeners
 from tests.support.gate_places import echo, place
 from tests.support.raw_http import Raw

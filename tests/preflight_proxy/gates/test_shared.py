@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import web
 
 from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.gate_listener import TAKEN, GateListener, GateState, HandoverRefusedError, Namespaces
+from preflight_proxy.gates.shared import TAKEN, GateListener, GateState, HandoverRefusedError, Namespaces
 from preflight_proxy.server.listeners import Listeners
 from tests.support.network_namespace import Namespace
 from tests.support.raw_http import Raw

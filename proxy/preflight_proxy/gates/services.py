@@ -22,8 +22,8 @@ from preflight_proxy.core.egress import (
     read_head,
     route,
 )
+from preflight_proxy.gates.tunnel import CONNECT_S_MAX, Streams, Traffic, connected, exchange, streams
 from preflight_proxy.server.acceptor import Acceptor
-from preflight_proxy.tunnel import CONNECT_S_MAX, Streams, Traffic, connected, exchange, streams
 
 SERVICE_CONNECTIONS_MAX = 64
 """Open connections to one service; a pool of a client has ten or so, and a service of the user's own is no load test's target."""
@@ -34,7 +34,7 @@ HEAD_S_MAX = 10.0
 REFUSED_LOGGED_MAX = 100
 """Refusals of one opening that are logged; all are counted. An agent that asks in a loop must not fill the disk."""
 
-_log = structlog.get_logger("preflight_proxy.openings")
+_log = structlog.get_logger("preflight_proxy.gates.services")
 
 
 async def resolve_here(host: str, port: int) -> Sequence[str]:

@@ -17,11 +17,11 @@ from aiohttp import web
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
-from preflight_proxy.gate_doors import GateDoors, GateSpec
-from preflight_proxy.gate_listener import GateState
-from preflight_proxy.portal import STRANGERS_MAX, STRANGERS_OF_ONE_MAX, Portal, PortalGate
+from preflight_proxy.gates.portable import STRANGERS_MAX, STRANGERS_OF_ONE_MAX, Portal, PortalGate
+from preflight_proxy.gates.ports import GateDoors, GateSpec
+from preflight_proxy.gates.shared import GateState
+from preflight_proxy.gates.tunnel import Streams
 from preflight_proxy.server.listeners import Listeners
-from preflight_proxy.tunnel import Streams
 from tests.support.control_world import Controlled, controlled
 from tests.support.gate_places import echo, place
 from tests.support.proxy_world import chat

@@ -12,7 +12,7 @@ import structlog
 import uvloop
 
 from preflight_proxy.core.egress import Target
-from preflight_proxy.openings import (
+from preflight_proxy.gates.services import (
     EGRESS_CONNECTIONS_MAX,
     REFUSED_LOGGED_MAX,
     SERVICE_CONNECTIONS_MAX,
@@ -21,7 +21,7 @@ from preflight_proxy.openings import (
     open_service,
     resolve_here,
 )
-from preflight_proxy.tunnel import Traffic
+from preflight_proxy.gates.tunnel import Traffic
 from tests.support.gate_places import closed_port, echo, flood, opened, place
 from tests.support.raw_http import Raw
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from preflight_proxy.tunnel import Traffic, connected, exchange, streams
+from preflight_proxy.gates.tunnel import Traffic, connected, exchange, streams
 from tests.support.gate_places import closed_port, echo, pair, place
 
 pytestmark = pytest.mark.wire

@@ -12,11 +12,11 @@ import msgspec
 
 from preflight_proxy.core.egress import read_target
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.openings import Outside, open_egress, open_service
+from preflight_proxy.gates.services import Outside, open_egress, open_service
+from preflight_proxy.gates.tunnel import Traffic
 from preflight_proxy.server.acceptor import Acceptor
 from preflight_proxy.server.certificate import tls_context
 from preflight_proxy.server.listeners import Handler, Listeners
-from preflight_proxy.tunnel import Traffic
 
 Stop = Callable[[], Awaitable[None]]
 EGRESS = "egress"

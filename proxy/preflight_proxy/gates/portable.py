@@ -31,10 +31,10 @@ from preflight_proxy.core.gate_proof import (
     read_claim,
 )
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gate_doors import GateDoors, Stop
-from preflight_proxy.gate_listener import GateState
+from preflight_proxy.gates.ports import GateDoors, Stop
+from preflight_proxy.gates.shared import GateState
+from preflight_proxy.gates.unauthenticated import Strangers
 from preflight_proxy.server.acceptor import Acceptor
-from preflight_proxy.strangers import Strangers
 
 CLAIM_S_MAX = 5.0
 """A forwarder answers the nonce at once."""
@@ -50,7 +50,7 @@ SILENT_S_MAX = 15.0
 REFUSED_LOGGED_MAX = 100
 """Whoever knocks without end must not fill the disk."""
 
-_log = structlog.get_logger("preflight_proxy.portal")
+_log = structlog.get_logger("preflight_proxy.gates.portable")
 
 
 class PortalGate:

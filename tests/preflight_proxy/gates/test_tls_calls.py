@@ -14,7 +14,7 @@ import pytest
 
 from openrouter_sim import Rule, Scenario
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.gate_doors import GateSpec
+from preflight_proxy.gates.ports import GateSpec
 from tests.support.network_namespace import Namespace
 from tests.support.proxy_world import World, chat
 from tests.support.raw_http import Raw
