@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.calls.routes import hash_token
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.rows import CLOSED
@@ -21,7 +22,6 @@ from preflight_proxy.gates.ports import GateDoors, GateSpec
 from preflight_proxy.gates.services import Outside
 from preflight_proxy.gates.shared import GateListener, GateState, Namespaces
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.plane import hash_token
 from preflight_proxy.server.listeners import Handler, Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_key_usage_pusd

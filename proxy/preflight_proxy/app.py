@@ -16,6 +16,9 @@ from preflight_proxy.accounts import Accounts
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.base.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.calls.forward import Forward
+from preflight_proxy.calls.free_reads import Local
+from preflight_proxy.calls.routes import Plane
 from preflight_proxy.control import Control
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
@@ -23,7 +26,6 @@ from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.evidence.unknowns import Reconciler
-from preflight_proxy.forward import Forward
 from preflight_proxy.gates.portable import Portal
 from preflight_proxy.gates.services import Outside
 from preflight_proxy.ledger.events import Hub
@@ -32,8 +34,6 @@ from preflight_proxy.ledger.place_watch import watch_place
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Books
 from preflight_proxy.ledger.store import Store
-from preflight_proxy.local import Local
-from preflight_proxy.plane import Plane
 from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners, naming

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from preflight_proxy.accounts import AccountSpec
+from preflight_proxy.calls.routes import STRANGER
 from preflight_proxy.core.errors import LedgerError, UpstreamError
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.plane import STRANGER
 from tests.preflight_proxy.gates.test_shared import hand_over, hears
 from tests.support.control_world import Controlled, controlled
 from tests.support.network_namespace import Namespace

@@ -15,16 +15,16 @@ import aiohttp
 import pytest
 
 from openrouter_sim import Scenario
-from preflight_proxy import relay
 from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.calls import relay
+from preflight_proxy.calls.forward import Forward
+from preflight_proxy.calls.free_reads import Local
+from preflight_proxy.calls.routes import Plane
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.refusals.refusals import OVERDUE
-from preflight_proxy.forward import Forward
-from preflight_proxy.local import Local
-from preflight_proxy.plane import Plane
 from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.upstream.client import Upstream

@@ -19,7 +19,7 @@ from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.ledger.service import Books
 
-_log = structlog.get_logger("preflight_proxy.settlement")
+_log = structlog.get_logger("preflight_proxy.calls.settlement")
 
 
 class Settlement:

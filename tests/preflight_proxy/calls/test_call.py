@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
+from preflight_proxy.calls.sending import Sending
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import UpstreamRefusal
-from preflight_proxy.sending import Sending
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire

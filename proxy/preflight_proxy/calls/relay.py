@@ -9,6 +9,8 @@ import aiohttp
 import structlog
 
 from preflight_proxy.base.clock import Clock
+from preflight_proxy.calls.downstream import Downstream
+from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core import sse
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
@@ -16,8 +18,6 @@ from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
 from preflight_proxy.core.shapes.usage_reading import generation_id
-from preflight_proxy.downstream import Downstream
-from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream.client import last_header
 
 DRAIN_S_MAX = 5 * 60.0
@@ -30,7 +30,7 @@ WHOLE_BODY_BYTES_MAX = 64 * 2**20
 BROKE_OFF = "The answer broke off before its end."
 
 Headers = Sequence[tuple[str, str]]
-_log = structlog.get_logger("preflight_proxy.relay")
+_log = structlog.get_logger("preflight_proxy.calls.relay")
 
 
 class Relay:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from preflight_proxy.calls.backoff import HELD_MAX, LOOK_AGAIN_S, Holds
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
-from preflight_proxy.holds import HELD_MAX, LOOK_AGAIN_S, Holds
 from tests.support.fake_clock import FakeClock
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from preflight_proxy.calls.parsing import SMALL_BYTES_MAX, SMALL_COMMAS_MAX, Parsing, is_small
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import BadRequest, Request
-from preflight_proxy.parsing import SMALL_BYTES_MAX, SMALL_COMMAS_MAX, Parsing, is_small
 from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat
 

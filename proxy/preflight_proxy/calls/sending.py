@@ -12,14 +12,14 @@ import aiohttp
 import structlog
 
 from preflight_proxy.base.clock import Clock
+from preflight_proxy.calls.backoff import Holds
+from preflight_proxy.calls.relay import DRAIN_S_MAX
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.holds import Holds
-from preflight_proxy.relay import DRAIN_S_MAX
 from preflight_proxy.upstream.client import Upstream
 
-_log = structlog.get_logger("preflight_proxy.sending")
+_log = structlog.get_logger("preflight_proxy.calls.sending")
 
 
 @dataclass(frozen=True, slots=True)

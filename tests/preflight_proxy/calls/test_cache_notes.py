@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from preflight_proxy.cache_notes import CacheNotes
+from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import Reading, Usage

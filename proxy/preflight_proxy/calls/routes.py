@@ -11,13 +11,13 @@ import hashlib
 import msgspec
 from aiohttp import web
 
+from preflight_proxy.calls.forward import Caller, Forward
+from preflight_proxy.calls.free_reads import Local, failure
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path
 from preflight_proxy.core.shapes.shape import Shape
-from preflight_proxy.forward import Caller, Forward
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.local import Local, failure
 from preflight_proxy.server.listeners import Handler
 
 QUERIES = frozenset({"beta=true"})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.ledger.commands import OpenAccount, Reserve
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.core.shapes.shape import Reading, Usage
@@ -15,7 +16,6 @@ from preflight_proxy.ledger.events import Hub
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.ledger.store import Store
-from preflight_proxy.settlement import Settlement
 from tests.support.fake_clock import FakeClock
 
 

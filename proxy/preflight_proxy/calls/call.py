@@ -14,6 +14,10 @@ from dataclasses import replace
 import aiohttp
 import structlog
 
+from preflight_proxy.calls.downstream import Downstream
+from preflight_proxy.calls.relay import Relay
+from preflight_proxy.calls.sending import Sending
+from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger.commands import Freeze
@@ -36,11 +40,7 @@ from preflight_proxy.core.refusals.upstream_refusal import (
 )
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
-from preflight_proxy.downstream import Downstream
 from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Books
-from preflight_proxy.relay import Relay
-from preflight_proxy.sending import Sending
-from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream.client import (
     NotSentError,
     OverdueError,
@@ -60,7 +60,7 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 
 _GENERATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _JSON = ("Content-Type", "application/json")
-_log = structlog.get_logger("preflight_proxy.call")
+_log = structlog.get_logger("preflight_proxy.calls.call")
 
 
 class Call:

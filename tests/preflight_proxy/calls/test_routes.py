@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from preflight_proxy.calls.routes import TOKEN_CHARS_MAX, hash_token
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.plane import TOKEN_CHARS_MAX, hash_token
 from tests.support.proxy_world import World, chat
 from tests.support.raw_http import Raw, is_error
 

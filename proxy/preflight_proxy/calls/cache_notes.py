@@ -14,7 +14,7 @@ from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.shapes.shape import Reading, Request
 
-_log = structlog.get_logger("preflight_proxy.cache_notes")
+_log = structlog.get_logger("preflight_proxy.calls.cache_notes")
 
 
 class CacheNotes:

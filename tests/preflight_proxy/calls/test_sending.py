@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from preflight_proxy.calls.backoff import Holds
+from preflight_proxy.calls.sending import Outgoing, Sending
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import RETRY_AFTER_S_DEFAULT, Remedy, UpstreamRefusal
-from preflight_proxy.holds import Holds
-from preflight_proxy.sending import Outgoing, Sending
 from preflight_proxy.upstream.client import NotSentError, Upstream
 from tests.support.fake_clock import FakeClock
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from preflight_proxy.downstream import BEHIND_BYTES_MAX, Downstream
+from preflight_proxy.calls.downstream import BEHIND_BYTES_MAX, Downstream
 from preflight_proxy.server.listeners import Listeners
 
 pytestmark = pytest.mark.wire

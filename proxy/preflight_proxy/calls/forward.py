@@ -14,8 +14,15 @@ import structlog
 from aiohttp import web
 
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.cache_notes import CacheNotes
-from preflight_proxy.call import Answer, Call
+from preflight_proxy.calls.backoff import Holds
+from preflight_proxy.calls.cache_notes import CacheNotes
+from preflight_proxy.calls.call import Answer, Call
+from preflight_proxy.calls.downstream import Downstream
+from preflight_proxy.calls.parsing import Parsing
+from preflight_proxy.calls.quoting import Quoted, Quoting
+from preflight_proxy.calls.reserving import Admitted, reserve
+from preflight_proxy.calls.sending import Outgoing, Sending
+from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.admission.admission import unread_refusal
 from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.headers import upstream_headers
@@ -24,16 +31,9 @@ from preflight_proxy.core.refusals.outcomes import LEFT, not_open
 from preflight_proxy.core.refusals.refusals import Code, Refusal, allowed_detail, answer, budget_headers
 from preflight_proxy.core.shapes.parsed_request import unread_digest
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
-from preflight_proxy.downstream import Downstream
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
-from preflight_proxy.holds import Holds
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.parsing import Parsing
-from preflight_proxy.quoting import Quoted, Quoting
-from preflight_proxy.reserving import Admitted, reserve
-from preflight_proxy.sending import Outgoing, Sending
 from preflight_proxy.server.intake import Intake, IntakeError, Room
-from preflight_proxy.settlement import Settlement
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
 
@@ -46,7 +46,7 @@ NOT_OPEN = "The budget proxy has started again, and this run's account is not op
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _JSON = ("Content-Type", "application/json")
-_log = structlog.get_logger("preflight_proxy.forward")
+_log = structlog.get_logger("preflight_proxy.calls.forward")
 
 
 @dataclass(frozen=True, slots=True)

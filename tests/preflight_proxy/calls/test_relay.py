@@ -13,7 +13,7 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
 from openrouter_sim.faults.fault import Fault, Frame
-from preflight_proxy import relay
+from preflight_proxy.calls import relay
 from preflight_proxy.core.refusals.refusals import OVERDUE, Code
 from tests.support.proxy_world import World
 
