@@ -133,8 +133,8 @@ def show(
     Example: agent-preflight proxy account show alice --data ./proxy-data
     """
     from agent_preflight.proxy_status import proxy_status
+    from preflight_proxy.control.named_accounts import read_tokens
     from preflight_proxy.core.errors import ConfigError
-    from preflight_proxy.named_accounts import read_tokens
 
     folder, (name,) = folder_of(ctx, data), names_of([account])
     known = [each.name for each in proxy_status(folder).accounts]

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import structlog
 
-from preflight_proxy.accounts import Accounts
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.base.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.forward import Forward
 from preflight_proxy.calls.free_reads import Local
 from preflight_proxy.calls.routes import Plane
-from preflight_proxy.control import Control
+from preflight_proxy.control.accounts import Accounts
+from preflight_proxy.control.api import Control
+from preflight_proxy.control.runner_watch import RunnerWatch
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
 from preflight_proxy.core.ledger.rows import Quarantined
@@ -34,7 +35,6 @@ from preflight_proxy.ledger.place_watch import watch_place
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Books
 from preflight_proxy.ledger.store import Store
-from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners, naming
 from preflight_proxy.upstream.client import Upstream

@@ -15,7 +15,6 @@ import aiohttp
 import pytest
 
 from openrouter_sim import Scenario
-from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.tasks import Tasks
@@ -23,6 +22,7 @@ from preflight_proxy.calls import relay
 from preflight_proxy.calls.forward import Forward
 from preflight_proxy.calls.free_reads import Local
 from preflight_proxy.calls.routes import Plane
+from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.refusals.refusals import OVERDUE
 from preflight_proxy.server.intake import Intake

@@ -22,8 +22,8 @@ from preflight_proxy.app import running
 from preflight_proxy.base import log
 from preflight_proxy.base.config import Config
 from preflight_proxy.calls.routes import hash_token
+from preflight_proxy.control.named_accounts import NamedAccounts, read_tokens
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.named_accounts import NamedAccounts, read_tokens
 
 HOME = Path(preflight_proxy.__file__).parent
 OURS = {str(HOME / f"{name}.py") for name in ("named_accounts", "private_file")}

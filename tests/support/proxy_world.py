@@ -13,10 +13,10 @@ from typing import Any
 import aiohttp
 
 from openrouter_sim import Simulator
-from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running
+from preflight_proxy.control.accounts import AccountSpec
+from preflight_proxy.control.named_accounts import new_token
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.named_accounts import new_token
 
 MODEL = "openai/gpt-4.1-nano"
 DEAR_MODEL = "anthropic/claude-sonnet-4.5"

@@ -25,9 +25,9 @@ from agent_preflight.runner.reach import Reach, read_reach
 from agent_preflight.sandbox import PortalKey
 from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario
-from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
+from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.gate_proof import NONCE_CHARS
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import Portal

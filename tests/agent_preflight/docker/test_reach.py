@@ -226,7 +226,7 @@ async def proxied(data: Path, gate: GateSpec, sim: Simulator, outside: Outside |
 
 
 def account_spec(gate: GateSpec, sim: Simulator) -> Any:
-    from preflight_proxy.accounts import AccountSpec
+    from preflight_proxy.control.accounts import AccountSpec
 
     return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from openrouter_sim import Scenario
-from preflight_proxy.runner_watch import RunnerWatch
+from preflight_proxy.control.runner_watch import RunnerWatch
 from tests.support.control_world import RUN, Controlled, controlled
 
 pytestmark = pytest.mark.wire

@@ -31,7 +31,7 @@ KEY_READS_MAX = 3
 CUT_S_MAX = 2.0
 """A freeze waits this long for the last bytes of cut streams to be handed to the system."""
 
-_log = structlog.get_logger("preflight_proxy.accounts")
+_log = structlog.get_logger("preflight_proxy.control.accounts")
 
 
 class AccountSpec(msgspec.Struct, frozen=True, kw_only=True):

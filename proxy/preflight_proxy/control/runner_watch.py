@@ -6,15 +6,15 @@ import asyncio
 
 import structlog
 
-from preflight_proxy.accounts import Accounts
 from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.control.accounts import Accounts
 from preflight_proxy.ledger.service import Books
 
 LINGER_S = 60.0
 """A lost run's proxy stays this long after its accounts froze, and longer while something is pending that it can find out."""
 LOOK_S = 0.5
 
-_log = structlog.get_logger("preflight_proxy.runner_watch")
+_log = structlog.get_logger("preflight_proxy.control.runner_watch")
 
 
 class RunnerWatch:

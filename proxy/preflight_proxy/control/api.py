@@ -19,14 +19,14 @@ import msgspec
 from aiohttp import web
 
 from preflight_proxy import __version__
-from preflight_proxy.accounts import Accounts, AccountSpec
 from preflight_proxy.base.config import origin
+from preflight_proxy.control.accounts import Accounts, AccountSpec
+from preflight_proxy.control.named_accounts import NamedAccounts
+from preflight_proxy.control.runner_watch import RunnerWatch
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.named_accounts import NamedAccounts
-from preflight_proxy.runner_watch import RunnerWatch
 from preflight_proxy.server.intake import Intake, IntakeError
 
 HEARTBEAT_S = 1.0

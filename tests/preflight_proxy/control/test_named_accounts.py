@@ -17,18 +17,18 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
-from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
 from preflight_proxy.base.config import Config
+from preflight_proxy.control.accounts import AccountSpec
+from preflight_proxy.control.named_accounts import NamedAccounts, new_token, read_tokens
 from preflight_proxy.core.errors import ConfigError, LedgerError
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.named_accounts import NamedAccounts, new_token, read_tokens
 from tests.support.held_call import Held
 from tests.support.proxy_world import chat
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 wire = pytest.mark.wire
 
 

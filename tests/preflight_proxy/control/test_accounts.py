@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.calls.routes import STRANGER
+from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.errors import LedgerError, UpstreamError
 from preflight_proxy.core.refusals.refusals import Code
 from tests.preflight_proxy.gates.test_shared import hand_over, hears

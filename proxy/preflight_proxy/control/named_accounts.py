@@ -19,8 +19,8 @@ from pathlib import Path
 
 import structlog
 
-from preflight_proxy.accounts import Accounts, AccountSpec
 from preflight_proxy.base.private_file import write_private
+from preflight_proxy.control.accounts import Accounts, AccountSpec
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.ledger.rows import CLOSED
@@ -32,7 +32,7 @@ TOKENS = "tokens.json"
 TOKEN_CHARS_MIN = 16
 """Shorter ones can be guessed, and are not recognised in a log."""
 
-_log = structlog.get_logger("preflight_proxy.named_accounts")
+_log = structlog.get_logger("preflight_proxy.control.named_accounts")
 
 
 def new_token() -> str:
