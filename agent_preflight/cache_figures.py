@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from agent_preflight.artifacts import number
-from agent_preflight.usd import pusd, usd
+from agent_preflight.base.usd import pusd, usd
 
 __all__ = ["WHY", "CacheSums", "CacheView", "cache_view"]
 

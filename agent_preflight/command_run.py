@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.config import Environment, variable
+from agent_preflight.base.config import Environment, variable
+from agent_preflight.base.console import say
 from agent_preflight.config_file import load_config
 from agent_preflight.config_policies import with_objects
-from agent_preflight.console import say
 from agent_preflight.run_resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.board import KEPT, Row

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.usd import usd
+from agent_preflight.base.usd import usd
 from preflight_proxy.core.secret import Secret
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from agent_preflight.base.tables import Column, TextTable
+from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.costs import sums_by_account, sums_of
 from agent_preflight.drift import TOLERANCE_PUSD, Reconciled, Row
-from agent_preflight.tables import Column, TextTable
-from agent_preflight.usd import dollars, pusd
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 
 DAY_CHARS = len("2027-01-31")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import trial_dirs
-from agent_preflight.usd import pusd, usd
+from agent_preflight.base.usd import pusd, usd
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined
 from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole

@@ -17,8 +17,9 @@ from typing import Any
 
 import httpx
 
-from agent_preflight.config import variable
-from agent_preflight.console import say
+from agent_preflight.base.config import variable
+from agent_preflight.base.console import say
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.costs import cost_lines, sums_of
 from agent_preflight.demo_place import Place, Wish, choose_place
 from agent_preflight.runner.begin import local_now
@@ -30,7 +31,6 @@ from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.run import run_field
 from agent_preflight.sidecar import own_process, until_ready
 from agent_preflight.table import RunView, print_table, run_view
-from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.secret import Secret
 
 BUDGET_USD = "0.25"

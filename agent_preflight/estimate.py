@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from agent_preflight.usd import usd
+from agent_preflight.base.usd import usd
 from preflight_proxy.core.admission.admission import Admit, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.money import usd_text

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent_preflight.base.tables import Column, TextTable
+from agent_preflight.base.usd import dollars
 from agent_preflight.estimate import BYTES_PER_TOKEN, Estimate, advice, calls_text, rounded_up
-from agent_preflight.tables import Column, TextTable
-from agent_preflight.usd import dollars
 from preflight_proxy.core.money import usd_text
 
 COLUMNS = (

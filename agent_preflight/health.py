@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent_preflight import commands, config
+from agent_preflight.base import commands, config
 from agent_preflight.models import InfraResult
 
 __all__ = ["InfraCheck", "InfraResult", "docker_health", "env_vars", "git_version", "http_health"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from agent_preflight import config
+from agent_preflight.base import config
 from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret

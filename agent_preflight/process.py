@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent_preflight.config import child_environment
+from agent_preflight.base.config import child_environment
 from agent_preflight.kept_output import Kept
 from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
 from preflight_proxy.core.errors import OperatingError

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 
 from agent_preflight import openrouter, subkeys
+from agent_preflight.base.usd import Dollars, float_usd
 from agent_preflight.openrouter import Key
 from agent_preflight.patch_points import in_force, is_replaced
 from agent_preflight.subkeys import KeyInfo, SubKey, delete_sub_key, list_keys, read_sub_key_usage
-from agent_preflight.usd import Dollars, float_usd
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
 

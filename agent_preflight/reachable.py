@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from agent_preflight import openrouter
+from agent_preflight.base.terminal import plain
 from agent_preflight.openrouter import Answer, Key
-from agent_preflight.terminal import plain
 from preflight_proxy.core.errors import ConfigError
 
 TIMEOUT_S = 10.0

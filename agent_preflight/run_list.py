@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, begun_at_s, run_dirs, trial_dirs
+from agent_preflight.base.tables import Column, TextTable, duration, money
 from agent_preflight.run_lock import LOCK_NAME
-from agent_preflight.tables import Column, TextTable, duration, money
 from agent_preflight.trial_status import RunTrials, exact_or_none, read_run
 
 COLUMNS = (

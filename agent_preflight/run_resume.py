@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, read_json_object
-from agent_preflight.config import DEFAULT_BUDGET_USD, Environment
+from agent_preflight.base.config import DEFAULT_BUDGET_USD, Environment
+from agent_preflight.base.usd import pusd, read_usd
 from agent_preflight.config_file import load_config
 from agent_preflight.config_policies import with_objects
 from agent_preflight.run_choice import named_run
@@ -27,7 +28,6 @@ from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.settings import read_option
 from agent_preflight.runs.sources import for_command
 from agent_preflight.runs.text_file import read_text
-from agent_preflight.usd import pusd, read_usd
 from preflight_proxy.core.errors import ConfigError
 
 Lookup = Callable[[str], str | None]

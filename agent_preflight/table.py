@@ -13,11 +13,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from agent_preflight.console import write_line
+from agent_preflight.base.console import write_line
+from agent_preflight.base.tables import DECIMALS, Column, TextTable, duration, money, show
+from agent_preflight.base.terminal import plain
+from agent_preflight.base.usd import dollars
 from agent_preflight.runner.board import Board, Row, now_s
-from agent_preflight.tables import DECIMALS, Column, TextTable, duration, money, show
-from agent_preflight.terminal import plain
-from agent_preflight.usd import dollars
 
 REFRESH_PER_S = 8
 ECHO = "^C"

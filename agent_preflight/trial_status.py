@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import number, read_json_object, read_start, trial_dirs
+from agent_preflight.base.terminal import plain
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.costs import accounts_of
 from agent_preflight.event_facts import EventFacts, read_events, seconds_between, text_or_none
 from agent_preflight.planned import PlannedTrial, planned, trial_folder
 from agent_preflight.run_lock import is_live
-from agent_preflight.terminal import plain
-from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account
 

@@ -99,7 +99,7 @@ TESTED_TOGETHER: Mapping[str, str] = {
 
 
 ONE_HOME: Mapping[str, tuple[str, ...]] = {
-    "subprocess": ("agent_preflight.commands", "agent_preflight.sidecar"),
+    "subprocess": ("agent_preflight.base.commands", "agent_preflight.sidecar"),
     "create_subprocess_exec": (
         *("agent_preflight.process", "agent_preflight.sidecar"),
         "agent_preflight.demo",  # the simulator, as a process of its own
@@ -109,7 +109,7 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
         *("preflight_proxy.ledger.store", "preflight_proxy.ledger.schema", "preflight_proxy.ledger.migrations"),
         *("preflight_proxy.ledger.file", "preflight_proxy.ledger.reader"),
     ),
-    "environ": ("agent_preflight.config", "preflight_proxy.base.config"),
+    "environ": ("agent_preflight.base.config", "preflight_proxy.base.config"),
     "getenv": (),
     "get_event_loop": (),
     "system": (),

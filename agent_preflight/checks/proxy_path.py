@@ -4,7 +4,7 @@ import secrets
 import shutil
 from typing import Any
 
-from agent_preflight import config
+from agent_preflight.base import config
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.keys import MODEL
 from agent_preflight.checks.line import Line, failed, passed, warned

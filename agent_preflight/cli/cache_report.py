@@ -24,9 +24,9 @@ def cache_report(
 
     Example: agent-preflight cache-report
     """
+    from agent_preflight.base.tables import show
     from agent_preflight.cache_report import cache_report_json, report_parts
     from agent_preflight.run_choice import run_to_read
-    from agent_preflight.tables import show
     from preflight_proxy.core.errors import ConfigError
 
     if data is not None and not data.is_dir():

@@ -66,7 +66,7 @@ def proxy(
         if any((unix, upstream, budget, account, byok, ready_file)):
             raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
-    from agent_preflight.config import Environment
+    from agent_preflight.base.config import Environment
     from preflight_proxy.base import log
     from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import serve
@@ -111,7 +111,7 @@ app.add_typer(proxy_account.app)
 
 def _checked(folder: Path, listen: str, upstream: str, budget: str | None, accounts: list[str]) -> dict[str, str]:
     """Return the limits that options give, in dollars; what is wrong with an option is said of that option."""
-    from agent_preflight.usd import dollars
+    from agent_preflight.base.usd import dollars
     from preflight_proxy.base.config import check_upstream, host_port
     from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import has_accounts

@@ -41,9 +41,9 @@ def add(ctx: typer.Context, accounts: Amounts, data: Data = None) -> None:
 
     Example: agent-preflight proxy account add alice=5 --data ./proxy-data
     """
-    from agent_preflight.console import say
+    from agent_preflight.base.console import say
+    from agent_preflight.base.usd import dollars
     from agent_preflight.proxy_status import on_proxy
-    from agent_preflight.usd import dollars
 
     folder, wanted = folder_of(ctx, data), amounts_of(accounts)
 
@@ -107,9 +107,9 @@ def remove(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
 
     Example: agent-preflight proxy account remove alice --data ./proxy-data
     """
-    from agent_preflight.console import say
+    from agent_preflight.base.console import say
+    from agent_preflight.base.usd import dollars
     from agent_preflight.proxy_status import on_proxy
-    from agent_preflight.usd import dollars
 
     folder, names = folder_of(ctx, data), names_of(accounts)
 
@@ -196,7 +196,7 @@ def check(kind: Kind, value: object, option: str) -> None:
 
 def amounts_of(texts: list[str]) -> dict[str, int]:
     """Return accounts and amounts above $0, in pico-USD, of options or arguments such as `alice=5` and `alice=$0.50`."""
-    from agent_preflight.usd import pusd, read_usd
+    from agent_preflight.base.usd import pusd, read_usd
 
     found: dict[str, int] = {}
     for text in texts:
@@ -224,9 +224,9 @@ def names_of(names: list[str]) -> list[str]:
 
 
 def _tell(balance: Balance) -> None:
-    from agent_preflight.console import say
+    from agent_preflight.base.console import say
+    from agent_preflight.base.usd import dollars
     from agent_preflight.proxy_status import of_balance
-    from agent_preflight.usd import dollars
 
     state = of_balance(balance).state
     left = dollars(balance.available_pusd)

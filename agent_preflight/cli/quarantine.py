@@ -43,11 +43,11 @@ def quarantine(
     """
     import asyncio
 
-    from agent_preflight.console import say
+    from agent_preflight.base.console import say
+    from agent_preflight.base.terminal import plain
     from agent_preflight.openrouter import resolve_base_url
     from agent_preflight.quarantine import clear as clear_endpoint
     from agent_preflight.quarantine import quarantined
-    from agent_preflight.terminal import plain
     from preflight_proxy.base import log
     from preflight_proxy.base.config import origin
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from agent_preflight.base.config import variable
 from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import complete_run_ids
-from agent_preflight.config import variable
 from agent_preflight.runs import kinds
 from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.settings import COMMAND_NETWORK, Option, defaults, options, read_option

@@ -42,7 +42,7 @@ def stop(
     """
     import asyncio
 
-    from agent_preflight.console import say
+    from agent_preflight.base.console import say
     from agent_preflight.live_run import stop as ask_to_end
     from agent_preflight.live_run import until_over
 
@@ -78,7 +78,7 @@ def _meant(run_id: str | None, alias: str | None, runs_dir: Path) -> tuple[Plan,
 
 
 def _line(ended: Ended) -> str:
-    from agent_preflight.terminal import plain
+    from agent_preflight.base.terminal import plain
 
     if ended.summary is None:
         return f"{ended.alias}: not started"

@@ -38,7 +38,7 @@ def top_up(
     """
     import asyncio
 
-    from agent_preflight.config import Environment
+    from agent_preflight.base.config import Environment
     from agent_preflight.live_run import check_alias, find_plan
     from agent_preflight.live_run import top_up as raise_limit
     from agent_preflight.run_choice import run_to_change
@@ -59,8 +59,8 @@ def top_up(
 
 def _tell(alias: str, done: ToppedUp) -> None:
     """Print what was done."""
-    from agent_preflight.console import say
-    from agent_preflight.usd import dollars
+    from agent_preflight.base.console import say
+    from agent_preflight.base.usd import dollars
 
     amounts = (done.before_pusd, done.balance.limit_pusd, done.balance.available_pusd)
     before, after, left = map(dollars, amounts)
@@ -70,7 +70,7 @@ def _tell(alias: str, done: ToppedUp) -> None:
 
 
 def _named(text: str) -> tuple[str, int]:
-    from agent_preflight.usd import pusd, read_usd
+    from agent_preflight.base.usd import pusd, read_usd
 
     alias, _, amount = text.rpartition("=")
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent_preflight.base.config import Environment, child_environment
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.checks.machine import check_clock, check_disk
-from agent_preflight.config import Environment, child_environment
 from agent_preflight.docker.handshake import netns_cookie
 from agent_preflight.doctor import engine as engines
 from agent_preflight.doctor.engine import EngineFacts, Handshake

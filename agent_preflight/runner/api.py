@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
+from agent_preflight.base.usd import Dollars
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
 from agent_preflight.runner.go_on import elsewhere, farewell
@@ -17,7 +18,6 @@ from agent_preflight.runner.request import OnComplete, OnEvent, Request
 from agent_preflight.runner.run import run_field
 from agent_preflight.runs.naming import default_alias
 from agent_preflight.runs.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
-from agent_preflight.usd import Dollars
 from preflight_proxy.core.secret import Secret
 
 LogFunction = Callable[..., object]

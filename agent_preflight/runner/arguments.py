@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.config import Environment, variable
-from agent_preflight.console import say
+from agent_preflight.base.config import Environment, variable
+from agent_preflight.base.console import say
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.kept_output import DEPTH_MAX, KEEP_OFF, OutputWish
 from agent_preflight.openrouter import check_way
 from agent_preflight.runner.plan import Surroundings
@@ -21,7 +22,6 @@ from agent_preflight.runner.request import Request
 from agent_preflight.runs.settings import Arguments, RunSettings, read_settings
 from agent_preflight.runs.sources import with_files, with_keys
 from agent_preflight.runs.text_file import read_text
-from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.errors import ConfigError
 
 

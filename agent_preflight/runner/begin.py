@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from agent_preflight.base.usd import dollars, usd
 from agent_preflight.docker.bodies import in_force
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.docker_args import SEALED
@@ -29,7 +30,6 @@ from agent_preflight.runner.resume import kept_results
 from agent_preflight.runner.tidy import tidy
 from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope
-from agent_preflight.usd import dollars, usd
 from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6

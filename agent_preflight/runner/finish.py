@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from agent_preflight.base.usd import pusd
 from agent_preflight.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
 from agent_preflight.kept_output import Kept
 from agent_preflight.models import RunResult
@@ -22,7 +23,6 @@ from agent_preflight.runner.live import LiveTrial
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, CleanUp, Ending, State, owed, worst
 from agent_preflight.sandbox import Step
-from agent_preflight.usd import pusd
 from preflight_proxy.core.errors import OperatingError
 
 SETTLE_S_MAX = 240.0

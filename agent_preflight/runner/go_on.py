@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
+from agent_preflight.base.usd import cents_up, pusd, read_usd
 from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
 from agent_preflight.unverified import unverified_line
-from agent_preflight.usd import cents_up, pusd, read_usd
 from preflight_proxy.core.refusals.outcomes import code_of
 from preflight_proxy.core.refusals.refusals import Code
 

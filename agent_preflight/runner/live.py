@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.authority import Authority
+from agent_preflight.base.terminal import plain
+from agent_preflight.base.usd import dollars, usd
 from agent_preflight.control_client import Balance, LedgerEvent
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.runner.board import Board, now_s
@@ -27,8 +29,6 @@ from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.sandbox import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.subkeys import SubKey
-from agent_preflight.terminal import plain
-from agent_preflight.usd import dollars, usd
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.secret import Secret

@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from agent_preflight.base.usd import usd
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.request import Request
-from agent_preflight.usd import usd
 
 SCHEMA = 2
 """Before it was 1: digests of prompt, arguments and variables only."""

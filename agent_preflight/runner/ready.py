@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from agent_preflight.base.config import Environment, variable
 from agent_preflight.checks.images import image_name
 from agent_preflight.checks.line import Line, failed, warned
-from agent_preflight.config import Environment, variable
 from agent_preflight.docker.bodies import BUDGET_MOUNT, GATE_MOUNT, Tag, check_network
 from agent_preflight.docker.budget_link import link_copies
 from agent_preflight.docker.container import Container

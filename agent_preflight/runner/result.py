@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.control_client import Balance
 from agent_preflight.kept_output import Kept
 from agent_preflight.models import CacheStats, RunResult
@@ -15,7 +16,6 @@ from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.trial import Ending
 from agent_preflight.runner.verdict import Verdict, judge
 from agent_preflight.sandbox import Exit, Step
-from agent_preflight.usd import pusd, usd
 from preflight_proxy.core.refusals.outcomes import Cause
 
 SCHEMA = 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import number, read_json_object
+from agent_preflight.base.usd import pusd
 from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, read_ledgers
 from agent_preflight.eject import EXHAUSTED
@@ -25,7 +26,6 @@ from agent_preflight.runner.credit import NO_CREDIT
 from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.plan_file import by_alias, plan_differences
 from agent_preflight.runner.trial import By
-from agent_preflight.usd import pusd
 from preflight_proxy.core.errors import ConfigError
 
 SUMMARY = "summary.json"

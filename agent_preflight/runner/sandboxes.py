@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_preflight.config import Environment
+from agent_preflight.base.config import Environment
 from agent_preflight.docker.handshake import GateChoice, choose_gate
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox

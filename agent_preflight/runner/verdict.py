@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent_preflight.base.usd import cents_up, dollars
 from agent_preflight.runner.trial import EXIT_CODE, By, Ending, error_of
 from agent_preflight.sandbox import Exit
-from agent_preflight.usd import cents_up, dollars
 from preflight_proxy.core.refusals.outcomes import Cause, Outcomes, Source, code_of
 from preflight_proxy.core.refusals.refusals import Code
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from agent_preflight import docker_values
+from agent_preflight.base.usd import FORM as FORM_OF_DOLLARS
 from agent_preflight.runs import readers as r
 from agent_preflight.runs.naming import FORM as FORM_OF_MODELS
 from agent_preflight.runs.naming import check_run_id, read_models
-from agent_preflight.usd import FORM as FORM_OF_DOLLARS
 
 
 @dataclass(frozen=True, slots=True)

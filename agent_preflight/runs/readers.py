@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight import docker_values
-from agent_preflight.usd import FORM as FORM_OF_DOLLARS
-from agent_preflight.usd import read_usd
+from agent_preflight.base.usd import FORM as FORM_OF_DOLLARS
+from agent_preflight.base.usd import read_usd
 from preflight_proxy.core.egress import read_target
 from preflight_proxy.core.secret import Secret
 

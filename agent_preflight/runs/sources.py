@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from agent_preflight.config import Environment
+from agent_preflight.base.config import Environment
 from agent_preflight.runs.env_file import parse_env_file
 from agent_preflight.runs.naming import NamedModel
 from agent_preflight.runs.settings import COMMAND_NETWORK, defaults, read_option

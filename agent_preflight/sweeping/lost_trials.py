@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
+from agent_preflight.base.usd import pusd
 from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
 from agent_preflight.event_facts import read_events
@@ -24,7 +25,6 @@ from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sandbox import Step
 from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.outputs import kept_of
-from agent_preflight.usd import pusd
 from preflight_proxy.core.errors import OperatingError
 
 LOST = Ending(By.LOST, "the runner was lost before the trial's end")

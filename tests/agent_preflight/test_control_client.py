@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_preflight.base.usd import pusd
 from agent_preflight.control_client import (
     Balance,
     ControlClient,
@@ -16,7 +17,6 @@ from agent_preflight.control_client import (
     LedgerEvent,
 )
 from agent_preflight.control_gate import Account
-from agent_preflight.usd import pusd
 from preflight_proxy.core.secret import Secret
 from tests.support.control_world import RUN, Controlled, controlled
 

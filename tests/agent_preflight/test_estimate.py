@@ -6,6 +6,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_preflight.base.usd import pusd
 from agent_preflight.estimate import (
     BYTES_PER_TOKEN,
     CALLS_COUNTED_MAX,
@@ -16,7 +17,6 @@ from agent_preflight.estimate import (
     estimate,
     rounded_up,
 )
-from agent_preflight.usd import pusd
 from preflight_proxy.core.admission.admission import Admit, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.pricing.endpoint import Endpoint

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.base.tables import text_of
 from agent_preflight.run_list import list_runs, runs_table
-from agent_preflight.tables import text_of
 from tests.support.run_on_disk import CENT, EVENTS, alive, begin, finish, keep_ledger, plan
 
 

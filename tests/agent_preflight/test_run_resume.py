@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.config import Environment
+from agent_preflight.base.config import Environment
 from agent_preflight.run_resume import (
     earlier_version,
     find_plan,

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from agent_preflight import table
+from agent_preflight.base.tables import text_of
 from agent_preflight.control_client import Balance
 from agent_preflight.runner.board import Row
 from agent_preflight.table import LineView, LiveView, print_table, run_table, run_view
-from agent_preflight.tables import text_of
 from tests.support import terminal as terminals
 
 

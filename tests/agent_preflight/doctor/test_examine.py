@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_preflight.config import Environment
+from agent_preflight.base.config import Environment
 from agent_preflight.doctor.examine import examine, variable_lines, way_lines
 from agent_preflight.doctor.section import document
 from openrouter_sim import Simulator

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.console import say
+from agent_preflight.base.console import say
 from agent_preflight.kept_output import OutputWish
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, texts, with_defaults

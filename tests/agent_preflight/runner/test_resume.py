@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.base.usd import pusd
 from agent_preflight.docker.images import image_exists
 from agent_preflight.kept_output import Kept
 from agent_preflight.models import RunResult
@@ -19,7 +20,6 @@ from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
 from agent_preflight.runner.run import run_field
 from agent_preflight.status import container_running
-from agent_preflight.usd import pusd
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 from tests.support.crashed_run import crash

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.config import Environment
+from agent_preflight.base.config import Environment
 from agent_preflight.config_policies import with_objects
 from agent_preflight.run_config import parse_config
 from agent_preflight.runs.naming import NamedModel

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agent_preflight.console import say, write_line
+from agent_preflight.base.console import say, write_line
 
 
 def test_a_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

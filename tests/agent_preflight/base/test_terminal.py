@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_preflight.terminal import plain
+from agent_preflight.base.terminal import plain
 from tests.support.cases import each
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.text import Text
 
-from agent_preflight.tables import ROWS_AT_ONCE, Column, TextTable, duration, money, show, text_of, width_of
+from agent_preflight.base.tables import ROWS_AT_ONCE, Column, TextTable, duration, money, show, text_of, width_of
 
 COLUMNS = (
     Column("trial"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
-from agent_preflight.usd import read_usd
+from agent_preflight.base.usd import read_usd
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 

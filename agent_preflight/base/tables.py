@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
-from agent_preflight.config import variable
-from agent_preflight.console import say
-from agent_preflight.terminal import plain
-from agent_preflight.usd import usd
+from agent_preflight.base.config import variable
+from agent_preflight.base.console import say
+from agent_preflight.base.terminal import plain
+from agent_preflight.base.usd import usd
 
 if TYPE_CHECKING:  # rich is loaded once something is laid out: plain data must not wait for it
     from rich.console import Console, Group, RenderableType

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from agent_preflight import config
-from agent_preflight.config import ConfigError, Environment
+from agent_preflight.base import config
+from agent_preflight.base.config import ConfigError, Environment
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 

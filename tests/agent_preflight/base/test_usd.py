@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import typer
 
+from agent_preflight.base.config import Environment
+from agent_preflight.base.usd import PUSD_MAX, cents_up, dollars, float_usd, pusd, read_usd, usd
 from agent_preflight.budget import BudgetTracker
 from agent_preflight.cli import proxy_account, run, top_up
-from agent_preflight.config import Environment
 from agent_preflight.config_policies import policy_factory
 from agent_preflight.eject import CompositeEject, ProgressEject
 from agent_preflight.run_config import parse_config
 from agent_preflight.runs.settings import read_option, read_settings
-from agent_preflight.usd import PUSD_MAX, cents_up, dollars, float_usd, pusd, read_usd, usd
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
 from preflight_proxy.core.money import LIMIT_USD_MAX, limit_pusd

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from agent_preflight import commands
-from agent_preflight.commands import Finished, NotInstalled, TimedOut
+from agent_preflight.base import commands
+from agent_preflight.base.commands import Finished, NotInstalled, TimedOut
 
 
 @pytest.mark.wire
