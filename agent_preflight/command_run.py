@@ -12,8 +12,9 @@ from typing import Any
 
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.console import say
-from agent_preflight.config_file import load_config
 from agent_preflight.config_policies import with_objects
+from agent_preflight.options.sources import for_command
+from agent_preflight.options.user_file import load_config
 from agent_preflight.run_resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.board import KEPT, Row
@@ -24,7 +25,6 @@ from agent_preflight.runner.report import answers_lines, place_lines
 from agent_preflight.runner.request import Finished, Origin, Request
 from agent_preflight.runner.result import summary_document
 from agent_preflight.runner.run import run_field
-from agent_preflight.runs.sources import for_command
 from agent_preflight.table import RunView, print_table, run_view
 from preflight_proxy.core.errors import OperatingError
 

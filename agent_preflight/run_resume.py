@@ -16,18 +16,18 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR, read_json_object
 from agent_preflight.base.config import DEFAULT_BUDGET_USD, Environment
 from agent_preflight.base.usd import pusd, read_usd
-from agent_preflight.config_file import load_config
 from agent_preflight.config_policies import with_objects
+from agent_preflight.options.env_file import parse_env_file
+from agent_preflight.options.settings import read_option
+from agent_preflight.options.sources import for_command
+from agent_preflight.options.text_file import read_text
+from agent_preflight.options.user_file import load_config
 from agent_preflight.run_choice import named_run
 from agent_preflight.run_lock import RunState, hold
 from agent_preflight.runner.folder import going_on
 from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
 from agent_preflight.runner.request import BY_OPTION, Origin
 from agent_preflight.runner.resume import kept_results
-from agent_preflight.runs.env_file import parse_env_file
-from agent_preflight.runs.settings import read_option
-from agent_preflight.runs.sources import for_command
-from agent_preflight.runs.text_file import read_text
 from preflight_proxy.core.errors import ConfigError
 
 Lookup = Callable[[str], str | None]

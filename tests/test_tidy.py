@@ -43,11 +43,11 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.sidecar"),
         *("agent_preflight.doctor", "agent_preflight.checks"),
     ),
-    "agent_preflight.docker_args": (
+    "agent_preflight.options.container_options": (
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
         *("aiodocker", "aiohttp"),
     ),
-    "agent_preflight.docker_values": (
+    "agent_preflight.options.container_values": (
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
         *("aiodocker", "aiohttp"),
     ),
@@ -57,7 +57,7 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
         *(
             "agent_preflight.sidecar",
             "agent_preflight.process",
-            "agent_preflight.run_config",
+            "agent_preflight.options.run_file",
             "typer",
             "msgspec",
             "aiodocker",
@@ -93,7 +93,7 @@ COMMANDS_THAT_RUN_A_PACKAGE = "agent_preflight.cli"
 
 TESTED_TOGETHER: Mapping[str, str] = {
     "agent_preflight.sandbox": "agent_preflight/test_process.py",  # an interface, tested by what stands behind it
-    "agent_preflight.docker_values": "agent_preflight/test_docker_args.py",  # each value by the options that take it
+    "agent_preflight.options.container_values": "agent_preflight/test_docker_args.py",  # each value by the options that take it
 }
 """Modules (this prefix and below) whose tests stand in a file of another name."""
 

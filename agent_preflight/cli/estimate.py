@@ -13,7 +13,7 @@ from agent_preflight.cli.group import complain, emit_json
 
 if TYPE_CHECKING:
     from agent_preflight.estimate_report import Found
-    from agent_preflight.runs.settings import RunSettings
+    from agent_preflight.options.settings import RunSettings
 
 
 def estimate(
@@ -74,9 +74,9 @@ FLAGS = {"models": "--model", "budget_usd": "--budget", "expect_tokens": "--expe
 def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
     """Return what a run would have; the keys that it needs are not asked for."""
     from agent_preflight.base.config import Environment
-    from agent_preflight.config_file import load_config
-    from agent_preflight.runs.settings import read_settings
-    from agent_preflight.runs.sources import merged, of_environment
+    from agent_preflight.options.settings import read_settings
+    from agent_preflight.options.sources import merged, of_environment
+    from agent_preflight.options.user_file import load_config
     from preflight_proxy.core.errors import ConfigError
 
     given = {name: _read(name, value, FLAGS[name]) for name, value in given.items() if value not in (None, [])}
@@ -89,7 +89,7 @@ def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
 
 
 def _read(name: str, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the option is
-    from agent_preflight.runs.settings import SettingError, read_option
+    from agent_preflight.options.settings import SettingError, read_option
 
     try:
         return read_option(name, value, flag)

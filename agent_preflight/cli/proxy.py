@@ -11,7 +11,7 @@ import typer
 from agent_preflight.cli import proxy_account
 from agent_preflight.cli.group import emit_json
 from agent_preflight.cli.proxy_account import Data, amounts_of, check, folder_of
-from agent_preflight.runs import kinds
+from agent_preflight.options import kinds
 
 UPSTREAM = "https://openrouter.ai/api/v1"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent_preflight.cli.group import emit_json
-from agent_preflight.runs import kinds
-from agent_preflight.runs.kinds import Kind
+from agent_preflight.options import kinds
+from agent_preflight.options.kinds import Kind
 
 if TYPE_CHECKING:
     from agent_preflight.control_client import Balance, ControlClient

@@ -12,10 +12,10 @@ import typer
 from agent_preflight.base.config import variable
 from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import complete_run_ids
-from agent_preflight.runs import kinds
-from agent_preflight.runs.env_file import parse_env_file
-from agent_preflight.runs.settings import COMMAND_NETWORK, Option, defaults, options, read_option
-from agent_preflight.runs.text_file import read_text
+from agent_preflight.options import kinds
+from agent_preflight.options.env_file import parse_env_file
+from agent_preflight.options.settings import COMMAND_NETWORK, Option, defaults, options, read_option
+from agent_preflight.options.text_file import read_text
 from preflight_proxy.core.errors import ConfigError
 
 INTERRUPTED = "Interrupted. No agent was started and nothing was spent."

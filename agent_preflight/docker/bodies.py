@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from agent_preflight.docker.mounts import refuse_missing
-from agent_preflight.docker_args import SEALED, merge
+from agent_preflight.options.container_options import SEALED, merge
 from agent_preflight.sandbox import AgentSpec, PortalKey
 from preflight_proxy.core.errors import ConfigError
 

@@ -20,9 +20,9 @@ from agent_preflight.docker.container import Container
 from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.docker.owner import boot_id, this_process
 from agent_preflight.docker.portal import PortalPlace, portal_place
-from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
-from agent_preflight.runs.settings import GateWish
+from agent_preflight.options.container_options import SEALED
+from agent_preflight.options.settings import GateWish
 from agent_preflight.sandbox import PortalKey
 from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError

@@ -12,8 +12,9 @@ from pathlib import Path
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.docker.bodies import in_force
 from agent_preflight.docker.mounts import tmpfs_warning
-from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
+from agent_preflight.options.container_options import SEALED
+from agent_preflight.options.naming import check_run_id
 from agent_preflight.runner.board import Row
 from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runner.go_on import elsewhere, go_on
@@ -28,7 +29,6 @@ from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runner.tidy import tidy
-from agent_preflight.runs.naming import check_run_id
 from agent_preflight.sweeping import Scope
 from preflight_proxy.core.errors import ConfigError
 

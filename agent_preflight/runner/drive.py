@@ -19,8 +19,8 @@ from agent_preflight.base.usd import dollars
 from agent_preflight.control_gate import Account, Gate, Tls
 from agent_preflight.docker.handshake import forget_choices
 from agent_preflight.docker.mounts import beside_mounts
-from agent_preflight.docker_args import DockerArgs
 from agent_preflight.models import RunResult
+from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, agent_env
 from agent_preflight.runner.board import now_s

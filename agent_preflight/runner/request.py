@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.models import RunResult
+from agent_preflight.options.settings import Arguments, Budget, RunSettings
 from agent_preflight.runner.disk import FREE_BYTES_MIN
 from agent_preflight.runner.plan import Models, Surroundings
 from agent_preflight.runner.policies import PolicyGiven
-from agent_preflight.runs.settings import Arguments, Budget, RunSettings
 from preflight_proxy.core.secret import Secret
 
 OnEvent = Callable[[dict[str, Any]], object]

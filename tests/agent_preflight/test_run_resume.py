@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.base.config import Environment
+from agent_preflight.options.settings import options
 from agent_preflight.run_resume import (
     earlier_version,
     find_plan,
@@ -26,7 +27,6 @@ from agent_preflight.runner.folder import open_named
 from agent_preflight.runner.plan import plan_trials
 from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, plan_differences, plan_document
 from agent_preflight.runner.request import Origin
-from agent_preflight.runs.settings import options
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cli_commands import Told, invoke

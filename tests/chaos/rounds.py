@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 from agent_preflight.events import EventLogger
-from agent_preflight.runs.settings import GateWish
+from agent_preflight.options.settings import GateWish
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario

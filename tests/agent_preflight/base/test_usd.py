@@ -13,8 +13,8 @@ from agent_preflight.budget import BudgetTracker
 from agent_preflight.cli import proxy_account, run, top_up
 from agent_preflight.config_policies import policy_factory
 from agent_preflight.eject import CompositeEject, ProgressEject
-from agent_preflight.run_config import parse_config
-from agent_preflight.runs.settings import read_option, read_settings
+from agent_preflight.options.run_file import parse_config
+from agent_preflight.options.settings import read_option, read_settings
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
 from preflight_proxy.core.money import LIMIT_USD_MAX, limit_pusd

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runs import kinds
-from agent_preflight.runs.settings import options
+from agent_preflight.options import kinds
+from agent_preflight.options.settings import options
 from openrouter_sim import Simulator
 from tests.support.cli_commands import COMMANDS, Told, invoke
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agent_preflight.run_config import parse_config
+from agent_preflight.options.run_file import parse_config
 from tests.support.cli_commands import invoke
 
 

@@ -23,8 +23,8 @@ from agent_preflight.docker.bodies import (
     gate_body,
 )
 from agent_preflight.docker.sandbox import seccomp_profile
-from agent_preflight.docker_args import read_docker_args
 from agent_preflight.kept_output import OutputWish
+from agent_preflight.options.container_options import read_docker_args
 from agent_preflight.sandbox import AgentSpec, PortalKey
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret

@@ -2,8 +2,8 @@
 
 import pytest
 
+from agent_preflight.options.naming import NamedModel, check_run_id, default_alias, read_models
 from agent_preflight.runner.plan import plan_trials
-from agent_preflight.runs.naming import NamedModel, check_run_id, default_alias, read_models
 from tests.support.cases import each
 
 

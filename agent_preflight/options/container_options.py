@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent_preflight import docker_values as v
-from agent_preflight.docker_values import SHOWN_MAX, Fields, Kind, merge, put, read, shown
+from agent_preflight.options import container_values as v
+from agent_preflight.options.container_values import SHOWN_MAX, Fields, Kind, merge, put, read, shown
 from preflight_proxy.core.errors import ConfigError
 
 SEALED = "sealed"

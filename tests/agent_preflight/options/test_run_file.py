@@ -4,10 +4,10 @@ from decimal import Decimal
 
 import pytest
 
-from agent_preflight.config_errors import known_keys
-from agent_preflight.run_config import parse_config, parse_pyproject, tables
-from agent_preflight.runs.naming import NamedModel
-from agent_preflight.runs.settings import read_option
+from agent_preflight.options.config_errors import known_keys
+from agent_preflight.options.naming import NamedModel
+from agent_preflight.options.run_file import parse_config, parse_pyproject, tables
+from agent_preflight.options.settings import read_option
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 

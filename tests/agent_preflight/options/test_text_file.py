@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.runs.text_file import BYTES_MAX, read_text
+from agent_preflight.options.text_file import BYTES_MAX, read_text
 from preflight_proxy.core.errors import ConfigError
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runner.api import run_container, run_multi
-from agent_preflight.runs.settings import (
+from agent_preflight.options.settings import (
     COMMAND_NETWORK,
     RunSettings,
     SettingError,
@@ -20,6 +19,7 @@ from agent_preflight.runs.settings import (
     read_settings,
     unused_by_processes,
 )
+from agent_preflight.runner.api import run_container, run_multi
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each

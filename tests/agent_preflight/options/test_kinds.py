@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
-from agent_preflight.runs import kinds
-from agent_preflight.runs.kinds import Kind
+from agent_preflight.options import kinds
+from agent_preflight.options.kinds import Kind
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 

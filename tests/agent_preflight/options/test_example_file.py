@@ -4,12 +4,12 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent_preflight.config_errors import known_keys
-from agent_preflight.config_text import TEMPLATE, uncommented
-from agent_preflight.run_config import parse_config, tables
-from agent_preflight.runs.settings import COMMAND_NETWORK, defaults, read_option
+from agent_preflight.options.config_errors import known_keys
+from agent_preflight.options.example_file import TEMPLATE, uncommented
+from agent_preflight.options.run_file import parse_config, tables
+from agent_preflight.options.settings import COMMAND_NETWORK, defaults, read_option
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "config.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "config.md"
 INSTEAD = {"prompt_file"}
 """Keys that contradict another one, and so stand in words."""
 EXAMPLES = {

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.config_file import load_config
-from agent_preflight.runs.text_file import BYTES_MAX
+from agent_preflight.options.text_file import BYTES_MAX
+from agent_preflight.options.user_file import load_config
 from preflight_proxy.core.errors import ConfigError
 
 

@@ -14,9 +14,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agent_preflight import docker_values
 from agent_preflight.base.usd import FORM as FORM_OF_DOLLARS
 from agent_preflight.base.usd import read_usd
+from agent_preflight.options import container_values
 from preflight_proxy.core.egress import read_target
 from preflight_proxy.core.secret import Secret
 
@@ -53,7 +53,7 @@ def read_path(given: object) -> str:
     if len(os.fsencode(path)) > PATH_BYTES_MAX or any(
         len(os.fsencode(part)) > NAME_BYTES_MAX for part in path.split("/")
     ):
-        raise ValueError(f"the path {docker_values.shown(path)} is longer than a path can be")
+        raise ValueError(f"the path {container_values.shown(path)} is longer than a path can be")
     return path
 
 
@@ -114,7 +114,7 @@ def read_count(given: object) -> int:
     return given
 
 
-def docker_text(kind: docker_values.Kind, given: object) -> str:
+def docker_text(kind: container_values.Kind, given: object) -> str:
     """A value that the engine takes as a text."""
     if isinstance(given, bool) or not isinstance(given, str | int | float | Decimal):
         raise ValueError
@@ -123,7 +123,7 @@ def docker_text(kind: docker_values.Kind, given: object) -> str:
     return text
 
 
-def _of_docker(kind: docker_values.Kind, text: str) -> Any:  # noqa: ANN401 - what the kind makes
+def _of_docker(kind: container_values.Kind, text: str) -> Any:  # noqa: ANN401 - what the kind makes
     found = re.fullmatch(kind.pattern, text, re.ASCII | re.DOTALL)
     if not found:
         raise ValueError
@@ -135,7 +135,7 @@ def read_bytes(given: object) -> int:
     size = (
         given
         if isinstance(given, int) and not isinstance(given, bool)
-        else _of_docker(docker_values.SIZE, read_text(given))
+        else _of_docker(container_values.SIZE, read_text(given))
     )
     if not isinstance(size, int) or not 1 <= size < 2**63:
         raise ValueError
@@ -178,7 +178,7 @@ def read_dollars(given: object) -> Decimal | dict[str, Decimal]:
         try:
             found[str(alias)] = _amount(amount)
         except ValueError:
-            wrong = docker_values.shown(str(amount))
+            wrong = container_values.shown(str(amount))
             raise ValueError(f"of {str(alias)[:80]!a} it is {FORM_OF_DOLLARS}, not {wrong}") from None
     return found
 
@@ -208,12 +208,12 @@ def _mount(mount: object) -> str:
         text = read_text(":".join(str(part) for part in mount))
     else:
         raise ValueError(
-            f"a mount is (host, container, mode) or 'host:container:mode', not {docker_values.shown(str(mount))}"
+            f"a mount is (host, container, mode) or 'host:container:mode', not {container_values.shown(str(mount))}"
         )
     try:
-        _of_docker(docker_values.VOLUME, text)
+        _of_docker(container_values.VOLUME, text)
     except ValueError:
-        raise ValueError(f"the mount {docker_values.shown(text)} is not {docker_values.VOLUME.form}") from None
+        raise ValueError(f"the mount {container_values.shown(text)} is not {container_values.VOLUME.form}") from None
     return text
 
 

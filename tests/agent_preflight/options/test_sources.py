@@ -8,9 +8,9 @@ import pytest
 
 from agent_preflight.base.config import Environment
 from agent_preflight.config_policies import with_objects
-from agent_preflight.run_config import parse_config
-from agent_preflight.runs.naming import NamedModel
-from agent_preflight.runs.sources import for_command, merged, with_files
+from agent_preflight.options.naming import NamedModel
+from agent_preflight.options.run_file import parse_config
+from agent_preflight.options.sources import for_command, merged, with_files
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from agent_preflight.config_errors import explained
-from agent_preflight.runs.naming import NamedModel
-from agent_preflight.runs.settings import keys, options, read_option
+from agent_preflight.options.config_errors import explained
+from agent_preflight.options.naming import NamedModel
+from agent_preflight.options.settings import keys, options, read_option
 from preflight_proxy.core.errors import ConfigError
 
 PYPROJECT_TABLE = "agent-preflight"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_preflight.runs.env_file import parse_env_file
+from agent_preflight.options.env_file import parse_env_file
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 

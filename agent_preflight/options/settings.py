@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, get_type_hints
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.config import DEFAULT_BUDGET_USD
 from agent_preflight.base.usd import Dollars
-from agent_preflight.docker_values import shown
-from agent_preflight.runs import kinds as k
-from agent_preflight.runs.kinds import Kind
-from agent_preflight.runs.naming import NamedModel
+from agent_preflight.options import kinds as k
+from agent_preflight.options.container_values import shown
+from agent_preflight.options.kinds import Kind
+from agent_preflight.options.naming import NamedModel
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from agent_preflight.base.config import Environment
-from agent_preflight.runs.env_file import parse_env_file
-from agent_preflight.runs.naming import NamedModel
-from agent_preflight.runs.settings import COMMAND_NETWORK, defaults, read_option
+from agent_preflight.options.env_file import parse_env_file
+from agent_preflight.options.naming import NamedModel
+from agent_preflight.options.settings import COMMAND_NETWORK, defaults, read_option
 from preflight_proxy.core.errors import ConfigError
 
 Source = Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_preflight.runs.readers import VARIABLE_BYTES_MAX, check_env, mount_args
+from agent_preflight.options.readers import VARIABLE_BYTES_MAX, check_env, mount_args
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 

@@ -1,7 +1,7 @@
 """Messages for a person, from messages for a programmer."""
 
-from agent_preflight.config_errors import explained, known_keys
-from agent_preflight.run_config import Mount, Stall, file_table, tables
+from agent_preflight.options.config_errors import explained, known_keys
+from agent_preflight.options.run_file import Mount, Stall, file_table, tables
 from tests.support.cases import each
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_preflight.docker_args import AGENT, GATE, OPTIONS, DockerArgs, merge, read_docker_args
+from agent_preflight.options.container_options import AGENT, GATE, OPTIONS, DockerArgs, merge, read_docker_args
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from agent_preflight import docker_values
 from agent_preflight.base.usd import FORM as FORM_OF_DOLLARS
-from agent_preflight.runs import readers as r
-from agent_preflight.runs.naming import FORM as FORM_OF_MODELS
-from agent_preflight.runs.naming import check_run_id, read_models
+from agent_preflight.options import container_values
+from agent_preflight.options import readers as r
+from agent_preflight.options.naming import FORM as FORM_OF_MODELS
+from agent_preflight.options.naming import check_run_id, read_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ SWITCH = Kind("true or false", r.read_switch, bool)
 SECONDS = Kind("a number of seconds above 0", r.read_seconds, float, "SECONDS")
 COUNT = Kind("a whole number above 0", r.read_count, int, "N")
 BYTES = Kind("a number of bytes above 0, or a size such as 1g", r.read_bytes, str | int, "SIZE")
-MEMORY = Kind(docker_values.SIZE.form, lambda given: r.docker_text(docker_values.SIZE, given), metavar="SIZE")
-CPUS = Kind(docker_values.CPUS.form, lambda given: r.docker_text(docker_values.CPUS, given), str | float, "N")
+MEMORY = Kind(container_values.SIZE.form, lambda given: r.docker_text(container_values.SIZE, given), metavar="SIZE")
+CPUS = Kind(container_values.CPUS.form, lambda given: r.docker_text(container_values.CPUS, given), str | float, "N")
 DOLLARS = Kind(FORM_OF_DOLLARS, r.read_dollars, Any, "USD")
 MODELS = Kind(FORM_OF_MODELS, read_models, list[str], "ID[=ALIAS]", repeats=True)
 TEXTS = Kind("a list of texts", r.read_texts, list[str], "TEXT", repeats=True)
