@@ -56,14 +56,14 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
         *(
             "agent_preflight.sidecar",
-            "agent_preflight.process",
+            "agent_preflight.sandboxes.process",
             "agent_preflight.options.run_file",
             "typer",
             "msgspec",
             "aiodocker",
         ),
     ),
-    "agent_preflight.process": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
+    "agent_preflight.sandboxes.process": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
     "agent_preflight.provision": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker"),
     "agent_preflight.artifacts": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
     "agent_preflight.eject": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "httpx"),
@@ -92,7 +92,7 @@ COMMANDS_THAT_RUN_A_PACKAGE = "agent_preflight.cli"
 """The command line starts the proxy and the simulator by hand, and so may import their entries."""
 
 TESTED_TOGETHER: Mapping[str, str] = {
-    "agent_preflight.sandbox": "agent_preflight/test_process.py",  # an interface, tested by what stands behind it
+    "agent_preflight.sandboxes.interface": "agent_preflight/test_process.py",  # an interface, tested by what stands behind it
     "agent_preflight.options.container_values": "agent_preflight/test_docker_args.py",  # each value by the options that take it
 }
 """Modules (this prefix and below) whose tests stand in a file of another name."""
@@ -101,7 +101,7 @@ TESTED_TOGETHER: Mapping[str, str] = {
 ONE_HOME: Mapping[str, tuple[str, ...]] = {
     "subprocess": ("agent_preflight.base.commands", "agent_preflight.sidecar"),
     "create_subprocess_exec": (
-        *("agent_preflight.process", "agent_preflight.sidecar"),
+        *("agent_preflight.sandboxes.process", "agent_preflight.sidecar"),
         "agent_preflight.demo",  # the simulator, as a process of its own
     ),
     "create_subprocess_shell": (),

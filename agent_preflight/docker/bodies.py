@@ -15,7 +15,7 @@ import msgspec
 
 from agent_preflight.docker.mounts import refuse_missing
 from agent_preflight.options.container_options import SEALED, merge
-from agent_preflight.sandbox import AgentSpec, PortalKey
+from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
 from preflight_proxy.core.errors import ConfigError
 
 BUDGET_MOUNT = "/run/preflight"

@@ -23,7 +23,7 @@ from agent_preflight.docker.portal import PortalPlace, portal_place
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateWish
-from agent_preflight.sandbox import PortalKey
+from agent_preflight.sandboxes.interface import PortalKey
 from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from agent_preflight.kept_output import OutputWish
+from agent_preflight.sandboxes.kept_output import OutputWish
 from preflight_proxy.core.errors import ConfigError
 
 OWN_MOUNT = "it is a mount of your own"

@@ -17,7 +17,7 @@ from aiohttp import ClientTimeout
 
 from agent_preflight.engine.client import CALL_S_MAX, Engine
 from agent_preflight.engine.failure import DockerError, explained
-from agent_preflight.sandbox import Pipes
+from agent_preflight.sandboxes.interface import Pipes
 from preflight_proxy.base.tasks import Tasks
 
 BUFFER_BYTES = 128 * 1024

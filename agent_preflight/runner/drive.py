@@ -31,7 +31,7 @@ from agent_preflight.runner.plan import Surroundings, TrialPlan, key_expiry
 from agent_preflight.runner.reach import proxy_warnings, reach_env
 from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
-from agent_preflight.sandbox import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
+from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.secret import Secret
 

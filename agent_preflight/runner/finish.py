@@ -13,7 +13,6 @@ from decimal import Decimal
 
 from agent_preflight.base.usd import pusd
 from agent_preflight.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
-from agent_preflight.kept_output import Kept
 from agent_preflight.models import RunResult
 from agent_preflight.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
@@ -22,7 +21,8 @@ from agent_preflight.runner.folder import write_private
 from agent_preflight.runner.live import LiveTrial
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, CleanUp, Ending, State, owed, worst
-from agent_preflight.sandbox import Step
+from agent_preflight.sandboxes.interface import Step
+from agent_preflight.sandboxes.kept_output import Kept
 from preflight_proxy.core.errors import OperatingError
 
 SETTLE_S_MAX = 240.0

@@ -26,7 +26,7 @@ from agent_preflight.runner.records import Records
 from agent_preflight.runner.refusals import Refusals
 from agent_preflight.runner.trial import GATE_LOST, By, Ending, State
 from agent_preflight.runner.watch import Seen, Watch
-from agent_preflight.sandbox import AgentSpec, Exit, Sandbox
+from agent_preflight.sandboxes.interface import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.subkeys import SubKey
 from preflight_proxy.base.log import redact

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent_preflight.process_strays import end_strays
 from agent_preflight.run_lock import RunState, hold
 from agent_preflight.runner.folder import going_on
+from agent_preflight.sandboxes.strays import end_strays
 from agent_preflight.sweeping import Swept
 from agent_preflight.sweeping.orphan import end_orphan
 from agent_preflight.sweeping.remains import remains_of

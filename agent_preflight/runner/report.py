@@ -13,9 +13,9 @@ from typing import Any
 from agent_preflight.base.tables import Column, TextTable, duration, money, text_of, width_of
 from agent_preflight.base.usd import pusd
 from agent_preflight.costs import LEDGER
-from agent_preflight.kept_output import WORKSPACE
 from agent_preflight.models import RunResult
-from agent_preflight.process import BUDGET_LINK
+from agent_preflight.sandboxes.kept_output import WORKSPACE
+from agent_preflight.sandboxes.process import BUDGET_LINK
 from agent_preflight.trial_status import ending_word
 
 COLUMNS = (

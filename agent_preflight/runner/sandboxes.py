@@ -11,9 +11,9 @@ from agent_preflight.docker.handshake import GateChoice, choose_gate
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
-from agent_preflight.process import ProcessSandbox
 from agent_preflight.runner.plan import Surroundings
-from agent_preflight.sandbox import AgentSpec, Sandbox
+from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
+from agent_preflight.sandboxes.process import ProcessSandbox
 
 _OF_32_BITS = ("386", "arm")
 _NO_EXEC = "agents may end with `exec format error`"

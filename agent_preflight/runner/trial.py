@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Self
 
-from agent_preflight.sandbox import Exit, Step
+from agent_preflight.sandboxes.interface import Exit, Step
 from preflight_proxy.core.errors import OperatingError
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent_preflight.base.usd import cents_up, dollars
 from agent_preflight.runner.trial import EXIT_CODE, By, Ending, error_of
-from agent_preflight.sandbox import Exit
+from agent_preflight.sandboxes.interface import Exit
 from preflight_proxy.core.refusals.outcomes import Cause, Outcomes, Source, code_of
 from preflight_proxy.core.refusals.refusals import Code
 

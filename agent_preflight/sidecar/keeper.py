@@ -25,7 +25,7 @@ from agent_preflight.control_client import (
     LedgerEvent,
 )
 from agent_preflight.control_gate import Account
-from agent_preflight.sandbox import Step
+from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError

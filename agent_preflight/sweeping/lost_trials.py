@@ -16,13 +16,13 @@ from agent_preflight.base.usd import pusd
 from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
 from agent_preflight.event_facts import read_events
-from agent_preflight.kept_output import Kept
 from agent_preflight.planned import PlannedTrial, planned, trial_folder
 from agent_preflight.runner.folder import write_private
 from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, Ending
-from agent_preflight.sandbox import Step
+from agent_preflight.sandboxes.interface import Step
+from agent_preflight.sandboxes.kept_output import Kept
 from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.outputs import kept_of
 from preflight_proxy.core.errors import OperatingError

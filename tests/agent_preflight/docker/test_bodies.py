@@ -23,9 +23,9 @@ from agent_preflight.docker.bodies import (
     gate_body,
 )
 from agent_preflight.docker.sandbox import seccomp_profile
-from agent_preflight.kept_output import OutputWish
 from agent_preflight.options.container_options import read_docker_args
-from agent_preflight.sandbox import AgentSpec, PortalKey
+from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
+from agent_preflight.sandboxes.kept_output import OutputWish
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import MakeSandbox

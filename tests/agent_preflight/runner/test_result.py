@@ -10,7 +10,7 @@ from agent_preflight.models import CacheStats
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, Ending
-from agent_preflight.sandbox import Exit
+from agent_preflight.sandboxes.interface import Exit
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code
 

@@ -16,14 +16,14 @@ from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.process import ProcessSandbox
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.plan import Surroundings
 from agent_preflight.runner.run import run_field
 from agent_preflight.runner.sandboxes import Prepared, prepare
-from agent_preflight.sandbox import AgentSpec, PortalKey
+from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
+from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar import Sidecar
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret

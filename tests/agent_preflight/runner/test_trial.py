@@ -1,7 +1,7 @@
 """The states of a trial, how it can end, and what is owed from each state."""
 
 from agent_preflight.runner.trial import TIME_LIMIT, By, CleanUp, Ending, State, error_of, owed, worst
-from agent_preflight.sandbox import Exit
+from agent_preflight.sandboxes.interface import Exit
 from preflight_proxy.core.errors import OperatingError
 from tests.support.cases import each
 

@@ -15,7 +15,7 @@ from agent_preflight.run_control import read_control
 from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.trial import INTERRUPTED, By, Ending
 from agent_preflight.runner.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, judge
-from agent_preflight.sandbox import Exit
+from agent_preflight.sandboxes.interface import Exit
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.refusals.outcomes import (
     LEFT,

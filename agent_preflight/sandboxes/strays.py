@@ -11,8 +11,8 @@ import os
 import signal
 from pathlib import Path
 
-from agent_preflight.process import members
-from agent_preflight.sandbox import Step
+from agent_preflight.sandboxes.interface import Step
+from agent_preflight.sandboxes.process import members
 
 GONE_S_MAX = 2.0
 """A killed process is gone in milliseconds, unless it hangs in the kernel."""

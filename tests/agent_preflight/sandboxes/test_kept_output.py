@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.kept_output import RECORD, Kept, OutputWish, set_workspace_aside
+from agent_preflight.sandboxes.kept_output import RECORD, Kept, OutputWish, set_workspace_aside
 from tests.support.cases import each
 
 WISH = OutputWish("/out", 1.5, 10, 20, 3, ("data",))

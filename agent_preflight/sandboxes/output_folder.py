@@ -13,8 +13,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_preflight.kept_output import WORKSPACE, Kept, OutputWish, set_workspace_aside
-from agent_preflight.tar_stream import Entry, Kind, TarStream
+from agent_preflight.sandboxes.kept_output import WORKSPACE, Kept, OutputWish, set_workspace_aside
+from agent_preflight.sandboxes.tar_stream import Entry, Kind, TarStream
 
 PARTIAL = "workspace.partial"
 LISTED_MAX = 100

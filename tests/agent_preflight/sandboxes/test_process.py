@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight import process
-from agent_preflight.kept_output import Kept
-from agent_preflight.process import ProcessError, ProcessSandbox, agent_environment, members
-from agent_preflight.sandbox import AgentSpec, Exit, Pipes
+from agent_preflight.sandboxes import process
+from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes
+from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.process import ProcessError, ProcessSandbox, agent_environment, members
 
 pytestmark = pytest.mark.wire
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from agent_preflight.kept_output import KEEP_OFF, Kept, OutputWish
 from agent_preflight.options.container_options import DockerArgs
+from agent_preflight.sandboxes.kept_output import KEEP_OFF, Kept, OutputWish
 from preflight_proxy.core.secret import Secret
 
 Step = Literal["ok", "unverified", "failed"]

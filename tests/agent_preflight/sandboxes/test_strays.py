@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.process_strays import end_strays, strays
+from agent_preflight.sandboxes.strays import end_strays, strays
 
 pytestmark = [
     pytest.mark.wire,

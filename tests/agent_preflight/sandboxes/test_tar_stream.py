@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_preflight.tar_stream import BLOCK_BYTES, EXTENSION_BYTES_MAX, Entry, Kind, TarError, TarStream
+from agent_preflight.sandboxes.tar_stream import BLOCK_BYTES, EXTENSION_BYTES_MAX, Entry, Kind, TarError, TarStream
 from tests.support.cases import each
 
 Read = list[tuple[Entry, bytes]]

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_preflight.kept_output import Kept, OutputWish
-from agent_preflight.output_folder import LISTED_MAX, PARTIAL, SMALL_BYTES, OutputFolder
-from tests.agent_preflight.test_tar_stream import archive, header, member, pax
+from agent_preflight.sandboxes.kept_output import Kept, OutputWish
+from agent_preflight.sandboxes.output_folder import LISTED_MAX, PARTIAL, SMALL_BYTES, OutputFolder
+from tests.agent_preflight.sandboxes.test_tar_stream import archive, header, member, pax
 from tests.support.cases import each
 
 Members = Sequence[tuple[tarfile.TarInfo, bytes]]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_preflight.base.config import child_environment
-from agent_preflight.kept_output import Kept
-from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
+from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes, Step
+from agent_preflight.sandboxes.kept_output import Kept
 from preflight_proxy.core.errors import OperatingError
 
 BUDGET_LINK = "budget.txt"
