@@ -22,8 +22,8 @@ from agent_preflight.checks.inputs import Facts, Inputs, Params, merge_required,
 from agent_preflight.checks.line import Line, failed, warned
 from agent_preflight.checks.schedule import Job, run_in_order
 from agent_preflight.health import InfraCheck
-from agent_preflight.openrouter import check_way
-from agent_preflight.reachable import UNREACHABLE
+from agent_preflight.openrouter.http import check_way
+from agent_preflight.openrouter.reachable import UNREACHABLE
 
 __all__ = ["BUILT_IN", "InfraCheck", "PreflightError", "preflight", "run_checks"]
 

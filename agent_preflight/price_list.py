@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote as url_quote
 
-from agent_preflight import openrouter
-from agent_preflight.openrouter import Key
+from agent_preflight.openrouter import http
+from agent_preflight.openrouter.http import Key
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
@@ -40,14 +40,14 @@ def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> 
     if not _is_model_name(name):
         return ()
     path = f"/models/{url_quote(name, safe='/:@~')}/endpoints"
-    answer = openrouter.get(path, key or openrouter.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path, key or http.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None:
-        raise UpstreamError(f"the prices of {model} cannot be read from {openrouter.resolve_base_url(base_url)}")
+        raise UpstreamError(f"the prices of {model} cannot be read from {http.resolve_base_url(base_url)}")
     if answer.status in (400, 404):
         return ()
     if answer.status != 200 or not isinstance(answer.data, Mapping):
         raise UpstreamError(f"OpenRouter answered {answer.status} for the prices of {model}")
-    return _usable(name, answer.data, origin(openrouter.resolve_base_url(base_url)))
+    return _usable(name, answer.data, origin(http.resolve_base_url(base_url)))
 
 
 def _usable(name: str, listed: Mapping[str, object], upstream: str) -> tuple[Endpoint, ...]:

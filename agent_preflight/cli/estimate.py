@@ -99,7 +99,7 @@ def _read(name: str, value: object, flag: str) -> Any:  # noqa: ANN401 - whateve
 
 def _unreachable(settings: RunSettings) -> str:
     from agent_preflight.base.config import Environment
-    from agent_preflight.reachable import trouble
+    from agent_preflight.openrouter.reachable import trouble
 
     return trouble(Environment.read().api_key, settings.openrouter_base_url)
 

@@ -15,7 +15,7 @@ from agent_preflight.doctor.installation import installation
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
 from agent_preflight.doctor.section import Section
 from agent_preflight.doctor.system import system_lines
-from agent_preflight.openrouter import resolve_base_url
+from agent_preflight.openrouter.http import resolve_base_url
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES, http_proxy
 from preflight_proxy.core.errors import ConfigError
 

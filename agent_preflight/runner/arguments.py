@@ -14,7 +14,7 @@ from typing import Any
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
-from agent_preflight.openrouter import check_way
+from agent_preflight.openrouter.http import check_way
 from agent_preflight.options.settings import Arguments, RunSettings, read_settings
 from agent_preflight.options.sources import with_files, with_keys
 from agent_preflight.options.text_file import read_text

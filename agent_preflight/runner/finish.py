@@ -14,7 +14,7 @@ from decimal import Decimal
 from agent_preflight.base.usd import pusd
 from agent_preflight.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
 from agent_preflight.models import RunResult
-from agent_preflight.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
 from agent_preflight.runner.board import now_s
 from agent_preflight.runner.folder import write_private

@@ -15,6 +15,7 @@ from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.control_client import Balance, LedgerEvent
 from agent_preflight.eject import EjectPolicy
+from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.runner.board import Board, now_s
 from agent_preflight.runner.disk import FREE_BYTES_MIN
 from agent_preflight.runner.folder import RunFolder
@@ -28,7 +29,6 @@ from agent_preflight.runner.trial import GATE_LOST, By, Ending, State
 from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
-from agent_preflight.subkeys import SubKey
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.secret import Secret

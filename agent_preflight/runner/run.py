@@ -16,8 +16,8 @@ from agent_preflight.control_client import LedgerEvent
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.engine.client import Engine
 from agent_preflight.models import RunResult
-from agent_preflight.openrouter import resolve_base_url
-from agent_preflight.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.http import resolve_base_url
+from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import get_account_balance
 from agent_preflight.runner.begin import (
     announce,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_preflight.openrouter import Key
+from agent_preflight.openrouter.http import Key
 from preflight_proxy.core.evidence.aftermath import Clocks
 
 

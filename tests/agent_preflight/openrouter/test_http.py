@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent_preflight import openrouter, provision, subkeys
+from agent_preflight import provision
+from agent_preflight.openrouter import http, subkeys
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -34,13 +35,13 @@ Serve = Callable[[Script], ScriptedServer]
     ],
 )
 def test_only_sums_of_money_are_amounts(value: object, expected: Decimal | None) -> None:
-    assert openrouter.amount(value) == expected
+    assert http.amount(value) == expected
 
 
 @pytest.mark.wire
 def test_the_key_travels_in_the_header_only(serve: Serve) -> None:
     server = serve(lambda _: (200, {"data": 0.1}))
-    answer = openrouter.call("POST", "/x", Secret("sk-1"), timeout_s=10, body={"a": 1}, headers={"X-Title": "t"})
+    answer = http.call("POST", "/x", Secret("sk-1"), timeout_s=10, body={"a": 1}, headers={"X-Title": "t"})
     assert answer.ok
     assert answer.data == Decimal("0.1")
     (seen,) = server.seen
@@ -52,35 +53,35 @@ def test_the_key_travels_in_the_header_only(serve: Serve) -> None:
 @pytest.mark.wire
 def test_blanks_around_a_key_are_not_sent(serve: Serve) -> None:
     server = serve(lambda _: (200, {}))
-    openrouter.call("GET", "/x", " sk-1\n", timeout_s=10)
+    http.call("GET", "/x", " sk-1\n", timeout_s=10)
     assert server.seen[0].headers["Authorization"] == "Bearer sk-1"
 
 
 @each("key", ["sk-1\nX-Evil: 1", "sk-ключ", "sk\x00", "sk\ud800"])
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ValueError, match="characters") as caught:
-        openrouter.call("GET", "/x", key, timeout_s=10)
+        http.call("GET", "/x", key, timeout_s=10)
     assert "sk" not in str(caught.value)
 
 
 @pytest.mark.wire
 def test_an_answer_that_is_no_json_has_no_body(serve: Serve) -> None:
     serve(lambda _: (502, b"<html>"))
-    answer = openrouter.call("GET", "/x", "k", timeout_s=10)
+    answer = http.call("GET", "/x", "k", timeout_s=10)
     assert (answer.ok, answer.body, answer.data) == (False, None, None)
 
 
 @pytest.mark.wire
 def test_an_enormous_answer_is_refused(serve: Serve) -> None:
-    serve(lambda _: (200, b" " * (openrouter.ANSWER_BYTES_MAX + 1)))
+    serve(lambda _: (200, b" " * (http.ANSWER_BYTES_MAX + 1)))
     with pytest.raises(httpx.DecodingError):
-        openrouter.call("GET", "/x", "k", timeout_s=30)
+        http.call("GET", "/x", "k", timeout_s=30)
 
 
 @pytest.mark.wire
 def test_a_redirect_is_not_followed_with_the_key(serve: Serve) -> None:
     server = serve(lambda _: (302, b""))
-    assert openrouter.call("GET", "/x", "k", timeout_s=10).status == 302
+    assert http.call("GET", "/x", "k", timeout_s=10).status == 302
     assert len(server.seen) == 1
 
 
@@ -92,12 +93,12 @@ def test_a_call_goes_by_the_http_proxy_that_the_environment_names(
     with ForwardProxy((host, int(port)), login="me:hunter2") as forward:
         monkeypatch.setenv("http_proxy", f"http://me:hunter2@{forward.address}")
         base_url = "http://openrouter.test/api/v1"
-        answer = openrouter.get("/key", simulator.inference_key, timeout_s=10, base_url=base_url)
+        answer = http.get("/key", simulator.inference_key, timeout_s=10, base_url=base_url)
         assert answer is not None
         assert answer.ok
         assert forward.asked == ["GET http://openrouter.test/api/v1/key HTTP/1.1"]
         monkeypatch.setenv("no_proxy", "openrouter.test")
-        assert openrouter.get("/key", simulator.inference_key, timeout_s=10, base_url=base_url) is None
+        assert http.get("/key", simulator.inference_key, timeout_s=10, base_url=base_url) is None
         assert len(forward.asked) == 1
 
 
@@ -107,7 +108,7 @@ def test_a_netrc_file_adds_no_login(serve: Serve, tmp_path: Path, monkeypatch: p
     netrc.write_text("default login me password hunter2\n")
     monkeypatch.setenv("NETRC", str(netrc))
     server = serve(lambda _: (200, {}))
-    with openrouter.opened("GET", f"{server.base_url}/x", timeout_s=10) as response:
+    with http.opened("GET", f"{server.base_url}/x", timeout_s=10) as response:
         response.read()
     assert "Authorization" not in server.seen[0].headers
 
@@ -118,15 +119,15 @@ def test_an_http_proxy_that_cannot_be_used_is_an_error_of_the_settings_and_reade
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     base_url = "http://openrouter.test/api/v1"
     with pytest.raises(ConfigError, match="SOCKS"):
-        openrouter.check_way(base_url)
+        http.check_way(base_url)
     with pytest.raises(ConfigError, match="SOCKS"):
-        openrouter.call("GET", "/key", "k", timeout_s=10, base_url=base_url)
-    assert openrouter.get("/key", "k", timeout_s=10, base_url=base_url) is None
+        http.call("GET", "/key", "k", timeout_s=10, base_url=base_url)
+    assert http.get("/key", "k", timeout_s=10, base_url=base_url) is None
     assert not provision.delete_key("k", "hash", base_url=base_url)
     assert not subkeys.delete_sub_key("k", "hash", base_url)
-    openrouter.check_way("http://127.0.0.1:9/api/v1")
+    http.check_way("http://127.0.0.1:9/api/v1")
 
 
 def test_an_address_that_is_none_is_told_before_anything_is_asked() -> None:
     with pytest.raises(ConfigError, match=r"^OPENROUTER_BASE_URL is no address: 'http://\[::1'"):
-        openrouter.check_way("http://[::1")
+        http.check_way("http://[::1")

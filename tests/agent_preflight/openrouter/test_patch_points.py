@@ -3,7 +3,7 @@
 import pytest
 
 import agent_preflight
-from agent_preflight.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.patch_points import in_force, is_replaced
 
 
 def get_usage(api_key: str) -> float | None:

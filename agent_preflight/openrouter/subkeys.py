@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import httpx
 
-from agent_preflight import openrouter, reachable
-from agent_preflight.openrouter import Key
+from agent_preflight.openrouter import http, reachable
+from agent_preflight.openrouter.http import Key
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
 
@@ -98,8 +98,8 @@ def delete_sub_key(admin_key: Key, key_hash: str, base_url: str | None = None) -
         if attempt:
             time.sleep(PAUSE_S)
         try:
-            answer = openrouter.call("DELETE", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
-        except openrouter.NO_ANSWER:
+            answer = http.call("DELETE", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+        except http.NO_ANSWER:
             continue
         if answer.status in (401, 403):
             return False
@@ -112,17 +112,15 @@ def set_key_limit(admin_key: Key, key_hash: str, limit_usd: Decimal, base_url: s
     """Change what a key may spend; True only if OpenRouter says that this is its limit now. Never raises."""
     body = {"limit": float(limit_usd)}
     try:
-        answer = openrouter.call(
-            "PATCH", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body
-        )
-    except openrouter.NO_ANSWER:
+        answer = http.call("PATCH", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
+    except http.NO_ANSWER:
         return False
-    return answer.ok and isinstance(answer.data, dict) and openrouter.amount(answer.data.get("limit")) == limit_usd
+    return answer.ok and isinstance(answer.data, dict) and http.amount(answer.data.get("limit")) == limit_usd
 
 
 def read_sub_key_usage(admin_key: Key, key_hash: str, base_url: str | None = None) -> Decimal | None:
     """Return the dollars that a sub-key has spent, None if it cannot be read; it lags by seconds."""
-    answer = openrouter.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None or not answer.ok or not isinstance(answer.data, dict):
         return None
     return used_usd(answer.data)
@@ -160,7 +158,7 @@ def key_in(body: object) -> tuple[str, str]:
 def _post_once(admin_key: Key, body: Mapping[str, Any], base_url: str | None) -> tuple[str, str]:
     """Return the new key and its hash; an empty key if it is in doubt whether one was made."""
     try:
-        answer = openrouter.call("POST", "/keys", admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
+        answer = http.call("POST", "/keys", admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
     except httpx.HTTPError:
         return "", ""
     except (httpx.InvalidURL, ValueError) as exc:
@@ -188,7 +186,7 @@ def _delete_orphans(admin_key: Key, name: str, base_url: str | None, *, keep: st
 
 
 def _is_gone(admin_key: Key, key_hash: str, base_url: str | None) -> bool:
-    answer = openrouter.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None:
         return False
     return answer.status == 404 or (isinstance(answer.data, dict) and answer.data.get("deleted") is True)
@@ -196,7 +194,7 @@ def _is_gone(admin_key: Key, key_hash: str, base_url: str | None) -> bool:
 
 def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
     path = f"/keys?include_disabled=true&include_expired=true&offset={offset}"
-    answer = openrouter.get(path, admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    answer = http.get(path, admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None or not answer.ok or not isinstance(answer.data, list):
         why = reachable.why_unread(answer, admin_key, base_url)
         raise UpstreamError(f"the list of keys could not be read: {why}")
@@ -205,7 +203,7 @@ def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
 
 def used_usd(entry: Mapping[str, Any]) -> Decimal | None:
     """What a key has used, with what provider keys of the user's own were billed for it, which stands apart (M16)."""
-    usage, byok = openrouter.amount(entry.get("usage")), openrouter.amount(entry.get("byok_usage", 0))
+    usage, byok = http.amount(entry.get("usage")), http.amount(entry.get("byok_usage", 0))
     return None if usage is None or byok is None else usage + byok
 
 
@@ -216,6 +214,6 @@ def _key_info(entry: Mapping[str, Any]) -> KeyInfo:
         name=name if isinstance(name, str) else "",
         disabled=entry.get("disabled") is True,
         usage_usd=used_usd(entry),
-        limit_usd=openrouter.amount(entry.get("limit")),
+        limit_usd=http.amount(entry.get("limit")),
         expires_at=expires_at if isinstance(expires_at, str) else None,
     )

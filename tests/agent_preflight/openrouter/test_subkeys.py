@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from agent_preflight.subkeys import key_in, path_of, used_usd
+from agent_preflight.openrouter.subkeys import key_in, path_of, used_usd
 from tests.support.cases import each
 
 

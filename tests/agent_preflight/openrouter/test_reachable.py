@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from agent_preflight import reachable
-from agent_preflight.openrouter import Answer
-from agent_preflight.reachable import cannot_reach, cause_of, refusal, refusal_of, trouble, why_unread
+from agent_preflight.openrouter import reachable
+from agent_preflight.openrouter.http import Answer
+from agent_preflight.openrouter.reachable import cannot_reach, cause_of, refusal, refusal_of, trouble, why_unread
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer

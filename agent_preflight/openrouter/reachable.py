@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agent_preflight import openrouter
 from agent_preflight.base.terminal import plain
-from agent_preflight.openrouter import Answer, Key
+from agent_preflight.openrouter import http
+from agent_preflight.openrouter.http import Answer, Key
 from preflight_proxy.core.errors import ConfigError
 
 TIMEOUT_S = 10.0
@@ -24,10 +24,10 @@ UNSPENT = " Nothing was spent."
 
 def trouble(key: Key | None, base_url: str | None = None) -> str:
     """Ask OpenRouter once for something that costs nothing; return what is wrong, "" if it answers as its API does."""
-    url = openrouter.resolve_base_url(base_url)
+    url = http.resolve_base_url(base_url)
     try:
-        answer = openrouter.call("GET", "/key", key or openrouter.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
-    except openrouter.NO_ANSWER as exc:
+        answer = http.call("GET", "/key", key or http.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
+    except http.NO_ANSWER as exc:
         return cannot_reach(url, exc)
     if answer.status >= 500:
         return _sentence(url, f"it answers with {refusal_of(answer)}")
@@ -42,8 +42,8 @@ def trouble(key: Key | None, base_url: str | None = None) -> str:
 def refusal(path: str, key: Key, base_url: str | None = None) -> str:
     """Ask OpenRouter once more for what it did not tell; return the status and its words, or why no answer came."""
     try:
-        return refusal_of(openrouter.call("GET", path, key, timeout_s=TIMEOUT_S, base_url=base_url))
-    except openrouter.NO_ANSWER as exc:
+        return refusal_of(http.call("GET", path, key, timeout_s=TIMEOUT_S, base_url=base_url))
+    except http.NO_ANSWER as exc:
         return cause_of(exc)
 
 
