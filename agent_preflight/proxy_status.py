@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from agent_preflight.base.tables import Column, TextTable, duration, money, show
 from agent_preflight.base.usd import usd
-from agent_preflight.control_client import Balance, ControlClient, ControlUnreachableError
+from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlUnreachableError
 from preflight_proxy.base.data_folder import control_socket, serving_pid
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import is_kept

@@ -14,7 +14,7 @@ from agent_preflight.options import kinds
 from agent_preflight.options.kinds import Kind
 
 if TYPE_CHECKING:
-    from agent_preflight.control_client import Balance, ControlClient
+    from agent_preflight.sidecar.control_client import Balance, ControlClient
 
 Data = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The proxy's data folder, as at its start.", show_default=False)

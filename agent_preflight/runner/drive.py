@@ -16,7 +16,6 @@ from typing import Any
 
 from agent_preflight.authority import write_bundle
 from agent_preflight.base.usd import dollars
-from agent_preflight.control_gate import Account, Gate, Tls
 from agent_preflight.docker.handshake import forget_choices
 from agent_preflight.docker.mounts import beside_mounts
 from agent_preflight.models import RunResult
@@ -32,6 +31,7 @@ from agent_preflight.runner.reach import proxy_warnings, reach_env
 from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
+from agent_preflight.sidecar.gate_request import Account, Gate, Tls
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.secret import Secret
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from agent_preflight.base.usd import pusd
-from agent_preflight.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
@@ -23,6 +22,7 @@ from agent_preflight.runner.result import Facts, exact, result_of, summary_docum
 from agent_preflight.runner.trial import By, CleanUp, Ending, State, owed, worst
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sidecar.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
 from preflight_proxy.core.errors import OperatingError
 
 SETTLE_S_MAX = 240.0

@@ -13,7 +13,6 @@ from typing import Any
 from agent_preflight.authority import Authority
 from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars, usd
-from agent_preflight.control_client import Balance, LedgerEvent
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.runner.board import Board, now_s
@@ -29,6 +28,7 @@ from agent_preflight.runner.trial import GATE_LOST, By, Ending, State
 from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
+from agent_preflight.sidecar.control_client import Balance, LedgerEvent
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.secret import Secret

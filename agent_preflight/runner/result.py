@@ -9,13 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 from agent_preflight.base.usd import pusd, usd
-from agent_preflight.control_client import Balance
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.trial import Ending
 from agent_preflight.runner.verdict import Verdict, judge
 from agent_preflight.sandboxes.interface import Exit, Step
 from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import Cause
 
 SCHEMA = 1

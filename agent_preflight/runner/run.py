@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from agent_preflight.authority import Authority, make_authority
-from agent_preflight.control_client import LedgerEvent
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.engine.client import Engine
 from agent_preflight.models import RunResult
@@ -49,6 +48,7 @@ from agent_preflight.runner.sandboxes import Prepared, prepare
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.runner.turns import Turns
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
+from agent_preflight.sidecar.control_client import LedgerEvent
 from preflight_proxy.base.tasks import Tasks
 
 T = TypeVar("T")

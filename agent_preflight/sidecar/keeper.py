@@ -17,16 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from agent_preflight.control_client import (
+from agent_preflight.sandboxes.interface import Step
+from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
+from agent_preflight.sidecar.control_client import (
     Balance,
     ControlClient,
     ControlError,
     ControlUnreachableError,
     LedgerEvent,
 )
-from agent_preflight.control_gate import Account
-from agent_preflight.sandboxes.interface import Step
-from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
+from agent_preflight.sidecar.gate_request import Account
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import pusd
-from agent_preflight.control_client import Balance
 from agent_preflight.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
 from agent_preflight.event_facts import read_events
 from agent_preflight.planned import PlannedTrial, planned, trial_folder
@@ -23,6 +22,7 @@ from agent_preflight.runner.result import Facts, exact, result_of, summary_docum
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.outputs import kept_of
 from preflight_proxy.core.errors import OperatingError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_preflight.base.usd import usd
-from agent_preflight.control_client import ControlClient, ControlUnreachableError
+from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
 from preflight_proxy.core.errors import OperatingError
 
 PROXY_END_S_MAX = 35.0

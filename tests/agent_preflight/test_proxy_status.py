@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.control_client import Balance, ControlClient, ControlUnreachableError
 from agent_preflight.proxy_status import (
     AccountStatus,
     ProxyStatus,
@@ -17,6 +16,7 @@ from agent_preflight.proxy_status import (
     proxy_status,
     show_status,
 )
+from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlUnreachableError
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve

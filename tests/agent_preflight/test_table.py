@@ -9,8 +9,8 @@ import pytest
 
 from agent_preflight import table
 from agent_preflight.base.tables import text_of
-from agent_preflight.control_client import Balance
 from agent_preflight.runner.board import Row
+from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.table import LineView, LiveView, print_table, run_table, run_view
 from tests.support import terminal as terminals
 

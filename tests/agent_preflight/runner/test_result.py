@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from agent_preflight.control_client import Balance
 from agent_preflight.models import CacheStats
 from agent_preflight.runner.plan import TrialPlan
 from agent_preflight.runner.result import Facts, exact, result_of, summary_document
 from agent_preflight.runner.trial import By, Ending
 from agent_preflight.sandboxes.interface import Exit
+from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.control_client import Balance
-from agent_preflight.control_gate import Account
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
@@ -25,6 +23,8 @@ from agent_preflight.runner.sandboxes import Prepared, prepare
 from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar import Sidecar
+from agent_preflight.sidecar.control_client import Balance
+from agent_preflight.sidecar.gate_request import Account
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 from tests.support.docker_program import ENGINE

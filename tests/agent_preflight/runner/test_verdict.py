@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agent_preflight.base.usd import cents_up, pusd
-from agent_preflight.control_client import ControlClient
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import RunResult
 from agent_preflight.run_control import read_control
@@ -16,6 +15,7 @@ from agent_preflight.runner.exit_code import exit_code
 from agent_preflight.runner.trial import INTERRUPTED, By, Ending
 from agent_preflight.runner.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, judge
 from agent_preflight.sandboxes.interface import Exit
+from agent_preflight.sidecar.control_client import ControlClient
 from openrouter_sim import FaultRule, Scenario, make_fault
 from preflight_proxy.core.refusals.outcomes import (
     LEFT,

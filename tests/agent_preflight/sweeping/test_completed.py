@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from agent_preflight.base.usd import pusd
-from agent_preflight.control_client import Balance
+from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.completed import SETTLED_LATE, Known, completed
 
 OPEN: dict[str, Any] = {

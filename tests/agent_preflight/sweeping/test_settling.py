@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.control_client import ControlClient
 from agent_preflight.run_control import read_control
 from agent_preflight.runner import arun_multi
+from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import Scope, sweep
 from agent_preflight.sweeping.completed import SETTLED_LATE
 from agent_preflight.sweeping.settling import settle_ledger

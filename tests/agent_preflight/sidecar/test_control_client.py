@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.base.usd import pusd
-from agent_preflight.control_client import (
+from agent_preflight.sidecar.control_client import (
     Balance,
     ControlClient,
     ControlError,
     ControlUnreachableError,
     LedgerEvent,
 )
-from agent_preflight.control_gate import Account
+from agent_preflight.sidecar.gate_request import Account
 from preflight_proxy.core.secret import Secret
 from tests.support.control_world import RUN, Controlled, controlled
 

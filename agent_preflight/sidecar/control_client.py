@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from agent_preflight.base.usd import pusd, usd
-from agent_preflight.control_gate import Account
+from agent_preflight.sidecar.gate_request import Account
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.refusals.outcomes import NONE_YET, Outcomes, read_outcomes
 

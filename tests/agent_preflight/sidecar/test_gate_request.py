@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent_preflight.control_gate import Gate, Opening, Tls, WayOut
+from agent_preflight.sidecar.gate_request import Gate, Opening, Tls, WayOut
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.ports import EgressSpec, GateSpec, ServiceSpec, TlsSpec
 
