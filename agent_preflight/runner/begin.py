@@ -13,6 +13,7 @@ from agent_preflight.base.usd import dollars, usd
 from agent_preflight.docker.bodies import in_force
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.engine.client import Engine
+from agent_preflight.environment.network_access import reach_warnings
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.naming import check_run_id
 from agent_preflight.runner.board import Row
@@ -23,7 +24,6 @@ from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.mount_sources import Wanted, look, make
 from agent_preflight.runner.plan import Surroundings, TrialPlan, default_run_id, plan_trials
 from agent_preflight.runner.policies import policy_for_trial
-from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
 from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.request import Request

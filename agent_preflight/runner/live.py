@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.authority import Authority
 from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.eject import EjectPolicy
+from agent_preflight.environment.authority import Authority
 from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.runner.board import Board, now_s
 from agent_preflight.runner.disk import FREE_BYTES_MIN

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from agent_preflight.base.usd import pusd, read_usd, usd
+from agent_preflight.environment.network_access import Reach
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.naming import read_models
 from agent_preflight.options.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
 from agent_preflight.runner.placeholders import Names
-from agent_preflight.runner.reach import Reach
 from agent_preflight.sandboxes.kept_output import OutputWish
 from preflight_proxy.core.errors import ConfigError
 

@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from agent_preflight.authority import Authority, make_authority
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.engine.client import Engine
+from agent_preflight.environment.authority import Authority, make_authority
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import resolve_base_url
 from agent_preflight.openrouter.patch_points import in_force, is_replaced

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime
 
-from agent_preflight.authority import Authority, make_authority
+from agent_preflight.environment.authority import Authority, make_authority
 from preflight_proxy.gates.ports import TlsSpec
 
 

@@ -21,7 +21,7 @@ from agent_preflight.docker.portal import portal_place
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.docker.sweep import sweep
 from agent_preflight.engine.client import Engine
-from agent_preflight.runner.reach import Reach, read_reach
+from agent_preflight.environment.network_access import Reach, read_reach
 from agent_preflight.sandboxes.interface import PortalKey
 from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario

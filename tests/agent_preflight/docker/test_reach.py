@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from agent_preflight import run_multi
-from agent_preflight.authority import Authority, write_bundle
 from agent_preflight.engine.client import Engine
-from agent_preflight.runner.reach import reach_env, read_reach
-from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_env
+from agent_preflight.environment.authority import Authority, write_bundle
+from agent_preflight.environment.network_access import reach_env, read_reach
+from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_env
 from openrouter_sim import Simulator
 from preflight_proxy.app import Running, running
 from preflight_proxy.base.config import Config

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import SUMMARY_BYTES_MAX
+from agent_preflight.environment.network_access import read_reach
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.plan import Surroundings, plan_trials
 from agent_preflight.runner.plan_file import KEPT_BYTES_MAX, by_alias, is_in_clear, plan_differences, plan_document
-from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.request import Origin, Request
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each

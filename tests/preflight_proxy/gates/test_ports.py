@@ -13,7 +13,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from agent_preflight.authority import Authority
+from agent_preflight.environment.authority import Authority
 from preflight_proxy.gates.ports import EgressSpec, GateDoors, GateSpec, ServiceSpec
 from preflight_proxy.server.listeners import CONNECTIONS_MAX, Listeners
 from tests.support.gate_places import echo, place

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runner.proxy_env import NO_PROXY_VARIABLES, PROXY_VARIABLES
-from agent_preflight.runner.reach import Reach, proxy_warnings, reach_env, reach_warnings, read_reach
+from agent_preflight.environment.network_access import Reach, proxy_warnings, reach_env, reach_warnings, read_reach
+from agent_preflight.environment.proxy_env import NO_PROXY_VARIABLES, PROXY_VARIABLES
 from agent_preflight.sidecar.gate_request import Opening, WayOut
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each

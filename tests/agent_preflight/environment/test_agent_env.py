@@ -1,6 +1,6 @@
 """What an agent finds in its environment."""
 
-from agent_preflight.runner.agent_env import GATE_BASE_URL, agent_env
+from agent_preflight.environment.agent_env import GATE_BASE_URL, agent_env
 
 
 def env_of(user: dict[str, str]) -> dict[str, str]:

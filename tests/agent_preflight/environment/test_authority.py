@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent_preflight.authority import HOST, LIFETIME, make_authority, write_bundle
+from agent_preflight.environment.authority import HOST, LIFETIME, make_authority, write_bundle
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -69,5 +69,5 @@ def test_the_bundle_is_the_public_roots_and_ours_for_everybody_to_read(tmp_path:
 
 @pytest.mark.wire
 def test_cryptography_is_loaded_only_by_who_makes_an_authority() -> None:
-    code = "import agent_preflight.authority, sys; sys.exit('cryptography' in sys.modules)"
+    code = "import agent_preflight.environment.authority, sys; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

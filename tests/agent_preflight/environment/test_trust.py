@@ -1,7 +1,7 @@
 """Which variables name the bundle, and whose win."""
 
-from agent_preflight.runner.agent_env import agent_env
-from agent_preflight.runner.trust import CONTAINER_BUNDLE, TRUST_VARIABLES, trust_env, trust_warnings
+from agent_preflight.environment.agent_env import agent_env
+from agent_preflight.environment.trust import CONTAINER_BUNDLE, TRUST_VARIABLES, trust_env, trust_warnings
 
 
 def test_every_variable_names_the_bundle() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent_preflight.runner.trust import trust_env
+from agent_preflight.environment.trust import trust_env
 
 GATE_PORT = 8788
 """The port of the proxy inside a container."""

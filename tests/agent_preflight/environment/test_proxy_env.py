@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent_preflight.runner.proxy_env import own_proxy, proxy_env
+from agent_preflight.environment.proxy_env import own_proxy, proxy_env
 from tests.support.cases import each
 
 PROXIES = [
