@@ -12,7 +12,7 @@ import typer
 from agent_preflight.cli.group import complain, emit_json
 
 if TYPE_CHECKING:
-    from agent_preflight.estimate_report import Found
+    from agent_preflight.estimates.report import Found
     from agent_preflight.options.settings import RunSettings
 
 
@@ -51,8 +51,8 @@ def estimate(
     Example: agent-preflight estimate --model openai/gpt-4.1-nano --budget 0.25 --max-tokens 4096
     """
     from agent_preflight.base.tables import show
-    from agent_preflight.estimate import EXPECT_TOKENS
-    from agent_preflight.estimate_report import is_affordable, report, why_nothing
+    from agent_preflight.estimates.calls_that_fit import EXPECT_TOKENS
+    from agent_preflight.estimates.report import is_affordable, report, why_nothing
 
     settings = _settings({"models": model, "budget_usd": budget, "expect_tokens": expect_tokens}, config)
     tokens = EXPECT_TOKENS if settings.expect_tokens is None else settings.expect_tokens
@@ -108,9 +108,9 @@ def _estimates(settings: RunSettings, tokens: int, bound: int | None) -> list[Fo
     """Read the prices of each model, and estimate it for each of its budgets."""
     from agent_preflight.base.config import Environment
     from agent_preflight.base.usd import pusd
-    from agent_preflight.estimate import estimate as estimate_model
-    from agent_preflight.estimate_report import Unread
-    from agent_preflight.price_list import read_endpoints
+    from agent_preflight.estimates.calls_that_fit import estimate as estimate_model
+    from agent_preflight.estimates.price_list import read_endpoints
+    from agent_preflight.estimates.report import Unread
     from preflight_proxy.core.errors import UpstreamError
 
     key, budgets = Environment.read().api_key, settings.budget_usd

@@ -11,7 +11,7 @@ from agent_preflight.base.usd import pusd
 from agent_preflight.checks.estimate import check_estimate, told
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line
-from agent_preflight.estimate import estimate
+from agent_preflight.estimates.calls_that_fit import estimate
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 from tests.support.quote_cases import endpoint

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent_preflight.base.tables import Column, TextTable
 from agent_preflight.base.usd import dollars
-from agent_preflight.estimate import BYTES_PER_TOKEN, Estimate, advice, calls_text, rounded_up
+from agent_preflight.estimates.calls_that_fit import BYTES_PER_TOKEN, Estimate, advice, calls_text, rounded_up
 from preflight_proxy.core.money import usd_text
 
 COLUMNS = (

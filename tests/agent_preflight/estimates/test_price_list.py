@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.price_list import read_endpoints
+from agent_preflight.estimates.price_list import read_endpoints
 from openrouter_sim import Simulator
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.base.config import origin, user_quarantine_file

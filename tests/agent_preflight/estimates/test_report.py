@@ -4,8 +4,8 @@ import json
 
 from agent_preflight.base.tables import text_of
 from agent_preflight.base.usd import pusd
-from agent_preflight.estimate import Estimate, estimate, rounded_up
-from agent_preflight.estimate_report import Found, Unread, is_affordable, report, why_nothing
+from agent_preflight.estimates.calls_that_fit import Estimate, estimate, rounded_up
+from agent_preflight.estimates.report import Found, Unread, is_affordable, report, why_nothing
 from tests.support.quote_cases import endpoint
 
 SONNET = "anthropic/claude-sonnet-4.5"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_preflight.base.usd import pusd
-from agent_preflight.estimate import (
+from agent_preflight.estimates.calls_that_fit import (
     BYTES_PER_TOKEN,
     CALLS_COUNTED_MAX,
     EXPECT_TOKENS,
