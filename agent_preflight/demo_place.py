@@ -11,7 +11,7 @@ from agent_preflight.docker.handshake import choose_gate
 from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_image, missing_base
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.settings import SandboxKind
-from agent_preflight.runner.folder import open_try
+from agent_preflight.runs.folder import open_try
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
 Wish = Literal["auto", "docker", "process"]

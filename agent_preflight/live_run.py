@@ -20,11 +20,11 @@ from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import dollars, pusd, usd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.openrouter.subkeys import list_keys, set_key_limit
-from agent_preflight.planned import planned, trial_folder
-from agent_preflight.run_choice import named_run
-from agent_preflight.run_control import CONTROL_FILE, read_control
-from agent_preflight.runner.plan import KEY_HEADROOM_PUSD
-from agent_preflight.runner.trial import By
+from agent_preflight.runs.choice import named_run
+from agent_preflight.runs.control_file import CONTROL_FILE, read_control
+from agent_preflight.runs.plan import KEY_HEADROOM_PUSD
+from agent_preflight.runs.planned import planned, trial_folder
+from agent_preflight.runs.trial_state import By
 from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlError, ControlUnreachableError
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX

@@ -22,12 +22,12 @@ from agent_preflight.options.settings import read_option
 from agent_preflight.options.sources import for_command
 from agent_preflight.options.text_file import read_text
 from agent_preflight.options.user_file import load_config
-from agent_preflight.run_choice import named_run
-from agent_preflight.run_lock import RunState, hold
-from agent_preflight.runner.folder import going_on
-from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
-from agent_preflight.runner.request import BY_OPTION, Origin
 from agent_preflight.runner.resume import kept_results
+from agent_preflight.runs.choice import named_run
+from agent_preflight.runs.folder import going_on
+from agent_preflight.runs.lock import RunState, hold
+from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
+from agent_preflight.runs.request import BY_OPTION, Origin
 from preflight_proxy.core.errors import ConfigError
 
 Lookup = Callable[[str], str | None]

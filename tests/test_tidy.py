@@ -82,7 +82,7 @@ SHARED_WITH_THE_HOST = (
 """What agent_preflight imports of the proxy: values and small tools. Else the two talk over the control socket."""
 
 WITHOUT_A_PROXY = (
-    ("agent_preflight.costs", "preflight_proxy.ledger.reader"),
+    ("agent_preflight.runs.costs", "preflight_proxy.ledger.reader"),
     ("agent_preflight.proxy_status", "preflight_proxy.ledger.reader"),
     ("agent_preflight.sweeping.settling", "preflight_proxy.ledger.dead"),
 )

@@ -26,7 +26,7 @@ def cache_report(
     """
     from agent_preflight.base.tables import show
     from agent_preflight.cache_report import cache_report_json, report_parts
-    from agent_preflight.run_choice import run_to_read
+    from agent_preflight.runs.choice import run_to_read
     from preflight_proxy.core.errors import ConfigError
 
     if data is not None and not data.is_dir():

@@ -34,8 +34,8 @@ def costs(
     """
     from agent_preflight.base.tables import show
     from agent_preflight.cost_tables import cost_parts
-    from agent_preflight.costs import cost_lines, sums_by_account, sums_of
-    from agent_preflight.run_choice import run_to_read
+    from agent_preflight.runs.choice import run_to_read
+    from agent_preflight.runs.costs import cost_lines, sums_by_account, sums_of
     from preflight_proxy.core.errors import ConfigError
 
     folder = data if data is not None else run_to_read(run_id, runs_dir)

@@ -68,7 +68,7 @@ def _meant(run_id: str | None, alias: str | None, runs_dir: Path) -> tuple[Plan,
     """Return the run and the trial that are meant: one word alone that names no run names a trial of the only live one."""
     from agent_preflight.artifacts import find_run
     from agent_preflight.live_run import find_plan
-    from agent_preflight.run_choice import live_runs, run_to_change
+    from agent_preflight.runs.choice import live_runs, run_to_change
 
     if run_id is not None and alias is None and find_run(run_id, runs_dir) is None:
         live = live_runs(runs_dir)

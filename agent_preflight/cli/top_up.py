@@ -41,7 +41,7 @@ def top_up(
     from agent_preflight.base.config import Environment
     from agent_preflight.live_run import check_alias, find_plan
     from agent_preflight.live_run import top_up as raise_limit
-    from agent_preflight.run_choice import run_to_change
+    from agent_preflight.runs.choice import run_to_change
 
     texts = list(more or ())
     if run_id is not None and "=" in run_id:  # no run is named, and the first word is a trial's

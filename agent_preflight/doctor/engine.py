@@ -13,7 +13,7 @@ from agent_preflight.docker.handshake import shake_hands, shake_hands_portable
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.runner.folder import open_try
+from agent_preflight.runs.folder import open_try
 from preflight_proxy.core.errors import OperatingError
 
 

@@ -19,8 +19,8 @@ from agent_preflight.openrouter.http import check_way
 from agent_preflight.options.settings import Arguments, RunSettings, read_settings
 from agent_preflight.options.sources import with_files, with_keys
 from agent_preflight.options.text_file import read_text
-from agent_preflight.runner.plan import Surroundings
-from agent_preflight.runner.request import Request
+from agent_preflight.runs.plan import Surroundings
+from agent_preflight.runs.request import Request
 from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputWish
 from preflight_proxy.core.errors import ConfigError
 

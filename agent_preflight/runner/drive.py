@@ -25,11 +25,11 @@ from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runner.board import now_s
-from agent_preflight.runner.disk import shortage
 from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
 from agent_preflight.runner.live import LiveTrial
-from agent_preflight.runner.plan import Surroundings, TrialPlan, key_expiry
-from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
+from agent_preflight.runs.disk import shortage
+from agent_preflight.runs.plan import Surroundings, TrialPlan, key_expiry
+from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
 from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
 from agent_preflight.sidecar.gate_request import Account, Gate, Tls
 from preflight_proxy.core.errors import OperatingError

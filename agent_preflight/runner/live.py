@@ -16,16 +16,16 @@ from agent_preflight.eject import EjectPolicy
 from agent_preflight.environment.authority import Authority
 from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.runner.board import Board, now_s
-from agent_preflight.runner.disk import FREE_BYTES_MIN
-from agent_preflight.runner.folder import RunFolder
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.output import Output
-from agent_preflight.runner.plan import Surroundings, TrialPlan
 from agent_preflight.runner.records import Records
-from agent_preflight.runner.refusals import Refusals
-from agent_preflight.runner.trial import GATE_LOST, By, Ending, State
 from agent_preflight.runner.watch import Seen, Watch
+from agent_preflight.runs.disk import FREE_BYTES_MIN
+from agent_preflight.runs.folder import RunFolder
+from agent_preflight.runs.plan import Surroundings, TrialPlan
+from agent_preflight.runs.refusal_counts import Refusals
+from agent_preflight.runs.trial_state import GATE_LOST, By, Ending, State
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.sidecar.control_client import Balance, LedgerEvent

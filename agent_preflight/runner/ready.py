@@ -28,9 +28,9 @@ from agent_preflight.engine.client import Engine, Image
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.options.container_options import SEALED, merge
 from agent_preflight.options.settings import unused_by_processes
-from agent_preflight.runner.folder import open_try
 from agent_preflight.runner.mount_sources import Wanted, look
-from agent_preflight.runner.plan import Surroundings, TrialPlan
+from agent_preflight.runs.folder import open_try
+from agent_preflight.runs.plan import Surroundings, TrialPlan
 from preflight_proxy.core.errors import OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20

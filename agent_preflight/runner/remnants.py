@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent_preflight.run_lock import RunState, hold
-from agent_preflight.runner.folder import going_on
+from agent_preflight.runs.folder import going_on
+from agent_preflight.runs.lock import RunState, hold
 from agent_preflight.sandboxes.strays import end_strays
 from agent_preflight.sweeping import Swept
 from agent_preflight.sweeping.orphan import end_orphan

@@ -33,20 +33,20 @@ from agent_preflight.runner.board import Board
 from agent_preflight.runner.credit import NO_CREDIT, Credit
 from agent_preflight.runner.drive import run_trial
 from agent_preflight.runner.finish import finish
-from agent_preflight.runner.folder import RunFolder
 from agent_preflight.runner.go_on import how_to_stop, stopping
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.live import LiveTrial, Shared
 from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.plan import TrialPlan
-from agent_preflight.runner.plan_file import plan_document
-from agent_preflight.runner.policies import policy_for_trial
 from agent_preflight.runner.ready import Ready
-from agent_preflight.runner.request import Finished, Request
 from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
 from agent_preflight.runner.sandboxes import Prepared, prepare
-from agent_preflight.runner.trial import By, Ending
 from agent_preflight.runner.turns import Turns
+from agent_preflight.runs.folder import RunFolder
+from agent_preflight.runs.plan import TrialPlan
+from agent_preflight.runs.plan_file import plan_document
+from agent_preflight.runs.policies import policy_for_trial
+from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.trial_state import By, Ending
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
 from agent_preflight.sidecar.control_client import LedgerEvent
 from preflight_proxy.base.tasks import Tasks

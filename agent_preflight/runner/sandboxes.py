@@ -11,7 +11,7 @@ from agent_preflight.docker.handshake import GateChoice, choose_gate
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
-from agent_preflight.runner.plan import Surroundings
+from agent_preflight.runs.plan import Surroundings
 from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
 

@@ -19,8 +19,8 @@ from agent_preflight.docker.sweep import Found
 from agent_preflight.docker.sweep import sweep as sweep_engine
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.run_control import CONTROL_FILE, RunControl, tries_dir
-from agent_preflight.run_lock import RunState, hold_once_free
+from agent_preflight.runs.control_file import CONTROL_FILE, RunControl, tries_dir
+from agent_preflight.runs.lock import RunState, hold_once_free
 from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from agent_preflight.sweeping.orphan import end_orphan

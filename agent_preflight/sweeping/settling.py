@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from agent_preflight.base.usd import pusd
-from agent_preflight.costs import LEDGER
+from agent_preflight.runs.costs import LEDGER
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.core.errors import LedgerInUseError
 from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd

@@ -9,8 +9,8 @@ import pytest
 
 from agent_preflight import provision
 from agent_preflight.base.usd import pusd
-from agent_preflight.costs import Ledger
 from agent_preflight.reconcile import reconcile, reconcile_folder
+from agent_preflight.runs.costs import Ledger
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Quarantine

@@ -23,10 +23,10 @@ from agent_preflight.run_resume import (
     runs_dir_of,
 )
 from agent_preflight.runner.arguments import request_of
-from agent_preflight.runner.folder import open_named
-from agent_preflight.runner.plan import plan_trials
-from agent_preflight.runner.plan_file import COMPARED, MAY_CHANGE, plan_differences, plan_document
-from agent_preflight.runner.request import Origin
+from agent_preflight.runs.folder import open_named
+from agent_preflight.runs.plan import plan_trials
+from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, plan_differences, plan_document
+from agent_preflight.runs.request import Origin
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cli_commands import Told, invoke

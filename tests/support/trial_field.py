@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.costs import LEDGER, cost_lines, sums_of
 from agent_preflight.models import RunResult
 from agent_preflight.runner import run_multi
+from agent_preflight.runs.costs import LEDGER, cost_lines, sums_of
 from openrouter_sim import Simulator
 from preflight_proxy.ledger.reader import read_snapshot
 

@@ -11,7 +11,7 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.proxy_path import PROBE, check_proxy_path, verdict
 from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
-from agent_preflight.run_control import tries_dir
+from agent_preflight.runs.control_file import tries_dir
 from openrouter_sim import Simulator
 from tests.support.cases import each
 

@@ -25,8 +25,8 @@ from agent_preflight.docker.container import QUIET_S
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateWish
-from agent_preflight.run_control import read_control
-from agent_preflight.runner.folder import RunFolder, open_new
+from agent_preflight.runs.control_file import read_control
+from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.bill import Bill

@@ -3,7 +3,7 @@
 import pytest
 
 from agent_preflight.options.naming import NamedModel, check_run_id, default_alias, read_models
-from agent_preflight.runner.plan import plan_trials
+from agent_preflight.runs.plan import plan_trials
 from tests.support.cases import each
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from agent_preflight.provision import create_sub_key
-from agent_preflight.runner.folder import RunFolder, open_new
+from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sidecar import Sidecar, SidecarError, SidecarSettings
 from agent_preflight.sidecar.control_client import LedgerEvent
 from agent_preflight.sidecar.gate_request import Account

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.run_control import read_control
 from agent_preflight.runner import arun_multi
+from agent_preflight.runs.control_file import read_control
 from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import Scope, sweep
 from agent_preflight.sweeping.completed import SETTLED_LATE
