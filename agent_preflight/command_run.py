@@ -18,9 +18,9 @@ from agent_preflight.options.user_file import load_config
 from agent_preflight.run_resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.board import KEPT, Row
-from agent_preflight.runner.go_on import elsewhere, farewell
+from agent_preflight.runner.continuation import elsewhere, farewell
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.run import run_field
 from agent_preflight.runs.exit_code import exit_code
 from agent_preflight.runs.final_table import answers_lines, place_lines
 from agent_preflight.runs.request import Finished, Origin, Request

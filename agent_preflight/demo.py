@@ -22,8 +22,8 @@ from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.demo_place import Place, Wish, choose_place
 from agent_preflight.runner.begin import local_now
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.run import run_field
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.exit_code import exit_code
 from agent_preflight.runs.final_table import place_lines

@@ -17,7 +17,7 @@ from agent_preflight.environment.network_access import reach_warnings
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.naming import check_run_id
 from agent_preflight.runner.board import Row
-from agent_preflight.runner.go_on import elsewhere, go_on
+from agent_preflight.runner.continuation import elsewhere, go_on
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.mount_sources import Wanted, look, make

@@ -13,9 +13,9 @@ from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
-from agent_preflight.runner.run import run_field
 from agent_preflight.runs.plan import Before, TrialPlan
 from agent_preflight.sandboxes.kept_output import Kept
 from agent_preflight.sandboxes.strays import strays

@@ -7,8 +7,8 @@ import pytest
 
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import run_blocking
-from agent_preflight.runner.run import run_field
 from agent_preflight.runs.disk import shortage
 from tests.support.trial_field import MODEL, Field
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runner.records import Records
+from agent_preflight.runner.event_records import Records
 from tests.support.trial_field import MODEL, Field, agent
 
 RUNNER = """

@@ -1,6 +1,6 @@
 """One trial while it lives."""
 
-from agent_preflight.runner.live import GATE_BACK_S_MAX, Absence, Times
+from agent_preflight.runner.running_trial import GATE_BACK_S_MAX, Absence, Times
 from agent_preflight.runner.watch import Seen
 from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request

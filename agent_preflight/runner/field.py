@@ -30,16 +30,16 @@ from agent_preflight.runner.begin import (
     sweep_beside,
 )
 from agent_preflight.runner.board import Board
+from agent_preflight.runner.cleanup import finish
+from agent_preflight.runner.continuation import how_to_stop, stopping
 from agent_preflight.runner.credit import NO_CREDIT, Credit
 from agent_preflight.runner.drive import run_trial
-from agent_preflight.runner.finish import finish
-from agent_preflight.runner.go_on import how_to_stop, stopping
 from agent_preflight.runner.lane import Lane
-from agent_preflight.runner.live import LiveTrial, Shared
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.ready import Ready
 from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
-from agent_preflight.runner.sandboxes import Prepared, prepare
+from agent_preflight.runner.running_trial import LiveTrial, Shared
+from agent_preflight.runner.sandbox_choice import Prepared, prepare
 from agent_preflight.runner.turns import Turns
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan

@@ -16,9 +16,9 @@ from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.run import run_field
-from agent_preflight.runner.sandboxes import Prepared, prepare
+from agent_preflight.runner.sandbox_choice import Prepared, prepare
 from agent_preflight.runs.plan import Surroundings
 from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
 from agent_preflight.sandboxes.process import ProcessSandbox

@@ -16,10 +16,10 @@ from agent_preflight.eject import EjectPolicy
 from agent_preflight.environment.authority import Authority
 from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.runner.board import Board, now_s
+from agent_preflight.runner.event_records import Records
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.output import Output
-from agent_preflight.runner.records import Records
 from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.runs.disk import FREE_BYTES_MIN
 from agent_preflight.runs.folder import RunFolder
