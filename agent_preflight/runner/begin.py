@@ -22,14 +22,14 @@ from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.mount_sources import Wanted, look, make
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
-from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runner.resume import kept_results
-from agent_preflight.runner.tidy import tidy
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials
 from agent_preflight.runs.policies import policy_for_trial
 from agent_preflight.runs.request import Request
 from agent_preflight.sweeping import Scope
+from agent_preflight.sweeping.leftovers import check_gone, end_earlier
+from agent_preflight.sweeping.sweep_before_run import tidy
 from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.runner.tidy import tidy
 from agent_preflight.sweeping import Scope
+from agent_preflight.sweeping.sweep_before_run import tidy
 from tests.support.crashed_run import BUSY, crash
 from tests.support.trial_field import Field
 

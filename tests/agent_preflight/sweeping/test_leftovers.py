@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.runner.remnants import check_gone, end_earlier
 from agent_preflight.runs.folder import open_named
 from agent_preflight.sweeping import Item, Swept
+from agent_preflight.sweeping.leftovers import check_gone, end_earlier
 from preflight_proxy.core.errors import ConfigError
 
 
