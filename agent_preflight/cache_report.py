@@ -11,7 +11,7 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
 from agent_preflight.base.tables import Column, TextTable, money, show, text_of
 from agent_preflight.base.usd import pusd
-from agent_preflight.cache_figures import WHY, CacheSums, CacheView, cache_view
+from agent_preflight.operate.cache_figures import WHY, CacheSums, CacheView, cache_view
 from agent_preflight.runs.choice import run_to_read
 from agent_preflight.runs.costs import cost_lines, sums_by_account, sums_of
 from preflight_proxy.core.errors import ConfigError, OperatingError

@@ -100,7 +100,7 @@ def status(
 
     Example: agent-preflight proxy status --data ./proxy-data
     """
-    from agent_preflight.proxy_status import proxy_status, show_status
+    from agent_preflight.operate.proxy_status import proxy_status, show_status
 
     found = proxy_status(folder_of(ctx, data))
     emit_json(json.dumps(found.document())) if as_json else show_status(found)

@@ -43,7 +43,7 @@ def add(ctx: typer.Context, accounts: Amounts, data: Data = None) -> None:
     """
     from agent_preflight.base.console import say
     from agent_preflight.base.usd import dollars
-    from agent_preflight.proxy_status import on_proxy
+    from agent_preflight.operate.proxy_status import on_proxy
 
     folder, wanted = folder_of(ctx, data), amounts_of(accounts)
 
@@ -109,7 +109,7 @@ def remove(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
     """
     from agent_preflight.base.console import say
     from agent_preflight.base.usd import dollars
-    from agent_preflight.proxy_status import on_proxy
+    from agent_preflight.operate.proxy_status import on_proxy
 
     folder, names = folder_of(ctx, data), names_of(accounts)
 
@@ -132,7 +132,7 @@ def show(
 
     Example: agent-preflight proxy account show alice --data ./proxy-data
     """
-    from agent_preflight.proxy_status import proxy_status
+    from agent_preflight.operate.proxy_status import proxy_status
     from preflight_proxy.control.named_accounts import read_tokens
     from preflight_proxy.core.errors import ConfigError
 
@@ -154,7 +154,7 @@ def list_(
 
     Example: agent-preflight proxy account list --data ./proxy-data
     """
-    from agent_preflight.proxy_status import proxy_status, show_accounts
+    from agent_preflight.operate.proxy_status import proxy_status, show_accounts
 
     found = proxy_status(folder_of(ctx, data)).accounts
     if not as_json:
@@ -166,7 +166,7 @@ def list_(
 
 def _change(folder: Path, names: Iterable[str], change: Callable[[ControlClient, str], Awaitable[Balance]]) -> None:
     """Have the running proxy change each account, and print how it stands then."""
-    from agent_preflight.proxy_status import on_proxy
+    from agent_preflight.operate.proxy_status import on_proxy
 
     async def ask(client: ControlClient) -> None:
         for name in names:
@@ -226,7 +226,7 @@ def names_of(names: list[str]) -> list[str]:
 def _tell(balance: Balance) -> None:
     from agent_preflight.base.console import say
     from agent_preflight.base.usd import dollars
-    from agent_preflight.proxy_status import of_balance
+    from agent_preflight.operate.proxy_status import of_balance
 
     state = of_balance(balance).state
     left = dollars(balance.available_pusd)

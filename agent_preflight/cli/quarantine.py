@@ -46,8 +46,8 @@ def quarantine(
     from agent_preflight.base.console import say
     from agent_preflight.base.terminal import plain
     from agent_preflight.openrouter.http import resolve_base_url
-    from agent_preflight.quarantine import clear as clear_endpoint
-    from agent_preflight.quarantine import quarantined
+    from agent_preflight.operate.quarantine import clear as clear_endpoint
+    from agent_preflight.operate.quarantine import quarantined
     from preflight_proxy.base import log
     from preflight_proxy.base.config import origin
 

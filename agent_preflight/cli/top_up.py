@@ -11,7 +11,7 @@ from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import LiveRunId, RunsDir, complete_raises
 
 if TYPE_CHECKING:
-    from agent_preflight.live_run import ToppedUp
+    from agent_preflight.operate.live_changes import ToppedUp
 
 
 def top_up(
@@ -39,8 +39,8 @@ def top_up(
     import asyncio
 
     from agent_preflight.base.config import Environment
-    from agent_preflight.live_run import check_alias, find_plan
-    from agent_preflight.live_run import top_up as raise_limit
+    from agent_preflight.operate.live_changes import check_alias, find_plan
+    from agent_preflight.operate.live_changes import top_up as raise_limit
     from agent_preflight.runs.choice import run_to_change
 
     texts = list(more or ())

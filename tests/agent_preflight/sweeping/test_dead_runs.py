@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.engine.client import Engine
-from agent_preflight.live_run import find_plan, stop
+from agent_preflight.operate.live_changes import find_plan, stop
 from agent_preflight.runs.control_file import read_control, tries_dir
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.folder import open_new, open_try

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.quarantine import Cleared, clear, quarantined
+from agent_preflight.operate.quarantine import Cleared, clear, quarantined
 from preflight_proxy.base.config import origin
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.rows import Quarantined

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent_preflight.drift import TOLERANCE_PUSD, Reconciled, Row
+from agent_preflight.operate.drift import TOLERANCE_PUSD, Reconciled, Row
 from preflight_proxy.core.ledger.rows import Quarantined
 from tests.support.cases import each
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from agent_preflight.base.tables import text_of
-from agent_preflight.cost_tables import cost_parts, reconciled_parts
-from agent_preflight.drift import Reconciled, Row
+from agent_preflight.operate.cost_tables import cost_parts, reconciled_parts
+from agent_preflight.operate.drift import Reconciled, Row
 from preflight_proxy.core.ledger.rows import Quarantined
 
 CENT = 10**10

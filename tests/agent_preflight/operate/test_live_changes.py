@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.live_run import Ended, Plan, ToppedUp, check_alias, find_plan, stop, top_up, until_over
+from agent_preflight.operate.live_changes import Ended, Plan, ToppedUp, check_alias, find_plan, stop, top_up, until_over
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.runs.folder import RunFolder, open_named
 from agent_preflight.sidecar.control_client import ControlClient

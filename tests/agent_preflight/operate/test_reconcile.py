@@ -9,7 +9,7 @@ import pytest
 
 from agent_preflight import provision
 from agent_preflight.base.usd import pusd
-from agent_preflight.reconcile import reconcile, reconcile_folder
+from agent_preflight.operate.reconcile import reconcile, reconcile_folder
 from agent_preflight.runs.costs import Ledger
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError

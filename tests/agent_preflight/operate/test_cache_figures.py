@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from agent_preflight.cache_figures import WHY, CacheView, cache_view
+from agent_preflight.operate.cache_figures import WHY, CacheView, cache_view
 from preflight_proxy.core.caching.trace import Miss
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.proxy_status import (
+from agent_preflight.operate.proxy_status import (
     AccountStatus,
     ProxyStatus,
     of_balance,

@@ -10,8 +10,8 @@ from typing import Any
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import pusd
-from agent_preflight.drift import Figure, Reconciled, Row
 from agent_preflight.openrouter.http import Key
+from agent_preflight.operate.drift import Figure, Reconciled, Row
 from agent_preflight.provision import list_keys
 from agent_preflight.runs.costs import Ledger, read_ledgers
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
