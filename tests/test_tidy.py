@@ -102,7 +102,7 @@ ONE_HOME: Mapping[str, tuple[str, ...]] = {
     "subprocess": ("agent_preflight.base.commands", "agent_preflight.sidecar"),
     "create_subprocess_exec": (
         *("agent_preflight.sandboxes.process", "agent_preflight.sidecar"),
-        "agent_preflight.demo",  # the simulator, as a process of its own
+        "agent_preflight.launch.demo",  # the simulator, as a process of its own
     ),
     "create_subprocess_shell": (),
     "sqlite3": (

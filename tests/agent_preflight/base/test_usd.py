@@ -11,8 +11,8 @@ from agent_preflight.base.config import Environment
 from agent_preflight.base.usd import PUSD_MAX, cents_up, dollars, float_usd, pusd, read_usd, usd
 from agent_preflight.budget import BudgetTracker
 from agent_preflight.cli import proxy_account, run, top_up
-from agent_preflight.config_policies import policy_factory
 from agent_preflight.eject import CompositeEject, ProgressEject
+from agent_preflight.launch.config_policies import policy_factory
 from agent_preflight.options.run_file import parse_config
 from agent_preflight.options.settings import read_option, read_settings
 from preflight_proxy.core.errors import ConfigError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.base.config import Environment
-from agent_preflight.config_policies import with_objects
+from agent_preflight.launch.config_policies import with_objects
 from agent_preflight.options.naming import NamedModel
 from agent_preflight.options.run_file import parse_config
 from agent_preflight.options.sources import for_command, merged, with_files

@@ -16,7 +16,7 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR, read_json_object
 from agent_preflight.base.config import DEFAULT_BUDGET_USD, Environment
 from agent_preflight.base.usd import pusd, read_usd
-from agent_preflight.config_policies import with_objects
+from agent_preflight.launch.config_policies import with_objects
 from agent_preflight.options.env_file import parse_env_file
 from agent_preflight.options.settings import read_option
 from agent_preflight.options.sources import for_command

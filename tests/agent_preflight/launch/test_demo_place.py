@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.demo_place import choose_place
 from agent_preflight.docker.handshake import shake_hands
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.engine.client import Engine
+from agent_preflight.launch.demo_place import choose_place
 from agent_preflight.runs.control_file import tries_dir
 from preflight_proxy.core.errors import OperatingError
 from tests.support.docker_program import output

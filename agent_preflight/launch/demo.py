@@ -20,7 +20,8 @@ import httpx
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
-from agent_preflight.demo_place import Place, Wish, choose_place
+from agent_preflight.launch.demo_place import Place, Wish, choose_place
+from agent_preflight.launch.run_view import RunView, print_table, run_view
 from agent_preflight.runner.begin import local_now
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
@@ -30,7 +31,6 @@ from agent_preflight.runs.final_table import place_lines
 from agent_preflight.runs.plan import Surroundings
 from agent_preflight.runs.request import Finished, Request
 from agent_preflight.sidecar import own_process, until_ready
-from agent_preflight.table import RunView, print_table, run_view
 from preflight_proxy.core.secret import Secret
 
 BUDGET_USD = "0.25"

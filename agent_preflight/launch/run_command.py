@@ -12,10 +12,11 @@ from typing import Any
 
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.console import say
-from agent_preflight.config_policies import with_objects
+from agent_preflight.launch.config_policies import with_objects
+from agent_preflight.launch.resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
+from agent_preflight.launch.run_view import RunView, print_table, run_view
 from agent_preflight.options.sources import for_command
 from agent_preflight.options.user_file import load_config
-from agent_preflight.run_resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.board import KEPT, Row
 from agent_preflight.runner.continuation import elsewhere, farewell
@@ -25,7 +26,6 @@ from agent_preflight.runs.exit_code import exit_code
 from agent_preflight.runs.final_table import answers_lines, place_lines
 from agent_preflight.runs.request import Finished, Origin, Request
 from agent_preflight.runs.result import summary_document
-from agent_preflight.table import RunView, print_table, run_view
 from preflight_proxy.core.errors import OperatingError
 
 NOTHING_SPENT = "No agent was started, so none has spent money."

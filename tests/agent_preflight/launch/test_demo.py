@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent_preflight.demo import AGENTS, billed_usd, simulator
+from agent_preflight.launch.demo import AGENTS, billed_usd, simulator
 
 
 def test_the_bill_is_summed_as_the_ledger_must_read_it() -> None:

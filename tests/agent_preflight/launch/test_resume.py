@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.base.config import Environment
-from agent_preflight.options.settings import options
-from agent_preflight.run_resume import (
+from agent_preflight.launch.resume import (
     earlier_version,
     find_plan,
     origin_in,
@@ -22,6 +21,7 @@ from agent_preflight.run_resume import (
     resumed_options,
     runs_dir_of,
 )
+from agent_preflight.options.settings import options
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runs.folder import open_named
 from agent_preflight.runs.plan import plan_trials
