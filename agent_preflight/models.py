@@ -6,7 +6,7 @@ These are ordinary mutable dataclasses, because scripts build and change them; t
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent_preflight.usd import pusd
+from agent_preflight.base.usd import pusd
 from preflight_proxy.core.budget_text import simple_text
 
 __all__ = ["BudgetStatus", "CacheStats", "EjectDecision", "InfraResult", "RunResult"]
