@@ -1,93 +1,18 @@
-"""Checks before anything is spent: is there money, are there models, keys, caching, images, services.
+"""Checks before anything is spent: is there money, are there models, keys, caching, images, services."""
 
-All checks that make no key run, whatever fails; what does not depend on another runs beside it, and the report keeps its order.
-Those that make a test key come last, and only if nothing has failed.
-"""
-
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from functools import partial
-from itertools import chain
-from typing import Any
 
-from agent_preflight.base import config
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import Dollars, float_usd
-from agent_preflight.checks import account, bound, caching, custom, images, keys, machine, models, proxy_path, report
-from agent_preflight.checks import estimate as estimates
 from agent_preflight.checks.custom import CustomCheck
-from agent_preflight.checks.inputs import Facts, Inputs, Params, merge_required, unique
-from agent_preflight.checks.line import Line, failed, warned
-from agent_preflight.checks.schedule import Job, run_in_order
+from agent_preflight.checks.inputs import Inputs, Params, unique
+from agent_preflight.checks.line import Line
+from agent_preflight.checks.suite import BUILT_IN, PreflightError, check_all, run_checks
 from agent_preflight.health import InfraCheck
-from agent_preflight.openrouter.http import check_way
-from agent_preflight.openrouter.reachable import UNREACHABLE
+from agent_preflight.runner.api import run_container
 
 __all__ = ["BUILT_IN", "InfraCheck", "PreflightError", "preflight", "run_checks"]
-
-BUILT_IN = {
-    "balance": (account.check_balance, "Account balance"),
-    "math": (account.check_math, "Provisioning budget"),
-    "models": (models.check_models, "Model availability"),
-    "estimate": (estimates.check_estimate, estimates.NAME),
-    "tool_support": (models.check_tool_support, "Parameter support"),
-    "api_key": (keys.check_api_key, keys.OWN),
-    "docker_image": (images.check_docker_image, "Docker image"),
-    "clock": (machine.check_clock, machine.CLOCK),
-    "disk": (machine.check_disk, machine.DISK),
-    "docker_socket": (machine.check_docker_socket, machine.SOCKET),
-    "key_smoke": (keys.check_key_smoke, keys.NAME),
-    "cache_smoke": (caching.check_cache_smoke, caching.NAME),
-    "bound_smoke": (bound.check_bound_smoke, bound.NAME),
-    "proxy_path": (proxy_path.check_proxy_path, proxy_path.NAME),
-}
-"""The checks by name, in the order of the report, each with its label for the case that it comes to no result."""
-
-MAKE_KEYS = ("key_smoke", "cache_smoke", "bound_smoke", "proxy_path")
-"""Checks that make a test key and spend a little: they run after all others, also after a script's own."""
-
-DEFAULT = ("balance", "math", "models", "estimate", "api_key", "key_smoke", "cache_smoke")
-"""What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check.
-
-``bound_smoke`` runs only where it is named: it costs a call for each endpoint of each model. So do the checks of this machine,
-and ``proxy_path``, which starts a container and makes one call.
-"""
-
-LIMIT_S = 120.0
-"""For a built-in check: two calls of 30 s, the making and deleting of a key, the list of models."""
-
-OWN_LIMIT_S = 300.0
-"""For a script's own check, which may build something."""
-
-
-class PreflightError(RuntimeError):
-    """Preflight failed; ``failures`` has each failure, the text one a line."""
-
-    def __init__(self, failures: list[str]) -> None:
-        self.failures = failures
-        listed = "\n  ".join(failures) or "none"
-        super().__init__(f"Preflight failed ({len(failures)} issue(s)): {listed}")
-
-    @property
-    def below_report(self) -> str:
-        """What is said below the printed report, which lists all failures."""
-        count = len(self.failures)
-        return (
-            f"Preflight failed: mend the {'problem' if count == 1 else f'{count} problems'} above, then run this again."
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one preflight does: its inputs, the names of the checks, what a script brought along, and what was found before."""
-
-    inputs: Inputs
-    checks: tuple[str, ...]
-    custom_checks: tuple[CustomCheck, ...] = ()
-    infra: tuple[InfraCheck, ...] = ()
-    found: tuple[Line, ...] = ()
 
 
 def preflight(
@@ -112,162 +37,52 @@ def preflight(
     log_fn: Callable[[str], object] = say,
     found: Sequence[Line] = (),
 ) -> list[str]:
-    """Run the checks, print the report, and return what failed: nothing, if all passed.
+    """Run the checks, print the report, and return what failed: an empty list if all passed.
 
     Args:
-        admin_key: a management key: makes the test keys and reads the balance.
-        or_key: an inference key.
-        models: model ids; repetitions count once.
-        budget_per_model: dollars, such as ``0.25`` or ``"$2"``.
-        checks: names of the checks to run, of `BUILT_IN`; ``[]`` for none of them; the usual ones where not given.
-        docker_image: image that must be here.
-        custom_checks: functions that return ``(name, ok, detail)``; each may take the facts as a dict.
-        required_params: request parameters by model that it must support.
-        common_required_params: parameters that all ``models`` must support.
-        site_name: names the test keys and the calls.
-        raise_on_failure: raise if something failed.
-        infra: checks of services and the like.
-        base_url: the API's base, where not the usual one.
-        budgets: dollars by model, where not ``budget_per_model``.
-        budget_sum: dollars of all agents together, where that is not the sum over the models.
-        expect_tokens: tokens of an agent's first prompt; a budget that does not afford one such call fails then. None assumes
-            20,000, and such a budget is a warning.
-        byok: calls may run on provider keys of your own, for a fee.
-        log_fn: takes each line of the report instead of ``print``.
-        found: what was found on this machine before; it heads the report, and its failures count.
+        admin_key: A management key. It makes the test keys and reads the balance.
+        or_key: An inference key.
+        models: Model ids. Repetitions count once.
+        budget_per_model: Dollars, such as ``0.25`` or ``"$2"``.
+        checks: Names of the checks to run, of `BUILT_IN`; ``[]`` for none of them; the usual ones if not given.
+        docker_image: An image that must be on this machine.
+        custom_checks: Functions that return ``(name, ok, detail)``. Each may take the facts as a dict.
+        required_params: Request parameters that a model must support, by model.
+        common_required_params: Request parameters that all ``models`` must support.
+        site_name: Names the test keys and the calls.
+        raise_on_failure: Raise if something failed.
+        infra: Checks of services and the like.
+        base_url: The API's base, if not the usual one.
+        budgets: Dollars by model, for models whose budget is not ``budget_per_model``.
+        budget_sum: Dollars of all agents together, if that is not the sum over the models.
+        expect_tokens: Tokens of an agent's first prompt. With it, a budget that affords no such call fails. None assumes 20,000,
+            and such a budget is a warning.
+        byok: Calls may run on provider keys of your own, for a fee.
+        log_fn: Takes each line of the report instead of ``print``.
+        found: Lines on this machine that are known already. They stand first in the report, and their failures count.
 
     Raises:
-        PreflightError: something failed, and ``raise_on_failure`` is set.
-        ConfigError: the budget is no amount, or the environment names an HTTP proxy that cannot be used; nothing was checked.
+        PreflightError: Something failed, and ``raise_on_failure`` is set.
+        ConfigError: The budget is no amount, or the environment names an HTTP proxy that cannot be used. Nothing was checked.
     """
-    check_way(base_url)
-    required = merge_required(unique(models), required_params, common_required_params)
     inputs = Inputs(
         admin_key,
         or_key,
         unique(models),
         float_usd(budget_per_model, "budget_per_model"),
+        checks,
         docker_image,
-        required,
-        site_name=site_name,
+        custom_checks,
+        required_params,
+        common_required_params,
+        site_name,
+        infra,
         base_url=base_url,
-        budgets=budgets or {},
+        budgets=budgets,
         budget_sum=budget_sum,
         expect_tokens=expect_tokens,
         byok=byok,
+        log_fn=log_fn,
+        run_trial=run_container,
     )
-    plan = Plan(inputs, _names(checks, inputs), tuple(custom_checks or ()), tuple(infra or ()), tuple(found))
-    failures = _tell_report(run_checks(plan), log_fn)
-    if failures and raise_on_failure:
-        raise PreflightError(failures)
-    return failures
-
-
-def run_checks(plan: Plan) -> Iterator[Line]:
-    """Run the checks of a plan and yield their lines in the order of the report, each as soon as it is known."""
-    has_failed = False
-    facts = Facts(plan.inputs)
-    for line in (*plan.found, *_unknown_names(plan.checks)):
-        has_failed |= line.ok is False
-        yield line
-    free = [name for name in plan.checks if name not in MAKE_KEYS and not _is_found(plan, name)]
-    found = run_in_order([*_jobs(plan, facts, free), *_own_jobs(plan, facts)])
-    for line in _told_once(plan.inputs, facts, chain.from_iterable(found)):
-        has_failed |= line.ok is False
-        yield line
-    makers = [name for name in plan.checks if name in MAKE_KEYS]
-    if has_failed:
-        yield from _not_run([label for name, (_, label) in BUILT_IN.items() if name in makers])
-        return
-    for lines in run_in_order(list(_jobs(plan, facts, makers))):
-        yield from lines
-
-
-def _not_run(labels: Sequence[str]) -> Iterator[Line]:
-    if labels:
-        why = "it makes a test key" if len(labels) == 1 else "they make test keys"
-        yield warned(", ".join(labels), f"not run: {why}, and something else failed")
-
-
-def _told_once(inputs: Inputs, facts: Facts, lines: Iterable[Line]) -> Iterator[Line]:
-    """Leave out what another line has told: that OpenRouter cannot be reached, and that it has no such model."""
-    told = set[str]()
-    for line in lines:
-        if line.detail == UNREACHABLE:
-            trouble = facts.trouble()
-            if trouble not in told:
-                yield failed("OpenRouter", trouble.partition(". ")[0], trouble)
-            told.add(trouble)
-        elif line.name not in told:
-            yield line
-        if line.ok is False:
-            told |= {estimates.name_of(model) for model in inputs.models if models.name_of(model) == line.name}
-
-
-def _is_found(plan: Plan, name: str) -> bool:
-    """Tell whether a check's failure was found before, and would be told twice."""
-    if name != "docker_image" or plan.inputs.docker_image is None:
-        return False
-    return any(line.name == images.image_name(plan.inputs.docker_image) for line in plan.found)
-
-
-def _names(checks: Sequence[str] | None, inputs: Inputs) -> tuple[str, ...]:
-    if checks is not None:
-        return (checks,) if isinstance(checks, str) else unique(checks)
-    more = [("tool_support", inputs.required), ("docker_image", inputs.docker_image)]
-    return (*DEFAULT, *(name for name, wanted in more if wanted))
-
-
-def _unknown_names(names: Sequence[str]) -> Iterator[Line]:
-    for name in names:
-        if name not in BUILT_IN:
-            yield warned(f"Unknown check '{name}'", f"not run; known are {', '.join(BUILT_IN)}")
-
-
-def _jobs(plan: Plan, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
-    for name, (check, label) in BUILT_IN.items():
-        if name in names:
-            yield Job(partial(check, plan.inputs, facts), partial(_crashed, label), LIMIT_S, lane=name)
-
-
-def _own_jobs(plan: Plan, facts: Facts) -> Iterator[Job]:
-    """A script's own checks run one after another, as it would run them itself."""
-    context = partial(_context, plan, facts)
-    for own in plan.custom_checks:
-        yield Job(partial(custom.run_custom, own, context), partial(custom.crashed_custom, own), OWN_LIMIT_S, "own")
-    for infra in plan.infra:
-        yield Job(partial(custom.run_infra, infra), partial(custom.crashed_infra, infra), OWN_LIMIT_S, "own")
-
-
-def _crashed(label: str, reason: str) -> Line:
-    return failed(label, reason, f"{label}: {reason}")
-
-
-def _context(plan: Plan, facts: Facts) -> Mapping[str, Any]:
-    return {
-        "admin_key": plan.inputs.admin_key,
-        "or_key": plan.inputs.or_key,
-        "models": list(plan.inputs.models),
-        "budget_per_model": plan.inputs.budget_per_model,
-        "checks": sorted(plan.checks),
-        "docker_image": plan.inputs.docker_image,
-        "site_name": plan.inputs.site_name,
-        "required_params": {model: list(params) for model, params in (plan.inputs.required or {}).items()},
-        "balance": facts.balance().available,
-        "available_models": facts.models(),
-    }
-
-
-def _tell_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[str]:
-    for text in report.head():
-        tell(text)
-    colour = tell is say and sys.stdout.isatty() and not config.variable("NO_COLOR")
-    failures, warnings = list[str](), 0
-    for line in lines:
-        warnings += line.ok is None and not line.is_skipped
-        tell(report.line_text(line, colour=colour))
-        if line.failure and line.failure not in failures:  # one cause may fail several checks
-            failures.append(line.failure)
-    for text in report.foot(failures, warnings=warnings):
-        tell(text)
-    return failures
+    return check_all(inputs, found=found, raise_on_failure=raise_on_failure)

@@ -53,7 +53,7 @@ def check_math(inputs: Inputs, facts: Facts) -> list[Line]:
 
 def _needed(inputs: Inputs) -> tuple[int, str]:
     """Return what all budgets come to, in pico-USD, and how a person reckons it."""
-    each_pusd = [pusd(inputs.budgets.get(model, inputs.budget_per_model)) for model in inputs.models]
+    each_pusd = [pusd(inputs.budget_of(model)) for model in inputs.models]
     count = counted(len(each_pusd), "model")
     if inputs.budget_sum is None and len(set(each_pusd)) == 1:
         return sum(each_pusd), f"{count} x {dollars(each_pusd[0])} = {dollars(sum(each_pusd))}"

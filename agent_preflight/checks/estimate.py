@@ -44,7 +44,7 @@ def _look(inputs: Inputs, model: str) -> Estimate | UpstreamError:
         return exc
     return estimate(
         model,
-        pusd(inputs.budgets.get(model, inputs.budget_per_model)),
+        pusd(inputs.budget_of(model)),
         endpoints,
         expect_tokens=EXPECT_TOKENS if inputs.expect_tokens is None else inputs.expect_tokens,
         byok=inputs.byok,

@@ -7,6 +7,10 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from agent_preflight import provision
+from agent_preflight.base.console import say
+from agent_preflight.checks.custom import CustomCheck
+from agent_preflight.health import InfraCheck
+from agent_preflight.models import RunResult
 from agent_preflight.openrouter import reachable
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 
@@ -17,25 +21,43 @@ Params = Mapping[str, str | Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The arguments of one preflight; ``models`` without repetitions, ``required`` merged, by model.
+    """The options of one preflight, as `agent_preflight.preflight.preflight` describes them.
 
-    ``budgets`` has the dollars of models whose budget is not ``budget_per_model``; ``budget_sum`` is what all agents may spend
-    together, None where that is the sum over the models. ``expect_tokens`` is None where the user has
-    not said how large a first prompt is.
+    Attributes:
+        models: Without repetitions.
+        run_trial: `run_container`. Whoever makes the inputs hands it in, because the runner stands above the checks.
     """
 
-    admin_key: str
-    or_key: str
+    admin_key: str = field(repr=False)
+    or_key: str = field(repr=False)
     models: tuple[str, ...]
     budget_per_model: float
+    checks: Sequence[str] | None = None
     docker_image: str | None = None
-    required: Mapping[str, tuple[str, ...]] | None = None
+    custom_checks: Sequence[CustomCheck] | None = None
+    required_params: Params | None = None
+    common_required_params: str | Sequence[str] | None = None
     site_name: str = "agent-preflight"
+    infra: Sequence[InfraCheck] | None = None
     base_url: str | None = None
-    budgets: Mapping[str, float] = field(default_factory=dict)
+    budgets: Mapping[str, float] | None = None
     budget_sum: Decimal | None = None
     expect_tokens: int | None = None
     byok: bool = False
+    log_fn: Callable[[str], object] = say
+    run_trial: Callable[..., RunResult] | None = None
+
+    @property
+    def required(self) -> dict[str, tuple[str, ...]]:
+        """The request parameters that each model must support, in order, without repetitions. One text is a list of one."""
+        merged = {model: unique(_as_list(self.common_required_params)) for model in self.models}
+        for model, params in (self.required_params or {}).items():
+            merged[model] = unique([*merged.get(model, ()), *_as_list(params)])
+        return {model: params for model, params in merged.items() if params}
+
+    def budget_of(self, model: str) -> float:
+        """Return the dollars that each agent of a model may spend."""
+        return (self.budgets or {}).get(model, self.budget_per_model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +94,6 @@ class Facts:
         self.models: Once[dict[str, dict[str, Any]] | None] = Once(
             lambda: _ask(provision.get_available_models, inputs.or_key, inputs)
         )
-
-
-def merge_required(
-    models: Sequence[str], own: Params | None, common: str | Sequence[str] | None
-) -> dict[str, tuple[str, ...]]:
-    """Return the parameters that each model must support, in order, without repetitions.
-
-    Args:
-        models: the models that the common ones hold for.
-        own: parameters by model; may name others than ``models``. One text stands for a list of one.
-        common: parameters of all ``models``.
-    """
-    merged = {model: unique(_as_list(common)) for model in models}
-    for model, params in (own or {}).items():
-        merged[model] = unique([*merged.get(model, ()), *_as_list(params)])
-    return {model: params for model, params in merged.items() if params}
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:

@@ -83,9 +83,8 @@ def _failed(reason: str) -> Line:
 
 def _trial(inputs: Inputs, image: str, alias: str, told: list[dict[str, Any]]) -> RunResult:
     """Run it in a folder that every sweep looks into; the folder is removed unless something of the trial may be left."""
-    from agent_preflight.runner.api import run_container  # the runner runs checks, so it is the layer above
-
-    result = run_container(
+    assert inputs.run_trial is not None, "whoever makes the inputs hands it in"
+    result = inputs.run_trial(
         image_name=image,
         model_id=MODEL,
         alias=alias,

@@ -17,7 +17,8 @@ from agent_preflight.launch.resume import earlier_version, find_plan, origin_of,
 from agent_preflight.launch.run_view import RunView, print_table, run_view
 from agent_preflight.options.sources import for_command
 from agent_preflight.options.user_file import load_config
-from agent_preflight.runner.arguments import request_of
+from agent_preflight.runner.api import run_container
+from agent_preflight.runner.arguments import build_request
 from agent_preflight.runner.board import KEPT, Row
 from agent_preflight.runner.continuation import elsewhere, farewell
 from agent_preflight.runner.field import run_field
@@ -77,7 +78,8 @@ def _wanted(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, An
 def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
     shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
     with _nothing_spent():
-        request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown}, makes_sources=False)
+        options = {**options, "log_fn": view.say, "preflight_kwargs": shown}
+        request = build_request(options, run_container, makes_sources=False)
     request = replace(request, origin=origin)
     ended: list[Finished] = []
 

@@ -11,7 +11,7 @@ from agent_preflight.base.usd import Dollars
 from agent_preflight.models import RunResult
 from agent_preflight.options.naming import default_alias
 from agent_preflight.options.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
-from agent_preflight.runner.arguments import request_of, texts, with_defaults
+from agent_preflight.runner.arguments import build_request, texts, with_defaults
 from agent_preflight.runner.continuation import elsewhere, farewell
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
@@ -253,6 +253,11 @@ def run_container(
     request = request_of(with_defaults(run_multi, options), single=True)
     finished = run_blocking(lambda stop: run_field(request, stop))
     return finished.results[0]
+
+
+def request_of(options: Mapping[str, Any], *, single: bool = False) -> Request:
+    """Return the request that the keywords of `run_multi` make. Raises as `build_request`."""
+    return build_request(options, run_container, single=single)
 
 
 async def _told(request: Request, stop: Stop) -> list[RunResult]:

@@ -14,7 +14,10 @@ from typing import Any
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
+from agent_preflight.checks.inputs import Inputs, unique
+from agent_preflight.checks.suite import check_all
 from agent_preflight.environment.network_access import read_reach
+from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import check_way
 from agent_preflight.options.settings import Arguments, RunSettings, read_settings
 from agent_preflight.options.sources import with_files, with_keys
@@ -36,11 +39,14 @@ def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> d
     return dict(bound.arguments)
 
 
-def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources: bool = True) -> Request:
+def build_request(
+    given: Mapping[str, Any], run_trial: Callable[..., RunResult], *, single: bool = False, makes_sources: bool = True
+) -> Request:
     """Return the request that the keywords of `run_multi` make; None, and what is not named, is the default.
 
     Args:
         given: By name.
+        run_trial: `run_container`, for the check that runs a trial.
         single: The run is the one trial of `run_container`.
         makes_sources: Folders are made for mounts that agents may write to and that are missing, as old scripts expect.
 
@@ -70,7 +76,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources:
         base_url=settings.openrouter_base_url,
         byok=settings.byok,
         makes_sources=makes_sources,
-        preflight=None if settings.skip_preflight else _preflight(settings),
+        preflight=None if settings.skip_preflight else _checks(settings, run_trial),
         say=settings.log_fn or say,
     )
 
@@ -155,28 +161,27 @@ def _of(arguments: Arguments, alias: str) -> Sequence[str]:
     return arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
 
 
-def _preflight(settings: RunSettings) -> Callable[..., object]:
-    """Return the call of the checks, with what the run knows and what the script adds."""
-    from agent_preflight.preflight import preflight  # the module, which the package's function of that name hides
+def _checks(settings: RunSettings, run_trial: Callable[..., RunResult]) -> Callable[..., object]:
+    """Return the call of the checks, with what the run knows and what the script adds.
 
+    Raises:
+        TypeError: The script sets what the run itself sets, or there is no such argument.
+    """
     assert settings.admin_key is not None, "with_keys"
     assert settings.or_key is not None, "with_keys"
-    kwargs = dict(settings.preflight_kwargs or {})
-    ids = [*(model for model, _ in settings.pairs), *texts(kwargs.pop("models", None))]
-    return partial(
-        preflight,
-        admin_key=settings.admin_key.reveal(),
-        or_key=settings.or_key.reveal(),
-        models=list(dict.fromkeys(ids)),
-        budget_per_model=_budget_per_model(settings),
-        docker_image=settings.image_name or None if settings.sandbox == "docker" else None,
-        **{**_of_the_run(settings), **_without_twice(kwargs)},
-    )
-
-
-def _of_the_run(settings: RunSettings) -> dict[str, Any]:
-    """Return what the run knows for the checks, unless the script says otherwise."""
-    return {
+    own = dict(settings.preflight_kwargs or {})
+    ids = [*(model for model, _ in settings.pairs), *texts(own.pop("models", None))]
+    raise_on_failure, found = own.pop("raise_on_failure", True), own.pop("found", ())
+    of_run = {
+        "admin_key": settings.admin_key.reveal(),
+        "or_key": settings.or_key.reveal(),
+        "budget_per_model": _budget_per_model(settings),
+        "docker_image": settings.image_name or None if settings.sandbox == "docker" else None,
+        "run_trial": run_trial,
+    }
+    if twice := sorted(own.keys() & of_run.keys()):
+        raise TypeError(f"preflight_kwargs sets {', '.join(twice)}, which the run itself sets")
+    usual = {
         "base_url": settings.openrouter_base_url,
         "budgets": _budgets(settings),
         "budget_sum": _budget_sum(settings),
@@ -184,6 +189,8 @@ def _of_the_run(settings: RunSettings) -> dict[str, Any]:
         "byok": settings.byok,
         "log_fn": settings.log_fn or say,
     }
+    inputs = Inputs(models=unique(ids), **{**usual, **own, **of_run})
+    return partial(check_all, inputs, found=found, raise_on_failure=raise_on_failure)
 
 
 def _budgets(settings: RunSettings) -> dict[str, float]:
@@ -194,17 +201,6 @@ def _budgets(settings: RunSettings) -> dict[str, float]:
             if alias in budgets:
                 found[model] = min(found.get(model, float("inf")), float(budgets[alias]))
     return found
-
-
-def _without_twice(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the script's own arguments of the checks.
-
-    Raises:
-        TypeError: One of them is set by the run.
-    """
-    if twice := sorted(kwargs.keys() & {"admin_key", "or_key", "budget_per_model", "docker_image"}):
-        raise TypeError(f"preflight_kwargs sets {', '.join(twice)}, which the run itself sets")
-    return kwargs
 
 
 def _budget_per_model(settings: RunSettings) -> float:

@@ -12,7 +12,7 @@ from agent_preflight import provision
 from agent_preflight.checks.bound import BOUND_TOKENS, check_bound_smoke
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line
-from agent_preflight.preflight import BUILT_IN, DEFAULT
+from agent_preflight.checks.suite import BUILT_IN, DEFAULT
 from openrouter_sim import FaultRule, Scenario, Simulator
 from openrouter_sim.faults import make_fault
 from preflight_proxy.base.config import user_quarantine_file

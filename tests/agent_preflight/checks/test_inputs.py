@@ -4,24 +4,24 @@ import threading
 
 import pytest
 
-from agent_preflight.checks.inputs import Once, merge_required, unique
+from agent_preflight.checks.inputs import Inputs, Once, Params, unique
 
 
-def test_common_parameters_come_first_and_nothing_twice() -> None:
-    assert merge_required(["a", "b"], {"a": ["t", "u"], "x": ["y"]}, ["u"]) == {
-        "a": ("u", "t"),
-        "b": ("u",),
-        "x": ("y",),
-    }
+def required(own: Params | None, common: str | list[str] | None, *models: str) -> dict[str, tuple[str, ...]]:
+    return Inputs("admin", "key", models, 1.0, required_params=own, common_required_params=common).required
 
 
-def test_one_text_is_a_list_of_one_not_of_letters() -> None:
-    assert merge_required(["a"], {"a": "seed"}, "tools") == {"a": ("tools", "seed")}
+def test_common_parameters_come_first_and_each_once() -> None:
+    assert required({"a": ["t", "u"], "x": ["y"]}, ["u"], "a", "b") == {"a": ("u", "t"), "b": ("u",), "x": ("y",)}
 
 
-def test_nothing_required_is_nothing() -> None:
-    assert merge_required(["a"], None, None) == {}
-    assert merge_required(["a"], {"a": []}, []) == {}
+def test_one_text_is_a_list_of_one_parameter() -> None:
+    assert required({"a": "seed"}, "tools", "a") == {"a": ("tools", "seed")}
+
+
+def test_without_parameters_nothing_is_required() -> None:
+    assert required(None, None, "a") == {}
+    assert required({"a": []}, [], "a") == {}
 
 
 def test_models_are_taken_once_in_order() -> None:

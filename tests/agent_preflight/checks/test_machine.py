@@ -9,7 +9,7 @@ import pytest
 from agent_preflight.checks import machine
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line
-from agent_preflight.preflight import BUILT_IN, DEFAULT
+from agent_preflight.checks.suite import BUILT_IN, DEFAULT
 from tests.agent_preflight.conftest import Seen
 from tests.support.cases import each
 from tests.support.engine_thread import serve_in_thread

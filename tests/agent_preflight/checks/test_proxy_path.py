@@ -11,6 +11,7 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.proxy_path import PROBE, check_proxy_path, verdict
 from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
+from agent_preflight.runner.api import run_container
 from agent_preflight.runs.control_file import tries_dir
 from openrouter_sim import Simulator
 from tests.support.cases import each
@@ -68,7 +69,7 @@ def test_the_probe_is_a_program_without_imports_of_ours() -> None:
 
 @pytest.mark.wire
 def test_without_an_engine_it_is_a_failure_with_its_reason(no_engine: str) -> None:
-    inputs = Inputs("admin", "key", (), 1.0)
+    inputs = Inputs("admin", "key", (), 1.0, run_trial=run_container)
     (line,) = check_proxy_path(inputs, Facts(inputs))
     assert line.failure.startswith("Proxy path: ")
     assert f"no Docker engine answers at {no_engine}" in line.failure
@@ -83,7 +84,7 @@ def test_the_whole_path_works_on_this_machine_and_leaves_nothing(
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", BASE)
     place = tmp_path_factory.mktemp("t")
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    inputs = Inputs(simulator.admin_key, simulator.inference_key, (), 1.0)
+    inputs = Inputs(simulator.admin_key, simulator.inference_key, (), 1.0, run_trial=run_container)
     (line,) = check_proxy_path(inputs, Facts(inputs))
     assert line.ok is True, line
     assert simulator.bill().total_usd > 0

@@ -14,7 +14,7 @@ import pytest
 
 from agent_preflight import run_multi
 from agent_preflight.models import RunResult
-from agent_preflight.runner.arguments import request_of
+from agent_preflight.runner.api import request_of
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runs.exit_code import exit_code

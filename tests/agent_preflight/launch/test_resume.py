@@ -22,7 +22,7 @@ from agent_preflight.launch.resume import (
     runs_dir_of,
 )
 from agent_preflight.options.settings import options
-from agent_preflight.runner.arguments import request_of
+from agent_preflight.runner.api import request_of
 from agent_preflight.runs.folder import open_named
 from agent_preflight.runs.plan import plan_trials
 from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, plan_differences, plan_document

@@ -1,14 +1,17 @@
 """From the arguments of the public functions to a request."""
 
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_preflight.base.console import say
-from agent_preflight.runner.api import run_multi
-from agent_preflight.runner.arguments import request_of, texts, with_defaults
+from agent_preflight.checks.inputs import Inputs
+from agent_preflight.runner.api import request_of
+from agent_preflight.runner.arguments import texts
+from agent_preflight.runs.request import Request
 from agent_preflight.sandboxes.kept_output import OutputWish
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -17,7 +20,15 @@ from tests.support.cases import each
 
 def request(**options: Any) -> Any:
     known = {"models": [("m/m", "a")], "image_name": "i", "admin_key": "sk-or-admin", "or_key": "o", "budget_usd": 1}
-    return request_of(with_defaults(run_multi, {**known, **options}))
+    return request_of({**known, **options})
+
+
+def inputs_of(made: Request) -> Inputs:
+    """Return what the checks of a request are told."""
+    assert isinstance(made.preflight, partial)
+    (inputs,) = made.preflight.args
+    assert isinstance(inputs, Inputs)
+    return inputs
 
 
 def test_keys_are_held_in_the_type_that_cannot_be_printed() -> None:
@@ -75,35 +86,35 @@ def test_an_unknown_choice_is_refused(option: str) -> None:
 
 def test_the_checks_are_told_all_models_once_and_what_they_may_cost() -> None:
     made = request(budget_usd={"a": Decimal("0.5")}, preflight_kwargs={"models": "x/y", "site_name": "s"})
-    assert made.preflight.keywords["models"] == ["m/m", "x/y"]
-    assert made.preflight.keywords["budget_per_model"] == 0.5
-    assert made.preflight.keywords["site_name"] == "s"
+    assert inputs_of(made).models == ("m/m", "x/y")
+    assert inputs_of(made).budget_per_model == 0.5
+    assert inputs_of(made).site_name == "s"
     assert request(skip_preflight=True).preflight is None
 
 
 def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_twice() -> None:
     models = [("m/m", "a"), ("m/m", "b"), ("x/y", "c")]
     made = request(models=models, budget_usd={"a": "0.5", "b": Decimal("0.25"), "c": 2}, byok=True)
-    assert made.preflight.keywords["budgets"] == {"m/m": 0.25, "x/y": 2.0}
-    assert made.preflight.keywords["byok"] is True
-    assert (made.preflight.keywords["expect_tokens"], request(expect_tokens=5).preflight.keywords["expect_tokens"]) == (
+    assert inputs_of(made).budgets == {"m/m": 0.25, "x/y": 2.0}
+    assert inputs_of(made).byok is True
+    assert (inputs_of(made).expect_tokens, inputs_of(request(expect_tokens=5)).expect_tokens) == (
         None,
         5,
     )
-    assert request(models=models, budget_usd="0.5").preflight.keywords["budgets"] == {}
+    assert inputs_of(request(models=models, budget_usd="0.5")).budgets == {}
 
 
 def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
     taken: list[str] = []
     made = request(log_fn=taken.append)
-    assert made.preflight.keywords["log_fn"] == made.say == taken.append
-    assert request().preflight.keywords["log_fn"] is say
-    assert request(preflight_kwargs={"log_fn": print}).preflight.keywords["log_fn"] is print
+    assert inputs_of(made).log_fn == made.say == taken.append
+    assert inputs_of(request()).log_fn is say
+    assert inputs_of(request(preflight_kwargs={"log_fn": print})).log_fn is print
 
 
 def test_the_checks_look_for_an_image_only_where_agents_are_in_containers() -> None:
-    assert request().preflight.keywords["docker_image"] == "i"
-    assert request(sandbox="process", command=["x"]).preflight.keywords["docker_image"] is None
+    assert inputs_of(request()).docker_image == "i"
+    assert inputs_of(request(sandbox="process", command=["x"])).docker_image is None
 
 
 def test_a_budget_that_is_no_number_is_said_in_words() -> None:
@@ -147,9 +158,9 @@ def test_provider_keys_of_the_users_own_are_used_where_he_says_so(byok: bool) ->
 
 
 def test_the_checks_look_where_the_money_is_spent() -> None:
-    assert request(openrouter_base_url="http://x/api/v1").preflight.keywords["base_url"] == "http://x/api/v1"
+    assert inputs_of(request(openrouter_base_url="http://x/api/v1")).base_url == "http://x/api/v1"
     own = request(openrouter_base_url="http://x/api/v1", preflight_kwargs={"base_url": "http://y/api/v1"})
-    assert own.preflight.keywords["base_url"] == "http://y/api/v1"
+    assert inputs_of(own).base_url == "http://y/api/v1"
 
 
 def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
@@ -172,4 +183,4 @@ def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
 )
 def test_the_checks_are_told_the_sum_of_all_trials_where_budgets_differ(budget: Any, together: Decimal | None) -> None:
     made = request(models=[("m/m", "a"), ("m/m", "b"), ("n/n", "c")], budget_usd=budget)
-    assert made.preflight.keywords["budget_sum"] == together
+    assert inputs_of(made).budget_sum == together

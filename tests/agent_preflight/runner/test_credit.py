@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runner.api import run_multi
-from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.api import request_of, run_multi
 from agent_preflight.runner.board import Board
 from agent_preflight.runner.credit import ASK_AGAIN_S, Credit
 from agent_preflight.runner.field import run_field
@@ -95,7 +94,7 @@ def without_credit(simulator: Simulator) -> None:
 
 def finished(trials: Field, agents: dict[str, str], board: Board | None = None, **options: Any) -> Finished:
     given = {"models": [(MODEL, alias) for alias in agents], **trials.options(agents, **options)}
-    return run_blocking(lambda stop: run_field(request_of(with_defaults(run_multi, given)), stop, board))
+    return run_blocking(lambda stop: run_field(request_of(given), stop, board))
 
 
 @pytest.mark.wire

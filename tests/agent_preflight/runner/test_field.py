@@ -11,8 +11,7 @@ import pytest
 
 from agent_preflight.models import RunResult
 from agent_preflight.preflight import PreflightError
-from agent_preflight.runner.api import run_multi
-from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.api import request_of, run_multi
 from agent_preflight.runner.board import Board
 from agent_preflight.runner.continuation import stopping
 from agent_preflight.runner.field import run_field
@@ -87,7 +86,7 @@ def test_an_interrupted_run_ends_what_runs_in_order_and_begins_nothing_more(tria
     stop = Stop()
     agents = {"a": "call(); say('ready'); time.sleep(60)", "b": ONE_CALL}
     options = trials.options(agents, max_workers=1, on_event=lambda event: stop.press())
-    request = request_of(with_defaults(run_multi, {"models": [(MODEL, "a"), (MODEL, "b")], **options}))
+    request = request_of({"models": [(MODEL, "a"), (MODEL, "b")], **options})
     alerts: list[str] = []
     board = Board(on_alert=alerts.append)
     finished = run_blocking(lambda stop: run_field(request, stop, board), stop)

@@ -11,8 +11,7 @@ import pytest
 from agent_preflight.base.usd import pusd
 from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
-from agent_preflight.runner.api import run_multi
-from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.api import request_of, run_multi
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
@@ -311,7 +310,7 @@ def test_an_interrupted_trial_begins_again_and_what_never_began_begins(trials: F
     agents = {"a": ONCE_MORE, "b": DONE}
     options = trials.options(agents, run_id="r", max_workers=1)
     models = [(MODEL, alias) for alias in agents]
-    request = request_of(with_defaults(run_multi, {"models": models, **options, "on_event": lambda _: stop.press()}))
+    request = request_of({"models": models, **options, "on_event": lambda _: stop.press()})
     first = run_blocking(lambda stop: run_field(request, stop), stop)
     assert [result.error for result in first.results] == ["interrupted"]
     results = run_multi(models, **options, resume=True)

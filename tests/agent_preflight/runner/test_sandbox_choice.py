@@ -14,8 +14,7 @@ from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.runner.api import run_multi
-from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.api import request_of, run_multi
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.sandbox_choice import Prepared, prepare
@@ -184,7 +183,7 @@ def test_agents_in_sealed_containers_spend_through_the_gate_and_hold_no_real_key
 def test_an_interrupted_run_leaves_no_container_and_no_key(trials: Field, demo_image: str) -> None:
     stop = Stop()
     given = options(trials, demo_image, "idle", on_event=lambda event: stop.press())
-    request = request_of(with_defaults(run_multi, {"models": [("openai/gpt-4.1-nano", "idle")], **given}))
+    request = request_of({"models": [("openai/gpt-4.1-nano", "idle")], **given})
     finished = run_blocking(lambda stop: run_field(request, stop), stop)
     assert [result.error for result in finished.results] == ["interrupted"]
     assert containers(finished.run_dir) == []

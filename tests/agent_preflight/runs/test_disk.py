@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.runner.api import run_multi
-from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.api import request_of
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import run_blocking
 from agent_preflight.runs.disk import shortage
@@ -27,7 +26,7 @@ def test_a_folder_that_is_gone_is_no_shortage(tmp_path: Path) -> None:
 @pytest.mark.wire
 def test_trials_below_the_floor_are_ended_in_order_and_their_summaries_say_so(trials: Field) -> None:
     options = trials.options({"a": "call(); time.sleep(60)", "b": "time.sleep(60)"})
-    request = request_of(with_defaults(run_multi, {"models": [(MODEL, "a"), (MODEL, "b")], **options}))
+    request = request_of({"models": [(MODEL, "a"), (MODEL, "b")], **options})
     finished = run_blocking(lambda stop: run_field(replace(request, free_bytes_min=2**62), stop))
     assert all("the disk is nearly full" in (result.error or "") for result in finished.results)
     for alias in ("a", "b"):
