@@ -13,7 +13,7 @@ from typing import Any
 from agent_preflight.artifacts import trial_dirs
 from agent_preflight.base.usd import pusd, usd
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined
+from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint
 from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
 
 LEDGER = "ledger.sqlite3"
@@ -40,7 +40,7 @@ class Ledger:
     folder: Path
     accounts: tuple[Account, ...]
     entries: tuple[Entry, ...]
-    quarantined: tuple[Quarantined, ...]
+    quarantined: tuple[QuarantinedEndpoint, ...]
 
 
 def read_ledgers(data: Path) -> list[Ledger]:

@@ -23,7 +23,7 @@ from preflight_proxy.control.api import Control
 from preflight_proxy.control.runner_watch import RunnerWatch
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.evidence.unknowns import Reconciler
@@ -174,7 +174,7 @@ def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
         if row.reason == BYOK:
             books.commit(ClearQuarantine(row.model, row.tag))
 
-    def follow(row: Quarantined) -> None:
+    def follow(row: QuarantinedEndpoint) -> None:
         prices.expire(row.model)
         if shared is not None:
             shared.add(row)

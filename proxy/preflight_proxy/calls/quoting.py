@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
-from preflight_proxy.core.pricing.quote import Endpoint, Quote, Unquotable, quote, split_model
+from preflight_proxy.core.pricing.quote import Endpoint, Quote, UnquotableError, quote, split_model
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Reading, Request
 from preflight_proxy.ledger.service import Books
@@ -77,7 +77,7 @@ class Quoter:
             return refusal(Code.QUARANTINED, account)
         try:
             made = self._quote(account_id, asked, usable)
-        except Unquotable as exc:
+        except UnquotableError as exc:
             return refusal(exc.code, account)
         return CallQuote(made, tuple(each for each in usable if each.tag in made.tags))
 

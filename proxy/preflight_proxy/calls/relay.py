@@ -16,7 +16,7 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
-from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading, Shape
 from preflight_proxy.core.shapes.usage_reading import generation_id
 from preflight_proxy.upstream.client import last_header
 
@@ -241,7 +241,7 @@ class Relay:
         await self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)
 
 
-def _later_usage(old: Usage | None, told: Usage | None) -> Usage | None:
+def _later_usage(old: CallUsage | None, told: CallUsage | None) -> CallUsage | None:
     """The later of two usages, unless it lacks the cost that the earlier one told of a call on the same kind of key."""
     if told is None or old is None:
         return told or old

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from preflight_proxy.core.admission.admission import Admit, Wait, admit
+from preflight_proxy.core.admission.admission import Admission, Wait, admit
 from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Reserve, Void
@@ -79,11 +79,11 @@ class _Attempt:
                 return False
             case Refusal():
                 self.outcome = verdict
-            case Admit():
+            case Admission():
                 self.outcome = self._reserve(verdict)
         return True
 
-    def _reserve(self, admitted: Admit) -> Admitted | Refusal:
+    def _reserve(self, admitted: Admission) -> Admitted | Refusal:
         committed = self._books.commit(
             Reserve(
                 reservation_id=self.id,

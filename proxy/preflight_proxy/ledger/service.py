@@ -17,7 +17,7 @@ from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
-from preflight_proxy.core.ledger.rows import Account, CallFacts, Kind, Quarantined, Reservation
+from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
@@ -73,10 +73,10 @@ class Books:
         self.byok = False
         self.upstream = ""
         self.call_s_max = CALL_S_MAX
-        self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
+        self.on_quarantined: Callable[[QuarantinedEndpoint], None] = lambda _row: None
         for entry in store.entries():
             self.live(entry.account).totals.add(entry.line)
-            if entry.kind is Kind.POSTED:
+            if entry.kind is EntryKind.POSTED:
                 self.note_action(entry.account, UNLABELLED, entry.cost_pusd)  # which tool it was for is kept nowhere
 
     def accounts(self) -> Mapping[str, Account]:

@@ -30,7 +30,7 @@ from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.bill import Bill
-from preflight_proxy.core.evidence.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import BASE
 from tests.chaos import victim
@@ -171,7 +171,7 @@ def create_request(folder: RunFolder, number: int, image: str) -> bytes:
 async def play(round_: Round, simulator: Simulator, engine: Engine) -> Round:
     """Run, kill, sweep at once; then look at what is left."""
     (round_.place / "h").mkdir(parents=True)
-    clocks = Clocks(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
+    clocks = EvidenceTimes(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
     scope = Scope(round_.runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
     with EngineRelay(round_.place / "e.sock") as relay:
         code = await asyncio.to_thread(run, round_, simulator, relay)

@@ -11,7 +11,7 @@ import pytest
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.ledger.commands import OpenAccount, Reserve
 from preflight_proxy.core.refusals.refusals import Refusal
-from preflight_proxy.core.shapes.shape import Reading, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.ledger.events import Hub
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.service import Books
@@ -47,7 +47,7 @@ def test_a_posted_call_names_who_served_it_and_how_fast(books: Books, settlement
     clock.advance(0.25)
     settlement.answered(200, "gen-1")
     clock.advance(1)
-    reading = Reading(provider="Provider X", usage=Usage(cost_pusd=5, prompt_tokens=7), tool_names=("grep",))
+    reading = Reading(provider="Provider X", usage=CallUsage(cost_pusd=5, prompt_tokens=7), tool_names=("grep",))
     settlement.post(reading, 5)
     (line,) = lines(tmp_path)
     assert (line["tag"], line["generation_id"], line["status"]) == ("tag-x", "gen-1", 200)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.cost_line import clean
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.core.ledger.state import Book, require
+from preflight_proxy.core.ledger.state import LedgerState, require
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 from preflight_proxy.core.refusals.outcomes import NONE_YET, Cause, Outcomes
 
@@ -16,7 +16,9 @@ LIMIT_PUSD_MAX = LIMIT_USD_MAX * PUSD_PER_USD
 """A million dollars: far above any field's budget, and small enough that sums stay within SQLite's 64 bits."""
 
 
-def account_changed(book: Book, command: OpenAccount | SetLimit | Freeze | Unfreeze | Refuse | Conclude) -> Account:
+def account_changed(
+    book: LedgerState, command: OpenAccount | SetLimit | Freeze | Unfreeze | Refuse | Conclude
+) -> Account:
     """Return the account as the command leaves it."""
     match command:
         case OpenAccount():
