@@ -15,9 +15,9 @@ import structlog
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.base.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.calls.forward import Forward
-from preflight_proxy.calls.free_reads import Local
-from preflight_proxy.calls.routes import Plane
+from preflight_proxy.calls.free_reads import FreeReads
+from preflight_proxy.calls.paid_calls import PaidCalls
+from preflight_proxy.calls.routes import Routes
 from preflight_proxy.control.accounts import Accounts
 from preflight_proxy.control.api import Control
 from preflight_proxy.control.runner_watch import RunnerWatch
@@ -27,8 +27,8 @@ from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.evidence.unknowns import Reconciler
-from preflight_proxy.gates.portable import Portal
-from preflight_proxy.gates.services import Outside
+from preflight_proxy.gates.portable import ForwarderListener
+from preflight_proxy.gates.services import EgressRules
 from preflight_proxy.ledger.events import Hub
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.place_watch import watch_place
@@ -79,7 +79,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    config: Config, clock: Clock | None = None, outside: Outside | None = None, over: asyncio.Event | None = None
+    config: Config, clock: Clock | None = None, outside: EgressRules | None = None, over: asyncio.Event | None = None
 ) -> AsyncIterator[Running]:
     """Serve as long as the context lasts; after it, streams have ended and what is pending lies on disk.
 
@@ -99,7 +99,7 @@ async def running(
     store = Store(
         config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock, upstream=origin(config.upstream)
     )
-    listeners, portal, over = Listeners(), Portal(), over or asyncio.Event()
+    listeners, portal, over = Listeners(), ForwarderListener(), over or asyncio.Event()
     try:
         cost_log = CostLog(config.data_dir / "costs.jsonl")
         cost_log.complete(store.entries())
@@ -112,9 +112,9 @@ async def running(
             prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
             _share_quarantine(config, books, prices)
             foreign_keys = ForeignKeys(books, upstream, lag_s=config.key_usage_lag_s)
-            forward = Forward(books, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
-            plane = Plane(books, forward, Local(books, prices, upstream))
-            accounts = Accounts(books, upstream, listeners, plane.handler, outside, portal)
+            forward = PaidCalls(books, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
+            routes = Routes(books, forward, FreeReads(books, prices, upstream))
+            accounts = Accounts(books, upstream, listeners, routes.handler, outside, portal)
             watch = RunnerWatch(books, accounts, run=config.run, grace_s=config.grace_s, over=over)
             control = Control(books, accounts, watch, run=config.run, upstream=config.upstream)
             reconciler = Reconciler(
@@ -123,13 +123,13 @@ async def running(
             watching = Tasks()
             try:
                 reconciler.begin()
-                base_url = control.base_url = await _listen(config, listeners, plane, control)
+                base_url = control.base_url = await _listen(config, listeners, routes, control)
                 portal_address = _open_portal(config, portal)
                 watching.spawn(reconciler.run(), "reconcile")
                 watching.spawn(watch_place(store), "ledger watch")
                 watch.begin()
                 yield Running(base_url, books, accounts, tasks, intake, over, foreign_keys, control, portal_address)
-                plane.closing = True
+                routes.closing = True
                 await _drain(books, tasks)
             finally:
                 await watch.close()
@@ -182,22 +182,22 @@ def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
     books.on_quarantined = follow
 
 
-async def _listen(config: Config, listeners: Listeners, plane: Plane, control: Control) -> str | None:
+async def _listen(config: Config, listeners: Listeners, routes: Routes, control: Control) -> str | None:
     base_url = None
     if config.listen is not None:
         with naming(config.listen):
-            host, port = await listeners.on_tcp(plane.handler(), *host_port(config.listen))
+            host, port = await listeners.on_tcp(routes.handler(), *host_port(config.listen))
         base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}{API}"
     if config.unix is not None:
         with naming(config.unix):
-            await listeners.on_unix(plane.handler(), Path(config.unix))
+            await listeners.on_unix(routes.handler(), Path(config.unix))
     if config.control is not None:
         with naming(config.control):
             await listeners.on_unix(control.handle, Path(config.control))
     return base_url
 
 
-def _open_portal(config: Config, portal: Portal) -> str | None:
+def _open_portal(config: Config, portal: ForwarderListener) -> str | None:
     if config.portal is None:
         return None
     with naming(f"{config.portal} for portable gates"):

@@ -19,9 +19,9 @@ from preflight_proxy.app import Running, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls import relay
-from preflight_proxy.calls.forward import Forward
-from preflight_proxy.calls.free_reads import Local
-from preflight_proxy.calls.routes import Plane
+from preflight_proxy.calls.free_reads import FreeReads
+from preflight_proxy.calls.paid_calls import PaidCalls
+from preflight_proxy.calls.routes import Routes
 from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.refusals.refusals import OVERDUE
@@ -593,8 +593,8 @@ async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_
     upstream.sends = sends
     async with upstream, asyncio.timeout(20):
         prices = Prices(upstream, books.clock)
-        plane = Plane(books, Forward(books, upstream, prices, tasks, Intake()), Local(books, prices, upstream))
-        host, port = await listeners.on_tcp(plane.handler(), "127.0.0.1", 0)
+        routes = Routes(books, PaidCalls(books, upstream, prices, tasks, Intake()), FreeReads(books, prices, upstream))
+        host, port = await listeners.on_tcp(routes.handler(), "127.0.0.1", 0)
         url, headers = f"http://{host}:{port}/api/v1/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
         async with liar.client.post(url, json=chat(), headers=headers) as response:
             assert response.status == 502

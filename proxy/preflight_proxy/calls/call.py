@@ -16,7 +16,7 @@ import structlog
 
 from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.calls.relay import Relay
-from preflight_proxy.calls.sending import Sending
+from preflight_proxy.calls.sending import Sender
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
@@ -83,7 +83,7 @@ class Call:
     def __init__(
         self,
         books: Books,
-        sending: Sending,
+        sending: Sender,
         shape: Shape,
         settlement: Settlement,
         downstream: Downstream,

@@ -19,7 +19,7 @@ _MODEL_PATH = re.compile(rf"/models/({MODEL_NAME})/endpoints")
 _GENERATION_QUERY = re.compile(r"id=([A-Za-z0-9_.:-]{1,128})")
 
 
-class Local:
+class FreeReads:
     """Serves the paths that spend nothing.
 
     Args:

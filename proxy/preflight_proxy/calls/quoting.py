@@ -16,7 +16,7 @@ from preflight_proxy.upstream.prices import Prices, StalePricesError, Unreachabl
 
 
 @dataclass(frozen=True, slots=True)
-class Quoted:
+class CallQuote:
     """A quote, and the endpoints that it is for."""
 
     quote: Quote
@@ -46,7 +46,7 @@ class Quoted:
         }
 
 
-class Quoting:
+class Quoter:
     """Quotes requests.
 
     Args:
@@ -59,7 +59,7 @@ class Quoting:
         self._prices = prices
         self._calibration = Calibration()
 
-    async def quote(self, account_id: str, asked: Request) -> Quoted | Refusal:
+    async def quote(self, account_id: str, asked: Request) -> CallQuote | Refusal:
         """The worst case of a request, or why it has none."""
         account = self._books.account(account_id)
         model, _suffix = split_model(asked.model)
@@ -79,9 +79,9 @@ class Quoting:
             made = self._quote(account_id, asked, usable)
         except UnquotableError as exc:
             return refusal(exc.code, account)
-        return Quoted(made, tuple(each for each in usable if each.tag in made.tags))
+        return CallQuote(made, tuple(each for each in usable if each.tag in made.tags))
 
-    def again(self, account_id: str, asked: Request, quoted: Quoted) -> Quote | Refusal:
+    def again(self, account_id: str, asked: Request, quoted: CallQuote) -> Quote | Refusal:
         """The worst case with what was learnt since: bills may have tightened it (M4), or taken endpoints out of use (M14)."""
         if not (usable := self._usable(quoted.used)):
             return refusal(Code.QUARANTINED, self._books.account(account_id))
@@ -101,7 +101,7 @@ class Quoting:
         """Read the prices of the request's model again before the next quote."""
         self._prices.expire(split_model(asked.model)[0])
 
-    def record(self, account_id: str, asked: Request, quoted: Quoted, reading: Reading) -> Reading:
+    def record(self, account_id: str, asked: Request, quoted: CallQuote, reading: Reading) -> Reading:
         """Learn from a billed prefix (M4); return the reading with the token counts that its cost agrees with."""
         endpoint = quoted.endpoints.get(reading.provider or "")
         if endpoint is None or reading.usage is None:

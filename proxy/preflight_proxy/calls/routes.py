@@ -11,8 +11,8 @@ import hashlib
 import msgspec
 from aiohttp import web
 
-from preflight_proxy.calls.forward import Caller, Forward
-from preflight_proxy.calls.free_reads import Local, failure
+from preflight_proxy.calls.free_reads import FreeReads, failure
+from preflight_proxy.calls.paid_calls import Caller, PaidCalls
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path
@@ -25,7 +25,7 @@ QUERIES = frozenset({"beta=true"})
 HEALTH = "/health"
 """Beside the API, so that it is no path of OpenRouter's."""
 TOKEN_CHARS_MAX = 512
-STRANGER = "This token is not known to the budget proxy."
+UNKNOWN_CLIENT = "This token is not known to the budget proxy."
 
 
 def hash_token(token: str) -> str:
@@ -33,7 +33,7 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-class Plane:
+class Routes:
     """Dispatches agents' requests.
 
     Args:
@@ -45,7 +45,7 @@ class Plane:
         closing: True once the proxy is about to stop: nothing new is admitted.
     """
 
-    def __init__(self, books: Books, forward: Forward, local: Local) -> None:
+    def __init__(self, books: Books, forward: PaidCalls, local: FreeReads) -> None:
         self._books = books
         self._forward = forward
         self._local = local
@@ -79,12 +79,12 @@ class Plane:
         below = read_path(path) if request.method == "GET" else None
         if proven is None:
             if bound_to is not None and shape is not None and not self._is_closed(bound_to):
-                self._books.note_bad_request(bound_to, STRANGER)
+                self._books.note_bad_request(bound_to, UNKNOWN_CLIENT)
             if below is not None and not ("Authorization" in request.headers or "x-api-key" in request.headers):
                 found = await self._local.serve_anyone(below)
                 if found is not None:
                     return found
-            return _error(spoken, 401, STRANGER, "authentication")
+            return _error(spoken, 401, UNKNOWN_CLIENT, "authentication")
         if shape is not None:
             if (refused := _expects(request)) is not None:
                 return refused

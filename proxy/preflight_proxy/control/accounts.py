@@ -17,10 +17,10 @@ from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, 
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gates.portable import Portal, PortalGate
-from preflight_proxy.gates.ports import GateDoors, GateSpec
-from preflight_proxy.gates.services import Outside
-from preflight_proxy.gates.shared import GateListener, GateState, Namespaces
+from preflight_proxy.gates.portable import ForwarderListener, PortableGate
+from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.services import EgressRules
+from preflight_proxy.gates.shared import GateState, Namespaces, SharedGate
 from preflight_proxy.ledger.service import Books
 from preflight_proxy.server.listeners import Handler, Listeners
 from preflight_proxy.upstream.client import Upstream
@@ -72,16 +72,16 @@ class Accounts:
         upstream: Upstream,
         listeners: Listeners,
         handler: Callable[[str], Handler],
-        outside: Outside | None = None,
-        portal: Portal | None = None,
+        outside: EgressRules | None = None,
+        portal: ForwarderListener | None = None,
     ) -> None:
         self._books = books
         self._upstream = upstream
         self._listeners = listeners
         self._handler = handler
         self._outside = outside
-        self._portal = portal or Portal()
-        self._gates: dict[str, GateListener | PortalGate] = {}
+        self._portal = portal or ForwarderListener()
+        self._gates: dict[str, SharedGate | PortableGate] = {}
         self._namespaces: Namespaces | None = None
         self._tasks = Tasks()
 
@@ -129,7 +129,7 @@ class Accounts:
                 await asyncio.sleep(0.5 * (attempt + 1))
         raise AssertionError("the last try raises or returns")
 
-    def _doors(self, account_id: str, spec: GateSpec | None) -> GateDoors | None:
+    def _doors(self, account_id: str, spec: GateSpec | None) -> GatePorts | None:
         """What will stand behind a new gate; None where there is none to open."""
         if spec is None or account_id in self._gates:
             return None
@@ -137,12 +137,12 @@ class Accounts:
             raise ValueError("a gate has a socket, or a pass for the portal")
         if spec.portal_pass is not None and not self._portal.listens:
             raise ValueError("this proxy was given no address for portable gates")
-        return GateDoors(spec, self._handler(account_id), self._listeners, self._outside)
+        return GatePorts(spec, self._handler(account_id), self._listeners, self._outside)
 
-    async def _open_gate(self, account_id: str, spec: GateSpec, doors: GateDoors) -> None:
-        gate: GateListener | PortalGate
+    async def _open_gate(self, account_id: str, spec: GateSpec, doors: GatePorts) -> None:
+        gate: SharedGate | PortableGate
         if spec.portal_pass is not None:
-            gate = PortalGate(account_id, lambda state: self._gate_became(account_id, state))
+            gate = PortableGate(account_id, lambda state: self._gate_became(account_id, state))
             self._gates[account_id] = gate
             await gate.open(self._portal, spec.portal_pass, doors, spec.ports)
         else:
@@ -150,11 +150,11 @@ class Accounts:
         self._books.live(account_id).traffic = doors.traffic
         self._gate_became(account_id, gate.state)
 
-    def _handed_over(self, account_id: str, spec: GateSpec, doors: GateDoors) -> GateListener:
+    def _handed_over(self, account_id: str, spec: GateSpec, doors: GatePorts) -> SharedGate:
         assert spec.socket is not None
         if self._namespaces is None:
             self._namespaces = Namespaces()
-        gate = GateListener(
+        gate = SharedGate(
             account_id,
             Path(spec.socket),
             spec.ports,
@@ -225,6 +225,6 @@ class Accounts:
     async def close_gates(self) -> None:
         """At the end of the process: the gates keep their listeners for whoever comes next."""
         for gate in self._gates.values():
-            await gate.let_go()
+            await gate.release()
         await self._tasks.finish(CUT_S_MAX)
         await self._tasks.cancel()

@@ -25,7 +25,7 @@ from openrouter_sim import Simulator
 from preflight_proxy.app import Running, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.gates.ports import EgressSpec, GateSpec, TlsSpec
-from preflight_proxy.gates.services import Outside
+from preflight_proxy.gates.services import EgressRules
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE
 from tests.support.proxy_world import MODEL
@@ -217,7 +217,9 @@ print(json.dumps({"type": "told", "base": base, "proxy": os.environ["HTTP_PROXY"
 
 
 @contextlib.asynccontextmanager
-async def proxied(data: Path, gate: GateSpec, sim: Simulator, outside: Outside | None = None) -> AsyncIterator[Running]:
+async def proxied(
+    data: Path, gate: GateSpec, sim: Simulator, outside: EgressRules | None = None
+) -> AsyncIterator[Running]:
     """A proxy with an account for the trial whose gate this is; later ones take it over as after a restart."""
     config = Config(data=str(data), upstream=sim.base_url, key_usage_lag_s=0.3, generation_s_max=1.0, call_s_max=0.5)
     async with running(config, outside=outside) as proxy:
@@ -256,7 +258,7 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
     sandbox = make_sandbox(
         "sh", "-c", command, env=reach_env(reach, {}, in_container=True, network="sealed"), ports=reach.ports
     )
-    outside = Outside(to_site, lambda address: address == "127.0.0.1")
+    outside = EgressRules(to_site, lambda address: address == "127.0.0.1")
     async with Simulator() as sim, proxied(tmp_path, gate, sim, outside) as proxy:
         await sandbox.create()
         await handed_over(proxy)

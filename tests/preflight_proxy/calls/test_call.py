@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from preflight_proxy.calls.sending import Sending
+from preflight_proxy.calls.sending import Sender
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals.refusals import Code
@@ -224,14 +224,14 @@ async def test_an_account_that_was_frozen_meanwhile_is_not_sent_a_second_time(wo
     """The second sending is asked for like the first, in the instant before its first byte (M10)."""
     fault = make_fault("no_money", {"cause": "affords", "tokens": 3000})
     world.sim.scenario = Scenario(faults=(FaultRule(fault),))
-    lowers = Sending.lowers
+    lowers = Sender.lowers
 
-    def freezes(sending: Sending, refusal: UpstreamRefusal) -> bool:
+    def freezes(sending: Sender, refusal: UpstreamRefusal) -> bool:
         world.proxy.books.commit(Freeze("a", "test"))
         return lowers(sending, refusal)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Sending, "lowers", freezes)
+        patch.setattr(Sender, "lowers", freezes)
         async with world.post(max_tokens=4000) as response:
             assert (await response.json())["error"]["message"] == Code.FROZEN.sentence
     assert len(world.sim.requests) == 1

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from preflight_proxy.calls.routes import STRANGER
+from preflight_proxy.calls.routes import UNKNOWN_CLIENT
 from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.errors import LedgerError, UpstreamError
 from preflight_proxy.core.refusals.refusals import Code
@@ -84,7 +84,7 @@ async def test_a_gates_listeners_take_their_own_accounts_token_alone(world: Cont
             assert (await call_inside(inside, world.tokens["b"]))[0] == 401
             assert (await call_inside(inside, "pf-nobody"))[0] == 401
         (cause,) = world.proxy.books.account("a").outcomes.causes
-        assert (cause.text, cause.count) == (STRANGER, 2)  # its agent called, with a token of its own
+        assert (cause.text, cause.count) == (UNKNOWN_CLIENT, 2)  # its agent called, with a token of its own
         assert world.proxy.books.account("b").outcomes.causes == ()
         async with world.post(token=world.tokens["b"]) as response:
             assert response.status == 200

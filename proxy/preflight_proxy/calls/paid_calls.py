@@ -14,14 +14,14 @@ import structlog
 from aiohttp import web
 
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.calls.backoff import Holds
+from preflight_proxy.calls.backoff import Backoff
 from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.calls.call import Answer, Call
 from preflight_proxy.calls.downstream import Downstream
-from preflight_proxy.calls.parsing import Parsing
-from preflight_proxy.calls.quoting import Quoted, Quoting
+from preflight_proxy.calls.parsing import RequestReader
+from preflight_proxy.calls.quoting import CallQuote, Quoter
 from preflight_proxy.calls.reserving import Admitted, reserve
-from preflight_proxy.calls.sending import Outgoing, Sending
+from preflight_proxy.calls.sending import Outgoing, Sender
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.admission.admission import unread_refusal
 from preflight_proxy.core.admission.queue import WAIT_S_MAX
@@ -33,7 +33,7 @@ from preflight_proxy.core.shapes.parsed_request import unread_digest
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Books
-from preflight_proxy.server.intake import Intake, IntakeError, Room
+from preflight_proxy.server.intake import BodyMemory, Intake, IntakeError
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
 
@@ -46,7 +46,7 @@ NOT_OPEN = "The budget proxy has started again, and this run's account is not op
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _JSON = ("Content-Type", "application/json")
-_log = structlog.get_logger("preflight_proxy.calls.forward")
+_log = structlog.get_logger("preflight_proxy.calls.paid_calls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Caller:
     query: str
 
 
-class Forward:
+class PaidCalls:
     """Serves the paths that spend money.
 
     Args:
@@ -92,11 +92,11 @@ class Forward:
         self._books = books
         self._upstream = upstream
         self._foreign_keys = foreign_keys or ForeignKeys(books, upstream)
-        self._quoting = Quoting(books, prices)
+        self._quoting = Quoter(books, prices)
         self._tasks = tasks
-        self._parsing = Parsing(unknown_fields)
+        self._parsing = RequestReader(unknown_fields)
         self._intake = intake
-        self._holds = Holds(books.clock)
+        self._backoff = Backoff(books.clock)
         self._cache_notes = CacheNotes(books.clock)
         self._dropped_logged: set[str] = set()
 
@@ -120,7 +120,7 @@ class Forward:
             return _plain(caller.shape, exc.status, exc.message, exc.code)
 
     async def _serve(
-        self, request: web.BaseRequest, caller: Caller, asked: Request, room: Room, until_s: float
+        self, request: web.BaseRequest, caller: Caller, asked: Request, room: BodyMemory, until_s: float
     ) -> web.StreamResponse:
         """Quote, reserve, send; once more where the prices had moved."""
         self._log_dropped(asked)
@@ -142,7 +142,7 @@ class Forward:
 
     async def _reserved(
         self, account_id: str, asked: Request, *, busy: bool, until_s: float
-    ) -> tuple[Quoted, Admitted] | Refusal:
+    ) -> tuple[CallQuote, Admitted] | Refusal:
         """Quote the call and reserve its worst case, waiting as M18 has it."""
         try:
             quoted = await self._quoting.quote(account_id, asked)
@@ -160,7 +160,7 @@ class Forward:
         request: web.BaseRequest,
         caller: Caller,
         asked: Request,
-        quoted: Quoted,
+        quoted: CallQuote,
         admitted: Admitted,
         downstream: Downstream,
         until_s: float,
@@ -189,7 +189,7 @@ class Forward:
 
         return Call(
             books=self._books,
-            sending=Sending(self._upstream, self._holds, outgoing, self._books.clock, until_s),
+            sending=Sender(self._upstream, self._backoff, outgoing, self._books.clock, until_s),
             shape=shape,
             settlement=settlement,
             downstream=downstream,
@@ -204,7 +204,7 @@ class Forward:
         )
 
     async def _run(
-        self, call: Call, downstream: Downstream, room: Room, *, may_requote: bool
+        self, call: Call, downstream: Downstream, room: BodyMemory, *, may_requote: bool
     ) -> web.StreamResponse | None:
         """Run the call in a task that outlives its client; None if it is to be quoted once more."""
         running = self._tasks.spawn(call.run(may_requote=may_requote), "call")
