@@ -59,7 +59,7 @@ class _Line(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class Live:
+class AccountState:
     """One account's state in this process.
 
     Attributes:
