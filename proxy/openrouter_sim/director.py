@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from random import Random
 
-from openrouter_sim.call import Ask
-from openrouter_sim.errors import bad_request
+from openrouter_sim.base.errors import bad_request
+from openrouter_sim.calls.call import Ask
+from openrouter_sim.calls.reply import Reply, compose, directive
+from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario
 from openrouter_sim.faults import Fault, make_fault
-from openrouter_sim.reply import Reply, compose, directive
-from openrouter_sim.scenario import FaultRule, Rule, Scenario
 
 
 class Director:

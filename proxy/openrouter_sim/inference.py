@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from openrouter_sim import reply as replies
-from openrouter_sim.admission import admit, authenticate, require_inference
-from openrouter_sim.answer import answer, error_answer
-from openrouter_sim.books import Key
-from openrouter_sim.call import Ask, Call, Shape
-from openrouter_sim.errors import ApiError, bad_request
-from openrouter_sim.extras import search_cost, served_tier
-from openrouter_sim.jsonio import JsonObject, loads
-from openrouter_sim.models import Endpoint, Model
-from openrouter_sim.prices import Tokens, price_of
-from openrouter_sim.routing import choose, eligible, find_model
+from openrouter_sim.base.errors import ApiError, bad_request
+from openrouter_sim.base.jsonio import JsonObject, loads
+from openrouter_sim.billing.account import Key
+from openrouter_sim.billing.admission import admit, authenticate, require_inference
+from openrouter_sim.billing.prices import Tokens, price_of
+from openrouter_sim.billing.surcharges import search_cost, served_tier
+from openrouter_sim.calls import reply as replies
+from openrouter_sim.calls.answer import answer, error_answer
+from openrouter_sim.calls.call import Ask, Call, Shape
+from openrouter_sim.catalog.models import Endpoint, Model
+from openrouter_sim.catalog.routing import choose, eligible, find_model
 
 if TYPE_CHECKING:
     from openrouter_sim.simulator import Simulator

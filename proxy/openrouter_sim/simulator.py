@@ -14,16 +14,16 @@ from types import TracebackType
 
 from aiohttp import web
 
-from openrouter_sim import manage, reads
-from openrouter_sim.bill import Bill
-from openrouter_sim.books import Books
-from openrouter_sim.cache import PromptCache
-from openrouter_sim.call import Shape
+from openrouter_sim import free_reads, management
+from openrouter_sim.base.errors import ApiError, envelope
+from openrouter_sim.billing.account import Books
+from openrouter_sim.billing.bill import Bill
+from openrouter_sim.calls.call import Shape
+from openrouter_sim.calls.prompt_cache import PromptCache
+from openrouter_sim.calls.scenario import Scenario
+from openrouter_sim.catalog.models import Catalog, load_catalog
 from openrouter_sim.director import Director
-from openrouter_sim.errors import ApiError, envelope
 from openrouter_sim.inference import infer
-from openrouter_sim.models import Catalog, load_catalog
-from openrouter_sim.scenario import Scenario
 from openrouter_sim.shapes import SHAPES
 
 ADMIN_KEY = f"sk-or-v1-{'ad' * 32}"
@@ -157,8 +157,8 @@ class Simulator:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_in_envelopes, self._with_faults])
-        manage.add_routes(app, self)
-        reads.add_routes(app, self)
+        management.add_routes(app, self)
+        free_reads.add_routes(app, self)
         for path, shape in SHAPES.items():
             app.router.add_post(f"/api/v1{path}", self._handler(shape))
         return app
@@ -186,7 +186,7 @@ async def _in_envelopes(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except ApiError as error:
-        return manage.reply(envelope(error), error.status)
+        return management.reply(envelope(error), error.status)
     except web.HTTPException as error:
         refusal = ApiError(error.status, error.reason)
-        return manage.reply(envelope(refusal), error.status)
+        return management.reply(envelope(refusal), error.status)

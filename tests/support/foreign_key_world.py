@@ -10,8 +10,8 @@ from itertools import count
 from pathlib import Path
 
 from openrouter_sim import Simulator
-from openrouter_sim.bill import Generation
-from openrouter_sim.prices import Tokens
+from openrouter_sim.billing.bill import Generation
+from openrouter_sim.billing.prices import Tokens
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, SetGeneration
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import Change

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from openrouter_sim import Fault, FaultRule, Scenario, make_fault
-from openrouter_sim.call import Call
-from openrouter_sim.errors import ApiError
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.call import Call
 from openrouter_sim.faults import Frame
-from openrouter_sim.jsonio import JsonObject
 
 KEY_READS_PER_FAILURE = 7
 """Each so-manieth read of a key's usage fails where ids are hidden."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import StreamError
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.base.errors import StreamError
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import Call
 
 
 @dataclass(frozen=True, slots=True)

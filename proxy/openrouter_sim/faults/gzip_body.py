@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import Call
 
 
 @dataclass(frozen=True, slots=True)

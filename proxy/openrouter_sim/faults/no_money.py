@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import ApiError
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import Call
 
 _MORE_CREDIT = "To increase, visit https://openrouter.ai/settings/credits and add more credits"
 _MORE_LIMIT = "To increase, visit https://openrouter.ai/settings/keys and create a key with a higher daily limit"

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault
-from openrouter_sim.jsonio import plain
+from openrouter_sim.base.jsonio import plain
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
-    from openrouter_sim.models import Endpoint
+    from openrouter_sim.calls.call import Call
+    from openrouter_sim.catalog.models import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
+from openrouter_sim.calls.fault import Fault
 from openrouter_sim.faults.byok import Byok
 from openrouter_sim.faults.cache_hit import CacheHit
 from openrouter_sim.faults.chop import Chop
@@ -16,7 +17,6 @@ from openrouter_sim.faults.echo_key import EchoKey
 from openrouter_sim.faults.endless import CommentDrip, NeverEnds
 from openrouter_sim.faults.error_first import ErrorFirst
 from openrouter_sim.faults.error_mid import ErrorMid
-from openrouter_sim.faults.fault import Fault
 from openrouter_sim.faults.gzip_body import GzipBody
 from openrouter_sim.faults.http_error import HttpError
 from openrouter_sim.faults.huge_event import HugeEvent

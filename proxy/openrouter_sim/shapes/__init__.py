@@ -1,6 +1,6 @@
 """The API shapes, by the path under `/api/v1` that speaks each."""
 
-from openrouter_sim.call import Shape
+from openrouter_sim.calls.call import Shape
 from openrouter_sim.shapes.chat import CHAT
 from openrouter_sim.shapes.completions import COMPLETIONS
 from openrouter_sim.shapes.embeddings import EMBEDDINGS

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openrouter_sim.call import Ask, Call
-from openrouter_sim.errors import ApiError, StreamError, bad_request, envelope
-from openrouter_sim.faults.fault import Frame
-from openrouter_sim.jsonio import JsonObject
-from openrouter_sim.scenario import Scenario
+from openrouter_sim.base.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.call import Ask, Call
+from openrouter_sim.calls.events import DONE, event, spread
+from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.scenario import Scenario
 from openrouter_sim.shapes.chat import usage_of
-from openrouter_sim.shapes.events import DONE, event, spread
 from openrouter_sim.shapes.prompt import Prompt, bound_of
 
 

@@ -9,11 +9,11 @@ import base64
 import struct
 from collections.abc import Iterator
 
-from openrouter_sim.call import Ask, Call
-from openrouter_sim.errors import ApiError, StreamError, bad_request, envelope
-from openrouter_sim.faults.fault import Frame
-from openrouter_sim.jsonio import JsonObject, encode
-from openrouter_sim.scenario import Scenario
+from openrouter_sim.base.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.base.jsonio import JsonObject, encode
+from openrouter_sim.calls.call import Ask, Call
+from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.scenario import Scenario
 from openrouter_sim.shapes.prompt import Prompt, positive
 
 DEFAULT_DIMENSIONS = 8

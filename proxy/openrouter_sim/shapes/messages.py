@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from openrouter_sim.call import Ask, Call
-from openrouter_sim.errors import ApiError, StreamError, bad_request
-from openrouter_sim.faults.fault import Frame
-from openrouter_sim.jsonio import JsonObject
-from openrouter_sim.scenario import Scenario, ToolCall
-from openrouter_sim.shapes.events import event, spread
+from openrouter_sim.base.errors import ApiError, StreamError, bad_request
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.call import Ask, Call
+from openrouter_sim.calls.events import event, spread
+from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.scenario import Scenario, ToolCall
 from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}

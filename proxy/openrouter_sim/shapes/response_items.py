@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openrouter_sim.call import Call
-from openrouter_sim.jsonio import JsonObject
-from openrouter_sim.scenario import ToolCall
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.call import Call
+from openrouter_sim.calls.scenario import ToolCall
 
 
 def usage_of(call: Call) -> JsonObject:

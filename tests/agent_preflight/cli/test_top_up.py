@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
-from openrouter_sim.books import Key
+from openrouter_sim.billing.account import Key
 from tests.support.live_field import LiveField
 from tests.support.run_on_disk import alive, plan
 from tests.support.trial_field import Field

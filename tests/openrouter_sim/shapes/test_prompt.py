@@ -5,8 +5,8 @@ import json
 import pytest
 
 from openrouter_sim import Scenario, Tokenizer
-from openrouter_sim.errors import ApiError
-from openrouter_sim.scenario import BoundChoice
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.calls.scenario import BoundChoice
 from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of, positive
 from tests.support.cases import each
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.calls.fault import Fault, Frame
 from preflight_proxy.calls import relay
 from preflight_proxy.core.refusals.refusals import OVERDUE, Code
 from tests.support.proxy_world import World
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import Call
 
 pytestmark = pytest.mark.wire
 
