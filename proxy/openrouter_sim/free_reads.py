@@ -10,8 +10,8 @@ from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.base.times import iso
 from openrouter_sim.billing.admission import authenticate
-from openrouter_sim.billing.bill import Generation
-from openrouter_sim.catalog.models import Model, show_architecture, show_endpoint, show_model
+from openrouter_sim.billing.bill import SimGeneration
+from openrouter_sim.catalog.models import SimModel, show_architecture, show_endpoint, show_model
 from openrouter_sim.management import WORKSPACE_ID, counters, reply, show_budget
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ class _Reads:
         return reply({"data": data})
 
     async def key(self, request: web.Request) -> web.Response:
-        books = self._simulator.books
-        key = authenticate(books, request.headers.get("Authorization"))
-        budget = None if key.limit is None else show_budget(books, key)
+        account = self._simulator.account
+        key = authenticate(account, request.headers.get("Authorization"))
+        budget = None if key.limit is None else show_budget(account, key)
         data: JsonObject = {
             "label": key.label,
-            **counters(books, key),
+            **counters(account, key),
             "is_free_tier": False,
             "is_management_key": key.management,
             "is_provisioning_key": key.management,
@@ -87,23 +87,23 @@ class _Reads:
         return reply({"data": data})
 
     async def generation(self, request: web.Request) -> web.Response:
-        books = self._simulator.books
-        key = authenticate(books, request.headers.get("Authorization"))
-        now = books.now()
-        found = books.generations.get(request.query.get("id", ""))
+        account = self._simulator.account
+        key = authenticate(account, request.headers.get("Authorization"))
+        now = account.now()
+        found = account.generations.get(request.query.get("id", ""))
         is_own = found is not None and (found.key_hash == key.hash or key.management)
         if found is None or not is_own or found.visible_s is None or found.visible_s > now:
             raise ApiError(404, f"Generation {request.query.get('id', '')} not found")
         return reply({"data": show_generation(found)})
 
-    def _model(self, name: str) -> Model:
+    def _model(self, name: str) -> SimModel:
         for model in self._simulator.catalog.values():
             if name in {model.id, model.canonical_slug}:
                 return model
         raise ApiError(404, f"Model {name} not found")
 
 
-def show_generation(generation: Generation) -> JsonObject:
+def show_generation(generation: SimGeneration) -> JsonObject:
     """Return the `data` of `GET /generation`. Source: openrouter.ai/openapi.yaml, 2026."""
     tokens = generation.tokens
     return {
@@ -136,6 +136,6 @@ def show_generation(generation: Generation) -> JsonObject:
     }
 
 
-def _listed(models: list[Model]) -> web.Response:
+def _listed(models: list[SimModel]) -> web.Response:
     data = [show_model(model) for model in models]
     return reply({"data": data, "total_count": len(data), "links": {"next": None}})

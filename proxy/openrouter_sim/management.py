@@ -13,7 +13,7 @@ from aiohttp import web
 from openrouter_sim.base.errors import ApiError, bad_request
 from openrouter_sim.base.jsonio import JsonObject, encode, loads
 from openrouter_sim.base.times import iso, next_reset_s, parse_utc
-from openrouter_sim.billing.account import Books, Key
+from openrouter_sim.billing.account import SimAccount, SimKey
 from openrouter_sim.billing.admission import authenticate, require_management
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def reply(data: object, status: int = 200) -> web.Response:
 
 def add_routes(app: web.Application, simulator: Simulator) -> None:
     """Serve `/keys` and `/credits`."""
-    keys = _Keys(simulator.books)
+    keys = _Keys(simulator.account)
     app.router.add_get("/api/v1/keys", keys.list_all)
     app.router.add_post("/api/v1/keys", keys.create)
     app.router.add_get("/api/v1/keys/{hash}", keys.get)
@@ -43,19 +43,19 @@ def add_routes(app: web.Application, simulator: Simulator) -> None:
 class _Keys:
     """Handlers, each for management keys only."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, account: SimAccount) -> None:
+        self._account = account
 
     async def list_all(self, request: web.Request) -> web.Response:
         self._check(request)
         offset = request.query.get("offset", "0")
         if not offset.isdecimal():
             raise bad_request("offset: expected a number")
-        shown = [key for key in self._books.keys.values() if not key.deleted and not key.management]
+        shown = [key for key in self._account.keys.values() if not key.deleted and not key.management]
         if request.query.get("include_disabled", "true") == "false":
             shown = [key for key in shown if not key.disabled]
         page = sorted(shown, key=lambda key: -key.created_s)[int(offset) : int(offset) + PAGE_KEYS]
-        return reply({"data": [show_key(self._books, key) for key in page]})
+        return reply({"data": [show_key(self._account, key) for key in page]})
 
     async def create(self, request: web.Request) -> web.Response:
         self._check(request)
@@ -66,14 +66,14 @@ class _Keys:
         expires_at = body.get("expires_at")
         expires_s = None if expires_at is None else parse_utc(expires_at)
         changes = _changes(body)
-        secret = self._books.new_secret()
-        key = self._books.add_key(secret, name)
+        secret = self._account.new_secret()
+        key = self._account.add_key(secret, name)
         key.expires_s = expires_s
         _apply(key, changes)
-        return reply({"data": show_key(self._books, key), "key": secret}, 201)
+        return reply({"data": show_key(self._account, key), "key": secret}, 201)
 
     async def get(self, request: web.Request) -> web.Response:
-        return reply({"data": show_key(self._books, self._find(request))})
+        return reply({"data": show_key(self._account, self._find(request))})
 
     async def update(self, request: web.Request) -> web.Response:
         key = self._find(request)
@@ -81,8 +81,8 @@ class _Keys:
         if not changes:
             raise bad_request("No update fields provided")
         _apply(key, changes)
-        key.updated_s = self._books.now()
-        return reply({"data": show_key(self._books, key)})
+        key.updated_s = self._account.now()
+        return reply({"data": show_key(self._account, key)})
 
     async def delete(self, request: web.Request) -> web.Response:
         self._find(request).deleted = True
@@ -90,23 +90,23 @@ class _Keys:
 
     async def credits(self, request: web.Request) -> web.Response:
         self._check(request)
-        self._books.now()
-        return reply({"data": {"total_credits": self._books.credits_usd, "total_usage": self._books.used_usd}})
+        self._account.now()
+        return reply({"data": {"total_credits": self._account.credits_usd, "total_usage": self._account.used_usd}})
 
     def _check(self, request: web.Request) -> None:
-        require_management(authenticate(self._books, request.headers.get("Authorization")))
+        require_management(authenticate(self._account, request.headers.get("Authorization")))
 
-    def _find(self, request: web.Request) -> Key:
+    def _find(self, request: web.Request) -> SimKey:
         self._check(request)
-        key = self._books.keys.get(request.match_info["hash"])
+        key = self._account.keys.get(request.match_info["hash"])
         if key is None or key.deleted or key.management:
             raise ApiError(404, "API key not found")
         return key
 
 
-def counters(books: Books, key: Key) -> JsonObject:
+def counters(account: SimAccount, key: SimKey) -> JsonObject:
     """Return the limit and usage fields that `/keys` and `/key` share."""
-    today = books.today()
+    today = account.today()
     remaining = key.remaining(today)
     windows = (("", None), ("_daily", "daily"), ("_weekly", "weekly"), ("_monthly", "monthly"))
     return {
@@ -122,14 +122,14 @@ def counters(books: Books, key: Key) -> JsonObject:
     }
 
 
-def show_key(books: Books, key: Key) -> JsonObject:
+def show_key(account: SimAccount, key: SimKey) -> JsonObject:
     """Return the key as the management API shows it."""
     return {
         "hash": key.hash,
         "name": key.name,
         "label": key.label,
         "disabled": key.disabled,
-        **counters(books, key),
+        **counters(account, key),
         "created_at": iso(key.created_s),
         "updated_at": iso(key.updated_s),
         "last_used_at": None,
@@ -137,16 +137,16 @@ def show_key(books: Books, key: Key) -> JsonObject:
     }
 
 
-def show_budget(books: Books, key: Key) -> JsonObject:
+def show_budget(account: SimAccount, key: SimKey) -> JsonObject:
     """Return the key's own limit as a `KeyBudget`."""
-    today = books.today()
+    today = account.today()
     return {
         "scope": "key_limit",
         "limit_usd": key.limit,
         "spend_usd": key.spent(today),
         "remaining_usd": key.remaining(today),
         "reset_interval": key.limit_reset,
-        "resets_at": iso(next_reset_s(key.limit_reset, books.now())),
+        "resets_at": iso(next_reset_s(key.limit_reset, account.now())),
         "include_byok": key.include_byok_in_limit,
         "guardrail_id": None,
         "budget_id": None,
@@ -178,7 +178,7 @@ def _changes(body: JsonObject) -> dict[str, Any]:
     return changes
 
 
-def _apply(key: Key, changes: dict[str, Any]) -> None:
+def _apply(key: SimKey, changes: dict[str, Any]) -> None:
     for name, value in changes.items():
         if name != "workspace_id":
             setattr(key, name, value)

@@ -16,9 +16,9 @@ from aiohttp import web
 
 from openrouter_sim import free_reads, management
 from openrouter_sim.base.errors import ApiError, envelope
-from openrouter_sim.billing.account import Books
+from openrouter_sim.billing.account import SimAccount
 from openrouter_sim.billing.bill import Bill
-from openrouter_sim.calls.call import Shape
+from openrouter_sim.calls.call import SimShape
 from openrouter_sim.calls.prompt_cache import PromptCache
 from openrouter_sim.calls.scenario import Scenario
 from openrouter_sim.catalog.models import Catalog, load_catalog
@@ -40,7 +40,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedRequest:
     """An inference request as it came: raw path, headers, body bytes."""
 
     method: str
@@ -71,21 +71,21 @@ class Simulator:
         clock: Callable[[], float] = time.time,  # noqa: TID251 - the default of the one clock that all parts are given
     ) -> None:
         self.random = Random(f"{seed}:routing")
-        self.books = Books(clock, Random(f"{seed}:keys"), credits_usd)
+        self.account = SimAccount(clock, Random(f"{seed}:keys"), credits_usd)
         self.cache = PromptCache()
         self.catalog: Catalog = load_catalog()
-        self.requests: list[Received] = []
+        self.requests: list[ReceivedRequest] = []
         self.strikes: Counter[str] = Counter()
         self.base_url = ""
         self.admin_key = admin_key
-        self.inference_key = self.books.new_secret()
-        self.books.add_key(admin_key, "admin", management=True)
-        self.books.add_key(self.inference_key, "default")
+        self.inference_key = self.account.new_secret()
+        self.account.add_key(admin_key, "admin", management=True)
+        self.account.add_key(self.inference_key, "default")
         self._ids = Random(f"{seed}:ids:{clock()}")
         self._replies = Random(f"{seed}:replies")
         self._request_bytes = 0
         self._moved = asyncio.Event()
-        self.books.on_charge = self._pulse
+        self.account.on_charge = self._pulse
         self._runner: web.AppRunner | None = None
         self.scenario = scenario or Scenario()
 
@@ -129,7 +129,7 @@ class Simulator:
 
     def bill(self) -> Bill:
         """Return everything charged so far, exactly."""
-        return self.books.bill()
+        return self.account.bill()
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Return once `holds()` is true; it is asked again after each request that comes and each charge."""
@@ -138,7 +138,7 @@ class Simulator:
 
     def note(self, request: web.Request, body: bytes) -> None:
         """Remember a request as it came."""
-        self.requests.append(Received(request.method, request.raw_path, dict(request.headers), body))
+        self.requests.append(ReceivedRequest(request.method, request.raw_path, dict(request.headers), body))
         self._request_bytes += len(body)
         self._pulse()
         while len(self.requests) > REQUESTS_MAX or self._request_bytes > REQUEST_BYTES_MAX:
@@ -174,7 +174,7 @@ class Simulator:
                     return early
         return await handler(request)
 
-    def _handler(self, shape: Shape) -> Handler:
+    def _handler(self, shape: SimShape) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             return await infer(self, shape, request)
 

@@ -6,12 +6,12 @@ import pytest
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
 from openrouter_sim.base.errors import ApiError
-from openrouter_sim.calls.call import Ask
+from openrouter_sim.calls.call import SimRequest
 from openrouter_sim.director import Director
 
 
-def ask(text: str = "hi", *, role: str = "user", stream: bool = False) -> Ask:
-    return Ask({}, stream, None, (), text, role)
+def ask(text: str = "hi", *, role: str = "user", stream: bool = False) -> SimRequest:
+    return SimRequest({}, stream, None, (), text, role)
 
 
 def said(director: Director, text: str, role: str = "user", model: str = "m") -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 
-from openrouter_sim.billing.bill import Bill, Generation, KeyBill
+from openrouter_sim.billing.bill import Bill, KeyBill, SimGeneration
 from openrouter_sim.billing.prices import ZERO
 
 
@@ -49,7 +49,7 @@ class Spend:
 
 
 @dataclass(slots=True)
-class Key:
+class SimKey:
     """A key as the account sees it; the secret itself is not kept."""
 
     hash: str
@@ -67,7 +67,7 @@ class Key:
     spend: Spend = field(default_factory=Spend)
     byok_spend: Spend = field(default_factory=Spend)
     charged: Decimal = ZERO
-    generations: list[Generation] = field(default_factory=list)
+    generations: list[SimGeneration] = field(default_factory=list)
 
     def spent(self, today: date) -> Decimal:
         """Return what counts against the limit in the running window."""
@@ -79,15 +79,15 @@ class Key:
         return None if self.limit is None else self.limit - self.spent(today)
 
 
-class Books:
+class SimAccount:
     """The account: its keys, its credit, every generation."""
 
     def __init__(self, clock: Callable[[], float], random: Random, credits_usd: Decimal) -> None:
-        self.keys: dict[str, Key] = {}
+        self.keys: dict[str, SimKey] = {}
         self.credits_usd = credits_usd
         self.used_usd = ZERO
         self.total_usd = ZERO
-        self.generations: dict[str, Generation] = {}
+        self.generations: dict[str, SimGeneration] = {}
         self.on_charge: Callable[[], None] = lambda: None
         self._clock = clock
         self._random = random
@@ -114,18 +114,18 @@ class Books:
         """Return a fresh key string."""
         return f"sk-or-v1-{self._random.randbytes(32).hex()}"
 
-    def add_key(self, secret: str, name: str, *, management: bool = False) -> Key:
+    def add_key(self, secret: str, name: str, *, management: bool = False) -> SimKey:
         """Return a new key without limit; its hash is the SHA-256 of the whole string."""
         label = f"{secret[:12]}...{secret[-3:]}"
-        key = Key(hash_of(secret), label, name, management=management, created_s=self.now())
+        key = SimKey(hash_of(secret), label, name, management=management, created_s=self.now())
         self.keys[key.hash] = key
         return key
 
-    def find(self, secret: str) -> Key | None:
+    def find(self, secret: str) -> SimKey | None:
         """Return the key that the string names, deleted ones too."""
         return self.keys.get(hash_of(secret))
 
-    def post(self, generation: Generation, *, lag_s: float = 0.0, late_s: float = 0.0) -> None:
+    def post(self, generation: SimGeneration, *, lag_s: float = 0.0, late_s: float = 0.0) -> None:
         """Charge a generation: in the bill `late_s` from now, in the counters `lag_s` after that."""
         if late_s <= 0:
             self._charge(generation, lag_s)
@@ -142,7 +142,7 @@ class Books:
         }
         return Bill(self.total_usd, keys)
 
-    def _charge(self, generation: Generation, lag_s: float) -> None:
+    def _charge(self, generation: SimGeneration, lag_s: float) -> None:
         key = self.keys[generation.key_hash]
         key.generations.append(generation)
         key.charged += generation.cost_usd
@@ -154,7 +154,7 @@ class Books:
         else:
             self._later(lag_s, lambda: self._count(key, generation))
 
-    def _count(self, key: Key, generation: Generation) -> None:
+    def _count(self, key: SimKey, generation: SimGeneration) -> None:
         today = datetime.fromtimestamp(self._clock(), UTC).date()
         self.used_usd += generation.cost_usd
         key.spend.add(generation.cost_usd, today)

@@ -12,14 +12,14 @@ from decimal import Decimal
 
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import plain
-from openrouter_sim.billing.account import Books, Key
+from openrouter_sim.billing.account import SimAccount, SimKey
 from openrouter_sim.billing.prices import ZERO, price_of
-from openrouter_sim.catalog.models import Endpoint
+from openrouter_sim.catalog.models import SimEndpoint
 
 _WINDOWS = {None: "total", "daily": "daily", "weekly": "weekly", "monthly": "monthly"}
 
 
-def authenticate(books: Books, header: str | None) -> Key:
+def authenticate(account: SimAccount, header: str | None) -> SimKey:
     """Return the key that an `Authorization` header names.
 
     Raises:
@@ -28,47 +28,49 @@ def authenticate(books: Books, header: str | None) -> Key:
     scheme, _, secret = (header or "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         raise ApiError(401, "Missing Authentication header")
-    key = books.find(secret.strip())
+    key = account.find(secret.strip())
     if key is None or key.deleted:
         raise ApiError(401, "User not found.")
     if key.disabled:
         raise ApiError(401, "This API key is disabled")
-    if key.expires_s is not None and books.now() >= key.expires_s:
+    if key.expires_s is not None and account.now() >= key.expires_s:
         raise ApiError(401, "This API key has expired")
     return key
 
 
-def require_inference(key: Key) -> None:
+def require_inference(key: SimKey) -> None:
     """Raise 403 for a management key, which cannot call inference."""
     if key.management:
         raise ApiError(403, "Management keys cannot be used for inference")
 
 
-def require_management(key: Key) -> None:
+def require_management(key: SimKey) -> None:
     """Raise 403 for a key that is no management key."""
     if not key.management:
         raise ApiError(403, "Only management keys can perform this operation")
 
 
-def admit(books: Books, key: Key, endpoints: Sequence[Endpoint], prompt_tokens: int, bound: int | None) -> None:
+def admit(
+    account: SimAccount, key: SimKey, endpoints: Sequence[SimEndpoint], prompt_tokens: int, bound: int | None
+) -> None:
     """Return if the call may start.
 
     Raises:
         ApiError: 402 without credit, 403 when the key's limit is spent, 402 when what is left does not cover the bound
             (or the endpoint's longest completion, where the call sets none).
     """
-    now = books.now()
+    now = account.now()
     first = endpoints[0]
     price = price_of(first.pricing, prompt_tokens, now)
-    if books.credit_left < 0 or (books.credit_left == 0 and not price.is_free):
+    if account.credit_left < 0 or (account.credit_left == 0 and not price.is_free):
         raise _no_credit()
     if price.is_free:
         return
-    remaining = key.remaining(books.today())
+    remaining = key.remaining(account.today())
     if remaining is not None and remaining <= 0:
-        raise _limit_spent(key, books)
-    is_key_tighter = remaining is not None and remaining < books.credit_left
-    left = remaining if remaining is not None and is_key_tighter else books.credit_left
+        raise _limit_spent(key, account)
+    is_key_tighter = remaining is not None and remaining < account.credit_left
+    left = remaining if remaining is not None and is_key_tighter else account.credit_left
     wanted = first.output_tokens_max if bound is None else bound
     if prompt_tokens * price.prompt > left:
         raise _prompt_too_dear(prompt_tokens, int(left / price.prompt), key if is_key_tighter else None)
@@ -81,8 +83,8 @@ def _no_credit() -> ApiError:
     return ApiError(402, message, metadata={"limit_source": "openrouter_credits"})
 
 
-def _limit_spent(key: Key, books: Books) -> ApiError:
-    spent, limit = key.spent(books.today()), key.limit or ZERO
+def _limit_spent(key: SimKey, account: SimAccount) -> ApiError:
+    spent, limit = key.spent(account.today()), key.limit or ZERO
     message = (
         f"Key limit exceeded ({_WINDOWS[key.limit_reset]} limit): ${_cents(spent)} of ${_cents(limit)} used. "
         f"Manage it using https://openrouter.ai/workspaces/default/keys/{key.hash}"
@@ -91,7 +93,7 @@ def _limit_spent(key: Key, books: Books) -> ApiError:
     return ApiError(403, message, metadata={**metadata, "resets_at": None})
 
 
-def _too_dear(wanted: int, affordable: int, key: Key | None) -> ApiError:
+def _too_dear(wanted: int, affordable: int, key: SimKey | None) -> ApiError:
     message = (
         f"This request requires more credits, or fewer max_tokens. You requested up to {wanted} tokens, "
         f"but can only afford {affordable}. {_remedy(key)}"
@@ -99,19 +101,19 @@ def _too_dear(wanted: int, affordable: int, key: Key | None) -> ApiError:
     return ApiError(402, message, metadata=_source(key))
 
 
-def _prompt_too_dear(prompt_tokens: int, affordable: int, key: Key | None) -> ApiError:
+def _prompt_too_dear(prompt_tokens: int, affordable: int, key: SimKey | None) -> ApiError:
     message = f"Prompt tokens limit exceeded: {prompt_tokens} > {affordable}. {_remedy(key)}"
     return ApiError(402, message, metadata=_source(key))
 
 
-def _remedy(key: Key | None) -> str:
+def _remedy(key: SimKey | None) -> str:
     if key is None:
         return "To increase, visit https://openrouter.ai/settings/credits and add more credits"
     window = _WINDOWS[key.limit_reset]
     return f"To increase, visit https://openrouter.ai/settings/keys and create a key with a higher {window} limit"
 
 
-def _source(key: Key | None) -> dict[str, object]:
+def _source(key: SimKey | None) -> dict[str, object]:
     source = "openrouter_credits" if key is None else "openrouter_key_limit"
     return {"provider_name": None, "limit_source": source, "remedy_hint": "Lower max_tokens."}
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from openrouter_sim.base.jsonio import JsonObject, plain
-from openrouter_sim.billing.prices import Tokens
+from openrouter_sim.billing.prices import SimTokens
 
 
 @dataclass(slots=True)
-class Generation:
+class SimGeneration:
     """OpenRouter's record of one call, settled.
 
     Attributes:
@@ -30,7 +30,7 @@ class Generation:
     tag: str
     api: str
     streamed: bool
-    tokens: Tokens
+    tokens: SimTokens
     cost_usd: Decimal
     reported_usd: Decimal
     upstream_usd: Decimal | None
@@ -78,7 +78,7 @@ class KeyBill:
     name: str
     total_usd: Decimal
     deleted: bool
-    generations: tuple[Generation, ...]
+    generations: tuple[SimGeneration, ...]
 
 
 @dataclass(frozen=True, slots=True)

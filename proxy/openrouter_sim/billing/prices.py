@@ -12,7 +12,7 @@ ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class SimTokens:
     """A generation's native counts: `prompt` holds cached and written ones, `completion` the reasoning ones."""
 
     prompt: int
@@ -27,16 +27,16 @@ class Tokens:
         """Cache writes of both lifetimes."""
         return self.write_5m + self.write_1h
 
-    def stopped_at(self, completion: int) -> Tokens:
+    def stopped_at(self, completion: int) -> SimTokens:
         """Return the counts of a generation that was cut after `completion` tokens."""
         completion = min(completion, self.completion)
-        return Tokens(
+        return SimTokens(
             self.prompt, self.cached, self.write_5m, self.write_1h, completion, min(self.reasoning, completion)
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class SimPrice:
     """USD per token (`request`: per request), overrides and discount already applied."""
 
     prompt: Decimal
@@ -47,10 +47,10 @@ class Price:
     internal_reasoning: Decimal | None = None
     request: Decimal = ZERO
 
-    def times(self, factor: Decimal) -> Price:
+    def times(self, factor: Decimal) -> SimPrice:
         """Return the price with every rate multiplied."""
         reasoning = None if self.internal_reasoning is None else self.internal_reasoning * factor
-        return Price(
+        return SimPrice(
             self.prompt * factor,
             self.completion * factor,
             self.cache_read * factor,
@@ -60,7 +60,7 @@ class Price:
             self.request * factor,
         )
 
-    def prompt_cost(self, tokens: Tokens) -> Decimal:
+    def prompt_cost(self, tokens: SimTokens) -> Decimal:
         """Return the USD for everything that was sent, per-request fee included."""
         fresh = tokens.prompt - tokens.cached - tokens.written
         return (
@@ -71,14 +71,14 @@ class Price:
             + self.request
         )
 
-    def completion_cost(self, tokens: Tokens) -> Decimal:
+    def completion_cost(self, tokens: SimTokens) -> Decimal:
         """Return the USD for everything that was generated."""
         if self.internal_reasoning is None:
             return tokens.completion * self.completion
         plain = tokens.completion - tokens.reasoning
         return plain * self.completion + tokens.reasoning * self.internal_reasoning
 
-    def cost(self, tokens: Tokens) -> Decimal:
+    def cost(self, tokens: SimTokens) -> Decimal:
         """Return the USD of the generation."""
         return self.prompt_cost(tokens) + self.completion_cost(tokens)
 
@@ -88,7 +88,7 @@ class Price:
         return not (self.prompt or self.completion or self.request)
 
 
-def price_of(pricing: JsonObject, prompt_tokens: int, now: float) -> Price:
+def price_of(pricing: JsonObject, prompt_tokens: int, now: float) -> SimPrice:
     """Return what an endpoint charges for a prompt of this length at epoch second `now`.
 
     A rate that is absent falls back to `prompt`. Overrides apply to the whole request, later ones win.
@@ -104,7 +104,7 @@ def price_of(pricing: JsonObject, prompt_tokens: int, now: float) -> Price:
     return _price(rates)
 
 
-def _price(rates: JsonObject) -> Price:
+def _price(rates: JsonObject) -> SimPrice:
     net = 1 - Decimal(str(rates.get("discount", 0)))
     prompt = Decimal(rates["prompt"]) * net
 
@@ -112,7 +112,7 @@ def _price(rates: JsonObject) -> Price:
         return Decimal(rates[name]) * net if name in rates else otherwise
 
     write = rate("input_cache_write", prompt)
-    return Price(
+    return SimPrice(
         prompt=prompt,
         completion=Decimal(rates["completion"]) * net,
         cache_read=rate("input_cache_read", prompt),

@@ -12,13 +12,13 @@ from aiohttp.client_exceptions import ClientConnectionResetError
 
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import encode
-from openrouter_sim.billing.account import Books
-from openrouter_sim.calls.call import Call, Shape
+from openrouter_sim.billing.account import SimAccount
+from openrouter_sim.calls.call import SimCall, SimShape
 from openrouter_sim.calls.events import COMMENT
 from openrouter_sim.calls.fault import Cut, Frame
 
 
-def error_answer(shape: Shape, error: ApiError, generation_id: str | None) -> web.Response:
+def error_answer(shape: SimShape, error: ApiError, generation_id: str | None) -> web.Response:
     """Return an error in the shape's own envelope."""
     headers = dict(error.headers)
     if generation_id is not None:
@@ -30,12 +30,12 @@ def error_answer(shape: Shape, error: ApiError, generation_id: str | None) -> we
     return web.Response(status=error.status, body=body, content_type="application/json", headers=headers)
 
 
-async def answer(books: Books, call: Call, request: web.Request) -> web.StreamResponse:
+async def answer(account: SimAccount, call: SimCall, request: web.Request) -> web.StreamResponse:
     """Return the finished answer of a call, settled whatever became of its client."""
     headers = {"X-Generation-Id": call.id} if call.shows_id else {}
     for fault in call.faults:
         fault.set_headers(call, headers)
-    writer = _Writer(books, call, request)
+    writer = _Writer(account, call, request)
     try:
         if call.ask.stream:
             headers.setdefault("Content-Type", "text/event-stream")
@@ -60,7 +60,7 @@ async def _whole(writer: _Writer, headers: dict[str, str]) -> web.StreamResponse
     return web.Response(body=frame.data, headers=headers)
 
 
-def _stream(call: Call) -> Iterator[Frame]:
+def _stream(call: SimCall) -> Iterator[Frame]:
     frames = chain((Frame(COMMENT) for _ in range(call.scenario.comments)), call.shape.frames(call))
     if not call.scenario.crlf:
         return frames
@@ -70,15 +70,15 @@ def _stream(call: Call) -> Iterator[Frame]:
 class _Writer:
     """Sends the frames of one answer."""
 
-    def __init__(self, books: Books, call: Call, request: web.Request) -> None:
+    def __init__(self, account: SimAccount, call: SimCall, request: web.Request) -> None:
         self.call = call
-        self._books = books
+        self._account = account
         self._request = request
         self._sent_tokens = 0
         self._is_gone = False
 
     def settle(self, tokens: int) -> None:
-        self.call.settle(self._books, tokens, self.call.outcome)
+        self.call.settle(self._account, tokens, self.call.outcome)
 
     async def send(self, headers: dict[str, str], frames: Iterator[Frame]) -> web.StreamResponse:
         call = self.call
@@ -144,14 +144,14 @@ class _Writer:
             self.settle(self._sent_tokens)
             return
         is_stopped = call.ask.stream and call.endpoint.stops_on_disconnect
-        call.settle(self._books, self._sent_tokens if is_stopped else call.tokens.completion, "cancelled")
+        call.settle(self._account, self._sent_tokens if is_stopped else call.tokens.completion, "cancelled")
 
 
-def _is_endless(call: Call) -> bool:
+def _is_endless(call: SimCall) -> bool:
     return any(fault.is_endless for fault in call.faults)
 
 
-def _pace_s(call: Call, tokens: int) -> float:
+def _pace_s(call: SimCall, tokens: int) -> float:
     pace = call.scenario.tokens_per_s
     return max(0, tokens) / pace if pace else 0.0
 

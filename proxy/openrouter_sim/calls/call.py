@@ -9,18 +9,18 @@ from typing import Protocol
 
 from openrouter_sim.base.errors import ApiError, StreamError
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.billing.account import Books, Key
-from openrouter_sim.billing.bill import Generation
-from openrouter_sim.billing.prices import ZERO, Price, Tokens
+from openrouter_sim.billing.account import SimAccount, SimKey
+from openrouter_sim.billing.bill import SimGeneration
+from openrouter_sim.billing.prices import ZERO, SimPrice, SimTokens
 from openrouter_sim.calls.fault import Fault, Frame
 from openrouter_sim.calls.prompt_cache import Segment
-from openrouter_sim.calls.reply import Reply
+from openrouter_sim.calls.reply import SimReply
 from openrouter_sim.calls.scenario import Scenario
-from openrouter_sim.catalog.models import Endpoint, Model
+from openrouter_sim.catalog.models import SimEndpoint, SimModel
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SimRequest:
     """A request, read: what any API shape comes down to.
 
     Attributes:
@@ -40,20 +40,20 @@ class Ask:
     last_role: str
 
 
-class Shape(Protocol):
+class SimShape(Protocol):
     """One API dialect: how it asks, answers, counts and fails."""
 
     api: str
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> Ask:
+    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
         """Return the request, read. Raises: ApiError 400."""
         ...
 
-    def whole(self, call: Call) -> JsonObject:
+    def whole(self, call: SimCall) -> JsonObject:
         """Return the body of an answer that is no stream."""
         ...
 
-    def frames(self, call: Call) -> Iterator[Frame]:
+    def frames(self, call: SimCall) -> Iterator[Frame]:
         """Return the events of a stream, one a frame; the frame that has the usage settles."""
         ...
 
@@ -61,17 +61,17 @@ class Shape(Protocol):
         """Return an error's body."""
         ...
 
-    def delta(self, call: Call, text: str) -> bytes:
+    def delta(self, call: SimCall, text: str) -> bytes:
         """Return the event that brings more text."""
         ...
 
-    def stream_error(self, call: Call, error: StreamError) -> bytes:
+    def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return the event that ends a stream in an error."""
         ...
 
 
 @dataclass(slots=True)
-class Call:
+class SimCall:
     """A call that was admitted, routed and priced; faults may change every field before it is answered.
 
     Attributes:
@@ -87,18 +87,18 @@ class Call:
         charges_errors: An error after the start is charged for what was generated.
     """
 
-    shape: Shape
+    shape: SimShape
     scenario: Scenario
-    ask: Ask
-    key: Key
+    ask: SimRequest
+    key: SimKey
     id: str
     created_s: float
-    model: Model
+    model: SimModel
     model_id: str
-    endpoint: Endpoint
-    price: Price
-    tokens: Tokens
-    reply: Reply
+    endpoint: SimEndpoint
+    price: SimPrice
+    tokens: SimTokens
+    reply: SimReply
     authorization: str = ""
     faults: tuple[Fault, ...] = ()
     service_tier: str | None = None
@@ -115,7 +115,7 @@ class Call:
     late_s: float = 0.0
     charges_errors: bool = False
     extra: JsonObject = field(default_factory=dict)
-    generation: Generation | None = None
+    generation: SimGeneration | None = None
 
     @property
     def cost(self) -> Decimal:
@@ -148,15 +148,15 @@ class Call:
             completion: self.price.completion_cost(self.tokens),
         }
 
-    def settle(self, books: Books, completion: int, outcome: str) -> None:
+    def settle(self, account: SimAccount, completion: int, outcome: str) -> None:
         """Charge the call, once: in full, or for the tokens made until it was cut."""
         if self.generation is not None:
             return
         finished = completion >= self.tokens.completion
         tokens = self.tokens if finished else self.tokens.stopped_at(completion)
         cost = self._charge(tokens, outcome, finished)
-        now = books.now()
-        self.generation = Generation(
+        now = account.now()
+        self.generation = SimGeneration(
             id=self.id,
             key_hash=self.key.hash,
             model=self.model.id,
@@ -175,9 +175,9 @@ class Call:
             visible_s=now + self.late_s + self.scenario.generation_delay_s if self.resolves else None,
             faults=tuple(fault.name for fault in self.faults),
         )
-        books.post(self.generation, lag_s=self.lag_s, late_s=self.late_s)
+        account.post(self.generation, lag_s=self.lag_s, late_s=self.late_s)
 
-    def _charge(self, tokens: Tokens, outcome: str, finished: bool) -> Decimal:
+    def _charge(self, tokens: SimTokens, outcome: str, finished: bool) -> Decimal:
         # Zero-completion insurance: a completion that ends in an error costs no tokens.
         # Source: openrouter.ai/docs/guides/features/zero-completion-insurance, 2026.
         if outcome == "error" and not self.charges_errors:
@@ -186,6 +186,6 @@ class Call:
             return self.cost_usd
         return self.price.cost(tokens) + self.side_usd
 
-    def _discount(self, tokens: Tokens) -> Decimal:
-        full = Tokens(tokens.prompt, completion=tokens.completion, reasoning=tokens.reasoning)
+    def _discount(self, tokens: SimTokens) -> Decimal:
+        full = SimTokens(tokens.prompt, completion=tokens.completion, reasoning=tokens.reasoning)
         return self.price.prompt_cost(full) - self.price.prompt_cost(tokens)

@@ -13,8 +13,8 @@ from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import JsonObject
 
 if TYPE_CHECKING:
-    from openrouter_sim.calls.call import Call
-    from openrouter_sim.catalog.models import Endpoint
+    from openrouter_sim.calls.call import SimCall
+    from openrouter_sim.catalog.models import SimEndpoint
 
 
 class Cut(Enum):
@@ -61,29 +61,29 @@ class Fault:
         """Return an answer given before the body is read."""
         return None
 
-    def refuse(self, call: Call) -> ApiError | None:
+    def refuse(self, call: SimCall) -> ApiError | None:
         """Return an error answered in place of the completion."""
         return None
 
-    def offer(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    def offer(self, endpoints: tuple[SimEndpoint, ...]) -> tuple[SimEndpoint, ...]:
         """Return the endpoints that really serve, listed or not."""
         return endpoints
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Change the call after it is priced and before it is answered."""
 
-    def tell_usage(self, call: Call, usage: JsonObject) -> JsonObject | None:
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Return the usage object as sent; None to leave it out."""
         return usage
 
-    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
         """Change the answer's headers."""
 
-    def whole(self, call: Call, body: JsonObject) -> JsonObject:
+    def whole(self, call: SimCall, body: JsonObject) -> JsonObject:
         """Return the body of an answer that is no stream."""
         return body
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Return the frames as sent: the events of a stream, or the one of a whole body."""
         return frames
 

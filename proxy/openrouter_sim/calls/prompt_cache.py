@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from openrouter_sim.catalog.models import CacheMode, Endpoint, Model
+from openrouter_sim.catalog.models import CacheMode, SimEndpoint, SimModel
 
 FIVE_MINUTES_S = 300.0
 HOUR_S = 3600.0
@@ -48,7 +48,9 @@ class PromptCache:
         self._until: dict[tuple[str, ...], float] = {}
         self._sticky: dict[tuple[str, ...], tuple[str, float]] = {}
 
-    def use(self, owner: str, model: Model, endpoint: Endpoint, segments: Sequence[Segment], now: float) -> CacheUse:
+    def use(
+        self, owner: str, model: SimModel, endpoint: SimEndpoint, segments: Sequence[Segment], now: float
+    ) -> CacheUse:
         """Return what this prompt reads and writes, with the written remembered."""
         self._forget(now)
         if model.cache_mode is CacheMode.NONE or not segments:
@@ -65,12 +67,12 @@ class PromptCache:
             self._sticky[owner, model.id, _opening(segments)] = (endpoint.tag, now + STICKY_S)
         return used
 
-    def sticky_tag(self, owner: str, model: Model, segments: Sequence[Segment], now: float) -> str | None:
+    def sticky_tag(self, owner: str, model: SimModel, segments: Sequence[Segment], now: float) -> str | None:
         """Return the endpoint tag that holds this conversation's cache, for ten minutes after its last use."""
         tag, until = self._sticky.get((owner, model.id, _opening(segments)), (None, 0.0))
         return tag if until > now else None
 
-    def _automatic(self, model: Model, names: list[tuple[str, ...]], ends: list[int], now: float) -> CacheUse:
+    def _automatic(self, model: SimModel, names: list[tuple[str, ...]], ends: list[int], now: float) -> CacheUse:
         known = self._longest(names, ends, now)
         cached = known // STEP_TOKENS * STEP_TOKENS if known >= model.cache_min_tokens else 0
         for name in names:
@@ -78,7 +80,7 @@ class PromptCache:
         return CacheUse(cached, ends[-1] - cached if model.cache_writes_cost else 0)
 
     def _explicit(
-        self, model: Model, names: list[tuple[str, ...]], ends: list[int], segments: Sequence[Segment], now: float
+        self, model: SimModel, names: list[tuple[str, ...]], ends: list[int], segments: Sequence[Segment], now: float
     ) -> CacheUse:
         marks = [i for i, segment in enumerate(segments) if segment.mark and ends[i] >= model.cache_min_tokens]
         if not marks:

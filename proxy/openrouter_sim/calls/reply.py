@@ -17,7 +17,7 @@ _SETTING = re.compile(r"""(\w+)=('[^']*'|"[^"]*"|\S+)""")
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SimReply:
     """A planned completion: `tokens` includes `reasoning`; `pieces` join to the text."""
 
     tokens: int
@@ -57,7 +57,7 @@ def directive(text: str) -> tuple[Rule, str | None] | None:
     return rule, settings.get("fault")
 
 
-def compose(rule: Rule | None, scenario: Scenario, random: Random) -> Reply:
+def compose(rule: Rule | None, scenario: Scenario, random: Random) -> SimReply:
     """Return the reply of a rule (or filler), before any bound cuts it."""
     rule = rule or Rule(tokens=DEFAULT_TOKENS)
     said = sum(tokens.count(call.name + call.arguments) for call in rule.tool_calls)
@@ -67,17 +67,19 @@ def compose(rule: Rule | None, scenario: Scenario, random: Random) -> Reply:
     if rule.text is None and rule.tool_calls:
         text = ""
     finish = rule.finish or ("tool_calls" if rule.tool_calls else "stop")
-    return Reply(total, min(rule.reasoning, total), _pieces(text, scenario.tokens_per_chunk), rule.tool_calls, finish)
+    return SimReply(
+        total, min(rule.reasoning, total), _pieces(text, scenario.tokens_per_chunk), rule.tool_calls, finish
+    )
 
 
-def cut(reply: Reply, bound: int, scenario: Scenario) -> Reply:
+def cut(reply: SimReply, bound: int, scenario: Scenario) -> SimReply:
     """Return the reply as a provider ends it at `bound` tokens: shorter, without unfinished calls, finish `length`."""
     if reply.tokens <= bound:
         return reply
     reasoning = min(reply.reasoning, bound)
     share = (bound - reasoning) / max(1, reply.tokens - reply.reasoning)
     text = reply.text[: int(len(reply.text) * share)]
-    return Reply(bound, reasoning, _pieces(text, scenario.tokens_per_chunk), (), "length")
+    return SimReply(bound, reasoning, _pieces(text, scenario.tokens_per_chunk), (), "length")
 
 
 def filler(count: int) -> str:

@@ -31,7 +31,7 @@ class CacheMode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class SimEndpoint:
     """One provider's offer of one model.
 
     Attributes:
@@ -60,7 +60,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class SimModel:
     """A model id with its endpoints; the first endpoint is the top provider."""
 
     id: str
@@ -69,7 +69,7 @@ class Model:
     created: int
     tokenizer: str
     context_length: int
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[SimEndpoint, ...]
     cache_mode: CacheMode = CacheMode.NONE
     cache_min_tokens: int = 1024
     cache_writes_cost: bool = False
@@ -77,7 +77,7 @@ class Model:
     output: str = "text"
 
 
-Catalog = dict[str, Model]
+Catalog = dict[str, SimModel]
 
 
 def load_catalog() -> Catalog:
@@ -88,7 +88,7 @@ def load_catalog() -> Catalog:
     return {row["id"]: _model(row, stops) for row in data["models"]}
 
 
-def show_model(model: Model) -> JsonObject:
+def show_model(model: SimModel) -> JsonObject:
     """Return the model as `GET /models` lists it. Source: openrouter.ai/docs/guides/overview/models, 2026."""
     top = model.endpoints[0]
     return {
@@ -114,7 +114,7 @@ def show_model(model: Model) -> JsonObject:
     }
 
 
-def show_architecture(model: Model) -> JsonObject:
+def show_architecture(model: SimModel) -> JsonObject:
     """Return the `architecture` object."""
     return {
         "modality": f"text->{model.output}",
@@ -125,7 +125,7 @@ def show_architecture(model: Model) -> JsonObject:
     }
 
 
-def show_endpoint(model: Model, endpoint: Endpoint) -> JsonObject:
+def show_endpoint(model: SimModel, endpoint: SimEndpoint) -> JsonObject:
     """Return the endpoint as `GET /models/{author}/{slug}/endpoints` lists it."""
     return {
         "name": f"{endpoint.provider} | {model.id}",
@@ -161,9 +161,9 @@ def pricing(rates: dict[str, Any]) -> JsonObject:
     return shown
 
 
-def _model(row: dict[str, Any], stops: frozenset[str]) -> Model:
+def _model(row: dict[str, Any], stops: frozenset[str]) -> SimModel:
     cache = row.get("cache", {})
-    return Model(
+    return SimModel(
         id=row["id"],
         canonical_slug=row["canonical_slug"],
         name=row["name"],
@@ -179,8 +179,8 @@ def _model(row: dict[str, Any], stops: frozenset[str]) -> Model:
     )
 
 
-def _endpoint(model: dict[str, Any], row: dict[str, Any], stops: frozenset[str]) -> Endpoint:
-    return Endpoint(
+def _endpoint(model: dict[str, Any], row: dict[str, Any], stops: frozenset[str]) -> SimEndpoint:
+    return SimEndpoint(
         tag=row["tag"],
         provider=row["provider"],
         context_length=row.get("context_length", model["context_length"]),

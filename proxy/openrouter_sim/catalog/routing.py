@@ -9,7 +9,7 @@ from typing import Any
 
 from openrouter_sim.base.errors import ApiError, bad_request
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.catalog.models import Catalog, Endpoint, Model
+from openrouter_sim.catalog.models import Catalog, SimEndpoint, SimModel
 
 VARIANTS = frozenset({"nitro", "floor", "exacto", "online", "thinking", "extended"})
 """Suffixes that route a model rather than name another.
@@ -35,7 +35,7 @@ _PARAMETERS = frozenset(
 )
 
 
-def find_model(catalog: Catalog, wanted: object) -> tuple[Model, str]:
+def find_model(catalog: Catalog, wanted: object) -> tuple[SimModel, str]:
     """Return the model and the routing suffix (empty for none).
 
     Raises:
@@ -51,7 +51,9 @@ def find_model(catalog: Catalog, wanted: object) -> tuple[Model, str]:
     raise ApiError(404, f"No endpoints found for {wanted}.")
 
 
-def eligible(model: Model, endpoints: Iterable[Endpoint], body: JsonObject, bound: int | None) -> list[Endpoint]:
+def eligible(
+    model: SimModel, endpoints: Iterable[SimEndpoint], body: JsonObject, bound: int | None
+) -> list[SimEndpoint]:
     """Return the endpoints that the request allows, in the order of preference it states.
 
     Raises:
@@ -68,7 +70,7 @@ def eligible(model: Model, endpoints: Iterable[Endpoint], body: JsonObject, boun
     return _ordered(left, preferences)
 
 
-def choose(endpoints: Sequence[Endpoint], body: JsonObject, variant: str, random: Random) -> Endpoint:
+def choose(endpoints: Sequence[SimEndpoint], body: JsonObject, variant: str, random: Random) -> SimEndpoint:
     """Return the endpoint that serves: the preferred one, the cheapest, or one drawn by 1 / price².
 
     Source: openrouter.ai/docs/guides/routing/provider-selection, 2026.
@@ -85,8 +87,8 @@ def choose(endpoints: Sequence[Endpoint], body: JsonObject, variant: str, random
 
 def _filters(
     preferences: JsonObject, body: JsonObject, bound: int | None
-) -> list[tuple[str, Callable[[Endpoint], bool]]]:
-    filters: list[tuple[str, Callable[[Endpoint], bool]]] = []
+) -> list[tuple[str, Callable[[SimEndpoint], bool]]]:
+    filters: list[tuple[str, Callable[[SimEndpoint], bool]]] = []
     if only := _names(preferences, "only"):
         filters.append(("only", lambda e: _is_named(e, only)))
     if ignore := _names(preferences, "ignore"):
@@ -110,11 +112,11 @@ def _names(preferences: JsonObject, name: str) -> list[str]:
     return [str(item).lower() for item in value] if isinstance(value, list) else []
 
 
-def _is_named(endpoint: Endpoint, names: list[str]) -> bool:
+def _is_named(endpoint: SimEndpoint, names: list[str]) -> bool:
     return bool({endpoint.tag, endpoint.tag.partition("/")[0], endpoint.provider.lower()} & set(names))
 
 
-def _affordable(endpoint: Endpoint, ceiling: dict[str, Any]) -> bool:
+def _affordable(endpoint: SimEndpoint, ceiling: dict[str, Any]) -> bool:
     for name, rate in ceiling.items():
         try:
             limit = Decimal(str(rate))
@@ -125,20 +127,20 @@ def _affordable(endpoint: Endpoint, ceiling: dict[str, Any]) -> bool:
     return True
 
 
-def _ordered(endpoints: list[Endpoint], preferences: JsonObject) -> list[Endpoint]:
+def _ordered(endpoints: list[SimEndpoint], preferences: JsonObject) -> list[SimEndpoint]:
     order = _names(preferences, "order")
 
-    def rank(endpoint: Endpoint) -> int:
+    def rank(endpoint: SimEndpoint) -> int:
         return next((i for i, name in enumerate(order) if _is_named(endpoint, [name])), len(order))
 
     return sorted(endpoints, key=rank) if order else endpoints
 
 
-def _level(endpoint: Endpoint) -> float:
+def _level(endpoint: SimEndpoint) -> float:
     return float(Decimal(endpoint.pricing["prompt"]) * 3 + Decimal(endpoint.pricing["completion"]))
 
 
-def _none_left(model: Model, constraint: str) -> ApiError:
+def _none_left(model: SimModel, constraint: str) -> ApiError:
     availability = {
         "code": "constraint_filtered",
         "retryable": False,

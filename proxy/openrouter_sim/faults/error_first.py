@@ -11,7 +11,7 @@ from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.calls.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,16 @@ class ErrorFirst(Fault):
     done: bool = False
     charge: bool = False
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Make the outcome an error."""
         call.outcome = "error"
         call.charges_errors = self.charge
 
-    def whole(self, call: Call, body: JsonObject) -> JsonObject:
+    def whole(self, call: SimCall, body: JsonObject) -> JsonObject:
         """Return an error body."""
         return call.shape.error(ApiError(502, self.message), call.shown_id)
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the error event."""
         if not call.ask.stream:
             yield from frames

@@ -9,7 +9,7 @@ from openrouter_sim.base.errors import ApiError
 from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.calls.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class LateCharge(Fault):
     status: int = 504
     delay_s: float = 5.0
 
-    def refuse(self, call: Call) -> ApiError | None:
+    def refuse(self, call: SimCall) -> ApiError | None:
         """Return the error, with the charge under way."""
         call.charges_errors = True
         call.late_s = self.delay_s

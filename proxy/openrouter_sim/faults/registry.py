@@ -25,7 +25,7 @@ from openrouter_sim.faults.late_charge import LateCharge
 from openrouter_sim.faults.no_money import NoMoney
 from openrouter_sim.faults.price_rise import ExtraEndpoint, PriceRise
 from openrouter_sim.faults.redirect import Redirect
-from openrouter_sim.faults.slow import Slow, Stall
+from openrouter_sim.faults.slow import SilentStream, Slow
 from openrouter_sim.faults.usage import MissingUsage, NullCost, ReprFloat
 from openrouter_sim.faults.whitespace import Whitespace
 from openrouter_sim.faults.wrong_bound import WrongBound
@@ -58,7 +58,7 @@ _ALL: tuple[type[Fault], ...] = (
     ExtraEndpoint,
     Redirect,
     Slow,
-    Stall,
+    SilentStream,
     MissingUsage,
     NullCost,
     ReprFloat,

@@ -9,7 +9,7 @@ from openrouter_sim.billing.prices import ZERO
 from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.calls.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,6 @@ class ZeroCost(Fault):
 
     name: ClassVar[str] = "zero_cost_with_tokens"
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Make the call free."""
         call.cost_usd = ZERO

@@ -12,7 +12,7 @@ _TEXT_TYPES = {"text", "input_text", "output_text"}
 _IMAGE_TYPES = {"image", "image_url", "input_image"}
 
 
-class Prompt:
+class SimPrompt:
     """Gathers the segments of one request."""
 
     def __init__(self, scenario: Scenario) -> None:

@@ -4,12 +4,12 @@ from decimal import Decimal
 
 import pytest
 
-from openrouter_sim.billing.bill import Bill, Generation, KeyBill
-from openrouter_sim.billing.prices import Tokens
+from openrouter_sim.billing.bill import Bill, KeyBill, SimGeneration
+from openrouter_sim.billing.prices import SimTokens
 
 
 def bill() -> Bill:
-    generation = Generation(
+    generation = SimGeneration(
         id="gen-1",
         key_hash="h",
         model="m",
@@ -17,7 +17,7 @@ def bill() -> Bill:
         tag="p",
         api="chat",
         streamed=True,
-        tokens=Tokens(prompt=10, cached=4, write_5m=2, write_1h=1, completion=5, reasoning=3),
+        tokens=SimTokens(prompt=10, cached=4, write_5m=2, write_1h=1, completion=5, reasoning=3),
         cost_usd=Decimal("1.60E-7"),
         reported_usd=Decimal(0),
         upstream_usd=None,

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.billing.prices import Tokens, price_of
+from openrouter_sim.billing.prices import SimTokens, price_of
 from openrouter_sim.catalog.models import load_catalog
 from tests.support.cases import each
 
@@ -12,7 +12,7 @@ SONNET = load_catalog()["anthropic/claude-sonnet-4.5"].endpoints[0].pricing
 
 
 def test_cached_written_and_fresh_tokens_each_have_their_rate() -> None:
-    tokens = Tokens(prompt=5000, cached=1000, write_5m=2000, write_1h=500, completion=100, reasoning=40)
+    tokens = SimTokens(prompt=5000, cached=1000, write_5m=2000, write_1h=500, completion=100, reasoning=40)
     price = price_of(SONNET, 5000, NOON)
     assert price.prompt_cost(tokens) == Decimal("0.0153")  # 1500 x 3 + 1000 x 0.30 + 2000 x 3.75 + 500 x 6, per million
     assert price.completion_cost(tokens) == Decimal("0.0015")
@@ -36,8 +36,8 @@ def test_rates_that_are_absent_are_the_prompt_rate_and_a_discount_is_taken_off()
 def test_reasoning_and_requests_can_have_prices_of_their_own() -> None:
     pricing: JsonObject = {"prompt": "0", "completion": "0.000002", "internal_reasoning": "0.000003", "request": "0.01"}
     price = price_of(pricing, 1, NOON)
-    assert price.cost(Tokens(prompt=9, completion=10, reasoning=4)) == Decimal("0.010024")
-    assert price.times(Decimal(2)).cost(Tokens(prompt=9, completion=10, reasoning=4)) == Decimal("0.020048")
+    assert price.cost(SimTokens(prompt=9, completion=10, reasoning=4)) == Decimal("0.010024")
+    assert price.times(Decimal(2)).cost(SimTokens(prompt=9, completion=10, reasoning=4)) == Decimal("0.020048")
 
 
 @each(
@@ -56,6 +56,6 @@ def test_overrides_can_hold_for_hours_and_days(window: JsonObject, applies: bool
 
 
 def test_a_cut_completion_keeps_its_prompt() -> None:
-    whole = Tokens(prompt=7, cached=3, completion=10, reasoning=6)
-    assert whole.stopped_at(4) == Tokens(prompt=7, cached=3, completion=4, reasoning=4)
+    whole = SimTokens(prompt=7, cached=3, completion=10, reasoning=6)
+    assert whole.stopped_at(4) == SimTokens(prompt=7, cached=3, completion=4, reasoning=4)
     assert whole.stopped_at(99) == whole

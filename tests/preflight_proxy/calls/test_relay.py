@@ -18,7 +18,7 @@ from preflight_proxy.core.refusals.refusals import OVERDUE, Code
 from tests.support.proxy_world import World
 
 if TYPE_CHECKING:
-    from openrouter_sim.calls.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 pytestmark = pytest.mark.wire
 
@@ -219,7 +219,7 @@ class Headed(Fault):
     header: str = ""
     value: str = ""
 
-    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
         """Set it."""
         headers[self.header] = self.value
 
@@ -248,7 +248,7 @@ class UsageAgain(Fault):
     name: ClassVar[str] = "usage_again"
     is_byok: bool = False
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Repeat it."""
         for frame in frames:
             yield frame

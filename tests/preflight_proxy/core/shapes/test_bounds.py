@@ -60,7 +60,7 @@ def billed_pusd(choice: BoundChoice, path: str, body: bytes) -> int:
         call = open_call(upstream, UPSTREAM[path], f"Bearer {upstream.inference_key}", body)
     except ApiError:
         return 0
-    call.settle(upstream.books, call.tokens.completion, "finished")
+    call.settle(upstream.account, call.tokens.completion, "finished")
     return int((upstream.bill().total_usd - before) * 10**12)
 
 
