@@ -18,7 +18,7 @@ from agent_preflight.events import EventLogger
 from agent_preflight.options.settings import GateWish
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
-from openrouter_sim.scenario import Scenario
+from openrouter_sim.calls.scenario import Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.secret import Secret
 from tests.chaos import victim

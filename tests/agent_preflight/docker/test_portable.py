@@ -24,7 +24,7 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.environment.network_access import Reach, read_reach
 from agent_preflight.sandboxes.interface import PortalKey
 from openrouter_sim import Simulator
-from openrouter_sim.scenario import Scenario
+from openrouter_sim.calls.scenario import Scenario
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
 from preflight_proxy.control.accounts import AccountSpec

@@ -394,7 +394,7 @@ def test_a_budget_may_be_raised_and_what_was_spent_goes_on_with_more(trials: Fie
     assert (keys_of(trials, "a"), keys_of(trials, "b")) == (2, 1)
     plan = json.loads((trials.run_dirs[0] / "plan.json").read_text())
     assert {trial["alias"]: trial["budget_usd"] for trial in plan["trials"]} == {"a": "0.003", "b": "0.002"}
-    limits = [key.limit for key in trials.simulator.books.keys.values() if ":a:" in key.name]
+    limits = [key.limit for key in trials.simulator.account.keys.values() if ":a:" in key.name]
     assert limits[-1] == Decimal("0.003") - Decimal(again["spent_before_usd"]) + Decimal("0.01")
     assert billed(trials) == sum(Decimal(result.preflight["posted_usd"]) for result in results)
 

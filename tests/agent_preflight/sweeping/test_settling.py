@@ -16,7 +16,7 @@ from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import Scope, sweep
 from agent_preflight.sweeping.completed import SETTLED_LATE
 from agent_preflight.sweeping.settling import settle_ledger
-from openrouter_sim.scenario import Rule, Scenario
+from openrouter_sim.calls.scenario import Rule, Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.ledger.boot import boot_id
 from preflight_proxy.ledger.reader import read_snapshot
