@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.docker import handshake as under_test
+from agent_preflight.docker import gate_modes as under_test
 from agent_preflight.docker.container_config import GATE_MOUNT, gate_config
 from agent_preflight.docker.gate_modes import (
     KEPT_MAX,
