@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.bodies import Tag, gate_body
 from agent_preflight.docker.container import QUIET_S
+from agent_preflight.docker.container_config import TrialLabels, gate_config
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateWish
@@ -162,8 +162,8 @@ async def test_what_is_still_being_made_when_the_sweep_comes_is_swept_too(
 
 def create_request(folder: RunFolder, number: int, image: str) -> bytes:
     """What a runner sends to have a trial's gate made."""
-    tag = Tag("dead", folder.path, f"a{number}", "owner", "", folder.short_dir.name)
-    body = json.dumps(gate_body(tag, SEALED, folder.gate_socket(number), image))
+    tag = TrialLabels("dead", folder.path, f"a{number}", "owner", "", folder.short_dir.name)
+    body = json.dumps(gate_config(tag, SEALED, folder.gate_socket(number), image))
     head = f"POST /v1.41/containers/create?name={tag.name('gate')} HTTP/1.1\r\nHost: engine\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 

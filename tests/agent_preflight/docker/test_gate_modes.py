@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.docker import handshake as under_test
-from agent_preflight.docker.bodies import GATE_MOUNT, gate_body
-from agent_preflight.docker.handshake import (
+from agent_preflight.docker import gate_modes as under_test
+from agent_preflight.docker.container_config import GATE_MOUNT, gate_config
+from agent_preflight.docker.gate_modes import (
     KEPT_MAX,
-    GateChoice,
-    choose_gate,
-    forget_choices,
-    shake_hands,
-    shake_hands_portable,
+    GateMode,
+    choose_gate_mode,
+    forget_gate_modes,
+    try_portable_gate,
+    try_shared_gate,
 )
-from agent_preflight.docker.portal import PortalPlace
+from agent_preflight.docker.portal import ForwarderAddress
 from agent_preflight.engine.client import Engine
 from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError
@@ -32,7 +32,7 @@ from tests.support.scripted_engine import Fail, ScriptedEngine
 
 GATE = "sha256:gate"
 OWN_NONCE = "0" * NONCE_CHARS
-LO = PortalPlace("127.0.0.1%lo", "127.0.0.1")
+LO = ForwarderAddress("127.0.0.1%lo", "127.0.0.1")
 
 
 @pytest.fixture(autouse=True)
@@ -111,29 +111,29 @@ async def gates(scripted: ScriptedEngine) -> Any:
     assert not scripted.state.volumes
 
 
-Choose = Callable[..., Awaitable[GateChoice]]
+Choose = Callable[..., Awaitable[GateMode]]
 
 
 @pytest.fixture
 def choose(client: Engine, tmp_path: Path, short_dir: Path) -> Choose:
     """Choose a gate on the scripted engine."""
 
-    async def chosen(wish: Any = "auto", image: str = GATE, engine: Engine = client) -> GateChoice:
-        return await choose_gate(engine, wish, image, tmp_path, short_dir)
+    async def chosen(wish: Any = "auto", image: str = GATE, engine: Engine = client) -> GateMode:
+        return await choose_gate_mode(engine, wish, image, tmp_path, short_dir)
 
     return chosen
 
 
 @pytest.mark.wire
 async def test_a_wish_for_gates_that_hand_over_is_not_questioned(choose: Choose, scripted: ScriptedEngine) -> None:
-    assert await choose("shared") == GateChoice(None)
+    assert await choose("shared") == GateMode(None)
     assert scripted.calls == []
 
 
 @pytest.mark.wire
 async def test_where_a_gate_hands_over_that_is_what_runs_have(choose: Choose, gates: Gates) -> None:
     choice = await choose()
-    assert (choice, choice.listen_host, choice.host) == (GateChoice(None), None, None)
+    assert (choice, choice.listen_host, choice.host) == (GateMode(None), None, None)
     assert gates.tried == 1
 
 
@@ -145,7 +145,7 @@ async def test_where_no_gate_hands_over_a_portable_one_is_tried_and_the_reason_i
     gates.shared = False
     choice = await choose()
     reason = "gates are portable: this Docker engine does not share a unix socket with this machine"
-    assert choice == GateChoice(LO, reason)
+    assert choice == GateMode(LO, reason)
     assert (choice.listen_host, choice.host) == ("127.0.0.1%lo", "127.0.0.1")
     assert gates.tried == 2
 
@@ -161,7 +161,7 @@ async def test_a_kernel_that_cannot_tell_namespaces_apart_has_portable_gates(
 
 @pytest.mark.wire
 async def test_a_wish_for_portable_gates_tries_just_that(choose: Choose, gates: Gates) -> None:
-    assert await choose("portable") == GateChoice(LO, "gates are portable, as you wish")
+    assert await choose("portable") == GateMode(LO, "gates are portable, as you wish")
     assert gates.tried == 1
 
 
@@ -172,9 +172,9 @@ async def test_whoever_does_not_know_the_pass_is_no_forwarder(
     monkeypatch.setattr(under_test, "STRANGER_S_MAX", 0.02)
     claim = f"AP2 {pass_id('x')} {OWN_NONCE} 00000 {'0' * 64}\n".encode()
     gates.strangers = [claim, b"", b"GET / HTTP/1.1\r\n\r\n"]
-    assert await choose("portable") == GateChoice(LO, "gates are portable, as you wish")
+    assert await choose("portable") == GateMode(LO, "gates are portable, as you wish")
     gates.strangers, gates.portable = [claim], False
-    forget_choices()
+    forget_gate_modes()
     monkeypatch.setattr(under_test, "HANDSHAKE_S_MAX", 0.2)
     with pytest.raises(OperatingError, match=r"did not reach this machine at 127\.0\.0\.1"):
         await choose("portable")
@@ -189,7 +189,7 @@ async def test_where_no_gate_works_both_reasons_are_given_and_nothing_is_kept(
     with pytest.raises(OperatingError, match=r"no gates today.*; portable: .*no bridge either"):
         await choose()
     scripted.unscript("POST /containers/create")
-    assert await choose() == GateChoice(None)
+    assert await choose() == GateMode(None)
 
 
 @pytest.mark.wire
@@ -234,23 +234,23 @@ async def test_another_engine_boot_image_or_wish_shakes_hands_again(
 async def test_a_damaged_file_is_ignored_and_made_anew(choose: Choose, gates: Gates, damage: bytes) -> None:
     state_dir().mkdir(parents=True)
     (state_dir() / "gates.json").write_bytes(damage)
-    assert await choose() == await choose() == GateChoice(None)
+    assert await choose() == await choose() == GateMode(None)
     assert gates.tried == 1
 
 
 @pytest.mark.wire
 async def test_a_state_directory_that_cannot_be_made_is_no_error(choose: Choose, gates: Gates, tmp_path: Path) -> None:
     (tmp_path / "state").touch()
-    assert await choose() == await choose() == GateChoice(None)
+    assert await choose() == await choose() == GateMode(None)
     assert gates.tried == 2
-    forget_choices()
+    forget_gate_modes()
 
 
 @pytest.mark.wire
 async def test_forgotten_choices_are_made_again(choose: Choose, gates: Gates) -> None:
-    forget_choices()
+    forget_gate_modes()
     await choose()
-    forget_choices()
+    forget_gate_modes()
     await choose()
     assert gates.tried == 2
 
@@ -276,13 +276,13 @@ async def test_the_newest_choices_are_kept_and_no_more_in_a_folder_of_the_users_
 async def test_a_gate_that_hands_over_is_tried_and_is_gone(
     engine: Engine, gate_image: str, tmp_path: Path, short_dir: Path
 ) -> None:
-    await shake_hands(engine, gate_image, tmp_path, short_dir)
+    await try_shared_gate(engine, gate_image, tmp_path, short_dir)
     assert left_of(tmp_path) == []
 
 
 @pytest.mark.docker
 async def test_a_portable_gate_shakes_hands_and_is_gone(engine: Engine, gate_image: str, tmp_path: Path) -> None:
-    await shake_hands_portable(engine, gate_image, run_dir=tmp_path)
+    await try_portable_gate(engine, gate_image, run_dir=tmp_path)
     assert left_of(tmp_path) == []
 
 
@@ -290,7 +290,7 @@ async def test_a_portable_gate_shakes_hands_and_is_gone(engine: Engine, gate_ima
 async def test_an_engine_that_shares_a_socket_has_gates_that_hand_over(
     engine: Engine, gate_image: str, tmp_path: Path, short_dir: Path
 ) -> None:
-    assert (await choose_gate(engine, "auto", gate_image, tmp_path, short_dir)).portal is None
+    assert (await choose_gate_mode(engine, "auto", gate_image, tmp_path, short_dir)).portal is None
     assert left_of(tmp_path) == []
 
 
@@ -302,19 +302,19 @@ async def test_an_engine_that_shares_no_socket_has_portable_gates(
     monkeypatch.setattr(under_test, "HANDSHAKE_S_MAX", 1.5)
 
     def elsewhere(*args: Any) -> dict[str, Any]:
-        body = gate_body(*args)
+        body = gate_config(*args)
         mounts = body["HostConfig"]["Mounts"]
         if mounts[0]["Type"] == "bind":
             mounts[0] = {"Type": "tmpfs", "Target": GATE_MOUNT}
         return body
 
-    monkeypatch.setattr(under_test, "gate_body", elsewhere)
-    choice = await choose_gate(engine, "auto", gate_image, tmp_path, short_dir)
+    monkeypatch.setattr(under_test, "gate_config", elsewhere)
+    choice = await choose_gate_mode(engine, "auto", gate_image, tmp_path, short_dir)
     assert choice.portal is not None
     assert "does not share a unix socket" in choice.sentence
     assert left_of(tmp_path) == []
-    monkeypatch.setattr(under_test, "gate_body", None)
-    assert await choose_gate(engine, "auto", gate_image, tmp_path, short_dir) == choice
+    monkeypatch.setattr(under_test, "gate_config", None)
+    assert await choose_gate_mode(engine, "auto", gate_image, tmp_path, short_dir) == choice
 
 
 @pytest.mark.docker
@@ -324,10 +324,10 @@ async def test_a_forwarder_that_does_not_arrive_is_told_with_the_address_and_wha
     """The bridge's interface is taken for loopback's, so the forwarder looks for us in its own container."""
     monkeypatch.setattr(under_test, "HANDSHAKE_S_MAX", 1.0)
 
-    async def loopback(engine: Engine) -> PortalPlace:
+    async def loopback(engine: Engine) -> ForwarderAddress:
         return LO
 
-    monkeypatch.setattr(under_test, "portal_place", loopback)
+    monkeypatch.setattr(under_test, "forwarder_address", loopback)
     with pytest.raises(OperatingError, match=r"machine at 127\.0\.0\.1 within 1 s.*accept TCP from the interface lo"):
-        await choose_gate(engine, "portable", gate_image, tmp_path, short_dir)
+        await choose_gate_mode(engine, "portable", gate_image, tmp_path, short_dir)
     assert left_of(tmp_path) == []

@@ -15,7 +15,7 @@ import msgspec
 
 from agent_preflight.docker.mounts import refuse_missing
 from agent_preflight.options.container_options import SEALED, merge
-from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
+from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from preflight_proxy.core.errors import ConfigError
 
 BUDGET_MOUNT = "/run/preflight"
@@ -42,7 +42,7 @@ Role = Literal["agent", "gate", "forwarder", "network", "volume"]
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
+class TrialLabels:
     """What marks everything of one trial, so that a sweep finds what a crash left (C15).
 
     Attributes:
@@ -73,7 +73,7 @@ class Tag:
         return {f"{LABEL}.{key}": value for key, value in values.items()}
 
 
-class _Mount(msgspec.Struct, rename="pascal", omit_defaults=True):
+class _MountConfig(msgspec.Struct, rename="pascal", omit_defaults=True):
     type: str
     source: str
     target: str
@@ -85,7 +85,7 @@ class _HostConfig(msgspec.Struct, rename="pascal", omit_defaults=True):
     cap_drop: list[str]
     security_opt: list[str]
     pids_limit: int
-    mounts: list[_Mount]
+    mounts: list[_MountConfig]
     log_config: dict[str, str]
     cap_add: Sequence[str] = ()
     init: bool = False
@@ -95,7 +95,7 @@ class _HostConfig(msgspec.Struct, rename="pascal", omit_defaults=True):
     sysctls: Mapping[str, str] = {}
 
 
-class _Body(msgspec.Struct, rename="pascal", omit_defaults=True):
+class _ContainerConfig(msgspec.Struct, rename="pascal", omit_defaults=True):
     image: str
     labels: dict[str, str]
     host_config: _HostConfig
@@ -118,8 +118,8 @@ def check_network(network: str) -> None:
         )
 
 
-def gate_body(
-    tag: Tag,
+def gate_config(
+    tag: TrialLabels,
     network: str,
     socket_path: Path | None,
     image: str,
@@ -140,26 +140,30 @@ def gate_body(
     """
     sealed = network == SEALED
     names = [f"{name}:127.0.0.1" for name in ("openrouter.ai", *services)]
-    shared = _volume(tag) if socket_path is None else _Mount("bind", str(socket_path.parent), GATE_MOUNT)
+    shared = _volume(tag) if socket_path is None else _MountConfig("bind", str(socket_path.parent), GATE_MOUNT)
     host = _weak("none" if sealed else network, shared)
     host.dns = ["127.0.0.1"] if sealed else []
     host.extra_hosts = names if sealed else [*names, "host.docker.internal:host-gateway"]
     host.sysctls = {"net.ipv4.ip_unprivileged_port_start": "0"}
     socket_inside = FORWARDER_SOCKET if socket_path is None else f"{GATE_MOUNT}/{socket_path.name}"
-    return _filled(_Body(image, tag.labels("gate"), host, cmd=[socket_inside, *map(str, ports)]), extra or {})
+    return _filled(
+        _ContainerConfig(image, tag.labels("gate"), host, cmd=[socket_inside, *map(str, ports)]), extra or {}
+    )
 
 
-def forwarder_body(tag: Tag, portal: PortalKey, image: str, ports: Sequence[int] = GATE_PORTS) -> dict[str, Any]:
+def forwarder_config(
+    tag: TrialLabels, portal: ForwarderTarget, image: str, ports: Sequence[int] = GATE_PORTS
+) -> dict[str, Any]:
     """Return what creates a portable gate's forwarder; its environment holds the trial's pass."""
     host = _weak("bridge", _volume(tag))
     host.extra_hosts = [f"{portal.host}:host-gateway"] if portal.host.endswith(".internal") else []
     entrypoint = ["python3", "-I", "-S", "/forward.py", FORWARDER_SOCKET]
     entrypoint += [portal.host, str(portal.port), *map(str, ports)]
     env = environment({"PREFLIGHT_PASS": portal.trial_pass.reveal()})
-    return _filled(_Body(image, tag.labels("forwarder"), host, entrypoint=entrypoint, env=env))
+    return _filled(_ContainerConfig(image, tag.labels("forwarder"), host, entrypoint=entrypoint, env=env))
 
 
-def agent_body(spec: AgentSpec, tag: Tag, gate_id: str, seccomp: str) -> dict[str, Any]:
+def agent_config(spec: AgentSpec, tag: TrialLabels, gate_id: str, seccomp: str) -> dict[str, Any]:
     """Return what creates the agent in its gate's network namespace (C1, C6-C8).
 
     Outside a sealed trial `no-new-privileges` is left off, so that images which call sudo still work.
@@ -171,11 +175,11 @@ def agent_body(spec: AgentSpec, tag: Tag, gate_id: str, seccomp: str) -> dict[st
         security_opt=[f"seccomp={seccomp}", *([NO_NEW_PRIVILEGES] if spec.network == SEALED else [])],
         pids_limit=PIDS_MAX,
         log_config={"Type": "none"},
-        mounts=[_Mount("bind", str(spec.budget_dir), BUDGET_MOUNT, read_only=True)],
+        mounts=[_MountConfig("bind", str(spec.budget_dir), BUDGET_MOUNT, read_only=True)],
         init=True,
     )
     labels = {**tag.labels("agent"), OUTPUT_LABEL: spec.output.text()}
-    body = _Body(spec.image, labels, host, cmd=spec.command, env=environment(spec.env))
+    body = _ContainerConfig(spec.image, labels, host, cmd=spec.command, env=environment(spec.env))
     body.open_stdin = body.stdin_once = True
     fields = _filled(body, spec.docker_args.agent)
     refuse_missing(fields["HostConfig"])
@@ -188,7 +192,7 @@ def in_force(memory: str | None, cpus: str | None) -> str:
     return f"own system call profile; no capabilities but {' '.join(CAPABILITIES).lower()}; {limits}"
 
 
-def _weak(network: str, mount: _Mount) -> _HostConfig:
+def _weak(network: str, mount: _MountConfig) -> _HostConfig:
     """A container of our own image: it can do nothing but what its one program does."""
     return _HostConfig(
         network_mode=network,
@@ -201,11 +205,11 @@ def _weak(network: str, mount: _Mount) -> _HostConfig:
     )
 
 
-def _volume(tag: Tag) -> _Mount:
-    return _Mount("volume", tag.name("volume"), GATE_MOUNT)
+def _volume(tag: TrialLabels) -> _MountConfig:
+    return _MountConfig("volume", tag.name("volume"), GATE_MOUNT)
 
 
-def _filled(body: _Body, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _filled(body: _ContainerConfig, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(body)
     merge(fields, dict(extra or {}))
     return fields

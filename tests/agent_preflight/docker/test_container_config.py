@@ -12,27 +12,29 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.docker import bodies
-from agent_preflight.docker.bodies import (
+from agent_preflight.docker import container_config
+from agent_preflight.docker.container_config import (
     Role,
-    Tag,
-    agent_body,
+    TrialLabels,
+    agent_config,
     check_network,
     environment,
-    forwarder_body,
-    gate_body,
+    forwarder_config,
+    gate_config,
 )
 from agent_preflight.docker.sandbox import seccomp_profile
 from agent_preflight.options.container_options import read_docker_args
-from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
-from agent_preflight.sandboxes.kept_output import OutputWish
+from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
+from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import MakeSandbox
 from tests.support.cases import each
 from tests.support.docker_program import ENGINE
 
-TAG = Tag("run-2026-11-25", Path("/r/run-2026-11-25"), "claude", "boot:1:2", "2026-12-02T00:00:00+00:00", "abc123")
+TAG = TrialLabels(
+    "run-2026-11-25", Path("/r/run-2026-11-25"), "claude", "boot:1:2", "2026-12-02T00:00:00+00:00", "abc123"
+)
 SECCOMP = '{"defaultAction":"SCMP_ACT_ERRNO"}'
 PASS = "p" * 43
 SPEC = AgentSpec(
@@ -59,15 +61,15 @@ def sent(body: dict[str, Any]) -> dict[str, Any]:
 
 def gate(network: str = "sealed", socket_path: Path | None = SPEC.gate_socket, *words: str) -> dict[str, Any]:
     extra = read_docker_args(words, network).gate
-    return sent(gate_body(TAG, network, socket_path, "sha256:1", (8788, 443), ("los",), extra))
+    return sent(gate_config(TAG, network, socket_path, "sha256:1", (8788, 443), ("los",), extra))
 
 
 def agent(spec: AgentSpec = SPEC) -> dict[str, Any]:
-    return sent(agent_body(spec, TAG, "gate1", SECCOMP))
+    return sent(agent_config(spec, TAG, "gate1", SECCOMP))
 
 
 def forwarder(host: str = "172.17.0.1") -> dict[str, Any]:
-    return sent(forwarder_body(TAG, PortalKey(host, 4711, Secret(PASS)), "sha256:1", (8788, 443)))
+    return sent(forwarder_config(TAG, ForwarderTarget(host, 4711, Secret(PASS)), "sha256:1", (8788, 443)))
 
 
 ALL: Mapping[Role, Callable[[], dict[str, Any]]] = {"gate": gate, "agent": agent, "forwarder": forwarder}
@@ -225,7 +227,7 @@ def test_making_a_body_changes_nothing_that_others_are_made_of() -> None:
     assert [mount["Target"] for mount in agent(spec)["HostConfig"]["Mounts"]] == ["/run/preflight", "/data", "/x"]
     assert agent(spec) == agent(spec)
     assert agent() == agent()
-    assert "KILL" in bodies.CAPABILITIES
+    assert "KILL" in container_config.CAPABILITIES
 
 
 @each("network", ["host", "none", "container:abc", "default", ""])
@@ -294,7 +296,7 @@ async def test_the_engine_gave_the_agent_what_the_body_says(make_sandbox: MakeSa
     await sandbox.create()
     host = (await asyncio.to_thread(inspected, sandbox.container_name))["HostConfig"]
     assert host["CapDrop"] == ["ALL"]
-    assert {name.removeprefix("CAP_") for name in host["CapAdd"]} == set(bodies.CAPABILITIES)
+    assert {name.removeprefix("CAP_") for name in host["CapAdd"]} == set(container_config.CAPABILITIES)
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (64 << 20, 500_000_000, 4096)
     assert "no-new-privileges" in host["SecurityOpt"]
     assert any(option.startswith("seccomp={") for option in host["SecurityOpt"])
@@ -304,9 +306,9 @@ async def test_the_engine_gave_the_agent_what_the_body_says(make_sandbox: MakeSa
 
 
 def test_an_agents_label_says_what_of_its_output_a_sweep_keeps_and_no_image_says_otherwise() -> None:
-    wish = OutputWish("/out", mounts=("data",))
+    wish = OutputPolicy("/out", mounts=("data",))
     kept, not_kept = (
-        agent_body(replace(SPEC, output=each), TAG, "g", "{}")["Labels"] for each in (wish, OutputWish(unkept="x"))
+        agent_config(replace(SPEC, output=each), TAG, "g", "{}")["Labels"] for each in (wish, OutputPolicy(unkept="x"))
     )
-    assert OutputWish.read(kept["agent-preflight.output"]) == wish
+    assert OutputPolicy.read(kept["agent-preflight.output"]) == wish
     assert not_kept["agent-preflight.output"] == ""

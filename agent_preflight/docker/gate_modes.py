@@ -15,15 +15,15 @@ from pathlib import Path
 
 import msgspec
 
-from agent_preflight.docker.bodies import GATE_PORTS, Tag, gate_body
 from agent_preflight.docker.container import Container
+from agent_preflight.docker.container_config import GATE_PORTS, TrialLabels, gate_config
 from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.docker.owner import boot_id, this_process
-from agent_preflight.docker.portal import PortalPlace, portal_place
+from agent_preflight.docker.portal import ForwarderAddress, forwarder_address
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateWish
-from agent_preflight.sandboxes.interface import PortalKey
+from agent_preflight.sandboxes.interface import ForwarderTarget
 from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
@@ -42,7 +42,7 @@ SO_NETNS_COOKIE = 71
 
 
 @dataclass(frozen=True, slots=True)
-class GateChoice:
+class GateMode:
     """What kind of gate a run's trials have.
 
     Attributes:
@@ -50,7 +50,7 @@ class GateChoice:
         sentence: Why, for a person; empty where that goes without saying.
     """
 
-    portal: PortalPlace | None
+    portal: ForwarderAddress | None
     sentence: str = ""
 
     @property
@@ -64,7 +64,7 @@ class GateChoice:
         return None if self.portal is None else self.portal.host
 
 
-async def choose_gate(engine: Engine, wish: GateWish, gate_image: str, run_dir: Path, short_dir: Path) -> GateChoice:
+async def choose_gate_mode(engine: Engine, wish: GateWish, gate_image: str, run_dir: Path, short_dir: Path) -> GateMode:
     """Return what kind of gate to use: the one that passes a handshake; nothing is guessed.
 
     The result is kept for the life of the engine: its id, its version, and the boot of this machine.
@@ -81,7 +81,7 @@ async def choose_gate(engine: Engine, wish: GateWish, gate_image: str, run_dir: 
         OperatingError: No kind that was tried works on this engine.
     """
     if wish == "shared":
-        return GateChoice(None)
+        return GateMode(None)
     daemon = (await engine.info()).get("ID")
     key = ":".join((str(daemon), engine.version.version, engine.url, boot_id(), gate_image, wish))
     if (choice := _kept().get(key)) is None:
@@ -90,13 +90,13 @@ async def choose_gate(engine: Engine, wish: GateWish, gate_image: str, run_dir: 
     return choice
 
 
-def _kept() -> dict[str, GateChoice]:
+def _kept() -> dict[str, GateMode]:
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode((state_dir() / KEPT_FILE).read_bytes(), type=dict[str, GateChoice])
+        return msgspec.json.decode((state_dir() / KEPT_FILE).read_bytes(), type=dict[str, GateMode])
     return {}
 
 
-def _keep(key: str, choice: GateChoice) -> None:
+def _keep(key: str, choice: GateMode) -> None:
     choices = dict(list(_kept().items())[1 - KEPT_MAX :]) | {key: choice}
     draft = state_dir() / f".{KEPT_FILE}.{os.getpid()}"
     with contextlib.suppress(OSError):
@@ -105,26 +105,26 @@ def _keep(key: str, choice: GateChoice) -> None:
         draft.replace(state_dir() / KEPT_FILE)
 
 
-def forget_choices() -> None:
+def forget_gate_modes() -> None:
     """Let the next run shake hands again: a gate did not come although one did before."""
     with contextlib.suppress(OSError):
         (state_dir() / KEPT_FILE).unlink(missing_ok=True)
 
 
-async def _choose(engine: Engine, wish: GateWish, gate_image: str, run_dir: Path, short_dir: Path) -> GateChoice:
+async def _choose(engine: Engine, wish: GateWish, gate_image: str, run_dir: Path, short_dir: Path) -> GateMode:
     if wish == "portable":
-        return GateChoice(await shake_hands_portable(engine, gate_image, run_dir), "gates are portable, as you wish")
+        return GateMode(await try_portable_gate(engine, gate_image, run_dir), "gates are portable, as you wish")
     try:
         if netns_cookie() is None:
             raise OperatingError("the kernel cannot tell network namespaces apart (Linux 5.14 and later does)")
-        await shake_hands(engine, gate_image, run_dir, short_dir)
+        await try_shared_gate(engine, gate_image, run_dir, short_dir)
     except OperatingError as shared:
         try:
-            place = await shake_hands_portable(engine, gate_image, run_dir)
+            place = await try_portable_gate(engine, gate_image, run_dir)
         except OperatingError as portable:
             raise OperatingError(f"no gate works on this engine: {shared}; portable: {portable}") from portable
-        return GateChoice(place, f"gates are portable: {shared}")
-    return GateChoice(None)
+        return GateMode(place, f"gates are portable: {shared}")
+    return GateMode(None)
 
 
 def netns_cookie() -> int | None:
@@ -136,7 +136,7 @@ def netns_cookie() -> int | None:
         return None
 
 
-async def shake_hands(engine: Engine, gate_image: str, run_dir: Path, short_dir: Path) -> None:
+async def try_shared_gate(engine: Engine, gate_image: str, run_dir: Path, short_dir: Path) -> None:
     """Return if a gate on this engine can hand its listeners to a process on this machine.
 
     Args:
@@ -165,16 +165,16 @@ async def shake_hands(engine: Engine, gate_image: str, run_dir: Path, short_dir:
             raise OperatingError("this Docker engine does not share a unix socket with this machine") from exc
 
 
-async def shake_hands_portable(engine: Engine, gate_image: str, run_dir: Path) -> PortalPlace:
+async def try_portable_gate(engine: Engine, gate_image: str, run_dir: Path) -> ForwarderAddress:
     """Return where a portable gate's forwarder reaches a process on this machine, having seen it.
 
     Raises:
         OperatingError: It does not, or the engine does not start it.
     """
-    trial_pass, place = Secret(secrets.token_urlsafe(32)), await portal_place(engine)
+    trial_pass, place = Secret(secrets.token_urlsafe(32)), await forwarder_address(engine)
     with _listening(place.listen_host) as listener:
         tag = _tag(run_dir)
-        forwarder = Forwarder(engine, tag, PortalKey(place.host, listener.getsockname()[1], trial_pass))
+        forwarder = Forwarder(engine, tag, ForwarderTarget(place.host, listener.getsockname()[1], trial_pass))
         try:
             await forwarder.open(gate_image, GATE_PORTS)
             async with _gate(engine, tag, None, gate_image), asyncio.timeout(HANDSHAKE_S_MAX):
@@ -218,15 +218,15 @@ def _listening(host: str) -> socket.socket:
     return listener
 
 
-def _tag(run_dir: Path) -> Tag:
-    return Tag("handshake", run_dir, "handshake", this_process(), "", secrets.token_hex(6))
+def _tag(run_dir: Path) -> TrialLabels:
+    return TrialLabels("handshake", run_dir, "handshake", this_process(), "", secrets.token_hex(6))
 
 
 @asynccontextmanager
-async def _gate(engine: Engine, tag: Tag, path: Path | None, image: str) -> AsyncIterator[None]:
+async def _gate(engine: Engine, tag: TrialLabels, path: Path | None, image: str) -> AsyncIterator[None]:
     gate = Container(engine, tag.name("gate"), "a gate that is tried", owns_network=True)
     try:
-        await gate.create(gate_body(tag, SEALED, path, image))
+        await gate.create(gate_config(tag, SEALED, path, image))
         await gate.start()
         yield
     finally:
