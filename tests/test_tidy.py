@@ -45,8 +45,7 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
 
 MODULES_IN_A_FOLDER_MAX = 25
 
-EXCUSED_FOLDER_IMPORTS: Mapping[tuple[str, str], str] = {
-}
+EXCUSED_FOLDER_IMPORTS: Mapping[tuple[str, str], str] = {}
 """Imports from one folder to another that would close a circle, each with the reason why it stays."""
 
 SHARED_WITH_THE_HOST = (
