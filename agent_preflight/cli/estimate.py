@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent_preflight.cli.group import complain, emit_json
+from agent_preflight.cli.options import read_flag
 
 if TYPE_CHECKING:
     from agent_preflight.estimates.report import Found
@@ -68,9 +69,6 @@ def estimate(
     raise typer.Exit(0 if all(map(is_affordable, found)) else 1)
 
 
-FLAGS = {"models": "--model", "budget_usd": "--budget", "expect_tokens": "--expect-tokens"}
-
-
 def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
     """Return what a run would have; the keys that it needs are not asked for."""
     from agent_preflight.base.config import Environment
@@ -79,7 +77,7 @@ def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
     from agent_preflight.options.user_file import load_config
     from preflight_proxy.core.errors import ConfigError
 
-    given = {name: _read(name, value, FLAGS[name]) for name, value in given.items() if value not in (None, [])}
+    given = {name: _read(name, value) for name, value in given.items() if value not in (None, [])}
     file, _ = load_config(config, Path.cwd())
     said = merged(given, of_environment(Environment.read()), file)
     if "models" not in said:
@@ -88,13 +86,11 @@ def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
     return read_settings({name: said[name] for name in wanted if name in said})
 
 
-def _read(name: str, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the option is
-    from agent_preflight.options.settings import SettingError, read_option
+def _read(name: str, value: object, flag: str | None = None) -> Any:  # noqa: ANN401 - whatever the option is
+    from agent_preflight.options.settings import options
 
-    try:
-        return read_option(name, value, flag)
-    except SettingError as exc:
-        raise typer.BadParameter(str(exc)) from exc
+    option = options()[name]
+    return read_flag(option.kind, value, flag or option.flags[0])
 
 
 def _unreachable(settings: RunSettings) -> str:

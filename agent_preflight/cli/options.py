@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from agent_preflight.options.kinds import Kind
+
+
+def read_flag(kind: Kind, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the kind makes
+    """Return the value of an option or argument.
+
+    Raises:
+        BadParameter: It is none. The message names the option and says what it must be.
+    """
+    from agent_preflight.options.settings import SettingError, read_value
+
+    try:
+        return read_value(kind, value, flag)
+    except SettingError as exc:
+        raise typer.BadParameter(str(exc)) from exc
 
 
 def complete_run_ids(ctx: typer.Context, incomplete: str) -> list[str]:

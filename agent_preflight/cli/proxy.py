@@ -10,7 +10,8 @@ import typer
 
 from agent_preflight.cli import proxy_account
 from agent_preflight.cli.group import emit_json
-from agent_preflight.cli.proxy_account import Data, amounts_of, check, folder_of
+from agent_preflight.cli.options import read_flag
+from agent_preflight.cli.proxy_account import Data, amounts_of, folder_of
 from agent_preflight.options import kinds
 
 UPSTREAM = "https://openrouter.ai/api/v1"
@@ -126,9 +127,9 @@ def _checked(folder: Path, listen: str, upstream: str, budget: str | None, accou
         )
     try:
         check_upstream(upstream)
-        check(kinds.URL, upstream, "--upstream")
+        read_flag(kinds.URL, upstream, "--upstream")
         host_port(listen)
-        check(kinds.LISTEN, listen, "--listen")
+        read_flag(kinds.LISTEN, listen, "--listen")
     except ConfigError as exc:
         raise typer.BadParameter(str(exc)) from exc
     return limits_usd

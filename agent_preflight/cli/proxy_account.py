@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent_preflight.cli.group import emit_json
+from agent_preflight.cli.options import read_flag
 from agent_preflight.options import kinds
-from agent_preflight.options.kinds import Kind
 
 if TYPE_CHECKING:
     from agent_preflight.sidecar.control_client import Balance, ControlClient
@@ -180,18 +180,8 @@ def folder_of(ctx: typer.Context, data: Path | None) -> Path:
     folder = data if data is not None else ctx.obj
     if not isinstance(folder, Path):
         raise typer.BadParameter("name the proxy's data folder: --data DIR", ctx=ctx)
-    check(kinds.FOLDER, folder, "--data")
+    read_flag(kinds.FOLDER, folder, "--data")
     return folder
-
-
-def check(kind: Kind, value: object, option: str) -> None:
-    """Accept an option's value, or say as a usage error what it must be."""
-    from preflight_proxy.core.errors import ConfigError
-
-    try:
-        kind.read(value)
-    except (ValueError, ConfigError) as exc:
-        raise typer.BadParameter(f"{option} is {kind.form}, not {str(value)[:80]!a}") from exc
 
 
 def amounts_of(texts: list[str]) -> dict[str, int]:

@@ -11,12 +11,10 @@ import typer
 
 from agent_preflight.base.config import variable
 from agent_preflight.cli.group import complain
-from agent_preflight.cli.options import complete_run_ids
+from agent_preflight.cli.options import complete_run_ids, read_flag
 from agent_preflight.options import kinds
-from agent_preflight.options.env_file import parse_env_file
-from agent_preflight.options.settings import COMMAND_NETWORK, Option, defaults, options, read_option
-from agent_preflight.options.text_file import read_text
-from preflight_proxy.core.errors import ConfigError
+from agent_preflight.options.settings import COMMAND_NETWORK, Option, defaults, options
+from agent_preflight.options.text_file import FileError
 
 INTERRUPTED = "Interrupted. No agent was started and nothing was spent."
 OTHERWISE = {"network": COMMAND_NETWORK}
@@ -65,6 +63,10 @@ def _run(given: dict[str, Any], config: Path | None, as_json: bool) -> int:
     except PreflightError as exc:
         complain(f"{exc.below_report}\n{NOTHING_SPENT}")
         return 1
+    except FileError as exc:
+        if exc.path in (*given.get("env_file", ()), given.get("prompt_file")):
+            raise typer.BadParameter(str(exc)) from exc
+        raise
 
 
 def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
@@ -83,20 +85,8 @@ def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
             )
     if value == "" and option.kind is not kinds.TEXT:
         raise typer.BadParameter(f"{flag} is {option.kind.form}, not ''.")
-    try:
-        read_option("run_id" if name == "resume" else name, value, flag)
-        for path in {kinds.FILES: value, kinds.FILE: [value]}.get(option.kind, ()):
-            _check_file(name, path)
-    except ConfigError as exc:
-        raise typer.BadParameter(str(exc)) from exc
+    read_flag(kinds.RUN_ID if name == "resume" else option.kind, value, flag)
     return given
-
-
-def _check_file(name: str, path: str) -> None:
-    """Read a file that an option names, so that what is wrong with it is said of the option."""
-    text = read_text(path)
-    if name == "env_file":
-        parse_env_file(text, path)
 
 
 def _pair(text: str, form: str, needs_value: bool) -> tuple[str, str | None]:

@@ -22,7 +22,7 @@ from agent_preflight.docker.owner import boot_id, this_process
 from agent_preflight.docker.portal import ForwarderAddress, forwarder_address
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
-from agent_preflight.options.settings import GateWish
+from agent_preflight.options.settings import GateChoice
 from agent_preflight.sandboxes.interface import ForwarderTarget
 from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError
@@ -64,7 +64,9 @@ class GateMode:
         return None if self.portal is None else self.portal.host
 
 
-async def choose_gate_mode(engine: Engine, wish: GateWish, gate_image: str, run_dir: Path, short_dir: Path) -> GateMode:
+async def choose_gate_mode(
+    engine: Engine, wish: GateChoice, gate_image: str, run_dir: Path, short_dir: Path
+) -> GateMode:
     """Return what kind of gate to use: the one that passes a handshake; nothing is guessed.
 
     The result is kept for the life of the engine: its id, its version, and the boot of this machine.
@@ -111,7 +113,7 @@ def forget_gate_modes() -> None:
         (state_dir() / KEPT_FILE).unlink(missing_ok=True)
 
 
-async def _choose(engine: Engine, wish: GateWish, gate_image: str, run_dir: Path, short_dir: Path) -> GateMode:
+async def _choose(engine: Engine, wish: GateChoice, gate_image: str, run_dir: Path, short_dir: Path) -> GateMode:
     if wish == "portable":
         return GateMode(await try_portable_gate(engine, gate_image, run_dir), "gates are portable, as you wish")
     try:

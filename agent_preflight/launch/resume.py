@@ -8,8 +8,8 @@ plan is compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,15 @@ from agent_preflight.artifacts import RUNS_DIR, read_json_object
 from agent_preflight.base.config import DEFAULT_BUDGET_USD, Environment
 from agent_preflight.base.usd import pusd, read_usd
 from agent_preflight.launch.config_policies import with_objects
-from agent_preflight.options.env_file import parse_env_file
-from agent_preflight.options.settings import read_option
-from agent_preflight.options.sources import for_command
+from agent_preflight.options.settings import RunSettings, read_option
+from agent_preflight.options.sources import (
+    BY_OPTION,
+    AgentVariables,
+    Lookup,
+    for_command,
+    read_variables,
+    settings_of,
+)
 from agent_preflight.options.text_file import read_text
 from agent_preflight.options.user_file import load_config
 from agent_preflight.runner.resume import kept_results
@@ -27,28 +33,13 @@ from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import going_on
 from agent_preflight.runs.lock import RunState, hold
 from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
-from agent_preflight.runs.request import BY_OPTION, Origin
+from agent_preflight.runs.request import Origin
 from preflight_proxy.core.errors import ConfigError
 
-Lookup = Callable[[str], str | None]
 _RELATIVE = re.compile(r"(?:^|=)\.{1,2}(?:[/:,]|$)")
 """A source that begins with a dot, in any of the forms of an option of the engine."""
 READ_AGAIN = ("eject_policy", "preflight_kwargs")
 """What of the file counts for a run that goes on, besides values of variables."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Variables:
-    """What the sources of a run say of the agents' variables.
-
-    Attributes:
-        sources: Where each comes from.
-        of_files: The values in env files.
-    """
-
-    sources: Mapping[str, str]
-    of_files: Mapping[str, str | None]
-    files: tuple[Path, ...]
 
 
 def find_plan(run_id: str, runs_dir: Path) -> dict[str, Any]:
@@ -83,46 +74,29 @@ def earlier_version(run_id: str, plan: Mapping[str, Any]) -> str | None:
     )
 
 
-def origin_of(given: Mapping[str, Any], file: Mapping[str, Any], path: Path | None) -> Origin:
+def origin_of(variables: AgentVariables, config: Path | None) -> Origin:
     """Return where a run of the command line gets its options from.
 
     Args:
-        given: What the command line says, by the keywords of `run_multi`.
-        file: What the file says.
-        path: The file.
-
-    Raises:
-        ConfigError: An env file cannot be read.
+        variables: The agents' variables.
+        config: The file that configures it.
     """
-    variables = _variables(given, file)
-    config = None if path is None else path.absolute()
-    return Origin(directory=Path.cwd(), config=config, env_files=variables.files, env_from=variables.sources)
+    return Origin(
+        directory=Path.cwd(),
+        config=None if config is None else config.absolute(),
+        env_files=_absolute(variables.files),
+        env_from=variables.sources,
+    )
 
 
-def _variables(given: Mapping[str, Any], file: Mapping[str, Any]) -> _Variables:
-    """Return where the agents' variables come from; the order is that in which their values win, the weakest first."""
-    named = given.get("env_file") or file.get("env_file") or ()
-    files = tuple(Path(each).expanduser().absolute() for each in read_option("env_file", named))
-    of_files = {name: value for path in files for name, value in parse_env_file(read_text(path), str(path)).items()}
-    handed_on = given.get("pass_env") or file.get("pass_env") or ()
-    sources = {
-        **{name: _source(value, "env_file") for name, value in of_files.items()},
-        **dict.fromkeys(handed_on, "environment"),
-        **dict.fromkeys(file.get("env") or {}, "config"),
-        **{name: _source(value, BY_OPTION) for name, value in (given.get("env") or {}).items()},
-    }
-    return _Variables(sources, of_files, files)
+def _absolute(files: Sequence[str]) -> tuple[Path, ...]:
+    return tuple(Path(each).expanduser().absolute() for each in files)
 
 
-def _source(value: str | None, place: str) -> str:
-    """A name without a value hands on the variable of this process."""
-    return "environment" if value is None else place
-
-
-def resumed_options(
+def resumed_settings(
     given: Mapping[str, Any], plan: Mapping[str, Any], config: Path | None, environment: Environment, lookup: Lookup
-) -> tuple[dict[str, Any], Origin]:
-    """Return the keyword arguments of `run_multi` for a run that goes on, and where they come from.
+) -> tuple[RunSettings, Origin]:
+    """Return the settings of a run that goes on, and where they come from.
 
     Args:
         given: What the command line says, by the keywords of `run_multi`.
@@ -154,9 +128,9 @@ def resumed_options(
         found["budget_usd"] = {**usual, **found["budget_usd"]}
     began = replace(began, config=path)
     if _is_over(given, plan, found["budget_usd"]):
-        return {**found, "env": _names_only(plan, given)}, _known(began, plan)
+        return settings_of(found, _names_only(plan, given), lookup, read_text), _known(began, plan)
     env, origin = _env(run_id, plan, given, began, file, lookup)
-    return {**found, "env": env}, origin
+    return settings_of(found, env, lookup, read_text), origin
 
 
 def _is_over(given: Mapping[str, Any], plan: Mapping[str, Any], budget: object) -> bool:
@@ -250,14 +224,14 @@ def _env(
         ConfigError: Some are missing; the text names each, and what to do.
     """
     before = _known(began, plan).env_from
-    anew = _variables(given, {})
+    anew = read_variables(given, {}, read_text)
     is_needed = "env_file" in before.values() and not anew.files
-    old = _variables({"env_file": list(map(str, began.env_files))} if is_needed else {}, {})
+    old = read_variables({"env_file": list(map(str, began.env_files))} if is_needed else {}, {}, read_text)
     sources = {**before, **anew.sources}
     values: dict[str, Mapping[str, str | None]] = {
         "config": file.get("env") or {},
-        "env_file": {**old.of_files, **anew.of_files},
-        BY_OPTION: given.get("env") or {},
+        "env_file": {**old.values, **anew.values},
+        BY_OPTION: anew.values,
     }
     found = {
         name: lookup(name) if source == "environment" else values.get(source, {}).get(name)
@@ -266,7 +240,7 @@ def _env(
     if missing := [name for name, value in found.items() if value is None]:
         lines = "".join(f"\n  {name}: {_what_to_do(name, sources[name], began)}" for name in missing)
         raise ConfigError(f"Values of variables are not kept, and these are missing, so {run_id} cannot go on:{lines}")
-    origin = replace(began, env_files=anew.files or began.env_files, env_from=sources)
+    origin = replace(began, env_files=_absolute(anew.files) or began.env_files, env_from=sources)
     return {name: value for name, value in found.items() if value is not None}, origin
 
 

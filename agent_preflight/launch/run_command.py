@@ -13,9 +13,11 @@ from typing import Any
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.console import say
 from agent_preflight.launch.config_policies import with_objects
-from agent_preflight.launch.resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
+from agent_preflight.launch.resume import earlier_version, find_plan, origin_of, resumed_settings, runs_dir_of
 from agent_preflight.launch.run_view import RunView, print_table, run_view
-from agent_preflight.options.sources import for_command
+from agent_preflight.options.settings import RunSettings
+from agent_preflight.options.sources import for_command, read_variables, settings_of
+from agent_preflight.options.text_file import read_text
 from agent_preflight.options.user_file import load_config
 from agent_preflight.runner.api import run_container
 from agent_preflight.runner.arguments import build_request
@@ -51,36 +53,40 @@ def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json
     """
     with _for_people(as_json):
         with _nothing_spent():
-            options, origin = _wanted(given, config)
+            settings, origin = _settings(given, config)
         if origin.config is not None:
             say(f"Configured by {origin.config}")
-        finished = _run(options, origin, run_view())
+        finished = _run(settings, origin, run_view())
     if as_json:
         for result in finished.results:
             sys.stdout.write(json.dumps(summary_document(result)) + "\n")
     return exit_code(finished.results, finished.held_back)
 
 
-def _wanted(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, Any], Origin]:
-    """Return the keyword arguments of `run_multi`, and where they come from."""
+def _settings(given: Mapping[str, Any], config: Path | None) -> tuple[RunSettings, Origin]:
+    """Return the settings of the run, and where they come from."""
     environment = Environment.read()
     if given.get("resume"):
         runs_dir, run_id = runs_dir_of(given, config), str(given["run_id"])
         plan = find_plan(run_id, runs_dir)
         note = earlier_version(run_id, plan)
         if note is None:
-            return resumed_options({**given, "runs_dir": str(runs_dir)}, plan, config, environment, variable)
+            return resumed_settings({**given, "runs_dir": str(runs_dir)}, plan, config, environment, variable)
         say(note)
-    said, path = load_config(config, Path.cwd())
-    return for_command(given, environment, with_objects(said)), origin_of(given, said, path)
+    file, path = load_config(config, Path.cwd())
+    said = for_command(given, environment, with_objects(file))
+    variables = read_variables(given, file, read_text)
+    return settings_of(said, variables.values, variable, read_text), origin_of(variables, path)
 
 
-def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
-    shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
+def _run(settings: RunSettings, origin: Origin, view: RunView) -> Finished:
+    checks = {
+        "log_fn": say,
+        **(settings.preflight_kwargs or {}),
+    }  # a live table does not keep the lines that it is given
+    settings = replace(settings, log_fn=view.say, preflight_kwargs=checks)
     with _nothing_spent():
-        options = {**options, "log_fn": view.say, "preflight_kwargs": shown}
-        request = build_request(options, run_container, makes_sources=False)
-    request = replace(request, origin=origin)
+        request = replace(build_request(settings, run_container, makes_sources=False), origin=origin)
     ended: list[Finished] = []
 
     async def work(stop: Stop) -> Finished:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from preflight_proxy.core.errors import ConfigError
+from agent_preflight.options.text_file import FileError
 
 _NAME = re.compile(r"[^\s=\"'#]+")
 _SINGLE = re.compile(r"'([^']*)'")
@@ -27,7 +27,7 @@ def parse_env_file(text: str, name: str) -> dict[str, str | None]:
         name: What errors call the file.
 
     Raises:
-        ConfigError: A line is none of these; the text has its number, never what stands in it.
+        FileError: A line is none of these; the text has its number, never what stands in it.
     """
     found: dict[str, str | None] = {}
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -36,18 +36,21 @@ def parse_env_file(text: str, name: str) -> dict[str, str | None]:
             continue
         key, equals, value = written.removeprefix("export ").partition("=")
         if not _NAME.fullmatch(key.strip()) or key != key.rstrip():
-            raise ConfigError(f"{name}, line {number}: it must be NAME=VALUE, with a name of no blanks or quotes.")
-        found[key.strip()] = _value(value.strip(), f"{name}, line {number}") if equals else None
+            raise FileError(name, f", line {number}: it must be NAME=VALUE, with a name of no blanks or quotes.")
+        try:
+            found[key.strip()] = _value(value.strip()) if equals else None
+        except ValueError as exc:
+            raise FileError(name, f", line {number}: {exc}") from None
     return found
 
 
-def _value(text: str, where: str) -> str:
+def _value(text: str) -> str:
     pattern = {"'": _SINGLE, '"': _DOUBLE}.get(text[:1])
     if pattern is None:
         return text
     quoted = pattern.match(text)
     if quoted is None:
-        raise ConfigError(f"{where}: the quote that begins the value is not closed on this line.")
+        raise ValueError("the quote that begins the value is not closed on this line.")
     if not _AFTER_QUOTE.fullmatch(text, quoted.end()):
-        raise ConfigError(f"{where}: after the closing quote only a comment may follow.")
+        raise ValueError("after the closing quote only a comment may follow.")
     return quoted[1] if pattern is _SINGLE else _ESCAPED.sub(lambda mark: _MEANING.get(mark[1], mark[1]), quoted[1])

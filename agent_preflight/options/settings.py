@@ -7,14 +7,17 @@ field here, a keyword of `run_multi`, a row of the tables in docs/config.md and 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Annotated, Any, Literal, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Literal, Required, TypedDict, get_type_hints
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.config import DEFAULT_BUDGET_USD
 from agent_preflight.base.usd import Dollars
+from agent_preflight.eject import EjectPolicy
+from agent_preflight.models import RunResult
 from agent_preflight.options import kinds as k
 from agent_preflight.options.container_values import shown
 from agent_preflight.options.kinds import Kind
@@ -23,13 +26,15 @@ from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
 SandboxKind = Literal["docker", "process"]
-GateWish = Literal["auto", "shared", "portable"]
-StdinWish = Literal["auto", "open", "close"]
+GateChoice = Literal["auto", "shared", "portable"]
+StdinChoice = Literal["auto", "open", "close"]
 """What becomes of an agent's input; `"auto"` keeps it open after a prompt, and closes it at once without one."""
 BudgetMode = Literal["simple", "detailed"]
 Arguments = Sequence[str] | Mapping[str, Sequence[str]]
 Budget = Dollars | Mapping[str, Dollars]
 Models = Sequence[str | tuple[str, str]]
+OnEvent = Callable[[dict[str, Any]], object]
+OnComplete = Callable[[Path, RunResult], object]
 
 COMMAND_NETWORK = "sealed"
 """The network of a run of the command line unless somebody says otherwise; scripts expect `"bridge"`."""
@@ -44,6 +49,61 @@ OF_CONTAINERS = (
 
 class SettingError(ConfigError, ValueError):
     """An option's value is none: a ValueError too, as it was for variables that cannot be handed over."""
+
+
+class TrialOptions(TypedDict, total=False):
+    """The keywords that `run_multi` and `run_container` have in common."""
+
+    admin_key: str | Secret | None
+    env: Mapping[str, str] | None
+    mounts: Iterable[object] | None
+    initial_prompt: str | None
+    container_args: Arguments | None
+    eject_policy: EjectPolicy | Callable[[], EjectPolicy] | None
+    on_event: OnEvent | None
+    budget_mode: str
+    idle_timeout_s: float
+    network: str
+    timeout_s: float | None
+    sandbox: SandboxKind
+    workspace_path: str
+    log_fn: Callable[..., object] | None
+    openrouter_base_url: str | None
+    command: Arguments | None
+    docker_args: Sequence[str]
+    services: Mapping[str, str] | None
+    egress: Sequence[str]
+    memory: str | None
+    cpus: str | float | None
+    gate: GateChoice
+    byok: bool
+    stdin: StdinChoice
+    keep_output: bool
+    output_path: str | None
+    output_timeout_s: float
+    output_max_bytes: int | str
+    output_max_files: int
+    output_max_depth: int
+    env_file: str | Path | Sequence[str | Path] | None
+    prompt_file: str | Path | None
+
+
+class RunOptions(TrialOptions, total=False):
+    """The keywords of `run_multi`."""
+
+    budget_usd: Required[Budget]
+    image_name: str
+    or_key: str | Secret | None
+    runs_dir: str | Path
+    run_id: str | None
+    on_complete: OnComplete | None
+    parallel: bool
+    max_workers: int
+    skip_preflight: bool
+    preflight_kwargs: Mapping[str, Any] | None
+    resume: bool
+    expect_tokens: int | None
+    retry_failed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +187,16 @@ class RunSettings:
     memory: Annotated[str | None, o(k.MEMORY, "Limit of each container, such as 2g.", "--memory")] = None
     cpus: Annotated[str | None, o(k.CPUS, "Limit of each container, such as 1.5.", "--cpus")] = None
     gate: Annotated[
-        GateWish,
-        o(k.choice(GateWish), "How containers reach the proxy: a unix socket, TCP, or what works here.", "--gate"),
+        GateChoice,
+        o(k.choice(GateChoice), "How containers reach the proxy: a unix socket, TCP, or what works here.", "--gate"),
     ] = "auto"
     initial_prompt: Annotated[
         str | None, o(k.TEXT, "Sent to each agent on standard input as one JSON line.", "--prompt", key="prompt")
     ] = field(default=None, repr=False)
     prompt_file: Annotated[str | None, o(k.FILE, "The same from a file.", "--prompt-file")] = None
     stdin: Annotated[
-        StdinWish,
-        o(k.choice(StdinWish), "The agents' standard input; auto keeps it open after a prompt only.", "--stdin"),
+        StdinChoice,
+        o(k.choice(StdinChoice), "The agents' standard input; auto keeps it open after a prompt only.", "--stdin"),
     ] = "auto"
     timeout_s: Annotated[float | None, o(k.SECONDS, "A trial is ejected after this long.", "--timeout")] = None
     idle_timeout_s: Annotated[
@@ -223,14 +283,18 @@ def read_option(name: str, given: object, label: str | None = None) -> Any:  # n
     Raises:
         SettingError: It is none; the text says what it must be.
     """
-    kind, told = options()[name].kind, label or name
+    return read_value(options()[name].kind, given, label or name)
+
+
+def read_value(kind: Kind, given: object, label: str) -> Any:  # noqa: ANN401 - whatever its kind makes
+    """Return the value that a source gives, of a kind. Raises as `read_option`."""
     try:
         return kind.read(given)
     except (ValueError, ArithmeticError, ConfigError) as exc:
         if str(exc):
-            raise SettingError(f"{told}: {str(exc).removesuffix('.')}.") from None
-    hidden = kind in (k.KEY, k.ENV) or isinstance(given, Mapping | list | tuple)
-    raise SettingError(f"{told} is {kind.form}." if hidden else f"{told} is {kind.form}, not {shown(str(given))}.")
+            raise SettingError(f"{label}: {str(exc).removesuffix('.')}.") from None
+    is_hidden = kind in (k.KEY, k.ENV) or isinstance(given, Mapping | list | tuple)
+    raise SettingError(f"{label} is {kind.form}." if is_hidden else f"{label} is {kind.form}, not {shown(str(given))}.")
 
 
 def read_settings(given: Mapping[str, object]) -> RunSettings:

@@ -6,17 +6,21 @@ A source is a mapping of `run_multi`'s keywords to what it says; None, and an em
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent_preflight.base.config import Environment
 from agent_preflight.options.env_file import parse_env_file
 from agent_preflight.options.naming import NamedModel
-from agent_preflight.options.settings import COMMAND_NETWORK, defaults, read_option
+from agent_preflight.options.settings import COMMAND_NETWORK, RunSettings, defaults, read_option, read_settings
 from preflight_proxy.core.errors import ConfigError
 
 Source = Mapping[str, Any]
 Lookup = Callable[[str], str | None]
+ReadFile = Callable[[str], str]
+
+BY_OPTION = "option"
+"""The source of a variable whose value was given on the command line. It is kept nowhere."""
 
 MERGED_BY_NAME = ("env", "services")
 """Maps of several sources are one; of everything else the strongest source is taken whole."""
@@ -122,30 +126,74 @@ def with_keys(given: Source, environment: Environment) -> dict[str, Any]:
     return said
 
 
-def with_files(given: Source, lookup: Lookup, read_file: Callable[[str], str]) -> dict[str, Any]:
-    """Return a run's options with the texts of the files that they name, and the variables that are handed on.
+@dataclass(frozen=True, slots=True)
+class AgentVariables:
+    """The agents' variables as the sources of a run give them.
+
+    Attributes:
+        values: Each variable's value. None for one whose value in this process is handed on.
+        sources: Where each comes from: `option`, `environment`, `config` or `env_file`.
+        files: The env files, in the order in which they were read.
+    """
+
+    values: Mapping[str, str | None] = field(repr=False)
+    sources: Mapping[str, str]
+    files: tuple[str, ...]
+
+
+def read_variables(options: Source, file: Source, read_file: ReadFile) -> AgentVariables:
+    """Return the agents' variables. An option wins over the file's table, that over `pass_env`, that over env files.
 
     Args:
-        given: What is said of a run.
-        lookup: Returns a variable of this process.
-        read_file: Returns a file's text; raises ConfigError.
+        options: What the command line or a script says.
+        file: What the file says.
+        read_file: Returns a file's text. Raises ConfigError.
 
     Raises:
-        ConfigError: A file cannot be read, a variable is not set, or there are two prompts.
+        ConfigError: An env file cannot be read.
     """
-    said = dict(given)
-    if said.get("prompt_file") is not None:
-        if said.get("initial_prompt") is not None:
+    paths = read_option("env_file", options.get("env_file") or file.get("env_file") or ())
+    handed_on = read_option("pass_env", options.get("pass_env") or file.get("pass_env") or ())
+    named: list[tuple[str, Mapping[str, str | None]]] = [
+        *(("env_file", parse_env_file(read_file(path), path)) for path in paths),
+        ("environment", dict.fromkeys(handed_on)),
+        ("config", _mapping(file)),
+        (BY_OPTION, _mapping(options)),
+    ]
+    values = {name: value for _, variables in named for name, value in variables.items()}
+    sources = {
+        name: "environment" if value is None else source
+        for source, variables in named
+        for name, value in variables.items()
+    }
+    return AgentVariables(values, sources, paths)
+
+
+def _mapping(source: Source) -> Mapping[str, str | None]:
+    own = source.get("env") or {}
+    return own if isinstance(own, Mapping) else read_option("env", own)
+
+
+def settings_of(said: Source, env: Mapping[str, str | None], lookup: Lookup, read_file: ReadFile) -> RunSettings:
+    """Return the settings that a run's options make, with its prompt and the agents' variables.
+
+    Args:
+        said: What is said of a run, with its keys.
+        env: The agents' variables. None stands for a value of this process.
+        lookup: Returns a variable of this process.
+        read_file: Returns a file's text. Raises ConfigError.
+
+    Raises:
+        ConfigError: The prompt's file cannot be read, a variable is not set, a value is none, or there are two prompts.
+        TypeError: There is no such option.
+    """
+    options = dict(said)
+    if options.get("prompt_file") is not None:
+        if options.get("initial_prompt") is not None:
             raise ConfigError("prompt and prompt_file contradict each other; keep one.")
-        said["initial_prompt"] = read_file(read_option("prompt_file", said["prompt_file"]))
-    env: dict[str, str | None] = {}
-    for path in read_option("env_file", said.get("env_file") or ()):
-        env |= parse_env_file(read_file(path), path)
-    env |= dict.fromkeys(read_option("pass_env", said.get("pass_env") or ()))
-    own = said.get("env") or {}
-    env |= own if isinstance(own, Mapping) else read_option("env", own)
-    said["env"] = {name: _value(name, lookup) if value is None else value for name, value in env.items()}
-    return said
+        options["initial_prompt"] = read_file(read_option("prompt_file", options["prompt_file"]))
+    options["env"] = {name: _value(name, lookup) if value is None else value for name, value in env.items()}
+    return read_settings(options)
 
 
 def _value(name: str, lookup: Lookup) -> str:

@@ -1,78 +1,72 @@
-"""The public functions: what scripts call. Each turns its arguments into a `Request` and goes down the one path."""
+"""The public functions: what scripts call. Each turns its arguments into a `Request` and runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, Unpack, get_type_hints
 
 from agent_preflight.artifacts import RUNS_DIR
+from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.usd import Dollars
 from agent_preflight.models import RunResult
 from agent_preflight.options.naming import default_alias
-from agent_preflight.options.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
-from agent_preflight.runner.arguments import build_request, texts, with_defaults
+from agent_preflight.options.settings import Models, RunOptions, TrialOptions, defaults
+from agent_preflight.options.sources import read_variables, settings_of, with_keys
+from agent_preflight.options.text_file import read_text
+from agent_preflight.runner.arguments import build_request, texts
 from agent_preflight.runner.continuation import elsewhere, farewell
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
 from agent_preflight.runs.final_table import final_lines
-from agent_preflight.runs.policies import PolicyGiven
-from agent_preflight.runs.request import OnComplete, OnEvent, Request
+from agent_preflight.runs.request import Request
 from preflight_proxy.core.secret import Secret
 
-LogFunction = Callable[..., object]
 Key = str | Secret | None
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def run_multi(
-    models: Models,
-    *,
-    image_name: str = "",
-    admin_key: Key = None,
-    or_key: Key = None,
-    budget_usd: Budget,
-    runs_dir: str | Path = RUNS_DIR,
-    run_id: str | None = None,
-    env: Mapping[str, str] | None = None,
-    mounts: Iterable[object] | None = None,
-    initial_prompt: str | None = None,
-    container_args: Arguments | None = None,
-    eject_policy: PolicyGiven = None,
-    on_event: OnEvent | None = None,
-    on_complete: OnComplete | None = None,
-    budget_mode: str = "simple",
-    idle_timeout_s: float = 300.0,
-    parallel: bool = True,
-    max_workers: int = 8,
-    skip_preflight: bool = False,
-    preflight_kwargs: Mapping[str, Any] | None = None,
-    network: str = "bridge",
-    timeout_s: float | None = None,
-    sandbox: SandboxKind = "docker",
-    workspace_path: str = "/workspace/output",
-    log_fn: LogFunction | None = None,
-    openrouter_base_url: str | None = None,
-    command: Arguments | None = None,
-    docker_args: Sequence[str] = (),
-    services: Mapping[str, str] | None = None,
-    egress: Sequence[str] = (),
-    memory: str | None = None,
-    cpus: str | float | None = None,
-    gate: GateWish = "auto",
-    byok: bool = False,
-    resume: bool = False,
-    stdin: StdinWish = "auto",
-    keep_output: bool = True,
-    output_path: str | None = None,
-    output_timeout_s: float = 60.0,
-    output_max_bytes: int | str = 2**30,
-    output_max_files: int = 20_000,
-    output_max_depth: int = 32,
-    env_file: str | Path | Sequence[str | Path] | None = None,
-    prompt_file: str | Path | None = None,
-    expect_tokens: int | None = None,
-    retry_failed: bool = False,
-) -> list[RunResult]:
+def lists_keywords(options: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return the decorator of a function whose `**options` are a TypedDict: its signature lists each, and a call is checked by it.
+
+    Defaults are those of `RunSettings`. `budget_usd` has none, because a script must say what an agent may spend.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        own = inspect.signature(function)
+        named = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        listed = [_keyword(name, kind) for name, kind in get_type_hints(options).items()]
+        signature = own.replace(parameters=[*named, *listed])
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            signature.bind(*args, **kwargs)
+            return function(*args, **kwargs)
+
+        call.__signature__ = signature  # type: ignore[attr-defined]  # what `inspect.signature` reads
+        return call
+
+    return decorate
+
+
+def _keyword(name: str, kind: object) -> inspect.Parameter:
+    default = {"runs_dir": RUNS_DIR, "budget_usd": inspect.Parameter.empty}.get(name, defaults()[name])
+    default = None if default == () and name == "mounts" else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def request_of(options: Mapping[str, Any], *, single: bool = False) -> Request:
+    """Return the request that the keywords of `run_multi` make. Raises as `run_multi`."""
+    env = read_variables(options, {}, read_text).values
+    settings = settings_of(with_keys(options, Environment.read()), env, variable, read_text)
+    return build_request(settings, run_container, single=single)
+
+
+@lists_keywords(RunOptions)
+def run_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
     """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
 
     Works in any thread, also where an event loop runs. Ctrl-C ends every trial in order and is raised again after it; a
@@ -136,18 +130,19 @@ def run_multi(
         OperatingError: No trial could be begun.
         KeyboardInterrupt: Ctrl-C; everything has been ended.
     """
-    request = request_of(locals())  # exactly the arguments: nothing else is named yet
+    request = request_of({"models": models, **options})
     return run_blocking(lambda stop: _told(request, stop))
 
 
-async def arun_multi(models: Models, **options: Any) -> list[RunResult]:  # noqa: ANN401 - those of run_multi
-    """Run as `run_multi` does, in the caller's event loop; cancelling it ends every trial in order.
+async def arun_multi(models: Models, **options: Unpack[RunOptions]) -> list[RunResult]:
+    """Run as `run_multi` does, in the caller's event loop. Cancelling it ends every trial in order.
 
     Args:
         models: As for `run_multi`.
         options: The keyword arguments of `run_multi`.
     """
-    request = request_of(with_defaults(run_multi, {"models": models, **options}))
+    inspect.signature(run_multi).bind(models, **options)
+    request = request_of({"models": models, **options})
     return await run_cancellable(lambda stop: _told(request, stop))
 
 
@@ -198,46 +193,16 @@ def run_single(
     return results[0]
 
 
+@lists_keywords(TrialOptions)
 def run_container(
     *,
     image_name: str,
     model_id: str,
     alias: str,
-    admin_key: Key = None,
     budget_usd: Dollars,
     run_dir: str | Path,
     run_id: str,
-    env: Mapping[str, str] | None = None,
-    mounts: Iterable[object] | None = None,
-    initial_prompt: str | None = None,
-    container_args: Sequence[str] | None = None,
-    eject_policy: PolicyGiven = None,
-    on_event: OnEvent | None = None,
-    budget_mode: str = "simple",
-    workspace_path: str = "/workspace/output",
-    idle_timeout_s: float = 300.0,
-    log_fn: LogFunction | None = None,
-    network: str = "bridge",
-    timeout_s: float | None = None,
-    sandbox: SandboxKind = "docker",
-    openrouter_base_url: str | None = None,
-    command: Sequence[str] | None = None,
-    docker_args: Sequence[str] = (),
-    services: Mapping[str, str] | None = None,
-    egress: Sequence[str] = (),
-    memory: str | None = None,
-    cpus: str | float | None = None,
-    gate: GateWish = "auto",
-    byok: bool = False,
-    stdin: StdinWish = "auto",
-    keep_output: bool = True,
-    output_path: str | None = None,
-    output_timeout_s: float = 60.0,
-    output_max_bytes: int | str = 2**30,
-    output_max_files: int = 20_000,
-    output_max_depth: int = 32,
-    env_file: str | Path | Sequence[str | Path] | None = None,
-    prompt_file: str | Path | None = None,
+    **options: Unpack[TrialOptions],
 ) -> RunResult:
     """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
 
@@ -246,18 +211,10 @@ def run_container(
     Raises:
         As `run_multi`.
     """
-    options = dict(locals())  # exactly the arguments: nothing else is named yet
-    for own in ("model_id", "alias", "run_dir"):
-        del options[own]
-    options |= {"models": [(model_id, alias)], "runs_dir": run_dir, "skip_preflight": True}
-    request = request_of(with_defaults(run_multi, options), single=True)
+    own = {"image_name": image_name, "budget_usd": budget_usd, "runs_dir": run_dir, "run_id": run_id}
+    request = request_of({"models": [(model_id, alias)], **options, **own, "skip_preflight": True}, single=True)
     finished = run_blocking(lambda stop: run_field(request, stop))
     return finished.results[0]
-
-
-def request_of(options: Mapping[str, Any], *, single: bool = False) -> Request:
-    """Return the request that the keywords of `run_multi` make. Raises as `build_request`."""
-    return build_request(options, run_container, single=single)
 
 
 async def _told(request: Request, stop: Stop) -> list[RunResult]:

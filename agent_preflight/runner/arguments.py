@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os.path
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.checks.inputs import Inputs, unique
@@ -19,42 +16,28 @@ from agent_preflight.checks.suite import check_all
 from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import check_way
-from agent_preflight.options.settings import Arguments, RunSettings, read_settings
-from agent_preflight.options.sources import with_files, with_keys
-from agent_preflight.options.text_file import read_text
+from agent_preflight.options.settings import Arguments, RunSettings
 from agent_preflight.runs.plan import Surroundings
 from agent_preflight.runs.request import Request
 from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
 
-def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a call's arguments with the defaults of those that were not given.
-
-    Raises:
-        TypeError: One is unknown, or one that is needed is missing.
-    """
-    bound = inspect.signature(function).bind(**options)
-    bound.apply_defaults()
-    return dict(bound.arguments)
-
-
 def build_request(
-    given: Mapping[str, Any], run_trial: Callable[..., RunResult], *, single: bool = False, makes_sources: bool = True
+    settings: RunSettings, run_trial: Callable[..., RunResult], *, single: bool = False, makes_sources: bool = True
 ) -> Request:
-    """Return the request that the keywords of `run_multi` make; None, and what is not named, is the default.
+    """Return the request that the settings of a run make.
 
     Args:
-        given: By name.
+        settings: With the management key, and with the inference key unless the checks are left out.
         run_trial: `run_container`, for the check that runs a trial.
         single: The run is the one trial of `run_container`.
         makes_sources: Folders are made for mounts that agents may write to and that are missing, as old scripts expect.
 
     Raises:
-        ConfigError: A value is none, a key or a file is missing, or options contradict each other.
-        TypeError: `preflight_kwargs` sets what the run itself sets, or there is no such option.
+        ConfigError: Options contradict each other.
+        TypeError: `preflight_kwargs` sets what the run itself sets, or has an argument that the checks do not have.
     """
-    settings = read_settings(with_files(with_keys(given, Environment.read()), variable, read_text))
     check_way(settings.openrouter_base_url)
     assert settings.admin_key is not None, "with_keys"
     return Request(

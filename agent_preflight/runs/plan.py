@@ -14,7 +14,7 @@ from agent_preflight.base.usd import pusd, read_usd, usd
 from agent_preflight.environment.network_access import NetworkAccess
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.naming import read_models
-from agent_preflight.options.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
+from agent_preflight.options.settings import Arguments, Budget, GateChoice, RunSettings, SandboxKind, StdinChoice
 from agent_preflight.runs.placeholders import Names
 from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
@@ -115,8 +115,8 @@ class Surroundings:
     reach: NetworkAccess = field(default_factory=NetworkAccess)
     memory: str | None = None
     cpus: str | None = None
-    gate: GateWish = "auto"
-    stdin: StdinWish = "auto"
+    gate: GateChoice = "auto"
+    stdin: StdinChoice = "auto"
     output: OutputPolicy = field(default_factory=OutputPolicy)
     settings: RunSettings = field(default_factory=RunSettings, repr=False)
 

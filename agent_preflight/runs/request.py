@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from agent_preflight.models import RunResult
-from agent_preflight.options.settings import Arguments, Budget, RunSettings
+from agent_preflight.options.settings import Arguments, Budget, OnComplete, OnEvent, RunSettings
+from agent_preflight.options.sources import BY_OPTION
 from agent_preflight.runs.disk import FREE_BYTES_MIN
 from agent_preflight.runs.plan import Models, Surroundings
 from agent_preflight.runs.policies import PolicyGiven
 from preflight_proxy.core.secret import Secret
-
-OnEvent = Callable[[dict[str, Any]], object]
-OnComplete = Callable[[Path, RunResult], object]
-
-
-BY_OPTION = "option"
-"""A variable whose value stood on the command line: it is kept nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

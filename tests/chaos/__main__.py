@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import get_args
 
-from agent_preflight.options.settings import GateWish
+from agent_preflight.options.settings import GateChoice
 from tests.chaos.rounds import Outcome, play
 
 
@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the first round; the others count on")
     parser.add_argument("--image", default="local/python:base", help="an image with python3 as `python3`")
-    gates = get_args(GateWish)
+    gates = get_args(GateChoice)
     parser.add_argument("--gate", default="auto", choices=gates, help="the kind of gates")
     given = parser.parse_args()
     outcomes = []

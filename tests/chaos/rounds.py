@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 from agent_preflight.events import EventLogger
-from agent_preflight.options.settings import GateWish
+from agent_preflight.options.settings import GateChoice
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.calls.scenario import Scenario
@@ -79,7 +79,7 @@ class Outcome:
     took_s: float = 0.0
 
 
-async def play(seed: int, folder: Path, image: str, gate: GateWish = "auto") -> Outcome:
+async def play(seed: int, folder: Path, image: str, gate: GateChoice = "auto") -> Outcome:
     """Play one round in a directory of its own, with gates of this kind."""
     random, outcome, began_s = Random(seed), Outcome(), time.monotonic()
     mark, runs_dir = f"CHAOS_ROUND={os.getpid()}-{seed}", folder.resolve() / "runs"
@@ -110,7 +110,7 @@ async def play(seed: int, folder: Path, image: str, gate: GateWish = "auto") -> 
 
 
 def _start(
-    simulator: Simulator, relay: EngineRelay, runs_dir: Path, image: str, gate: GateWish, mark: str
+    simulator: Simulator, relay: EngineRelay, runs_dir: Path, image: str, gate: GateChoice, mark: str
 ) -> subprocess.Popen[str]:
     given = {
         "models": [(MODEL, alias) for alias in ALIASES],

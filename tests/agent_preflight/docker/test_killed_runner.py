@@ -24,7 +24,7 @@ from agent_preflight.docker.container import QUIET_S
 from agent_preflight.docker.container_config import TrialLabels, gate_config
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
-from agent_preflight.options.settings import GateWish
+from agent_preflight.options.settings import GateChoice
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sweeping import Scope, sweep
@@ -73,7 +73,7 @@ class Round:
     """
 
     root: Path
-    gate: GateWish
+    gate: GateChoice
     at: int = 0
     moment: Moment = "asked"
     calls: list[str] = field(default_factory=list)
@@ -116,7 +116,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.usefixtures("gate_image")
 @pytest.mark.parametrize(("gate", "struck"), [("auto", ""), ("portable", "/create|/start|/volumes/")])
 async def test_of_a_runner_that_is_killed_at_any_call_of_the_engine_a_sweep_leaves_nothing(
-    root: Path, engine: Engine, gate: GateWish, struck: str
+    root: Path, engine: Engine, gate: GateChoice, struck: str
 ) -> None:
     """With portable gates at those calls alone that make something or are theirs: the others are no different."""
     async with Simulator() as simulator:

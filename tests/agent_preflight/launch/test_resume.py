@@ -18,11 +18,14 @@ from agent_preflight.launch.resume import (
     origin_in,
     origin_of,
     plan_options,
-    resumed_options,
+    resumed_settings,
     runs_dir_of,
 )
-from agent_preflight.options.settings import options
-from agent_preflight.runner.api import request_of
+from agent_preflight.options.settings import RunSettings, options
+from agent_preflight.options.sources import read_variables
+from agent_preflight.options.text_file import read_text
+from agent_preflight.runner.api import request_of, run_container
+from agent_preflight.runner.arguments import build_request
 from agent_preflight.runs.folder import open_named
 from agent_preflight.runs.plan import plan_trials
 from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, plan_differences, plan_document
@@ -79,15 +82,15 @@ def plan_of(origin: Origin | None, **changes: Any) -> dict[str, Any]:
 
 def resumed(
     plan: Mapping[str, Any], config: Path | None = None, variables: Mapping[str, str] | None = None, **given: Any
-) -> dict[str, Any]:
+) -> RunSettings:
     wanted = {"run_id": "r", "resume": True, **given}
     found = {**KEYS, **(variables or {})}
-    return resumed_options(wanted, plan, config, Environment.read(found), found.get)[0]
+    return resumed_settings(wanted, plan, config, Environment.read(found), found.get)[0]
 
 
-def differences(plan: dict[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """Return what the comparison of a resume with these options says."""
-    request = request_of(options)
+def differences(plan: dict[str, Any], settings: RunSettings) -> list[str]:
+    """Return what the comparison of a resume with these settings says."""
+    request = build_request(settings, run_container)
     trials = plan_trials(request.models, "r", request.budget, request.arguments, lambda: "k2")
     return plan_differences(plan, json.loads(json.dumps(plan_document("r", trials, request, "later"))))
 
@@ -98,9 +101,9 @@ FROM_ENVIRONMENT = Origin(env_from={"A": "environment"})
 @pytest.mark.parametrize("changes", [{}, {**PROCESS, **WITHOUT_CONTAINERS}, {"initial_prompt": None, "stdin": "auto"}])
 def test_a_plan_alone_makes_the_same_run_whatever_the_environment_says_of_models(changes: dict[str, Any]) -> None:
     plan = plan_of(FROM_ENVIRONMENT, **changes)
-    options = resumed(plan, variables={"A": "1"})
-    assert differences(plan, options) == []
-    request = request_of(options)
+    settings = resumed(plan, variables={"A": "1"})
+    assert differences(plan, settings) == []
+    request = build_request(settings, run_container)
     assert (request.workers, request.idle_timeout_s, request.byok, request.around.gate) == (3, 7.0, True, "portable")
     assert (request.resume, request.run_id) == (True, "r")
 
@@ -133,7 +136,7 @@ def test_options_beside_it_win_and_what_may_not_change_is_shown() -> None:
         budget_usd="1",
         models=["a/a=one"],
     )
-    assert (options["max_workers"], options["idle_timeout_s"]) == (9, 1.0)
+    assert (options.max_workers, options.idle_timeout_s) == (9, 1.0)
     assert differences(plan, options) == [
         'memory: was "2g", is "3g"',
         'prompt: was "do it", is "do that"',
@@ -157,13 +160,13 @@ def test_values_of_variables_are_read_again_from_where_they_came(tmp_path: Path)
     origin = Origin(config=config, env_from={"A": "environment", "B": "config", "C": "option"})
     plan = plan_of(origin, env={"A": "", "B": "", "C": ""})
     options = resumed(plan, variables={"A": "of the environment"}, env={"C": "of the option"})
-    assert options["env"] == {"A": "of the environment", "B": "of the file", "C": "of the option"}
+    assert options.env == {"A": "of the environment", "B": "of the file", "C": "of the option"}
     assert differences(plan, options) == []
-    assert options["max_workers"] == 3
+    assert options.max_workers == 3
     found = {**KEYS, "A": "1", "C": "handed on"}
     given = {"run_id": "r", "resume": True, "env": {"C": None}}
-    again, origin = resumed_options(given, plan, None, Environment.read(found), found.get)
-    assert again["env"]["C"] == "handed on"
+    again, origin = resumed_settings(given, plan, None, Environment.read(found), found.get)
+    assert again.env == {"A": "1", "B": "of the file", "C": "handed on"}
     assert origin == Origin(config=config, env_from={"A": "environment", "B": "config", "C": "environment"})
 
 
@@ -188,11 +191,11 @@ def test_policies_and_checks_are_those_of_the_file(tmp_path: Path) -> None:
     config.write_text('[preflight]\nchecks = ["math"]\n[[policies]]\npolicy = "stall"\n')
     plan = plan_of(Origin(config=config, env_from={"A": "environment"}))
     options = resumed(plan, variables={"A": "1"})
-    assert options["preflight_kwargs"] == {"checks": ["math"]}
-    assert callable(options["eject_policy"])
+    assert options.preflight_kwargs == {"checks": ["math"]}
+    assert callable(options.eject_policy)
     other = tmp_path / "other.toml"
     other.write_text("")
-    assert "eject_policy" not in resumed(plan, other, {"A": "1"})
+    assert resumed(plan, other, {"A": "1"}).eject_policy is None
 
 
 def test_a_file_that_is_gone_is_an_error_that_says_what_it_was_for(tmp_path: Path) -> None:
@@ -216,7 +219,7 @@ def test_env_files_are_read_again_and_one_that_is_given_takes_their_place(
     monkeypatch.chdir(tmp_path)
     Path("begun.env").write_text("A=1\nB=2\nHF\nD=4\n")
     given, file = {"env_file": ["begun.env"], "env": {"D": "5"}}, {"env": {"C": "3"}, "pass_env": ["B"]}
-    origin = origin_of(given, file, Path("preflight.toml"))
+    origin = origin_of(read_variables(given, file, read_text), Path("preflight.toml"))
     sources = {"A": "env_file", "B": "environment", "C": "config", "D": "option", "HF": "environment"}
     assert origin == Origin(
         directory=tmp_path, config=tmp_path / "preflight.toml", env_files=(tmp_path / "begun.env",), env_from=sources
@@ -227,15 +230,15 @@ def test_env_files_are_read_again_and_one_that_is_given_takes_their_place(
     monkeypatch.chdir("/")
     variables = {"B": "b", "HF": "hf"}
     again = resumed(plan, variables=variables, env={"D": "6"})
-    assert again["env"] == {"A": "1", "B": "b", "C": "3", "D": "6", "HF": "hf"}
+    assert again.env == {"A": "1", "B": "b", "C": "3", "D": "6", "HF": "hf"}
     assert differences(plan, again) == []
     (tmp_path / "other.env").write_text("A=7\nD=8\nHF=9\n")
     other = resumed(plan, variables=variables, env_file=[str(tmp_path / "other.env")])
-    assert other["env"] == {"A": "7", "B": "b", "C": "3", "D": "8", "HF": "9"}
+    assert other.env == {"A": "7", "B": "b", "C": "3", "D": "8", "HF": "9"}
     found = {**KEYS, **variables}
     (tmp_path / "begun.env").unlink()
     with_other = {"run_id": "r", "resume": True, "env_file": [str(tmp_path / "other.env")]}
-    _, anew = resumed_options(with_other, plan, None, Environment.read(found), found.get)
+    _, anew = resumed_settings(with_other, plan, None, Environment.read(found), found.get)
     assert anew.env_files == (tmp_path / "other.env",)
     with pytest.raises(ConfigError, match=r"begun\.env cannot be read"):
         resumed(plan, variables=variables, env={"D": "6"})
@@ -260,7 +263,7 @@ def test_relative_paths_in_options_of_the_engine_are_those_of_where_the_run_was_
 def test_a_variable_that_its_env_file_has_lost_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.env"
     path.write_text("A=1\n")
-    plan = plan_of(origin_of({"env_file": [str(path)]}, {}, None))
+    plan = plan_of(origin_of(read_variables({"env_file": [str(path)]}, {}, read_text), None))
     path.write_text("")
     with pytest.raises(ConfigError, match=f"A: its value stood in {path}"):
         resumed(plan)

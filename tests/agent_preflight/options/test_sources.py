@@ -10,7 +10,8 @@ from agent_preflight.base.config import Environment
 from agent_preflight.launch.config_policies import with_objects
 from agent_preflight.options.naming import NamedModel
 from agent_preflight.options.run_file import parse_config
-from agent_preflight.options.sources import for_command, merged, with_files
+from agent_preflight.options.settings import RunSettings
+from agent_preflight.options.sources import for_command, merged, read_variables, settings_of
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 
@@ -23,9 +24,11 @@ def options(text: str = "", variables: Mapping[str, str] | None = None, **given:
     return for_command({"models": [], **given}, environment, with_objects(parse_config(text)))
 
 
-def completed(text: str = "", files: Mapping[str, str] | None = None, **given: Any) -> dict[str, Any]:
-    """Return the same with the files and variables that it names."""
-    return with_files(options(text, **given), {"HF_TOKEN": "hf"}.get, (files or {}).__getitem__)
+def completed(text: str = "", files: Mapping[str, str] | None = None, **given: Any) -> RunSettings:
+    """Return the settings of such a run, with the files and variables that it names."""
+    read_file = (files or {}).__getitem__
+    env = read_variables(given, parse_config(text), read_file).values
+    return settings_of(options(text, **given), env, {"HF_TOKEN": "hf"}.get, read_file)
 
 
 FILE = 'models = ["f/f"]\nbudget = 3\nnetwork = "bridge"\nmax_workers = 2\n'
@@ -82,13 +85,13 @@ def test_a_model_may_have_a_budget_and_arguments_of_its_own() -> None:
 def test_maps_are_merged_and_lists_are_taken_whole() -> None:
     text = FILE + 'egress = ["a:1"]\n[services]\na = "h:1"\nb = "h:2"\n[env]\nA = "file"\nB = "file"'
     found = completed(text, env={"B": "option", "HF_TOKEN": None}, services={"b": "h:3"}, egress=["c:3"])
-    assert found["env"] == {"A": "file", "B": "option", "HF_TOKEN": "hf"}
-    assert found["services"] == {"a": "h:1", "b": "h:3"}
-    assert found["egress"] == ["c:3"]
+    assert found.env == {"A": "file", "B": "option", "HF_TOKEN": "hf"}
+    assert found.services == {"a": "h:1", "b": "h:3"}
+    assert found.egress == ("c:3",)
 
 
 def test_a_variable_that_is_to_be_handed_on_must_be_set() -> None:
-    assert completed(FILE + 'pass_env = ["HF_TOKEN"]')["env"] == {"HF_TOKEN": "hf"}
+    assert completed(FILE + 'pass_env = ["HF_TOKEN"]').env == {"HF_TOKEN": "hf"}
     with pytest.raises(ConfigError, match="OTHER"):
         completed(FILE + 'pass_env = ["OTHER"]')
 
@@ -132,9 +135,9 @@ def test_a_wrong_budget_in_a_variable_is_named_where_nothing_stronger_is_said() 
 def test_of_prompt_and_prompt_file_the_strongest_source_decides() -> None:
     files = {"p.txt": "from a file"}
     by_option = completed(FILE + 'prompt_file = "p.txt"', files, initial_prompt="said")
-    assert by_option["initial_prompt"] == "said"
+    assert by_option.initial_prompt == "said"
     by_file_option = completed(FILE + 'prompt = "said"', files, prompt_file="p.txt")
-    assert by_file_option["initial_prompt"] == "from a file"
+    assert by_file_option.initial_prompt == "from a file"
     with pytest.raises(ConfigError, match="contradict"):
         completed(FILE, files, initial_prompt="said", prompt_file="p.txt")
 
@@ -142,7 +145,7 @@ def test_of_prompt_and_prompt_file_the_strongest_source_decides() -> None:
 def test_an_env_file_gives_way_to_env() -> None:
     files = {"a.env": "A=1\nB=1\nHF_TOKEN", "b.env": "B=2\nC=2"}
     found = completed(FILE + '[env]\nC = "file"', files, env_file=["a.env", "b.env"])
-    assert found["env"] == {"A": "1", "B": "2", "C": "file", "HF_TOKEN": "hf"}
+    assert found.env == {"A": "1", "B": "2", "C": "file", "HF_TOKEN": "hf"}
 
 
 def test_what_says_nothing_gives_way() -> None:

@@ -110,4 +110,4 @@ async def test_a_cancelled_async_run_has_ended_everything_before_it_passes_on(tr
 
 def test_an_unknown_option_is_refused_by_the_async_function_too() -> None:
     with pytest.raises(TypeError):
-        asyncio.run(arun_multi([(MODEL, "a")], admin_key="a", or_key="o", budget_usd=1, imag_name="x"))
+        asyncio.run(arun_multi([(MODEL, "a")], admin_key="a", or_key="o", budget_usd=1, imag_name="x"))  # type: ignore[call-arg]
