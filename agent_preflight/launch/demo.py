@@ -22,14 +22,14 @@ from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.launch.demo_place import Place, Wish, choose_place
 from agent_preflight.launch.run_view import RunView, print_table, run_view
-from agent_preflight.runner.begin import local_now
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runner.preparation import local_now
 from agent_preflight.runs.costs import cost_lines, sums_of
-from agent_preflight.runs.exit_code import exit_code
 from agent_preflight.runs.final_table import place_lines
 from agent_preflight.runs.plan import Surroundings
 from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.result import exit_code
 from agent_preflight.sidecar import own_process, until_ready
 from preflight_proxy.core.secret import Secret
 

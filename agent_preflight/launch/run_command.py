@@ -18,14 +18,13 @@ from agent_preflight.launch.run_view import RunView, print_table, run_view
 from agent_preflight.options.sources import for_command
 from agent_preflight.options.user_file import load_config
 from agent_preflight.runner.arguments import request_of
-from agent_preflight.runner.board import KEPT, Row
-from agent_preflight.runner.continuation import elsewhere, farewell
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runs.exit_code import exit_code
+from agent_preflight.runner.messages import elsewhere, farewell
+from agent_preflight.runner.progress import KEPT, Row
 from agent_preflight.runs.final_table import answers_lines, place_lines
 from agent_preflight.runs.request import Finished, Origin, Request
-from agent_preflight.runs.result import summary_document
+from agent_preflight.runs.result import exit_code, summary_document
 from preflight_proxy.core.errors import OperatingError
 
 NOTHING_SPENT = "No agent was started, so none has spent money."

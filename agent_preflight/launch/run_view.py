@@ -17,7 +17,7 @@ from agent_preflight.base.console import write_line
 from agent_preflight.base.tables import DECIMALS, Column, TextTable, duration, money, show
 from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars
-from agent_preflight.runner.board import Board, Row, now_s
+from agent_preflight.runner.progress import Board, Row, now_s
 
 REFRESH_PER_S = 8
 ECHO = "^C"

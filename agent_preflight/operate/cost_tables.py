@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_preflight.base.tables import Column, TextTable
 from agent_preflight.base.usd import dollars, pusd
-from agent_preflight.operate.drift import TOLERANCE_PUSD, Reconciled, Row
+from agent_preflight.operate.reconcile import TOLERANCE_PUSD, Reconciled, Row
 from agent_preflight.runs.costs import sums_by_account, sums_of
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 

@@ -23,7 +23,7 @@ from agent_preflight.openrouter.subkeys import list_keys, set_key_limit
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.control_file import CONTROL_FILE, read_control
 from agent_preflight.runs.plan import KEY_HEADROOM_PUSD
-from agent_preflight.runs.planned import planned, trial_folder
+from agent_preflight.runs.plan_file import planned, trial_folder
 from agent_preflight.runs.trial_state import By
 from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlError, ControlUnreachableError
 from preflight_proxy.core.errors import ConfigError, OperatingError

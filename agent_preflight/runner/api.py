@@ -12,11 +12,11 @@ from agent_preflight.models import RunResult
 from agent_preflight.options.naming import default_alias
 from agent_preflight.options.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.runner.continuation import elsewhere, farewell
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
+from agent_preflight.runner.messages import elsewhere, farewell
 from agent_preflight.runs.final_table import final_lines
-from agent_preflight.runs.policies import PolicyGiven
+from agent_preflight.runs.plan import PolicyGiven
 from agent_preflight.runs.request import OnComplete, OnEvent, Request
 from preflight_proxy.core.secret import Secret
 

@@ -15,7 +15,7 @@ from agent_preflight.base.usd import pusd
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
-from agent_preflight.runner.board import now_s
+from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import LiveTrial
 from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.result import Facts, exact, result_of, summary_document

@@ -24,8 +24,8 @@ from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_warni
 from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.provision import create_sub_key
-from agent_preflight.runner.board import now_s
 from agent_preflight.runner.cleanup import LAST_OUTPUT_S, finish
+from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import LiveTrial
 from agent_preflight.runs.disk import shortage
 from agent_preflight.runs.plan import Surroundings, TrialPlan, key_expiry

@@ -18,7 +18,13 @@ from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import resolve_base_url
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import get_account_balance
-from agent_preflight.runner.begin import (
+from agent_preflight.runner.cleanup import finish
+from agent_preflight.runner.drive import run_trial
+from agent_preflight.runner.loop import Stop
+from agent_preflight.runner.machine_check import Ready
+from agent_preflight.runner.messages import how_to_stop, stopping
+from agent_preflight.runner.preparation import (
+    Prepared,
     announce,
     check_all,
     look_first,
@@ -26,25 +32,18 @@ from agent_preflight.runner.begin import (
     no_credit,
     open_folder,
     plans_of,
+    prepare,
     sources_of,
     sweep_beside,
 )
-from agent_preflight.runner.board import Board
-from agent_preflight.runner.cleanup import finish
-from agent_preflight.runner.continuation import how_to_stop, stopping
-from agent_preflight.runner.credit import NO_CREDIT, Credit
-from agent_preflight.runner.drive import run_trial
-from agent_preflight.runner.lane import Lane
-from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.ready import Ready
+from agent_preflight.runner.progress import Board
 from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
 from agent_preflight.runner.running_trial import LiveTrial, Shared
-from agent_preflight.runner.sandbox_choice import Prepared, prepare
-from agent_preflight.runner.turns import Turns
+from agent_preflight.runner.trial_start import NO_CREDIT, Credit, Turns
+from agent_preflight.runner.user_thread import Lane
 from agent_preflight.runs.folder import RunFolder
-from agent_preflight.runs.plan import TrialPlan
+from agent_preflight.runs.plan import TrialPlan, policy_for_trial
 from agent_preflight.runs.plan_file import plan_document
-from agent_preflight.runs.policies import policy_for_trial
 from agent_preflight.runs.request import Finished, Request
 from agent_preflight.runs.trial_state import By, Ending
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings

@@ -18,8 +18,8 @@ from agent_preflight.base.usd import pusd
 from agent_preflight.eject import EXHAUSTED
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.arguments import absolute_mounts, texts
-from agent_preflight.runner.board import KEPT, Row
-from agent_preflight.runner.credit import NO_CREDIT
+from agent_preflight.runner.progress import KEPT, Row
+from agent_preflight.runner.trial_start import NO_CREDIT
 from agent_preflight.runs.costs import LEDGER, read_ledgers
 from agent_preflight.runs.plan import Before, TrialPlan
 from agent_preflight.runs.plan_file import by_alias, plan_differences

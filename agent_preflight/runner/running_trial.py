@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,18 +15,18 @@ from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.environment.authority import Authority
+from agent_preflight.events import EventLogger
 from agent_preflight.openrouter.subkeys import SubKey
-from agent_preflight.runner.board import Board, now_s
-from agent_preflight.runner.event_records import Records
-from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.output import Output
+from agent_preflight.runner.progress import Board, now_s
+from agent_preflight.runner.user_thread import Lane
 from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.runs.disk import FREE_BYTES_MIN
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import Surroundings, TrialPlan
-from agent_preflight.runs.refusal_counts import Refusals
 from agent_preflight.runs.trial_state import GATE_LOST, By, Ending, State
+from agent_preflight.runs.verdict import Refusals
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.sidecar.control_client import Balance, LedgerEvent
@@ -249,3 +250,43 @@ class Times:
     def elapsed_s(self, at_s: float) -> float:
         """Return the seconds since the agent's start; 0 before it."""
         return 0.0 if self.started_s is None else (self.ended_s or at_s) - self.started_s
+
+
+class Records(EventLogger):
+    """events.jsonl and run.log of one trial, both private.
+
+    Args:
+        folder: The trial's.
+
+    Attributes:
+        lost: Records and lines that could not be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "events.jsonl")
+        self._run_log = folder / "run.log"
+        self._lock = threading.Lock()
+        self.lost = 0
+        for path in (self.path, self._run_log):
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+
+    def log(self, event_type: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Append a record of the harness's own, whose ``source`` no event of an agent can have."""
+        self.record({"type": event_type, "source": "preflight", **fields})
+
+    def record(self, event: Mapping[str, Any]) -> int:
+        """Append one event, as `EventLogger` does; where that fails it is counted, and takes no bytes."""
+        try:
+            return super().record(event)
+        except OSError:
+            self.lost += 1
+            return 0
+
+    def line(self, text: str) -> None:
+        """Append a line to run.log. Any thread."""
+        try:
+            with self._lock, self._run_log.open("a", encoding="utf-8") as log:
+                log.write(text + "\n")
+        except OSError:
+            self.lost += 1

@@ -15,7 +15,7 @@ from typing import Any
 from agent_preflight.base.usd import usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import BudgetStatus
-from agent_preflight.runner.lane import Lane
+from agent_preflight.runner.user_thread import Lane
 from agent_preflight.runs.trial_state import By, Ending
 from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import Outcomes

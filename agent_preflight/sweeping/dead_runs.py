@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent_preflight.docker.container import QUIET_S, QUIET_TRIES
@@ -22,12 +22,12 @@ from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.runs.control_file import CONTROL_FILE, RunControl, tries_dir
 from agent_preflight.runs.lock import RunState, hold_once_free
 from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
-from agent_preflight.sweeping.lost_trials import write_lost_summaries
-from agent_preflight.sweeping.orphan import end_orphan
+from agent_preflight.sweeping.leftovers import Remains, remains_of, run_folders
+from agent_preflight.sweeping.orphans import end_orphan
 from agent_preflight.sweeping.outputs import Outputs
-from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
 from agent_preflight.sweeping.report import Item, Scope, Swept
 from agent_preflight.sweeping.settling import settle_ledger
+from agent_preflight.sweeping.summaries import write_lost_summaries
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerInUseError, OperatingError, UpstreamError
 
@@ -212,3 +212,20 @@ class _Sweep:
 def _item(thing: Found) -> Item:
     name = thing.id if thing.role == "volume" else thing.id[:12]
     return Item(thing.role, name, thing.run_dir, trial=thing.alias)
+
+
+async def tidy(scope: Scope, say: Callable[[str], None], engine: Engine | None = None) -> Swept:
+    """Sweep, and say what was removed and what could not be; whatever goes wrong costs the new run nothing."""
+    try:
+        swept = await sweep(scope, engine)
+    except Exception as exc:
+        text = f"could not look for what dead runs left: {type(exc).__name__}: {exc}"
+        say(text)
+        return Swept(trouble=(text,))
+    for item in swept.removed:
+        say(f"removed what a dead run left: {item.line()}")
+    for item in swept.left:
+        say(f"a dead run left, and it is still there: {item.line()}; try `agent-preflight sweep`")
+    for text in (*swept.trouble, *swept.notes):
+        say(text)
+    return swept

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent_preflight.openrouter.http import Key
 from agent_preflight.openrouter.subkeys import KeyInfo, delete_sub_key, list_keys
 from agent_preflight.runs.folder import write_private
-from agent_preflight.sweeping.remains import SWEPT_FILE, swept_keys
+from agent_preflight.sweeping.leftovers import SWEPT_FILE, swept_keys
 
 
 @dataclass(frozen=True, slots=True)

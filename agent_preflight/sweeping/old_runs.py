@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent_preflight.artifacts import trial_dirs
 from agent_preflight.runs.lock import RunState, hold
-from agent_preflight.sweeping.remains import LOCK_NAME, remains_of
+from agent_preflight.sweeping.leftovers import LOCK_NAME, remains_of
 
 DAY_S = 86_400.0
 

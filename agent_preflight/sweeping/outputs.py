@@ -11,7 +11,7 @@ from agent_preflight.docker.sweep import Found
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.runs.folder import write_private
-from agent_preflight.runs.planned import trial_folder
+from agent_preflight.runs.plan_file import trial_folder
 from agent_preflight.sandboxes.kept_output import RECORD, Kept, OutputWish
 
 KEPT_LATE = "its output was copied by a sweep, after its end"

@@ -17,7 +17,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runs.exit_code import exit_code
+from agent_preflight.runs.result import exit_code
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from tests.agent_preflight.docker.conftest import BASE, containers_of

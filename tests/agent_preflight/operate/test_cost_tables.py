@@ -4,7 +4,7 @@ from typing import Any
 
 from agent_preflight.base.tables import text_of
 from agent_preflight.operate.cost_tables import cost_parts, reconciled_parts
-from agent_preflight.operate.drift import Reconciled, Row
+from agent_preflight.operate.reconcile import Reconciled, Row
 from preflight_proxy.core.ledger.rows import Quarantined
 
 CENT = 10**10

@@ -4,7 +4,7 @@ import pytest
 
 import agent_preflight
 from agent_preflight.events import EventLogger
-from agent_preflight.runs.exit_code import exit_code
+from agent_preflight.runs.result import exit_code
 from agent_preflight.runs.trial_state import State
 from openrouter_sim import Scenario
 from tests.support.trial_field import Field

@@ -13,10 +13,10 @@ from agent_preflight.models import RunResult
 from agent_preflight.preflight import PreflightError
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
-from agent_preflight.runner.board import Board
-from agent_preflight.runner.continuation import stopping
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runner.messages import stopping
+from agent_preflight.runner.progress import Board
 from agent_preflight.sidecar import child, keeper
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import OperatingError

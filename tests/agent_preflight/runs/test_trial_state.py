@@ -1,6 +1,16 @@
 """The states of a trial, how it can end, and what is owed from each state."""
 
-from agent_preflight.runs.trial_state import TIME_LIMIT, By, CleanUp, Ending, State, error_of, owed, worst
+from agent_preflight.runs.trial_state import (
+    TIME_LIMIT,
+    By,
+    CleanUp,
+    Ending,
+    State,
+    error_of,
+    owed,
+    unverified_line,
+    worst,
+)
 from agent_preflight.sandboxes.interface import Exit
 from preflight_proxy.core.errors import OperatingError
 from tests.support.cases import each
@@ -64,3 +74,31 @@ def test_the_worst_step_counts() -> None:
     assert worst({}) == "ok"
     assert worst({"a": "ok", "b": "unverified"}) == "unverified"
     assert worst({"a": "failed", "b": "unverified"}) == "failed"
+
+
+CLEAN = {"freeze": "ok", "sub_key": "ok"}
+KEY_LEFT = {"freeze": "ok", "sub_key": "unverified"}
+
+
+def test_keys_that_were_not_seen_to_be_deleted_are_counted() -> None:
+    assert unverified_line([KEY_LEFT] * 5 + [CLEAN]) == (
+        "The clean-up of 5 trials is not verified (5 keys were not seen to be deleted; they end by themselves within 7 days). "
+        "Run `agent-preflight sweep`."
+    )
+    assert unverified_line([KEY_LEFT], " --runs-dir x") == (
+        "The clean-up of 1 trial is not verified (1 key was not seen to be deleted; it ends by itself within 7 days). "
+        "Run `agent-preflight sweep --runs-dir x`."
+    )
+
+
+def test_other_steps_are_named() -> None:
+    assert unverified_line([{"settle": "unverified"}, {"agent": "failed", "settle": "failed"}]) == (
+        "The clean-up of 2 trials is not verified (not verified: settle, agent). Run `agent-preflight sweep`."
+    )
+    both = unverified_line([{"settle": "unverified", "sub_key": "unverified"}])
+    assert both is not None
+    assert "within 7 days; also not verified: settle)" in both
+
+
+def test_a_clean_end_says_nothing() -> None:
+    assert unverified_line([CLEAN, {}]) is None

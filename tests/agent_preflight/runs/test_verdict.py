@@ -11,9 +11,9 @@ from agent_preflight.base.usd import cents_up, pusd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import RunResult
 from agent_preflight.runs.control_file import read_control
-from agent_preflight.runs.exit_code import exit_code
+from agent_preflight.runs.result import exit_code
 from agent_preflight.runs.trial_state import INTERRUPTED, By, Ending
-from agent_preflight.runs.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, judge
+from agent_preflight.runs.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, TOLD_MAX, Refusals, judge
 from agent_preflight.sandboxes.interface import Exit
 from agent_preflight.sidecar.control_client import ControlClient
 from openrouter_sim import FaultRule, Scenario, make_fault
@@ -336,3 +336,39 @@ def test_an_agent_that_the_budget_policy_ejects_stays_ejected(trials: Field) -> 
     )
     assert (result.error or "").startswith("ejected: budget exhausted")
     assert (result.preflight["status"], exit_code([result])) == ("ejected", 0)
+
+
+UNPRICED = {
+    "code": "unpriced",
+    "source": "proxy",
+    "model": "no/price",
+    "text": "This model has no known price, so its cost has no bound.",
+}
+
+
+def test_a_reason_is_told_when_it_first_comes_up() -> None:
+    refusals = Refusals()
+    told = [refusals.hear(UNPRICED), refusals.hear({**UNPRICED, "model": "other/model"})]
+    assert told == ["a call to no/price was refused: This model has no known price, so its cost has no bound.", None]
+
+
+def test_what_upstream_said_is_told_with_it() -> None:
+    facts = {
+        "code": "upstream_404",
+        "source": "upstream",
+        "text": "Status 404",
+        "detail": "no endpoint",
+        "model": "m/x",
+    }
+    assert Refusals().hear(facts) == "a call to m/x was not served: Status 404: no endpoint"
+
+
+@each("source", ["budget", "client", "end", "no such source", None])
+def test_what_is_no_surprise_and_what_nobody_knows_is_not_told(source: object) -> None:
+    assert Refusals().hear({**UNPRICED, "source": source}) is None
+
+
+def test_an_agent_that_words_wrong_requests_without_end_does_not_fill_the_terminal() -> None:
+    refusals = Refusals()
+    told = [refusals.hear({**UNPRICED, "text": f"field {number}"}) for number in range(2 * TOLD_MAX)]
+    assert sum(each is not None for each in told) == TOLD_MAX

@@ -15,7 +15,7 @@ from agent_preflight.runs.control_file import read_control, tries_dir
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.folder import open_new, open_try
 from agent_preflight.sweeping import Item, Scope, Swept, dead_runs
-from agent_preflight.sweeping.dead_runs import NO_KEY, sweep
+from agent_preflight.sweeping.dead_runs import NO_KEY, sweep, tidy
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.support.crashed_run import BUSY, crash
 from tests.support.docker_program import output
@@ -246,3 +246,33 @@ async def test_of_a_killed_run_in_containers_nothing_is_left(
     for alias in commands:
         extra = json.loads((run_dir / alias / "summary.json").read_text())["preflight"]
         assert (extra["ended_by"], set(extra["cleanup"].values())) == ("lost", {"ok"})
+
+
+async def told(scope: Scope) -> list[str]:
+    said: list[str] = []
+    await tidy(scope, said.append)
+    return said
+
+
+async def test_where_nothing_was_left_nothing_is_said(tmp_path: Path) -> None:
+    assert await told(Scope(tmp_path / "none", None, containers=False)) == []
+
+
+@pytest.mark.wire
+async def test_what_was_removed_and_what_is_left_is_said(trials: Field) -> None:
+    crash(trials, {"a": BUSY})
+    scope = Scope(trials.runs_dir, "sk-or-wrong", trials.simulator.base_url, containers=False, settle_s=30)
+    lines = await told(scope)
+    assert [line.partition(":")[0] for line in lines[:3]] == [
+        "removed what a dead run left",
+        "removed what a dead run left",
+        "a dead run left, and it is still there",
+    ]
+    assert any("list of keys" in line for line in lines)
+    assert any("summary of" in line for line in lines)
+    trials.may_differ = True
+
+
+async def test_whatever_goes_wrong_is_a_line(tmp_path: Path) -> None:
+    (line,) = await told(Scope(tmp_path / "nul\0", None, containers=False))
+    assert line.startswith("could not look for what dead runs left: ValueError")

@@ -14,8 +14,8 @@ from agent_preflight.runner import arun_multi
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import Scope, sweep
-from agent_preflight.sweeping.completed import SETTLED_LATE
 from agent_preflight.sweeping.settling import settle_ledger
+from agent_preflight.sweeping.summaries import SETTLED_LATE
 from openrouter_sim.scenario import Rule, Scenario
 from preflight_proxy.core.evidence.aftermath import Clocks
 from preflight_proxy.ledger.boot import boot_id

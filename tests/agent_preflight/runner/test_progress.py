@@ -1,6 +1,6 @@
 """How a run stands, for whoever shows it."""
 
-from agent_preflight.runner.board import Board, Row
+from agent_preflight.runner.progress import Board, Row
 
 
 def test_rows_keep_the_order_of_the_trials_and_each_change_is_told() -> None:

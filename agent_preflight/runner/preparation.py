@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from agent_preflight.base.config import Environment
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.docker.bodies import in_force
+from agent_preflight.docker.handshake import GateChoice, choose_gate
+from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.mounts import tmpfs_warning
-from agent_preflight.engine.client import Engine
+from agent_preflight.docker.sandbox import DockerSandbox
+from agent_preflight.engine.client import Engine, Image
 from agent_preflight.environment.network_access import reach_warnings
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.naming import check_run_id
-from agent_preflight.runner.board import Row
-from agent_preflight.runner.continuation import elsewhere, go_on
-from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
+from agent_preflight.runner.machine_check import Ready, look_around, say_all, wanted_sources
+from agent_preflight.runner.messages import elsewhere, go_on
 from agent_preflight.runner.mount_sources import Wanted, look, make
-from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
+from agent_preflight.runner.progress import Row
 from agent_preflight.runner.resume import kept_results
+from agent_preflight.runner.user_thread import Lane
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
-from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials
-from agent_preflight.runs.policies import policy_for_trial
+from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials, policy_for_trial
 from agent_preflight.runs.request import Request
+from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
+from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sweeping import Scope
-from agent_preflight.sweeping.leftovers import check_gone, end_earlier
-from agent_preflight.sweeping.sweep_before_run import tidy
+from agent_preflight.sweeping.dead_runs import tidy
+from agent_preflight.sweeping.orphans import check_gone, end_earlier
 from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6
@@ -238,3 +244,58 @@ def no_credit(rows: Sequence[Row], request: Request, run_id: str) -> str:
     if request.single:
         return f"{what} Add credit, then run it again."
     return f"{what} Trials that run go on, no other is started. Add credit, then `{go_on(request, run_id)}`."
+
+
+_OF_32_BITS = ("386", "arm")
+_NO_EXEC = "agents may end with `exec format error`"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run's trials run in.
+
+    Attributes:
+        make_sandbox: Makes a trial's sandbox.
+        gate: The kind of gate that its trials have; means nothing for processes.
+        sentences: What a person should know of it.
+        image_env: The variables of the agents' image.
+    """
+
+    make_sandbox: Callable[[AgentSpec], Sandbox]
+    gate: GateChoice = field(default_factory=lambda: GateChoice(None))
+    sentences: tuple[str, ...] = ()
+    image_env: Mapping[str, str] = field(default_factory=dict)
+
+
+async def prepare(
+    engine: Engine | None, around: Surroundings, gate_base: str | None, run_dir: Path, short_dir: Path
+) -> Prepared:
+    """Return what a run's trials run in; for containers all images are there when this returns.
+
+    Args:
+        engine: Where containers are made; None for processes.
+        around: What all trials have in common.
+        gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
+        run_dir: The run's folder.
+        short_dir: The run's directory for sockets.
+
+    Raises:
+        OperatingError: An image is missing, or no kind of gate works on this engine.
+    """
+    if engine is None:
+        return Prepared(ProcessSandbox)
+    image = await agents_image(engine, around.image)
+    gate_image = await ensure_image(engine, "gate", gate_base or Environment.read().gate_base)
+    gate = await choose_gate(engine, around.gate, gate_image, run_dir, short_dir)
+    ports = around.reach.ports
+    sentences = tuple(filter(None, (_platform_warning(image, engine, around), gate.sentence)))
+    return Prepared(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences, image.env)
+
+
+def _platform_warning(image: Image, engine: Engine, around: Surroundings) -> str:
+    """Return a warning if the agents' image is for another platform."""
+    theirs, ours = f"{image.os}/{image.architecture}", f"{engine.version.os}/{engine.version.arch}"
+    if theirs == ours or around.engine_options.platform is not None:
+        return ""
+    what = "32-bit programs do not run in a trial" if image.architecture in _OF_32_BITS else _NO_EXEC
+    return f"the image {around.image} is for {theirs}, and this engine is {ours}: {what}"

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from agent_preflight.runner.lane import Lane
+from agent_preflight.runner.user_thread import Lane
 
 
 async def test_functions_run_in_order_in_one_thread_that_is_not_the_loops() -> None:

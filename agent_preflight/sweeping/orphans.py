@@ -6,12 +6,18 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent_preflight.base.usd import usd
+from agent_preflight.runs.folder import going_on
+from agent_preflight.runs.lock import RunState, hold
+from agent_preflight.sandboxes.strays import end_strays
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
-from preflight_proxy.core.errors import OperatingError
+from agent_preflight.sweeping.leftovers import remains_of
+from agent_preflight.sweeping.report import Swept
+from preflight_proxy.core.errors import ConfigError, OperatingError
 
 PROXY_END_S_MAX = 35.0
 """A proxy gives running streams 30 s after SIGTERM; those of a dead run were cut before."""
@@ -85,3 +91,50 @@ async def _until_silent(client: ControlClient) -> bool:
             return True
         await asyncio.sleep(LOOK_EVERY_S)
     return False
+
+
+SETTLE_S_MAX = 240.0
+"""How long the earlier proxy may take to find out what its last calls cost (M17): only it has the keys to ask with."""
+IN_THE_WAY = frozenset({"agent", "gate", "proxy"})
+
+
+async def end_earlier(run_dir: Path, aliases: Sequence[str], say: Callable[[str], None]) -> None:
+    """End the agents and the proxy that outlived a run's runner; what the agents spent is settled when this returns.
+
+    Raises:
+        ConfigError: The run is alive, or something of it could not be ended.
+    """
+    run_dir = run_dir.resolve()
+    with hold(run_dir) as state:
+        if state is RunState.LIVE:
+            raise ConfigError(going_on(run_dir))
+        if state is RunState.UNREADABLE:
+            return  # opening the folder says why
+        for alias in aliases:
+            await _end_agent(run_dir, alias, say)
+        control = remains_of(run_dir).control
+        orphan = None if control is None else await end_orphan(control.socket, SETTLE_S_MAX, dry_run=False)
+    if orphan is None:
+        return
+    if not orphan.gone:
+        raise ConfigError(f"The proxy {orphan.name} of {run_dir.name} is still there: {orphan.note}")
+    say(f"ended the proxy {orphan.name}, which had outlived its runner")
+
+
+async def _end_agent(run_dir: Path, alias: str, say: Callable[[str], None]) -> None:
+    count, step = await end_strays(run_dir / alias / "budget" / "budget.txt")
+    if step == "failed":
+        raise ConfigError(f"The agent {alias} of {run_dir.name} outlived its runner and could not be ended.")
+    if count:
+        say(f"[{alias}] ended the agent, which had outlived its runner")
+
+
+def check_gone(run_dir: Path, swept: Swept) -> None:
+    """Accept that nothing of the run acts any more.
+
+    Raises:
+        ConfigError: Something could not be seen to be gone.
+    """
+    there = [item.line() for item in swept.left if item.kind in IN_THE_WAY and item.run_dir == run_dir.resolve()]
+    if there:
+        raise ConfigError(f"The run {run_dir.name} cannot go on while this is still there: {'; '.join(there)}")
