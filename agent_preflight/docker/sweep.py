@@ -18,7 +18,7 @@ from agent_preflight.docker.bodies import LABEL, OUTPUT_LABEL, Role
 from agent_preflight.docker.container import Container
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.runs.lock import RunState, hold_once_free
+from agent_preflight.runs.lock import RunState, lock_if_dead_soon
 
 _ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "network", "volume")
 
@@ -92,7 +92,7 @@ async def sweep(
     ]
     done: dict[str, list[Found]] = {"removed": [], "left": [], "live": [], "unreadable": []}
     for run_dir, things in groupby(found, key=lambda thing: thing.run_dir):
-        async with hold_once_free(run_dir) as state:
+        async with lock_if_dead_soon(run_dir) as state:
             for thing in things:
                 if state is RunState.DEAD:
                     gone = dry_run or await _remove(engine, thing, keeper)

@@ -13,12 +13,12 @@ from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.provision import list_keys
-from agent_preflight.runs.costs import Ledger, read_ledgers
+from agent_preflight.runs.costs import LedgerContents, read_ledgers
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.rows import Account, Quarantined
 
 
-def reconcile(ledgers: Sequence[Ledger], figures: Mapping[tuple[Path, str], Figure]) -> Reconciled:
+def reconcile(ledgers: Sequence[LedgerContents], figures: Mapping[tuple[Path, str], KeyFigure]) -> Reconciliation:
     """Compare the books with OpenRouter's figures.
 
     Args:
@@ -32,10 +32,10 @@ def reconcile(ledgers: Sequence[Ledger], figures: Mapping[tuple[Path, str], Figu
     ]
     quarantined = {(each.upstream, each.model, each.tag): each for ledger in ledgers for each in ledger.quarantined}
     rows.sort(key=lambda row: row.account)
-    return Reconciled(tuple(rows), tuple(quarantined[key] for key in sorted(quarantined)))
+    return Reconciliation(tuple(rows), tuple(quarantined[key] for key in sorted(quarantined)))
 
 
-def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | None = None) -> Reconciled:
+def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | None = None) -> Reconciliation:
     """Reconcile a run's folder, or that of a stand-alone proxy, whether its proxy still runs or not.
 
     Keys that still exist are read now, if there is a management key to read them with; of the others, the figure counts that
@@ -48,7 +48,7 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
     """
     live = {} if admin_key is None else _live_figures(admin_key, base_url)
     ledgers = read_ledgers(data)  # after the figures: a call that ends in between is then in the books
-    figures: dict[tuple[Path, str], Figure] = {}
+    figures: dict[tuple[Path, str], KeyFigure] = {}
     for ledger in ledgers:
         for account in ledger.accounts:
             figure = live.get(account.key_hash) or _summary_figure(ledger.folder, account.id)
@@ -57,12 +57,12 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
     return reconcile(ledgers, figures)
 
 
-def _row(account: Account, ledger: Ledger, figure: Figure | None) -> Row:
+def _row(account: Account, ledger: LedgerContents, figure: KeyFigure | None) -> ReconciledAccount:
     entries = [entry for entry in ledger.entries if entry.account == account.id]
     if not account.key_is_own:
         figure = None
     since_s = None if figure is None else figure.read_at_s - KEY_USAGE_LAG_S
-    return Row(
+    return ReconciledAccount(
         account=account.id,
         posted_pusd=account.posted_pusd,
         entries_pusd=sum(entry.cost_pusd for entry in entries),
@@ -75,17 +75,17 @@ def _row(account: Account, ledger: Ledger, figure: Figure | None) -> Row:
     )
 
 
-def _live_figures(admin_key: Key, base_url: str | None) -> dict[str, Figure]:
+def _live_figures(admin_key: Key, base_url: str | None) -> dict[str, KeyFigure]:
     """The figures of all keys that still exist, by the key's hash."""
     read_at_s = datetime.now(UTC).timestamp()
     return {
-        key.hash: Figure(pusd(key.usage_usd), read_at_s, "live")
+        key.hash: KeyFigure(pusd(key.usage_usd), read_at_s, "live")
         for key in list_keys(admin_key, base_url)
         if key.usage_usd is not None
     }
 
 
-def _summary_figure(folder: Path, account_id: str) -> Figure | None:
+def _summary_figure(folder: Path, account_id: str) -> KeyFigure | None:
     """The figure that the trial's end has read; a trial's folder is named like its account, or holds the ledger itself."""
     trials = [folder / account_id] if Path(account_id).name == account_id else []
     for trial in (*trials, folder):
@@ -95,7 +95,7 @@ def _summary_figure(folder: Path, account_id: str) -> Figure | None:
     return None
 
 
-def _figure_in(summary: Mapping[str, Any]) -> Figure | None:
+def _figure_in(summary: Mapping[str, Any]) -> KeyFigure | None:
     match summary:
         case {"finished_at": str(finished_at), "preflight": {"key_usage_usd": str(text)}}:
             try:
@@ -103,7 +103,7 @@ def _figure_in(summary: Mapping[str, Any]) -> Figure | None:
                 read_at_s = datetime.fromisoformat(finished_at).timestamp()
             except (InvalidOperation, ValueError):
                 return None
-            return Figure(pusd(usage), read_at_s, "summary") if usage.is_finite() else None
+            return KeyFigure(pusd(usage), read_at_s, "summary") if usage.is_finite() else None
     return None
 
 
@@ -113,7 +113,7 @@ EXIT_DRIFT, EXIT_OVERRUN = 3, 4
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class KeyFigure:
     """What OpenRouter counted for a key, in all.
 
     Attributes:
@@ -128,7 +128,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReconciledAccount:
     """One account's books, or the sum of them all.
 
     Attributes:
@@ -137,7 +137,7 @@ class Row:
         entries_pusd: What its entries add up to: the same, unless the ledger is damaged.
         upstream_pusd: What OpenRouter counted since the account was opened; None where its key is shared or not to be read.
         recent_pusd: What was posted so shortly before that was read that it may not hold it yet.
-        source: See `Figure`; empty without one.
+        source: See `KeyFigure`; empty without one.
     """
 
     account: str
@@ -200,17 +200,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Reconciled:
+class Reconciliation:
     """All accounts of a run, and the endpoints that are not used again."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ReconciledAccount, ...]
     quarantined: tuple[Quarantined, ...] = ()
 
     @property
-    def total(self) -> Row:
+    def total(self) -> ReconciledAccount:
         """All accounts as one; OpenRouter's figure only if there is one for each of them."""
         told = [row.upstream_pusd for row in self.rows if row.upstream_pusd is not None]
-        return Row(
+        return ReconciledAccount(
             account="TOTAL",
             posted_pusd=sum(row.posted_pusd for row in self.rows),
             entries_pusd=sum(row.entries_pusd for row in self.rows),

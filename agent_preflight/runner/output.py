@@ -37,7 +37,7 @@ EVENT_BYTES = 500
 Event = dict[str, Any]
 
 
-class Output:
+class AgentStreams:
     """Reads one agent's streams.
 
     Args:

@@ -13,7 +13,7 @@ from preflight_proxy.core.refusals.outcomes import code_of
 from preflight_proxy.core.refusals.refusals import Code
 
 
-class Turns:
+class TrialSlots:
     """The places of a run's trials.
 
     Args:
@@ -59,7 +59,7 @@ ASK_AGAIN_S = 30.0
 """Refusals within this time of an answer that there is credit are not looked into: an agent may repeat them without pause."""
 
 
-class Credit:
+class AccountCredit:
     """Looks into refusals for want of credit. Used on the loop.
 
     Args:

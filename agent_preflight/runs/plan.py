@@ -31,7 +31,7 @@ KEY_HEADROOM_PUSD = pusd("0.01")
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class PriorAttempt:
     """How the account of a trial stood that is begun again.
 
     Attributes:
@@ -62,7 +62,7 @@ class TrialPlan:
     budget_pusd: int
     key_name: str
     command: tuple[str, ...]
-    before: Before | None = None
+    before: PriorAttempt | None = None
     mounts: tuple[str, ...] = ()
 
     @property
@@ -174,8 +174,8 @@ def plan_trials(
             model_id=model,
             budget_pusd=_budget_pusd(budget, alias),
             key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
-            command=tuple(map(Names(alias, model, run_id).in_argument, _command(arguments, alias))),
-            mounts=tuple(map(Names(alias, model, run_id).in_mount, mounts)),
+            command=tuple(map(TrialNames(alias, model, run_id).in_argument, _command(arguments, alias))),
+            mounts=tuple(map(TrialNames(alias, model, run_id).in_mount, mounts)),
         )
         for model, alias in pairs
     )
@@ -219,7 +219,7 @@ _NOT_IN_A_PATH = re.compile(r"[/:]")
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class TrialNames:
     """What the three stand for in one trial."""
 
     alias: str

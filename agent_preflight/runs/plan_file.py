@@ -193,7 +193,7 @@ class PlannedTrial:
     key_name: str
 
 
-def planned(run_dir: Path) -> list[PlannedTrial]:
+def planned_trials(run_dir: Path) -> list[PlannedTrial]:
     """Return the trials of a run's plan, all that were ever planned; the latest of an alias comes last."""
     trials = (read_json_object(run_dir, "plan.json") or {}).get("trials")
     found = (_planned(each) for each in (trials if isinstance(trials, list) else []))

@@ -22,7 +22,7 @@ from agent_preflight.sandboxes.interface import Exit, Step
 from preflight_proxy.core.errors import OperatingError
 
 
-class State(Enum):
+class TrialState(Enum):
     """How far a trial has come; the order of definition is the order of passing."""
 
     PLANNED = auto()
@@ -36,7 +36,7 @@ class State(Enum):
     KEY_DELETED = auto()
     SUMMARISED = auto()
 
-    def __lt__(self, other: State) -> bool:
+    def __lt__(self, other: TrialState) -> bool:
         return self.value < other.value
 
     @property
@@ -45,7 +45,7 @@ class State(Enum):
         return self.name.lower().replace("_", " ")
 
 
-class By(Enum):
+class Ender(Enum):
     """Who or what ended a trial."""
 
     AGENT = "agent"
@@ -61,47 +61,49 @@ class By(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class EndReason:
     """Why a trial ends, and the words for it: of an agent that ended by itself, the error that its last message was."""
 
-    by: By
+    by: Ender
     text: str = ""
 
     @classmethod
-    def broken(cls, exc: Exception, by: By = By.ERROR) -> Self:
+    def broken(cls, exc: Exception, by: Ender = Ender.ERROR) -> Self:
         """Return the ending by something that went wrong, in its own words where they are meant for people."""
         return cls(by, str(exc) if isinstance(exc, OperatingError) else f"{type(exc).__name__}: {exc}")
 
     def outcome(self, error: str | None) -> str:
         """Return how a trial with this ending stands, in one word."""
-        if self.by in (By.EJECTED, By.INTERRUPTED, By.STOPPED, By.LOST):
+        if self.by in (Ender.EJECTED, Ender.INTERRUPTED, Ender.STOPPED, Ender.LOST):
             return str(self.by.value)
         return "done" if error is None else "failed"
 
 
-TIME_LIMIT = Ending(By.EJECTED, "time limit")
-INTERRUPTED = Ending(By.INTERRUPTED, "interrupted")
-GATE_LOST = Ending(By.GATE_LOST, "gate lost: a container that carried the agent's calls is gone, or does not move")
+TIME_LIMIT = EndReason(Ender.EJECTED, "time limit")
+INTERRUPTED = EndReason(Ender.INTERRUPTED, "interrupted")
+GATE_LOST = EndReason(
+    Ender.GATE_LOST, "gate lost: a container that carried the agent's calls is gone, or does not move"
+)
 
 
 EXIT_CODE = "the agent ended with exit code"
 """How the error of an agent begins that ended by itself with a code other than 0."""
 
 
-def error_of(ending: Ending, exit_: Exit | None) -> str | None:
+def error_of(ending: EndReason, exit_: Exit | None) -> str | None:
     """Return the `error` of a trial's result; None if it ended well.
 
     An agent's exit code is judged only if the agent ended by itself: after `agent_end` or an eject it is what our signal
     made of it. An agent whose last message is an error has failed, also with exit code 0.
     """
     match ending.by:
-        case By.AGENT_END:
+        case Ender.AGENT_END:
             return ending.text or None
-        case By.AGENT:
+        case Ender.AGENT:
             return _exit_error(exit_) or ending.text or None
-        case By.EJECTED:
+        case Ender.EJECTED:
             return f"ejected: {ending.text}"
-        case By.PROVISIONING:
+        case Ender.PROVISIONING:
             return f"provisioning_failed: {ending.text}"
         case _:
             return ending.text or ending.by.value
@@ -119,7 +121,7 @@ def _exit_error(exit_: Exit | None) -> str | None:
     return f"{EXIT_CODE} {exit_.code}"
 
 
-class CleanUp(Enum):
+class CleanUpStep(Enum):
     """What is undone at the end of a trial, in this order; the names stand in summary.json."""
 
     FREEZE = "freeze"
@@ -133,21 +135,21 @@ class CleanUp(Enum):
 
 
 _OWED_FROM = {
-    CleanUp.FREEZE: State.OPENED,
-    CleanUp.KILL: State.OPENED,
-    CleanUp.OUTPUT: State.OPENED,
-    CleanUp.SANDBOX: State.OPENED,
-    CleanUp.SETTLE: State.OPENED,
-    CleanUp.KEY_USAGE: State.PROVISIONED,
-    CleanUp.ACCOUNT: State.OPENED,
-    CleanUp.SUB_KEY: State.PROVISIONED,
+    CleanUpStep.FREEZE: TrialState.OPENED,
+    CleanUpStep.KILL: TrialState.OPENED,
+    CleanUpStep.OUTPUT: TrialState.OPENED,
+    CleanUpStep.SANDBOX: TrialState.OPENED,
+    CleanUpStep.SETTLE: TrialState.OPENED,
+    CleanUpStep.KEY_USAGE: TrialState.PROVISIONED,
+    CleanUpStep.ACCOUNT: TrialState.OPENED,
+    CleanUpStep.SUB_KEY: TrialState.PROVISIONED,
 }
 """The set-up state from which on something is there to undo. A sandbox may be half made from OPENED on."""
 
 
-def owed(reached: State) -> tuple[CleanUp, ...]:
+def owed(reached: TrialState) -> tuple[CleanUpStep, ...]:
     """Return what must be undone of a trial whose set-up came as far as `reached`, in order."""
-    return tuple(step for step in CleanUp if not reached < _OWED_FROM[step])
+    return tuple(step for step in CleanUpStep if not reached < _OWED_FROM[step])
 
 
 def worst(steps: dict[str, Step]) -> Step:
@@ -166,10 +168,10 @@ def unverified_line(cleanups: Sequence[Mapping[str, Any]], where: str = "") -> s
         where: The option that names the runs' folder, with a space before it.
     """
     open_steps = [[step for step, how in steps.items() if how != "ok"] for steps in cleanups]
-    count, keys = sum(map(bool, open_steps)), sum(CleanUp.SUB_KEY.value in steps for steps in open_steps)
+    count, keys = sum(map(bool, open_steps)), sum(CleanUpStep.SUB_KEY.value in steps for steps in open_steps)
     if not count:
         return None
-    others = list(dict.fromkeys(step for steps in open_steps for step in steps if step != CleanUp.SUB_KEY.value))
+    others = list(dict.fromkeys(step for steps in open_steps for step in steps if step != CleanUpStep.SUB_KEY.value))
     told = [_keys(keys)] if keys else []
     told += [f"{'also ' if keys else ''}not verified: {', '.join(others)}"] if others else []
     of = "1 trial" if count == 1 else f"{count} trials"

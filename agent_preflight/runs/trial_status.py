@@ -15,7 +15,7 @@ from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.runs.costs import accounts_of
 from agent_preflight.runs.lock import is_live
-from agent_preflight.runs.plan_file import PlannedTrial, planned, trial_folder
+from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account
 
@@ -125,7 +125,7 @@ class RunTrials:
 
 def read_run(run_dir: Path) -> RunTrials:
     """Return how the trials of a run stand: those that have a folder, and those that are only planned."""
-    plan = {trial.alias: trial for trial in planned(run_dir)}
+    plan = {trial.alias: trial for trial in planned_trials(run_dir)}
     accounts, trouble = _accounts(run_dir)
     live = is_live(run_dir)
     single = len(plan) == 1 and trial_folder(run_dir, next(iter(plan))) == run_dir
@@ -133,7 +133,9 @@ def read_run(run_dir: Path) -> RunTrials:
     found = []
     for alias in sorted({*folders, *plan}):
         folder = folders.get(alias, run_dir / alias)
-        own = next((trial for trial in planned(folder) if trial.alias == alias), None)  # it may be a run by itself
+        own = next(
+            (trial for trial in planned_trials(folder) if trial.alias == alias), None
+        )  # it may be a run by itself
         known = read_trial(folder, plan.get(alias) or own, live=live or is_live(folder))
         found.append(_booked(known, accounts[alias]) if alias in accounts else known)
     return RunTrials(live or any(trial.status == "running" for trial in found), tuple(found), trouble)

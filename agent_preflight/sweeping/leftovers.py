@@ -14,7 +14,7 @@ from typing import Any
 
 from agent_preflight.artifacts import read_json_object, trial_dirs
 from agent_preflight.runs.control_file import RunControl, is_short_dir_of, read_control
-from agent_preflight.runs.plan_file import planned, trial_folder
+from agent_preflight.runs.plan_file import planned_trials, trial_folder
 
 LOCK_NAME = "lock"
 SWEPT_FILE = "swept.json"
@@ -24,7 +24,7 @@ KEY_PREFIX = "agent-preflight:"
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class Leftovers:
     """What may be left of a run outside its folder.
 
     Attributes:
@@ -53,17 +53,17 @@ def _is_run(folder: Path) -> bool:
     return (folder / LOCK_NAME).exists() or (folder / "plan.json").exists()
 
 
-def remains_of(run_dir: Path) -> Remains:
+def leftovers_of(run_dir: Path) -> Leftovers:
     """Return what may be left of a run."""
     control = read_control(run_dir)
     if control is not None and not _is_short_dir(control, run_dir):
         control = None
-    return Remains(run_dir, tuple(_owed_keys(run_dir)), control)
+    return Leftovers(run_dir, tuple(_owed_keys(run_dir)), control)
 
 
 def _owed_keys(run_dir: Path) -> Iterator[str]:
     swept = swept_keys(run_dir)
-    trials = planned(run_dir)
+    trials = planned_trials(run_dir)
     latest = {trial.alias: trial.key_name for trial in trials}
     for trial in trials:
         deleted = latest[trial.alias] == trial.key_name and _saw_key_deleted(run_dir, trial.alias)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from agent_preflight.base.usd import usd
 from agent_preflight.runs.folder import going_on
-from agent_preflight.runs.lock import RunState, hold
+from agent_preflight.runs.lock import RunState, lock_if_dead
 from agent_preflight.sandboxes.strays import end_strays
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
-from agent_preflight.sweeping.leftovers import remains_of
-from agent_preflight.sweeping.report import Swept
+from agent_preflight.sweeping.leftovers import leftovers_of
+from agent_preflight.sweeping.report import SweepReport
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
 PROXY_END_S_MAX = 35.0
@@ -25,7 +25,7 @@ LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Orphan:
+class OrphanProxy:
     """A proxy without a runner.
 
     Attributes:
@@ -39,7 +39,7 @@ class Orphan:
     note: str = ""
 
 
-async def end_orphan(socket: Path, settle_s: float, *, dry_run: bool) -> Orphan | None:
+async def end_orphan(socket: Path, settle_s: float, *, dry_run: bool) -> OrphanProxy | None:
     """End a proxy that outlived its runner, once it knows what its calls cost; None if nobody listens.
 
     Args:
@@ -50,22 +50,22 @@ async def end_orphan(socket: Path, settle_s: float, *, dry_run: bool) -> Orphan 
     client = ControlClient(socket)
     try:
         pid = await client.pid()
-        return Orphan(str(pid), gone=True) if dry_run else await _end(client, pid, settle_s)
+        return OrphanProxy(str(pid), gone=True) if dry_run else await _end(client, pid, settle_s)
     except ControlUnreachableError:
         return None
     except (OperatingError, ProcessLookupError) as exc:
-        return Orphan(str(socket), gone=False, note=str(exc))
+        return OrphanProxy(str(socket), gone=False, note=str(exc))
     finally:
         await client.close()
 
 
-async def _end(client: ControlClient, pid: int, settle_s: float) -> Orphan:
+async def _end(client: ControlClient, pid: int, settle_s: float) -> OrphanProxy:
     await client.stop(None)
     if pending_pusd := await _settle(client, settle_s):
         note = f"still finding out what ${usd(pending_pusd):f} of calls cost; sweep again in a few minutes"
-        return Orphan(str(pid), gone=False, note=note)
+        return OrphanProxy(str(pid), gone=False, note=note)
     os.kill(pid, signal.SIGTERM)
-    return Orphan(str(pid), gone=await _until_silent(client), note="")
+    return OrphanProxy(str(pid), gone=await _until_silent(client), note="")
 
 
 async def _settle(client: ControlClient, settle_s: float) -> int:
@@ -98,21 +98,21 @@ SETTLE_S_MAX = 240.0
 IN_THE_WAY = frozenset({"agent", "gate", "proxy"})
 
 
-async def end_earlier(run_dir: Path, aliases: Sequence[str], say: Callable[[str], None]) -> None:
+async def end_orphans(run_dir: Path, aliases: Sequence[str], say: Callable[[str], None]) -> None:
     """End the agents and the proxy that outlived a run's runner; what the agents spent is settled when this returns.
 
     Raises:
         ConfigError: The run is alive, or something of it could not be ended.
     """
     run_dir = run_dir.resolve()
-    with hold(run_dir) as state:
+    with lock_if_dead(run_dir) as state:
         if state is RunState.LIVE:
             raise ConfigError(going_on(run_dir))
         if state is RunState.UNREADABLE:
             return  # opening the folder says why
         for alias in aliases:
             await _end_agent(run_dir, alias, say)
-        control = remains_of(run_dir).control
+        control = leftovers_of(run_dir).control
         orphan = None if control is None else await end_orphan(control.socket, SETTLE_S_MAX, dry_run=False)
     if orphan is None:
         return
@@ -129,7 +129,7 @@ async def _end_agent(run_dir: Path, alias: str, say: Callable[[str], None]) -> N
         say(f"[{alias}] ended the agent, which had outlived its runner")
 
 
-def check_gone(run_dir: Path, swept: Swept) -> None:
+def check_gone(run_dir: Path, swept: SweepReport) -> None:
     """Accept that nothing of the run acts any more.
 
     Raises:

@@ -14,7 +14,7 @@ from agent_preflight.docker.bodies import LABEL
 from agent_preflight.docker.sweep import Found, Sweep, find, sweep
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.runs.lock import RunState, hold
+from agent_preflight.runs.lock import RunState, lock_if_dead
 from tests.agent_preflight.docker.conftest import MakeSandbox, containers_of
 from tests.support.docker_program import ENGINE
 from tests.support.engine_container import Container
@@ -125,14 +125,14 @@ async def test_a_run_is_held_while_it_is_swept_and_free_afterwards(
     remove = Engine.remove
 
     async def look_and_remove(engine: Engine, container: str) -> None:
-        with hold(dead) as state:
+        with lock_if_dead(dead) as state:
             seen.append(state)
         await remove(engine, container)
 
     monkeypatch.setattr(Engine, "remove", look_and_remove)
     await sweep(client)
     assert seen == [RunState.LIVE]
-    with hold(dead) as state:
+    with lock_if_dead(dead) as state:
         assert state is RunState.DEAD
 
 

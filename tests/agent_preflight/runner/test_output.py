@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.events import EventLogger, parse_line
-from agent_preflight.runner.output import ERROR_CHARS_MAX, AgentEnd, Output, weight_of
+from agent_preflight.runner.output import ERROR_CHARS_MAX, AgentEnd, AgentStreams, weight_of
 from tests.support.cases import each
 
 
@@ -21,7 +21,7 @@ class Heard:
         self.events: list[dict[str, Any]] = []
         self.ends = 0
         self.logger = EventLogger(folder / "events.jsonl")
-        self.output = Output(self.logger, self._event, self._end, events_bytes_max=150, stderr_bytes_max=5)
+        self.output = AgentStreams(self.logger, self._event, self._end, events_bytes_max=150, stderr_bytes_max=5)
 
     def _event(self, event: dict[str, Any], weight_bytes: int) -> None:
         self.events.append(event)

@@ -22,10 +22,18 @@ from agent_preflight.options.settings import SandboxKind
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.field import run_field
-from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.machine_check import Ready
-from agent_preflight.runner.preparation import Prepared, announce, checked, look_first, open_folder, plans_of, prepare
-from agent_preflight.runs.plan import Before, Surroundings, TrialPlan
+from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runner.machine_check import MachineReport
+from agent_preflight.runner.preparation import (
+    SandboxSetup,
+    announce,
+    checked,
+    look_first,
+    open_folder,
+    prepare_sandboxes,
+    trials_of,
+)
+from agent_preflight.runs.plan import PriorAttempt, Surroundings, TrialPlan
 from agent_preflight.runs.request import Origin, Request
 from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
 from agent_preflight.sandboxes.process import ProcessSandbox
@@ -94,14 +102,14 @@ def test_nothing_of_this_machine_is_looked_at_where_every_trial_is_kept(tmp_path
     around = Surroundings("docker", "img")
     asked = request(tmp_path, run_id="r", resume=True, around=around)
     no_engine: Any = object()
-    assert asyncio.run(look_first(asked, no_engine, Stop())) == Ready()
+    assert asyncio.run(look_first(asked, no_engine, StopSignal())) == MachineReport()
     for due in (replace(asked, retry_failed=True), replace(asked, models=[("m/m", "a"), ("m/m", "b")])):
         with pytest.raises(AttributeError):
-            asyncio.run(look_first(due, no_engine, Stop()))
+            asyncio.run(look_first(due, no_engine, StopSignal()))
 
 
 def test_every_plan_has_a_key_name_of_its_own(tmp_path: Path) -> None:
-    first, second = (plans_of(request(tmp_path), "r")[0].key_name for _ in range(2))
+    first, second = (trials_of(request(tmp_path), "r")[0].key_name for _ in range(2))
     assert first != second
 
 
@@ -110,11 +118,11 @@ async def test_what_a_check_raises_ends_the_run() -> None:
         raise ValueError("no money")
 
     with pytest.raises(ValueError, match="no money"):
-        await checked(fail, Stop())
+        await checked(fail, StopSignal())
 
 
 async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
-    stop, release, begun = Stop(), threading.Event(), threading.Event()
+    stop, release, begun = StopSignal(), threading.Event(), threading.Event()
 
     def slow() -> None:
         begun.set()
@@ -174,7 +182,7 @@ def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
 def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: Path) -> None:
     said: list[str] = []
     asked = request(tmp_path, say=said.append, run_id="r")
-    due = [TRIAL, replace(TRIAL, alias="b", before=Before(CENT * 3 // 10, CENT))]
+    due = [TRIAL, replace(TRIAL, alias="b", before=PriorAttempt(CENT * 3 // 10, CENT))]
     with open_folder(asked) as folder:
         announce(replace(asked, resume=True), folder, "r", due)
         assert said[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
@@ -187,7 +195,9 @@ AROUND = Surroundings("docker", "me/agent", network="sealed", gate="shared")
 
 
 async def test_a_process_needs_nothing_first(tmp_path: Path) -> None:
-    assert await prepare(None, Surroundings("process", ""), None, tmp_path, tmp_path) == Prepared(ProcessSandbox)
+    assert await prepare_sandboxes(None, Surroundings("process", ""), None, tmp_path, tmp_path) == SandboxSetup(
+        ProcessSandbox
+    )
 
 
 @pytest.fixture
@@ -197,9 +207,9 @@ def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
     return docker_host
 
 
-async def prepared(docker: ScriptedEngine, around: Surroundings, run_dir: Path) -> Prepared:
+async def prepared(docker: ScriptedEngine, around: Surroundings, run_dir: Path) -> SandboxSetup:
     async with Engine.open(docker.url) as engine:
-        return await prepare(engine, around, "me/base", run_dir, run_dir)
+        return await prepare_sandboxes(engine, around, "me/base", run_dir, run_dir)
 
 
 def built(docker: ScriptedEngine) -> int:
@@ -219,7 +229,7 @@ async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: S
 @pytest.mark.wire
 async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngine, tmp_path: Path) -> None:
     async with Engine.open(docker.url) as engine:
-        found = await prepare(engine, AROUND, "me/base", tmp_path, tmp_path)
+        found = await prepare_sandboxes(engine, AROUND, "me/base", tmp_path, tmp_path)
         (tmp_path / "budget").mkdir()
         spec = AgentSpec(
             run_id="r",
@@ -332,7 +342,7 @@ def test_agents_in_sealed_containers_spend_through_the_gate_and_hold_no_real_key
 
 @pytest.mark.docker
 def test_an_interrupted_run_leaves_no_container_and_no_key(trials: Field, demo_image: str) -> None:
-    stop = Stop()
+    stop = StopSignal()
     given = options(trials, demo_image, "idle", on_event=lambda event: stop.press())
     request = request_of(with_defaults(run_multi, {"models": [("openai/gpt-4.1-nano", "idle")], **given}))
     finished = run_blocking(lambda stop: run_field(request, stop), stop)

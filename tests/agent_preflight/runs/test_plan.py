@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from agent_preflight.eject import BudgetFractionEject, CompositeEject, EjectPolicy
 from agent_preflight.runs.plan import (
-    Before,
-    Names,
+    PriorAttempt,
     Surroundings,
+    TrialNames,
     default_run_id,
     key_expiry,
     plan_trials,
@@ -53,11 +53,11 @@ def test_a_sub_key_has_a_name_of_its_own_and_a_cent_above_the_budget() -> None:
 
 
 def test_a_trial_that_is_begun_again_has_what_is_left() -> None:
-    nano = replace(plans()[0], before=Before(posted_pusd=2 * 10**11, limit_pusd=25 * 10**10))
+    nano = replace(plans()[0], before=PriorAttempt(posted_pusd=2 * 10**11, limit_pusd=25 * 10**10))
     assert (nano.limit_pusd, nano.spent_before_pusd, nano.key_limit_usd) == (25 * 10**10, 2 * 10**11, Decimal("0.06"))
-    topped_up = replace(nano, before=Before(posted_pusd=4 * 10**11, limit_pusd=10**12))
+    topped_up = replace(nano, before=PriorAttempt(posted_pusd=4 * 10**11, limit_pusd=10**12))
     assert (topped_up.limit_pusd, topped_up.key_limit_usd) == (10**12, Decimal("0.61"))
-    assert replace(nano, before=Before(10**12, 0)).key_limit_usd == Decimal("0.01")
+    assert replace(nano, before=PriorAttempt(10**12, 0)).key_limit_usd == Decimal("0.01")
 
 
 def test_a_budget_is_exact_whatever_number_it_is_written_as() -> None:
@@ -125,7 +125,7 @@ def test_an_option_of_the_network_is_the_gates_and_has_no_place_in_a_sealed_tria
         _ = replace(around, network="sealed").engine_options
 
 
-NAMES = Names("nano", "openai/gpt-4.1-nano:free", "run-1")
+NAMES = TrialNames("nano", "openai/gpt-4.1-nano:free", "run-1")
 
 
 def test_the_three_names_are_replaced_in_an_argument() -> None:
@@ -150,7 +150,7 @@ def test_a_text_without_them_stays_byte_for_byte(text: str) -> None:
 
 
 def test_what_a_name_holds_is_not_replaced_again() -> None:
-    assert Names("{model}", "m", "r").in_argument("{alias}") == "{model}"
+    assert TrialNames("{model}", "m", "r").in_argument("{alias}") == "{model}"
 
 
 def test_of_a_mount_only_the_source_is_replaced_and_a_models_id_is_one_folder() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runs.plan import TrialPlan
-from agent_preflight.runs.result import Facts, exact, exit_code, result_of, summary_document
-from agent_preflight.runs.trial_state import By, Ending
+from agent_preflight.runs.result import TrialFacts, exact, exit_code, result_of, summary_document
+from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sandboxes.interface import Exit
 from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request, refused
@@ -21,8 +21,8 @@ AT = datetime(2027, 1, 1, tzinfo=UTC)
 BALANCE = Balance(
     limit_pusd=PLAN.budget_pusd, posted_pusd=1_234_567_890, calls=2, prompt_tokens=100, cached_tokens=40, refused=1
 )
-FACTS = Facts(
-    Ending(By.AGENT), Exit(0), AT, AT, 12.6, BALANCE, key_usage_usd=Decimal("0.0012345"), cleanup={"kill": "ok"}
+FACTS = TrialFacts(
+    EndReason(Ender.AGENT), Exit(0), AT, AT, 12.6, BALANCE, key_usage_usd=Decimal("0.0012345"), cleanup={"kill": "ok"}
 )
 
 
@@ -72,7 +72,9 @@ def test_a_spent_budget_is_no_error_and_has_a_note() -> None:
 
 
 def test_a_trial_without_an_account_has_no_cost() -> None:
-    result = result_of(PLAN, "sealed", replace(FACTS, ending=Ending(By.PROVISIONING, "no"), balance=None, exit=None))
+    result = result_of(
+        PLAN, "sealed", replace(FACTS, ending=EndReason(Ender.PROVISIONING, "no"), balance=None, exit=None)
+    )
     assert result.cost_usd is None
     assert result.error == "provisioning_failed: no"
     assert result.preflight["exit_code"] is None

@@ -2,10 +2,10 @@
 
 from agent_preflight.runs.trial_state import (
     TIME_LIMIT,
-    By,
-    CleanUp,
-    Ending,
-    State,
+    CleanUpStep,
+    Ender,
+    EndReason,
+    TrialState,
     error_of,
     owed,
     unverified_line,
@@ -17,57 +17,59 @@ from tests.support.cases import each
 
 
 def test_the_states_come_in_one_order() -> None:
-    assert sorted(State) == list(State)
-    assert State.PLANNED < State.SUMMARISED
+    assert sorted(TrialState) == list(TrialState)
+    assert TrialState.PLANNED < TrialState.SUMMARISED
 
 
 def test_a_trial_that_was_only_planned_owes_nothing() -> None:
-    assert owed(State.PLANNED) == ()
+    assert owed(TrialState.PLANNED) == ()
 
 
 def test_a_key_that_exists_is_read_and_deleted_even_if_no_account_was_opened() -> None:
-    assert owed(State.PROVISIONED) == (CleanUp.KEY_USAGE, CleanUp.SUB_KEY)
+    assert owed(TrialState.PROVISIONED) == (CleanUpStep.KEY_USAGE, CleanUpStep.SUB_KEY)
 
 
-@each("reached", [State.OPENED, State.CREATED, State.RUNNING])
-def test_from_an_open_account_on_everything_is_owed_and_money_comes_first(reached: State) -> None:
-    assert owed(reached) == tuple(CleanUp)
-    assert owed(reached)[0] is CleanUp.FREEZE
-    assert owed(reached)[-1] is CleanUp.SUB_KEY
+@each("reached", [TrialState.OPENED, TrialState.CREATED, TrialState.RUNNING])
+def test_from_an_open_account_on_everything_is_owed_and_money_comes_first(reached: TrialState) -> None:
+    assert owed(reached) == tuple(CleanUpStep)
+    assert owed(reached)[0] is CleanUpStep.FREEZE
+    assert owed(reached)[-1] is CleanUpStep.SUB_KEY
 
 
 @each(
     "ending, exit_, error",
     [
-        (Ending(By.AGENT), Exit(0), None),
-        (Ending(By.AGENT), Exit(3), "the agent ended with exit code 3"),
-        (Ending(By.AGENT), Exit(137, out_of_memory=True), "the agent was killed: out of memory"),
-        (Ending(By.AGENT), Exit(159, bad_system_call=True), "32-bit programs do not run in a trial"),
-        (Ending(By.AGENT), Exit(159), "the agent ended with exit code 159"),
-        (Ending(By.EJECTED, "idle"), Exit(159, bad_system_call=True), "ejected: idle"),
-        (Ending.broken(OperatingError("the disk is full")), None, "the disk is full"),
-        (Ending.broken(KeyError("x")), None, "KeyError: 'x'"),
-        (Ending.broken(OperatingError("no key"), By.PROVISIONING), None, "provisioning_failed: no key"),
-        (Ending(By.AGENT), Exit(None), "the agent is gone and its exit code is lost"),
-        (Ending(By.AGENT_END), Exit(143), None),
-        (Ending(By.AGENT_END, "its own error"), Exit(0), "its own error"),
-        (Ending(By.AGENT, "its own error"), Exit(0), "its own error"),
-        (Ending(By.AGENT, "its own error"), Exit(3), "the agent ended with exit code 3"),
-        (Ending(By.EJECTED, "idle"), Exit(137), "ejected: idle"),
+        (EndReason(Ender.AGENT), Exit(0), None),
+        (EndReason(Ender.AGENT), Exit(3), "the agent ended with exit code 3"),
+        (EndReason(Ender.AGENT), Exit(137, out_of_memory=True), "the agent was killed: out of memory"),
+        (EndReason(Ender.AGENT), Exit(159, bad_system_call=True), "32-bit programs do not run in a trial"),
+        (EndReason(Ender.AGENT), Exit(159), "the agent ended with exit code 159"),
+        (EndReason(Ender.EJECTED, "idle"), Exit(159, bad_system_call=True), "ejected: idle"),
+        (EndReason.broken(OperatingError("the disk is full")), None, "the disk is full"),
+        (EndReason.broken(KeyError("x")), None, "KeyError: 'x'"),
+        (EndReason.broken(OperatingError("no key"), Ender.PROVISIONING), None, "provisioning_failed: no key"),
+        (EndReason(Ender.AGENT), Exit(None), "the agent is gone and its exit code is lost"),
+        (EndReason(Ender.AGENT_END), Exit(143), None),
+        (EndReason(Ender.AGENT_END, "its own error"), Exit(0), "its own error"),
+        (EndReason(Ender.AGENT, "its own error"), Exit(0), "its own error"),
+        (EndReason(Ender.AGENT, "its own error"), Exit(3), "the agent ended with exit code 3"),
+        (EndReason(Ender.EJECTED, "idle"), Exit(137), "ejected: idle"),
         (TIME_LIMIT, None, "ejected: time limit"),
-        (Ending(By.PROVISIONING, "no"), None, "provisioning_failed: no"),
-        (Ending(By.CALLBACK, "boom"), Exit(0), "boom"),
-        (Ending(By.ERROR), None, "error"),
+        (EndReason(Ender.PROVISIONING, "no"), None, "provisioning_failed: no"),
+        (EndReason(Ender.CALLBACK, "boom"), Exit(0), "boom"),
+        (EndReason(Ender.ERROR), None, "error"),
     ],
 )
-def test_an_exit_code_counts_only_if_the_agent_ended_by_itself(ending: Ending, exit_: Exit | None, error: str) -> None:
+def test_an_exit_code_counts_only_if_the_agent_ended_by_itself(
+    ending: EndReason, exit_: Exit | None, error: str
+) -> None:
     assert error_of(ending, exit_) == error
 
 
 def test_an_ending_is_told_in_one_word() -> None:
-    assert Ending(By.EJECTED, "x").outcome("ejected: x") == "ejected"
-    assert Ending(By.AGENT).outcome(None) == "done"
-    assert Ending(By.AGENT).outcome("exit 3") == "failed"
+    assert EndReason(Ender.EJECTED, "x").outcome("ejected: x") == "ejected"
+    assert EndReason(Ender.AGENT).outcome(None) == "done"
+    assert EndReason(Ender.AGENT).outcome("exit 3") == "failed"
 
 
 def test_the_worst_step_counts() -> None:

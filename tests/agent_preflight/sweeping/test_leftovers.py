@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.runs.control_file import RunControl, short_dir_name
-from agent_preflight.sweeping.leftovers import remains_of, run_folders
+from agent_preflight.sweeping.leftovers import leftovers_of, run_folders
 
 
 def plan(run_dir: Path, *trials: dict[str, Any]) -> Path:
@@ -36,44 +36,44 @@ def test_a_key_is_owed_until_somebody_saw_it_deleted(tmp_path: Path) -> None:
     summary(run_dir / "ok", cleanup={"sub_key": "ok"})
     summary(run_dir / "bad", cleanup={"sub_key": "unverified"})
     summary(run_dir / "never", ended_by="provisioning", cleanup={})
-    assert remains_of(run_dir).keys == ("agent-preflight:r:bad", "agent-preflight:r:none")
+    assert leftovers_of(run_dir).keys == ("agent-preflight:r:bad", "agent-preflight:r:none")
     (run_dir / "swept.json").write_text(
         json.dumps({"keys": {"agent-preflight:r:bad": None, "agent-preflight:r:none": {}}})
     )
-    assert not remains_of(run_dir)
+    assert not leftovers_of(run_dir)
 
 
 def test_the_summary_of_a_trial_says_nothing_of_an_earlier_key_of_that_alias(tmp_path: Path) -> None:
     run_dir = plan(tmp_path / "r", trial("a", "agent-preflight:1"), trial("a", "agent-preflight:2"))
     summary(run_dir / "a", cleanup={"sub_key": "ok"})
-    assert remains_of(run_dir).keys == ("agent-preflight:1",)
+    assert leftovers_of(run_dir).keys == ("agent-preflight:1",)
 
 
 def test_keys_of_another_form_and_aliases_that_lead_away_are_passed_over(tmp_path: Path) -> None:
     run_dir = plan(tmp_path / "r", trial("a", "production"), trial("../x", "agent-preflight:x"), {"alias": 1}, {"x": 2})
-    assert not remains_of(run_dir)
+    assert not leftovers_of(run_dir)
 
 
 def test_a_directory_of_sockets_is_ours_private_and_named_for_the_run_wherever_it_is(tmp_path: Path) -> None:
     run_dir = plan(tmp_path / "r")
     directory = tmp_path / short_dir_name(run_dir, "0123abcd")
     control(run_dir, directory)
-    assert remains_of(run_dir).control is not None  # it is gone, and only its mention is left
+    assert leftovers_of(run_dir).control is not None  # it is gone, and only its mention is left
     directory.mkdir(0o700)
-    assert remains_of(run_dir).control is not None
+    assert leftovers_of(run_dir).control is not None
     directory.chmod(0o755)
-    assert remains_of(run_dir).control is None
+    assert leftovers_of(run_dir).control is None
     of_another = tmp_path / short_dir_name(plan(tmp_path / "r2"), "0123abcd")
     for foreign in (tmp_path, Path.home(), Path(tempfile.gettempdir()) / "other", tmp_path / "ap-x", of_another):
         control(run_dir, foreign)
-        assert remains_of(run_dir).control is None
+        assert leftovers_of(run_dir).control is None
 
 
 def test_a_run_that_is_reached_by_a_link_has_the_directory_of_its_true_place(tmp_path: Path) -> None:
     run_dir = plan(tmp_path / "r")
     (tmp_path / "link").symlink_to(run_dir)
     control(run_dir, tmp_path / short_dir_name(run_dir, "0123abcd"))
-    assert remains_of(tmp_path / "link").control is not None
+    assert leftovers_of(tmp_path / "link").control is not None
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     link = tmp_path / short_dir_name(run_dir, "0123abcd")
     link.symlink_to(tmp_path)
     control(run_dir, link)
-    assert remains_of(run_dir).control is None
+    assert leftovers_of(run_dir).control is None
 
 
 def test_trials_that_are_runs_by_themselves_lie_one_level_deeper(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from agent_preflight.base.usd import pusd
 from agent_preflight.sidecar.control_client import Balance
-from agent_preflight.sweeping.summaries import SETTLED_LATE, Known, completed, write_lost_summaries
+from agent_preflight.sweeping.summaries import SETTLED_LATE, LedgerFigures, completed, write_lost_summaries
 from preflight_proxy.core.ledger.commands import Conclude, Post
 from preflight_proxy.core.ledger.rows import CallFacts
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
@@ -111,7 +111,9 @@ OPEN: dict[str, Any] = {
         "cleanup": {"freeze": "ok", "settle": "unverified", "account": "unverified", "sub_key": "unverified"},
     },
 }
-KNOWN = Known(Balance(posted_pusd=pusd("0.12"), assumed_pusd=pusd("0.02"), calls=3), spent_before_pusd=pusd("0.1"))
+KNOWN = LedgerFigures(
+    Balance(posted_pusd=pusd("0.12"), assumed_pusd=pusd("0.02"), calls=3), spent_before_pusd=pusd("0.1")
+)
 
 
 def test_the_late_figures_stand_in_it_and_every_step_is_ok() -> None:
@@ -138,5 +140,5 @@ def test_a_summary_that_is_whole_stays_as_it_is() -> None:
 
 
 def test_while_something_is_pending_or_no_account_is_known_nothing_is_completed() -> None:
-    assert completed(OPEN, Known(Balance(pending_pusd=1)), None) is None
-    assert completed(OPEN, Known(), None) is None
+    assert completed(OPEN, LedgerFigures(Balance(pending_pusd=1)), None) is None
+    assert completed(OPEN, LedgerFigures(), None) is None
