@@ -593,7 +593,9 @@ async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_
     upstream.sends = sends
     async with upstream, asyncio.timeout(20):
         prices = Prices(upstream, ledger.clock)
-        routes = Routes(ledger, PaidCalls(ledger, upstream, prices, tasks, Intake()), FreeReads(ledger, prices, upstream))
+        routes = Routes(
+            ledger, PaidCalls(ledger, upstream, prices, tasks, Intake()), FreeReads(ledger, prices, upstream)
+        )
         host, port = await listeners.on_tcp(routes.handler(), "127.0.0.1", 0)
         url, headers = f"http://{host}:{port}/api/v1/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
         async with liar.client.post(url, json=chat(), headers=headers) as response:

@@ -10,7 +10,7 @@ from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.usd import cents_up, pusd, read_usd
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
 from agent_preflight.runs.request import Finished, Request
-from agent_preflight.runs.unverified import unverified_line
+from agent_preflight.runs.trial_state import unverified_line
 from preflight_proxy.core.refusals.outcomes import code_of
 from preflight_proxy.core.refusals.refusals import Code
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.models import RunResult
-from agent_preflight.runner.continuation import farewell, go_on, how_to_stop, stopping
+from agent_preflight.runner.messages import farewell, go_on, how_to_stop, stopping
 from agent_preflight.runner.resume import result_of_summary
 from agent_preflight.runs.plan import Surroundings
 from agent_preflight.runs.request import Finished, Origin, Request

@@ -13,7 +13,7 @@ KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrialProgress:
     """One trial at one moment.
 
     Attributes:
@@ -42,7 +42,7 @@ class Row:
         return (self.ended_s if self.ended_s is not None else now_s) - self.started_s
 
 
-class Board:
+class RunProgress:
     """The rows of a run, in the order of its trials.
 
     Args:
@@ -56,11 +56,11 @@ class Board:
 
     def __init__(
         self,
-        on_change: Callable[[Row | None, Row], None] | None = None,
+        on_change: Callable[[TrialProgress | None, TrialProgress], None] | None = None,
         on_alert: Callable[[str], None] | None = None,
         on_begin: Callable[[], None] | None = None,
     ) -> None:
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, TrialProgress] = {}
         self._on_change = on_change
         self._on_alert = on_alert
         self._on_begin = on_begin
@@ -72,7 +72,7 @@ class Board:
         if self._on_begin is not None:
             self._on_begin()
 
-    def put(self, row: Row) -> None:
+    def put(self, row: TrialProgress) -> None:
         """Set a trial's row."""
         before = self._rows.get(row.alias)
         self._rows[row.alias] = row
@@ -88,7 +88,7 @@ class Board:
         if self._on_alert is not None:
             self._on_alert(text)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TrialProgress]:
         """Return all rows as they stand."""
         return list(self._rows.values())
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.sweeping.lost_trials import write_lost_summaries
+from agent_preflight.base.usd import pusd
+from agent_preflight.sidecar.control_client import Balance
+from agent_preflight.sweeping.summaries import SETTLED_LATE, LedgerFigures, completed, write_lost_summaries
 from preflight_proxy.core.ledger.commands import Conclude, Post
 from preflight_proxy.core.ledger.rows import CallFacts
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
@@ -95,3 +97,48 @@ def test_the_drift_of_an_attempt_leaves_out_what_those_before_it_spent(tmp_path:
     write_lost_summaries(run_dir, {KEY: Decimal("0.00000000002")}, engine_clean=True)
     written = summary(run_dir, "a")["preflight"]
     assert (written["spent_before_usd"], written["drift_usd"]) == ("0.00000000001", "0")
+
+
+OPEN: dict[str, Any] = {
+    "alias": "a",
+    "cost_usd": 0.1,
+    "preflight": {
+        "ended_by": "agent_end",
+        "posted_usd": "0.1",
+        "pending_usd": "0.05",
+        "drift_usd": "0.02",
+        "warnings": ["it was slow"],
+        "cleanup": {"freeze": "ok", "settle": "unverified", "account": "unverified", "sub_key": "unverified"},
+    },
+}
+KNOWN = LedgerFigures(
+    Balance(posted_pusd=pusd("0.12"), assumed_pusd=pusd("0.02"), calls=3), spent_before_pusd=pusd("0.1")
+)
+
+
+def test_the_late_figures_stand_in_it_and_every_step_is_ok() -> None:
+    summary = completed(OPEN, KNOWN, Decimal("0.020"))
+    assert summary is not None
+    extra = summary["preflight"]
+    assert (summary["alias"], summary["cost_usd"], extra["ended_by"], extra["calls"]) == ("a", 0.12, "agent_end", 3)
+    amounts = [extra[f"{name}_usd"] for name in ("posted", "pending", "assumed", "key_usage", "drift")]
+    assert amounts == ["0.12", "0", "0.02", "0.02", "0"]
+    assert extra["cleanup"] == {"freeze": "ok", "settle": "ok", "account": "ok", "sub_key": "ok"}
+    assert extra["warnings"] == ["it was slow", SETTLED_LATE]
+
+
+def test_a_figure_that_was_not_told_leaves_the_earlier_one() -> None:
+    summary = completed(OPEN, KNOWN, None)
+    assert summary is not None
+    assert summary["preflight"]["drift_usd"] == "0.02"
+
+
+def test_a_summary_that_is_whole_stays_as_it_is() -> None:
+    whole = {**OPEN, "preflight": {**OPEN["preflight"], "cleanup": {"settle": "ok", "sub_key": "ok"}}}
+    assert completed(whole, KNOWN, None) is None
+    assert completed({"preflight": []}, KNOWN, None) is None
+
+
+def test_while_something_is_pending_or_no_account_is_known_nothing_is_completed() -> None:
+    assert completed(OPEN, LedgerFigures(Balance(pending_pusd=1)), None) is None
+    assert completed(OPEN, LedgerFigures(), None) is None

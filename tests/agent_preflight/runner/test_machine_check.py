@@ -9,7 +9,7 @@ import pytest
 
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
+from agent_preflight.runner.machine_check import MachineReport, check_machine, mount_sources_of, say_all
 from agent_preflight.runs.plan import Surroundings, TrialPlan
 from tests.support.engine_thread import serve_in_thread
 from tests.support.scripted_engine import Fail, ScriptedEngine
@@ -26,9 +26,9 @@ def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
     return docker_host
 
 
-async def looked(docker: ScriptedEngine, around: Surroundings = AROUND, **options: Any) -> Ready:
+async def looked(docker: ScriptedEngine, around: Surroundings = AROUND, **options: Any) -> MachineReport:
     async with Engine.open(docker.url) as engine:
-        return await look_around(
+        return await check_machine(
             engine, around, [replace(TRIAL, mounts=around.mounts)], options.pop("gate_base", "me/base"), **options
         )
 
@@ -41,9 +41,9 @@ def writes(docker: ScriptedEngine) -> list[str]:
 async def test_where_all_is_there_nothing_is_told_and_nothing_is_made(docker: ScriptedEngine, tmp_path: Path) -> None:
     docker.state.create_volume({"Name": "named"})
     around = replace(AROUND, network="bridge", mounts=(f"{tmp_path}:/a:ro,Z", f"{tmp_path}:/b:z", "named:/c:ro"))
-    assert await looked(docker, replace(around, mounts=())) == Ready()
+    assert await looked(docker, replace(around, mounts=())) == MachineReport()
     assert writes(docker) == []
-    assert await looked(docker, around) == Ready()
+    assert await looked(docker, around) == MachineReport()
     assert [call.partition("?")[0] for call in writes(docker) if "create" in call] == ["POST /containers/create"]
     assert docker.state.containers == {}
 
@@ -95,11 +95,11 @@ async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
         replace(TRIAL, alias=alias, mounts=(f"{tmp_path}/{alias}:/out", f"{tmp_path}/all:/all")) for alias in ("a", "b")
     ]
     async with Engine.open(docker.url) as engine:
-        wanted = wanted_sources(engine, around, trials, makes_sources=False)
-        ready = await look_around(engine, around, trials, "me/base", makes_sources=False)
+        wanted = mount_sources_of(engine, around, trials, makes_sources=False)
+        ready = await check_machine(engine, around, trials, "me/base", makes_sources=False)
         read_only = replace(around, mounts=(f"{tmp_path}/{{alias}}:/task:ro",))
         tasks = [replace(trial, mounts=(f"{tmp_path}/{trial.alias}:/task:ro",)) for trial in trials]
-        without = await look_around(engine, read_only, tasks, "me/base")
+        without = await check_machine(engine, read_only, tasks, "me/base")
     assert [(Path(each.bind.path).name, each.is_made) for each in wanted] == [
         ("a", True),
         ("all", False),
@@ -213,24 +213,24 @@ def process(*command: str, **env: str) -> tuple[Surroundings, list[TrialPlan]]:
     ],
 )
 async def test_a_program_that_is_not_there_is_told_once(command: str, said: str) -> None:
-    (problem,) = (await look_around(None, *process(command))).problems
+    (problem,) = (await check_machine(None, *process(command))).problems
     assert said in problem
 
 
 @pytest.mark.parametrize("command", ["sh", "/bin/sh", "{alias}/x"])
 async def test_a_program_that_is_there_is_not_mentioned(command: str) -> None:
-    assert await look_around(None, *process(command)) == Ready()
+    assert await check_machine(None, *process(command)) == MachineReport()
 
 
 async def test_a_program_is_looked_for_where_the_agent_will_be(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("#!/bin/sh\n")
     (tmp_path / "mine").chmod(0o755)
-    assert await look_around(None, *process("mine", PATH=str(tmp_path))) == Ready()
-    assert (await look_around(None, *process("sh", PATH=str(tmp_path)))).problems
+    assert await check_machine(None, *process("mine", PATH=str(tmp_path))) == MachineReport()
+    assert (await check_machine(None, *process("sh", PATH=str(tmp_path)))).problems
 
 
 async def test_what_was_given_in_vain_for_a_process_is_named_in_one_line() -> None:
     around, trials = process("sh")
     settings = RunSettings(mounts=("/a:/b",), memory="1g")
-    (line,) = (await look_around(None, replace(around, settings=settings), trials)).lines
+    (line,) = (await check_machine(None, replace(around, settings=settings), trials)).lines
     assert (line.ok, line.detail) == (None, "not used with --sandbox process: mounts, memory")

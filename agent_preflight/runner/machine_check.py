@@ -28,7 +28,7 @@ from agent_preflight.engine.client import Engine, Image
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.options.container_options import SEALED, merge
 from agent_preflight.options.settings import unused_by_processes
-from agent_preflight.runner.mount_sources import Wanted, look
+from agent_preflight.runner.mount_sources import MountSource, check_sources
 from agent_preflight.runs.folder import open_try
 from agent_preflight.runs.plan import Surroundings, TrialPlan
 from preflight_proxy.core.errors import OperatingError
@@ -40,7 +40,7 @@ LOCAL = "unix://"
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class MachineReport:
     """What a look at this machine found: failures and warnings, nothing of what is in order."""
 
     lines: tuple[Line, ...] = ()
@@ -52,7 +52,7 @@ class Ready:
 
 
 @dataclass(slots=True)
-class _Found:
+class _Findings:
     lines: list[Line] = field(default_factory=list)
 
     def fail(self, name: str, text: str) -> None:
@@ -70,14 +70,14 @@ class _Found:
             self.fail(name, str(exc))
 
 
-async def look_around(
+async def check_machine(
     engine: Engine | None,
     around: Surroundings,
     trials: Sequence[TrialPlan],
     gate_base: str | None = None,
     *,
     makes_sources: bool = True,
-) -> Ready:
+) -> MachineReport:
     """Return what stands in the way of a run on this machine. Makes no key and no folder, and starts no container.
 
     Args:
@@ -87,13 +87,13 @@ async def look_around(
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
         makes_sources: Folders are made for mounts that agents may write to and that are missing; else they are errors.
     """
-    found = _Found()
+    found = _Findings()
     if engine is None:
         for text in dict.fromkeys(filter(None, (_no_program(trial.command, around.env) for trial in trials))):
             found.fail(PROGRAM, text)
         if unused := unused_by_processes(around.settings):
             found.warn(SANDBOX, f"not used with --sandbox process: {', '.join(unused)}")
-        return Ready(tuple(found.lines))
+        return MachineReport(tuple(found.lines))
     _mounts(found, engine, around, trials, makes_sources=makes_sources)
     with found.told("Network"):
         await _network(engine, around.network)
@@ -108,12 +108,12 @@ async def look_around(
         if around.engine_options.agent and all(line.ok is not False for line in found.lines):
             with found.told(OPTIONS):
                 await _try_options(engine, around, trials[0].command)
-    return Ready(tuple(found.lines))
+    return MachineReport(tuple(found.lines))
 
 
-def wanted_sources(
+def mount_sources_of(
     engine: Engine | None, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
-) -> list[Wanted]:
+) -> list[MountSource]:
     """Return the paths of this machine that trials mount; none where the engine is on another machine.
 
     A source that holds a trial's name is a folder for each, and so is made wherever agents may write to it.
@@ -122,7 +122,7 @@ def wanted_sources(
         return []
     plain = _binds(around)
     return [
-        Wanted(bind, bind.is_bind and (makes_sources or bind.path != before.path))
+        MountSource(bind, bind.is_bind and (makes_sources or bind.path != before.path))
         for trial in trials
         for before, bind in zip(plain, _binds(replace(around, mounts=trial.mounts)), strict=True)
     ]
@@ -133,7 +133,7 @@ def _binds(around: Surroundings) -> list[Bind]:
 
 
 def _mounts(
-    found: _Found, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
+    found: _Findings, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
 ) -> None:
     fields = around.engine_options.agent
     with found.told(MOUNTS):
@@ -144,7 +144,7 @@ def _mounts(
         found.fail(MOUNTS, f"Two mounts go to {target} in the container: leave one off.")
     if _binds(around) and not engine.url.startswith(LOCAL):
         found.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
-    for text in look(wanted_sources(engine, around, trials, makes_sources=makes_sources)).problems:
+    for text in check_sources(mount_sources_of(engine, around, trials, makes_sources=makes_sources)).problems:
         found.fail(MOUNTS, text)
 
 
@@ -166,7 +166,7 @@ async def _network(engine: Engine, network: str) -> None:
         ) from exc
 
 
-async def _images(found: _Found, engine: Engine, around: Surroundings, base: str | None) -> Image | None:
+async def _images(found: _Findings, engine: Engine, around: Surroundings, base: str | None) -> Image | None:
     image = None
     with found.told(image_name(around.image)):
         image = await engine.image(around.image)
@@ -178,7 +178,7 @@ async def _images(found: _Found, engine: Engine, around: Surroundings, base: str
     return image
 
 
-async def _volumes(found: _Found, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan]) -> None:
+async def _volumes(found: _Findings, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan]) -> None:
     """A volume that is not there is made by the engine, and is empty: a folder may have been meant."""
     each = [replace(around, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {} for trial in trials]
     named = {volume.path: volume for host_config in each for volume in volumes(host_config)}
@@ -196,7 +196,7 @@ def _new_volume(volume: Bind) -> str:
     return f"{volume.path} is the name of a Docker volume, which does not exist: Docker makes an empty one{meant}"
 
 
-async def _limits(found: _Found, engine: Engine, around: Surroundings) -> None:
+async def _limits(found: _Findings, engine: Engine, around: Surroundings) -> None:
     host_config = around.engine_options.agent.get("HostConfig") or {}
     memory, nano_cpus = host_config.get("Memory"), host_config.get("NanoCpus")
     if memory is None and nano_cpus is None:

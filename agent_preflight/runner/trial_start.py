@@ -1,15 +1,57 @@
-"""Whether the OpenRouter account still has credit: a trial that starts without any fails, whatever its agent does."""
+"""Whose turn it is: so many trials at once, in their order; one that a person stops does not wait for its turn."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-from agent_preflight.runner.board import now_s
+from agent_preflight.runner.progress import now_s
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.refusals.outcomes import code_of
 from preflight_proxy.core.refusals.refusals import Code
+
+
+class TrialSlots:
+    """The places of a run's trials.
+
+    Args:
+        workers: How many trials go on at once; less than one counts as one.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._places = asyncio.Semaphore(max(1, workers))
+        self._reasons: dict[str, str] = {}
+        self._stopped: dict[str, asyncio.Event] = {}
+
+    def stop(self, alias: str, reason: str) -> None:
+        """End a trial's wait, also one that has not begun yet."""
+        self._reasons.setdefault(alias, reason)
+        self._event(alias).set()
+
+    def stopped(self, alias: str) -> str | None:
+        """Return why a trial was stopped; None if it was not."""
+        return self._reasons.get(alias)
+
+    @asynccontextmanager
+    async def turn(self, alias: str) -> AsyncIterator[None]:
+        """Wait for a place and hold it; without one if the trial is stopped before, which `stopped` then tells."""
+        place = asyncio.ensure_future(self._places.acquire())
+        stop = asyncio.ensure_future(self._event(alias).wait())
+        try:
+            await asyncio.wait([place, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not place.done():
+                place.cancel()
+            yield
+        finally:
+            stop.cancel()
+            if not place.cancel() and not place.cancelled():
+                self._places.release()
+
+    def _event(self, alias: str) -> asyncio.Event:
+        return self._stopped.setdefault(alias, asyncio.Event())
+
 
 NO_CREDIT = code_of(Code.ACCOUNT_CREDIT)
 """The proxy's word for a call that OpenRouter refused for want of credit, in events and summaries."""
@@ -17,7 +59,7 @@ ASK_AGAIN_S = 30.0
 """Refusals within this time of an answer that there is credit are not looked into: an agent may repeat them without pause."""
 
 
-class Credit:
+class AccountCredit:
     """Looks into refusals for want of credit. Used on the loop.
 
     Args:

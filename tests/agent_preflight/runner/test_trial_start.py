@@ -1,4 +1,4 @@
-"""An OpenRouter account without credit: no further trial starts, a person hears of it at once, and a resume runs the rest."""
+"""Whose turn it is."""
 
 import asyncio
 import time
@@ -10,13 +10,76 @@ import pytest
 
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
-from agent_preflight.runner.board import Board
-from agent_preflight.runner.credit import ASK_AGAIN_S, Credit
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import run_blocking
+from agent_preflight.runner.progress import RunProgress
+from agent_preflight.runner.trial_start import ASK_AGAIN_S, AccountCredit, TrialSlots
 from agent_preflight.runs.request import Finished
 from openrouter_sim import Simulator
 from tests.support.trial_field import MODEL, Field
+
+
+class Trial:
+    """One that holds its place until it is let go."""
+
+    def __init__(self, turns: TrialSlots, alias: str) -> None:
+        self.has_begun = asyncio.Event()
+        self.goes = asyncio.Event()
+        self._turns, self._alias = turns, alias
+        self.task = asyncio.ensure_future(self._live())
+
+    async def _live(self) -> None:
+        async with self._turns.turn(self._alias):
+            self.has_begun.set()
+            await self.goes.wait()
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_so_many_at_once_and_the_next_when_one_is_over() -> None:
+    turns = TrialSlots(2)
+    trials = [Trial(turns, alias) for alias in "abc"]
+    await settle()
+    assert [trial.has_begun.is_set() for trial in trials] == [True, True, False]
+    trials[1].goes.set()
+    await settle()
+    assert trials[2].has_begun.is_set()
+    assert turns.stopped("c") is None
+
+
+async def test_one_that_is_stopped_does_not_wait_and_takes_nobodys_place() -> None:
+    turns = TrialSlots(0)
+    first, second, third, fourth = (Trial(turns, alias) for alias in "abcd")
+    await settle()
+    turns.stop("b", "why")
+    turns.stop("b", "again")
+    await settle()
+    assert (second.has_begun.is_set(), turns.stopped("b")) == (True, "why")
+    second.goes.set()
+    await settle()
+    assert second.task.done()
+    assert not third.has_begun.is_set()
+    first.goes.set()
+    await settle()
+    assert (third.has_begun.is_set(), fourth.has_begun.is_set()) == (True, False)
+
+
+async def test_a_stop_before_the_wait_counts_and_a_cancelled_wait_keeps_no_place() -> None:
+    turns = TrialSlots(1)
+    turns.stop("b", "why")
+    first, second, third, fourth = (Trial(turns, alias) for alias in "abcd")
+    await settle()
+    assert second.has_begun.is_set()
+    third.task.cancel()
+    first.goes.set()
+    await settle()
+    assert fourth.has_begun.is_set()
+    assert not second.task.done()
+
 
 ONE_CALL = "status, _ = call(); say('agent_end', status=status)"
 
@@ -34,8 +97,8 @@ class Account:
         self.asked += 1
         return self._balances.pop(0)
 
-    def credit(self) -> Credit:
-        return Credit(self.read, self._gone, lambda: self.now_s)
+    def credit(self) -> AccountCredit:
+        return AccountCredit(self.read, self._gone, lambda: self.now_s)
 
     def _gone(self) -> None:
         self.said += 1
@@ -79,7 +142,7 @@ async def test_a_reader_that_raises_contradicts_nothing() -> None:
     def broken() -> float:
         raise RuntimeError
 
-    credit = Credit(broken, lambda: None)
+    credit = AccountCredit(broken, lambda: None)
     credit.refused()
     assert not await credit.settled()
 
@@ -93,9 +156,9 @@ def without_credit(simulator: Simulator) -> None:
     simulator.account.credits_usd = simulator.account.used_usd
 
 
-def finished(trials: Field, agents: dict[str, str], board: Board | None = None, **options: Any) -> Finished:
+def finished(trials: Field, agents: dict[str, str], progress: RunProgress | None = None, **options: Any) -> Finished:
     given = {"models": [(MODEL, alias) for alias in agents], **trials.options(agents, **options)}
-    return run_blocking(lambda stop: run_field(request_of(with_defaults(run_multi, given)), stop, board))
+    return run_blocking(lambda stop: run_field(request_of(with_defaults(run_multi, given)), stop, progress))
 
 
 @pytest.mark.wire
@@ -103,7 +166,7 @@ def test_without_credit_no_further_trial_starts_and_a_resume_runs_all_that_had_n
     without_credit(trials.simulator)
     agents = {"a": ONE_CALL, "b": ONE_CALL, "c": ONE_CALL}
     alerts: list[str] = []
-    over = finished(trials, agents, Board(on_alert=alerts.append), max_workers=1, run_id="live")
+    over = finished(trials, agents, RunProgress(on_alert=alerts.append), max_workers=1, run_id="live")
     assert [result.alias for result in over.results] == ["a"]
     assert over.held_back == ("b", "c")
     assert over.results[0].preflight["never_served"] == "account_credit"

@@ -4,50 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from agent_preflight.base.config import Environment
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.docker.container_config import in_force
+from agent_preflight.docker.gate_modes import GateMode, choose_gate_mode
+from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.mounts import tmpfs_warning
-from agent_preflight.engine.client import Engine
+from agent_preflight.docker.sandbox import DockerSandbox
+from agent_preflight.engine.client import Engine, Image
 from agent_preflight.environment.network_access import network_warnings
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.naming import check_run_id
-from agent_preflight.runner.board import Row
-from agent_preflight.runner.continuation import elsewhere, go_on
-from agent_preflight.runner.lane import Lane
-from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.mount_sources import Wanted, look, make
-from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
+from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.machine_check import MachineReport, check_machine, mount_sources_of, say_all
+from agent_preflight.runner.messages import elsewhere, go_on
+from agent_preflight.runner.mount_sources import MountSource, check_sources, make_folders
+from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.resume import kept_results
+from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
-from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials
-from agent_preflight.runs.policies import policy_for_trial
+from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials, policy_for_trial
 from agent_preflight.runs.request import Request
-from agent_preflight.sweeping import Scope
-from agent_preflight.sweeping.leftovers import check_gone, end_earlier
-from agent_preflight.sweeping.sweep_before_run import tidy
+from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
+from agent_preflight.sandboxes.process import ProcessSandbox
+from agent_preflight.sweeping import SweepScope
+from agent_preflight.sweeping.dead_runs import sweep_before_run
+from agent_preflight.sweeping.orphans import check_gone, end_orphans
 from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6
 
 
-async def make_way(request: Request, engine: Engine | None) -> None:
+async def sweep_for(request: Request, engine: Engine | None) -> None:
     """Remove what dead runs left; of the run that is to go on, first of all whatever of it still acts.
 
     Raises:
         ConfigError: The request cannot be carried out, or something of the run that is to go on is still there.
     """
-    aliases = [plan.alias for plan in plans_of(request, request.run_id or "")]
+    aliases = [plan.alias for plan in trials_of(request, request.run_id or "")]
     run_dir = request.runs_dir.absolute() / request.run_id if request.resume and request.run_id else None
     if run_dir is not None:
-        await end_earlier(run_dir, aliases, request.say)
+        await end_orphans(run_dir, aliases, request.say)
     containers = request.around.sandbox == "docker"
-    scope = Scope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
-    swept = await tidy(scope, request.say, engine)
+    scope = SweepScope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
+    swept = await sweep_before_run(scope, request.say, engine)
     if run_dir is not None:
         check_gone(run_dir, swept)
 
@@ -55,10 +61,10 @@ async def make_way(request: Request, engine: Engine | None) -> None:
 async def sweep_beside(request: Request, engine: Engine | None) -> None:
     """Remove what dead runs left, unless that came first."""
     if not request.may_have_begun:
-        await make_way(request, engine)
+        await sweep_for(request, engine)
 
 
-def plans_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
+def trials_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
     """Return a run's trials, each with a sub-key's name of its own. Raises as `plan_trials`."""
     return plan_trials(
         request.models,
@@ -80,7 +86,7 @@ def open_folder(request: Request) -> RunFolder:
         run_id = check_run_id(request.run_id or request.suggested_id or default_run_id(local_now()))
     except ValueError as exc:
         raise ConfigError(f"{exc}.") from None
-    plans = plans_of(request, run_id)
+    plans = trials_of(request, run_id)
     policy_for_trial(request.policy, request.idle_timeout_s)
     runs_dir = request.runs_dir.absolute()
     try:
@@ -109,21 +115,23 @@ def local_now() -> datetime:
     return datetime.now().astimezone()
 
 
-async def checked(check: Callable[[], object], stop: Stop) -> None:
+async def checked(check: Callable[[], object], stop: StopSignal) -> None:
     """Run the checks off the loop; they delete their own test keys, so only a person in a hurry leaves them alone."""
-    lane = Lane("preflight")
-    checking = asyncio.ensure_future(lane.call(check))
+    user_thread = UserThread("preflight")
+    checking = asyncio.ensure_future(user_thread.call(check))
     hurry = asyncio.ensure_future(stop.hurry.wait())
     await asyncio.wait([checking, hurry], return_when=asyncio.FIRST_COMPLETED)
     hurry.cancel()
-    lane.close()
+    user_thread.close()
     if checking.done():
         checking.result()
     else:
         checking.cancel()
 
 
-async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Ready, wanted: Iterable[Wanted]) -> None:
+async def check_all(
+    request: Request, stop: StopSignal, folder: RunFolder, found: MachineReport, wanted: Iterable[MountSource]
+) -> None:
     """Do what comes before a run's keys; its folder stays only if nothing is wrong.
 
     Args:
@@ -139,14 +147,14 @@ async def check_all(request: Request, stop: Stop, folder: RunFolder, found: Read
     else:
         say_all(found.lines, request.say)
     if not stop.ending.is_set():
-        looked = look(wanted)
+        looked = check_sources(wanted)
         if looked.problems:
             raise ConfigError("\n".join(looked.problems))
-        make(looked.missing, request.say)
+        make_folders(looked.missing, request.say)
     folder.is_wanted = True  # also that of a run that a person has stopped: it is named at the end
 
 
-async def look_first(request: Request, engine: Engine | None, stop: Stop) -> Ready:
+async def look_first(request: Request, engine: Engine | None, stop: StopSignal) -> MachineReport:
     """Return what a person should know of this machine; if something is wrong, tell it with what the checks find.
 
     Nothing is looked at for trials that are kept.
@@ -155,15 +163,15 @@ async def look_first(request: Request, engine: Engine | None, stop: Stop) -> Rea
         PreflightError: Something is wrong; the report has been printed.
         ConfigError: Something is wrong, and there are no checks.
     """
-    trials = plans_of(request, request.run_id or request.suggested_id or default_run_id(local_now()))
+    trials = trials_of(request, request.run_id or request.suggested_id or default_run_id(local_now()))
     if request.resume and request.run_id is not None:
         budgets = {trial.alias: trial.budget_pusd for trial in trials}
         kept = kept_results(request.runs_dir / request.run_id, budgets, retry_failed=request.retry_failed)
         trials = tuple(trial for trial in trials if trial.alias not in kept)
         if not trials:
-            return Ready()
+            return MachineReport()
     base, makes_sources = request.gate_base, request.makes_sources
-    found = await look_around(engine, request.around, trials, base, makes_sources=makes_sources)
+    found = await check_machine(engine, request.around, trials, base, makes_sources=makes_sources)
     if not found.problems:
         return found
     if request.preflight is not None:
@@ -171,9 +179,9 @@ async def look_first(request: Request, engine: Engine | None, stop: Stop) -> Rea
     raise ConfigError("\n".join(found.problems))
 
 
-def sources_of(request: Request, engine: Engine | None, due: Sequence[TrialPlan]) -> list[Wanted]:
+def sources_of(request: Request, engine: Engine | None, due: Sequence[TrialPlan]) -> list[MountSource]:
     """Return the paths that the trials mount which are due."""
-    return wanted_sources(engine, request.around, due, makes_sources=request.makes_sources)
+    return mount_sources_of(engine, request.around, due, makes_sources=request.makes_sources)
 
 
 def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[TrialPlan]) -> None:
@@ -229,7 +237,7 @@ def network_line(around: Surroundings) -> str:
     )
 
 
-def no_credit(rows: Sequence[Row], request: Request, run_id: str) -> str:
+def no_credit(rows: Sequence[TrialProgress], request: Request, run_id: str) -> str:
     """Return what a person must know once OpenRouter has refused a call for want of credit."""
     left_pusd = sum(max(row.limit_pusd - row.balance.posted_pusd, 0) for row in rows)
     what = (
@@ -238,3 +246,58 @@ def no_credit(rows: Sequence[Row], request: Request, run_id: str) -> str:
     if request.single:
         return f"{what} Add credit, then run it again."
     return f"{what} Trials that run go on, no other is started. Add credit, then `{go_on(request, run_id)}`."
+
+
+_OF_32_BITS = ("386", "arm")
+_NO_EXEC = "agents may end with `exec format error`"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSetup:
+    """What a run's trials run in.
+
+    Attributes:
+        make_sandbox: Makes a trial's sandbox.
+        gate: The kind of gate that its trials have; means nothing for processes.
+        sentences: What a person should know of it.
+        image_env: The variables of the agents' image.
+    """
+
+    make_sandbox: Callable[[AgentSpec], Sandbox]
+    gate: GateMode = field(default_factory=lambda: GateMode(None))
+    sentences: tuple[str, ...] = ()
+    image_env: Mapping[str, str] = field(default_factory=dict)
+
+
+async def prepare_sandboxes(
+    engine: Engine | None, around: Surroundings, gate_base: str | None, run_dir: Path, short_dir: Path
+) -> SandboxSetup:
+    """Return what a run's trials run in; for containers all images are there when this returns.
+
+    Args:
+        engine: Where containers are made; None for processes.
+        around: What all trials have in common.
+        gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
+        run_dir: The run's folder.
+        short_dir: The run's directory for sockets.
+
+    Raises:
+        OperatingError: An image is missing, or no kind of gate works on this engine.
+    """
+    if engine is None:
+        return SandboxSetup(ProcessSandbox)
+    image = await agents_image(engine, around.image)
+    gate_image = await ensure_image(engine, "gate", gate_base or Environment.read().gate_base)
+    gate = await choose_gate_mode(engine, around.gate, gate_image, run_dir, short_dir)
+    ports = around.reach.ports
+    sentences = tuple(filter(None, (_platform_warning(image, engine, around), gate.sentence)))
+    return SandboxSetup(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences, image.env)
+
+
+def _platform_warning(image: Image, engine: Engine, around: Surroundings) -> str:
+    """Return a warning if the agents' image is for another platform."""
+    theirs, ours = f"{image.os}/{image.architecture}", f"{engine.version.os}/{engine.version.arch}"
+    if theirs == ours or around.engine_options.platform is not None:
+        return ""
+    what = "32-bit programs do not run in a trial" if image.architecture in _OF_32_BITS else _NO_EXEC
+    return f"the image {around.image} is for {theirs}, and this engine is {ours}: {what}"

@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Lane:
+class UserThread:
     """Runs functions one after another in one daemon thread, which starts with the first of them."""
 
     def __init__(self, name: str) -> None:
