@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 RUNS_DIR = Path("runs")
-"""Where runs are kept, below the working directory."""
+"""The folder of runs, `runs`, in the working directory."""
 
 _BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """How anything below a run's folder is opened: no link is followed, no pipe waits for a writer."""
@@ -37,15 +37,19 @@ SUMMARY_BYTES_MAX = 8 * 2**20
 
 
 def render_prompt(template_path: str | Path, **variables: object) -> str:
-    """Return a template file with its ``{NAME}`` places filled in; doubled braces stand for literal ones.
+    """Return the text of a template file with its `{NAME}` places filled in. Doubled braces stand for single ones.
 
-    Names only: ``{NAME.attribute}`` and ``{NAME[key]}`` are refused, so that a template reaches no object behind a
-    value. Conversions and formats (``{NAME!r}``, ``{NAME:.2f}``) work.
+    A place is a name. Conversions and formats such as `{NAME!r}` and `{NAME:.2f}` work. `{NAME.attribute}` and `{NAME[key]}` are
+    refused, so that a template cannot read attributes of a value.
+
+    Args:
+        template_path: The file, in UTF-8.
+        **variables: The values by name. Unused ones are ignored.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        KeyError: a variable is missing; the text names it.
-        ValueError: a place is malformed, has no name, or reaches into a value.
+        FileNotFoundError: There is no such file.
+        KeyError: A variable is missing; the text names it.
+        ValueError: A place is malformed, has no name, or reaches into a value.
     """
     return _Template().vformat(Path(template_path).read_text(encoding="utf-8"), (), variables)
 
@@ -60,7 +64,11 @@ class _Template(string.Formatter):
 
 
 def latest_run(runs_dir: str | Path = RUNS_DIR) -> Path | None:
-    """Return the folder of the run that began, or went on, last; None if there is none."""
+    """Return the folder of the run that was started or resumed last; None if there is none.
+
+    Args:
+        runs_dir: The folder that has the runs.
+    """
     return next(iter(run_dirs(runs_dir)), None)
 
 
@@ -85,7 +93,7 @@ def begun_at_s(run: Path) -> float:
 def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:
     """Return the folder of a run, the latest where no id is given; None if there is none.
 
-    An id is one folder's name: whatever would lead out of ``runs_dir`` finds nothing.
+    An id is one folder's name: whatever would lead out of `runs_dir` finds nothing.
     """
     if run_id is None:
         return latest_run(runs_dir)
@@ -103,10 +111,14 @@ def trial_dirs(run_dir: str | Path) -> list[Path]:
 
 
 def summarize_run(run_dir: str | Path) -> dict[str, Any]:
-    """Return a run's sums: ``total_cost total_tools cache_hit_rate cached_tokens errors``.
+    """Return sums over the trials of a run. A summary.json that cannot be read is skipped.
 
-    Unknown costs count as 0; summaries that cannot be read are passed over; ``errors`` are pairs of alias (the
-    folder's name) and text.
+    Args:
+        run_dir: The run's folder.
+
+    Returns:
+        A dict of `total_cost` in dollars, 4 decimals, an unknown cost counted as 0; `total_tools`, the number of tool calls;
+        `cache_hit_rate` as a fraction, 4 decimals; `cached_tokens`; and `errors`, a list of `(alias, text)`.
     """
     read = {trial.name: read_json_object(trial, "summary.json") for trial in trial_dirs(run_dir)}
     summaries = {alias: summary for alias, summary in read.items() if summary is not None}
@@ -141,7 +153,7 @@ def read_json_object(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def read_start(folder: Path, name: str, bytes_max: int) -> bytes | None:
-    """Return up to ``bytes_max`` first bytes of a file below a folder of ours.
+    """Return up to `bytes_max` first bytes of a file below a folder of ours.
 
     Args:
         folder: opened as it is named.
@@ -159,7 +171,7 @@ def read_start(folder: Path, name: str, bytes_max: int) -> bytes | None:
 
 
 def open_beneath(folder: Path, name: str) -> BinaryIO:
-    """Open a regular file below a folder of ours for reading; no part of ``name`` may be a link.
+    """Open a regular file below a folder of ours for reading; no part of `name` may be a link.
 
     Raises:
         OSError: there is no such regular file, or a part of its name is a link.

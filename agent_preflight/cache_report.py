@@ -1,6 +1,7 @@
-"""How well the prompts of a run were cached: from its ledger, by trial, model and conversation, and why not.
+"""The report on prompt caching in a run: by trial, model and conversation, and why caches missed.
 
-Old runs have no ledger: their summaries tell counts and no prices, so what caching saved them is an estimate.
+The figures come from the run's ledger. A run of an older version has none: its summaries have counts and no prices, so the
+saving is an estimate. `python -m agent_preflight.cache_report [RUN_ID]` prints the report.
 """
 
 import sys
@@ -38,12 +39,20 @@ SUMS = (
 
 
 def generate_cache_report(run_dir: str | Path) -> str:
-    """Return the report on a run as text of several lines."""
+    """Return the report on a run as text of several lines. Never raises for what is missing or corrupt in the folder.
+
+    Args:
+        run_dir: The run's folder.
+    """
     return text_of(*report_parts(run_dir))
 
 
 def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
-    """Yield what there is to print of a run's caching: figures of the ledger only, where it has one."""
+    """Yield the tables and lines of the report on a run.
+
+    Args:
+        run_dir: The run's folder.
+    """
     run = Path(run_dir)
     lines, trouble = _lines(run)
     view = cache_view(lines)
@@ -58,7 +67,17 @@ def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
 
 
 def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
-    """Return the report on a run for machines: `run`, `trials` by alias, `ledger` (null without one)."""
+    """Return the report on a run for machines.
+
+    Args:
+        run_dir: The run's folder.
+
+    Returns:
+        `run`: the run's name. `trials`: by alias, a dict of `request_count`, `total_prompt_tokens`, `cached_tokens`,
+        `cache_creation_tokens` and `cost_usd` (dollars), or None if the trial has no cache figures. `ledger`: sums in
+        all, by model and by conversation with exact savings, and the reasons of misses; None without a ledger.
+        `estimate`: for a run without a ledger, `saved_usd` in dollars and the price and discount assumed for it; else None.
+    """
     run = Path(run_dir)
     lines, _ = _lines(run)
     view, figures = cache_view(lines), _trial_figures(run, lines)
@@ -77,7 +96,12 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
 
 
 def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
-    """Print the report on one run: the named one, else the only live one, else the latest; say so if there is none."""
+    """Print the report on one run. Prints a line that says so if there is no such run.
+
+    Args:
+        run_id: The run's name. None means the only live run, else the latest.
+        runs_dir: The folder that has the runs.
+    """
     _told(run_id, runs_dir)
 
 

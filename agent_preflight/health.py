@@ -1,4 +1,7 @@
-"""Checks of what a run stands on besides OpenRouter: services, variables, containers, repositories."""
+"""Checks of what a run needs besides OpenRouter: services, variables, containers, repositories.
+
+Give them to `preflight` as `infra`. Each takes at most a few seconds and spends nothing.
+"""
 
 import json
 import re
@@ -26,7 +29,7 @@ _MISSING = object()
 
 
 class InfraCheck(ABC):
-    """A check of infrastructure, run before anything is spent. Subclasses give a name and do the check."""
+    """A check of infrastructure, run before anything is spent. A subclass gives `name` and `check`."""
 
     @property
     @abstractmethod
@@ -35,7 +38,13 @@ class InfraCheck(ABC):
 
     @abstractmethod
     def check(self) -> InfraResult:
-        """Look, and say what was found."""
+        """Do the check.
+
+        An exception is a failed check, with its text as the detail.
+
+        Returns:
+            The result: pass, failure or warning.
+        """
 
 
 class _Check(InfraCheck):
@@ -64,31 +73,65 @@ def http_health(
     timeout: float = 5.0,
     hint: str = "",
 ) -> InfraCheck:
-    """Check a service by a page of it.
+    """Check a service by fetching one of its pages. Fails unless the status is below 400 and the body is JSON.
 
     Args:
-        url: fetched with GET.
-        name: in the report; host and port of the URL where not given.
-        require: expected values in the JSON body, by dotted path (``"db.status"``).
-        min_version: the least value of the body's ``version``; a lower one is a warning.
-        timeout: seconds.
-        hint: what to do about a finding.
+        url: Fetched with GET, without a key.
+        name: The name in the report; the URL's host and port by default.
+        require: Expected values in the body, by dotted path such as `"db.status"`. A missing or different value fails.
+        min_version: The lowest `version` in the body; a lower one is a warning. A body without one passes.
+        timeout: Seconds for each step of the request.
+        hint: What to do if it does not pass.
+
+    Returns:
+        The check.
     """
     return _Check(name or urlsplit(url).netloc or url, hint, lambda: _http(url, require, min_version, timeout))
 
 
 def env_vars(*names: str, name: str = "Env vars", hint: str = "") -> InfraCheck:
-    """Check that environment variables are set, be it to nothing; their values are never shown."""
+    """Check that environment variables are set. An empty value counts as set; no value is shown.
+
+    Args:
+        *names: The variables.
+        name: The name in the report.
+        hint: What to do if it does not pass.
+
+    Returns:
+        The check.
+    """
     return _Check(name, hint, lambda: _env(names))
 
 
 def docker_health(container: str, *, name: str | None = None, hint: str = "") -> InfraCheck:
-    """Check that a container is running."""
+    """Check that a container is running. Fails if it is not, if it does not exist, or if Docker does not answer within 5 s.
+
+    Args:
+        container: The container's name or id.
+        name: The name in the report; `Docker {container}` by default.
+        hint: What to do if it does not pass.
+
+    Returns:
+        The check.
+    """
     return _Check(name or f"Docker {container}", hint, lambda: _docker(container))
 
 
 def git_version(repo_path: str, *, min_tag: str | None = None, name: str | None = None, hint: str = "") -> InfraCheck:
-    """Check that a folder is in a git repository and, with ``min_tag``, that its latest tag is not older."""
+    """Check that a folder is in a git repository and, with `min_tag`, that its latest tag is not lower.
+
+    Fails if the folder is in none, if there is no `git`, or if git takes longer than 5 s. A lower tag, and no tag at all, are
+    warnings. Versions are compared number by number; `v`, and what follows the first `-`, is ignored.
+
+    Args:
+        repo_path: The folder.
+        min_tag: The lowest tag, such as `"v1.2"`; None compares none.
+        name: The name in the report; `Git {folder name}` by default.
+        hint: What to do if it does not pass.
+
+    Returns:
+        The check.
+    """
     return _Check(name or f"Git {Path(repo_path).name}", hint, lambda: _git(str(repo_path), min_tag))
 
 

@@ -1,4 +1,4 @@
-"""How a run stands, for people: a line for each trial. What is known of a trial is found out in `trial_status`."""
+"""The status table of a run, for people. `python -m agent_preflight.status [RUN_ID]` prints it."""
 
 import sys
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ ROW_KEYS = (
     *("alias", "status", "events", "tool_calls", "cost", "duration_s", "started_at"),
     *("error", "budget", "snapshots", "cache_hit_rate", "running"),
 )
-"""What `summarise_model` tells, in the order in which scripts print it."""
+"""The keys of `summarise_model`, in the order in which scripts print them."""
 COLUMNS = (
     Column("trial"),
     Column("model", spare=7),
@@ -48,10 +48,16 @@ COLUMNS = (
 
 
 def summarise_model(model_dir: str | Path) -> dict[str, Any]:
-    """Return how one trial stands, in the words that old scripts read.
+    """Return the status of one trial, in the words that old scripts read. A corrupt summary.json counts as a missing one.
 
-    Keys: `ROW_KEYS`, in that order.
-    ``status`` is ``DONE``, ``ERR``, ``running`` or ``pending``; a corrupt summary counts as none.
+    Args:
+        model_dir: The trial's folder.
+
+    Returns:
+        A dict of `alias`; `status`, one of `DONE`, `ERR`, `running` and `pending`; `events`, the number of events; `tool_calls`;
+        `cost` in dollars, 4 decimals, or None; `duration_s` in seconds or None; `started_at` (UTC, ISO 8601) or None; `error`
+        or None; `budget`, the first line of budget.txt, or None; `snapshots`, the number of files `snapshot_*.py` in the workspace;
+        `cache_hit_rate` as a fraction; `running`, a bool.
     """
     folder = Path(model_dir)
     known = read_trial(folder, live=is_live(folder.parent))
@@ -78,12 +84,20 @@ def _count_snapshots(folder: Path) -> int:
 
 
 def print_status_table(run_dir: str | Path) -> None:
-    """Print one line for each trial of a run, how many have ended, and beside or beneath what is to be known of each."""
+    """Print the table of a run: a line for each trial, the number of trials that have ended, and notes.
+
+    Args:
+        run_dir: The run's folder.
+    """
     show(*_table(read_run(Path(run_dir))))
 
 
 def status_parts(run_dir: Path) -> Iterator[TextTable | str]:
-    """Yield what there is to print of a run."""
+    """Yield the tables and lines that show the status of a run.
+
+    Args:
+        run_dir: The run's folder.
+    """
     found = read_run(run_dir)
     yield f"Run: {run_dir.name}{' (running)' if found.live else ''}"
     yield ""
@@ -91,11 +105,17 @@ def status_parts(run_dir: Path) -> Iterator[TextTable | str]:
 
 
 def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
-    """Print how one run stands: the named one, else the only live one, else the latest; say so if there is none."""
+    """Print the status of one run. Prints a line that says so if there is no such run.
+
+    Args:
+        run_id: The run's name. None means the only live run, else the latest.
+        runs_dir: The folder that has the runs.
+    """
     _told(run_id, runs_dir)
 
 
 main = status_main
+"""The same function as `status_main`."""
 
 
 def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:

@@ -21,7 +21,7 @@ PACKAGES = {
     "openrouter_sim": ROOT / "proxy" / "openrouter_sim",
 }
 
-FILE_LINES_MAX = 300
+FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
 NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
@@ -279,7 +279,7 @@ def _test_file(name: str) -> Path:
 
 
 def test_files_and_functions_fit_a_readers_head() -> None:
-    """No source file above 300 lines, no function's body above 60: most are far below."""
+    """No source file above 400 lines, no function's body above 60: most are far below."""
     long_files = [
         f"{module.path.relative_to(ROOT)}: {lines} lines"
         for module in modules().values()
