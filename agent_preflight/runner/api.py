@@ -176,10 +176,7 @@ def run_single(
         extra_models: Models that the agent uses besides; checked before the run.
         runs_dir: As for `run_multi`.
         run_id: As for `run_multi`.
-        kwargs: Further arguments of `run_multi`.
-
-    Raises:
-        As `run_multi`.
+        **kwargs: Further arguments of `run_multi`. The errors are those of `run_multi` too.
     """
     preflight_kwargs = dict(kwargs.pop("preflight_kwargs", None) or {})
     if extra_models:
@@ -241,10 +238,7 @@ def run_container(
 ) -> RunResult:
     """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
 
-    Several may run at once below one directory. The arguments mean what they mean for `run_multi`.
-
-    Raises:
-        As `run_multi`.
+    Several may run at once below one directory. The arguments and errors are those of `run_multi`.
     """
     options = dict(locals())  # exactly the arguments: nothing else is named yet
     for own in ("model_id", "alias", "run_dir"):
