@@ -12,9 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from agent_preflight.base.usd import Dollars, float_usd, pusd
 from agent_preflight.models import BudgetStatus
-from agent_preflight.patch_points import in_force
-from agent_preflight.usd import Dollars, float_usd, pusd
+from agent_preflight.openrouter.patch_points import in_force
 from preflight_proxy.core.budget_text import RECENT_ACTIONS, UNLABELLED, Action, detailed_text, simple_text
 
 __all__ = ["BudgetStatus", "BudgetTracker"]

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
-from agent_preflight.cache_figures import WHY, CacheSums, CacheView, cache_view
-from agent_preflight.costs import cost_lines, sums_by_account, sums_of
-from agent_preflight.run_choice import run_to_read
-from agent_preflight.tables import Column, TextTable, money, show, text_of
-from agent_preflight.usd import pusd
-from preflight_proxy.errors import ConfigError, OperatingError
+from agent_preflight.base.tables import Column, TextTable, money, show, text_of
+from agent_preflight.base.usd import pusd
+from agent_preflight.operate.cache_figures import WHY, CacheSums, CacheView, cache_view
+from agent_preflight.runs.choice import run_to_read
+from agent_preflight.runs.costs import cost_lines, sums_by_account, sums_of
+from preflight_proxy.core.errors import ConfigError, OperatingError
 
 __all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main", "report_parts"]
 

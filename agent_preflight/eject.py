@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agent_preflight.base.usd import Dollars, dollars, pusd, read_usd, usd
 from agent_preflight.models import BudgetStatus, EjectDecision
-from agent_preflight.usd import Dollars, dollars, pusd, read_usd, usd
 
 __all__ = [
     "BudgetExceededEject",

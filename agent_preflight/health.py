@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent_preflight import commands, config
+from agent_preflight.base import commands, config
 from agent_preflight.models import InfraResult
 
 __all__ = ["InfraCheck", "InfraResult", "docker_health", "env_vars", "git_version", "http_health"]
@@ -138,7 +138,7 @@ def git_version(repo_path: str, *, min_tag: str | None = None, name: str | None 
 def _http(url: str, require: Mapping[str, Any] | None, min_version: str | None, timeout_s: float) -> InfraResult:
     import httpx  # slow to load, and only this check needs it
 
-    from agent_preflight.openrouter import opened
+    from agent_preflight.openrouter.http import opened
 
     try:
         with opened("GET", url, timeout_s=timeout_s) as response:

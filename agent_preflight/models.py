@@ -6,7 +6,7 @@ The dataclasses are mutable, and the order of their fields is part of the API.
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent_preflight.usd import pusd
+from agent_preflight.base.usd import pusd
 from preflight_proxy.core.budget_text import simple_text
 
 __all__ = ["BudgetStatus", "CacheStats", "EjectDecision", "InfraResult", "RunResult"]

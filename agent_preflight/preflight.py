@@ -13,18 +13,18 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from agent_preflight import config
+from agent_preflight.base import config
+from agent_preflight.base.console import say
+from agent_preflight.base.usd import Dollars, float_usd
 from agent_preflight.checks import account, bound, caching, custom, images, keys, machine, models, proxy_path, report
 from agent_preflight.checks import estimate as estimates
 from agent_preflight.checks.custom import CustomCheck
 from agent_preflight.checks.inputs import Facts, Inputs, Params, merge_required, unique
 from agent_preflight.checks.line import Line, failed, warned
 from agent_preflight.checks.schedule import Job, run_in_order
-from agent_preflight.console import say
 from agent_preflight.health import InfraCheck
-from agent_preflight.openrouter import check_way
-from agent_preflight.reachable import UNREACHABLE
-from agent_preflight.usd import Dollars, float_usd
+from agent_preflight.openrouter.http import check_way
+from agent_preflight.openrouter.reachable import UNREACHABLE
 
 __all__ = ["BUILT_IN", "InfraCheck", "PreflightError", "preflight", "run_checks"]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 
-from agent_preflight import openrouter, subkeys
-from agent_preflight.openrouter import Key
-from agent_preflight.patch_points import in_force, is_replaced
-from agent_preflight.subkeys import KeyInfo, SubKey, delete_sub_key, list_keys, read_sub_key_usage
-from agent_preflight.usd import Dollars, float_usd
+from agent_preflight.base.usd import Dollars, float_usd
+from agent_preflight.openrouter import http, subkeys
+from agent_preflight.openrouter.http import Key
+from agent_preflight.openrouter.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.subkeys import KeyInfo, SubKey, delete_sub_key, list_keys, read_sub_key_usage
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
 
 __all__ = [
     "OR_BASE",
@@ -80,9 +80,9 @@ def provision_key_full(
         RuntimeError: OpenRouter answered without a key. The text does not quote the answer, which may hold one.
     """
     body = {"name": label, "limit": float_usd(limit_usd, "limit_usd")}
-    answer = openrouter.call("POST", "/keys", admin_key, timeout_s=WRITE_TIMEOUT_S, base_url=base_url, body=body)
+    answer = http.call("POST", "/keys", admin_key, timeout_s=WRITE_TIMEOUT_S, base_url=base_url, body=body)
     if answer.status >= 400:
-        raise _status_error(answer.status, openrouter.resolve_base_url(base_url))
+        raise _status_error(answer.status, http.resolve_base_url(base_url))
     key, key_hash = subkeys.key_in(answer.body)
     if not key:
         raise RuntimeError(f"OpenRouter answered {answer.status} to POST /keys without a key")
@@ -104,7 +104,7 @@ def delete_key(admin_key: Key, key_hash: str, *, base_url: str | None = None) ->
         return False
     try:
         path = subkeys.path_of(key_hash)
-        return openrouter.call("DELETE", path, admin_key, timeout_s=WRITE_TIMEOUT_S, base_url=base_url).ok
+        return http.call("DELETE", path, admin_key, timeout_s=WRITE_TIMEOUT_S, base_url=base_url).ok
     except Exception:  # whatever the HTTP library raises, the key was not seen to be deleted
         return False
 
@@ -121,10 +121,10 @@ def get_usage(api_key: Key, *, base_url: str | None = None) -> float | None:
     Returns:
         Dollars; None if they cannot be read.
     """
-    answer = openrouter.get("/auth/key", api_key, timeout_s=READ_TIMEOUT_S, base_url=base_url)
+    answer = http.get("/auth/key", api_key, timeout_s=READ_TIMEOUT_S, base_url=base_url)
     if answer is None or answer.status != 200 or not isinstance(answer.data, dict):
         return None
-    usage = openrouter.amount(answer.data.get("usage", 0))
+    usage = http.amount(answer.data.get("usage", 0))
     return None if usage is None else float(usage)
 
 
@@ -140,10 +140,10 @@ def get_account_balance(
     Returns:
         The balance, the credits bought, the credits used; three None if they cannot be read.
     """
-    answer = openrouter.get("/credits", api_key, timeout_s=READ_TIMEOUT_S, base_url=base_url)
+    answer = http.get("/credits", api_key, timeout_s=READ_TIMEOUT_S, base_url=base_url)
     if answer is None or answer.status != 200 or not isinstance(answer.data, dict):
         return None, None, None
-    total, used = (openrouter.amount(answer.data.get(name, 0)) for name in ("total_credits", "total_usage"))
+    total, used = (http.amount(answer.data.get(name, 0)) for name in ("total_credits", "total_usage"))
     if total is None or used is None:
         return None, None, None
     return float(total - used), float(total), float(used)
@@ -159,7 +159,7 @@ def get_available_models(api_key: Key, *, base_url: str | None = None) -> dict[s
     Returns:
         OpenRouter's entry of each model by its id. An empty dict if the list is empty, None if it cannot be read whole.
     """
-    answer = openrouter.get("/models", api_key, timeout_s=MODELS_TIMEOUT_S, base_url=base_url, exact=False)
+    answer = http.get("/models", api_key, timeout_s=MODELS_TIMEOUT_S, base_url=base_url, exact=False)
     if answer is None or answer.status != 200 or not isinstance(answer.data, list):
         return None
     models = [model for model in answer.data if isinstance(model, dict) and isinstance(model.get("id"), str)]

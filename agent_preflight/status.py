@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run
-from agent_preflight.event_facts import read_events
-from agent_preflight.run_choice import run_to_read
-from agent_preflight.run_lock import is_live
-from agent_preflight.tables import DECIMALS, Column, TextTable, duration, money, show
-from agent_preflight.trial_status import RunTrials, TrialStatus, budget_line, container_running, read_run, read_trial
-from agent_preflight.unverified import unverified_line
-from agent_preflight.usd import dollars, usd
-from preflight_proxy.errors import ConfigError
+from agent_preflight.base.tables import DECIMALS, Column, TextTable, duration, money, show
+from agent_preflight.base.usd import dollars, usd
+from agent_preflight.runs.choice import run_to_read
+from agent_preflight.runs.event_facts import read_events
+from agent_preflight.runs.lock import is_live
+from agent_preflight.runs.trial_status import (
+    RunTrials,
+    TrialStatus,
+    budget_line,
+    container_running,
+    read_run,
+    read_trial,
+)
+from agent_preflight.runs.unverified import unverified_line
+from preflight_proxy.core.errors import ConfigError
 
 __all__ = [
     "RUNS_DIR",

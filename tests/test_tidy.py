@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cases import each
+from tests.support.cases import each
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
@@ -43,11 +43,11 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.sidecar"),
         *("agent_preflight.doctor", "agent_preflight.checks"),
     ),
-    "agent_preflight.docker_args": (
+    "agent_preflight.options.container_options": (
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
         *("aiodocker", "aiohttp"),
     ),
-    "agent_preflight.docker_values": (
+    "agent_preflight.options.container_values": (
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
         *("aiodocker", "aiohttp"),
     ),
@@ -56,14 +56,14 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
         *("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "agent_preflight.engine"),
         *(
             "agent_preflight.sidecar",
-            "agent_preflight.process",
-            "agent_preflight.run_config",
+            "agent_preflight.sandboxes.process",
+            "agent_preflight.options.run_file",
             "typer",
             "msgspec",
             "aiodocker",
         ),
     ),
-    "agent_preflight.process": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
+    "agent_preflight.sandboxes.process": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
     "agent_preflight.provision": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker"),
     "agent_preflight.artifacts": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.sidecar"),
     "agent_preflight.eject": ("agent_preflight.cli", "agent_preflight.runner", "agent_preflight.docker", "httpx"),
@@ -73,18 +73,18 @@ NEVER_IMPORTS: Mapping[str, tuple[str, ...]] = {
 """Importer (with all below it) to what it never imports (nor anything below that), wherever the import stands."""
 
 SHARED_WITH_THE_HOST = (
-    *("preflight_proxy.core", "preflight_proxy.errors", "preflight_proxy.log"),
-    *("preflight_proxy.tasks", "preflight_proxy.clock"),
+    *("preflight_proxy.core", "preflight_proxy.core.errors", "preflight_proxy.base.log"),
+    *("preflight_proxy.base.tasks", "preflight_proxy.base.clock"),
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
-    *("preflight_proxy.quarantine_file", "preflight_proxy.config"),
-    "preflight_proxy.data_folder",  # where a stand-alone proxy's control socket is
+    *("preflight_proxy.ledger.quarantine_file", "preflight_proxy.base.config"),
+    "preflight_proxy.base.data_folder",  # where a stand-alone proxy's control socket is
 )
 """What agent_preflight imports of the proxy: values and small tools. Else the two talk over the control socket."""
 
 WITHOUT_A_PROXY = (
-    ("agent_preflight.costs", "preflight_proxy.ledger_reader"),
-    ("agent_preflight.proxy_status", "preflight_proxy.ledger_reader"),
-    ("agent_preflight.sweeping.settling", "preflight_proxy.dead_ledger"),
+    ("agent_preflight.runs.costs", "preflight_proxy.ledger.reader"),
+    ("agent_preflight.operate.proxy_status", "preflight_proxy.ledger.reader"),
+    ("agent_preflight.sweeping.settling", "preflight_proxy.ledger.dead"),
 )
 """Who reads or settles the ledger of a run that may be over, and so has no proxy to ask; and by what."""
 
@@ -92,24 +92,24 @@ COMMANDS_THAT_RUN_A_PACKAGE = "agent_preflight.cli"
 """The command line starts the proxy and the simulator by hand, and so may import their entries."""
 
 TESTED_TOGETHER: Mapping[str, str] = {
-    "agent_preflight.sandbox": "agent_preflight/test_process.py",  # an interface, tested by what stands behind it
-    "agent_preflight.docker_values": "agent_preflight/test_docker_args.py",  # each value by the options that take it
+    "agent_preflight.sandboxes.interface": "agent_preflight/test_process.py",  # an interface, tested by what stands behind it
+    "agent_preflight.options.container_values": "agent_preflight/test_docker_args.py",  # each value by the options that take it
 }
 """Modules (this prefix and below) whose tests stand in a file of another name."""
 
 
 ONE_HOME: Mapping[str, tuple[str, ...]] = {
-    "subprocess": ("agent_preflight.commands", "agent_preflight.sidecar"),
+    "subprocess": ("agent_preflight.base.commands", "agent_preflight.sidecar"),
     "create_subprocess_exec": (
-        *("agent_preflight.process", "agent_preflight.sidecar"),
-        "agent_preflight.demo",  # the simulator, as a process of its own
+        *("agent_preflight.sandboxes.process", "agent_preflight.sidecar"),
+        "agent_preflight.launch.demo",  # the simulator, as a process of its own
     ),
     "create_subprocess_shell": (),
     "sqlite3": (
-        *("preflight_proxy.store", "preflight_proxy.schema", "preflight_proxy.migrations"),
-        *("preflight_proxy.ledger_file", "preflight_proxy.ledger_reader"),
+        *("preflight_proxy.ledger.store", "preflight_proxy.ledger.schema", "preflight_proxy.ledger.migrations"),
+        *("preflight_proxy.ledger.file", "preflight_proxy.ledger.reader"),
     ),
-    "environ": ("agent_preflight.config", "preflight_proxy.config"),
+    "environ": ("agent_preflight.base.config", "preflight_proxy.base.config"),
     "getenv": (),
     "get_event_loop": (),
     "system": (),

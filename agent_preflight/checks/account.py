@@ -1,11 +1,12 @@
 """Whether the account has money, and enough for this run."""
 
-from agent_preflight import provision, reachable
+from agent_preflight import provision
+from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, counted, failed, passed, warned
-from agent_preflight.patch_points import is_replaced
-from agent_preflight.reachable import UNREACHABLE
-from agent_preflight.usd import dollars, pusd
+from agent_preflight.openrouter import reachable
+from agent_preflight.openrouter.patch_points import is_replaced
+from agent_preflight.openrouter.reachable import UNREACHABLE
 
 BALANCE_USD_MIN = 0.10
 """Below this no run is worth starting."""

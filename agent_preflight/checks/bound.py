@@ -15,15 +15,15 @@ from urllib.parse import quote
 
 import httpx
 
-from agent_preflight import openrouter
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
-from preflight_proxy.config import origin, user_quarantine_file
-from preflight_proxy.core.accounts import Quarantined
+from agent_preflight.openrouter import http
+from preflight_proxy.base.config import origin, user_quarantine_file
+from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.ledger.rows import Quarantined
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
-from preflight_proxy.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 NAME = "Output bound"
 
@@ -72,7 +72,7 @@ def check_bound_smoke(inputs: Inputs, facts: Facts) -> list[Line]:
                 probes = list(pool.map(lambda pair: ask(*pair), asked))
     except UpstreamError as exc:
         return [failed(NAME, str(exc), f"Output bound not checked: {exc}")]
-    _quarantine([probe for probe in probes if probe.breaks_bound], origin(openrouter.resolve_base_url(inputs.base_url)))
+    _quarantine([probe for probe in probes if probe.breaks_bound], origin(http.resolve_base_url(inputs.base_url)))
     found = [line for model, listed in tags.items() for line in _lines(model, listed, probes)]
     return [*found, warned(NAME, temporary.leftover)] if temporary.leftover else found
 
@@ -81,7 +81,7 @@ def _tags(inputs: Inputs, model: str) -> list[str] | None:
     """The endpoints of a model that list the bound, by tag; None if the list cannot be read."""
     for name in dict.fromkeys((model, model.partition(":")[0])):
         path = f"/models/{quote(name, safe='/:')}/endpoints"
-        answer = openrouter.get(path, inputs.or_key, timeout_s=LIST_TIMEOUT_S, base_url=inputs.base_url)
+        answer = http.get(path, inputs.or_key, timeout_s=LIST_TIMEOUT_S, base_url=inputs.base_url)
         match None if answer is None else answer.data:
             case {"endpoints": list(endpoints)}:
                 return [str(each["tag"]) for each in endpoints if _lists_bound(each)]

@@ -3,13 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
-from agent_preflight.estimate import EXPECT_TOKENS, Estimate, advice, calls_text, estimate, rounded_up
-from agent_preflight.price_list import read_endpoints
-from agent_preflight.reachable import UNREACHABLE
-from agent_preflight.usd import dollars, pusd
-from preflight_proxy.errors import UpstreamError
+from agent_preflight.estimates.calls_that_fit import EXPECT_TOKENS, Estimate, advice, calls_text, estimate, rounded_up
+from agent_preflight.estimates.price_list import read_endpoints
+from agent_preflight.openrouter.reachable import UNREACHABLE
+from preflight_proxy.core.errors import UpstreamError
 
 NAME = "Calls in the budget"
 ASSUMED = (

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
-from agent_preflight import provision, reachable
-from agent_preflight.patch_points import in_force, is_replaced
+from agent_preflight import provision
+from agent_preflight.openrouter import reachable
+from agent_preflight.openrouter.patch_points import in_force, is_replaced
 
 T = TypeVar("T")
 

@@ -2,11 +2,11 @@
 
 from decimal import Decimal
 
-from agent_preflight import openrouter
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
-from agent_preflight.reachable import UNREACHABLE, refusal_of
+from agent_preflight.openrouter import http
+from agent_preflight.openrouter.reachable import UNREACHABLE, refusal_of
 
 MODEL = "openai/gpt-4.1-nano"
 """About the cheapest model there is: the call costs less than a thousandth of a cent."""
@@ -26,7 +26,7 @@ def check_api_key(inputs: Inputs, facts: Facts) -> list[Line]:
     """
     if not inputs.or_key.strip():
         return [failed(OWN, "none is given", f"No inference key is given. {_WHERE}")]
-    answer = openrouter.get("/key", inputs.or_key, timeout_s=TIMEOUT_S, base_url=inputs.base_url)
+    answer = http.get("/key", inputs.or_key, timeout_s=TIMEOUT_S, base_url=inputs.base_url)
     if answer is not None and answer.status in (401, 403):
         said = refusal_of(answer)
         return [failed(OWN, f"refused ({said})", f"OpenRouter refuses the inference key ({said}). {_WHERE}")]
@@ -39,7 +39,7 @@ def check_api_key(inputs: Inputs, facts: Facts) -> list[Line]:
                 OWN, "is a management key", f"OPENROUTER_API_KEY is a management key, which cannot make calls. {_WHERE}"
             )
         ]
-    left = openrouter.amount(answer.data.get("limit_remaining"))
+    left = http.amount(answer.data.get("limit_remaining"))
     if left is not None and left <= 0:
         return [warned(OWN, "works, but its own limit is used up")]
     return [passed(OWN, "works")]

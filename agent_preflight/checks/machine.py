@@ -14,8 +14,8 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.openrouter import NO_ANSWER, opened, resolve_base_url
-from preflight_proxy.errors import ConfigError
+from agent_preflight.openrouter.http import NO_ANSWER, opened, resolve_base_url
+from preflight_proxy.core.errors import ConfigError
 
 CLOCK, DISK, SOCKET = "Clock", "Disk", "Docker engine"
 

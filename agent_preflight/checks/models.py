@@ -8,8 +8,8 @@ from typing import Any
 from agent_preflight import provision
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, counted, failed, passed, skipped, warned
-from agent_preflight.patch_points import is_replaced
-from agent_preflight.reachable import UNREACHABLE
+from agent_preflight.openrouter.patch_points import is_replaced
+from agent_preflight.openrouter.reachable import UNREACHABLE
 
 Models = Mapping[str, Mapping[str, Any]]
 

@@ -4,15 +4,15 @@ import secrets
 import shutil
 from typing import Any
 
-from agent_preflight import config
+from agent_preflight.base import config
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.keys import MODEL
 from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.docker.images import ensure_image
 from agent_preflight.engine.client import on_engine
 from agent_preflight.models import RunResult
-from agent_preflight.run_control import tries_dir
-from preflight_proxy.errors import OperatingError
+from agent_preflight.runs.control_file import tries_dir
+from preflight_proxy.core.errors import OperatingError
 
 NAME = "Proxy path"
 ALIAS = "proxy-path"

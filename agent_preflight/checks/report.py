@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from agent_preflight.base.terminal import plain
 from agent_preflight.checks.line import Line, counted
-from agent_preflight.terminal import plain
 
 RULE = "=" * 60
 

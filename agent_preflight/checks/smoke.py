@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from agent_preflight import openrouter, provision
+from agent_preflight import provision
 from agent_preflight.checks.inputs import Inputs
+from agent_preflight.openrouter import http
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
 
 CALL_TIMEOUT_S = 30.0
 KEY_LIFETIME = timedelta(hours=1)
@@ -51,7 +52,7 @@ def chat(inputs: Inputs, key: Secret, body: Mapping[str, Any]) -> Mapping[str, A
         UpstreamError: it was refused, or is no completion.
     """
     headers = {"HTTP-Referer": f"https://{inputs.site_name}", "X-Title": inputs.site_name}
-    answer = openrouter.call(
+    answer = http.call(
         "POST",
         "/chat/completions",
         key,

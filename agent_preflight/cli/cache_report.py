@@ -24,10 +24,10 @@ def cache_report(
 
     Example: agent-preflight cache-report
     """
+    from agent_preflight.base.tables import show
     from agent_preflight.cache_report import cache_report_json, report_parts
-    from agent_preflight.run_choice import run_to_read
-    from agent_preflight.tables import show
-    from preflight_proxy.errors import ConfigError
+    from agent_preflight.runs.choice import run_to_read
+    from preflight_proxy.core.errors import ConfigError
 
     if data is not None and not data.is_dir():
         raise ConfigError(f"There is no folder {data}. --data names the folder of a stand-alone proxy.")

@@ -32,11 +32,11 @@ def costs(
 
     Example: agent-preflight costs --reconcile
     """
-    from agent_preflight.cost_tables import cost_parts
-    from agent_preflight.costs import cost_lines, sums_by_account, sums_of
-    from agent_preflight.run_choice import run_to_read
-    from agent_preflight.tables import show
-    from preflight_proxy.errors import ConfigError
+    from agent_preflight.base.tables import show
+    from agent_preflight.operate.cost_tables import cost_parts
+    from agent_preflight.runs.choice import run_to_read
+    from agent_preflight.runs.costs import cost_lines, sums_by_account, sums_of
+    from preflight_proxy.core.errors import ConfigError
 
     folder = data if data is not None else run_to_read(run_id, runs_dir)
     if folder is None:
@@ -55,10 +55,10 @@ def costs(
 
 def _reconcile(folder: Path, *, as_json: bool) -> int:
     """Print the comparison and return the exit code. Keys that still exist are read if there is a management key."""
-    from agent_preflight.config import Environment
-    from agent_preflight.cost_tables import reconciled_parts
-    from agent_preflight.reconcile import reconcile_folder
-    from agent_preflight.tables import show
+    from agent_preflight.base.config import Environment
+    from agent_preflight.base.tables import show
+    from agent_preflight.operate.cost_tables import reconciled_parts
+    from agent_preflight.operate.reconcile import reconcile_folder
 
     found_here = Environment.read()
     found = reconcile_folder(folder, found_here.admin_key, found_here.base_url)

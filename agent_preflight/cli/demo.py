@@ -39,7 +39,7 @@ def demo(
     Example: agent-preflight demo --sandbox process
     """
     from agent_preflight.cli.signals import interruptible
-    from agent_preflight.demo import run_demo
+    from agent_preflight.launch.demo import run_demo
 
     with interruptible():
         code = run_demo(sandbox.value, base, runs_dir)

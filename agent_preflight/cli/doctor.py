@@ -23,7 +23,7 @@ def doctor(
 
     Example: agent-preflight doctor --offline
     """
-    from agent_preflight.console import say
+    from agent_preflight.base.console import say
     from agent_preflight.doctor import document, examine, sections_text
 
     sections = examine(

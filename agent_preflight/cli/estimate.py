@@ -12,8 +12,8 @@ import typer
 from agent_preflight.cli.group import complain, emit_json
 
 if TYPE_CHECKING:
-    from agent_preflight.estimate_report import Found
-    from agent_preflight.runs.settings import RunSettings
+    from agent_preflight.estimates.report import Found
+    from agent_preflight.options.settings import RunSettings
 
 
 def estimate(
@@ -50,9 +50,9 @@ def estimate(
 
     Example: agent-preflight estimate --model openai/gpt-4.1-nano --budget 0.25 --max-tokens 4096
     """
-    from agent_preflight.estimate import EXPECT_TOKENS
-    from agent_preflight.estimate_report import is_affordable, report, why_nothing
-    from agent_preflight.tables import show
+    from agent_preflight.base.tables import show
+    from agent_preflight.estimates.calls_that_fit import EXPECT_TOKENS
+    from agent_preflight.estimates.report import is_affordable, report, why_nothing
 
     settings = _settings({"models": model, "budget_usd": budget, "expect_tokens": expect_tokens}, config)
     tokens = EXPECT_TOKENS if settings.expect_tokens is None else settings.expect_tokens
@@ -73,11 +73,11 @@ FLAGS = {"models": "--model", "budget_usd": "--budget", "expect_tokens": "--expe
 
 def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
     """Return what a run would have; the keys that it needs are not asked for."""
-    from agent_preflight.config import Environment
-    from agent_preflight.config_file import load_config
-    from agent_preflight.runs.settings import read_settings
-    from agent_preflight.runs.sources import merged, of_environment
-    from preflight_proxy.errors import ConfigError
+    from agent_preflight.base.config import Environment
+    from agent_preflight.options.settings import read_settings
+    from agent_preflight.options.sources import merged, of_environment
+    from agent_preflight.options.user_file import load_config
+    from preflight_proxy.core.errors import ConfigError
 
     given = {name: _read(name, value, FLAGS[name]) for name, value in given.items() if value not in (None, [])}
     file, _ = load_config(config, Path.cwd())
@@ -89,7 +89,7 @@ def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
 
 
 def _read(name: str, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the option is
-    from agent_preflight.runs.settings import SettingError, read_option
+    from agent_preflight.options.settings import SettingError, read_option
 
     try:
         return read_option(name, value, flag)
@@ -98,20 +98,20 @@ def _read(name: str, value: object, flag: str) -> Any:  # noqa: ANN401 - whateve
 
 
 def _unreachable(settings: RunSettings) -> str:
-    from agent_preflight.config import Environment
-    from agent_preflight.reachable import trouble
+    from agent_preflight.base.config import Environment
+    from agent_preflight.openrouter.reachable import trouble
 
     return trouble(Environment.read().api_key, settings.openrouter_base_url)
 
 
 def _estimates(settings: RunSettings, tokens: int, bound: int | None) -> list[Found]:
     """Read the prices of each model, and estimate it for each of its budgets."""
-    from agent_preflight.config import Environment
-    from agent_preflight.estimate import estimate as estimate_model
-    from agent_preflight.estimate_report import Unread
-    from agent_preflight.price_list import read_endpoints
-    from agent_preflight.usd import pusd
-    from preflight_proxy.errors import UpstreamError
+    from agent_preflight.base.config import Environment
+    from agent_preflight.base.usd import pusd
+    from agent_preflight.estimates.calls_that_fit import estimate as estimate_model
+    from agent_preflight.estimates.price_list import read_endpoints
+    from agent_preflight.estimates.report import Unread
+    from preflight_proxy.core.errors import UpstreamError
 
     key, budgets = Environment.read().api_key, settings.budget_usd
     found: dict[tuple[str, int], Found] = {}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 
 class Commands(TyperGroup):
@@ -70,7 +70,7 @@ def _unknown(name: str, commands: Sequence[str]) -> str:
 
 def complain(text: str) -> None:
     """Print a line on standard error, without escapes that came from elsewhere."""
-    from agent_preflight.terminal import plain
+    from agent_preflight.base.terminal import plain
 
     sys.stderr.write(plain(text, keep_lines=True) + "\n")
     sys.stderr.flush()

@@ -19,8 +19,8 @@ def init(
 
     Example: agent-preflight init && agent-preflight run
     """
-    from agent_preflight.config_text import TEMPLATE
-    from agent_preflight.console import say
+    from agent_preflight.base.console import say
+    from agent_preflight.options.example_file import TEMPLATE
 
     try:
         with path.open("x", encoding="utf-8") as file:

@@ -18,7 +18,7 @@ def complete_run_ids(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_live(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of live runs; where only one is live, the aliases of its trials too, which may stand alone."""
     from agent_preflight.artifacts import trial_dirs
-    from agent_preflight.run_choice import live_runs
+    from agent_preflight.runs.choice import live_runs
 
     live = live_runs(_runs_dir(ctx))
     names = [run.name for run in live] + [trial.name for trial in (trial_dirs(live[0]) if len(live) == 1 else ())]
@@ -28,7 +28,7 @@ def complete_live(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_aliases(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the aliases of the trials of the run that the command line names, else of the only live one or the latest."""
     from agent_preflight.artifacts import find_run, trial_dirs
-    from agent_preflight.run_choice import run_to_read
+    from agent_preflight.runs.choice import run_to_read
 
     run_id, runs_dir = ctx.params.get("run_id"), _runs_dir(ctx)
     run_dir = find_run(run_id, runs_dir) if run_id else run_to_read(None, runs_dir)

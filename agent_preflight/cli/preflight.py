@@ -15,7 +15,7 @@ def preflight() -> None:
 
     Example: PREFLIGHT_MODELS=openai/gpt-4.1-nano agent-preflight preflight
     """
-    from agent_preflight.config import Environment
+    from agent_preflight.base.config import Environment
     from agent_preflight.preflight import PreflightError
     from agent_preflight.preflight import preflight as check
 

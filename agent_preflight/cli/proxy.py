@@ -11,7 +11,7 @@ import typer
 from agent_preflight.cli import proxy_account
 from agent_preflight.cli.group import emit_json
 from agent_preflight.cli.proxy_account import Data, amounts_of, check, folder_of
-from agent_preflight.runs import kinds
+from agent_preflight.options import kinds
 
 UPSTREAM = "https://openrouter.ai/api/v1"
 
@@ -66,9 +66,9 @@ def proxy(
         if any((unix, upstream, budget, account, byok, ready_file)):
             raise typer.BadParameter(f"before `{ctx.invoked_subcommand}` only --data has a meaning")
         return
-    from agent_preflight.config import Environment
-    from preflight_proxy import log
-    from preflight_proxy.errors import ConfigError
+    from agent_preflight.base.config import Environment
+    from preflight_proxy.base import log
+    from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import serve
 
     environment, folder = Environment.read(), folder_of(ctx, data)
@@ -100,7 +100,7 @@ def status(
 
     Example: agent-preflight proxy status --data ./proxy-data
     """
-    from agent_preflight.proxy_status import proxy_status, show_status
+    from agent_preflight.operate.proxy_status import proxy_status, show_status
 
     found = proxy_status(folder_of(ctx, data))
     emit_json(json.dumps(found.document())) if as_json else show_status(found)
@@ -111,9 +111,9 @@ app.add_typer(proxy_account.app)
 
 def _checked(folder: Path, listen: str, upstream: str, budget: str | None, accounts: list[str]) -> dict[str, str]:
     """Return the limits that options give, in dollars; what is wrong with an option is said of that option."""
-    from agent_preflight.usd import dollars
-    from preflight_proxy.config import check_upstream, host_port
-    from preflight_proxy.errors import ConfigError
+    from agent_preflight.base.usd import dollars
+    from preflight_proxy.base.config import check_upstream, host_port
+    from preflight_proxy.core.errors import ConfigError
     from preflight_proxy.standalone import has_accounts
 
     if budget is not None and accounts:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent_preflight.cli.group import emit_json
-from agent_preflight.runs import kinds
-from agent_preflight.runs.kinds import Kind
+from agent_preflight.options import kinds
+from agent_preflight.options.kinds import Kind
 
 if TYPE_CHECKING:
-    from agent_preflight.control_client import Balance, ControlClient
+    from agent_preflight.sidecar.control_client import Balance, ControlClient
 
 Data = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The proxy's data folder, as at its start.", show_default=False)
@@ -41,9 +41,9 @@ def add(ctx: typer.Context, accounts: Amounts, data: Data = None) -> None:
 
     Example: agent-preflight proxy account add alice=5 --data ./proxy-data
     """
-    from agent_preflight.console import say
-    from agent_preflight.proxy_status import on_proxy
-    from agent_preflight.usd import dollars
+    from agent_preflight.base.console import say
+    from agent_preflight.base.usd import dollars
+    from agent_preflight.operate.proxy_status import on_proxy
 
     folder, wanted = folder_of(ctx, data), amounts_of(accounts)
 
@@ -107,9 +107,9 @@ def remove(ctx: typer.Context, accounts: Names, data: Data = None) -> None:
 
     Example: agent-preflight proxy account remove alice --data ./proxy-data
     """
-    from agent_preflight.console import say
-    from agent_preflight.proxy_status import on_proxy
-    from agent_preflight.usd import dollars
+    from agent_preflight.base.console import say
+    from agent_preflight.base.usd import dollars
+    from agent_preflight.operate.proxy_status import on_proxy
 
     folder, names = folder_of(ctx, data), names_of(accounts)
 
@@ -132,9 +132,9 @@ def show(
 
     Example: agent-preflight proxy account show alice --data ./proxy-data
     """
-    from agent_preflight.proxy_status import proxy_status
-    from preflight_proxy.errors import ConfigError
-    from preflight_proxy.named_accounts import read_tokens
+    from agent_preflight.operate.proxy_status import proxy_status
+    from preflight_proxy.control.named_accounts import read_tokens
+    from preflight_proxy.core.errors import ConfigError
 
     folder, (name,) = folder_of(ctx, data), names_of([account])
     known = [each.name for each in proxy_status(folder).accounts]
@@ -154,7 +154,7 @@ def list_(
 
     Example: agent-preflight proxy account list --data ./proxy-data
     """
-    from agent_preflight.proxy_status import proxy_status, show_accounts
+    from agent_preflight.operate.proxy_status import proxy_status, show_accounts
 
     found = proxy_status(folder_of(ctx, data)).accounts
     if not as_json:
@@ -166,7 +166,7 @@ def list_(
 
 def _change(folder: Path, names: Iterable[str], change: Callable[[ControlClient, str], Awaitable[Balance]]) -> None:
     """Have the running proxy change each account, and print how it stands then."""
-    from agent_preflight.proxy_status import on_proxy
+    from agent_preflight.operate.proxy_status import on_proxy
 
     async def ask(client: ControlClient) -> None:
         for name in names:
@@ -186,7 +186,7 @@ def folder_of(ctx: typer.Context, data: Path | None) -> Path:
 
 def check(kind: Kind, value: object, option: str) -> None:
     """Accept an option's value, or say as a usage error what it must be."""
-    from preflight_proxy.errors import ConfigError
+    from preflight_proxy.core.errors import ConfigError
 
     try:
         kind.read(value)
@@ -196,7 +196,7 @@ def check(kind: Kind, value: object, option: str) -> None:
 
 def amounts_of(texts: list[str]) -> dict[str, int]:
     """Return accounts and amounts above $0, in pico-USD, of options or arguments such as `alice=5` and `alice=$0.50`."""
-    from agent_preflight.usd import pusd, read_usd
+    from agent_preflight.base.usd import pusd, read_usd
 
     found: dict[str, int] = {}
     for text in texts:
@@ -215,7 +215,7 @@ def amounts_of(texts: list[str]) -> dict[str, int]:
 
 def names_of(names: list[str]) -> list[str]:
     """Return accounts' names that can be."""
-    from preflight_proxy.core.account_name import NAME_RULE, is_account_name
+    from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name
 
     for name in names:
         if not is_account_name(name):
@@ -224,9 +224,9 @@ def names_of(names: list[str]) -> list[str]:
 
 
 def _tell(balance: Balance) -> None:
-    from agent_preflight.console import say
-    from agent_preflight.proxy_status import of_balance
-    from agent_preflight.usd import dollars
+    from agent_preflight.base.console import say
+    from agent_preflight.base.usd import dollars
+    from agent_preflight.operate.proxy_status import of_balance
 
     state = of_balance(balance).state
     left = dollars(balance.available_pusd)

@@ -12,7 +12,7 @@ from agent_preflight.cli.group import emit_json
 from agent_preflight.cli.options import RunsDir
 
 if TYPE_CHECKING:
-    from preflight_proxy.core.accounts import Quarantined
+    from preflight_proxy.core.ledger.rows import Quarantined
 
 
 def quarantine(
@@ -43,13 +43,13 @@ def quarantine(
     """
     import asyncio
 
-    from agent_preflight.console import say
-    from agent_preflight.openrouter import resolve_base_url
-    from agent_preflight.quarantine import clear as clear_endpoint
-    from agent_preflight.quarantine import quarantined
-    from agent_preflight.terminal import plain
-    from preflight_proxy import log
-    from preflight_proxy.config import origin
+    from agent_preflight.base.console import say
+    from agent_preflight.base.terminal import plain
+    from agent_preflight.openrouter.http import resolve_base_url
+    from agent_preflight.operate.quarantine import clear as clear_endpoint
+    from agent_preflight.operate.quarantine import quarantined
+    from preflight_proxy.base import log
+    from preflight_proxy.base.config import origin
 
     log.configure()
     if clear is None:
@@ -71,7 +71,7 @@ def quarantine(
 
 
 def _line(row: Quarantined) -> str:
-    from preflight_proxy.core.accounts import OPENROUTER
+    from preflight_proxy.core.ledger.rows import OPENROUTER
 
     where = "" if row.upstream == OPENROUTER else f"of {row.upstream}  "
     return f"{row.model}  {row.tag}  {where}since {_time(row.at_s)}  {row.reason}"

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from agent_preflight.base.config import variable
 from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import complete_run_ids
-from agent_preflight.config import variable
-from agent_preflight.runs import kinds
-from agent_preflight.runs.env_file import parse_env_file
-from agent_preflight.runs.settings import COMMAND_NETWORK, Option, defaults, options, read_option
-from agent_preflight.runs.text_file import read_text
-from preflight_proxy.errors import ConfigError
+from agent_preflight.options import kinds
+from agent_preflight.options.env_file import parse_env_file
+from agent_preflight.options.settings import COMMAND_NETWORK, Option, defaults, options, read_option
+from agent_preflight.options.text_file import read_text
+from preflight_proxy.core.errors import ConfigError
 
 INTERRUPTED = "Interrupted. No agent was started and nothing was spent."
 OTHERWISE = {"network": COMMAND_NETWORK}
@@ -56,7 +56,7 @@ def run(
 
 def _run(given: dict[str, Any], config: Path | None, as_json: bool) -> int:
     from agent_preflight.cli.signals import interruptible
-    from agent_preflight.command_run import NOTHING_SPENT, run_command
+    from agent_preflight.launch.run_command import NOTHING_SPENT, run_command
     from agent_preflight.preflight import PreflightError
 
     try:
@@ -76,7 +76,7 @@ def _read(name: str, value: Any) -> Any:  # noqa: ANN401 - as run_multi takes it
         given = dict(_pair(text, f"{flag} {option.kind.metavar}", option.kind is kinds.SERVICES) for text in value)
         value = {name: text or "" for name, text in given.items()}
         for unset in (each for each, text in given.items() if text is None and variable(each) is None):
-            from agent_preflight.command_run import NOTHING_SPENT
+            from agent_preflight.launch.run_command import NOTHING_SPENT
 
             raise typer.BadParameter(
                 f"{flag} hands on the variable {unset[:80]!a}, but it is not set here. {NOTHING_SPENT}"

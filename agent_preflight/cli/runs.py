@@ -23,8 +23,8 @@ def runs(
 
     Example: agent-preflight runs
     """
-    from agent_preflight.run_list import list_runs, runs_table
-    from agent_preflight.tables import show
+    from agent_preflight.base.tables import show
+    from agent_preflight.runs.list import list_runs, runs_table
 
     found = list_runs(runs_dir)
     if as_json:

@@ -31,8 +31,8 @@ def simulate(
     Example: agent-preflight simulate > simulator.env
     """
     from openrouter_sim.serve import serve
-    from preflight_proxy.config import host_port
-    from preflight_proxy.errors import ConfigError
+    from preflight_proxy.base.config import host_port
+    from preflight_proxy.core.errors import ConfigError
 
     try:
         host_port(listen if listen.rpartition(":")[0] else f"127.0.0.1:{listen.removeprefix(':')}")

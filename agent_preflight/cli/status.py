@@ -23,10 +23,10 @@ def status(
 
     Example: agent-preflight status run-20270131-120000
     """
-    from agent_preflight.run_choice import run_to_read
+    from agent_preflight.base.tables import show
+    from agent_preflight.runs.choice import run_to_read
+    from agent_preflight.runs.trial_status import read_run
     from agent_preflight.status import status_parts
-    from agent_preflight.tables import show
-    from agent_preflight.trial_status import read_run
 
     run_dir = run_to_read(run_id, runs_dir)
     if as_json:

@@ -11,7 +11,7 @@ from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import LiveRunId, RunsDir, complete_aliases
 
 if TYPE_CHECKING:
-    from agent_preflight.live_run import Ended, Plan
+    from agent_preflight.operate.live_changes import Ended, Plan
 
 WAIT_S_MAX = 300.0
 """A trial's end waits for costs that are not known yet, for four minutes at the most."""
@@ -42,9 +42,9 @@ def stop(
     """
     import asyncio
 
-    from agent_preflight.console import say
-    from agent_preflight.live_run import stop as ask_to_end
-    from agent_preflight.live_run import until_over
+    from agent_preflight.base.console import say
+    from agent_preflight.operate.live_changes import stop as ask_to_end
+    from agent_preflight.operate.live_changes import until_over
 
     plan, alias = _meant(run_id, alias, runs_dir)
     asyncio.run(ask_to_end(plan, alias))
@@ -67,8 +67,8 @@ def stop(
 def _meant(run_id: str | None, alias: str | None, runs_dir: Path) -> tuple[Plan, str | None]:
     """Return the run and the trial that are meant: one word alone that names no run names a trial of the only live one."""
     from agent_preflight.artifacts import find_run
-    from agent_preflight.live_run import find_plan
-    from agent_preflight.run_choice import live_runs, run_to_change
+    from agent_preflight.operate.live_changes import find_plan
+    from agent_preflight.runs.choice import live_runs, run_to_change
 
     if run_id is not None and alias is None and find_run(run_id, runs_dir) is None:
         live = live_runs(runs_dir)
@@ -78,7 +78,7 @@ def _meant(run_id: str | None, alias: str | None, runs_dir: Path) -> tuple[Plan,
 
 
 def _line(ended: Ended) -> str:
-    from agent_preflight.terminal import plain
+    from agent_preflight.base.terminal import plain
 
     if ended.summary is None:
         return f"{ended.alias}: not started"

@@ -41,7 +41,7 @@ def sweep(
     """
     import asyncio
 
-    from agent_preflight.config import Environment
+    from agent_preflight.base.config import Environment
     from agent_preflight.sweeping import Scope
     from agent_preflight.sweeping import sweep as clean
 
@@ -71,7 +71,7 @@ def _folders(
     runs_dir: Path, days: float, *, dry_run: bool, yes: bool, quiet: bool
 ) -> tuple[list[Path], list[Path], list[Path]]:
     """Remove old folders; returns those that are gone (with `dry_run`: would be), those kept, those that could not be."""
-    from agent_preflight.console import say
+    from agent_preflight.base.console import say
     from agent_preflight.sweeping.old_runs import DAY_S, old_runs, remove_run
 
     found = old_runs(runs_dir, days * DAY_S)
@@ -92,15 +92,15 @@ def _folders(
 
 
 def _old_line(run: OldRun) -> str:
+    from agent_preflight.base.terminal import plain
     from agent_preflight.sweeping.old_runs import DAY_S
-    from agent_preflight.terminal import plain
 
     return plain(f"{run.path}  {run.age_s / DAY_S:.0f} days old{f'  kept: {run.keep}' if run.keep else ''}")
 
 
 def _print(swept: Swept, *, dry_run: bool) -> None:
-    from agent_preflight.console import say
-    from agent_preflight.terminal import plain
+    from agent_preflight.base.console import say
+    from agent_preflight.base.terminal import plain
 
     words = {"removed": "would remove" if dry_run else "removed", "left": "LEFT", "live": "live, not touched"}
     words["unreadable"] = "cannot be told dead, not touched"

@@ -11,7 +11,7 @@ from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import LiveRunId, RunsDir, complete_raises
 
 if TYPE_CHECKING:
-    from agent_preflight.live_run import ToppedUp
+    from agent_preflight.operate.live_changes import ToppedUp
 
 
 def top_up(
@@ -38,10 +38,10 @@ def top_up(
     """
     import asyncio
 
-    from agent_preflight.config import Environment
-    from agent_preflight.live_run import check_alias, find_plan
-    from agent_preflight.live_run import top_up as raise_limit
-    from agent_preflight.run_choice import run_to_change
+    from agent_preflight.base.config import Environment
+    from agent_preflight.operate.live_changes import check_alias, find_plan
+    from agent_preflight.operate.live_changes import top_up as raise_limit
+    from agent_preflight.runs.choice import run_to_change
 
     texts = list(more or ())
     if run_id is not None and "=" in run_id:  # no run is named, and the first word is a trial's
@@ -59,8 +59,8 @@ def top_up(
 
 def _tell(alias: str, done: ToppedUp) -> None:
     """Print what was done."""
-    from agent_preflight.console import say
-    from agent_preflight.usd import dollars
+    from agent_preflight.base.console import say
+    from agent_preflight.base.usd import dollars
 
     amounts = (done.before_pusd, done.balance.limit_pusd, done.balance.available_pusd)
     before, after, left = map(dollars, amounts)
@@ -70,7 +70,7 @@ def _tell(alias: str, done: ToppedUp) -> None:
 
 
 def _named(text: str) -> tuple[str, int]:
-    from agent_preflight.usd import pusd, read_usd
+    from agent_preflight.base.usd import pusd, read_usd
 
     alias, _, amount = text.rpartition("=")
     try:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import msgspec
 
 from agent_preflight.docker.mounts import refuse_missing
-from agent_preflight.docker_args import SEALED, merge
-from agent_preflight.sandbox import AgentSpec, PortalKey
-from preflight_proxy.errors import ConfigError
+from agent_preflight.options.container_options import SEALED, merge
+from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
+from preflight_proxy.core.errors import ConfigError
 
 BUDGET_MOUNT = "/run/preflight"
 """Where the agent finds `budget.txt`, read-only; not below its workspace (C16)."""

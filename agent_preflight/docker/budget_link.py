@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from agent_preflight.docker.bodies import BUDGET_FILE
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 
 def link_copies(workspace_path: str) -> dict[str, bytes]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from agent_preflight.engine.client import END_CALL_S_MAX, Engine
 from agent_preflight.engine.failure import ANSWERED, DockerError, Failure
-from agent_preflight.sandbox import Exit, Step
-from preflight_proxy.tasks import Tasks
+from agent_preflight.sandboxes.interface import Exit, Step
+from preflight_proxy.base.tasks import Tasks
 
 TERM_S = 0.5
 """What an agent gets to put its files in order. Its calls are refused already, so longer would buy nothing."""

@@ -13,7 +13,7 @@ from agent_preflight.docker.bodies import Tag, forwarder_body
 from agent_preflight.docker.container import Container
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.sandbox import PortalKey, Step
+from agent_preflight.sandboxes.interface import PortalKey, Step
 
 
 class Forwarder:

@@ -20,14 +20,14 @@ from agent_preflight.docker.container import Container
 from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.docker.owner import boot_id, this_process
 from agent_preflight.docker.portal import PortalPlace, portal_place
-from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
-from agent_preflight.runs.settings import GateWish
-from agent_preflight.sandbox import PortalKey
-from preflight_proxy.config import state_dir
-from preflight_proxy.core.portal_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
+from agent_preflight.options.container_options import SEALED
+from agent_preflight.options.settings import GateWish
+from agent_preflight.sandboxes.interface import PortalKey
+from preflight_proxy.base.config import state_dir
+from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import OperatingError
 
 HANDSHAKE_S_MAX = 5.0
 """A gate hands its listeners over in about 0.3 s where the engine shares a unix socket with this machine."""

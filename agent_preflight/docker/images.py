@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from agent_preflight import commands
+from agent_preflight.base import commands
 from agent_preflight.engine.client import Engine, Image, on_engine
 from agent_preflight.engine.failure import DockerError, Failure
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.engine.streams import archive, is_readable
-from agent_preflight.kept_output import Kept, OutputWish
-from agent_preflight.output_folder import OutputFolder
-from agent_preflight.tar_stream import Kind, TarError
+from agent_preflight.sandboxes.kept_output import Kept, OutputWish
+from agent_preflight.sandboxes.output_folder import OutputFolder
+from agent_preflight.sandboxes.tar_stream import Kind, TarError
 
 SPOILT = frozenset({Failure.FAILED, Failure.REFUSED, Failure.NOT_DOCKER})
 """After these the engine answers, but cannot read the folder: what an agent made of it may be the reason."""

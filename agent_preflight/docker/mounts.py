@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from agent_preflight.kept_output import OutputWish
-from preflight_proxy.errors import ConfigError
+from agent_preflight.sandboxes.kept_output import OutputWish
+from preflight_proxy.core.errors import ConfigError
 
 OWN_MOUNT = "it is a mount of your own"
 ON_TMPFS = "it is on a tmpfs, whose content is gone once the container is stopped"

@@ -34,9 +34,9 @@ from agent_preflight.docker.owner import this_process
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import UNKNOWN, DockerError, Failure
 from agent_preflight.engine.streams import Attached, attach
-from agent_preflight.kept_output import Kept
-from agent_preflight.sandbox import AgentSpec, Exit, Pipes, Step
-from preflight_proxy.errors import ConfigError
+from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes, Step
+from agent_preflight.sandboxes.kept_output import Kept
+from preflight_proxy.core.errors import ConfigError
 
 LIFETIME = timedelta(days=7)
 """After this long nobody can still want what a trial made; the same as its sub-key's life."""

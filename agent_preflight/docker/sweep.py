@@ -18,7 +18,7 @@ from agent_preflight.docker.bodies import LABEL, OUTPUT_LABEL, Role
 from agent_preflight.docker.container import Container
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.run_lock import RunState, hold_once_free
+from agent_preflight.runs.lock import RunState, hold_once_free
 
 _ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "network", "volume")
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_preflight.checks.line import Line, passed, warned
-from agent_preflight.demo_place import LOCAL_BASE
 from agent_preflight.docker.handshake import shake_hands, shake_hands_portable
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.runner.folder import open_try
-from preflight_proxy.errors import OperatingError
+from agent_preflight.launch.demo_place import LOCAL_BASE
+from agent_preflight.runs.folder import open_try
+from preflight_proxy.core.errors import OperatingError
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent_preflight.base.config import Environment, child_environment
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.checks.machine import check_clock, check_disk
-from agent_preflight.config import Environment, child_environment
 from agent_preflight.docker.handshake import netns_cookie
 from agent_preflight.doctor import engine as engines
 from agent_preflight.doctor.engine import EngineFacts, Handshake
@@ -15,9 +15,9 @@ from agent_preflight.doctor.installation import installation
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
 from agent_preflight.doctor.section import Section
 from agent_preflight.doctor.system import system_lines
-from agent_preflight.openrouter import resolve_base_url
-from preflight_proxy.core.http_proxy import PROXY_VARIABLES, http_proxy
-from preflight_proxy.errors import ConfigError
+from agent_preflight.openrouter.http import resolve_base_url
+from preflight_proxy.core.environment_proxy import PROXY_VARIABLES, http_proxy
+from preflight_proxy.core.errors import ConfigError
 
 NOT_TRIED = Handshake(None, "not tried")
 

@@ -8,7 +8,7 @@ from typing import Any
 import aiodocker
 import msgspec
 
-from agent_preflight.config import variable
+from agent_preflight.base.config import variable
 from agent_preflight.engine.failure import MESSAGE_CHARS_MAX, DockerError, Failure
 
 API_TRIED = (1, 41)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agent_preflight.terminal import plain
+from agent_preflight.base.terminal import plain
 
 _ADVICE = re.compile(r"\s*(?:(?:See|Run) '(?:docker|podman)\b[^']*'.*|Usage:.*)")
 """What the command line of Docker adds below a message."""

@@ -28,7 +28,7 @@ from yarl import URL
 
 from agent_preflight.engine.address import Version, connect, negotiate
 from agent_preflight.engine.failure import DockerError, Failure, explained
-from agent_preflight.sandbox import Exit
+from agent_preflight.sandboxes.interface import Exit
 
 CALL_S_MAX = 30.0
 """Creating a container on a busy engine takes seconds; half a minute means that it hangs."""

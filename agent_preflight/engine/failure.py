@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 
 from agent_preflight.engine.cause import cause_of
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
 """What comes of an answer that is not what the API says."""

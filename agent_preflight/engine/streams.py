@@ -17,8 +17,8 @@ from aiohttp import ClientTimeout
 
 from agent_preflight.engine.client import CALL_S_MAX, Engine
 from agent_preflight.engine.failure import DockerError, explained
-from agent_preflight.sandbox import Pipes
-from preflight_proxy.tasks import Tasks
+from agent_preflight.sandboxes.interface import Pipes
+from preflight_proxy.base.tasks import Tasks
 
 BUFFER_BYTES = 128 * 1024
 """What is buffered of each of an agent's outputs; the engine's connection waits at twice that."""

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
+from agent_preflight.base.usd import Dollars
 from agent_preflight.models import RunResult
+from agent_preflight.options.naming import default_alias
+from agent_preflight.options.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.runner.go_on import elsewhere, farewell
+from agent_preflight.runner.continuation import elsewhere, farewell
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
-from agent_preflight.runner.policies import PolicyGiven
-from agent_preflight.runner.report import final_lines
-from agent_preflight.runner.request import OnComplete, OnEvent, Request
-from agent_preflight.runner.run import run_field
-from agent_preflight.runs.naming import default_alias
-from agent_preflight.runs.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
-from agent_preflight.usd import Dollars
+from agent_preflight.runs.final_table import final_lines
+from agent_preflight.runs.policies import PolicyGiven
+from agent_preflight.runs.request import OnComplete, OnEvent, Request
 from preflight_proxy.core.secret import Secret
 
 LogFunction = Callable[..., object]

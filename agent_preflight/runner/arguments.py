@@ -11,18 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.config import Environment, variable
-from agent_preflight.console import say
-from agent_preflight.kept_output import DEPTH_MAX, KEEP_OFF, OutputWish
-from agent_preflight.openrouter import check_way
-from agent_preflight.runner.plan import Surroundings
-from agent_preflight.runner.reach import read_reach
-from agent_preflight.runner.request import Request
-from agent_preflight.runs.settings import Arguments, RunSettings, read_settings
-from agent_preflight.runs.sources import with_files, with_keys
-from agent_preflight.runs.text_file import read_text
-from agent_preflight.usd import pusd, usd
-from preflight_proxy.errors import ConfigError
+from agent_preflight.base.config import Environment, variable
+from agent_preflight.base.console import say
+from agent_preflight.base.usd import pusd, usd
+from agent_preflight.environment.network_access import read_reach
+from agent_preflight.openrouter.http import check_way
+from agent_preflight.options.settings import Arguments, RunSettings, read_settings
+from agent_preflight.options.sources import with_files, with_keys
+from agent_preflight.options.text_file import read_text
+from agent_preflight.runs.plan import Surroundings
+from agent_preflight.runs.request import Request
+from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputWish
+from preflight_proxy.core.errors import ConfigError
 
 
 def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

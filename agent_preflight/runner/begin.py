@@ -9,28 +9,28 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from agent_preflight.base.usd import dollars, usd
 from agent_preflight.docker.bodies import in_force
 from agent_preflight.docker.mounts import tmpfs_warning
-from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
+from agent_preflight.environment.network_access import reach_warnings
+from agent_preflight.options.container_options import SEALED
+from agent_preflight.options.naming import check_run_id
 from agent_preflight.runner.board import Row
-from agent_preflight.runner.folder import RunFolder, open_named, open_new, open_resumed, open_single
-from agent_preflight.runner.go_on import elsewhere, go_on
+from agent_preflight.runner.continuation import elsewhere, go_on
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.loop import Stop
 from agent_preflight.runner.mount_sources import Wanted, look, make
-from agent_preflight.runner.plan import Surroundings, TrialPlan, default_run_id, plan_trials
-from agent_preflight.runner.policies import policy_for_trial
-from agent_preflight.runner.reach import reach_warnings
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
-from agent_preflight.runner.remnants import check_gone, end_earlier
-from agent_preflight.runner.request import Request
 from agent_preflight.runner.resume import kept_results
-from agent_preflight.runner.tidy import tidy
-from agent_preflight.runs.naming import check_run_id
+from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
+from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials
+from agent_preflight.runs.policies import policy_for_trial
+from agent_preflight.runs.request import Request
 from agent_preflight.sweeping import Scope
-from agent_preflight.usd import dollars, usd
-from preflight_proxy.errors import ConfigError
+from agent_preflight.sweeping.leftovers import check_gone, end_earlier
+from agent_preflight.sweeping.sweep_before_run import tidy
+from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6
 

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Callable
 
 from agent_preflight.runner.board import now_s
-from preflight_proxy.core.outcomes import code_of
-from preflight_proxy.core.refusals import Code
-from preflight_proxy.tasks import Tasks
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.core.refusals.outcomes import code_of
+from preflight_proxy.core.refusals.refusals import Code
 
 NO_CREDIT = code_of(Code.ACCOUNT_CREDIT)
 """The proxy's word for a call that OpenRouter refused for want of credit, in events and summaries."""

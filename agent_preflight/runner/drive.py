@@ -14,26 +14,26 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from agent_preflight.authority import write_bundle
-from agent_preflight.control_gate import Account, Gate, Tls
+from agent_preflight.base.usd import dollars
 from agent_preflight.docker.handshake import forget_choices
 from agent_preflight.docker.mounts import beside_mounts
-from agent_preflight.docker_args import DockerArgs
+from agent_preflight.environment.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, agent_env
+from agent_preflight.environment.authority import write_bundle
+from agent_preflight.environment.network_access import proxy_warnings, reach_env
+from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.models import RunResult
+from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.provision import create_sub_key
-from agent_preflight.runner.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, agent_env
 from agent_preflight.runner.board import now_s
-from agent_preflight.runner.disk import shortage
-from agent_preflight.runner.finish import LAST_OUTPUT_S, finish
-from agent_preflight.runner.live import LiveTrial
-from agent_preflight.runner.plan import Surroundings, TrialPlan, key_expiry
-from agent_preflight.runner.reach import proxy_warnings, reach_env
-from agent_preflight.runner.trial import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
-from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
-from agent_preflight.sandbox import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
-from agent_preflight.usd import dollars
+from agent_preflight.runner.cleanup import LAST_OUTPUT_S, finish
+from agent_preflight.runner.running_trial import LiveTrial
+from agent_preflight.runs.disk import shortage
+from agent_preflight.runs.plan import Surroundings, TrialPlan, key_expiry
+from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
+from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
+from agent_preflight.sidecar.gate_request import Account, Gate, Tls
+from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import OperatingError
 
 GATE_S_MAX = 30.0
 """From the creation of a container to its gate's hand-over (C14)."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_preflight.docker.mounts import Bind
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 
 FOLDER_MODE = 0o777
 """Less the umask: a folder that is made for a mount is as one that the user makes."""

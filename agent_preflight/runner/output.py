@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.agents import AgentOutput
+from agent_preflight.base.terminal import plain
 from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, from_agent, parse_line
 from agent_preflight.models import CacheStats
 from agent_preflight.runner.agent_end import AgentEnd
-from agent_preflight.terminal import plain
 from agent_preflight.usage import add_usage, read_usage
 
 CHUNK_BYTES = 2**16

@@ -15,23 +15,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from agent_preflight.base.config import Environment, variable
 from agent_preflight.checks.images import image_name
 from agent_preflight.checks.line import Line, failed, warned
-from agent_preflight.config import Environment, variable
 from agent_preflight.docker.bodies import BUDGET_MOUNT, GATE_MOUNT, Tag, check_network
 from agent_preflight.docker.budget_link import link_copies
 from agent_preflight.docker.container import Container
 from agent_preflight.docker.images import missing_base, missing_image
 from agent_preflight.docker.mounts import Bind, binds, refuse_sockets, targets, volumes
 from agent_preflight.docker.owner import this_process
-from agent_preflight.docker_args import SEALED, merge
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.runner.folder import open_try
+from agent_preflight.options.container_options import SEALED, merge
+from agent_preflight.options.settings import unused_by_processes
 from agent_preflight.runner.mount_sources import Wanted, look
-from agent_preflight.runner.plan import Surroundings, TrialPlan
-from agent_preflight.runs.settings import unused_by_processes
-from preflight_proxy.errors import OperatingError
+from agent_preflight.runs.folder import open_try
+from agent_preflight.runs.plan import Surroundings, TrialPlan
+from preflight_proxy.core.errors import OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20
 """Source: docs.docker.com/engine/containers/resource_constraints, read 2026-11."""

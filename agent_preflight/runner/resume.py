@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import number, read_json_object
-from agent_preflight.control_client import Balance
-from agent_preflight.costs import LEDGER, read_ledgers
+from agent_preflight.base.usd import pusd
 from agent_preflight.eject import EXHAUSTED
-from agent_preflight.kept_output import RECORD, WORKSPACE, set_workspace_aside
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.arguments import absolute_mounts, texts
 from agent_preflight.runner.board import KEPT, Row
 from agent_preflight.runner.credit import NO_CREDIT
-from agent_preflight.runner.plan import Before, TrialPlan
-from agent_preflight.runner.plan_file import by_alias, plan_differences
-from agent_preflight.runner.trial import By
-from agent_preflight.usd import pusd
-from preflight_proxy.errors import ConfigError
+from agent_preflight.runs.costs import LEDGER, read_ledgers
+from agent_preflight.runs.plan import Before, TrialPlan
+from agent_preflight.runs.plan_file import by_alias, plan_differences
+from agent_preflight.runs.trial_state import By
+from agent_preflight.sandboxes.kept_output import RECORD, WORKSPACE, set_workspace_aside
+from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.core.errors import ConfigError
 
 SUMMARY = "summary.json"
 BEGIN_AGAIN = frozenset({By.INTERRUPTED.value, By.LOST.value, By.PROVISIONING.value})

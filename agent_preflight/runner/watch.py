@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from agent_preflight.control_client import Balance
+from agent_preflight.base.usd import usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import BudgetStatus
 from agent_preflight.runner.lane import Lane
-from agent_preflight.runner.trial import By, Ending
-from agent_preflight.usd import usd
-from preflight_proxy.core.outcomes import Outcomes
+from agent_preflight.runs.trial_state import By, Ending
+from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.core.refusals.outcomes import Outcomes
 
 Event = dict[str, Any]
 

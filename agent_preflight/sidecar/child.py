@@ -10,8 +10,8 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from typing import BinaryIO
 
-from agent_preflight.config import ADMIN_KEY_VARIABLES, child_environment
-from preflight_proxy.errors import OperatingError
+from agent_preflight.base.config import ADMIN_KEY_VARIABLES, child_environment
+from preflight_proxy.core.errors import OperatingError
 
 READY_S_MAX = 30.0
 """From the start of the process to its ready file; a cold start on a busy machine takes about two seconds."""

@@ -17,18 +17,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from agent_preflight.control_client import (
+from agent_preflight.sandboxes.interface import Step
+from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
+from agent_preflight.sidecar.control_client import (
     Balance,
     ControlClient,
     ControlError,
     ControlUnreachableError,
     LedgerEvent,
 )
-from agent_preflight.control_gate import Account
-from agent_preflight.sandbox import Step
-from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
-from preflight_proxy.errors import OperatingError
-from preflight_proxy.tasks import Tasks
+from agent_preflight.sidecar.gate_request import Account
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.core.errors import OperatingError
 
 STOP_S_MAX = 35.0
 """After SIGTERM the proxy gives running streams 30 s."""

@@ -19,8 +19,8 @@ from agent_preflight.docker.sweep import Found
 from agent_preflight.docker.sweep import sweep as sweep_engine
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.run_control import CONTROL_FILE, RunControl, tries_dir
-from agent_preflight.run_lock import RunState, hold_once_free
+from agent_preflight.runs.control_file import CONTROL_FILE, RunControl, tries_dir
+from agent_preflight.runs.lock import RunState, hold_once_free
 from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
 from agent_preflight.sweeping.orphan import end_orphan
@@ -28,8 +28,8 @@ from agent_preflight.sweeping.outputs import Outputs
 from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
 from agent_preflight.sweeping.report import Item, Scope, Swept
 from agent_preflight.sweeping.settling import settle_ledger
-from preflight_proxy.clock import SystemClock
-from preflight_proxy.errors import LedgerInUseError, OperatingError, UpstreamError
+from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.core.errors import LedgerInUseError, OperatingError, UpstreamError
 
 NO_KEY = "no sub-key was looked for: set OR_ADMIN_KEY to a management key"
 NOT_DELETED = "not seen to be deleted"

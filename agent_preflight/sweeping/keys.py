@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from agent_preflight.openrouter import Key
-from agent_preflight.runner.folder import write_private
-from agent_preflight.subkeys import KeyInfo, delete_sub_key, list_keys
+from agent_preflight.openrouter.http import Key
+from agent_preflight.openrouter.subkeys import KeyInfo, delete_sub_key, list_keys
+from agent_preflight.runs.folder import write_private
 from agent_preflight.sweeping.remains import SWEPT_FILE, swept_keys
 
 

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.control_client import Balance
-from agent_preflight.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
-from agent_preflight.event_facts import read_events
-from agent_preflight.kept_output import Kept
-from agent_preflight.planned import PlannedTrial, planned, trial_folder
-from agent_preflight.runner.folder import write_private
-from agent_preflight.runner.plan import Before, TrialPlan
-from agent_preflight.runner.result import Facts, exact, result_of, summary_document
-from agent_preflight.runner.trial import By, Ending
-from agent_preflight.sandbox import Step
+from agent_preflight.base.usd import pusd
+from agent_preflight.runs.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
+from agent_preflight.runs.event_facts import read_events
+from agent_preflight.runs.folder import write_private
+from agent_preflight.runs.plan import Before, TrialPlan
+from agent_preflight.runs.planned import PlannedTrial, planned, trial_folder
+from agent_preflight.runs.result import Facts, exact, result_of, summary_document
+from agent_preflight.runs.trial_state import By, Ending
+from agent_preflight.sandboxes.interface import Step
+from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.outputs import kept_of
-from agent_preflight.usd import pusd
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.core.errors import OperatingError
 
 LOST = Ending(By.LOST, "the runner was lost before the trial's end")
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent_preflight.artifacts import trial_dirs
-from agent_preflight.run_lock import RunState, hold
+from agent_preflight.runs.lock import RunState, hold
 from agent_preflight.sweeping.remains import LOCK_NAME, remains_of
 
 DAY_S = 86_400.0

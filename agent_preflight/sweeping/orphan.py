@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent_preflight.control_client import ControlClient, ControlUnreachableError
-from agent_preflight.usd import usd
-from preflight_proxy.errors import OperatingError
+from agent_preflight.base.usd import usd
+from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
+from preflight_proxy.core.errors import OperatingError
 
 PROXY_END_S_MAX = 35.0
 """A proxy gives running streams 30 s after SIGTERM; those of a dead run were cut before."""

@@ -10,9 +10,9 @@ from agent_preflight.docker.keep import keep
 from agent_preflight.docker.sweep import Found
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.kept_output import RECORD, Kept, OutputWish
-from agent_preflight.planned import trial_folder
-from agent_preflight.runner.folder import write_private
+from agent_preflight.runs.folder import write_private
+from agent_preflight.runs.planned import trial_folder
+from agent_preflight.sandboxes.kept_output import RECORD, Kept, OutputWish
 
 KEPT_LATE = "its output was copied by a sweep, after its end"
 _PARTS = ("gate", "forwarder", "volume")

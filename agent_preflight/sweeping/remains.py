@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object, trial_dirs
-from agent_preflight.planned import planned, trial_folder
-from agent_preflight.run_control import RunControl, is_short_dir_of, read_control
+from agent_preflight.runs.control_file import RunControl, is_short_dir_of, read_control
+from agent_preflight.runs.planned import planned, trial_folder
 
 LOCK_NAME = "lock"
 SWEPT_FILE = "swept.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_preflight.openrouter import Key
-from preflight_proxy.core.aftermath import Clocks
+from agent_preflight.openrouter.http import Key
+from preflight_proxy.core.evidence.aftermath import Clocks
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from agent_preflight.costs import LEDGER
-from agent_preflight.usd import pusd
-from preflight_proxy.clock import Clock, SystemClock
-from preflight_proxy.core.aftermath import Clocks, LooseEnd
-from preflight_proxy.dead_ledger import DeadLedger
-from preflight_proxy.errors import LedgerInUseError
+from agent_preflight.base.usd import pusd
+from agent_preflight.runs.costs import LEDGER
+from preflight_proxy.base.clock import Clock, SystemClock
+from preflight_proxy.core.errors import LedgerInUseError
+from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd
+from preflight_proxy.ledger.dead import DeadLedger
 
 CLOSE_S_MAX = 10.0
 """A proxy that has closed its sockets still moves its log into the ledger's file."""

@@ -6,9 +6,9 @@ import sys
 
 import msgspec
 
-from preflight_proxy import log
-from preflight_proxy.config import read_config, user_quarantine_file
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.base import log
+from preflight_proxy.base.config import read_config, user_quarantine_file
+from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.serve import serve_until_stopped
 
 

@@ -12,33 +12,33 @@ from pathlib import Path
 
 import structlog
 
-from preflight_proxy.accounts import Accounts
-from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED, Books
-from preflight_proxy.clock import Clock, SystemClock
-from preflight_proxy.config import Config, host_port, origin, upstream_proxy
-from preflight_proxy.control import Control
-from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.core.commands import ClearQuarantine, Quarantine, Unfreeze
-from preflight_proxy.core.paths import API
-from preflight_proxy.derived import BudgetFiles, CostLog
-from preflight_proxy.errors import ConfigError
-from preflight_proxy.foreign_keys import ForeignKeys
-from preflight_proxy.forward import Forward
-from preflight_proxy.hub import Hub
-from preflight_proxy.intake import Intake
-from preflight_proxy.ledger_watch import watch_place
-from preflight_proxy.local import Local
-from preflight_proxy.openings import Outside
-from preflight_proxy.plane import Plane
-from preflight_proxy.portal import Portal
-from preflight_proxy.prices import Prices
-from preflight_proxy.quarantine_file import QuarantineFile
-from preflight_proxy.reconcile import Reconciler
-from preflight_proxy.runner_watch import RunnerWatch
-from preflight_proxy.server import Listeners, naming
-from preflight_proxy.store import Store
-from preflight_proxy.tasks import Tasks
-from preflight_proxy.upstream import Upstream
+from preflight_proxy.base.clock import Clock, SystemClock
+from preflight_proxy.base.config import Config, host_port, origin, upstream_proxy
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.calls.forward import Forward
+from preflight_proxy.calls.free_reads import Local
+from preflight_proxy.calls.routes import Plane
+from preflight_proxy.control.accounts import Accounts
+from preflight_proxy.control.api import Control
+from preflight_proxy.control.runner_watch import RunnerWatch
+from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
+from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.shapes.paths import API
+from preflight_proxy.evidence.foreign_keys import ForeignKeys
+from preflight_proxy.evidence.unknowns import Reconciler
+from preflight_proxy.gates.portable import Portal
+from preflight_proxy.gates.services import Outside
+from preflight_proxy.ledger.events import Hub
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.place_watch import watch_place
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Books
+from preflight_proxy.ledger.store import Store
+from preflight_proxy.server.intake import Intake
+from preflight_proxy.server.listeners import Listeners, naming
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
 
 DRAIN_S_MAX = 30.0
 """After SIGTERM running streams may go on for this long; then they are cut, and the rest is decided at the next start."""

@@ -12,17 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from preflight_proxy.app import Running
-from preflight_proxy.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
-from preflight_proxy.core.account_name import NAME_RULE, is_account_name, is_kept
+from preflight_proxy.base.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
+from preflight_proxy.base.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
+from preflight_proxy.base.private_file import write_ready_file
+from preflight_proxy.control.named_accounts import NamedAccounts
+from preflight_proxy.core.errors import ConfigError, LedgerInUseError
+from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
-from preflight_proxy.errors import ConfigError, LedgerInUseError
-from preflight_proxy.ledger_reader import read_snapshot
-from preflight_proxy.named_accounts import NamedAccounts
-from preflight_proxy.private_file import write_ready_file
+from preflight_proxy.ledger.reader import read_snapshot
 from preflight_proxy.serve import serve_until_stopped
-from preflight_proxy.server import check_free, naming, remove_dead_socket
+from preflight_proxy.server.listeners import check_free, naming, remove_dead_socket
 
 
 def serve(

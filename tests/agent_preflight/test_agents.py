@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent_preflight.agents import OPEN_TOOLS_MAX, AgentOutput
 from agent_preflight.usage import read_usage
-from tests.cases import each
+from tests.support.cases import each
 
 
 def derive(*events: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from agent_preflight.artifacts import (
     trial_dirs,
 )
 from agent_preflight.models import CacheStats, RunResult
-from tests.cases import each
+from tests.support.cases import each
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 
 from agent_preflight.cache_report import cache_report_json, generate_cache_report, main
 from agent_preflight.models import CacheStats, RunResult
-from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Post
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+from preflight_proxy.core.ledger.commands import Post
+from preflight_proxy.core.ledger.rows import CallFacts
+from tests.support.ledger_on_disk import open_account, open_store, reserve
 
 
 def finish(run: Path, alias: str, **fields: Any) -> None:

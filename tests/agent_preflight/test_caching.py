@@ -17,7 +17,7 @@ from agent_preflight.caching import (
     min_cache_tokens,
     stable_system_prompt,
 )
-from tests.cases import each
+from tests.support.cases import each
 
 CLAUDE = "anthropic/claude-sonnet-4.5"
 MARK = {"type": "ephemeral"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_preflight.events import LINE_BYTES_MAX, RAW_CHARS_MAX, EventLogger, Lines, from_agent, parse_line
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_an_object_with_a_type_is_the_event_with_its_own_fields() -> None:

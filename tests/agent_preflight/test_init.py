@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import agent_preflight
-from tests.cases import each
+from tests.support.cases import each
 
 NAMES = """
     preflight PreflightError InfraCheck InfraResult http_health env_vars docker_health git_version provision_key

@@ -3,7 +3,7 @@
 import dataclasses
 
 from agent_preflight.models import BudgetStatus, CacheStats, EjectDecision, InfraResult, RunResult
-from tests.cases import each
+from tests.support.cases import each
 
 
 @each(

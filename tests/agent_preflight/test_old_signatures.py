@@ -15,8 +15,8 @@ from agent_preflight.eject import (
     IdleTimeoutEject,
 )
 from agent_preflight.models import BudgetStatus
-from tests.agent_preflight.old_signatures import OLD, PROPERTY
-from tests.cases import each
+from tests.support.cases import each
+from tests.support.old_signatures import OLD, PROPERTY
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 MAY_BE_LEFT_OUT = {

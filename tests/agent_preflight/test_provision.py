@@ -16,8 +16,8 @@ import pytest
 import agent_preflight
 from agent_preflight import provision
 from openrouter_sim import Simulator
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 
 pytestmark = pytest.mark.wire

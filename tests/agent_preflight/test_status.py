@@ -9,7 +9,7 @@ import pytest
 
 from agent_preflight.models import CacheStats
 from agent_preflight.status import container_running, main, print_status_table, status_main, summarise_model
-from tests.agent_preflight.run_on_disk import EVENTS, alive, begin, finish, keep_ledger, plan
+from tests.support.run_on_disk import EVENTS, alive, begin, finish, keep_ledger, plan
 from tests.support.scripted_engine import Fail, ScriptedEngine
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from agent_preflight.models import CacheStats
 from agent_preflight.usage import Usage, add_usage, read_usage
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_the_fields_of_openrouter() -> None:

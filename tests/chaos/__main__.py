@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import get_args
 
-from agent_preflight.runs.settings import GateWish
+from agent_preflight.options.settings import GateWish
 from tests.chaos.rounds import Outcome, play
 
 

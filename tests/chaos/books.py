@@ -6,10 +6,10 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-from agent_preflight.costs import LEDGER
+from agent_preflight.runs.costs import LEDGER
 from openrouter_sim.bill import Bill
-from preflight_proxy.core.accounts import Account
-from preflight_proxy.ledger_reader import read_snapshot
+from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.ledger.reader import read_snapshot
 
 PUSD = Decimal(10) ** 12
 

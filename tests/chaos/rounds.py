@@ -15,11 +15,11 @@ from pathlib import Path
 from random import Random
 
 from agent_preflight.events import EventLogger
-from agent_preflight.runs.settings import GateWish
+from agent_preflight.options.settings import GateWish
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario
-from preflight_proxy.core.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import Clocks
 from preflight_proxy.core.secret import Secret
 from tests.chaos import victim
 from tests.chaos.books import book_problems

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from random import Random
 
-from tests.engine import ENGINE, output
+from tests.support.docker_program import ENGINE, output
 from tests.support.engine_relay import EngineRelay
 
 PROC = Path("/proc")

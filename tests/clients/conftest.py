@@ -13,12 +13,12 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from tests.agent_preflight.conftest import simulator
-from tests.agent_preflight.runner.conftest import trials
 from tests.clients.npm import CLAUDE_CODE, CODEX, command
 from tests.clients.stage import WORDS, Stage
 from tests.clients.tap import Tap
+from tests.support.trial_field import trials
 
 __all__ = ["simulator", "trials"]
 

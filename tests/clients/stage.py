@@ -13,10 +13,10 @@ import aiohttp
 
 from openrouter_sim import Rule, Scenario
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from tests.clients import program
 from tests.clients.tap import Tap
-from tests.preflight_proxy.world import World
+from tests.support.proxy_world import World
 
 WORDS = Rule(text="Each line of the plan was read and held true.")
 """What a model says where the test asks for nothing else."""

@@ -11,8 +11,8 @@ import pytest
 
 from agent_preflight import RunResult, run_multi
 from openrouter_sim import FaultRule, Scenario, make_fault
-from tests.agent_preflight.runner.conftest import Field
 from tests.clients.agents import CLIENTS, ENV, OPENROUTER_STREAM, SAYS, Client, claude_code, codex, pi, python
+from tests.support.trial_field import Field
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(600)]  # the first test of each installs it
 

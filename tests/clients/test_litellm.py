@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.clients.stage import ENDED, LONG, POOR_USD, REFUSED, WORDS, Stage
-from tests.preflight_proxy.world import MODEL
+from tests.support.proxy_world import MODEL
 
 pytestmark = pytest.mark.wire
 

@@ -11,7 +11,7 @@ import pytest
 from openrouter_sim import Rule, Scenario, ToolCall
 from tests.clients.program import Ended
 from tests.clients.stage import LONG, Stage
-from tests.preflight_proxy.world import MODEL
+from tests.support.proxy_world import MODEL
 
 pytestmark = pytest.mark.wire
 

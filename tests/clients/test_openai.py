@@ -10,7 +10,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.clients.stage import ENDED, LONG, POOR_USD, REFUSED, WORDS, Stage
-from tests.preflight_proxy.world import MODEL
+from tests.support.proxy_world import MODEL
 
 pytestmark = pytest.mark.wire
 

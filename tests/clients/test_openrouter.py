@@ -20,7 +20,7 @@ from openrouter.errors import OpenRouterError
 
 from openrouter_sim import FaultRule, Scenario, make_fault
 from tests.clients.stage import ENDED, LONG, POOR_USD, REFUSED, WORDS, Stage
-from tests.preflight_proxy.world import MODEL
+from tests.support.proxy_world import MODEL
 
 pytestmark = pytest.mark.wire
 

@@ -2,8 +2,8 @@
 
 import re
 
-from tests.cases import each
 from tests.docs.pages import ROOT, pages
+from tests.support.cases import each
 
 INSTALLS = re.compile(
     r"(?:\b(?:pipx?|uv|poetry|conda)\b[^`;|&]*?\s(?:install|add|run)\b|\buvx\b)[^`;|&]*?\s[\"']?(?:agent|ai)[-_]preflight"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases import each
 from tests.docs.walk import Shell, compared, plain, put, steps, updated, walk
+from tests.support.cases import each
 
 PAGE = """# A page
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from openrouter_sim import Scenario, Simulator
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.core.refusals.refusals import Code
 from tests.torture.proxy import Account, Proxy
 
 MODEL = "openai/gpt-4.1-nano"

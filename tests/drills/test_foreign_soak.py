@@ -15,10 +15,10 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from preflight_proxy.core.money import usd_text
 from tests.drills.fast_time import FastClock, FastLoop
-from tests.preflight_proxy.world import World, chat
+from tests.support.proxy_world import World, chat
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]
 

@@ -10,7 +10,7 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario
 from tests.drills.stage import STORE, Stage, stage
-from tests.preflight_proxy.held import Held
+from tests.support.held_call import Held
 from tests.torture.proxy import Account
 
 pytestmark = pytest.mark.wire

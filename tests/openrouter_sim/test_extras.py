@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from openrouter_sim.extras import search_cost, served_tier
-from tests.cases import each
+from tests.support.cases import each
 
 if TYPE_CHECKING:
     from tests.openrouter_sim.conftest import Caller

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_sim.jsonio import dumps, encode, loads, number, plain
-from tests.cases import each
+from tests.support.cases import each
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=15, min_value=-(10**9), max_value=10**9))

@@ -5,7 +5,7 @@ from decimal import Decimal
 from openrouter_sim.jsonio import JsonObject
 from openrouter_sim.models import load_catalog
 from openrouter_sim.prices import Tokens, price_of
-from tests.cases import each
+from tests.support.cases import each
 
 NOON = 1_760_011_200.0  # Thursday 2025-10-09 12:00 UTC
 SONNET = load_catalog()["anthropic/claude-sonnet-4.5"].endpoints[0].pricing

@@ -9,7 +9,7 @@ import pytest
 from openrouter_sim.errors import ApiError
 from openrouter_sim.models import load_catalog
 from openrouter_sim.routing import choose, eligible, find_model
-from tests.cases import each
+from tests.support.cases import each
 
 CATALOG = load_catalog()
 LLAMA = CATALOG["meta-llama/llama-3.3-70b-instruct"]

@@ -6,7 +6,7 @@ import pytest
 
 from openrouter_sim.errors import ApiError
 from openrouter_sim.times import iso, next_reset_s, parse_utc
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_a_moment_is_utc_with_seconds() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
-from tests.preflight_proxy.world import World
+from preflight_proxy.base.config import Config
+from tests.support.proxy_world import World
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import FILES_MIN, running
-from preflight_proxy.books import BYOK, KEY_LIMIT_FIRED
-from preflight_proxy.config import Config
-from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.core.commands import ClearQuarantine, Freeze, OpenAccount, Post, Quarantine, Reserve
-from preflight_proxy.errors import ConfigError, LedgerError
-from preflight_proxy.quarantine_file import QuarantineFile
-from preflight_proxy.store import Store
-from tests.preflight_proxy.fake_clock import FakeClock
-from tests.preflight_proxy.world import World
+from preflight_proxy.base.config import Config
+from preflight_proxy.core.errors import ConfigError, LedgerError
+from preflight_proxy.core.ledger.commands import ClearQuarantine, Freeze, OpenAccount, Post, Quarantine, Reserve
+from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
+from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED
+from preflight_proxy.ledger.store import Store
+from tests.support.fake_clock import FakeClock
+from tests.support.proxy_world import World
 
 wire = pytest.mark.wire
 NOWHERE = "http://127.0.0.1:9/api/v1"

@@ -15,23 +15,23 @@ import aiohttp
 import pytest
 
 from openrouter_sim import Scenario
-from preflight_proxy import relay
-from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import Running, running
-from preflight_proxy.config import Config
-from preflight_proxy.core.commands import Quarantine
-from preflight_proxy.core.refusals import OVERDUE
-from preflight_proxy.forward import Forward
-from preflight_proxy.intake import Intake
-from preflight_proxy.local import Local
-from preflight_proxy.plane import Plane
-from preflight_proxy.prices import Prices
-from preflight_proxy.server import Listeners
-from preflight_proxy.tasks import Tasks
-from preflight_proxy.upstream import Upstream
-from tests.preflight_proxy.raw_http import Raw
-from tests.preflight_proxy.raw_upstream import RawUpstream
-from tests.preflight_proxy.world import MODEL, World, chat
+from preflight_proxy.base.config import Config
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.calls import relay
+from preflight_proxy.calls.forward import Forward
+from preflight_proxy.calls.free_reads import Local
+from preflight_proxy.calls.routes import Plane
+from preflight_proxy.control.accounts import AccountSpec
+from preflight_proxy.core.ledger.commands import Quarantine
+from preflight_proxy.core.refusals.refusals import OVERDUE
+from preflight_proxy.server.intake import Intake
+from preflight_proxy.server.listeners import Listeners
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
+from tests.support.proxy_world import MODEL, World, chat
+from tests.support.raw_http import Raw
+from tests.support.raw_upstream import RawUpstream
 
 pytestmark = pytest.mark.wire
 

@@ -11,8 +11,8 @@ import pytest
 
 from openrouter_sim import Simulator
 from preflight_proxy.core.secret import Secret
-from tests.preflight_proxy.child import Child
-from tests.preflight_proxy.world import chat
+from tests.support.proxy_process import Child
+from tests.support.proxy_world import chat
 
 pytestmark = pytest.mark.wire
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.app import Running
-from preflight_proxy.config import Config
+from preflight_proxy.base.config import Config
 from preflight_proxy.serve import serve_until_stopped
 
 pytestmark = pytest.mark.wire

@@ -16,16 +16,16 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
-from preflight_proxy.clock import SystemClock
-from preflight_proxy.core.commands import Freeze
-from preflight_proxy.core.refusals import Code
+from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.commands import Freeze
+from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.ledger.store import Store
 from preflight_proxy.standalone import serve
-from preflight_proxy.store import Store
-from tests.preflight_proxy.child import Child, standalone
-from tests.preflight_proxy.held import Held
-from tests.preflight_proxy.world import chat
+from tests.support.held_call import Held
+from tests.support.proxy_process import Child, standalone
+from tests.support.proxy_world import chat
 
 wire = pytest.mark.wire
 

@@ -22,9 +22,9 @@ from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 from aiodocker.stream import Message
 
-from tests.preflight_proxy.tls import new_authority
 from tests.support.engine_container import Container
 from tests.support.scripted_engine import DROP, HANG, LOST, USUAL, Fail, ScriptedEngine, Text
+from tests.support.tls import new_authority
 
 pytestmark = pytest.mark.wire
 

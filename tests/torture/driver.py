@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from preflight_proxy.tasks import Tasks
+from preflight_proxy.base.tasks import Tasks
 from tests.torture import plan
 from tests.torture.books import Billed, Ledger, Seen, Verdict, judge
 from tests.torture.evidence import read_bill, read_ledger, read_seen

@@ -11,7 +11,7 @@ import sys
 import time
 
 from preflight_proxy.__main__ import main
-from preflight_proxy.clock import SystemClock
+from preflight_proxy.base.clock import SystemClock
 
 
 class HurryClock:

@@ -17,8 +17,8 @@ from typing import Literal
 
 import aiohttp
 
-from preflight_proxy.core.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
-from preflight_proxy.tasks import Tasks
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from tests.torture import plan
 from tests.torture.books import Billed, Ledger, Seen, Verdict
 from tests.torture.driver import IN_FLIGHT, Options, Report, Run

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cases import each
+from tests.support.cases import each
 from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, Seen, billed_pusd, judge
 
 ACCOUNT = Account("a", limit_pusd=1000, posted_pusd=100, pending_pusd=0, assumed_pusd=0, overrun_pusd=0)

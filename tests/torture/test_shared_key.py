@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from tests.cases import each
+from tests.support.cases import each
 from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, Seen
 from tests.torture.shared_key import ROUNDING_PUSD, judge_shared
 

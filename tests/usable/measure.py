@@ -12,8 +12,8 @@ import aiohttp
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
-from tests.preflight_proxy.world import World
+from preflight_proxy.base.config import Config
+from tests.support.proxy_world import World
 from tests.usable.agent import Agent
 from tests.usable.sessions import Session
 

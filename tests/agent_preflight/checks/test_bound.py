@@ -15,8 +15,8 @@ from agent_preflight.checks.line import Line
 from agent_preflight.preflight import BUILT_IN, DEFAULT
 from openrouter_sim import FaultRule, Scenario, Simulator
 from openrouter_sim.faults import make_fault
-from preflight_proxy.config import user_quarantine_file
-from preflight_proxy.quarantine_file import QuarantineFile
+from preflight_proxy.base.config import user_quarantine_file
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 
 pytestmark = pytest.mark.wire

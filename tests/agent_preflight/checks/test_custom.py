@@ -7,7 +7,7 @@ from agent_preflight.checks.custom import run_custom, run_infra, takes_context
 from agent_preflight.checks.line import Line
 from agent_preflight.health import InfraCheck
 from agent_preflight.models import InfraResult
-from tests.cases import each
+from tests.support.cases import each
 
 
 def nothing() -> tuple[str, bool | None, str]:

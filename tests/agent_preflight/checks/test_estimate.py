@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.base.usd import pusd
 from agent_preflight.checks.estimate import check_estimate, told
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line
-from agent_preflight.estimate import estimate
-from agent_preflight.usd import pusd
+from agent_preflight.estimates.calls_that_fit import estimate
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
-from tests.preflight_proxy.core.quote_cases import endpoint
+from tests.support.quote_cases import endpoint
 
 NANO, SONNET = "openai/gpt-4.1-nano", "anthropic/claude-sonnet-4.5"
 Serve = Callable[[Script], ScriptedServer]

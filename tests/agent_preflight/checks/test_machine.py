@@ -11,7 +11,7 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line
 from agent_preflight.preflight import BUILT_IN, DEFAULT
 from tests.agent_preflight.conftest import Seen
-from tests.cases import each
+from tests.support.cases import each
 from tests.support.engine_thread import serve_in_thread
 from tests.support.nobody import as_nobody
 from tests.support.scripted_engine import Fail, ScriptedEngine

@@ -5,7 +5,7 @@ from typing import Any
 
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.models import alike, check_tool_support, find_model, price_per_m
-from tests.cases import each
+from tests.support.cases import each
 
 MODELS: dict[str, dict[str, Any]] = {"a/b": {"id": "a/b"}, "c/d:free": {"id": "c/d:free"}, "c/d": {"id": "c/d"}}
 

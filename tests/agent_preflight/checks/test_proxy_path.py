@@ -11,9 +11,9 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.proxy_path import PROBE, check_proxy_path, verdict
 from agent_preflight.docker.images import image_exists
 from agent_preflight.models import RunResult
-from agent_preflight.run_control import tries_dir
+from agent_preflight.runs.control_file import tries_dir
 from openrouter_sim import Simulator
-from tests.cases import each
+from tests.support.cases import each
 
 WELL = {"status": 200, "reason": "", "budget": True, "sealed": True}
 BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")

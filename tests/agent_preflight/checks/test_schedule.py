@@ -4,7 +4,7 @@ import threading
 
 from agent_preflight.checks.line import Line, failed, passed
 from agent_preflight.checks.schedule import Job, run_in_order
-from tests.cases import each
+from tests.support.cases import each
 
 
 def crashed(reason: str) -> Line:

@@ -10,8 +10,8 @@ from agent_preflight import provision
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Inputs
 from openrouter_sim import Simulator
+from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import UpstreamError
 from tests.agent_preflight.conftest import Script, ScriptedServer
 
 pytestmark = pytest.mark.wire

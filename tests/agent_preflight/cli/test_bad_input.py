@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runs import kinds
-from agent_preflight.runs.settings import options
+from agent_preflight.options import kinds
+from agent_preflight.options.settings import options
 from openrouter_sim import Simulator
-from tests.agent_preflight.cli.invoke import COMMANDS, Told, invoke
+from tests.support.cli_commands import COMMANDS, Told, invoke
 
 MODEL = "openai/gpt-4.1-nano"
 HOSTILE = "\x1b[31m$(id)"

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Post
-from tests.agent_preflight.cli.invoke import invoke
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+from preflight_proxy.core.ledger.commands import Post
+from preflight_proxy.core.ledger.rows import CallFacts
+from tests.support.cli_commands import invoke
+from tests.support.ledger_on_disk import open_account, open_store, reserve
 
 
 def keep_books(data: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Post
-from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.run_on_disk import alive, plan
-from tests.agent_preflight.runner.conftest import Field
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+from preflight_proxy.core.ledger.commands import Post
+from preflight_proxy.core.ledger.rows import CallFacts
+from tests.support.cli_commands import Told, invoke
+from tests.support.ledger_on_disk import open_account, open_store, reserve
+from tests.support.run_on_disk import alive, plan
+from tests.support.trial_field import Field
 
 FIELDS = {
     *("time", "account", "model", "provider", "generation_id", "prompt_tokens", "cached_tokens", "cache_write_tokens"),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.commands import Post
-from tests.agent_preflight.cli.invoke import invoke
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
+from preflight_proxy.core.ledger.commands import Post
+from tests.support.cli_commands import invoke
+from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """`agent-preflight demo`: its options; the demo itself is tested where it lives."""
 
-from tests.agent_preflight.cli.invoke import invoke
+from tests.support.cli_commands import invoke
 
 
 def test_an_unknown_sandbox_is_a_bad_option() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from openrouter_sim import Simulator
-from tests.agent_preflight.cli.invoke import Told, invoke
 from tests.agent_preflight.conftest import Script, ScriptedServer
+from tests.support.cli_commands import Told, invoke
 
 NANO, MINI, SONNET = "openai/gpt-4.1-nano", "openai/gpt-4.1-mini", "anthropic/claude-sonnet-4.5"
 NAMES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY", "OPENROUTER_API_KEY", "PREFLIGHT_MODELS", "PREFLIGHT_BUDGET")

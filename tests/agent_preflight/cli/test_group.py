@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from agent_preflight import __version__
 from agent_preflight.cli import app, proxy, proxy_account
 from agent_preflight.cli.group import Commands, complain
-from tests.agent_preflight.cli.invoke import invoke
-from tests.cases import each
+from tests.support.cases import each
+from tests.support.cli_commands import invoke
 
 PROXY = [str(command.name) for command in proxy.app.registered_commands]
 ACCOUNT = [str(command.name) for command in proxy_account.app.registered_commands]

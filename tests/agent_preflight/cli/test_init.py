@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from agent_preflight.run_config import parse_config
-from tests.agent_preflight.cli.invoke import invoke
+from agent_preflight.options.run_file import parse_config
+from tests.support.cli_commands import invoke
 
 
 def test_a_file_is_written_that_run_understands_and_never_overwritten(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_preflight.cli.invoke import COMMANDS, invoke
-from tests.cases import each
+from tests.support.cases import each
+from tests.support.cli_commands import COMMANDS, invoke
 
 
 def _commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from openrouter_sim import Simulator
-from tests.agent_preflight.cli.invoke import Told, invoke
+from tests.support.cli_commands import Told, invoke
 
 NAMES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY", "OPENROUTER_API_KEY", "PREFLIGHT_MODELS", "PREFLIGHT_BUDGET")
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from openrouter_sim import Simulator
-from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.cli.served import served
+from tests.support.cli_commands import Told, invoke
+from tests.support.served_command import served
 
 BODY = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
 

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from openrouter_sim import Simulator
-from preflight_proxy.core.refusals import Code
-from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.cli.served import Served, served
+from preflight_proxy.core.refusals.refusals import Code
+from tests.support.cli_commands import Told, invoke
+from tests.support.served_command import Served, served
 
 BODY = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.config import origin
-from preflight_proxy.core.accounts import Quarantined
-from preflight_proxy.quarantine_file import QuarantineFile
-from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.live_field import LiveField
-from tests.agent_preflight.runner.conftest import Field
+from preflight_proxy.base.config import origin
+from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
+from tests.support.cli_commands import Told, invoke
+from tests.support.live_field import LiveField
+from tests.support.trial_field import Field
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ import pytest
 
 from agent_preflight.cli.run import INTERRUPTED
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
-from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.runner.conftest import Field, agent
-from tests.cases import each
+from tests.support.cases import each
+from tests.support.cli_commands import Told, invoke
 from tests.support.scripted_engine import ScriptedEngine
+from tests.support.trial_field import Field, agent
 
 MODEL = "openai/gpt-4.1-nano"
 BUDGETS = [("--budget", text) for text in ("1,50", "-1", "0", "nan", "1e400", "")]

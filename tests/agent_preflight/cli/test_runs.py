@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_preflight.cli.invoke import invoke
-from tests.agent_preflight.run_on_disk import alive, finish, keep_ledger, plan
+from tests.support.cli_commands import invoke
+from tests.support.run_on_disk import alive, finish, keep_ledger, plan
 
 
 @pytest.mark.parametrize("command", ["runs", "list"])

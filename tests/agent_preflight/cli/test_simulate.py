@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.agent_preflight.cli.invoke import invoke
-from tests.agent_preflight.cli.served import served
+from tests.support.cli_commands import invoke
+from tests.support.served_command import served
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from tests.agent_preflight.cli.invoke import Told, invoke
-from tests.agent_preflight.live_field import LiveField
-from tests.agent_preflight.runner.conftest import Field
+from tests.support.cli_commands import Told, invoke
+from tests.support.live_field import LiveField
+from tests.support.trial_field import Field
 
 
 def status(runs_dir: Path, *arguments: str) -> Told:

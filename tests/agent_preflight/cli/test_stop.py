@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
-from agent_preflight.trial_status import read_run
-from tests.agent_preflight.live_field import WAITING, LiveField
-from tests.agent_preflight.run_on_disk import alive, plan
-from tests.agent_preflight.runner.conftest import Field
+from agent_preflight.runs.trial_status import read_run
+from tests.support.live_field import WAITING, LiveField
+from tests.support.run_on_disk import alive, plan
+from tests.support.trial_field import Field
 
 pytestmark = pytest.mark.wire
 

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
-from tests.agent_preflight.crashed_run import BUSY, crash
-from tests.agent_preflight.runner.conftest import Field
+from tests.support.crashed_run import BUSY, crash
+from tests.support.trial_field import Field
 
 # The engine is one in which nothing is: what other runs on this machine left is not ours to look at.
 pytestmark = [pytest.mark.wire, pytest.mark.usefixtures("docker_host")]

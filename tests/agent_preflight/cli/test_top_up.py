@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
 from openrouter_sim.books import Key
-from tests.agent_preflight.live_field import LiveField
-from tests.agent_preflight.run_on_disk import alive, plan
-from tests.agent_preflight.runner.conftest import Field
+from tests.support.live_field import LiveField
+from tests.support.run_on_disk import alive, plan
+from tests.support.trial_field import Field
 
 pytestmark = pytest.mark.wire
 

@@ -19,10 +19,10 @@ import pytest
 
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import DockerSandbox
-from agent_preflight.docker_args import read_docker_args
 from agent_preflight.engine.client import Engine, on_engine
-from agent_preflight.sandbox import AgentSpec, Pipes
-from tests.engine import ENGINE
+from agent_preflight.options.container_options import read_docker_args
+from agent_preflight.sandboxes.interface import AgentSpec, Pipes
+from tests.support.docker_program import ENGINE
 from tests.support.scripted_engine import ScriptedEngine
 
 BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")

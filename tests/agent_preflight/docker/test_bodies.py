@@ -23,14 +23,14 @@ from agent_preflight.docker.bodies import (
     gate_body,
 )
 from agent_preflight.docker.sandbox import seccomp_profile
-from agent_preflight.docker_args import read_docker_args
-from agent_preflight.kept_output import OutputWish
-from agent_preflight.sandbox import AgentSpec, PortalKey
+from agent_preflight.options.container_options import read_docker_args
+from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
+from agent_preflight.sandboxes.kept_output import OutputWish
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSandbox
-from tests.cases import each
-from tests.engine import ENGINE
+from tests.support.cases import each
+from tests.support.docker_program import ENGINE
 
 TAG = Tag("run-2026-11-25", Path("/r/run-2026-11-25"), "claude", "boot:1:2", "2026-12-02T00:00:00+00:00", "abc123")
 SECCOMP = '{"defaultAction":"SCMP_ACT_ERRNO"}'

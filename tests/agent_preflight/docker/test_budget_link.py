@@ -10,8 +10,8 @@ import pytest
 from agent_preflight.docker.budget_link import link_copies, place_link
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from preflight_proxy.core.errors import ConfigError
+from tests.support.cases import each
 from tests.support.quick_engine import short_limits
 from tests.support.scripted_engine import DROP, HANG, USUAL, Answer, Fail, ScriptedEngine, Text
 

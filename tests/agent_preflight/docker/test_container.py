@@ -11,7 +11,7 @@ from agent_preflight.docker import container as under_test
 from agent_preflight.docker.container import QUIET_TRIES, Container
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.sandbox import Exit
+from agent_preflight.sandboxes.interface import Exit
 from tests.support.quick_engine import no_pauses, short_limits
 from tests.support.scripted_engine import DROP, HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
 

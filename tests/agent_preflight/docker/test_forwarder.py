@@ -10,7 +10,7 @@ from agent_preflight.docker.bodies import Tag
 from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.sandbox import PortalKey
+from agent_preflight.sandboxes.interface import PortalKey
 from preflight_proxy.core.secret import Secret
 from tests.support.quick_engine import no_pauses
 from tests.support.scripted_engine import DROP, LOST, USUAL, Answer, Fail, ScriptedEngine, Text

@@ -22,9 +22,9 @@ from agent_preflight.docker.handshake import (
 )
 from agent_preflight.docker.portal import PortalPlace
 from agent_preflight.engine.client import Engine
-from preflight_proxy.config import state_dir
-from preflight_proxy.core.portal_proof import NONCE_CHARS, Side, pass_id, proof_of
-from preflight_proxy.errors import OperatingError
+from preflight_proxy.base.config import state_dir
+from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.core.gate_proof import NONCE_CHARS, Side, pass_id, proof_of
 from tests.agent_preflight.docker.test_portable import left_of
 from tests.support.engine_container import Container
 from tests.support.quick_engine import no_pauses

@@ -16,7 +16,7 @@ from agent_preflight.docker import build_image, image_exists, remove_container
 from agent_preflight.docker.images import agents_image, context_digest, context_dir, ensure_image
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from tests.engine import ENGINE
+from tests.support.docker_program import ENGINE
 from tests.support.scripted_engine import DROP, Fail, ScriptedEngine, Text
 
 

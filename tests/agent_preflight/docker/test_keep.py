@@ -14,8 +14,8 @@ import pytest
 from agent_preflight.docker.keep import keep
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.kept_output import RECORD, OutputWish
-from tests.agent_preflight.test_tar_stream import archive, member
+from agent_preflight.sandboxes.kept_output import RECORD, OutputWish
+from tests.agent_preflight.sandboxes.test_tar_stream import archive, member
 from tests.support.scripted_engine import DROP, HANG, USUAL, Answer, Fail, ScriptedEngine, Text
 
 pytestmark = pytest.mark.wire
@@ -149,7 +149,7 @@ async def test_a_disk_that_cannot_be_written_is_its_own_error(
     def full(fd: int, data: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("agent_preflight.output_folder.os.write", full)
+    monkeypatch.setattr("agent_preflight.sandboxes.output_folder.os.write", full)
     with pytest.raises(OSError, match="No space left"):
         await keep(client, container, OutputWish(), tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -177,7 +177,7 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(
         assert go.wait(30), "the loop waits for the disk"
         return real(fd, data)
 
-    monkeypatch.setattr("agent_preflight.output_folder.os.write", slow)
+    monkeypatch.setattr("agent_preflight.sandboxes.output_folder.os.write", slow)
     copying = asyncio.ensure_future(keep(client, container, OutputWish(), tmp_path))
     while not writing.is_set():
         await asyncio.sleep(0.01)

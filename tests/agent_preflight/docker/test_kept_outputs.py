@@ -15,17 +15,15 @@ import pytest
 from agent_preflight import run_multi
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of
-from agent_preflight.runner.exit_code import exit_code
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.run import run_field
+from agent_preflight.runs.exit_code import exit_code
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
-from tests.agent_preflight.crashed_run import BUSY, crash
 from tests.agent_preflight.docker.conftest import BASE, containers_of
-from tests.agent_preflight.runner.conftest import Field, agent, trials
 from tests.agent_preflight.sweeping.test_dead_runs import scope
-
-__all__ = ["trials"]
+from tests.support.crashed_run import BUSY, crash
+from tests.support.trial_field import Field, agent
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 

@@ -22,15 +22,15 @@ import pytest
 
 from agent_preflight.docker.bodies import Tag, gate_body
 from agent_preflight.docker.container import QUIET_S
-from agent_preflight.docker_args import SEALED
 from agent_preflight.engine.client import Engine
-from agent_preflight.run_control import read_control
-from agent_preflight.runner.folder import RunFolder, open_new
-from agent_preflight.runs.settings import GateWish
+from agent_preflight.options.container_options import SEALED
+from agent_preflight.options.settings import GateWish
+from agent_preflight.runs.control_file import read_control
+from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sweeping import Scope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.bill import Bill
-from preflight_proxy.core.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import Clocks
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import BASE
 from tests.chaos import victim

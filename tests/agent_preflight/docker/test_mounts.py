@@ -19,10 +19,10 @@ from agent_preflight.docker.mounts import (
     tmpfs_warning,
     volumes,
 )
-from agent_preflight.docker_args import Fields, merge, read_docker_args
-from agent_preflight.kept_output import OutputWish
-from preflight_proxy.errors import ConfigError
-from tests.cases import each
+from agent_preflight.options.container_options import Fields, merge, read_docker_args
+from agent_preflight.sandboxes.kept_output import OutputWish
+from preflight_proxy.core.errors import ConfigError
+from tests.support.cases import each
 
 RUN = "/r/run-1"
 LINKS = {"/var/run/docker.sock": "/run/docker.sock", "/var/run": "/run"}

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from agent_preflight import run_multi
-from agent_preflight.runner.trust import CONTAINER_BUNDLE
+from agent_preflight.environment.trust import CONTAINER_BUNDLE
 from openrouter_sim import Simulator
 from tests.agent_preflight.docker.conftest import BASE
-from tests.agent_preflight.docker.node_program import node_in_container
+from tests.support.node_program import node_in_container
 
 pytestmark = pytest.mark.docker
 

@@ -12,8 +12,8 @@ import pytest
 from agent_preflight import RunResult, run_multi
 from openrouter_sim import Simulator
 from tests.agent_preflight.docker.conftest import BASE
-from tests.agent_preflight.docker.node_program import node_in_container
 from tests.clients.npm import PI, command
+from tests.support.node_program import node_in_container
 
 pytestmark = pytest.mark.docker
 

@@ -21,22 +21,22 @@ from agent_preflight.docker.portal import portal_place
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.docker.sweep import sweep
 from agent_preflight.engine.client import Engine
-from agent_preflight.runner.reach import Reach, read_reach
-from agent_preflight.sandbox import PortalKey
+from agent_preflight.environment.network_access import Reach, read_reach
+from agent_preflight.sandboxes.interface import PortalKey
 from openrouter_sim import Simulator
 from openrouter_sim.scenario import Scenario
-from preflight_proxy.accounts import AccountSpec
 from preflight_proxy.app import running
-from preflight_proxy.config import Config
-from preflight_proxy.core.portal_proof import NONCE_CHARS
+from preflight_proxy.base.config import Config
+from preflight_proxy.control.accounts import AccountSpec
+from preflight_proxy.core.gate_proof import NONCE_CHARS
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gate_doors import EgressSpec, GateSpec, ServiceSpec
-from preflight_proxy.openings import Outside
-from preflight_proxy.portal import Portal
-from preflight_proxy.tunnel import Traffic
+from preflight_proxy.gates.portable import Portal
+from preflight_proxy.gates.ports import EgressSpec, GateSpec, ServiceSpec
+from preflight_proxy.gates.services import Outside
+from preflight_proxy.gates.tunnel import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
-from tests.engine import ENGINE, output
-from tests.preflight_proxy.places import echo, place
+from tests.support.docker_program import ENGINE, output
+from tests.support.gate_places import echo, place
 
 pytestmark = pytest.mark.docker
 

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from agent_preflight import run_multi
-from agent_preflight.run_control import read_control
+from agent_preflight.runs.control_file import read_control
 from openrouter_sim import Simulator
-from preflight_proxy.core.portal_proof import NONCE_CHARS, Side, pass_id, proof_of
+from preflight_proxy.core.gate_proof import NONCE_CHARS, Side, pass_id, proof_of
 from tests.agent_preflight.docker.conftest import BASE
-from tests.engine import ENGINE
+from tests.support.docker_program import ENGINE
 
 pytestmark = pytest.mark.docker
 
 MODEL = "openai/gpt-4.1-nano"
-PROBE = Path(__file__).with_name("probe.py")
+PROBE = Path(__file__).parents[2] / "support" / "probe.py"
 TOKEN = re.compile(rb"pf-[A-Za-z0-9_-]{20,}")
 
 

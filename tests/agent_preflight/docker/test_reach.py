@@ -17,19 +17,19 @@ from typing import Any
 import pytest
 
 from agent_preflight import run_multi
-from agent_preflight.authority import Authority, write_bundle
 from agent_preflight.engine.client import Engine
-from agent_preflight.runner.reach import reach_env, read_reach
-from agent_preflight.runner.trust import BUNDLE_NAME, TLS_PORT, trust_env
+from agent_preflight.environment.authority import Authority, write_bundle
+from agent_preflight.environment.network_access import reach_env, read_reach
+from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_env
 from openrouter_sim import Simulator
 from preflight_proxy.app import Running, running
-from preflight_proxy.config import Config
-from preflight_proxy.gate_doors import EgressSpec, GateSpec, TlsSpec
-from preflight_proxy.openings import Outside
+from preflight_proxy.base.config import Config
+from preflight_proxy.gates.ports import EgressSpec, GateSpec, TlsSpec
+from preflight_proxy.gates.services import Outside
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
-from tests.engine import ENGINE
-from tests.preflight_proxy.tls import new_authority
-from tests.preflight_proxy.world import MODEL
+from tests.support.docker_program import ENGINE
+from tests.support.proxy_world import MODEL
+from tests.support.tls import new_authority
 
 pytestmark = pytest.mark.docker
 
@@ -226,7 +226,7 @@ async def proxied(data: Path, gate: GateSpec, sim: Simulator, outside: Outside |
 
 
 def account_spec(gate: GateSpec, sim: Simulator) -> Any:
-    from preflight_proxy.accounts import AccountSpec
+    from preflight_proxy.control.accounts import AccountSpec
 
     return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
 

@@ -12,10 +12,10 @@ import pytest
 from agent_preflight.docker import container as ending
 from agent_preflight.docker.sandbox import OUTPUT_LOST
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.sandbox import Exit
-from preflight_proxy.errors import ConfigError
+from agent_preflight.sandboxes.interface import Exit
+from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSandbox, MakeSpec, ProxyPart, containers_of, read_all
-from tests.engine import ENGINE
+from tests.support.docker_program import ENGINE
 
 pytestmark = pytest.mark.docker
 

@@ -17,12 +17,12 @@ from agent_preflight.docker import sandbox as under_test
 from agent_preflight.docker.sandbox import NOT_STARTED, OUTPUT_LOST, PERHAPS_STARTED, DockerSandbox, check_socket
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.kept_output import OutputWish
-from agent_preflight.sandbox import Exit, Pipes, PortalKey
+from agent_preflight.sandboxes.interface import Exit, Pipes, PortalKey
+from agent_preflight.sandboxes.kept_output import OutputWish
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 from tests.agent_preflight.docker.conftest import MakeSpec
-from tests.agent_preflight.test_tar_stream import archive, member
+from tests.agent_preflight.sandboxes.test_tar_stream import archive, member
 from tests.support.engine_container import Container
 from tests.support.quick_engine import no_pauses, short_limits
 from tests.support.scripted_engine import DROP, HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
@@ -710,7 +710,7 @@ async def test_a_disk_that_is_full_is_told_with_what_to_do(
     def full(fd: int, data: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("agent_preflight.output_folder.os.write", full)
+    monkeypatch.setattr("agent_preflight.sandboxes.output_folder.os.write", full)
     with pytest.raises(DockerError, match=r"No space left on device.*Make room, then `agent-preflight sweep`"):
         await sandbox.keep(tmp_path)
     assert (await sandbox.close())["agent"] == "unverified"

@@ -12,9 +12,9 @@ import pytest
 
 from agent_preflight.docker import sandbox
 from agent_preflight.docker.sandbox import NOT_OF_INIT, seccomp_profile
-from agent_preflight.sandbox import Exit
+from agent_preflight.sandboxes.interface import Exit
 from tests.agent_preflight.docker.conftest import MakeSandbox, read_all
-from tests.cases import each
+from tests.support.cases import each
 
 PROBE = r"""
 import ctypes, errno, json, os, socket, struct, subprocess, sys

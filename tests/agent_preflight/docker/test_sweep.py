@@ -14,9 +14,9 @@ from agent_preflight.docker.bodies import LABEL
 from agent_preflight.docker.sweep import Found, Sweep, find, sweep
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.run_lock import RunState, hold
+from agent_preflight.runs.lock import RunState, hold
 from tests.agent_preflight.docker.conftest import MakeSandbox, containers_of
-from tests.engine import ENGINE
+from tests.support.docker_program import ENGINE
 from tests.support.engine_container import Container
 from tests.support.quick_engine import no_pauses
 from tests.support.scripted_engine import DROP, Answer, Fail, ScriptedEngine, Text

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from agent_preflight.doctor.engine import EngineFacts, engine_lines, look_for_engine, read_info, try_handshake
-from agent_preflight.run_control import tries_dir
+from agent_preflight.runs.control_file import tries_dir
 from tests.agent_preflight.docker.conftest import BASE
-from tests.cases import each
+from tests.support.cases import each
 from tests.support.scripted_engine import Fail, ScriptedEngine, Text
 
 URL = "unix:///run/docker.sock"

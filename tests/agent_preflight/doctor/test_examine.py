@@ -2,13 +2,13 @@
 
 import pytest
 
-from agent_preflight.config import Environment
+from agent_preflight.base.config import Environment
 from agent_preflight.doctor.examine import examine, variable_lines, way_lines
 from agent_preflight.doctor.section import document
 from openrouter_sim import Simulator
-from preflight_proxy.core.http_proxy import PROXY_VARIABLES
+from preflight_proxy.core.environment_proxy import PROXY_VARIABLES
 from preflight_proxy.core.secret import Secret
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_keys_are_said_to_be_set_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from agent_preflight.doctor.engine import EngineFacts, Handshake
 from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
-from tests.cases import each
+from tests.support.cases import each
 
 ENGINE = EngineFacts("27.1", "Debian", "2")
 WORKS = Handshake(0.3)

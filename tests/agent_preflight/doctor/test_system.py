@@ -8,7 +8,7 @@ import pytest
 
 from agent_preflight.docker.handshake import netns_cookie
 from agent_preflight.doctor.system import cookies_line, files_line, socket_path_line, system_lines
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_every_finding_has_a_name() -> None:

@@ -16,7 +16,7 @@ from agent_preflight.engine import address
 from agent_preflight.engine.address import API_TRIED, Version, negotiate
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from tests.cases import each
+from tests.support.cases import each
 from tests.support.engine_certificates import certificates
 from tests.support.scripted_engine import ScriptedEngine, Text
 

@@ -1,7 +1,7 @@
 """What of an engine's message a person is shown: the words of real engines."""
 
 from agent_preflight.engine.cause import cause_of
-from tests.cases import each
+from tests.support.cases import each
 
 RUNC = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: "
 NEWER = "failed to create task for container: " + RUNC

@@ -10,7 +10,7 @@ import pytest
 
 from agent_preflight.engine.client import Engine, Image, on_engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.sandbox import Exit
+from agent_preflight.sandboxes.interface import Exit
 from tests.support.engine_container import NEVER
 from tests.support.scripted_engine import HANG, Fail, ScriptedEngine, Text
 

@@ -11,8 +11,8 @@ import pytest
 
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure, of_status
-from preflight_proxy.errors import OperatingError
-from tests.cases import each
+from preflight_proxy.core.errors import OperatingError
+from tests.support.cases import each
 from tests.support.nobody import as_nobody
 from tests.support.quick_engine import SHORT_S, short_limits
 from tests.support.scripted_engine import DROP, HANG, LOST, Answer, Fail, ScriptedEngine, Text

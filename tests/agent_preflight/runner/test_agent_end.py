@@ -3,7 +3,7 @@
 from typing import Any
 
 from agent_preflight.runner.agent_end import ERROR_CHARS_MAX, AgentEnd
-from tests.cases import each
+from tests.support.cases import each
 
 END = {"type": "agent_end"}
 RETRIES = {"type": "auto_retry_start", "attempt": 1, "delayMs": 2000}

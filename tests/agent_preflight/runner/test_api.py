@@ -7,9 +7,8 @@ import pytest
 
 from agent_preflight.preflight import PreflightError
 from agent_preflight.runner import arun_multi, run_container, run_multi, run_single
-from preflight_proxy.errors import ConfigError
-
-from .conftest import MODEL, Field, agent
+from preflight_proxy.core.errors import ConfigError
+from tests.support.trial_field import MODEL, Field, agent
 
 
 def test_whatever_is_wrong_shows_before_anything_is_made(tmp_path: Path) -> None:

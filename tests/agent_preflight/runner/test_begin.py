@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.environment.network_access import read_reach
+from agent_preflight.options.settings import SandboxKind
 from agent_preflight.runner.begin import announce, checked, look_first, open_folder, plans_of
 from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.plan import Before, Surroundings, TrialPlan
-from agent_preflight.runner.reach import read_reach
 from agent_preflight.runner.ready import Ready
-from agent_preflight.runner.request import Origin, Request
-from agent_preflight.runs.settings import SandboxKind
+from agent_preflight.runs.plan import Before, Surroundings, TrialPlan
+from agent_preflight.runs.request import Origin, Request
+from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.errors import ConfigError
 
 CENT = 10**10
 TRIAL = TrialPlan("a", "m/m", CENT, "k", ())

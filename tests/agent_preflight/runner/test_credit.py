@@ -12,12 +12,11 @@ from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.board import Board
 from agent_preflight.runner.credit import ASK_AGAIN_S, Credit
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import run_blocking
-from agent_preflight.runner.request import Finished
-from agent_preflight.runner.run import run_field
+from agent_preflight.runs.request import Finished
 from openrouter_sim import Simulator
-
-from .conftest import MODEL, Field
+from tests.support.trial_field import MODEL, Field
 
 ONE_CALL = "status, _ = call(); say('agent_end', status=status)"
 

@@ -8,8 +8,7 @@ import pytest
 
 from agent_preflight.runner.drive import not_handed_over
 from agent_preflight.status import status_main
-
-from .conftest import DEAR_MODEL, Field
+from tests.support.trial_field import DEAR_MODEL, Field
 
 pytestmark = pytest.mark.wire
 

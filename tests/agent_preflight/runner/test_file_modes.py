@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent_preflight.runner.conftest import Field, agent
+from tests.support.trial_field import Field, agent
 
 pytestmark = pytest.mark.wire
 

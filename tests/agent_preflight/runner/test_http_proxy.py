@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runner.exit_code import exit_code
-from preflight_proxy.errors import ConfigError
+from agent_preflight.runs.exit_code import exit_code
+from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
-from tests.agent_preflight.runner.conftest import Field
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.trial_field import Field
 
 pytestmark = pytest.mark.wire
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent_preflight.docker.mounts import Bind
 from agent_preflight.runner.mount_sources import Wanted, look, make
-from preflight_proxy.errors import ConfigError
+from preflight_proxy.core.errors import ConfigError
 from tests.support.nobody import as_nobody
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from agent_preflight.events import EventLogger, parse_line
 from agent_preflight.runner.output import Output, weight_of
-from tests.cases import each
+from tests.support.cases import each
 
 
 class Heard:

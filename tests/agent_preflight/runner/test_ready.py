@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from agent_preflight.engine.client import Engine
-from agent_preflight.runner.plan import Surroundings, TrialPlan
+from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.ready import Ready, look_around, say_all, wanted_sources
-from agent_preflight.runs.settings import RunSettings
+from agent_preflight.runs.plan import Surroundings, TrialPlan
 from tests.support.engine_thread import serve_in_thread
 from tests.support.scripted_engine import Fail, ScriptedEngine
 

@@ -8,24 +8,23 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.base.usd import pusd
 from agent_preflight.docker.images import image_exists
-from agent_preflight.kept_output import Kept
 from agent_preflight.models import RunResult
-from agent_preflight.process_strays import strays
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.plan import Before, TrialPlan
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
-from agent_preflight.runner.run import run_field
+from agent_preflight.runs.plan import Before, TrialPlan
+from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.strays import strays
 from agent_preflight.status import container_running
-from agent_preflight.usd import pusd
-from preflight_proxy.errors import ConfigError
-from tests.agent_preflight.crashed_run import crash
-from tests.cases import each
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store
-
-from .conftest import DEAR_MODEL, MODEL, Field, agent
+from preflight_proxy.core.errors import ConfigError
+from tests.support.cases import each
+from tests.support.crashed_run import crash
+from tests.support.ledger_on_disk import open_account, open_store
+from tests.support.trial_field import DEAR_MODEL, MODEL, Field, agent
 
 BASE = os.environ.get("PREFLIGHT_TEST_BASE", "local/python:base")
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.control_client import Balance
 from agent_preflight.eject import EjectDecision, EjectPolicy
 from agent_preflight.models import BudgetStatus
 from agent_preflight.runner.lane import Lane
-from agent_preflight.runner.trial import By, Ending
 from agent_preflight.runner.watch import Seen, Watch
+from agent_preflight.runs.trial_state import By, Ending
+from agent_preflight.sidecar.control_client import Balance
 
 Events = list[dict[str, Any]]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent_preflight.control_client import LedgerEvent
-from agent_preflight.control_gate import Account
 from agent_preflight.provision import create_sub_key
-from agent_preflight.runner.folder import RunFolder, open_new
+from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sidecar import Sidecar, SidecarError, SidecarSettings
+from agent_preflight.sidecar.control_client import LedgerEvent
+from agent_preflight.sidecar.gate_request import Account
 from openrouter_sim import Simulator
 from preflight_proxy.core.secret import Secret
 

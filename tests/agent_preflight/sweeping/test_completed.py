@@ -3,9 +3,9 @@
 from decimal import Decimal
 from typing import Any
 
-from agent_preflight.control_client import Balance
+from agent_preflight.base.usd import pusd
+from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.completed import SETTLED_LATE, Known, completed
-from agent_preflight.usd import pusd
 
 OPEN: dict[str, Any] = {
     "alias": "a",

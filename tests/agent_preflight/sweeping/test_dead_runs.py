@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.costs import cost_lines, sums_of
 from agent_preflight.engine.client import Engine
-from agent_preflight.live_run import find_plan, stop
-from agent_preflight.run_control import read_control, tries_dir
-from agent_preflight.runner.folder import open_new, open_try
+from agent_preflight.operate.live_changes import find_plan, stop
+from agent_preflight.runs.control_file import read_control, tries_dir
+from agent_preflight.runs.costs import cost_lines, sums_of
+from agent_preflight.runs.folder import open_new, open_try
 from agent_preflight.sweeping import Item, Scope, Swept, dead_runs
 from agent_preflight.sweeping.dead_runs import NO_KEY, sweep
-from tests.agent_preflight.crashed_run import BUSY, crash
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
-from tests.agent_preflight.live_field import WAITING, LiveField
-from tests.agent_preflight.runner.conftest import Field, agent
-from tests.engine import output
+from tests.support.crashed_run import BUSY, crash
+from tests.support.docker_program import output
+from tests.support.live_field import WAITING, LiveField
 from tests.support.scripted_engine import Fail, ScriptedEngine
+from tests.support.trial_field import Field, agent
 
 __all__ = ["base_image", "gate_image"]
 

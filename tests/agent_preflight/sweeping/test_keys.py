@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.subkeys import create
+from agent_preflight.openrouter.subkeys import create
 from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
 from openrouter_sim import Simulator
-from preflight_proxy.errors import UpstreamError
+from preflight_proxy.core.errors import UpstreamError
 
 EXPIRES = "2999-01-31T23:59:59Z"
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from agent_preflight.sweeping.lost_trials import write_lost_summaries
-from preflight_proxy.core.accounts import CallFacts
-from preflight_proxy.core.commands import Conclude, Post
-from tests.preflight_proxy.ledger_on_disk import call, open_account, open_store, reserve
+from preflight_proxy.core.ledger.commands import Conclude, Post
+from preflight_proxy.core.ledger.rows import CallFacts
+from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
 KEY = "agent-preflight:r:a:1"
 

@@ -13,10 +13,10 @@ import pytest
 
 from agent_preflight.docker.sweep import Found
 from agent_preflight.engine.client import Engine
-from agent_preflight.kept_output import RECORD, Kept, OutputWish
+from agent_preflight.sandboxes.kept_output import RECORD, Kept, OutputWish
 from agent_preflight.sweeping.outputs import KEPT_LATE, Outputs, kept_of
 from tests.agent_preflight.docker.conftest import client, scripted, short_dir
-from tests.agent_preflight.test_tar_stream import archive, member
+from tests.agent_preflight.sandboxes.test_tar_stream import archive, member
 from tests.support.scripted_engine import Fail, ScriptedEngine
 
 __all__ = ["client", "scripted", "short_dir"]
@@ -93,7 +93,7 @@ async def test_a_full_disk_leaves_the_container_for_another_sweep(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("agent_preflight.output_folder.os.write", full)
+        patch.setattr("agent_preflight.sandboxes.output_folder.os.write", full)
         outputs = Outputs()
         assert not await outputs.keep(client, agent)
     assert "No space left on device; its stopped container stays" in outputs.trouble[0]

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.run_control import RunControl, short_dir_name
+from agent_preflight.runs.control_file import RunControl, short_dir_name
 from agent_preflight.sweeping.remains import remains_of, run_folders
 
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.control_client import ControlClient
-from agent_preflight.run_control import read_control
 from agent_preflight.runner import arun_multi
+from agent_preflight.runs.control_file import read_control
+from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import Scope, sweep
 from agent_preflight.sweeping.completed import SETTLED_LATE
 from agent_preflight.sweeping.settling import settle_ledger
 from openrouter_sim.scenario import Rule, Scenario
-from preflight_proxy.boot import boot_id
-from preflight_proxy.core.aftermath import Clocks
-from preflight_proxy.ledger_reader import read_snapshot
-from tests.agent_preflight.crashed_run import crash
-from tests.agent_preflight.runner.conftest import MODEL, Field
-from tests.preflight_proxy.ledger_on_disk import open_account, open_store, reserve
+from preflight_proxy.core.evidence.aftermath import Clocks
+from preflight_proxy.ledger.boot import boot_id
+from preflight_proxy.ledger.reader import read_snapshot
+from tests.support.crashed_run import crash
+from tests.support.ledger_on_disk import open_account, open_store, reserve
+from tests.support.trial_field import MODEL, Field
 
 CALLING = """
 with open("attempts", "a") as file: file.write("x")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.portal_proof import CLAIM_BYTES, NONCE_CHARS, claim_holds, portal_proof, read_claim
+from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, claim_holds, portal_proof, read_claim
 
 pytestmark = pytest.mark.wire
 

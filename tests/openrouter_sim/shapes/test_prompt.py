@@ -8,7 +8,7 @@ from openrouter_sim import Scenario, Tokenizer
 from openrouter_sim.errors import ApiError
 from openrouter_sim.scenario import BoundChoice
 from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of, positive
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_a_message_of_parts_keeps_its_marks() -> None:

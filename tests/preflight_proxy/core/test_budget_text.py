@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.budget_text import LABEL_CHARS_MAX, Action, detailed_text, label_text, simple_text
-from tests.cases import each
+from tests.support.cases import each
 
 USD = 10**12
 CENT = USD // 100

@@ -18,7 +18,7 @@ from preflight_proxy.core.egress import (
     read_target,
     route,
 )
-from tests.cases import each
+from tests.support.cases import each
 
 PYPI = Target("pypi.org", 443)
 

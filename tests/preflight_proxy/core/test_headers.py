@@ -1,7 +1,7 @@
 """Only headers on a list pass, and never a key, a hop-by-hop header or a wait."""
 
 from preflight_proxy.core.headers import downstream_headers, upstream_headers
-from tests.cases import each
+from tests.support.cases import each
 
 KEY = "sk-or-v1-real"
 

@@ -14,7 +14,7 @@ from preflight_proxy.core.money import (
     price_pusd_per_mtok,
     usd_text,
 )
-from tests.cases import each
+from tests.support.cases import each
 
 HOSTILE = [
     b"",

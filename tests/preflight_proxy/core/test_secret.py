@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.secret import Redaction, Secret
-from tests.cases import each
+from tests.support.cases import each
 
 KEY = "sk-or-v1-0123456789abcdef"
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.sse import Decoder, Event, parse
-from tests.cases import each
+from tests.support.cases import each
 
 CHAT = (
     b": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\n"

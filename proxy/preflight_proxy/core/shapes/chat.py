@@ -8,11 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from preflight_proxy.core import body as bodies
-from preflight_proxy.core.body import BadRequest
-from preflight_proxy.core.error_body import envelope_body
+from preflight_proxy.core.shapes import body as bodies
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
-from preflight_proxy.core.shapes.opened import COMMON_FIELDS, Opened, bound_slices, close_request, open_request, write
+from preflight_proxy.core.shapes.error_body import envelope_body
+from preflight_proxy.core.shapes.parsed_request import (
+    COMMON_FIELDS,
+    Opened,
+    bound_slices,
+    close_request,
+    open_request,
+    write,
+)
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from preflight_proxy.core.error_body import STATUS_BY_ERROR_TYPE, envelope
-from preflight_proxy.core.shapes import reading
+from preflight_proxy.core.shapes import usage_reading
+from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope
 from preflight_proxy.core.shapes.shape import Reading
 
 DONE = b"[DONE]"
@@ -30,19 +30,19 @@ def read_chunk(data: bytes, part: str, *, whole: bool = False) -> Reading:
     """
     if data.strip() == DONE:
         return Reading(terminal=True)
-    chunk = reading.slices(data)
-    choices = [reading.slices(raw) for raw in reading.items(chunk.get("choices"))]
-    finish = next((text for choice in choices if (text := reading.text(choice.get("finish_reason")))), None)
-    failed = finish == "error" or any(reading.present(choice.get("error")) for choice in choices)
+    chunk = usage_reading.slices(data)
+    choices = [usage_reading.slices(raw) for raw in usage_reading.items(chunk.get("choices"))]
+    finish = next((text for choice in choices if (text := usage_reading.text(choice.get("finish_reason")))), None)
+    failed = finish == "error" or any(usage_reading.present(choice.get("error")) for choice in choices)
     return Reading(
-        generation_id=reading.text(chunk.get("id")),
-        model=reading.text(chunk.get("model")),
-        provider=reading.text(chunk.get("provider")),
-        usage=reading.chat_usage(chunk.get("usage")),
+        generation_id=usage_reading.text(chunk.get("id")),
+        model=usage_reading.text(chunk.get("model")),
+        provider=usage_reading.text(chunk.get("provider")),
+        usage=usage_reading.chat_usage(chunk.get("usage")),
         finish=finish,
-        error=failed or reading.present(chunk.get("error")),
+        error=failed or usage_reading.present(chunk.get("error")),
         terminal=whole,
-        tool_names=reading.names(name for choice in choices for name in _tool_names(choice.get(part))),
+        tool_names=usage_reading.names(name for choice in choices for name in _tool_names(choice.get(part))),
     )
 
 
@@ -61,7 +61,7 @@ def cut_chunk(head: Reading, kind: str, part: dict[str, object], message: str, e
     chunk = {
         "id": head.generation_id or "",
         "object": kind,
-        "created": reading.created(head.generation_id),
+        "created": usage_reading.created(head.generation_id),
         "model": head.model or "",
         **({"provider": head.provider} if head.provider else {}),
         "error": envelope(STATUS_BY_ERROR_TYPE.get(error_type, _SERVER_ERROR), message, error_type),
@@ -71,5 +71,5 @@ def cut_chunk(head: Reading, kind: str, part: dict[str, object], message: str, e
 
 
 def _tool_names(raw: bytes | None) -> Iterator[str | None]:
-    for call in reading.items(reading.slices(raw).get("tool_calls")):
-        yield reading.text(reading.slices(reading.slices(call).get("function")).get("name"))
+    for call in usage_reading.items(usage_reading.slices(raw).get("tool_calls")):
+        yield usage_reading.text(usage_reading.slices(usage_reading.slices(call).get("function")).get("name"))

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from preflight_proxy.core.body import TOKENS_MAX, BadRequest
-from preflight_proxy.core.error_body import STATUS_BY_ERROR_TYPE, envelope_body
+from preflight_proxy.core.shapes.body import TOKENS_MAX, BadRequest
 from preflight_proxy.core.shapes.chunks import read_chunk
 from preflight_proxy.core.shapes.completions import RULES, count_texts
-from preflight_proxy.core.shapes.opened import close_request, open_request, write
+from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope_body
+from preflight_proxy.core.shapes.parsed_request import close_request, open_request, write
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields

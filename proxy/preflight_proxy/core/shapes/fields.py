@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from preflight_proxy.core import body
-from preflight_proxy.core.body import BadRequest, Json, Number
+from preflight_proxy.core.shapes import body
+from preflight_proxy.core.shapes.body import BadRequest, Json, Number
 
 Rule = Callable[[Json], str | None]
 """Given the decoded value: None if it passes, else why it does not."""

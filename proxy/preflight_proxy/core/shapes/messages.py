@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
-from preflight_proxy.core import body as bodies
-from preflight_proxy.core.body import BadRequest, Json
-from preflight_proxy.core.error_body import anthropic_body
-from preflight_proxy.core.shapes import reading
+from preflight_proxy.core.shapes import body as bodies
+from preflight_proxy.core.shapes import usage_reading
+from preflight_proxy.core.shapes.body import BadRequest, Json
 from preflight_proxy.core.shapes.chunks import DONE
-from preflight_proxy.core.shapes.opened import COMMON_FIELDS, bound_slices, close_request, open_request, write
+from preflight_proxy.core.shapes.error_body import anthropic_body
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, bound_slices, close_request, open_request, write
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields, Usage
@@ -66,16 +66,18 @@ class Messages:
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
-        message = reading.slices(body.strip())
+        message = usage_reading.slices(body.strip())
         return Reading(
-            generation_id=reading.text(message.get("id")),
-            model=reading.text(message.get("model")),
-            provider=reading.text(message.get("provider")),
+            generation_id=usage_reading.text(message.get("id")),
+            model=usage_reading.text(message.get("model")),
+            provider=usage_reading.text(message.get("provider")),
             usage=_usage(message.get("usage")),
             finish=_finish(message.get("stop_reason")),
-            error=reading.present(message.get("error")),
+            error=usage_reading.present(message.get("error")),
             terminal=True,
-            tool_names=reading.names(name for raw in reading.items(message.get("content")) for name in _tool_name(raw)),
+            tool_names=usage_reading.names(
+                name for raw in usage_reading.items(message.get("content")) for name in _tool_name(raw)
+            ),
         )
 
     def read_event(self, event: Event) -> Reading:
@@ -85,20 +87,20 @@ class Messages:
         """
         if event.data.strip() == DONE:
             return Reading(terminal=True)
-        told = reading.slices(event.data)
-        match reading.text(told.get("type")):
+        told = usage_reading.slices(event.data)
+        match usage_reading.text(told.get("type")):
             case "message_start":
-                return _start(reading.slices(told.get("message")))
+                return _start(usage_reading.slices(told.get("message")))
             case "content_block_start":
-                return Reading(tool_names=reading.names(_tool_name(told.get("content_block"))))
+                return Reading(tool_names=usage_reading.names(_tool_name(told.get("content_block"))))
             case "message_delta":
-                finish = _finish(reading.slices(told.get("delta")).get("stop_reason"))
+                finish = _finish(usage_reading.slices(told.get("delta")).get("stop_reason"))
                 return Reading(usage=_usage(told.get("usage")), finish=finish)
             case "message_stop":
                 return Reading(terminal=True)
             case "error":
                 return Reading(error=True, terminal=True)
-        return Reading(error=reading.present(told.get("error")))
+        return Reading(error=usage_reading.present(told.get("error")))
 
     def refusal(self, status: int, message: str, error_type: str) -> bytes:
         """See `Shape.refusal`."""
@@ -119,16 +121,16 @@ def _shrinks(context_management: Json) -> bool:
 _KEEPS_ALL: Json = {"type": "clear_thinking_20251015", "keep": "all"}
 
 
-def _start(message: reading.Slices) -> Reading:
+def _start(message: usage_reading.Slices) -> Reading:
     return Reading(
-        generation_id=reading.text(message.get("id")),
-        model=reading.text(message.get("model")),
-        provider=reading.text(message.get("provider")),
+        generation_id=usage_reading.text(message.get("id")),
+        model=usage_reading.text(message.get("model")),
+        provider=usage_reading.text(message.get("provider")),
     )
 
 
 def _finish(raw: bytes | None) -> str | None:
-    reason = reading.text(raw)
+    reason = usage_reading.text(raw)
     return _FINISH.get(reason, reason) if reason else None
 
 
@@ -137,25 +139,27 @@ def _usage(raw: bytes | None) -> Usage | None:
 
     In captured streams of 2026-09 it includes them; `billed_reading` tells by the cost which of the two it is.
     """
-    if not reading.present(raw):
+    if not usage_reading.present(raw):
         return None
-    usage = reading.slices(raw)
-    cached = reading.count(usage.get("cache_read_input_tokens"))
-    written = reading.count(usage.get("cache_creation_input_tokens"))
-    told = reading.count(usage.get("input_tokens"))
+    usage = usage_reading.slices(raw)
+    cached = usage_reading.count(usage.get("cache_read_input_tokens"))
+    written = usage_reading.count(usage.get("cache_creation_input_tokens"))
+    told = usage_reading.count(usage.get("input_tokens"))
     return Usage(
-        cost_pusd=reading.cost(usage),
+        cost_pusd=usage_reading.cost(usage),
         prompt_tokens=told + cached + written,
         prompt_tokens_less=told if 0 < cached + written <= told else None,
         cached_tokens=cached,
         cache_write_tokens=written,
-        completion_tokens=reading.count(usage.get("output_tokens")),
-        reasoning_tokens=reading.count(reading.slices(usage.get("output_tokens_details")).get("thinking_tokens")),
+        completion_tokens=usage_reading.count(usage.get("output_tokens")),
+        reasoning_tokens=usage_reading.count(
+            usage_reading.slices(usage.get("output_tokens_details")).get("thinking_tokens")
+        ),
         is_byok=usage.get("is_byok") == b"true",
     )
 
 
 def _tool_name(raw: bytes | None) -> Iterator[str | None]:
-    block = reading.slices(raw)
-    if reading.text(block.get("type")) == "tool_use":
-        yield reading.text(block.get("name"))
+    block = usage_reading.slices(raw)
+    if usage_reading.text(block.get("type")) == "tool_use":
+        yield usage_reading.text(block.get("name"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from preflight_proxy.core.json_size import indented_bytes
 from preflight_proxy.core.memo import DIGEST_BYTES
-from preflight_proxy.core.shapes.opened import Opened
+from preflight_proxy.core.shapes.json_size import indented_bytes
+from preflight_proxy.core.shapes.parsed_request import Opened
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Message, Prompt
 from preflight_proxy.core.shapes.tools import Tools

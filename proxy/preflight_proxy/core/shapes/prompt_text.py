@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from preflight_proxy.core import body
-from preflight_proxy.core.body import BadRequest, Json
-from preflight_proxy.core.json_size import indented_bytes
 from preflight_proxy.core.memo import Memo, digest16
-from preflight_proxy.core.shapes.parts import Part, costs_more_than_its_text, part_of
+from preflight_proxy.core.shapes import body
+from preflight_proxy.core.shapes.body import BadRequest, Json
+from preflight_proxy.core.shapes.content_parts import Part, costs_more_than_its_text, part_of
+from preflight_proxy.core.shapes.json_size import indented_bytes
 from preflight_proxy.core.shapes.shape import Message
 
 NESTING_MAX = 64

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from preflight_proxy.core import body
-from preflight_proxy.core.body import BadRequest, Json, Number
 from preflight_proxy.core.money import number
+from preflight_proxy.core.shapes import body
+from preflight_proxy.core.shapes.body import BadRequest, Json, Number
 from preflight_proxy.core.shapes.shape import Request
 
 _FREE = frozenset(

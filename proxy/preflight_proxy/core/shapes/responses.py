@@ -11,13 +11,20 @@ from decimal import Decimal
 
 import msgspec
 
-from preflight_proxy.core import body as bodies
-from preflight_proxy.core.body import BadRequest
-from preflight_proxy.core.error_body import STATUS_BY_ERROR_TYPE, envelope_body
-from preflight_proxy.core.shapes import reading
+from preflight_proxy.core.shapes import body as bodies
+from preflight_proxy.core.shapes import usage_reading
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.chunks import DONE
+from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope_body
 from preflight_proxy.core.shapes.fields import absent
-from preflight_proxy.core.shapes.opened import COMMON_FIELDS, Opened, bound_slices, close_request, open_request, write
+from preflight_proxy.core.shapes.parsed_request import (
+    COMMON_FIELDS,
+    Opened,
+    bound_slices,
+    close_request,
+    open_request,
+    write,
+)
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Message, Reading, Request, UnknownFields, Usage
@@ -78,26 +85,26 @@ class Responses:
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
-        response = reading.slices(body.strip())
-        calls = [reading.slices(item) for item in reading.items(response.get("output"))]
-        names = reading.names(name for call in calls for name in _call_names(call))
+        response = usage_reading.slices(body.strip())
+        calls = [usage_reading.slices(item) for item in usage_reading.items(response.get("output"))]
+        names = usage_reading.names(name for call in calls for name in _call_names(call))
         return replace(_read(response), terminal=True, tool_names=names)
 
     def read_event(self, event: Event) -> Reading:
         """See `Shape.read_event`."""
         if event.data.strip() == DONE:
             return Reading(terminal=True)
-        told = reading.slices(event.data)
-        kind = reading.text(told.get("type")) or ""
+        told = usage_reading.slices(event.data)
+        kind = usage_reading.text(told.get("type")) or ""
         if kind == "response.output_item.added":
-            return Reading(tool_names=reading.names(_call_names(reading.slices(told.get("item")))))
+            return Reading(tool_names=usage_reading.names(_call_names(usage_reading.slices(told.get("item")))))
         if kind not in _TERMINAL and "response" not in told:
-            return Reading(error=reading.present(told.get("error")))
-        read = _read(reading.slices(told.get("response")))
+            return Reading(error=usage_reading.present(told.get("error")))
+        read = _read(usage_reading.slices(told.get("response")))
         if kind not in _TERMINAL:
             return replace(read, usage=None, finish=None)
         finish = read.finish or _TERMINAL[kind]
-        failed = read.error or finish == "error" or reading.present(told.get("error"))
+        failed = read.error or finish == "error" or usage_reading.present(told.get("error"))
         return replace(read, finish=finish, error=failed, terminal=True)
 
     def refusal(self, status: int, message: str, error_type: str) -> bytes:
@@ -128,17 +135,17 @@ def _items(opened: Opened, text: PromptText) -> tuple[Message, ...]:
     return (text.message(raw, ROLES),)
 
 
-def _read(response: reading.Slices) -> Reading:
+def _read(response: usage_reading.Slices) -> Reading:
     """What a response object says, at whatever stage."""
-    status = reading.text(response.get("status"))
-    reason = reading.text(reading.slices(response.get("incomplete_details")).get("reason"))
+    status = usage_reading.text(response.get("status"))
+    reason = usage_reading.text(usage_reading.slices(response.get("incomplete_details")).get("reason"))
     return Reading(
-        generation_id=reading.text(response.get("id")),
-        model=reading.text(response.get("model")),
-        provider=reading.text(response.get("provider")),
+        generation_id=usage_reading.text(response.get("id")),
+        model=usage_reading.text(response.get("model")),
+        provider=usage_reading.text(response.get("provider")),
         usage=_usage(response.get("usage")),
         finish=_FINISH.get(reason or "") or _FINISH.get(status or ""),
-        error=reading.present(response.get("error")),
+        error=usage_reading.present(response.get("error")),
     )
 
 
@@ -147,27 +154,27 @@ def _usage(raw: bytes | None) -> Usage | None:
 
     Source: a capture of 2026-09 whose cost adds up only so.
     """
-    if not reading.present(raw):
+    if not usage_reading.present(raw):
         return None
-    usage = reading.slices(raw)
+    usage = usage_reading.slices(raw)
     details, output = (
-        reading.slices(usage.get("input_tokens_details")),
-        reading.slices(usage.get("output_tokens_details")),
+        usage_reading.slices(usage.get("input_tokens_details")),
+        usage_reading.slices(usage.get("output_tokens_details")),
     )
     return Usage(
-        cost_pusd=reading.cost(usage),
-        prompt_tokens=reading.count(usage.get("input_tokens")),
-        cached_tokens=reading.count(details.get("cached_tokens")),
-        cache_write_tokens=reading.count(details.get("cache_write_tokens")),
-        completion_tokens=reading.count(usage.get("output_tokens")),
-        reasoning_tokens=reading.count(output.get("reasoning_tokens")),
+        cost_pusd=usage_reading.cost(usage),
+        prompt_tokens=usage_reading.count(usage.get("input_tokens")),
+        cached_tokens=usage_reading.count(details.get("cached_tokens")),
+        cache_write_tokens=usage_reading.count(details.get("cache_write_tokens")),
+        completion_tokens=usage_reading.count(usage.get("output_tokens")),
+        reasoning_tokens=usage_reading.count(output.get("reasoning_tokens")),
         is_byok=usage.get("is_byok") == b"true",
     )
 
 
-def _call_names(item: reading.Slices) -> Iterator[str | None]:
-    if reading.text(item.get("type")) in _CALLS:
-        yield reading.text(item.get("name"))
+def _call_names(item: usage_reading.Slices) -> Iterator[str | None]:
+    if usage_reading.text(item.get("type")) in _CALLS:
+        yield usage_reading.text(item.get("name"))
 
 
 _RETRIED = frozenset({"provider_unavailable", "server"})
@@ -181,7 +188,7 @@ def _failed_response(head: Reading, message: str, error_type: str) -> dict[str, 
     return {
         "id": head.generation_id or "",
         "object": "response",
-        "created_at": reading.created(head.generation_id),
+        "created_at": usage_reading.created(head.generation_id),
         "status": "failed",
         "model": head.model or "",
         "completed_at": None,

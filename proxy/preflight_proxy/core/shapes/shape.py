@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from preflight_proxy.core.body import BadRequest
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.sse import Event
 
 __all__ = ["BadRequest", "Message", "Prompt", "Reading", "Request", "Shape", "UnknownFields", "Usage"]

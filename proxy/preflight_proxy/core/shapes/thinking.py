@@ -6,10 +6,10 @@ Source: docs.anthropic.com/en/docs/build-with-claude/extended-thinking, 2026-10:
 
 from __future__ import annotations
 
-from preflight_proxy.core import body
-from preflight_proxy.core.body import Json, Number
+from preflight_proxy.core.shapes import body
+from preflight_proxy.core.shapes.body import Json, Number
 from preflight_proxy.core.shapes.fields import whole_value
-from preflight_proxy.core.shapes.opened import Opened
+from preflight_proxy.core.shapes.parsed_request import Opened
 from preflight_proxy.core.shapes.shape import Request
 
 BUDGET_MIN = 1024

@@ -15,13 +15,13 @@ from openrouter_sim.inference import open_call
 from openrouter_sim.models import show_endpoint
 from openrouter_sim.scenario import BoundChoice
 from openrouter_sim.shapes import SHAPES as UPSTREAM
-from preflight_proxy.core.endpoint import Endpoint, endpoint_from_json
-from preflight_proxy.core.quote import quote
+from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
+from preflight_proxy.core.pricing.quote import quote
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.fields import spelling
 from preflight_proxy.core.shapes.shape import BadRequest, UnknownFields
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
+from tests.support.cases import each
+from tests.support.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
 
 MODEL = "openai/gpt-4.1-nano"
 PROMPTS = {

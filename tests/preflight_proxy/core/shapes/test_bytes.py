@@ -4,8 +4,8 @@ import json
 from decimal import Decimal
 
 from preflight_proxy.core.shapes.shape import Shape
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import CHAT, MESSAGES, RESPONSES, read
+from tests.support.cases import each
+from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, read
 
 ODD = (
     b'[ {"role" :"user",  "content":"a\\u00e9\\/\\n \xc3\xa9 \\ud83d\\ude00"  ,"x":123456789012345678901234567890.10e-2 ,'

@@ -4,7 +4,7 @@ import json
 
 from preflight_proxy.core.shapes.shape import Reading, Usage
 from preflight_proxy.core.sse import Decoder
-from tests.preflight_proxy.core.quote_cases import CHAT, chat
+from tests.support.quote_cases import CHAT, chat
 
 BODY = {
     "id": "gen-1",

@@ -6,7 +6,7 @@ import pytest
 
 from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
 from preflight_proxy.core.shapes.shape import Reading, Usage
-from tests.cases import each
+from tests.support.cases import each
 
 HEAD = '"id":"gen-1760000000-x","model":"a/b","provider":"P",'
 

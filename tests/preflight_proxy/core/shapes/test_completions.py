@@ -6,8 +6,8 @@ import pytest
 
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Usage
 from preflight_proxy.core.sse import Decoder, Event
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import COMPLETIONS, read
+from tests.support.cases import each
+from tests.support.quote_cases import COMPLETIONS, read
 
 
 @each("prompt, size", [("abc", 3), (["abc"], 3), ([1, 20_000, 3, 4], 4), ([[1, 20_000]], 2), ("", 0)])

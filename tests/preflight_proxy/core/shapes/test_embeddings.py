@@ -6,8 +6,8 @@ import pytest
 
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Usage
 from preflight_proxy.core.sse import Event
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import EMBEDDINGS, read
+from tests.support.cases import each
+from tests.support.quote_cases import EMBEDDINGS, read
 
 
 @each("texts, count, size", [("abc", 1, 3), (["a", "bc"], 2, 3), ([[1, 2], [3]], 2, 3), ([1, 2], 1, 2)])

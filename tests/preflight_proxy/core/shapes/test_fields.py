@@ -6,8 +6,8 @@ import pytest
 
 from preflight_proxy.core.shapes import fields
 from preflight_proxy.core.shapes.shape import BadRequest, Shape
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import CHAT, MESSAGES, RESPONSES, read
+from tests.support.cases import each
+from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, read
 
 FUNCTION = {"type": "function", "function": {"name": "bash", "description": "d", "parameters": {"type": "object"}}}
 USER = {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]}

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.quote import quote
+from preflight_proxy.core.pricing.quote import quote
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import BadRequest, Shape, UnknownFields
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, endpoint, read
+from tests.support.cases import each
+from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, endpoint, read
 
 PROMPTS: dict[str, tuple[Shape, str]] = {
     "chat": (CHAT, '"messages":[{"role":"user","content":"hi"}]'),

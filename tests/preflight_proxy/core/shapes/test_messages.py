@@ -4,8 +4,8 @@ import json
 
 from preflight_proxy.core.shapes.shape import Reading, Usage
 from preflight_proxy.core.sse import Decoder, Event
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import MESSAGES
+from tests.support.cases import each
+from tests.support.quote_cases import MESSAGES
 
 USAGE = {
     "input_tokens": 200,

@@ -1,6 +1,6 @@
 """The prompt is all that was counted, and its digests tell what a bill can be compared with."""
 
-from tests.preflight_proxy.core.quote_cases import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, chat, read
+from tests.support.quote_cases import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, chat, read
 
 
 def test_formats_count_beside_the_tools() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import BadRequest, Message
-from tests.cases import each
+from tests.support.cases import each
 
 
 def counted(message: object) -> tuple[Message, PromptText]:

@@ -6,7 +6,7 @@ import pytest
 
 from preflight_proxy.core.shapes.provider import ProviderWish, read_provider, serves
 from preflight_proxy.core.shapes.shape import BadRequest
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_no_object_is_no_wish() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Shape
-from tests.cases import each
+from tests.support.cases import each
 
 
 def test_the_table_leads_from_path_to_shape() -> None:

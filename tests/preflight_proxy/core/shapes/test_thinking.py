@@ -4,8 +4,8 @@ import json
 
 from preflight_proxy.core.shapes.shape import Shape
 from preflight_proxy.core.shapes.thinking import lower_bound, without_thinking_edits
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
+from tests.support.cases import each
+from tests.support.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
 
 CLAUDE_CODE = {
     "model": "anthropic/claude-sonnet-4.5",

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from preflight_proxy.core.prompt_bound import TOOL_TOKENS, TOOL_USE_TOKENS, prompt_bound
+from preflight_proxy.core.pricing.prompt_bound import TOOL_TOKENS, TOOL_USE_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import BadRequest
 from preflight_proxy.core.shapes.tools import CLIENT_TOOLS, Api, Tools, kept_tools, read_tools
-from tests.cases import each
-from tests.preflight_proxy.core.quote_cases import MESSAGES, RESPONSES, endpoint, read
+from tests.support.cases import each
+from tests.support.quote_cases import MESSAGES, RESPONSES, endpoint, read
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 

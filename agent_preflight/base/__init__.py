@@ -1,0 +1,1 @@
+"""Settings, console, tables and dollars: what every folder of the host half may use."""

@@ -1,0 +1,1 @@
+"""What an agent gets: variables, networks it may reach, certificates it trusts."""

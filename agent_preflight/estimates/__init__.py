@@ -1,0 +1,1 @@
+"""How many calls a budget covers, before a run."""

@@ -1,0 +1,170 @@
+"""How many calls a budget affords, by the proxy's own quote and its own rule of admission (M3-M9). Pure.
+
+The calls are equal, come one after another, and each costs its worst case. Real calls cost less, so a run gets at least as many.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from agent_preflight.base.usd import usd
+from preflight_proxy.core.admission.admission import Admit, admit
+from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.quote import Quote, Unquotable, quote
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.chat import Chat
+from preflight_proxy.core.shapes.shape import Request
+
+EXPECT_TOKENS = 20_000
+"""The prompt that is assumed where nobody states one: tools and system text of a large agent."""
+BYTES_PER_TOKEN = 4
+"""Bytes of ASCII text that an expected token stands for, as in English and in code. The quote counts bytes (M3)."""
+TOKENS_MAX = 100_000_000
+"""Of a prompt or an answer that can be stated: above every context."""
+CALLS_WANTED = 5
+"""Fewer affordable calls than this are worth a warning."""
+CALLS_COUNTED_MAX = 1000
+"""Counting ends here."""
+FIGURES = 3
+"""Significant figures of a rounded amount, if that is finer than a cent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a budget affords of one model.
+
+    Attributes:
+        model: As it was asked for.
+        budget_pusd: The budget.
+        expect_tokens: Tokens of the stated prompt.
+        why_none: Why the proxy refuses the model whatever the budget; empty if it does not.
+        prompt_tokens: The most prompt tokens that the quote counts for it.
+        bound: Output tokens that a call asks for: as stated, else the most that an endpoint makes by itself.
+        floor: Output tokens below which a call is refused, not clamped (M9).
+        worst_pusd: The most that a call can cost.
+        least_pusd: The least with which a call is admitted, clamped to `floor`.
+        first_bound: Output tokens with which the first call leaves; None if it is refused.
+        calls: Calls that are admitted, at most `CALLS_COUNTED_MAX`.
+    """
+
+    model: str
+    budget_pusd: int
+    expect_tokens: int
+    why_none: str = ""
+    prompt_tokens: int = 0
+    bound: int = 0
+    floor: int = 0
+    worst_pusd: int = 0
+    least_pusd: int = 0
+    first_bound: int | None = None
+    calls: int = 0
+
+    @property
+    def is_low(self) -> bool:
+        """Whether a person should be warned."""
+        return self.calls < CALLS_WANTED
+
+    @property
+    def enough_pusd(self) -> int:
+        """A budget that affords `CALLS_WANTED` calls, none of them clamped."""
+        return CALLS_WANTED * self.worst_pusd
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for machines: dollars as exact decimal texts, the name of a field ends in `_usd` then."""
+        return {
+            name.replace("_pusd", "_usd"): usd_text(value) if name.endswith("_pusd") else value
+            for name, value in asdict(self).items()
+        }
+
+
+def estimate(
+    model: str,
+    budget_pusd: int,
+    endpoints: Sequence[Endpoint],
+    *,
+    expect_tokens: int = EXPECT_TOKENS,
+    max_tokens: int | None = None,
+    byok: bool = False,
+) -> Estimate:
+    """Return what a budget affords of a model.
+
+    Args:
+        model: Its id.
+        budget_pusd: The budget.
+        endpoints: Those that are priced and not quarantined.
+        expect_tokens: Tokens of each call's prompt, `BYTES_PER_TOKEN` bytes each.
+        max_tokens: The output bound that each call asks for; None if it asks for none.
+        byok: Quotes hold the fee for a provider key of the user's own (M16).
+    """
+    try:
+        made = quote(_call(model, expect_tokens, max_tokens), endpoints)
+    except (BadRequest, Unquotable) as exc:
+        return Estimate(model, budget_pusd, expect_tokens, why_none=str(exc))
+    made = made.with_byok_fee() if byok else made
+    first, calls = _admitted(made, budget_pusd)
+    return Estimate(
+        model=model,
+        budget_pusd=budget_pusd,
+        expect_tokens=expect_tokens,
+        prompt_tokens=made.prompt_tokens,
+        bound=made.bound,
+        floor=made.floor,
+        worst_pusd=made.worst_pusd(made.bound),
+        least_pusd=made.cheapest_pusd,
+        first_bound=None if first is None else first.bound,
+        calls=calls,
+    )
+
+
+def _call(model: str, expect_tokens: int, max_tokens: int | None) -> Request:
+    """A first call as the proxy reads one: a system message and a user's, which hold the stated text between them."""
+    messages = [{"role": role, "content": ""} for role in ("system", "user")]
+    bound = {} if max_tokens is None else {"max_tokens": max_tokens}
+    body = json.dumps({"model": model, "messages": messages, **bound})
+    asked = Chat().read(body.encode(), {}, "drop")
+    text_bytes = asked.prompt.ascii_bytes + BYTES_PER_TOKEN * expect_tokens
+    return replace(asked, prompt=replace(asked.prompt, ascii_bytes=text_bytes))
+
+
+def _admitted(made: Quote, budget_pusd: int) -> tuple[Admit | None, int]:
+    """Return the first admission and how many there are; each call after the first follows within a minute (M9)."""
+    account, first = Account("estimate", "estimate", budget_pusd), None
+    for calls in range(CALLS_COUNTED_MAX):
+        decision = admit(account, made, busy=calls > 0, has_unknown=False, waited_s=0)
+        if not isinstance(decision, Admit):
+            return first, calls
+        first = first or decision
+        account = replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)
+    return first, CALLS_COUNTED_MAX
+
+
+def rounded_up(amount_pusd: int) -> str:
+    """Return dollars for a person, never less than they are: `$1.39`, `$0.0211`."""
+    amount = usd(amount_pusd)
+    step = Decimal(1).scaleb(min(-2, amount.adjusted() - FIGURES + 1 if amount else 0))
+    return f"${amount.quantize(step, ROUND_CEILING):f}"
+
+
+def calls_text(found: Estimate) -> str:
+    """Return the count for a person: `no call`, `1 call`, `12 calls`, `1,000 calls or more`."""
+    if found.calls >= CALLS_COUNTED_MAX:
+        return f"{CALLS_COUNTED_MAX:,} calls or more"
+    return {0: "no call", 1: "1 call"}.get(found.calls, f"{found.calls} calls")
+
+
+def advice(found: Estimate) -> str:
+    """Return what to do about a low count; empty where there is nothing to do."""
+    if found.why_none:
+        return "take another model"
+    if not found.is_low:
+        return ""
+    smaller = "" if found.bound <= found.floor else ", or have the agent ask for a smaller max_tokens"
+    return (
+        f"raise the budget to {rounded_up(found.enough_pusd)} for {CALLS_WANTED} calls, take a cheaper model{smaller}"
+    )

@@ -1,0 +1,63 @@
+"""The price list of one model, as the proxy reads and uses it: endpoints with a price, without the user's quarantined ones.
+
+Source: openrouter.ai/docs/guides/overview/models and `GET /models/{author}/{slug}/endpoints`, 2026-10. The list is public.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote as url_quote
+
+from agent_preflight.openrouter import http
+from agent_preflight.openrouter.http import Key
+from preflight_proxy.base.config import origin, user_quarantine_file
+from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
+from preflight_proxy.core.shapes.model_name import bare_model, split_model
+from preflight_proxy.core.shapes.paths import MODEL_NAME
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
+
+TIMEOUT_S = 15.0
+OTHER_TOKENIZER = "Other"
+"""Where the list names none."""
+
+_is_model_name = re.compile(MODEL_NAME, re.ASCII).fullmatch
+
+
+def read_endpoints(model: str, key: Key | None, base_url: str | None = None) -> tuple[Endpoint, ...]:
+    """Return the endpoints of a model that the proxy would use; empty if OpenRouter has no such model.
+
+    Args:
+        model: Its id; a suffix that only steers routing is left out.
+        key: Any key, or None.
+        base_url: The API's base, where not the usual one.
+
+    Raises:
+        UpstreamError: The list cannot be read.
+    """
+    name = split_model(bare_model(model))[0]
+    if not _is_model_name(name):
+        return ()
+    path = f"/models/{url_quote(name, safe='/:@~')}/endpoints"
+    answer = http.get(path, key or http.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
+    if answer is None:
+        raise UpstreamError(f"the prices of {model} cannot be read from {http.resolve_base_url(base_url)}")
+    if answer.status in (400, 404):
+        return ()
+    if answer.status != 200 or not isinstance(answer.data, Mapping):
+        raise UpstreamError(f"OpenRouter answered {answer.status} for the prices of {model}")
+    return _usable(name, answer.data, origin(http.resolve_base_url(base_url)))
+
+
+def _usable(name: str, listed: Mapping[str, object], upstream: str) -> tuple[Endpoint, ...]:
+    architecture, endpoints = listed.get("architecture"), listed.get("endpoints")
+    tokenizer = architecture.get("tokenizer") if isinstance(architecture, Mapping) else None
+    found = [
+        endpoint_from_json(name, tokenizer if isinstance(tokenizer, str) and tokenizer else OTHER_TOKENIZER, each)
+        for each in (endpoints if isinstance(endpoints, list) else ())
+        if isinstance(each, Mapping)
+    ]
+    quarantined = QuarantineFile(user_quarantine_file()).read(quiet=True)
+    out_of_use = {(row.model, row.tag) for row in quarantined if row.upstream == upstream}
+    return tuple(each for each in found if each is not None and (each.model, each.tag) not in out_of_use)

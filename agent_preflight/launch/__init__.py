@@ -1,0 +1,1 @@
+"""Starts runs from the command line: options, view, demo, resume."""

@@ -1,0 +1,132 @@
+"""What the command `run` does: options, environment and file become a request, and the run is shown while it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.base.config import Environment, variable
+from agent_preflight.base.console import say
+from agent_preflight.launch.config_policies import with_objects
+from agent_preflight.launch.resume import earlier_version, find_plan, origin_of, resumed_options, runs_dir_of
+from agent_preflight.launch.run_view import RunView, print_table, run_view
+from agent_preflight.options.sources import for_command
+from agent_preflight.options.user_file import load_config
+from agent_preflight.runner.arguments import request_of
+from agent_preflight.runner.board import KEPT, Row
+from agent_preflight.runner.continuation import elsewhere, farewell
+from agent_preflight.runner.field import run_field
+from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runs.exit_code import exit_code
+from agent_preflight.runs.final_table import answers_lines, place_lines
+from agent_preflight.runs.request import Finished, Origin, Request
+from agent_preflight.runs.result import summary_document
+from preflight_proxy.core.errors import OperatingError
+
+NOTHING_SPENT = "No agent was started, so none has spent money."
+
+
+class ToldInterrupt(KeyboardInterrupt):
+    """Ctrl-C, after agents were started or a person was told how the run stands."""
+
+
+def run_command(given: Mapping[str, Any], config: Path | None = None, *, as_json: bool = False) -> int:
+    """Run a field of agents, show it, and return the exit code.
+
+    Args:
+        given: What the command line says, by the keywords of `run_multi`.
+        config: The file that it names; else one is looked for in the working directory.
+        as_json: Print each result as a line of JSON on standard output, and what is for people on standard error.
+
+    Raises:
+        ConfigError: A key or the models are missing, the file is wrong, or an option cannot be carried out.
+        PreflightError: A check failed.
+        KeyboardInterrupt: Ctrl-C; everything has been ended. A ToldInterrupt, unless no agent was started.
+    """
+    with _for_people(as_json):
+        with _nothing_spent():
+            options, origin = _wanted(given, config)
+        if origin.config is not None:
+            say(f"Configured by {origin.config}")
+        finished = _run(options, origin, run_view())
+    if as_json:
+        for result in finished.results:
+            sys.stdout.write(json.dumps(summary_document(result)) + "\n")
+    return exit_code(finished.results, finished.held_back)
+
+
+def _wanted(given: Mapping[str, Any], config: Path | None) -> tuple[dict[str, Any], Origin]:
+    """Return the keyword arguments of `run_multi`, and where they come from."""
+    environment = Environment.read()
+    if given.get("resume"):
+        runs_dir, run_id = runs_dir_of(given, config), str(given["run_id"])
+        plan = find_plan(run_id, runs_dir)
+        note = earlier_version(run_id, plan)
+        if note is None:
+            return resumed_options({**given, "runs_dir": str(runs_dir)}, plan, config, environment, variable)
+        say(note)
+    said, path = load_config(config, Path.cwd())
+    return for_command(given, environment, with_objects(said)), origin_of(given, said, path)
+
+
+def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
+    shown = {"log_fn": say, **(options.get("preflight_kwargs") or {})}  # a live table does not keep what is said to it
+    with _nothing_spent():
+        request = request_of({**options, "log_fn": view.say, "preflight_kwargs": shown}, makes_sources=False)
+    request = replace(request, origin=origin)
+    ended: list[Finished] = []
+
+    async def work(stop: Stop) -> Finished:
+        ended.append(await run_field(request, stop, view.board))
+        return ended[0]
+
+    try:
+        with _nothing_spent(view.board.rows), view:
+            run_blocking(work)
+    except KeyboardInterrupt as exc:
+        if ended:
+            _show(view, request, ended[0])
+        if ended or any(row.started_s is not None for row in view.board.rows()):
+            raise ToldInterrupt from exc
+        raise
+    _show(view, request, ended[0])
+    return ended[0]
+
+
+def _show(view: RunView, request: Request, finished: Finished) -> None:
+    rows = view.board.rows()
+    if request.resume and rows and all(row.state == KEPT for row in rows):
+        say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")
+    print_table(rows)
+    where = place_lines(finished.run_dir, elsewhere(request))
+    for line in (*where, *answers_lines(finished.results, finished.run_dir)):
+        say(line)
+    for row in rows:
+        printed = finished.run_dir / row.alias / "stderr.log"
+        if row.state == "failed" and printed.is_file() and printed.stat().st_size:
+            say(f"what {row.alias} said of its failure: {printed}")
+    for line in farewell(request, finished):
+        say(line)
+
+
+@contextlib.contextmanager
+def _nothing_spent(rows: Callable[[], Sequence[Row]] = tuple) -> Iterator[None]:
+    """Add to an error what it means for money, if no agent was started yet."""
+    try:
+        yield
+    except (OperatingError, OSError) as exc:
+        if all(row.started_s is None for row in rows()):
+            exc.add_note(NOTHING_SPENT)
+        raise
+
+
+@contextlib.contextmanager
+def _for_people(as_json: bool) -> Iterator[None]:
+    """Where JSON goes to standard output, what is for people goes to standard error meanwhile, also that of the checks."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield

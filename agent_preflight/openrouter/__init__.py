@@ -1,0 +1,1 @@
+"""OpenRouter's management API: keys, credits, models."""

@@ -1,0 +1,132 @@
+"""Why OpenRouter cannot be reached, or why it refuses, in a sentence that names the cause first."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import httpx
+
+from agent_preflight.base.terminal import plain
+from agent_preflight.openrouter import http
+from agent_preflight.openrouter.http import Answer, Key
+from preflight_proxy.core.errors import ConfigError
+
+TIMEOUT_S = 10.0
+TEXT_CHARS_MAX = 200
+UNREACHABLE = "not known: OpenRouter cannot be reached"
+"""For each check that needs it; the cause is told once."""
+UNSPENT = " Nothing was spent."
+"""Ends the sentences for what comes before a run."""
+
+
+def trouble(key: Key | None, base_url: str | None = None) -> str:
+    """Ask OpenRouter once for something that costs nothing; return what is wrong, "" if it answers as its API does."""
+    url = http.resolve_base_url(base_url)
+    try:
+        answer = http.call("GET", "/key", key or http.NO_KEY, timeout_s=TIMEOUT_S, base_url=base_url)
+    except http.NO_ANSWER as exc:
+        return cannot_reach(url, exc)
+    if answer.status >= 500:
+        return _sentence(url, f"it answers with {refusal_of(answer)}")
+    if not isinstance(answer.body, dict) or (answer.status == 404 and "data" not in answer.body):
+        return (
+            f"What answers at {_shown(url)} is not OpenRouter's API (HTTP {answer.status}). "
+            f"Check OPENROUTER_BASE_URL: usually it is unset, or https://openrouter.ai/api/v1.{UNSPENT}"
+        )
+    return ""
+
+
+def refusal(path: str, key: Key, base_url: str | None = None) -> str:
+    """Ask OpenRouter once more for what it did not tell; return the status and its words, or why no answer came."""
+    try:
+        return refusal_of(http.call("GET", path, key, timeout_s=TIMEOUT_S, base_url=base_url))
+    except http.NO_ANSWER as exc:
+        return cause_of(exc)
+
+
+def refusal_of(answer: Answer) -> str:
+    """Return the status of an answer, and what it says for people."""
+    match answer.body:
+        case {"error": {"message": str(text)}}:
+            return f"{answer.status}: {plain(text[:TEXT_CHARS_MAX])}"
+    return str(answer.status)
+
+
+def why_unread(answer: Answer | None, key: Key, base_url: str | None = None) -> str:
+    """Return why a read failed that may come after money was spent: of that it says nothing, and it has no full stop.
+
+    Args:
+        answer: What was told instead; None if no answer came. The cause is then asked for once more.
+        key: The key of the read.
+        base_url: The API's base, where not the usual one.
+    """
+    if answer is None:
+        sentences = trouble(key, base_url) or "OpenRouter gave no answer. Try again."
+        return sentences.removesuffix(UNSPENT).removesuffix(".")
+    if answer.status in (401, 403):
+        return f"OpenRouter refuses the management key ({refusal_of(answer)}). Set OR_ADMIN_KEY to one of the account"
+    return f"OpenRouter answers with {refusal_of(answer)}"
+
+
+def cannot_reach(url: str, exc: BaseException) -> str:
+    """Return the sentence for a call to which no answer came."""
+    if isinstance(exc, ConfigError):
+        return f"{exc}{UNSPENT}"
+    if isinstance(exc, ValueError):  # a key that no header may carry
+        return f"OpenRouter was not asked: {exc}. Check the keys in the environment.{UNSPENT}"
+    return _sentence(url, cause_of(exc, url))
+
+
+def cause_of(exc: BaseException, url: str = "") -> str:
+    """Return in words why no answer came: the innermost cause that a person can do something about."""
+    host = urlsplit(url).hostname or "the host"
+    for cause in _causes(exc):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return f"its TLS certificate is not trusted ({cause.verify_message})"
+            case ssl.SSLError():
+                return (
+                    f"TLS failed ({(cause.reason or 'unknown').replace('_', ' ').lower()}); is it an http:// address?"
+                )
+            case socket.gaierror():
+                return f"the name {host} cannot be found (DNS)"
+            case ConnectionRefusedError():
+                return "connection refused"
+            case ConnectionResetError() | httpx.RemoteProtocolError():
+                return "it closed the connection, or does not speak HTTP"
+            case httpx.InvalidURL() | httpx.UnsupportedProtocol():
+                return "this is no http:// or https:// address"
+            case httpx.TimeoutException() | TimeoutError():
+                return f"no answer within {TIMEOUT_S:.0f} s"
+            case httpx.ProxyError():
+                return f"the HTTP proxy refuses: {plain(str(cause))[:TEXT_CHARS_MAX]}"
+            case OSError() if cause.strerror:
+                return cause.strerror.lower()
+    return plain(str(exc))[:TEXT_CHARS_MAX] or type(exc).__name__
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """The innermost first: the operating system's reason stands below those of the libraries."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = exc
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return reversed(chain)
+
+
+def _sentence(url: str, cause: str) -> str:
+    return f"Cannot reach OpenRouter at {_shown(url)}: {cause}. Check OPENROUTER_BASE_URL and your network.{UNSPENT}"
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be a password in it."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        return plain(parts._replace(netloc=host).geturl())[:TEXT_CHARS_MAX]
+    except ValueError:
+        return plain(url)[:TEXT_CHARS_MAX]

@@ -1,0 +1,219 @@
+"""The sub-keys of trials: made once, read, and deleted so that it is certain (M11).
+
+A key whose making ended in doubt may exist although nobody knows it. It has a name, so it is looked for by name and
+deleted before another is made.
+
+Source: openrouter.ai/docs/features/provisioning-api-keys, read 2026-10.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from agent_preflight.openrouter import http, reachable
+from agent_preflight.openrouter.http import Key
+from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.secret import Secret
+
+TIMEOUT_S = 15.0
+
+CREATE_ATTEMPTS = 3
+"""How often a key is made anew where its making ended in doubt."""
+
+DELETE_ATTEMPTS = 3
+"""A deletion may be repeated: the second finds nothing, which is as good."""
+
+PAUSE_S = 0.3
+"""Between attempts."""
+
+PAGES_MAX = 200
+"""At 100 keys a page: more keys than any account has; an API that pages for ever is not followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubKey:
+    """A sub-key, with all that is needed to use it and to be rid of it."""
+
+    key: Secret
+    hash: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What the list of keys tells of one; amounts in dollars, None where it has no limit or none was told."""
+
+    hash: str
+    name: str
+    disabled: bool
+    usage_usd: Decimal | None
+    limit_usd: Decimal | None
+    expires_at: str | None
+
+
+def create(
+    admin_key: Key,
+    name: str,
+    limit_usd: Decimal,
+    expires_at: str,
+    base_url: str | None = None,
+    *,
+    attempts: int = CREATE_ATTEMPTS,
+) -> SubKey:
+    """Make one sub-key of that name; afterwards no other key of that name exists.
+
+    Args:
+        admin_key: a management key.
+        name: unique if there is more than one attempt, because orphans are found and deleted by it.
+        limit_usd: what it may spend, dollars.
+        expires_at: UTC with seconds, such as ``2027-01-31T23:59:59Z``.
+        base_url: the API's base, where not the usual one.
+        attempts: how often it is tried where each ends in doubt.
+
+    Raises:
+        UpstreamError: it was refused, or every attempt ended in doubt.
+    """
+    body = {"name": name, "limit": float(limit_usd), "include_byok_in_limit": True, "expires_at": expires_at}
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(PAUSE_S)
+            _delete_orphans(admin_key, name, base_url, keep=None)
+        key, key_hash = _post_once(admin_key, body, base_url)
+        if key:
+            if attempt:
+                _delete_orphans(admin_key, name, base_url, keep=key_hash)
+            return SubKey(Secret(key), key_hash, name)
+    raise UpstreamError(f"no sub-key could be made (attempts: {attempts}); look for keys named {name!r}")
+
+
+def delete_sub_key(admin_key: Key, key_hash: str, base_url: str | None = None) -> bool:
+    """Delete a sub-key; True only if it was seen to be gone. Never raises."""
+    for attempt in range(DELETE_ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE_S)
+        try:
+            answer = http.call("DELETE", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+        except http.NO_ANSWER:
+            continue
+        if answer.status in (401, 403):
+            return False
+        if _is_gone(admin_key, key_hash, base_url):
+            return True
+    return False
+
+
+def set_key_limit(admin_key: Key, key_hash: str, limit_usd: Decimal, base_url: str | None = None) -> bool:
+    """Change what a key may spend; True only if OpenRouter says that this is its limit now. Never raises."""
+    body = {"limit": float(limit_usd)}
+    try:
+        answer = http.call("PATCH", path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
+    except http.NO_ANSWER:
+        return False
+    return answer.ok and isinstance(answer.data, dict) and http.amount(answer.data.get("limit")) == limit_usd
+
+
+def read_sub_key_usage(admin_key: Key, key_hash: str, base_url: str | None = None) -> Decimal | None:
+    """Return the dollars that a sub-key has spent, None if it cannot be read; it lags by seconds."""
+    answer = http.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    if answer is None or not answer.ok or not isinstance(answer.data, dict):
+        return None
+    return used_usd(answer.data)
+
+
+def list_keys(admin_key: Key, base_url: str | None = None, *, name: str | None = None) -> list[KeyInfo]:
+    """Return the account's keys, disabled and expired ones too, or only those of one name.
+
+    Raises:
+        UpstreamError: a page of the list could not be read; the text says why, and what to do.
+    """
+    found: dict[str, KeyInfo] = {}
+    for _ in range(PAGES_MAX):
+        page = [info for info in _page(admin_key, len(found), base_url) if info.hash not in found]
+        if not page:
+            break
+        found |= {info.hash: info for info in page}
+    return [info for info in found.values() if name in (None, info.name)]
+
+
+def path_of(key_hash: str) -> str:
+    """Return the path of one key, whatever the hash contains."""
+    return f"/keys/{quote(key_hash, safe='')}"
+
+
+def key_in(body: object) -> tuple[str, str]:
+    """Return the key and the hash in the answer to ``POST /keys``, empty texts where they are missing."""
+    top: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
+    data = top.get("data")
+    inner: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    key, key_hash = top.get("key") or inner.get("key"), inner.get("hash")
+    return key if isinstance(key, str) else "", key_hash if isinstance(key_hash, str) else ""
+
+
+def _post_once(admin_key: Key, body: Mapping[str, Any], base_url: str | None) -> tuple[str, str]:
+    """Return the new key and its hash; an empty key if it is in doubt whether one was made."""
+    try:
+        answer = http.call("POST", "/keys", admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
+    except httpx.HTTPError:
+        return "", ""
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise UpstreamError(f"OpenRouter cannot be called: {exc}") from exc
+    if 400 <= answer.status < 500:
+        raise UpstreamError(f"OpenRouter answered {answer.status} to POST /keys: {_reason(answer.status)}")
+    key, key_hash = key_in(answer.body)
+    return key, key_hash or hashlib.sha256(key.encode()).hexdigest()
+
+
+def _reason(status: int) -> str:
+    match status:
+        case 401 | 403:
+            return "the admin key is not a management key of the account"
+        case 429:
+            return "too many requests; start fewer trials at once"
+        case _:
+            return "the request was refused"
+
+
+def _delete_orphans(admin_key: Key, name: str, base_url: str | None, *, keep: str | None) -> None:
+    for info in list_keys(admin_key, base_url, name=name):
+        if info.hash != keep and not delete_sub_key(admin_key, info.hash, base_url):
+            raise UpstreamError(f"a sub-key named {name!r} may be left over and could not be deleted")
+
+
+def _is_gone(admin_key: Key, key_hash: str, base_url: str | None) -> bool:
+    answer = http.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    if answer is None:
+        return False
+    return answer.status == 404 or (isinstance(answer.data, dict) and answer.data.get("deleted") is True)
+
+
+def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
+    path = f"/keys?include_disabled=true&include_expired=true&offset={offset}"
+    answer = http.get(path, admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
+    if answer is None or not answer.ok or not isinstance(answer.data, list):
+        why = reachable.why_unread(answer, admin_key, base_url)
+        raise UpstreamError(f"the list of keys could not be read: {why}")
+    return [_key_info(entry) for entry in answer.data if isinstance(entry, dict) and isinstance(entry.get("hash"), str)]
+
+
+def used_usd(entry: Mapping[str, Any]) -> Decimal | None:
+    """What a key has used, with what provider keys of the user's own were billed for it, which stands apart (M16)."""
+    usage, byok = http.amount(entry.get("usage")), http.amount(entry.get("byok_usage", 0))
+    return None if usage is None or byok is None else usage + byok
+
+
+def _key_info(entry: Mapping[str, Any]) -> KeyInfo:
+    name, expires_at = entry.get("name"), entry.get("expires_at")
+    return KeyInfo(
+        hash=entry["hash"],
+        name=name if isinstance(name, str) else "",
+        disabled=entry.get("disabled") is True,
+        usage_usd=used_usd(entry),
+        limit_usd=http.amount(entry.get("limit")),
+        expires_at=expires_at if isinstance(expires_at, str) else None,
+    )

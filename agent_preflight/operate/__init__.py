@@ -1,0 +1,1 @@
+"""Changes to running runs, and comparisons of ledgers with OpenRouter."""

@@ -1,0 +1,109 @@
+"""The tables of `costs`: every call, the sums, and how they compare with OpenRouter's figures. Amounts are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from agent_preflight.base.tables import Column, TextTable
+from agent_preflight.base.usd import dollars, pusd
+from agent_preflight.operate.drift import TOLERANCE_PUSD, Reconciled, Row
+from agent_preflight.runs.costs import sums_by_account, sums_of
+from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
+
+DAY_CHARS = len("2027-01-31")
+CLOCK = slice(len("2027-01-31T"), len("2027-01-31T12:00:00"))
+DAY_AND_CLOCK = slice(len("2027-"), len("2027-01-31T12:00:00"))
+
+
+def cost_parts(name: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[TextTable | str]:
+    """Yield every call and later correction in the order of the ledger, then the sums.
+
+    Args:
+        name: Of the run, or of the folder.
+        lines: As they stand in costs.jsonl.
+    """
+    days = sorted({str(line.get("time", ""))[:DAY_CHARS] for line in lines})
+    since = f", {days[0]}" if len(days) == 1 else f", {days[0]} to {days[-1]}" if days else ""
+    yield f"Costs of {name}{since} (UTC)" if days else f"Costs of {name}: no calls yet."
+    if not lines:
+        return
+    clock = CLOCK if len(days) == 1 else DAY_AND_CLOCK
+    decimals = _decimals([pusd(str(line["cost_usd"])) for line in lines])
+    usual = all(line.get("outcome") == "posted" for line in lines)
+    columns = (
+        Column("time", spare=2),
+        Column("trial"),
+        Column("model", spare=1),
+        Column("in", right=True),
+        Column("out", right=True),
+        Column("cost", right=True),
+        *([] if usual else [Column("outcome")]),
+    )
+    yield ""
+    yield TextTable(columns, [_call(line, clock, decimals)[: len(columns)] for line in lines])
+    yield ""
+    yield _sums_table(lines)
+
+
+def _call(line: Mapping[str, Any], clock: slice, decimals: int) -> tuple[str, ...]:
+    return (
+        str(line.get("time", ""))[clock].replace("T", " "),
+        str(line["account"]),
+        str(line.get("model") or "-"),
+        f"{int(line.get('prompt_tokens') or 0):,}",
+        f"{int(line.get('completion_tokens') or 0):,}",
+        dollars(pusd(str(line["cost_usd"])), decimals),
+        str(line.get("outcome", "")),
+    )
+
+
+def _sums_table(lines: Sequence[Mapping[str, Any]]) -> TextTable:
+    accounts, total = sums_by_account(lines), sums_of(lines)
+    decimals = _decimals([pusd(sums.cost_usd) for sums in (*accounts.values(), total)])
+    rows = [
+        (name, f"{sums.calls:,}", dollars(pusd(sums.cost_usd), decimals))
+        for name, sums in [*accounts.items(), ("TOTAL", total)]
+    ]
+    return TextTable(
+        (Column("trial"), Column("calls", right=True), Column("cost", right=True)), rows[:-1], total=rows[-1]
+    )
+
+
+def reconciled_parts(found: Reconciled) -> Iterator[TextTable | str]:
+    """Yield the table for a person, then the endpoints that are quarantined, then what the figures are worth."""
+    columns = (
+        Column("trial"),
+        Column("posted", right=True),
+        Column("OpenRouter", right=True),
+        Column("difference", right=True),
+    )
+    rows = (*found.rows, found.total)
+    amounts = [amount for row in rows for amount in (row.posted_pusd, row.upstream_pusd, row.drift_pusd)]
+    decimals = _decimals([amount for amount in amounts if amount is not None])
+    cells = [
+        (
+            row.account,
+            dollars(row.posted_pusd, decimals),
+            "-" if row.upstream_pusd is None else dollars(row.upstream_pusd, decimals),
+            "-" if row.drift_pusd is None else dollars(row.drift_pusd, decimals),
+        )
+        for row in rows
+    ]
+    yield TextTable(columns, cells, notes=[_verdict(row) for row in rows])
+    yield ""
+    for each in found.quarantined:
+        yield f"quarantined: {each.model} on {each.tag}: {each.reason}"
+    yield f"Up to {dollars(TOLERANCE_PUSD)} for each trial is rounding; OpenRouter's figure for a key"
+    yield f"may lack calls of the last {KEY_USAGE_LAG_S:.0f} s before it was read."
+
+
+def _verdict(row: Row) -> str:
+    """What is to be thought of a row, and those of its amounts that are not usual."""
+    unusual = (("pending", row.pending_pusd), ("assumed", row.assumed_pusd), ("overrun", row.overrun_pusd))
+    return "; ".join([row.verdict, *(f"{dollars(amount)} {word}" for word, amount in unusual if amount)])
+
+
+def _decimals(amounts_pusd: Sequence[int]) -> int:
+    """How many decimals show all of the amounts exactly."""
+    return max((len(dollars(amount).partition(".")[2]) for amount in amounts_pusd), default=2)

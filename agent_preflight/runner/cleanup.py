@@ -1,0 +1,260 @@
+"""A trial's end, always in one order: freeze, kill, output kept, gone, settled, key read and deleted, summary (M17, C11, C12).
+
+Each step is carried out, seen to have worked, logged as an event and named in the summary: `ok`, `unverified` or `failed`.
+A step that fails stops none after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from agent_preflight.base.usd import pusd
+from agent_preflight.models import RunResult
+from agent_preflight.openrouter.patch_points import in_force, is_replaced
+from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
+from agent_preflight.runner.board import now_s
+from agent_preflight.runner.running_trial import LiveTrial
+from agent_preflight.runs.folder import write_private
+from agent_preflight.runs.result import Facts, exact, result_of, summary_document
+from agent_preflight.runs.trial_state import By, CleanUp, Ending, State, owed, worst
+from agent_preflight.sandboxes.interface import Step
+from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sidecar.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
+from preflight_proxy.core.errors import OperatingError
+
+SETTLE_S_MAX = 240.0
+"""After this long the summary is written with what is still pending, and the sub-key is left for its evidence (M17)."""
+LOOK_S = (0.05, 1.0)
+"""How often the balance is looked at: at first, and at the longest."""
+LAST_OUTPUT_S = 2.0
+"""How long an ended agent's streams are read; a child that it left behind may hold them open for ever."""
+OF_THE_ACCOUNT = frozenset({CleanUp.FREEZE, CleanUp.SETTLE, CleanUp.ACCOUNT})
+"""Steps for which nothing is to be done where no proxy ever served, and so no account was opened."""
+CONTAINER = "agent"
+"""The step by which a sandbox removes the agent's container."""
+DRIFT_PUSD_MIN = pusd("0.000001")
+"""OpenRouter rounds its figure for a key at about this; more than that above the ledger is drift (M23)."""
+
+
+async def finish(trial: LiveTrial) -> RunResult:
+    """Undo what the trial's set-up made, write its summary and return its result. Raises nothing."""
+    end = _Finish(trial)
+    await end.run()
+    result = result_of(trial.plan, trial.shared.around.network, end.facts())
+    notes = [str(note) for note in result.preflight["notes"]]
+    for note in notes:  # the table at the end of a run shows them, and one trial by itself has none
+        (trial.say if trial.shared.folder.single else trial.log)(note)
+    try:
+        write_private(trial.folder / "summary.json", summary_document(result))
+    except OSError as exc:
+        trial.say(f"summary.json could not be written: {exc}")
+    trial.move(State.SUMMARISED)
+    trial.shared.board.update(
+        trial.alias,
+        state=result.preflight["status"],
+        note="; ".join(filter(None, [(result.error or "").removeprefix("ejected: "), *notes]))
+        or trial.output.end_status,
+        ok=result.ok,
+        balance=trial.balance,
+    )
+    await trial.tasks.cancel()
+    trial.lane.close()
+    trial.events.close()
+    return result
+
+
+class _Finish:
+    """The clean-up of one trial."""
+
+    def __init__(self, trial: LiveTrial) -> None:
+        self.trial = trial
+        self.sidecar = trial.shared.sidecar
+        self.hurry = trial.shared.stop.hurry
+        self.opened = self.sidecar.served and not trial.state < State.OPENED
+        self.settled = not self.opened
+        self.key_usage_usd: Decimal | None = None
+        self.kept = Kept(why="the agent never ran")
+        self.steps: dict[str, Step] = {}
+        self.warnings: list[str] = [*trial.warnings, *getattr(trial.sandbox, "warnings", ())]
+
+    @property
+    def ending(self) -> Ending:
+        """Why the trial ended."""
+        return self.trial.ending or Ending(By.ERROR, "the trial ended without a reason")
+
+    async def run(self) -> None:
+        """Carry out what is owed, in order."""
+        actions: dict[CleanUp, Callable[[], Awaitable[Step]]] = {
+            CleanUp.FREEZE: self._freeze,
+            CleanUp.KILL: self._kill,
+            CleanUp.OUTPUT: self._keep_output,
+            CleanUp.SANDBOX: self._close_sandbox,
+            CleanUp.SETTLE: self._settle,
+            CleanUp.KEY_USAGE: self._read_key_usage,
+            CleanUp.ACCOUNT: self._close_account,
+            CleanUp.SUB_KEY: self._delete_key,
+        }
+        reached = {
+            CleanUp.FREEZE: State.FROZEN,
+            CleanUp.SANDBOX: State.GONE,
+            CleanUp.SETTLE: State.SETTLED,
+            CleanUp.SUB_KEY: State.KEY_DELETED,
+        }
+        for step in owed(self.trial.state):
+            await self._perform(step, actions[step])
+            if step in reached:
+                self.trial.move(reached[step])
+
+    async def _perform(self, step: CleanUp, action: Callable[[], Awaitable[Step]]) -> None:
+        try:
+            result = "ok" if step in OF_THE_ACCOUNT and not self.opened else await action()
+        except OperatingError as exc:
+            result = "failed"
+            self._warn(f"{step.value}: {exc}")
+        except Exception as exc:
+            result = "failed"
+            self._warn(f"{step.value}: {type(exc).__name__}: {exc}")
+        self.steps[step.value] = result
+        self.trial.events.log("preflight_cleanup", step=step.value, result=result)
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self.trial.say(text)
+
+    async def _freeze(self) -> Step:
+        try:
+            balance = await self.sidecar.freeze(self.trial.alias, f"trial ended: {self.ending.by.value}")
+        except ControlError as exc:
+            if self.trial.alias not in self.sidecar.not_opened or exc.code != UNKNOWN_ACCOUNT:
+                raise
+            self.opened, self.settled = False, True  # no account was opened, and none can be any more
+        else:
+            self.trial.take_balance(balance)
+        return "ok"
+
+    async def _kill(self) -> Step:
+        return "ok" if self.trial.sandbox is None else await self.trial.sandbox.kill()
+
+    async def _keep_output(self) -> Step:
+        """Copy what the agent wrote. A person in a hurry waits for it too, for at most the time limit: else it would be lost."""
+        trial = self.trial
+        if trial.sandbox is None:
+            return "ok"
+        try:
+            self.kept = await trial.sandbox.keep(trial.folder)
+        except OperatingError as exc:
+            self.kept = Kept(why="it could not be copied yet")
+            self._warn(str(exc))
+            return "unverified"
+        if (warning := self.kept.warning(trial.shared.around.output)) is not None:
+            self._warn(warning)
+        return "ok"
+
+    async def _close_sandbox(self) -> Step:
+        parts = {} if self.trial.sandbox is None else await self.trial.sandbox.close()
+        await self._take_last_output()
+        for name, result in parts.items():
+            held = name == CONTAINER and self.steps.get(CleanUp.OUTPUT.value) != "ok"  # which was told already
+            if result != "ok" and not held:
+                self._warn(f"{name}: not seen to be gone ({result})")
+            self.steps[name] = result
+        return worst(parts)
+
+    async def _take_last_output(self) -> None:
+        """Read the streams to their end, then let the user's code come to the end of what it was given."""
+        if self.trial.readers:
+            await asyncio.wait([*self.trial.readers, *self.trial.exiting], timeout=LAST_OUTPUT_S)
+        self.trial.watch.close()
+        if self.trial.watching is not None:
+            hurry = self.trial.tasks.spawn(self.hurry.wait(), "hurry")
+            await asyncio.wait([self.trial.watching, hurry], return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+
+    async def _settle(self) -> Step:
+        """Wait until nothing is pending; what upstream does not tell is decided by the proxy meanwhile (M13)."""
+        until_s, pause_s = now_s() + SETTLE_S_MAX, LOOK_S[0]
+        while True:
+            self.trial.take_balance(await self.sidecar.balance(self.trial.alias))
+            if not self.trial.balance.pending_pusd:
+                self.settled = True
+                return "ok"
+            if now_s() > until_s or self.hurry.is_set():
+                self._warn(f"${exact(self.trial.balance.pending_pusd)} is still pending: its cost is not known yet")
+                return "unverified"
+            await _pause(self.hurry, pause_s)
+            pause_s = min(pause_s * 2, LOOK_S[1])
+
+    async def _read_key_usage(self) -> Step:
+        """Ask OpenRouter what it has counted for the sub-key: a witness, not the truth, because it lags."""
+        trial, sub_key = self.trial, self.trial.sub_key
+        assert sub_key is not None
+        if is_replaced(get_usage):
+            usage = await asyncio.to_thread(in_force(get_usage), sub_key.key.reveal())
+            self.key_usage_usd = None if usage is None else Decimal(str(usage))
+        else:
+            self.key_usage_usd = await asyncio.to_thread(
+                read_sub_key_usage, trial.shared.admin_key, sub_key.hash, trial.shared.base_url
+            )
+        if self.key_usage_usd is None:
+            return "unverified"
+        booked_pusd = trial.balance.posted_pusd + trial.balance.pending_pusd - trial.plan.spent_before_pusd
+        if self.opened and pusd(self.key_usage_usd) > booked_pusd + DRIFT_PUSD_MIN:
+            self._warn(f"drift: OpenRouter counts ${self.key_usage_usd}, the ledger ${exact(booked_pusd)}")
+        return "ok"
+
+    async def _close_account(self) -> Step:
+        if not self.settled:
+            return "unverified"
+        self.trial.take_balance(await self.sidecar.close(self.trial.alias))
+        return "ok"
+
+    async def _delete_key(self) -> Step:
+        """Delete the sub-key, unless its usage is still needed as evidence for what is pending."""
+        shared, sub_key = self.trial.shared, self.trial.sub_key
+        assert sub_key is not None
+        if not self.settled:
+            return "unverified"
+        if await asyncio.to_thread(delete_sub_key, shared.admin_key, sub_key.hash, shared.base_url):
+            return "ok"
+        self._warn(f"sub-key {sub_key.name} could not be seen to be deleted; it ends by itself within 7 days")
+        return "unverified"
+
+    def _balance_before(self) -> Balance | None:
+        """How the account of an earlier attempt stands, where this one came to none; None if there was no attempt."""
+        before = self.trial.plan.before
+        return None if before is None else Balance(posted_pusd=before.posted_pusd)
+
+    def facts(self) -> Facts:
+        """Return all that is known of the trial."""
+        trial, output = self.trial, self.trial.output
+        output.cap("on_event_backlog", trial.watch.dropped)
+        output.cap("policy_events", trial.watch.forgotten)
+        output.cap("log_lines", trial.events.lost)
+        return Facts(
+            ending=self.ending,
+            exit=trial.exit,
+            started_at=trial.times.began_at,
+            finished_at=datetime.now(UTC),
+            duration_s=trial.times.elapsed_s(now_s()),
+            balance=trial.balance if self.opened else self._balance_before(),
+            key_usage_usd=self.key_usage_usd,
+            tool_calls=output.tool_calls,
+            events_count=output.events_count,
+            claims=output.claims,
+            policy_errors=trial.watch.policy_errors,
+            caps_hit=output.caps_hit,
+            warnings=tuple(self.warnings),
+            cleanup=self.steps,
+            output=self.kept,
+            last_words=output.last_words,
+        )
+
+
+async def _pause(hurry: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(hurry.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,78 @@
+"""Which run a command means: the one that is named, else the only one that is live, else, for a look, the latest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent_preflight.artifacts import RUNS_DIR, find_run, latest_run, run_dirs
+from agent_preflight.runs.lock import is_live
+from preflight_proxy.core.errors import ConfigError
+
+NAMED_MAX = 3
+"""How many runs a complaint names."""
+
+
+def run_to_read(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:
+    """Return the folder of the run that a reading command means; None if no run is named and there is none.
+
+    Args:
+        run_id: Its name; where it is left out, the only live run is taken, else the latest.
+        runs_dir: Where runs are kept.
+
+    Raises:
+        ConfigError: There is no run of that name; says which are the latest.
+    """
+    if run_id is not None:
+        return named_run(run_id, runs_dir)
+    live = live_runs(runs_dir)
+    return live[0] if len(live) == 1 else latest_run(runs_dir)
+
+
+def run_to_change(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path:
+    """Return the folder of the run that `stop` or `top-up` means: where none is named, the only live one.
+
+    Raises:
+        ConfigError: There is no run of that name, or none is named and not exactly one is live.
+    """
+    if run_id is not None:
+        return named_run(run_id, runs_dir)
+    live = live_runs(runs_dir)
+    if len(live) == 1:
+        return live[0]
+    if live:
+        raise ConfigError(f"Several runs are live in {_place(runs_dir)}, so name one: {_listed(live)}.")
+    raise ConfigError(f"No run is live in {_place(runs_dir)}, so there is nothing to change.{_latest(runs_dir)}")
+
+
+def named_run(run_id: str, runs_dir: str | Path = RUNS_DIR) -> Path:
+    """Return the folder of a run.
+
+    Raises:
+        ConfigError: There is none of that name; says which are the latest.
+    """
+    run_dir = find_run(run_id, runs_dir)
+    if run_dir is None:
+        raise ConfigError(f'There is no run "{run_id}" in {_place(runs_dir)}.{_latest(runs_dir)}')
+    return run_dir
+
+
+def live_runs(runs_dir: str | Path = RUNS_DIR) -> list[Path]:
+    """Return the folders of the runs that are going on, the newest first."""
+    return [run for run in run_dirs(runs_dir) if is_live(run)]
+
+
+def _latest(runs_dir: str | Path) -> str:
+    newest = run_dirs(runs_dir)
+    return (
+        f" Latest: {_listed(newest[:NAMED_MAX])}."
+        if newest
+        else " There are no runs there; --runs-dir names another folder."
+    )
+
+
+def _listed(runs: list[Path]) -> str:
+    return ", ".join(run.name for run in runs)
+
+
+def _place(runs_dir: str | Path) -> str:
+    return f"{str(runs_dir).rstrip('/')}/"

@@ -1,0 +1,114 @@
+"""What calls cost, from a run's own ledger: its lines as they were written, and their sums."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.artifacts import trial_dirs
+from agent_preflight.base.usd import pusd, usd
+from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined
+from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
+
+LEDGER = "ledger.sqlite3"
+TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What some lines add up to; `cost_usd` is exact."""
+
+    calls: int
+    cost_usd: Decimal
+    tokens: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sums for machines."""
+        return {"calls": self.calls, "cost_usd": format(self.cost_usd, "f"), **self.tokens}
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One ledger as it stands: its folder, and what is in it."""
+
+    folder: Path
+    accounts: tuple[Account, ...]
+    entries: tuple[Entry, ...]
+    quarantined: tuple[Quarantined, ...]
+
+
+def read_ledgers(data: Path) -> list[Ledger]:
+    """Return the ledgers of a run, read whole and without a word to the proxy that may be writing them.
+
+    Raises:
+        ConfigError: There is none.
+        LedgerError: One cannot be read.
+    """
+    return [_read(path) for path in ledgers_of(data)]
+
+
+def _read(path: Path) -> Ledger:
+    found, entries = read_whole(path)
+    return Ledger(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
+
+
+def ledgers_of(data: Path) -> list[Path]:
+    """Return the ledgers of a run: its own, or those of trials that are runs by themselves.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    candidates = [data / LEDGER, *(trial / LEDGER for trial in trial_dirs(data))]
+    found = [path for path in candidates if path.is_file()]
+    if not found:
+        raise ConfigError(
+            f"{data} is a file: name the folder that holds the ledger."
+            if data.is_file()
+            else f"{data} holds no ledger."
+        )
+    return found
+
+
+def accounts_of(data: Path) -> dict[str, Account]:
+    """Return the accounts of a run by name, as they stand; quick, whatever the number of calls.
+
+    Raises:
+        ConfigError: There is no ledger.
+        LedgerError: One cannot be read.
+    """
+    return {account.id: account for path in ledgers_of(data) for account in read_snapshot(path).accounts}
+
+
+def cost_lines(data: Path) -> Iterator[dict[str, Any]]:
+    """Yield one object for each ended reservation and each later entry, as they stand in costs.jsonl.
+
+    Raises:
+        ConfigError: There is no ledger.
+        LedgerError: It cannot be read.
+    """
+    for ledger in ledgers_of(data):
+        for entry in read_entries(ledger):
+            yield json.loads(entry.line)
+
+
+def sums_of(lines: Sequence[Mapping[str, Any]]) -> Sums:
+    """Return the sums of some lines; a call is a line with an outcome other than voided."""
+    return Sums(
+        calls=sum(line.get("outcome") in ("posted", "assumed") for line in lines),
+        cost_usd=usd(sum(pusd(str(line["cost_usd"])) for line in lines)),
+        tokens={name: sum(int(line.get(name) or 0) for line in lines) for name in TOKENS},
+    )
+
+
+def sums_by_account(lines: Sequence[Mapping[str, Any]]) -> dict[str, Sums]:
+    """Return each account's sums, sorted by its name."""
+    by_account: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for line in lines:
+        by_account[str(line["account"])].append(line)
+    return {name: sums_of(by_account[name]) for name in sorted(by_account)}

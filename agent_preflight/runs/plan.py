@@ -1,0 +1,210 @@
+"""What a run is going to do, decided before anything is done: names, budgets, what each trial is told. Pure.
+
+Whatever is wrong with the arguments shows here, before a folder, a key or a container exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from agent_preflight.base.usd import pusd, read_usd, usd
+from agent_preflight.environment.network_access import Reach
+from agent_preflight.options.container_options import DockerArgs, read_docker_args
+from agent_preflight.options.naming import read_models
+from agent_preflight.options.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
+from agent_preflight.runs.placeholders import Names
+from agent_preflight.sandboxes.kept_output import OutputWish
+from preflight_proxy.core.errors import ConfigError
+
+Models = Sequence[tuple[str, str]]
+
+KEY_LIFE = timedelta(days=7)
+"""A sub-key that nothing deleted ends by itself after this long (C15)."""
+KEY_HEADROOM_PUSD = pusd("0.01")
+"""The sub-key's own limit stands this much above the budget, so that it never fires for rounding (M20)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How the account of a trial stood that is begun again.
+
+    Attributes:
+        posted_pusd: What it had spent; that stays spent.
+        limit_pusd: Its limit, which a person may have raised above the budget.
+    """
+
+    posted_pusd: int
+    limit_pusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPlan:
+    """One agent's attempt.
+
+    Attributes:
+        alias: The trial's name, also that of its folder and its account.
+        model_id: The model it is run for.
+        budget_pusd: What it may spend.
+        key_name: Name of its sub-key, unique: an orphan is found by it.
+        command: Arguments after the image; the whole command line for the process sandbox.
+        before: How its account stood, if it is begun again; None for a trial that is new.
+        mounts: In docker's form.
+    """
+
+    alias: str
+    model_id: str
+    budget_pusd: int
+    key_name: str
+    command: tuple[str, ...]
+    before: Before | None = None
+    mounts: tuple[str, ...] = ()
+
+    @property
+    def limit_pusd(self) -> int:
+        """The account's limit: the budget, or what a person had raised it to before."""
+        return self.budget_pusd if self.before is None else max(self.budget_pusd, self.before.limit_pusd)
+
+    @property
+    def spent_before_pusd(self) -> int:
+        """What earlier attempts have spent, with keys of their own."""
+        return 0 if self.before is None else self.before.posted_pusd
+
+    @property
+    def key_limit_usd(self) -> Decimal:
+        """The sub-key's limit in dollars: what is left of the account's, and the headroom."""
+        return usd(max(self.limit_pusd - self.spent_before_pusd, 0) + KEY_HEADROOM_PUSD)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all trials of a run have in common.
+
+    Attributes:
+        sandbox: What agents run in.
+        image: Image name; unused by the process sandbox.
+        network: `"sealed"`, `"bridge"` or a Docker network's name.
+        env: The user's own variables for the agents.
+        mounts: In docker's `host:container[:mode]` form; the trials' own have their names in them.
+        initial_prompt: Sent to each agent as one JSON line, where given.
+        budget_mode: `"detailed"` for the long budget.txt; anything else is the simple one.
+        workspace_path: Directory in the container that gets `budget.txt`.
+        timeout_s: A trial is ejected this long after its agent's start; None for never.
+        docker_args: The user's own engine options.
+        reach: Services and places that agents may reach besides.
+        memory: A container's limit in the engine's form (`"2g"`), or None.
+        cpus: A container's limit in the engine's form (`"1.5"`), or None.
+        gate: Which kind of gate containers have; `"auto"` is found by trying.
+        stdin: What becomes of the agents' standard input.
+        output: What is kept of what agents write.
+        settings: All that the run was told.
+    """
+
+    sandbox: SandboxKind
+    image: str
+    network: str = "bridge"
+    env: Mapping[str, str] | None = None
+    mounts: tuple[str, ...] = ()
+    initial_prompt: str | None = None
+    budget_mode: str = "simple"
+    workspace_path: str = "/workspace/output"
+    timeout_s: float | None = None
+    docker_args: tuple[str, ...] = ()
+    reach: Reach = field(default_factory=Reach)
+    memory: str | None = None
+    cpus: str | None = None
+    gate: GateWish = "auto"
+    stdin: StdinWish = "auto"
+    output: OutputWish = field(default_factory=OutputWish)
+    settings: RunSettings = field(default_factory=RunSettings, repr=False)
+
+    @property
+    def closes_stdin(self) -> bool:
+        """Whether an agent's input ends at its start, after the prompt if there is one."""
+        return self.stdin == "close" or (self.stdin == "auto" and self.initial_prompt is None)
+
+    @property
+    def engine_options(self) -> DockerArgs:
+        """Mounts, limits and the user's own options as the engine takes them; raises ConfigError for a wrong one."""
+        given = [("memory", self.memory), ("cpus", self.cpus), *(("volume", mount) for mount in self.mounts)]
+        named = [f"--{name}={value}" for name, value in given if value is not None]
+        try:
+            read_docker_args(named, self.network)
+        except ConfigError as exc:
+            raise ConfigError(str(exc).removeprefix("docker_args: --")) from None
+        return read_docker_args([*named, *self.docker_args], self.network)
+
+
+def plan_trials(
+    models: Models,
+    run_id: str,
+    budget: Budget,
+    arguments: Arguments | None,
+    token: Callable[[], str],
+    mounts: Sequence[str] = (),
+) -> tuple[TrialPlan, ...]:
+    """Return a trial for each pair of model id and alias, in that order, with its names in its arguments and mounts.
+
+    Args:
+        models: Pairs of model id and alias.
+        run_id: Part of the sub-keys' names.
+        budget: Dollars for each trial, or a mapping of alias to dollars.
+        arguments: The agent's arguments, for all or by alias.
+        token: Makes the random part of a sub-key's name.
+        mounts: In docker's form.
+
+    Raises:
+        ConfigError: There are no models, an alias cannot be a folder's name or is there twice, or a budget is no amount.
+    """
+    if not models:
+        raise ConfigError("There is nothing to run: `models` is empty.")
+    pairs = [(str(model), str(alias)) for model, alias in models]
+    try:
+        read_models(pairs)
+    except ValueError as exc:
+        raise ConfigError(f"{str(exc)[:1].upper()}{str(exc)[1:]}.") from exc
+    return tuple(
+        TrialPlan(
+            alias=alias,
+            model_id=model,
+            budget_pusd=_budget_pusd(budget, alias),
+            key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
+            command=tuple(map(Names(alias, model, run_id).in_argument, _command(arguments, alias))),
+            mounts=tuple(map(Names(alias, model, run_id).in_mount, mounts)),
+        )
+        for model, alias in pairs
+    )
+
+
+def _budget_pusd(budget: Budget, alias: str) -> int:
+    if isinstance(budget, Mapping):
+        if alias not in budget:
+            raise ConfigError(f"budget_usd has no amount for {alias!r}.")
+        amount = budget[alias]
+    else:
+        amount = budget
+    try:
+        return pusd(read_usd(amount))
+    except ValueError as exc:
+        raise ConfigError(f"The budget of {alias!r} is {exc}, not {amount!r}.") from exc
+
+
+def _command(arguments: Arguments | None, alias: str) -> tuple[str, ...]:
+    if arguments is None:
+        return ()
+    found = arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
+    if isinstance(found, str):
+        raise ConfigError(f"Arguments are a list of texts, not one text: {found!r}.")
+    return tuple(str(argument) for argument in found)
+
+
+def default_run_id(now: datetime) -> str:
+    """Return the id of a run that is given none, from local time; whoever makes its folder settles collisions."""
+    return f"run-{now:%Y%m%d-%H%M%S}"
+
+
+def key_expiry(now: datetime) -> str:
+    """Return when a sub-key made now ends by itself, as OpenRouter takes it."""
+    return (now.astimezone(UTC) + KEY_LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")

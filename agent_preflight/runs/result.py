@@ -1,0 +1,148 @@
+"""From what is known of an ended trial to its result and its summary.json. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from agent_preflight.base.usd import pusd, usd
+from agent_preflight.models import CacheStats, RunResult
+from agent_preflight.runs.plan import TrialPlan
+from agent_preflight.runs.trial_state import Ending
+from agent_preflight.runs.verdict import Verdict, judge
+from agent_preflight.sandboxes.interface import Exit, Step
+from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.core.refusals.outcomes import Cause
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of a trial at its end.
+
+    Attributes:
+        balance: The account's last; None if there never was one.
+        key_usage_usd: What OpenRouter says the sub-key has spent, None if it did not say.
+        cleanup: How each step of the clean-up went.
+        output: What was kept of what the agent wrote.
+        last_words: The last line of the agent's stderr.
+    """
+
+    ending: Ending
+    exit: Exit | None
+    started_at: datetime
+    finished_at: datetime
+    duration_s: float
+    balance: Balance | None
+    key_usage_usd: Decimal | None = None
+    tool_calls: int = 0
+    events_count: int = 0
+    claims: CacheStats = field(default_factory=CacheStats)
+    policy_errors: int = 0
+    caps_hit: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    cleanup: Mapping[str, Step] = field(default_factory=dict)
+    output: Kept = field(default_factory=Kept)
+    last_words: str = ""
+
+
+def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
+    """Return a trial's result. Costs and cache figures are the ledger's; the agent's own stand under `claims`."""
+    balance = facts.balance
+    outcomes = None if balance is None else balance.outcomes
+    verdict = judge(facts.ending, facts.exit, outcomes, _limit_pusd(plan, facts), facts.last_words)
+    return RunResult(
+        alias=plan.alias,
+        model_id=plan.model_id,
+        budget_usd=float(usd(_limit_pusd(plan, facts))),
+        started_at=facts.started_at.isoformat(),
+        finished_at=facts.finished_at.isoformat(),
+        duration_s=round(facts.duration_s, 3),
+        cost_usd=_cost_usd(facts),
+        error=verdict.error,
+        tool_calls=facts.tool_calls,
+        events_count=facts.events_count,
+        cache=facts.claims if balance is None or not balance.calls else _cache_of(balance),
+        preflight=_extra(plan, network, facts, verdict),
+    )
+
+
+def summary_document(result: RunResult) -> dict[str, Any]:
+    """Return summary.json: the known keys first, then ours under `preflight`."""
+    return {**result.to_dict(), "preflight": result.preflight}
+
+
+def _limit_pusd(plan: TrialPlan, facts: Facts) -> int:
+    """What it might spend in the end: a person may have topped it up."""
+    return (facts.balance.limit_pusd if facts.balance is not None else 0) or plan.limit_pusd
+
+
+def _cost_usd(facts: Facts) -> float | None:
+    return None if facts.balance is None else float(usd(facts.balance.posted_pusd))
+
+
+def _cache_of(balance: Balance) -> CacheStats:
+    return CacheStats(
+        total_prompt_tokens=balance.prompt_tokens,
+        cached_tokens=balance.cached_tokens,
+        cache_creation_tokens=balance.cache_write_tokens,
+        request_count=balance.calls,
+        cache_hit_requests=balance.cache_hit_requests,
+    )
+
+
+def _extra(plan: TrialPlan, network: str, facts: Facts, verdict: Verdict) -> dict[str, Any]:
+    balance = facts.balance or Balance()
+    return {
+        "schema": SCHEMA,
+        "status": verdict.status,
+        "ended_by": facts.ending.by.value,
+        "notes": list(verdict.notes),
+        "network": network,
+        "limit_usd": exact(_limit_pusd(plan, facts)),
+        "posted_usd": exact(balance.posted_pusd),
+        "spent_before_usd": exact(plan.spent_before_pusd),
+        "pending_usd": exact(balance.pending_pusd),
+        "assumed_usd": exact(balance.assumed_pusd),
+        "overrun_usd": exact(balance.overrun_pusd),
+        "quarantined": list(balance.quarantined),
+        "key_usage_usd": None if facts.key_usage_usd is None else format(facts.key_usage_usd.normalize(), "f"),
+        "drift_usd": _drift(plan, facts, balance),
+        "exit_code": None if facts.exit is None else facts.exit.code,
+        "calls": balance.calls,
+        "refused": balance.refused,
+        "served": balance.outcomes.served,
+        "not_served": [_cause(cause) for cause in balance.outcomes.causes],
+        "never_served": verdict.never_served,
+        "traffic": {name: dict(figures) for name, figures in balance.traffic.items()},
+        "completion_tokens": balance.completion_tokens,
+        "policy_errors": facts.policy_errors,
+        "output": facts.output.document(),
+        "claims": facts.claims.to_dict(),
+        "caps_hit": dict(facts.caps_hit),
+        "warnings": [*facts.warnings, *verdict.warnings],
+        "cleanup": dict(facts.cleanup),
+    }
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    told = {**asdict(cause), "source": cause.source.value}
+    needed_pusd = told.pop("limit_needed_pusd")
+    return {**told, "limit_needed_usd": exact(needed_pusd) if needed_pusd else None}
+
+
+def _drift(plan: TrialPlan, facts: Facts, balance: Balance) -> str | None:
+    """OpenRouter's figure minus the ledger's, for the calls of the last attempt: each has a key of its own."""
+    if facts.key_usage_usd is None:
+        return None
+    return exact(pusd(facts.key_usage_usd) + plan.spent_before_pusd - balance.posted_pusd)
+
+
+def exact(amount_pusd: int) -> str:
+    """Return an amount as exact decimal text."""
+    return format(usd(amount_pusd), "f")

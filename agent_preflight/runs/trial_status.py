@@ -1,0 +1,275 @@
+"""How the trials of a run stand, from its folder and its ledger: while it runs, afterwards, and in runs of older versions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.artifacts import number, read_json_object, read_start, trial_dirs
+from agent_preflight.base.terminal import plain
+from agent_preflight.base.usd import pusd, usd
+from agent_preflight.runs.costs import accounts_of
+from agent_preflight.runs.event_facts import EventFacts, read_events, seconds_between, text_or_none
+from agent_preflight.runs.lock import is_live
+from agent_preflight.runs.planned import PlannedTrial, planned, trial_folder
+from preflight_proxy.core.errors import ConfigError, OperatingError
+from preflight_proxy.core.ledger.rows import Account
+
+BUDGET_BYTES_MAX = 4096
+UNFINISHED = ("pending", "running")
+"""Words for trials that have not ended; every other word is how one ended."""
+COMPLETE = ("done", "spent", "ejected", "failed", "stopped")
+ENDINGS = (*COMPLETE, "interrupted", "lost")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStatus:
+    """One trial at one moment. What is not known is None.
+
+    Attributes:
+        status: `pending`, `running`, or one of `ENDINGS`; `lost` if its runner died before its end.
+        limit_pusd: Its budget.
+        posted_pusd: What its calls have cost, from the ledger where there is one.
+        pending_pusd: What is reserved for calls whose cost is not known yet.
+        calls: Calls that have a cost.
+        refused: Calls that were refused.
+        events_count: Events that the agent printed; before its end, lines of events.jsonl.
+        started_at: UTC, ISO 8601.
+        duration_s: Seconds from its start to its end, or to now.
+        error: Why it failed.
+        notes: What else there is to know of its end.
+        budget: The line of budget.txt, where there is no ledger.
+        cleanup: How each step of its clean-up went, once it has ended.
+    """
+
+    alias: str
+    model_id: str | None = None
+    status: str = "pending"
+    limit_pusd: int | None = None
+    posted_pusd: int | None = None
+    pending_pusd: int | None = None
+    calls: int | None = None
+    refused: int | None = None
+    tool_calls: int = 0
+    events_count: int = 0
+    started_at: str | None = None
+    duration_s: float | None = None
+    cache_hit_rate: float | None = None
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    budget: str | None = None
+    cleanup: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.status not in UNFINISHED
+
+    @property
+    def note(self) -> str:
+        """What there is to say of it in a line: its error, without the word that its status says, and its notes."""
+        error = (self.error or "").removeprefix("ejected: ")
+        return "; ".join(filter(None, [error, *self.notes])) or self.budget or ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for machines, in the words of summary.json; amounts are exact decimal text."""
+        return {
+            "alias": self.alias,
+            "model_id": self.model_id,
+            "status": self.status,
+            "limit_usd": exact_or_none(self.limit_pusd),
+            "posted_usd": exact_or_none(self.posted_pusd),
+            "pending_usd": exact_or_none(self.pending_pusd),
+            "calls": self.calls,
+            "refused": self.refused,
+            "tool_calls": self.tool_calls,
+            "events_count": self.events_count,
+            "started_at": self.started_at,
+            "duration_s": self.duration_s,
+            "cache_hit_rate": self.cache_hit_rate,
+            "error": self.error,
+            "notes": list(self.notes),
+            "budget": self.budget,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunTrials:
+    """The trials of a run.
+
+    Attributes:
+        live: The run is going on.
+        trials: Sorted by alias.
+        trouble: Why the ledger cannot be read; None if it can, or if there is none.
+    """
+
+    live: bool
+    trials: tuple[TrialStatus, ...]
+    trouble: str | None = None
+
+    @property
+    def posted_pusd(self) -> int | None:
+        """What all have cost; None if that is known of none."""
+        known = [trial.posted_pusd for trial in self.trials if trial.posted_pusd is not None]
+        return sum(known) if known else None
+
+    @property
+    def complete(self) -> int:
+        """How many have ended and were not cut off."""
+        return sum(trial.status in COMPLETE for trial in self.trials)
+
+
+def read_run(run_dir: Path) -> RunTrials:
+    """Return how the trials of a run stand: those that have a folder, and those that are only planned."""
+    plan = {trial.alias: trial for trial in planned(run_dir)}
+    accounts, trouble = _accounts(run_dir)
+    live = is_live(run_dir)
+    single = len(plan) == 1 and trial_folder(run_dir, next(iter(plan))) == run_dir
+    folders = {run_dir.name: run_dir} if single else {folder.name: folder for folder in trial_dirs(run_dir)}
+    found = []
+    for alias in sorted({*folders, *plan}):
+        folder = folders.get(alias, run_dir / alias)
+        own = next((trial for trial in planned(folder) if trial.alias == alias), None)  # it may be a run by itself
+        known = read_trial(folder, plan.get(alias) or own, live=live or is_live(folder))
+        found.append(_booked(known, accounts[alias]) if alias in accounts else known)
+    return RunTrials(live or any(trial.status == "running" for trial in found), tuple(found), trouble)
+
+
+def _accounts(run_dir: Path) -> tuple[dict[str, Account], str | None]:
+    """The ledger's accounts; none for runs without one, as old ones are."""
+    try:
+        return accounts_of(run_dir), None
+    except ConfigError:
+        return {}, None
+    except OperatingError as exc:
+        return {}, str(exc)
+
+
+def read_trial(folder: Path, plan: PlannedTrial | None = None, *, live: bool) -> TrialStatus:
+    """Return how a trial stands, as its folder tells; a summary that cannot be read counts as none.
+
+    Args:
+        folder: The trial's; it need not be there.
+        plan: What is planned of it, where its run has a plan.
+        live: Its run is going on.
+    """
+    if (summary := read_json_object(folder, "summary.json")) is not None:
+        return _ended(folder.name, summary)
+    events = read_events(folder)
+    status = _unfinished_word(folder, events, plan, live=live)
+    now = datetime.now(UTC).isoformat()
+    return TrialStatus(
+        folder.name,
+        plan.model_id if plan else None,
+        status=status,
+        limit_pusd=_pusd(plan.budget_usd) if plan else None,
+        tool_calls=events.tool_calls,
+        events_count=events.count,
+        started_at=events.started_at,
+        duration_s=seconds_between(events.started_at, now) if status == "running" else events.duration_s,
+        budget=budget_line(folder),
+    )
+
+
+def _unfinished_word(folder: Path, events: EventFacts, plan: PlannedTrial | None, *, live: bool) -> str:
+    """A trial without a summary: of a run without a plan, as those of older versions, a container must tell."""
+    if live:
+        return "running" if events.count else "pending"
+    if plan is not None:
+        return "lost" if events.count else "pending"
+    return "running" if container_running(folder.name, folder.parent) else "pending"
+
+
+def _ended(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
+    found, cache = summary.get("preflight"), summary.get("cache")
+    block: dict[str, Any] = found if isinstance(found, dict) else {}
+    error, notes = summary.get("error"), block.get("notes")
+    return TrialStatus(
+        alias,
+        text_or_none(summary.get("model_id")),
+        status=ending_word(error, block),
+        limit_pusd=_pusd(block.get("limit_usd"), summary.get("budget_usd")),
+        posted_pusd=_pusd(block.get("posted_usd"), summary.get("cost_usd")),
+        pending_pusd=_pusd(block.get("pending_usd")),
+        calls=int(number(block["calls"])) if "calls" in block else None,
+        refused=int(number(block["refused"])) if "refused" in block else None,
+        tool_calls=int(number(summary.get("tool_calls"))),
+        events_count=int(number(summary.get("events_count"))),
+        started_at=text_or_none(summary.get("started_at")),
+        duration_s=float(number(summary.get("duration_s"))),
+        cache_hit_rate=float(number(cache.get("hit_rate"))) if isinstance(cache, dict) else None,
+        error=None if error is None else str(error),
+        notes=tuple(map(str, notes)) if isinstance(notes, list) else (),
+        cleanup=cleanup if isinstance(cleanup := block.get("cleanup"), dict) else {},
+    )
+
+
+def ending_word(error: object, block: Mapping[str, Any]) -> str:
+    """Return the word for how a trial ended, one of `ENDINGS`.
+
+    Args:
+        error: That of its summary or result.
+        block: What its summary or result has under `preflight`; empty for those of older versions.
+    """
+    if block.get("ended_by") == "lost":
+        return "lost"
+    if (status := block.get("status")) in ENDINGS:
+        return str(status)
+    if not error:
+        return "done"
+    return "ejected" if str(error).startswith("ejected:") else "failed"
+
+
+def _booked(known: TrialStatus, account: Account) -> TrialStatus:
+    return replace(
+        known,
+        limit_pusd=account.limit_pusd,
+        posted_pusd=account.posted_pusd,
+        pending_pusd=account.pending_pusd,
+        calls=account.calls,
+        refused=account.refused,
+        budget=None,
+    )
+
+
+def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
+    """Tell whether an agent's container of that alias runs, of any run or only of the one in ``run_dir``.
+
+    The alias is compared whole, by the labels that containers carry. Without Docker nothing runs in it.
+    """
+    from agent_preflight.engine.client import on_engine  # brings the HTTP library, which a table of files does not need
+    from agent_preflight.engine.failure import DockerError
+
+    labels: dict[str, str | None] = {"agent-preflight.trial": alias, "agent-preflight.role": "agent"}
+    if run_dir is not None:
+        labels["agent-preflight.dir"] = str(Path(run_dir).resolve())
+    try:
+        return bool(on_engine(lambda engine: engine.listed("containers", labels, running=True)))
+    except DockerError:
+        return False
+
+
+def budget_line(folder: Path) -> str | None:
+    """Return the first line of a trial's budget.txt; None if it has none."""
+    for name in ("budget/budget.txt", "workspace/budget.txt"):
+        if content := read_start(folder, name, BUDGET_BYTES_MAX):
+            return plain(content.decode(errors="replace").split("\n", 1)[0]).strip()
+    return None
+
+
+def _pusd(*amounts: object) -> int | None:
+    """The first of the amounts that is one: decimal text or a number of dollars."""
+    for amount in amounts:
+        if isinstance(amount, str | int | float) and not isinstance(amount, bool):
+            with contextlib.suppress(ArithmeticError, ValueError):
+                return pusd(str(amount))
+    return None
+
+
+def exact_or_none(amount_pusd: int | None) -> str | None:
+    """Return an amount as exact decimal text, None for what is not known."""
+    return None if amount_pusd is None else format(usd(amount_pusd), "f")

@@ -1,0 +1,289 @@
+"""Writes an agent's output folder: regular files and folders, out of an archive that nobody trusts.
+
+The tree is written into `workspace.partial` and renamed to `workspace` at its end, so that half a copy is never taken for a whole
+one. Every path is walked from an open descriptor of that folder, part by part, and no link is ever made or followed in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent_preflight.sandboxes.kept_output import WORKSPACE, Kept, OutputWish, set_workspace_aside
+from agent_preflight.sandboxes.tar_stream import Entry, Kind, TarStream
+
+PARTIAL = "workspace.partial"
+LISTED_MAX = 100
+"""Entries that are named in a summary; all are counted."""
+LISTED_CHARS_MAX = 200
+SMALL_BYTES = 2**20
+"""Files up to this size are written even if little room is left, so that an answer is kept where a heap is not."""
+FREE_BYTES_MIN = 128 * 2**20
+"""Below this all trials of a run are ended, so a copy must not lead there."""
+_OURS = (b"budget.txt",)
+_NO_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+_ZEROS = bytes(2**20)
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class _Open:
+    """A file that is being written."""
+
+    fd: int
+    parent: tuple[bytes, ...]
+    entry: Entry
+    left: int
+
+
+@dataclass(slots=True)
+class _Skipped:
+    named: list[dict[str, str]] = field(default_factory=list)
+    count: int = 0
+    limits: list[str] = field(default_factory=list)
+
+    def add(self, path: tuple[bytes, ...], why: str, limit: str | None = None) -> None:
+        self.count += 1
+        if len(self.named) < LISTED_MAX:
+            name = b"/".join(path).decode("utf-8", "backslashreplace") or "."
+            self.named.append({"path": name[:LISTED_CHARS_MAX], "why": why})
+        if limit is not None:
+            self.reach(limit)
+
+    def reach(self, limit: str) -> None:
+        if limit not in self.limits:
+            self.limits.append(limit)
+
+
+class OutputFolder:
+    """Writes one archive's tree into a trial's folder. One thread at a time.
+
+    Args:
+        folder: The trial's.
+        wish: The limits.
+        free_bytes_min: A file of more than a mebibyte that would leave less room than this is not begun.
+
+    Attributes:
+        root: What the archive's first entry is, which stands for the folder itself; None before it.
+        wants_more: Whether more of the archive can add anything.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, wish: OutputWish, free_bytes_min: int = FREE_BYTES_MIN) -> None:
+        self.root: Kind | None = None
+        self._folder, self._wish, self._free_bytes_min = folder, wish, free_bytes_min
+        self._draft = folder / PARTIAL
+        self._stream = TarStream()
+        self._prefix: tuple[bytes, ...] = ()
+        self._mounts = {tuple(os.fsencode(mount).split(b"/")) for mount in wish.mounts}
+        self._made, self._files, self._bytes = 0, 0, 0
+        self._skipped = _Skipped()
+        self._writing: _Open | None = None
+        self._full = False
+        _remove(self._draft)
+        self._draft.mkdir(mode=0o700)
+        self._top = os.open(self._draft, _FOLDER_FLAGS)
+        self._parent: tuple[tuple[bytes, ...], int] | None = None
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more of the archive can add anything."""
+        return not self._full and not self._stream.ended
+
+    def again(self) -> None:
+        """Begin with another archive; the first held a link, and nothing of it was kept."""
+        self._stream, self.root, self._skipped = TarStream(), None, _Skipped()
+
+    def take(self, data: bytes) -> bool:
+        """Write what these bytes of the archive hold; returns whether more can add anything.
+
+        Raises:
+            TarError: They are none of an archive.
+            OSError: They could not be written.
+        """
+        for item in self._stream.feed(data):
+            if isinstance(item, Entry):
+                self._begin(item)
+            elif self._writing is not None:
+                self._write(self._writing, item)
+            if self._full:
+                break
+        return self.wants_more
+
+    def finish(self, limit: str | None = None) -> Kept:
+        """Put the tree in its place and return what is in it.
+
+        Args:
+            limit: What ended the archive before its end.
+
+        Raises:
+            OSError: It could not be put there; the tree is removed.
+        """
+        if limit is not None:
+            self._skipped.reach(limit)
+        if self._writing is not None:
+            self._drop(self._writing, limit or "archive")
+        self._close()
+        if not self._made:
+            _remove(self._draft)
+            return self._kept(None, _why_nothing(self.root, limit))
+        place = self._folder / WORKSPACE
+        set_workspace_aside(self._folder)
+        self._draft.rename(place)
+        return self._kept(str(place), "")
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        if self._writing is not None:
+            os.close(self._writing.fd)
+            self._writing = None
+        self._close()
+        _remove(self._draft)
+
+    def _kept(self, path: str | None, why: str) -> Kept:
+        skipped = self._skipped
+        return Kept(path, self._files, self._bytes, tuple(skipped.named), skipped.count, tuple(skipped.limits), why)
+
+    def _close(self) -> None:
+        self._forget_parent()
+        if self._top >= 0:
+            os.close(self._top)
+            self._top = -1
+
+    def _begin(self, entry: Entry) -> None:
+        parts = tuple(part for part in entry.name.split(b"/") if part not in (b"", b"."))
+        if self.root is None:
+            self.root, self._prefix = entry.kind, parts
+            if entry.kind is not Kind.FOLDER:
+                self._skipped.add((), entry.kind.value)
+            return
+        path = parts[len(self._prefix) :]
+        if self.root is not Kind.FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
+            self._skipped.add(parts, "name")
+        elif not all(map(_is_name, path)):
+            self._skipped.add(path, "name")
+        elif (mount := next((path[:n] for n in range(1, len(path) + 1) if path[:n] in self._mounts), None)) is not None:
+            if mount == path:
+                self._skipped.add(path, "mount")
+        elif entry.kind is Kind.LINK and path == _OURS:
+            pass
+        elif entry.kind not in (Kind.FILE, Kind.FOLDER):
+            self._skipped.add(path, entry.kind.value)
+        elif len(path) > self._wish.depth_max:
+            self._skipped.add(path, "depth", "depth")
+        elif self._made >= self._wish.files_max:
+            self._skipped.add(path, "files", "files")
+            self._full = True
+        elif self._bytes + entry.size > self._wish.bytes_max:
+            self._skipped.add(path, "bytes", "bytes")
+        else:
+            self._make(path, entry)
+
+    def _make(self, path: tuple[bytes, ...], entry: Entry) -> None:
+        try:
+            parent = self._open_parent(path[:-1])
+            if entry.kind is Kind.FOLDER:
+                os.mkdir(path[-1], 0o700, dir_fd=parent)
+            else:
+                self._check_room(entry.size)
+                self._writing = _Open(os.open(path[-1], _FILE_FLAGS, 0o600, dir_fd=parent), path, entry, entry.size)
+        except FileNotFoundError:
+            self._skipped.add(path, "folder")  # which was left out
+        except (FileExistsError, NotADirectoryError):
+            self._skipped.add(path, "duplicate")
+        except OSError as exc:
+            if exc.errno not in _NO_NAME:
+                raise
+            self._skipped.add(path, "name")
+        else:
+            self._made += 1
+            if self._writing is not None and not entry.size:
+                self._end(self._writing)
+
+    def _open_parent(self, path: tuple[bytes, ...]) -> int:
+        if not path:
+            return self._top
+        if self._parent is not None and self._parent[0] == path:
+            return self._parent[1]
+        self._forget_parent()
+        fd = os.dup(self._top)
+        for part in path:
+            try:
+                inner = os.open(part, _FOLDER_FLAGS, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = inner
+        self._parent = (path, fd)
+        return fd
+
+    def _forget_parent(self) -> None:
+        if self._parent is not None:
+            os.close(self._parent[1])
+            self._parent = None
+
+    def _check_room(self, size: int) -> None:
+        if size <= SMALL_BYTES:
+            return
+        found = os.fstatvfs(self._top)
+        if found.f_bavail * found.f_frsize - size < self._free_bytes_min:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _write(self, writing: _Open, piece: memoryview) -> None:
+        """Write a piece of a file; one that is all zeros becomes a hole."""
+        writing.left -= len(piece)
+        if bytes(piece) == _ZEROS[: len(piece)]:
+            os.lseek(writing.fd, len(piece), os.SEEK_CUR)
+        else:
+            while piece:
+                piece = piece[os.write(writing.fd, piece) :]
+        if not writing.left:
+            self._end(writing)
+
+    def _end(self, writing: _Open) -> None:
+        """Give a whole file its size, its mode and its time. What it was allowed beyond its owner's rights is dropped."""
+        entry, self._writing = writing.entry, None
+        try:
+            os.ftruncate(writing.fd, entry.size)
+            os.fchmod(writing.fd, 0o700 if entry.mode & 0o100 else 0o600)
+            with contextlib.suppress(OSError, OverflowError):
+                os.utime(writing.fd, (entry.mtime_s, entry.mtime_s))
+        finally:
+            os.close(writing.fd)
+        self._files += 1
+        self._bytes += entry.size
+
+    def _drop(self, writing: _Open, why: str) -> None:
+        """Remove a file of which only a part came: a part looks like a whole."""
+        self._writing = None
+        os.close(writing.fd)
+        os.unlink(writing.parent[-1], dir_fd=self._open_parent(writing.parent[:-1]))
+        self._made -= 1
+        self._skipped.add(writing.parent, why)
+
+
+def _why_nothing(root: Kind | None, limit: str | None) -> str:
+    if root is None and limit is not None:
+        return "the engine cannot read it"
+    if root is None:
+        return "there is no such folder"
+    return "it is empty" if root is Kind.FOLDER else "it is no folder"
+
+
+def _is_name(part: bytes) -> bool:
+    """Whether a name can be a file's here; control characters would reach a terminal."""
+    return part != b".." and not any(byte < 0x20 or byte == 0x7F for byte in part)
+
+
+def _remove(path: Path) -> None:
+    """Remove what a copy left, whatever it is."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)

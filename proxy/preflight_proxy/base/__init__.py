@@ -1,0 +1,1 @@
+"""Settings, clock, tasks, log and private files: what every folder of the proxy may use."""

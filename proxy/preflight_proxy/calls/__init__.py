@@ -1,0 +1,1 @@
+"""One agent's call from its request to its posted cost."""

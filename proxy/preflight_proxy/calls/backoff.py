@@ -1,0 +1,109 @@
+"""One queue before OpenRouter for the whole process: when it asks for patience, no call is sent until the time is over (M20).
+
+A wait that a client can bear holds back all calls to a model, whoever makes them. A longer one is remembered for the key that
+was refused, and its calls are refused at once; every few minutes one of them is sent, to see whether that still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from preflight_proxy.base.clock import Clock
+from preflight_proxy.core.admission.queue import WAIT_S_MAX
+from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
+
+HELD_MAX = 1000
+"""Holds remembered before those whose time is over are forgotten; a field never asks for so many."""
+LOOK_AGAIN_S = 300.0
+"""A key that was refused for longer than a client waits is tried with one call after this time."""
+
+_WHOLE = ""
+"""Stands for all endpoints of a model, where no provider was named."""
+_FREE = ":free"
+"""Ends the names of models without a price, and stands for all of them."""
+
+
+@dataclass(slots=True)
+class _Closed:
+    code: Code
+    until_s: float
+    look_again_s: float
+
+
+class Holds:
+    """Until when calls are held back: all of them, those to one model, or those to one endpoint of it.
+
+    Args:
+        clock: The stopwatch that the holds are measured on.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._process_until_s = 0.0
+        self._until_s: dict[tuple[str, str], float] = {}
+        self._closed: dict[tuple[str, str], _Closed] = {}
+
+    def hold(self, model: str, refusal: UpstreamRefusal, tags: Sequence[str] = (), *, key: str = "") -> None:
+        """Hold calls back for as long as a refusal asked for: those to `tags` of the model, or to all of it if there are none.
+
+        Args:
+            model: The model.
+            refusal: What upstream said.
+            tags: The endpoints that it is about; empty for all of the model's.
+            key: A name of the key that was refused.
+        """
+        now_s = self._clock.monotonic_s()
+        until_s = now_s + refusal.retry_after_s
+        if refusal.remedy is Remedy.WAIT_PROCESS:
+            self._process_until_s = max(self._process_until_s, until_s)
+        elif refusal.remedy is Remedy.WAIT_MODEL and not tags and _is_long(refusal):
+            self._forget(now_s)
+            ends_s = until_s if refusal.names_time else now_s + LOOK_AGAIN_S
+            scope = _FREE if refusal.free_models and model.endswith(_FREE) else model
+            self._closed[key, scope] = _Closed(refusal.cause, ends_s, min(ends_s, now_s + LOOK_AGAIN_S))
+        elif refusal.remedy is Remedy.WAIT_MODEL:
+            self._forget(now_s)
+            for tag in tags or (_WHOLE,):
+                self._until_s[model, tag] = max(self._until_s.get((model, tag), 0.0), until_s)
+
+    def _forget(self, now_s: float) -> None:
+        if len(self._until_s) >= HELD_MAX:
+            self._until_s = {held: end_s for held, end_s in self._until_s.items() if end_s > now_s}
+        if len(self._closed) >= HELD_MAX:
+            self._closed = {held: closed for held, closed in self._closed.items() if closed.until_s > now_s}
+
+    def closed(self, model: str, key: str) -> Code | None:
+        """Why a call with this key is refused without being sent; None if it may go, as one does each `LOOK_AGAIN_S`."""
+        now_s = self._clock.monotonic_s()
+        for scope in (model, _FREE) if model.endswith(_FREE) else (model,):
+            closed = self._closed.get((key, scope))
+            if closed is None or now_s >= closed.until_s:
+                continue
+            if now_s < closed.look_again_s:
+                return closed.code
+            closed.look_again_s = now_s + LOOK_AGAIN_S
+        return None
+
+    def served(self, model: str, key: str) -> None:
+        """A call with this key was served: what was remembered of it is over."""
+        self._closed.pop((key, model), None)
+        if model.endswith(_FREE):
+            self._closed.pop((key, _FREE), None)
+
+    def free(self, model: str, tags: Sequence[str]) -> tuple[str, ...]:
+        """Those endpoints of a model that may be asked now, the holds on everything aside; all if there is none."""
+        now_s = self._clock.monotonic_s()
+        return tuple(tag for tag in tags if self._until_s.get((model, tag), 0.0) <= now_s) or tuple(tags)
+
+    def wait_s(self, model: str, tags: Sequence[str]) -> float:
+        """Seconds from now until a call that one of `tags` may serve can be sent; 0 if it may be sent at once."""
+        first_s = min((self._until_s.get((model, tag), 0.0) for tag in tags), default=0.0)
+        until_s = max(self._process_until_s, self._until_s.get((model, _WHOLE), 0.0), first_s)
+        return max(0.0, until_s - self._clock.monotonic_s())
+
+
+def _is_long(refusal: UpstreamRefusal) -> bool:
+    """True if no client waits for as long as a refusal asks for."""
+    return refusal.cause is Code.DAILY_LIMIT or refusal.retry_after_s > WAIT_S_MAX

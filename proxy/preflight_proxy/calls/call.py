@@ -1,0 +1,314 @@
+"""The life of one admitted call: send, relay, settle, and what its client hears of it (M10 steps 2 to 7, M20).
+
+The task that runs a call outlives its client: upstream is drained, because a cut stream is billed all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import aiohttp
+import structlog
+
+from preflight_proxy.calls.downstream import Downstream
+from preflight_proxy.calls.relay import Relay
+from preflight_proxy.calls.sending import Sending
+from preflight_proxy.calls.settlement import Settlement
+from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.headers import downstream_headers
+from preflight_proxy.core.ledger.commands import Freeze
+from preflight_proxy.core.ledger.transition import may_send
+from preflight_proxy.core.refusals.outcomes import (
+    LEFT,
+    Cause,
+    answered_upstream,
+    ended_in_error,
+    failed_upstream,
+    refused,
+)
+from preflight_proxy.core.refusals.refusals import OVERDUE, Code, budget_headers
+from preflight_proxy.core.refusals.upstream_refusal import (
+    Remedy,
+    UpstreamRefusal,
+    never_served,
+    read_refusal,
+    told_generation,
+)
+from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.shapes.shape import Reading, Shape
+from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Books
+from preflight_proxy.upstream.client import (
+    NotSentError,
+    OverdueError,
+    UncertainError,
+    WithdrawnError,
+    error_body,
+    last_header,
+)
+
+UNREACHABLE = "OpenRouter cannot be reached. Nothing was sent, nothing is charged."
+UNCERTAIN = "OpenRouter broke off before it answered. The worst case stays reserved until its cost is known."
+UNSERVED = "OpenRouter did not take this call. Nothing is charged."
+FAILED = "OpenRouter failed to serve this call. The worst case stays reserved until its cost is known."
+
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers, body."""
+
+_GENERATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_JSON = ("Content-Type", "application/json")
+_log = structlog.get_logger("preflight_proxy.calls.call")
+
+
+class Call:
+    """One reserved call.
+
+    Args:
+        books: Where it is settled.
+        sending: Its way to upstream.
+        shape: Its API shape.
+        settlement: Its reservation.
+        downstream: Who is answered.
+        on_cost: Told the reading and the cost before that is posted (M4); see `Relay`.
+        refuse: Words and notes a refusal of this call.
+        on_key_limit: Told that the limit of a foreign key is reached; says when that is over, in ISO 8601, or None.
+
+    Attributes:
+        requote: True if the call ended unanswered and unspent because prices moved: quote it once more.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        sending: Sending,
+        shape: Shape,
+        settlement: Settlement,
+        downstream: Downstream,
+        on_cost: Callable[[Reading, int], Reading],
+        refuse: Callable[[Code], Answer],
+        on_key_limit: Callable[[], Awaitable[str | None]],
+    ) -> None:
+        self._books = books
+        self._sending = sending
+        self._shape = shape
+        self._settlement = settlement
+        self._downstream = downstream
+        self._refuse_with = refuse
+        self._on_key_limit = on_key_limit
+        self._redaction = Redaction(sending.outgoing.key)
+        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._redaction)
+        self._account_id = settlement.reservation.account
+        self._reserved_under = books.account(self._account_id)
+        self._budget_refusals = books.live(self._account_id).budget_refusals
+        self._may_have_left = False
+        self._is_concluded = False
+        self.requote = False
+
+    async def run(self, *, may_requote: bool) -> None:
+        """Carry the call to its end: when this returns or raises, its reservation has ended or is marked unknown."""
+        live = self._books.live(self._account_id)
+        live.running.add(self)
+        try:
+            while await self._attempt(may_requote):
+                pass
+        except LedgerError:
+            _log.error("call.unbooked", account=self._account_id, reservation=self._settlement.reservation.id)
+            await self._refuse(Code.STORE)
+        except Exception:
+            await self._relay.break_off()  # whoever waits must hear of it; the task logs what it was
+            self._conclude(failed_upstream(self._relay.failure, self._model))
+            raise
+        finally:
+            live.running.discard(self)
+            self._leave_no_end_open()
+            if not self.requote:
+                self._conclude(LEFT)
+                self._downstream.leave()  # does nothing where it was answered; else whoever waits must not wait for ever
+
+    def _leave_no_end_open(self) -> None:
+        """Whatever broke the call off: what never left is void, and proven; of the rest evidence decides (M13)."""
+        if self._may_have_left:
+            self._settlement.unknown(self._relay.reading, "the call ended without an outcome", ended=False)
+        elif not self._settlement.ended:
+            with contextlib.suppress(LedgerError):  # it stays pending on disk, for the next start
+                self._settlement.void("broken off before it was sent")
+
+    def _may_leave(self) -> bool:
+        """M10 step 2, asked in the instant before the first byte: not frozen, not changed, somebody there."""
+        store = self._books.store
+        stands = may_send(store.book, self._settlement.reservation.id, self._reserved_under)
+        self._may_have_left = stands and not self._downstream.is_gone and not store.poisoned
+        return self._may_have_left
+
+    async def _attempt(self, may_requote: bool) -> bool:
+        """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
+        self._may_have_left = False
+        if (code := await self._sending.patience()) is not None:
+            self._settlement.void("upstream asks for a longer wait than the client can bear")
+            await self._refuse(code)
+            return False
+        try:
+            response = await self._sending.post(self._may_leave)
+        except TimeoutError:
+            self._settlement.unknown(Reading(), "no answer began while it was drained", ended=False)
+        except WithdrawnError:
+            self._settlement.void("withdrawn")
+            await self._withdrawn(may_requote)
+        except NotSentError:
+            self._settlement.void("not sent")
+            await self._fail(502, UNREACHABLE)
+        except UncertainError as exc:
+            self._settlement.unknown(Reading(), str(exc), ended=False)
+            if isinstance(exc, OverdueError):
+                self._conclude(failed_upstream(OVERDUE, self._model))
+                await self._relay.end(OVERDUE)
+            else:
+                await self._fail(502, UNCERTAIN)
+        else:
+            async with response:
+                return await self._answered(response, may_requote)
+        return False
+
+    async def _withdrawn(self, may_requote: bool) -> None:
+        """Whoever is still there is quoted anew, so that what has changed is said as it is."""
+        if self._downstream.is_gone:
+            self._downstream.leave()
+        elif may_requote:
+            self.requote = True
+        else:
+            await self._refuse(Code.FROZEN)
+
+    async def _answered(self, response: aiohttp.ClientResponse, may_requote: bool) -> bool:
+        headers = list(response.headers.items())
+        generation_id = last_header(headers, "x-generation-id")
+        if generation_id is not None and not _GENERATION_ID.fullmatch(generation_id):
+            generation_id = None
+        if 200 <= response.status < 300:
+            self._settlement.answered(response.status, generation_id)
+            await self._relay.run(response, [*self._passed(headers), *self._budget_headers()])
+            self._conclude(self._unserved())
+            return False
+        body = await error_body(response)
+        refusal = read_refusal(
+            response.status,
+            body or b"",
+            last_header(headers, "retry-after"),
+            resets_at=last_header(headers, "x-ratelimit-reset"),
+            now_s=self._books.clock.epoch_s(),
+        )
+        if never_served(response.status, headers, body):
+            refusal = replace(refusal, proves_free=True)
+        generation_id = generation_id or told_generation(body or b"")
+        proves_free = refusal.proves_free and not self._settlement.doubts(generation_id)
+        if proves_free and self._sends_again(refusal) and not self._downstream.closed:
+            return True  # without its id, whose record would say nothing of the next attempt
+        self._settlement.answered(response.status, generation_id)
+        if not proves_free:
+            self._settlement.unknown(Reading(), f"status {response.status}", ended=True)
+        else:
+            self._settlement.void(f"refused upstream with {response.status}")
+        if self._settlement.is_anothers:
+            await self._fail(502, FAILED)
+            return False
+        if refusal.remedy is Remedy.REQUOTE and may_requote:
+            self.requote = True
+            return False
+        await self._not_served(refusal, headers, body or b"")
+        return False
+
+    def _sends_again(self, refusal: UpstreamRefusal) -> bool:
+        may_lower = refusal.remedy is not Remedy.FREEZE or not self._reserved_under.key_is_own
+        return self._sending.waits_out(refusal) or (may_lower and self._sending.lowers(refusal))
+
+    async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
+        match refusal.remedy:
+            case Remedy.FREEZE if not self._reserved_under.key_is_own:
+                resets_at = await self._on_key_limit()
+                await self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
+            case Remedy.FREEZE:
+                _log.error("books.drift", account=self._account_id, why="the sub-key's own limit fired first")
+                self._books.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
+                self._books.publish("frozen", self._account_id, reason="sub-key limit")
+                await self._refuse(Code.TRIAL_KEY_LIMIT)
+                others = self._books.live(self._account_id).running - {self}
+                await asyncio.gather(*(call.cut("the sub-key's limit fired") for call in others))
+            case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:
+                await self._refuse(refusal.cause)
+            case Remedy.REWRITE:
+                _log.warning("upstream.refused_money", account=self._account_id, cause=refusal.cause.value)
+                await self._refuse(refusal.cause)
+            case _ if refusal.is_envelope and not self._redaction.found_in(body):
+                sent = [*self._passed(headers), *self._budget_headers()]
+                self._conclude(answered_upstream(refusal.status, body, self._redaction, self._model))
+                await self._downstream.answer(refusal.status, sent, body)
+            case _:
+                text = UNSERVED if refusal.proves_free else FAILED
+                await self._fail(refusal.status if refusal.status >= 400 else 502, text)
+
+    # What became of it
+
+    @property
+    def _model(self) -> str:
+        return self._settlement.reservation.model
+
+    def _unserved(self) -> Cause | None:
+        """Why a 2xx was no answer; None if it was one."""
+        if self._relay.failure:
+            return failed_upstream(self._relay.failure, self._model)
+        return ended_in_error(self._model) if self._relay.reading.error else None
+
+    def _conclude(self, cause: Cause | None) -> None:
+        """Count the call as served, or why not. Only the first word of a call counts."""
+        if self._is_concluded:
+            return
+        self._is_concluded = True
+        overtaken = self._books.live(self._account_id).budget_refusals > self._budget_refusals
+        if cause is None:
+            self._books.note_served(self._account_id, overtaken=overtaken)
+        else:
+            self._books.note_unserved(self._account_id, cause, overtaken=overtaken)
+
+    # Endings that the client sees
+
+    def client_left(self) -> None:
+        """The client hung up: nothing more is sent to it; upstream is drained. What it had read of a stream served it."""
+        self._conclude(None if self._relay.events_count else LEFT)
+        self._downstream.leave()
+        self._drain()
+
+    async def cut(self, reason: str) -> None:
+        """End what the client sees, at once, in its API's terminal form; settling goes on."""
+        if self._downstream.started or not self._is_concluded:
+            await self._refuse(Code.FROZEN)
+        _log.info("stream.cut", account=self._account_id, reason=reason)
+        self._drain()
+
+    def _drain(self) -> None:
+        """Nobody listens any more: what is awaited gets the shorter limits of M17."""
+        self._sending.drain()
+        self._relay.tighten()
+
+    async def _refuse(self, code: Code, more: Sequence[tuple[str, str]] = ()) -> None:
+        if self._downstream.started:
+            self._conclude(refused(code, self._model))
+            await self._relay.end(code.sentence)
+        else:
+            self._is_concluded = True  # counted with the refusal
+            status, headers, body = self._refuse_with(code)
+            await self._downstream.answer(status, [*headers, *more], body)
+
+    async def _fail(self, status: int, text: str) -> None:
+        self._conclude(failed_upstream(text, self._model))
+        body = self._shape.refusal(status, text, "provider_unavailable")
+        await self._downstream.answer(status, [_JSON, *self._budget_headers()], body)
+
+    def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The headers that go down, but for one that repeats the real key."""
+        passed = downstream_headers(headers)
+        return [(name, value) for name, value in passed if not self._redaction.found_in(value.encode(errors="replace"))]
+
+    def _budget_headers(self) -> list[tuple[str, str]]:
+        return budget_headers(self._books.account(self._account_id))

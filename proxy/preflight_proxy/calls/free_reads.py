@@ -1,0 +1,154 @@
+"""The free reads: what an agent asks about itself is answered from the ledger, what it asks about models from the price list."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from aiohttp import web
+
+from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.refusals.refusals import budget_headers, error_body
+from preflight_proxy.core.shapes.paths import MODEL_NAME
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import BusyError, PriceList, Prices
+
+_MODEL_PATH = re.compile(rf"/models/({MODEL_NAME})/endpoints")
+_GENERATION_QUERY = re.compile(r"id=([A-Za-z0-9_.:-]{1,128})")
+
+
+class Local:
+    """Serves the paths that spend nothing.
+
+    Args:
+        books: Accounts and entries.
+        prices: The price list.
+        upstream: Asked for an account's own generations alone.
+    """
+
+    def __init__(self, books: Books, prices: Prices, upstream: Upstream) -> None:
+        self._books = books
+        self._prices = prices
+        self._upstream = upstream
+
+    async def serve(self, path: str, query: str, account_id: str) -> web.Response | None:
+        """Answer `GET path` for an account; None if the path is not one of these."""
+        match path:
+            case "/key" | "/auth/key":
+                return self._json(account_id, {"data": self._key(account_id)})
+            case "/credits":
+                return self._json(account_id, {"data": self._credits(account_id)})
+            case "/budget":
+                return self._json(account_id, self._budget(account_id))
+            case "/generation":
+                return await self._generation(query, account_id)
+            case "/models":
+                return await self._models()
+        if (model := _MODEL_PATH.fullmatch(path)) is not None:
+            return await self._endpoints(model[1])
+        return None
+
+    async def serve_anyone(self, path: str) -> web.Response | None:
+        """Answer a read about models for one who shows no token; None for every other path."""
+        try:
+            if path == "/models":
+                return web.Response(body=await self._prices.models_for_anyone(), content_type="application/json")
+            if (model := _MODEL_PATH.fullmatch(path)) is not None:
+                return _endpoints_answer(await self._prices.of_anyone(model[1]))
+        except BusyError:
+            text = "This list is read at most once a second without a token. Send the token, or ask again in a second."
+            answer = failure(503, text, "provider_overloaded")
+            answer.headers["Retry-After"] = "1"
+            return answer
+        except UpstreamError:
+            return failure(502, "OpenRouter's list cannot be read.", "provider_unavailable")
+        return None
+
+    def _json(self, account_id: str, document: object) -> web.Response:
+        headers = dict(budget_headers(self._books.account(account_id)))
+        return web.Response(body=msgspec.json.encode(document), content_type="application/json", headers=headers)
+
+    def _key(self, account_id: str) -> dict[str, object]:
+        """The shape of upstream's `/key`: `usage` is what is posted, `limit_remaining` what is available."""
+        account = self._books.account(account_id)
+        usage = _figure(account.posted_pusd)
+        return {
+            "label": account.id,
+            "limit": _figure(account.limit_pusd),
+            "limit_remaining": _figure(max(0, account.available_pusd)),
+            "limit_reset": None,
+            "usage": usage,
+            "usage_daily": usage,
+            "usage_weekly": usage,
+            "usage_monthly": usage,
+            "byok_usage": 0,
+            "include_byok_in_limit": True,
+            "is_free_tier": False,
+            "is_management_key": False,
+            "is_provisioning_key": False,
+            "rate_limit": {"requests": -1, "interval": "10s", "note": "deprecated"},
+        }
+
+    def _credits(self, account_id: str) -> dict[str, object]:
+        account = self._books.account(account_id)
+        return {
+            "total_credits": _figure(account.limit_pusd),
+            "total_usage": _figure(account.posted_pusd),
+        }
+
+    def _budget(self, account_id: str) -> dict[str, object]:
+        account = self._books.account(account_id)
+        return {
+            "limit_usd": usd_text(account.limit_pusd),
+            "spent_usd": usd_text(account.posted_pusd),
+            "reserved_usd": usd_text(account.pending_pusd),
+            "available_usd": usd_text(account.available_pusd),
+            "frozen": account.frozen is not None,
+            "spent": self._books.spent(account_id),
+        }
+
+    async def _generation(self, query: str, account_id: str) -> web.Response:
+        asked = _GENERATION_QUERY.fullmatch(query)
+        key = self._books.live(account_id).key
+        if asked is None or key is None or self._books.store.generation(account_id, asked[1]) is None:
+            return failure(404, "This generation is not one of this key's.", "not_found")
+        try:
+            status, body = await self._upstream.get(f"/generation?id={asked[1]}", key.reveal())
+        except UpstreamError:
+            return failure(502, "OpenRouter did not answer. Nothing is charged for this read.", "provider_unavailable")
+        if key.reveal().encode() in body:
+            return failure(502, "OpenRouter's answer is not fit to pass on.", "provider_unavailable")
+        return web.Response(status=status, body=body, content_type="application/json")
+
+    async def _models(self) -> web.Response:
+        try:
+            return web.Response(body=await self._prices.models(), content_type="application/json")
+        except UpstreamError:
+            return failure(502, "The model list cannot be read.", "provider_unavailable")
+
+    async def _endpoints(self, model: str) -> web.Response:
+        try:
+            listed = await self._prices.of(model)
+        except UpstreamError:
+            return failure(502, "The price list cannot be read.", "provider_unavailable")
+        return _endpoints_answer(listed)
+
+
+def _endpoints_answer(listed: PriceList | None) -> web.Response:
+    if listed is None or not listed.endpoints:
+        return failure(404, "This model has no endpoint with a known price.", "not_found")
+    return web.Response(body=listed.raw, content_type="application/json")
+
+
+def _figure(pusd: int) -> msgspec.Raw:
+    """An amount as a JSON number, exact to the last digit."""
+    return msgspec.Raw(usd_text(pusd).encode())
+
+
+def failure(status: int, message: str, error_type: str) -> web.Response:
+    """An error in OpenRouter's envelope."""
+    return web.Response(
+        status=status, body=error_body(None, status, message, error_type), content_type="application/json"
+    )

@@ -1,0 +1,111 @@
+"""From a request to its worst case: the price list, what is quarantined, what is calibrated (M3-M7, M14)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from preflight_proxy.core.ledger.transition import refusal
+from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
+from preflight_proxy.core.pricing.quote import Endpoint, Quote, Unquotable, quote, split_model
+from preflight_proxy.core.refusals.refusals import Code, Refusal
+from preflight_proxy.core.shapes.shape import Reading, Request
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A quote, and the endpoints that it is for."""
+
+    quote: Quote
+    used: tuple[Endpoint, ...]
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The endpoints by their provider's display name, which is all that an answer tells of who served it.
+
+        A provider with two of them is left out: nobody could say which one it was.
+        """
+        by_provider = {each.provider: each for each in self.used}
+        count = Counter(each.provider for each in self.used)
+        return {provider: each for provider, each in by_provider.items() if count[provider] == 1}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The endpoints' tags by provider."""
+        return {provider: endpoint.tag for provider, endpoint in self.endpoints.items()}
+
+    @property
+    def tags_of(self) -> dict[str, list[str]]:
+        """The tags of all endpoints of each provider."""
+        return {
+            provider: [each.tag for each in self.used if each.provider == provider]
+            for provider in {each.provider for each in self.used}
+        }
+
+
+class Quoting:
+    """Quotes requests.
+
+    Args:
+        books: Which models an account may call, and which endpoints are quarantined.
+        prices: The price list.
+    """
+
+    def __init__(self, books: Books, prices: Prices) -> None:
+        self._books = books
+        self._prices = prices
+        self._calibration = Calibration()
+
+    async def quote(self, account_id: str, asked: Request) -> Quoted | Refusal:
+        """The worst case of a request, or why it has none."""
+        account = self._books.account(account_id)
+        model, _suffix = split_model(asked.model)
+        allowed = account.models and {name.lower() for name in account.models}
+        if allowed is not None and not {model, asked.model.lower()} & set(allowed):
+            return refusal(Code.MODEL_NOT_ALLOWED, account)
+        try:
+            listed = (await self._prices.of(model)).endpoints
+        except UnreachableError:
+            return refusal(Code.UNREACHABLE, account)
+        except StalePricesError:
+            return refusal(Code.PRICE_STALE, account)
+        usable = self._usable(listed)
+        if listed and not usable:
+            return refusal(Code.QUARANTINED, account)
+        try:
+            made = self._quote(account_id, asked, usable)
+        except Unquotable as exc:
+            return refusal(exc.code, account)
+        return Quoted(made, tuple(each for each in usable if each.tag in made.tags))
+
+    def again(self, account_id: str, asked: Request, quoted: Quoted) -> Quote | Refusal:
+        """The worst case with what was learnt since: bills may have tightened it (M4), or taken endpoints out of use (M14)."""
+        if not (usable := self._usable(quoted.used)):
+            return refusal(Code.QUARANTINED, self._books.account(account_id))
+        return self._quote(account_id, asked, usable)
+
+    def _usable(self, listed: Sequence[Endpoint]) -> list[Endpoint]:
+        quarantined = self._books.store.book.quarantined
+        return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
+
+    def _quote(self, account_id: str, asked: Request, endpoints: Sequence[Endpoint]) -> Quote:
+        made = quote(
+            asked, endpoints, prompt_tokens=lambda each: self._calibration.prompt_tokens(account_id, asked, each)
+        )
+        return made.with_byok_fee() if self._books.byok else made
+
+    def expire(self, asked: Request) -> None:
+        """Read the prices of the request's model again before the next quote."""
+        self._prices.expire(split_model(asked.model)[0])
+
+    def record(self, account_id: str, asked: Request, quoted: Quoted, reading: Reading) -> Reading:
+        """Learn from a billed prefix (M4); return the reading with the token counts that its cost agrees with."""
+        endpoint = quoted.endpoints.get(reading.provider or "")
+        if endpoint is None or reading.usage is None:
+            return reading
+        reading = replace(reading, usage=billed_reading(endpoint, reading.usage, asked.prompt.image_count))
+        self._calibration.record(account_id, asked, endpoint, reading)
+        return reading

@@ -1,0 +1,249 @@
+"""Relays a 2xx answer as the bytes that come, meters it, and books its cost before its last bytes go down (M10, M16, M17)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import aiohttp
+import structlog
+
+from preflight_proxy.base.clock import Clock
+from preflight_proxy.calls.downstream import Downstream
+from preflight_proxy.calls.settlement import Settlement
+from preflight_proxy.core import sse
+from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX
+from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
+from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
+from preflight_proxy.core.shapes.usage_reading import generation_id
+from preflight_proxy.upstream.client import last_header
+
+DRAIN_S_MAX = 5 * 60.0
+"""Upstream is read on for this long after the client left or was cut (M17)."""
+DRAIN_SILENCE_S_MAX = 60.0
+"""While draining: this long without a data event, and the stream is given up (M17)."""
+WHOLE_BODY_BYTES_MAX = 64 * 2**20
+"""A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
+
+BROKE_OFF = "The answer broke off before its end."
+
+Headers = Sequence[tuple[str, str]]
+_log = structlog.get_logger("preflight_proxy.calls.relay")
+
+
+class Relay:
+    """One answer under way from upstream to the client.
+
+    Args:
+        shape: The API shape of the answer.
+        downstream: The client.
+        settlement: The reservation that it ends.
+        clock: The stopwatch of the time limits.
+        on_cost: Told the reading and the cost before that is posted: the commit may let in a call that waits for what is learnt.
+            Returns the reading as it is to be booked.
+        redaction: Takes the real key out of an answer that repeats it.
+
+    Attributes:
+        reading: All that the answer has told so far.
+        events_count: Data events so far.
+        failure: Why the answer has no proper end, in a sentence; empty if it has one.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        downstream: Downstream,
+        settlement: Settlement,
+        clock: Clock,
+        on_cost: Callable[[Reading, int], Reading],
+        redaction: Redaction,
+    ) -> None:
+        self._shape = shape
+        self._downstream = downstream
+        self._settlement = settlement
+        self._clock = clock
+        self._on_cost = on_cost
+        self._redaction = redaction
+        self._limit: asyncio.Timeout | None = None
+        self._began_at_s = self._data_at_s = clock.monotonic_s()
+        self._detached_at_s: float | None = None
+        self._cache_hit = False
+        self._streamed = False
+        self.reading = Reading()
+        self.events_count = 0
+        self.failure = ""
+
+    async def run(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+        """Relay to the end; the reservation is posted or marked unknown when this returns.
+
+        Args:
+            response: A 2xx answer, body unread.
+            headers: What the client gets with it.
+        """
+        received = list(response.headers.items())
+        self._cache_hit = (last_header(received, "x-openrouter-cache-status") or "").upper() == "HIT"
+        readable = (last_header(received, "content-encoding") or "identity").strip().lower() == "identity"
+        media_type = (last_header(received, "content-type") or "").partition(";")[0]
+        self._streamed = media_type.strip().lower() == "text/event-stream"
+        try:
+            left_s = self._began_at_s + CALL_S_MAX - self._clock.monotonic_s()
+            async with asyncio.timeout(max(0.0, left_s)) as self._limit:
+                self.tighten()
+                if not readable:
+                    await self._unread(response, headers)
+                elif self._streamed:
+                    await self._stream(response, headers)
+                else:
+                    await self._document(response, headers)
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            self._settlement.unknown(self.reading, f"broke off ({type(exc).__name__})", ended=False)
+            if self._limit is not None and self._limit.expired():
+                self.failure = OVERDUE
+                await self.end(OVERDUE)
+            else:
+                await self._end_stream() if self._streamed else await self.break_off()
+        finally:
+            self._limit = None
+
+    async def _stream(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+        await self._downstream.start(response.status, headers)
+        decoder = sse.Decoder()
+        async for chunk in response.content.iter_any():
+            await self._events(decoder.feed(chunk))
+            self.tighten()
+        await self._events(decoder.flush())
+        if not self._settlement.ended and not self._settle():
+            over = self.reading.terminal or self.reading.finish is not None
+            self._settlement.unknown(self.reading, "the stream told no cost", ended=over)
+        await self._end_stream()
+
+    async def _end_stream(self) -> None:
+        """End a stream as it came if it told its own end, by any sign; else tell the client that it broke off."""
+        told = self.reading
+        if told.terminal or told.finish is not None or told.usage is not None or told.error:
+            await self._downstream.finish()
+        else:
+            await self.break_off()
+
+    async def _events(self, events: Sequence[sse.Event]) -> None:
+        out = bytearray()
+        for event in events:
+            if event.data:
+                self._data_at_s = self._clock.monotonic_s()
+                self.events_count += 1
+                self._read(self._shape.read_event(event))
+                if self.reading.terminal and not self._settlement.ended:
+                    self._settle()  # before the bytes below go down (M10 step 6)
+            out += self._redaction.apply(event.raw)
+        await self._downstream.write(bytes(out))
+
+    async def _document(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
+        """Relay white space as it comes, for it keeps clients waiting; hold the document until it is booked."""
+        held = bytearray()
+        async for chunk in response.content.iter_any():
+            self._data_at_s = self._clock.monotonic_s()
+            if not held and not chunk.strip(b" \t\r\n"):
+                await self._downstream.start(response.status, headers)
+                await self._downstream.write(chunk)
+            else:
+                held += chunk
+            if len(held) > WHOLE_BODY_BYTES_MAX:
+                await self._unread(response, headers, bytes(held))
+                return
+            self.tighten()
+        self._read(self._shape.read_body(bytes(held)))
+        if not self._settle():
+            self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
+        await self._downstream.answer(response.status, headers, self._redaction.apply(bytes(held)))
+
+    async def _unread(self, response: aiohttp.ClientResponse, headers: Headers, held: bytes = b"") -> None:
+        """Relay what cannot be read, compressed or huge: the bytes are the client's, the cost is unknown."""
+        self._settlement.unknown(self.reading, "the answer cannot be read", ended=False)
+        await self._downstream.start(response.status, headers)
+        await self._downstream.write(held)
+        async for chunk in response.content.iter_any():
+            self._data_at_s = self._clock.monotonic_s()
+            await self._downstream.write(chunk)
+            self.tighten()
+        await self._downstream.finish()
+
+    def _read(self, told: Reading) -> None:
+        """Take in what a body or an event says; an id in it is durable before its bytes go down (M10 step 4).
+
+        Later facts win; what a later event leaves out stays (M16).
+        """
+        try:
+            self._settlement.named(generation_id(told.generation_id))
+        except LedgerError:
+            _log.error("call.unbooked", reservation=self._settlement.reservation.id)
+        old = self.reading
+        self.reading = Reading(
+            generation_id=told.generation_id or old.generation_id,
+            model=told.model or old.model,
+            provider=told.provider or old.provider,
+            usage=_later_usage(old.usage, told.usage),
+            finish=told.finish or old.finish,
+            error=told.error or old.error,
+            terminal=told.terminal or old.terminal,
+            tool_names=old.tool_names + told.tool_names,
+        )
+
+    def _settle(self) -> bool:
+        """Post the cost that upstream told; False if it told none. A cached answer without a cost is free (M16).
+
+        An answer whose cost cannot be written goes on: its reservation stays pending on disk, for the next start (M21).
+        """
+        usage = self.reading.usage
+        cost_pusd = usage.cost_pusd if usage is not None else None
+        if cost_pusd is None and self._cache_hit:
+            cost_pusd = 0
+        if cost_pusd is None:
+            return False
+        if not self._cache_hit and not self._settlement.is_anothers:
+            self.reading = self._on_cost(self.reading, cost_pusd)
+        try:
+            self._settlement.post(self.reading, cost_pusd)
+        except LedgerError:
+            _log.error("call.unbooked", reservation=self._settlement.reservation.id)
+        return True
+
+    def tighten(self) -> None:
+        """Bring the time limit forward once nobody listens (M17)."""
+        if self._limit is None or not self._downstream.closed or self._limit.expired():
+            return
+        now_s = self._clock.monotonic_s()
+        if self._detached_at_s is None:
+            self._detached_at_s = now_s
+        ends_s = min(
+            self._began_at_s + CALL_S_MAX,
+            self._detached_at_s + DRAIN_S_MAX,
+            max(self._data_at_s, self._detached_at_s) + DRAIN_SILENCE_S_MAX,
+        )
+        self._limit.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_s - now_s))
+
+    async def break_off(self) -> None:
+        """Tell the client that upstream broke off, in the form that its API's clients retry: a bare end would look like success."""
+        self.failure = BROKE_OFF
+        await self._say_last(502, BROKEN, "provider_unavailable")
+
+    async def end(self, sentence: str) -> None:
+        """End the answer for a reason of ours, in the form on which clients give up."""
+        await self._say_last(402, sentence, "payment_required", ("x-should-retry", "false"))
+
+    async def _say_last(self, status: int, text: str, error_type: str, *headers: tuple[str, str]) -> None:
+        """An error event in a stream; else an error document, after white space if that has gone down."""
+        if self._streamed and self._downstream.started:
+            await self._downstream.finish(self._shape.cut(self.reading, self.events_count, text, error_type))
+            return
+        body = self._shape.refusal(status, text, error_type)
+        await self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)
+
+
+def _later_usage(old: Usage | None, told: Usage | None) -> Usage | None:
+    """The later of two usages, unless it lacks the cost that the earlier one told of a call on the same kind of key."""
+    if told is None or old is None:
+        return told or old
+    lacks_cost = told.cost_pusd is None and old.cost_pusd is not None
+    return old if lacks_cost and told.is_byok == old.is_byok else told

@@ -1,0 +1,185 @@
+"""The data plane: which account asks, and for what. An exact list of paths; everything else is refused, nothing is guessed.
+
+A request's account follows from its trial token. On a gate's listeners the account follows from the listener, and the token must be
+that account's besides (C2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from aiohttp import web
+
+from preflight_proxy.calls.forward import Caller, Forward
+from preflight_proxy.calls.free_reads import Local, failure
+from preflight_proxy.core.ledger.rows import CLOSED
+from preflight_proxy.core.refusals.refusals import error_body
+from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path
+from preflight_proxy.core.shapes.shape import Shape
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.server.listeners import Handler
+
+QUERIES = frozenset({"beta=true"})
+"""Query strings that go upstream with an inference request: Anthropic's SDK adds the one."""
+HEALTH = "/health"
+"""Beside the API, so that it is no path of OpenRouter's."""
+TOKEN_CHARS_MAX = 512
+STRANGER = "This token is not known to the budget proxy."
+
+
+def hash_token(token: str) -> str:
+    """What the store keeps of a trial token: its SHA-256, in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Plane:
+    """Dispatches agents' requests.
+
+    Args:
+        books: Accounts by token.
+        forward: The paths that spend money.
+        local: The paths that do not.
+
+    Attributes:
+        closing: True once the proxy is about to stop: nothing new is admitted.
+    """
+
+    def __init__(self, books: Books, forward: Forward, local: Local) -> None:
+        self._books = books
+        self._forward = forward
+        self._local = local
+        self.closing = False
+
+    def handler(self, account_id: str | None = None) -> Handler:
+        """The handler of one listener.
+
+        Args:
+            account_id: The account that the listener belongs to; None where the token alone decides.
+        """
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            return await self._handle(request, account_id)
+
+        return handle
+
+    async def _handle(self, request: web.BaseRequest, bound_to: str | None) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        if path == HEALTH and request.method in ("GET", "HEAD"):
+            return self._health()
+        if request.method == "HEAD" and path in ("/", "/api", "/api/", API, API + "/"):
+            return web.Response()  # Claude Code looks whether anybody is there; it sends no token with it
+        shape = CALLS.get(path) if request.method == "POST" else None
+        spoken = shape or dialect(path)
+        if _wants_websocket(request):
+            return _upgrade_required(spoken)
+        if self.closing:
+            return _error(spoken, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
+        proven = self._prove(request, bound_to)
+        below = read_path(path) if request.method == "GET" else None
+        if proven is None:
+            if bound_to is not None and shape is not None and not self._is_closed(bound_to):
+                self._books.note_bad_request(bound_to, STRANGER)
+            if below is not None and not ("Authorization" in request.headers or "x-api-key" in request.headers):
+                found = await self._local.serve_anyone(below)
+                if found is not None:
+                    return found
+            return _error(spoken, 401, STRANGER, "authentication")
+        if shape is not None:
+            if (refused := _expects(request)) is not None:
+                return refused
+            sent_query = f"?{query}" if query in QUERIES else ""
+            return await self._forward.serve(request, Caller(*proven, shape, sent_query))
+        if below is not None:
+            found = await self._local.serve(below, query, proven[0])
+            if found is not None:
+                return found
+        status, text = wrong_path(path, f"{request.scheme}://{request.headers.get('Host', '')}")
+        if request.method == "POST":
+            self._books.note_bad_request(proven[0], text)
+        return _error(spoken, status, text, "not_found" if status == 404 else "invalid_request", close=False)
+
+    def _health(self) -> web.Response:
+        """Whether calls are taken, for whoever asks: no account, no figure. It reads memory alone."""
+        wrong = (
+            "the ledger cannot be written" if not self._books.store.reserves else "draining" if self.closing else None
+        )
+        return web.Response(
+            status=503 if wrong else 200,
+            body=msgspec.json.encode({"status": wrong or "ok"}),
+            content_type="application/json",
+        )
+
+    def _prove(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:
+        """The account whose token came, and the token's hash; None if none did."""
+        token = _token(request)
+        if token is None:
+            return None
+        token_hash = hash_token(token)
+        account_id = self._books.by_token(token_hash)
+        if account_id is None or (bound_to is not None and account_id != bound_to) or self._is_closed(account_id):
+            return None
+        return account_id, token_hash
+
+    def _is_closed(self, account_id: str) -> bool:
+        """Closed; or frozen by a person, and without a key: it is not about to be opened, so nobody need wait for that."""
+        frozen_reason = self._books.account(account_id).frozen_reason
+        return frozen_reason == CLOSED or (frozen_reason is not None and self._books.live(account_id).key is None)
+
+
+def _wants_websocket(request: web.BaseRequest) -> bool:
+    """True if the client would speak WebSocket; an offer of any other protocol is ignored, as RFC 9110, section 7.8 allows."""
+    offers = ",".join(request.headers.getall("Upgrade", [])).lower().split(",")
+    return any(offer.strip().partition("/")[0] == "websocket" for offer in offers)
+
+
+def _upgrade_required(shape: Shape | None) -> web.Response:
+    """Codex takes this status, and no other, for leave to send the same request by HTTP.
+
+    Source: codex-rs of openai/codex, 2026-10; RFC 9110, section 15.5.22, for the headers.
+    """
+    response = _error(shape, 426, "WebSocket is not spoken here. Send the request by HTTP.", "invalid_request")
+    response.headers.update({"Upgrade": "HTTP/1.1", "Connection": "Upgrade, close"})
+    return response
+
+
+def _expects(request: web.BaseRequest) -> web.Response | None:
+    """Tell a client that waits for it to go on with its body; refuse any other expectation."""
+    expected = request.headers.get("Expect")
+    if expected is None:
+        return None
+    if expected.lower() != "100-continue":
+        return failure(417, "Only `Expect: 100-continue` is understood.", "invalid_request")
+    assert request.transport is not None
+    request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
+
+
+def _token(request: web.BaseRequest) -> str | None:
+    """The one token of a request, by either header; None if there is none, or more than one.
+
+    Clients of Anthropic's API that have both variables set send the empty one too.
+    """
+    bearers = request.headers.getall("Authorization", [])
+    keys = request.headers.getall("x-api-key", [])
+    if len(bearers) > 1 or len(keys) > 1:
+        return None
+    token = ""
+    if bearers and bearers[0].strip():
+        scheme, _, token = bearers[0].strip().partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+    token = token.strip() or "".join(keys).strip()
+    return token if token.isascii() and 0 < len(token) <= TOKEN_CHARS_MAX else None
+
+
+def _error(shape: Shape | None, status: int, message: str, error_type: str, *, close: bool = True) -> web.Response:
+    response = web.Response(
+        status=status,
+        body=error_body(shape, status, message, error_type),
+        content_type="application/json",
+        headers={"x-should-retry": "false"},
+    )
+    if close:
+        response.force_close()  # a body that was not read must not be taken for the next request
+    return response

@@ -1,0 +1,171 @@
+"""How a reservation ends: posted, voided, or marked unknown for `reconcile` to decide. Once (M13, M15).
+
+reserved --usage with a cost, in a 2xx---------------> posted
+         --proof that nothing was charged------------> voided
+         --anything else-----------------------------> unknown    (stays pending; evidence decides)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
+from preflight_proxy.core.ledger.rows import CallFacts, Reservation
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.shapes.shape import Reading
+from preflight_proxy.ledger.service import Books
+
+_log = structlog.get_logger("preflight_proxy.calls.settlement")
+
+
+class Settlement:
+    """One reservation on its way to its end.
+
+    Args:
+        books: Where it ends.
+        reservation: Committed, pending.
+        digest: The request's digest, told to followers.
+        tags: The quoted endpoints' tags by their provider's display name, which is what an answer tells.
+        cached: Adds to a posted call's facts what caching did; told the reading and when the call left (monotonic seconds).
+
+    Attributes:
+        ended: True once it is posted, voided or marked unknown.
+        is_anothers: Upstream named the answer by an id that another call of this ledger has. So it is that call's answer: it proves
+            nothing of this one, which is decided as one without an id (M16).
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        reservation: Reservation,
+        digest: str,
+        tags: Mapping[str, str],
+        cached: Callable[[CallFacts, Reading, float], CallFacts] = lambda facts, _reading, _started_s: facts,
+    ) -> None:
+        self._books = books
+        self._cached = cached
+        self._tags = tags
+        self._digest = digest
+        self._started_s = books.clock.monotonic_s()
+        self._facts = CallFacts(model=reservation.model)
+        self.reservation = reservation
+        self.generation_id: str | None = None
+        self.ended = False
+        self.is_anothers = False
+
+    def answered(self, status: int, generation_id: str | None) -> None:
+        """Upstream's head is there: its generation id is durable before any byte goes down (M10 step 4).
+
+        Raises:
+            LedgerError: The store cannot be written.
+        """
+        ttft_ms = round((self._books.clock.monotonic_s() - self._started_s) * 1000)
+        self._facts = replace(self._facts, status=status, ttft_ms=ttft_ms)
+        self.named(generation_id)
+
+    def named(self, generation_id: str | None) -> None:
+        """Upstream names the generation: the first such id is durable when this returns, unless it is another call's.
+
+        Raises:
+            LedgerError: The store cannot be read or written.
+        """
+        if generation_id is None or self.ended or self.doubts(generation_id) or self.generation_id is not None:
+            return
+        self._books.commit(SetGeneration(self.reservation.id, generation_id))
+        self.generation_id = generation_id
+
+    def doubts(self, generation_id: str | None) -> bool:
+        """True if the answer is another call's, by this id or by one that it named before; nothing is stored.
+
+        Raises:
+            LedgerError: The store cannot be read.
+        """
+        if generation_id not in (None, self.generation_id) and not self.is_anothers:
+            self.is_anothers = self._books.store.is_anothers(str(generation_id), self.reservation.id)
+            if self.is_anothers:
+                _log.error("answer.of_another_call", account=self.reservation.account, reservation=self.reservation.id)
+        return self.is_anothers
+
+    def post(self, reading: Reading, cost_pusd: int) -> None:
+        """The cost is known: post it. An answer that is another call's posts nothing: this one becomes unknown.
+
+        Raises:
+            LedgerError: The store cannot be written; the reservation stays pending on disk.
+        """
+        if self.is_anothers:
+            self.unknown(reading, "the answer is another call's", ended=False)
+            return
+        self.ended = True
+        account_id = self.reservation.account
+        self._books.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
+        facts = self._cached(self._call_facts(reading), reading, self._started_s)
+        self._books.note_byok(self.reservation, facts)
+        self._books.commit(Post(self.reservation.id, cost_pusd, facts))
+        self._publish("posted", cost_pusd, reading)
+
+    def void(self, reason: str) -> None:
+        """Nothing was charged, and that is proven.
+
+        Raises:
+            LedgerError: The store cannot be written.
+        """
+        self.ended = True
+        self._books.commit(Void(self.reservation.id, reason, self._call_facts(Reading())))
+        self._publish("voided", 0, Reading())
+
+    def unknown(self, reading: Reading, why: str, *, ended: bool) -> None:
+        """The outcome is not known. Does nothing once the reservation has ended; never raises.
+
+        Args:
+            reading: What the answer told.
+            why: For the log.
+            ended: Upstream's answer came to its end, so that nothing is being generated any more. Another call's answer tells
+                nothing of that.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        _log.warning("call.unknown", account=self.reservation.account, reservation=self.reservation.id, why=why)
+        try:
+            self._books.mark_unknown(self.reservation, self._call_facts(reading), ended=ended and not self.is_anothers)
+        except LedgerError:
+            return  # pending on disk: the next start marks it
+        self._publish("unknown", 0, reading)
+
+    def _call_facts(self, reading: Reading) -> CallFacts:
+        duration_ms = round((self._books.clock.monotonic_s() - self._started_s) * 1000)
+        facts = replace(
+            self._facts,
+            model=reading.model or self.reservation.model,
+            provider=reading.provider or "",
+            tag=self._tags.get(reading.provider or ""),
+            generation_id=self.generation_id,
+            duration_ms=duration_ms,
+        )
+        if (usage := reading.usage) is None:
+            return facts
+        return replace(
+            facts,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            is_byok=usage.is_byok,
+        )
+
+    def _publish(self, outcome: str, cost_pusd: int, reading: Reading) -> None:
+        self._books.publish(
+            "settled",
+            self.reservation.account,
+            outcome=outcome,
+            model=self.reservation.model,
+            cost_usd=usd_text(cost_pusd),
+            tool_names=list(reading.tool_names),
+            digest=self._digest,
+            repeats=self._books.live(self.reservation.account).repeats,
+        )

@@ -1,0 +1,1 @@
+"""The control socket: how a runner opens, watches and ends accounts."""

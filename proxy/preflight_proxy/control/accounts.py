@@ -1,0 +1,230 @@
+"""Opens, freezes, limits and closes accounts: the ledger's side, the key in memory, the gate, the running calls."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.calls.routes import hash_token
+from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, Unfreeze
+from preflight_proxy.core.ledger.rows import CLOSED
+from preflight_proxy.core.money import limit_pusd
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.gates.portable import Portal, PortalGate
+from preflight_proxy.gates.ports import GateDoors, GateSpec
+from preflight_proxy.gates.services import Outside
+from preflight_proxy.gates.shared import GateListener, GateState, Namespaces
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.server.listeners import Handler, Listeners
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.evidence_reads import read_key_usage_pusd
+
+KEY_READS_MAX = 3
+"""Tries to read a key's usage at the opening of its account."""
+CUT_S_MAX = 2.0
+"""A freeze waits this long for the last bytes of cut streams to be handed to the system."""
+
+_log = structlog.get_logger("preflight_proxy.control.accounts")
+
+
+class AccountSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runner says of an account; see `PUT /accounts/{id}`."""
+
+    limit_usd: str
+    keep_limit: bool = False
+    """An account that is open keeps its limit: a person may have raised it since the runner last set it."""
+    token: str
+    key: str
+    run: str = ""
+    key_is_own: bool = False
+    models: list[str] | None = None
+    budget_file: str | None = None
+    budget_mode: str = "simple"
+    gate: GateSpec | None = None
+
+    def __repr__(self) -> str:
+        """Says nothing: it holds a key and a token."""
+        return "<account spec>"
+
+
+class Accounts:
+    """The accounts of one proxy.
+
+    Args:
+        books: The ledger's side.
+        upstream: Asked for a key's usage at opening.
+        listeners: Serve what gates hand over.
+        handler: Makes the handler of an account's own listeners.
+        outside: How agents' egress finds its way; as this machine does, to public addresses, if not given.
+        portal: Where forwarders of portable gates come in; one that does not listen if not given.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        upstream: Upstream,
+        listeners: Listeners,
+        handler: Callable[[str], Handler],
+        outside: Outside | None = None,
+        portal: Portal | None = None,
+    ) -> None:
+        self._books = books
+        self._upstream = upstream
+        self._listeners = listeners
+        self._handler = handler
+        self._outside = outside
+        self._portal = portal or Portal()
+        self._gates: dict[str, GateListener | PortalGate] = {}
+        self._namespaces: Namespaces | None = None
+        self._tasks = Tasks()
+
+    async def open(self, account_id: str, spec: AccountSpec) -> None:
+        """Open an account, or bring an open one to this state; what is posted and pending stays.
+
+        Raises:
+            UpstreamError: The key's usage cannot be read; the account is not opened.
+            LedgerError: The ledger cannot be written.
+            ValueError: The limit is no dollar figure, the token is another account's, or the gate's spec contradicts itself.
+        """
+        doors = self._doors(account_id, spec.gate)
+        usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
+        known = self._books.accounts().get(account_id)  # nothing is awaited between this and the commit
+        limit = known.limit_pusd if known is not None and spec.keep_limit else limit_pusd(spec.limit_usd)
+        self._books.commit(
+            OpenAccount(
+                account=account_id,
+                run=spec.run,
+                limit_pusd=limit,
+                token_hash=hash_token(spec.token),
+                models=tuple(spec.models) if spec.models is not None else None,
+                key_hash=hashlib.sha256(spec.key.encode()).hexdigest(),
+                key_is_own=spec.key_is_own,
+                key_usage_pusd=usage_pusd,
+                budget_file=spec.budget_file,
+                budget_mode=spec.budget_mode,
+            )
+        )
+        if known is not None and known.limit_pusd != limit:
+            self._books.forgive(account_id)  # M19
+        self._books.live(account_id).key = Secret(spec.key)
+        if spec.gate is not None and doors is not None and account_id not in self._gates:
+            await self._open_gate(account_id, spec.gate, doors)
+        self._books.write_budget(account_id)
+        self._books.publish("opened", account_id)
+
+    async def _key_usage(self, key: str) -> int:
+        for attempt in range(KEY_READS_MAX):
+            try:
+                return await read_key_usage_pusd(self._upstream, Secret(key))
+            except UpstreamError:
+                if attempt == KEY_READS_MAX - 1:
+                    raise
+                await asyncio.sleep(0.5 * (attempt + 1))
+        raise AssertionError("the last try raises or returns")
+
+    def _doors(self, account_id: str, spec: GateSpec | None) -> GateDoors | None:
+        """What will stand behind a new gate; None where there is none to open."""
+        if spec is None or account_id in self._gates:
+            return None
+        if (spec.socket is None) is (spec.portal_pass is None):
+            raise ValueError("a gate has a socket, or a pass for the portal")
+        if spec.portal_pass is not None and not self._portal.listens:
+            raise ValueError("this proxy was given no address for portable gates")
+        return GateDoors(spec, self._handler(account_id), self._listeners, self._outside)
+
+    async def _open_gate(self, account_id: str, spec: GateSpec, doors: GateDoors) -> None:
+        gate: GateListener | PortalGate
+        if spec.portal_pass is not None:
+            gate = PortalGate(account_id, lambda state: self._gate_became(account_id, state))
+            self._gates[account_id] = gate
+            await gate.open(self._portal, spec.portal_pass, doors, spec.ports)
+        else:
+            gate = self._gates[account_id] = self._handed_over(account_id, spec, doors)
+        self._books.live(account_id).traffic = doors.traffic
+        self._gate_became(account_id, gate.state)
+
+    def _handed_over(self, account_id: str, spec: GateSpec, doors: GateDoors) -> GateListener:
+        assert spec.socket is not None
+        if self._namespaces is None:
+            self._namespaces = Namespaces()
+        gate = GateListener(
+            account_id,
+            Path(spec.socket),
+            spec.ports,
+            self._namespaces,
+            doors.serve,
+            lambda state: self._gate_became(account_id, state),
+        )
+        gate.open()
+        return gate
+
+    def _gate_became(self, account_id: str, state: GateState) -> None:
+        self._books.live(account_id).gate = state.value
+        self._books.publish("gate", account_id, state=state.value)
+        if state is GateState.LOST:
+            self._tasks.spawn(self.freeze(account_id, "gate lost"), "freeze")  # C4
+
+    async def freeze(self, account_id: str, reason: str) -> None:
+        """Refuse new calls and end running streams at once; both have happened when this returns.
+
+        Raises:
+            KeyError: There is no such account.
+            LedgerError: The ledger cannot be written; running streams are ended all the same.
+        """
+        try:
+            self._books.account(account_id)
+            self._books.commit(Freeze(account_id, reason))
+        finally:
+            running = list(self._books.live(account_id).running)
+            if running:
+                cuts = [self._tasks.spawn(call.cut(reason), "cut") for call in running]
+                await asyncio.wait(cuts, timeout=CUT_S_MAX)
+        self._books.publish("frozen", account_id, reason=reason)
+
+    def unfreeze(self, account_id: str) -> None:
+        """Admit calls again."""
+        self._books.account(account_id)
+        self._books.commit(Unfreeze(account_id))
+        self._books.forgive(account_id)
+        self._books.publish("unfrozen", account_id)
+
+    def set_limit(self, account_id: str, limit: int) -> None:
+        """Change the limit, in pico-USD; waiting calls are looked at again."""
+        self._books.account(account_id)
+        self._books.commit(SetLimit(account_id, limit))
+        self._books.forgive(account_id)
+        self._books.publish("limit", account_id)
+
+    def top_up(self, account_id: str, more_pusd: int) -> None:
+        """Raise the limit by an amount, whoever else raises it at the same time.
+
+        Raises:
+            KeyError: There is no such account.
+            ValueError: The limit would pass the largest that there is; it is as before.
+            LedgerError: The ledger cannot be written.
+        """
+        self.set_limit(account_id, self._books.account(account_id).limit_pusd + more_pusd)
+
+    async def close(self, account_id: str) -> None:
+        """Shut the account's listeners and forget its key; its entries stay."""
+        account = self._books.account(account_id)
+        if account.frozen is None:
+            await self.freeze(account_id, CLOSED)
+        if (gate := self._gates.pop(account_id, None)) is not None:
+            await gate.close()
+        self._books.live(account_id).key = None
+        self._books.publish("closed", account_id)
+
+    async def close_gates(self) -> None:
+        """At the end of the process: the gates keep their listeners for whoever comes next."""
+        for gate in self._gates.values():
+            await gate.let_go()
+        await self._tasks.finish(CUT_S_MAX)
+        await self._tasks.cancel()

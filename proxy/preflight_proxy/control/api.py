@@ -1,0 +1,248 @@
+"""The control plane: a private unix socket on which the runner opens, freezes, limits and closes accounts.
+
+Whoever reaches this socket can move limits: it is 0600, and its peer must be the proxy's own user. The stream of
+`GET /events` is the run's control connection, which `runner_watch` watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import TypeVar
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+from aiohttp import web
+
+from preflight_proxy import __version__
+from preflight_proxy.base.config import origin
+from preflight_proxy.control.accounts import Accounts, AccountSpec
+from preflight_proxy.control.named_accounts import NamedAccounts
+from preflight_proxy.control.runner_watch import RunnerWatch
+from preflight_proxy.core.errors import LedgerError, OperatingError
+from preflight_proxy.core.ledger.commands import ClearQuarantine
+from preflight_proxy.core.money import limit_pusd
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.server.intake import Intake, IntakeError
+
+HEARTBEAT_S = 1.0
+"""A follower hears at least this often, so that both ends notice a dead connection."""
+
+_T = TypeVar("_T")
+
+
+class _Freeze(msgspec.Struct):
+    reason: str = "frozen by its operator"
+
+
+class _Limit(msgspec.Struct):
+    limit_usd: str
+
+
+class _TopUp(msgspec.Struct):
+    more_usd: str
+
+
+class _Add(msgspec.Struct):
+    name: str
+    limit_usd: str
+
+
+class _Stop(msgspec.Struct):
+    trial: str | None = None
+    reason: str = "stopped by a person"
+
+
+class ControlError(Exception):
+    """A request on the control socket that cannot be carried out."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class Control:
+    """Serves the control socket.
+
+    Args:
+        books: Read for balances.
+        accounts: Opens, freezes and closes accounts.
+        watch: Told who follows which run.
+        run: The run that `POST /stop` stops, if any.
+        upstream: Named in `/health`.
+
+    Attributes:
+        base_url: Named in `/health`: the API base of the TCP listener, or None.
+        named: The accounts of a stand-alone proxy; None for a run's, which its runner opens and closes.
+    """
+
+    def __init__(self, books: Books, accounts: Accounts, watch: RunnerWatch, *, run: str | None, upstream: str) -> None:
+        self._books = books
+        self._accounts = accounts
+        self._watch = watch
+        self._run = run
+        self._upstream = upstream
+        self._intake = Intake()
+        self._born_s = books.clock.monotonic_s()
+        self.base_url: str | None = None
+        self.named: NamedAccounts | None = None
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        try:
+            _check_peer(request)
+            return await self._route(request)
+        except ControlError as exc:
+            return _problem(exc.status, exc.code, exc.message)
+        except IntakeError as exc:
+            return _problem(exc.status, "invalid_request", exc.message)
+        except KeyError as exc:
+            return _problem(404, "unknown_account", f"There is no account {exc.args[0]!r}.")
+        except LedgerError as exc:
+            return _problem(503, "ledger", str(exc))
+        except OperatingError as exc:
+            return _problem(502, "operation", str(exc))
+        except (msgspec.MsgspecError, ValueError) as exc:
+            return _problem(400, "invalid_request", str(exc))
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query_text = request.raw_path.partition("?")
+        query = {name: values[-1] for name, values in parse_qs(query_text).items()}
+        parts = [unquote(part) for part in path.strip("/").split("/")]
+        if self.named is not None and (answer := await self._route_named(request, parts, self.named)) is not None:
+            return answer
+        match (request.method, parts):
+            case ("GET", ["health"]):
+                return _json(self._health())
+            case ("GET", ["accounts"]):
+                return _json({"accounts": [self._books.balance(each) for each in self._books.accounts()]})
+            case ("GET", ["accounts", account_id]):
+                return _json(self._balance(account_id))
+            case ("PUT", ["accounts", account_id]):
+                spec = await self._body(request, AccountSpec)
+                await self._accounts.open(account_id, spec)
+                return _json(self._balance(account_id))
+            case ("PATCH", ["accounts", account_id]):
+                limit = await self._body(request, _Limit)
+                self._accounts.set_limit(account_id, limit_pusd(limit.limit_usd))
+                return _json(self._balance(account_id))
+            case ("POST", ["accounts", account_id, "top-up"]):
+                top_up = await self._body(request, _TopUp)
+                self._accounts.top_up(account_id, limit_pusd(top_up.more_usd))
+                return _json(self._balance(account_id))
+            case ("POST", ["accounts", account_id, "freeze"]):
+                freeze = await self._body(request, _Freeze)
+                await self._accounts.freeze(account_id, freeze.reason)
+                return _json(self._balance(account_id))
+            case ("POST", ["accounts", account_id, "unfreeze"]):
+                self._accounts.unfreeze(account_id)
+                return _json(self._balance(account_id))
+            case ("POST", ["stop"]):
+                stop = await self._body(request, _Stop)
+                return _json({"frozen": await self._stop(stop.trial, stop.reason)})
+            case ("DELETE", ["accounts", account_id]):
+                if self._books.account(account_id).pending_pusd and query.get("force") != "1":
+                    raise ControlError(409, "pending", "Something is still pending; `?force=1` closes all the same.")
+                await self._accounts.close(account_id)
+                return _json(self._balance(account_id))
+            case ("GET", ["events"]):
+                return await self._events(request, query.get("run"), int(query.get("cursor", "0")))
+            case ("GET", ["quarantine"]):
+                return _json({"quarantined": [list(pair) for pair in sorted(self._books.store.book.quarantined)]})
+            case ("DELETE", ["quarantine"]):
+                mine = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
+                if mine:
+                    self._books.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
+                return _json({"cleared": mine})
+        raise ControlError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
+
+    async def _route_named(
+        self, request: web.BaseRequest, parts: list[str], named: NamedAccounts
+    ) -> web.StreamResponse | None:
+        """What is otherwise for the accounts of a stand-alone proxy; None for what is not."""
+        match (request.method, parts):
+            case ("GET", ["accounts"]):
+                return _json({"accounts": [self._balance(each) for each in named.names()]})
+            case ("POST", ["accounts"]):
+                asked = await self._body(request, _Add)
+                token = await named.add(asked.name, asked.limit_usd)
+                return _json({**self._balance(asked.name), "api_key": token})
+            case ("PUT", ["accounts", _]):
+                raise ControlError(404, "unknown_path", "This proxy opens its accounts itself: POST /accounts.")
+            case ("DELETE", ["accounts", name]):
+                await named.remove(name)
+                return _json(self._balance(name))
+            case (_, ["accounts", name, *_]):
+                named.check(name)
+        return None
+
+    def _health(self) -> dict[str, object]:
+        uptime_s = round(self._books.clock.monotonic_s() - self._born_s, 1)
+        served = {"base_url": self.base_url, "upstream": self._upstream, "uptime_s": uptime_s}
+        return {"pid": os.getpid(), "version": __version__, **served}
+
+    def _balance(self, account_id: str) -> dict[str, object]:
+        return self._books.balance(account_id)
+
+    async def _stop(self, trial: str | None, reason: str) -> list[str]:
+        """Ask the runner to end one trial, or all; their accounts are frozen first hand, whatever the runner does."""
+        chosen = [
+            account.id
+            for account in self._books.accounts().values()
+            if account.run == self._run and account.frozen is None and trial in (None, account.id)
+        ]
+        self._books.hub.publish("stop", "", run=self._run, trial=trial, reason=reason)
+        await asyncio.gather(*(self._accounts.freeze(account_id, reason) for account_id in chosen))
+        return chosen
+
+    async def _body(self, request: web.BaseRequest, kind: type[_T]) -> _T:
+        async with self._intake.body(request) as body:
+            return msgspec.json.decode(body.data or b"{}", type=kind)
+
+    # Events
+
+    async def _events(self, request: web.BaseRequest, run: str | None, cursor: int) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        await self._watch.comes(run)
+        try:
+            async with aclosing(self._books.hub.follow(cursor, HEARTBEAT_S)) as events:
+                async for event in events:
+                    if event is None:
+                        event = {"type": "heartbeat"}
+                    elif run is not None and not self._belongs(event, run):
+                        continue
+                    await response.write(msgspec.json.encode(event) + b"\n")
+        except ConnectionError:
+            pass
+        finally:
+            self._watch.goes(run)
+        return response
+
+    def _belongs(self, event: Mapping[str, object], run: str) -> bool:
+        account = self._books.accounts().get(str(event["account"]))
+        return event.get("run") == run if account is None else account.run == run
+
+
+def _check_peer(request: web.BaseRequest) -> None:
+    """Refuse a peer of another user; the socket's mode does so too, where its directory was not opened."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return
+    sock = request.get_extra_info("socket")
+    if sock is None:
+        raise ControlError(403, "peer", "Whoever asks here has to be known.")
+    _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid not in (os.getuid(), 0):
+        raise ControlError(403, "peer", "Only the user who runs the proxy may use its control socket.")
+
+
+def _json(document: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/json")
+
+
+def _problem(status: int, code: str, message: str) -> web.Response:
+    return _json({"error": {"code": code, "message": message}}, status)

@@ -1,0 +1,1 @@
+"""Whether a call may be sent, waits, or is refused."""

@@ -1,0 +1,1 @@
+"""What prompt caching did for a call."""

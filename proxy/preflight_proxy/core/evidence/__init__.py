@@ -1,0 +1,1 @@
+"""What a call cost whose answer did not say so."""

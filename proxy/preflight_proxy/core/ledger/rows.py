@@ -1,0 +1,230 @@
+"""The rows of the ledger: accounts, reservations, entries, quarantined endpoints. Values only; nothing here decides.
+
+A reservation goes PENDING → POSTED or PENDING → VOIDED, once (M15). *Assumed* is a mark on a POSTED reservation whose
+cost upstream never told: it alone may still be adjusted when the truth comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from preflight_proxy.core.refusals.outcomes import NONE_YET, Outcomes
+
+USAGE_UNREAD = "waiting for the sub-key's usage: the machine has restarted since the last commit"
+"""Why an account is frozen after a restart of the machine (M21): its last commits may be lost."""
+CLOSED = "closed"
+"""Why an account is frozen that is closed: its token is no one's any more."""
+
+
+class State(Enum):
+    """Where a reservation is in its life."""
+
+    PENDING = "pending"
+    POSTED = "posted"
+    VOIDED = "voided"
+
+
+class Kind(StrEnum):
+    """What an entry records; also the ``outcome`` of its cost line."""
+
+    POSTED = "posted"
+    VOIDED = "voided"
+    ASSUMED = "assumed"
+    RECOVERED = "recovered"
+    ADJUSTED = "adjusted"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One trial's limit and balances, in pico-USD.
+
+    Attributes:
+        posted_pusd: the sum of this account's entries; may pass the limit only by overrun or by truth that came late.
+        pending_pusd: the sum of its PENDING reservations.
+        assumed_pusd: the part of posted that upstream never told and no adjustment has replaced.
+        recovered_pusd: the part of posted that the sub-key's usage showed beyond the entries (M21).
+        overrun_pusd: the sum of what was billed above reservations.
+        frozen_reason: why a person or the runner froze it; None if nobody did. Read `frozen` to learn whether it is.
+        usage_unread: the machine restarted, and the sub-key's usage has not been compared since (M21).
+        models: the models it may call; None means any.
+        token_hash: SHA-256 of its trial token, hex.
+        key_hash: SHA-256 of the upstream key, hex; tells a repeated opening from one with another key.
+        key_is_own: the key belongs to this account alone, so that its usage is evidence (M13).
+        key_usage_base_pusd: the key's usage to compare with: its usage now minus this should be posted.
+        calls: reservations that ended in a cost, assumed ones included.
+        refused: calls that were refused.
+        outcomes: what became of the calls since its token was issued.
+    """
+
+    id: str
+    run: str
+    limit_pusd: int
+    posted_pusd: int = 0
+    pending_pusd: int = 0
+    assumed_pusd: int = 0
+    recovered_pusd: int = 0
+    overrun_pusd: int = 0
+    frozen_reason: str | None = None
+    usage_unread: bool = False
+    models: tuple[str, ...] | None = None
+    token_hash: str = ""
+    key_hash: str = ""
+    key_is_own: bool = False
+    key_usage_base_pusd: int | None = None
+    budget_file: str | None = None
+    budget_mode: str = "simple"
+    calls: int = 0
+    refused: int = 0
+    outcomes: Outcomes = NONE_YET
+
+    @property
+    def available_pusd(self) -> int:
+        """Limit minus posted minus pending: what a new reservation may take; below 0 after a cut limit or an overrun."""
+        return self.limit_pusd - self.posted_pusd - self.pending_pusd
+
+    @property
+    def frozen(self) -> str | None:
+        """Why nothing may be reserved now, or None."""
+        if self.frozen_reason is not None:
+            return self.frozen_reason
+        return USAGE_UNREAD if self.usage_unread else None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One call's worst case, held until its cost is known.
+
+    Attributes:
+        id: made by the caller before anything is sent, never used twice.
+        posted_pusd: what it cost in the end; 0 while pending.
+        model: the model as quoted.
+        tags: the endpoint tags that were quoted.
+        bound: the output bound that left, in tokens.
+        created_at_s: seconds since the epoch, as are all other moments here.
+        tag: the endpoint that served, once known.
+        unknown_since_s: since when its outcome is something that upstream should have told: from the end of the call, or, where
+            nobody saw that, from the latest moment at which it can have ended; None if it is not unknown.
+        assumed: it was posted without upstream's word.
+        digest: SHA-256 of the body as it came, hex.
+        key_base: the `KeyBase` that was read before this call, of the key that it leaves with; None where there is none, and for
+            an account's own key.
+    """
+
+    id: str
+    account: str
+    state: State
+    reserved_pusd: int
+    posted_pusd: int
+    api: str
+    model: str
+    tags: tuple[str, ...]
+    bound: int
+    streamed: bool
+    created_at_s: float
+    generation_id: str | None = None
+    tag: str | None = None
+    unknown_since_s: float | None = None
+    assumed: bool = False
+    digest: str = ""
+    key_base: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBase:
+    """What a foreign key had used before the first call of this ledger that names this base (M13).
+
+    The key is not this ledger's alone, so that its usage is an upper bound only: what these calls have cost together is at most
+    its usage now less this.
+
+    Attributes:
+        id: 1, 2, 3, ...
+        upstream: the API base of the OpenRouter that counts it.
+        key_hash: SHA-256 of the key, hex.
+        usage_pusd: its usage of all time.
+        byok_pusd: what provider keys of the user's own were billed besides; once that grows, usage proves nothing.
+        at_s: when it was read.
+        lost: why its usage is no evidence any more; None while it is.
+    """
+
+    id: int
+    upstream: str
+    key_hash: str
+    usage_pusd: int
+    byok_pusd: int
+    at_s: float
+    lost: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One immutable line of the books.
+
+    Attributes:
+        entry_id: 1, 2, 3, ... without a gap.
+        reservation_id: what it ended or corrected; None for what was recovered.
+        cost_pusd: signed; the sum of an account's entries is its posted amount.
+        line: the line of costs.jsonl, without newline.
+    """
+
+    entry_id: int
+    reservation_id: str | None
+    account: str
+    kind: Kind
+    cost_pusd: int
+    at_s: float
+    line: str
+
+
+OPENROUTER = "https://openrouter.ai"
+"""The upstream of rows that name none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An endpoint that billed above its reservation (M14); no account uses it until a person clears it.
+
+    Attributes:
+        upstream: The origin of the API that has this endpoint: a simulator's findings say nothing of OpenRouter's endpoints.
+    """
+
+    model: str
+    tag: str
+    reason: str
+    at_s: float
+    upstream: str = OPENROUTER
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What upstream told about a call, beyond what its reservation holds; every field may be missing.
+
+    Attributes:
+        model: the model that served, where it differs from the quoted one.
+        tag: the endpoint that served.
+        prompt_tokens: includes cached ones, in every API shape.
+        status: upstream's HTTP status.
+        ttft_ms: milliseconds from the first byte sent to the first byte of the answer's body.
+        duration_ms: milliseconds from the first byte sent to the end.
+        conversation: an id that calls of one conversation share; empty where there is none.
+        cache_miss: why the cache gave less than it could; empty if it did not, or nothing is known.
+        cache_saved_pusd: what caching took off this call's price, negative for writes; None where it is not known.
+        is_byok: it ran on a provider key of the caller's own.
+    """
+
+    model: str = ""
+    provider: str | None = None
+    generation_id: str | None = None
+    tag: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    status: int | None = None
+    ttft_ms: int | None = None
+    duration_ms: int | None = None
+    conversation: str = ""
+    cache_miss: str = ""
+    cache_saved_pusd: int | None = None
+    is_byok: bool = False

@@ -1,0 +1,1 @@
+"""What a call can cost at most."""

@@ -1,0 +1,181 @@
+"""Billed prefixes tighten the bound on prompt tokens (M4).
+
+Agents send the same conversation again and again, each time a little longer. What a prefix was billed at is known; only what was
+added must be bounded by its bytes. A bill counts only if nothing could have bent it: see `Calibration.record`.
+
+They also begin new conversations with the same opening: tools, system text, instructions. What came before the first answer stays
+in every longer prompt whole, so it has no more tokens than any prompt that it opens was billed at.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Set
+from dataclasses import replace
+from itertools import takewhile
+
+from preflight_proxy.core.money import charge_pusd
+from preflight_proxy.core.pricing.endpoint import Endpoint, Prices
+from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, prompt_bound, text_tokens
+from preflight_proxy.core.shapes.shape import Message, Reading, Request, Usage
+
+PREFIXES_MAX = 8192
+"""Prefixes remembered, the least recently used forgotten first; about 200 bytes each. As many openings."""
+OPENING_MESSAGES_MAX = 8
+"""Messages of an opening that are looked at; agents send one to four before the task."""
+FINISHES = frozenset({"stop", "length", "tool_calls"})
+COST_TOLERANCE = 100
+"""A bill confirms its token counts if it is within one part in this many of tokens times a listed price."""
+
+_Fields = tuple[str, str, str, bytes]
+_Key = tuple[str, str, str, bytes, bytes]
+
+
+class Calibration:
+    """What prefixes were billed at, by account, model, endpoint, other fields and messages.
+
+    Args:
+        prefixes_max: How many are remembered.
+    """
+
+    def __init__(self, prefixes_max: int = PREFIXES_MAX) -> None:
+        self._billed = _Bills(prefixes_max)
+        self._opened = _Bills(prefixes_max)
+
+    def prompt_tokens(self, account: str, request: Request, endpoint: Endpoint) -> int:
+        """The most prompt tokens that `endpoint` can count: M3, or what a known prefix and the rest come to, if less."""
+        bound, count = prompt_bound(request.prompt, endpoint), len(request.prompt.messages)
+        if count == 0:  # its text is none of a message's, so that no bill of messages says anything about it
+            return bound
+        prefix = self._known(self._billed, range(count, 0, -1), account, request, endpoint)
+        opening = self._known(self._opened, range(_opening_count(request), -1, -1), account, request, endpoint)
+        return min(known for known in (bound, prefix, opening) if known is not None)
+
+    def _known(self, bills: _Bills, counts: range, account: str, request: Request, endpoint: Endpoint) -> int | None:
+        """What the first known of these numbers of leading messages was billed at, and the most that the rest can be."""
+        messages, chain = request.prompt.messages, request.prompt.chain
+        known = bills.beneath(_key(account, request, endpoint, 0)[:-1])
+        for count in counts if known else ():
+            if (chain[count - 1] if count else b"") in known:
+                billed = bills.get(_key(account, request, endpoint, count))
+                added = _added_tokens(messages[count:], endpoint)
+                opaque = sum(message.opaque_bytes for message in messages[:count])
+                return None if billed is None or added is None else billed + added + opaque + TEMPLATE_TOKENS
+        return None
+
+    def record(self, account: str, request: Request, endpoint: Endpoint, reading: Reading) -> None:
+        """Remember what a complete answer was billed at, if its bill says what its prompt is.
+
+        Nothing is remembered unless the answer ended by itself, tokens were counted, the prompt was neither shortened nor
+        fetched from elsewhere, and the cost is within 1 % of tokens times a listed price. Zeroed usage (a cached answer) is
+        ignored.
+        """
+        usage, prompt = reading.usage, request.prompt
+        if usage is None or usage.prompt_tokens <= 0 or reading.error or reading.finish not in FINISHES:
+            return
+        if not prompt.chain or prompt.shrinks or prompt.remote_media:
+            return
+        if not billed_as_listed(endpoint, usage, prompt.image_count):
+            return
+        self._billed.put(_key(account, request, endpoint, len(prompt.chain)), usage.prompt_tokens)
+        for count in range(_opening_count(request) + 1):
+            key = _key(account, request, endpoint, count)
+            known = self._opened.get(key)
+            self._opened.put(key, usage.prompt_tokens if known is None else min(known, usage.prompt_tokens))
+
+
+class _Bills:
+    """Billed prompt tokens by what they were billed for, the least recently used forgotten first."""
+
+    def __init__(self, bills_max: int) -> None:
+        self._bills_max = bills_max
+        self._bills: OrderedDict[_Key, int] = OrderedDict()
+        self._beneath: dict[_Fields, set[bytes]] = {}
+
+    def beneath(self, fields: _Fields) -> Set[bytes]:
+        """The chains that are known below all other fields: a prompt of many messages is looked up in one step each."""
+        return self._beneath.get(fields, frozenset())
+
+    def get(self, key: _Key) -> int | None:
+        billed = self._bills.get(key)
+        if billed is not None:
+            self._bills.move_to_end(key)
+        return billed
+
+    def put(self, key: _Key, billed: int) -> None:
+        self._bills[key] = billed
+        self._bills.move_to_end(key)
+        self._beneath.setdefault(key[:-1], set()).add(key[-1])
+        if len(self._bills) > self._bills_max:
+            oldest, _ = self._bills.popitem(last=False)
+            chains = self._beneath[oldest[:-1]]
+            chains.discard(oldest[-1])
+            if not chains:
+                del self._beneath[oldest[:-1]]
+
+
+def billed_as_listed(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> bool:
+    """True if the cost is within 1 % of the tokens at one of the endpoint's listed sets of prices."""
+    return _off_pusd(endpoint, usage, image_count) is not None
+
+
+def billed_reading(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> Usage:
+    """The usage with the prompt tokens that its cost agrees with, where the API leaves two readings of them.
+
+    Where both agree, the closer counts; where neither does, the larger, which is the one that the documents say.
+    """
+    if usage.prompt_tokens_less is None:
+        return usage
+    less = replace(usage, prompt_tokens=usage.prompt_tokens_less)
+    off_pusd, less_off_pusd = _off_pusd(endpoint, usage, image_count), _off_pusd(endpoint, less, image_count)
+    agrees = less_off_pusd is not None and (off_pusd is None or less_off_pusd < off_pusd)
+    return replace(less if agrees else usage, prompt_tokens_less=None)
+
+
+def _off_pusd(endpoint: Endpoint, usage: Usage, image_count: int) -> int | None:
+    """How far the cost is from the nearest expected one that it agrees with; None if it agrees with none."""
+    if usage.cost_pusd is None or usage.is_byok:
+        return None
+    cost_pusd = usage.cost_pusd
+    off = [
+        abs(cost_pusd - expected)
+        for prices in endpoint.listed
+        for expected in _expected_pusd(prices, usage, image_count)
+        if abs(cost_pusd - expected) * COST_TOLERANCE <= expected
+    ]
+    return min(off, default=None)
+
+
+def _expected_pusd(prices: Prices, usage: Usage, image_count: int) -> Iterator[int]:
+    """The cost at these prices, once for each price that a cache write can have."""
+    plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
+    fixed = prices.request + prices.image * image_count + charge_pusd(plain, prices.prompt)
+    fixed += charge_pusd(usage.cached_tokens, _own(prices.cache_read, prices.prompt))
+    fixed += charge_pusd(usage.completion_tokens - usage.reasoning_tokens, prices.completion)
+    fixed += charge_pusd(usage.reasoning_tokens, _own(prices.reasoning, prices.completion))
+    for write_price in (_own(prices.cache_write, prices.prompt), _own(prices.cache_write_1h, prices.prompt)):
+        yield fixed + charge_pusd(usage.cache_write_tokens, write_price)
+
+
+def _own(price: int | None, other: int) -> int:
+    return other if price is None else price
+
+
+def _added_tokens(messages: tuple[Message, ...], endpoint: Endpoint) -> int | None:
+    """M3 of the messages that came after the prefix; None if one holds media."""
+    if any(message.media for message in messages):
+        return None
+    ascii_bytes, other_bytes = sum(each.ascii_bytes for each in messages), sum(each.other_bytes for each in messages)
+    return text_tokens(ascii_bytes, other_bytes, sum(each.wrap_count for each in messages), endpoint)
+
+
+def _opening_count(request: Request) -> int:
+    """How many messages stand before the first answer."""
+    leading = takewhile(lambda message: message.opens, request.prompt.messages[:OPENING_MESSAGES_MAX])
+    return sum(1 for _ in leading)
+
+
+def _key(account: str, request: Request, endpoint: Endpoint, count: int) -> _Key:
+    """The first `count` messages, below all other fields."""
+    chained = request.prompt.chain[count - 1] if count else b""
+    return (account, endpoint.model, endpoint.tag, request.prompt.fields_digest, chained)

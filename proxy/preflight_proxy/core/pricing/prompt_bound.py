@@ -1,0 +1,70 @@
+"""No more prompt tokens than this, per endpoint (M3).
+
+A byte-level tokenizer makes at most one token of a byte. What a template adds is bounded by constants; what a normaliser adds,
+by the factor of its tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.shapes.shape import Prompt
+
+TEMPLATE_TOKENS = 256
+"""The template's own text: default system prompts, dates, the opening of the answer. The longest known are about 150."""
+TOOL_USE_TOKENS = 1024
+"""The tool-use prompt that comes with the first tool: up to about 530 tokens on Anthropic (their pricing page, 2026-10)."""
+TOOL_TOKENS = 32
+"""What wraps one tool's declaration."""
+WRAP_TOKENS = 16
+"""What wraps one message, part or tool call: role and channel marks. The longest known (harmony) take 12."""
+
+NFC_FACTOR = 3
+"""Canonical composition makes at most 3 bytes of one: U+1D160 is 4 bytes and becomes 12. Assumed where nothing is known."""
+NFKC_FACTOR = 11
+"""Compatibility composition makes 33 bytes of the 3 of U+FDFA."""
+FACTORS: Mapping[str, int] = {"GPT": 1, "Llama3": 1, "Llama4": 1, "DeepSeek": 1, "Mistral": 1}
+"""Tokenizer families without a normaliser: one byte stays one byte.
+
+Source: the `normalizer` of the published tokenizer.json of each family; tiktoken has none. Read 2026-10.
+"""
+NFKC_MODELS = (
+    "baai/",
+    "intfloat/",
+    "sentence-transformers/",
+    "thenlper/",
+    "google/embedding",
+    "google/gemini-embedding",
+)
+"""Embedding models whose sentencepiece tokenizers normalise by NFKC, or are not known not to."""
+
+
+def prompt_bound(prompt: Prompt, endpoint: Endpoint) -> int:
+    """The most tokens that `endpoint` can count for `prompt`.
+
+    Parts whose tokens the request does not bound (media) leave only the endpoint's own ceiling.
+    """
+    ceiling = endpoint.prompt_ceiling * prompt.sequence_count
+    if prompt.opaque_media:
+        return ceiling
+    text = text_tokens(prompt.ascii_bytes, prompt.other_bytes, prompt.message_count, endpoint)
+    return min(ceiling, text + prompt.tool_bytes + constant_tokens(prompt))
+
+
+def text_tokens(ascii_bytes: int, other_bytes: int, wrap_count: int, endpoint: Endpoint) -> int:
+    """The most tokens of text of that many bytes, in that many wrappings."""
+    return ascii_bytes + factor(endpoint) * other_bytes + WRAP_TOKENS * wrap_count
+
+
+def constant_tokens(prompt: Prompt) -> int:
+    """What the template adds whatever the messages say."""
+    tools = TOOL_USE_TOKENS + TOOL_TOKENS * prompt.tool_count if prompt.tool_count else 0
+    return TEMPLATE_TOKENS * prompt.sequence_count + tools
+
+
+def factor(endpoint: Endpoint) -> int:
+    """Tokens that one byte outside ASCII can become."""
+    if endpoint.model.lower().lstrip("~").startswith(NFKC_MODELS):
+        return NFKC_FACTOR
+    return FACTORS.get(endpoint.tokenizer, NFC_FACTOR)

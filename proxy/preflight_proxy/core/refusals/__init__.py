@@ -1,0 +1,1 @@
+"""Why a call is refused or failed, and how that is said."""

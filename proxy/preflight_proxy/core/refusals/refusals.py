@@ -1,0 +1,199 @@
+"""Why a call is refused, and how that is said: one table from (code, shape, repeated) to status and sentence.
+
+Clients decide by the status and by the text whether they try again. Each sentence is fixed and free of amounts, because a
+digit group such as a status code makes some of them retry; the amounts travel in headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.shapes.error_body import envelope_body
+
+if TYPE_CHECKING:
+    from preflight_proxy.core.shapes.shape import Shape
+
+RETRIED_DIGITS = ("429", "500", "502", "503", "504", "524")
+"""Some clients take these anywhere in a body for a status, and retry."""
+
+
+class Code(Enum):
+    """Why a call is refused, in order of precedence. The value is the fixed sentence's key and the word in logs."""
+
+    STORE = "store"
+    FROZEN = "frozen"
+    MODEL_NOT_ALLOWED = "model_not_allowed"
+    UNPRICED = "unpriced"
+    UNREACHABLE = "unreachable"
+    PRICE_STALE = "price_stale"
+    QUARANTINED = "quarantined"
+    SPENT = "spent"
+    DOES_NOT_FIT = "does_not_fit"
+    KEY_LIMIT = "key_limit"
+    TRIAL_KEY_LIMIT = "trial_key_limit"
+    ACCOUNT_CREDIT = "account_credit"
+    ACCOUNT_AFFORDS = "account_affords"
+    DAILY_LIMIT = "daily_limit"
+    HELD = "held"
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence that says it."""
+        return _SENTENCES[self]
+
+    @property
+    def is_budget(self) -> bool:
+        """True if this run's budget is the reason, or its end."""
+        return self in (Code.SPENT, Code.DOES_NOT_FIT, Code.FROZEN)
+
+    @property
+    def escalates(self) -> bool:
+        """True if money is the reason, here or at OpenRouter: repeated, it is answered with a final status (M19)."""
+        of_openrouter = (Code.KEY_LIMIT, Code.TRIAL_KEY_LIMIT, Code.ACCOUNT_CREDIT, Code.ACCOUNT_AFFORDS)
+        return self.is_budget or self in of_openrouter
+
+
+_SENTENCES = {
+    Code.STORE: "The ledger of this run cannot be written, so no call is sent. Do not retry.",
+    Code.FROZEN: "This run was ended by its operator. Do not retry.",
+    Code.MODEL_NOT_ALLOWED: "This model is not allowed in this run.",
+    Code.UNPRICED: "This model has no known price, so its cost has no bound.",
+    Code.UNREACHABLE: "OpenRouter cannot be reached.",
+    Code.PRICE_STALE: "OpenRouter's price list cannot be read.",
+    Code.QUARANTINED: "All endpoints of this model are disabled, because they billed more than their listed price. "
+    "Do not retry.",
+    Code.SPENT: "Budget spent. This run has used its whole allowance. Do not retry.",
+    Code.DOES_NOT_FIT: "This call could cost more than this run has left. "
+    "Ask for fewer output tokens or send less. Do not repeat it unchanged.",
+    Code.KEY_LIMIT: "The key's limit at OpenRouter is reached. Do not repeat this call unchanged.",
+    Code.TRIAL_KEY_LIMIT: "The limit of this run's key at OpenRouter is reached. Do not retry.",
+    Code.ACCOUNT_CREDIT: "The OpenRouter account has no credit left. Do not retry.",
+    Code.ACCOUNT_AFFORDS: "The credit of the OpenRouter account does not cover a call of this size. "
+    "Ask for fewer output tokens or send less. Do not repeat it unchanged.",
+    Code.DAILY_LIMIT: "The daily limit at OpenRouter for this model is reached. Do not retry.",
+    Code.HELD: "OpenRouter takes no such call for now, and for longer than a client waits. "
+    "Nothing is charged. Do not retry.",
+}
+
+OVERDUE = "This call took longer than a call may take here. What it cost is booked once it is known. Do not retry."
+"""Ends an answer that a limit of ours cuts (M17): it may be generated and billed to its end, and a retry would be paid besides."""
+BROKEN = "Provider returned error"
+"""Ends an answer that upstream broke off, in upstream's own words for it: clients ask again, which is a call of its own."""
+
+_STATUS = {
+    Code.MODEL_NOT_ALLOWED: 403,
+    Code.UNPRICED: 403,
+    Code.UNREACHABLE: 503,
+    Code.PRICE_STALE: 503,
+    Code.QUARANTINED: 403,
+    Code.DAILY_LIMIT: 429,
+    Code.HELD: 429,
+}
+_ERROR_TYPE = {
+    402: "payment_required",
+    403: "permission_denied",
+    429: "rate_limit_exceeded",
+    503: "provider_overloaded",
+}
+_ESCALATED_STATUS = {"responses": 400, "messages": 402}
+PAYMENT_REQUIRED = 402
+ESCALATED_STATUS = 401
+"""The only status that every chat client takes as final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refused call, with the balance at that moment.
+
+    Attributes:
+        code: Why.
+        limit_pusd: The account's limit.
+        spent_pusd: What is posted.
+        reserved_pusd: What calls in flight hold.
+        available_pusd: What is left.
+        needed_pusd: The least with which this call could have been admitted; 0 if money is not the reason.
+    """
+
+    code: Code
+    limit_pusd: int = 0
+    spent_pusd: int = 0
+    reserved_pusd: int = 0
+    available_pusd: int = 0
+    needed_pusd: int = 0
+
+    @property
+    def limit_needed_pusd(self) -> int:
+        """The least limit with which this call could have been admitted; 0 if money is not the reason."""
+        return self.spent_pusd + self.needed_pusd if self.needed_pusd else 0
+
+
+class Balance(Protocol):
+    """An account, as far as its headers show it."""
+
+    @property
+    def limit_pusd(self) -> int:
+        """The limit."""
+
+    @property
+    def posted_pusd(self) -> int:
+        """What is spent."""
+
+    @property
+    def pending_pusd(self) -> int:
+        """What calls in flight hold."""
+
+    @property
+    def available_pusd(self) -> int:
+        """What is left."""
+
+
+def answer(shape: Shape, refusal: Refusal, escalated: bool, detail: str = "") -> tuple[int, bytes]:
+    """Status and body of a refusal, in the caller's API shape.
+
+    Args:
+        shape: The caller's API.
+        refusal: Why, and the balance.
+        escalated: True for the repetition that M19 answers with a status on which the last clients stop.
+        detail: A further sentence, free of digits that look like a status (`allowed_detail` makes one).
+    """
+    code = refusal.code
+    status = _STATUS.get(code, PAYMENT_REQUIRED)
+    error_type = _ERROR_TYPE[status]
+    if escalated and code.escalates:
+        status = _ESCALATED_STATUS.get(shape.name, ESCALATED_STATUS)
+    message = f"{code.sentence} {detail}" if detail else code.sentence
+    return status, shape.refusal(status, message, error_type)
+
+
+def allowed_detail(models: Iterable[str]) -> str:
+    """The sentence that names the allowed models, without those whose very name would make a client retry."""
+    names = [model for model in models if not any(digits in model for digits in RETRIED_DIGITS)]
+    return f"Allowed: {', '.join(names)}." if names else ""
+
+
+def budget_headers(balance: Balance | Refusal) -> list[tuple[str, str]]:
+    """The `X-Budget-*` headers in exact decimal dollars; on a refusal also what was needed, and `x-should-retry: false`.
+
+    Args:
+        balance: An account as it stands, this call's own reservation included; or a refusal.
+    """
+    if not isinstance(balance, Refusal):
+        return _amounts(balance.limit_pusd, balance.posted_pusd, balance.pending_pusd, balance.available_pusd)
+    amounts = _amounts(balance.limit_pusd, balance.spent_pusd, balance.reserved_pusd, balance.available_pusd)
+    return [*amounts, ("X-Budget-Needed", usd_text(balance.needed_pusd)), ("x-should-retry", "false")]
+
+
+def _amounts(limit: int, spent: int, reserved: int, available: int) -> list[tuple[str, str]]:
+    amounts = {"Limit": limit, "Spent": spent, "Reserved": reserved, "Available": available}
+    return [(f"X-Budget-{name}", usd_text(pusd)) for name, pusd in amounts.items()]
+
+
+def error_body(shape: Shape | None, status: int, message: str, error_type: str) -> bytes:
+    """An error that is not about the budget, in the caller's shape; in OpenRouter's envelope where the shape is unknown."""
+    return (
+        shape.refusal(status, message, error_type) if shape is not None else envelope_body(status, message, error_type)
+    )

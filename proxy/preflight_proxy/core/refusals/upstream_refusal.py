@@ -1,0 +1,259 @@
+"""What an answer without a 2xx proves, and what is to be done about it (M13 ii and iii, M20).
+
+Upstream's own words about money make some clients retry, so they are rewritten into ours; refusals that ask for waiting are
+waited out by the proxy, for all agents at once, and `Retry-After` never reaches a client.
+
+Source: openrouter.ai/docs/api_reference/errors-and-debugging and openrouter.ai/docs/use-cases/limits, 2026-10.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.shapes.usage_reading import generation_id
+
+FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
+"""In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
+RETRY_AFTER_S_DEFAULT = 2.0
+"""Waited where a transient refusal names no time; twice as long each time that the same call gets another such refusal."""
+RETRY_AFTER_S_MIN = 1.0
+"""The least wait, the header's own unit: asked for none, the proxy would send again as fast as it is refused."""
+_PAYMENT_REQUIRED = 402
+_FORBIDDEN = 403
+_TOO_MANY = 429
+_RESET = "X-RateLimit-Reset"
+_DAILY = re.compile(r"per.day|daily|_rpd\b", re.IGNORECASE)
+KEY_LIMIT = "openrouter_key_limit"
+IN_FLIGHT = "openrouter_in_flight_budget"
+_AFFORDS = re.compile(r"can only afford ([0-9]{1,9})(?![0-9]|[.,][0-9])")
+"""The output tokens that are affordable, as a whole number of at most nine digits; anything else is no offer."""
+_TOO_LARGE = ("can only afford", "Prompt tokens limit exceeded")
+_KEYS_PAGE = re.compile(r"/(?:settings/)?keys\b")
+"""Where a text about a size points to when a key's limit is the reason, and not the account's credit."""
+
+
+class Remedy(Enum):
+    """What the proxy does with a refusal."""
+
+    PASS = "pass"  # noqa: S105 - no password: the answer goes to the client as it came
+    """Give it to the client as it came."""
+    REWRITE = "rewrite"
+    """Money, and final: answer in our own words."""
+    FREEZE = "freeze"
+    """The outer cap fired before ours: our books are low. Rewrite, freeze the account, raise an alarm."""
+    WAIT_MODEL = "wait_model"
+    """A rate limit of this model, or of one provider of it: wait, or let another provider serve, then send again."""
+    WAIT_PROCESS = "wait_process"
+    """The OpenRouter account's in-flight budget: every call of this process waits."""
+    REQUOTE = "requote"
+    """A price rose above what we pinned: read the prices again, quote once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRefusal:
+    """One answer without a 2xx, understood.
+
+    Attributes:
+        status: HTTP status of upstream.
+        is_envelope: True if the body is an error document of OpenRouter's, in either dialect.
+        proves_free: True if it proves that nothing was charged.
+        remedy: What to do.
+        retry_after_s: How long to wait, for the two waiting remedies.
+        provider: The provider whose refusal it is, by its display name; None where upstream names none.
+        cause: How it is said in our words, where they take the place of upstream's.
+        names_time: True if it says how long to wait.
+        free_models: True if it is about all models without a price.
+        affords: The output bound that it says is affordable; None if it names none.
+    """
+
+    status: int
+    is_envelope: bool
+    proves_free: bool
+    remedy: Remedy
+    retry_after_s: float
+    provider: str | None = None
+    cause: Code = Code.ACCOUNT_CREDIT
+    affords: int | None = None
+    names_time: bool = True
+    free_models: bool = False
+
+
+class _Error(msgspec.Struct):
+    message: str
+    metadata: object = None
+    availability: object = None
+
+
+class _Envelope(msgspec.Struct):
+    error: _Error
+
+
+def read_refusal(
+    status: int, body: bytes, retry_after: str | None, *, resets_at: str | None = None, now_s: float = 0.0
+) -> UpstreamRefusal:
+    """Understand an answer without a 2xx. Never raises.
+
+    Args:
+        status: HTTP status.
+        body: The whole body.
+        retry_after: The header of that name, if any.
+        resets_at: The header `X-RateLimit-Reset`, if any.
+        now_s: The time, in epoch seconds.
+    """
+    try:
+        error = msgspec.json.decode(body, type=_Envelope).error
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return UpstreamRefusal(status, False, False, Remedy.PASS, 0.0)
+    proves_free = status in FREE_STATUSES
+    remedy = _remedy(status, error, retry_after is not None)
+    provider = _member(error.metadata, "provider_name")
+    named = provider if isinstance(provider, str) else None
+    wait_s = _seconds(retry_after) or _until(resets_at or _told_header(error, _RESET), now_s)
+    affords = _AFFORDS.search(error.message) if status == _PAYMENT_REQUIRED else None
+    return UpstreamRefusal(
+        status,
+        True,
+        proves_free,
+        remedy,
+        wait_s or RETRY_AFTER_S_DEFAULT,
+        named,
+        cause=_cause(status, error, remedy),
+        affords=int(affords[1]) if affords else None,
+        names_time=wait_s is not None,
+        free_models=status == _TOO_MANY and "free-models" in error.message,
+    )
+
+
+def _cause(status: int, error: _Error, remedy: Remedy) -> Code:
+    """What a refusal with 402, 403 or 429 is about: for money, the key's limit, the account's credit, or a size above that.
+
+    A budget that OpenRouter keeps for a workspace or by a guardrail is a limit of the key as well.
+    """
+    if remedy in (Remedy.WAIT_MODEL, Remedy.WAIT_PROCESS):
+        return Code.DAILY_LIMIT if _DAILY.search(error.message) else Code.HELD
+    limit_source = _member(error.metadata, "limit_source")
+    if limit_source == KEY_LIMIT or status == _FORBIDDEN:
+        return Code.KEY_LIMIT
+    if limit_source == IN_FLIGHT or _member(error.metadata, "reason") == "weight_exceeds_budget":
+        return Code.ACCOUNT_AFFORDS
+    if any(text in error.message for text in _TOO_LARGE):
+        return Code.KEY_LIMIT if _KEYS_PAGE.search(error.message) else Code.ACCOUNT_AFFORDS
+    return Code.ACCOUNT_CREDIT
+
+
+def _remedy(status: int, error: _Error, asks_to_wait: bool) -> Remedy:
+    limit_source = _member(error.metadata, "limit_source")
+    match status:
+        case 402 if limit_source == IN_FLIGHT:
+            return Remedy.WAIT_PROCESS if asks_to_wait else Remedy.REWRITE
+        case 402:
+            return Remedy.FREEZE if limit_source == KEY_LIMIT else Remedy.REWRITE
+        case 403 if limit_source == KEY_LIMIT or error.message.startswith("Key limit exceeded"):
+            return Remedy.FREEZE
+        case 403 if limit_source is not None:
+            return Remedy.REWRITE
+        case 404 if _member(error.availability, "constraint") == "max_price":
+            return Remedy.REQUOTE
+        case 429:
+            return Remedy.WAIT_MODEL
+        case _:
+            return Remedy.PASS
+
+
+def _member(details: object, name: str) -> object:
+    """A member of an object that may be anything: what is beside the message does not decide whether it is an envelope."""
+    return details.get(name) if isinstance(details, dict) else None
+
+
+def _told_header(error: _Error, name: str) -> str | None:
+    """A header that the body repeats, as OpenRouter does with those of a rate limit."""
+    told = _member(_member(error.metadata, "headers"), name)
+    return told if isinstance(told, str) else None
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The header's seconds; None for a date, a negative or an absurd figure."""
+    return None if (told := _figure(retry_after, 6)) is None else max(RETRY_AFTER_S_MIN, float(told))
+
+
+def _until(resets_at: str | None, now_s: float) -> float | None:
+    """Seconds from now to a time in epoch milliseconds; None if there is none."""
+    return None if (told := _figure(resets_at, 14)) is None else max(RETRY_AFTER_S_MIN, told / 1000 - now_s)
+
+
+def _figure(text: str | None, digits_max: int) -> int | None:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > digits_max:
+        return None
+    return int(text)
+
+
+class _Named(msgspec.Struct):
+    id: object = None
+    request_id: object = None
+
+
+def told_generation(body: bytes) -> str | None:
+    """The generation that an error document names; None if it names none. Never raises.
+
+    Source: `request_id` of the messages dialect is a generation's once a call was routed.
+    """
+    try:
+        told = msgspec.json.decode(body, type=_Named)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+    named = (generation_id(each) for each in (told.id, told.request_id) if isinstance(each, str))
+    return next((each for each in named if each is not None), None)
+
+
+EDGE_STATUSES = frozenset({403, 413, 429, 521, 523})
+"""With these Cloudflare, which stands before OpenRouter, answers without having passed the request on: it is refused there, or
+OpenRouter's servers are down (521) or not reached (523). With 520, 522 and 524 they may have had it.
+
+Source: developers.cloudflare.com/support/troubleshooting/http-status-codes, 2026-10.
+"""
+NO_INSTANCES = "No instances available"
+"""The one sentence with which OpenRouter says, in a 503, that it found nobody to call."""
+_SOME_GENERATION = re.compile(rb"gen-[A-Za-z0-9]")
+
+
+class _Unserved(msgspec.Struct):
+    error: dict[str, object]
+    id: object = None
+    request_id: object = None
+
+
+def never_served(status: int, headers: Sequence[tuple[str, str]], body: bytes | None) -> bool:
+    """True if an answer without a 2xx proves that no provider was called, beyond what `read_refusal` knows (M13 iii). Never raises.
+
+    Args:
+        status: HTTP status.
+        headers: All of the answer's.
+        body: The whole body, not compressed; None where it was not read to its end: then nothing is proven.
+    """
+    named = {name.lower(): value for name, value in headers}
+    if body is None or "x-generation-id" in named or _SOME_GENERATION.search(body):
+        return False
+    if not read_refusal(status, body, None).is_envelope:
+        at_the_edge = named.get("server", "").lower() == "cloudflare" and named.get("cf-ray", "") != ""
+        return at_the_edge and status in EDGE_STATUSES
+    return status == 503 and _found_nobody(body)
+
+
+def _found_nobody(body: bytes) -> bool:
+    try:
+        told = msgspec.json.decode(body, type=_Unserved)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return False
+    details = told.error.get("metadata")
+    places = (told.error, details) if isinstance(details, dict) else (told.error,)
+    if told.id is not None or told.request_id is not None:
+        return False
+    if any(place.get(name) for place in places for name in ("provider_name", "previous_errors")):
+        return False
+    return isinstance(told.error.get("availability"), dict) or told.error.get("message") == NO_INSTANCES

@@ -1,0 +1,1 @@
+"""Settles calls whose answer did not say what they cost."""

@@ -1,0 +1,194 @@
+"""Keys that are not this ledger's alone: what they had used before its first call, and what their usage proves since (M13).
+
+Other programs may use such a key as well, so its usage is an upper bound: what the calls of this ledger that began after the base
+was read have cost together is at most
+
+    usage now - base - what these calls posted a lag ago
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from preflight_proxy.core.errors import LedgerError, UpstreamError
+from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S, ROUNDING_PUSD
+from preflight_proxy.core.ledger.commands import LoseKeyBase, NoteKeyBase
+from preflight_proxy.core.ledger.rows import KeyBase, Reservation
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.evidence_reads import KeyRecord, read_key
+
+_log = structlog.get_logger("preflight_proxy.evidence.foreign_keys")
+
+
+class ForeignKeys:
+    """Reads foreign keys.
+
+    Args:
+        books: The accounts, their calls and the bases.
+        upstream: Who counts the usage.
+        lag_s: How far a key's usage may lag.
+
+    Attributes:
+        on_limit: Told once for each time that a key's own limit is reached: when that is over, in ISO 8601, or None.
+    """
+
+    def __init__(self, books: Books, upstream: Upstream, *, lag_s: float = KEY_USAGE_LAG_S) -> None:
+        self._books = books
+        self._upstream = upstream
+        self._lag_s = lag_s
+        self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._failed_s: dict[str, float] = {}
+        self._told: dict[str, tuple[float, KeyRecord]] = {}
+        self._limits: set[tuple[str, str | None]] = set()
+        self._highest_pusd: dict[int, int] = {}
+        self.on_limit: Callable[[str | None], None] = lambda _resets_at: None
+
+    async def ready(self, account_id: str) -> None:
+        """Before a call: read and keep what the account's key has used, if it is foreign and has no base yet.
+
+        There is no base where `/key` cannot be read: then the call is no part of the evidence, and a later call brings a base. But
+        only while no call with that key is undecided here, and none has ended within the lag: what they cost would be in no base
+        and in no bound. Never raises.
+        """
+        key, key_hash = self._books.live(account_id).key, self._books.account(account_id).key_hash
+        if key is None or self._books.account(account_id).key_is_own or self._has_base(key_hash):
+            return
+        async with self._reading[key_hash]:
+            failed_s = self._failed_s.get(key_hash)
+            failed_just_now = failed_s is not None and self._books.clock.monotonic_s() - failed_s < self._lag_s
+            try:
+                if not failed_just_now and not self._has_base(key_hash) and self._is_quiet(key_hash):
+                    await self.look(key, key_hash)
+            except LedgerError:
+                return  # nothing is reserved any more: the call is refused by what comes next
+
+    async def look(self, key: Secret, key_hash: str) -> KeyRecord | None:
+        """Read a foreign key, and keep what it has used as a base, if it has none and nothing stands against one.
+
+        Returns:
+            What upstream tells of the key; None if it tells nothing.
+
+        Raises:
+            LedgerError: The base cannot be kept.
+        """
+        try:
+            told = await read_key(self._upstream, key)
+        except UpstreamError as exc:
+            self._failed_s[key_hash] = self._books.clock.monotonic_s()
+            _log.warning("key.unread", why=str(exc))
+            return None
+        self._told[key_hash] = (self._books.clock.monotonic_s(), told)
+        if not self._has_base(key_hash) and self._is_quiet(key_hash):
+            self._books.commit(NoteKeyBase(self._books.upstream, key_hash, told.usage_pusd, told.byok_pusd))
+        return told
+
+    async def limit_reached(self, account_id: str) -> str | None:
+        """Note that OpenRouter refused a call because of the limit of an account's foreign key. Nothing is frozen (M20).
+
+        Returns:
+            When the limit begins anew, in ISO 8601; None where it does not, or nobody tells.
+
+        Raises:
+            LedgerError: What the key has used cannot be kept.
+        """
+        key, key_hash = self._books.live(account_id).key, self._books.account(account_id).key_hash
+        read_s, told = self._told.get(key_hash, (0.0, None))
+        if key is not None and (told is None or self._books.clock.monotonic_s() - read_s >= self._lag_s):
+            told = await self.look(key, key_hash)
+        resets_at = None if told is None else next_reset(told.limit_reset, self._books.clock.epoch_s())
+        _log.warning("key.limit_reached", account=account_id, resets_at=resets_at)
+        if (key_hash, resets_at) not in self._limits:
+            self._limits.add((key_hash, resets_at))
+            self.on_limit(resets_at)
+        return resets_at
+
+    def _has_base(self, key_hash: str) -> bool:
+        return self._books.store.book.base_of(self._books.upstream, key_hash) is not None
+
+    def _is_quiet(self, key_hash: str) -> bool:
+        users = {account.id for account in self._books.accounts().values() if account.key_hash == key_hash}
+        if any(reservation.account in users for reservation in self._books.store.pending()):
+            return False
+        last_s = max((self._books.store.last_entry_s(account_id) for account_id in users), default=0.0)
+        return self._books.clock.epoch_s() - last_s >= self._lag_s
+
+    def _key(self, base: KeyBase) -> Secret | None:
+        """The key of a base, where an account of this process has it."""
+        if base.upstream != self._books.upstream:
+            return None
+        holders = (each.id for each in self._books.accounts().values() if each.key_hash == base.key_hash)
+        return next((key for each in holders if (key := self._books.live(each).key) is not None), None)
+
+    async def used_pusd(self, base: KeyBase, posted_pusd: int) -> int | None:
+        """What a base's key has used since the base was read; None where that is no evidence now.
+
+        Usage below what is posted for sure, and any growth of what provider keys of the user's own were billed, is no evidence for
+        good: the base is lost.
+
+        Args:
+            base: The base.
+            posted_pusd: What its calls had posted a lag ago. What of that was not assumed is in the usage.
+        """
+        key = self._key(base)
+        if key is None:
+            return None
+        try:
+            told = await read_key(self._upstream, key)
+        except UpstreamError as exc:
+            _log.warning("key.unread", why=str(exc))
+            return None
+        used_pusd = told.usage_pusd - base.usage_pusd
+        assumed = (r.posted_pusd for r in self._books.store.book.assumed.values() if r.key_base == base.id)
+        if told.byok_pusd != base.byok_pusd:
+            self._lose(base, "provider keys of the user's own were billed (BYOK)")
+        elif used_pusd < posted_pusd - sum(assumed) - ROUNDING_PUSD:
+            self._lose(base, "the key's usage fell")
+        elif used_pusd >= self._highest_pusd.get(base.id, 0):  # else an older figure than one that was read before
+            self._highest_pusd[base.id] = used_pusd
+            return used_pusd
+        return None
+
+    def _lose(self, base: KeyBase, reason: str) -> None:
+        _log.error("key.no_evidence", why=reason)
+        self._books.commit(LoseKeyBase(base.id, reason))
+
+    def calls(self, base: KeyBase) -> list[Reservation]:
+        """The undecided calls that began after a base was read, of all accounts, oldest first."""
+        return [r for r in self._books.store.pending() if r.key_base == base.id]
+
+    def is_blurred(self, base: KeyBase, ripe: Sequence[Reservation]) -> bool:
+        """Whether a key's usage may hold what another call of this ledger cost than the `ripe` ones, and its truth is to come.
+
+        A call that nobody saw end, and that has no id, is no such: whatever it cost is given to one of them by the usage alone.
+        """
+        now_s, decided = self._books.clock.epoch_s(), {r.id for r in ripe}
+        return any(
+            r.unknown_since_s is None or r.generation_id is not None or r.unknown_since_s <= now_s
+            for r in self.calls(base)
+            if r.id not in decided
+        )
+
+
+def next_reset(window: str | None, now_s: float) -> str | None:
+    """The moment at which a `daily`, `weekly` or `monthly` limit begins anew, in ISO 8601; None without one.
+
+    Source: openrouter.ai/docs/guides/overview/auth/management-api-keys, 2026-10: at 00:00 UTC, weeks on Monday.
+    """
+    today = datetime.fromtimestamp(now_s, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    match window:
+        case "daily":
+            reset = today + timedelta(days=1)
+        case "weekly":
+            reset = today + timedelta(days=7 - today.weekday())
+        case "monthly":
+            reset = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+        case _:
+            return None
+    return reset.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,300 @@
+"""Decides by evidence what unknown calls cost, at start and on a timer (M13, M15, M21).
+
+unknown, with an id ------/generation tells-------------------> posted
+unknown, no id, or the id still not found after 120 s
+         ------the key's usage shows nothing------------------> voided
+         ------the key's usage shows something, or is no
+               evidence, and nothing better will come---------> assumed, at most at its reservation
+assumed, with an id ------/generation tells after all---------> adjusted; what that frees is kept as recovered, as far as
+               another that the key's usage decided may have cost it
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+
+from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.evidence.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, NOTHING_PUSD, PostedHistory, judge
+from preflight_proxy.core.evidence.shared_usage import SharedUsage
+from preflight_proxy.core.ledger.commands import Adjust, Post, Recover
+from preflight_proxy.core.ledger.rows import CallFacts, KeyBase, Reservation
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.evidence.foreign_keys import ForeignKeys
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.evidence_reads import read_generation, read_key_usage_pusd
+
+TICK_S = 0.5
+"""How often unknown calls are looked at."""
+POLL_S_MAX = 30.0
+"""A generation is asked for at 0.5 s, then at ever longer steps up to this one."""
+KEY_POLLS_PER_LAG = 12
+"""A key's usage is read at most this often in the time that it may lag: every 5 s in earnest."""
+LATE_TRUTH_S = 600.0
+"""After an assumption, the generation is still asked for over this time."""
+POLLS_AT_ONCE = 8
+"""Reads under way at once; a minute of failures must not become a flood of questions."""
+
+_log = structlog.get_logger("preflight_proxy.evidence.unknowns")
+
+
+class Reconciler:
+    """Looks at unknown reservations until none is left.
+
+    Args:
+        books: Where they stand.
+        upstream: Who is asked.
+        foreign_keys: What the usage of keys proves that are not this ledger's alone.
+        lag_s: How far a key's usage may lag.
+        generation_s_max: How long a generation is waited for.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        upstream: Upstream,
+        foreign_keys: ForeignKeys,
+        *,
+        lag_s: float = KEY_USAGE_LAG_S,
+        generation_s_max: float = GENERATION_S_MAX,
+    ) -> None:
+        self._books = books
+        self._upstream = upstream
+        self._lag_s = lag_s
+        self._key_poll_s = lag_s / KEY_POLLS_PER_LAG
+        self._generation_s_max = generation_s_max
+        self._foreign = foreign_keys
+        self._history: defaultdict[str | int, PostedHistory] = defaultdict(PostedHistory)
+        self._shared: defaultdict[str | int, SharedUsage] = defaultdict(SharedUsage)
+        self._key_read_s: dict[str | int, float] = {}
+        self._key_told_s: dict[str | int, float] = {}
+        self._next_poll_s: dict[str, tuple[float, float]] = {}
+        self._late: dict[str, tuple[Reservation, float]] = {}
+        self._polls = asyncio.Semaphore(POLLS_AT_ONCE)  # bounds questions to upstream, nothing else
+        self._born_s = books.clock.monotonic_s()
+
+    def begin(self) -> None:
+        """At start nobody carries a pending call any more, and nobody saw one end."""
+        for reservation in self._books.store.pending():
+            if reservation.unknown_since_s is None:
+                self._books.mark_unknown(reservation, CallFacts(), ended=False)
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            await self.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def tick(self) -> None:
+        """Look once at everything that is undecided."""
+        if self._books.store.poisoned:
+            return
+        looks = [self._look(account_id) for account_id in self._books.accounts()]
+        looks += [self._look_at_key(base) for base in list(self._books.store.book.key_bases.values())]
+        late = [self._ask_late(reservation, until_s) for reservation, until_s in self._late.values()]
+        for failed in await asyncio.gather(*looks, *late, return_exceptions=True):
+            if isinstance(failed, Exception):  # one account's trouble must not leave the others undecided
+                _log.error("reconcile.failed", error=type(failed).__name__, exc_info=failed)
+
+    async def _look(self, account_id: str) -> None:
+        unknown = [r for r in self._books.store.pending(account_id) if r.unknown_since_s is not None]
+        account = self._books.account(account_id)
+        self._history[account_id].note(self._now_s(), account.posted_pusd, self._lag_s)
+        if self._books.live(account_id).key is None:
+            return
+        await asyncio.gather(*(self._ask_generation(r) for r in unknown if r.generation_id is not None))
+        await self._ask_key(account_id)
+
+    def _now_s(self) -> float:
+        return self._books.clock.monotonic_s()
+
+    def _age_s(self, reservation: Reservation) -> float:
+        since_s = reservation.unknown_since_s
+        return 0.0 if since_s is None else self._books.clock.epoch_s() - since_s
+
+    # By generation
+
+    def _due(self, reservation_id: str) -> bool:
+        due_s, step_s = self._next_poll_s.get(reservation_id, (0.0, TICK_S))
+        if self._now_s() < due_s:
+            return False
+        self._next_poll_s[reservation_id] = (self._now_s() + step_s, min(step_s * 2, POLL_S_MAX))
+        return True
+
+    async def _ask_generation(self, reservation: Reservation) -> None:
+        if not self._due(reservation.id):
+            return
+        told = await self._generation(reservation)
+        if told is not None and reservation.id in self._books.store.book.reservations:
+            cost_pusd, facts = told
+            self._books.note_byok(reservation, facts)
+            self._books.commit(Post(reservation.id, cost_pusd, facts))
+            self._ended(reservation, "posted", cost_pusd)
+
+    async def _ask_late(self, reservation: Reservation, until_s: float) -> None:
+        if self._now_s() > until_s:
+            self._late.pop(reservation.id, None)
+            self._next_poll_s.pop(reservation.id, None)
+            self._shared[_sharers(reservation)].given_up(reservation.id)
+            return
+        if not self._due(reservation.id):
+            return
+        told = await self._generation(reservation)
+        if told is not None and self._late.pop(reservation.id, None) is not None:
+            cost_pusd, facts = told
+            self._next_poll_s.pop(reservation.id, None)
+            self._books.note_byok(reservation, facts)
+            self._adjust(reservation, cost_pusd - reservation.posted_pusd, facts)
+            self._books.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
+
+    def _adjust(self, reservation: Reservation, delta_pusd: int, facts: CallFacts) -> None:
+        """Book a late truth, and what it frees of others' shares; first what raises the books, so that no call slips between."""
+        sharers = _sharers(reservation)
+        shared = self._shared[sharers]
+        kept_pusd = shared.told(reservation.id, delta_pusd)
+        kept = [
+            Adjust(None, each_pusd, account=a) for a, each_pusd in shared.placed(reservation.account, kept_pusd).items()
+        ]
+        truth = Adjust(reservation.id, delta_pusd, facts)
+        for command in (*kept, truth) if kept_pusd > 0 else (truth, *kept):
+            self._books.commit(command)
+        self._history[sharers].backdate(delta_pusd + (kept_pusd if sharers == reservation.account else 0))
+
+    async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
+        """What upstream's record tells of a call; None while it tells nothing."""
+        key = self._books.live(reservation.account).key
+        if key is None or reservation.generation_id is None:
+            return None
+        async with self._polls:
+            return await read_generation(self._upstream, key, reservation.generation_id)
+
+    # By the key's usage
+
+    async def _ask_key(self, account_id: str) -> None:
+        account = self._books.account(account_id)
+        ripe = [r for r in self._books.store.pending(account_id) if self._ripe(r) and r.key_base is None]
+        recovers = account.usage_unread and not self._books.store.pending(account_id)
+        if not ripe and not recovers:
+            return
+        if not account.key_is_own or account.key_usage_base_pusd is None:
+            if recovers:
+                self._books.commit(Recover(account_id, 0))  # such accounts commit durably (M21)
+            self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
+            return
+        if self._now_s() - self._key_read_s.get(account_id, -self._key_poll_s) < self._key_poll_s:
+            return
+        self._key_read_s[account_id] = self._now_s()
+        moment_s = self._now_s() - self._lag_s
+        key = self._books.live(account_id).key
+        if key is None:
+            return  # closed while its generations were asked for
+        try:
+            async with self._polls:
+                used_pusd = await read_key_usage_pusd(self._upstream, key) - account.key_usage_base_pusd
+        except UpstreamError as exc:
+            _log.warning("key.unread", account=account_id, why=str(exc))
+            self._judge([r for r in ripe if self._given_up(r)], None, last_word=True)
+            return
+        self._key_told_s[account_id] = self._now_s()
+        posted_pusd = self._history[account_id].at(moment_s)
+        if ripe and posted_pusd is not None:
+            bound_pusd = used_pusd - posted_pusd
+            self._judge(ripe, bound_pusd, last_word=False)
+            self._judge([r for r in ripe if self._last_word(r)], bound_pusd, last_word=True)
+        elif recovers and self._now_s() - self._born_s >= self._lag_s:
+            excess_pusd = max(0, used_pusd - self._books.account(account_id).posted_pusd)
+            self._books.commit(Recover(account_id, excess_pusd))
+            self._books.publish("settled", account_id, outcome="recovered")
+
+    # By a foreign key's usage
+
+    async def _look_at_key(self, base: KeyBase) -> None:
+        """Decide the calls of all accounts that began after a foreign key's base was read."""
+        book, history = self._books.store.book, self._history[base.id]
+        history.note(self._now_s(), book.key_posted_pusd[base.id], self._lag_s)
+        ripe = [r for r in self._foreign.calls(base) if self._ripe(r)]
+        if not ripe:
+            return
+        if base.lost is not None or self._books.byok:
+            self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
+            return
+        if self._now_s() - self._key_read_s.get(base.id, -self._key_poll_s) < self._key_poll_s:
+            return
+        self._key_read_s[base.id] = self._now_s()
+        moment_s = self._now_s() - self._lag_s
+        async with self._polls:
+            used_pusd = await self._foreign.used_pusd(base, history.at(moment_s) or 0)
+        posted_pusd = history.at(moment_s)
+        if used_pusd is not None:
+            self._key_told_s[base.id] = self._now_s()
+        if used_pusd is None or posted_pusd is None:
+            self._judge([r for r in ripe if self._forgone(r)], None, last_word=True)
+            return
+        exact = posted_pusd == book.key_posted_pusd[base.id] and not self._foreign.is_blurred(base, ripe)
+        self._judge(ripe, used_pusd - posted_pusd, last_word=exact)
+        if not exact:
+            self._judge([r for r in ripe if self._overdue(r)], used_pusd - posted_pusd, last_word=True)
+
+    def _ripe(self, reservation: Reservation) -> bool:
+        """Old enough for the key's usage to hold it, and no longer waiting for its generation."""
+        age_s = self._age_s(reservation)
+        waits = reservation.generation_id is not None and age_s < self._generation_s_max
+        return reservation.unknown_since_s is not None and age_s >= self._lag_s and not waits
+
+    def _last_word(self, reservation: Reservation) -> bool:
+        return self._age_s(reservation) >= self._generation_s_max + self._lag_s
+
+    def _untold_s(self, reservation: Reservation) -> float:
+        """For how long the key's usage has told this process nothing that could have decided a call."""
+        return min(self._age_s(reservation), self._now_s() - self._key_told_s.get(_sharers(reservation), self._born_s))
+
+    def _given_up(self, reservation: Reservation) -> bool:
+        """The key's usage cannot be read for so long that the whole reservation is taken as spent."""
+        return self._untold_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
+
+    def _overdue(self, reservation: Reservation) -> bool:
+        """Undecided for so long that more is not waited for: other calls with the key never paused."""
+        ended_by_s = max(reservation.unknown_since_s or 0.0, reservation.created_at_s + self._books.call_s_max)
+        return self._books.clock.epoch_s() - ended_by_s >= self._generation_s_max + self._lag_s
+
+    def _forgone(self, reservation: Reservation) -> bool:
+        """The foreign key's usage cannot be read for so long that the whole reservation is taken as spent."""
+        return self._untold_s(reservation) >= self._generation_s_max + 2 * self._lag_s
+
+    def _judge(self, unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> None:
+        # A foreign key's usage goes on under other calls, so that a little left out here would never show again.
+        nothing_pusd = 0 if any(r.key_base is not None for r in unknown) else NOTHING_PUSD
+        verdicts = [
+            verdict
+            for verdict in judge(unknown, bound_pusd, last_word=last_word, nothing_pusd=nothing_pusd)
+            if verdict.reservation.id in self._books.store.book.reservations
+        ]
+        if verdicts:
+            self._shared[_sharers(verdicts[0].reservation)].decided(verdicts)
+        for verdict in verdicts:
+            reservation = verdict.reservation
+            changed = self._books.commit(verdict.command)
+            self._ended(reservation, "voided" if verdict.cost_pusd is None else "assumed", verdict.cost_pusd or 0)
+            if verdict.cost_pusd is None:
+                continue
+            if bound_pusd is not None:
+                self._history[_sharers(reservation)].backdate(verdict.cost_pusd)
+            if reservation.generation_id is not None:
+                assumed = getattr(changed, "reservation", None)
+                self._late[reservation.id] = (assumed or reservation, self._now_s() + LATE_TRUTH_S)
+
+    def _ended(self, reservation: Reservation, outcome: str, cost_pusd: int) -> None:
+        self._next_poll_s.pop(reservation.id, None)
+        _log.info("call.decided", account=reservation.account, reservation=reservation.id, outcome=outcome)
+        self._books.publish(
+            "settled", reservation.account, outcome=outcome, model=reservation.model, cost_usd=usd_text(cost_pusd)
+        )
+
+
+def _sharers(reservation: Reservation) -> str | int:
+    """Whose calls one figure of usage speaks of: those of a foreign key's base, or those of the account."""
+    return reservation.account if reservation.key_base is None else reservation.key_base

@@ -1,0 +1,1 @@
+"""How an agent in a container without a network reaches the proxy and what its user allows."""

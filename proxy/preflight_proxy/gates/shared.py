@@ -1,0 +1,298 @@
+"""Listeners handed in from gates: the proxy serves inside a trial's network namespace without a hop (C1, C2).
+
+A gate connects to its own unix socket and passes its listening sockets as file descriptors (SCM_RIGHTS). Which account a request
+belongs to follows from which unix socket they came over, never from a byte that the gate sends. The gate keeps the connection
+open: its end means that the gate is gone, and what comes after it on the same socket is not taken (C4). A proxy that is started
+again gets the same listeners handed over again.
+
+    WAITING --hand-over accepted--> READY --connection ends--> LOST
+    WAITING --hand-over refused--> REFUSED                     (all file descriptors closed, the trial must fail)
+
+REFUSED and LOST are final: nothing more is taken on that socket. A connection that breaks off before it has handed anything
+over is no hand-over, and may be followed by another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from pathlib import Path
+
+import structlog
+
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.core.errors import OperatingError
+
+SO_NETNS_COOKIE = 71
+"""Linux 5.14 and later: a number that names the network namespace of a socket."""
+HANDOVER_S_MAX = 5.0
+"""A gate sends one small message right after it connects; one that dawdles is dropped and may connect again."""
+ACCEPT_AGAIN_S = 1.0
+"""When the system is out of file descriptors, accepting is tried again after this time (C5)."""
+TAKEN = b"K"
+"""What the gate reads once its listeners are served."""
+
+_log = structlog.get_logger("preflight_proxy.gates.shared")
+
+
+class GateState(Enum):
+    """Where the hand-over of one trial's listeners stands."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    LOST = "lost"
+    REFUSED = "refused"
+
+
+class HandoverRefusedError(OperatingError):
+    """What a gate handed over is not what it must be."""
+
+
+class Namespaces:
+    """The network namespaces that are taken: ours, and one for each trial."""
+
+    def __init__(self) -> None:
+        with socket.socket() as own:
+            self._own = netns_cookie(own)
+        self._taken: dict[str, int] = {}
+
+    def claim(self, account: str, cookies: Sequence[int]) -> None:
+        """Record that `account`'s gate lives in the one namespace that `cookies` name.
+
+        Raises:
+            HandoverRefusedError: The cookies differ, are ours or another trial's, or changed since the last hand-over.
+        """
+        first = cookies[0]
+        if any(cookie != first for cookie in cookies):
+            raise HandoverRefusedError("the listeners come from more than one network namespace")
+        if first == self._own:
+            raise HandoverRefusedError("the listeners are in the proxy's own network namespace")
+        if any(cookie == first and other != account for other, cookie in self._taken.items()):
+            raise HandoverRefusedError("the listeners are in another trial's network namespace")
+        if self._taken.setdefault(account, first) != first:
+            raise HandoverRefusedError("the gate's network namespace changed")
+
+    def release(self, account: str) -> None:
+        """Forget `account`'s namespace."""
+        self._taken.pop(account, None)
+
+
+def netns_cookie(sock: socket.socket) -> int:
+    """The cookie of the socket's network namespace.
+
+    Raises:
+        HandoverRefusedError: The kernel has none (before Linux 5.14, or not Linux).
+    """
+    try:
+        return int(struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))[0])
+    except OSError as exc:
+        raise HandoverRefusedError("this kernel cannot tell network namespaces apart (Linux 5.14 is needed)") from exc
+
+
+def check_listener(sock: socket.socket, port: int) -> int:
+    """Check one handed-in socket and return its namespace cookie.
+
+    Raises:
+        HandoverRefusedError: It is not a plain TCP listener on 127.0.0.1:`port`.
+    """
+    if (sock.family, sock.type, sock.proto) != (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP):
+        raise HandoverRefusedError("a handed-in socket is not TCP over IPv4")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise HandoverRefusedError("a handed-in socket does not listen")
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        raise HandoverRefusedError("a handed-in socket shares its port (SO_REUSEPORT)")
+    if sock.getsockname() != ("127.0.0.1", port):
+        raise HandoverRefusedError(f"a handed-in socket does not listen on 127.0.0.1:{port}")
+    return netns_cookie(sock)
+
+
+class GateListener:
+    """One trial's unix socket for its gate, and the listeners that came over it.
+
+    Args:
+        account: The account that every request on these listeners belongs to.
+        path: Where the unix socket is made; the directory exists.
+        ports: The ports that the gate must hand over, in this order.
+        namespaces: Shared by all gates of the proxy.
+        serve: Starts serving the sockets; returns what stops it.
+        on_state: Called after each change of `state`.
+        handover_s_max: See `HANDOVER_S_MAX`.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        path: Path,
+        ports: Sequence[int],
+        namespaces: Namespaces,
+        serve: Callable[[Sequence[socket.socket]], Awaitable[Callable[[], Awaitable[None]]]],
+        on_state: Callable[[GateState], None],
+        *,
+        handover_s_max: float = HANDOVER_S_MAX,
+    ) -> None:
+        self.account = account
+        self.path = path
+        self.ports = tuple(ports)
+        self.state = GateState.WAITING
+        self._namespaces = namespaces
+        self._serve = serve
+        self._on_state = on_state
+        self._handover_s_max = handover_s_max
+        self._tasks = Tasks()
+        self._listeners: list[socket.socket] = []
+        self._stop: Callable[[], Awaitable[None]] | None = None
+        self._server: socket.socket | None = None
+
+    def open(self) -> None:
+        """Make the unix socket and wait for the gate in the background.
+
+        Raises:
+            OperatingError: The socket cannot be made.
+        """
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.path.unlink(missing_ok=True)
+            server.bind(str(self.path))
+            self.path.chmod(0o666)  # C17: a gate runs under a user id that is not ours; its directory keeps others out
+            server.setblocking(False)
+            server.listen(1)
+        except OSError as exc:
+            server.close()
+            raise OperatingError(f"The gate's socket {self.path} cannot be made: {exc}") from exc
+        self._server = server
+        self._tasks.spawn(self._accept(server), f"gate {self.account}")
+
+    async def _accept(self, server: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(server)
+            except OSError as exc:
+                _log.error("gate.not_accepted", account=self.account, why=str(exc))
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            with connection:
+                connection.setblocking(False)
+                try:
+                    await self._hand_over(connection)
+                except HandoverRefusedError as exc:
+                    _log.error("gate.refused", account=self.account, why=str(exc))
+                    server.close()
+                    self._become(GateState.REFUSED)
+                    return
+                except (TimeoutError, OSError) as exc:
+                    _log.warning("gate.dropped", account=self.account, why=str(exc) or type(exc).__name__)
+                    continue
+                self._become(GateState.READY)
+                await self._until_closed(connection)
+            server.close()
+            self._become(GateState.LOST)
+            return
+
+    async def _hand_over(self, connection: socket.socket) -> None:
+        async with asyncio.timeout(self._handover_s_max):
+            fds = await self._receive(connection)
+        await self._take(fds)
+        try:
+            await asyncio.get_running_loop().sock_sendall(connection, TAKEN)
+        except OSError:
+            await self._stop_serving()  # the gate has gone: it will hand them over again
+            raise
+
+    async def _receive(self, connection: socket.socket) -> list[int]:
+        await _readable(connection)
+        message, fds, flags, _ = socket.recv_fds(connection, 16, len(self.ports) + 1)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        if len(fds) == len(self.ports) and not flags & socket.MSG_CTRUNC:
+            return fds
+        for fd in fds:
+            os.close(fd)
+        if not message:
+            raise ConnectionError("the gate left before it handed anything over")
+        raise HandoverRefusedError(f"the gate handed over {len(fds)} sockets where {len(self.ports)} were due")
+
+    async def _take(self, fds: Sequence[int]) -> None:
+        listeners = _sockets(fds)
+        try:
+            cookies = [check_listener(sock, port) for sock, port in zip(listeners, self.ports, strict=True)]
+            self._namespaces.claim(self.account, cookies)
+            for sock in listeners:
+                sock.setblocking(False)
+            self._stop = await self._serve(listeners)
+            self._listeners = listeners
+        except BaseException:
+            for sock in listeners:
+                sock.close()
+            raise
+
+    async def _until_closed(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while await asyncio.get_running_loop().sock_recv(connection, 16):
+                pass
+
+    def _become(self, state: GateState) -> None:
+        if state is not self.state:
+            self.state = state
+            self._on_state(state)
+
+    async def _stop_serving(self) -> None:
+        """End connections and close our copies of the listeners; the gate's copies go on listening."""
+        if self._stop is not None:
+            await self._stop()
+        for sock in self._listeners:
+            sock.close()
+        self._listeners, self._stop = [], None
+
+    async def let_go(self) -> None:
+        """Stop serving without shutting the listeners: the gate hands them to the proxy that comes next."""
+        await self._tasks.cancel()
+        await self._stop_serving()
+        if self._server is not None:
+            self._server.close()
+
+    async def close(self) -> None:
+        """Stop serving: no copy of the listeners accepts any more, and the unix socket is gone."""
+        await self._tasks.cancel()
+        for sock in self._listeners:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # C4: ends every copy of the listener, the gate's own included
+        await self._stop_serving()
+        if self._server is not None:
+            self._server.close()
+        self.path.unlink(missing_ok=True)
+        self._namespaces.release(self.account)
+
+
+def _sockets(fds: Sequence[int]) -> list[socket.socket]:
+    """Own these file descriptors as sockets; all are closed if one is none."""
+    made: list[socket.socket] = []
+    try:
+        for fd in fds:
+            made.append(socket.socket(fileno=fd))
+    except OSError as exc:
+        for sock in made:
+            sock.close()
+        for fd in fds[len(made) :]:
+            os.close(fd)
+        raise HandoverRefusedError("what the gate handed over is no socket") from exc
+    return made
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def is_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, is_ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)

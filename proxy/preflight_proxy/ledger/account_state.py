@@ -1,0 +1,105 @@
+"""What is known of an open account beside the ledger; gone with the process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from preflight_proxy.core.budget_text import Action
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.gates.tunnel import Traffic
+
+ACTIONS_KEPT = 5
+"""The detailed budget.txt shows this many."""
+BUSY_S = 60.0
+"""An account with another call in this time is busy: a clamp then leaves half of what is available to the others (M9)."""
+
+
+class RunningCall(Protocol):
+    """A call in flight, as a freeze sees it."""
+
+    async def cut(self, reason: str) -> None:
+        """End what the client sees, at once, in its API's terminal form; settling goes on."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What an account's settled calls add up to, in tokens."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    completion_tokens: int = 0
+    cache_hit_requests: int = 0
+
+    def add(self, line: str) -> None:
+        """Add the call of a line of costs.jsonl; one without prompt tokens is none."""
+        try:
+            told = msgspec.json.decode(line, type=_Line)
+        except msgspec.DecodeError:
+            return
+        if not told.prompt_tokens:
+            return
+        self.prompt_tokens += told.prompt_tokens
+        self.cached_tokens += told.cached_tokens or 0
+        self.cache_write_tokens += told.cache_write_tokens or 0
+        self.completion_tokens += told.completion_tokens or 0
+        self.cache_hit_requests += bool(told.cached_tokens)
+
+
+class _Line(msgspec.Struct):
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class Live:
+    """One account's state in this process.
+
+    Attributes:
+        key: The real key its calls leave with; None until the account is opened in this process.
+        running: Calls whose client is still served.
+        repeats: How often in a row the same request came again.
+        cheapest_pusd: The cheapest quote at the floor of the calls admitted so far.
+        is_refused: A call was refused for budget, and none was admitted since: only then is the account called spent, for the
+            first quotes of a conversation, which count bytes, say little about the next.
+        budget_refusals: How many calls this run's budget has refused.
+        traffic: What went through the trial's services and egress, by name.
+    """
+
+    key: Secret | None = None
+    running: set[RunningCall] = field(default_factory=set)
+    last_call_at_s: float | None = None
+    last_digest: str = ""
+    repeats: int = 0
+    cheapest_pusd: int | None = None
+    is_refused: bool = False
+    budget_refusals: int = 0
+    gate: str | None = None
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+    actions: deque[Action] = field(default_factory=lambda: deque(maxlen=ACTIONS_KEPT))
+    actions_count: int = 0
+
+    def requested(self, digest: str, now_s: float) -> bool:
+        """Remember a request; True if the account had another within `BUSY_S`."""
+        busy = self.last_call_at_s is not None and now_s - self.last_call_at_s < BUSY_S
+        self.repeats = self.repeats + 1 if digest == self.last_digest else 0
+        self.last_digest, self.last_call_at_s = digest, now_s
+        return busy
+
+    def admitted(self, cheapest_pusd: int) -> None:
+        """Remember what an admitted call would have cost at the least (M19)."""
+        self.cheapest_pusd = min(cheapest_pusd, self.cheapest_pusd or cheapest_pusd)
+        self.is_refused = False
+
+    def is_spent(self, room_pusd: int) -> bool:
+        """True if, with this much left, not even the cheapest call seen would fit, and one has been refused (M19)."""
+        nothing_fits = self.is_refused and self.cheapest_pusd is not None and room_pusd < self.cheapest_pusd
+        return room_pusd <= 0 or nothing_fits

@@ -1,0 +1,66 @@
+"""A ledger that no proxy serves any more: what is open in it, and its end by what a management key tells (M13, M21)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from preflight_proxy.base.clock import Clock, SystemClock
+from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd, loose_end, settle
+from preflight_proxy.ledger.files import CostLog
+from preflight_proxy.ledger.store import Store
+
+
+class DeadLedger:
+    """The ledger in a run's folder, held against every proxy as long as the context lasts; then costs.jsonl is right too.
+
+    Args:
+        folder: The run's.
+        clocks: How long evidence takes.
+        clock: The system's if None.
+
+    Raises:
+        LedgerError: A proxy has it, or it cannot be opened.
+    """
+
+    def __init__(self, folder: Path, clocks: Clocks, clock: Clock | None = None) -> None:
+        self._folder, self._clocks = folder, clocks
+        self._store = Store(folder / "ledger.sqlite3", durability="power", clock=clock or SystemClock())
+        self._last_s: dict[str, float] = {}
+        try:
+            for entry in self._store.entries():
+                self._last_s[entry.account] = entry.at_s
+        except BaseException:
+            self._store.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the ledger go, and bring costs.jsonl up to it."""
+        try:
+            CostLog(self._folder / "costs.jsonl").complete(self._store.entries())
+        finally:
+            self._store.close()
+
+    def loose_ends(self) -> list[LooseEnd]:
+        """The accounts of which something is open, those first that can be settled first."""
+        found = (
+            loose_end(account, self._store.pending(account.id), self._last_s.get(account.id, 0.0), self._clocks)
+            for account in self._store.book.accounts.values()
+        )
+        return sorted((loose for loose in found if loose is not None), key=lambda loose: loose.known_at_s)
+
+    def settle(self, loose: LooseEnd, usage_pusd: int | None) -> None:
+        """End what is open of an account; see `core.aftermath.settle`.
+
+        Raises:
+            LedgerError: The ledger cannot be written; what was committed before stays.
+        """
+        for command in settle(loose, usage_pusd):
+            self._store.commit(command)

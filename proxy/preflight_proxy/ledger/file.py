@@ -1,0 +1,215 @@
+"""The ledger's file: its writing connection, and the thread that keeps its write-ahead log short (M21)."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.ledger import migrations, schema
+
+Durability = Literal["process", "power"]
+
+CHECKPOINT_S = 1.0
+"""How often the log is moved into the file: also the most that a loss of power takes with durability "process"."""
+WAL_PAGES_MAX = 64 * 1024
+"""A log of 64 MiB that never empties, because commits never pause: the writer waits a moment, and it starts again."""
+BUSY_S = 5.0
+"""How long a commit waits for such a checkpoint before it fails."""
+PAGE_BYTES = 1024
+"""A commit writes whole pages: small ones make a call's three commits write 13 kB instead of 37 kB."""
+CACHE_KB = 32 * 1024
+"""Enough that a run's indexes stay in memory: a page that fell out is read back in the middle of a commit."""
+
+COSTS = "costs.jsonl"
+"""Stands beside every ledger: made once the ledger is durable, and so the trace of one that is gone."""
+
+_log = structlog.get_logger("preflight_proxy.ledger.store")
+
+
+def connect(path: Path, durability: Durability) -> sqlite3.Connection:
+    """Open the writing connection to a ledger that is locked, with the newest tables.
+
+    Raises:
+        LedgerError: The file cannot be opened or written, or holds something else.
+    """
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, cached_statements=64)
+    except sqlite3.Error as exc:
+        raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
+    try:
+        migrations.check_own(connection)
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise ValueError("SQLite cannot keep its log there, for want of memory that processes share")
+        connection.execute("PRAGMA wal_autocheckpoint = 0").close()
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+        connection.execute(f"PRAGMA fullfsync = {int(durability == 'power')}")
+        connection.execute("PRAGMA checkpoint_fullfsync = 1")
+        connection.execute("PRAGMA foreign_keys = ON")
+        migrations.migrate(connection)
+    except BaseException as exc:
+        connection.close()
+        if isinstance(exc, sqlite3.Error | ValueError):
+            raise LedgerError(
+                f"the ledger {path} cannot be used: {exc}. Without it nothing is sent. Put back a copy of it, or name another "
+                "folder, where budgets begin anew; costs.jsonl beside it still lists what was posted"
+            ) from exc
+        raise
+    return connection
+
+
+def refuse_lost(path: Path) -> None:
+    """Accept a folder with a ledger, and one that never had any.
+
+    Raises:
+        LedgerError: The ledger is gone, or empty, and what it leaves beside it is there.
+    """
+    real = path.resolve()
+    # What stands beside it is looked for first: a proxy that starts at this moment makes the ledger before it.
+    beside = [path.with_name(COSTS), *(real.with_name(real.name + end) for end in ("-wal", "-shm", "-journal"))]
+    traces = [each.name for each in beside if each.exists()]
+    size_bytes = real.stat().st_size if real.exists() else None
+    if size_bytes == 0:
+        traces = [name for name in traces if not name.endswith("-journal")]  # killed while SQLite wrote its first page
+    if not size_bytes and traces:
+        raise LedgerError(
+            f"the ledger {path} is {'gone' if size_bytes is None else 'empty'}, but {', '.join(traces)} beside it shows that there "
+            "was one. Nothing is sent, because what was spent before would not count. Either put the ledger back from a copy; "
+            "or, to begin with whole budgets, move this folder away or name another one"
+        )
+
+
+def leave_trace(path: Path, connection: sqlite3.Connection) -> None:
+    """Make an empty costs.jsonl where there is none, once the ledger survives a loss of power: it shows that there was a ledger.
+
+    Raises:
+        OSError: It cannot be made.
+        sqlite3.Error: The ledger cannot be written.
+    """
+    costs = path.with_name(COSTS)
+    if costs.exists():
+        return
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    _sync_folder(path.resolve().parent)
+    costs.touch(mode=0o600)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+Identity = tuple[int, int] | None
+
+
+def identities(path: Path) -> tuple[Identity, ...]:
+    """Return device and inode of the ledger and of SQLite's two files beside it, where their names lead now; None for nowhere."""
+    real = path.resolve()
+    return tuple(
+        _identity(each) for each in (path, real.with_name(real.name + "-wal"), real.with_name(real.name + "-shm"))
+    )
+
+
+def _identity(path: Path) -> Identity:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def note_start(connection: sqlite3.Connection, boot_id: str, durability: Durability, listed_id: int) -> bool:
+    """Note this boot, and freeze every account if commits of an earlier one may be lost. True if so.
+
+    A system that tells no boot id counts as restarted: commits that may be lost are not taken for kept. Entry ids that only
+    costs.jsonl has are of such commits, and are not given out again.
+
+    Args:
+        connection: The ledger's.
+        boot_id: Which boot of the machine this is; empty if unknown.
+        durability: That of this start.
+        listed_id: The highest entry id in costs.jsonl.
+
+    Raises:
+        ValueError: costs.jsonl has entries that this ledger cannot have lost with the machine's power: it is an older copy.
+    """
+    before = schema.read_meta(connection)
+    known = "boot_id" in before
+    changed = known and before.get("durability") != "power" and (before["boot_id"] != boot_id or boot_id == "")
+    next_id, skipped = schema.next_entry_id(connection), int(before.get(schema.SKIPPED, "0"))
+    if listed_id >= next_id and not changed:
+        raise ValueError(
+            f"{COSTS} beside it lists entries up to {listed_id}, the ledger only up to {next_id - 1}: it is an older copy. Nothing "
+            "is sent, because what the others cost would not count. Either put back the newest copy, with its -wal; or move "
+            f"{COSTS} away, and that money may be spent once more"
+        )
+    connection.execute("BEGIN IMMEDIATE")
+    if changed:
+        connection.execute("UPDATE accounts SET usage_unread = 1")
+    if listed_id >= next_id:
+        _log.error("ledger.entries_lost", first=next_id, last=listed_id, kept_in=COSTS)
+        connection.execute(schema.PUT_META, (schema.FLOOR, str(listed_id)))
+        connection.execute(schema.PUT_META, (schema.SKIPPED, str(skipped + listed_id - next_id + 1)))
+    connection.execute(schema.PUT_META, ("boot_id", boot_id))
+    connection.execute(schema.PUT_META, ("durability", durability))
+    connection.execute("COMMIT")
+    return changed
+
+
+class Checkpointer:
+    """The thread that moves the log into the file, on a connection of its own.
+
+    Attributes:
+        dirty: set by the writer after a commit; without it nothing is done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stopped = threading.Event()
+        self.dirty = False
+        self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; returns when it has."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with closing(sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)) as connection:
+            failed = False
+            while not self._stopped.wait(CHECKPOINT_S):
+                if not self.dirty:
+                    continue
+                self.dirty = False
+                try:
+                    checkpoint(connection)
+                    failed = False
+                except sqlite3.Error as exc:
+                    # The commits stand in the log all the same. A full disk will fail the commits themselves.
+                    if not failed:
+                        _log.warning("ledger.checkpoint_failed", error=str(exc))
+                    failed = True
+
+
+def checkpoint(connection: sqlite3.Connection, wal_pages_max: int = WAL_PAGES_MAX) -> None:
+    """Move the log into the file without holding up the writer; only where the log stays too long, it waits a moment.
+
+    Raises:
+        sqlite3.Error: The file cannot be written.
+    """
+    _busy, pages, _moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if pages > wal_pages_max:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").close()

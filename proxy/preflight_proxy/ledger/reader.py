@@ -1,0 +1,110 @@
+"""Reading a ledger that another process may be writing: never blocks it, never changes the file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined, Reservation
+from preflight_proxy.ledger import migrations, schema
+
+BUSY_S = 5.0
+"""How long a reader waits while a writer that crashed is being recovered from."""
+ENTRIES_PER_READ = 1000
+"""Entries read at a time, so that a long history does not fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A ledger as a reader finds it."""
+
+    accounts: list[Account]
+    pending: list[Reservation]
+    quarantined: list[Quarantined]
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Return accounts, pending reservations and quarantined endpoints of a ledger that a proxy may be writing.
+
+    Raises:
+        LedgerError: There is none, or it cannot be read.
+    """
+    with closing(_reader(path)) as connection:
+        return _snapshot(connection, path)
+
+
+def read_whole(path: Path) -> tuple[Snapshot, list[Entry]]:
+    """Return a ledger with all its entries, as it was at one moment.
+
+    Raises:
+        LedgerError: There is none, or it cannot be read.
+    """
+    with closing(_reader(path)) as connection:
+        return _snapshot(connection, path), list(entries_of(connection, 0, None))
+
+
+def _snapshot(connection: sqlite3.Connection, path: Path) -> Snapshot:
+    """Read the rows that change; the connection goes on seeing the same moment."""
+    try:
+        connection.execute("BEGIN")
+        return Snapshot(
+            schema.read_accounts(connection),
+            schema.read_reservations(connection, "state = 'pending'"),
+            schema.read_quarantine(connection),
+        )
+    except sqlite3.Error as exc:
+        raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
+
+
+def read_entries(path: Path, after_entry_id: int = 0) -> Iterator[Entry]:
+    """Yield the entries of a ledger that a proxy may be writing, in order.
+
+    Raises:
+        LedgerError: There is none, or it cannot be read.
+    """
+    with closing(_reader(path)) as connection:
+        yield from entries_of(connection, after_entry_id, None)
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    if not path.is_file():
+        raise LedgerError(f"there is no ledger at {path}")
+    # A log without its index cannot be read from a directory that is not writable; a file without a log can.
+    frozen = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
+        version = migrations.schema_version(connection)
+        if not 1 <= version <= len(migrations.MIGRATIONS):
+            connection.close()
+            other = "a newer version of this program" if version else "another program, or holds nothing yet"
+            raise LedgerError(f"the ledger {path} was written by {other}")
+    except sqlite3.Error as exc:
+        raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
+    return connection
+
+
+def entries_of(connection: sqlite3.Connection, after_entry_id: int, limit: int | None) -> Iterator[Entry]:
+    """Yield entries above an id in order, at most `limit`, a slice at a time.
+
+    Raises:
+        LedgerError: The file cannot be read.
+    """
+    sql = f"SELECT {schema.ENTRY_COLUMNS} FROM entries WHERE entry_id > ? ORDER BY entry_id LIMIT ?"  # noqa: S608
+    left = limit
+    while left is None or left > 0:
+        size = ENTRIES_PER_READ if left is None else min(left, ENTRIES_PER_READ)
+        try:
+            rows = connection.execute(sql, (after_entry_id, size)).fetchall()
+        except sqlite3.Error as exc:
+            raise LedgerError(f"the ledger cannot be read: {exc}") from exc
+        yield from map(schema.entry_of, rows)
+        if len(rows) < size:
+            return
+        after_entry_id = rows[-1][0]
+        left = None if left is None else left - size

@@ -1,0 +1,279 @@
+"""The store and what follows each of its commits: files, events, waiting calls.
+
+Everything that changes money goes through `Books.commit`. Derived things (costs.jsonl, budget.txt, events) come after the commit
+and may fail without failing a call (M10, step 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from itertools import count
+
+import structlog
+
+from preflight_proxy.base.clock import Clock
+from preflight_proxy.core.admission.escalation import Escalation
+from preflight_proxy.core.budget_text import UNLABELLED, Action
+from preflight_proxy.core.evidence.evidence import CALL_S_MAX
+from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
+from preflight_proxy.core.ledger.rows import Account, CallFacts, Kind, Quarantined, Reservation
+from preflight_proxy.core.ledger.transition import Change
+from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
+from preflight_proxy.core.refusals.refusals import Code, Refusal
+from preflight_proxy.ledger.account_state import Live
+from preflight_proxy.ledger.events import Hub
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.store import Store
+from preflight_proxy.ledger.waiting import Turns
+
+KEY_LOOK_S = 0.05
+"""How often a call looks for its account's key while a runner opens it again."""
+
+BYOK = "it runs on a provider key of your own (BYOK), and `byok` is not set"
+"""Why an endpoint is out of use that OpenRouter calls with such a key."""
+KEY_LIMIT_FIRED = "the sub-key's limit fired before the budget"
+"""Why an account is frozen whose own sub-key OpenRouter refused (M20)."""
+
+_log = structlog.get_logger("preflight_proxy.ledger.service")
+
+
+class Books:
+    """Accounts, their entries, and everybody who must hear of a change.
+
+    Args:
+        store: The durable ledger, loaded.
+        cost_log: costs.jsonl.
+        budget_files: The budget.txt of each account that has one.
+        hub: Followers of events.
+        clock: Time of entries and of waiting.
+
+    Attributes:
+        byok: Calls may run on provider keys of the caller's own (M16).
+        call_s_max: How long upstream may go on with a call that nobody sees.
+        upstream: The API base that counts the keys' usage.
+        on_quarantined: Called when an endpoint billed above its reservation (M14).
+    """
+
+    def __init__(self, store: Store, cost_log: CostLog, budget_files: BudgetFiles, hub: Hub, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self.hub = hub
+        self.turns = Turns(self.account, clock)
+        self.escalation = Escalation()
+        self._cost_log = cost_log
+        self._budget_files = budget_files
+        self._as_of = count(int(clock.monotonic_s() * 1_000_000))  # a proxy that follows this one begins above it
+        self._live: dict[str, Live] = {}
+        self._by_token: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}
+        for account in store.book.accounts.values():
+            self._note_token(account)
+        self.byok = False
+        self.upstream = ""
+        self.call_s_max = CALL_S_MAX
+        self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
+        for entry in store.entries():
+            self.live(entry.account).totals.add(entry.line)
+            if entry.kind is Kind.POSTED:
+                self.note_action(entry.account, UNLABELLED, entry.cost_pusd)  # which tool it was for is kept nowhere
+
+    def accounts(self) -> Mapping[str, Account]:
+        """All accounts, by id."""
+        return self.store.book.accounts
+
+    def account(self, account_id: str) -> Account:
+        """One account as it stands.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self.store.book.accounts[account_id]
+
+    def live(self, account_id: str) -> Live:
+        """The account's state in this process."""
+        return self._live.setdefault(account_id, Live())
+
+    async def opened(self, account_id: str, until_s: float) -> bool:
+        """Wait for an account's key, which is in no file: after a restart the runner brings it again.
+
+        False when `until_s` (monotonic) passes first.
+        """
+        while self.live(account_id).key is None and self.clock.monotonic_s() < until_s:
+            await asyncio.sleep(KEY_LOOK_S)
+        return self.live(account_id).key is not None
+
+    def _note_token(self, account: Account) -> None:
+        """An account has one token: one that it had before opens nothing any more."""
+        if (before := self._tokens.get(account.id)) != account.token_hash:
+            self._by_token.pop(before or "", None)
+            self._by_token[account.token_hash] = account.id
+            self._tokens[account.id] = account.token_hash
+
+    def by_token(self, token_hash: str) -> str | None:
+        """The id of the account whose trial token has this SHA-256, if any."""
+        return self._by_token.get(token_hash)
+
+    def commit(self, command: Command) -> Change | Refusal:
+        """Make one transition durable, then tell everybody.
+
+        Raises:
+            LedgerError: The store cannot be written; nothing has changed, and nothing will be admitted any more.
+        """
+        outcome = self.store.commit(command)
+        if isinstance(outcome, Change):
+            self._follow(outcome)
+        return outcome
+
+    def _follow(self, change: Change) -> None:
+        if change.entry is not None:
+            self._cost_log.append(change.entry.line)
+            self.live(change.entry.account).totals.add(change.entry.line)
+        for row in change.quarantined:
+            _log.error("endpoint.quarantined", model=row.model, tag=row.tag, why=row.reason)
+            self.on_quarantined(row)
+        if change.account is not None:
+            self._note_token(change.account)
+            self.write_budget(change.account.id)
+            self.turns.wake(change.account.id)
+
+    def write_budget(self, account_id: str) -> None:
+        """Bring the account's budget.txt up to date: used is what is posted and what is reserved."""
+        account, live = self.account(account_id), self.live(account_id)
+        used_pusd = account.posted_pusd + account.pending_pusd
+        self._budget_files.write(account, used_pusd, tuple(live.actions), live.actions_count)
+
+    def note_action(self, account_id: str, label: str, cost_pusd: int) -> None:
+        """Remember what a settled call was for, newest last, for the detailed budget.txt."""
+        live = self.live(account_id)
+        live.actions.append(Action(label, cost_pusd))
+        live.actions_count += 1
+
+    def note_request(self, account_id: str, digest: str) -> bool:
+        """Remember a request, and how often in a row it came; True if the account had another within `BUSY_S`."""
+        return self.live(account_id).requested(digest, self.clock.monotonic_s())
+
+    def mark_unknown(self, reservation: Reservation, call: CallFacts, *, ended: bool) -> None:
+        """Leave a call to evidence; where nobody saw it end, silence means nothing before the longest call is over (M13).
+
+        Raises:
+            LedgerError: The store cannot be written.
+        """
+        ended_by_s = 0.0 if ended else reservation.created_at_s + self.call_s_max
+        self.commit(MarkUnknown(reservation.id, call, ended_by_s))
+
+    def note_byok(self, reservation: Reservation, call: CallFacts) -> None:
+        """Before a cost is booked: where the call ran on a provider key of the caller's own, unasked, its endpoint goes out of use.
+
+        The usage of a foreign key that it left with proves nothing from then on (M13). What the provider key pays was not quoted,
+        and what is known of it comes after the call. Where nobody told which endpoint served, each that was quoted may have been
+        the one.
+
+        Raises:
+            LedgerError: The store cannot be written.
+        """
+        if call.is_byok and (base := self.store.book.key_bases.get(reservation.key_base or 0)) and not base.lost:
+            self.commit(LoseKeyBase(base.id, "a call ran on a provider key of the user's own (BYOK)"))
+        if not call.is_byok or self.byok:
+            return
+        served = call.tag or reservation.tag
+        for tag in (served,) if served else reservation.tags:
+            if (reservation.model, tag) not in self.store.book.quarantined:
+                self.commit(Quarantine(reservation.model, tag, BYOK))
+
+    def key_base(self, account_id: str) -> int | None:
+        """The base that a call which begins now is held against: that of the account's key, where it is foreign and has one."""
+        account = self.account(account_id)
+        base = None if account.key_is_own else self.store.book.base_of(self.upstream, account.key_hash)
+        return None if base is None else base.id
+
+    def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
+        """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""
+        self.live(account_id).admitted(cheapest_pusd)
+
+    def forgive(self, account_id: str) -> None:
+        """A limit was changed, or a freeze lifted: refusals of before count no more (M19)."""
+        self.escalation.clear(self.account(account_id).token_hash)
+        self.live(account_id).is_refused = False
+
+    def note_refusal(self, account_id: str, code: Code, model: str, limit_needed_pusd: int = 0) -> None:
+        """Count a refused call and why, and tell the followers."""
+        self.live(account_id).is_refused |= code.is_budget
+        self._refuse(account_id, refused(code, model, limit_needed_pusd))
+
+    def note_bad_request(self, account_id: str, text: str) -> None:
+        """Count a call that was refused because of its content, and tell the followers."""
+        self._refuse(account_id, bad_request(text))
+
+    def _refuse(self, account_id: str, cause: Cause) -> None:
+        self.live(account_id).budget_refusals += cause.source is Source.BUDGET
+        self.commit(Refuse(account_id, cause))
+        self._tell("refused", account_id, cause)
+
+    def note_served(self, account_id: str, *, overtaken: bool) -> None:
+        """Count a call that was answered; `overtaken` as in `Conclude`."""
+        self.commit(Conclude(account_id, overtaken=overtaken))
+
+    def note_unserved(self, account_id: str, cause: Cause, *, overtaken: bool = False) -> None:
+        """Count a call that was not answered though we did not refuse it, and tell the followers."""
+        self.commit(Conclude(account_id, cause, overtaken))
+        self._tell("unserved", account_id, cause)
+
+    def _tell(self, kind: str, account_id: str, cause: Cause) -> None:
+        facts = {"code": cause.code, "source": cause.source, "text": cause.text, "detail": cause.detail}
+        self.publish(kind, account_id, model=cause.model, **facts)
+
+    def has_unknown(self, account_id: str) -> bool:
+        """True if upstream has not told what became of one of its calls: waiting may free what that one holds (M18)."""
+        return any(pending.unknown_since_s is not None for pending in self.store.pending(account_id))
+
+    def spent(self, account_id: str) -> bool:
+        """True if not even the cheapest call seen would fit were nothing pending, and one was refused (M19)."""
+        account = self.account(account_id)
+        return self.live(account_id).is_spent(account.limit_pusd - account.posted_pusd)
+
+    async def cut_all(self, reason: str) -> None:
+        """End every running stream, in its API's terminal form."""
+        running = [call for live in self._live.values() for call in live.running]
+        await asyncio.gather(*(call.cut(reason) for call in running))
+
+    def close(self) -> None:
+        """Write what is still to be written."""
+        self._budget_files.flush()
+
+    def publish(self, kind: str, account_id: str, **fields: object) -> None:
+        """Tell the followers, with the account's balance as it stands."""
+        self.hub.publish(kind, account_id, balance=self.balance(account_id), **fields)
+
+    def balance(self, account_id: str) -> dict[str, object]:
+        """The account as JSON-ready data; amounts are exact decimal text. Of two, the one with the higher `as_of` is the newer."""
+        account, live = self.account(account_id), self.live(account_id)
+        totals = live.totals
+        return {
+            "id": account.id,
+            "as_of": next(self._as_of),
+            "run": account.run,
+            "limit_usd": usd_text(account.limit_pusd),
+            "posted_usd": usd_text(account.posted_pusd),
+            "pending_usd": usd_text(account.pending_pusd),
+            "available_usd": usd_text(account.available_pusd),
+            "assumed_usd": usd_text(account.assumed_pusd),
+            "overrun_usd": usd_text(account.overrun_pusd),
+            "calls": account.calls,
+            "calls_in_flight": len(live.running),
+            "refused": account.refused,
+            "outcomes": account.outcomes,
+            "frozen": account.frozen,
+            "spent": self.spent(account_id),
+            "quarantined": [f"{model} {tag}" for model, tag in sorted(self.store.book.quarantined)],
+            "keyed": live.key is not None,
+            "gate": live.gate,
+            "traffic": {name: traffic.document() for name, traffic in live.traffic.items()},
+            "unknown": sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),
+            "prompt_tokens": totals.prompt_tokens,
+            "cached_tokens": totals.cached_tokens,
+            "cache_write_tokens": totals.cache_write_tokens,
+            "completion_tokens": totals.completion_tokens,
+            "cache_hit_requests": totals.cache_hit_requests,
+        }

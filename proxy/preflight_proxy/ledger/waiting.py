@@ -1,0 +1,103 @@
+"""Calls that wait for others to settle: who may try, and when (M12, M18).
+
+An attempt runs inside the commit that made room, so that no later call can slip in before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from preflight_proxy.base.clock import Clock
+from preflight_proxy.core.admission.queue import Queue
+from preflight_proxy.core.ledger.rows import Account
+
+LOOK_S = 1.0
+"""A waiting call looks again at least this often: the head blocks those behind it for a time only (M18)."""
+
+
+class Turns:
+    """The waiting calls of all accounts.
+
+    Args:
+        account: Looks an account up by its id.
+        clock: The stopwatch of waiting.
+    """
+
+    def __init__(self, account: Callable[[str], Account], clock: Clock) -> None:
+        self._account = account
+        self._clock = clock
+        self._queue = Queue()
+        self._attempts: dict[str, Callable[[], bool]] = {}
+        self._waking: set[str] = set()
+
+    def waiting(self, account_id: str) -> bool:
+        """True if a call of the account waits: one that comes later has to wait behind it."""
+        return bool(self._queue.waiting(account_id))
+
+    async def wait(
+        self, account_id: str, waiter: str, needed_pusd: int, attempt: Callable[[], bool], until_s: float
+    ) -> bool:
+        """Wait in the account's queue until `attempt` returns True.
+
+        False when `until_s` (monotonic) passes first, or the queue is full. A cancelled waiter leaves the queue at once (M12).
+        What `attempt` raises is raised here, whoever woke it.
+        """
+        done = asyncio.Event()
+        raised: list[Exception] = []
+
+        def try_now() -> bool:
+            try:
+                decided = attempt()
+            except Exception as exc:  # for this waiter, not for the call whose commit woke it
+                raised.append(exc)
+                decided = True
+            if decided:
+                done.set()
+            return decided
+
+        if not self._queue.join(account_id, waiter, needed_pusd, self._clock.monotonic_s()):
+            return False
+        self._attempts[waiter] = try_now
+        try:
+            while not done.is_set() and (left_s := until_s - self._clock.monotonic_s()) > 0:
+                try:
+                    await asyncio.wait_for(done.wait(), min(left_s, LOOK_S))
+                except TimeoutError:
+                    self.wake(account_id)
+            if raised:
+                raise raised[0]
+            return done.is_set()
+        finally:
+            self._leave(account_id, waiter)
+            self.wake(account_id)
+
+    def _leave(self, account_id: str, waiter: str) -> None:
+        if self._attempts.pop(waiter, None) is not None:
+            self._queue.leave(account_id, waiter, self._clock.monotonic_s())
+
+    def wake(self, account_id: str) -> None:
+        """Let the waiting calls whose turn it is try again; all of them if the account is frozen (M12)."""
+        if account_id in self._waking:
+            return  # an attempt's own commit: the loop below looks again when the attempt is through
+        self._waking.add(account_id)
+        try:
+            if self._account(account_id).frozen is not None:
+                for waiter in self._queue.waiting(account_id):
+                    if self._attempts[waiter]():
+                        self._leave(account_id, waiter)
+                return
+            while (decided := self._decided(account_id)) is not None:
+                self._leave(account_id, decided)
+        finally:
+            self._waking.discard(account_id)
+
+    def _decided(self, account_id: str) -> str | None:
+        """Who of the line has just been decided. The first may always look: what it needs shrinks as others post."""
+        line = self._queue.waiting(account_id)
+        if not line:
+            return None
+        if self._attempts[line[0]]():
+            return line[0]
+        called = self._queue.next(account_id, self._account(account_id).available_pusd, self._clock.monotonic_s())
+        return called if called is not None and called != line[0] and self._attempts[called]() else None

@@ -1,0 +1,1 @@
+"""HTTP listeners with limits on connections, heads and bodies."""

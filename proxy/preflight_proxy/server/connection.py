@@ -1,0 +1,200 @@
+"""One connection of a listener: how long and how large a request head may be, and what malformed HTTP gets (C5).
+
+aiohttp parses and serves; what it leaves open is closed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+
+from preflight_proxy.core.refusals.refusals import error_body
+from preflight_proxy.server.heads import Heads, Held
+
+HEAD_S_MAX = 10.0
+"""From a connection's first byte, or its opening, to the end of a request head: a slow head holds a connection for no one (C5)."""
+KEEPALIVE_S = 75.0
+"""An idle connection is kept this long; longer than most clients keep theirs, so that they close first."""
+FIELD_BYTES_MAX = 32 * 1024
+"""One header field or request line; Claude Code's list of beta names is the longest seen, well below 1 KiB."""
+PIECE_BYTES = 16 * 1024
+"""What is parsed at once, so that a head is refused soon after it has grown too large."""
+LINGER_S = 1.0
+"""What a refused client still sends is taken for this long, so that it hears why."""
+_TOO_LARGE_BODY = error_body(None, 431, "The head of the request is too large. Nothing was sent.", "invalid_request")
+HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY)
+)
+
+_log = structlog.get_logger("preflight_proxy.server.connection")
+
+
+class LimitedProtocol(web.RequestHandler):
+    """One connection: closed at once when there are too many, and when a request head dawdles."""
+
+    def __init__(self, manager: LimitedServer, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own keywords
+        super().__init__(manager, **kwargs)
+        self._limits = manager
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._held = Held(manager.heads, self._end)
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        self._busy = False
+        self._refused = False
+        self._counted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it, or end it where there are too many."""
+        super().connection_made(transport)
+        if self._limits.open_count >= self._limits.connections_max:
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+            return
+        self._counted = True
+        self._limits.open_count += 1
+        self._arm()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give back its place, and what its heads took."""
+        if self._counted:
+            self._counted = False
+            self._limits.open_count -= 1
+        self._held.forget()
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Have it parsed in pieces, until a head is refused; what comes after is thrown away."""
+        if not self._busy and self._head_timer is None:
+            self._arm()
+        for start in range(0, len(data) or 1, PIECE_BYTES):
+            if not self._refused:
+                self._take(data[start : start + PIECE_BYTES])
+
+    def _take(self, piece: bytes) -> None:
+        """Have a piece parsed; count what is kept of it, and refuse a head, or trailers, that grow too large."""
+        heads_count, body_bytes = self._request_count, self._payload.total_bytes
+        super().data_received(piece)
+        if completed := self._request_count - heads_count:
+            self._payload = self._messages[-1][1]
+            self._held.completed(completed, len(piece))
+        elif self._payload.total_bytes > body_bytes:
+            self._held.body_came()
+        elif not self._held.received(len(piece)):
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Say that the head is too large, unless another answer is under way; take no more, and end."""
+        self._refused = True
+        self._disarm()
+        if self._busy or self._messages or self.transport is None:
+            self._end()
+            return
+        self.transport.write(HEAD_TOO_LARGE)
+        self._arm(LINGER_S)
+
+    def _end(self) -> None:
+        """End it at once; the heads that wait are let go before the loop turns, but for the one that may be about to be served."""
+        self._refused = True
+        while len(self._messages) > 1:
+            self._messages.pop()
+        self.force_close()
+
+    def _arm(self, within_s: float | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self._head_timer = loop.call_later(within_s or self._limits.head_s_max, self.force_close)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def request_begins(self) -> None:
+        """A request head is complete: the head's time limit is over."""
+        self._busy = True
+        self._held.served()
+        self._disarm()
+
+    def request_ends(self) -> None:
+        """The response is out: the next head may take its time again, once it has begun."""
+        self._busy = False
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what cannot be parsed, or a bug of ours, in OpenRouter's shape; no text of an exception leaves."""
+        if status >= 500:
+            _log.error("request.crashed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("A response has begun: a second one inside it would be taken for its body.")
+        text = (
+            "The request is not valid HTTP."
+            if status < 500
+            else "The proxy failed. Nothing more is sent for this call."
+        )
+        body = error_body(None, status, text, "invalid_request" if status < 500 else "server")
+        response = web.Response(status=status, body=body, content_type="application/json")
+        response.force_close()
+        return response
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """A request; one that offers another protocol is the last of its connection, for what follows could be in either."""
+    if "Upgrade" in message.headers:
+        message = message._replace(should_close=True)
+    return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
+
+
+class LimitedServer(web.Server):
+    """Makes a `LimitedProtocol` for each connection of one listener."""
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        connections_max: int,
+        head_s_max: float,
+        heads: Heads,
+    ) -> None:
+        async def timed(request: web.BaseRequest) -> web.StreamResponse:
+            protocol = request.protocol
+            assert isinstance(protocol, LimitedProtocol)
+            protocol.request_begins()
+            try:
+                return await handler(request)
+            finally:
+                protocol.request_ends()
+
+        super().__init__(timed, request_factory=_request, handler_cancellation=True)
+        self.connections_max = connections_max
+        self.head_s_max = head_s_max
+        self.heads = heads
+        self.open_count = 0
+
+    def __call__(self) -> web.RequestHandler:
+        """Serve one more connection."""
+        return LimitedProtocol(
+            self,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=FIELD_BYTES_MAX,
+            max_field_size=FIELD_BYTES_MAX,
+            lingering_time=LINGER_S,
+            auto_decompress=False,
+            access_log=None,
+        )

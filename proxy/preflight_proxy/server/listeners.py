@@ -1,0 +1,198 @@
+"""HTTP listeners with limits: how many connections each, and what their request heads may take together (C5).
+
+The same for data plane and control plane; a single connection's limits are in `connection`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.server.acceptor import Acceptor
+from preflight_proxy.server.connection import HEAD_S_MAX, LimitedServer
+from preflight_proxy.server.heads import Heads
+
+CONNECTIONS_MAX = 256
+"""Open connections of one listener; one agent's flood must not take another trial's file descriptors (C5)."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Listeners:
+    """Every place where one handler is served; closed together.
+
+    Args:
+        head_s_max: See `HEAD_S_MAX`.
+        heads: What request heads may occupy.
+    """
+
+    def __init__(self, head_s_max: float = HEAD_S_MAX, heads: Heads | None = None) -> None:
+        self._head_s_max = head_s_max
+        self._heads = heads or Heads()
+        self._runners: list[web.ServerRunner] = []
+
+    async def _runner(self, handler: Handler, connections_max: int) -> web.ServerRunner:
+        server = LimitedServer(handler, connections_max, self._head_s_max, self._heads)
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runners.append(runner)
+        return runner
+
+    async def on_tcp(self, handler: Handler, host: str, port: int, connections_max: int = 4096) -> tuple[str, int]:
+        """Serve on TCP; returns the bound host and port.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        runner = await self._runner(handler, connections_max)
+        await web.TCPSite(runner, host, port).start()
+        bound = runner.addresses[0]
+        return str(bound[0]), int(bound[1])
+
+    async def on_unix(
+        self, handler: Handler, path: Path, mode: int = 0o600, connections_max: int = CONNECTIONS_MAX
+    ) -> None:
+        """Serve on a unix socket of file mode `mode`; a socket left by a dead process is replaced, nothing else is.
+
+        Raises:
+            OSError: The path cannot be bound, is no socket, or is another process's that still listens.
+        """
+        remove_dead_socket(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.bind(str(path))
+            path.chmod(mode)  # nobody can connect before it listens, so nobody came in under another mode
+            await web.SockSite(await self._runner(handler, connections_max), sock).start()
+        except BaseException:
+            sock.close()
+            raise
+
+    async def on_sockets(
+        self, handler: Handler, sockets: Sequence[socket.socket], connections_max: int = CONNECTIONS_MAX
+    ) -> Callable[[], Awaitable[None]]:
+        """Serve on sockets that already listen; returns what ends this, connections included."""
+        runner = await self._runner(handler, connections_max)
+        for sock in sockets:
+            await web.SockSite(runner, sock).start()
+
+        async def stop() -> None:
+            await self._end(runner)
+
+        return stop
+
+    async def on_connections(
+        self,
+        handler: Handler,
+        sock: socket.socket | None,
+        context: ssl.SSLContext | None,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> tuple[Acceptor, Callable[[], Awaitable[None]]]:
+        """Serve connections that are accepted here or given one by one, in TLS or not; returns also what ends this.
+
+        A connection counts from the moment it is accepted, and a handshake has the time of a request head (C5).
+
+        Args:
+            handler: Answers requests.
+            sock: A socket that already listens; None where connections are given to the acceptor.
+            context: For TLS; None for plain HTTP.
+            connections_max: See `CONNECTIONS_MAX`.
+        """
+        runner = await self._runner(handler, connections_max)
+        server = runner.server
+        assert isinstance(server, LimitedServer)
+
+        tls_only: dict[str, Any] = {"ssl_handshake_timeout": self._head_s_max, "ssl_shutdown_timeout": 1.0}
+
+        async def begin(connection: socket.socket) -> None:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                server, connection, ssl=context, **(tls_only if context is not None else {})
+            )
+
+        name = "http" if context is None else "tls"
+        acceptor = Acceptor(name, sock, begin, connections_max, open_elsewhere=lambda: server.open_count)
+        acceptor.start()
+
+        async def stop() -> None:
+            await acceptor.stop()
+            await self._end(runner)
+
+        return acceptor, stop
+
+    async def _end(self, runner: web.ServerRunner) -> None:
+        if runner in self._runners:
+            self._runners.remove(runner)
+        with suppress(OSError):
+            await runner.cleanup()
+
+    async def close(self) -> None:
+        """Stop accepting and end every connection."""
+        for runner in self._runners:
+            with suppress(OSError):
+                await runner.cleanup()
+        self._runners.clear()
+
+
+@contextmanager
+def naming(address: str) -> Iterator[None]:
+    """Say of an address that cannot be bound which one it is, why, and what to do.
+
+    Raises:
+        ConfigError: It cannot be bound.
+    """
+    try:
+        yield
+    except OSError as exc:
+        why = exc.strerror or str(exc)  # of asyncio's a sentence that names the address again
+        if exc.errno is not None and not isinstance(exc, socket.gaierror):
+            why = os.strerror(exc.errno)
+        raise ConfigError(
+            f"The proxy cannot listen on {address}: {why}. Choose another address, or end what has this one."
+        ) from exc
+
+
+def check_free(host: str, port: int) -> None:
+    """Try whether a TCP address can be bound; leaves nothing.
+
+    Raises:
+        OSError: It cannot.
+    """
+    for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
+
+
+def remove_dead_socket(path: Path) -> None:
+    """Make room for a unix socket: remove one that nobody listens on.
+
+    Raises:
+        OSError: The path is no socket, or another process listens there.
+    """
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FileExistsError(f"{path} is there already, and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except BlockingIOError:
+            pass  # its queue is full: somebody listens
+    raise FileExistsError(f"another process listens on {path}")

@@ -1,0 +1,1 @@
+"""Requests to OpenRouter: calls, prices, and records of what calls cost."""

@@ -1,0 +1,265 @@
+"""The price list: which endpoints serve a model at what price, fetched when first asked for, kept, and aged (M7).
+
+Source: openrouter.ai/docs/guides/overview/models and the endpoints list, `GET /models/{author}/{slug}/endpoints`, 2026-10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote as url_quote
+
+import msgspec
+import structlog
+
+from preflight_proxy.base.clock import Clock
+from preflight_proxy.base.tasks import Tasks
+from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
+from preflight_proxy.core.shapes.paths import MODEL_NAME
+from preflight_proxy.upstream.client import NoAnswerError, Upstream
+
+REFRESH_S = 3600.0
+"""Prices are read again after this time (M7)."""
+STALE_S = 24 * 3600.0
+"""Prices older than this quote nothing (M7)."""
+RETRY_S = 5.0
+"""After a failed read the old list serves, and the next try waits this long."""
+ANYONE_S = 1.0
+"""What is read from upstream for those who show no token is at least this far apart, whatever it is."""
+MODELS_MAX = 1000
+"""Models kept; an agent that asks for made-up names must not fill the memory."""
+
+_NO_MODEL = b'{"error":{"code":404,"message":"No such model"}}'
+_is_model_name = re.compile(MODEL_NAME).fullmatch
+_log = structlog.get_logger("preflight_proxy.upstream.prices")
+
+
+class _Architecture(msgspec.Struct):
+    tokenizer: str | None = None
+
+
+class _Data(msgspec.Struct):
+    architecture: _Architecture | None = None
+    endpoints: list[dict[str, object]] = []
+
+
+class _Document(msgspec.Struct):
+    data: _Data
+
+
+class _Listed(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Listed]
+
+
+class _ErrorDocument(msgspec.Struct):
+    error: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """The endpoints of one model.
+
+    Attributes:
+        endpoints: Those with a price; empty if the model is unknown or has none.
+        raw: The upstream document, for `GET /models/{author}/{slug}/endpoints`.
+        fetched_at_s: Monotonic time of the read.
+    """
+
+    endpoints: Sequence[Endpoint]
+    raw: bytes
+    fetched_at_s: float
+
+
+class StalePricesError(UpstreamError):
+    """No price list younger than `STALE_S` can be had."""
+
+
+class UnreachableError(StalePricesError):
+    """None can be had because upstream cannot be reached, or does not answer."""
+
+
+class BusyError(UpstreamError):
+    """It is not kept, and too little time has passed since the last read for those who show no token."""
+
+
+class Prices:
+    """The price lists of all models asked for, each read from upstream once, however many calls wait for it."""
+
+    def __init__(self, upstream: Upstream, clock: Clock) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._lists: dict[str, PriceList] = {}
+        self._models: tuple[bytes, float] | None = None
+        self._model_ids: tuple[bytes, frozenset[str]] = (b"", frozenset())
+        self._read_for_anyone_s = float("-inf")
+        self._tasks = Tasks()
+        self._reading: dict[str, asyncio.Task[PriceList | StalePricesError]] = {}
+        self._reading_models: asyncio.Task[bytes | None] | None = None
+        self._failed_at_s: dict[str, float] = {}
+        self._expired: set[str] = set()
+
+    async def of(self, model: str) -> PriceList:
+        """The price list of `model` (an id without a routing suffix).
+
+        Raises:
+            StalePricesError: None can be read, and what is kept is too old or absent; UnreachableError if upstream does not answer.
+        """
+        if not _is_model_name(model):
+            return PriceList((), _NO_MODEL, self._clock.monotonic_s())
+        kept = self._lists.get(model)
+        if kept is not None and self._fresh(model, kept):
+            return kept
+        reading = self._reading.get(model)
+        if reading is None:
+            reading = self._reading[model] = self._tasks.spawn(self._read(model), "prices")
+        found = await asyncio.shield(reading)  # who leaves does not take the answer from those who wait with him
+        if isinstance(found, StalePricesError):
+            raise found
+        return found
+
+    async def _read(self, model: str) -> PriceList | StalePricesError:
+        """Read one list; the kept one if that fails; the error if it is too old besides."""
+        try:
+            fetched = await self._fetch(model)
+            self._keep(model, fetched)
+            return fetched
+        except UpstreamError as exc:
+            now_s = self._clock.monotonic_s()
+            kept = self._lists.get(model)
+            if kept is None or now_s - kept.fetched_at_s >= STALE_S:
+                _log.error("prices.unread", model=model, why=str(exc))
+                kind = UnreachableError if isinstance(exc, UnreachableError) else StalePricesError
+                return kind(f"The price list of {model!r} cannot be read.")
+            self._failed_at_s[model] = now_s
+            _log.warning("prices.kept", model=model, why=str(exc))
+            return kept
+        finally:
+            del self._reading[model]
+
+    def _fresh(self, model: str, kept: PriceList) -> bool:
+        now_s = self._clock.monotonic_s()
+        if model not in self._expired and now_s - kept.fetched_at_s < REFRESH_S:
+            return True
+        just_failed = now_s - self._failed_at_s.get(model, -RETRY_S) < RETRY_S
+        return just_failed and now_s - kept.fetched_at_s < STALE_S
+
+    def expire(self, model: str) -> None:
+        """Have the next call for `model` read its prices again: a bill or a 404 showed that they moved."""
+        self._expired.add(model)
+
+    async def _fetch(self, model: str) -> PriceList:
+        try:
+            status, raw = await self._upstream.get(f"/models/{url_quote(model, safe='/:@~')}/endpoints")
+        except NoAnswerError as exc:
+            raise UnreachableError(str(exc)) from exc
+        if status not in (200, 400, 404):
+            raise UpstreamError(f"OpenRouter answered {status} for the price list.")
+        endpoints: list[Endpoint] = []
+        try:
+            document = msgspec.json.decode(raw, type=_Document if status == 200 else _ErrorDocument)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise UpstreamError(f"The answer {status} for the price list is not one of OpenRouter's.") from exc
+        if isinstance(document, _Document):
+            data = document.data
+            tokenizer = (data.architecture.tokenizer if data.architecture else None) or "Other"
+            found = (endpoint_from_json(model, tokenizer, listed) for listed in data.endpoints)
+            endpoints = [endpoint for endpoint in found if endpoint is not None]
+        return PriceList(tuple(endpoints), raw, self._clock.monotonic_s())
+
+    def _keep(self, model: str, fetched: PriceList) -> None:
+        if model not in self._lists and len(self._lists) >= MODELS_MAX:
+            unpriced = next((name for name, kept in self._lists.items() if not kept.endpoints), None)
+            dropped = unpriced if unpriced is not None else next(iter(self._lists))
+            del self._lists[dropped]
+            self._failed_at_s.pop(dropped, None)
+        self._lists[model] = fetched
+        self._failed_at_s.pop(model, None)
+        self._expired.discard(model)
+
+    async def models(self) -> bytes:
+        """The upstream model list, as it came; at most `REFRESH_S` old, or `STALE_S` while upstream does not answer.
+
+        Raises:
+            StalePricesError: It cannot be read, and what is kept is too old or absent.
+        """
+        if self._models is not None and self._clock.monotonic_s() - self._models[1] < REFRESH_S:
+            return self._models[0]
+        if self._reading_models is None:
+            self._reading_models = self._tasks.spawn(self._read_models(), "models")
+        found = await asyncio.shield(self._reading_models)
+        if found is None:
+            raise StalePricesError("The model list cannot be read.")
+        return found
+
+    # For those who show no token
+
+    async def models_for_anyone(self) -> bytes:
+        """As `models`, with at most one read of upstream in `ANYONE_S`.
+
+        Raises:
+            BusyError: A read is due, and the last one was less than `ANYONE_S` ago.
+            StalePricesError: It cannot be read.
+        """
+        kept = self._models is not None and self._clock.monotonic_s() - self._models[1] < REFRESH_S
+        if not kept and self._reading_models is None:
+            self._take_turn()
+        return await self.models()
+
+    async def of_anyone(self, model: str) -> PriceList | None:
+        """The price list of a model that is kept, or is in the model list; None for every other. Nothing that is kept goes for it.
+
+        Raises:
+            BusyError: A read is due, and the last one was less than `ANYONE_S` ago.
+            StalePricesError: It cannot be read.
+        """
+        kept = self._lists.get(model)
+        if kept is not None and self._clock.monotonic_s() - kept.fetched_at_s < STALE_S:
+            return kept
+        if model not in self._ids(await self.models_for_anyone()):
+            return None
+        if len(self._lists) < MODELS_MAX:
+            if model not in self._reading:
+                self._take_turn()
+            return await self.of(model)
+        self._take_turn()
+        try:
+            return await self._fetch(model)
+        except UpstreamError as exc:
+            raise StalePricesError(str(exc)) from exc
+
+    def _take_turn(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._read_for_anyone_s < ANYONE_S:
+            raise BusyError("Too many reads without a token; ask again in a second.")
+        self._read_for_anyone_s = now_s
+
+    def _ids(self, models: bytes) -> frozenset[str]:
+        """The ids in a model list, decoded once for each list."""
+        if self._model_ids[0] is not models:
+            try:
+                listed = msgspec.json.decode(models, type=_Models).data
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                listed = []
+            self._model_ids = (models, frozenset(each.id for each in listed))
+        return self._model_ids[1]
+
+    async def _read_models(self) -> bytes | None:
+        try:
+            status, raw = await self._upstream.get("/models")
+            if status != 200:
+                raise UpstreamError(f"OpenRouter answered {status} for the model list.")
+            self._models = (raw, self._clock.monotonic_s())
+        except UpstreamError as exc:
+            _log.warning("models.unread", why=str(exc))
+            if self._models is None or self._clock.monotonic_s() - self._models[1] >= STALE_S:
+                return None
+        finally:
+            self._reading_models = None
+        return self._models[0]

@@ -1,0 +1,132 @@
+"""What agents may reach besides: read, checked, told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent_preflight.environment.network_access import Reach, proxy_warnings, reach_env, reach_warnings, read_reach
+from agent_preflight.environment.proxy_env import NO_PROXY_VARIABLES, PROXY_VARIABLES
+from agent_preflight.sidecar.gate_request import Opening, WayOut
+from preflight_proxy.core.errors import ConfigError
+from tests.support.cases import each
+
+BOTH = read_reach({"los": "127.0.0.1:3000", "db:5433": "db.example:5432"}, ["pypi.org:443"], "sealed")
+
+
+def test_nothing_is_reached_unless_it_is_named() -> None:
+    assert read_reach(None, None, "bridge") == Reach()
+    assert Reach().ports == (8788, 443)
+    assert Reach().way_out is None
+    assert reach_warnings(Reach(), {}, in_container=False) == []
+
+
+def test_a_service_has_its_targets_port_unless_it_is_given_another() -> None:
+    assert BOTH.openings == (Opening("los", 3000, "127.0.0.1:3000"), Opening("db:5433", 5433, "db.example:5432"))
+    assert BOTH.names == {"los": "127.0.0.1:3000", "db": "db.example:5432"}
+    assert BOTH.way_out == WayOut(8789, ("pypi.org:443",))
+    assert BOTH.ports == (8788, 443, 8789, 3000, 5433)
+    assert BOTH.document() == {
+        "services": {"los": "127.0.0.1:3000", "db:5433": "db.example:5432"},
+        "egress": ["pypi.org:443"],
+    }
+
+
+def test_one_host_may_have_services_on_several_ports() -> None:
+    reach = read_reach({"Los:1": "127.0.0.1:3000", "los:2": "127.0.0.1:3001"}, None, "bridge")
+    assert list(reach.names) == ["los"]
+    assert [opening.name for opening in reach.openings] == ["los:1", "los:2"]
+
+
+@each(
+    "services, why",
+    [
+        ({"los": "127.0.0.1"}, "HOST:PORT"),
+        ({"l os": "127.0.0.1:3000"}, "host name"),
+        ({"": "127.0.0.1:3000"}, "host name"),
+        ({"openrouter.ai": "127.0.0.1:3000"}, "can be named"),
+        ({"localhost": "127.0.0.1:3000"}, "can be named"),
+        ({"egress": "127.0.0.1:3000"}, "can be named"),
+        ({"127.0.0.1": "127.0.0.1:3000"}, "can be named"),
+        ({"[::1]": "127.0.0.1:3000"}, "can be named"),
+        ({"los": "127.0.0.1:443"}, "port 443 inside the trial, which the proxy itself has"),
+        ({"los": "127.0.0.1:8788"}, "'los:PORT'"),
+        ({"a": "10.0.0.1:80", "b": "10.0.0.2:80"}, "which 'a' has"),
+        ({f"s{n}": f"127.0.0.1:{3000 + n}" for n in range(33)}, "at most 32"),
+    ],
+)
+def test_a_service_that_cannot_be_is_an_error_that_says_why(services: dict[str, str], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        read_reach(services, None, "sealed")
+
+
+@each(
+    "egress, network, why",
+    [
+        (["pypi.org"], "sealed", "HOST:PORT"),
+        ("pypi.org:443", "sealed", "a list"),
+        (["pypi.org:443"], "bridge", "use network='sealed'"),
+    ],
+)
+def test_an_egress_list_that_cannot_be_is_an_error_that_says_why(egress: Any, network: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        read_reach(None, egress, network)
+
+
+NONE = dict.fromkeys(PROXY_VARIABLES + NO_PROXY_VARIABLES, "")
+
+
+def test_of_proxies_a_sealed_agent_is_told_none_and_every_other_what_goes_past_them() -> None:
+    assert reach_env(Reach(), {}, in_container=True, network="sealed") == NONE
+    image = {"no_proxy": "image.example"}
+    env = reach_env(Reach(), {}, in_container=True, network="bridge", image=image)
+    assert env == dict.fromkeys(NO_PROXY_VARIABLES, "127.0.0.1,localhost,openrouter.ai,image.example")
+    for network in ("bridge", "sealed", "host"):
+        env = reach_env(BOTH, {"HTTP_PROXY": "http://mine:1", "no_proxy": "x"}, in_container=False, network=network)
+        assert env["NO_PROXY"] == env["no_proxy"] == "127.0.0.1,localhost,x"
+        assert not set(PROXY_VARIABLES) & env.keys()
+
+
+def test_a_user_is_told_of_a_proxy_that_a_sealed_trial_may_not_reach() -> None:
+    user = {"all_proxy": "http://mine:1", "FTP_PROXY": "http://mine:2", "HTTP_PROXY": "", "NO_PROXY": "x"}
+    (warning,) = proxy_warnings(Reach(), user, "sealed")
+    assert warning.startswith("all_proxy, FTP_PROXY in env are yours: in a sealed trial")
+    assert "mine:1" not in warning
+    assert proxy_warnings(Reach(), user, "bridge") == []
+    assert proxy_warnings(BOTH, user, "sealed") == []
+    assert proxy_warnings(Reach(), {"HTTP_PROXY": "", "NO_PROXY": "x"}, "sealed") == []
+
+
+def test_an_agent_is_told_where_services_are_as_it_reaches_them() -> None:
+    services = Reach(services=BOTH.services)
+    inside = {"PREFLIGHT_SERVICE_LOS": "los:3000", "PREFLIGHT_SERVICE_DB_5433": "db:5433"}
+    assert reach_env(services, {}, in_container=True, network="sealed") == inside | NONE
+    past = dict.fromkeys(NO_PROXY_VARIABLES, "127.0.0.1,localhost")
+    outside = {"PREFLIGHT_SERVICE_LOS": "127.0.0.1:3000", "PREFLIGHT_SERVICE_DB_5433": "db.example:5432"}
+    assert reach_env(BOTH, {}, in_container=False, network="sealed") == outside | past
+
+
+def test_an_agent_with_an_egress_list_is_given_a_proxy_that_what_the_gate_serves_goes_past() -> None:
+    user = {"no_proxy": "mine.example", "PREFLIGHT_SERVICE_LOS": "mine"}
+    env = reach_env(BOTH, user, in_container=True, network="sealed")
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
+        assert env[name] == "http://127.0.0.1:8789"
+    assert env["NO_PROXY"] == env["no_proxy"] == "127.0.0.1,localhost,openrouter.ai,los,db,mine.example"
+    assert env["NODE_USE_ENV_PROXY"] == "1"
+    assert "PREFLIGHT_SERVICE_LOS" not in env
+
+
+def test_a_users_own_proxy_wins_with_a_warning() -> None:
+    user = {"https_proxy": "http://mine:1"}
+    env = reach_env(BOTH, user, in_container=True, network="sealed")
+    assert not [name for name in PROXY_VARIABLES if env.get(name)]
+    (warning,) = reach_warnings(BOTH, user, in_container=True)
+    assert "https_proxy" in warning
+    assert "8789" in warning
+
+
+def test_processes_are_said_to_reach_everything_anyway() -> None:
+    assert reach_warnings(BOTH, {}, in_container=True) == []
+    (warning,) = reach_warnings(BOTH, {}, in_container=False)
+    assert warning.startswith("services and egress mean nothing without containers")

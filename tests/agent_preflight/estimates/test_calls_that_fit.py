@@ -1,0 +1,162 @@
+"""How many calls a budget affords: the proxy's quote and its admission, and no arithmetic beside them."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_preflight.base.usd import pusd
+from agent_preflight.estimates.calls_that_fit import (
+    BYTES_PER_TOKEN,
+    CALLS_COUNTED_MAX,
+    EXPECT_TOKENS,
+    Estimate,
+    advice,
+    calls_text,
+    estimate,
+    rounded_up,
+)
+from preflight_proxy.core.admission.admission import Admit, admit
+from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.quote import quote
+from tests.support.cases import each
+from tests.support.quote_cases import chat, endpoint
+
+SONNET = "anthropic/claude-sonnet-4.5"
+
+
+def of(budget: str, *endpoints: Endpoint, **options: object) -> Estimate:
+    return estimate(SONNET, pusd(budget), endpoints or (endpoint(),), **options)  # type: ignore[arg-type]
+
+
+def test_the_worst_case_is_the_quote_of_a_call_with_that_many_bytes() -> None:
+    """A real request of the same size, read by the proxy's own shape, has the same quote."""
+    text = "x" * (BYTES_PER_TOKEN * EXPECT_TOKENS)
+    body = [{"role": "system", "content": text}, {"role": "user", "content": ""}]
+    same = quote(chat(messages=body, max_tokens=4096), [endpoint()])
+    found = of("1", max_tokens=4096)
+    assert (found.prompt_tokens, found.worst_pusd) == (same.prompt_tokens, same.worst_pusd(4096))
+    assert found.prompt_tokens > BYTES_PER_TOKEN * EXPECT_TOKENS
+
+
+def test_the_default_budget_does_not_cover_the_first_call_of_a_large_agent_on_a_dear_model() -> None:
+    found = of("0.25")
+    assert (found.calls, found.first_bound, found.is_low) == (0, None, True)
+    assert found.budget_pusd < found.least_pusd < found.worst_pusd
+    assert found.least_pusd == of("0.25", max_tokens=1024).worst_pusd
+    assert of("0.25", expect_tokens=2000).calls > 0
+
+
+def test_exactly_the_least_admits_one_call_at_the_floor_and_a_pico_dollar_less_none() -> None:
+    least_pusd = of("1").least_pusd
+    exactly, below = (estimate(SONNET, amount, [endpoint()]) for amount in (least_pusd, least_pusd - 1))
+    assert (exactly.calls, exactly.first_bound, exactly.floor) == (1, 1024, 1024)
+    assert (below.calls, below.first_bound) == (0, None)
+
+
+def test_a_call_that_fits_only_with_a_lower_bound_counts_and_tells_which() -> None:
+    found = of("0.5")
+    assert found.calls == 1
+    assert found.first_bound is not None
+    assert 1024 < found.first_bound < found.bound == 64_000
+    assert found.worst_pusd > found.budget_pusd
+
+
+def test_the_calls_after_the_first_are_clamped_as_those_of_a_busy_account() -> None:
+    """Of what a whole call leaves, one that follows within a minute takes half, at last its least."""
+    one = of("5", expect_tokens=1000)
+    budget_pusd = one.worst_pusd + 14 * one.least_pusd
+    found = estimate(SONNET, budget_pusd, [endpoint()], expect_tokens=1000)
+    assert (found.first_bound, found.calls) == (64_000, 1 + len([7, 3.5, 1.75, 1]))
+
+
+def test_five_worst_cases_are_enough_for_five_calls_and_are_no_warning() -> None:
+    needed_pusd = of("1").enough_pusd
+    enough = estimate(SONNET, needed_pusd, [endpoint()])
+    assert (enough.calls, enough.is_low, advice(enough)) == (5, False, "")
+    assert needed_pusd == 5 * enough.worst_pusd
+    four = of("4")
+    assert (four.calls, four.is_low) == (4, True)
+
+
+@given(st.integers(0, 20), st.integers(0, 100_000), st.one_of(st.none(), st.integers(1, 100_000)))
+def test_each_call_that_is_counted_is_one_that_the_proxy_admits(dollars: int, tokens: int, bound: int | None) -> None:
+    """Spending each reservation in full, the proxy's own rule admits as many calls, and refuses the next."""
+    two = [endpoint(), endpoint(tag="dear", pricing={"prompt": "0.00001", "completion": "0.00005"})]
+    found = estimate(SONNET, pusd(dollars), two, expect_tokens=tokens, max_tokens=bound)
+    limits = {} if bound is None else {"max_tokens": bound}
+    text = "x" * (BYTES_PER_TOKEN * tokens)
+    made = quote(chat(messages=[{"role": r, "content": c} for r, c in (("system", text), ("user", ""))], **limits), two)
+    account = Account("a", "r", pusd(dollars))
+    for count in range(found.calls):
+        decision = admit(account, made, busy=count > 0, has_unknown=False, waited_s=0)
+        assert isinstance(decision, Admit)
+        account = replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)
+    if found.calls < CALLS_COUNTED_MAX:
+        last = admit(account, made, busy=found.calls > 0, has_unknown=False, waited_s=0)
+        assert not isinstance(last, Admit)
+
+
+def test_what_is_free_is_counted_to_an_end() -> None:
+    prices = ("prompt", "completion", "input_cache_read", "input_cache_write", "input_cache_write_1h")
+    free = of("0.25", endpoint(pricing=dict.fromkeys(prices, "0")))
+    assert (free.calls, free.worst_pusd, free.is_low) == (CALLS_COUNTED_MAX, 0, False)
+    assert calls_text(free) == "1,000 calls or more"
+
+
+def test_the_fee_for_keys_of_ones_own_is_in_the_worst_case() -> None:
+    plain, byok = of("1"), of("1", byok=True)
+    assert plain.worst_pusd < byok.worst_pusd <= plain.worst_pusd * 105 // 100 + 2
+
+
+@each("model", ["openrouter/auto", "openai/gpt-4o:online", "", "no model", "@preset/x"])
+def test_a_model_that_the_proxy_refuses_affords_nothing_whatever_the_budget(model: str) -> None:
+    found = estimate(model, pusd(100), [endpoint()])
+    assert (found.calls, found.is_low) == (0, True)
+    assert found.why_none
+    assert advice(found) == "take another model"
+
+
+def test_without_an_endpoint_no_call_is_afforded() -> None:
+    found = estimate(SONNET, pusd(100), [])
+    assert (found.calls, bool(found.why_none)) == (0, True)
+
+
+@each(
+    "amount, text",
+    [
+        ("0", "$0.00"),
+        ("1.381", "$1.39"),
+        ("1.38", "$1.38"),
+        ("0.02110001", "$0.0212"),
+        ("0.0211", "$0.0211"),
+        ("250", "$250.00"),
+        ("0.000000000001", "$0.00000000000100"),
+    ],
+)
+def test_an_amount_for_a_person_is_rounded_up(amount: str, text: str) -> None:
+    assert rounded_up(pusd(amount)) == text
+    assert Decimal(text[1:]) >= Decimal(amount)
+
+
+@each("count, text", [(0, "no call"), (1, "1 call"), (2, "2 calls"), (999, "999 calls"), (1000, "1,000 calls or more")])
+def test_counts_are_words_for_a_person(count: int, text: str) -> None:
+    assert calls_text(Estimate("m", 1, 1, calls=count)) == text
+
+
+def test_the_advice_names_a_budget_that_is_enough_and_a_smaller_bound_only_where_one_helps() -> None:
+    asks_most = of("0.25")
+    assert advice(asks_most) == (
+        f"raise the budget to {rounded_up(asks_most.enough_pusd)} for 5 calls, take a cheaper model, "
+        "or have the agent ask for a smaller max_tokens"
+    )
+    assert "max_tokens" not in advice(of("0.25", max_tokens=1000))
+
+
+def test_the_json_has_exact_dollars_as_text() -> None:
+    told = of("0.25", max_tokens=1000).to_json()
+    assert (told["budget_usd"], told["model"], told["calls"], told["first_bound"]) == ("0.25", SONNET, 0, None)
+    assert pusd(told["worst_usd"]) == of("0.25", max_tokens=1000).worst_pusd
+    assert not [name for name in told if name.endswith("_pusd")]

@@ -1,0 +1,78 @@
+"""The price list of a model: the endpoints that the proxy would use, read without a key where there is none."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.estimates.price_list import read_endpoints
+from openrouter_sim import Simulator
+from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.base.config import origin, user_quarantine_file
+from preflight_proxy.core.errors import UpstreamError
+from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.ledger.quarantine_file import QuarantineFile
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
+from tests.agent_preflight.conftest import Script, ScriptedServer
+
+pytestmark = pytest.mark.wire
+
+Serve = Callable[[Script], ScriptedServer]
+SONNET = "anthropic/claude-sonnet-4.5"
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def test_the_endpoints_are_those_that_the_proxy_reads(simulator: Simulator) -> None:
+    async def of_the_proxy(model: str) -> object:
+        async with Upstream(simulator.base_url) as upstream:
+            return (await Prices(upstream, SystemClock()).of(model)).endpoints
+
+    for model in simulator.catalog:
+        assert read_endpoints(model, None) == asyncio.run(of_the_proxy(model)), model
+    assert len(read_endpoints(SONNET, None)) > 0
+
+
+def test_without_a_key_none_is_sent_and_with_one_it_is(serve: Serve) -> None:
+    server = serve(lambda seen: (200, {"data": {"endpoints": []}}))
+    assert read_endpoints(SONNET, None) == ()
+    assert read_endpoints(SONNET, "sk-test") == ()
+    assert [seen.headers.get("Authorization") for seen in server.seen] == [None, "Bearer sk-test"]
+
+
+def test_a_steering_suffix_and_a_clients_prefix_are_left_out_and_what_is_no_name_is_not_asked_for(serve: Serve) -> None:
+    server = serve(lambda seen: (200, {"data": {"endpoints": []}}))
+    for model in (f"{SONNET}:floor", f"openrouter/{SONNET}", "a/b:free", "a/../b c", "../keys", "no-slash"):
+        read_endpoints(model, None)
+    paths = [seen.path for seen in server.seen]
+    assert paths == [*[f"/models/{SONNET}/endpoints"] * 2, "/models/a/b:free/endpoints"]
+
+
+def test_a_quarantined_endpoint_of_this_upstream_is_not_used(simulator: Simulator) -> None:
+    before = read_endpoints(SONNET, None)
+    listed = QuarantineFile(user_quarantine_file())
+    listed.add(Quarantined(SONNET, before[0].tag, "overrun", 0.0, origin(simulator.base_url)))
+    listed.add(Quarantined(SONNET, before[-1].tag, "overrun", 0.0))  # OpenRouter's own, not the simulator's
+    assert read_endpoints(SONNET, None) == before[1:]
+
+
+def test_a_model_that_is_not_there_has_none(simulator: Simulator) -> None:
+    assert read_endpoints("no/such", simulator.inference_key) == ()
+
+
+@pytest.mark.parametrize("answer", [(500, {}), (200, []), (200, b"no json"), (401, {"data": {}})])
+def test_a_list_that_cannot_be_read_is_told(serve: Serve, answer: tuple[int, Any]) -> None:
+    serve(lambda seen: answer)
+    with pytest.raises(UpstreamError, match=SONNET):
+        read_endpoints(SONNET, None)
+
+
+def test_an_endpoint_without_a_price_is_left_out(serve: Serve) -> None:
+    serve(lambda seen: (200, {"data": {"architecture": None, "endpoints": [1, {}, {"tag": "x"}]}}))
+    assert read_endpoints(SONNET, None) == ()

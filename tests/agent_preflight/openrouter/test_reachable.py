@@ -1,0 +1,162 @@
+"""Why OpenRouter cannot be reached, from real sockets: the cause comes first."""
+
+import json
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+
+from agent_preflight.openrouter import reachable
+from agent_preflight.openrouter.http import Answer
+from agent_preflight.openrouter.reachable import cannot_reach, cause_of, refusal, refusal_of, trouble, why_unread
+from openrouter_sim import Simulator
+from preflight_proxy.core.errors import ConfigError
+from tests.agent_preflight.conftest import Script, ScriptedServer
+from tests.support.cases import each
+
+Serve = Callable[[Script], ScriptedServer]
+CHECK = "Check OPENROUTER_BASE_URL and your network. Nothing was spent."
+
+
+@pytest.fixture
+def port() -> int:
+    """One at which nobody listens."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        number: int = server.getsockname()[1]
+    return number
+
+
+@pytest.mark.wire
+def test_a_port_at_which_nobody_listens_is_a_connection_refused(port: int) -> None:
+    url = f"http://127.0.0.1:{port}/api/v1"
+    assert trouble("key", url) == f"Cannot reach OpenRouter at {url}: connection refused. {CHECK}"
+
+
+@pytest.mark.wire
+def test_a_name_that_nobody_knows_is_told_as_that() -> None:
+    url = "https://no-such-host.invalid/api/v1"
+    assert trouble("key", url) == (
+        f"Cannot reach OpenRouter at {url}: the name no-such-host.invalid cannot be found (DNS). {CHECK}"
+    )
+
+
+@pytest.mark.wire
+def test_a_server_without_tls_is_told_from_one_whose_certificate_is_not_trusted(serve: Serve) -> None:
+    plain_url = serve(lambda seen: (200, {})).base_url.replace("http:", "https:")
+    assert "TLS failed (" in trouble("key", plain_url)
+    assert "is it an http:// address?" in trouble("key", plain_url)
+    untrusted = ssl.SSLCertVerificationError("x")
+    untrusted.verify_message = "self-signed certificate"
+    error = httpx.ConnectError("wrapped")
+    error.__cause__ = untrusted
+    assert cause_of(error) == "its TLS certificate is not trusted (self-signed certificate)"
+
+
+@pytest.mark.wire
+def test_a_server_that_says_nothing_is_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reachable, "TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        said = trouble("key", f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert ": no answer within 0 s. " in said
+
+
+@pytest.mark.wire
+def test_a_server_that_hangs_up_is_told_as_that(serve: Serve) -> None:
+    assert "it closed the connection" in trouble("key", serve(lambda seen: None).base_url)
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("status", [200, 302, 404])
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"[]", b"", b"\xff"])
+def test_what_is_not_openrouters_api_is_told_as_that(serve: Serve, status: int, body: bytes) -> None:
+    url = serve(lambda seen: (status, body)).base_url
+    assert trouble("key", url) == (
+        f"What answers at {url} is not OpenRouter's API (HTTP {status}). "
+        "Check OPENROUTER_BASE_URL: usually it is unset, or https://openrouter.ai/api/v1. Nothing was spent."
+    )
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_server_that_fails_is_told_with_its_words(serve: Serve, status: int) -> None:
+    url = serve(lambda seen: (status, {"error": {"message": "down\x1b[2J for now"}})).base_url
+    assert trouble("key", url) == f"Cannot reach OpenRouter at {url}: it answers with {status}: down for now. {CHECK}"
+
+
+@pytest.mark.wire
+def test_an_openrouter_that_answers_is_no_trouble_also_where_it_refuses_the_key(simulator: Simulator) -> None:
+    assert trouble(simulator.inference_key) == ""
+    assert trouble("sk-wrong") == ""
+    assert refusal("/credits", "sk-wrong").startswith("401: ")
+
+
+@pytest.mark.wire
+def test_a_refusal_without_an_answer_is_its_cause(port: int) -> None:
+    assert refusal("/credits", "key", f"http://127.0.0.1:{port}") == "connection refused"
+
+
+@pytest.mark.wire
+def test_a_password_in_the_address_is_not_shown(port: int) -> None:
+    assert "secret" not in trouble("key", f"http://me:secret@127.0.0.1:{port}")
+
+
+@each(
+    "body, said",
+    [
+        ({"error": {"message": "no"}}, "401: no"),
+        ({"error": {"message": "x" * 900}}, f"401: {'x' * 200}"),
+        ({"error": "no"}, "401"),
+        (None, "401"),
+        ([], "401"),
+    ],
+)
+def test_a_refusal_is_its_status_and_its_words(body: Any, said: str) -> None:
+    assert refusal_of(Answer(401, body)) == said
+
+
+@each(
+    "error, said",
+    [
+        (ConfigError("HTTPS_PROXY is no URL."), "HTTPS_PROXY is no URL. Nothing was spent."),
+        (
+            ValueError("the key holds characters that no key has"),
+            (
+                "OpenRouter was not asked: the key holds characters that no key has. Check the keys in the environment. "
+                "Nothing was spent."
+            ),
+        ),
+        (
+            httpx.UnsupportedProtocol("x"),
+            f"Cannot reach OpenRouter at u: this is no http:// or https:// address. {CHECK}",
+        ),
+        (OSError(101, "Network is unreachable"), f"Cannot reach OpenRouter at u: network is unreachable. {CHECK}"),
+        (httpx.ProxyError("407\x1b[1m no"), f"Cannot reach OpenRouter at u: the HTTP proxy refuses: 407 no. {CHECK}"),
+        (RuntimeError(), f"Cannot reach OpenRouter at u: RuntimeError. {CHECK}"),
+    ],
+)
+def test_every_error_is_a_sentence(error: Exception, said: str) -> None:
+    assert cannot_reach("u", error) == said
+
+
+def test_an_error_that_is_its_own_cause_ends() -> None:
+    first, second = OSError(), OSError(1, "No")
+    first.__cause__, second.__cause__ = second, first
+    assert json.dumps(cause_of(first)) == '"no"'
+
+
+@pytest.mark.wire
+def test_what_could_not_be_read_says_why_and_nothing_of_money(port: int, serve: Serve) -> None:
+    url = f"http://127.0.0.1:{port}/api/v1"
+    assert why_unread(None, "key", url) == (
+        f"Cannot reach OpenRouter at {url}: connection refused. Check OPENROUTER_BASE_URL and your network"
+    )
+    answers = serve(lambda _: (200, {"data": {}})).base_url
+    assert why_unread(None, "key", answers) == "OpenRouter gave no answer. Try again"
+    assert why_unread(Answer(401, {"error": {"message": "no such key"}}), "key", url) == (
+        "OpenRouter refuses the management key (401: no such key). Set OR_ADMIN_KEY to one of the account"
+    )
+    assert why_unread(Answer(429, None), "key", url) == "OpenRouter answers with 429"

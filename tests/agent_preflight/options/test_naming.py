@@ -1,0 +1,63 @@
+"""The models of a run, and the names of their trials."""
+
+import pytest
+
+from agent_preflight.options.naming import NamedModel, check_run_id, default_alias, read_models
+from agent_preflight.runs.plan import plan_trials
+from tests.support.cases import each
+
+
+@each(
+    "model, alias",
+    [
+        ("openai/gpt-4.1-nano", "gpt-4-1-nano"),
+        ("anthropic/claude-sonnet-4.5", "claude-sonnet-4"),
+        ("meta-llama/llama-3.3:free", "llama-3-3-free"),
+        ("plain", "plain"),
+        ("a/...", "model"),
+    ],
+)
+def test_a_default_alias_can_always_be_a_folder(model: str, alias: str) -> None:
+    assert default_alias(model) == alias
+    plan_trials([(model, default_alias(model))], "run-1", 1, None, lambda: "x")
+
+
+def aliases(*models: object) -> list[str | None]:
+    return [model.alias for model in read_models(models)]
+
+
+def test_a_model_is_written_in_four_ways() -> None:
+    given = ["openai/gpt-4.1-nano", "x/y=alias", ("a/b", "pair"), NamedModel("c/d", "named")]
+    assert [(model.id, model.alias) for model in read_models(given)] == [
+        *[("openai/gpt-4.1-nano", "gpt-4-1-nano"), ("x/y", "alias"), ("a/b", "pair"), ("c/d", "named")]
+    ]
+
+
+def test_models_of_one_name_get_aliases_of_their_own() -> None:
+    assert aliases("a/m", "a/m", "b/m") == ["m", "m-2", "m-3"]
+    assert aliases("a/m", "a/m=m-2", "a/m") == ["m", "m-2", "m-3"]
+    assert aliases("a/m", "b/x=m") == ["m-2", "m"]
+    assert aliases("a/claude-sonnet-4.5", "a/claude-sonnet-4.5") == ["claude-sonnet-4", "claude-sonnet-2"]
+
+
+def test_an_alias_that_a_person_chose_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="given more than once: x"):
+        aliases("a/m=x", "b/m=x", "c/m=y")
+
+
+@each("given", ["a/b", 3, [3], [("a",)], [("a", "b", "c")], None, [""], ["=x"], ["a b"], ["a\n"], ["ü"], ["a" * 257]])
+def test_what_names_no_models_is_refused(given: object) -> None:
+    with pytest.raises(ValueError):
+        read_models(given)
+
+
+@each("alias", ["", ".", "..", "a/b", "-a", "a b", "x:free", "a\n", "plan.json", "lock", "a" * 65])
+def test_an_alias_that_cannot_be_a_folder_is_refused(alias: str) -> None:
+    with pytest.raises(ValueError, match="cannot be an alias"):
+        read_models([("m/m", alias)])
+
+
+@each("run_id", ["..", "a/b", "", ".hidden", "a" * 129, "a\n"])
+def test_a_run_id_that_leads_elsewhere_is_refused(run_id: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a run's id"):
+        check_run_id(run_id)

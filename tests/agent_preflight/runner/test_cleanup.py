@@ -1,0 +1,68 @@
+"""A trial's end: its order, what is verified, and what is said when it cannot be."""
+
+import pytest
+
+import agent_preflight
+from agent_preflight.events import EventLogger
+from agent_preflight.runs.exit_code import exit_code
+from agent_preflight.runs.trial_state import State
+from openrouter_sim import Scenario
+from tests.support.trial_field import Field
+
+pytestmark = pytest.mark.wire
+
+STATES = [state.text for state in State if state is not State.PLANNED]
+ORDER = ["freeze", "kill", "output", "sandbox", "settle", "key_usage", "account", "sub_key"]
+
+
+def test_the_steps_come_in_one_order_and_each_leaves_a_record(trials: Field) -> None:
+    (result,) = trials.run({"a": "call()"})
+    events = EventLogger.read(trials.run_dirs[0] / "a" / "events.jsonl")
+    assert [event["step"] for event in events if event["type"] == "preflight_cleanup"] == ORDER
+    assert [event["state"] for event in events if event["type"] == "preflight_state"] == STATES
+    assert set(result.preflight["cleanup"].values()) == {"ok"}
+    assert result.preflight["key_usage_usd"] == result.preflight["posted_usd"]
+
+
+def test_a_call_under_way_at_the_end_is_still_paid_for(trials: Field) -> None:
+    trials.simulator.scenario = Scenario(tokens_per_s=50.0)
+    source = """
+        body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "stream": True}
+        request = urllib.request.Request(os.environ["OPENROUTER_BASE_URL"] + "/chat/completions", json.dumps(body).encode(),
+            {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"})
+        answer = urllib.request.urlopen(request)  # its head is there, its body is to come
+        sys.exit()
+    """
+    (result,) = trials.run({"a": source})
+    assert result.preflight["pending_usd"] == "0"
+    assert result.cost_usd is not None
+    assert result.preflight["calls"] == 1
+    assert result.preflight["posted_usd"] != "0"
+
+
+def test_an_agent_that_got_no_answer_at_all_did_not_do_well(trials: Field) -> None:
+    (result,) = trials.run({"a": "call('no/such'); say('agent_end', status='done')"})
+    why = "1 call was refused, the first to no/such: This model has no known price, so its cost has no bound."
+    assert result.error == f"no call was served: {why}"
+    assert (result.preflight["warnings"], exit_code([result])) == ([why], 1)
+
+
+def test_a_sub_key_that_cannot_be_deleted_is_said_and_not_hidden(trials: Field) -> None:
+    trials.may_differ = True
+    admin = trials.simulator.books.find(trials.simulator.admin_key)
+    assert admin is not None
+
+    def take_away(_event: object) -> None:
+        admin.management = False
+
+    (result,) = trials.run({"a": "call(); say('x'); time.sleep(0.2)"}, on_event=take_away)
+    assert result.preflight["cleanup"]["sub_key"] == "unverified"
+    assert any("7 days" in warning for warning in result.preflight["warnings"])
+    assert exit_code([result]) == 5
+
+
+def test_a_witness_that_counts_more_than_the_ledger_is_drift(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_preflight, "get_usage", lambda key: 9.5, raising=False)
+    (result,) = trials.run({"a": "call()"})
+    assert result.preflight["key_usage_usd"] == "9.5"
+    assert exit_code([result]) == 3

@@ -1,0 +1,111 @@
+"""What a run is going to do, decided before anything is done."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from agent_preflight.runs.plan import Before, Surroundings, default_run_id, key_expiry, plan_trials
+from preflight_proxy.core.errors import ConfigError
+from tests.support.cases import each
+
+MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
+
+
+def plans(models: Any = MODELS, budget: Any = 0.25, arguments: Any = None) -> Any:
+    return plan_trials(models, "run-1", budget, arguments, iter(["aa", "bb", "cc"]).__next__)
+
+
+def test_trials_come_in_the_order_of_the_models() -> None:
+    assert [trial.alias for trial in plans()] == ["nano", "haiku"]
+
+
+def test_each_trials_names_stand_in_its_arguments_and_in_the_sources_of_its_mounts() -> None:
+    arguments, mounts = ["--as={alias}", '{"model": "{model}"}', "{run_id}"], ["/out/{alias}/{model}:/o:ro", "v:/v"]
+    nano, haiku = plan_trials(MODELS, "run-1", 0.25, arguments, iter("ab").__next__, mounts)
+    assert nano.command == ("--as=nano", '{"model": "openai/gpt-4.1-nano"}', "run-1")
+    assert haiku.mounts == ("/out/haiku/anthropic-claude-haiku-4.5:/o:ro", "v:/v")
+    (own,) = plan_trials(MODELS[:1], "run-1", 0.25, {"nano": ["{alias}"]}, iter("a").__next__)
+    assert (own.command, own.mounts) == (("nano",), ())
+
+
+def test_a_sub_key_has_a_name_of_its_own_and_a_cent_above_the_budget() -> None:
+    nano, haiku = plans()
+    assert nano.key_name == "agent-preflight:run-1:nano:aa"
+    assert haiku.key_name == "agent-preflight:run-1:haiku:bb"
+    assert nano.key_limit_usd == Decimal("0.26")
+
+
+def test_a_trial_that_is_begun_again_has_what_is_left() -> None:
+    nano = replace(plans()[0], before=Before(posted_pusd=2 * 10**11, limit_pusd=25 * 10**10))
+    assert (nano.limit_pusd, nano.spent_before_pusd, nano.key_limit_usd) == (25 * 10**10, 2 * 10**11, Decimal("0.06"))
+    topped_up = replace(nano, before=Before(posted_pusd=4 * 10**11, limit_pusd=10**12))
+    assert (topped_up.limit_pusd, topped_up.key_limit_usd) == (10**12, Decimal("0.61"))
+    assert replace(nano, before=Before(10**12, 0)).key_limit_usd == Decimal("0.01")
+
+
+def test_a_budget_is_exact_whatever_number_it_is_written_as() -> None:
+    assert plans(budget=0.1)[0].budget_pusd == plans(budget="0.10")[0].budget_pusd == 100_000_000_000
+
+
+def test_budgets_may_differ_by_alias() -> None:
+    assert [trial.budget_pusd for trial in plans(budget={"nano": 1, "haiku": Decimal("0.5")})] == [10**12, 5 * 10**11]
+
+
+@each("budget", [0, -1, float("nan"), float("inf"), "much", {"nano": 1}, 1e9])
+def test_what_is_no_budget_is_refused_before_anything_exists(budget: object) -> None:
+    with pytest.raises(ConfigError):
+        plans(budget=budget)
+
+
+@each("alias", ["", ".", "..", "a/b", "-a", "a b", "x:free", "a\n", "plan.json", "lock", "a" * 65])
+def test_an_alias_that_cannot_be_a_folder_is_refused(alias: str) -> None:
+    with pytest.raises(ConfigError, match="alias"):
+        plans(models=[("m/m", alias)])
+
+
+def test_an_alias_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="more than once: same"):
+        plans(models=[("a/a", "same"), ("b/b", "same")])
+
+
+def test_no_models_are_refused_in_words() -> None:
+    with pytest.raises(ConfigError, match="nothing to run"):
+        plans(models=[])
+
+
+def test_arguments_are_for_all_or_by_alias() -> None:
+    assert [trial.command for trial in plans(arguments=["--x", 1])] == [("--x", "1")] * 2
+    assert [trial.command for trial in plans(arguments={"haiku": ["--y"]})] == [(), ("--y",)]
+
+
+def test_arguments_given_as_one_text_are_not_taken_apart() -> None:
+    with pytest.raises(ConfigError, match="list of texts"):
+        plans(arguments="--x")
+
+
+def test_a_default_run_id_is_the_local_time() -> None:
+    assert (default_run_id(datetime(2027, 1, 2, 3, 4, 5))) == "run-20270102-030405"
+
+
+def test_a_sub_key_ends_by_itself_after_a_week() -> None:
+    assert key_expiry(datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)) == "2027-01-09T03:04:05Z"
+
+
+def test_the_limits_are_options_of_the_engine_and_one_of_the_users_own_wins() -> None:
+    around = Surroundings(
+        "docker", "i", memory="1g", cpus="2", docker_args=("--memory=2g", "--platform", "linux/arm64")
+    )
+    options = around.engine_options
+    assert options.agent == {"HostConfig": {"Memory": 2 * 2**30, "NanoCpus": 2_000_000_000}}
+    assert (options.gate, options.platform) == ({}, "linux/arm64")
+    assert Surroundings("docker", "i").engine_options.agent == {}
+
+
+def test_an_option_of_the_network_is_the_gates_and_has_no_place_in_a_sealed_trial() -> None:
+    around = Surroundings("docker", "i", network="bridge", docker_args=("--dns=1.1.1.1",))
+    assert around.engine_options.gate == {"HostConfig": {"Dns": ["1.1.1.1"]}}
+    with pytest.raises(ConfigError, match="this trial is sealed"):
+        _ = replace(around, network="sealed").engine_options

@@ -1,0 +1,166 @@
+"""What stands in plan.json, and how a plan that has changed is told from one that has not."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agent_preflight.artifacts import SUMMARY_BYTES_MAX
+from agent_preflight.environment.network_access import read_reach
+from agent_preflight.options.settings import RunSettings
+from agent_preflight.runs.plan import Surroundings, plan_trials
+from agent_preflight.runs.plan_file import KEPT_BYTES_MAX, by_alias, is_in_clear, plan_differences, plan_document
+from agent_preflight.runs.request import Origin, Request
+from preflight_proxy.core.secret import Secret
+from tests.support.cases import each
+
+MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
+AROUND = Surroundings(
+    "docker", "img", env={"SECRET": "s3cret"}, initial_prompt="tell nobody", mounts=("/a:/b",), timeout_s=60.0
+)
+
+
+def document(
+    around: Surroundings = AROUND, models: Any = MODELS, budget: Any = 0.25, arguments: Any = ("--x",), **more: Any
+) -> Any:
+    numbers = iter(range(100))
+    trials = plan_trials(models, "run-1", budget, arguments, lambda: str(next(numbers)))
+    request = Request(
+        models=models, admin_key=Secret("adm1n"), budget=budget, around=around, runs_dir=Path("runs"), **more
+    )
+    return plan_document("run-1", trials, request, "now")
+
+
+def old(plan: Any) -> Any:
+    """Return a plan as version 1 had it."""
+    trials = [{**trial, "command": DIGEST_OF_X} for trial in plan["trials"]]
+    return {**plan, "schema": 1, "prompt": DIGEST_OF_PROMPT, "env": "0123456789abcdef", "trials": trials}
+
+
+DIGEST_OF_X = "6f6d36fc7969fae6"
+DIGEST_OF_PROMPT = "4228acf759f2d876"
+
+
+def test_the_plan_on_disk_names_every_key_and_holds_no_secret() -> None:
+    found = document(origin=Origin(config=Path("/p/preflight.toml"), env_from={"SECRET": "option"}))
+    assert [trial["key_name"] for trial in found["trials"]] == [
+        "agent-preflight:run-1:nano:0",
+        "agent-preflight:run-1:haiku:1",
+    ]
+    assert not [text for text in ("s3cret", "adm1n") if text in str(found)]
+    assert found["env_names"] == ["SECRET"]
+
+
+def test_the_plan_on_disk_is_enough_to_go_on_by() -> None:
+    around = replace(AROUND, settings=RunSettings(max_workers=3))
+    found = document(around, origin=Origin(config=Path("/p/preflight.toml"), env_from={"SECRET": "option"}))
+    assert is_in_clear(found)
+    assert (found["schema"], found["prompt"], found["trials"][0]["command"]) == (2, "tell nobody", ["--x"])
+    assert found["origin"] == {
+        "by": "command line",
+        "directory": None,
+        "config": "/p/preflight.toml",
+        "env_files": [],
+        "env_from": {"SECRET": "option"},
+    }
+    assert found["may_change"]["max_workers"] == 3
+
+
+def test_of_a_scripts_own_code_there_is_the_name() -> None:
+    found = document(on_event=print, policy=object)
+    assert found["origin"] == {"by": "script", "functions": ["eject_policy", "on_event"]}
+
+
+def test_what_is_too_long_to_be_read_again_is_a_digest_and_the_rest_stands_there() -> None:
+    around = replace(AROUND, initial_prompt="x" * KEPT_BYTES_MAX)
+    found = document(around)
+    assert len(str(found)) < 4000
+    assert KEPT_BYTES_MAX * 2 <= SUMMARY_BYTES_MAX
+    assert (is_in_clear(found), is_in_clear(document())) == (False, True)
+    assert plan_differences(found, document(around)) == []
+    assert plan_differences(found, document()) == ["prompt: changed (only a digest is kept)"]
+    assert plan_differences(document(), found) == ["prompt: changed (only a digest is kept)"]
+    assert plan_differences(found, document(around, arguments=["--y"]))[0].startswith("trial nano: command: changed")
+
+
+def test_a_plan_of_the_first_version_is_compared_by_its_digests() -> None:
+    before = old(document())
+    assert not is_in_clear(before)
+    assert plan_differences(before, document()) == []
+    changed = document(replace(AROUND, initial_prompt="another"), arguments=["--y"])
+    assert plan_differences(before, changed) == [
+        "prompt: changed (only a digest is kept)",
+        *(f"trial {alias}: command: changed (only a digest is kept)" for alias in ("nano", "haiku")),
+    ]
+
+
+def test_a_plan_whose_ended_trials_are_of_the_first_version_is_not_enough_to_go_on_by() -> None:
+    mixed = document()
+    mixed["trials"][0]["command"] = DIGEST_OF_X
+    assert not is_in_clear(mixed)
+    assert plan_differences(mixed, document()) == []
+
+
+def test_of_long_texts_the_part_that_differs_is_shown() -> None:
+    before, now = (document(replace(AROUND, initial_prompt="same " * 1000 + end + " x" * 1000)) for end in ("A", "B"))
+    (line,) = plan_differences(before, now)
+    assert line.startswith("prompt: was ...")
+    assert "same A x" in line
+    assert "same B x" in line
+    assert len(line) < 400
+
+
+def test_values_of_variables_may_change() -> None:
+    assert plan_differences(document(), document(replace(AROUND, env={"SECRET": "rotated"}))) == []
+
+
+def test_the_same_plan_has_no_difference_whatever_its_keys_are_called() -> None:
+    again = {**document(), "run_id": "x", "created_at": "later"}
+    again["trials"] = [{**trial, "key_name": "another"} for trial in again["trials"]]
+    assert plan_differences(document(), again) == []
+
+
+@each(
+    "changes, told",
+    [
+        ({"image": "other"}, ['image: was "img", is "other"']),
+        ({"network": "sealed"}, ['network: was "bridge", is "sealed"']),
+        ({"mounts": ("/a:/c",)}, ['mounts: was ["/a:/b"], is ["/a:/c"]']),
+        ({"timeout_s": None}, ["timeout_s: was 60.0, is null"]),
+        ({"memory": "2g"}, ['memory: was null, is "2g"']),
+        ({"stdin": "open"}, ['stdin: was null, is "open"']),
+        ({"initial_prompt": "another"}, ['prompt: was "tell nobody", is "another"']),
+        ({"initial_prompt": None}, ['prompt: was "tell nobody", is null']),
+        ({"env": {"NEW": "x"}}, ['env_names: was ["SECRET"], is ["NEW"]']),
+        (
+            {"reach": read_reach({"los": "127.0.0.1:3000"}, None, "bridge")},
+            ['services: was {}, is {"los": "127.0.0.1:3000"}'],
+        ),
+    ],
+)
+def test_a_change_of_the_surroundings_is_shown(changes: dict[str, Any], told: list[str]) -> None:
+    assert plan_differences(document(), document(replace(AROUND, **changes))) == told
+
+
+@each(
+    "changed, told",
+    [
+        ({"budget": {"nano": 0.25, "haiku": 1}}, ['trial haiku: budget_usd: was "0.25", is "1"']),
+        ({"arguments": ["--y"]}, [f'trial {a}: command: was ["--x"], is ["--y"]' for a in ("nano", "haiku")]),
+        ({"models": MODELS[:1]}, ["trial haiku: left out now"]),
+        ({"models": [*MODELS, ("m/m", "new")]}, ["trial new: not in the run's plan"]),
+        ({"models": [("m/m", "nano"), MODELS[1]]}, ['trial nano: model_id: was "openai/gpt-4.1-nano", is "m/m"']),
+    ],
+)
+def test_a_change_of_a_trial_is_shown(changed: dict[str, Any], told: list[str]) -> None:
+    assert plan_differences(document(), document(**changed)) == told
+
+
+def test_of_several_attempts_the_last_counts() -> None:
+    twice = document(budget=9)
+    twice["trials"] += document()["trials"]
+    assert plan_differences(twice, document()) == []
+    assert by_alias(twice)["nano"]["budget_usd"] == "0.25"
+
+
+def test_a_plan_of_another_shape_differs_in_everything_and_breaks_nothing() -> None:
+    assert "trial nano: not in the run's plan" in plan_differences({"trials": [3, {}]}, document())

@@ -1,0 +1,161 @@
+"""One look at an account: admit, clamp, wait or refuse (M9, M18)."""
+
+from dataclasses import replace
+
+import pytest
+
+from preflight_proxy.core.admission.admission import Admit, Wait, admit, unread_refusal
+from preflight_proxy.core.admission.queue import WAIT_S_MAX
+from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.pricing.quote import Quote, Worst
+from preflight_proxy.core.refusals.refusals import Code, Refusal
+
+# The prompt costs 1000, each output token 1; asked for 4000 tokens, the floor is 1024.
+PROMPT, ASKED, FLOOR = 1000, 4000, 1024
+WORST, CHEAPEST = PROMPT + ASKED, PROMPT + FLOOR
+LINE = Worst(fixed_pusd=PROMPT, output_price=10**6, tokens_max=None, tokens_min=0)
+TAGS = ("t",)
+QUOTE = Quote("m/x", TAGS, ASKED, ASKED, FLOOR, {}, 1, (LINE,))
+FREE = Quote("m/x:free", TAGS, ASKED, ASKED, FLOOR, {}, 1, (replace(LINE, fixed_pusd=0, output_price=0),))
+
+
+def look(
+    available: int,
+    pending: int = 0,
+    *,
+    posted: int = 0,
+    quote: Quote = QUOTE,
+    busy: bool = False,
+    has_unknown: bool = False,
+    waited_s: float = 0.0,
+    cheapest_pusd: int = 1,
+) -> Admit | Wait | Refusal:
+    """Look at an account with so much available, pending and posted."""
+    account = Account("a", "run", available + pending + posted, posted_pusd=posted, pending_pusd=pending)
+    return admit(account, quote, busy=busy, has_unknown=has_unknown, waited_s=waited_s, cheapest_pusd=cheapest_pusd)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_call_that_fits_leaves_as_asked(busy: bool) -> None:
+    """To the last pico-dollar, whoever else is there."""
+    assert look(WORST, busy=busy) == Admit(ASKED, WORST, clamped=False, tags=TAGS)
+
+
+def test_a_call_that_would_fit_if_others_settled_waits() -> None:
+    """It is worth more whole than clamped."""
+    assert look(WORST - 1, pending=1) == Wait(WORST)
+
+
+def test_a_call_that_no_settling_would_make_fit_is_clamped_at_once() -> None:
+    """Waiting would not help it."""
+    assert look(WORST - 1) == Admit(ASKED - 1, WORST - 1, clamped=True, tags=TAGS)
+    assert look(WORST - 2, pending=1) == Admit(ASKED - 2, WORST - 2, clamped=True, tags=TAGS)
+
+
+def test_a_clamp_leaves_half_to_calls_beside_it() -> None:
+    """So that one sub-agent does not take all that is left."""
+    assert look(4500, busy=True) == Admit(1250, 2250, clamped=True, tags=TAGS)
+
+
+def test_the_last_dollars_are_used_though_half_of_them_is_below_the_floor() -> None:
+    """A sequential agent is busy by its own last call; half of little would refuse it with money left."""
+    assert look(CHEAPEST + 10, busy=True) == Admit(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
+
+
+def test_no_clamp_goes_below_the_floor() -> None:
+    """A shorter answer is of no use."""
+    assert look(CHEAPEST) == Admit(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
+    refused = look(CHEAPEST - 1)
+    assert isinstance(refused, Refusal)
+    assert (refused.code, refused.needed_pusd) == (Code.DOES_NOT_FIT, CHEAPEST)
+
+
+def test_a_call_whose_floor_would_fit_if_others_settled_waits_for_that() -> None:
+    """Refused at once is only what cannot be helped."""
+    assert look(CHEAPEST - 1, pending=1) == Wait(CHEAPEST)
+
+
+def test_after_the_longest_wait_a_call_is_clamped_or_refused() -> None:
+    """Before the client loses its patience."""
+    assert look(3000, pending=9000, waited_s=WAIT_S_MAX) == Admit(2000, 3000, clamped=True, tags=TAGS)
+    assert isinstance(look(CHEAPEST - 1, pending=9000, waited_s=WAIT_S_MAX), Refusal)
+
+
+def test_an_account_is_spent_when_its_cheapest_call_no_longer_fits() -> None:
+    """A large call that does not fit says nothing about smaller ones."""
+    large = look(500, posted=100, cheapest_pusd=500)
+    none = look(499, posted=100, cheapest_pusd=500)
+    assert isinstance(large, Refusal)
+    assert isinstance(none, Refusal)
+    assert (large.code, none.code) == (Code.DOES_NOT_FIT, Code.SPENT)
+
+
+def test_nobody_is_told_that_the_budget_is_spent_while_outcomes_are_unknown() -> None:
+    """After a restart calls wait; if they must be refused, then not in that word."""
+    assert look(0, pending=WORST, has_unknown=True) == Wait(WORST)
+    refused = look(0, posted=WORST, has_unknown=True, waited_s=WAIT_S_MAX, cheapest_pusd=CHEAPEST)
+    assert isinstance(refused, Refusal)
+    assert refused.code is Code.DOES_NOT_FIT
+
+
+def test_a_free_model_is_allowed_while_nothing_is_overdrawn() -> None:
+    """Its worst case is nothing."""
+    assert look(0, posted=5, quote=FREE) == Admit(ASKED, 0, clamped=False, tags=TAGS)
+    assert look(-1, pending=1, quote=FREE) == Wait(0)
+    assert isinstance(look(-1, posted=10, quote=FREE), Refusal)
+
+
+@pytest.mark.parametrize(("posted", "code"), [(0, None), (100, None), (101, Code.SPENT)])
+def test_below_zero_a_call_is_refused_whatever_it_asks(posted: int, code: Code | None) -> None:
+    """At zero it depends on the call: it may be free. What is pending may settle at nothing."""
+    assert unread_refusal(Account("a", "run", 100, posted_pusd=posted, pending_pusd=50)) is code
+
+
+@pytest.mark.parametrize(("reason", "code"), [(None, None), ("ejected", Code.FROZEN)])
+def test_a_freeze_by_a_person_refuses_whatever_is_asked(reason: str | None, code: Code | None) -> None:
+    """One that waits for the key's usage ends by itself."""
+    assert unread_refusal(Account("a", "run", 100, frozen_reason=reason, usage_unread=True)) is code
+
+
+def test_a_frozen_account_refuses_whatever_fits() -> None:
+    """And at once: nobody waits for an operator."""
+    frozen = replace(Account("a", "run", 10 * WORST), frozen_reason="by hand")
+    refused = admit(frozen, QUOTE, busy=False, has_unknown=True, waited_s=0.0)
+    assert isinstance(refused, Refusal)
+    assert refused.code is Code.FROZEN
+
+
+def test_an_account_that_waits_for_its_keys_usage_lets_calls_wait() -> None:
+    """M21: that freeze ends by itself."""
+    unread = replace(Account("a", "run", 10 * WORST), usage_unread=True)
+    assert admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=0.0) == Wait(WORST)
+    refused = admit(unread, QUOTE, busy=False, has_unknown=False, waited_s=WAIT_S_MAX)
+    assert isinstance(refused, Refusal)
+    assert refused.code is Code.FROZEN
+
+
+DEARER = replace(LINE, fixed_pusd=8 * PROMPT)
+TWO = replace(QUOTE, tags=("dearer", "t"), worst=(DEARER, LINE))
+
+
+def test_a_call_leaves_for_every_endpoint_that_there_is_enough_for() -> None:
+    """The dearest decides what is reserved."""
+    dearest = TWO.worst_pusd(ASKED)
+    assert look(dearest, quote=TWO) == Admit(ASKED, dearest, clamped=False, tags=("dearer", "t"))
+
+
+def test_a_call_leaves_as_asked_for_the_endpoints_that_it_fits_on() -> None:
+    """Neither clamped nor kept waiting for the sake of an endpoint that it can do without."""
+    assert look(WORST, pending=9000, quote=TWO) == Admit(ASKED, WORST, clamped=False, tags=TAGS)
+
+
+def test_a_call_waits_for_the_cheapest_endpoint() -> None:
+    """What it needs is the least that it can leave with."""
+    assert look(WORST - 1, pending=1, quote=TWO) == Wait(WORST)
+
+
+def test_a_clamp_goes_no_lower_than_the_cheapest_endpoint_needs() -> None:
+    """The greatest bound that one of them can be paid for."""
+    assert look(WORST - 1, quote=TWO) == Admit(ASKED - 1, WORST - 1, clamped=True, tags=TAGS)
+    assert look(CHEAPEST, quote=TWO) == Admit(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
+    assert isinstance(look(CHEAPEST - 1, quote=TWO), Refusal)

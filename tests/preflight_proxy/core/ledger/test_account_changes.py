@@ -1,0 +1,139 @@
+"""Opening an account, and opening it again."""
+
+from dataclasses import replace
+
+import pytest
+
+from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
+from preflight_proxy.core.ledger.transition import (
+    Conclude,
+    Freeze,
+    OpenAccount,
+    Post,
+    Refuse,
+    SetLimit,
+    Unfreeze,
+    transition,
+)
+from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request, refused
+from preflight_proxy.core.refusals.refusals import Code
+from tests.support.ledger_cases import NOW_S, account, do, hold, opened
+
+FIRST = OpenAccount("a", "run", 1000, "token of a", key_hash="k", key_is_own=True, key_usage_pusd=70)
+
+
+def test_opening_again_brings_new_figures_and_keeps_the_balance() -> None:
+    """As after a restart of the proxy, or of a stand-alone one with another budget."""
+    book = opened(1000)
+    do(book, hold("r", 100))
+    do(book, hold("s", 100))
+    do(book, Post("r", 60))
+    do(book, OpenAccount("a", "run 2", 500, "new token", models=("m/x",), budget_file="b.txt", budget_mode="detailed"))
+    now = account(book)
+    assert (now.limit_pusd, now.posted_pusd, now.pending_pusd, now.calls) == (500, 60, 100, 1)
+    assert (now.run, now.token_hash, now.models) == ("run 2", "new token", ("m/x",))
+    assert (now.budget_file, now.budget_mode) == ("b.txt", "detailed")
+
+
+def test_opening_again_does_not_thaw() -> None:
+    """A trial that was ended stays ended."""
+    book = opened()
+    do(book, Freeze("a", "ended"))
+    do(book, FIRST)
+    assert account(book).frozen == "ended"
+    do(book, Unfreeze("a"))
+    assert account(book).frozen is None
+
+
+def test_a_token_belongs_to_one_account() -> None:
+    """Or a call would be booked on either."""
+    book = opened()
+    with pytest.raises(ValueError, match="another account"):
+        transition(book, OpenAccount("b", "run", 1, "token of a"), NOW_S)
+
+
+@pytest.mark.parametrize("limit_pusd", [-1, LIMIT_PUSD_MAX + 1])
+def test_a_limit_has_limits(limit_pusd: int) -> None:
+    """At opening and after."""
+    book = opened()
+    for command in (SetLimit("a", limit_pusd), replace(FIRST, limit_pusd=limit_pusd)):
+        with pytest.raises(ValueError, match="a limit lies between"):
+            transition(book, command, NOW_S)
+
+
+@pytest.mark.parametrize("command", [replace(FIRST, account=""), replace(FIRST, token_hash="")])
+def test_an_account_has_a_name_and_a_token(command: OpenAccount) -> None:
+    """Without a token anybody would be it."""
+    with pytest.raises(ValueError, match="an id and a token"):
+        transition(opened(), command, NOW_S)
+
+
+def test_a_keys_usage_counts_from_its_first_reading() -> None:
+    """M13: what the key had used before belongs to nobody here."""
+    book = opened()
+    do(book, FIRST)
+    do(book, replace(FIRST, key_usage_pusd=500))
+    assert (account(book).key_usage_base_pusd, account(book).key_is_own) == (70, True)
+
+
+def test_another_key_is_compared_without_what_was_posted_before_it() -> None:
+    """Usage minus base is to equal all of posted."""
+    book = opened()
+    do(book, FIRST)
+    do(book, hold("r", 100))
+    do(book, Post("r", 60))
+    do(book, replace(FIRST, key_hash="l", key_usage_pusd=10))
+    assert account(book).key_usage_base_pusd == 10 - 60
+
+
+def test_another_keys_usage_proves_nothing_about_calls_in_flight() -> None:
+    """They left with the key before; with nothing in flight the next reading counts."""
+    book = opened()
+    do(book, FIRST)
+    do(book, hold("r", 100))
+    other = replace(FIRST, key_hash="l", key_usage_pusd=10)
+    do(book, other)
+    assert (account(book).key_usage_base_pusd, account(book).key_is_own) == (None, False)
+    do(book, Post("r", 60))
+    do(book, other)
+    assert (account(book).key_usage_base_pusd, account(book).key_is_own) == (-50, True)
+
+
+def test_a_key_whose_usage_was_not_read_is_no_evidence() -> None:
+    """Nothing can be compared with it."""
+    book = opened()
+    do(book, replace(FIRST, key_hash="l", key_usage_pusd=None))
+    assert (account(book).key_usage_base_pusd, account(book).key_is_own) == (None, False)
+
+
+def test_what_became_of_calls_is_known_until_another_agent_gets_the_account() -> None:
+    """A runner opens it with the same token after a restart of the proxy, and with another for the next attempt."""
+    book = opened()
+    do(book, FIRST)
+    cause = bad_request("no")
+    for command in (Conclude("a"), Refuse("a", cause), Conclude("a", LEFT)):
+        do(book, command)
+    known = NONE_YET.with_served().with_unserved(cause).with_unserved(LEFT)
+    do(book, replace(FIRST, limit_pusd=7))
+    assert (account(book).outcomes, account(book).refused) == (known, 1)
+    do(book, replace(FIRST, token_hash="another"))
+    assert (account(book).outcomes, account(book).refused) == (NONE_YET, 1)
+
+
+def test_a_call_that_was_under_way_does_not_take_back_the_budgets_last_word() -> None:
+    book = opened()
+    dear = refused(Code.SPENT, "m/x")
+    do(book, Refuse("a", dear))
+    for under_way in (Conclude("a", overtaken=True), Conclude("a", bad_request("no"), overtaken=True)):
+        do(book, under_way)
+        assert account(book).outcomes.last == dear
+    do(book, Conclude("a"))
+    assert account(book).outcomes.last is None
+
+
+def test_refused_calls_are_counted() -> None:
+    """Whatever is known of why."""
+    book = opened()
+    before = account(book)
+    do(book, Refuse("a"))
+    assert account(book) == replace(before, refused=1)

@@ -1,0 +1,393 @@
+"""A billed prefix tightens the bound, and a bill that could be bent does not count."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openrouter_sim import Scenario
+from openrouter_sim.shapes.chat import Chat as SimulatedChat
+from openrouter_sim.tokens import Tokenizer
+from preflight_proxy.core.pricing.calibration import Calibration, billed_as_listed, billed_reading
+from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
+from preflight_proxy.core.shapes.shape import Reading, Request, Usage
+from tests.support.cases import each
+from tests.support.quote_cases import (
+    ASSISTANT_BYTES,
+    CHAT,
+    COMPLETIONS,
+    MESSAGES,
+    RESPONSES,
+    USER_BYTES,
+    endpoint,
+    read,
+)
+
+ENDPOINT = endpoint()
+LONG = "word " * 2000
+
+
+def conversation(*contents: object, **fields: object) -> Request:
+    messages = [
+        {"role": "user" if index % 2 == 0 else "assistant", "content": content}
+        for index, content in enumerate(contents)
+    ]
+    return read(CHAT, {"model": ENDPOINT.model, "messages": messages, **fields})
+
+
+def bill(prompt_tokens: int, completion_tokens: int = 10, **changes: object) -> Reading:
+    usage = Usage(
+        cost_pusd=3 * 10**6 * prompt_tokens + 15 * 10**6 * completion_tokens,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
+    return replace(Reading(usage=usage, finish="stop"), **changes)  # type: ignore[arg-type]
+
+
+def test_a_billed_prefix_and_what_was_added_bound_the_next_call() -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, bill(2010))
+    longer = conversation(LONG, "yes", "go on")
+    added = len("yes") + ASSISTANT_BYTES + len("go on") + USER_BYTES + 2 * WRAP_TOKENS
+    assert known.prompt_tokens("a", longer, ENDPOINT) == 2010 + added + TEMPLATE_TOKENS
+    assert known.prompt_tokens("a", longer, ENDPOINT) < prompt_bound(longer.prompt, ENDPOINT)
+
+
+def test_the_longest_known_prefix_counts() -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, bill(2010))
+    known.record("a", conversation(LONG, LONG), ENDPOINT, bill(4020))
+    added = USER_BYTES + WRAP_TOKENS
+    assert known.prompt_tokens("a", conversation(LONG, LONG, ""), ENDPOINT) == 4020 + added + TEMPLATE_TOKENS
+
+
+def test_never_more_than_the_bytes_allow() -> None:
+    known = Calibration()
+    known.record("a", conversation("hi"), ENDPOINT, bill(100_000))
+    asked = conversation("hi", "ho")
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
+
+
+@each("what", ["account", "endpoint", "model", "fields", "message"])
+def test_another_account_endpoint_model_field_or_message_is_another_prefix(what: str) -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, bill(2010))
+    account = "b" if what == "account" else "a"
+    served = {
+        "endpoint": replace(ENDPOINT, tag="other"),
+        "model": replace(ENDPOINT, model="anthropic/other"),
+    }.get(what, ENDPOINT)
+    fields = {"reasoning": {"effort": "low"}} if what == "fields" else {}
+    first = LONG + "!" if what == "message" else LONG
+    asked = conversation(first, "more", **fields)
+    assert known.prompt_tokens(account, asked, served) == prompt_bound(asked.prompt, served)
+
+
+def test_moving_cache_marks_keep_the_prefix() -> None:
+    known = Calibration()
+    marked = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}}]
+    known.record("a", conversation(marked), ENDPOINT, bill(2010))
+    for first in (LONG, [{"type": "text", "text": LONG}], marked):
+        assert known.prompt_tokens("a", conversation(first, "more"), ENDPOINT) < 2400
+
+
+def test_fields_that_cannot_change_the_prompt_keep_the_prefix() -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG, max_tokens=100, stream=True, user="u"), ENDPOINT, bill(2010))
+    assert known.prompt_tokens("a", conversation(LONG, "more", max_tokens=50, temperature=1), ENDPOINT) < 2400
+
+
+@each(
+    "reading",
+    [
+        Reading(finish="stop"),
+        bill(0),
+        bill(2010, error=True),
+        bill(2010, finish="error"),
+        bill(2010, finish=None),
+        bill(2010, finish="content_filter"),
+        bill(2010, usage=Usage(cost_pusd=3 * 10**6 * 2010 * 102 // 100, prompt_tokens=2010)),
+        bill(2010, usage=Usage(cost_pusd=None, prompt_tokens=2010)),
+        bill(2010, usage=Usage(cost_pusd=3 * 10**6 * 2010, prompt_tokens=2010, is_byok=True)),
+    ],
+)
+def test_a_bill_that_could_be_bent_is_not_learnt_from(reading: Reading) -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG), ENDPOINT, reading)
+    asked = conversation(LONG, "more")
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
+
+
+@pytest.mark.parametrize("fields", [{"transforms": ["middle-out"]}])
+def test_a_prompt_that_may_be_shortened_is_not_learnt_from(fields: dict[str, object]) -> None:
+    known = Calibration()
+    known.record("a", conversation(LONG, **fields), ENDPOINT, bill(2010))
+    asked = conversation(LONG, "more", **fields)
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT)
+
+
+def test_clearing_is_not_learnt_from_but_keeping_all_thinking_is_no_clearing() -> None:
+    def asked(edit: dict[str, object]) -> Request:
+        body = {"model": "a/b", "max_tokens": 9, "messages": [], "context_management": {"edits": [edit]}}
+        return read(MESSAGES, body)
+
+    assert asked({"type": "clear_tool_uses_20250919"}).prompt.shrinks
+    assert not asked({"type": "clear_thinking_20251015", "keep": "all"}).prompt.shrinks
+
+
+def test_truncation_may_shorten_a_prompt() -> None:
+    body = {"model": "a/b", "input": "x", "truncation": "auto"}
+    assert read(RESPONSES, body).prompt.shrinks
+    assert not read(RESPONSES, {**body, "truncation": "disabled"}).prompt.shrinks
+
+
+def image(url: str) -> list[object]:
+    return [{"type": "image_url", "image_url": {"url": url}}]
+
+
+def test_an_image_in_the_prefix_is_known_by_its_bill_and_a_new_one_is_not() -> None:
+    known, data = Calibration(), image("data:image/png;base64,AAAA")
+    known.record("a", conversation(data), ENDPOINT, bill(1600))
+    assert known.prompt_tokens("a", conversation(data, "more"), ENDPOINT) < 2400
+    assert known.prompt_tokens("a", conversation(data, data), ENDPOINT) == ENDPOINT.context_length
+
+
+def test_a_part_that_is_fetched_is_not_learnt_from() -> None:
+    known, remote = Calibration(), image("https://example.org/a.png")
+    known.record("a", conversation(remote), ENDPOINT, bill(1600))
+    assert known.prompt_tokens("a", conversation(remote, "more"), ENDPOINT) == ENDPOINT.context_length
+
+
+def test_opaque_parts_of_the_prefix_count_as_bytes_again() -> None:
+    known = Calibration()
+    items: list[object] = [{"type": "reasoning", "summary": [], "encrypted_content": "A" * 5000}]
+    body = {"model": ENDPOINT.model, "input": items}
+    known.record("a", read(RESPONSES, body), ENDPOINT, bill(50))
+    items.append({"role": "user", "content": LONG})
+    asked = read(RESPONSES, body)
+    bound = prompt_bound(asked.prompt, ENDPOINT)
+    assert known.prompt_tokens("a", asked, ENDPOINT) == min(
+        bound, 50 + 5000 + len(LONG) + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+    )
+
+
+def test_a_request_without_messages_is_not_learnt_from() -> None:
+    known = Calibration()
+    known.record("a", conversation(), ENDPOINT, bill(20))
+    assert known.prompt_tokens("a", conversation(), ENDPOINT) == TEMPLATE_TOKENS
+
+
+def test_a_text_that_is_no_message_is_bounded_by_its_bytes_whatever_was_learnt() -> None:
+    """The bills of others with the same fields open nothing of it."""
+    known = Calibration()
+    known.record("a", conversation("hi"), ENDPOINT, bill(20))
+    asked = read(COMPLETIONS, {"model": ENDPOINT.model, "prompt": LONG})
+    assert known.prompt_tokens("a", asked, ENDPOINT) == prompt_bound(asked.prompt, ENDPOINT) > len(LONG)
+
+
+def test_of_many_messages_the_longest_known_prefix_is_found_below_the_same_fields_alone() -> None:
+    known, texts = Calibration(), [str(number) for number in range(300)]
+    for count in (1, 100, 200):
+        known.record("a", conversation(*texts[:count]), ENDPOINT, bill(10 * count))
+    known.record("a", conversation(*texts[:250], temperature=1, reasoning={"effort": "low"}), ENDPOINT, bill(2500))
+    asked = conversation(*texts)
+    added = sum(len(text) for text in texts[200:]) + 50 * (USER_BYTES + ASSISTANT_BYTES) + 100 * WRAP_TOKENS
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2000 + added + TEMPLATE_TOKENS
+
+
+def test_a_prefix_that_was_forgotten_leaves_nothing_behind() -> None:
+    known = Calibration(prefixes_max=2)
+    for number in range(5):
+        known.record(
+            "a", conversation(f"{number} {LONG}", reasoning={"max_tokens": 2000 + number}), ENDPOINT, bill(2010)
+        )
+    for number, is_known in enumerate((False, False, False, True, True)):
+        asked = conversation(f"{number} {LONG}", "more", reasoning={"max_tokens": 2000 + number})
+        assert (known.prompt_tokens("a", asked, ENDPOINT) < prompt_bound(asked.prompt, ENDPOINT)) is is_known
+    assert len(known._billed._beneath) == 2
+
+
+def test_the_least_recently_used_prefix_is_forgotten() -> None:
+    known = Calibration(prefixes_max=2)
+    for text in ("a", "b", "c"):
+        known.record("x", conversation(text + LONG), ENDPOINT, bill(2010))
+    bounds = [known.prompt_tokens("x", conversation(text + LONG, ""), ENDPOINT) for text in ("a", "b", "c")]
+    assert [bound < 3000 for bound in bounds] == [False, True, True]
+
+
+@each(
+    "usage, listed",
+    [
+        (Usage(1000 * 3 * 10**6, 1000), True),
+        (Usage(1000 * 3 * 10**6 * 101 // 100, 1000), True),
+        (Usage(1000 * 3 * 10**6 * 1011 // 1000, 1000), False),
+        (Usage(1000 * 3 * 10**5, 1000, cached_tokens=1000), True),
+        (Usage(1000 * 375 * 10**4, 1000, cache_write_tokens=1000), True),
+        (Usage(1000 * 6 * 10**6, 1000, cache_write_tokens=1000), True),
+        (Usage(1000 * 6 * 10**6, 1000), False),
+        (Usage(0, 1000), False),
+    ],
+)
+def test_a_bill_confirms_its_tokens_within_one_percent(usage: Usage, listed: bool) -> None:
+    assert billed_as_listed(ENDPOINT, usage) is listed
+
+
+def test_a_bill_may_go_by_an_override_and_by_images_and_reasoning() -> None:
+    dear = endpoint(pricing={"overrides": [{"min_prompt_tokens": 10, "prompt": "0.00001"}]})
+    assert billed_as_listed(dear, Usage(1000 * 10**7, 1000))
+    assert billed_as_listed(endpoint(pricing={"image": "0.01"}), Usage(1000 * 3 * 10**6 + 2 * 10**10, 1000), 2)
+    reasoning = Usage(10**7 * 6 * 100, 0, completion_tokens=100, reasoning_tokens=100)
+    assert billed_as_listed(endpoint(pricing={"internal_reasoning": "0.00006"}), reasoning)
+
+
+def test_free_endpoints_bill_nothing_and_are_believed() -> None:
+    free = endpoint(pricing={"prompt": "0", "completion": "0"})
+    assert billed_as_listed(free, Usage(0, 1000))
+
+
+def opened(system: str, *tasks: object, **fields: object) -> Request:
+    messages = [{"role": "system", "content": system}, *tasks]
+    return read(CHAT, {"model": ENDPOINT.model, "messages": messages, **fields})
+
+
+def user(content: str) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+def answer(**fields: object) -> dict[str, object]:
+    return {"role": "assistant", "content": "yes", **fields}
+
+
+def test_a_new_conversation_with_the_same_opening_is_bounded_by_the_bill_of_another() -> None:
+    """Tools and system text stand in both; the first has no more of them than all that it was billed at."""
+    known = Calibration()
+    known.record("a", opened(LONG, user("one task")), ENDPOINT, bill(2050))
+    asked = opened(LONG, user("other"))
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+def test_the_least_bill_of_an_opening_counts_whatever_came_after_it() -> None:
+    known = Calibration()
+    for tasks, tokens in [([user("x")], 2050), ([user("x"), answer(), user(LONG)], 4100), ([user("y")], 2040)]:
+        known.record("a", opened(LONG, *tasks), ENDPOINT, bill(tokens))
+    assert (
+        known.prompt_tokens("a", opened(LONG, user("")), ENDPOINT) == 2040 + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+    )
+
+
+def test_fields_alone_are_an_opening() -> None:
+    """Where the system text is a field, as in the messages API, nothing else may be the same."""
+    known, body = Calibration(), {"model": ENDPOINT.model, "max_tokens": 9, "system": LONG}
+    known.record("a", read(MESSAGES, {**body, "messages": [user("one")]}), ENDPOINT, bill(2050))
+    asked = read(MESSAGES, {**body, "messages": [user("other")]})
+    assert known.prompt_tokens("a", asked, ENDPOINT) == 2050 + len("other") + USER_BYTES + WRAP_TOKENS + TEMPLATE_TOKENS
+
+
+@each(
+    "first",
+    [
+        answer(reasoning=LONG),
+        {"role": "user", "content": "x", "reasoning": LONG},
+        {"role": "tool", "content": LONG, "tool_call_id": "1"},
+        {"content": LONG},
+    ],
+)
+def test_an_answer_is_no_opening(first: dict[str, object]) -> None:
+    """A template may leave its reasoning out of a longer prompt, so that the bill of that says nothing of it."""
+    known = Calibration()
+
+    def asked(*more: dict[str, object]) -> Request:
+        return read(CHAT, {"model": ENDPOINT.model, "messages": [first, *more]})
+
+    known.record("a", asked(user("one")), ENDPOINT, bill(60))
+    other = asked(user("other"))
+    assert known.prompt_tokens("a", other, ENDPOINT) >= len(LONG)
+
+
+@each("what", ["account", "endpoint", "fields", "message"])
+def test_another_account_endpoint_field_or_message_is_another_opening(what: str) -> None:
+    known = Calibration()
+    known.record("a", opened(LONG, user("x")), ENDPOINT, bill(2050))
+    served = replace(ENDPOINT, tag="other") if what == "endpoint" else ENDPOINT
+    fields = {"reasoning": {"effort": "low"}} if what == "fields" else {}
+    asked = opened(LONG + "!" if what == "message" else LONG, user("y"), **fields)
+    assert known.prompt_tokens("b" if what == "account" else "a", asked, served) == prompt_bound(asked.prompt, served)
+
+
+TEXTS = st.sampled_from(["", "yes", "read the plan " * 40, "größer, ähnlich, 日本語 " * 20, "\U0001d160" * 9])
+CALL: dict[str, object] = {
+    "id": "1",
+    "type": "function",
+    "function": {"name": "look", "arguments": '{"where": ["here", 1.5]}'},
+}
+ANSWERS = st.builds(
+    lambda text, called: {"role": "assistant", "content": text, **({"tool_calls": [CALL]} if called else {})},
+    TEXTS,
+    st.booleans(),
+)
+ASKED = st.builds(lambda role, text: {"role": role, "content": text}, st.sampled_from(["user", "system"]), TEXTS)
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "enum": ["ä"]}}}
+CONVERSATIONS = st.lists(st.lists(ASKED | ANSWERS, min_size=1, max_size=5), min_size=2, max_size=4)
+"""They all begin with `RULES`."""
+RULES = {"role": "system", "content": "read each line " * 100}
+
+
+@given(CONVERSATIONS, st.sampled_from(list(Tokenizer)), st.booleans())
+def test_whatever_was_billed_before_no_bound_is_below_what_a_provider_counts(
+    conversations: list[list[dict[str, object]]], tokenizer: Tokenizer, has_tools: bool
+) -> None:
+    """The simulator counts its own way: densely or by the byte, normalised, tools indented."""
+    known = Calibration()
+    scenario = Scenario(tokenizer=tokenizer, tools_indent=True)
+    for messages in conversations:
+        body = {"model": ENDPOINT.model, "messages": [RULES, *messages], **({"tools": [TOOL]} if has_tools else {})}
+        asked = read(CHAT, body)
+        counted = sum(segment.tokens for segment in SimulatedChat().read(body, scenario, "Claude").segments)
+        assert known.prompt_tokens("a", asked, ENDPOINT) >= counted
+        known.record("a", asked, ENDPOINT, bill(counted))
+
+
+P, READ, WRITE, OUT = 3 * 10**6, 3 * 10**5, 375 * 10**4, 15 * 10**6
+"""Pico-USD a token at the endpoint of these tests."""
+
+
+@each(
+    "cost_pusd, prompt_tokens",
+    [
+        (200 * P + 800 * READ + 50 * OUT, 1000),
+        (200 * P + 800 * READ + 50 * OUT + 1, 1000),
+        (1000 * P + 800 * READ + 50 * OUT, 1800),
+        ((200 * P + 800 * READ + 50 * OUT) * 101 // 100, 1000),
+        ((200 * P + 800 * READ + 50 * OUT) * 102 // 100, 1800),
+        (0, 1800),
+        (None, 1800),
+    ],
+)
+def test_of_two_readings_of_a_usage_the_one_that_agrees_with_its_cost_counts(
+    cost_pusd: int | None, prompt_tokens: int
+) -> None:
+    """1000 input tokens and 800 cached ones: 1000 in all, or 1800; the larger where the cost does not tell."""
+    usage = Usage(cost_pusd, 1800, cached_tokens=800, completion_tokens=50, prompt_tokens_less=1000)
+    assert billed_reading(ENDPOINT, usage) == replace(usage, prompt_tokens=prompt_tokens, prompt_tokens_less=None)
+
+
+def test_written_tokens_are_read_in_both_ways_too() -> None:
+    usage = Usage(200 * P + 800 * WRITE, 1800, cache_write_tokens=800, prompt_tokens_less=1000)
+    assert billed_reading(ENDPOINT, usage).prompt_tokens == 1000
+    assert billed_reading(ENDPOINT, replace(usage, cost_pusd=1000 * P + 800 * WRITE)).prompt_tokens == 1800
+
+
+def test_where_both_readings_agree_the_closer_counts_and_of_two_as_close_the_larger() -> None:
+    usage = Usage(10 * P + 10**6 * OUT, 30, cached_tokens=10, completion_tokens=10**6, prompt_tokens_less=20)
+    exact = replace(usage, cost_pusd=10 * P + 10 * READ + 10**6 * OUT)
+    assert billed_reading(ENDPOINT, exact).prompt_tokens == 20
+    assert billed_reading(ENDPOINT, replace(exact, cost_pusd=20 * P + 10 * READ + 10**6 * OUT)).prompt_tokens == 30
+    prices = ("prompt", "completion", "input_cache_read", "input_cache_write", "input_cache_write_1h")
+    free = endpoint(pricing=dict.fromkeys(prices, "0"))
+    assert billed_reading(free, replace(usage, cost_pusd=0)).prompt_tokens == 30
+
+
+def test_a_usage_of_one_reading_stays_as_it_is() -> None:
+    usage = Usage(1000 * P, 1800, cached_tokens=800)
+    assert billed_reading(ENDPOINT, usage) is usage

@@ -1,0 +1,192 @@
+"""No call on a quoted endpoint costs more than its quote, and a clamp finds the greatest bound that fits."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preflight_proxy.core.pricing.prompt_bound import prompt_bound
+from preflight_proxy.core.pricing.quote import Quote, Unquotable, Worst, quote, split_model
+from preflight_proxy.core.refusals.refusals import Code
+from tests.support.cases import each
+from tests.support.quote_cases import EMBEDDINGS, MESSAGES, USD, chat, endpoint, read
+
+MTOK = 10**6
+
+
+def one_thousand(_: object) -> int:
+    return 1000
+
+
+def test_the_worst_case_is_the_dearest_endpoints() -> None:
+    cheap = endpoint("x/y", tag="cheap", pricing={"prompt": "0.000001", "completion": "0.000002"})
+    dear = endpoint("x/y", tag="dear", pricing={"prompt": "0.000004", "completion": "0.00002"})
+    made = quote(chat(max_tokens=500), [cheap, dear], prompt_tokens=one_thousand)
+    assert made.tags == ("cheap", "dear")
+    assert made.worst_pusd(500) == 1000 * 4 * USD // MTOK + 500 * 20 * USD // MTOK
+    assert made.max_price == {"prompt": Decimal(4), "completion": Decimal(20)}
+    assert made.prompt_tokens == 1000
+
+
+def test_without_a_count_of_its_own_the_prompt_is_bounded_by_its_bytes() -> None:
+    asked = chat("x" * 999, max_tokens=5)
+    assert quote(asked, [endpoint()]).prompt_tokens == prompt_bound(asked.prompt, endpoint())
+
+
+def test_a_write_is_priced_only_where_it_can_happen() -> None:
+    on_request, unasked = endpoint("anthropic/x", "Claude"), endpoint("openai/x", "GPT")
+    plain, marked = chat(max_tokens=16), chat(max_tokens=16, cache_control={"type": "ephemeral"})
+    hour = chat(max_tokens=16, cache_control={"type": "ephemeral", "ttl": "1h"})
+    prompts = [
+        quote(asked, [each], prompt_tokens=lambda _: MTOK).worst_pusd(0)
+        for asked, each in [(plain, on_request), (plain, unasked), (marked, on_request), (hour, on_request)]
+    ]
+    assert prompts == [3 * USD, 375 * USD // 100, 375 * USD // 100, 6 * USD]
+
+
+def test_media_are_priced_as_the_dearest_that_they_can_be() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    dear = endpoint(pricing={"image": "0.01", "audio": "0.00004", "request": "0.5"})
+    made = quote(chat([part, part], max_tokens=16), [dear])
+    assert made.worst_pusd(0) == 40 * USD + 2 * USD // 100 + USD // 2
+
+
+def test_reasoning_with_a_price_of_its_own_counts_where_it_is_dearer() -> None:
+    made = quote(
+        chat(max_tokens=MTOK), [endpoint(pricing={"internal_reasoning": "0.00006"})], prompt_tokens=lambda _: 0
+    )
+    assert made.worst_pusd(MTOK) == 60 * USD
+
+
+def test_without_a_bound_each_endpoint_counts_at_its_own_default() -> None:
+    small = endpoint(tag="small", max_completion_tokens=8_000, pricing={"completion": "0.00006"})
+    large = endpoint(tag="large", max_completion_tokens=None, context_length=100_000)
+    made = quote(chat(), [small, large], prompt_tokens=lambda _: 0)
+    assert made.bound == 100_000
+    assert made.worst_pusd(made.bound) == 100_000 * 15 * USD // MTOK
+    assert made.worst_pusd(10_000) == 8_000 * 60 * USD // MTOK
+    assert made.floor == 1024
+    assert made.wire_bound(made.bound) is None
+    assert made.wire_bound(5000) == 5000
+
+
+def test_a_bound_that_was_asked_for_is_always_written() -> None:
+    made = quote(chat(max_tokens=700), [endpoint()])
+    assert made.wire_bound(700) == 700
+
+
+@each("asked, floor", [(32_000, 1024), (700, 700), (16, 16), (4, 4), (1, 1), (None, 1024)])
+def test_the_floor_is_1024_or_what_was_asked(asked: int | None, floor: int) -> None:
+    fields = {} if asked is None else {"max_tokens": asked}
+    assert quote(chat(**fields), [endpoint()]).floor == floor
+
+
+def test_endpoints_that_do_not_keep_the_bound_are_left_out_where_others_do() -> None:
+    loose = endpoint(tag="loose", supported_parameters=[])
+    assert quote(chat(max_tokens=100), [loose, endpoint()]).tags == ("anthropic",)
+
+
+def test_where_no_endpoint_keeps_the_bound_the_most_that_it_can_make_counts() -> None:
+    loose = endpoint(tag="loose", supported_parameters=[])
+    made = quote(chat(max_tokens=100), [loose], prompt_tokens=lambda _: 0)
+    assert made.worst_pusd(100) == made.worst_pusd(16) == 64_000 * 15 * USD // MTOK
+    assert made.bound_within(made.worst_pusd(100)) == 100
+    assert made.bound_within(made.worst_pusd(100) - 1) is None
+
+
+def test_only_and_ignore_choose_the_endpoints() -> None:
+    first, second = endpoint(tag="deepinfra/fp8", provider_name="DeepInfra"), endpoint(tag="groq", provider_name="Groq")
+    for wish, tags in [
+        ({"only": ["deepinfra"]}, ("deepinfra/fp8",)),
+        ({"only": ["DeepInfra/FP8"]}, ("deepinfra/fp8",)),
+        ({"ignore": ["groq"]}, ("deepinfra/fp8",)),
+        ({"only": ["groq", "other"]}, ("groq",)),
+        ({"only": []}, ("deepinfra/fp8", "groq")),
+    ]:
+        assert quote(chat(max_tokens=16, provider=wish), [first, second]).tags == tags
+
+
+@pytest.mark.parametrize("wish", [{"only": ["nobody"]}, {"ignore": ["anthropic"]}])
+def test_no_endpoint_left_is_no_quote(wish: dict[str, object]) -> None:
+    with pytest.raises(Unquotable) as caught:
+        quote(chat(provider=wish), [endpoint()])
+    assert caught.value.code is Code.UNPRICED
+
+
+def test_embeddings_have_no_output_to_price() -> None:
+    made = quote(read(EMBEDDINGS, {"model": "x/y", "input": "hi"}), [endpoint("x/y")], prompt_tokens=lambda _: MTOK)
+    assert made.bound == made.floor == 0
+    assert made.worst_pusd(0) == made.cheapest_pusd == 375 * USD // 100
+    assert made.bound_within(made.cheapest_pusd) == 0
+
+
+def test_a_routing_suffix_is_no_part_of_the_quoted_model() -> None:
+    asked = read(MESSAGES, {"model": "anthropic/claude-sonnet-4.5:floor", "messages": [], "max_tokens": 16})
+    assert quote(asked, [endpoint()]).model == split_model(asked.model)[0] == "anthropic/claude-sonnet-4.5"
+
+
+LINES = st.builds(
+    Worst,
+    fixed_pusd=st.integers(0, 10**6),
+    output_price=st.integers(0, 10**7),
+    tokens_max=st.none() | st.integers(0, 5000),
+    tokens_min=st.just(0),
+) | st.builds(
+    lambda fixed, price, most: Worst(fixed, price, most, most),
+    st.integers(0, 10**6),
+    st.integers(0, 10**7),
+    st.integers(0, 5000),
+)
+
+
+@given(st.lists(LINES, min_size=1, max_size=4), st.integers(0, 3000), st.integers(0, 3000), st.integers(-10, 2 * 10**6))
+def test_the_clamp_is_the_greatest_bound_that_fits(lines: list[Worst], first: int, second: int, amount: int) -> None:
+    floor, bound = sorted((first, second))
+    made = Quote("m", tuple(str(place) for place in range(len(lines))), bound, bound, floor, {}, 0, tuple(lines))
+    found = made.bound_within(amount)
+    if found is None:
+        assert made.cheapest_pusd > amount
+        assert made.within(amount, floor) is None
+    else:
+        assert floor <= found <= bound
+        serving = made.within(amount, found)
+        assert serving is not None
+        assert serving.worst_pusd(found) <= amount
+        assert found == bound or made.within(amount, found + 1) is None
+    assert made.worst_pusd(floor) <= made.worst_pusd(bound)
+
+
+def test_what_is_known_of_one_endpoint_leaves_it_alone_where_the_others_do_not_fit() -> None:
+    known, unknown = endpoint(tag="known"), endpoint(tag="unknown")
+    made = quote(
+        chat(max_tokens=100),
+        [unknown, known],
+        prompt_tokens=lambda each: 1000 if each is known else 9000,
+    )
+    alone = made.within(made.least_pusd, 100)
+    assert alone is not None
+    assert alone.tags == ("known",)
+    assert alone.worst_pusd(100) == made.least_pusd < made.worst_pusd(100)
+    assert made.within(made.worst_pusd(100), 100) == made
+    assert made.within(made.least_pusd - 1, 100) is None
+
+
+def test_prices_for_prompts_longer_than_this_one_can_be_do_not_count() -> None:
+    long = {"min_prompt_tokens": 200_000, "prompt": "0.000006", "completion": "0.00003"}
+    tiered = endpoint(pricing={"overrides": [long]})
+    short, longer = (
+        quote(chat(max_tokens=MTOK), [replace(tiered, context_length=most)], prompt_tokens=lambda e: e.context_length)
+        for most in (200_000, 200_001)
+    )
+    costs = [short.worst_pusd(MTOK), longer.worst_pusd(MTOK)]
+    assert costs == [200_000 * 3 * USD // MTOK + 15 * USD, 200_001 * 6 * USD // MTOK + 30 * USD]
+
+
+@given(st.integers(1, 10**12), st.integers(0, 10**9), st.integers(0, 10**6))
+def test_on_a_provider_key_of_the_users_own_the_fee_comes_on_top(fixed_pusd: int, price: int, bound: int) -> None:
+    plain = replace(quote(chat(max_tokens=bound or 1), [endpoint()]), worst=(Worst(fixed_pusd, price, None, 0),))
+    assert plain.with_byok_fee().worst_pusd(bound) >= plain.worst_pusd(bound) * 21 // 20
+    # Three roundings, and that of the price in each token.
+    assert plain.with_byok_fee().worst_pusd(bound) <= plain.worst_pusd(bound) * 21 // 20 + 3 + bound // 10**6

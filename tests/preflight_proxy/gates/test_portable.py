@@ -1,0 +1,326 @@
+"""Portable gates: who gets in, as whom, to what; and what ends with the forwarder."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from preflight_proxy.app import running
+from preflight_proxy.base.config import Config
+from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
+from preflight_proxy.gates.portable import STRANGERS_MAX, STRANGERS_OF_ONE_MAX, Portal, PortalGate
+from preflight_proxy.gates.ports import GateDoors, GateSpec
+from preflight_proxy.gates.shared import GateState
+from preflight_proxy.gates.tunnel import Streams
+from preflight_proxy.server.listeners import Listeners
+from tests.support.control_world import Controlled, controlled
+from tests.support.gate_places import echo, place
+from tests.support.proxy_world import chat
+from tests.support.raw_http import Raw
+
+pytestmark = pytest.mark.wire
+
+PORT = 8788
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere loopback has one address, and sockets no interface"
+)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Controlled]:
+    """A proxy with a portal, without any account yet."""
+    async with controlled(tmp_path, portal="127.0.0.1:0") as made:
+        yield made
+
+
+def pass_of(name: str) -> str:
+    return name[0] * 43
+
+
+def gate(name: str = "a", **more: Any) -> dict[str, Any]:
+    return {"socket": None, "ports": [PORT], "portal_pass": pass_of(name), **more}
+
+
+async def connect(world: Controlled, source: str = "127.0.0.1") -> Streams:
+    """Be anybody: connect, and say nothing yet."""
+    assert world.proxy.portal is not None
+    host, _, port = world.proxy.portal.rpartition(":")
+    return await asyncio.open_connection(host, int(port), local_addr=(source, 0))
+
+
+async def claim(streams: Streams, trial_pass: str, port: int = PORT) -> str:
+    """Say that one knows a pass; returns the proof that is due in return."""
+    theirs, ours = (await streams[0].readexactly(NONCE_CHARS)).decode(), "0" * NONCE_CHARS
+    proof = proof_of(Side.FORWARDER, trial_pass, theirs, ours, port)
+    line = f"AP2 {pass_id(trial_pass)} {ours} {port:05d} {proof}\n".encode()
+    assert len(line) == CLAIM_BYTES
+    streams[1].write(line)
+    return proof_of(Side.PORTAL, trial_pass, theirs, ours, port)
+
+
+async def show(world: Controlled, trial_pass: str, port: int = PORT) -> Streams:
+    """Be a forwarder that is let in."""
+    streams = await connect(world)
+    due = await claim(streams, trial_pass, port)
+    assert (await streams[0].readexactly(len(due))).decode() == due
+    return streams
+
+
+async def refused(world: Controlled, trial_pass: str, port: int = PORT) -> None:
+    """Be a forwarder that is not let in."""
+    streams = await connect(world)
+    await claim(streams, trial_pass, port)
+    assert await ends(streams) == b""
+
+
+async def watch(world: Controlled, name: str = "a") -> Streams:
+    """Be a forwarder that has the gate's listeners."""
+    return await show(world, pass_of(name), 0)
+
+
+async def ends(streams: Streams) -> bytes:
+    """Everything up to the end that the portal makes."""
+    async with asyncio.timeout(20):
+        try:
+            rest = await streams[0].read()
+        except ConnectionError:
+            rest = b""
+    streams[1].close()
+    return rest
+
+
+async def call(world: Controlled, token: str, name: str = "a") -> tuple[int, Any]:
+    content = json.dumps(chat()).encode()
+    head = f"POST /api/v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+    async with Raw(*await show(world, pass_of(name))) as agent:
+        agent.send(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        status, _, body = await agent.answer()
+    return status, json.loads(body)
+
+
+async def get(world: Controlled, path: str, token: str) -> int:
+    async with Raw(*await show(world, pass_of("a"))) as agent:
+        agent.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        return (await agent.answer())[0]
+
+
+async def test_a_forwarder_with_its_pass_carries_calls_that_are_booked(world: Controlled) -> None:
+    balance = await world.put("a", gate=gate())
+    assert balance["gate"] == "waiting"
+    watching = await watch(world)
+    watching[1].write(b"." * 100)
+    status, answer = await call(world, world.tokens["a"])
+    assert status == 200
+    assert answer["usage"]["cost"] > 0
+    _, balance = await world.ask("GET", "/accounts/a")
+    assert (balance["gate"], balance["calls"]) == ("ready", 1)
+    watching[1].close()
+
+
+async def test_another_accounts_token_means_nothing_behind_a_pass(world: Controlled) -> None:
+    await world.put("a", gate=gate())
+    await world.put("b", gate=gate("b"))
+    watching = [await watch(world), await watch(world, "b")]
+    assert (await call(world, world.tokens["b"]))[0] == 401
+    assert (await call(world, world.tokens["b"], "b"))[0] == 200
+    for each in watching:
+        each[1].close()
+
+
+async def test_nobody_gets_in_without_a_pass_and_no_pass_leads_to_the_control_plane(world: Controlled) -> None:
+    await world.put("a", gate=gate())
+    watching = await watch(world)
+    await refused(world, "x" * 43)
+    for garbage in (
+        b"GET /accounts HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"x" * CLAIM_BYTES,
+        b"\0" * CLAIM_BYTES,
+        b"AP2 short\n",
+    ):
+        streams = await connect(world)
+        streams[1].write(garbage)
+        streams[1].write_eof()
+        assert len(await ends(streams)) <= NONCE_CHARS
+    for path in ("/accounts", "/quarantine", "/events?run=run", "/api/v1/../../accounts"):
+        assert await get(world, path, world.tokens["a"]) == 404
+    watching[1].close()
+
+
+async def test_a_port_that_the_gate_has_not_leads_nowhere_and_none_does_before_the_watch(world: Controlled) -> None:
+    await world.put("a", gate=gate())
+    await refused(world, pass_of("a"))
+    watching = await watch(world)
+    await refused(world, pass_of("a"), 22)
+    watching[1].close()
+
+
+async def test_a_forwarder_that_goes_freezes_its_account_and_cannot_come_back(world: Controlled) -> None:
+    await world.put("a", gate=gate())
+    watching = await watch(world)
+    watching[1].close()
+    await world.frozen("a", "gate lost")
+    await refused(world, pass_of("a"), 0)
+    await refused(world, pass_of("a"))
+
+
+async def test_a_closed_account_lets_nobody_in(world: Controlled) -> None:
+    await world.put("a", gate=gate())
+    watching = await watch(world)
+    carried = await show(world, pass_of("a"))
+    assert (await world.ask("DELETE", "/accounts/a?force=1"))[0] == 200
+    assert await ends(carried) == b""
+    await refused(world, pass_of("a"))
+    watching[1].close()
+
+
+async def test_a_service_is_carried_byte_for_byte_and_counted(world: Controlled) -> None:
+    async with place(echo) as target:
+        services = [{"name": "los", "port": 3000, "target": f"127.0.0.1:{target}"}]
+        await world.put("a", gate=gate(ports=[PORT, 3000], services=services))
+        watching = await watch(world)
+        reader, writer = await show(world, pass_of("a"), 3000)
+        writer.write(b"hello")
+        writer.write_eof()
+        assert await reader.read() == b"hello"
+        writer.close()
+        assert world.proxy.books.live("a").traffic["los"].received_bytes == 5
+        watching[1].close()
+
+
+async def test_a_proxy_without_a_portal_refuses_portable_gates(tmp_path: Path) -> None:
+    async with controlled(tmp_path) as world:
+        for wrong in (gate(), {"socket": None, "ports": [PORT]}, gate() | {"socket": "/s"}):
+            spec = {"limit_usd": "1", "token": "pf-t", "key": "k", "gate": wrong}
+            status, problem = await world.ask("PUT", "/accounts/a", spec)
+            assert status == 400, problem
+
+
+async def test_two_proxies_do_not_share_a_portal(tmp_path: Path, world: Controlled) -> None:
+    (tmp_path / "other").mkdir()
+    config = Config(data=str(tmp_path / "other"), upstream=world.sim.base_url, portal=world.proxy.portal)
+    with pytest.raises(Exception, match="portable gates"):
+        async with running(config):
+            pass
+
+
+async def test_a_proof_that_was_overheard_is_worth_nothing_on_another_connection(world: Controlled) -> None:
+    await world.put("a", gate=gate())
+    watching, first = await watch(world), await connect(world)
+    theirs, ours = (await first[0].readexactly(NONCE_CHARS)).decode(), "0" * NONCE_CHARS
+    overheard = proof_of(Side.FORWARDER, pass_of("a"), theirs, ours, PORT)
+    again = await connect(world)
+    again[1].write(f"AP2 {pass_id(pass_of('a'))} {ours} {PORT:05d} {overheard}\n".encode())
+    assert len(await ends(again)) == NONCE_CHARS
+    for each in (watching, first):
+        each[1].close()
+
+
+@on_linux
+async def test_a_crowd_without_a_pass_locks_nobody_out_and_is_counted(world: Controlled) -> None:
+    """More than the portal holds, from one address and from many; those that came first are cut off."""
+    await world.put("a", gate=gate())
+    one_address = [await connect(world) for _ in range(STRANGERS_OF_ONE_MAX + 10)]
+    for each in one_address[:10]:
+        assert len(await ends(each)) == NONCE_CHARS
+    addresses = [f"127.0.1.{number % 250 + 1}" for number in range(STRANGERS_MAX)]
+    many = [await connect(world, source) for source in addresses]
+    watching = await watch(world)
+    assert (await call(world, world.tokens["a"]))[0] == 200
+    for each in (watching, *one_address, *many):
+        each[1].transport.abort()
+
+
+@pytest.fixture
+async def alone() -> AsyncIterator[tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]]]:
+    """A gate at a portal, without a proxy: the gate, the portal's address, and the states that it goes through."""
+    states: asyncio.Queue[GateState] = asyncio.Queue()
+    portal, trial_pass = Portal(), pass_of("a")
+    made = PortalGate("a", states.put_nowait, silent_s_max=1.0)
+    doors = GateDoors(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
+    await made.open(portal, trial_pass, doors, [PORT])
+    yield made, portal.listen("127.0.0.1", 0), states
+    await made.close()
+    await portal.close()
+
+
+async def test_a_forwarder_that_falls_silent_is_lost(
+    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+) -> None:
+    _, address, states = alone
+    async with asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection(*address)
+        await claim((reader, writer), pass_of("a"), 0)
+        assert await states.get() is GateState.READY
+        writer.write(b".")
+        assert await states.get() is GateState.LOST
+    assert len(await ends((reader, writer))) == 64
+
+
+async def turns(count: int) -> None:
+    """Let everything that can go on go on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_proxy_that_stood_still_itself_takes_no_forwarder_for_silent(
+    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+) -> None:
+    gate, address, states = alone
+    async with asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection(*address)
+        await claim((reader, writer), pass_of("a"), 0)
+        assert await states.get() is GateState.READY
+        assert await reader.readexactly(64)
+        await turns(100)
+        time.sleep(0.6)  # noqa: ASYNC251 - the loop stands still for longer than a forwarder may be silent
+        writer.write(b".")
+        await turns(100)
+    assert gate.state is GateState.READY
+    writer.close()
+
+
+async def test_who_has_shown_the_pass_while_the_gate_closes_is_not_served(
+    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+) -> None:
+    gate, address, states = alone
+    async with asyncio.timeout(30):
+        watching = await asyncio.open_connection(*address)
+        await claim(watching, pass_of("a"), 0)
+        assert await states.get() is GateState.READY
+        await gate.close()
+        here, there = socket.socketpair()
+        await gate.enter(here, PORT, b"proof")
+        there.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(there, 16) == b""
+    there.close()
+    watching[1].close()
+
+
+async def no_handler(request: web.BaseRequest) -> web.StreamResponse:
+    raise AssertionError("nothing is asked here")
+
+
+@on_linux
+async def test_only_what_arrives_by_the_named_interface_gets_to_the_portal() -> None:
+    """Loopback alone is there in every namespace; an address of another interface is not reached through it."""
+    portal = Portal()
+    host, port = portal.listen("127.0.0.1%lo", 0)
+    assert host == "127.0.0.1%lo"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert len(await reader.readexactly(NONCE_CHARS)) == NONCE_CHARS
+    writer.close()
+    await portal.close()
+    with pytest.raises(OSError, match="No such device"):
+        Portal().listen("127.0.0.1%none-such", 0)
+
+
+def test_a_pass_is_not_printed() -> None:
+    assert pass_of("a") not in repr(GateSpec(None, [PORT], portal_pass=pass_of("a")))

@@ -1,0 +1,204 @@
+"""Services and egress as an agent meets them: on a port of the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+import structlog
+import uvloop
+
+from preflight_proxy.core.egress import Target
+from preflight_proxy.gates.services import (
+    EGRESS_CONNECTIONS_MAX,
+    REFUSED_LOGGED_MAX,
+    SERVICE_CONNECTIONS_MAX,
+    Outside,
+    open_egress,
+    open_service,
+    resolve_here,
+)
+from preflight_proxy.gates.tunnel import Traffic
+from tests.support.gate_places import closed_port, echo, flood, opened, place
+from tests.support.raw_http import Raw
+
+pytestmark = pytest.mark.wire
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+on_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+
+@contextlib.asynccontextmanager
+async def service(target_port: int, traffic: Traffic) -> AsyncIterator[int]:
+    target = Target("127.0.0.1", target_port)
+    async with opened(lambda listener: open_service("los", listener, target, traffic)) as port:
+        yield port
+
+
+async def to_loopback(host: str, port: int) -> Sequence[str]:
+    return ["127.0.0.1"] if host == "named.example" else ["10.0.0.1"]
+
+
+HERE = Outside(to_loopback, lambda address: address == "127.0.0.1")
+
+
+@contextlib.asynccontextmanager
+async def egress(target_port: int, traffic: Traffic, outside: Outside = HERE) -> AsyncIterator[int]:
+    allowed = {Target(host, target_port) for host in ("named.example", "inside.example")}
+    async with opened(lambda listener: open_egress(listener, allowed, traffic, outside)) as port:
+        yield port
+
+
+async def no_more_than(count: int, port: int, traffic: Traffic) -> None:
+    """Open connections until one is refused."""
+    async with contextlib.AsyncExitStack() as agents:
+        for _ in range(count):
+            await agents.enter_async_context(await Raw.to(port))
+        async with await Raw.to(port) as surplus:
+            assert await surplus.ended()
+        assert traffic.refused == 1
+
+
+# Services
+
+
+@on_both_loops
+def test_an_agent_talks_to_a_service_as_if_it_were_there(run: Run) -> None:
+    async def scene() -> None:
+        traffic = Traffic()
+        async with asyncio.timeout(30), place(echo) as target, service(target, traffic) as port:
+            for _ in range(2):
+                async with await Raw.to(port) as agent:
+                    agent.send(b"hello")
+                    agent.writer.write_eof()
+                    assert await agent.reader.read() == b"hello"
+        assert traffic == Traffic(connections=2, sent_bytes=10, received_bytes=10)
+
+    run(scene())
+
+
+async def test_a_service_that_is_not_there_ends_the_connection_and_is_counted() -> None:
+    traffic = Traffic()
+    async with asyncio.timeout(30), service(closed_port(), traffic) as port, await Raw.to(port) as agent:
+        assert await agent.ended()
+    assert traffic == Traffic(refused=1)
+
+
+async def test_a_services_connections_are_bounded() -> None:
+    traffic = Traffic()
+    async with asyncio.timeout(60), place(echo) as target, service(target, traffic) as port:
+        await no_more_than(SERVICE_CONNECTIONS_MAX, port, traffic)
+
+
+@on_both_loops
+def test_the_end_of_serving_ends_a_connection_whose_agent_does_not_read(run: Run) -> None:
+    async def scene() -> None:
+        traffic = Traffic()
+        async with asyncio.timeout(30), place(flood) as target, contextlib.AsyncExitStack() as agents:
+            async with service(target, traffic) as port:
+                agent = await agents.enter_async_context(await Raw.to(port))
+                await agent.reader.readexactly(1)
+            agent.writer.transport.abort()
+        assert traffic.connections == 1
+
+    run(scene())
+
+
+# Egress
+
+
+@on_both_loops
+def test_a_named_place_is_reached_by_connect(run: Run) -> None:
+    async def scene() -> None:
+        traffic = Traffic()
+        async with (
+            asyncio.timeout(30),
+            place(echo) as target,
+            egress(target, traffic) as port,
+            await Raw.to(port) as agent,
+        ):
+            agent.send(b"CONNECT named.example:%d HTTP/1.1\r\nHost: x\r\n\r\nand more" % target)
+            assert await agent.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 Connection established\r\n\r\n"
+            agent.writer.write_eof()
+            assert await agent.reader.read() == b"and more"
+        assert traffic == Traffic(connections=1, sent_bytes=8, received_bytes=8)
+
+    run(scene())
+
+
+async def test_a_whole_url_is_passed_on_as_its_server_takes_it() -> None:
+    async with (
+        asyncio.timeout(30),
+        place(echo) as target,
+        egress(target, Traffic()) as port,
+        await Raw.to(port) as agent,
+    ):
+        agent.send(b"POST http://named.example:%d/a HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody" % target)
+        agent.writer.write_eof()
+        assert await agent.reader.read() == b"POST /a HTTP/1.1\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody"
+
+
+async def _slow(host: str, port: int) -> Sequence[str]:
+    raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    ("head", "outside", "status"),
+    [
+        (b"CONNECT other.example:443 HTTP/1.1\r\n\r\n", HERE, 403),
+        (b"CONNECT named.example:1 HTTP/1.1\r\n\r\n", HERE, 403),
+        (b"CONNECT inside.example:%d HTTP/1.1\r\n\r\n", HERE, 403),
+        (b"CONNECT named.example:%d HTTP/1.1\r\n\r\n", Outside(to_loopback), 403),
+        (b"CONNECT named.example:%d HTTP/1.1\r\n\r\n", Outside(_slow), 502),
+        (b"CONNECT named.example:%d HTTP/1.1\r\n\r\n", HERE, 502),
+        (b"GET / HTTP/1.1\r\n\r\n", HERE, 400),
+        (b"CONNECT named.example:%d HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", HERE, 431),
+        (b"x" * 70_000, HERE, 431),
+    ],
+)
+async def test_what_was_not_named_or_is_not_public_or_is_not_there_is_refused_in_words(
+    head: bytes, outside: Outside, status: int
+) -> None:
+    traffic, target = Traffic(), closed_port()
+    async with asyncio.timeout(30), egress(target, traffic, outside) as port, await Raw.to(port) as agent:
+        agent.send(head.replace(b"%d", str(target).encode()))
+        found, headers, body = await agent.answer()
+        assert (found, headers["connection"]) == (status, "close")
+        assert body.endswith(b".\n")
+    assert traffic == Traffic(refused=1)
+
+
+async def test_an_agent_that_leaves_before_it_asks_is_no_fault() -> None:
+    async with asyncio.timeout(30), egress(closed_port(), Traffic()) as port, await Raw.to(port) as agent:
+        agent.send(b"CONN")
+        agent.writer.write_eof()
+        assert await agent.ended()
+
+
+async def test_an_egresss_connections_are_bounded() -> None:
+    traffic = Traffic()
+    async with asyncio.timeout(60), egress(closed_port(), traffic) as port:
+        await no_more_than(EGRESS_CONNECTIONS_MAX, port, traffic)
+
+
+async def test_this_machines_own_names_resolve_and_are_not_public() -> None:
+    addresses = await resolve_here("localhost", 80)
+    assert "127.0.0.1" in addresses
+    assert not any(map(Outside().accepts, addresses))
+
+
+async def test_an_agent_that_asks_in_a_loop_fills_no_log() -> None:
+    traffic, asked = Traffic(), REFUSED_LOGGED_MAX + 5
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(60), egress(closed_port(), traffic) as port:
+            for _ in range(asked):
+                async with await Raw.to(port) as agent:
+                    agent.send(b"GET / HTTP/1.1\r\n\r\n")
+                    assert (await agent.answer())[0] == 400
+        async with asyncio.timeout(60), service(closed_port(), traffic) as port, await Raw.to(port) as agent:
+            assert await agent.ended()
+    assert len(logs) == REFUSED_LOGGED_MAX
+    assert traffic.refused == asked + 1

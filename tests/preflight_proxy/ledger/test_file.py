@@ -1,0 +1,177 @@
+"""The file of the ledger: opened, locked, kept short."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from preflight_proxy.core.errors import LedgerError
+from preflight_proxy.ledger.file import checkpoint, connect
+from tests.support.ledger_on_disk import call, open_account, open_store
+
+
+@pytest.mark.parametrize(("durability", "level"), [("process", 1), ("power", 2)])
+def test_durability_is_a_setting_of_the_writing_connection(tmp_path: Path, durability: str, level: int) -> None:
+    """1 is NORMAL, 2 is FULL; the log is never moved by the writer itself."""
+    with closing(connect(tmp_path / "l.sqlite3", "power" if durability == "power" else "process")) as connection:
+        settings = {
+            name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "wal_autocheckpoint", "fullfsync")
+        }
+    expected = {"journal_mode": "wal", "synchronous": level, "wal_autocheckpoint": 0, "fullfsync": level - 1}
+    assert settings == expected
+
+
+def test_only_its_owner_may_read_a_ledger(tmp_path: Path) -> None:
+    """It names every call of a run."""
+    store = open_store(tmp_path)
+    open_account(store)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    store.close()
+    assert set(modes.values()) == {0o600}
+    assert {"ledger.sqlite3", "ledger.sqlite3-wal"} <= set(modes)
+
+
+def test_a_directory_that_is_not_there_is_an_error_for_a_person(tmp_path: Path) -> None:
+    """With the path in it."""
+    with pytest.raises(LedgerError, match=r"nowhere.*cannot be opened"):
+        open_store(tmp_path / "nowhere")
+
+
+def test_a_file_that_is_no_ledger_is_not_touched(tmp_path: Path) -> None:
+    """Somebody's text, somebody's other database."""
+    path = tmp_path / "ledger.sqlite3"
+    path.write_bytes(b"not a database, but longer than the header of one would be " * 20)
+    with pytest.raises(LedgerError, match="not a database"):
+        open_store(tmp_path)
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("CREATE TABLE meta (x)")
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="the tables of another program"):
+        open_store(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_that_cannot_be_written_is_not_opened(tmp_path: Path) -> None:
+    """Its header's write version says so to SQLite, whoever asks; file permissions say nothing to root.
+
+    Source: sqlite.org/fileformat2.html, "File format version numbers", 2026-10.
+    """
+    store = open_store(tmp_path)
+    open_account(store)
+    store.close()
+    path = tmp_path / "ledger.sqlite3"
+    content = bytearray(path.read_bytes())
+    content[18] = 3
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match="readonly"):
+        open_store(tmp_path)
+    content[18] = 2
+    path.write_bytes(content)
+    open_store(tmp_path).close()
+
+
+@pytest.mark.parametrize("wal_pages_max", [10**6, 0])
+def test_a_checkpoint_moves_commits_into_the_file(tmp_path: Path, wal_pages_max: int) -> None:
+    """On a connection of its own; the next commit then starts the log again."""
+    store = open_store(tmp_path)
+    open_account(store)
+    for number in range(20):
+        call(store, f"r{number}", 1)
+    path, wal = tmp_path / "ledger.sqlite3", tmp_path / "ledger.sqlite3-wal"
+    assert b"r19" not in path.read_bytes()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        checkpoint(other, wal_pages_max)
+    assert b"r19" in path.read_bytes()
+    size_bytes = wal.stat().st_size
+    for number in range(20, 25):
+        call(store, f"r{number}", 1)
+    assert wal.stat().st_size == size_bytes
+    store.close()
+    assert not wal.exists()
+
+
+TRACES = ["costs.jsonl", "ledger.sqlite3-wal", "ledger.sqlite3-shm", "ledger.sqlite3-journal"]
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_a_folder_whose_ledger_is_gone_is_refused_with_both_ways_out(tmp_path: Path, trace: str) -> None:
+    """Nothing in it is changed, so that both stay open; and the answer stays the same."""
+    (tmp_path / trace).touch()
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=rf"is gone, but {trace} .*Nothing is sent.*a copy; or, .*whole budgets"):
+            open_store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [trace]
+    (tmp_path / trace).rename(tmp_path / "away")
+    open_store(tmp_path).close()
+
+
+@pytest.mark.parametrize("trace", [name for name in TRACES if not name.endswith("-journal")])
+def test_an_empty_ledger_beside_traces_counts_as_gone(tmp_path: Path, trace: str) -> None:
+    (tmp_path / "ledger.sqlite3").touch()
+    (tmp_path / trace).touch()
+    with pytest.raises(LedgerError, match=f"is empty, but {trace} beside it"):
+        open_store(tmp_path)
+
+
+@pytest.mark.parametrize("beside", [[], ["ledger.sqlite3-journal"]])
+def test_a_first_start_that_was_killed_is_no_lost_ledger(tmp_path: Path, beside: list[str]) -> None:
+    """SQLite writes its first page under a journal of its own."""
+    for name in ("ledger.sqlite3", *beside):
+        (tmp_path / name).touch()
+    open_store(tmp_path).close()
+
+
+def test_a_ledger_that_is_deleted_between_runs_is_missed_though_nothing_was_ever_posted(tmp_path: Path) -> None:
+    """costs.jsonl is there from the first moment on, empty; a ledger without one gets it."""
+    for _ in range(2):
+        open_store(tmp_path).close()
+        costs = tmp_path / "costs.jsonl"
+        assert (costs.read_bytes(), costs.stat().st_mode & 0o777) == (b"", 0o600)
+        costs.unlink()
+    open_store(tmp_path).close()
+    (tmp_path / "ledger.sqlite3").unlink()
+    with pytest.raises(LedgerError, match="is gone"):
+        open_store(tmp_path)
+
+
+def test_the_ledger_holds_its_tables_before_it_leaves_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power could leave the trace alone, and the folder would never start again."""
+    found = list[bool]()
+    touch = Path.touch
+
+    def spied(path: Path, mode: int = 0o666, exist_ok: bool = True) -> None:
+        if path.name == "costs.jsonl":
+            found.append(b"CREATE TABLE entries" in (tmp_path / "ledger.sqlite3").read_bytes())
+        touch(path, mode, exist_ok)
+
+    monkeypatch.setattr(Path, "touch", spied)
+    open_store(tmp_path).close()
+    assert found == [True]
+
+
+def test_a_ledger_behind_a_link_is_missed_where_it_lay(tmp_path: Path) -> None:
+    """SQLite keeps its log beside the file itself; what is ours stands beside the link."""
+    real, linked = tmp_path / "real", tmp_path / "linked"
+    real.mkdir()
+    linked.mkdir()
+    (linked / "ledger.sqlite3").symlink_to(real / "ledger.sqlite3")
+    open_store(linked).close()
+    (linked / "costs.jsonl").unlink()
+    (real / "ledger.sqlite3").rename(real / "ledger.sqlite3-wal")
+    with pytest.raises(LedgerError, match=r"is gone, but ledger\.sqlite3-wal"):
+        open_store(linked)
+
+
+def test_where_sqlite_cannot_keep_a_log_nothing_is_opened() -> None:
+    """As on a file system without shared memory: it says so by the mode that it stays in."""
+    with pytest.raises(LedgerError, match="cannot keep its log"):
+        connect(Path(":memory:"), "process")

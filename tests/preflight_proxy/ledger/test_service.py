@@ -1,0 +1,183 @@
+"""The store and what follows each of its commits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+
+from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.rows import CallFacts
+from preflight_proxy.core.ledger.transition import Change
+from preflight_proxy.core.refusals.outcomes import LEFT
+from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.ledger.events import Event, Hub
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.store import Store
+from tests.support.fake_clock import FakeClock
+
+DOLLAR = 10**12
+
+
+def opened(folder: Path, now_s: float = 0.0) -> Books:
+    clock = FakeClock()
+    clock.advance(now_s)
+    store = Store(folder / "ledger.sqlite3", clock=clock)
+    cost_log = CostLog(folder / "costs.jsonl")
+    cost_log.complete(store.entries())
+    return Books(store, cost_log, BudgetFiles(), Hub(), clock)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    made = opened(tmp_path)
+    made.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="hash"))
+    yield made
+    made.store.close()
+
+
+def call(books: Books, reservation_id: str, cost_pusd: int, **facts: int) -> None:
+    books.commit(Reserve(reservation_id, "a", DOLLAR // 2, "chat", "m", ("t",), 100))
+    books.commit(Post(reservation_id, cost_pusd, CallFacts(model="m", **facts)))  # type: ignore[arg-type]
+
+
+def test_a_posted_call_is_in_the_cost_log_and_in_the_totals(books: Books, tmp_path: Path) -> None:
+    call(books, "one", 1000, prompt_tokens=50, cached_tokens=10, completion_tokens=5)
+    line = json.loads((tmp_path / "costs.jsonl").read_text())
+    assert line["cost_usd"] == "0.000000001"
+    balance = books.balance("a")
+    assert (balance["prompt_tokens"], balance["cached_tokens"], balance["cache_hit_requests"]) == (50, 10, 1)
+    assert balance["posted_usd"] == "0.000000001"
+
+
+def test_the_totals_are_there_again_after_a_restart(books: Books, tmp_path: Path) -> None:
+    call(books, "one", 1000, prompt_tokens=50, completion_tokens=5)
+    books.store.close()
+    again = opened(tmp_path)
+    assert again.balance("a")["completion_tokens"] == 5
+    assert again.by_token("hash") == "a"
+    again.store.close()
+
+
+def test_an_account_is_spent_once_a_call_was_refused_and_not_even_the_cheapest_would_fit(books: Books) -> None:
+    books.note_admitted("a", DOLLAR // 4)
+    call(books, "one", DOLLAR // 2)
+    call(books, "two", DOLLAR // 2 - 1)
+    assert not books.spent("a"), "the next call may be cheaper than the first quote said"
+    books.note_refusal("a", Code.DOES_NOT_FIT, "m")
+    assert books.spent("a")
+    books.forgive("a")
+    assert not books.spent("a")
+
+
+async def test_why_a_call_was_not_served_is_counted_and_told(books: Books) -> None:
+    books.note_refusal("a", Code.SPENT, "m/x")
+    books.note_bad_request("a", "no such field")
+    books.note_unserved("a", LEFT)
+    books.note_served("a", overtaken=True)
+    account = books.account("a")
+    assert [cause.code for cause in account.outcomes.causes] == ["spent", "bad_request", "left"]
+    assert (account.refused, account.outcomes.served, books.live("a").budget_refusals) == (2, 1, 1)
+    follower = books.hub.follow(0, 0.01)
+    events = [event async for event in stop_at_silence(follower)]
+    assert [(event["type"], event["code"], event["text"]) for event in events] == [
+        ("refused", "spent", Code.SPENT.sentence),
+        ("refused", "bad_request", "no such field"),
+        ("unserved", "left", LEFT.text),
+    ]
+    await follower.aclose()
+
+
+async def stop_at_silence(follower: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:
+    """The events that are there."""
+    async for event in follower:
+        if event is None:
+            return
+        yield event
+
+
+def test_an_account_without_a_cent_left_is_spent(books: Books) -> None:
+    call(books, "one", DOLLAR // 2)
+    call(books, "two", DOLLAR // 2)
+    assert books.spent("a")
+
+
+def test_the_same_request_again_and_again_is_counted(books: Books) -> None:
+    for _ in range(3):
+        books.note_request("a", "same")
+    assert books.live("a").repeats == 2
+    books.note_request("a", "other")
+    assert books.live("a").repeats == 0
+
+
+def test_an_account_is_busy_for_a_minute_after_a_call(books: Books) -> None:
+    clock = books.clock
+    assert isinstance(clock, FakeClock)
+    assert not books.note_request("a", "x")
+    assert books.note_request("a", "y")
+    clock.advance(61)
+    assert not books.note_request("a", "z")
+
+
+async def test_followers_hear_with_the_balance_of_the_moment(books: Books) -> None:
+    books.commit(Freeze("a", "stopped"))
+    books.publish("frozen", "a", reason="stopped")
+    follower = books.hub.follow(0, 0.01)
+    event = await anext(follower)
+    assert event is not None
+    assert event["type"] == "frozen"
+    assert event["balance"]["frozen"] == "stopped"  # type: ignore[index]
+    await follower.aclose()
+
+
+async def test_of_two_balances_the_later_one_says_so_after_a_restart_too(books: Books, tmp_path: Path) -> None:
+    books.publish("opened", "a")
+    follower = books.hub.follow(0, 0.01)
+    event = await anext(follower)
+    await follower.aclose()
+    assert event is not None
+    order = [event["balance"]["as_of"], *(books.balance("a")["as_of"] for _ in range(3))]  # type: ignore[index]
+    books.store.close()
+    again = opened(tmp_path, now_s=1.0)
+    order.append(again.balance("a")["as_of"])
+    again.store.close()
+    assert order == sorted(set(order))
+
+
+async def test_a_key_is_waited_for_and_its_wait_ends(books: Books) -> None:
+    assert not await books.opened("a", books.clock.monotonic_s() - 1)
+    books.live("a").key = Secret("sk-or-v1-x")
+    assert await books.opened("a", books.clock.monotonic_s() - 1)
+
+
+def test_an_overrun_is_told_to_who_watches_endpoints(books: Books) -> None:
+    seen: list[str] = []
+    books.on_quarantined = lambda row: seen.append(row.tag)
+    call(books, "one", DOLLAR // 2 + 1)
+    assert seen == ["t"]
+
+
+def test_an_account_that_is_opened_with_another_token_is_reached_by_that_one_alone(books: Books) -> None:
+    books.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="other"))
+    assert books.by_token("other") == "a"
+    assert books.by_token("hash") is None
+
+
+@pytest.mark.parametrize(("ended", "counts_after_s"), [(True, 10.0), (False, 1800.0)])
+def test_silence_about_a_call_counts_only_once_it_has_surely_ended(
+    books: Books, ended: bool, counts_after_s: float
+) -> None:
+    """A generation whose end nobody saw may go on and be billed: a minute's silence proves nothing about it (M13)."""
+    reserved = books.commit(Reserve("one", "a", DOLLAR // 2, "chat", "m", ("t",), 100))
+    assert isinstance(reserved, Change)
+    assert reserved.reservation is not None
+    clock = books.clock
+    assert isinstance(clock, FakeClock)
+    clock.advance(10)
+    books.mark_unknown(reserved.reservation, CallFacts(), ended=ended)
+    (pending,) = books.store.pending("a")
+    assert pending.unknown_since_s == reserved.reservation.created_at_s + counts_after_s

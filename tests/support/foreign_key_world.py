@@ -1,0 +1,179 @@
+"""A ledger on a key that others may use, a simulated OpenRouter and a clock moved by hand; calls end as a test says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+
+from openrouter_sim import Simulator
+from openrouter_sim.bill import Generation
+from openrouter_sim.prices import Tokens
+from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, SetGeneration
+from preflight_proxy.core.ledger.rows import CallFacts, Reservation
+from preflight_proxy.core.ledger.transition import Change
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.evidence.foreign_keys import ForeignKeys
+from preflight_proxy.evidence.unknowns import Reconciler
+from preflight_proxy.ledger.events import Hub
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
+from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.store import Store
+from preflight_proxy.upstream.client import Upstream
+from tests.support.fake_clock import FakeClock
+
+USD = 10**12
+RESERVED_PUSD = USD // 100
+
+
+class Desk:
+    """One proxy's books on the simulator's key without limit, without its listeners.
+
+    Args:
+        folder: Where the ledger lies.
+        accounts: Which accounts use the key.
+
+    Attributes:
+        billed_pusd: What the ledger's own calls were charged.
+    """
+
+    def __init__(self, folder: Path, accounts: str = "ab") -> None:
+        self.clock = FakeClock()
+        self.sim = Simulator(clock=self.clock.epoch_s)
+        self.names = accounts
+        self.billed_pusd = 0
+        self._folder = folder
+        self._stack = AsyncExitStack()
+        self._ids = count(1)
+        self.store: Store
+        self.books: Books
+        self.foreign: ForeignKeys
+        self.reconciler: Reconciler
+
+    async def __aenter__(self) -> Desk:
+        await self._stack.enter_async_context(self.sim)
+        self.upstream = await self._stack.enter_async_context(Upstream(self.sim.base_url))
+        self.begin()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self.store.close()
+        await self._stack.aclose()
+
+    def begin(self) -> None:
+        """Start the proxy on what lies on disk; every account is open."""
+        self.store = Store(self._folder / "ledger.sqlite3", clock=self.clock, boot_id="one")
+        self.books = Books(self.store, CostLog(self._folder / "costs.jsonl"), BudgetFiles(), Hub(), self.clock)
+        self.books.upstream = self.upstream.base_url
+        self.foreign = ForeignKeys(self.books, self.upstream)
+        self.reconciler = Reconciler(self.books, self.upstream, self.foreign)
+        self.reconciler.begin()
+        for name in self.names:
+            self.open(name)
+
+    def open(self, name: str, key: str | None = None, *, own: bool = False) -> None:
+        """Open an account with the foreign key, or with another; or as if the key were its own, unused before."""
+        secret = key or self.sim.inference_key
+        key_hash = hashlib.sha256(secret.encode()).hexdigest()
+        usage_pusd = 0 if own else None
+        opened = OpenAccount(name, "run", USD, name, key_hash=key_hash, key_is_own=own, key_usage_pusd=usage_pusd)
+        self.books.commit(opened)
+        self.books.live(name).key = Secret(secret)
+
+    def restart(self) -> None:
+        """The proxy dies and starts again."""
+        self.store.close()
+        self.begin()
+
+    async def call(self, name: str = "a", reserved_pusd: int = RESERVED_PUSD) -> Reservation:
+        """A call leaves."""
+        await self.foreign.ready(name)
+        key_base = self.books.key_base(name)
+        reserve = Reserve(f"r{next(self._ids)}", name, reserved_pusd, "chat", "m/x", ("t",), 9, key_base=key_base)
+        change = self.books.commit(reserve)
+        assert isinstance(change, Change)
+        assert change.reservation is not None
+        return change.reservation
+
+    def bill(
+        self,
+        cost_pusd: int,
+        *,
+        lag_s: float = 0.0,
+        visible_s: float | None = None,
+        byok: bool = False,
+        ours: bool = True,
+    ) -> str:
+        """OpenRouter charges the key for a generation, which `/key` shows `lag_s` later; its id."""
+        self.billed_pusd += cost_pusd if ours else 0
+        cost_usd = Decimal(cost_pusd) / USD
+        made = Generation(
+            id=f"gen-{next(self._ids)}",
+            key_hash=hashlib.sha256(self.sim.inference_key.encode()).hexdigest(),
+            model="m/x",
+            provider="P",
+            tag="t",
+            api="chat",
+            streamed=False,
+            tokens=Tokens(1),
+            cost_usd=cost_usd,
+            reported_usd=cost_usd,
+            upstream_usd=cost_usd if byok else None,
+            cache_discount_usd=Decimal(0),
+            finish_reason="stop",
+            outcome="finished",
+            created_s=self.clock.epoch_s(),
+            visible_s=visible_s,
+        )
+        self.sim.books.post(made, lag_s=lag_s)
+        return made.id
+
+    def post(self, call: Reservation, cost_pusd: int, *, lag_s: float = 0.0) -> None:
+        """A call is billed and told."""
+        self.bill(cost_pusd, lag_s=lag_s)
+        self.books.commit(Post(call.id, cost_pusd))
+
+    def lose(self, call: Reservation, *, ended: bool = True, generation_id: str | None = None) -> None:
+        """Nobody was told what a call cost."""
+        if generation_id is not None:
+            self.books.commit(SetGeneration(call.id, generation_id))
+        self.books.mark_unknown(call, CallFacts(), ended=ended)
+
+    async def pass_s(self, seconds: float, step_s: float = 5.0) -> None:
+        """Let time pass, with looks at what is undecided."""
+        left_s = seconds
+        while left_s > 0:
+            self.clock.advance(min(step_s, left_s))
+            left_s -= step_s
+            await self.reconciler.tick()
+
+    async def until(self, holds: Callable[[], bool], within_s: float) -> float:
+        """Let time pass until something holds; how long that took."""
+        began_s = self.clock.monotonic_s()
+        while not holds():
+            assert self.clock.monotonic_s() - began_s < within_s, "it does not come to hold"
+            await self.pass_s(1.0)
+        return self.clock.monotonic_s() - began_s
+
+    @property
+    def pending(self) -> list[Reservation]:
+        """What is undecided."""
+        return self.store.pending()
+
+    @property
+    def posted_pusd(self) -> int:
+        """The ledger's sum."""
+        return sum(account.posted_pusd for account in self.books.accounts().values())
+
+    @property
+    def assumed_pusd(self) -> int:
+        """What of it was assumed."""
+        return sum(account.assumed_pusd for account in self.books.accounts().values())
+
+    @property
+    def ends(self) -> list[tuple[str, int]]:
+        """Each entry's kind and cost, in order."""
+        return [(entry.kind.value, entry.cost_pusd) for entry in self.store.entries()]
