@@ -185,7 +185,7 @@ def preflight(
 
 
 def run_checks(plan: Plan) -> Iterator[Line]:
-    """Run the checks of a plan and yield the lines of the report in order, each as soon as it is known.
+    """Yield the lines of the report in order while the checks of a plan run, each as soon as it is known.
 
     Args:
         plan: The inputs, the names of the checks, and a script's own checks.

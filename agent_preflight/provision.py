@@ -44,7 +44,7 @@ MODELS_TIMEOUT_S = 15.0
 
 
 def provision_key(admin_key: Key, label: str, limit_usd: Dollars, *, base_url: str | None = None) -> str:
-    """Make a sub-key and return it. `provision_key_full` does the same, has the same errors, and returns the key's hash too.
+    """Make a sub-key. `provision_key_full` does the same, has the same errors, and returns the key's hash too.
 
     Without the hash the key cannot be deleted by `delete_key`.
 
@@ -53,6 +53,9 @@ def provision_key(admin_key: Key, label: str, limit_usd: Dollars, *, base_url: s
         label: The new key's name at OpenRouter.
         limit_usd: Dollars that it may spend, such as `0.25` or `"$2"`.
         base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        The key.
     """
     return provision_key_full(admin_key, label, limit_usd, base_url=base_url)[0]
 
