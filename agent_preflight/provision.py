@@ -13,7 +13,7 @@ import httpx
 from agent_preflight.base.usd import Dollars, float_usd
 from agent_preflight.openrouter import http, subkeys
 from agent_preflight.openrouter.http import Key
-from agent_preflight.openrouter.patch_points import in_force, is_replaced
+from agent_preflight.openrouter.patch_points import OR_BASE, in_force, is_replaced
 from agent_preflight.openrouter.subkeys import KeyInfo, SubKey, delete_sub_key, list_keys, read_sub_key_usage
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.secret import Secret
@@ -34,9 +34,6 @@ __all__ = [
     "provision_key_full",
     "read_sub_key_usage",
 ]
-
-OR_BASE = "https://openrouter.ai/api/v1"
-"""OpenRouter's API base, used if neither an argument nor `OPENROUTER_BASE_URL` names another."""
 
 WRITE_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 10.0

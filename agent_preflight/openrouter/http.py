@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from agent_preflight.base import config
+from agent_preflight.openrouter.patch_points import default_base_url
 from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -65,9 +66,7 @@ class Answer:
 
 def resolve_base_url(base_url: str | None) -> str:
     """Return the API's base: the argument, else OPENROUTER_BASE_URL, else ``provision.OR_BASE`` as it is now."""
-    from agent_preflight import provision  # the module above this one holds the default that scripts may change
-
-    return (base_url or config.base_url() or provision.OR_BASE).rstrip("/")
+    return (base_url or config.base_url() or default_base_url()).rstrip("/")
 
 
 def check_way(base_url: str | None) -> None:

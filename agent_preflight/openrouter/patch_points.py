@@ -1,12 +1,15 @@
 """The functions that a script may replace by assigning to the package.
 
 ``agent_preflight.get_usage``, ``.provision_key``, ``.get_available_models`` and ``.get_account_balance`` are looked up
-at each call, so that a replacement holds for all that the library does from then on.
+at each call, so that a replacement holds for all that the library does from then on. So is ``agent_preflight.provision.OR_BASE``.
 """
 
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
+
+OR_BASE = "https://openrouter.ai/api/v1"
+"""Where OpenRouter is, unless an argument or OPENROUTER_BASE_URL says otherwise."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,5 +30,10 @@ def is_replaced(function: Callable[P, R]) -> bool:
 
 
 def _replacement(function: Callable[P, R]) -> object:
-    package = sys.modules.get(__package__ or "")
+    package = sys.modules.get("agent_preflight")
     return vars(package).get(getattr(function, "__name__", "")) if package else None
+
+
+def default_base_url() -> str:
+    """Return the API's address where neither argument nor environment names one: ``provision.OR_BASE``, if a script set it."""
+    return str(getattr(sys.modules.get("agent_preflight.provision"), "OR_BASE", OR_BASE))

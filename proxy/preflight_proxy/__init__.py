@@ -1,7 +1,4 @@
-"""The sidecar: a reverse proxy that keeps each account within its limit.
+"""The proxy: it keeps each account within its limit.
 
-__main__ -> app -> {plane, control, reconcile} -> {forward, local, accounts} -> {call, relay, settlement}
-         -> {books, upstream, prices, gate_listener} -> {store, derived} -> core
+Folders import in one direction: control -> calls, gates -> evidence, ledger, upstream, server -> base -> core.
 """
-
-__version__ = "0.1.0"

@@ -18,7 +18,7 @@ READY_S_MAX = 60.0
 STANDALONE = """
 import json, os, sys
 from pathlib import Path
-from preflight_proxy import log
+from preflight_proxy.base import log
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.standalone import serve

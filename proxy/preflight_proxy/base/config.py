@@ -13,6 +13,9 @@ from preflight_proxy.core.environment_proxy import HttpProxy, http_proxy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 
+VERSION = "0.1.0"
+"""The version that `/health` names."""
+
 GRACE_S = 10.0
 """A runner whose control connection is gone for this long is taken for dead."""
 

@@ -18,8 +18,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 from aiohttp import web
 
-from preflight_proxy import __version__
-from preflight_proxy.base.config import origin
+from preflight_proxy.base.config import VERSION, origin
 from preflight_proxy.control.accounts import Accounts, AccountSpec
 from preflight_proxy.control.named_accounts import NamedAccounts
 from preflight_proxy.control.runner_watch import RunnerWatch
@@ -183,7 +182,7 @@ class Control:
     def _health(self) -> dict[str, object]:
         uptime_s = round(self._books.clock.monotonic_s() - self._born_s, 1)
         served = {"base_url": self.base_url, "upstream": self._upstream, "uptime_s": uptime_s}
-        return {"pid": os.getpid(), "version": __version__, **served}
+        return {"pid": os.getpid(), "version": VERSION, **served}
 
     def _balance(self, account_id: str) -> dict[str, object]:
         return self._books.balance(account_id)

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from openrouter_sim import Scenario
-from preflight_proxy import __version__
+from preflight_proxy.base.config import VERSION
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.server.intake import BODY_BYTES_MAX
 from tests.support.control_world import Controlled, controlled
@@ -65,7 +65,7 @@ async def test_health_tells_who_serves(world: Controlled) -> None:
     status, told = await world.ask("GET", "/health")
     assert (status, told.pop("uptime_s") >= 0) == (200, True)
     served = {"upstream": world.sim.base_url, "base_url": world.base_url}
-    assert told == {"pid": os.getpid(), "version": __version__, **served}
+    assert told == {"pid": os.getpid(), "version": VERSION, **served}
 
 
 async def test_the_socket_is_its_owners_alone(world: Controlled, tmp_path: Path) -> None:

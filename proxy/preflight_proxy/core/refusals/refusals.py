@@ -12,13 +12,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from preflight_proxy.core.money import usd_text
-from preflight_proxy.core.shapes.error_body import envelope_body
+from preflight_proxy.core.shapes.error_body import RETRIED_DIGITS, envelope_body
 
 if TYPE_CHECKING:
     from preflight_proxy.core.shapes.shape import Shape
-
-RETRIED_DIGITS = ("429", "500", "502", "503", "504", "524")
-"""Some clients take these anywhere in a body for a status, and retry."""
 
 
 class Code(Enum):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+RETRIED_DIGITS = ("429", "500", "502", "503", "504", "524")
+"""Some clients take these anywhere in a body for a status, and retry."""
+
 ERROR_TYPE_BY_STATUS = {
     400: "invalid_request",
     401: "authentication",

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from preflight_proxy.core.refusals.refusals import RETRIED_DIGITS
 from preflight_proxy.core.shapes import SHAPES
+from preflight_proxy.core.shapes.error_body import RETRIED_DIGITS
 from preflight_proxy.core.shapes.shape import Shape
 
 API = "/api/v1"
