@@ -139,10 +139,27 @@ def _is_error(name: str, names: Mapping[str, object]) -> bool:
     return isinstance(value, type) and issubclass(value, BaseException)
 
 
+def _parsed(module: ModuleType) -> ast.Module:
+    assert module.__file__ is not None
+    return ast.parse(Path(module.__file__).read_text("utf-8"))
+
+
+def bound_names(module: ModuleType) -> set[str]:
+    """Return the names that a module's source defines, assigns or imports, for type checkers too."""
+    found = set[str]()
+    for node in ast.walk(_parsed(module)):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
 def described_constants(module: ModuleType) -> set[str]:
     """Return the names of a module that a text below their assignment describes, imported ones included."""
-    assert module.__file__ is not None
-    body = ast.parse(Path(module.__file__).read_text("utf-8")).body
+    body = _parsed(module).body
     found = set[str]()
     for statement, following in zip(body, [*body[1:], None], strict=True):
         if isinstance(statement, ast.ImportFrom) and statement.module:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import agent_preflight
-from tests.docs.docstrings import described_constants, lacks
+from tests.docs.docstrings import bound_names, described_constants, lacks
 from tests.docs.pages import ROOT
 from tests.support.cases import each
 
@@ -58,6 +58,12 @@ def test_each_public_module_has_a_page_and_a_place_in_the_menu() -> None:
     pages = {path.stem: path.read_text("utf-8") for path in PAGES.glob("*.md") if path.stem != "index"}
     assert pages == {name: f"# agent_preflight.{name}\n\n::: agent_preflight.{name}\n" for name in MODULES}
     assert re.findall(r"- reference/(\w+)\.md", menu) == ["index", *MODULES]
+
+
+def test_each_name_is_bound_in_the_source_so_that_the_page_shows_it() -> None:
+    """The pages are made without running the modules. `run_container` is on the page of `runner`."""
+    unseen = {name: sorted(set(public_names(name)) - bound_names(module(name))) for name in MODULES}
+    assert {name: names for name, names in unseen.items() if names} == {"docker": ["run_container"]}
 
 
 def test_the_index_says_which_module_each_name_of_the_package_comes_from() -> None:
