@@ -1,7 +1,4 @@
-"""What a run leaves on disk, read with care: an agent may have written some of it.
-
-Nothing here follows a link below a run's folder, opens what is no regular file, or reads more than a bounded part.
-"""
+"""Reads what a run leaves on disk. An agent may have written some of it, so each read is bounded and follows no link."""
 
 import json
 import os
@@ -30,10 +27,10 @@ RUNS_DIR = Path("runs")
 """The folder of runs, `runs`, in the working directory."""
 
 _BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""How anything below a run's folder is opened: no link is followed, no pipe waits for a writer."""
+"""How a file below a run's folder is opened: without following a link, and without waiting for the writer of a pipe."""
 
 SUMMARY_BYTES_MAX = 8 * 2**20
-"""A summary is a few kilobytes; a larger file is none of ours."""
+"""The largest summary that is read. Ours have a few kilobytes."""
 
 
 def render_prompt(template_path: str | Path, **variables: object) -> str:
@@ -73,14 +70,14 @@ def latest_run(runs_dir: str | Path = RUNS_DIR) -> Path | None:
 
 
 def run_dirs(runs_dir: str | Path = RUNS_DIR) -> list[Path]:
-    """Return the folders of all runs, the one that began, or went on, last first."""
+    """Return the folders of all runs. The run that was started or resumed last comes first."""
     return sorted(_subdirectories(Path(runs_dir)), key=begun_at_s, reverse=True)
 
 
 def begun_at_s(run: Path) -> float:
-    """Return when a run began, or last went on, in seconds since the epoch.
+    """Return when a run was started or resumed last, in seconds since the epoch.
 
-    The folder's own time changes whenever somebody reads the ledger in it.
+    The time of the folder itself does not say it: reading the ledger in it changes that.
     """
     for name in ("plan.json", "lock", ""):
         try:
@@ -91,9 +88,9 @@ def begun_at_s(run: Path) -> float:
 
 
 def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:
-    """Return the folder of a run, the latest where no id is given; None if there is none.
+    """Return the folder of a run, or of the latest run if no id is given; None if there is none.
 
-    An id is one folder's name: whatever would lead out of `runs_dir` finds nothing.
+    An id is the name of one folder. One that leads out of `runs_dir` finds nothing.
     """
     if run_id is None:
         return latest_run(runs_dir)
@@ -104,7 +101,7 @@ def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None
 
 
 def trial_dirs(run_dir: str | Path) -> list[Path]:
-    """Return the folders of a run's trials, sorted by name; none of a trial, in whose folder an agent's own files are."""
+    """Return the folders of a run's trials, sorted by name. The folder of a trial has none: what is in it belongs to the agent."""
     if (Path(run_dir) / "events.jsonl").exists():
         return []
     return sorted(_subdirectories(Path(run_dir)))
@@ -134,14 +131,14 @@ def summarize_run(run_dir: str | Path) -> dict[str, Any]:
 
 
 def number(value: object) -> int | float:
-    """Return a count or amount from a file, 0 for what is none."""
+    """Return a number from a file; 0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**63:
         return 0
     return value
 
 
 def read_json_object(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return the object in a JSON file; None if there is no such file, or it is corrupt, too large, a link."""
+    """Return the object in a JSON file; None if the file is missing, corrupt, too large or a link."""
     content = read_start(folder, name, SUMMARY_BYTES_MAX + 1)
     if content is None or len(content) > SUMMARY_BYTES_MAX:
         return None
@@ -153,12 +150,12 @@ def read_json_object(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def read_start(folder: Path, name: str, bytes_max: int) -> bytes | None:
-    """Return up to `bytes_max` first bytes of a file below a folder of ours.
+    """Return the first `bytes_max` bytes of a file in a run's folder.
 
     Args:
-        folder: opened as it is named.
-        name: a path below it; none of its parts may be a link.
-        bytes_max: how much is read at most.
+        folder: The folder. It may be a link.
+        name: A path in it; no part may be a link.
+        bytes_max: How many bytes are read at most.
 
     Returns:
         The bytes; None if there is no such regular file.
@@ -171,10 +168,14 @@ def read_start(folder: Path, name: str, bytes_max: int) -> bytes | None:
 
 
 def open_beneath(folder: Path, name: str) -> BinaryIO:
-    """Open a regular file below a folder of ours for reading; no part of `name` may be a link.
+    """Open a regular file in a run's folder for reading.
+
+    Args:
+        folder: The folder. It may be a link.
+        name: A path in it; no part may be a link.
 
     Raises:
-        OSError: there is no such regular file, or a part of its name is a link.
+        OSError: There is no such regular file, or a part of its name is a link.
     """
     file = _opened(folder, name)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

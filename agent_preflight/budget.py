@@ -20,7 +20,7 @@ from preflight_proxy.core.budget_text import RECENT_ACTIONS, UNLABELLED, Action,
 __all__ = ["BudgetStatus", "BudgetTracker"]
 
 ACTION_PUSD_MIN = pusd("0.0001")
-"""A rise of usage up to this is no action yet: it is kept and counts towards the next one."""
+"""A smaller rise of the usage is no action of its own. It is added to the next one."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class BudgetTracker:
         self.mode = mode
         self.on_exceeded = on_exceeded
         self._clock = clock
-        self._asked_at: float | None = None
+        self._polled_at: float | None = None
         self._used_usd = 0.0
         self._acted_pusd = 0
         self._actions: deque[Action] = deque(maxlen=RECENT_ACTIONS)
@@ -85,8 +85,8 @@ class BudgetTracker:
             Dollars used and granted.
         """
         now = self._clock()
-        if force or self._asked_at is None or now - self._asked_at >= self.poll_interval_s:
-            self._asked_at = now
+        if force or self._polled_at is None or now - self._polled_at >= self.poll_interval_s:
+            self._polled_at = now
             self._take(self._ask())
         return self._status()
 

@@ -20,10 +20,11 @@ from preflight_proxy.core.errors import ConfigError, OperatingError
 __all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main", "report_parts"]
 
 CONVERSATIONS_SHOWN = 20
-"""The longest ones; the others are in the JSON."""
+"""How many conversations the report shows, the longest prompts first. The JSON has all."""
 ASSUMED_PRICE_PER_M = 1.0
-"""Dollars per million prompt tokens that the estimate of savings takes, for want of a price in old summaries."""
+"""Dollars per million prompt tokens, assumed because old summaries have no prices."""
 ASSUMED_DISCOUNT = 0.5
+"""The fraction of the price that a cached token saves, assumed for the same reason."""
 
 COUNTS = ("request_count", "total_prompt_tokens", "cached_tokens", "cache_creation_tokens")
 NO_DATA = "No cache data recorded for this run."
@@ -81,7 +82,7 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
     run = Path(run_dir)
     lines, _ = _lines(run)
     view, figures = cache_view(lines), _trial_figures(run, lines)
-    cached = sum(found["cached_tokens"] for found in figures.values() if found)
+    cached = sum(row["cached_tokens"] for row in figures.values() if row)
     estimate = {
         "saved_usd": round(_estimated_usd(cached), 4),
         "assumed_price_usd_per_m": ASSUMED_PRICE_PER_M,
@@ -102,11 +103,11 @@ def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
         run_id: The run's name. None means the only live run, else the latest.
         runs_dir: The folder that has the runs.
     """
-    _told(run_id, runs_dir)
+    _print_report(run_id, runs_dir)
 
 
-def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
-    """Print the report; return 1 if there is no run of that name, else 0."""
+def _print_report(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
+    """Print the report. Return 1 if there is no run of that name, else 0."""
     try:
         run_dir = run_to_read(run_id, runs_dir)
     except ConfigError as exc:
@@ -117,7 +118,7 @@ def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
 
 
 def _lines(run: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of the run's ledger, none for runs without one, as old ones are; and why it cannot be read."""
+    """Return the cost lines of the run's ledger, and why it cannot be read. A run without a ledger has no lines and no reason."""
     try:
         return list(cost_lines(run)), None
     except ConfigError:
@@ -127,7 +128,7 @@ def _lines(run: Path) -> tuple[list[dict[str, Any]], str | None]:
 
 
 def _trial_figures(run: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
-    """Each trial's figures, from the ledger where there is one, else from its summary; None for what told nothing."""
+    """Return the figures by trial, from the ledger if there is one, else from the summaries. None for a trial without any."""
     if lines:
         return {account: _ledger_figures(account, lines) for account in sums_by_account(lines)}
     return {trial.name: _summary_figures(trial) for trial in trial_dirs(run)}
@@ -143,7 +144,7 @@ def _ledger_figures(account: str, lines: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _summary_figures(trial: Path) -> dict[str, Any] | None:
-    """Return a trial's counts and cost, None if it told nothing of caching."""
+    """Return a trial's counts and cost from its summary, None if it has no cache figures."""
     summary = read_json_object(trial, "summary.json") or {}
     cache = summary.get("cache")
     if not isinstance(cache, dict) or not number(cache.get("request_count")):
@@ -152,7 +153,7 @@ def _summary_figures(trial: Path) -> dict[str, Any] | None:
 
 
 def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[TextTable | str]:
-    known = [found for found in figures.values() if found]
+    known = [row for row in figures.values() if row]
     if not known:
         yield NO_DATA if figures else "No trials found."
         return
@@ -164,10 +165,10 @@ def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[Tex
         Column("written", right=True, spare=1),
         Column("cost", right=True),
     )
-    totals = {name: sum(found[name] for found in known) for name in (*COUNTS, "cost_usd")}
+    totals = {name: sum(row[name] for row in known) for name in (*COUNTS, "cost_usd")}
     yield TextTable(
         columns,
-        [_summary_cells(alias, found) for alias, found in figures.items()],
+        [_summary_cells(alias, row) for alias, row in figures.items()],
         total=_summary_cells("TOTAL", totals),
     )
     yield ""
@@ -176,11 +177,11 @@ def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[Tex
     yield "This run has no ledger, which would tell the prices."
 
 
-def _summary_cells(alias: str, found: Mapping[str, Any] | None) -> tuple[str, ...]:
-    if found is None:
+def _summary_cells(alias: str, row: Mapping[str, Any] | None) -> tuple[str, ...]:
+    if row is None:
         return (alias, *["-"] * 5)
-    requests, prompt, cached, created = (int(found[name]) for name in COUNTS)
-    cost = money(pusd(found["cost_usd"])) if found["cost_usd"] else "-"
+    requests, prompt, cached, created = (int(row[name]) for name in COUNTS)
+    cost = money(pusd(row["cost_usd"])) if row["cost_usd"] else "-"
     return (alias, f"{requests:,}", _percent(cached, prompt), f"{prompt:,}", f"{created:,}", cost)
 
 
@@ -267,4 +268,4 @@ def _counted(missed: Mapping[str, int]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_told(*sys.argv[1:2]))
+    sys.exit(_print_report(*sys.argv[1:2]))

@@ -220,10 +220,10 @@ class CompositeEject(EjectPolicy):
     def __init__(self, policies: Sequence[EjectPolicy]) -> None:
         self.policies = policies
 
-    def check(self, **given: Any) -> EjectDecision:  # noqa: ANN401 - each policy says what it judges by
+    def check(self, **figures: Any) -> EjectDecision:  # noqa: ANN401 - each policy says what it judges by
         """Return the first decision that ejects. Each policy gets the same keyword arguments."""
         for policy in self.policies:
-            decision = policy.check(**given)
+            decision = policy.check(**figures)
             if decision.should_eject:
                 return decision
         return _stay()

@@ -20,7 +20,7 @@ RAW_CHARS_MAX = 64 * 2**10
 """Characters that are kept of a longer line: enough to see what it was."""
 
 OURS = ("timestamp", "elapsed_s")
-"""Fields that the log writes itself; an agent's own are kept as `agent_timestamp` and `agent_elapsed_s`."""
+"""Fields that the log writes itself. An agent's own are kept as `agent_timestamp` and `agent_elapsed_s`."""
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
@@ -73,10 +73,10 @@ class Lines:
     Of a longer line the first `LINE_BYTES_MAX` + 1 bytes are returned, so that `parse_line` sees that it was too long.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_partial",)
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        self._partial = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that this chunk completes, without their newlines. Blank lines are left out.
@@ -88,19 +88,19 @@ class Lines:
         lines = []
         for part in complete:
             self._hold(part)
-            lines.append(bytes(self._held))
-            self._held.clear()
+            lines.append(bytes(self._partial))
+            self._partial.clear()
         self._hold(rest)
         return [line for line in lines if line.strip()]
 
     def rest(self) -> list[bytes]:
         """Return what followed the last newline, as a list of one line or none. Call it when the stream has ended."""
-        line = bytes(self._held)
-        self._held.clear()
+        line = bytes(self._partial)
+        self._partial.clear()
         return [line] if line.strip() else []
 
     def _hold(self, part: bytes) -> None:
-        self._held += part[: LINE_BYTES_MAX + 1 - len(self._held)]
+        self._partial += part[: LINE_BYTES_MAX + 1 - len(self._partial)]
 
 
 class EventLogger:

@@ -21,7 +21,7 @@ __all__ = ["InfraCheck", "InfraResult", "docker_health", "env_vars", "git_versio
 COMMAND_TIMEOUT_S = 5.0
 
 BODY_BYTES_MAX = 2**20
-"""A health page is small; more is not read."""
+"""How much of a page is read, in bytes. Health pages are small."""
 
 DETAIL_CHARS = 200
 
@@ -48,7 +48,7 @@ class InfraCheck(ABC):
 
 
 class _Check(InfraCheck):
-    """A named check made of a function; its hint is attached to whatever is not a pass."""
+    """A check made of a name and a function. Its hint is added to any result but a pass."""
 
     def __init__(self, name: str, hint: str, look: Callable[[], InfraResult]) -> None:
         self._name = name
@@ -60,8 +60,8 @@ class _Check(InfraCheck):
         return self._name
 
     def check(self) -> InfraResult:
-        found = self._look()
-        return found if found.ok else replace(found, hint=self._hint)
+        result = self._look()
+        return result if result.ok else replace(result, hint=self._hint)
 
 
 def http_health(
@@ -218,14 +218,14 @@ def _run_git(repo_path: str, *args: str) -> commands.Finished | commands.NotInst
 
 
 def _is_older(version: str, least: str) -> bool:
-    """Compare the numbers of two versions; the shorter one counts as if it went on with zeros."""
+    """Compare the numbers of two versions. Missing numbers count as zero, so 1.0 equals 1.0.0."""
     pairs = list(zip_longest(_numbers(version), _numbers(least), fillvalue=0))
     return [mine for mine, _ in pairs] < [theirs for _, theirs in pairs]
 
 
 def _numbers(version: str) -> list[int]:
     parts = version.strip().removeprefix("v").partition("-")[0].split(".")
-    return [int(found.group()) for part in parts if (found := re.match(r"\d{1,18}", part))]
+    return [int(digits.group()) for part in parts if (digits := re.match(r"\d{1,18}", part))]
 
 
 def _at(body: object, path: str) -> object:

@@ -47,20 +47,20 @@ BUILT_IN = {
 """The built-in checks by name, in the order of the report. Each value is the check and its label in the report."""
 
 MAKE_KEYS = ("key_smoke", "cache_smoke", "bound_smoke", "proxy_path")
-"""Checks that make a test key and spend a little: they run after all others, also after a script's own."""
+"""Checks that make a test key and spend a little. They run after all others, a script's own included."""
 
 DEFAULT = ("balance", "math", "models", "estimate", "api_key", "key_smoke", "cache_smoke")
-"""What runs where no list is given; `tool_support` and `docker_image` join if there is something to check.
+"""The checks that run by default. `tool_support` and `docker_image` are added if there is something to check.
 
-`bound_smoke` runs only where it is named: it costs a call for each endpoint of each model. So do the checks of this machine,
-and `proxy_path`, which starts a container and makes one call.
+The others run only if they are named: `bound_smoke` makes a call for each endpoint of each model, and `proxy_path` starts a
+container and makes one call.
 """
 
 LIMIT_S = 120.0
-"""For a built-in check: two calls of 30 s, the making and deleting of a key, the list of models."""
+"""The time of a built-in check, in seconds: two calls of 30 s, the making and deleting of a key, the list of models."""
 
 OWN_LIMIT_S = 300.0
-"""For a script's own check, which may build something."""
+"""The time of a script's own check, in seconds. It may build something."""
 
 
 class PreflightError(RuntimeError):
@@ -89,7 +89,15 @@ class PreflightError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one preflight does: its inputs, the names of the checks, what a script brought along, and what was found before."""
+    """What one preflight does.
+
+    Attributes:
+        inputs: The arguments.
+        checks: Names of the checks to run.
+        custom_checks: A script's own functions.
+        infra: Checks of services and the like.
+        found: Lines of an earlier check of this machine, which head the report.
+    """
 
     inputs: Inputs
     checks: tuple[str, ...]
@@ -178,7 +186,7 @@ def preflight(
         byok=byok,
     )
     plan = Plan(inputs, _names(checks, inputs), tuple(custom_checks or ()), tuple(infra or ()), tuple(found))
-    failures = _tell_report(run_checks(plan), log_fn)
+    failures = _print_report(run_checks(plan), log_fn)
     if failures and raise_on_failure:
         raise PreflightError(failures)
     return failures
@@ -195,9 +203,9 @@ def run_checks(plan: Plan) -> Iterator[Line]:
     for line in (*plan.found, *_unknown_names(plan.checks)):
         has_failed |= line.ok is False
         yield line
-    free = [name for name in plan.checks if name not in MAKE_KEYS and not _is_found(plan, name)]
-    found = run_in_order([*_jobs(plan, facts, free), *_own_jobs(plan, facts)])
-    for line in _told_once(plan.inputs, facts, chain.from_iterable(found)):
+    free = [name for name in plan.checks if name not in MAKE_KEYS and not _is_reported(plan, name)]
+    free_lines = run_in_order([*_jobs(plan, facts, free), *_own_jobs(plan, facts)])
+    for line in _without_repeats(plan.inputs, facts, chain.from_iterable(free_lines)):
         has_failed |= line.ok is False
         yield line
     makers = [name for name in plan.checks if name in MAKE_KEYS]
@@ -214,23 +222,23 @@ def _not_run(labels: Sequence[str]) -> Iterator[Line]:
         yield warned(", ".join(labels), f"not run: {why}, and something else failed")
 
 
-def _told_once(inputs: Inputs, facts: Facts, lines: Iterable[Line]) -> Iterator[Line]:
-    """Leave out what another line has told: that OpenRouter cannot be reached, and that it has no such model."""
-    told = set[str]()
+def _without_repeats(inputs: Inputs, facts: Facts, lines: Iterable[Line]) -> Iterator[Line]:
+    """Drop lines that repeat another one: OpenRouter cannot be reached, or it has no such model."""
+    reported = set[str]()
     for line in lines:
         if line.detail == UNREACHABLE:
             trouble = facts.trouble()
-            if trouble not in told:
+            if trouble not in reported:
                 yield failed("OpenRouter", trouble.partition(". ")[0], trouble)
-            told.add(trouble)
-        elif line.name not in told:
+            reported.add(trouble)
+        elif line.name not in reported:
             yield line
         if line.ok is False:
-            told |= {estimates.name_of(model) for model in inputs.models if models.name_of(model) == line.name}
+            reported |= {estimates.name_of(model) for model in inputs.models if models.name_of(model) == line.name}
 
 
-def _is_found(plan: Plan, name: str) -> bool:
-    """Tell whether a check's failure was found before, and would be told twice."""
+def _is_reported(plan: Plan, name: str) -> bool:
+    """Return whether the earlier check of this machine has reported this failure."""
     if name != "docker_image" or plan.inputs.docker_image is None:
         return False
     return any(line.name == images.image_name(plan.inputs.docker_image) for line in plan.found)
@@ -256,7 +264,7 @@ def _jobs(plan: Plan, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
 
 
 def _own_jobs(plan: Plan, facts: Facts) -> Iterator[Job]:
-    """A script's own checks run one after another, as it would run them itself."""
+    """Yield a script's own checks. They run one after another, so that they need not be thread-safe."""
     context = partial(_context, plan, facts)
     for own in plan.custom_checks:
         yield Job(partial(custom.run_custom, own, context), partial(custom.crashed_custom, own), OWN_LIMIT_S, "own")
@@ -283,7 +291,7 @@ def _context(plan: Plan, facts: Facts) -> Mapping[str, Any]:
     }
 
 
-def _tell_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[str]:
+def _print_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[str]:
     for text in report.head():
         tell(text)
     colour = tell is say and sys.stdout.isatty() and not config.variable("NO_COLOR")

@@ -105,10 +105,10 @@ def status_parts(run_dir: Path) -> Iterator[TextTable | str]:
     Args:
         run_dir: The run's folder.
     """
-    found = read_run(run_dir)
-    yield f"Run: {run_dir.name}{' (running)' if found.live else ''}"
+    run = read_run(run_dir)
+    yield f"Run: {run_dir.name}{' (running)' if run.live else ''}"
     yield ""
-    yield from _table(found)
+    yield from _table(run)
 
 
 def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
@@ -118,15 +118,15 @@ def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> N
         run_id: The run's name. None means the only live run, else the latest.
         runs_dir: The folder that has the runs.
     """
-    _told(run_id, runs_dir)
+    _print_status(run_id, runs_dir)
 
 
 main = status_main
 """The same function as `status_main`."""
 
 
-def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
-    """Print how a run stands; return 1 if there is no run of that name, else 0."""
+def _print_status(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
+    """Print the status of a run. Return 1 if there is no run of that name, else 0."""
     try:
         run_dir = run_to_read(run_id, runs_dir)
     except ConfigError as exc:
@@ -136,26 +136,24 @@ def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
     return 0
 
 
-def _table(found: RunTrials) -> Iterator[TextTable | str]:
-    if not found.trials:
+def _table(run: RunTrials) -> Iterator[TextTable | str]:
+    if not run.trials:
         yield (
-            "It has no trials yet: its checks are still going on."
-            if found.live
-            else "It has no trials: none was begun."
+            "It has no trials yet: its checks are still going on." if run.live else "It has no trials: none was begun."
         )
         return
     yield TextTable(
         COLUMNS,
-        [_cells(trial) for trial in found.trials],
-        total=_total(found) if len(found.trials) > 1 else (),
-        notes=[trial.note for trial in found.trials],
+        [_cells(trial) for trial in run.trials],
+        total=_total(run) if len(run.trials) > 1 else (),
+        notes=[trial.note for trial in run.trials],
     )
     yield ""
-    yield f"{found.complete}/{len(found.trials)} complete"
-    if not found.live and (line := unverified_line([trial.cleanup for trial in found.trials])) is not None:
+    yield f"{run.complete}/{len(run.trials)} complete"
+    if not run.live and (line := unverified_line([trial.cleanup for trial in run.trials])) is not None:
         yield line
-    if found.trouble is not None:
-        yield f"Costs are those of the summaries: {found.trouble}"
+    if run.trouble is not None:
+        yield f"Costs are those of the summaries: {run.trouble}"
 
 
 def _cells(trial: TrialStatus) -> tuple[str, ...]:
@@ -175,13 +173,13 @@ def _cells(trial: TrialStatus) -> tuple[str, ...]:
     )
 
 
-def _total(found: RunTrials) -> tuple[str, ...]:
-    calls = [trial.calls for trial in found.trials if trial.calls is not None]
-    reserved = [trial.pending_pusd for trial in found.trials if trial.pending_pusd is not None]
+def _total(run: RunTrials) -> tuple[str, ...]:
+    calls = [trial.calls for trial in run.trials if trial.calls is not None]
+    reserved = [trial.pending_pusd for trial in run.trials if trial.pending_pusd is not None]
     figures = {
         "trial": "TOTAL",
         "calls": _count(sum(calls) if calls else None),
-        "cost": _amount(found.posted_pusd),
+        "cost": _amount(run.posted_pusd),
         "reserved": _amount(sum(reserved) if reserved else None),
     }
     return tuple(figures.get(column.title, "") for column in COLUMNS)
@@ -196,4 +194,4 @@ def _amount(amount_pusd: int | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_told(*sys.argv[1:2]))
+    sys.exit(_print_status(*sys.argv[1:2]))
