@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
-from agent_preflight.base.tables import Column, TextTable, money, show, text_of
+from agent_preflight.base.tables import Column, TextTable, money, text_of
 from agent_preflight.base.usd import pusd
 from agent_preflight.operate.cache_figures import WHY, CacheSums, CacheView, cache_view
-from agent_preflight.runs.choice import run_to_read
+from agent_preflight.runs.choice import print_run
 from agent_preflight.runs.costs import cost_lines, sums_by_account, sums_of
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
@@ -103,18 +103,7 @@ def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
         run_id: The run's name. None means the only live run, else the latest.
         runs_dir: The folder that has the runs.
     """
-    _print_report(run_id, runs_dir)
-
-
-def _print_report(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
-    """Print the report. Return 1 if there is no run of that name, else 0."""
-    try:
-        run_dir = run_to_read(run_id, runs_dir)
-    except ConfigError as exc:
-        show(str(exc))
-        return 1
-    show(*(report_parts(run_dir) if run_dir is not None else [f"No runs found in {runs_dir}/"]))
-    return 0
+    print_run(run_id, runs_dir, report_parts)
 
 
 def _lines(run: Path) -> tuple[list[dict[str, Any]], str | None]:
@@ -268,4 +257,4 @@ def _counted(missed: Mapping[str, int]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_print_report(*sys.argv[1:2]))
+    sys.exit(print_run(next(iter(sys.argv[1:]), None), RUNS_DIR, report_parts))

@@ -8,7 +8,7 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR, latest_run
 from agent_preflight.base.tables import DECIMALS, Column, TextTable, duration, money, show
 from agent_preflight.base.usd import dollars, usd
-from agent_preflight.runs.choice import run_to_read
+from agent_preflight.runs.choice import print_run
 from agent_preflight.runs.event_facts import read_events
 from agent_preflight.runs.lock import is_live
 from agent_preflight.runs.trial_status import (
@@ -20,7 +20,6 @@ from agent_preflight.runs.trial_status import (
     read_trial,
 )
 from agent_preflight.runs.unverified import unverified_line
-from preflight_proxy.core.errors import ConfigError
 
 __all__ = [
     "RUNS_DIR",
@@ -118,22 +117,11 @@ def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> N
         run_id: The run's name. None means the only live run, else the latest.
         runs_dir: The folder that has the runs.
     """
-    _print_status(run_id, runs_dir)
+    print_run(run_id, runs_dir, status_parts)
 
 
 main = status_main
 """The same function as `status_main`."""
-
-
-def _print_status(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
-    """Print the status of a run. Return 1 if there is no run of that name, else 0."""
-    try:
-        run_dir = run_to_read(run_id, runs_dir)
-    except ConfigError as exc:
-        show(str(exc))
-        return 1
-    show(*(status_parts(run_dir) if run_dir is not None else [f"No runs found in {runs_dir}/"]))
-    return 0
 
 
 def _table(run: RunTrials) -> Iterator[TextTable | str]:
@@ -194,4 +182,4 @@ def _amount(amount_pusd: int | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_print_status(*sys.argv[1:2]))
+    sys.exit(print_run(next(iter(sys.argv[1:]), None), RUNS_DIR, status_parts))
