@@ -15,7 +15,7 @@ from typing import Any
 
 from agent_preflight.base.usd import pusd, usd
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 
 TOLERANCE_PUSD = pusd("0.000001")
 """OpenRouter's figure for a key is rounded at about this."""
@@ -114,7 +114,7 @@ class Reconciled:
     """All accounts of a run, and the endpoints that are not used again."""
 
     rows: tuple[Row, ...]
-    quarantined: tuple[Quarantined, ...] = ()
+    quarantined: tuple[QuarantinedEndpoint, ...] = ()
 
     @property
     def total(self) -> Row:

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from agent_preflight.base.usd import dollars, usd
-from agent_preflight.docker.bodies import in_force
+from agent_preflight.docker.container_config import in_force
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.engine.client import Engine
-from agent_preflight.environment.network_access import reach_warnings
+from agent_preflight.environment.network_access import network_warnings
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.naming import check_run_id
 from agent_preflight.runner.board import Row
@@ -198,7 +198,7 @@ def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[Tri
         request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
         if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
             request.say(f"  warning: {lost}")
-    for warning in reach_warnings(
+    for warning in network_warnings(
         request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
     ):
         request.say(f"  {warning}")

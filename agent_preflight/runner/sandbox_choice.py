@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.base.config import Environment
-from agent_preflight.docker.handshake import GateChoice, choose_gate
+from agent_preflight.docker.gate_modes import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
@@ -31,7 +31,7 @@ class Prepared:
     """
 
     make_sandbox: Callable[[AgentSpec], Sandbox]
-    gate: GateChoice = field(default_factory=lambda: GateChoice(None))
+    gate: GateMode = field(default_factory=lambda: GateMode(None))
     sentences: tuple[str, ...] = ()
     image_env: Mapping[str, str] = field(default_factory=dict)
 
@@ -55,7 +55,7 @@ async def prepare(
         return Prepared(ProcessSandbox)
     image = await agents_image(engine, around.image)
     gate_image = await ensure_image(engine, "gate", gate_base or Environment.read().gate_base)
-    gate = await choose_gate(engine, around.gate, gate_image, run_dir, short_dir)
+    gate = await choose_gate_mode(engine, around.gate, gate_image, run_dir, short_dir)
     ports = around.reach.ports
     sentences = tuple(filter(None, (_platform_warning(image, engine, around), gate.sentence)))
     return Prepared(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences, image.env)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent_preflight.docker.container import QUIET_S, QUIET_TRIES
-from agent_preflight.docker.sweep import Found
+from agent_preflight.docker.sweep import Leftover
 from agent_preflight.docker.sweep import sweep as sweep_engine
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
@@ -209,6 +209,6 @@ class _Sweep:
             (run_dir / CONTROL_FILE).unlink(missing_ok=True)
 
 
-def _item(thing: Found) -> Item:
+def _item(thing: Leftover) -> Item:
     name = thing.id if thing.role == "volume" else thing.id[:12]
     return Item(thing.role, name, thing.run_dir, trial=thing.alias)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent_preflight.runs.folder import going_on
 from agent_preflight.runs.lock import RunState, hold
-from agent_preflight.sandboxes.strays import end_strays
+from agent_preflight.sandboxes.strays import end_orphans
 from agent_preflight.sweeping import Swept
 from agent_preflight.sweeping.orphan import end_orphan
 from agent_preflight.sweeping.remains import remains_of
@@ -45,7 +45,7 @@ async def end_earlier(run_dir: Path, aliases: Sequence[str], say: Callable[[str]
 
 
 async def _end_agent(run_dir: Path, alias: str, say: Callable[[str], None]) -> None:
-    count, step = await end_strays(run_dir / alias / "budget" / "budget.txt")
+    count, step = await end_orphans(run_dir / alias / "budget" / "budget.txt")
     if step == "failed":
         raise ConfigError(f"The agent {alias} of {run_dir.name} outlived its runner and could not be ended.")
     if count:

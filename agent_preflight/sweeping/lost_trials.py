@@ -21,7 +21,7 @@ from agent_preflight.runs.planned import PlannedTrial, planned, trial_folder
 from agent_preflight.runs.result import Facts, exact, result_of, summary_document
 from agent_preflight.runs.trial_state import By, Ending
 from agent_preflight.sandboxes.interface import Step
-from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.outputs import kept_of
@@ -92,7 +92,7 @@ def _facts(folder: Path, balance: Balance | None, key_gone: bool, usage: Decimal
         events_count=seen.count,
         warnings=("the summary was written by a sweep, from the ledger and the event log",),
         cleanup=cleanup,
-        output=kept_of(folder) or Kept(why="nothing of it was found"),
+        output=kept_of(folder) or KeptOutput(why="nothing of it was found"),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.openrouter.http import Key
-from preflight_proxy.core.evidence.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +81,4 @@ class Scope:
     everywhere: bool = False
     dry_run: bool = False
     settle_s: float = 0.0
-    clocks: Clocks = field(default_factory=Clocks)
+    clocks: EvidenceTimes = field(default_factory=EvidenceTimes)

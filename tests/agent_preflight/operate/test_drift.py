@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent_preflight.operate.drift import TOLERANCE_PUSD, Reconciled, Row
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from tests.support.cases import each
 
 CENT = 10**10
@@ -84,7 +84,7 @@ def test_the_total_has_a_figure_only_if_every_account_has() -> None:
 
 
 def test_machines_get_exact_amounts() -> None:
-    found = Reconciled((row(CENT + 1),), (Quarantined("m/x", "tag", "overrun", 0.0),)).to_json()
+    found = Reconciled((row(CENT + 1),), (QuarantinedEndpoint("m/x", "tag", "overrun", 0.0),)).to_json()
     (account,) = found["accounts"]
     assert (account["posted_usd"], account["upstream_usd"]) == ("0.01", "0.010000000001")
     assert account["drift_usd"] == found["total"]["drift_usd"] == "0.000000000001"

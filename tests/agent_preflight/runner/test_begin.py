@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.environment.network_access import read_reach
+from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.options.settings import SandboxKind
 from agent_preflight.runner.begin import announce, checked, look_first, open_folder, plans_of
 from agent_preflight.runner.loop import Stop
@@ -110,7 +110,9 @@ async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
 
 def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
     said: list[str] = []
-    around = Surroundings("process", "", network="host", reach=read_reach({"los": "127.0.0.1:3000"}, None, "host"))
+    around = Surroundings(
+        "process", "", network="host", reach=read_network_access({"los": "127.0.0.1:3000"}, None, "host")
+    )
     with open_folder(request(tmp_path, run_id="r")) as folder:
         announce(request(tmp_path, say=said.append, around=around), folder, "r", [TRIAL])
         announce(replace(request(tmp_path, say=said.append), single=True), folder, "r", [TRIAL])

@@ -20,7 +20,7 @@ from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.sandbox_choice import Prepared, prepare
 from agent_preflight.runs.plan import Surroundings
-from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
+from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.sidecar.control_client import Balance
@@ -82,7 +82,7 @@ async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngi
             workspace_path="/workspace",
             budget_dir=tmp_path / "budget",
             gate_socket=None,
-            portal=PortalKey("192.0.2.1", 9, Secret("p" * 43)),
+            portal=ForwarderTarget("192.0.2.1", 9, Secret("p" * 43)),
         )
         sandbox = found.make_sandbox(spec)
         assert isinstance(sandbox, DockerSandbox)

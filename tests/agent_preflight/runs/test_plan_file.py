@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import SUMMARY_BYTES_MAX
-from agent_preflight.environment.network_access import read_reach
+from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runs.plan import Surroundings, plan_trials
 from agent_preflight.runs.plan_file import KEPT_BYTES_MAX, by_alias, is_in_clear, plan_differences, plan_document
@@ -132,7 +132,7 @@ def test_the_same_plan_has_no_difference_whatever_its_keys_are_called() -> None:
         ({"initial_prompt": None}, ['prompt: was "tell nobody", is null']),
         ({"env": {"NEW": "x"}}, ['env_names: was ["SECRET"], is ["NEW"]']),
         (
-            {"reach": read_reach({"los": "127.0.0.1:3000"}, None, "bridge")},
+            {"reach": read_network_access({"los": "127.0.0.1:3000"}, None, "bridge")},
             ['services: was {}, is {"los": "127.0.0.1:3000"}'],
         ),
     ],

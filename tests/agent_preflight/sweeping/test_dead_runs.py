@@ -38,7 +38,7 @@ def kinds(items: tuple[Item, ...]) -> list[str]:
 
 
 def keys_of(trials: Field) -> list[str]:
-    return [key.name for key in trials.simulator.books.keys.values() if not key.deleted and ":" in key.name]
+    return [key.name for key in trials.simulator.account.keys.values() if not key.deleted and ":" in key.name]
 
 
 async def test_a_killed_runner_leaves_nothing_after_a_sweep(trials: Field) -> None:
@@ -102,8 +102,8 @@ async def test_without_a_management_key_the_keys_are_reported_as_left(trials: Fi
 
 async def test_a_key_of_that_form_which_no_dead_run_planned_is_not_touched(trials: Field) -> None:
     crash(trials, {"a": BUSY})
-    theirs = trials.simulator.books.add_key(
-        trials.simulator.books.new_secret(), "agent-preflight:crashed:a:0123456789ab"
+    theirs = trials.simulator.account.add_key(
+        trials.simulator.account.new_secret(), "agent-preflight:crashed:a:0123456789ab"
     )
     await sweep(scope(trials))
     assert keys_of(trials) == [theirs.name]
