@@ -1,4 +1,9 @@
-"""Checks before anything is spent: is there money, are there models, keys, caching, images, services."""
+"""Checks before anything is spent: the account, models, keys, caching, images, services.
+
+All checks that make no key run, whatever fails. The checks that make a test key run last, and only if nothing has failed.
+The package's attribute `agent_preflight.preflight` is the function; `importlib.import_module("agent_preflight.preflight")`
+gives this module.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -37,33 +42,46 @@ def preflight(
     log_fn: Callable[[str], object] = say,
     found: Sequence[Line] = (),
 ) -> list[str]:
-    """Run the checks, print the report, and return what failed: an empty list if all passed.
+    """Run the checks, print the report, and return the failures.
+
+    The list is empty if all checks passed. Of the checks that run by default, only `key_smoke` and `cache_smoke` spend money: each
+    makes one or two calls with a test key that has a small limit, and deletes the key. If a deletion cannot be confirmed, the
+    report warns and names the key.
+
+    Source of the requests: openrouter.ai/docs/api-reference, read 2026-10.
 
     Args:
-        admin_key: A management key. It makes the test keys and reads the balance.
+        admin_key: A management key, which makes the test keys and reads the balance.
         or_key: An inference key.
         models: Model ids. Repetitions count once.
-        budget_per_model: Dollars, such as ``0.25`` or ``"$2"``.
-        checks: Names of the checks to run, of `BUILT_IN`; ``[]`` for none of them; the usual ones if not given.
+        budget_per_model: Dollars, such as `0.25` or `"$2"`.
+        checks: Names of the checks to run, of `BUILT_IN`; `[]` runs none of them. None runs `balance`, `math`, `models`,
+            `estimate`, `api_key`, `key_smoke`, `cache_smoke`, and `tool_support` and `docker_image` if there is something to
+            check. An unknown name is a warning.
         docker_image: An image that must be on this machine.
-        custom_checks: Functions that return ``(name, ok, detail)``. Each may take the facts as a dict.
-        required_params: Request parameters that a model must support, by model.
-        common_required_params: Request parameters that all ``models`` must support.
-        site_name: Names the test keys and the calls.
-        raise_on_failure: Raise if something failed.
-        infra: Checks of services and the like.
-        base_url: The API's base, if not the usual one.
-        budgets: Dollars by model, for models whose budget is not ``budget_per_model``.
-        budget_sum: Dollars of all agents together, if that is not the sum over the models.
-        expect_tokens: Tokens of an agent's first prompt. With it, a budget that affords no such call fails. None assumes 20,000,
-            and such a budget is a warning.
-        byok: Calls may run on provider keys of your own, for a fee.
-        log_fn: Takes each line of the report instead of ``print``.
-        found: Lines on this machine that are known already. They stand first in the report, and their failures count.
+        custom_checks: Functions that return `(name, ok, detail)`, with `ok` as in `InfraResult`. One with a positional parameter
+            gets a dict of the inputs, the balance and the models. An exception is a failure.
+        required_params: Request parameters that a model must support, by model id.
+        common_required_params: Request parameters that each of `models` must support.
+        site_name: The name in the labels of test keys and in the headers of test calls.
+        raise_on_failure: False returns the failures instead of raising.
+        infra: Checks of services and the like, see `agent_preflight.health`.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+        budgets: Dollars by model id, for models whose budget is not `budget_per_model`.
+        budget_sum: Dollars of all agents together; the sum over the models if None.
+        expect_tokens: Tokens of an agent's first prompt. A budget that does not pay for one such call is a failure. None assumes
+            20,000, and then it is a warning.
+        byok: True if calls may run on provider keys that your OpenRouter account holds.
+        log_fn: Takes each line of the report instead of `print`.
+        found: Lines that head the report; their failures count.
+
+    Returns:
+        The failures in the order of the report, without repetitions.
 
     Raises:
-        PreflightError: Something failed, and ``raise_on_failure`` is set.
-        ConfigError: The budget is no amount, or the environment names an HTTP proxy that cannot be used. Nothing was checked.
+        PreflightError: A check failed and `raise_on_failure` is set.
+        ConfigError: The budget is no amount, the base URL is no address, or the environment names an HTTP proxy that cannot
+            be used. No check ran.
     """
     inputs = Inputs(
         admin_key,

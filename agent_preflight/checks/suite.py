@@ -36,30 +36,33 @@ BUILT_IN = {
     "bound_smoke": (bound.check_bound_smoke, bound.NAME),
     "proxy_path": (proxy_path.check_proxy_path, proxy_path.NAME),
 }
-"""The checks by name, in the order of the report. Each has the label that the report uses if the check has no result."""
+"""The built-in checks by name, in the order of the report. Each value is the check and its label in the report."""
 
 MAKE_KEYS = ("key_smoke", "cache_smoke", "bound_smoke", "proxy_path")
-"""Checks that make a test key and spend a little. They run after all others, also after a script's own checks."""
+"""Checks that make a test key and spend a little. They run after all others, a script's own included."""
 
 DEFAULT = ("balance", "math", "models", "estimate", "api_key", "key_smoke", "cache_smoke")
-"""What runs where no list is given. ``tool_support`` and ``docker_image`` are added if there is something to check.
+"""The checks that run by default. `tool_support` and `docker_image` are added if there is something to check.
 
-``bound_smoke`` runs only where it is named, because it costs a call for each endpoint of each model. The same holds for the
-checks of this machine, and for ``proxy_path``, which starts a container and makes one call.
+The others run only if they are named: `bound_smoke` makes a call for each endpoint of each model, and `proxy_path` starts a
+container and makes one call.
 """
 
 LIMIT_S = 120.0
-"""For a built-in check: two calls of 30 s, the making and deleting of a key, the list of models."""
+"""The time of a built-in check, in seconds: two calls of 30 s, the making and deleting of a key, the list of models."""
 
 OWN_LIMIT_S = 300.0
-"""For a script's own check, which may build something."""
+"""The time of a script's own check, in seconds. It may build something."""
 
 
 class PreflightError(RuntimeError):
-    """Preflight failed.
+    """A check failed. Nothing was started. `str()` gives the number of failures and each failure on a line.
+
+    Args:
+        failures: What failed.
 
     Attributes:
-        failures: Each failure, as a sentence. The exception's text has one a line.
+        failures: What failed, one text each.
     """
 
     def __init__(self, failures: list[str]) -> None:
@@ -69,7 +72,7 @@ class PreflightError(RuntimeError):
 
     @property
     def below_report(self) -> str:
-        """The sentence below the printed report, which lists all failures."""
+        """The line to print below a report that lists the failures already."""
         count = len(self.failures)
         return (
             f"Preflight failed: mend the {'problem' if count == 1 else f'{count} problems'} above, then run this again."
@@ -96,7 +99,12 @@ def check_all(inputs: Inputs, *, found: Sequence[Line] = (), raise_on_failure: b
 
 
 def run_checks(inputs: Inputs, found: Sequence[Line] = ()) -> Iterator[Line]:
-    """Run the checks and yield their lines in the order of the report, each as soon as it is known."""
+    """Yield the lines of the report in order while the checks run, each as soon as it is known.
+
+    Args:
+        inputs: What to check.
+        found: Lines on this machine that are known already. They come first.
+    """
     names, facts, has_failed = _names(inputs), Facts(inputs), False
     for line in (*found, *_unknown_names(names)):
         has_failed |= line.ok is False
