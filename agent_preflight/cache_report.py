@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
-from agent_preflight.base.tables import Column, TextTable, money, show, text_of
+from agent_preflight.base.tables import TableColumn, TextTable, money, show, text_of
 from agent_preflight.base.usd import pusd
 from agent_preflight.operate.cache_figures import WHY, CacheSums, CacheView, cache_view
 from agent_preflight.runs.choice import run_to_read
@@ -27,12 +27,12 @@ ASSUMED_DISCOUNT = 0.5
 COUNTS = ("request_count", "total_prompt_tokens", "cached_tokens", "cache_creation_tokens")
 NO_DATA = "No cache data recorded for this run."
 SUMS = (
-    Column("calls", right=True),
-    Column("hits", right=True, spare=2),
-    Column("cached", right=True),
-    Column("prompt", right=True),
-    Column("written", right=True, spare=1),
-    Column("saved", right=True),
+    TableColumn("calls", right=True),
+    TableColumn("hits", right=True, spare=2),
+    TableColumn("cached", right=True),
+    TableColumn("prompt", right=True),
+    TableColumn("written", right=True, spare=1),
+    TableColumn("saved", right=True),
 )
 """The columns of `_sums_cells`."""
 
@@ -133,12 +133,12 @@ def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[Tex
         yield NO_DATA if figures else "No trials found."
         return
     columns = (
-        Column("trial"),
-        Column("calls", right=True),
-        Column("cached", right=True),
-        Column("prompt", right=True),
-        Column("written", right=True, spare=1),
-        Column("cost", right=True),
+        TableColumn("trial"),
+        TableColumn("calls", right=True),
+        TableColumn("cached", right=True),
+        TableColumn("prompt", right=True),
+        TableColumn("written", right=True, spare=1),
+        TableColumn("cost", right=True),
     )
     totals = {name: sum(found[name] for found in known) for name in (*COUNTS, "cost_usd")}
     yield TextTable(
@@ -171,7 +171,7 @@ def _percent(cached: int, prompt: int) -> str:
 def _ledger_parts(view: CacheView, lines: Sequence[Mapping[str, Any]]) -> Iterator[TextTable | str]:
     silent = [account for account in sums_by_account(lines) if (account,) not in view.accounts]
     yield TextTable(
-        [Column("trial"), *SUMS],
+        [TableColumn("trial"), *SUMS],
         [
             *((account, *_sums_cells(sums)) for (account,), sums in view.accounts.items()),
             *((account, *["-"] * len(SUMS)) for account in silent),
@@ -181,7 +181,7 @@ def _ledger_parts(view: CacheView, lines: Sequence[Mapping[str, Any]]) -> Iterat
     )
     yield ""
     models = view.models.items()
-    yield TextTable([Column("model"), *SUMS], [(model, *_sums_cells(sums)) for (model,), sums in models])
+    yield TextTable([TableColumn("model"), *SUMS], [(model, *_sums_cells(sums)) for (model,), sums in models])
     yield ""
     yield from _conversation_parts(view)
     yield ""
@@ -192,11 +192,11 @@ def _conversation_parts(view: CacheView) -> Iterator[TextTable | str]:
     shown = list(view.conversations.items())[:CONVERSATIONS_SHOWN]
     yield TextTable(
         [
-            Column("trial"),
-            Column("conversation"),
-            Column("model", spare=3),
+            TableColumn("trial"),
+            TableColumn("conversation"),
+            TableColumn("model", spare=3),
             *SUMS,
-            Column("why it missed", fold=14),
+            TableColumn("why it missed", fold=14),
         ],
         [
             (account, conversation or "-", model, *_sums_cells(sums), _counted(view.misses_of(account, conversation)))
@@ -214,10 +214,10 @@ def _miss_parts(view: CacheView) -> Iterator[TextTable | str]:
         return
     yield TextTable(
         [
-            Column("why caches missed"),
-            Column("calls", right=True),
-            Column("prompt tokens", right=True),
-            Column("what that means, and what to do", fold=30),
+            TableColumn("why caches missed"),
+            TableColumn("calls", right=True),
+            TableColumn("prompt tokens", right=True),
+            TableColumn("what that means, and what to do", fold=30),
         ],
         [(reason, f"{calls:,}", f"{tokens:,}", WHY.get(reason, "")) for reason, (calls, tokens) in reasons.items()],
     )

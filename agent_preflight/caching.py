@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_preflight.models import CacheStats
-from agent_preflight.usage import Usage, add_usage, read_usage
+from agent_preflight.usage import TokenUsage, add_usage, read_usage
 
 __all__ = [
     "ANTHROPIC_MIN_CACHE_TOKENS",
@@ -93,7 +93,7 @@ class CacheMetrics:
 
     def record(self, usage: Mapping[str, Any] | None) -> None:
         """Add one request's ``usage``; whatever its spelling, a cached token counts once."""
-        read = read_usage(usage) or Usage(0, 0, 0, 0, tells_cache=False)
+        read = read_usage(usage) or TokenUsage(0, 0, 0, 0, tells_cache=False)
         add_usage(self._stats, read)
         self.total_completion_tokens += read.completion_tokens
         if read.prompt_tokens and not read.tells_cache and self.request_count <= WARNED_REQUESTS:

@@ -153,24 +153,24 @@ def _git(repo_path: str, min_tag: str | None) -> InfraResult:
             return InfraResult(ok=False, detail="git CLI not found")
         case commands.TimedOut():
             return InfraResult(ok=False, detail="git timed out")
-        case commands.Finished(code=code) if code != 0:
+        case commands.CommandResult(code=code) if code != 0:
             return InfraResult(ok=False, detail=f"not a git repo: {repo_path}")
     return InfraResult(ok=True, detail=repo_path) if min_tag is None else _git_tag(repo_path, min_tag)
 
 
 def _git_tag(repo_path: str, min_tag: str) -> InfraResult:
     match _run_git(repo_path, "describe", "--tags", "--abbrev=0"):
-        case commands.Finished(code=0, stdout=tag) if _is_older(tag, min_tag):
+        case commands.CommandResult(code=0, stdout=tag) if _is_older(tag, min_tag):
             return InfraResult(ok=None, detail=f"{tag} < min {min_tag}")
-        case commands.Finished(code=0, stdout=tag):
+        case commands.CommandResult(code=0, stdout=tag):
             return InfraResult(ok=True, detail=f"tag={tag}")
-        case commands.Finished():
+        case commands.CommandResult():
             return InfraResult(ok=None, detail=f"no tags found; min_tag={min_tag} cannot be checked")
         case _:
             return InfraResult(ok=False, detail="git timed out")
 
 
-def _run_git(repo_path: str, *args: str) -> commands.Finished | commands.NotInstalled | commands.TimedOut:
+def _run_git(repo_path: str, *args: str) -> commands.CommandResult | commands.NotInstalled | commands.TimedOut:
     return commands.run(["git", "-C", repo_path, *args], timeout_s=COMMAND_TIMEOUT_S)
 
 

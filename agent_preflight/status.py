@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run
-from agent_preflight.base.tables import DECIMALS, Column, TextTable, duration, money, show
+from agent_preflight.base.tables import DECIMALS, TableColumn, TextTable, duration, money, show
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.runs.choice import run_to_read
 from agent_preflight.runs.lock import is_live
@@ -39,18 +39,18 @@ ROW_KEYS = (
 )
 """What `summarise_model` tells, in the order in which scripts print it."""
 COLUMNS = (
-    Column("trial"),
-    Column("model", spare=7),
-    Column("status"),
-    Column("calls", right=True),
-    Column("refused", right=True, spare=3),
-    Column("tools", right=True, spare=4),
-    Column("events", right=True, spare=5),
-    Column("cost", right=True),
-    Column("reserved", right=True),
-    Column("limit", right=True),
-    Column("cached", right=True, spare=6),
-    Column("time", right=True, spare=2),
+    TableColumn("trial"),
+    TableColumn("model", spare=7),
+    TableColumn("status"),
+    TableColumn("calls", right=True),
+    TableColumn("refused", right=True, spare=3),
+    TableColumn("tools", right=True, spare=4),
+    TableColumn("events", right=True, spare=5),
+    TableColumn("cost", right=True),
+    TableColumn("reserved", right=True),
+    TableColumn("limit", right=True),
+    TableColumn("cached", right=True, spare=6),
+    TableColumn("time", right=True, spare=2),
 )
 
 

@@ -19,8 +19,8 @@ DEFAULT_BASE = "python:3.12-slim"
 USERS_BUILD_S_MAX = 1800.0
 """Someone's image may install a lot."""
 
-Kind = Literal["gate", "demo"]
-SETTINGS: Mapping[Kind, str] = {"gate": "PREFLIGHT_GATE_BASE", "demo": "PREFLIGHT_DEMO_BASE (or --base)"}
+ImageKind = Literal["gate", "demo"]
+SETTINGS: Mapping[ImageKind, str] = {"gate": "PREFLIGHT_GATE_BASE", "demo": "PREFLIGHT_DEMO_BASE (or --base)"}
 """What names the base of each image."""
 
 
@@ -73,7 +73,7 @@ def missing_image(name: str) -> str:
     )
 
 
-async def missing_base(engine: Engine, kind: Kind, base: str | None = None) -> str | None:
+async def missing_base(engine: Engine, kind: ImageKind, base: str | None = None) -> str | None:
     """Return what a person is told where our image of this kind can be neither found nor built; None where it can."""
     base = base or DEFAULT_BASE
     if await engine.image(image_of(kind, base)) is not None or await engine.image(base) is not None:
@@ -91,12 +91,12 @@ async def _pythons(engine: Engine) -> list[str]:
     return []
 
 
-def image_of(kind: Kind, base: str) -> str:
+def image_of(kind: ImageKind, base: str) -> str:
     """Return the name of our image of this kind on this base; another version of its files has another name."""
     return f"agent-preflight-{kind}:{context_digest(context_dir(kind), base)}"
 
 
-async def ensure_image(engine: Engine, kind: Kind, base: str | None = None) -> str:
+async def ensure_image(engine: Engine, kind: ImageKind, base: str | None = None) -> str:
     """Return the id of our image of this kind, built first where this engine does not have it.
 
     Args:
@@ -119,7 +119,7 @@ async def ensure_image(engine: Engine, kind: Kind, base: str | None = None) -> s
     return built.id
 
 
-def context_dir(kind: Kind) -> Path:
+def context_dir(kind: ImageKind) -> Path:
     """Return the directory of a build context: inside the installed package, or in the source tree.
 
     Raises:

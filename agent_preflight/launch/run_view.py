@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from agent_preflight.base.console import write_line
-from agent_preflight.base.tables import DECIMALS, Column, TextTable, duration, money, show
+from agent_preflight.base.tables import DECIMALS, TableColumn, TextTable, duration, money, show
 from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars
 from agent_preflight.runner.progress import RunProgress, TrialProgress, now_s
@@ -149,38 +149,38 @@ def print_table(rows: Sequence[TrialProgress], stream: TextIO | None = None) -> 
 class _Column:
     """One column, its cell of a row, and its sum."""
 
-    column: Column
+    column: TableColumn
     cell: Callable[[TrialProgress, float], Text | str]
     total: Callable[[Sequence[TrialProgress]], str] = lambda rows: ""
 
 
 _COLUMNS = (
-    _Column(Column("trial"), lambda row, _: Text(plain(row.alias), style="bold"), lambda rows: "TOTAL"),
-    _Column(Column("model", spare=4), lambda row, _: row.model_id),
-    _Column(Column("status"), lambda row, _: Text(row.state, style=_style(row))),
+    _Column(TableColumn("trial"), lambda row, _: Text(plain(row.alias), style="bold"), lambda rows: "TOTAL"),
+    _Column(TableColumn("model", spare=4), lambda row, _: row.model_id),
+    _Column(TableColumn("status"), lambda row, _: Text(row.state, style=_style(row))),
     _Column(
-        Column("calls", right=True),
+        TableColumn("calls", right=True),
         lambda row, _: f"{row.balance.calls:,}",
         lambda rows: f"{sum(r.balance.calls for r in rows):,}",
     ),
-    _Column(Column("in flight", right=True, spare=3), lambda row, _: str(row.balance.calls_in_flight or "")),
+    _Column(TableColumn("in flight", right=True, spare=3), lambda row, _: str(row.balance.calls_in_flight or "")),
     _Column(
-        Column("refused", right=True, spare=2),
+        TableColumn("refused", right=True, spare=2),
         lambda row, _: str(row.balance.refused or ""),
         lambda rows: _refused(rows),
     ),
     _Column(
-        Column("tokens", right=True),
+        TableColumn("tokens", right=True),
         lambda row, _: f"{_tokens(row):,}",
         lambda rows: f"{sum(map(_tokens, rows)):,}",
     ),
     _Column(
-        Column("cost", right=True),
+        TableColumn("cost", right=True),
         lambda row, _: money(row.balance.posted_pusd),
         lambda rows: money(sum(row.balance.posted_pusd for row in rows)),
     ),
-    _Column(Column("limit", right=True), lambda row, _: _limit(row), lambda rows: _limit(*rows)),
-    _Column(Column("time", right=True, spare=1), lambda row, at_s: _time(row, at_s)),
+    _Column(TableColumn("limit", right=True), lambda row, _: _limit(row), lambda rows: _limit(*rows)),
+    _Column(TableColumn("time", right=True, spare=1), lambda row, at_s: _time(row, at_s)),
 )
 
 

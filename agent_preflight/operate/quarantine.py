@@ -12,7 +12,7 @@ from agent_preflight.sweeping.leftovers import run_folders
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.base.data_folder import control_socket
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.ledger.rows import OPENROUTER, Quarantined
+from preflight_proxy.core.ledger.rows import OPENROUTER, QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 
@@ -29,7 +29,7 @@ class ClearResult:
     proxies: tuple[Path, ...]
 
 
-def quarantined(path: Path | None = None) -> list[Quarantined]:
+def quarantined(path: Path | None = None) -> list[QuarantinedEndpoint]:
     """Return the endpoints on the user's list, sorted.
 
     Args:

@@ -21,7 +21,7 @@ from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.result import TrialFacts, exact, result_of, summary_document
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
 from agent_preflight.sandboxes.interface import Step
-from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
 from preflight_proxy.core.errors import OperatingError
 
@@ -76,7 +76,7 @@ class _TrialCleanUp:
         self.opened = self.sidecar.served and not trial.state < TrialState.OPENED
         self.settled = not self.opened
         self.key_usage_usd: Decimal | None = None
-        self.kept = Kept(why="the agent never ran")
+        self.kept = KeptOutput(why="the agent never ran")
         self.steps: dict[str, Step] = {}
         self.warnings: list[str] = [*trial.warnings, *getattr(trial.sandbox, "warnings", ())]
 
@@ -146,7 +146,7 @@ class _TrialCleanUp:
         try:
             self.kept = await trial.sandbox.keep(trial.folder)
         except OperatingError as exc:
-            self.kept = Kept(why="it could not be copied yet")
+            self.kept = KeptOutput(why="it could not be copied yet")
             self._warn(str(exc))
             return "unverified"
         if (warning := self.kept.warning(trial.shared.around.output)) is not None:

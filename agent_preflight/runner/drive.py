@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent_preflight.base.usd import dollars
-from agent_preflight.docker.handshake import forget_choices
+from agent_preflight.docker.gate_modes import forget_gate_modes
 from agent_preflight.docker.mounts import beside_mounts
 from agent_preflight.environment.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, agent_env
 from agent_preflight.environment.authority import write_bundle
-from agent_preflight.environment.network_access import proxy_warnings, reach_env
+from agent_preflight.environment.network_access import network_env, proxy_warnings
 from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import DockerArgs
@@ -30,7 +30,7 @@ from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.disk import shortage
 from agent_preflight.runs.plan import Surroundings, TrialPlan, key_expiry
 from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, Ender, EndReason, TrialState
-from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, Pipes, PortalKey, Sandbox
+from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, ForwarderTarget, Pipes, Sandbox
 from agent_preflight.sidecar.gate_request import Account, Gate, Tls
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.secret import Secret
@@ -130,12 +130,12 @@ def _gate(trial: RunningTrial) -> Gate | None:
     return Gate(None, reach.ports, tls, reach.openings, reach.way_out, Secret(secrets.token_urlsafe(32)))
 
 
-def _portal(trial: RunningTrial, gate: Gate | None) -> PortalKey | None:
+def _portal(trial: RunningTrial, gate: Gate | None) -> ForwarderTarget | None:
     host, place = trial.shared.portal_host, trial.shared.sidecar.portal
     if gate is None or gate.portal_pass is None or host is None:
         return None
     assert place is not None
-    return PortalKey(host, int(place.rpartition(":")[2]), gate.portal_pass)
+    return ForwarderTarget(host, int(place.rpartition(":")[2]), gate.portal_pass)
 
 
 async def _open_account(trial: RunningTrial, token: Secret, gate: Gate | None) -> None:
@@ -170,7 +170,7 @@ def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         own_authority=inside,
     )
     docker_args = around.engine_options if inside else DockerArgs()
-    env |= reach_env(around.reach, user, in_container=inside, network=around.network, image=trial.shared.image_env)
+    env |= network_env(around.reach, user, in_container=inside, network=around.network, image=trial.shared.image_env)
     return AgentSpec(
         run_id=trial.shared.run_id,
         alias=plan.alias,
@@ -204,7 +204,7 @@ async def _gate_ready(trial: RunningTrial, until_s: float) -> None:
         try:
             await asyncio.wait_for(trial.heard.wait(), max(until_s - now_s(), 0.0))
         except TimeoutError:
-            forget_choices()
+            forget_gate_modes()
             raise OperatingError(not_handed_over(trial.shared.portal_host, trial.shared.sidecar.portal)) from None
 
 

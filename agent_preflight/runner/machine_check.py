@@ -18,9 +18,9 @@ from typing import Any
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.checks.images import image_name
 from agent_preflight.checks.line import Line, failed, warned
-from agent_preflight.docker.bodies import BUDGET_MOUNT, GATE_MOUNT, Tag, check_network
 from agent_preflight.docker.budget_link import link_copies
 from agent_preflight.docker.container import Container
+from agent_preflight.docker.container_config import BUDGET_MOUNT, GATE_MOUNT, TrialLabels, check_network
 from agent_preflight.docker.images import missing_base, missing_image
 from agent_preflight.docker.mounts import Bind, binds, refuse_sockets, targets, volumes
 from agent_preflight.docker.owner import this_process
@@ -232,7 +232,7 @@ async def _try_options(engine: Engine, around: Surroundings, command: Sequence[s
     for name in ("Binds", "Mounts"):  # their volumes would be made
         body["HostConfig"].pop(name, None)
     with open_try("options") as folder:
-        tag = Tag("options", folder.path, "options", this_process(), "", secrets.token_hex(6))
+        tag = TrialLabels("options", folder.path, "options", this_process(), "", secrets.token_hex(6))
         tried = Container(engine, tag.name("agent"), "a container with your options", owns_network=True)
         try:
             await tried.create(body | {"Labels": tag.labels("agent")}, around.engine_options.platform)

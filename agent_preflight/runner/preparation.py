@@ -12,13 +12,13 @@ from pathlib import Path
 
 from agent_preflight.base.config import Environment
 from agent_preflight.base.usd import dollars, usd
-from agent_preflight.docker.bodies import in_force
-from agent_preflight.docker.handshake import GateChoice, choose_gate
+from agent_preflight.docker.container_config import in_force
+from agent_preflight.docker.gate_modes import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
-from agent_preflight.environment.network_access import reach_warnings
+from agent_preflight.environment.network_access import network_warnings
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.naming import check_run_id
 from agent_preflight.runner.loop import StopSignal
@@ -35,7 +35,7 @@ from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sweeping import SweepScope
 from agent_preflight.sweeping.dead_runs import sweep_before_run
-from agent_preflight.sweeping.orphans import check_gone, end_orphans
+from agent_preflight.sweeping.orphans import check_gone, end_run_orphans
 from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6
@@ -50,7 +50,7 @@ async def sweep_for(request: Request, engine: Engine | None) -> None:
     aliases = [plan.alias for plan in trials_of(request, request.run_id or "")]
     run_dir = request.runs_dir.absolute() / request.run_id if request.resume and request.run_id else None
     if run_dir is not None:
-        await end_orphans(run_dir, aliases, request.say)
+        await end_run_orphans(run_dir, aliases, request.say)
     containers = request.around.sandbox == "docker"
     scope = SweepScope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
     swept = await sweep_before_run(scope, request.say, engine)
@@ -206,7 +206,7 @@ def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[Tri
         request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
         if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
             request.say(f"  warning: {lost}")
-    for warning in reach_warnings(
+    for warning in network_warnings(
         request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
     ):
         request.say(f"  {warning}")
@@ -264,7 +264,7 @@ class SandboxSetup:
     """
 
     make_sandbox: Callable[[AgentSpec], Sandbox]
-    gate: GateChoice = field(default_factory=lambda: GateChoice(None))
+    gate: GateMode = field(default_factory=lambda: GateMode(None))
     sentences: tuple[str, ...] = ()
     image_env: Mapping[str, str] = field(default_factory=dict)
 
@@ -288,7 +288,7 @@ async def prepare_sandboxes(
         return SandboxSetup(ProcessSandbox)
     image = await agents_image(engine, around.image)
     gate_image = await ensure_image(engine, "gate", gate_base or Environment.read().gate_base)
-    gate = await choose_gate(engine, around.gate, gate_image, run_dir, short_dir)
+    gate = await choose_gate_mode(engine, around.gate, gate_image, run_dir, short_dir)
     ports = around.reach.ports
     sentences = tuple(filter(None, (_platform_warning(image, engine, around), gate.sentence)))
     return SandboxSetup(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences, image.env)

@@ -13,7 +13,7 @@ from typing import Any
 from agent_preflight.artifacts import trial_dirs
 from agent_preflight.base.usd import pusd, usd
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined
+from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint
 from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
 
 LEDGER = "ledger.sqlite3"
@@ -34,16 +34,16 @@ class CostSums:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerContents:
+class RunLedger:
     """One ledger as it stands: its folder, and what is in it."""
 
     folder: Path
     accounts: tuple[Account, ...]
     entries: tuple[Entry, ...]
-    quarantined: tuple[Quarantined, ...]
+    quarantined: tuple[QuarantinedEndpoint, ...]
 
 
-def read_ledgers(data: Path) -> list[LedgerContents]:
+def read_ledgers(data: Path) -> list[RunLedger]:
     """Return the ledgers of a run, read whole and without a word to the proxy that may be writing them.
 
     Raises:
@@ -53,9 +53,9 @@ def read_ledgers(data: Path) -> list[LedgerContents]:
     return [_read(path) for path in ledgers_of(data)]
 
 
-def _read(path: Path) -> LedgerContents:
+def _read(path: Path) -> RunLedger:
     found, entries = read_whole(path)
-    return LedgerContents(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
+    return RunLedger(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
 
 
 def ledgers_of(data: Path) -> list[Path]:

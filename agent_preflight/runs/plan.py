@@ -15,11 +15,11 @@ from typing import cast
 
 from agent_preflight.base.usd import pusd, read_usd, usd
 from agent_preflight.eject import EjectPolicy, default_eject_policies
-from agent_preflight.environment.network_access import Reach
+from agent_preflight.environment.network_access import NetworkAccess
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.naming import read_models
 from agent_preflight.options.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
-from agent_preflight.sandboxes.kept_output import OutputWish
+from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
 Models = Sequence[tuple[str, str]]
@@ -115,12 +115,12 @@ class Surroundings:
     workspace_path: str = "/workspace/output"
     timeout_s: float | None = None
     docker_args: tuple[str, ...] = ()
-    reach: Reach = field(default_factory=Reach)
+    reach: NetworkAccess = field(default_factory=NetworkAccess)
     memory: str | None = None
     cpus: str | None = None
     gate: GateWish = "auto"
     stdin: StdinWish = "auto"
-    output: OutputWish = field(default_factory=OutputWish)
+    output: OutputPolicy = field(default_factory=OutputPolicy)
     settings: RunSettings = field(default_factory=RunSettings, repr=False)
 
     @property

@@ -14,7 +14,7 @@ from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.trial_state import EndReason
 from agent_preflight.runs.verdict import TrialVerdict, judge
 from agent_preflight.sandboxes.interface import Exit, Step
-from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import Cause
 
@@ -47,7 +47,7 @@ class TrialFacts:
     caps_hit: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     cleanup: Mapping[str, Step] = field(default_factory=dict)
-    output: Kept = field(default_factory=Kept)
+    output: KeptOutput = field(default_factory=KeptOutput)
     last_words: str = ""
 
 

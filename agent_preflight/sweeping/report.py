@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.openrouter.http import Key
-from preflight_proxy.core.evidence.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 
 
 @dataclass(frozen=True, slots=True)
-class Leftover:
+class SweepItem:
     """One thing that a run made.
 
     Attributes:
@@ -46,10 +46,10 @@ class SweepReport:
         trouble: What could not be looked for.
     """
 
-    removed: tuple[Leftover, ...] = ()
-    left: tuple[Leftover, ...] = ()
-    live: tuple[Leftover, ...] = ()
-    unreadable: tuple[Leftover, ...] = ()
+    removed: tuple[SweepItem, ...] = ()
+    left: tuple[SweepItem, ...] = ()
+    live: tuple[SweepItem, ...] = ()
+    unreadable: tuple[SweepItem, ...] = ()
     notes: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
@@ -81,4 +81,4 @@ class SweepScope:
     everywhere: bool = False
     dry_run: bool = False
     settle_s: float = 0.0
-    clocks: Clocks = field(default_factory=Clocks)
+    clocks: EvidenceTimes = field(default_factory=EvidenceTimes)

@@ -22,7 +22,7 @@ from agent_preflight.runs.result import TrialFacts, exact, result_of, summary_do
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason
 from agent_preflight.runs.trial_status import read_events
 from agent_preflight.sandboxes.interface import Step
-from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.outputs import kept_of
 from preflight_proxy.core.errors import OperatingError
@@ -94,7 +94,7 @@ def _facts(
         events_count=seen.count,
         warnings=("the summary was written by a sweep, from the ledger and the event log",),
         cleanup=cleanup,
-        output=kept_of(folder) or Kept(why="nothing of it was found"),
+        output=kept_of(folder) or KeptOutput(why="nothing of it was found"),
     )
 
 

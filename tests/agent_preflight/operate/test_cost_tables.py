@@ -5,7 +5,7 @@ from typing import Any
 from agent_preflight.base.tables import text_of
 from agent_preflight.operate.cost_tables import cost_parts, reconciled_parts
 from agent_preflight.operate.reconcile import ReconciledAccount, Reconciliation
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 
 CENT = 10**10
 
@@ -74,7 +74,7 @@ def row(account: str, upstream_pusd: int | None = CENT, **more: Any) -> Reconcil
 def test_the_comparison_names_every_account_the_sum_and_what_is_quarantined() -> None:
     found = Reconciliation(
         (row("left", CENT - 5 * 10**8, assumed_pusd=10**9), row("right", None, pending_pusd=1)),
-        (Quarantined("m/x", "tag", "overrun\x1b[31m", 0.0),),
+        (QuarantinedEndpoint("m/x", "tag", "overrun\x1b[31m", 0.0),),
     )
     assert text_of(*reconciled_parts(found)).splitlines() == [
         "trial   posted  OpenRouter  difference",

@@ -10,14 +10,14 @@ import pytest
 from agent_preflight.operate.quarantine import ClearResult, clear, quarantined
 from preflight_proxy.base.config import origin
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from tests.drills.stage import stage
 
-ROW = Quarantined("m/x", "tag", "billed more", 1.0)
+ROW = QuarantinedEndpoint("m/x", "tag", "billed more", 1.0)
 
 
-def listing(tmp_path: Path, *rows: Quarantined) -> Path:
+def listing(tmp_path: Path, *rows: QuarantinedEndpoint) -> Path:
     path = tmp_path / "quarantine.jsonl"
     for row in rows:
         QuarantineFile(path).add(row)
@@ -25,7 +25,7 @@ def listing(tmp_path: Path, *rows: Quarantined) -> Path:
 
 
 def test_the_list_is_sorted(tmp_path: Path) -> None:
-    other = Quarantined("a/x", "tag", "billed more", 2.0)
+    other = QuarantinedEndpoint("a/x", "tag", "billed more", 2.0)
     assert quarantined(listing(tmp_path, ROW, other)) == [other, ROW]
     assert quarantined(tmp_path / "none") == []
 

@@ -16,11 +16,11 @@ from agent_preflight.operate.reconcile import (
     reconcile,
     reconcile_folder,
 )
-from agent_preflight.runs.costs import LedgerContents
+from agent_preflight.runs.costs import RunLedger
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Quarantine
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger.store import Store
 from tests.support.cases import each
 from tests.support.fake_clock import FakeClock
@@ -112,9 +112,9 @@ def test_a_key_that_still_exists_is_read_live_while_the_proxy_runs(tmp_path: Pat
 
 
 def test_an_endpoint_that_two_upstreams_have_is_listed_for_each(tmp_path: Path) -> None:
-    real = Quarantined("m/x", "t", "dear", 1.0)
+    real = QuarantinedEndpoint("m/x", "t", "dear", 1.0)
     simulated = replace(real, upstream="http://127.0.0.1:9")
-    ledgers = [LedgerContents(tmp_path, (), (), (row,)) for row in (real, simulated, real)]
+    ledgers = [RunLedger(tmp_path, (), (), (row,)) for row in (real, simulated, real)]
     assert reconcile(ledgers, {}).quarantined == (simulated, real)
 
 
@@ -191,7 +191,7 @@ def test_the_total_has_a_figure_only_if_every_account_has() -> None:
 
 
 def test_machines_get_exact_amounts() -> None:
-    found = Reconciliation((row(CENT + 1),), (Quarantined("m/x", "tag", "overrun", 0.0),)).to_json()
+    found = Reconciliation((row(CENT + 1),), (QuarantinedEndpoint("m/x", "tag", "overrun", 0.0),)).to_json()
     (account,) = found["accounts"]
     assert (account["posted_usd"], account["upstream_usd"]) == ("0.01", "0.010000000001")
     assert account["drift_usd"] == found["total"]["drift_usd"] == "0.000000000001"

@@ -49,7 +49,7 @@ def test_an_agent_that_got_no_answer_at_all_did_not_do_well(trials: Field) -> No
 
 def test_a_sub_key_that_cannot_be_deleted_is_said_and_not_hidden(trials: Field) -> None:
     trials.may_differ = True
-    admin = trials.simulator.books.find(trials.simulator.admin_key)
+    admin = trials.simulator.account.find(trials.simulator.admin_key)
     assert admin is not None
 
     def take_away(_event: object) -> None:

@@ -17,7 +17,7 @@ from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.environment.network_access import read_reach
+from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.options.settings import SandboxKind
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
@@ -35,7 +35,7 @@ from agent_preflight.runner.preparation import (
 )
 from agent_preflight.runs.plan import PriorAttempt, Surroundings, TrialPlan
 from agent_preflight.runs.request import Origin, Request
-from agent_preflight.sandboxes.interface import AgentSpec, PortalKey
+from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.sidecar.control_client import Balance
@@ -137,7 +137,9 @@ async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
 
 def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
     said: list[str] = []
-    around = Surroundings("process", "", network="host", reach=read_reach({"los": "127.0.0.1:3000"}, None, "host"))
+    around = Surroundings(
+        "process", "", network="host", reach=read_network_access({"los": "127.0.0.1:3000"}, None, "host")
+    )
     with open_folder(request(tmp_path, run_id="r")) as folder:
         announce(request(tmp_path, say=said.append, around=around), folder, "r", [TRIAL])
         announce(replace(request(tmp_path, say=said.append), single=True), folder, "r", [TRIAL])
@@ -242,7 +244,7 @@ async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngi
             workspace_path="/workspace",
             budget_dir=tmp_path / "budget",
             gate_socket=None,
-            portal=PortalKey("192.0.2.1", 9, Secret("p" * 43)),
+            portal=ForwarderTarget("192.0.2.1", 9, Secret("p" * 43)),
         )
         sandbox = found.make_sandbox(spec)
         assert isinstance(sandbox, DockerSandbox)

@@ -17,8 +17,8 @@ from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runner.resume import PreviousRun, begins_again, read_previous_run, result_of_summary, set_aside
 from agent_preflight.runs.plan import PriorAttempt, TrialPlan
-from agent_preflight.sandboxes.kept_output import Kept
-from agent_preflight.sandboxes.strays import strays
+from agent_preflight.sandboxes.kept_output import KeptOutput
+from agent_preflight.sandboxes.strays import orphans
 from agent_preflight.status import container_running
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
@@ -190,7 +190,7 @@ def test_the_output_of_an_attempt_is_kept_aside_under_the_number_of_its_summary(
         (tmp_path / "summary.json").write_text(str(number))
         if number != 1:
             (tmp_path / "workspace").mkdir()
-            Kept(str(number)).write_record(tmp_path, "c")
+            KeptOutput(str(number)).write_record(tmp_path, "c")
         set_aside(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
@@ -203,7 +203,7 @@ def test_no_earlier_output_is_written_over_when_a_summary_is_set_aside(tmp_path:
     (tmp_path / "summary.json").touch()
     (tmp_path / "workspace.1").mkdir()
     (tmp_path / "workspace").mkdir()
-    Kept().write_record(tmp_path, "c")
+    KeptOutput().write_record(tmp_path, "c")
     set_aside(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("workspace.1", "workspace.2", "summary.2.json", "output.2.json"),
@@ -237,13 +237,13 @@ def test_after_a_killed_runner_what_ended_is_kept_and_the_rest_begins_once_more(
     agents = {"done": DONE, "cut": ONCE_MORE}
     run = crash(trials, agents, run_id="r", max_workers=1)
     kept = (run / "done" / "summary.json").read_bytes()
-    assert strays(run / "cut" / "budget" / "budget.txt")
+    assert orphans(run / "cut" / "budget" / "budget.txt")
     results = trials.run(agents, run_id="r", resume=True)
     assert [(result.alias, result.error) for result in results] == [("done", None), ("cut", None)]
     assert (run / "done" / "summary.json").read_bytes() == kept
     assert results[0].cost_usd == float(json.loads(kept)["preflight"]["posted_usd"])
     assert (run / "cut" / "workspace" / "attempts").read_text() == "xx"
-    assert not strays(run / "cut" / "budget" / "budget.txt")
+    assert not orphans(run / "cut" / "budget" / "budget.txt")
     assert (keys_of(trials, "done"), keys_of(trials, "cut")) == (1, 2)
     extra = results[1].preflight
     assert 0 < Decimal(extra["spent_before_usd"]) < Decimal(extra["posted_usd"])
@@ -394,7 +394,7 @@ def test_a_budget_may_be_raised_and_what_was_spent_goes_on_with_more(trials: Fie
     assert (keys_of(trials, "a"), keys_of(trials, "b")) == (2, 1)
     plan = json.loads((trials.run_dirs[0] / "plan.json").read_text())
     assert {trial["alias"]: trial["budget_usd"] for trial in plan["trials"]} == {"a": "0.003", "b": "0.002"}
-    limits = [key.limit for key in trials.simulator.books.keys.values() if ":a:" in key.name]
+    limits = [key.limit for key in trials.simulator.account.keys.values() if ":a:" in key.name]
     assert limits[-1] == Decimal("0.003") - Decimal(again["spent_before_usd"]) + Decimal("0.01")
     assert billed(trials) == sum(Decimal(result.preflight["posted_usd"]) for result in results)
 

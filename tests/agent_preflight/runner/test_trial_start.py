@@ -153,7 +153,7 @@ async def test_nothing_is_asked_where_no_call_was_refused() -> None:
 
 
 def without_credit(simulator: Simulator) -> None:
-    simulator.books.credits_usd = simulator.books.used_usd
+    simulator.account.credits_usd = simulator.account.used_usd
 
 
 def finished(trials: Field, agents: dict[str, str], progress: RunProgress | None = None, **options: Any) -> Finished:
@@ -175,7 +175,7 @@ def test_without_credit_no_further_trial_starts_and_a_resume_runs_all_that_had_n
     assert "no credit left. This run's budget still has $0.1500." in told
     assert "run_multi(..., run_id='live', resume=True)" in told
     assert alerts == [told]
-    trials.simulator.books.credits_usd += Decimal(10)
+    trials.simulator.account.credits_usd += Decimal(10)
     results = run_multi(
         [(MODEL, alias) for alias in agents], **trials.options(agents, run_id="live", resume=True, max_workers=1)
     )
@@ -216,7 +216,7 @@ def test_a_trial_that_runs_goes_on_when_the_credit_ends(trials: Field, tmp_path:
             while not any("This run's budget" in line for line in trials.said) and time.monotonic() < until_s:
                 time.sleep(0.01)
             told_at_once.extend(line for line in trials.said if "This run's budget" in line)
-            trials.simulator.books.credits_usd += Decimal(10)
+            trials.simulator.account.credits_usd += Decimal(10)
             added.touch()
         if event["type"] == "agent_end":
             statuses.append(event["statuses"])

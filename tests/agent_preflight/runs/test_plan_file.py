@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_preflight.artifacts import SUMMARY_BYTES_MAX
-from agent_preflight.environment.network_access import read_reach
+from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runs.plan import Surroundings, plan_trials
 from agent_preflight.runs.plan_file import (
@@ -144,7 +144,7 @@ def test_the_same_plan_has_no_difference_whatever_its_keys_are_called() -> None:
         ({"initial_prompt": None}, ['prompt: was "tell nobody", is null']),
         ({"env": {"NEW": "x"}}, ['env_names: was ["SECRET"], is ["NEW"]']),
         (
-            {"reach": read_reach({"los": "127.0.0.1:3000"}, None, "bridge")},
+            {"reach": read_network_access({"los": "127.0.0.1:3000"}, None, "bridge")},
             ['services: was {}, is {"los": "127.0.0.1:3000"}'],
         ),
     ],

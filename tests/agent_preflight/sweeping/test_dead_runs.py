@@ -14,7 +14,7 @@ from agent_preflight.operate.live_changes import find_planned_run, stop
 from agent_preflight.runs.control_file import read_control, tries_dir
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.folder import open_new, open_try
-from agent_preflight.sweeping import Leftover, SweepReport, SweepScope, dead_runs
+from agent_preflight.sweeping import SweepItem, SweepReport, SweepScope, dead_runs
 from agent_preflight.sweeping.dead_runs import NO_KEY, sweep, sweep_before_run
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.support.crashed_run import BUSY, crash
@@ -33,12 +33,12 @@ def scope(trials: Field, **fields: Any) -> SweepScope:
     return SweepScope(trials.runs_dir, base_url=trials.simulator.base_url, **usual | fields)
 
 
-def kinds(items: tuple[Leftover, ...]) -> list[str]:
+def kinds(items: tuple[SweepItem, ...]) -> list[str]:
     return [item.kind for item in items]
 
 
 def keys_of(trials: Field) -> list[str]:
-    return [key.name for key in trials.simulator.books.keys.values() if not key.deleted and ":" in key.name]
+    return [key.name for key in trials.simulator.account.keys.values() if not key.deleted and ":" in key.name]
 
 
 async def test_a_killed_runner_leaves_nothing_after_a_sweep(trials: Field) -> None:
@@ -102,8 +102,8 @@ async def test_without_a_management_key_the_keys_are_reported_as_left(trials: Fi
 
 async def test_a_key_of_that_form_which_no_dead_run_planned_is_not_touched(trials: Field) -> None:
     crash(trials, {"a": BUSY})
-    theirs = trials.simulator.books.add_key(
-        trials.simulator.books.new_secret(), "agent-preflight:crashed:a:0123456789ab"
+    theirs = trials.simulator.account.add_key(
+        trials.simulator.account.new_secret(), "agent-preflight:crashed:a:0123456789ab"
     )
     await sweep(scope(trials))
     assert keys_of(trials) == [theirs.name]

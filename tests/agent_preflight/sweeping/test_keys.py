@@ -19,7 +19,7 @@ def sub_keys(simulator: Simulator, *, dry_run: bool = False) -> SubKeys:
 
 
 def names(simulator: Simulator) -> set[str]:
-    return {key.name for key in simulator.books.keys.values() if not key.deleted}
+    return {key.name for key in simulator.account.keys.values() if not key.deleted}
 
 
 @pytest.mark.wire
