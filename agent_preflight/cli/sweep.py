@@ -12,7 +12,7 @@ from agent_preflight.cli.group import complain, emit_json
 from agent_preflight.cli.options import RunsDir
 
 if TYPE_CHECKING:
-    from agent_preflight.sweeping import SweepItem, SweepReport
+    from agent_preflight.sweeping import Leftover, SweepReport
     from agent_preflight.sweeping.old_runs import OldRun
 
 SETTLE_S_MAX = 200.0
@@ -120,7 +120,7 @@ def _document(swept: SweepReport, *, dry_run: bool) -> dict[str, Any]:
     return {"dry_run": dry_run, **groups, "notes": list(swept.notes), "trouble": list(swept.trouble)}
 
 
-def _row(item: SweepItem) -> dict[str, str]:
+def _row(item: Leftover) -> dict[str, str]:
     where = {"run_dir": str(item.run_dir), "trial": item.trial}
     return {"kind": item.kind, "name": item.name, **where, "note": item.note}
 

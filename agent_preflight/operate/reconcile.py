@@ -13,12 +13,12 @@ from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.provision import list_keys
-from agent_preflight.runs.costs import RunLedger, read_ledgers
+from agent_preflight.runs.costs import LedgerContents, read_ledgers
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.rows import Account, QuarantinedEndpoint
 
 
-def reconcile(ledgers: Sequence[RunLedger], figures: Mapping[tuple[Path, str], KeyFigure]) -> Reconciliation:
+def reconcile(ledgers: Sequence[LedgerContents], figures: Mapping[tuple[Path, str], KeyFigure]) -> Reconciliation:
     """Compare the books with OpenRouter's figures.
 
     Args:
@@ -57,7 +57,7 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
     return reconcile(ledgers, figures)
 
 
-def _row(account: Account, ledger: RunLedger, figure: KeyFigure | None) -> ReconciledAccount:
+def _row(account: Account, ledger: LedgerContents, figure: KeyFigure | None) -> ReconciledAccount:
     entries = [entry for entry in ledger.entries if entry.account == account.id]
     if not account.key_is_own:
         figure = None

@@ -35,7 +35,7 @@ from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sweeping import SweepScope
 from agent_preflight.sweeping.dead_runs import sweep_before_run
-from agent_preflight.sweeping.orphans import check_gone, end_run_orphans
+from agent_preflight.sweeping.orphans import check_gone, end_orphans
 from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6
@@ -50,7 +50,7 @@ async def sweep_for(request: Request, engine: Engine | None) -> None:
     aliases = [plan.alias for plan in trials_of(request, request.run_id or "")]
     run_dir = request.runs_dir.absolute() / request.run_id if request.resume and request.run_id else None
     if run_dir is not None:
-        await end_run_orphans(run_dir, aliases, request.say)
+        await end_orphans(run_dir, aliases, request.say)
     containers = request.around.sandbox == "docker"
     scope = SweepScope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
     swept = await sweep_before_run(scope, request.say, engine)

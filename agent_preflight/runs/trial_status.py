@@ -239,9 +239,11 @@ def _booked(known: TrialStatus, account: Account) -> TrialStatus:
 
 
 def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
-    """Tell whether an agent's container of that alias runs, of any run or only of the one in ``run_dir``.
+    """Return whether the container of an agent runs. False also if no engine answers.
 
-    The alias is compared whole, by the labels that containers carry. Without Docker nothing runs in it.
+    Args:
+        alias: The trial's name, compared as a whole by the labels of containers.
+        run_dir: Only the trial of the run in this folder; None for any run.
     """
     from agent_preflight.engine.client import on_engine  # brings the HTTP library, which a table of files does not need
     from agent_preflight.engine.failure import DockerError

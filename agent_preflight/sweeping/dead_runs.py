@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent_preflight.docker.container import QUIET_S, QUIET_TRIES
-from agent_preflight.docker.sweep import Leftover
+from agent_preflight.docker.sweep import EngineLeftover
 from agent_preflight.docker.sweep import sweep as sweep_engine
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
@@ -25,7 +25,7 @@ from agent_preflight.sweeping.keys import KeyDeletions, SubKeys, remember
 from agent_preflight.sweeping.leftovers import Leftovers, leftovers_of, run_folders
 from agent_preflight.sweeping.orphans import end_orphan
 from agent_preflight.sweeping.outputs import Outputs
-from agent_preflight.sweeping.report import SweepItem, SweepReport, SweepScope
+from agent_preflight.sweeping.report import Leftover, SweepReport, SweepScope
 from agent_preflight.sweeping.settling import settle_ledger
 from agent_preflight.sweeping.summaries import write_lost_summaries
 from preflight_proxy.base.clock import SystemClock
@@ -60,7 +60,7 @@ class _DeadRunSweep:
     def __init__(self, scope: SweepScope) -> None:
         self._scope = scope
         self._runs_dir, self._tries_dir = scope.runs_dir.resolve(), tries_dir().resolve()
-        self._found: dict[str, list[SweepItem]] = {"removed": [], "left": [], "live": [], "unreadable": []}
+        self._found: dict[str, list[Leftover]] = {"removed": [], "left": [], "live": [], "unreadable": []}
         self._notes: list[str] = []
         self._trouble: list[str] = []
         self._keys: SubKeys | None = None
@@ -77,7 +77,7 @@ class _DeadRunSweep:
         return SweepReport(**items, notes=(*self._notes, *self._outputs.notes), trouble=tuple(trouble))
 
     def _note(self, group: str, kind: str, name: str, run_dir: Path, note: str = "") -> None:
-        self._found[group].append(SweepItem(kind, name, run_dir, note))
+        self._found[group].append(Leftover(kind, name, run_dir, note))
 
     async def engine(self, engine: Engine | None) -> None:
         """Sweep the container engine."""
@@ -209,9 +209,9 @@ class _DeadRunSweep:
             (run_dir / CONTROL_FILE).unlink(missing_ok=True)
 
 
-def _item(thing: Leftover) -> SweepItem:
+def _item(thing: EngineLeftover) -> Leftover:
     name = thing.id if thing.role == "volume" else thing.id[:12]
-    return SweepItem(thing.role, name, thing.run_dir, trial=thing.alias)
+    return Leftover(thing.role, name, thing.run_dir, trial=thing.alias)
 
 
 async def sweep_before_run(scope: SweepScope, say: Callable[[str], None], engine: Engine | None = None) -> SweepReport:

@@ -10,7 +10,7 @@ from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 
 
 @dataclass(frozen=True, slots=True)
-class SweepItem:
+class Leftover:
     """One thing that a run made.
 
     Attributes:
@@ -46,10 +46,10 @@ class SweepReport:
         trouble: What could not be looked for.
     """
 
-    removed: tuple[SweepItem, ...] = ()
-    left: tuple[SweepItem, ...] = ()
-    live: tuple[SweepItem, ...] = ()
-    unreadable: tuple[SweepItem, ...] = ()
+    removed: tuple[Leftover, ...] = ()
+    left: tuple[Leftover, ...] = ()
+    live: tuple[Leftover, ...] = ()
+    unreadable: tuple[Leftover, ...] = ()
     notes: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 

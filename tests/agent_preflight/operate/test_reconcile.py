@@ -16,7 +16,7 @@ from agent_preflight.operate.reconcile import (
     reconcile,
     reconcile_folder,
 )
-from agent_preflight.runs.costs import RunLedger
+from agent_preflight.runs.costs import LedgerContents
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Quarantine
@@ -114,7 +114,7 @@ def test_a_key_that_still_exists_is_read_live_while_the_proxy_runs(tmp_path: Pat
 def test_an_endpoint_that_two_upstreams_have_is_listed_for_each(tmp_path: Path) -> None:
     real = QuarantinedEndpoint("m/x", "t", "dear", 1.0)
     simulated = replace(real, upstream="http://127.0.0.1:9")
-    ledgers = [RunLedger(tmp_path, (), (), (row,)) for row in (real, simulated, real)]
+    ledgers = [LedgerContents(tmp_path, (), (), (row,)) for row in (real, simulated, real)]
     assert reconcile(ledgers, {}).quarantined == (simulated, real)
 
 

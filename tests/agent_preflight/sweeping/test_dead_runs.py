@@ -14,7 +14,7 @@ from agent_preflight.operate.live_changes import find_planned_run, stop
 from agent_preflight.runs.control_file import read_control, tries_dir
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.folder import open_new, open_try
-from agent_preflight.sweeping import SweepItem, SweepReport, SweepScope, dead_runs
+from agent_preflight.sweeping import Leftover, SweepReport, SweepScope, dead_runs
 from agent_preflight.sweeping.dead_runs import NO_KEY, sweep, sweep_before_run
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.support.crashed_run import BUSY, crash
@@ -33,7 +33,7 @@ def scope(trials: Field, **fields: Any) -> SweepScope:
     return SweepScope(trials.runs_dir, base_url=trials.simulator.base_url, **usual | fields)
 
 
-def kinds(items: tuple[SweepItem, ...]) -> list[str]:
+def kinds(items: tuple[Leftover, ...]) -> list[str]:
     return [item.kind for item in items]
 
 

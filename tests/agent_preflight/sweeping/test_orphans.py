@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.runs.folder import open_named
-from agent_preflight.sweeping import SweepItem, SweepReport
-from agent_preflight.sweeping.orphans import check_gone, end_orphan, end_run_orphans
+from agent_preflight.sweeping import Leftover, SweepReport
+from agent_preflight.sweeping.orphans import check_gone, end_orphan, end_orphans
 from openrouter_sim import Scenario
 from preflight_proxy.core.errors import ConfigError
 from tests.drills.stage import stage
@@ -73,21 +73,21 @@ async def test_a_live_run_is_never_touched(tmp_path: Path) -> None:
     with ExitStack() as held:
         run_dir = held.enter_context(open_named(tmp_path, "r", ["a"])).path
         with pytest.raises(ConfigError, match="going on"):
-            await end_run_orphans(run_dir, ["a"], print)
+            await end_orphans(run_dir, ["a"], print)
 
 
 async def test_a_dead_run_that_left_nothing_is_no_work(tmp_path: Path) -> None:
     said: list[str] = []
     with open_named(tmp_path, "r", ["a"]) as folder:
         run_dir = folder.path
-    await end_run_orphans(run_dir, ["a"], said.append)
-    await end_run_orphans(tmp_path / "never", ["a"], said.append)
+    await end_orphans(run_dir, ["a"], said.append)
+    await end_orphans(tmp_path / "never", ["a"], said.append)
     assert said == []
 
 
 @pytest.mark.parametrize(("kind", "in_the_way"), [("agent", True), ("gate", True), ("proxy", True), ("sub-key", False)])
 def test_what_still_acts_is_in_the_way_and_what_only_exists_is_not(tmp_path: Path, kind: str, in_the_way: bool) -> None:
-    mine, other = (SweepReport(left=(SweepItem(kind, "x", tmp_path / name),)) for name in ("r", "other"))
+    mine, other = (SweepReport(left=(Leftover(kind, "x", tmp_path / name),)) for name in ("r", "other"))
     check_gone(tmp_path / "r", other)
     if not in_the_way:
         check_gone(tmp_path / "r", mine)

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from agent_preflight.sweeping.report import SweepItem, SweepReport
+from agent_preflight.sweeping.report import Leftover, SweepReport
 
-ITEM = SweepItem("sub-key", "agent-preflight:r:a:1", Path("/runs/r"))
+ITEM = Leftover("sub-key", "agent-preflight:r:a:1", Path("/runs/r"))
 
 
 def test_a_thing_is_a_line() -> None:
     assert ITEM.line() == "sub-key agent-preflight:r:a:1 of /runs/r"
-    assert SweepItem("proxy", "7", Path("/runs/r"), "busy").line() == "proxy 7 of /runs/r: busy"
-    assert SweepItem("gate", "c0a122", Path("/runs/r"), trial="a").line() == "gate c0a122 of trial a in /runs/r"
+    assert Leftover("proxy", "7", Path("/runs/r"), "busy").line() == "proxy 7 of /runs/r: busy"
+    assert Leftover("gate", "c0a122", Path("/runs/r"), trial="a").line() == "gate c0a122 of trial a in /runs/r"
 
 
 def test_it_is_verified_unless_something_is_left_or_was_not_looked_for() -> None:
