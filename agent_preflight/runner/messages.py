@@ -1,14 +1,21 @@
-"""How a person stops a run, and how one that is not complete goes on: lines to copy, with nothing in them that is not needed."""
+"""What a run says to a person: what starts, how to stop it, and how to continue a run that is not complete."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
-from agent_preflight.base.usd import cents_up, pusd, read_usd
+from agent_preflight.base.usd import cents_up, dollars, pusd, read_usd, usd
+from agent_preflight.docker.container_config import in_force
+from agent_preflight.docker.mounts import tmpfs_warning
+from agent_preflight.environment.network_access import network_warnings
+from agent_preflight.options.container_options import SEALED
+from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
+from agent_preflight.runs.plan import Surroundings, TrialPlan
 from agent_preflight.runs.request import Finished, Request
 from agent_preflight.runs.trial_state import unverified_line
 from preflight_proxy.core.refusals.outcomes import code_of
@@ -21,6 +28,70 @@ SHORT = frozenset({code_of(Code.DOES_NOT_FIT), code_of(Code.SPENT)})
 def elsewhere(request: Request) -> str:
     """Return the option that names the runs' folder, with a space before it; nothing for the usual one."""
     return "" if request.runs_dir == RUNS_DIR else f" --runs-dir {shlex.quote(str(request.runs_dir))}"
+
+
+def announce(request: Request, run_dir: Path, run_id: str, due: Sequence[TrialPlan]) -> None:
+    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open.
+
+    Of a run that goes on each trial is named that begins, with its budget and what of that is spent.
+    """
+    network = network_line(request.around)
+    if request.single:
+        if is_open(request.around):
+            request.say(f"  {network}")
+        return
+    request.say(f"Starting {len(due)} trial{'s' if len(due) > 1 else ''} in {run_dir}")
+    if request.resume:
+        request.say(f"  these begin: {', '.join(map(_with_budget, due))}")
+    request.say(f"  {network}")
+    if request.around.sandbox == "process":
+        request.say(
+            "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
+        )
+    else:
+        request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
+        if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
+            request.say(f"  warning: {lost}")
+    for warning in network_warnings(
+        request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
+    ):
+        request.say(f"  {warning}")
+    request.say(f"  watch with: agent-preflight status {run_id}{elsewhere(request)}")
+    request.say(f"  stop with: Ctrl-C, or agent-preflight stop {run_id}{elsewhere(request)}")
+
+
+def _with_budget(trial: TrialPlan) -> str:
+    spent = f", {dollars(trial.spent_before_pusd)} of it spent" if trial.spent_before_pusd else ""
+    return f"{trial.alias} (budget {dollars(trial.limit_pusd)}{spent})"
+
+
+def is_open(around: Surroundings) -> bool:
+    """Whether agents in containers reach more than the proxy and what the user named."""
+    return around.sandbox == "docker" and around.network != SEALED
+
+
+def network_line(around: Surroundings) -> str:
+    """Return what the network of a run means for its agents and for its budget, and how to seal it."""
+    if not is_open(around):
+        return f"network: {around.network}; budgets hold whatever the agents do"
+    reached = (
+        "the internet and your network" if around.network == "bridge" else f"what the network {around.network} reaches"
+    )
+    return (
+        f"network: {around.network}; agents reach {reached}. The budget holds, because no real key is in the container. "
+        f'To leave them nothing but the proxy: network="{SEALED}"'
+    )
+
+
+def no_credit(rows: Sequence[TrialProgress], request: Request, run_id: str) -> str:
+    """Return what a person must know once OpenRouter has refused a call for want of credit."""
+    left_pusd = sum(max(row.limit_pusd - row.balance.posted_pusd, 0) for row in rows)
+    what = (
+        f"OpenRouter refused a call: the account has no credit left. This run's budget still has ${usd(left_pusd):.4f}."
+    )
+    if request.single:
+        return f"{what} Add credit, then run it again."
+    return f"{what} Trials that run go on, no other is started. Add credit, then `{go_on(request, run_id)}`."
 
 
 def how_to_stop(request: Request, run_id: str) -> str:
