@@ -11,15 +11,16 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from agent_preflight.base.usd import pusd
+from agent_preflight.base.usd import exact, pusd
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import write_private
-from agent_preflight.runs.result import TrialFacts, exact, result_of, summary_document
+from agent_preflight.runs.result import TrialFacts, result_of, summary_document
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
+from agent_preflight.runs.trial_status import end_note
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
@@ -55,8 +56,7 @@ async def clean_up(trial: RunningTrial) -> RunResult:
     trial.run.progress.update(
         trial.alias,
         state=result.preflight["status"],
-        note="; ".join(filter(None, [(result.error or "").removeprefix("ejected: "), *notes]))
-        or trial.output.end_status,
+        note=end_note(result.error, notes) or trial.output.end_status,
         ok=result.ok,
         balance=trial.balance,
     )

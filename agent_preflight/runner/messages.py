@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.usd import cents_up, dollars, pusd, read_usd, usd
 from agent_preflight.docker.container_config import in_force
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.environment.network_access import network_warnings
+from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
@@ -133,7 +133,7 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
     if request.single:
         return
     run_id, count = finished.run_dir.name, len(request.models)
-    summaries = {each.alias: {"preflight": each.preflight, "error": each.error} for each in finished.results}
+    results = {result.alias: result for result in finished.results}
     cleanups = [result.preflight.get("cleanup", {}) for result in finished.results]
     if (line := unverified_line(cleanups, elsewhere(request))) is not None:
         yield line
@@ -141,54 +141,53 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
         yield "No trial was started. Start the run anew."
         return
     aliases = [alias for _, alias in request.models]
-    due = [alias for alias in aliases if alias not in summaries or begins_again(summaries[alias])]
+    due = [alias for alias in aliases if alias not in results or begins_again(results[alias])]
     kept = [alias for alias in aliases if alias not in due]
-    failed = [alias for alias in kept if begins_again(summaries[alias], retry_failed=True)]
+    failed = [alias for alias in kept if begins_again(results[alias], retry_failed=True)]
     if not due and not failed:
-        if spent := [alias for alias in kept if money_was_gone(summaries[alias])]:
+        if spent := [alias for alias in kept if money_was_gone(results[alias])]:
             yield f"More money for {', '.join(spent)}: {go_on(request, run_id, budget='USD')}"
         return
-    short = [_needed_pusd(summary) for summary in summaries.values() if _is_short(summary)]
+    short = [_needed_pusd(result) for result in finished.results if _is_short(result)]
     budget = _higher(request, finished, short)
     more_pusd = pusd(budget or 0)
     with_more = [
-        each for each in kept if begins_again(summaries[each], retry_failed=True, budget_pusd=more_pusd)
+        each for each in kept if begins_again(results[each], retry_failed=True, budget_pusd=more_pusd)
     ]  # also those that are spent, where a budget is named
     if due:
-        begin, are = _listed(due, summaries), "is" if len(due) == 1 else "are"
+        begin, are = _listed(due, results), "is" if len(due) == 1 else "are"
         left = f"What is left of the budget serves to go on with {begin}:"
         yield f"{len(due)} of {_trials(count)} {are} not complete. {left}"
     else:
         why = f", {len(short)} because the budget covers no call" if short else ""
         what = "A higher one" if short else "What is left of the budget"
-        yield f"{len(failed)} of {_trials(count)} failed{why}. {what} serves to run again {_listed(with_more, summaries)}:"
+        yield f"{len(failed)} of {_trials(count)} failed{why}. {what} serves to run again {_listed(with_more, results)}:"
     yield f"  {go_on(request, run_id, retry_failed=not due, budget='' if due else budget)}"
     if due and failed:
         more = (", " if request.origin is None else " ").join(_more(request, retry_failed=True, budget=budget))
-        yield f"  ({more} runs again {_listed(with_more, summaries)} too)"
+        yield f"  ({more} runs again {_listed(with_more, results)} too)"
     if short and not budget:
         yield f"  (with a higher {'budget_usd' if request.origin is None else '--budget'})"
     if request.origin is not None and request.origin.given_values:
         yield "  (values of variables that were given on the command line are not kept)"
 
 
-def _listed(aliases: Iterable[str], summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def _listed(aliases: Iterable[str], results: Mapping[str, RunResult]) -> str:
     """Name trials, each with how it stands."""
     return ", ".join(
-        f"{alias} ({summaries[alias]['preflight'].get('status', 'ended') if alias in summaries else 'not started'})"
+        f"{alias} ({results[alias].preflight.get('status', 'ended') if alias in results else 'not started'})"
         for alias in aliases
     )
 
 
-def _is_short(summary: Mapping[str, Any]) -> bool:
+def _is_short(result: RunResult) -> bool:
     """Whether a trial failed because its budget covered no call."""
-    extra = summary["preflight"]
-    return extra.get("status") == FAILED and extra.get("never_served") in SHORT
+    return result.preflight.get("status") == FAILED and result.preflight.get("never_served") in SHORT
 
 
-def _needed_pusd(summary: Mapping[str, Any]) -> int:
+def _needed_pusd(result: RunResult) -> int:
     """The budget that the first call of a trial needed; 0 if that is not known."""
-    causes = summary["preflight"].get("not_served", ())
+    causes = result.preflight.get("not_served", ())
     return max((pusd(cause.get("limit_needed_usd") or 0) for cause in causes if cause.get("code") in SHORT), default=0)
 
 
@@ -202,7 +201,7 @@ def _higher(request: Request, finished: Finished, short: Sequence[int]) -> str:
     }
     for result in finished.results:
         budgets[result.alias] = max(budgets.get(result.alias, 0), pusd(result.budget_usd))
-        if not begins_again({"preflight": result.preflight}, retry_failed=True):
+        if not begins_again(result, retry_failed=True):
             budgets.pop(result.alias)
     return cents_up(max([*short, *budgets.values()]))
 

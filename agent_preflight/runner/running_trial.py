@@ -131,7 +131,7 @@ class RunningTrial:
         if self.ending is not None:
             return
         self.ending = ending
-        self.times.ended(now_s())
+        self.times.ended_s = now_s()
         if ending.by is Ender.EJECTED:
             self.say(f"EJECTING: {ending.text}")
         self.events.log("preflight_ending", by=ending.by.value, text=ending.text)
@@ -227,7 +227,6 @@ class TrialTimes:
     """When a trial began, when its agent started, when it ended."""
 
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    began_s: float = field(default_factory=now_s)
     started_s: float | None = None
     ended_s: float | None = None
 
@@ -235,10 +234,6 @@ class TrialTimes:
         """The agent runs: the trial's clock begins, and its beginning is now (C14)."""
         self.started_s = at_s
         self.began_at = datetime.now(UTC)
-
-    def ended(self, at_s: float) -> None:
-        """The trial is over."""
-        self.ended_s = at_s
 
     def elapsed_s(self, at_s: float) -> float:
         """Return the seconds since the agent's start; 0 before it."""
