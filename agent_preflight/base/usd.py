@@ -74,6 +74,11 @@ def usd(amount_pusd: int) -> Decimal:
     return Decimal(amount_pusd).scaleb(-12).normalize()
 
 
+def exact(amount_pusd: int) -> str:
+    """Return pico-USD as exact decimal text in dollars, `0.000000000001`: as files and machines get it."""
+    return format(usd(amount_pusd), "f")
+
+
 def cents_up(amount_pusd: int) -> str:
     """Return an amount in dollars, rounded up to whole cents, such as `0.02`."""
     cents = -(-amount_pusd // (PUSD_PER_USD // 100))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent_preflight.base.tables import TableColumn, TextTable, duration, money, show
-from agent_preflight.base.usd import usd
+from agent_preflight.base.usd import exact
 from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlUnreachableError
 from preflight_proxy.base.data_folder import control_socket, serving_pid
 from preflight_proxy.core.errors import ConfigError
@@ -46,7 +46,7 @@ class AccountStatus:
     def document(self) -> dict[str, Any]:
         """Return it for machines; amounts are exact dollars as text."""
         amounts = ("limit", "spent", "reserved", "available")
-        figures = {f"{name}_usd": format(usd(getattr(self, f"{name}_pusd")), "f") for name in amounts}
+        figures = {f"{name}_usd": exact(getattr(self, f"{name}_pusd")) for name in amounts}
         return {"account": self.name, **figures, "calls": self.calls, "state": self.state}
 
 
@@ -92,7 +92,8 @@ def proxy_status(data: Path) -> ProxyStatus:
         raise ConfigError(
             f"{data} is no folder of a proxy: it holds no ledger. Name the folder that --data named at its start."
         )
-    rows = tuple(_of_ledger(account) for account in read_snapshot(ledger).accounts if is_kept(account))
+    accounts = [account for account in read_snapshot(ledger).accounts if is_kept(account)]
+    rows = tuple(_status(each, is_spent=each.posted_pusd >= each.limit_pusd) for each in accounts)
     return ProxyStatus(data, None, None, None, rows)
 
 
@@ -131,18 +132,10 @@ async def _told(data: Path, client: ControlClient) -> ProxyStatus:
 
 def of_balance(balance: Balance) -> AccountStatus:
     """Return an account as its proxy tells it."""
-    return AccountStatus(
-        balance.id,
-        balance.limit_pusd,
-        balance.posted_pusd,
-        balance.pending_pusd,
-        balance.available_pusd,
-        balance.calls,
-        _state(is_frozen=balance.frozen is not None, is_spent=balance.spent),
-    )
+    return _status(balance, is_spent=balance.spent)
 
 
-def _of_ledger(account: Account) -> AccountStatus:
+def _status(account: Balance | Account, *, is_spent: bool) -> AccountStatus:
     return AccountStatus(
         account.id,
         account.limit_pusd,
@@ -150,12 +143,8 @@ def _of_ledger(account: Account) -> AccountStatus:
         account.pending_pusd,
         account.available_pusd,
         account.calls,
-        _state(is_frozen=account.frozen is not None, is_spent=account.posted_pusd >= account.limit_pusd),
+        "frozen" if account.frozen is not None else "spent" if is_spent else "open",
     )
-
-
-def _state(*, is_frozen: bool, is_spent: bool) -> State:
-    return "frozen" if is_frozen else "spent" if is_spent else "open"
 
 
 def show_status(status: ProxyStatus) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.base.usd import pusd, usd
+from agent_preflight.base.usd import exact, pusd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.provision import list_keys
 from agent_preflight.runs.costs import LedgerContents, read_ledgers
@@ -187,13 +187,13 @@ class ReconciledAccount:
         drift_pusd, upstream_pusd = self.drift_pusd, self.upstream_pusd
         return {
             "account": self.account,
-            "posted_usd": _exact(self.posted_pusd),
-            "upstream_usd": None if upstream_pusd is None else _exact(upstream_pusd),
-            "drift_usd": None if drift_pusd is None else _exact(drift_pusd),
-            "unexplained_usd": _exact(self.unexplained_pusd),
-            "pending_usd": _exact(self.pending_pusd),
-            "assumed_usd": _exact(self.assumed_pusd),
-            "overrun_usd": _exact(self.overrun_pusd),
+            "posted_usd": exact(self.posted_pusd),
+            "upstream_usd": None if upstream_pusd is None else exact(upstream_pusd),
+            "drift_usd": None if drift_pusd is None else exact(drift_pusd),
+            "unexplained_usd": exact(self.unexplained_pusd),
+            "pending_usd": exact(self.pending_pusd),
+            "assumed_usd": exact(self.assumed_pusd),
+            "overrun_usd": exact(self.overrun_pusd),
             "source": self.source,
             "verdict": self.verdict,
         }
@@ -231,14 +231,10 @@ class Reconciliation:
     def to_json(self) -> dict[str, Any]:
         """Return everything for machines."""
         return {
-            "tolerance_usd": _exact(TOLERANCE_PUSD),
+            "tolerance_usd": exact(TOLERANCE_PUSD),
             "lag_s": KEY_USAGE_LAG_S,
             "accounts": [row.to_json() for row in self.rows],
             "total": self.total.to_json(),
             "quarantined": [{"model": each.model, "tag": each.tag, "reason": each.reason} for each in self.quarantined],
             "exit_code": self.exit_code,
         }
-
-
-def _exact(amount_pusd: int) -> str:
-    return format(usd(amount_pusd), "f")

@@ -11,15 +11,16 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from agent_preflight.base.usd import pusd
+from agent_preflight.base.usd import exact, pusd
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import write_private
-from agent_preflight.runs.result import TrialFacts, exact, result_of, summary_document
+from agent_preflight.runs.result import TrialFacts, result_of, summary_document
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
+from agent_preflight.runs.trial_status import end_note
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
@@ -43,20 +44,19 @@ async def clean_up(trial: RunningTrial) -> RunResult:
     """Undo what the trial's set-up made, write its summary and return its result. Raises nothing."""
     end = _TrialCleanUp(trial)
     await end.run()
-    result = result_of(trial.plan, trial.shared.around.network, end.facts())
+    result = result_of(trial.plan, trial.run.around.network, end.facts())
     notes = [str(note) for note in result.preflight["notes"]]
     for note in notes:  # the table at the end of a run shows them, and one trial by itself has none
-        (trial.say if trial.shared.folder.single else trial.log)(note)
+        (trial.say if trial.run.folder.single else trial.log)(note)
     try:
         write_private(trial.folder / "summary.json", summary_document(result))
     except OSError as exc:
         trial.say(f"summary.json could not be written: {exc}")
     trial.move(TrialState.SUMMARISED)
-    trial.shared.progress.update(
+    trial.run.progress.update(
         trial.alias,
         state=result.preflight["status"],
-        note="; ".join(filter(None, [(result.error or "").removeprefix("ejected: "), *notes]))
-        or trial.output.end_status,
+        note=end_note(result.error, notes) or trial.output.end_status,
         ok=result.ok,
         balance=trial.balance,
     )
@@ -71,8 +71,8 @@ class _TrialCleanUp:
 
     def __init__(self, trial: RunningTrial) -> None:
         self.trial = trial
-        self.sidecar = trial.shared.sidecar
-        self.hurry = trial.shared.stop.hurry
+        self.sidecar = trial.run.sidecar
+        self.hurry = trial.run.stop.hurry
         self.opened = self.sidecar.served and not trial.state < TrialState.OPENED
         self.settled = not self.opened
         self.key_usage_usd: Decimal | None = None
@@ -149,7 +149,7 @@ class _TrialCleanUp:
             self.kept = KeptOutput(why="it could not be copied yet")
             self._warn(str(exc))
             return "unverified"
-        if (warning := self.kept.warning(trial.shared.around.output)) is not None:
+        if (warning := self.kept.warning(trial.run.around.output)) is not None:
             self._warn(warning)
         return "ok"
 
@@ -196,7 +196,7 @@ class _TrialCleanUp:
             self.key_usage_usd = None if usage is None else Decimal(str(usage))
         else:
             self.key_usage_usd = await asyncio.to_thread(
-                read_sub_key_usage, trial.shared.admin_key, sub_key.hash, trial.shared.base_url
+                read_sub_key_usage, trial.run.request.admin_key, sub_key.hash, trial.run.base_url
             )
         if self.key_usage_usd is None:
             return "unverified"
@@ -213,11 +213,11 @@ class _TrialCleanUp:
 
     async def _delete_key(self) -> Step:
         """Delete the sub-key, unless its usage is still needed as evidence for what is pending."""
-        shared, sub_key = self.trial.shared, self.trial.sub_key
+        run, sub_key = self.trial.run, self.trial.sub_key
         assert sub_key is not None
         if not self.settled:
             return "unverified"
-        if await asyncio.to_thread(delete_sub_key, shared.admin_key, sub_key.hash, shared.base_url):
+        if await asyncio.to_thread(delete_sub_key, run.request.admin_key, sub_key.hash, run.base_url):
             return "ok"
         self._warn(f"sub-key {sub_key.name} could not be seen to be deleted; it ends by itself within 7 days")
         return "unverified"

@@ -57,7 +57,7 @@ async def run_trial(trial: RunningTrial) -> RunResult:
 
 
 async def _until_interrupted(trial: RunningTrial) -> None:
-    await trial.shared.stop.ending.wait()
+    await trial.run.stop.ending.wait()
     trial.end(INTERRUPTED)
 
 
@@ -76,10 +76,10 @@ async def _until_ended(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> 
 
 async def _provision(trial: RunningTrial) -> None:
     """Make the sub-key. This is never broken off: a key whose making nobody awaits would be left over."""
-    plan, shared = trial.plan, trial.shared
+    plan, run = trial.plan, trial.run
     expires_at = key_expiry(datetime.now(UTC))
     trial.sub_key = await asyncio.to_thread(
-        create_sub_key, shared.admin_key, plan.key_name, plan.key_limit_usd, expires_at, shared.base_url
+        create_sub_key, run.request.admin_key, plan.key_name, plan.key_limit_usd, expires_at, run.base_url
     )
     trial.move(TrialState.PROVISIONED)
 
@@ -89,7 +89,7 @@ async def _set_up(trial: RunningTrial) -> None:
     token = Secret("pf-" + secrets.token_urlsafe(32))
     gate = _gate(trial)
     trial.move(TrialState.OPENED)  # from here on there may be an account and a sandbox, whatever the answers are
-    sandbox = trial.sandbox = trial.shared.make_sandbox(_spec(trial, token, gate))
+    sandbox = trial.sandbox = trial.run.setup.make_sandbox(_spec(trial, token, gate))
     created_s = now_s()
     await _both(_open_account(trial, token, gate), sandbox.create())
     trial.move(TrialState.CREATED)
@@ -100,7 +100,7 @@ async def _set_up(trial: RunningTrial) -> None:
     trial.move(TrialState.RUNNING)
     if trial.balance.gate == "lost":  # while the agent started, which its gate's death does not stop
         trial.end(GATE_LOST)
-    trial.shared.progress.update(trial.alias, started_s=trial.times.started_s)
+    trial.run.progress.update(trial.alias, started_s=trial.times.started_s)
     _attend(trial, sandbox, pipes)
 
 
@@ -115,23 +115,23 @@ async def _both(*work: Coroutine[Any, Any, None]) -> None:
 
 
 def _gate(trial: RunningTrial) -> Gate | None:
-    if trial.shared.around.sandbox == "process":
+    if trial.run.around.sandbox == "process":
         return None
-    authority = trial.shared.authority
+    authority = trial.run.authority
     assert authority is not None
     write_bundle(trial.folder / "budget" / BUNDLE_NAME, authority)
-    around, reach = trial.shared.around, trial.shared.around.reach
+    around, reach = trial.run.around, trial.run.around.reach
     for text in (*trust_warnings(around.env or {}), *proxy_warnings(reach, around.env or {}, around.network)):
         trial.warnings.append(text)
         trial.say(text)
     tls = Tls(TLS_PORT, authority.certificate, authority.key)
-    if trial.shared.portal_host is None:
-        return Gate(trial.shared.folder.gate_socket(trial.number), reach.ports, tls, reach.openings, reach.way_out)
+    if trial.run.setup.gate.host is None:
+        return Gate(trial.run.folder.gate_socket(trial.number), reach.ports, tls, reach.openings, reach.way_out)
     return Gate(None, reach.ports, tls, reach.openings, reach.way_out, Secret(secrets.token_urlsafe(32)))
 
 
 def _portal(trial: RunningTrial, gate: Gate | None) -> ForwarderTarget | None:
-    host, place = trial.shared.portal_host, trial.shared.sidecar.portal
+    host, place = trial.run.setup.gate.host, trial.run.sidecar.portal
     if gate is None or gate.portal_pass is None or host is None:
         return None
     assert place is not None
@@ -142,23 +142,23 @@ async def _open_account(trial: RunningTrial, token: Secret, gate: Gate | None) -
     assert trial.sub_key is not None
     account = Account(
         id=trial.alias,
-        run=trial.shared.run_id,
+        run=trial.run.run_id,
         limit_pusd=trial.plan.limit_pusd,
         token=token,
         key=trial.sub_key.key,
         budget_file=trial.folder / "budget" / "budget.txt",
-        budget_mode=trial.shared.around.budget_mode,
+        budget_mode=trial.run.around.budget_mode,
         gate=gate,
     )
-    balance = await trial.shared.sidecar.open(account)
+    balance = await trial.run.sidecar.open(account)
     if trial.plan.before is not None:  # whoever froze it meant the earlier attempt, whose token and key hold no more
-        balance = await trial.shared.sidecar.unfreeze(trial.alias)
+        balance = await trial.run.sidecar.unfreeze(trial.alias)
     trial.take_balance(balance)
 
 
 def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
-    plan, around = trial.plan, replace(trial.shared.around, mounts=trial.plan.mounts)
-    base_url = GATE_BASE_URL if gate is not None else str(trial.shared.sidecar.base_url)
+    plan, around = trial.plan, replace(trial.run.around, mounts=trial.plan.mounts)
+    base_url = GATE_BASE_URL if gate is not None else str(trial.run.sidecar.base_url)
     budget_file = CONTAINER_BUDGET_FILE if gate is not None else str(trial.folder / "budget" / "budget.txt")
     user, inside = around.env or {}, gate is not None
     env = agent_env(
@@ -170,11 +170,11 @@ def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         own_authority=inside,
     )
     docker_args = around.engine_options if inside else DockerArgs()
-    env |= network_env(around.reach, user, in_container=inside, network=around.network, image=trial.shared.image_env)
+    env |= network_env(around.reach, user, in_container=inside, network=around.network, image=trial.run.setup.image_env)
     return AgentSpec(
-        run_id=trial.shared.run_id,
+        run_id=trial.run.run_id,
         alias=plan.alias,
-        run_dir=trial.shared.folder.path,
+        run_dir=trial.run.folder.path,
         image=around.image,
         command=plan.command,
         env=env,
@@ -205,7 +205,7 @@ async def _gate_ready(trial: RunningTrial, until_s: float) -> None:
             await asyncio.wait_for(trial.heard.wait(), max(until_s - now_s(), 0.0))
         except TimeoutError:
             forget_gate_modes()
-            raise OperatingError(not_handed_over(trial.shared.portal_host, trial.shared.sidecar.portal)) from None
+            raise OperatingError(not_handed_over(trial.run.setup.gate.host, trial.run.sidecar.portal)) from None
 
 
 def not_handed_over(portal_host: str | None, portal: str | None) -> str:
@@ -238,7 +238,7 @@ def _attend(trial: RunningTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     trial.exiting = [trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")]
     trial.tasks.spawn(_guard(trial, _until_agent_end(trial)), "agent end")
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
-    _begin_input(pipes.stdin, trial.shared.around)
+    _begin_input(pipes.stdin, trial.run.around)
     trial.say(_started(trial.plan))
 
 
@@ -271,13 +271,13 @@ async def _until_judged(trial: RunningTrial) -> None:
 
 
 async def _tick(trial: RunningTrial) -> None:
-    limit_s = trial.shared.around.timeout_s
+    limit_s = trial.run.around.timeout_s
     while True:
         if trial.balance.calls_in_flight:  # a call's end is no event of the ledger
             with contextlib.suppress(OperatingError):
-                trial.take_balance(await trial.shared.sidecar.balance(trial.alias))
+                trial.take_balance(await trial.run.sidecar.balance(trial.alias))
         trial.tick()
-        if trial.ending is None and (reason := shortage(trial.folder, trial.shared.free_bytes_min)) is not None:
+        if trial.ending is None and (reason := shortage(trial.folder, trial.run.request.free_bytes_min)) is not None:
             trial.output.cap("free_space")
             trial.end(EndReason(Ender.ERROR, reason))
         if limit_s is not None and trial.seen.elapsed_s >= limit_s:

@@ -6,7 +6,7 @@ way made -> folder locked -> preflight -> plan.json -> proxy -> trials -> proxy 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,18 +21,16 @@ from agent_preflight.provision import get_account_balance
 from agent_preflight.runner.cleanup import clean_up
 from agent_preflight.runner.drive import run_trial
 from agent_preflight.runner.loop import StopSignal
-from agent_preflight.runner.machine_check import MachineReport
-from agent_preflight.runner.messages import how_to_stop, stopping
+from agent_preflight.runner.machine_check import MachineReport, mount_sources_of
+from agent_preflight.runner.messages import announce, how_to_stop, no_credit, stopping
 from agent_preflight.runner.preparation import (
     SandboxSetup,
-    announce,
     check_all,
+    due_trials,
     look_first,
-    no_credit,
     open_folder,
     prepare_sandboxes,
-    sources_of,
-    sweep_beside,
+    run_id_of,
     sweep_for,
     trials_of,
 )
@@ -72,57 +70,24 @@ async def run_field(request: Request, stop: StopSignal, progress: RunProgress | 
     """
     progress = progress or RunProgress()
     stop.on_first(lambda: _aloud(request, progress, stopping(stop.again)))
-    trials_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
+    run_id = run_id_of(request)
+    trials = trials_of(request, run_id)
+    policies = {trial.alias: policy_for_trial(request.policy, request.idle_timeout_s) for trial in trials}
+    aliases = list(policies)
     async with _engine(request) as engine:
-        found = await look_first(request, engine, stop)
+        report = await look_first(request, due_trials(request, trials), engine, stop)
         if request.may_have_begun:
-            await sweep_for(request, engine)
-        with open_folder(request) as folder:
-            return await _in_folder(request, stop, progress, engine, folder, found)
+            await sweep_for(request, aliases, engine)
+        with open_folder(request, run_id, aliases) as folder:
+            if request.run_id is None and folder.path.name != run_id:  # that name was taken
+                run_id = folder.path.name
+                trials = trials_of(request, run_id)
+            run = _FieldRun(request, folder, run_id, stop, progress, engine)
+            return await run.run(trials, policies, report)
 
 
 def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
     return Engine.open() if request.around.sandbox == "docker" else nullcontext()
-
-
-async def _in_folder(
-    request: Request,
-    stop: StopSignal,
-    progress: RunProgress,
-    engine: Engine | None,
-    folder: RunFolder,
-    found: MachineReport,
-) -> Finished:
-    """Run what is due of a run. What needs no answer of another step goes on beside it."""
-    beside = Tasks()
-    try:
-        run_id = request.run_id or folder.path.name
-        trials = trials_of(request, run_id)
-        document = plan_document(run_id, trials, request, datetime.now(UTC).isoformat())
-        retry = request.retry_failed
-        earlier = read_previous_run(folder.path, document, retry_failed=retry) if request.resume else PreviousRun()
-        due = [earlier.of(trial) for trial in trials if trial.alias not in earlier.kept]
-        policies = [policy_for_trial(request.policy, request.idle_timeout_s) for _ in due]
-        results = dict(earlier.kept)
-        held_back: tuple[str, ...] = ()
-        for trial in trials:
-            progress.put(earlier.row(trial))
-        swept = _begin(beside, sweep_beside(request, engine), "sweep")
-        if due:
-            work = prepare_sandboxes(engine, request.around, request.gate_base, folder.path, folder.short_dir)
-            preparing = _begin(beside, work, "preparation")
-            await check_all(request, stop, folder, found, sources_of(request, engine, due))
-            if not stop.ending.is_set():
-                folder.write_plan(earlier.continued(document))
-                announce(request, folder, run_id, due)
-                progress.begin("" if request.single else how_to_stop(request, run_id))
-                run = _Run(request, folder, run_id, stop, progress)
-                results |= await run.trials(list(zip(due, policies, strict=True)), preparing)
-                held_back = tuple(run.held_back)
-        await swept
-        return Finished(folder.path, [results[trial.alias] for trial in trials if trial.alias in results], held_back)
-    finally:
-        await beside.cancel()
 
 
 def _aloud(request: Request, progress: RunProgress, text: str) -> None:
@@ -131,32 +96,73 @@ def _aloud(request: Request, progress: RunProgress, text: str) -> None:
     request.say(text)
 
 
-def _begin(beside: Tasks, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-    """Begin what is awaited later, or never, if something else fails before."""
-    task = beside.spawn(work, name, awaited=True)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task
-
-
-class _Run:
-    """The part of a run that has a proxy."""
+class _FieldRun:
+    """A run whose folder is locked."""
 
     def __init__(
-        self, request: Request, folder: RunFolder, run_id: str, stop: StopSignal, progress: RunProgress
+        self,
+        request: Request,
+        folder: RunFolder,
+        run_id: str,
+        stop: StopSignal,
+        progress: RunProgress,
+        engine: Engine | None,
     ) -> None:
         self._request = request
         self._folder = folder
         self._run_id = run_id
         self._stop = stop
-        self._board = progress
-        self._live: dict[str, RunningTrial] = {}
-        self._turns = TrialSlots(request.workers)
+        self._progress = progress
+        self._engine = engine
+        self._running: dict[str, RunningTrial] = {}
+        self._slots = TrialSlots(request.workers)
         self._base_url = resolve_base_url(request.base_url)
         self._sidecar = self._new_sidecar()
         self._tasks = Tasks()
         self._starting: asyncio.Task[None] | None = None
         self._credit = AccountCredit(self._balance_usd, self._no_credit)
-        self.held_back: list[str] = []
+        self._held_back: list[str] = []
+
+    async def run(
+        self, trials: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], report: MachineReport
+    ) -> Finished:
+        """Run the trials that are due. Steps that need no result of another run at the same time."""
+        request, folder = self._request, self._folder
+        try:
+            document = plan_document(self._run_id, trials, request, datetime.now(UTC).isoformat())
+            retry = request.retry_failed
+            previous = read_previous_run(folder.path, document, retry_failed=retry) if request.resume else PreviousRun()
+            due = [previous.of(trial) for trial in trials if trial.alias not in previous.kept]
+            results = dict(previous.kept)
+            for trial in trials:
+                self._progress.put(previous.row(trial))
+            sweep = (  # of a run that may have begun, it came before the folder was opened
+                None
+                if request.may_have_begun
+                else self._begin(sweep_for(request, list(policies), self._engine), "sweep")
+            )
+            if due:
+                work = prepare_sandboxes(self._engine, request.around, request.gate_base, folder.path, folder.short_dir)
+                preparing = self._begin(work, "preparation")
+                sources = mount_sources_of(self._engine, request.around, due, makes_sources=request.makes_sources)
+                await check_all(request, self._stop, folder, report, sources)
+                if not self._stop.ending.is_set():
+                    folder.write_plan(previous.continued(document))
+                    announce(request, folder.path, self._run_id, due)
+                    self._progress.begin("" if request.single else how_to_stop(request, self._run_id))
+                    results |= await self._run_due(due, policies, preparing)
+            if sweep is not None:
+                await sweep
+            in_order = [results[trial.alias] for trial in trials if trial.alias in results]
+            return Finished(folder.path, in_order, tuple(self._held_back))
+        finally:
+            await self._tasks.cancel()
+
+    def _begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Begin what is awaited later, or never, if something else fails before."""
+        task = self._tasks.spawn(work, name, awaited=True)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
 
     def _new_sidecar(self) -> Sidecar:
         request, folder = self._request, self._folder
@@ -170,40 +176,35 @@ class _Run:
         )
         return Sidecar(settings, self._hear, self._dead, request.say)
 
-    async def trials(
-        self, planned: Sequence[tuple[TrialPlan, EjectPolicy]], preparing: asyncio.Task[SandboxSetup]
+    async def _run_due(
+        self, due: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], preparing: asyncio.Task[SandboxSetup]
     ) -> dict[str, RunResult]:
         """Run all trials, some at once; the results of those that began, by alias."""
         try:
-            around = self._request.around
-            prepared = await self._start_proxy(preparing)
-            for sentence in prepared.sentences:
+            setup = await self._start_proxy(preparing)
+            for sentence in setup.sentences:
                 self._request.say(sentence)
-            authority = await asyncio.to_thread(self._authority)  # loads a library: the proxy starts meanwhile
-            shared = RunContext(
+            context = RunContext(
+                request=self._request,
                 run_id=self._run_id,
                 folder=self._folder,
-                around=around,
-                admin_key=self._request.admin_key,
+                stop=self._stop,
+                progress=self._progress,
                 base_url=self._base_url,
                 sidecar=self._sidecar,
-                make_sandbox=prepared.make_sandbox,
-                stop=self._stop,
-                progress=self._board,
-                say=self._request.say,
-                free_bytes_min=self._request.free_bytes_min,
-                authority=authority,
-                portal_host=prepared.gate.host,
-                image_env=prepared.image_env,
+                setup=setup,
+                authority=await asyncio.to_thread(self._authority),  # loads a library: the proxy starts meanwhile
             )
             results = await asyncio.gather(
-                *(self._one(plan, number, policy, shared) for number, (plan, policy) in enumerate(planned))
+                *(self._one(plan, number, policies[plan.alias], context) for number, plan in enumerate(due))
             )
             if self._starting is not None:
                 await self._starting  # a proxy that did not start has ended every trial, and is the error of the run
             return {result.alias: result for result in results if result is not None}
         finally:
-            await self._tasks.cancel()
+            if self._starting is not None:
+                self._starting.cancel()
+                await asyncio.wait([self._starting])
             await self._credit.close()
             await self._sidecar.stop(within_s=HURRY_STOP_S if self._stop.hurry.is_set() else STOP_S_MAX)
 
@@ -214,35 +215,35 @@ class _Run:
         """
         await asyncio.wait([preparing], timeout=KEPT_S)
         host = (await preparing).gate.listen_host if preparing.done() else None
-        self._starting = _begin(self._tasks, self._sidecar.start(portal_host=host), "proxy start")
-        prepared = await preparing
-        if prepared.gate.listen_host != host:
+        self._starting = self._begin(self._sidecar.start(portal_host=host), "proxy start")
+        setup = await preparing
+        if setup.gate.listen_host != host:
             await self._starting
             await self._sidecar.stop()
             self._sidecar = self._new_sidecar()
-            await self._sidecar.start(portal_host=prepared.gate.listen_host)
+            await self._sidecar.start(portal_host=setup.gate.listen_host)
         elif host is not None or self._request.around.sandbox == "process":
             await self._starting
-        return prepared
+        return setup
 
     def _authority(self) -> Authority | None:
         if self._request.around.sandbox == "process":
             return None
         return make_authority(self._run_id, datetime.now(UTC))
 
-    async def _one(self, plan: TrialPlan, number: int, policy: EjectPolicy, shared: RunContext) -> RunResult | None:
-        async with self._turns.turn(plan.alias):
+    async def _one(self, plan: TrialPlan, number: int, policy: EjectPolicy, context: RunContext) -> RunResult | None:
+        async with self._slots.turn(plan.alias):
             if self._stop.ending.is_set():
-                self._board.update(plan.alias, state="not started")
+                self._progress.update(plan.alias, state="not started")
                 return None
-            if self._turns.stopped(plan.alias) is None and not await self._credit.settled():
-                self._board.update(plan.alias, state="not started", note="the OpenRouter account has no credit")
-                self.held_back.append(plan.alias)
+            if self._slots.stopped(plan.alias) is None and not await self._credit.settled():
+                self._progress.update(plan.alias, state="not started", note="the OpenRouter account has no credit")
+                self._held_back.append(plan.alias)
                 return None
             if self._request.resume:
                 set_aside(self._folder.trial_dir(plan.alias))
-            trial = self._live[plan.alias] = RunningTrial(plan, number, policy, self._request.on_event, shared)
-            if (reason := self._turns.stopped(plan.alias)) is not None:
+            trial = self._running[plan.alias] = RunningTrial(plan, number, policy, context)
+            if (reason := self._slots.stopped(plan.alias)) is not None:
                 trial.end(EndReason(Ender.STOPPED, reason))
             result = await (run_trial(trial) if reason is None else clean_up(trial))
             if result.preflight["never_served"] == NO_CREDIT:  # its event may still be on its way
@@ -272,7 +273,7 @@ class _Run:
                 "cannot be booked."
             )
             return
-        trial = self._live.get(event.account)
+        trial = self._running.get(event.account)
         if trial is not None:
             trial.hear(event)
         if event.type == "refused" and event.facts.get("code") == NO_CREDIT:
@@ -285,18 +286,18 @@ class _Run:
         return get_account_balance(key, base_url=self._base_url)[0]
 
     def _no_credit(self) -> None:
-        _aloud(self._request, self._board, no_credit(self._board.rows(), self._request, self._run_id))
+        _aloud(self._request, self._progress, no_credit(self._progress.rows(), self._request, self._run_id))
 
     def _stop_by_hand(self, alias: str | None, reason: str) -> None:
         """End a trial, or all, in order; what has not begun never does, and is `stopped` only if it is meant alone."""
-        for trial in self._live.values():
+        for trial in self._running.values():
             if alias in (None, trial.alias):
                 trial.end(EndReason(Ender.STOPPED, reason))
         if alias is None:
             self._stop.ending.set()
         else:
-            self._turns.stop(alias, reason)
+            self._slots.stop(alias, reason)
 
     def _dead(self, reason: str) -> None:
-        for trial in self._live.values():
+        for trial in self._running.values():
             trial.end(EndReason(Ender.ERROR, reason))

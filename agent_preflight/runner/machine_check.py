@@ -39,31 +39,28 @@ MOUNTS, LIMITS, OPTIONS, PROGRAM, SANDBOX = "Mounts", "Limits", "Docker options"
 LOCAL = "unix://"
 
 
-@dataclass(frozen=True, slots=True)
-class MachineReport:
-    """What a look at this machine found: failures and warnings, nothing of what is in order."""
-
-    lines: tuple[Line, ...] = ()
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """The sentences of the failures."""
-        return tuple(line.failure for line in self.lines if line.failure)
-
-
 @dataclass(slots=True)
-class _Findings:
+class MachineReport:
+    """What a check of this machine found: failures and warnings. Nothing of what is in order."""
+
     lines: list[Line] = field(default_factory=list)
 
+    @property
+    def problems(self) -> list[str]:
+        """The sentences of the failures."""
+        return [line.failure for line in self.lines if line.failure]
+
     def fail(self, name: str, text: str) -> None:
+        """Add a failure."""
         self.lines.append(failed(name, text.partition(". ")[0], text))
 
     def warn(self, name: str, text: str) -> None:
+        """Add a warning."""
         self.lines.append(warned(name, text))
 
     @contextlib.contextmanager
-    def told(self, name: str) -> Iterator[None]:
-        """Take an error for a finding."""
+    def failing(self, name: str) -> Iterator[None]:
+        """Add an error that is raised in the context as a failure."""
         try:
             yield
         except OperatingError as exc:
@@ -87,28 +84,28 @@ async def check_machine(
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
         makes_sources: Folders are made for mounts that agents may write to and that are missing; else they are errors.
     """
-    found = _Findings()
+    report = MachineReport()
     if engine is None:
         for text in dict.fromkeys(filter(None, (_no_program(trial.command, around.env) for trial in trials))):
-            found.fail(PROGRAM, text)
+            report.fail(PROGRAM, text)
         if unused := unused_by_processes(around.settings):
-            found.warn(SANDBOX, f"not used with --sandbox process: {', '.join(unused)}")
-        return MachineReport(tuple(found.lines))
-    _mounts(found, engine, around, trials, makes_sources=makes_sources)
-    with found.told("Network"):
+            report.warn(SANDBOX, f"not used with --sandbox process: {', '.join(unused)}")
+        return report
+    _mounts(report, engine, around, trials, makes_sources=makes_sources)
+    with report.failing("Network"):
         await _network(engine, around.network)
-    with found.told("Workspace"):
+    with report.failing("Workspace"):
         link_copies(around.workspace_path)
-    image = await _images(found, engine, around, gate_base or Environment.read().gate_base)
-    await _volumes(found, engine, around, trials)
-    await _limits(found, engine, around)
+    image = await _images(report, engine, around, gate_base or Environment.read().gate_base)
+    await _volumes(report, engine, around, trials)
+    await _limits(report, engine, around)
     if image is not None:
         for text in dict.fromkeys(filter(None, (_no_command(image, around, trial) for trial in trials))):
-            found.fail(image_name(around.image), text)
-        if around.engine_options.agent and all(line.ok is not False for line in found.lines):
-            with found.told(OPTIONS):
+            report.fail(image_name(around.image), text)
+        if around.engine_options.agent and all(line.ok is not False for line in report.lines):
+            with report.failing(OPTIONS):
                 await _try_options(engine, around, trials[0].command)
-    return MachineReport(tuple(found.lines))
+    return report
 
 
 def mount_sources_of(
@@ -133,19 +130,19 @@ def _binds(around: Surroundings) -> list[Bind]:
 
 
 def _mounts(
-    found: _Findings, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
+    report: MachineReport, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
 ) -> None:
     fields = around.engine_options.agent
-    with found.told(MOUNTS):
+    with report.failing(MOUNTS):
         for trial in trials:
             refuse_sockets(replace(around, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {})
     taken = [*targets(fields), BUDGET_MOUNT, GATE_MOUNT]
     for target in dict.fromkeys(target for target in taken if taken.count(target) > 1):
-        found.fail(MOUNTS, f"Two mounts go to {target} in the container: leave one off.")
+        report.fail(MOUNTS, f"Two mounts go to {target} in the container: leave one off.")
     if _binds(around) and not engine.url.startswith(LOCAL):
-        found.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
+        report.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
     for text in check_sources(mount_sources_of(engine, around, trials, makes_sources=makes_sources)).problems:
-        found.fail(MOUNTS, text)
+        report.fail(MOUNTS, text)
 
 
 async def _network(engine: Engine, network: str) -> None:
@@ -166,29 +163,29 @@ async def _network(engine: Engine, network: str) -> None:
         ) from exc
 
 
-async def _images(found: _Findings, engine: Engine, around: Surroundings, base: str | None) -> Image | None:
+async def _images(report: MachineReport, engine: Engine, around: Surroundings, base: str | None) -> Image | None:
     image = None
-    with found.told(image_name(around.image)):
+    with report.failing(image_name(around.image)):
         image = await engine.image(around.image)
         if image is None:
-            found.fail(image_name(around.image), missing_image(around.image))
-    with found.told("Gate image"):
+            report.fail(image_name(around.image), missing_image(around.image))
+    with report.failing("Gate image"):
         if (text := await missing_base(engine, "gate", base)) is not None:
-            found.fail("Gate image", text)
+            report.fail("Gate image", text)
     return image
 
 
-async def _volumes(found: _Findings, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan]) -> None:
+async def _volumes(report: MachineReport, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan]) -> None:
     """A volume that is not there is made by the engine, and is empty: a folder may have been meant."""
     each = [replace(around, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {} for trial in trials]
     named = {volume.path: volume for host_config in each for volume in volumes(host_config)}
     if not named:
         return
-    with found.told(MOUNTS):
+    with report.failing(MOUNTS):
         known = {str(told.get("Name")) for told in await engine.listed("volumes", {})}
         for name, volume in named.items():
             if name not in known:
-                found.warn(MOUNTS, _new_volume(volume))
+                report.warn(MOUNTS, _new_volume(volume))
 
 
 def _new_volume(volume: Bind) -> str:
@@ -196,20 +193,20 @@ def _new_volume(volume: Bind) -> str:
     return f"{volume.path} is the name of a Docker volume, which does not exist: Docker makes an empty one{meant}"
 
 
-async def _limits(found: _Findings, engine: Engine, around: Surroundings) -> None:
+async def _limits(report: MachineReport, engine: Engine, around: Surroundings) -> None:
     host_config = around.engine_options.agent.get("HostConfig") or {}
     memory, nano_cpus = host_config.get("Memory"), host_config.get("NanoCpus")
     if memory is None and nano_cpus is None:
         return
-    with found.told(LIMITS):
+    with report.failing(LIMITS):
         info = await engine.info()
         cpus, total = info.get("NCPU"), info.get("MemTotal")
         if nano_cpus and isinstance(cpus, int) and nano_cpus > cpus * 10**9:
-            found.fail(LIMITS, f"cpus is {nano_cpus / 10**9:g}, but Docker's machine has {cpus}: give at most {cpus}.")
+            report.fail(LIMITS, f"cpus is {nano_cpus / 10**9:g}, but Docker's machine has {cpus}: give at most {cpus}.")
         if memory and memory < MEMORY_BYTES_MIN:
-            found.fail(LIMITS, f"memory is {memory} bytes, but Docker needs at least 6m for a container: give more.")
+            report.fail(LIMITS, f"memory is {memory} bytes, but Docker needs at least 6m for a container: give more.")
         if memory and isinstance(total, int) and memory > total:
-            found.warn(LIMITS, f"memory is {memory / 2**30:.1f} GiB, but Docker's machine has {total / 2**30:.1f} GiB")
+            report.warn(LIMITS, f"memory is {memory / 2**30:.1f} GiB, but Docker's machine has {total / 2**30:.1f} GiB")
 
 
 def _no_command(image: Image, around: Surroundings, trial: TrialPlan) -> str:

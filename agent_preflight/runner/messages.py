@@ -1,14 +1,21 @@
-"""How a person stops a run, and how one that is not complete goes on: lines to copy, with nothing in them that is not needed."""
+"""What a run says to a person: what starts, how to stop it, and how to continue a run that is not complete."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR
-from agent_preflight.base.usd import cents_up, pusd, read_usd
+from agent_preflight.base.usd import cents_up, dollars, pusd, read_usd, usd
+from agent_preflight.docker.container_config import in_force
+from agent_preflight.docker.mounts import tmpfs_warning
+from agent_preflight.environment.network_access import network_warnings
+from agent_preflight.models import RunResult
+from agent_preflight.options.container_options import SEALED
+from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
+from agent_preflight.runs.plan import Surroundings, TrialPlan
 from agent_preflight.runs.request import Finished, Request
 from agent_preflight.runs.trial_state import unverified_line
 from preflight_proxy.core.refusals.outcomes import code_of
@@ -21,6 +28,70 @@ SHORT = frozenset({code_of(Code.DOES_NOT_FIT), code_of(Code.SPENT)})
 def elsewhere(request: Request) -> str:
     """Return the option that names the runs' folder, with a space before it; nothing for the usual one."""
     return "" if request.runs_dir == RUNS_DIR else f" --runs-dir {shlex.quote(str(request.runs_dir))}"
+
+
+def announce(request: Request, run_dir: Path, run_id: str, due: Sequence[TrialPlan]) -> None:
+    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open.
+
+    Of a run that goes on each trial is named that begins, with its budget and what of that is spent.
+    """
+    network = network_line(request.around)
+    if request.single:
+        if is_open(request.around):
+            request.say(f"  {network}")
+        return
+    request.say(f"Starting {len(due)} trial{'s' if len(due) > 1 else ''} in {run_dir}")
+    if request.resume:
+        request.say(f"  these begin: {', '.join(map(_with_budget, due))}")
+    request.say(f"  {network}")
+    if request.around.sandbox == "process":
+        request.say(
+            "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
+        )
+    else:
+        request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
+        if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
+            request.say(f"  warning: {lost}")
+    for warning in network_warnings(
+        request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
+    ):
+        request.say(f"  {warning}")
+    request.say(f"  watch with: agent-preflight status {run_id}{elsewhere(request)}")
+    request.say(f"  stop with: Ctrl-C, or agent-preflight stop {run_id}{elsewhere(request)}")
+
+
+def _with_budget(trial: TrialPlan) -> str:
+    spent = f", {dollars(trial.spent_before_pusd)} of it spent" if trial.spent_before_pusd else ""
+    return f"{trial.alias} (budget {dollars(trial.limit_pusd)}{spent})"
+
+
+def is_open(around: Surroundings) -> bool:
+    """Whether agents in containers reach more than the proxy and what the user named."""
+    return around.sandbox == "docker" and around.network != SEALED
+
+
+def network_line(around: Surroundings) -> str:
+    """Return what the network of a run means for its agents and for its budget, and how to seal it."""
+    if not is_open(around):
+        return f"network: {around.network}; budgets hold whatever the agents do"
+    reached = (
+        "the internet and your network" if around.network == "bridge" else f"what the network {around.network} reaches"
+    )
+    return (
+        f"network: {around.network}; agents reach {reached}. The budget holds, because no real key is in the container. "
+        f'To leave them nothing but the proxy: network="{SEALED}"'
+    )
+
+
+def no_credit(rows: Sequence[TrialProgress], request: Request, run_id: str) -> str:
+    """Return what a person must know once OpenRouter has refused a call for want of credit."""
+    left_pusd = sum(max(row.limit_pusd - row.balance.posted_pusd, 0) for row in rows)
+    what = (
+        f"OpenRouter refused a call: the account has no credit left. This run's budget still has ${usd(left_pusd):.4f}."
+    )
+    if request.single:
+        return f"{what} Add credit, then run it again."
+    return f"{what} Trials that run go on, no other is started. Add credit, then `{go_on(request, run_id)}`."
 
 
 def how_to_stop(request: Request, run_id: str) -> str:
@@ -62,7 +133,7 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
     if request.single:
         return
     run_id, count = finished.run_dir.name, len(request.models)
-    summaries = {each.alias: {"preflight": each.preflight, "error": each.error} for each in finished.results}
+    results = {result.alias: result for result in finished.results}
     cleanups = [result.preflight.get("cleanup", {}) for result in finished.results]
     if (line := unverified_line(cleanups, elsewhere(request))) is not None:
         yield line
@@ -70,54 +141,53 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
         yield "No trial was started. Start the run anew."
         return
     aliases = [alias for _, alias in request.models]
-    due = [alias for alias in aliases if alias not in summaries or begins_again(summaries[alias])]
+    due = [alias for alias in aliases if alias not in results or begins_again(results[alias])]
     kept = [alias for alias in aliases if alias not in due]
-    failed = [alias for alias in kept if begins_again(summaries[alias], retry_failed=True)]
+    failed = [alias for alias in kept if begins_again(results[alias], retry_failed=True)]
     if not due and not failed:
-        if spent := [alias for alias in kept if money_was_gone(summaries[alias])]:
+        if spent := [alias for alias in kept if money_was_gone(results[alias])]:
             yield f"More money for {', '.join(spent)}: {go_on(request, run_id, budget='USD')}"
         return
-    short = [_needed_pusd(summary) for summary in summaries.values() if _is_short(summary)]
+    short = [_needed_pusd(result) for result in finished.results if _is_short(result)]
     budget = _higher(request, finished, short)
     more_pusd = pusd(budget or 0)
     with_more = [
-        each for each in kept if begins_again(summaries[each], retry_failed=True, budget_pusd=more_pusd)
+        each for each in kept if begins_again(results[each], retry_failed=True, budget_pusd=more_pusd)
     ]  # also those that are spent, where a budget is named
     if due:
-        begin, are = _listed(due, summaries), "is" if len(due) == 1 else "are"
+        begin, are = _listed(due, results), "is" if len(due) == 1 else "are"
         left = f"What is left of the budget serves to go on with {begin}:"
         yield f"{len(due)} of {_trials(count)} {are} not complete. {left}"
     else:
         why = f", {len(short)} because the budget covers no call" if short else ""
         what = "A higher one" if short else "What is left of the budget"
-        yield f"{len(failed)} of {_trials(count)} failed{why}. {what} serves to run again {_listed(with_more, summaries)}:"
+        yield f"{len(failed)} of {_trials(count)} failed{why}. {what} serves to run again {_listed(with_more, results)}:"
     yield f"  {go_on(request, run_id, retry_failed=not due, budget='' if due else budget)}"
     if due and failed:
         more = (", " if request.origin is None else " ").join(_more(request, retry_failed=True, budget=budget))
-        yield f"  ({more} runs again {_listed(with_more, summaries)} too)"
+        yield f"  ({more} runs again {_listed(with_more, results)} too)"
     if short and not budget:
         yield f"  (with a higher {'budget_usd' if request.origin is None else '--budget'})"
     if request.origin is not None and request.origin.given_values:
         yield "  (values of variables that were given on the command line are not kept)"
 
 
-def _listed(aliases: Iterable[str], summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def _listed(aliases: Iterable[str], results: Mapping[str, RunResult]) -> str:
     """Name trials, each with how it stands."""
     return ", ".join(
-        f"{alias} ({summaries[alias]['preflight'].get('status', 'ended') if alias in summaries else 'not started'})"
+        f"{alias} ({results[alias].preflight.get('status', 'ended') if alias in results else 'not started'})"
         for alias in aliases
     )
 
 
-def _is_short(summary: Mapping[str, Any]) -> bool:
+def _is_short(result: RunResult) -> bool:
     """Whether a trial failed because its budget covered no call."""
-    extra = summary["preflight"]
-    return extra.get("status") == FAILED and extra.get("never_served") in SHORT
+    return result.preflight.get("status") == FAILED and result.preflight.get("never_served") in SHORT
 
 
-def _needed_pusd(summary: Mapping[str, Any]) -> int:
+def _needed_pusd(result: RunResult) -> int:
     """The budget that the first call of a trial needed; 0 if that is not known."""
-    causes = summary["preflight"].get("not_served", ())
+    causes = result.preflight.get("not_served", ())
     return max((pusd(cause.get("limit_needed_usd") or 0) for cause in causes if cause.get("code") in SHORT), default=0)
 
 
@@ -131,7 +201,7 @@ def _higher(request: Request, finished: Finished, short: Sequence[int]) -> str:
     }
     for result in finished.results:
         budgets[result.alias] = max(budgets.get(result.alias, 0), pusd(result.budget_usd))
-        if not begins_again({"preflight": result.preflight}, retry_failed=True):
+        if not begins_again(result, retry_failed=True):
             budgets.pop(result.alias)
     return cents_up(max([*short, *budgets.values()]))
 

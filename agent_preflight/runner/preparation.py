@@ -1,4 +1,4 @@
-"""The steps of a run before its proxy: make way, open the folder, check, say what starts."""
+"""The steps of a run before its proxy: plan, sweep, open the folder, check, prepare the sandboxes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,18 @@ from functools import partial
 from pathlib import Path
 
 from agent_preflight.base.config import Environment
-from agent_preflight.base.usd import dollars, usd
-from agent_preflight.docker.container_config import in_force
 from agent_preflight.docker.gate_modes import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
-from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
-from agent_preflight.environment.network_access import network_warnings
-from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.naming import check_run_id
 from agent_preflight.runner.loop import StopSignal
-from agent_preflight.runner.machine_check import MachineReport, check_machine, mount_sources_of, say_all
-from agent_preflight.runner.messages import elsewhere, go_on
+from agent_preflight.runner.machine_check import MachineReport, check_machine, say_all
 from agent_preflight.runner.mount_sources import MountSource, check_sources, make_folders
-from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
-from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials, policy_for_trial
+from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials
 from agent_preflight.runs.request import Request
 from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
@@ -39,29 +32,20 @@ from agent_preflight.sweeping.orphans import check_gone, end_orphans
 from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6
+_OF_32_BITS = ("386", "arm")
+_NO_EXEC = "agents may end with `exec format error`"
 
 
-async def sweep_for(request: Request, engine: Engine | None) -> None:
-    """Remove what dead runs left; of the run that is to go on, first of all whatever of it still acts.
+def run_id_of(request: Request) -> str:
+    """Return the id that a run is to have; the folder of a new one may get a number behind it.
 
     Raises:
-        ConfigError: The request cannot be carried out, or something of the run that is to go on is still there.
+        ConfigError: It cannot be a folder's name.
     """
-    aliases = [plan.alias for plan in trials_of(request, request.run_id or "")]
-    run_dir = request.runs_dir.absolute() / request.run_id if request.resume and request.run_id else None
-    if run_dir is not None:
-        await end_orphans(run_dir, aliases, request.say)
-    containers = request.around.sandbox == "docker"
-    scope = SweepScope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
-    swept = await sweep_before_run(scope, request.say, engine)
-    if run_dir is not None:
-        check_gone(run_dir, swept)
-
-
-async def sweep_beside(request: Request, engine: Engine | None) -> None:
-    """Remove what dead runs left, unless that came first."""
-    if not request.may_have_begun:
-        await sweep_for(request, engine)
+    try:
+        return check_run_id(request.run_id or request.suggested_id or default_run_id(local_now()))
+    except ValueError as exc:
+        raise ConfigError(f"{exc}.") from None
 
 
 def trials_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
@@ -76,21 +60,46 @@ def trials_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
     )
 
 
-def open_folder(request: Request) -> RunFolder:
-    """Open the run's folder, after everything has been checked that can be checked without one.
+def due_trials(request: Request, trials: Sequence[TrialPlan]) -> tuple[TrialPlan, ...]:
+    """Return the trials that are to begin: of a run that goes on, those whose results are not kept."""
+    if not request.resume or request.run_id is None:
+        return tuple(trials)
+    budgets = {trial.alias: trial.budget_pusd for trial in trials}
+    kept = kept_results(request.runs_dir / request.run_id, budgets, retry_failed=request.retry_failed)
+    return tuple(trial for trial in trials if trial.alias not in kept)
+
+
+async def sweep_for(request: Request, aliases: Sequence[str], engine: Engine | None) -> None:
+    """Remove the leftovers of dead runs. Of the run that is to go on, end its agents and its proxy first.
 
     Raises:
-        ConfigError: The request cannot be carried out, or the folder is taken.
+        ConfigError: Something of the run that is to go on is still there.
     """
-    try:
-        run_id = check_run_id(request.run_id or request.suggested_id or default_run_id(local_now()))
-    except ValueError as exc:
-        raise ConfigError(f"{exc}.") from None
-    plans = trials_of(request, run_id)
-    policy_for_trial(request.policy, request.idle_timeout_s)
+    run_dir = request.runs_dir.absolute() / request.run_id if request.resume and request.run_id else None
+    if run_dir is not None:
+        await end_orphans(run_dir, aliases, request.say)
+    containers = request.around.sandbox == "docker"
+    scope = SweepScope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
+    report = await sweep_before_run(scope, request.say, engine)
+    if run_dir is not None:
+        check_gone(run_dir, report)
+
+
+def open_folder(request: Request, run_id: str, aliases: Sequence[str]) -> RunFolder:
+    """Open the run's folder.
+
+    Raises:
+        ConfigError: It cannot be made, or it is taken.
+    """
     runs_dir = request.runs_dir.absolute()
     try:
-        return _folder(request, runs_dir, run_id, [plan.alias for plan in plans])
+        if request.single:
+            return open_single(runs_dir, aliases[0])
+        if request.resume:
+            return open_resumed(runs_dir, run_id)
+        if request.run_id is None:
+            return open_new(runs_dir, run_id)
+        return open_named(runs_dir, run_id, aliases, "resume=True" if request.origin is None else f"--resume {run_id}")
     except (OSError, RuntimeError) as exc:
         if isinstance(exc, ConfigError):
             raise
@@ -100,18 +109,8 @@ def open_folder(request: Request) -> RunFolder:
         ) from exc
 
 
-def _folder(request: Request, runs_dir: Path, run_id: str, aliases: Sequence[str]) -> RunFolder:
-    if request.single:
-        return open_single(runs_dir, aliases[0])
-    if request.resume:
-        return open_resumed(runs_dir, run_id)
-    if request.run_id is None:
-        return open_new(runs_dir, run_id)
-    return open_named(runs_dir, run_id, aliases, "resume=True" if request.origin is None else f"--resume {run_id}")
-
-
 def local_now() -> datetime:
-    """Return local time: run ids show it, as ever."""
+    """Return local time, which run ids show."""
     return datetime.now().astimezone()
 
 
@@ -130,126 +129,48 @@ async def checked(check: Callable[[], object], stop: StopSignal) -> None:
 
 
 async def check_all(
-    request: Request, stop: StopSignal, folder: RunFolder, found: MachineReport, wanted: Iterable[MountSource]
+    request: Request, stop: StopSignal, folder: RunFolder, report: MachineReport, sources: Iterable[MountSource]
 ) -> None:
-    """Do what comes before a run's keys; its folder stays only if nothing is wrong.
+    """Run the checks that come before a run's keys. Its folder stays only if nothing is wrong.
 
     Args:
         request: What to do.
         stop: How a person ends it early.
         folder: The run's.
-        found: What was found on this machine.
-        wanted: Paths that trials mount; folders are made for those that are missing.
+        report: What `look_first` returned.
+        sources: Paths that trials mount; folders are made for those that are missing.
     """
     folder.is_wanted = False
     if request.preflight is not None:
-        await checked(partial(request.preflight, found=found.lines), stop)
+        await checked(partial(request.preflight, found=report.lines), stop)
     else:
-        say_all(found.lines, request.say)
+        say_all(report.lines, request.say)
     if not stop.ending.is_set():
-        looked = check_sources(wanted)
-        if looked.problems:
-            raise ConfigError("\n".join(looked.problems))
-        make_folders(looked.missing, request.say)
+        state = check_sources(sources)
+        if state.problems:
+            raise ConfigError("\n".join(state.problems))
+        make_folders(state.missing, request.say)
     folder.is_wanted = True  # also that of a run that a person has stopped: it is named at the end
 
 
-async def look_first(request: Request, engine: Engine | None, stop: StopSignal) -> MachineReport:
-    """Return what a person should know of this machine; if something is wrong, tell it with what the checks find.
-
-    Nothing is looked at for trials that are kept.
+async def look_first(
+    request: Request, trials: Sequence[TrialPlan], engine: Engine | None, stop: StopSignal
+) -> MachineReport:
+    """Return what a person should know of this machine before the trials begin. If something is wrong, run the checks too.
 
     Raises:
         PreflightError: Something is wrong; the report has been printed.
         ConfigError: Something is wrong, and there are no checks.
     """
-    trials = trials_of(request, request.run_id or request.suggested_id or default_run_id(local_now()))
-    if request.resume and request.run_id is not None:
-        budgets = {trial.alias: trial.budget_pusd for trial in trials}
-        kept = kept_results(request.runs_dir / request.run_id, budgets, retry_failed=request.retry_failed)
-        trials = tuple(trial for trial in trials if trial.alias not in kept)
-        if not trials:
-            return MachineReport()
+    if not trials:
+        return MachineReport()
     base, makes_sources = request.gate_base, request.makes_sources
-    found = await check_machine(engine, request.around, trials, base, makes_sources=makes_sources)
-    if not found.problems:
-        return found
+    report = await check_machine(engine, request.around, trials, base, makes_sources=makes_sources)
+    if not report.problems:
+        return report
     if request.preflight is not None:
-        await checked(partial(request.preflight, found=found.lines), stop)
-    raise ConfigError("\n".join(found.problems))
-
-
-def sources_of(request: Request, engine: Engine | None, due: Sequence[TrialPlan]) -> list[MountSource]:
-    """Return the paths that the trials mount which are due."""
-    return mount_sources_of(engine, request.around, due, makes_sources=request.makes_sources)
-
-
-def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[TrialPlan]) -> None:
-    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open.
-
-    Of a run that goes on each trial is named that begins, with its budget and what of that is spent.
-    """
-    network = network_line(request.around)
-    if request.single:
-        if is_open(request.around):
-            request.say(f"  {network}")
-        return
-    request.say(f"Starting {len(due)} trial{'s' if len(due) > 1 else ''} in {folder.path}")
-    if request.resume:
-        request.say(f"  these begin: {', '.join(map(_with_budget, due))}")
-    request.say(f"  {network}")
-    if request.around.sandbox == "process":
-        request.say(
-            "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
-        )
-    else:
-        request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
-        if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
-            request.say(f"  warning: {lost}")
-    for warning in network_warnings(
-        request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
-    ):
-        request.say(f"  {warning}")
-    request.say(f"  watch with: agent-preflight status {run_id}{elsewhere(request)}")
-    request.say(f"  stop with: Ctrl-C, or agent-preflight stop {run_id}{elsewhere(request)}")
-
-
-def _with_budget(trial: TrialPlan) -> str:
-    spent = f", {dollars(trial.spent_before_pusd)} of it spent" if trial.spent_before_pusd else ""
-    return f"{trial.alias} (budget {dollars(trial.limit_pusd)}{spent})"
-
-
-def is_open(around: Surroundings) -> bool:
-    """Whether agents in containers reach more than the proxy and what the user named."""
-    return around.sandbox == "docker" and around.network != SEALED
-
-
-def network_line(around: Surroundings) -> str:
-    """Return what the network of a run means for its agents and for its budget, and how to seal it."""
-    if not is_open(around):
-        return f"network: {around.network}; budgets hold whatever the agents do"
-    reached = (
-        "the internet and your network" if around.network == "bridge" else f"what the network {around.network} reaches"
-    )
-    return (
-        f"network: {around.network}; agents reach {reached}. The budget holds, because no real key is in the container. "
-        f'To leave them nothing but the proxy: network="{SEALED}"'
-    )
-
-
-def no_credit(rows: Sequence[TrialProgress], request: Request, run_id: str) -> str:
-    """Return what a person must know once OpenRouter has refused a call for want of credit."""
-    left_pusd = sum(max(row.limit_pusd - row.balance.posted_pusd, 0) for row in rows)
-    what = (
-        f"OpenRouter refused a call: the account has no credit left. This run's budget still has ${usd(left_pusd):.4f}."
-    )
-    if request.single:
-        return f"{what} Add credit, then run it again."
-    return f"{what} Trials that run go on, no other is started. Add credit, then `{go_on(request, run_id)}`."
-
-
-_OF_32_BITS = ("386", "arm")
-_NO_EXEC = "agents may end with `exec format error`"
+        await checked(partial(request.preflight, found=report.lines), stop)
+    raise ConfigError("\n".join(report.problems))
 
 
 @dataclass(frozen=True, slots=True)

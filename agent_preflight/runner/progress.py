@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from agent_preflight.sidecar.control_client import Balance
 
+now_s = time.monotonic
+"""The clock of `started_s` and `ended_s`."""
 KEPT = "kept"
 """The state of a trial that ended before the run went on."""
 
@@ -91,8 +93,3 @@ class RunProgress:
     def rows(self) -> list[TrialProgress]:
         """Return all rows as they stand."""
         return list(self._rows.values())
-
-
-def now_s() -> float:
-    """Return the monotonic time that rows are stamped with."""
-    return time.monotonic()

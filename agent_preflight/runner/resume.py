@@ -123,10 +123,11 @@ def kept_results(run_dir: Path, budgets: Mapping[str, int], *, retry_failed: boo
         retry_failed: Trials that failed begin again.
     """
     summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in budgets if (run_dir / alias).is_dir()}
+    results = {alias: result_of_summary(summary) for alias, summary in summaries.items() if summary}
     return {
-        alias: result_of_summary(each)
-        for alias, each in summaries.items()
-        if each and not begins_again(each, retry_failed=retry_failed, budget_pusd=budgets[alias])
+        alias: result
+        for alias, result in results.items()
+        if not begins_again(result, retry_failed=retry_failed, budget_pusd=budgets[alias])
     }
 
 
@@ -161,33 +162,29 @@ def _balance(result: RunResult) -> Balance:
     )
 
 
-def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False, budget_pusd: int = 0) -> bool:
-    """Whether a trial with this summary is to begin once more.
+def begins_again(result: RunResult, *, retry_failed: bool = False, budget_pusd: int = 0) -> bool:
+    """Whether a trial with this result begins once more when its run is resumed.
 
     Args:
-        summary: Its summary.json.
+        result: Of its last attempt.
         retry_failed: It does if it failed.
-        budget_pusd: What it may spend in all; it begins again if it ended for want of money and this is more than it had.
+        budget_pusd: What it may spend in all. It begins again if its budget was spent and this is more than it had.
     """
-    match summary:
-        case {"preflight": {"limit_usd": limit}} if money_was_gone(summary) and budget_pusd > _amount_pusd(limit):
-            return True
-        case {"preflight": {"status": str(status)}} if retry_failed and status == FAILED:
-            return True
-        case {"preflight": {"ended_by": str(ended_by)}}:
-            had_no_credit = summary["preflight"].get("never_served") == NO_CREDIT and ended_by != Ender.STOPPED.value
-            return ended_by in BEGIN_AGAIN or had_no_credit
-    return False
+    extra = result.preflight
+    if money_was_gone(result) and "limit_usd" in extra and budget_pusd > _amount_pusd(extra["limit_usd"]):
+        return True
+    if retry_failed and extra.get("status") == FAILED:
+        return True
+    ended_by = str(extra.get("ended_by"))
+    return ended_by in BEGIN_AGAIN or (extra.get("never_served") == NO_CREDIT and ended_by != Ender.STOPPED.value)
 
 
-def money_was_gone(summary: Mapping[str, Any]) -> bool:
-    """Whether a trial with this summary ended because its budget covered no further call."""
-    match summary:
-        case {"preflight": {"status": "spent"}}:
-            return True
-        case {"preflight": {"ended_by": Ender.EJECTED.value}, "error": str(error)}:
-            return error.startswith(f"ejected: {EXHAUSTED}")
-    return False
+def money_was_gone(result: RunResult) -> bool:
+    """Whether a trial ended because its budget covered no further call."""
+    if result.preflight.get("status") == "spent":
+        return True
+    was_ejected = result.preflight.get("ended_by") == Ender.EJECTED.value
+    return was_ejected and str(result.error).startswith(f"ejected: {EXHAUSTED}")
 
 
 def _before(run_dir: Path, aliases: Sequence[str]) -> dict[str, PriorAttempt]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,20 +19,20 @@ from agent_preflight.events import EventLogger
 from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.runner.loop import StopSignal
 from agent_preflight.runner.output import AgentStreams
+from agent_preflight.runner.preparation import SandboxSetup
 from agent_preflight.runner.progress import RunProgress, now_s
 from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runner.watch import TrialFigures, Watch
-from agent_preflight.runs.disk import FREE_BYTES_MIN
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import Surroundings, TrialPlan
+from agent_preflight.runs.request import Request
 from agent_preflight.runs.trial_state import GATE_LOST, Ender, EndReason, TrialState
 from agent_preflight.runs.verdict import RefusalNotices
-from agent_preflight.sandboxes.interface import AgentSpec, Exit, Sandbox
+from agent_preflight.sandboxes.interface import Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.sidecar.control_client import Balance, LedgerEvent
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.core.secret import Secret
 
 GATE_BACK_S_MAX = 15.0
 """A gate that is there comes back to a proxy within a fraction of a second."""
@@ -43,30 +43,31 @@ class RunContext:
     """What all trials of a run use.
 
     Attributes:
-        admin_key: Makes and deletes sub-keys.
+        request: What the caller asked for.
+        run_id: The run's name.
+        folder: Its folder, locked.
+        stop: How a person ends it early.
+        progress: Shows how its trials stand.
         base_url: OpenRouter's API base.
-        make_sandbox: Makes the place where an agent runs.
-        say: Prints a line for a person.
-        free_bytes_min: With less room than this on the disk no trial goes on.
-        authority: By which agents in containers take the proxy for `openrouter.ai`; None without containers.
-        portal_host: Where forwarders of portable gates find the proxy; None for gates that hand over.
-        image_env: The variables of the agents' image.
+        sidecar: Its proxy.
+        setup: What its trials run in.
+        authority: Certifies the proxy as `openrouter.ai` for agents in containers; None without containers.
     """
 
+    request: Request
     run_id: str
     folder: RunFolder
-    around: Surroundings
-    admin_key: Secret
-    base_url: str
-    sidecar: Sidecar
-    make_sandbox: Callable[[AgentSpec], Sandbox]
     stop: StopSignal
     progress: RunProgress
-    say: Callable[[str], None]
-    free_bytes_min: int = FREE_BYTES_MIN
-    authority: Authority | None = None
-    portal_host: str | None = None
-    image_env: Mapping[str, str] = field(default_factory=dict)
+    base_url: str
+    sidecar: Sidecar
+    setup: SandboxSetup
+    authority: Authority | None
+
+    @property
+    def around(self) -> Surroundings:
+        """What all trials have in common."""
+        return self.request.around
 
 
 class RunningTrial:
@@ -76,27 +77,19 @@ class RunningTrial:
         plan: What it is to do.
         number: Its place in the run.
         policy: Its own eject policy.
-        on_event: The user's function for events, or None.
-        shared: See there.
+        run: What it shares with the other trials.
     """
 
-    def __init__(
-        self,
-        plan: TrialPlan,
-        number: int,
-        policy: EjectPolicy,
-        on_event: Callable[[dict[str, Any]], object] | None,
-        shared: RunContext,
-    ) -> None:
+    def __init__(self, plan: TrialPlan, number: int, policy: EjectPolicy, run: RunContext) -> None:
         self.plan = plan
         self.number = number
-        self.shared = shared
-        self.folder: Path = shared.folder.make_trial_dir(plan.alias)
+        self.run = run
+        self.folder: Path = run.folder.make_trial_dir(plan.alias)
         self.state = TrialState.PLANNED
         self.events = TrialLogs(self.folder)
         self.user_thread = UserThread(f"trial {plan.alias}")
         self.seen = TrialFigures(balance=Balance(limit_pusd=plan.budget_pusd))
-        self.watch = Watch(policy, on_event, self.user_thread, self.seen, self.say)
+        self.watch = Watch(policy, run.request.on_event, self.user_thread, self.seen, self.say)
         self.output = AgentStreams(self.events, self.watch.event, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []
@@ -131,18 +124,18 @@ class RunningTrial:
         self.state = state
         self.events.log("preflight_state", state=state.text)
         if self.ending is None:
-            self.shared.progress.update(self.alias, state=state.text)
+            self.run.progress.update(self.alias, state=state.text)
 
     def end(self, ending: EndReason) -> None:
         """End the trial for this reason, unless it has ended for another."""
         if self.ending is not None:
             return
         self.ending = ending
-        self.times.ended(now_s())
+        self.times.ended_s = now_s()
         if ending.by is Ender.EJECTED:
             self.say(f"EJECTING: {ending.text}")
         self.events.log("preflight_ending", by=ending.by.value, text=ending.text)
-        self.shared.progress.update(self.alias, state="ending", note=ending.text, ended_s=self.times.ended_s)
+        self.run.progress.update(self.alias, state="ending", note=ending.text, ended_s=self.times.ended_s)
         self.ended.set()
 
     def hear(self, event: LedgerEvent) -> None:
@@ -173,7 +166,7 @@ class RunningTrial:
     def take_balance(self, balance: Balance) -> None:
         """Remember how the account stands, unless this is older than what is known."""
         self.seen.take(balance)
-        self.shared.progress.update(self.alias, balance=self.balance, tool_calls=self.output.tool_calls)
+        self.run.progress.update(self.alias, balance=self.balance, tool_calls=self.output.tool_calls)
 
     def tick(self) -> None:
         """A second has passed."""
@@ -194,7 +187,7 @@ class RunningTrial:
         with contextlib.suppress(
             Exception
         ):  # a closed pipe, or a caller's own function: no reason not to end the trial
-            self.shared.say(f"[{self.alias}] {line}")
+            self.run.request.say(f"[{self.alias}] {line}")
 
     def _log_poll(self) -> None:
         used, limit = self.balance.posted_pusd, self.balance.limit_pusd
@@ -203,7 +196,7 @@ class RunningTrial:
     def _log_limit(self) -> None:
         limit_pusd = self.balance.limit_pusd
         self.events.log("preflight_limit", limit=float(usd(limit_pusd)))
-        self.shared.progress.update(self.alias, limit_pusd=limit_pusd)
+        self.run.progress.update(self.alias, limit_pusd=limit_pusd)
         self.say(f"the budget is {dollars(limit_pusd)} now")
 
     def _agent_end(self, said: bool) -> None:
@@ -234,7 +227,6 @@ class TrialTimes:
     """When a trial began, when its agent started, when it ended."""
 
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    began_s: float = field(default_factory=now_s)
     started_s: float | None = None
     ended_s: float | None = None
 
@@ -242,10 +234,6 @@ class TrialTimes:
         """The agent runs: the trial's clock begins, and its beginning is now (C14)."""
         self.started_s = at_s
         self.began_at = datetime.now(UTC)
-
-    def ended(self, at_s: float) -> None:
-        """The trial is over."""
-        self.ended_s = at_s
 
     def elapsed_s(self, at_s: float) -> float:
         """Return the seconds since the agent's start; 0 before it."""

@@ -1,12 +1,11 @@
-"""A thread of its own for one trial's user code: in order, off the loop, and never waited for at the end of the process."""
+"""One thread for a trial's user code: functions run in order, off the event loop. The process does not wait for it at its end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import concurrent.futures
 import threading
 from collections.abc import Callable
-from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -24,18 +23,17 @@ class UserThread:
     async def call(self, function: Callable[[], T]) -> T:
         """Run a function after those before it, and return what it returns or raise what it raises.
 
-        A cancelled wait leaves the function running: a thread cannot be stopped.
+        A cancelled wait leaves a function running: a thread cannot be stopped.
         """
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-        self._work.put(lambda: _answer(loop, answer, function))
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._work.put(lambda: _answer(answer, function))
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
-        return await answer
+        return await asyncio.wrap_future(answer)
 
     def close(self) -> None:
-        """Let the thread end after what it was given."""
+        """Let the thread end after the functions that it has."""
         self._work.put(None)
 
     def _run(self) -> None:
@@ -43,20 +41,10 @@ class UserThread:
             work()
 
 
-def _answer(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], function: Callable[[], T]) -> None:
+def _answer(answer: concurrent.futures.Future[T], function: Callable[[], T]) -> None:
+    if not answer.set_running_or_notify_cancel():
+        return
     try:
-        result = function()
+        answer.set_result(function())
     except BaseException as exc:
-        error = exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}")
-        _tell(loop, answer, partial(answer.set_exception, error))
-    else:
-        _tell(loop, answer, partial(answer.set_result, result))
-
-
-def _tell(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], settle: Callable[[], None]) -> None:
-    def unless_cancelled() -> None:
-        if not answer.done():
-            settle()
-
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(unless_cancelled)
+        answer.set_exception(exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}"))

@@ -14,7 +14,7 @@ from agent_preflight.base.tables import TableColumn, TextTable, duration, money,
 from agent_preflight.base.usd import pusd
 from agent_preflight.models import RunResult
 from agent_preflight.runs.costs import LEDGER
-from agent_preflight.runs.trial_status import ending_word
+from agent_preflight.runs.trial_status import end_note, ending_word
 from agent_preflight.sandboxes.kept_output import WORKSPACE
 from agent_preflight.sandboxes.process import BUDGET_LINK
 
@@ -44,7 +44,7 @@ def final_lines(results: Sequence[RunResult], run_dir: Path, where: str = "") ->
         COLUMNS,
         [_row(result) for result in ordered],
         total=("TOTAL", "", money(pusd(sum(costs, Decimal(0)))), "", str(sum(r.tool_calls for r in results)), ""),
-        notes=[_note(result) for result in ordered],
+        notes=[end_note(result.error, result.preflight.get("notes", ())) for result in ordered],
     )
     yield ""
     yield from text_of(table, width=width_of(sys.stdout)).split("\n")
@@ -94,12 +94,6 @@ def _row(result: RunResult) -> tuple[str, ...]:
         str(result.tool_calls),
         f"{result.cache.hit_rate * 100:.0f}%" if result.cache.total_prompt_tokens else "-",
     )
-
-
-def _note(result: RunResult) -> str:
-    """Why it ended so, without the word that its status says."""
-    error = (result.error or "").removeprefix("ejected: ")
-    return "; ".join(filter(None, [error, *map(str, result.preflight.get("notes", ()))]))
 
 
 def _cache_line(results: Sequence[RunResult]) -> Iterator[str]:

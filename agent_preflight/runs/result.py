@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from agent_preflight.base.usd import pusd, usd
+from agent_preflight.base.usd import exact, pusd, usd
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.trial_state import EndReason
@@ -141,11 +141,6 @@ def _drift(plan: TrialPlan, facts: TrialFacts, balance: Balance) -> str | None:
     if facts.key_usage_usd is None:
         return None
     return exact(pusd(facts.key_usage_usd) + plan.spent_before_pusd - balance.posted_pusd)
-
-
-def exact(amount_pusd: int) -> str:
-    """Return an amount as exact decimal text."""
-    return format(usd(amount_pusd), "f")
 
 
 def exit_code(results: Sequence[RunResult], held_back: Sequence[str] = ()) -> int:

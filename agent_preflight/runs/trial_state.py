@@ -134,22 +134,15 @@ class CleanUpStep(Enum):
     SUB_KEY = "sub_key"
 
 
-_OWED_FROM = {
-    CleanUpStep.FREEZE: TrialState.OPENED,
-    CleanUpStep.KILL: TrialState.OPENED,
-    CleanUpStep.OUTPUT: TrialState.OPENED,
-    CleanUpStep.SANDBOX: TrialState.OPENED,
-    CleanUpStep.SETTLE: TrialState.OPENED,
-    CleanUpStep.KEY_USAGE: TrialState.PROVISIONED,
-    CleanUpStep.ACCOUNT: TrialState.OPENED,
-    CleanUpStep.SUB_KEY: TrialState.PROVISIONED,
-}
-"""The set-up state from which on something is there to undo. A sandbox may be half made from OPENED on."""
-
-
 def owed(reached: TrialState) -> tuple[CleanUpStep, ...]:
-    """Return what must be undone of a trial whose set-up came as far as `reached`, in order."""
-    return tuple(step for step in CleanUpStep if not reached < _OWED_FROM[step])
+    """Return the steps that a trial's clean-up has, in order.
+
+    Args:
+        reached: How far its set-up came. From OPENED on a sandbox may be half made.
+    """
+    if reached < TrialState.PROVISIONED:
+        return ()
+    return (CleanUpStep.KEY_USAGE, CleanUpStep.SUB_KEY) if reached < TrialState.OPENED else tuple(CleanUpStep)
 
 
 def worst(steps: dict[str, Step]) -> Step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from agent_preflight.artifacts import number, open_beneath, read_json_object, read_start, trial_dirs
 from agent_preflight.base.terminal import plain
-from agent_preflight.base.usd import pusd, usd
+from agent_preflight.base.usd import exact, pusd
 from agent_preflight.runs.costs import accounts_of
 from agent_preflight.runs.lock import is_live
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
@@ -72,8 +72,7 @@ class TrialStatus:
     @property
     def note(self) -> str:
         """What there is to say of it in a line: its error, without the word that its status says, and its notes."""
-        error = (self.error or "").removeprefix("ejected: ")
-        return "; ".join(filter(None, [error, *self.notes])) or self.budget or ""
+        return end_note(self.error, self.notes) or self.budget or ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines, in the words of summary.json; amounts are exact decimal text."""
@@ -210,6 +209,11 @@ def _ended(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
     )
 
 
+def end_note(error: str | None, notes: Iterable[object]) -> str:
+    """Return why a trial ended, in a line: its error, without the word that its status says, and its notes."""
+    return "; ".join(filter(None, [(error or "").removeprefix("ejected: "), *map(str, notes)]))
+
+
 def ending_word(error: object, block: Mapping[str, Any]) -> str:
     """Return the word for how a trial ended, one of `ENDINGS`.
 
@@ -276,7 +280,7 @@ def _pusd(*amounts: object) -> int | None:
 
 def exact_or_none(amount_pusd: int | None) -> str | None:
     """Return an amount as exact decimal text, None for what is not known."""
-    return None if amount_pusd is None else format(usd(amount_pusd), "f")
+    return None if amount_pusd is None else exact(amount_pusd)
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 from agent_preflight.artifacts import read_json_object, trial_dirs
 from agent_preflight.runs.control_file import RunControl, is_short_dir_of, read_control
+from agent_preflight.runs.lock import LOCK_NAME
 from agent_preflight.runs.plan_file import planned_trials, trial_folder
 
-LOCK_NAME = "lock"
 SWEPT_FILE = "swept.json"
 """In a run's folder: the sub-keys that a sweep has seen to be gone, and what OpenRouter had counted for each."""
 KEY_PREFIX = "agent-preflight:"

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent_preflight.artifacts import trial_dirs
-from agent_preflight.runs.lock import RunState, lock_if_dead
-from agent_preflight.sweeping.leftovers import LOCK_NAME, leftovers_of
+from agent_preflight.runs.lock import LOCK_NAME, RunState, lock_if_dead
+from agent_preflight.sweeping.leftovers import leftovers_of
 
 DAY_S = 86_400.0
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.base.usd import pusd, usd
+from agent_preflight.base.usd import exact, pusd, usd
 from agent_preflight.runs.costs import LEDGER, cost_lines, read_ledgers, sums_by_account
 from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
-from agent_preflight.runs.result import TrialFacts, exact, result_of, summary_document
+from agent_preflight.runs.result import TrialFacts, result_of, summary_document
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason
 from agent_preflight.runs.trial_status import read_events
 from agent_preflight.sandboxes.interface import Step

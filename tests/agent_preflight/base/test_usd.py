@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from agent_preflight.base.config import Environment
-from agent_preflight.base.usd import PUSD_MAX, cents_up, dollars, float_usd, pusd, read_usd, usd
+from agent_preflight.base.usd import PUSD_MAX, cents_up, dollars, exact, float_usd, pusd, read_usd, usd
 from agent_preflight.budget import BudgetTracker
 from agent_preflight.cli import proxy_account, run, top_up
 from agent_preflight.eject import CompositeEject, ProgressEject
@@ -148,3 +148,8 @@ def test_each_entrance_takes_dollars_in_the_same_forms_and_within_the_same_limit
 def test_an_amount_is_rounded_up_to_whole_cents() -> None:
     written = [cents_up(pusd(amount)) for amount in ("0.01", "0.010000000001", "0.0041", "1.991", "12")]
     assert written == ["0.01", "0.02", "0.01", "2.00", "12.00"]
+
+
+def test_small_amounts_are_written_without_an_exponent() -> None:
+    assert exact(1) == "0.000000000001"
+    assert exact(10**12) == "1"

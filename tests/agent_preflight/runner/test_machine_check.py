@@ -142,7 +142,7 @@ async def test_a_volume_that_is_new_is_told_since_a_folder_may_be_meant(
         "data is the name of a Docker volume, which does not exist: Docker makes an empty one; for the folder write ./data",
         "cache is the name of a Docker volume, which does not exist: Docker makes an empty one",
     ]
-    assert ready.problems == ()
+    assert ready.problems == []
     assert docker.state.volumes == {}
     said: list[str] = []
     say_all(ready.lines, said.append)
@@ -153,7 +153,7 @@ async def test_a_volume_that_is_new_is_told_since_a_folder_may_be_meant(
 async def test_the_engine_itself_judges_the_options_by_a_container_that_never_starts(docker: ScriptedEngine) -> None:
     docker.script("POST /containers/create", Fail(400, "invalid CPU shares"))
     ready = await looked(docker, replace(AROUND, docker_args=("--cpu-shares=1", "--volume=/etc:/x:ro", "--volume=/y")))
-    assert ready.problems == ("creating a container with your options: invalid CPU shares",)
+    assert ready.problems == ["creating a container with your options: invalid CPU shares"]
     (body,) = [body for call, body in docker.bodies if "create" in call]
     assert body["HostConfig"] == {"CpuShares": 1, "NetworkMode": "none"}
     assert "Volumes" not in body

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.models import RunResult
-from agent_preflight.runner.messages import farewell, go_on, how_to_stop, stopping
+from agent_preflight.options.settings import SandboxKind
+from agent_preflight.runner.messages import announce, farewell, go_on, how_to_stop, stopping
 from agent_preflight.runner.resume import result_of_summary
-from agent_preflight.runs.plan import Surroundings
+from agent_preflight.runs.plan import PriorAttempt, Surroundings, TrialPlan
 from agent_preflight.runs.request import Finished, Origin, Request
 from preflight_proxy.core.secret import Secret
 
@@ -187,3 +189,64 @@ def test_stopping_says_what_happens_and_what_a_second_time_does() -> None:
     assert stopping("press Ctrl-C again") == (
         "Stopping: no new trial starts, each trial is ended in order; press Ctrl-C again to not wait for the last costs."
     )
+
+
+CENT = 10**10
+TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
+
+
+def request(tmp_path: Path, **changes: Any) -> Request:
+    return replace(SCRIPT, models=[("m/m", "a")], runs_dir=tmp_path / "runs", **changes)
+
+
+def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
+    said: list[str] = []
+    around = Surroundings(
+        "process", "", network="host", reach=read_network_access({"los": "127.0.0.1:3000"}, None, "host")
+    )
+    announce(request(tmp_path, say=said.append, around=around), tmp_path, "r", [TRIAL])
+    announce(replace(request(tmp_path, say=said.append), single=True), tmp_path, "r", [TRIAL])
+    assert said[0] == f"Starting 1 trial in {tmp_path}"
+    assert any("services mean nothing without containers" in line for line in said)
+    assert said[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
+    assert said[-1].endswith(f"Ctrl-C, or agent-preflight stop r --runs-dir {tmp_path / 'runs'}")
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(
+    ("network", "reached"), [("bridge", "the internet and your network"), ("mine", "what the network mine reaches")]
+)
+def test_an_open_network_is_one_line_that_says_what_it_means_and_how_to_seal(
+    tmp_path: Path, network: str, reached: str, single: bool
+) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, around=Surroundings("docker", "i", network=network), single=single)
+    announce(asked, tmp_path, "r", [TRIAL])
+    (told,) = [line for line in said if line.startswith("  network: ")]
+    assert told.startswith(
+        f"  network: {network}; agents reach {reached}. The budget holds, because no real key is in the"
+    )
+    assert told.endswith(': network="sealed"')
+    assert single is (len(said) == 1)
+
+
+@pytest.mark.parametrize(("sandbox", "network"), [("docker", "sealed"), ("process", "host")])
+def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
+    tmp_path: Path, sandbox: SandboxKind, network: str
+) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, around=Surroundings(sandbox, "i", network=network))
+    announce(asked, tmp_path, "r", [TRIAL])
+    announce(replace(asked, single=True), tmp_path, "r", [TRIAL])
+    told = [line for line in said if line.startswith("  network: ")]
+    assert told == [f"  network: {network}; budgets hold whatever the agents do"]
+
+
+def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: Path) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, run_id="r")
+    due = [TRIAL, replace(TRIAL, alias="b", before=PriorAttempt(CENT * 3 // 10, CENT))]
+    announce(replace(asked, resume=True), tmp_path, "r", due)
+    assert said[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
+    announce(asked, tmp_path, "r", due)
+    assert sum("(budget" in line for line in said) == 1

@@ -90,25 +90,31 @@ def test_a_summary_of_another_shape_breaks_nothing(summary: dict[str, Any]) -> N
 
 @each("ended_by", ["interrupted", "lost", "provisioning"])
 def test_what_was_cut_off_begins_again(ended_by: str) -> None:
-    assert begins_again({"preflight": {"ended_by": ended_by}})
+    assert begins_again(result_of_summary({"preflight": {"ended_by": ended_by}}))
 
 
 @each("ended_by", ["agent", "agent_end", "ejected", "stopped", "gate_lost", "on_event", "error"])
 def test_what_has_ended_does_not(ended_by: str) -> None:
-    assert not begins_again({"preflight": {"ended_by": ended_by}})
-    assert not begins_again({})
+    assert not begins_again(result_of_summary({"preflight": {"ended_by": ended_by}}))
+    assert not begins_again(result_of_summary({}))
 
 
 @each("ended_by, again", [("agent", True), ("ejected", True), ("error", True), ("stopped", False)])
 def test_what_had_no_call_for_want_of_credit_begins_again_unless_a_person_ended_it(ended_by: str, again: bool) -> None:
-    assert begins_again({"preflight": {"ended_by": ended_by, "never_served": "account_credit"}}) is again
-    assert not begins_again({"preflight": {"ended_by": ended_by, "never_served": "upstream_404"}})
+    assert (
+        begins_again(result_of_summary({"preflight": {"ended_by": ended_by, "never_served": "account_credit"}}))
+        is again
+    )
+    assert not begins_again(result_of_summary({"preflight": {"ended_by": ended_by, "never_served": "upstream_404"}}))
 
 
 @each("status, again", [("failed", True), *((word, False) for word in ("done", "spent", "ejected", "stopped"))])
 def test_what_failed_begins_again_where_that_is_asked_for(status: str, again: bool) -> None:
     summary = {"preflight": {"status": status, "ended_by": "agent"}}
-    assert (begins_again(summary, retry_failed=True), begins_again(summary)) == (again, False)
+    assert (begins_again(result_of_summary(summary), retry_failed=True), begins_again(result_of_summary(summary))) == (
+        again,
+        False,
+    )
 
 
 @each(
@@ -124,22 +130,26 @@ def test_what_failed_begins_again_where_that_is_asked_for(status: str, again: bo
 def test_what_ended_for_want_of_money_begins_again_where_it_gets_more(
     summary: dict[str, Any],
 ) -> None:
-    assert [begins_again(summary, budget_pusd=pusd(budget)) for budget in ("0.2", "0.25", "0.26")] == [
+    assert [
+        begins_again(result_of_summary(summary), budget_pusd=pusd(budget)) for budget in ("0.2", "0.25", "0.26")
+    ] == [
         False,
         False,
         True,
     ]
-    assert begins_again(summary, retry_failed=True) is False
+    assert begins_again(result_of_summary(summary), retry_failed=True) is False
 
 
 def test_what_ended_otherwise_does_not_begin_again_for_money() -> None:
     for status, ended_by in (("done", "agent"), ("ejected", "ejected"), ("stopped", "stopped"), ("failed", "agent")):
         extra = {"status": status, "ended_by": ended_by, "limit_usd": "0.25"}
-        assert not begins_again({"error": "ejected: idle", "preflight": extra}, budget_pusd=pusd(1))
+        assert not begins_again(result_of_summary({"error": "ejected: idle", "preflight": extra}), budget_pusd=pusd(1))
 
 
 def test_what_was_cut_off_begins_again_also_where_failed_ones_do() -> None:
-    assert begins_again({"preflight": {"status": "interrupted", "ended_by": "interrupted"}}, retry_failed=True)
+    assert begins_again(
+        result_of_summary({"preflight": {"status": "interrupted", "ended_by": "interrupted"}}), retry_failed=True
+    )
 
 
 def test_relative_mounts_of_an_older_plan_are_those_of_this_directory(

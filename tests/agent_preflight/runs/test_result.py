@@ -8,7 +8,7 @@ from typing import Any
 
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runs.plan import TrialPlan
-from agent_preflight.runs.result import TrialFacts, exact, exit_code, result_of, summary_document
+from agent_preflight.runs.result import TrialFacts, exit_code, result_of, summary_document
 from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sandboxes.interface import Exit
 from agent_preflight.sidecar.control_client import Balance
@@ -78,11 +78,6 @@ def test_a_trial_without_an_account_has_no_cost() -> None:
     assert result.cost_usd is None
     assert result.error == "provisioning_failed: no"
     assert result.preflight["exit_code"] is None
-
-
-def test_small_amounts_are_written_without_an_exponent() -> None:
-    assert exact(1) == "0.000000000001"
-    assert exact(10**12) == "1"
 
 
 def result(error: str | None = None, **extra: Any) -> RunResult:
