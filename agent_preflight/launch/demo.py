@@ -22,18 +22,19 @@ from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.launch.demo_place import Place, Wish, choose_place
 from agent_preflight.launch.run_view import RunView, print_table, run_view
+from agent_preflight.options.naming import NamedModel
+from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runner.preparation import local_now
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.final_table import place_lines
-from agent_preflight.runs.plan import Surroundings
 from agent_preflight.runs.request import Finished, Request
 from agent_preflight.runs.result import exit_code
 from agent_preflight.sidecar import own_process, until_ready
 from preflight_proxy.core.secret import Secret
 
-BUDGET_USD = "0.25"
+BUDGET_USD = Decimal("0.25")
 AGENTS = (
     ("thrifty", "openai/gpt-4.1-nano"),
     ("greedy", "anthropic/claude-haiku-4.5"),
@@ -97,26 +98,23 @@ async def _demo(sandbox: Wish, base: str | None, runs_dir: Path, view: RunView, 
 
 
 def _request(place: Place, simulated: Simulated, runs_dir: Path, view: RunView) -> Request:
-    arguments = {kind: [*place.command, kind, "--model", model] for kind, model in AGENTS}
-    return Request(
-        models=[(model, kind) for kind, model in AGENTS],
+    settings = RunSettings(
+        models=tuple(NamedModel(model, kind) for kind, model in AGENTS),
         admin_key=simulated.admin_key,
-        budget=BUDGET_USD,
-        around=Surroundings(
-            sandbox=place.sandbox,
-            image=place.image,
-            network="sealed" if place.sandbox == "docker" else "host",
-            initial_prompt=TASK,
-            budget_mode="detailed",
-        ),
-        runs_dir=runs_dir,
-        suggested_id=f"demo-{local_now():%Y%m%d-%H%M%S}",
-        arguments=arguments,
+        budget_usd=BUDGET_USD,
+        image_name=place.image,
+        command=place.command,
+        container_args={kind: (kind, "--model", model) for kind, model in AGENTS},
+        sandbox=place.sandbox,
+        network="sealed" if place.sandbox == "docker" else "host",
+        initial_prompt=TASK,
+        budget_mode="detailed",
         idle_timeout_s=IDLE_S,
-        base_url=simulated.base_url,
-        gate_base=place.base,
-        say=view.say,
+        openrouter_base_url=simulated.base_url,
+        runs_dir=str(runs_dir),
+        log_fn=view.say,
     )
+    return Request(settings=settings, suggested_id=f"demo-{local_now():%Y%m%d-%H%M%S}", gate_base=place.base)
 
 
 def _compare(finished: Finished, bill: Mapping[str, Any]) -> int:

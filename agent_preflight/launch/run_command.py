@@ -107,7 +107,7 @@ def _run(settings: RunSettings, origin: Origin, view: RunView) -> Finished:
 
 def _show(view: RunView, request: Request, finished: Finished) -> None:
     rows = view.progress.rows()
-    if request.resume and rows and all(row.state == KEPT for row in rows):
+    if request.settings.resume and rows and all(row.state == KEPT for row in rows):
         say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")
     print_table(rows)
     where = place_lines(finished.run_dir, elsewhere(request))

@@ -19,6 +19,7 @@ from agent_preflight.base.usd import Dollars
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import RunResult
 from agent_preflight.options import kinds as k
+from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.container_values import shown
 from agent_preflight.options.kinds import Kind
 from agent_preflight.options.naming import NamedModel
@@ -244,6 +245,29 @@ class RunSettings:
     def pairs(self) -> list[tuple[str, str]]:
         """Model id and alias of each agent."""
         return [(model.id, str(model.alias)) for model in self.models]
+
+    @property
+    def closes_stdin(self) -> bool:
+        """Whether an agent's input ends at its start, after the prompt if there is one."""
+        return self.stdin == "close" or (self.stdin == "auto" and self.initial_prompt is None)
+
+    @property
+    def engine_options(self) -> DockerArgs:
+        """Mounts, limits and the user's own options as the engine takes them. Raises ConfigError for a wrong one."""
+        given = [("memory", self.memory), ("cpus", self.cpus), *(("volume", mount) for mount in self.mounts)]
+        named = [f"--{name}={value}" for name, value in given if value is not None]
+        try:
+            read_docker_args(named, self.network)
+        except ConfigError as exc:
+            raise ConfigError(str(exc).removeprefix("docker_args: --")) from None
+        return read_docker_args([*named, *self.docker_args], self.network)
+
+    def command_of(self, alias: str) -> tuple[str, ...]:
+        """Return the arguments after the image; for a process, its command line and then the arguments."""
+        parts = (self.container_args,) if self.sandbox == "docker" else (self.command, self.container_args)
+        return tuple(
+            text for part in parts for text in (part.get(alias, ()) if isinstance(part, Mapping) else part or ())
+        )
 
 
 @functools.cache

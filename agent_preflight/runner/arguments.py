@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os.path
-import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,11 @@ from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.checks.inputs import Inputs, unique
 from agent_preflight.checks.suite import check_all
-from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import check_way
-from agent_preflight.options.settings import Arguments, RunSettings
-from agent_preflight.runs.plan import Surroundings
+from agent_preflight.options.settings import RunSettings
+from agent_preflight.runs.plan import network_access
 from agent_preflight.runs.request import Request
-from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
 
@@ -39,28 +37,12 @@ def build_request(
         TypeError: `preflight_kwargs` sets what the run itself sets, or has an argument that the checks do not have.
     """
     check_way(settings.openrouter_base_url)
-    assert settings.admin_key is not None, "with_keys"
+    settings = _checked(settings)
     return Request(
-        models=settings.pairs,
-        admin_key=settings.admin_key,
-        budget=settings.budget_usd,
-        around=_surroundings(settings),
-        runs_dir=Path(settings.runs_dir),
-        run_id=_run_id(settings),
-        resume=settings.resume,
-        retry_failed=settings.retry_failed,
+        settings=settings,
         single=single,
-        arguments=_command(settings),
-        policy=settings.eject_policy,
-        idle_timeout_s=settings.idle_timeout_s,
-        on_event=settings.on_event,
-        on_complete=settings.on_complete,
-        workers=settings.max_workers if settings.parallel else 1,
-        base_url=settings.openrouter_base_url,
-        byok=settings.byok,
         makes_sources=makes_sources,
         preflight=None if settings.skip_preflight else _checks(settings, run_trial),
-        say=settings.log_fn or say,
     )
 
 
@@ -79,15 +61,16 @@ def _absolute(source: str) -> str:
     return os.path.normpath(Path.cwd() / source) if source.startswith(".") else source
 
 
-def _run_id(settings: RunSettings) -> str | None:
+def _checked(settings: RunSettings) -> RunSettings:
+    """Return settings whose mounts are absolute, and whose network is `host` for processes.
+
+    Raises:
+        ConfigError: Options contradict each other, or one is missing that the sandbox needs.
+    """
     if settings.resume and not settings.run_id:
         raise ConfigError("resume=True needs the run_id of the run that is to go on.")
     if settings.retry_failed and not settings.resume:
         raise ConfigError("retry_failed=True runs failed trials of an earlier run again: it needs resume=True.")
-    return settings.run_id
-
-
-def _surroundings(settings: RunSettings) -> Surroundings:
     if settings.sandbox == "docker" and not settings.image_name:
         raise ConfigError(
             "The agents' image is missing: give --image IMAGE, `image` in preflight.toml, or image_name from Python."
@@ -97,51 +80,11 @@ def _surroundings(settings: RunSettings) -> Surroundings:
             "The agents' program is missing: put it after `--`, or give `command` in preflight.toml or from Python."
         )
     network = settings.network if settings.sandbox == "docker" else "host"
-    around = Surroundings(
-        sandbox=settings.sandbox,
-        image=settings.image_name,
-        network=network,
-        env=settings.env,
-        mounts=absolute_mounts(settings.mounts),
-        initial_prompt=settings.initial_prompt,
-        budget_mode=settings.budget_mode,
-        workspace_path=settings.workspace_path,
-        timeout_s=settings.timeout_s,
-        docker_args=settings.docker_args,
-        reach=read_network_access(settings.services, settings.egress, network),
-        memory=settings.memory,
-        cpus=settings.cpus,
-        gate=settings.gate,
-        stdin=settings.stdin,
-        output=_output(settings),
-        settings=settings,
-    )
+    checked = replace(settings, network=network, mounts=absolute_mounts(settings.mounts))
+    network_access(checked)
     if settings.sandbox == "docker":
-        around.engine_options  # noqa: B018 - a wrong one is told now, before anything is made
-    return around
-
-
-def _output(settings: RunSettings) -> OutputPolicy:
-    return OutputPolicy(
-        path=posixpath.normpath(settings.output_path or settings.workspace_path),
-        timeout_s=settings.output_timeout_s,
-        bytes_max=settings.output_max_bytes,
-        files_max=settings.output_max_files,
-        depth_max=min(settings.output_max_depth, DEPTH_MAX),
-        unkept="" if settings.keep_output else KEEP_OFF,
-    )
-
-
-def _command(settings: RunSettings) -> Arguments | None:
-    """Return what each agent is started with: for a process its command line, then the arguments."""
-    command, arguments = settings.command, settings.container_args
-    if settings.sandbox == "docker" or not arguments:
-        return arguments if settings.sandbox == "docker" else command
-    return {alias: [*_of(command or (), alias), *_of(arguments, alias)] for _, alias in settings.pairs}
-
-
-def _of(arguments: Arguments, alias: str) -> Sequence[str]:
-    return arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
+        checked.engine_options  # noqa: B018 - a wrong option is an error before anything is made
+    return checked
 
 
 def _checks(settings: RunSettings, run_trial: Callable[..., RunResult]) -> Callable[..., object]:

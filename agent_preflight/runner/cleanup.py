@@ -18,6 +18,7 @@ from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_us
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import write_private
+from agent_preflight.runs.plan import output_policy
 from agent_preflight.runs.result import TrialFacts, result_of, summary_document
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
 from agent_preflight.runs.trial_status import end_note
@@ -44,7 +45,7 @@ async def clean_up(trial: RunningTrial) -> RunResult:
     """Undo what the trial's set-up made, write its summary and return its result. Raises nothing."""
     end = _TrialCleanUp(trial)
     await end.run()
-    result = result_of(trial.plan, trial.run.around.network, end.facts())
+    result = result_of(trial.plan, trial.run.settings.network, end.facts())
     notes = [str(note) for note in result.preflight["notes"]]
     for note in notes:  # the table at the end of a run shows them, and one trial by itself has none
         (trial.say if trial.run.folder.single else trial.log)(note)
@@ -149,7 +150,7 @@ class _TrialCleanUp:
             self.kept = KeptOutput(why="it could not be copied yet")
             self._warn(str(exc))
             return "unverified"
-        if (warning := self.kept.warning(trial.run.around.output)) is not None:
+        if (warning := self.kept.warning(output_policy(trial.run.settings))) is not None:
             self._warn(warning)
         return "ok"
 

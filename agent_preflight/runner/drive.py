@@ -23,12 +23,13 @@ from agent_preflight.environment.network_access import network_env, proxy_warnin
 from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
 from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import DockerArgs
+from agent_preflight.options.settings import RunSettings
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runner.cleanup import LAST_OUTPUT_S, clean_up
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.disk import shortage
-from agent_preflight.runs.plan import Surroundings, TrialPlan, key_expiry
+from agent_preflight.runs.plan import TrialPlan, key_expiry, network_access, output_policy
 from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, Ender, EndReason, TrialState
 from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, ForwarderTarget, Pipes, Sandbox
 from agent_preflight.sidecar.gate_request import Account, Gate, Tls
@@ -115,13 +116,13 @@ async def _both(*work: Coroutine[Any, Any, None]) -> None:
 
 
 def _gate(trial: RunningTrial) -> Gate | None:
-    if trial.run.around.sandbox == "process":
+    if trial.run.settings.sandbox == "process":
         return None
     authority = trial.run.authority
     assert authority is not None
     write_bundle(trial.folder / "budget" / BUNDLE_NAME, authority)
-    around, reach = trial.run.around, trial.run.around.reach
-    for text in (*trust_warnings(around.env or {}), *proxy_warnings(reach, around.env or {}, around.network)):
+    settings, reach = trial.run.settings, network_access(trial.run.settings)
+    for text in (*trust_warnings(settings.env or {}), *proxy_warnings(reach, settings.env or {}, settings.network)):
         trial.warnings.append(text)
         trial.say(text)
     tls = Tls(TLS_PORT, authority.certificate, authority.key)
@@ -147,7 +148,7 @@ async def _open_account(trial: RunningTrial, token: Secret, gate: Gate | None) -
         token=token,
         key=trial.sub_key.key,
         budget_file=trial.folder / "budget" / "budget.txt",
-        budget_mode=trial.run.around.budget_mode,
+        budget_mode=trial.run.settings.budget_mode,
         gate=gate,
     )
     balance = await trial.run.sidecar.open(account)
@@ -157,10 +158,10 @@ async def _open_account(trial: RunningTrial, token: Secret, gate: Gate | None) -
 
 
 def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
-    plan, around = trial.plan, replace(trial.run.around, mounts=trial.plan.mounts)
+    plan, settings = trial.plan, replace(trial.run.settings, mounts=trial.plan.mounts)
     base_url = GATE_BASE_URL if gate is not None else str(trial.run.sidecar.base_url)
     budget_file = CONTAINER_BUDGET_FILE if gate is not None else str(trial.folder / "budget" / "budget.txt")
-    user, inside = around.env or {}, gate is not None
+    user, inside = settings.env or {}, gate is not None
     env = agent_env(
         user,
         token=token.reveal(),
@@ -169,22 +170,23 @@ def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         model_id=plan.model_id,
         own_authority=inside,
     )
-    docker_args = around.engine_options if inside else DockerArgs()
-    env |= network_env(around.reach, user, in_container=inside, network=around.network, image=trial.run.setup.image_env)
+    docker_args = settings.engine_options if inside else DockerArgs()
+    access, image_env = network_access(settings), trial.run.setup.image_env
+    env |= network_env(access, user, in_container=inside, network=settings.network, image=image_env)
     return AgentSpec(
         run_id=trial.run.run_id,
         alias=plan.alias,
         run_dir=trial.run.folder.path,
-        image=around.image,
+        image=settings.image_name,
         command=plan.command,
         env=env,
-        network=around.network,
-        workspace_path=around.workspace_path,
+        network=settings.network,
+        workspace_path=settings.workspace_path,
         budget_dir=trial.folder / "budget",
         gate_socket=gate.socket if gate is not None else None,
         docker_args=docker_args,
-        output=beside_mounts(around.output, docker_args.agent),
-        services=around.reach.names,
+        output=beside_mounts(output_policy(settings), docker_args.agent),
+        services=access.names,
         portal=_portal(trial, gate),
     )
 
@@ -238,7 +240,7 @@ def _attend(trial: RunningTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     trial.exiting = [trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")]
     trial.tasks.spawn(_guard(trial, _until_agent_end(trial)), "agent end")
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
-    _begin_input(pipes.stdin, trial.run.around)
+    _begin_input(pipes.stdin, trial.run.settings)
     trial.say(_started(trial.plan))
 
 
@@ -271,7 +273,7 @@ async def _until_judged(trial: RunningTrial) -> None:
 
 
 async def _tick(trial: RunningTrial) -> None:
-    limit_s = trial.run.around.timeout_s
+    limit_s = trial.run.settings.timeout_s
     while True:
         if trial.balance.calls_in_flight:  # a call's end is no event of the ledger
             with contextlib.suppress(OperatingError):
@@ -290,11 +292,11 @@ def _started(plan: TrialPlan) -> str:
     return f"started with a budget of {limit}" + ("" if plan.before is None else f", {spent} of it spent before")
 
 
-def _begin_input(stdin: AgentInput, around: Surroundings) -> None:
+def _begin_input(stdin: AgentInput, settings: RunSettings) -> None:
     """Write the prompt, if any, as one line, and close stdin where it is to end; no agent is waited for to read it."""
     with contextlib.suppress(ConnectionError):
-        if around.initial_prompt is not None:
-            line = json.dumps({"id": "init", "type": "prompt", "message": around.initial_prompt})
+        if settings.initial_prompt is not None:
+            line = json.dumps({"id": "init", "type": "prompt", "message": settings.initial_prompt})
             stdin.write(line.encode() + b"\n")
-        if around.closes_stdin:
+        if settings.closes_stdin:
             stdin.close()

@@ -72,14 +72,17 @@ async def run_field(request: Request, stop: StopSignal, progress: RunProgress | 
     stop.on_first(lambda: _aloud(request, progress, stopping(stop.again)))
     run_id = run_id_of(request)
     trials = trials_of(request, run_id)
-    policies = {trial.alias: policy_for_trial(request.policy, request.idle_timeout_s) for trial in trials}
+    policies = {
+        trial.alias: policy_for_trial(request.settings.eject_policy, request.settings.idle_timeout_s)
+        for trial in trials
+    }
     aliases = list(policies)
     async with _engine(request) as engine:
         report = await look_first(request, due_trials(request, trials), engine, stop)
         if request.may_have_begun:
             await sweep_for(request, aliases, engine)
         with open_folder(request, run_id, aliases) as folder:
-            if request.run_id is None and folder.path.name != run_id:  # that name was taken
+            if request.settings.run_id is None and folder.path.name != run_id:  # that name was taken
                 run_id = folder.path.name
                 trials = trials_of(request, run_id)
             run = _FieldRun(request, folder, run_id, stop, progress, engine)
@@ -87,7 +90,7 @@ async def run_field(request: Request, stop: StopSignal, progress: RunProgress | 
 
 
 def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
-    return Engine.open() if request.around.sandbox == "docker" else nullcontext()
+    return Engine.open() if request.settings.sandbox == "docker" else nullcontext()
 
 
 def _aloud(request: Request, progress: RunProgress, text: str) -> None:
@@ -116,7 +119,7 @@ class _FieldRun:
         self._engine = engine
         self._running: dict[str, RunningTrial] = {}
         self._slots = TrialSlots(request.workers)
-        self._base_url = resolve_base_url(request.base_url)
+        self._base_url = resolve_base_url(request.settings.openrouter_base_url)
         self._sidecar = self._new_sidecar()
         self._tasks = Tasks()
         self._starting: asyncio.Task[None] | None = None
@@ -130,8 +133,12 @@ class _FieldRun:
         request, folder = self._request, self._folder
         try:
             document = plan_document(self._run_id, trials, request, datetime.now(UTC).isoformat())
-            retry = request.retry_failed
-            previous = read_previous_run(folder.path, document, retry_failed=retry) if request.resume else PreviousRun()
+            retry = request.settings.retry_failed
+            previous = (
+                read_previous_run(folder.path, document, retry_failed=retry)
+                if request.settings.resume
+                else PreviousRun()
+            )
             due = [previous.of(trial) for trial in trials if trial.alias not in previous.kept]
             results = dict(previous.kept)
             for trial in trials:
@@ -142,9 +149,11 @@ class _FieldRun:
                 else self._begin(sweep_for(request, list(policies), self._engine), "sweep")
             )
             if due:
-                work = prepare_sandboxes(self._engine, request.around, request.gate_base, folder.path, folder.short_dir)
+                work = prepare_sandboxes(
+                    self._engine, request.settings, request.gate_base, folder.path, folder.short_dir
+                )
                 preparing = self._begin(work, "preparation")
-                sources = mount_sources_of(self._engine, request.around, due, makes_sources=request.makes_sources)
+                sources = mount_sources_of(self._engine, request.settings, due, makes_sources=request.makes_sources)
                 await check_all(request, self._stop, folder, report, sources)
                 if not self._stop.ending.is_set():
                     folder.write_plan(previous.continued(document))
@@ -171,8 +180,8 @@ class _FieldRun:
             upstream=self._base_url,
             run=self._run_id,
             short_dir=folder.short_dir,
-            listen="127.0.0.1:0" if request.around.sandbox == "process" else None,
-            byok=request.byok,
+            listen="127.0.0.1:0" if request.settings.sandbox == "process" else None,
+            byok=request.settings.byok,
         )
         return Sidecar(settings, self._hear, self._dead, request.say)
 
@@ -222,12 +231,12 @@ class _FieldRun:
             await self._sidecar.stop()
             self._sidecar = self._new_sidecar()
             await self._sidecar.start(portal_host=setup.gate.listen_host)
-        elif host is not None or self._request.around.sandbox == "process":
+        elif host is not None or self._request.settings.sandbox == "process":
             await self._starting
         return setup
 
     def _authority(self) -> Authority | None:
-        if self._request.around.sandbox == "process":
+        if self._request.settings.sandbox == "process":
             return None
         return make_authority(self._run_id, datetime.now(UTC))
 
@@ -240,7 +249,7 @@ class _FieldRun:
                 self._progress.update(plan.alias, state="not started", note="the OpenRouter account has no credit")
                 self._held_back.append(plan.alias)
                 return None
-            if self._request.resume:
+            if self._request.settings.resume:
                 set_aside(self._folder.trial_dir(plan.alias))
             trial = self._running[plan.alias] = RunningTrial(plan, number, policy, context)
             if (reason := self._slots.stopped(plan.alias)) is not None:
@@ -253,9 +262,9 @@ class _FieldRun:
 
     async def _complete(self, trial: RunningTrial, result: RunResult) -> None:
         """Call the user's function; what it raises costs nobody a result."""
-        if self._request.on_complete is None:
+        if self._request.settings.on_complete is None:
             return
-        user_thread, on_complete = UserThread(f"on_complete {trial.alias}"), self._request.on_complete
+        user_thread, on_complete = UserThread(f"on_complete {trial.alias}"), self._request.settings.on_complete
         try:
             await user_thread.call(lambda: on_complete(self._folder.path, result))
         except Exception as exc:

@@ -27,10 +27,10 @@ from agent_preflight.docker.owner import this_process
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.options.container_options import SEALED, merge
-from agent_preflight.options.settings import unused_by_processes
+from agent_preflight.options.settings import RunSettings, unused_by_processes
 from agent_preflight.runner.mount_sources import MountSource, check_sources
 from agent_preflight.runs.folder import open_try
-from agent_preflight.runs.plan import Surroundings, TrialPlan
+from agent_preflight.runs.plan import TrialPlan
 from preflight_proxy.core.errors import OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20
@@ -69,7 +69,7 @@ class MachineReport:
 
 async def check_machine(
     engine: Engine | None,
-    around: Surroundings,
+    settings: RunSettings,
     trials: Sequence[TrialPlan],
     gate_base: str | None = None,
     *,
@@ -79,37 +79,37 @@ async def check_machine(
 
     Args:
         engine: Where containers are made; None for processes.
-        around: What all trials have in common.
+        settings: What all trials have in common.
         trials: The trials that are due.
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
         makes_sources: Folders are made for mounts that agents may write to and that are missing; else they are errors.
     """
     report = MachineReport()
     if engine is None:
-        for text in dict.fromkeys(filter(None, (_no_program(trial.command, around.env) for trial in trials))):
+        for text in dict.fromkeys(filter(None, (_no_program(trial.command, settings.env) for trial in trials))):
             report.fail(PROGRAM, text)
-        if unused := unused_by_processes(around.settings):
+        if unused := unused_by_processes(settings):
             report.warn(SANDBOX, f"not used with --sandbox process: {', '.join(unused)}")
         return report
-    _mounts(report, engine, around, trials, makes_sources=makes_sources)
+    _mounts(report, engine, settings, trials, makes_sources=makes_sources)
     with report.failing("Network"):
-        await _network(engine, around.network)
+        await _network(engine, settings.network)
     with report.failing("Workspace"):
-        link_copies(around.workspace_path)
-    image = await _images(report, engine, around, gate_base or Environment.read().gate_base)
-    await _volumes(report, engine, around, trials)
-    await _limits(report, engine, around)
+        link_copies(settings.workspace_path)
+    image = await _images(report, engine, settings, gate_base or Environment.read().gate_base)
+    await _volumes(report, engine, settings, trials)
+    await _limits(report, engine, settings)
     if image is not None:
-        for text in dict.fromkeys(filter(None, (_no_command(image, around, trial) for trial in trials))):
-            report.fail(image_name(around.image), text)
-        if around.engine_options.agent and all(line.ok is not False for line in report.lines):
+        for text in dict.fromkeys(filter(None, (_no_command(image, settings, trial) for trial in trials))):
+            report.fail(image_name(settings.image_name), text)
+        if settings.engine_options.agent and all(line.ok is not False for line in report.lines):
             with report.failing(OPTIONS):
-                await _try_options(engine, around, trials[0].command)
+                await _try_options(engine, settings, trials[0].command)
     return report
 
 
 def mount_sources_of(
-    engine: Engine | None, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
+    engine: Engine | None, settings: RunSettings, trials: Sequence[TrialPlan], *, makes_sources: bool
 ) -> list[MountSource]:
     """Return the paths of this machine that trials mount; none where the engine is on another machine.
 
@@ -117,31 +117,31 @@ def mount_sources_of(
     """
     if engine is None or not engine.url.startswith(LOCAL):
         return []
-    plain = _binds(around)
+    plain = _binds(settings)
     return [
         MountSource(bind, bind.is_bind and (makes_sources or bind.path != before.path))
         for trial in trials
-        for before, bind in zip(plain, _binds(replace(around, mounts=trial.mounts)), strict=True)
+        for before, bind in zip(plain, _binds(replace(settings, mounts=trial.mounts)), strict=True)
     ]
 
 
-def _binds(around: Surroundings) -> list[Bind]:
-    return binds(around.engine_options.agent.get("HostConfig") or {})
+def _binds(settings: RunSettings) -> list[Bind]:
+    return binds(settings.engine_options.agent.get("HostConfig") or {})
 
 
 def _mounts(
-    report: MachineReport, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan], *, makes_sources: bool
+    report: MachineReport, engine: Engine, settings: RunSettings, trials: Sequence[TrialPlan], *, makes_sources: bool
 ) -> None:
-    fields = around.engine_options.agent
+    fields = settings.engine_options.agent
     with report.failing(MOUNTS):
         for trial in trials:
-            refuse_sockets(replace(around, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {})
+            refuse_sockets(replace(settings, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {})
     taken = [*targets(fields), BUDGET_MOUNT, GATE_MOUNT]
     for target in dict.fromkeys(target for target in taken if taken.count(target) > 1):
         report.fail(MOUNTS, f"Two mounts go to {target} in the container: leave one off.")
-    if _binds(around) and not engine.url.startswith(LOCAL):
+    if _binds(settings) and not engine.url.startswith(LOCAL):
         report.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
-    for text in check_sources(mount_sources_of(engine, around, trials, makes_sources=makes_sources)).problems:
+    for text in check_sources(mount_sources_of(engine, settings, trials, makes_sources=makes_sources)).problems:
         report.fail(MOUNTS, text)
 
 
@@ -163,21 +163,21 @@ async def _network(engine: Engine, network: str) -> None:
         ) from exc
 
 
-async def _images(report: MachineReport, engine: Engine, around: Surroundings, base: str | None) -> Image | None:
+async def _images(report: MachineReport, engine: Engine, settings: RunSettings, base: str | None) -> Image | None:
     image = None
-    with report.failing(image_name(around.image)):
-        image = await engine.image(around.image)
+    with report.failing(image_name(settings.image_name)):
+        image = await engine.image(settings.image_name)
         if image is None:
-            report.fail(image_name(around.image), missing_image(around.image))
+            report.fail(image_name(settings.image_name), missing_image(settings.image_name))
     with report.failing("Gate image"):
         if (text := await missing_base(engine, "gate", base)) is not None:
             report.fail("Gate image", text)
     return image
 
 
-async def _volumes(report: MachineReport, engine: Engine, around: Surroundings, trials: Sequence[TrialPlan]) -> None:
+async def _volumes(report: MachineReport, engine: Engine, settings: RunSettings, trials: Sequence[TrialPlan]) -> None:
     """A volume that is not there is made by the engine, and is empty: a folder may have been meant."""
-    each = [replace(around, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {} for trial in trials]
+    each = [replace(settings, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {} for trial in trials]
     named = {volume.path: volume for host_config in each for volume in volumes(host_config)}
     if not named:
         return
@@ -193,8 +193,8 @@ def _new_volume(volume: Bind) -> str:
     return f"{volume.path} is the name of a Docker volume, which does not exist: Docker makes an empty one{meant}"
 
 
-async def _limits(report: MachineReport, engine: Engine, around: Surroundings) -> None:
-    host_config = around.engine_options.agent.get("HostConfig") or {}
+async def _limits(report: MachineReport, engine: Engine, settings: RunSettings) -> None:
+    host_config = settings.engine_options.agent.get("HostConfig") or {}
     memory, nano_cpus = host_config.get("Memory"), host_config.get("NanoCpus")
     if memory is None and nano_cpus is None:
         return
@@ -209,21 +209,19 @@ async def _limits(report: MachineReport, engine: Engine, around: Surroundings) -
             report.warn(LIMITS, f"memory is {memory / 2**30:.1f} GiB, but Docker's machine has {total / 2**30:.1f} GiB")
 
 
-def _no_command(image: Image, around: Surroundings, trial: TrialPlan) -> str:
+def _no_command(image: Image, settings: RunSettings, trial: TrialPlan) -> str:
     config = image.config or {}
-    if image.config is None or trial.command or around.engine_options.agent.get("Entrypoint"):
+    if image.config is None or trial.command or settings.engine_options.agent.get("Entrypoint"):
         return ""
     if config.get("Cmd") or config.get("Entrypoint"):
         return ""
-    return (
-        f"The image {around.image} has no command of its own: give the agent's command, on the command line after `--`."
-    )
+    return f"The image {settings.image_name} has no command of its own: give the agent's command, on the command line after `--`."
 
 
-async def _try_options(engine: Engine, around: Surroundings, command: Sequence[str]) -> None:
+async def _try_options(engine: Engine, settings: RunSettings, command: Sequence[str]) -> None:
     """Have the engine judge the user's options, by a container that is made, never started, and removed."""
-    fields = around.engine_options.agent
-    body: dict[str, Any] = {"Image": around.image, "Cmd": list(command) or None}
+    fields = settings.engine_options.agent
+    body: dict[str, Any] = {"Image": settings.image_name, "Cmd": list(command) or None}
     merge(body, {name: value for name, value in fields.items() if name != "Volumes"})
     body["HostConfig"] = {**(body.get("HostConfig") or {}), "NetworkMode": "none"}
     for name in ("Binds", "Mounts"):  # their volumes would be made
@@ -232,7 +230,7 @@ async def _try_options(engine: Engine, around: Surroundings, command: Sequence[s
         tag = TrialLabels("options", folder.path, "options", this_process(), "", secrets.token_hex(6))
         tried = Container(engine, tag.name("agent"), "a container with your options", owns_network=True)
         try:
-            await tried.create(body | {"Labels": tag.labels("agent")}, around.engine_options.platform)
+            await tried.create(body | {"Labels": tag.labels("agent")}, settings.engine_options.platform)
         finally:
             await tried.end()
 

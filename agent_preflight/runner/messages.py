@@ -13,9 +13,10 @@ from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.environment.network_access import network_warnings
 from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import SEALED
+from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
-from agent_preflight.runs.plan import Surroundings, TrialPlan
+from agent_preflight.runs.plan import TrialPlan, network_access, output_policy
 from agent_preflight.runs.request import Finished, Request
 from agent_preflight.runs.trial_state import unverified_line
 from preflight_proxy.core.refusals.outcomes import code_of
@@ -35,25 +36,25 @@ def announce(request: Request, run_dir: Path, run_id: str, due: Sequence[TrialPl
 
     Of a run that goes on each trial is named that begins, with its budget and what of that is spent.
     """
-    network = network_line(request.around)
+    network = network_line(request.settings)
     if request.single:
-        if is_open(request.around):
+        if is_open(request.settings):
             request.say(f"  {network}")
         return
     request.say(f"Starting {len(due)} trial{'s' if len(due) > 1 else ''} in {run_dir}")
-    if request.resume:
+    if request.settings.resume:
         request.say(f"  these begin: {', '.join(map(_with_budget, due))}")
     request.say(f"  {network}")
-    if request.around.sandbox == "process":
+    if request.settings.sandbox == "process":
         request.say(
             "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
         )
     else:
-        request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
-        if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
+        request.say(f"  containers: {in_force(request.settings.memory, request.settings.cpus)}")
+        if (lost := tmpfs_warning(output_policy(request.settings), request.settings.engine_options.agent)) is not None:
             request.say(f"  warning: {lost}")
     for warning in network_warnings(
-        request.around.reach, request.around.env or {}, in_container=request.around.sandbox == "docker"
+        network_access(request.settings), request.settings.env or {}, in_container=request.settings.sandbox == "docker"
     ):
         request.say(f"  {warning}")
     request.say(f"  watch with: agent-preflight status {run_id}{elsewhere(request)}")
@@ -65,20 +66,22 @@ def _with_budget(trial: TrialPlan) -> str:
     return f"{trial.alias} (budget {dollars(trial.limit_pusd)}{spent})"
 
 
-def is_open(around: Surroundings) -> bool:
+def is_open(settings: RunSettings) -> bool:
     """Whether agents in containers reach more than the proxy and what the user named."""
-    return around.sandbox == "docker" and around.network != SEALED
+    return settings.sandbox == "docker" and settings.network != SEALED
 
 
-def network_line(around: Surroundings) -> str:
+def network_line(settings: RunSettings) -> str:
     """Return what the network of a run means for its agents and for its budget, and how to seal it."""
-    if not is_open(around):
-        return f"network: {around.network}; budgets hold whatever the agents do"
+    if not is_open(settings):
+        return f"network: {settings.network}; budgets hold whatever the agents do"
     reached = (
-        "the internet and your network" if around.network == "bridge" else f"what the network {around.network} reaches"
+        "the internet and your network"
+        if settings.network == "bridge"
+        else f"what the network {settings.network} reaches"
     )
     return (
-        f"network: {around.network}; agents reach {reached}. The budget holds, because no real key is in the container. "
+        f"network: {settings.network}; agents reach {reached}. The budget holds, because no real key is in the container. "
         f'To leave them nothing but the proxy: network="{SEALED}"'
     )
 
@@ -132,7 +135,7 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
     """
     if request.single:
         return
-    run_id, count = finished.run_dir.name, len(request.models)
+    run_id, count = finished.run_dir.name, len(request.settings.pairs)
     results = {result.alias: result for result in finished.results}
     cleanups = [result.preflight.get("cleanup", {}) for result in finished.results]
     if (line := unverified_line(cleanups, elsewhere(request))) is not None:
@@ -140,7 +143,7 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
     if not (finished.run_dir / "plan.json").is_file():
         yield "No trial was started. Start the run anew."
         return
-    aliases = [alias for _, alias in request.models]
+    aliases = [alias for _, alias in request.settings.pairs]
     due = [alias for alias in aliases if alias not in results or begins_again(results[alias])]
     kept = [alias for alias in aliases if alias not in due]
     failed = [alias for alias in kept if begins_again(results[alias], retry_failed=True)]
@@ -195,9 +198,10 @@ def _higher(request: Request, finished: Finished, short: Sequence[int]) -> str:
     """Return a budget that covers a call of each trial and is below none of those that begin again; empty if it is not known."""
     if not short or 0 in short:
         return ""
-    given = request.budget
+    given = request.settings.budget_usd
     budgets = {
-        alias: pusd(read_usd(given[alias] if isinstance(given, Mapping) else given)) for _, alias in request.models
+        alias: pusd(read_usd(given[alias] if isinstance(given, Mapping) else given))
+        for _, alias in request.settings.pairs
     }
     for result in finished.results:
         budgets[result.alias] = max(budgets.get(result.alias, 0), pusd(result.budget_usd))

@@ -16,13 +16,14 @@ from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.options.naming import check_run_id
+from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal
 from agent_preflight.runner.machine_check import MachineReport, check_machine, say_all
 from agent_preflight.runner.mount_sources import MountSource, check_sources, make_folders
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
-from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials
+from agent_preflight.runs.plan import TrialPlan, default_run_id, network_access, plan_trials
 from agent_preflight.runs.request import Request
 from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
@@ -43,29 +44,22 @@ def run_id_of(request: Request) -> str:
         ConfigError: It cannot be a folder's name.
     """
     try:
-        return check_run_id(request.run_id or request.suggested_id or default_run_id(local_now()))
+        return check_run_id(request.settings.run_id or request.suggested_id or default_run_id(local_now()))
     except ValueError as exc:
         raise ConfigError(f"{exc}.") from None
 
 
 def trials_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
     """Return a run's trials, each with a sub-key's name of its own. Raises as `plan_trials`."""
-    return plan_trials(
-        request.models,
-        run_id,
-        request.budget,
-        request.arguments,
-        lambda: secrets.token_hex(KEY_NAME_BYTES),
-        request.around.mounts,
-    )
+    return plan_trials(request.settings, run_id, lambda: secrets.token_hex(KEY_NAME_BYTES))
 
 
 def due_trials(request: Request, trials: Sequence[TrialPlan]) -> tuple[TrialPlan, ...]:
     """Return the trials that are to begin: of a run that goes on, those whose results are not kept."""
-    if not request.resume or request.run_id is None:
+    if not request.settings.resume or request.settings.run_id is None:
         return tuple(trials)
     budgets = {trial.alias: trial.budget_pusd for trial in trials}
-    kept = kept_results(request.runs_dir / request.run_id, budgets, retry_failed=request.retry_failed)
+    kept = kept_results(request.runs_dir / request.settings.run_id, budgets, retry_failed=request.settings.retry_failed)
     return tuple(trial for trial in trials if trial.alias not in kept)
 
 
@@ -75,11 +69,15 @@ async def sweep_for(request: Request, aliases: Sequence[str], engine: Engine | N
     Raises:
         ConfigError: Something of the run that is to go on is still there.
     """
-    run_dir = request.runs_dir.absolute() / request.run_id if request.resume and request.run_id else None
+    run_dir = (
+        request.runs_dir.absolute() / request.settings.run_id
+        if request.settings.resume and request.settings.run_id
+        else None
+    )
     if run_dir is not None:
         await end_orphans(run_dir, aliases, request.say)
-    containers = request.around.sandbox == "docker"
-    scope = SweepScope(request.runs_dir, request.admin_key, request.base_url, containers=containers)
+    containers = request.settings.sandbox == "docker"
+    scope = SweepScope(request.runs_dir, request.admin_key, request.settings.openrouter_base_url, containers=containers)
     report = await sweep_before_run(scope, request.say, engine)
     if run_dir is not None:
         check_gone(run_dir, report)
@@ -95,9 +93,9 @@ def open_folder(request: Request, run_id: str, aliases: Sequence[str]) -> RunFol
     try:
         if request.single:
             return open_single(runs_dir, aliases[0])
-        if request.resume:
+        if request.settings.resume:
             return open_resumed(runs_dir, run_id)
-        if request.run_id is None:
+        if request.settings.run_id is None:
             return open_new(runs_dir, run_id)
         return open_named(runs_dir, run_id, aliases, "resume=True" if request.origin is None else f"--resume {run_id}")
     except (OSError, RuntimeError) as exc:
@@ -165,7 +163,7 @@ async def look_first(
     if not trials:
         return MachineReport()
     base, makes_sources = request.gate_base, request.makes_sources
-    report = await check_machine(engine, request.around, trials, base, makes_sources=makes_sources)
+    report = await check_machine(engine, request.settings, trials, base, makes_sources=makes_sources)
     if not report.problems:
         return report
     if request.preflight is not None:
@@ -191,13 +189,13 @@ class SandboxSetup:
 
 
 async def prepare_sandboxes(
-    engine: Engine | None, around: Surroundings, gate_base: str | None, run_dir: Path, short_dir: Path
+    engine: Engine | None, settings: RunSettings, gate_base: str | None, run_dir: Path, short_dir: Path
 ) -> SandboxSetup:
     """Return what a run's trials run in; for containers all images are there when this returns.
 
     Args:
         engine: Where containers are made; None for processes.
-        around: What all trials have in common.
+        settings: What all trials have in common.
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
         run_dir: The run's folder.
         short_dir: The run's directory for sockets.
@@ -207,18 +205,18 @@ async def prepare_sandboxes(
     """
     if engine is None:
         return SandboxSetup(ProcessSandbox)
-    image = await agents_image(engine, around.image)
+    image = await agents_image(engine, settings.image_name)
     gate_image = await ensure_image(engine, "gate", gate_base or Environment.read().gate_base)
-    gate = await choose_gate_mode(engine, around.gate, gate_image, run_dir, short_dir)
-    ports = around.reach.ports
-    sentences = tuple(filter(None, (_platform_warning(image, engine, around), gate.sentence)))
+    gate = await choose_gate_mode(engine, settings.gate, gate_image, run_dir, short_dir)
+    ports = network_access(settings).ports
+    sentences = tuple(filter(None, (_platform_warning(image, engine, settings), gate.sentence)))
     return SandboxSetup(lambda spec: DockerSandbox(spec, engine, gate_image, ports=ports), gate, sentences, image.env)
 
 
-def _platform_warning(image: Image, engine: Engine, around: Surroundings) -> str:
+def _platform_warning(image: Image, engine: Engine, settings: RunSettings) -> str:
     """Return a warning if the agents' image is for another platform."""
     theirs, ours = f"{image.os}/{image.architecture}", f"{engine.version.os}/{engine.version.arch}"
-    if theirs == ours or around.engine_options.platform is not None:
+    if theirs == ours or settings.engine_options.platform is not None:
         return ""
     what = "32-bit programs do not run in a trial" if image.architecture in _OF_32_BITS else _NO_EXEC
-    return f"the image {around.image} is for {theirs}, and this engine is {ours}: {what}"
+    return f"the image {settings.image_name} is for {theirs}, and this engine is {ours}: {what}"

@@ -17,6 +17,7 @@ from agent_preflight.eject import EjectPolicy
 from agent_preflight.environment.authority import Authority
 from agent_preflight.events import EventLogger
 from agent_preflight.openrouter.subkeys import SubKey
+from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal
 from agent_preflight.runner.output import AgentStreams
 from agent_preflight.runner.preparation import SandboxSetup
@@ -24,7 +25,7 @@ from agent_preflight.runner.progress import RunProgress, now_s
 from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runner.watch import TrialFigures, Watch
 from agent_preflight.runs.folder import RunFolder
-from agent_preflight.runs.plan import Surroundings, TrialPlan
+from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.request import Request
 from agent_preflight.runs.trial_state import GATE_LOST, Ender, EndReason, TrialState
 from agent_preflight.runs.verdict import RefusalNotices
@@ -65,9 +66,9 @@ class RunContext:
     authority: Authority | None
 
     @property
-    def around(self) -> Surroundings:
+    def settings(self) -> RunSettings:
         """What all trials have in common."""
-        return self.request.around
+        return self.request.settings
 
 
 class RunningTrial:
@@ -89,7 +90,7 @@ class RunningTrial:
         self.events = TrialLogs(self.folder)
         self.user_thread = UserThread(f"trial {plan.alias}")
         self.seen = TrialFigures(balance=Balance(limit_pusd=plan.budget_pusd))
-        self.watch = Watch(policy, run.request.on_event, self.user_thread, self.seen, self.say)
+        self.watch = Watch(policy, run.request.settings.on_event, self.user_thread, self.seen, self.say)
         self.output = AgentStreams(self.events, self.watch.event, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []

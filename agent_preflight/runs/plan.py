@@ -6,23 +6,20 @@ Whatever is wrong with the arguments shows here, before a folder, a key or a con
 from __future__ import annotations
 
 import copy
+import posixpath
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import cast
 
-from agent_preflight.base.usd import pusd, read_usd, usd
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.eject import EjectPolicy, default_eject_policies
-from agent_preflight.environment.network_access import NetworkAccess
-from agent_preflight.options.container_options import DockerArgs, read_docker_args
-from agent_preflight.options.naming import read_models
-from agent_preflight.options.settings import Arguments, Budget, GateChoice, RunSettings, SandboxKind, StdinChoice
-from agent_preflight.sandboxes.kept_output import OutputPolicy
+from agent_preflight.environment.network_access import NetworkAccess, read_network_access
+from agent_preflight.options.settings import RunSettings
+from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputPolicy
 from preflight_proxy.core.errors import ConfigError
-
-Models = Sequence[tuple[str, str]]
 
 KEY_LIFE = timedelta(days=7)
 """A sub-key that nothing deleted ends by itself after this long (C15)."""
@@ -81,126 +78,55 @@ class TrialPlan:
         return usd(max(self.limit_pusd - self.spent_before_pusd, 0) + KEY_HEADROOM_PUSD)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all trials of a run have in common.
-
-    Attributes:
-        sandbox: What agents run in.
-        image: Image name; unused by the process sandbox.
-        network: `"sealed"`, `"bridge"` or a Docker network's name.
-        env: The user's own variables for the agents.
-        mounts: In docker's `host:container[:mode]` form; the trials' own have their names in them.
-        initial_prompt: Sent to each agent as one JSON line, where given.
-        budget_mode: `"detailed"` for the long budget.txt; anything else is the simple one.
-        workspace_path: Directory in the container that gets `budget.txt`.
-        timeout_s: A trial is ejected this long after its agent's start; None for never.
-        docker_args: The user's own engine options.
-        reach: Services and places that agents may reach besides.
-        memory: A container's limit in the engine's form (`"2g"`), or None.
-        cpus: A container's limit in the engine's form (`"1.5"`), or None.
-        gate: Which kind of gate containers have; `"auto"` is found by trying.
-        stdin: What becomes of the agents' standard input.
-        output: What is kept of what agents write.
-        settings: All that the run was told.
-    """
-
-    sandbox: SandboxKind
-    image: str
-    network: str = "bridge"
-    env: Mapping[str, str] | None = None
-    mounts: tuple[str, ...] = ()
-    initial_prompt: str | None = None
-    budget_mode: str = "simple"
-    workspace_path: str = "/workspace/output"
-    timeout_s: float | None = None
-    docker_args: tuple[str, ...] = ()
-    reach: NetworkAccess = field(default_factory=NetworkAccess)
-    memory: str | None = None
-    cpus: str | None = None
-    gate: GateChoice = "auto"
-    stdin: StdinChoice = "auto"
-    output: OutputPolicy = field(default_factory=OutputPolicy)
-    settings: RunSettings = field(default_factory=RunSettings, repr=False)
-
-    @property
-    def closes_stdin(self) -> bool:
-        """Whether an agent's input ends at its start, after the prompt if there is one."""
-        return self.stdin == "close" or (self.stdin == "auto" and self.initial_prompt is None)
-
-    @property
-    def engine_options(self) -> DockerArgs:
-        """Mounts, limits and the user's own options as the engine takes them; raises ConfigError for a wrong one."""
-        given = [("memory", self.memory), ("cpus", self.cpus), *(("volume", mount) for mount in self.mounts)]
-        named = [f"--{name}={value}" for name, value in given if value is not None]
-        try:
-            read_docker_args(named, self.network)
-        except ConfigError as exc:
-            raise ConfigError(str(exc).removeprefix("docker_args: --")) from None
-        return read_docker_args([*named, *self.docker_args], self.network)
+def network_access(settings: RunSettings) -> NetworkAccess:
+    """Return the services and places that a run's agents may reach besides the proxy. Raises as `read_network_access`."""
+    return read_network_access(settings.services, settings.egress, settings.network)
 
 
-def plan_trials(
-    models: Models,
-    run_id: str,
-    budget: Budget,
-    arguments: Arguments | None,
-    token: Callable[[], str],
-    mounts: Sequence[str] = (),
-) -> tuple[TrialPlan, ...]:
-    """Return a trial for each pair of model id and alias, in that order, with its names in its arguments and mounts.
+def output_policy(settings: RunSettings) -> OutputPolicy:
+    """Return what is kept of the files that a run's agents write."""
+    return OutputPolicy(
+        path=posixpath.normpath(settings.output_path or settings.workspace_path),
+        timeout_s=settings.output_timeout_s,
+        bytes_max=settings.output_max_bytes,
+        files_max=settings.output_max_files,
+        depth_max=min(settings.output_max_depth, DEPTH_MAX),
+        unkept="" if settings.keep_output else KEEP_OFF,
+    )
+
+
+def plan_trials(settings: RunSettings, run_id: str, token: Callable[[], str]) -> tuple[TrialPlan, ...]:
+    """Return a trial for each model of a run, in that order, with its names in its arguments and mounts.
 
     Args:
-        models: Pairs of model id and alias.
+        settings: The run's.
         run_id: Part of the sub-keys' names.
-        budget: Dollars for each trial, or a mapping of alias to dollars.
-        arguments: The agent's arguments, for all or by alias.
         token: Makes the random part of a sub-key's name.
-        mounts: In docker's form.
 
     Raises:
-        ConfigError: There are no models, an alias cannot be a folder's name or is there twice, or a budget is no amount.
+        ConfigError: There are no models, or one has no budget.
     """
-    if not models:
+    if not settings.models:
         raise ConfigError("There is nothing to run: `models` is empty.")
-    pairs = [(str(model), str(alias)) for model, alias in models]
-    try:
-        read_models(pairs)
-    except ValueError as exc:
-        raise ConfigError(f"{str(exc)[:1].upper()}{str(exc)[1:]}.") from exc
     return tuple(
         TrialPlan(
             alias=alias,
             model_id=model,
-            budget_pusd=_budget_pusd(budget, alias),
+            budget_pusd=_budget_pusd(settings.budget_usd, alias),
             key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
-            command=tuple(map(TrialNames(alias, model, run_id).in_argument, _command(arguments, alias))),
-            mounts=tuple(map(TrialNames(alias, model, run_id).in_mount, mounts)),
+            command=tuple(map(TrialNames(alias, model, run_id).in_argument, settings.command_of(alias))),
+            mounts=tuple(map(TrialNames(alias, model, run_id).in_mount, settings.mounts)),
         )
-        for model, alias in pairs
+        for model, alias in settings.pairs
     )
 
 
-def _budget_pusd(budget: Budget, alias: str) -> int:
-    if isinstance(budget, Mapping):
-        if alias not in budget:
-            raise ConfigError(f"budget_usd has no amount for {alias!r}.")
-        amount = budget[alias]
-    else:
-        amount = budget
-    try:
-        return pusd(read_usd(amount))
-    except ValueError as exc:
-        raise ConfigError(f"The budget of {alias!r} is {exc}, not {amount!r}.") from exc
-
-
-def _command(arguments: Arguments | None, alias: str) -> tuple[str, ...]:
-    if arguments is None:
-        return ()
-    found = arguments.get(alias, ()) if isinstance(arguments, Mapping) else arguments
-    if isinstance(found, str):
-        raise ConfigError(f"Arguments are a list of texts, not one text: {found!r}.")
-    return tuple(str(argument) for argument in found)
+def _budget_pusd(budget_usd: Decimal | Mapping[str, Decimal], alias: str) -> int:
+    if not isinstance(budget_usd, Mapping):
+        return pusd(budget_usd)
+    if alias not in budget_usd:
+        raise ConfigError(f"budget_usd has no amount for {alias!r}.")
+    return pusd(budget_usd[alias])
 
 
 def default_run_id(now: datetime) -> str:

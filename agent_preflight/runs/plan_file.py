@@ -47,27 +47,29 @@ NOT_COMPARED = frozenset({"schema", "run_id", "created_at", "resumed_at", "diges
 
 def plan_document(run_id: str, trials: Sequence[TrialPlan], request: Request, created_at: str) -> dict[str, Any]:
     """Return plan.json."""
-    around = request.around
+    from agent_preflight.runs.plan import network_access
+
+    settings = request.settings
     document = {
         "schema": SCHEMA,
         "run_id": run_id,
         "created_at": created_at,
         "origin": _origin(request),
-        "sandbox": around.sandbox,
-        "image": around.image,
-        "network": around.network,
-        **around.reach.document(),
-        "mounts": list(around.mounts),
-        "docker_args": list(around.docker_args),
-        "memory": around.memory,
-        "cpus": around.cpus,
-        "workspace_path": around.workspace_path,
-        "budget_mode": around.budget_mode,
-        "timeout_s": around.timeout_s,
-        "stdin": None if around.stdin == "auto" else around.stdin,  # as in plans of before there was a choice
-        "env_names": sorted(around.env or {}),
-        "prompt": around.initial_prompt,
-        "may_change": {name: getattr(request.settings, name) for name in MAY_CHANGE},
+        "sandbox": settings.sandbox,
+        "image": settings.image_name,
+        "network": settings.network,
+        **network_access(settings).document(),
+        "mounts": list(settings.mounts),
+        "docker_args": list(settings.docker_args),
+        "memory": settings.memory,
+        "cpus": settings.cpus,
+        "workspace_path": settings.workspace_path,
+        "budget_mode": settings.budget_mode,
+        "timeout_s": settings.timeout_s,
+        "stdin": None if settings.stdin == "auto" else settings.stdin,  # as in plans of before there was a choice
+        "env_names": sorted(settings.env or {}),
+        "prompt": settings.initial_prompt,
+        "may_change": {name: getattr(settings, name) for name in MAY_CHANGE},
         "trials": [_trial(trial) for trial in trials],
     }
     return document if len(json.dumps(document)) <= KEPT_BYTES_MAX else {**_digested(document), "digests": True}

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent_preflight.base.console import say
 from agent_preflight.models import RunResult
-from agent_preflight.options.settings import Arguments, Budget, OnComplete, OnEvent, RunSettings
+from agent_preflight.options.settings import RunSettings
 from agent_preflight.options.sources import BY_OPTION
 from agent_preflight.runs.disk import FREE_BYTES_MIN
-from agent_preflight.runs.plan import Models, PolicyGiven, Surroundings
 from preflight_proxy.core.secret import Secret
 
 
@@ -38,77 +38,58 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Everything that a caller may say of a run.
+    """A run that is to be done: its settings, and what no option says.
 
     Attributes:
-        models: Pairs of model id and alias.
-        admin_key: Makes and deletes the sub-keys.
-        budget: Dollars for each trial, or by alias.
-        around: What all trials have in common.
-        runs_dir: Where the run's folder is made.
-        run_id: None for one that is new.
-        resume: The run of that id goes on: trials that have ended are kept.
-        retry_failed: With `resume`, trials that failed begin again too.
+        settings: The options of the run, checked. They have the management key.
         origin: Where a run of the command line was given its options; None for a script's.
-        suggested_id: What a new one is to be, if it is free; made of the time if not given.
+        suggested_id: The id of a new run, if it is free; made of the time if not given.
         single: The trial's own folder below `runs_dir` is the run's folder (`run_container`).
-        arguments: The agents' arguments, for all or by alias.
-        policy: The eject policy, or what makes one.
-        idle_timeout_s: For the default policy.
-        on_event: The user's function for each event.
-        on_complete: The user's function for each result.
-        workers: How many trials go on at once.
-        base_url: OpenRouter's API base; None for the usual one.
-        byok: Calls may run on provider keys of the user's own (M16).
         gate_base: What the gate image is built on; None for `PREFLIGHT_GATE_BASE`, else the usual one.
-        free_bytes_min: With less room than this on the disk of the run's folder its trials are ended.
+        free_bytes_min: If the disk of the run's folder has less room than this, its trials are ended.
         makes_sources: Folders are made for mounts that agents may write to and that are missing; else those are errors.
         preflight: Called before anything costs money, with `found`, the lines on this machine; raises what ends the run.
-        say: Prints a line for a person.
     """
 
-    models: Models
-    admin_key: Secret
-    budget: Budget
-    around: Surroundings
-    runs_dir: Path
-    run_id: str | None = None
-    resume: bool = False
-    retry_failed: bool = False
+    settings: RunSettings
     origin: Origin | None = None
     suggested_id: str | None = None
     single: bool = False
-    arguments: Arguments | None = None
-    policy: PolicyGiven = None
-    idle_timeout_s: float = 300.0
-    on_event: OnEvent | None = None
-    on_complete: OnComplete | None = None
-    workers: int = 8
-    base_url: str | None = None
-    byok: bool = False
     gate_base: str | None = None
     free_bytes_min: int = FREE_BYTES_MIN
     makes_sources: bool = True
     preflight: Callable[..., object] | None = field(default=None, repr=False)  # it holds keys
-    say: Callable[[str], None] = field(default=lambda line: None)
+
+    @property
+    def admin_key(self) -> Secret:
+        """The management key, which makes and deletes the sub-keys."""
+        assert self.settings.admin_key is not None, "with_keys"
+        return self.settings.admin_key
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder in which the run's folder is made."""
+        return Path(self.settings.runs_dir)
+
+    @property
+    def workers(self) -> int:
+        """How many trials run at once."""
+        return self.settings.max_workers if self.settings.parallel else 1
+
+    def say(self, line: str) -> None:
+        """Print a line for a person."""
+        (self.settings.log_fn or say)(line)
 
     @property
     def functions(self) -> list[str]:
         """Names of the options that hold code of a script's own; no file can keep them."""
-        if self.origin is not None:
-            return []
-        given = {"eject_policy": self.policy, "on_event": self.on_event, "on_complete": self.on_complete}
-        return [name for name, value in given.items() if value is not None]
-
-    @property
-    def settings(self) -> RunSettings:
-        """All that the run was told, as its options are declared."""
-        return self.around.settings
+        names = ("eject_policy", "on_event", "on_complete") if self.origin is None else ()
+        return [name for name in names if getattr(self.settings, name) is not None]
 
     @property
     def may_have_begun(self) -> bool:
         """Whether the run's folder may be that of an earlier run, which must be swept before this one takes it over."""
-        return self.resume or self.single or self.run_id is not None
+        return self.settings.resume or self.single or self.settings.run_id is not None
 
 
 @dataclass(frozen=True, slots=True)

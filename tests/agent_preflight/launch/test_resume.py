@@ -75,7 +75,7 @@ def plan_of(origin: Origin | None, **changes: Any) -> dict[str, Any]:
     """Return the plan of a run with such options, as it is read from its file."""
     request = request_of({**OPTIONS, **changes})
     request = replace(request, origin=origin)
-    trials = plan_trials(request.models, "r", request.budget, request.arguments, lambda: "k")
+    trials = plan_trials(request.settings, "r", lambda: "k")
     document: dict[str, Any] = json.loads(json.dumps(plan_document("r", trials, request, "now")))
     return document
 
@@ -91,7 +91,7 @@ def resumed(
 def differences(plan: dict[str, Any], settings: RunSettings) -> list[str]:
     """Return what the comparison of a resume with these settings says."""
     request = build_request(settings, run_container)
-    trials = plan_trials(request.models, "r", request.budget, request.arguments, lambda: "k2")
+    trials = plan_trials(request.settings, "r", lambda: "k2")
     return plan_differences(plan, json.loads(json.dumps(plan_document("r", trials, request, "later"))))
 
 
@@ -104,8 +104,8 @@ def test_a_plan_alone_makes_the_same_run_whatever_the_environment_says_of_models
     settings = resumed(plan, variables={"A": "1"})
     assert differences(plan, settings) == []
     request = build_request(settings, run_container)
-    assert (request.workers, request.idle_timeout_s, request.byok, request.around.gate) == (3, 7.0, True, "portable")
-    assert (request.resume, request.run_id) == (True, "r")
+    assert (request.workers, settings.idle_timeout_s, settings.byok, settings.gate) == (3, 7.0, True, "portable")
+    assert (settings.resume, settings.run_id) == (True, "r")
 
 
 def test_a_scripts_run_with_plain_options_goes_on_once_its_variables_are_given() -> None:

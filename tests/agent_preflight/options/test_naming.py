@@ -3,7 +3,6 @@
 import pytest
 
 from agent_preflight.options.naming import NamedModel, check_run_id, default_alias, read_models
-from agent_preflight.runs.plan import plan_trials
 from tests.support.cases import each
 
 
@@ -19,7 +18,7 @@ from tests.support.cases import each
 )
 def test_a_default_alias_can_always_be_a_folder(model: str, alias: str) -> None:
     assert default_alias(model) == alias
-    plan_trials([(model, default_alias(model))], "run-1", 1, None, lambda: "x")
+    assert read_models([(model, default_alias(model))])[0].alias == alias
 
 
 def aliases(*models: object) -> list[str | None]:

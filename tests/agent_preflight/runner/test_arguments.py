@@ -11,6 +11,7 @@ from agent_preflight.base.console import say
 from agent_preflight.checks.inputs import Inputs
 from agent_preflight.runner.api import request_of
 from agent_preflight.runner.arguments import texts
+from agent_preflight.runs.plan import output_policy
 from agent_preflight.runs.request import Request
 from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
@@ -38,8 +39,8 @@ def test_keys_are_held_in_the_type_that_cannot_be_printed() -> None:
 
 
 def test_the_default_network_is_the_one_that_scripts_expect() -> None:
-    assert request().around.network == "bridge"
-    assert request(network="sealed").around.network == "sealed"
+    assert request().settings.network == "bridge"
+    assert request(network="sealed").settings.network == "sealed"
 
 
 def test_without_parallel_one_trial_goes_on_at_a_time() -> None:
@@ -51,29 +52,29 @@ def test_relative_mounts_are_those_of_this_directory_and_volumes_stay_what_they_
 ) -> None:
     monkeypatch.chdir(tmp_path)
     mounts = ["./in:/in:ro", ("../up", "/up"), ".:/here:rw,z", "cache:/c", "/abs:/a"]
-    assert request(mounts=mounts).around.mounts == (
+    assert request(mounts=mounts).settings.mounts == (
         *(f"{tmp_path}/in:/in:ro", f"{tmp_path.parent}/up:/up", f"{tmp_path}:/here:rw,z"),
         *("cache:/c", "/abs:/a"),
     )
 
 
 def test_failed_trials_run_again_only_with_a_resume() -> None:
-    assert request(resume=True, run_id="r", retry_failed=True).retry_failed
+    assert request(resume=True, run_id="r", retry_failed=True).settings.retry_failed
     with pytest.raises(ConfigError, match="needs resume=True"):
         request(retry_failed=True)
 
 
 def test_container_args_follow_the_command_of_a_process() -> None:
     made = request(sandbox="process", command=["python", "x.py"], container_args={"a": ["--m", "1"]})
-    assert made.arguments == {"a": ["python", "x.py", "--m", "1"]}
-    assert request(container_args=["--m"]).arguments == ("--m",)
+    assert made.settings.command_of("a") == ("python", "x.py", "--m", "1")
+    assert request(container_args=["--m"]).settings.command_of("a") == ("--m",)
 
 
 def test_all_that_a_run_was_told_is_at_hand_wherever_its_trials_are() -> None:
     made = request(
         keep_output=False, output_max_bytes="1g", expect_tokens=5, retry_failed=True, resume=True, run_id="r"
     )
-    assert made.settings is made.around.settings
+    assert (made.settings.resume, made.settings.run_id) == (True, "r")
     assert (made.settings.keep_output, made.settings.output_max_bytes) == (False, 2**30)
     assert (made.settings.expect_tokens, made.settings.retry_failed) == (5, True)
 
@@ -107,7 +108,7 @@ def test_the_checks_are_told_each_models_own_budget_the_smallest_where_it_runs_t
 def test_the_checks_tell_what_they_find_where_the_run_tells_it() -> None:
     taken: list[str] = []
     made = request(log_fn=taken.append)
-    assert inputs_of(made).log_fn == made.say == taken.append
+    assert inputs_of(made).log_fn == made.settings.log_fn == taken.append
     assert inputs_of(request()).log_fn is say
     assert inputs_of(request(preflight_kwargs={"log_fn": print})).log_fn is print
 
@@ -127,9 +128,9 @@ def test_one_text_or_several_are_a_list() -> None:
 
 
 def test_a_containers_limits_are_told_to_the_engine_as_texts() -> None:
-    around = request(memory="2g", cpus=1.5).around
-    assert (around.memory, around.cpus) == ("2g", "1.5")
-    assert around.engine_options.agent == {"HostConfig": {"Memory": 2 * 2**30, "NanoCpus": 1_500_000_000}}
+    settings = request(memory="2g", cpus=1.5).settings
+    assert (settings.memory, settings.cpus) == ("2g", "1.5")
+    assert settings.engine_options.agent == {"HostConfig": {"Memory": 2 * 2**30, "NanoCpus": 1_500_000_000}}
 
 
 WRONG_OPTIONS = (
@@ -149,12 +150,12 @@ def test_a_wrong_option_of_the_engine_is_told_before_anything_is_made(options: d
 
 @each("options, says", WRONG_OPTIONS[2:])
 def test_a_process_has_no_engine_and_so_no_wrong_option_of_one(options: dict[str, Any], says: str) -> None:
-    assert request(sandbox="process", command=["x"], **options).around.sandbox == "process"
+    assert request(sandbox="process", command=["x"], **options).settings.sandbox == "process"
 
 
 @pytest.mark.parametrize("byok", [False, True])
 def test_provider_keys_of_the_users_own_are_used_where_he_says_so(byok: bool) -> None:
-    assert request(**({"byok": True} if byok else {})).byok is byok
+    assert request(**({"byok": True} if byok else {})).settings.byok is byok
 
 
 def test_the_checks_look_where_the_money_is_spent() -> None:
@@ -164,12 +165,12 @@ def test_the_checks_look_where_the_money_is_spent() -> None:
 
 
 def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
-    assert request(workspace_path="/w/out/").around.output == OutputPolicy(path="/w/out")
+    assert output_policy(request(workspace_path="/w/out/").settings) == OutputPolicy(path="/w/out")
     given = request(
         output_path="/o", output_timeout_s=5, output_max_bytes="2m", output_max_files=7, output_max_depth=9999
     )
-    assert given.around.output == OutputPolicy("/o", 5.0, 2 * 2**20, 7, 256)
-    assert request(keep_output=False).around.output.unkept == "keep_output is off"
+    assert output_policy(given.settings) == OutputPolicy("/o", 5.0, 2 * 2**20, 7, 256)
+    assert output_policy(request(keep_output=False).settings).unkept == "keep_output is off"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.machine_check import MachineReport, check_machine, mount_sources_of, say_all
-from agent_preflight.runs.plan import Surroundings, TrialPlan
+from agent_preflight.runs.plan import TrialPlan
 from tests.support.engine_thread import serve_in_thread
 from tests.support.scripted_engine import Fail, ScriptedEngine
 
-AROUND = Surroundings("docker", "me/agent", network="sealed")
+SETTINGS = RunSettings(image_name="me/agent", network="sealed")
 TRIAL = TrialPlan("a", "m/m", 1, "key", ())
 
 
@@ -26,10 +26,10 @@ def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
     return docker_host
 
 
-async def looked(docker: ScriptedEngine, around: Surroundings = AROUND, **options: Any) -> MachineReport:
+async def looked(docker: ScriptedEngine, settings: RunSettings = SETTINGS, **options: Any) -> MachineReport:
     async with Engine.open(docker.url) as engine:
         return await check_machine(
-            engine, around, [replace(TRIAL, mounts=around.mounts)], options.pop("gate_base", "me/base"), **options
+            engine, settings, [replace(TRIAL, mounts=settings.mounts)], options.pop("gate_base", "me/base"), **options
         )
 
 
@@ -40,10 +40,10 @@ def writes(docker: ScriptedEngine) -> list[str]:
 @pytest.mark.wire
 async def test_where_all_is_there_nothing_is_told_and_nothing_is_made(docker: ScriptedEngine, tmp_path: Path) -> None:
     docker.state.create_volume({"Name": "named"})
-    around = replace(AROUND, network="bridge", mounts=(f"{tmp_path}:/a:ro,Z", f"{tmp_path}:/b:z", "named:/c:ro"))
-    assert await looked(docker, replace(around, mounts=())) == MachineReport()
+    settings = replace(SETTINGS, network="bridge", mounts=(f"{tmp_path}:/a:ro,Z", f"{tmp_path}:/b:z", "named:/c:ro"))
+    assert await looked(docker, replace(settings, mounts=())) == MachineReport()
     assert writes(docker) == []
-    assert await looked(docker, around) == MachineReport()
+    assert await looked(docker, settings) == MachineReport()
     assert [call.partition("?")[0] for call in writes(docker) if "create" in call] == ["POST /containers/create"]
     assert docker.state.containers == {}
 
@@ -51,10 +51,10 @@ async def test_where_all_is_there_nothing_is_told_and_nothing_is_made(docker: Sc
 @pytest.mark.wire
 async def test_all_that_is_wrong_is_told_together_each_once(docker: ScriptedEngine, tmp_path: Path) -> None:
     mounts = (f"{tmp_path}/no:/task:ro", f"{tmp_path}:/x", f"{tmp_path}:/x/")
-    around = replace(
-        AROUND, image="you/agent", network="nonet", mounts=mounts, memory="1m", cpus="5", workspace_path="out"
+    settings = replace(
+        SETTINGS, image_name="you/agent", network="nonet", mounts=mounts, memory="1m", cpus="5", workspace_path="out"
     )
-    ready = await looked(docker, around, gate_base="python:3.12-slim")
+    ready = await looked(docker, settings, gate_base="python:3.12-slim")
     assert [line.name for line in ready.lines] == [
         "Mounts", "Mounts", "Network", "Workspace", "Docker image 'you/agent'", "Gate image", "Limits", "Limits",
     ]  # fmt: skip
@@ -79,8 +79,8 @@ async def test_all_that_is_wrong_is_told_together_each_once(docker: ScriptedEngi
 async def test_who_asks_decides_whether_a_missing_source_is_made(
     docker: ScriptedEngine, tmp_path: Path, makes_sources: bool
 ) -> None:
-    around = replace(AROUND, mounts=(f"{tmp_path}/new:/out",))
-    ready = await looked(docker, around, makes_sources=makes_sources)
+    settings = replace(SETTINGS, mounts=(f"{tmp_path}/new:/out",))
+    ready = await looked(docker, settings, makes_sources=makes_sources)
     assert bool(ready.problems) is not makes_sources
     assert not (tmp_path / "new").exists()
 
@@ -90,14 +90,14 @@ async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
     mounts = (f"{tmp_path}/{{alias}}:/out", f"{tmp_path}/all:/all")
-    around = replace(AROUND, mounts=mounts)
+    settings = replace(SETTINGS, mounts=mounts)
     trials = [
         replace(TRIAL, alias=alias, mounts=(f"{tmp_path}/{alias}:/out", f"{tmp_path}/all:/all")) for alias in ("a", "b")
     ]
     async with Engine.open(docker.url) as engine:
-        wanted = mount_sources_of(engine, around, trials, makes_sources=False)
-        ready = await check_machine(engine, around, trials, "me/base", makes_sources=False)
-        read_only = replace(around, mounts=(f"{tmp_path}/{{alias}}:/task:ro",))
+        wanted = mount_sources_of(engine, settings, trials, makes_sources=False)
+        ready = await check_machine(engine, settings, trials, "me/base", makes_sources=False)
+        read_only = replace(settings, mounts=(f"{tmp_path}/{{alias}}:/task:ro",))
         tasks = [replace(trial, mounts=(f"{tmp_path}/{trial.alias}:/task:ro",)) for trial in trials]
         without = await check_machine(engine, read_only, tasks, "me/base")
     assert [(Path(each.bind.path).name, each.is_made) for each in wanted] == [
@@ -117,7 +117,7 @@ async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
 @pytest.mark.wire
 @pytest.mark.parametrize("option", ["--mount=type=bind,src={},dst=/x", "--volume={}:/x:ro"])
 async def test_an_option_is_looked_at_as_a_mount_is(docker: ScriptedEngine, tmp_path: Path, option: str) -> None:
-    ready = await looked(docker, replace(AROUND, docker_args=(option.format(tmp_path / "no"),)))
+    ready = await looked(docker, replace(SETTINGS, docker_args=(option.format(tmp_path / "no"),)))
     assert f"The mount's source {tmp_path}/no does not exist" in ready.problems[0]
 
 
@@ -125,7 +125,7 @@ async def test_an_option_is_looked_at_as_a_mount_is(docker: ScriptedEngine, tmp_
 async def test_the_paths_of_another_machine_are_not_looked_at_and_that_is_said_once() -> None:
     with serve_in_thread() as docker:
         docker.state.images["me/base"] = docker.state.images["me/agent"]
-        ready = await looked(docker, replace(AROUND, mounts=("/no/such:/task:ro", "/nor/this:/out")))
+        ready = await looked(docker, replace(SETTINGS, mounts=("/no/such:/task:ro", "/nor/this:/out")))
     (line,) = ready.lines
     assert line.ok is None
     assert line.detail == f"not looked at: the paths are those of the machine behind {docker.url}"
@@ -137,7 +137,7 @@ async def test_a_volume_that_is_new_is_told_since_a_folder_may_be_meant(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
-    ready = await looked(docker, replace(AROUND, mounts=("data:/task:ro", "cache:/c")))
+    ready = await looked(docker, replace(SETTINGS, mounts=("data:/task:ro", "cache:/c")))
     assert [line.detail for line in ready.lines] == [
         "data is the name of a Docker volume, which does not exist: Docker makes an empty one; for the folder write ./data",
         "cache is the name of a Docker volume, which does not exist: Docker makes an empty one",
@@ -152,7 +152,9 @@ async def test_a_volume_that_is_new_is_told_since_a_folder_may_be_meant(
 @pytest.mark.wire
 async def test_the_engine_itself_judges_the_options_by_a_container_that_never_starts(docker: ScriptedEngine) -> None:
     docker.script("POST /containers/create", Fail(400, "invalid CPU shares"))
-    ready = await looked(docker, replace(AROUND, docker_args=("--cpu-shares=1", "--volume=/etc:/x:ro", "--volume=/y")))
+    ready = await looked(
+        docker, replace(SETTINGS, docker_args=("--cpu-shares=1", "--volume=/etc:/x:ro", "--volume=/y"))
+    )
     assert ready.problems == ["creating a container with your options: invalid CPU shares"]
     (body,) = [body for call, body in docker.bodies if "create" in call]
     assert body["HostConfig"] == {"CpuShares": 1, "NetworkMode": "none"}
@@ -174,7 +176,7 @@ async def test_an_image_without_a_command_needs_one(
     docker: ScriptedEngine, config: Mapping[str, Any], changes: Mapping[str, Any], is_wrong: bool
 ) -> None:
     docker.state.images["me/agent"]["Config"] = config
-    ready = await looked(docker, replace(AROUND, **changes))
+    ready = await looked(docker, replace(SETTINGS, **changes))
     assert [problem.partition(":")[0] for problem in ready.problems] == [
         "The image me/agent has no command of its own"
     ] * is_wrong
@@ -182,25 +184,25 @@ async def test_an_image_without_a_command_needs_one(
 
 @pytest.mark.wire
 async def test_more_memory_than_there_is_is_a_warning(docker: ScriptedEngine) -> None:
-    (line,) = (await looked(docker, replace(AROUND, memory="9g", cpus="4"))).lines
+    (line,) = (await looked(docker, replace(SETTINGS, memory="9g", cpus="4"))).lines
     assert (line.ok, line.detail) == (None, "memory is 9.0 GiB, but Docker's machine has 8.0 GiB")
 
 
 @pytest.mark.wire
 @pytest.mark.parametrize("network", ["host", "container:x", ""])
 async def test_a_network_that_is_not_allowed_is_told_here(docker: ScriptedEngine, network: str) -> None:
-    (problem,) = (await looked(docker, replace(AROUND, network=network))).problems
+    (problem,) = (await looked(docker, replace(SETTINGS, network=network))).problems
     assert "cannot be used: choose 'sealed', 'bridge'" in problem
 
 
 @pytest.mark.wire
 async def test_the_engines_socket_is_refused_here(docker: ScriptedEngine) -> None:
-    ready = await looked(docker, replace(AROUND, mounts=("/:/host",)))
+    ready = await looked(docker, replace(SETTINGS, mounts=("/:/host",)))
     assert any("hands the container engine's socket to the agent" in problem for problem in ready.problems)
 
 
-def process(*command: str, **env: str) -> tuple[Surroundings, list[TrialPlan]]:
-    return Surroundings("process", "", env=env), [replace(TRIAL, command=command)] * 2
+def process(*command: str, **env: str) -> tuple[RunSettings, list[TrialPlan]]:
+    return RunSettings(sandbox="process", env=env), [replace(TRIAL, command=command)] * 2
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ async def test_a_program_is_looked_for_where_the_agent_will_be(tmp_path: Path) -
 
 
 async def test_what_was_given_in_vain_for_a_process_is_named_in_one_line() -> None:
-    around, trials = process("sh")
-    settings = RunSettings(mounts=("/a:/b",), memory="1g")
-    (line,) = (await check_machine(None, replace(around, settings=settings), trials)).lines
+    settings, trials = process("sh")
+    settings = replace(settings, mounts=("/a:/b",), memory="1g")
+    (line,) = (await check_machine(None, settings, trials)).lines
     assert (line.ok, line.detail) == (None, "not used with --sandbox process: mounts, memory")

@@ -2,28 +2,23 @@
 
 import shlex
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.models import RunResult
-from agent_preflight.options.settings import SandboxKind
+from agent_preflight.options.settings import SandboxKind, read_settings
 from agent_preflight.runner.messages import announce, farewell, go_on, how_to_stop, stopping
 from agent_preflight.runner.resume import result_of_summary
-from agent_preflight.runs.plan import PriorAttempt, Surroundings, TrialPlan
+from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.runs.request import Finished, Origin, Request
-from preflight_proxy.core.secret import Secret
 
-REQUEST = Request(
-    models=[("m/m", alias) for alias in ("a", "b", "c")],
-    admin_key=Secret("x"),
-    budget=1,
-    around=Surroundings("process", ""),
-    runs_dir=Path("runs"),
-    origin=Origin(),
+SETTINGS = read_settings(
+    {"models": [("m/m", alias) for alias in ("a", "b", "c")], "admin_key": "x", "budget_usd": 1, "sandbox": "process"}
 )
+REQUEST = Request(settings=SETTINGS, origin=Origin())
 SCRIPT = replace(REQUEST, origin=None)
 
 
@@ -42,7 +37,8 @@ def result(status: str, ended_by: str = "agent", **extra: Any) -> RunResult:
 def lines(run_dir: Path, *results: RunResult, request: Request = REQUEST) -> list[str]:
     """Return what is said of results, which are those of a, b and c unless they have names."""
     named = [
-        replace(each, alias=each.alias or alias) for each, (_, alias) in zip(results, request.models, strict=False)
+        replace(each, alias=each.alias or alias)
+        for each, (_, alias) in zip(results, request.settings.pairs, strict=False)
     ]
     return list(farewell(request, Finished(run_dir, named)))
 
@@ -86,7 +82,7 @@ def short(needed: str | None, limit: str = "0.004", alias: str = "") -> RunResul
     return result_of_summary({"alias": alias, "budget_usd": float(limit), "preflight": extra})
 
 
-SMALL = replace(REQUEST, budget="0.004")
+SMALL = replace(REQUEST, settings=replace(SETTINGS, budget_usd=Decimal("0.004")))
 
 
 def test_a_budget_that_covers_no_call_is_told_with_one_that_does(run_dir: Path) -> None:
@@ -110,7 +106,8 @@ def test_a_budget_of_which_it_is_not_known_what_would_cover_a_call_is_to_be_high
 
 
 def test_the_budget_that_is_named_is_below_none_of_those_that_begin_again(run_dir: Path) -> None:
-    request = replace(REQUEST, budget={"a": "0.004", "b": "0.505", "c": "9"})
+    budgets = {"a": Decimal("0.004"), "b": Decimal("0.505"), "c": Decimal(9)}
+    request = replace(REQUEST, settings=replace(SETTINGS, budget_usd=budgets))
     done = result_of_summary({"alias": "c", "budget_usd": 9.0, "preflight": {"status": "done", "ended_by": "agent"}})
     told = lines(run_dir, done, short("0.0141", alias="a"), request=request)  # b never began
     assert told[2] == "  (--retry-failed --budget 0.51 runs again a (failed) too)"
@@ -177,7 +174,7 @@ def test_a_trial_that_is_a_run_by_itself_says_nothing(run_dir: Path) -> None:
 
 
 def test_the_shell_reads_the_command_as_it_was_meant() -> None:
-    request = replace(REQUEST, runs_dir=Path("/my runs/it's"))
+    request = replace(REQUEST, settings=replace(SETTINGS, runs_dir="/my runs/it's"))
     words = shlex.split(go_on(request, "r"))
     assert words == ["agent-preflight", "run", "--resume", "r", "--runs-dir", "/my runs/it's"]
     assert "--runs-dir" not in go_on(REQUEST, "r")
@@ -196,16 +193,16 @@ TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
 
 
 def request(tmp_path: Path, **changes: Any) -> Request:
-    return replace(SCRIPT, models=[("m/m", "a")], runs_dir=tmp_path / "runs", **changes)
+    own = {name: changes.pop(name) for name in ("single",) if name in changes}
+    settings = {"models": [("m/m", "a")], "admin_key": "x", "budget_usd": 1, "sandbox": "process", **changes}
+    return Request(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
 
 
 def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
     said: list[str] = []
-    around = Surroundings(
-        "process", "", network="host", reach=read_network_access({"los": "127.0.0.1:3000"}, None, "host")
-    )
-    announce(request(tmp_path, say=said.append, around=around), tmp_path, "r", [TRIAL])
-    announce(replace(request(tmp_path, say=said.append), single=True), tmp_path, "r", [TRIAL])
+    services = {"los": "127.0.0.1:3000"}
+    announce(request(tmp_path, log_fn=said.append, network="host", services=services), tmp_path, "r", [TRIAL])
+    announce(replace(request(tmp_path, log_fn=said.append), single=True), tmp_path, "r", [TRIAL])
     assert said[0] == f"Starting 1 trial in {tmp_path}"
     assert any("services mean nothing without containers" in line for line in said)
     assert said[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
@@ -220,7 +217,7 @@ def test_an_open_network_is_one_line_that_says_what_it_means_and_how_to_seal(
     tmp_path: Path, network: str, reached: str, single: bool
 ) -> None:
     said: list[str] = []
-    asked = request(tmp_path, say=said.append, around=Surroundings("docker", "i", network=network), single=single)
+    asked = request(tmp_path, log_fn=said.append, sandbox="docker", image_name="i", network=network, single=single)
     announce(asked, tmp_path, "r", [TRIAL])
     (told,) = [line for line in said if line.startswith("  network: ")]
     assert told.startswith(
@@ -235,7 +232,7 @@ def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
     tmp_path: Path, sandbox: SandboxKind, network: str
 ) -> None:
     said: list[str] = []
-    asked = request(tmp_path, say=said.append, around=Surroundings(sandbox, "i", network=network))
+    asked = request(tmp_path, log_fn=said.append, sandbox=sandbox, image_name="i", network=network)
     announce(asked, tmp_path, "r", [TRIAL])
     announce(replace(asked, single=True), tmp_path, "r", [TRIAL])
     told = [line for line in said if line.startswith("  network: ")]
@@ -244,9 +241,9 @@ def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
 
 def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: Path) -> None:
     said: list[str] = []
-    asked = request(tmp_path, say=said.append, run_id="r")
+    asked = request(tmp_path, log_fn=said.append, run_id="r")
     due = [TRIAL, replace(TRIAL, alias="b", before=PriorAttempt(CENT * 3 // 10, CENT))]
-    announce(replace(asked, resume=True), tmp_path, "r", due)
+    announce(replace(asked, settings=replace(asked.settings, resume=True)), tmp_path, "r", due)
     assert said[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
     announce(asked, tmp_path, "r", due)
     assert sum("(budget" in line for line in said) == 1

@@ -17,6 +17,7 @@ from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
+from agent_preflight.options.settings import RunSettings, read_settings
 from agent_preflight.runner.api import request_of, run_multi
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
@@ -32,7 +33,7 @@ from agent_preflight.runner.preparation import (
     trials_of,
 )
 from agent_preflight.runs.folder import RunFolder
-from agent_preflight.runs.plan import Surroundings, TrialPlan
+from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.request import Origin, Request
 from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from agent_preflight.sandboxes.process import ProcessSandbox
@@ -51,24 +52,18 @@ TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
 
 
 def request(tmp_path: Path, **changes: Any) -> Request:
-    return Request(
-        **{
-            "models": [("m/m", "a")],
-            "admin_key": Secret("x"),
-            "budget": 1,
-            "around": Surroundings("process", ""),
-            "runs_dir": tmp_path / "runs",
-            **changes,
-        }
-    )
+    own = {name: changes.pop(name) for name in ("single", "origin", "suggested_id") if name in changes}
+    settings = {"models": [("m/m", "a")], "admin_key": "x", "budget_usd": 1, "sandbox": "process", **changes}
+    return Request(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
 
 
 def opened(asked: Request) -> RunFolder:
-    return open_folder(asked, run_id_of(asked), [alias for _, alias in asked.models])
+    return open_folder(asked, run_id_of(asked), [alias for _, alias in asked.settings.pairs])
 
 
 @pytest.mark.parametrize(
-    "changes", [{"models": []}, {"budget": 0}, {"run_id": "../x"}, {"policy": 3}, {"models": [("m/m", "a/b")]}]
+    "changes",
+    [{"models": []}, {"budget_usd": 0}, {"run_id": "../x"}, {"eject_policy": 3}, {"models": [("m/m", "a/b")]}],
 )
 def test_what_cannot_be_carried_out_makes_no_folder(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
@@ -102,15 +97,17 @@ def test_nothing_of_this_machine_is_looked_at_where_every_trial_is_kept(tmp_path
     (tmp_path / "runs" / "r" / "a").mkdir(parents=True)
     summary = tmp_path / "runs" / "r" / "a" / "summary.json"
     summary.write_text(json.dumps({"preflight": {"status": "failed", "ended_by": "agent"}}))
-    around = Surroundings("docker", "img")
-    asked = request(tmp_path, run_id="r", resume=True, around=around)
+    asked = request(tmp_path, run_id="r", resume=True, sandbox="docker", image_name="img")
     no_engine: Any = object()
 
     def look(asked: Request) -> MachineReport:
         return asyncio.run(look_first(asked, due_trials(asked, trials_of(asked, "r")), no_engine, StopSignal()))
 
     assert look(asked) == MachineReport()
-    for due in (replace(asked, retry_failed=True), replace(asked, models=[("m/m", "a"), ("m/m", "b")])):
+    two = request(
+        tmp_path, run_id="r", resume=True, models=[("m/m", "a"), ("m/m", "b")], sandbox="docker", image_name="img"
+    )
+    for due in (replace(asked, settings=replace(asked.settings, retry_failed=True)), two):
         with pytest.raises(AttributeError):
             look(due)
 
@@ -143,11 +140,11 @@ async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
 
 
 BASE = "local/python:base"
-AROUND = Surroundings("docker", "me/agent", network="sealed", gate="shared")
+SETTINGS = RunSettings(image_name="me/agent", network="sealed", gate="shared")
 
 
 async def test_a_process_needs_nothing_first(tmp_path: Path) -> None:
-    assert await prepare_sandboxes(None, Surroundings("process", ""), None, tmp_path, tmp_path) == SandboxSetup(
+    assert await prepare_sandboxes(None, RunSettings(sandbox="process"), None, tmp_path, tmp_path) == SandboxSetup(
         ProcessSandbox
     )
 
@@ -159,9 +156,9 @@ def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
     return docker_host
 
 
-async def prepared(docker: ScriptedEngine, around: Surroundings, run_dir: Path) -> SandboxSetup:
+async def prepared(docker: ScriptedEngine, settings: RunSettings, run_dir: Path) -> SandboxSetup:
     async with Engine.open(docker.url) as engine:
-        return await prepare_sandboxes(engine, around, "me/base", run_dir, run_dir)
+        return await prepare_sandboxes(engine, settings, "me/base", run_dir, run_dir)
 
 
 def built(docker: ScriptedEngine) -> int:
@@ -170,10 +167,10 @@ def built(docker: ScriptedEngine) -> int:
 
 @pytest.mark.wire
 async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: ScriptedEngine, tmp_path: Path) -> None:
-    first = await prepared(docker, AROUND, tmp_path)
+    first = await prepared(docker, SETTINGS, tmp_path)
     assert (first.sentences, first.gate.portal, built(docker)) == ((), None, 1)
     assert any('"BASE": "me/base"' in call for call in docker.calls)
-    await prepared(docker, AROUND, tmp_path)
+    await prepared(docker, SETTINGS, tmp_path)
     assert built(docker) == 1
     assert docker.state.containers == {}
 
@@ -181,7 +178,7 @@ async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: S
 @pytest.mark.wire
 async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngine, tmp_path: Path) -> None:
     async with Engine.open(docker.url) as engine:
-        found = await prepare_sandboxes(engine, AROUND, "me/base", tmp_path, tmp_path)
+        found = await prepare_sandboxes(engine, SETTINGS, "me/base", tmp_path, tmp_path)
         (tmp_path / "budget").mkdir()
         spec = AgentSpec(
             run_id="r",
@@ -212,7 +209,7 @@ async def test_without_the_agents_image_nothing_is_pulled_and_it_is_said_what_to
 ) -> None:
     del docker.state.images["me/agent"]
     with pytest.raises(DockerError, match="docker pull me/agent"):
-        await prepared(docker, AROUND, tmp_path)
+        await prepared(docker, SETTINGS, tmp_path)
     assert not any("/images/create" in call for call in docker.calls)
 
 
@@ -221,13 +218,13 @@ async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
     docker.state.images["me/agent"]["Architecture"] = "arm64"
-    (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
+    (sentence,) = (await prepared(docker, SETTINGS, tmp_path)).sentences
     assert "the image me/agent is for linux/arm64, and this engine is linux/amd64: agents may end" in sentence
     docker.state.images["me/agent"]["Architecture"] = "386"
-    (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
+    (sentence,) = (await prepared(docker, SETTINGS, tmp_path)).sentences
     assert sentence.endswith("this engine is linux/amd64: 32-bit programs do not run in a trial")
-    named = Surroundings(
-        "docker", "me/agent", network="sealed", gate="shared", docker_args=("--platform", "linux/arm64")
+    named = RunSettings(
+        image_name="me/agent", network="sealed", gate="shared", docker_args=("--platform", "linux/arm64")
     )
     assert (await prepared(docker, named, tmp_path)).sentences == ()
 
@@ -235,7 +232,7 @@ async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
 @pytest.mark.wire
 async def test_the_variables_of_the_agents_image_are_told(docker: ScriptedEngine, tmp_path: Path) -> None:
     docker.state.images["me/agent"]["Config"] = {"Env": ["no_proxy=image.example"]}
-    assert (await prepared(docker, AROUND, tmp_path)).image_env == {"no_proxy": "image.example"}
+    assert (await prepared(docker, SETTINGS, tmp_path)).image_env == {"no_proxy": "image.example"}
 
 
 @pytest.mark.wire
@@ -243,9 +240,9 @@ async def test_where_no_gate_can_be_made_the_reason_is_given_and_nothing_is_left
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
     docker.script("POST /containers/create", Fail(400, "no such option"))
-    around = Surroundings("docker", "me/agent", network="sealed", gate="portable")
+    settings = RunSettings(image_name="me/agent", network="sealed", gate="portable")
     with pytest.raises(DockerError, match="no such option"):
-        await prepared(docker, around, tmp_path)
+        await prepared(docker, settings, tmp_path)
     assert (docker.state.containers, docker.state.volumes) == ({}, {})
 
 

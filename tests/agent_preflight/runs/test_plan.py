@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_preflight.eject import BudgetFractionEject, CompositeEject, EjectPolicy
+from agent_preflight.options.settings import RunSettings, read_settings
 from agent_preflight.runs.plan import (
     PriorAttempt,
-    Surroundings,
     TrialNames,
     default_run_id,
     key_expiry,
@@ -28,8 +28,9 @@ from tests.support.cases import each
 MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
 
 
-def plans(models: Any = MODELS, budget: Any = 0.25, arguments: Any = None) -> Any:
-    return plan_trials(models, "run-1", budget, arguments, iter(["aa", "bb", "cc"]).__next__)
+def plans(models: Any = MODELS, budget: Any = 0.25, arguments: Any = None, **options: Any) -> Any:
+    given = {"models": models, "budget_usd": budget, "container_args": arguments, **options}
+    return plan_trials(read_settings(given), "run-1", iter(["aa", "bb", "cc"]).__next__)
 
 
 def test_trials_come_in_the_order_of_the_models() -> None:
@@ -38,10 +39,10 @@ def test_trials_come_in_the_order_of_the_models() -> None:
 
 def test_each_trials_names_stand_in_its_arguments_and_in_the_sources_of_its_mounts() -> None:
     arguments, mounts = ["--as={alias}", '{"model": "{model}"}', "{run_id}"], ["/out/{alias}/{model}:/o:ro", "v:/v"]
-    nano, haiku = plan_trials(MODELS, "run-1", 0.25, arguments, iter("ab").__next__, mounts)
+    nano, haiku = plans(arguments=arguments, mounts=mounts)
     assert nano.command == ("--as=nano", '{"model": "openai/gpt-4.1-nano"}', "run-1")
     assert haiku.mounts == ("/out/haiku/anthropic-claude-haiku-4.5:/o:ro", "v:/v")
-    (own,) = plan_trials(MODELS[:1], "run-1", 0.25, {"nano": ["{alias}"]}, iter("a").__next__)
+    (own,) = plans(MODELS[:1], arguments={"nano": ["{alias}"]})
     assert (own.command, own.mounts) == (("nano",), ())
 
 
@@ -95,6 +96,12 @@ def test_arguments_are_for_all_or_by_alias() -> None:
     assert [trial.command for trial in plans(arguments={"haiku": ["--y"]})] == [(), ("--y",)]
 
 
+def test_a_process_is_started_with_its_command_and_then_its_arguments() -> None:
+    process = {"sandbox": "process", "command": {"nano": ["prog"], "haiku": ["other", "-q"]}}
+    assert [trial.command for trial in plans(**process)] == [("prog",), ("other", "-q")]
+    assert [trial.command for trial in plans(arguments=["--x"], **process)] == [("prog", "--x"), ("other", "-q", "--x")]
+
+
 def test_arguments_given_as_one_text_are_not_taken_apart() -> None:
     with pytest.raises(ConfigError, match="list of texts"):
         plans(arguments="--x")
@@ -109,20 +116,20 @@ def test_a_sub_key_ends_by_itself_after_a_week() -> None:
 
 
 def test_the_limits_are_options_of_the_engine_and_one_of_the_users_own_wins() -> None:
-    around = Surroundings(
-        "docker", "i", memory="1g", cpus="2", docker_args=("--memory=2g", "--platform", "linux/arm64")
+    settings = RunSettings(
+        image_name="i", memory="1g", cpus="2", docker_args=("--memory=2g", "--platform", "linux/arm64")
     )
-    options = around.engine_options
+    options = settings.engine_options
     assert options.agent == {"HostConfig": {"Memory": 2 * 2**30, "NanoCpus": 2_000_000_000}}
     assert (options.gate, options.platform) == ({}, "linux/arm64")
-    assert Surroundings("docker", "i").engine_options.agent == {}
+    assert RunSettings(image_name="i").engine_options.agent == {}
 
 
 def test_an_option_of_the_network_is_the_gates_and_has_no_place_in_a_sealed_trial() -> None:
-    around = Surroundings("docker", "i", network="bridge", docker_args=("--dns=1.1.1.1",))
-    assert around.engine_options.gate == {"HostConfig": {"Dns": ["1.1.1.1"]}}
+    settings = RunSettings(image_name="i", network="bridge", docker_args=("--dns=1.1.1.1",))
+    assert settings.engine_options.gate == {"HostConfig": {"Dns": ["1.1.1.1"]}}
     with pytest.raises(ConfigError, match="this trial is sealed"):
-        _ = replace(around, network="sealed").engine_options
+        _ = replace(settings, network="sealed").engine_options
 
 
 NAMES = TrialNames("nano", "openai/gpt-4.1-nano:free", "run-1")

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from agent_preflight.artifacts import SUMMARY_BYTES_MAX
-from agent_preflight.environment.network_access import read_network_access
-from agent_preflight.options.settings import RunSettings
-from agent_preflight.runs.plan import Surroundings, plan_trials
+from agent_preflight.options.settings import RunSettings, read_option, read_settings
+from agent_preflight.runs.plan import plan_trials
 from agent_preflight.runs.plan_file import (
     KEPT_BYTES_MAX,
     PlannedTrial,
@@ -22,24 +21,29 @@ from agent_preflight.runs.plan_file import (
     trial_folder,
 )
 from agent_preflight.runs.request import Origin, Request
-from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 
 MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
-AROUND = Surroundings(
-    "docker", "img", env={"SECRET": "s3cret"}, initial_prompt="tell nobody", mounts=("/a:/b",), timeout_s=60.0
+SETTINGS = read_settings(
+    {
+        "models": MODELS,
+        "admin_key": "adm1n",
+        "budget_usd": 0.25,
+        "container_args": ["--x"],
+        "image_name": "img",
+        "env": {"SECRET": "s3cret"},
+        "initial_prompt": "tell nobody",
+        "mounts": ["/a:/b"],
+        "timeout_s": 60.0,
+    }
 )
 
 
-def document(
-    around: Surroundings = AROUND, models: Any = MODELS, budget: Any = 0.25, arguments: Any = ("--x",), **more: Any
-) -> Any:
+def document(settings: RunSettings = SETTINGS, origin: Origin | None = None, **changes: Any) -> Any:
     numbers = iter(range(100))
-    trials = plan_trials(models, "run-1", budget, arguments, lambda: str(next(numbers)))
-    request = Request(
-        models=models, admin_key=Secret("adm1n"), budget=budget, around=around, runs_dir=Path("runs"), **more
-    )
-    return plan_document("run-1", trials, request, "now")
+    changed = replace(settings, **{name: read_option(name, value) for name, value in changes.items()})
+    trials = plan_trials(changed, "run-1", lambda: str(next(numbers)))
+    return plan_document("run-1", trials, Request(settings=changed, origin=origin), "now")
 
 
 def old(plan: Any) -> Any:
@@ -63,8 +67,8 @@ def test_the_plan_on_disk_names_every_key_and_holds_no_secret() -> None:
 
 
 def test_the_plan_on_disk_is_enough_to_go_on_by() -> None:
-    around = replace(AROUND, settings=RunSettings(max_workers=3))
-    found = document(around, origin=Origin(config=Path("/p/preflight.toml"), env_from={"SECRET": "option"}))
+    settings = replace(SETTINGS, max_workers=3)
+    found = document(settings, origin=Origin(config=Path("/p/preflight.toml"), env_from={"SECRET": "option"}))
     assert is_in_clear(found)
     assert (found["schema"], found["prompt"], found["trials"][0]["command"]) == (2, "tell nobody", ["--x"])
     assert found["origin"] == {
@@ -78,27 +82,29 @@ def test_the_plan_on_disk_is_enough_to_go_on_by() -> None:
 
 
 def test_of_a_scripts_own_code_there_is_the_name() -> None:
-    found = document(on_event=print, policy=object)
+    found = document(on_event=print, eject_policy=object)
     assert found["origin"] == {"by": "script", "functions": ["eject_policy", "on_event"]}
 
 
 def test_what_is_too_long_to_be_read_again_is_a_digest_and_the_rest_stands_there() -> None:
-    around = replace(AROUND, initial_prompt="x" * KEPT_BYTES_MAX)
-    found = document(around)
+    settings = replace(SETTINGS, initial_prompt="x" * KEPT_BYTES_MAX)
+    found = document(settings)
     assert len(str(found)) < 4000
     assert KEPT_BYTES_MAX * 2 <= SUMMARY_BYTES_MAX
     assert (is_in_clear(found), is_in_clear(document())) == (False, True)
-    assert plan_differences(found, document(around)) == []
+    assert plan_differences(found, document(settings)) == []
     assert plan_differences(found, document()) == ["prompt: changed (only a digest is kept)"]
     assert plan_differences(document(), found) == ["prompt: changed (only a digest is kept)"]
-    assert plan_differences(found, document(around, arguments=["--y"]))[0].startswith("trial nano: command: changed")
+    assert plan_differences(found, document(settings, container_args=["--y"]))[0].startswith(
+        "trial nano: command: changed"
+    )
 
 
 def test_a_plan_of_the_first_version_is_compared_by_its_digests() -> None:
     before = old(document())
     assert not is_in_clear(before)
     assert plan_differences(before, document()) == []
-    changed = document(replace(AROUND, initial_prompt="another"), arguments=["--y"])
+    changed = document(replace(SETTINGS, initial_prompt="another"), container_args=["--y"])
     assert plan_differences(before, changed) == [
         "prompt: changed (only a digest is kept)",
         *(f"trial {alias}: command: changed (only a digest is kept)" for alias in ("nano", "haiku")),
@@ -113,7 +119,7 @@ def test_a_plan_whose_ended_trials_are_of_the_first_version_is_not_enough_to_go_
 
 
 def test_of_long_texts_the_part_that_differs_is_shown() -> None:
-    before, now = (document(replace(AROUND, initial_prompt="same " * 1000 + end + " x" * 1000)) for end in ("A", "B"))
+    before, now = (document(replace(SETTINGS, initial_prompt="same " * 1000 + end + " x" * 1000)) for end in ("A", "B"))
     (line,) = plan_differences(before, now)
     assert line.startswith("prompt: was ...")
     assert "same A x" in line
@@ -122,7 +128,7 @@ def test_of_long_texts_the_part_that_differs_is_shown() -> None:
 
 
 def test_values_of_variables_may_change() -> None:
-    assert plan_differences(document(), document(replace(AROUND, env={"SECRET": "rotated"}))) == []
+    assert plan_differences(document(), document(replace(SETTINGS, env={"SECRET": "rotated"}))) == []
 
 
 def test_the_same_plan_has_no_difference_whatever_its_keys_are_called() -> None:
@@ -134,7 +140,7 @@ def test_the_same_plan_has_no_difference_whatever_its_keys_are_called() -> None:
 @each(
     "changes, told",
     [
-        ({"image": "other"}, ['image: was "img", is "other"']),
+        ({"image_name": "other"}, ['image: was "img", is "other"']),
         ({"network": "sealed"}, ['network: was "bridge", is "sealed"']),
         ({"mounts": ("/a:/c",)}, ['mounts: was ["/a:/b"], is ["/a:/c"]']),
         ({"timeout_s": None}, ["timeout_s: was 60.0, is null"]),
@@ -144,20 +150,20 @@ def test_the_same_plan_has_no_difference_whatever_its_keys_are_called() -> None:
         ({"initial_prompt": None}, ['prompt: was "tell nobody", is null']),
         ({"env": {"NEW": "x"}}, ['env_names: was ["SECRET"], is ["NEW"]']),
         (
-            {"reach": read_network_access({"los": "127.0.0.1:3000"}, None, "bridge")},
+            {"services": {"los": "127.0.0.1:3000"}},
             ['services: was {}, is {"los": "127.0.0.1:3000"}'],
         ),
     ],
 )
 def test_a_change_of_the_surroundings_is_shown(changes: dict[str, Any], told: list[str]) -> None:
-    assert plan_differences(document(), document(replace(AROUND, **changes))) == told
+    assert plan_differences(document(), document(replace(SETTINGS, **changes))) == told
 
 
 @each(
     "changed, told",
     [
-        ({"budget": {"nano": 0.25, "haiku": 1}}, ['trial haiku: budget_usd: was "0.25", is "1"']),
-        ({"arguments": ["--y"]}, [f'trial {a}: command: was ["--x"], is ["--y"]' for a in ("nano", "haiku")]),
+        ({"budget_usd": {"nano": 0.25, "haiku": 1}}, ['trial haiku: budget_usd: was "0.25", is "1"']),
+        ({"container_args": ["--y"]}, [f'trial {a}: command: was ["--x"], is ["--y"]' for a in ("nano", "haiku")]),
         ({"models": MODELS[:1]}, ["trial haiku: left out now"]),
         ({"models": [*MODELS, ("m/m", "new")]}, ["trial new: not in the run's plan"]),
         ({"models": [("m/m", "nano"), MODELS[1]]}, ['trial nano: model_id: was "openai/gpt-4.1-nano", is "m/m"']),
@@ -168,7 +174,7 @@ def test_a_change_of_a_trial_is_shown(changed: dict[str, Any], told: list[str]) 
 
 
 def test_of_several_attempts_the_last_counts() -> None:
-    twice = document(budget=9)
+    twice = document(budget_usd=9)
     twice["trials"] += document()["trials"]
     assert plan_differences(twice, document()) == []
     assert by_alias(twice)["nano"]["budget_usd"] == "0.25"
