@@ -106,7 +106,7 @@ def _request(place: Place, simulated: Simulated, runs_dir: Path, view: RunView) 
         command=place.command,
         container_args={kind: (kind, "--model", model) for kind, model in AGENTS},
         sandbox=place.sandbox,
-        network="sealed" if place.sandbox == "docker" else "host",
+        network="sealed",
         initial_prompt=TASK,
         budget_mode="detailed",
         idle_timeout_s=IDLE_S,

@@ -247,6 +247,11 @@ class RunSettings:
         return [(model.id, str(model.alias)) for model in self.models]
 
     @property
+    def agents_network(self) -> str:
+        """The network that agents have: `host` for processes, whatever the option says."""
+        return self.network if self.sandbox == "docker" else "host"
+
+    @property
     def closes_stdin(self) -> bool:
         """Whether an agent's input ends at its start, after the prompt if there is one."""
         return self.stdin == "close" or (self.stdin == "auto" and self.initial_prompt is None)
@@ -291,9 +296,9 @@ def defaults() -> Mapping[str, Any]:
 
 def unused_by_processes(settings: RunSettings) -> list[str]:
     """Return the names of options that were given and do nothing where agents are processes; a default is not seen as given."""
-    told = {name: getattr(settings, name) for name in OF_CONTAINERS}
-    host = ("network", "host")  # which the plan of such a run has, and a resume is told
-    return [name for name, value in told.items() if value != defaults()[name] and (name, value) != host]
+    given = {name: getattr(settings, name) for name in OF_CONTAINERS}
+    host = ("network", "host")  # which the plan of such a run has, and a resume reads
+    return [name for name, value in given.items() if value != defaults()[name] and (name, value) != host]
 
 
 def read_option(name: str, given: object, label: str | None = None) -> Any:  # noqa: ANN401 - whatever its kind makes

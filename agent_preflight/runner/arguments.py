@@ -62,7 +62,7 @@ def _absolute(source: str) -> str:
 
 
 def _checked(settings: RunSettings) -> RunSettings:
-    """Return settings whose mounts are absolute, and whose network is `host` for processes.
+    """Return the settings with absolute mounts.
 
     Raises:
         ConfigError: Options contradict each other, or one is missing that the sandbox needs.
@@ -79,8 +79,7 @@ def _checked(settings: RunSettings) -> RunSettings:
         raise ConfigError(
             "The agents' program is missing: put it after `--`, or give `command` in preflight.toml or from Python."
         )
-    network = settings.network if settings.sandbox == "docker" else "host"
-    checked = replace(settings, network=network, mounts=absolute_mounts(settings.mounts))
+    checked = replace(settings, mounts=absolute_mounts(settings.mounts))
     network_access(checked)
     if settings.sandbox == "docker":
         checked.engine_options  # noqa: B018 - a wrong option is an error before anything is made

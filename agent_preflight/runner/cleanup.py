@@ -45,7 +45,7 @@ async def clean_up(trial: RunningTrial) -> RunResult:
     """Undo what the trial's set-up made, write its summary and return its result. Raises nothing."""
     end = _TrialCleanUp(trial)
     await end.run()
-    result = result_of(trial.plan, trial.run.settings.network, end.facts())
+    result = result_of(trial.plan, trial.run.settings.agents_network, end.facts())
     notes = [str(note) for note in result.preflight["notes"]]
     for note in notes:  # the table at the end of a run shows them, and one trial by itself has none
         (trial.say if trial.run.folder.single else trial.log)(note)

@@ -122,7 +122,10 @@ def _gate(trial: RunningTrial) -> Gate | None:
     assert authority is not None
     write_bundle(trial.folder / "budget" / BUNDLE_NAME, authority)
     settings, reach = trial.run.settings, network_access(trial.run.settings)
-    for text in (*trust_warnings(settings.env or {}), *proxy_warnings(reach, settings.env or {}, settings.network)):
+    for text in (
+        *trust_warnings(settings.env or {}),
+        *proxy_warnings(reach, settings.env or {}, settings.agents_network),
+    ):
         trial.warnings.append(text)
         trial.say(text)
     tls = Tls(TLS_PORT, authority.certificate, authority.key)
@@ -172,7 +175,7 @@ def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
     )
     docker_args = settings.engine_options if inside else DockerArgs()
     access, image_env = network_access(settings), trial.run.setup.image_env
-    env |= network_env(access, user, in_container=inside, network=settings.network, image=image_env)
+    env |= network_env(access, user, in_container=inside, network=settings.agents_network, image=image_env)
     return AgentSpec(
         run_id=trial.run.run_id,
         alias=plan.alias,
@@ -180,7 +183,7 @@ def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         image=settings.image_name,
         command=plan.command,
         env=env,
-        network=settings.network,
+        network=settings.agents_network,
         workspace_path=settings.workspace_path,
         budget_dir=trial.folder / "budget",
         gate_socket=gate.socket if gate is not None else None,

@@ -68,20 +68,20 @@ def _with_budget(trial: TrialPlan) -> str:
 
 def is_open(settings: RunSettings) -> bool:
     """Whether agents in containers reach more than the proxy and what the user named."""
-    return settings.sandbox == "docker" and settings.network != SEALED
+    return settings.sandbox == "docker" and settings.agents_network != SEALED
 
 
 def network_line(settings: RunSettings) -> str:
     """Return what the network of a run means for its agents and for its budget, and how to seal it."""
     if not is_open(settings):
-        return f"network: {settings.network}; budgets hold whatever the agents do"
+        return f"network: {settings.agents_network}; budgets hold whatever the agents do"
     reached = (
         "the internet and your network"
-        if settings.network == "bridge"
-        else f"what the network {settings.network} reaches"
+        if settings.agents_network == "bridge"
+        else f"what the network {settings.agents_network} reaches"
     )
     return (
-        f"network: {settings.network}; agents reach {reached}. The budget holds, because no real key is in the container. "
+        f"network: {settings.agents_network}; agents reach {reached}. The budget holds, because no real key is in the container. "
         f'To leave them nothing but the proxy: network="{SEALED}"'
     )
 

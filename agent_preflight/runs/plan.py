@@ -80,7 +80,7 @@ class TrialPlan:
 
 def network_access(settings: RunSettings) -> NetworkAccess:
     """Return the services and places that a run's agents may reach besides the proxy. Raises as `read_network_access`."""
-    return read_network_access(settings.services, settings.egress, settings.network)
+    return read_network_access(settings.services, settings.egress, settings.agents_network)
 
 
 def output_policy(settings: RunSettings) -> OutputPolicy:

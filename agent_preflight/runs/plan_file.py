@@ -30,10 +30,11 @@ SHOWN_CHARS = 160
 OF_EACH_TRIAL = ("model_id", "budget_usd", "command")
 """What makes a trial of the same alias another trial."""
 COMPARED = {
+    "sandbox": "sandbox",
     "image": "image_name",
-    "prompt": "initial_prompt",
-    **{name: name for name in ("sandbox", "network", "services", "egress", "mounts", "docker_args", "memory", "cpus")},
+    **{name: name for name in ("network", "services", "egress", "mounts", "docker_args", "memory", "cpus")},
     **{name: name for name in ("workspace_path", "budget_mode", "timeout_s", "stdin")},
+    "prompt": "initial_prompt",
 }
 """Keys of what all trials have in common, and the options that they are; a resume takes these from here."""
 MAY_CHANGE = (
@@ -50,25 +51,17 @@ def plan_document(run_id: str, trials: Sequence[TrialPlan], request: Request, cr
     from agent_preflight.runs.plan import network_access
 
     settings = request.settings
+    options = {key: getattr(settings, name) for key, name in COMPARED.items()}
     document = {
         "schema": SCHEMA,
         "run_id": run_id,
         "created_at": created_at,
         "origin": _origin(request),
-        "sandbox": settings.sandbox,
-        "image": settings.image_name,
-        "network": settings.network,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
         **network_access(settings).document(),
-        "mounts": list(settings.mounts),
-        "docker_args": list(settings.docker_args),
-        "memory": settings.memory,
-        "cpus": settings.cpus,
-        "workspace_path": settings.workspace_path,
-        "budget_mode": settings.budget_mode,
-        "timeout_s": settings.timeout_s,
+        "network": settings.agents_network,
         "stdin": None if settings.stdin == "auto" else settings.stdin,  # as in plans of before there was a choice
         "env_names": sorted(settings.env or {}),
-        "prompt": settings.initial_prompt,
         "may_change": {name: getattr(settings, name) for name in MAY_CHANGE},
         "trials": [_trial(trial) for trial in trials],
     }
