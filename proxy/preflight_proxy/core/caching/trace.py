@@ -14,8 +14,8 @@ from enum import StrEnum
 from itertools import takewhile
 
 from preflight_proxy.core.caching.rules import CacheRule, cache_rule, lifetime_s
-from preflight_proxy.core.memo import digest16
 from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.shapes.memo import digest16
 from preflight_proxy.core.shapes.prompt import NOT_PROMPT
 from preflight_proxy.core.shapes.shape import CallUsage, Message, Request
 

@@ -172,8 +172,8 @@ def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
     return Refusal(
         code=code,
         limit_pusd=account.limit_pusd,
-        spent_pusd=account.posted_pusd,
-        reserved_pusd=account.pending_pusd,
+        posted_pusd=account.posted_pusd,
+        pending_pusd=account.pending_pusd,
         available_pusd=account.available_pusd,
         needed_pusd=needed_pusd,
     )

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from preflight_proxy.core.memo import Memo, digest16
 from preflight_proxy.core.shapes import body
-from preflight_proxy.core.shapes.body import BadRequest, Json
+from preflight_proxy.core.shapes.body import BadRequest, Json, indented_bytes
 from preflight_proxy.core.shapes.content_parts import Part, costs_more_than_its_text, part_of
-from preflight_proxy.core.shapes.json_size import indented_bytes
+from preflight_proxy.core.shapes.memo import Memo, digest16
 from preflight_proxy.core.shapes.shape import Message
 
 NESTING_MAX = 64

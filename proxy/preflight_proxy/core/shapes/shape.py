@@ -1,12 +1,12 @@
 """What every API shape provides: one file a shape, all behind this interface.
 
-A shape says what a request asks for and what bounds its price, writes the body that leaves, finds usage and errors in what comes
-back, and words refusals and the end of a stream in its API's own form. It holds no state.
+A shape reads what a request asks for and what bounds its price, finds usage and errors in answers, and writes refusals and the end
+of a stream in its API's own form. It has no state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -198,18 +198,6 @@ class Shape(Protocol):
 
         Raises:
             BadRequest: It cannot be read, or asks for something whose price has no bound.
-        """
-
-    def emit(
-        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
-    ) -> bytes:
-        """Write the body that leaves: unchanged slices byte for byte.
-
-        Args:
-            request: As read.
-            bound: The output bound to write, in every spelling; None to write none.
-            only: The endpoint tags that were quoted.
-            max_price: The price caps, USD per million tokens.
         """
 
     def read_body(self, body: bytes) -> Reading:
