@@ -20,9 +20,9 @@ from preflight_proxy.core.shapes.answers import generation_id
 from preflight_proxy.core.shapes.shape import CallUsage, Reading, Shape
 from preflight_proxy.upstream.client import last_header
 
-DRAIN_S_MAX = 5 * 60.0
+CALL_DRAIN_S_MAX = 5 * 60.0
 """Upstream is read on for this long after the client left or was cut (M17)."""
-DRAIN_SILENCE_S_MAX = 60.0
+CALL_SILENCE_S_MAX = 60.0
 """While draining: this long without a data event, and the stream is given up (M17)."""
 WHOLE_BODY_BYTES_MAX = 64 * 2**20
 """A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
@@ -218,8 +218,8 @@ class Relay:
             self._detached_at_s = now_s
         ends_s = min(
             self._began_at_s + CALL_S_MAX,
-            self._detached_at_s + DRAIN_S_MAX,
-            max(self._data_at_s, self._detached_at_s) + DRAIN_SILENCE_S_MAX,
+            self._detached_at_s + CALL_DRAIN_S_MAX,
+            max(self._data_at_s, self._detached_at_s) + CALL_SILENCE_S_MAX,
         )
         self._limit.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_s - now_s))
 
