@@ -27,73 +27,27 @@ from preflight_proxy.core.ledger.commands import (
     Assume,
     ClearQuarantine,
     Command,
-    Conclude,
-    Freeze,
     LoseKeyBase,
     MarkUnknown,
     NoteKeyBase,
-    OpenAccount,
     Post,
     Quarantine,
     Recover,
-    Refuse,
     Reserve,
     SetGeneration,
-    SetLimit,
-    Unfreeze,
     Void,
 )
 from preflight_proxy.core.ledger.cost_line import clean
 from preflight_proxy.core.ledger.rows import (
-    USAGE_UNREAD,
     Account,
-    CallFacts,
-    Entry,
-    EntryKind,
     KeyBase,
     QuarantinedEndpoint,
     Reservation,
     ReservationState,
 )
 from preflight_proxy.core.ledger.settle import adjust, assume, identified, post, recover, void
-from preflight_proxy.core.ledger.state import Change, LedgerState, require, state_of
+from preflight_proxy.core.ledger.state import Change, LedgerState, require
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-
-__all__ = [
-    "USAGE_UNREAD",
-    "Account",
-    "Adjust",
-    "Assume",
-    "CallFacts",
-    "Change",
-    "ClearQuarantine",
-    "Command",
-    "Conclude",
-    "Entry",
-    "EntryKind",
-    "Freeze",
-    "LedgerState",
-    "LoseKeyBase",
-    "MarkUnknown",
-    "NoteKeyBase",
-    "OpenAccount",
-    "Post",
-    "Quarantine",
-    "QuarantinedEndpoint",
-    "Recover",
-    "Refuse",
-    "Reservation",
-    "ReservationState",
-    "Reserve",
-    "SetGeneration",
-    "SetLimit",
-    "Unfreeze",
-    "Void",
-    "may_send",
-    "refusal",
-    "state_of",
-    "transition",
-]
 
 
 def transition(book: LedgerState, command: Command, at_s: float) -> Change | Refusal:

@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.sse import Event
-
-__all__ = ["BadRequest", "CallUsage", "Message", "Prompt", "Reading", "Request", "Shape", "UnknownFields"]
 
 UnknownFields = Literal["drop", "refuse", "pass"]
 """What happens to a top-level field that no table names: it stays here, the call is refused, or it leaves unread."""

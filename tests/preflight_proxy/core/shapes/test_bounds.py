@@ -18,9 +18,10 @@ from openrouter_sim.shapes import SHAPES as UPSTREAM
 from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
 from preflight_proxy.core.pricing.quote import quote
 from preflight_proxy.core.shapes import SHAPES
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.fields import spelling
 from preflight_proxy.core.shapes.request_writer import write_request
-from preflight_proxy.core.shapes.shape import BadRequest, UnknownFields
+from preflight_proxy.core.shapes.shape import UnknownFields
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.request_writer import write_request
-from preflight_proxy.core.shapes.shape import BadRequest, CallUsage, Reading
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.core.sse import Event
 from tests.support.cases import each
 from tests.support.quote_cases import EMBEDDINGS, read

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core.pricing.quote import quote
 from preflight_proxy.core.shapes import SHAPES
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.request_writer import write_request
-from preflight_proxy.core.shapes.shape import BadRequest, Shape, UnknownFields
+from preflight_proxy.core.shapes.shape import Shape, UnknownFields
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, endpoint, read
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.request_writer import write_request
-from preflight_proxy.core.shapes.shape import BadRequest
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, chat, read
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from preflight_proxy.core.pricing.prompt_bound import TOOL_TOKENS, TOOL_USE_TOKENS, prompt_bound
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.request_writer import write_request
-from preflight_proxy.core.shapes.shape import BadRequest
 from preflight_proxy.core.shapes.tools import CLIENT_TOOLS, Api, Tools, kept_tools, read_tools
 from tests.support.cases import each
 from tests.support.quote_cases import MESSAGES, RESPONSES, endpoint, read
