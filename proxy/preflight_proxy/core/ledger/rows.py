@@ -103,7 +103,7 @@ class Reservation:
         bound: the output bound that was sent, in tokens.
         created_at_s: seconds since the epoch, like all other moments here.
         tag: the endpoint that served, once known.
-        unknown_since_s: since when upstream should have reported its cost: since the end of the call or, if that was not seen, since
+        unknown_since_s: since when upstream should have reported its cost: since its end or, if that was not seen, since
             the latest moment at which it can have ended; None if the outcome is not unknown.
         assumed: it was posted although upstream did not report a cost.
         digest: SHA-256 of the body as received, hex.

@@ -1,48 +1,41 @@
-"""Remembers the result of a pure function for what was read last: a conversation comes again with each of its calls."""
+"""Remembers the results of a pure function: each call of a conversation repeats most texts of the call before."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Generic, TypeVar
+
+from preflight_proxy.core.lru import Lru
 
 DIGEST_BYTES = 16
 """128 bits: nobody can find two texts with the same digest."""
 
-Value = TypeVar("Value")
+Result = TypeVar("Result")
 
 
 def digest16(raw: bytes) -> bytes:
-    """16 bytes that stand for `raw`."""
+    """Return a digest of 16 bytes."""
     return hashlib.sha256(raw).digest()[:DIGEST_BYTES]
 
 
-class Memo(Generic[Value]):
-    """Results by digest, the least recently used forgotten first. It keeps no text. Threads may share it.
+class Memo(Generic[Result]):
+    """Results of a function by the digest of its argument. It stores no text. Threads may share it.
 
     Args:
         compute: A pure function; what it raises is not remembered.
-        results_max: How many results are kept.
+        results_max: How many results are kept; the least recently used is forgotten first.
     """
 
-    def __init__(self, compute: Callable[[bytes], Value], results_max: int) -> None:
+    def __init__(self, compute: Callable[[bytes], Result], results_max: int) -> None:
         self._compute = compute
-        self._results_max = results_max
-        self._results: OrderedDict[bytes, Value] = OrderedDict()
+        self._results: Lru[bytes, Result] = Lru(results_max)
 
-    def __call__(self, raw: bytes) -> Value:
-        """The result for `raw`, computed if it is not remembered."""
+    def __call__(self, raw: bytes) -> Result:
+        """Return the result for `raw`; it is computed if it is not remembered."""
         key = digest16(raw)
-        found = self._results.get(key)
-        if found is not None:
-            with suppress(KeyError):  # another thread has just let it go
-                self._results.move_to_end(key)
-            return found
-        computed = self._compute(raw)
-        self._results[key] = computed
-        if len(self._results) > self._results_max:
-            with suppress(KeyError):
-                self._results.popitem(last=False)
-        return computed
+        result = self._results.recall(key)
+        if result is None:
+            result = self._compute(raw)
+            self._results.remember(key, result)
+        return result

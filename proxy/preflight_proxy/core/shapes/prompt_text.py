@@ -225,13 +225,13 @@ def _count(raw: bytes) -> tuple[Message, PromptText]:
         opaque_bytes=counted.opaque_bytes,
         wrap_count=counted.wrap_count,
         media=counted.media,
-        opens=_opens(decoded) and not counted.media and not counted.opaque_bytes,
+        is_preamble=_is_preamble(decoded) and not counted.media and not counted.opaque_bytes,
         role=_role(decoded),
     )
     return message, counted
 
 
-def _opens(decoded: Json) -> bool:
+def _is_preamble(decoded: Json) -> bool:
     """True for a message of the system or the user; of an earlier answer a template may leave out the reasoning."""
     match decoded:
         case {"role": "system" | "developer" | "user", **more}:

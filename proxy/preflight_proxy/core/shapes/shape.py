@@ -76,8 +76,8 @@ class Message:
         opaque_bytes: Those of `ascii_bytes` whose token count a provider may change from call to call (M4).
         wrap_count: What the template wraps: the message, its parts, its tool calls.
         media: True if it holds a part whose token count the request does not bound.
-        opens: True if it can stand before the first answer, and no template leaves any of it out later: text of the system
-            or of the user.
+        is_preamble: True for text of the system or of the user, which can come before the first answer. No template leaves any of
+            it out later.
         role: Who speaks in it, as it says; empty if it does not say.
     """
 
@@ -87,7 +87,7 @@ class Message:
     opaque_bytes: int = 0
     wrap_count: int = 1
     media: bool = False
-    opens: bool = False
+    is_preamble: bool = False
     role: str = ""
 
 
