@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.base.usd import dollars, pusd, usd
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.openrouter.subkeys import list_keys, set_key_limit
 from agent_preflight.runs.choice import named_run
@@ -27,7 +27,7 @@ from agent_preflight.runs.planned import planned, trial_folder
 from agent_preflight.runs.trial_state import By
 from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlError, ControlUnreachableError
 from preflight_proxy.core.errors import ConfigError, OperatingError
-from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
+from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 
 LOOK_EVERY_S = 0.2
 NO_ADMIN_KEY = (
@@ -130,8 +130,8 @@ async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, 
     check_alias(plan, alias)
     async with _client(plan.run_dir) as client, _in_turn(plan.run_dir):
         limit_pusd = (await _balance(client, alias)).limit_pusd + more_pusd
-        if limit_pusd > LIMIT_PUSD_MAX:
-            raise ConfigError(f"No budget may be more than {dollars(LIMIT_PUSD_MAX)}; nothing was changed.")
+        if limit_pusd > LIMIT_USD_MAX * PUSD_PER_USD:
+            raise ConfigError(f"No budget may be more than ${LIMIT_USD_MAX}.00; nothing was changed.")
         if admin_key is None:
             raise ConfigError(NO_ADMIN_KEY)
         alone_pusd = None if alias in plan.begun_again else limit_pusd + KEY_HEADROOM_PUSD

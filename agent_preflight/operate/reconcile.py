@@ -13,12 +13,12 @@ from agent_preflight.base.usd import pusd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.operate.drift import Figure, Reconciled, Row
 from agent_preflight.provision import list_keys
-from agent_preflight.runs.costs import Ledger, read_ledgers
+from agent_preflight.runs.costs import RunLedger, read_ledgers
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.rows import Account
 
 
-def reconcile(ledgers: Sequence[Ledger], figures: Mapping[tuple[Path, str], Figure]) -> Reconciled:
+def reconcile(ledgers: Sequence[RunLedger], figures: Mapping[tuple[Path, str], Figure]) -> Reconciled:
     """Compare the books with OpenRouter's figures.
 
     Args:
@@ -57,7 +57,7 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
     return reconcile(ledgers, figures)
 
 
-def _row(account: Account, ledger: Ledger, figure: Figure | None) -> Row:
+def _row(account: Account, ledger: RunLedger, figure: Figure | None) -> Row:
     entries = [entry for entry in ledger.entries if entry.account == account.id]
     if not account.key_is_own:
         figure = None

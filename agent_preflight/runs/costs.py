@@ -34,7 +34,7 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class RunLedger:
     """One ledger as it stands: its folder, and what is in it."""
 
     folder: Path
@@ -43,7 +43,7 @@ class Ledger:
     quarantined: tuple[QuarantinedEndpoint, ...]
 
 
-def read_ledgers(data: Path) -> list[Ledger]:
+def read_ledgers(data: Path) -> list[RunLedger]:
     """Return the ledgers of a run, read whole and without a word to the proxy that may be writing them.
 
     Raises:
@@ -53,9 +53,9 @@ def read_ledgers(data: Path) -> list[Ledger]:
     return [_read(path) for path in ledgers_of(data)]
 
 
-def _read(path: Path) -> Ledger:
+def _read(path: Path) -> RunLedger:
     found, entries = read_whole(path)
-    return Ledger(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
+    return RunLedger(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
 
 
 def ledgers_of(data: Path) -> list[Path]:

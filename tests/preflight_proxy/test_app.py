@@ -159,13 +159,13 @@ async def test_what_ran_on_a_provider_key_of_the_users_own_is_used_again_once_th
     listed.add(QuarantinedEndpoint("m/x", "listed", BYOK, 0.0, "http://127.0.0.1:9"))
     shared = {"quarantine_file": str(tmp_path / "quarantine.jsonl")}
     async with running(settings(tmp_path / "data", **shared)) as proxy:
-        proxy.books.commit(Quarantine("m/x", "found", BYOK))
-        proxy.books.commit(Quarantine("m/x", "dear", "billed too much"))
-        assert len(proxy.books.store.book.quarantined) == 3
+        proxy.ledger.commit(Quarantine("m/x", "found", BYOK))
+        proxy.ledger.commit(Quarantine("m/x", "dear", "billed too much"))
+        assert len(proxy.ledger.store.book.quarantined) == 3
     async with running(settings(tmp_path / "data", byok=True, **shared)) as proxy:
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "dear")]
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "dear")]
     async with running(settings(tmp_path / "data", **shared)) as proxy:
-        assert len(proxy.books.store.book.quarantined) == 3
+        assert len(proxy.ledger.store.book.quarantined) == 3
 
 
 async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_path: Path) -> None:
@@ -178,19 +178,19 @@ async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_
         return Config(data=str(tmp_path / "data"), upstream=upstream, quarantine_file=str(path))
 
     async with running(before(ours)) as proxy:
-        assert not proxy.books.store.book.quarantined
-        proxy.books.commit(Quarantine("m/x", "simulated", "dear"))
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "simulated")]
+        assert not proxy.ledger.store.book.quarantined
+        proxy.ledger.commit(Quarantine("m/x", "simulated", "dear"))
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "simulated")]
     async with running(before(theirs)) as proxy:
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "real")]
-        proxy.books.commit(ClearQuarantine("m/x", "simulated"))
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "real")]
+        proxy.ledger.commit(ClearQuarantine("m/x", "simulated"))
     async with running(before(ours.replace("/api/v1", ""))) as proxy:
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "simulated")]
-        proxy.books.commit(ClearQuarantine("m/x", "real"))
-        proxy.books.commit(ClearQuarantine("m/x", "simulated"))
-        assert not proxy.books.store.book.quarantined
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "simulated")]
+        proxy.ledger.commit(ClearQuarantine("m/x", "real"))
+        proxy.ledger.commit(ClearQuarantine("m/x", "simulated"))
+        assert not proxy.ledger.store.book.quarantined
     async with running(before(theirs)) as proxy:
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "real")]
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "real")]
     assert {(row.tag, row.upstream) for row in QuarantineFile(path).read()} == {
         ("real", "https://openrouter.ai"),
         ("simulated", "http://127.0.0.1:9"),
@@ -206,5 +206,5 @@ async def test_a_start_lifts_the_freeze_for_a_key_limit_of_foreign_keys_alone(tm
         store.commit(Freeze(name, KEY_LIMIT_FIRED))
     store.close()
     async with running(settings(tmp_path)) as proxy:
-        assert proxy.books.account("own").frozen == KEY_LIMIT_FIRED
-        assert proxy.books.account("foreign").frozen is None
+        assert proxy.ledger.account("own").frozen == KEY_LIMIT_FIRED
+        assert proxy.ledger.account("foreign").frozen is None

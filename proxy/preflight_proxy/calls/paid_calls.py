@@ -32,7 +32,7 @@ from preflight_proxy.core.refusals.refusals import Code, Refusal, allowed_detail
 from preflight_proxy.core.shapes.parsed_request import unread_digest
 from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.intake import BodyMemory, Intake, IntakeError
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
@@ -70,7 +70,7 @@ class PaidCalls:
     """Serves the paths that spend money.
 
     Args:
-        books: Accounts and entries.
+        ledger: Accounts and entries.
         upstream: OpenRouter.
         prices: The price list.
         tasks: Where calls run, so that they outlive their clients.
@@ -81,7 +81,7 @@ class PaidCalls:
 
     def __init__(
         self,
-        books: Books,
+        ledger: Ledger,
         upstream: Upstream,
         prices: Prices,
         tasks: Tasks,
@@ -89,34 +89,34 @@ class PaidCalls:
         unknown_fields: UnknownFields = "drop",
         foreign_keys: ForeignKeys | None = None,
     ) -> None:
-        self._books = books
+        self._ledger = ledger
         self._upstream = upstream
-        self._foreign_keys = foreign_keys or ForeignKeys(books, upstream)
-        self._quoting = Quoter(books, prices)
+        self._foreign_keys = foreign_keys or ForeignKeys(ledger, upstream)
+        self._quoting = Quoter(ledger, prices)
         self._tasks = tasks
         self._parsing = RequestReader(unknown_fields)
         self._intake = intake
-        self._backoff = Backoff(books.clock)
-        self._cache_notes = CacheNotes(books.clock)
+        self._backoff = Backoff(ledger.clock)
+        self._cache_notes = CacheNotes(ledger.clock)
         self._dropped_logged: set[str] = set()
 
     async def serve(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Answer one inference request, whatever becomes of it."""
-        until_s = self._books.clock.monotonic_s() + WAIT_S_MAX
+        until_s = self._ledger.clock.monotonic_s() + WAIT_S_MAX
         try:
             async with self._intake.body(request, caller.account_id) as body:
-                if not await self._books.opened(caller.account_id, until_s):
-                    self._books.note_unserved(caller.account_id, not_open(NOT_OPEN))
+                if not await self._ledger.opened(caller.account_id, until_s):
+                    self._ledger.note_unserved(caller.account_id, not_open(NOT_OPEN))
                     return _plain(caller.shape, 503, NOT_OPEN, "provider_overloaded")
-                if (code := unread_refusal(self._books.account(caller.account_id))) is not None:
+                if (code := unread_refusal(self._ledger.account(caller.account_id))) is not None:
                     return self._refuse_unread(caller, body.data, code)
                 asked = await self._parsing.read(caller.account_id, caller.shape, body.data, request.headers)
                 return await self._serve(request, caller, asked, body.room, until_s)
         except IntakeError as exc:
-            self._books.note_bad_request(caller.account_id, exc.message)
+            self._ledger.note_bad_request(caller.account_id, exc.message)
             return _plain(caller.shape, exc.status, exc.message, "invalid_request", close=True)
         except BadRequest as exc:
-            self._books.note_bad_request(caller.account_id, exc.message)
+            self._ledger.note_bad_request(caller.account_id, exc.message)
             return _plain(caller.shape, exc.status, exc.message, exc.code)
 
     async def _serve(
@@ -124,14 +124,14 @@ class PaidCalls:
     ) -> web.StreamResponse:
         """Quote, reserve, send; once more where the prices had moved."""
         self._log_dropped(asked)
-        busy = self._books.note_request(caller.account_id, asked.digest)
+        busy = self._ledger.note_request(caller.account_id, asked.digest)
         await self._foreign_keys.ready(caller.account_id)
         for may_requote in (True, False):
             reserved = await self._reserved(caller.account_id, asked, busy=busy, until_s=until_s)
             if isinstance(reserved, Refusal):
                 return self._refuse(caller, asked, reserved)
             quoted, admitted = reserved
-            self._books.escalation.clear(caller.token_hash)
+            self._ledger.escalation.clear(caller.token_hash)
             downstream = Downstream(request, extra=_dropped_header(asked))
             call = self._call(request, caller, asked, quoted, admitted, downstream, until_s)
             response = await self._run(call, downstream, room, may_requote=may_requote)
@@ -149,10 +149,10 @@ class PaidCalls:
             if isinstance(quoted, Refusal):
                 return quoted
             again = partial(self._quoting.again, account_id, asked, quoted)
-            admitted = await reserve(self._books, account_id, asked, quoted.quote, again, busy=busy, until_s=until_s)
+            admitted = await reserve(self._ledger, account_id, asked, quoted.quote, again, busy=busy, until_s=until_s)
             return admitted if isinstance(admitted, Refusal) else (quoted, admitted)
         except asyncio.CancelledError:
-            self._books.note_unserved(account_id, LEFT)
+            self._ledger.note_unserved(account_id, LEFT)
             raise
 
     def _call(
@@ -165,7 +165,7 @@ class PaidCalls:
         downstream: Downstream,
         until_s: float,
     ) -> Call:
-        key = self._books.live(caller.account_id).key
+        key = self._ledger.account_state(caller.account_id).key
         shape, quote, reservation = caller.shape, quoted.quote, admitted.reservation
         secret = key.reveal() if key is not None else ""
         outgoing = Outgoing(
@@ -182,14 +182,14 @@ class PaidCalls:
             floor=quote.floor,
         )
         cached = partial(self._cache_notes.add, caller.account_id, asked, quoted.endpoints)
-        settlement = Settlement(self._books, reservation, asked.digest, quoted.tags, cached)
+        settlement = Settlement(self._ledger, reservation, asked.digest, quoted.tags, cached)
 
         def on_cost(reading: Reading, _cost_pusd: int) -> Reading:
             return self._quoting.record(caller.account_id, asked, quoted, reading)
 
         return Call(
-            books=self._books,
-            sending=Sender(self._upstream, self._backoff, outgoing, self._books.clock, until_s),
+            ledger=self._ledger,
+            sending=Sender(self._upstream, self._backoff, outgoing, self._ledger.clock, until_s),
             shape=shape,
             settlement=settlement,
             downstream=downstream,
@@ -200,7 +200,7 @@ class PaidCalls:
 
     def _call_refusal(self, caller: Caller, asked: Request, code: Code) -> Answer:
         return self._refusal(
-            caller, refusal_of(code, self._books.account(caller.account_id)), asked.digest, asked.model
+            caller, refusal_of(code, self._ledger.account(caller.account_id)), asked.digest, asked.model
         )
 
     async def _run(
@@ -226,19 +226,19 @@ class PaidCalls:
 
     def _refuse_unread(self, caller: Caller, body: bytes, code: Code) -> web.Response:
         digest = unread_digest(body)
-        self._books.note_request(caller.account_id, digest)
-        refusal = refusal_of(code, self._books.account(caller.account_id))
+        self._ledger.note_request(caller.account_id, digest)
+        refusal = refusal_of(code, self._ledger.account(caller.account_id))
         status, headers, text = self._refusal(caller, refusal, digest, "")
         return web.Response(status=status, headers=dict(headers), body=text)
 
     def _refusal(self, caller: Caller, refusal: Refusal, digest: str, model: str) -> Answer:
         """A refusal in the caller's words, noted, and said in the harder word where it is repeated (M19)."""
-        account = self._books.account(caller.account_id)
-        over = account.frozen is not None or self._books.spent(account.id)
-        escalated = refusal.code.escalates and self._books.escalation.seen(
-            caller.token_hash, digest, over, self._books.clock.monotonic_s()
+        account = self._ledger.account(caller.account_id)
+        over = account.frozen is not None or self._ledger.spent(account.id)
+        escalated = refusal.code.escalates and self._ledger.escalation.seen(
+            caller.token_hash, digest, over, self._ledger.clock.monotonic_s()
         )
-        self._books.note_refusal(account.id, refusal.code, model, refusal.limit_needed_pusd)
+        self._ledger.note_refusal(account.id, refusal.code, model, refusal.limit_needed_pusd)
         allowed = allowed_detail(account.models or ()) if refusal.code is Code.MODEL_NOT_ALLOWED else ""
         status, body = answer(caller.shape, refusal, escalated, allowed)
         return status, [_JSON, *budget_headers(refusal)], body

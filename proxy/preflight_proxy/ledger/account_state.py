@@ -88,7 +88,7 @@ class Traffic:
 
 
 @dataclass(slots=True)
-class Live:
+class AccountState:
     """One account's state in this process.
 
     Attributes:

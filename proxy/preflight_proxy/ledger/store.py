@@ -22,7 +22,7 @@ from preflight_proxy.core.ledger.transition import Change, LedgerState, state_of
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.ledger import key_base_rows, schema
 from preflight_proxy.ledger.boot import boot_id as this_boot_id
-from preflight_proxy.ledger.disk_reserve import KeptSpace
+from preflight_proxy.ledger.disk_reserve import DiskReserve
 from preflight_proxy.ledger.file import (
     COSTS,
     Checkpointer,
@@ -93,7 +93,7 @@ class Store:
             self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
             leave_trace(path, self._connection)
             self._place = identities(path)
-            self._space = KeptSpace(path.with_name(path.name + "-space"))
+            self._space = DiskReserve(path.with_name(path.name + "-space"))
             self._checkpointer = Checkpointer(path)
         except BaseException as exc:
             self._connection.close()

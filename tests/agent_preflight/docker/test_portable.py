@@ -243,10 +243,10 @@ async def test_services_and_egress_of_a_sealed_trial_behind_a_portable_gate_are_
             command = ("python3", "-c", RELAYED, str(service), f"named.example:{site}")
             sandbox = make_sandbox(*command, gate_socket=None, portal=portal, services=reach.names, ports=reach.ports)
             await sandbox.create()
-            while proxy.books.live("agent").gate != "ready":
+            while proxy.ledger.account_state("agent").gate != "ready":
                 await asyncio.sleep(0.01)
             outcome = await read_all(await sandbox.start())
-            traffic = proxy.books.live("agent").traffic
+            traffic = proxy.ledger.account_state("agent").traffic
             await sandbox.close()
     assert outcome.stdout.split("\n") == ["300000", "200 200000", "403", ""], outcome.stderr
     assert traffic["los"] == Traffic(connections=1, sent_bytes=300_000, received_bytes=300_000)

@@ -10,7 +10,7 @@ import pytest
 from agent_preflight import provision
 from agent_preflight.base.usd import pusd
 from agent_preflight.operate.reconcile import reconcile, reconcile_folder
-from agent_preflight.runs.costs import Ledger
+from agent_preflight.runs.costs import RunLedger
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Quarantine
@@ -107,5 +107,5 @@ def test_a_key_that_still_exists_is_read_live_while_the_proxy_runs(tmp_path: Pat
 def test_an_endpoint_that_two_upstreams_have_is_listed_for_each(tmp_path: Path) -> None:
     real = QuarantinedEndpoint("m/x", "t", "dear", 1.0)
     simulated = replace(real, upstream="http://127.0.0.1:9")
-    ledgers = [Ledger(tmp_path, (), (), (row,)) for row in (real, simulated, real)]
+    ledgers = [RunLedger(tmp_path, (), (), (row,)) for row in (real, simulated, real)]
     assert reconcile(ledgers, {}).quarantined == (simulated, real)

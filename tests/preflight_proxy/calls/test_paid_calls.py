@@ -36,7 +36,7 @@ async def test_a_call_is_answered_and_booked_as_upstream_billed_it(world: World)
 async def test_a_stream_arrives_as_upstream_sent_it_and_is_booked_before_its_end(world: World) -> None:
     async with world.post(stream=True, max_tokens=500) as response:
         raw = await response.read()
-        posted_pusd = world.proxy.books.account("a").posted_pusd
+        posted_pusd = world.proxy.ledger.account("a").posted_pusd
     assert raw.endswith(b"data: [DONE]\n\n")
     assert posted_pusd > 0
     assert response.headers["Content-Type"].startswith("text/event-stream")
@@ -63,7 +63,7 @@ async def test_sixty_four_calls_at_once_never_pass_the_limit(world: World, strea
 
     statuses = await asyncio.gather(*(one() for _ in range(64)))
     await world.settled("b")
-    assert world.proxy.books.account("b").posted_pusd <= 10**12
+    assert world.proxy.ledger.account("b").posted_pusd <= 10**12
     assert Decimal("0.9") < world.billed_usd() <= 1
     assert set(statuses) <= {200, 402, 401}
     assert statuses.count(200) >= 9
@@ -102,7 +102,7 @@ async def test_a_client_that_hangs_up_is_billed_and_booked_all_the_same(world: W
         await response.content.readany()
         response.close()
     await world.settled()
-    assert world.proxy.books.account("a").posted_pusd > 0
+    assert world.proxy.ledger.account("a").posted_pusd > 0
     (generation,) = next(key for key in world.sim.bill().keys.values() if key.generations).generations
     assert generation.completion_tokens == 200
 
@@ -119,7 +119,7 @@ async def test_a_call_whose_client_leaves_before_the_answer_is_booked(world: Wor
     leaving.cancel()
     await asyncio.wait([leaving])
     await world.settled()
-    assert world.proxy.books.account("a").posted_pusd > 0
+    assert world.proxy.ledger.account("a").posted_pusd > 0
 
 
 async def test_a_body_whose_client_left_takes_its_room_until_the_call_is_drained(world: World) -> None:
@@ -129,7 +129,7 @@ async def test_a_body_whose_client_left_takes_its_room_until_the_call_is_drained
         held_bytes = world.proxy.intake.held_bytes
         response.close()
     assert held_bytes > 0
-    while world.proxy.books.account("a").pending_pusd:
+    while world.proxy.ledger.account("a").pending_pusd:
         assert world.proxy.intake.held_bytes == held_bytes
         await asyncio.sleep(0.01)
     await world.proxy.tasks.finish(20.0)
@@ -192,12 +192,12 @@ async def test_a_body_that_is_no_request_is_a_400(world: World, body: bytes) -> 
 async def test_an_upstream_that_cannot_be_reached_is_a_502_and_nothing_is_charged(world: World) -> None:
     async with world.post() as response:
         await response.read()
-    before_pusd = world.proxy.books.account("a").posted_pusd
+    before_pusd = world.proxy.ledger.account("a").posted_pusd
     await world.sim.stop()
     async with world.post() as response:
         assert response.status == 502
         assert (await response.json())["error"]["code"] == 502
-    account = world.proxy.books.account("a")
+    account = world.proxy.ledger.account("a")
     assert (account.posted_pusd, account.pending_pusd) == (before_pusd, 0)
 
 
@@ -223,7 +223,7 @@ async def test_a_field_that_may_cost_more_than_it_shows_is_refused(world: World,
 
 def causes(world: World, name: str = "a") -> list[tuple[str, int]]:
     """What an account's calls were not served for, and how often each."""
-    return [(cause.code, cause.count) for cause in world.proxy.books.account(name).outcomes.causes]
+    return [(cause.code, cause.count) for cause in world.proxy.ledger.account(name).outcomes.causes]
 
 
 async def test_a_request_that_is_refused_for_its_content_is_counted_with_its_own_sentence(world: World) -> None:
@@ -232,7 +232,7 @@ async def test_a_request_that_is_refused_for_its_content_is_counted_with_its_own
             message = (await response.json())["error"]["message"]
     async with world.post(n=2) as response:
         assert response.status == 400
-    account = world.proxy.books.account("a")
+    account = world.proxy.ledger.account("a")
     assert causes(world) == [("bad_request", 2), ("bad_request", 1)]
     assert account.outcomes.causes[0].text == message
     assert (account.refused, account.outcomes.served) == (3, 0)
@@ -247,7 +247,7 @@ async def test_each_refusal_of_ours_is_counted_by_its_code(world: World, fields:
     async with world.post(token=world.tokens["poor"], **fields) as response:
         await response.read()
     assert causes(world, "poor") == [(code, 1)]
-    assert world.proxy.books.account("poor").outcomes.causes[0].model == fields["model"]
+    assert world.proxy.ledger.account("poor").outcomes.causes[0].model == fields["model"]
 
 
 async def test_a_body_that_is_not_taken_and_a_path_that_is_not_served_are_counted(world: World) -> None:
@@ -261,7 +261,7 @@ async def test_a_body_that_is_not_taken_and_a_path_that_is_not_served_are_counte
 async def test_a_question_that_costs_nothing_is_no_call(world: World) -> None:
     for path in ("/models", "/key", "/nothing"):
         await raw_request(world, "GET", "/api/v1" + path, b"")
-    assert world.proxy.books.account("a").outcomes == NONE_YET
+    assert world.proxy.ledger.account("a").outcomes == NONE_YET
 
 
 async def test_a_client_that_hangs_up_while_its_call_waits_is_counted(world: World) -> None:
@@ -276,14 +276,14 @@ async def test_a_client_that_hangs_up_while_its_call_waits_is_counted(world: Wor
     await world.sim.until(lambda: len(world.sim.requests) == 1)
     second = asyncio.ensure_future(ask())
     async with asyncio.timeout(30):
-        while not world.proxy.books.turns.waiting("one"):
+        while not world.proxy.ledger.waiting_calls.has("one"):
             await asyncio.sleep(0.01)
     second.cancel()
     await first
     async with asyncio.timeout(30):
         while not causes(world, "one"):
             await asyncio.sleep(0.01)
-    assert (causes(world, "one"), world.proxy.books.account("one").outcomes.served) == ([("left", 1)], 1)
+    assert (causes(world, "one"), world.proxy.ledger.account("one").outcomes.served) == ([("left", 1)], 1)
 
 
 async def test_an_unknown_field_does_not_reach_upstream_and_is_named(world: World) -> None:
@@ -328,7 +328,7 @@ async def test_the_real_key_never_comes_back(world: World, escaped: bool) -> Non
         text = await response.text() + str(response.headers)
     assert "sk-or-" not in text
     assert "\\u00" not in text
-    key = world.proxy.books.live("a").key
+    key = world.proxy.ledger.account_state("a").key
     assert key is not None
     assert key.reveal() not in (world.data / "costs.jsonl").read_text()
 
@@ -360,14 +360,14 @@ async def left(world: World, pusd: int) -> None:
     """Have one call posted, and the limit at so much above what is posted."""
     async with world.post() as response:
         await response.read()
-    world.proxy.accounts.set_limit("a", world.proxy.books.account("a").posted_pusd + pusd)
+    world.proxy.accounts.set_limit("a", world.proxy.ledger.account("a").posted_pusd + pusd)
 
 
 async def test_a_frozen_account_is_refused_before_its_body_is_parsed(world: World) -> None:
     await world.proxy.accounts.freeze("a", "test")
     status, answer = await send(world, b"no JSON at all")
     assert (status, answer["error"]["message"]) == (402, Code.FROZEN.sentence)
-    assert world.proxy.books.account("a").refused == 1
+    assert world.proxy.ledger.account("a").refused == 1
     too_large = b"x" * (BODY_BYTES_MAX + 1)
     assert (await send(world, too_large))[0] == 413
     world.proxy.accounts.unfreeze("a")

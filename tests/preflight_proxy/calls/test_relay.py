@@ -66,7 +66,7 @@ async def test_a_stream_of_comments_ends_once_nobody_listens(world: World, monke
         await response.content.readany()
         response.close()
     async with asyncio.timeout(20):
-        while world.proxy.books.live("a").running:
+        while world.proxy.ledger.account_state("a").running:
             await asyncio.sleep(0.01)
     await world.settled()
 

@@ -198,7 +198,7 @@ async def test_a_service_is_carried_byte_for_byte_and_counted(world: Controlled)
         writer.write_eof()
         assert await reader.read() == b"hello"
         writer.close()
-        assert world.proxy.books.live("a").traffic["los"].received_bytes == 5
+        assert world.proxy.ledger.account_state("a").traffic["los"].received_bytes == 5
         watching[1].close()
 
 

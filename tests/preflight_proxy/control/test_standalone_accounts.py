@@ -17,10 +17,10 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
-from preflight_proxy.app import Running, running
+from preflight_proxy.app import RunningProxy, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.control.accounts import AccountSpec
-from preflight_proxy.control.named_accounts import NamedAccounts, new_token, read_tokens
+from preflight_proxy.control.standalone_accounts import StandaloneAccounts, new_token, read_tokens
 from preflight_proxy.core.errors import ConfigError, LedgerError
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import Code
@@ -35,7 +35,7 @@ wire = pytest.mark.wire
 class Desk:
     """A proxy in this process and its named accounts."""
 
-    def __init__(self, proxy: Running, named: NamedAccounts, client: aiohttp.ClientSession) -> None:
+    def __init__(self, proxy: RunningProxy, named: StandaloneAccounts, client: aiohttp.ClientSession) -> None:
         self.proxy = proxy
         self.named = named
         self.client = client
@@ -51,7 +51,7 @@ class Desk:
 
     def limits(self) -> dict[str, int]:
         """Each account's limit, in cents."""
-        accounts = self.proxy.books.accounts()
+        accounts = self.proxy.ledger.accounts()
         return {name: accounts[name].limit_pusd // 10**10 for name in self.named.names()}
 
 
@@ -76,7 +76,7 @@ async def started(
         call_s_max=0.5,
     )
     async with running(config) as proxy, aiohttp.ClientSession() as client:
-        named = NamedAccounts(proxy.books, proxy.accounts, data, Secret(key or sim.inference_key))
+        named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, Secret(key or sim.inference_key))
         desk = Desk(proxy, named, client)
         desk.made = await named.open_all(limits_usd or {})
         yield desk
@@ -148,12 +148,12 @@ async def test_a_removed_accounts_token_is_refused_and_its_spent_amount_stays(
             await desk.named.remove("a")
     async with started(tmp_path, sim, {"b": "1"}) as desk:
         assert (await desk.call(token))[0] == 401
-        posted_pusd = desk.proxy.books.account("a").posted_pusd
+        posted_pusd = desk.proxy.ledger.account("a").posted_pusd
         assert Decimal(posted_pusd).scaleb(-12) == sim.bill().total_usd > 0
         again = await desk.named.add("a", "2")
         assert again != token
         assert [(await desk.call(each))[0] for each in (token, again)] == [401, 200]
-        account = desk.proxy.books.account("a")
+        account = desk.proxy.ledger.account("a")
         assert (account.limit_pusd, account.posted_pusd > posted_pusd) == (2 * 10**12, True)
 
 
@@ -171,21 +171,21 @@ async def test_what_is_pending_of_a_removed_account_settles_in_this_process_and_
             await response.content.readany()
             await desk.named.remove("a")
             assert b"ended by its operator" in await response.content.read()
-        assert desk.proxy.books.account("a").pending_pusd > 0
+        assert desk.proxy.ledger.account("a").pending_pusd > 0
         shutil.copytree(data, left, ignore=shutil.ignore_patterns("*.sock"))
         held.over.set()
         await settled(desk, "a", sim)
     async with started(left, sim) as desk:
-        assert desk.proxy.books.account("a").pending_pusd > 0
+        assert desk.proxy.ledger.account("a").pending_pusd > 0
         await settled(desk, "a", sim)
 
 
 async def settled(desk: Desk, name: str, sim: Simulator) -> None:
     """Return once nothing is pending for an account, and what is posted is the bill."""
     async with asyncio.timeout(30):
-        while desk.proxy.books.account(name).pending_pusd:
+        while desk.proxy.ledger.account(name).pending_pusd:
             await asyncio.sleep(0.01)
-    assert Decimal(desk.proxy.books.account(name).posted_pusd).scaleb(-12) == sim.bill().total_usd > 0
+    assert Decimal(desk.proxy.ledger.account(name).posted_pusd).scaleb(-12) == sim.bill().total_usd > 0
 
 
 @wire
@@ -224,7 +224,7 @@ async def test_where_the_token_cannot_be_kept_no_account_is_opened(tmp_path: Pat
         (tmp_path / "tokens.json.new").mkdir()
         with pytest.raises(ConfigError, match=r"tokens\.json cannot be written"):
             await desk.named.add("b", "1")
-        assert (desk.named.names(), "b" in desk.proxy.books.accounts()) == (["a"], False)
+        assert (desk.named.names(), "b" in desk.proxy.ledger.accounts()) == (["a"], False)
         token = desk.named.token("a")
         await desk.named.remove("a")
         assert ((await desk.call(token))[0], desk.named.names()) == (401, [])
@@ -241,7 +241,7 @@ async def test_where_the_token_cannot_be_kept_no_account_is_opened(tmp_path: Pat
 @wire
 async def test_where_the_ledger_cannot_be_written_nothing_is_removed(tmp_path: Path, sim: Simulator) -> None:
     async with started(tmp_path, sim, {"a": "1"}) as desk:
-        desk.proxy.books.store.poison("the disk is gone")
+        desk.proxy.ledger.store.poison("the disk is gone")
         for change in (desk.named.remove("a"), desk.named.add("b", "1")):
             with pytest.raises(LedgerError):
                 await change
@@ -308,7 +308,7 @@ async def test_an_account_of_a_run_is_not_opened_with_this_key(tmp_path: Path, s
         await desk.proxy.accounts.open("trial", spec)
     async with started(tmp_path, sim) as desk:
         assert desk.named.names() == ["a"]
-        assert desk.proxy.books.account("trial").frozen_reason == CLOSED
+        assert desk.proxy.ledger.account("trial").frozen_reason == CLOSED
         assert (await desk.call(token))[0] == 401
 
 
@@ -319,7 +319,7 @@ async def test_another_key_is_the_key_of_every_account_from_then_on(tmp_path: Pa
         await desk.named.remove("b")
     async with started(tmp_path, sim) as desk:
         assert (await desk.call(desk.named.token("a")))[0] == 200
-        assert desk.proxy.books.live("b").key is None
+        assert desk.proxy.ledger.account_state("b").key is None
 
 
 @wire

@@ -26,13 +26,13 @@ from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name,
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 
 TOKENS = "tokens.json"
 TOKEN_CHARS_MIN = 16
 """Shorter ones can be guessed, and are not recognised in a log."""
 
-_log = structlog.get_logger("preflight_proxy.control.named_accounts")
+_log = structlog.get_logger("preflight_proxy.control.standalone_accounts")
 
 
 def new_token() -> str:
@@ -40,11 +40,11 @@ def new_token() -> str:
     return "pf-" + secrets.token_urlsafe(32)
 
 
-class NamedAccounts:
+class StandaloneAccounts:
     """The accounts of one stand-alone proxy, which has the ledger of this folder.
 
     Args:
-        books: The ledger's side.
+        ledger: The ledger's side.
         accounts: Opens and freezes them.
         data: The folder.
         key: The key that all their calls leave with.
@@ -53,8 +53,8 @@ class NamedAccounts:
         ConfigError: The tokens of the folder cannot be read.
     """
 
-    def __init__(self, books: Books, accounts: Accounts, data: Path, key: Secret) -> None:
-        self._books = books
+    def __init__(self, ledger: Ledger, accounts: Accounts, data: Path, key: Secret) -> None:
+        self._ledger = ledger
         self._accounts = accounts
         self._data = data
         self._key = key
@@ -63,7 +63,7 @@ class NamedAccounts:
 
     def names(self) -> list[str]:
         """The accounts that are not removed, oldest first."""
-        return [account.id for account in self._books.accounts().values() if is_kept(account)]
+        return [account.id for account in self._ledger.accounts().values() if is_kept(account)]
 
     def check(self, name: str) -> None:
         """Find an account.
@@ -71,7 +71,7 @@ class NamedAccounts:
         Raises:
             KeyError: There is none of this name, or it was removed.
         """
-        if not is_kept(self._books.account(name)):
+        if not is_kept(self._ledger.account(name)):
             raise KeyError(name)
 
     def token(self, name: str) -> str:
@@ -91,20 +91,20 @@ class NamedAccounts:
             ConfigError: The tokens cannot be kept, or one is that of another account.
             LedgerError: The ledger cannot be written.
         """
-        removed = {account.id for account in self._books.accounts().values() if account.frozen_reason == CLOSED}
-        limits = {name: usd_text(self._books.account(name).limit_pusd) for name in self.names()} | dict(limits_usd)
+        removed = {account.id for account in self._ledger.accounts().values() if account.frozen_reason == CLOSED}
+        limits = {name: usd_text(self._ledger.account(name).limit_pusd) for name in self.names()} | dict(limits_usd)
         tokens = {name: token for name, token in self._tokens.items() if name in limits and name not in removed}
         made = frozenset(limits.keys() - tokens.keys())
         self._keep(tokens | {name: new_token() for name in limits if name in made})
         for name, limit_usd in limits.items():
             await self._open(name, limit_usd)
-        for account in list(self._books.accounts().values()):
+        for account in list(self._ledger.accounts().values()):
             if account.id in limits:
                 continue
             if account.run and account.frozen is None:
                 await self._accounts.close(account.id)  # a run's account, which has a key of its own
             elif account.key_hash == hashlib.sha256(self._key.reveal().encode()).hexdigest():
-                self._books.live(account.id).key = self._key  # what is pending is still asked for
+                self._ledger.account_state(account.id).key = self._key  # what is pending is still asked for
         return made
 
     async def add(self, name: str, limit_usd: str) -> str:
@@ -120,7 +120,7 @@ class NamedAccounts:
                 raise ValueError(f"{name!r} cannot be an account's name: {NAME_RULE}")
             if not limit_pusd(limit_usd):
                 raise ValueError("with $0 every call would be refused; give more")
-            known = self._books.accounts().get(name)
+            known = self._ledger.accounts().get(name)
             if known is not None and known.frozen_reason != CLOSED:
                 raise ValueError(f"there is an account {name!r} already; raise it, or set its limit")
             self._keep(self._tokens | {name: new_token()})
@@ -150,7 +150,7 @@ class NamedAccounts:
             await self._accounts.open(name, spec)
         except ValueError as exc:
             raise ConfigError(f"The account {name!r} cannot be opened: {exc}.") from exc
-        if self._books.account(name).frozen_reason == CLOSED:
+        if self._ledger.account(name).frozen_reason == CLOSED:
             self._accounts.unfreeze(name)
 
     def _keep(self, tokens: dict[str, str]) -> None:
