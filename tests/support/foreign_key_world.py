@@ -10,8 +10,8 @@ from itertools import count
 from pathlib import Path
 
 from openrouter_sim import Simulator
-from openrouter_sim.bill import Generation
-from openrouter_sim.prices import Tokens
+from openrouter_sim.billing.bill import SimGeneration
+from openrouter_sim.billing.prices import SimTokens
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, SetGeneration
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import Change
@@ -110,7 +110,7 @@ class Desk:
         """OpenRouter charges the key for a generation, which `/key` shows `lag_s` later; its id."""
         self.billed_pusd += cost_pusd if ours else 0
         cost_usd = Decimal(cost_pusd) / USD
-        made = Generation(
+        made = SimGeneration(
             id=f"gen-{next(self._ids)}",
             key_hash=hashlib.sha256(self.sim.inference_key.encode()).hexdigest(),
             model="m/x",
@@ -118,7 +118,7 @@ class Desk:
             tag="t",
             api="chat",
             streamed=False,
-            tokens=Tokens(1),
+            tokens=SimTokens(1),
             cost_usd=cost_usd,
             reported_usd=cost_usd,
             upstream_usd=cost_usd if byok else None,
@@ -128,7 +128,7 @@ class Desk:
             created_s=self.clock.epoch_s(),
             visible_s=visible_s,
         )
-        self.sim.books.post(made, lag_s=lag_s)
+        self.sim.account.post(made, lag_s=lag_s)
         return made.id
 
     def post(self, call: Reservation, cost_pusd: int, *, lag_s: float = 0.0) -> None:

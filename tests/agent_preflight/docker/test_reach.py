@@ -19,7 +19,7 @@ import pytest
 from agent_preflight import run_multi
 from agent_preflight.engine.client import Engine
 from agent_preflight.environment.authority import Authority, write_bundle
-from agent_preflight.environment.network_access import reach_env, read_reach
+from agent_preflight.environment.network_access import network_env, read_network_access
 from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_env
 from openrouter_sim import Simulator
 from preflight_proxy.app import RunningProxy, running
@@ -246,7 +246,7 @@ async def to_site(host: str, port: int) -> Sequence[str]:
 async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
     make_sandbox: MakeSandbox, make_spec: MakeSpec, tmp_path: Path, site: int
 ) -> None:
-    reach = read_reach(None, [f"named.example:{site}"], "sealed")
+    reach = read_network_access(None, [f"named.example:{site}"], "sealed")
     assert reach.way_out is not None
     socket = make_spec().gate_socket
     gate = GateSpec(str(socket), list(reach.ports), egress=EgressSpec(reach.way_out.port, list(reach.way_out.allow)))
@@ -256,7 +256,7 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
         f"&& python3 -c 'import urllib.request as u; print(u.urlopen(\"{url}/python\", timeout=20).read().decode())'"
     )
     sandbox = make_sandbox(
-        "sh", "-c", command, env=reach_env(reach, {}, in_container=True, network="sealed"), ports=reach.ports
+        "sh", "-c", command, env=network_env(reach, {}, in_container=True, network="sealed"), ports=reach.ports
     )
     rules = EgressRules(to_site, lambda address: address == "127.0.0.1")
     async with Simulator() as sim, proxied(tmp_path, gate, sim, rules) as proxy:

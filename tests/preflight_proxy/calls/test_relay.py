@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.calls.fault import Fault, Frame
 from preflight_proxy.calls import relay
 from preflight_proxy.core.refusals.refusals import OVERDUE, Code
 from tests.support.proxy_world import World
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 pytestmark = pytest.mark.wire
 
@@ -219,7 +219,7 @@ class Headed(Fault):
     header: str = ""
     value: str = ""
 
-    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
         """Set it."""
         headers[self.header] = self.value
 
@@ -248,7 +248,7 @@ class UsageAgain(Fault):
     name: ClassVar[str] = "usage_again"
     is_byok: bool = False
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Repeat it."""
         for frame in frames:
             yield frame

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from openrouter_sim.books import Key
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.billing.account import SimKey
+from openrouter_sim.calls.fault import Fault
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.commands import Freeze, Post
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
@@ -281,8 +281,8 @@ async def test_a_later_call_brings_a_base_once_nothing_is_undecided_and_the_lag_
 
 async def test_another_upstream_or_key_has_a_base_of_its_own(desk: Desk) -> None:
     call = await desk.call("a")
-    other = desk.sim.books.new_secret()
-    desk.sim.books.add_key(other, "other")
+    other = desk.sim.account.new_secret()
+    desk.sim.account.add_key(other, "other")
     desk.open("b", other)
     await desk.call("b")
     assert {each.key_base for each in desk.pending} == {1, 2}
@@ -503,9 +503,9 @@ async def test_errors_that_were_billed_are_booked_as_billed(world: World) -> Non
 # The key's own limit
 
 
-def limited(world: World, limit_usd: str, reset: str | None) -> Key:
+def limited(world: World, limit_usd: str, reset: str | None) -> SimKey:
     """The foreign key has a limit of its own."""
-    key = world.sim.books.find(world.sim.inference_key)
+    key = world.sim.account.find(world.sim.inference_key)
     assert key is not None
     key.limit, key.limit_reset = Decimal(limit_usd), reset
     return key
