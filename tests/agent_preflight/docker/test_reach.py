@@ -218,11 +218,11 @@ print(json.dumps({"type": "told", "base": base, "proxy": os.environ["HTTP_PROXY"
 
 @contextlib.asynccontextmanager
 async def proxied(
-    data: Path, gate: GateSpec, sim: Simulator, outside: EgressRules | None = None
+    data: Path, gate: GateSpec, sim: Simulator, rules: EgressRules | None = None
 ) -> AsyncIterator[RunningProxy]:
     """A proxy with an account for the trial whose gate this is; later ones take it over as after a restart."""
     config = Config(data=str(data), upstream=sim.base_url, key_usage_lag_s=0.3, generation_s_max=1.0, call_s_max=0.5)
-    async with running(config, outside=outside) as proxy:
+    async with running(config, egress_rules=rules) as proxy:
         await proxy.accounts.open("agent", account_spec(gate, sim))
         yield proxy
 
@@ -258,8 +258,8 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
     sandbox = make_sandbox(
         "sh", "-c", command, env=network_env(reach, {}, in_container=True, network="sealed"), ports=reach.ports
     )
-    outside = EgressRules(to_site, lambda address: address == "127.0.0.1")
-    async with Simulator() as sim, proxied(tmp_path, gate, sim, outside) as proxy:
+    rules = EgressRules(to_site, lambda address: address == "127.0.0.1")
+    async with Simulator() as sim, proxied(tmp_path, gate, sim, rules) as proxy:
         await sandbox.create()
         await handed_over(proxy)
         outcome = await read_all(await sandbox.start())
