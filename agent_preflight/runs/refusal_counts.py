@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from agent_preflight.runs.verdict import told_at_once
+from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.core.refusals.outcomes import Cause, Source
 
 TOLD_MAX = 50
@@ -18,9 +16,9 @@ class Refusals:
     def __init__(self) -> None:
         self._told: set[tuple[str, str]] = set()
 
-    def hear(self, facts: Mapping[str, Any]) -> str | None:
-        """Take the facts of a `refused` or `unserved` event; returns a sentence the first time that the reason comes up."""
-        cause = _cause(facts)
+    def hear(self, event: LedgerEvent) -> str | None:
+        """Take a `refused` or `unserved` event; returns a sentence the first time that the reason comes up."""
+        cause = _cause(event)
         if cause is None or (cause.code, cause.text) in self._told or len(self._told) >= TOLD_MAX:
             return None
         sentence = told_at_once(cause)
@@ -29,9 +27,10 @@ class Refusals:
         return sentence
 
 
-def _cause(facts: Mapping[str, Any]) -> Cause | None:
-    code, text, model, detail = (str(facts.get(name) or "") for name in ("code", "text", "model", "detail"))
+def _cause(event: LedgerEvent) -> Cause | None:
     try:
-        return Cause(code, Source(str(facts.get("source"))), text, model, detail)
+        return Cause(
+            event.code or "", Source(event.source or ""), event.text or "", event.model or "", event.detail or ""
+        )
     except ValueError:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.runs.result import exact
 from agent_preflight.runs.trial_state import CleanUp
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 
 SETTLED_LATE = "what its last calls cost was found out by a sweep, after its end"
 

@@ -22,9 +22,9 @@ from agent_preflight.runs.result import Facts, exact, result_of, summary_documen
 from agent_preflight.runs.trial_state import By, Ending
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.completed import Known, completed
 from agent_preflight.sweeping.outputs import kept_of
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.errors import OperatingError
 
 LOST = Ending(By.LOST, "the runner was lost before the trial's end")

@@ -84,7 +84,7 @@ def serve(
             link_control_socket(data, control)
             before_pusd = {account.id: account.limit_pusd for account in proxy.ledger.accounts().values()}
             named = proxy.control.named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, upstream_key)
-            made = await named.open_all(limits_usd)
+            made = await named.open_all({name: limit_pusd(limit) for name, limit in limits_usd.items()})
             if ready_file is not None:
                 write_ready_file(ready_file, _ready(proxy, named, limits_usd, control))
             _say(proxy, named, made, before_pusd, data)

@@ -15,7 +15,6 @@ import structlog
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
-from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.ledger.service import Ledger
 
@@ -164,8 +163,8 @@ class Settlement:
             self.reservation.account,
             outcome=outcome,
             model=self.reservation.model,
-            cost_usd=usd_text(cost_pusd),
-            tool_names=list(reading.tool_names),
+            cost_pusd=cost_pusd,
+            tool_names=tuple(reading.tool_names),
             digest=self._digest,
             repeats=self._ledger.account_state(self.reservation.account).repeats,
         )

@@ -22,7 +22,6 @@ from preflight_proxy.core.evidence.evidence import GENERATION_S_MAX, KEY_USAGE_L
 from preflight_proxy.core.evidence.shared_usage import SharedUsage
 from preflight_proxy.core.ledger.commands import Adjust, Post, Recover
 from preflight_proxy.core.ledger.rows import CallFacts, KeyBase, Reservation
-from preflight_proxy.core.money import usd_text
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
@@ -291,7 +290,7 @@ class UnknownCalls:
         self._next_poll_s.pop(reservation.id, None)
         _log.info("call.decided", account=reservation.account, reservation=reservation.id, outcome=outcome)
         self._ledger.publish(
-            "settled", reservation.account, outcome=outcome, model=reservation.model, cost_usd=usd_text(cost_pusd)
+            "settled", reservation.account, outcome=outcome, model=reservation.model, cost_pusd=cost_pusd
         )
 
 

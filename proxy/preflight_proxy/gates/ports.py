@@ -8,10 +8,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import msgspec
-
+from preflight_proxy.base.control_messages import EgressSpec, GateSpec, ServiceSpec, TlsSpec
 from preflight_proxy.core.egress import read_target
-from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.services import EgressRules, open_egress, open_service
 from preflight_proxy.ledger.account_state import Traffic
 from preflight_proxy.server.acceptor import Acceptor
@@ -21,57 +19,6 @@ from preflight_proxy.server.listeners import Handler, Listeners
 Stop = Callable[[], Awaitable[None]]
 EGRESS = "egress"
 """Under this name the traffic of a trial's egress is counted; no service can have it."""
-
-
-class TlsSpec(msgspec.Struct, frozen=True):
-    """The port on which agents find `https://openrouter.ai`, and what proves that name to them."""
-
-    port: int
-    certificate: str
-    key: str
-
-    def __repr__(self) -> str:
-        """Says nothing: it holds a key."""
-        return "<tls spec>"
-
-
-class ServiceSpec(msgspec.Struct, frozen=True):
-    """A service that a trial may reach: its name for agents, its port at the gate, and where it is, as `HOST:PORT`."""
-
-    name: str
-    port: int
-    target: str
-
-
-class EgressSpec(msgspec.Struct, frozen=True):
-    """The port of an HTTP proxy at the gate, and the places, as `HOST:PORT`, to which it leads."""
-
-    port: int
-    allow: list[str]
-
-
-class GateSpec(msgspec.Struct, frozen=True):
-    """Where a trial's gate hands its listeners over, and for which ports.
-
-    Attributes:
-        socket: Path of the gate's unix socket; None for a portable gate.
-        ports: All ports, in the order in which the gate hands them over; plain HTTP where nothing else is said of one.
-        tls: The one of them that serves TLS, if any.
-        services: Those that lead to a service each.
-        egress: The one that is an HTTP proxy, if any.
-        portal_pass: By which the portal knows the forwarder of a portable gate; None for one that hands over.
-    """
-
-    socket: str | None
-    ports: list[int]
-    tls: TlsSpec | None = None
-    services: list[ServiceSpec] = []
-    egress: EgressSpec | None = None
-    portal_pass: str | None = None
-
-    def __repr__(self) -> str:
-        """Says where; it may hold a pass and a key."""
-        return f"<gate spec {self.socket or 'portable'} {self.ports}>"
 
 
 Door = Callable[[socket.socket | None], Awaitable[tuple[Acceptor, Stop]]]
@@ -116,7 +63,7 @@ class GatePorts:
         self._doors[port] = door
 
     def _tls(self, spec: TlsSpec) -> Door:
-        context = tls_context(spec.certificate, Secret(spec.key))
+        context = tls_context(spec.certificate, spec.key)
 
         async def door(sock: socket.socket | None) -> tuple[Acceptor, Stop]:
             return await self._listeners.on_connections(self._handler, sock, context)

@@ -2,7 +2,7 @@
 
 from agent_preflight.runner.running_trial import GATE_BACK_S_MAX, Absence, Times
 from agent_preflight.runner.watch import Seen
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request
 
 

@@ -10,7 +10,7 @@ from agent_preflight.models import BudgetStatus
 from agent_preflight.runner.lane import Lane
 from agent_preflight.runner.watch import Seen, Watch
 from agent_preflight.runs.trial_state import By, Ending
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 
 Events = list[dict[str, Any]]
 

@@ -4,8 +4,8 @@ from decimal import Decimal
 from typing import Any
 
 from agent_preflight.base.usd import pusd
-from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.completed import SETTLED_LATE, Known, completed
+from preflight_proxy.base.control_messages import Balance
 
 OPEN: dict[str, Any] = {
     "alias": "a",

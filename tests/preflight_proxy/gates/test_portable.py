@@ -17,7 +17,9 @@ from aiohttp import web
 
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
+from preflight_proxy.base.control_messages import GateSpec
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import (
     UNAUTHENTICATED_MAX,
     UNAUTHENTICATED_PER_ADDRESS_MAX,
@@ -25,7 +27,7 @@ from preflight_proxy.gates.portable import (
     PortableGate,
     UnauthenticatedConnections,
 )
-from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.services import Streams
 from preflight_proxy.gates.shared import GateState
 from preflight_proxy.server.listeners import Listeners
@@ -251,7 +253,7 @@ async def alone() -> AsyncIterator[tuple[PortableGate, tuple[str, int], asyncio.
     states: asyncio.Queue[GateState] = asyncio.Queue()
     portal, trial_pass = ForwarderListener(), pass_of("a")
     made = PortableGate("a", states.put_nowait, silent_s_max=1.0)
-    doors = GatePorts(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
+    doors = GatePorts(GateSpec(None, (PORT,), portal_pass=Secret(trial_pass)), no_handler, Listeners())
     await made.open(portal, trial_pass, doors, [PORT])
     yield made, portal.listen("127.0.0.1", 0), states
     await made.close()
@@ -330,7 +332,7 @@ async def test_only_what_arrives_by_the_named_interface_gets_to_the_portal() -> 
 
 
 def test_a_pass_is_not_printed() -> None:
-    assert pass_of("a") not in repr(GateSpec(None, [PORT], portal_pass=pass_of("a")))
+    assert pass_of("a") not in repr(GateSpec(None, (PORT,), portal_pass=Secret(pass_of("a"))))
 
 
 @pytest.fixture
