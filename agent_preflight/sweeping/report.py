@@ -10,7 +10,7 @@ from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Leftover:
     """One thing that a run made.
 
     Attributes:
@@ -34,7 +34,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepReport:
     """What a sweep did, or with `dry_run` would do.
 
     Attributes:
@@ -46,10 +46,10 @@ class Swept:
         trouble: What could not be looked for.
     """
 
-    removed: tuple[Item, ...] = ()
-    left: tuple[Item, ...] = ()
-    live: tuple[Item, ...] = ()
-    unreadable: tuple[Item, ...] = ()
+    removed: tuple[Leftover, ...] = ()
+    left: tuple[Leftover, ...] = ()
+    live: tuple[Leftover, ...] = ()
+    unreadable: tuple[Leftover, ...] = ()
     notes: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
@@ -60,7 +60,7 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class SweepScope:
     """What to sweep.
 
     Attributes:

@@ -29,7 +29,7 @@ Usages = Callable[[], Mapping[str, Decimal | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class UnsettledReport:
     """An account of which something is open still.
 
     Attributes:
@@ -49,7 +49,7 @@ class Open:
         return f"kept for its figure: what its last calls cost is known from {at:%H:%M:%S} UTC on; sweep again then"
 
 
-async def settle_ledger(run_dir: Path, usages: Usages, clocks: EvidenceTimes, wait_s: float) -> list[Open]:
+async def settle_ledger(run_dir: Path, usages: Usages, clocks: EvidenceTimes, wait_s: float) -> list[UnsettledReport]:
     """End every pending call of a dead run's ledger that can be ended; returns what is open still.
 
     Args:
@@ -74,7 +74,9 @@ async def settle_ledger(run_dir: Path, usages: Usages, clocks: EvidenceTimes, wa
             due = [each for each in loose if each.known_at_s <= clock.epoch_s()]
             if due and not _settle(ledger, due, await asyncio.to_thread(usages)):
                 break
-        return [Open(each.account.key_hash, each.account.id, each.known_at_s) for each in ledger.loose_ends()]
+        return [
+            UnsettledReport(each.account.key_hash, each.account.id, each.known_at_s) for each in ledger.loose_ends()
+        ]
 
 
 async def _opened(run_dir: Path, clocks: EvidenceTimes, clock: Clock) -> DeadLedger:

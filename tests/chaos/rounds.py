@@ -16,7 +16,7 @@ from random import Random
 
 from agent_preflight.events import EventLogger
 from agent_preflight.options.settings import GateWish
-from agent_preflight.sweeping import Scope, sweep
+from agent_preflight.sweeping import SweepScope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.calls.scenario import Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
@@ -89,7 +89,7 @@ async def play(seed: int, folder: Path, image: str, gate: GateWish = "auto") -> 
             runner = await asyncio.to_thread(_start, simulator, relay, runs_dir, image, gate, mark)
             await asyncio.to_thread(_strike, runner, strikes, relay, runs_dir, random, outcome)
         clocks = EvidenceTimes(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
-        scope = Scope(runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
+        scope = SweepScope(runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
         swept = await sweep(scope)
         if not swept.verified:
             outcome.problems.append(f"the sweep left {swept.left}, {swept.trouble}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.operate.quarantine import Cleared, clear, quarantined
+from agent_preflight.operate.quarantine import ClearResult, clear, quarantined
 from preflight_proxy.base.config import origin
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
@@ -32,8 +32,8 @@ def test_the_list_is_sorted(tmp_path: Path) -> None:
 
 async def test_what_is_cleared_is_off_the_list(tmp_path: Path) -> None:
     path = listing(tmp_path, ROW)
-    assert await clear("m/x", "other", tmp_path, path=path) == Cleared(listed=False, proxies=())
-    assert await clear("m/x", "tag", tmp_path, path=path) == Cleared(listed=True, proxies=())
+    assert await clear("m/x", "other", tmp_path, path=path) == ClearResult(listed=False, proxies=())
+    assert await clear("m/x", "tag", tmp_path, path=path) == ClearResult(listed=True, proxies=())
     assert quarantined(path) == []
 
 
@@ -55,8 +55,8 @@ async def test_a_proxy_that_runs_hears_of_it_at_once(tmp_path: Path) -> None:
         assert await play.proxy.control("GET", "/quarantine") == {"quarantined": [["m/x", "tag"]]}
         (tmp_path / "control.sock").symlink_to(tmp_path / "c.sock")
         elsewhere = await clear("m/x", "tag", tmp_path / "runs", data=tmp_path, path=path)
-        assert elsewhere == Cleared(listed=True, proxies=())
+        assert elsewhere == ClearResult(listed=True, proxies=())
         assert await play.proxy.control("GET", "/quarantine") == {"quarantined": [["m/x", "tag"]]}
         done = await clear("m/x", "tag", tmp_path / "runs", data=tmp_path, path=path, upstream=here)
-        assert done == Cleared(listed=True, proxies=(tmp_path,))
+        assert done == ClearResult(listed=True, proxies=(tmp_path,))
         assert await play.proxy.control("GET", "/quarantine") == {"quarantined": []}

@@ -13,9 +13,9 @@ import pytest
 from agent_preflight.runner import arun_multi
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.sidecar.control_client import ControlClient
-from agent_preflight.sweeping import Scope, sweep
-from agent_preflight.sweeping.completed import SETTLED_LATE
+from agent_preflight.sweeping import SweepScope, sweep
 from agent_preflight.sweeping.settling import settle_ledger
+from agent_preflight.sweeping.summaries import SETTLED_LATE
 from openrouter_sim.calls.scenario import Rule, Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.ledger.boot import boot_id
@@ -56,8 +56,8 @@ async def crash_both(trials: Field) -> Path:
     return run_dir
 
 
-def scope(trials: Field, clocks: EvidenceTimes, settle_s: float = 0.0) -> Scope:
-    return Scope(
+def scope(trials: Field, clocks: EvidenceTimes, settle_s: float = 0.0) -> SweepScope:
+    return SweepScope(
         trials.runs_dir,
         trials.simulator.admin_key,
         trials.simulator.base_url,
