@@ -225,7 +225,7 @@ class LedgerEvent(Message, frozen=True, kw_only=True, omit_defaults=True):
         reason: Of `frozen` and `stop`: why.
         closed: Of `ledger`: why it is closed to changes.
         state: Of `gate`: see `Balance.gate`.
-        outcome: Of `settled`: `posted`, `voided`, `assumed`, `adjusted` or `recovered`.
+        outcome: Of `settled`: `posted`, `voided`, `assumed` or `recovered`.
         model: Of a call: what it asked for.
         cost_pusd: Of `settled`: what was posted.
         tool_names: Of `settled`: the tools that the answer calls.
