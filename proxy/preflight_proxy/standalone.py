@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from preflight_proxy.app import RunningProxy
+from preflight_proxy.base.atomic_file import write_ready_file
 from preflight_proxy.base.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
 from preflight_proxy.base.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
-from preflight_proxy.base.private_file import write_ready_file
 from preflight_proxy.control.standalone_accounts import StandaloneAccounts
 from preflight_proxy.core.errors import ConfigError, LedgerInUseError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept

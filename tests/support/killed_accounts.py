@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from preflight_proxy.app import running
-from preflight_proxy.base import log, private_file
+from preflight_proxy.base import atomic_file, log
 from preflight_proxy.base.config import Config
 from preflight_proxy.calls.routes import hash_token
 from preflight_proxy.control import standalone_accounts
@@ -26,7 +26,7 @@ from preflight_proxy.control.standalone_accounts import StandaloneAccounts, read
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 
-OURS = {standalone_accounts.__file__, private_file.__file__}
+OURS = {standalone_accounts.__file__, atomic_file.__file__}
 COMMITS = "_transact"
 """Of the store. With `OURS` it decides the order in which the two files change."""
 
@@ -100,7 +100,7 @@ CHANGES: Mapping[str, tuple[Mapping[str, str], Callable[[StandaloneAccounts], Aw
 def on_disk(data: Path) -> list[tuple[str, bytes]]:
     """What a process that dies leaves: the files that a change writes."""
     return [
-        (path.name, path.read_bytes()) for path in [*sorted(data.glob("tokens.json*")), data / "ledger.sqlite3-wal"]
+        (path.name, path.read_bytes()) for path in [*sorted(data.glob("*tokens.json*")), data / "ledger.sqlite3-wal"]
     ]
 
 

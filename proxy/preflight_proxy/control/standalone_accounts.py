@@ -19,8 +19,8 @@ from pathlib import Path
 
 import structlog
 
+from preflight_proxy.base.atomic_file import write_private
 from preflight_proxy.base.control_messages import AccountSpec
-from preflight_proxy.base.private_file import write_private
 from preflight_proxy.control.accounts import Accounts
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept

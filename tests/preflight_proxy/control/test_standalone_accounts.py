@@ -224,19 +224,19 @@ async def test_of_many_changes_at_once_each_counts(tmp_path: Path, sim: Simulato
 @wire
 async def test_where_the_token_cannot_be_kept_no_account_is_opened(tmp_path: Path, sim: Simulator) -> None:
     async with started(tmp_path, sim, {"a": "1"}) as desk:
-        (tmp_path / "tokens.json.new").mkdir()
+        (tmp_path / ".tokens.json.new").mkdir()
         with pytest.raises(ConfigError, match=r"tokens\.json cannot be written"):
             await desk.named.add("b", limit_pusd("1"))
         assert (desk.named.names(), "b" in desk.proxy.ledger.accounts()) == (["a"], False)
         token = desk.named.token("a")
         await desk.named.remove("a")
         assert ((await desk.call(token))[0], desk.named.names()) == (401, [])
-        (tmp_path / "tokens.json.new").rmdir()
+        (tmp_path / ".tokens.json.new").rmdir()
         again = await desk.named.add("a", limit_pusd("1"))
         assert [(await desk.call(each))[0] for each in (token, again)] == [401, 200]
-        (tmp_path / "tokens.json.new").mkdir()
+        (tmp_path / ".tokens.json.new").mkdir()
         await desk.named.remove("a")
-        (tmp_path / "tokens.json.new").rmdir()
+        (tmp_path / ".tokens.json.new").rmdir()
     async with started(tmp_path, sim) as desk:
         assert (desk.named.names(), read_tokens(tmp_path)) == ([], {})
 
