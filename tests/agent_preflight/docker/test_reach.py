@@ -24,7 +24,9 @@ from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_env
 from openrouter_sim import Simulator
 from preflight_proxy.app import RunningProxy, running
 from preflight_proxy.base.config import Config
-from preflight_proxy.gates.ports import EgressSpec, GateSpec, TlsSpec
+from preflight_proxy.base.control_messages import GateSpec, TlsSpec
+from preflight_proxy.core.money import limit_pusd
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.services import EgressRules
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE
@@ -228,9 +230,11 @@ async def proxied(
 
 
 def account_spec(gate: GateSpec, sim: Simulator) -> Any:
-    from preflight_proxy.control.accounts import AccountSpec
+    from preflight_proxy.base.control_messages import AccountSpec
 
-    return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
+    return AccountSpec(
+        limit_pusd=limit_pusd("0.05"), token=Secret("pf-test-token"), key=Secret(sim.inference_key), gate=gate
+    )
 
 
 async def handed_over(proxy: RunningProxy) -> None:
@@ -249,7 +253,7 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
     reach = read_network_access(None, [f"named.example:{site}"], "sealed")
     assert reach.way_out is not None
     socket = make_spec().gate_socket
-    gate = GateSpec(str(socket), list(reach.ports), egress=EgressSpec(reach.way_out.port, list(reach.way_out.allow)))
+    gate = GateSpec(str(socket), reach.ports, egress=reach.way_out)
     url = f"http://named.example:{site}"
     command = (
         f"curl -sS --max-time 20 -p {url}/tunnel && echo && curl -sS --max-time 20 {url}/whole && echo "
@@ -280,7 +284,7 @@ for line in sys.stdin:
 
 
 def _gate(socket: Path | None, authority: Authority) -> GateSpec:
-    return GateSpec(str(socket), [8788, TLS_PORT], tls=TlsSpec(TLS_PORT, authority.certificate, authority.key.reveal()))
+    return GateSpec(str(socket), (8788, TLS_PORT), tls=TlsSpec(TLS_PORT, authority.certificate, authority.key))
 
 
 async def test_a_proxy_that_comes_back_is_openrouter_still(
