@@ -25,7 +25,7 @@ from preflight_proxy.core.errors import ConfigError, LedgerError
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
-from tests.support.held_call import Held
+from tests.support.paused_answer import PausedAnswer
 from tests.support.proxy_world import chat
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -162,7 +162,7 @@ async def test_what_is_pending_of_a_removed_account_settles_in_this_process_and_
     tmp_path: Path, sim: Simulator
 ) -> None:
     """The proxy has no other account. A copy of its folder is what it leaves if it is killed."""
-    held = Held()
+    held = PausedAnswer()
     sim.scenario = Scenario(faults=(FaultRule(held, times=1),))
     data, left = tmp_path / "data", tmp_path / "left"
     async with started(data, sim, {"a": "1"}) as desk:
@@ -192,7 +192,7 @@ async def settled(desk: Desk, name: str, sim: Simulator) -> None:
 async def test_an_account_that_is_added_while_it_is_being_removed_is_open_afterwards(
     tmp_path: Path, sim: Simulator
 ) -> None:
-    held = Held()
+    held = PausedAnswer()
     sim.scenario = Scenario(faults=(FaultRule(held, times=1),))
     async with started(tmp_path, sim, {"a": "1"}) as desk:
         before = desk.named.token("a")
