@@ -5,8 +5,9 @@ It imports neither of the other packages, so that it can contradict both.
 
 from openrouter_sim.base.tokens import Tokenizer
 from openrouter_sim.billing.bill import Bill, KeyBill, SimGeneration
+from openrouter_sim.calls.fault import Fault
 from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario, ToolCall
-from openrouter_sim.faults import FAULTS, Fault, make_fault
+from openrouter_sim.faults import FAULTS, make_fault
 from openrouter_sim.scenario_file import load_scenario
 from openrouter_sim.simulator import ReceivedRequest, Simulator
 

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
+from openrouter_sim import FaultRule, Scenario, SimGeneration, Simulator, make_fault
 from openrouter_sim.base.jsonio import encode
 
 MODEL = "openai/gpt-4.1-nano"
@@ -81,6 +81,12 @@ class Caller:
     async def new_key(self, limit: Any, **fields: Any) -> tuple[str, str]:
         made = (await self.admin("/keys", {"name": "run", "limit": limit, **fields})).json
         return made["key"], made["data"]["hash"]
+
+    @property
+    def billed(self) -> SimGeneration:
+        """The only generation that the inference key was charged for."""
+        (generation,) = self.sim.bill().named("default").generations
+        return generation
 
     def suffer(self, name: str, **parameters: Any) -> None:
         """From now on every call suffers that fault."""

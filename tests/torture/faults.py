@@ -14,7 +14,7 @@ from openrouter_sim import Fault, FaultRule, Scenario, make_fault
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.calls.call import SimCall
-from openrouter_sim.faults import Frame
+from openrouter_sim.calls.fault import Frame
 
 KEY_READS_PER_FAILURE = 7
 """Each so-manieth read of a key's usage fails where ids are hidden."""

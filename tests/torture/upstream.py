@@ -20,7 +20,7 @@ from aiohttp import web
 from openrouter_sim import Fault, FaultRule, Rule, Scenario, Simulator, Tokenizer
 from openrouter_sim.billing.account import hash_of
 from openrouter_sim.calls.call import SimCall
-from openrouter_sim.faults.http_error import HttpError
+from openrouter_sim.faults.refusals import HttpError
 from openrouter_sim.profiles import LAWLESS, lawful, lawless
 from tests.torture.faults import Held, Nameless, Unheard, with_id, without_id
 from tests.torture.hurry import HurryClock

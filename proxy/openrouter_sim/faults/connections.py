@@ -1,4 +1,4 @@
-"""Connections that end before the answer does."""
+"""Connections that end too early."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
+
+from aiohttp import web
 
 from openrouter_sim.calls.fault import Cut, Fault, Frame
 
@@ -15,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SilentClose(Fault):
-    """The connection closes without a word; what was generated so far is billed by the provider's rule.
+    """Close the connection in the middle of an answer. The provider decides if the rest is charged.
 
     Attributes:
-        after: How many events come first; a whole body is cut in its middle.
-        clean: The chunked body is ended properly.
+        after: How many events come first; a body that is no stream is cut in its middle.
+        clean: The chunked body ends properly.
     """
 
     name: ClassVar[str] = "silent_close"
@@ -33,7 +35,7 @@ class SilentClose(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Reset(Fault):
-    """The connection is reset; what was generated so far is billed by the provider's rule.
+    """Reset the connection in the middle of an answer. The provider decides if the rest is charged.
 
     Attributes:
         after: How many events come first; 0 resets right after the headers.
@@ -47,8 +49,34 @@ class Reset(Fault):
         return cut_after(call, frames, self.after, Cut.ABORT)
 
 
+@dataclass(frozen=True, slots=True)
+class CloseOnRequest(Fault):
+    """Reset the connection when the request arrives, as a server does with an idle connection."""
+
+    name: ClassVar[str] = "close_on_request"
+    is_early: ClassVar[bool] = True
+
+    async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
+        """Reset the connection."""
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=503)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseKeepalive(Fault):
+    """Send a whole answer on a keep-alive connection, and then close the connection."""
+
+    name: ClassVar[str] = "close_keepalive"
+
+    def end(self, request: web.Request) -> None:
+        """Close it."""
+        if request.transport is not None:
+            request.transport.close()
+
+
 def cut_after(call: SimCall, frames: Iterator[Frame], after: int, cut: Cut) -> Iterator[Frame]:
-    """Yield `after` events of a stream, or half a whole body, then the cut."""
+    """Yield `after` events of a stream, or half of another body, and then the cut."""
     tokens = 0
     for frame in islice(frames, after):
         if frame.settles and call.ask.stream:
