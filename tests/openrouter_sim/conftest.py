@@ -13,19 +13,10 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, SimGeneration, Simulator, make_fault
 from openrouter_sim.base.jsonio import encode
+from tests.support.fake_clock import FakeClock
 
 MODEL = "openai/gpt-4.1-nano"
 TAG = {"only": ["openai"]}
-
-
-class Clock:
-    """An epoch second that moves only when told."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_760_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @dataclass(frozen=True)
@@ -94,13 +85,13 @@ class Caller:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-async def sim(clock: Clock) -> AsyncIterator[Simulator]:
-    async with Simulator(clock=clock) as simulator:
+async def sim(clock: FakeClock) -> AsyncIterator[Simulator]:
+    async with Simulator(clock=clock.epoch_s) as simulator:
         yield simulator
 
 

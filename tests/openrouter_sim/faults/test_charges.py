@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.openrouter_sim.conftest import Caller, Clock
+    from tests.openrouter_sim.conftest import Caller
+    from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.wire
 
@@ -51,10 +52,10 @@ async def test_the_id_is_nowhere_but_in_the_bill(caller: Caller) -> None:
     assert caller.billed.faults == ("hide_generation_id",)
 
 
-async def test_the_id_never_resolves(caller: Caller, clock: Clock) -> None:
+async def test_the_id_never_resolves(caller: Caller, clock: FakeClock) -> None:
     caller.suffer("generation_never")
     answer = (await caller.chat()).json
-    clock.now_s += 10**6
+    clock.advance(10**6)
     assert (await caller.call(f"/generation?id={answer['id']}")).status == 404
 
 
@@ -68,9 +69,9 @@ async def test_two_sources_disagree_and_one_is_billed(caller: Caller, bills_usag
     assert caller.billed.cost_usd == (told if bills_usage else found)
 
 
-async def test_counters_lag(caller: Caller, clock: Clock) -> None:
+async def test_counters_lag(caller: Caller, clock: FakeClock) -> None:
     caller.suffer("key_usage_lag", lag_s=30)
     await caller.chat()
     assert (await caller.call("/key")).json["data"]["usage"] == 0
-    clock.now_s += 30
+    clock.advance(30)
     assert (await caller.call("/key")).json["data"]["usage"] == caller.billed.cost_usd

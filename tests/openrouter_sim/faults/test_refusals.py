@@ -10,7 +10,8 @@ import pytest
 from openrouter_sim import FaultRule, Scenario, make_fault
 
 if TYPE_CHECKING:
-    from tests.openrouter_sim.conftest import Caller, Clock
+    from tests.openrouter_sim.conftest import Caller
+    from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.wire
 
@@ -70,12 +71,12 @@ async def test_the_client_is_sent_elsewhere(caller: Caller) -> None:
     assert not caller.sim.bill().named("default").generations
 
 
-async def test_the_charge_follows_the_error(caller: Caller, clock: Clock) -> None:
+async def test_the_charge_follows_the_error(caller: Caller, clock: FakeClock) -> None:
     caller.suffer("late_charge", delay_s=5)
     answer = await caller.chat("[[sim tokens=100]]")
     assert answer.status == 504
     assert caller.sim.bill().total_usd == 0
-    clock.now_s += 5
+    clock.advance(5)
     assert caller.billed.completion_tokens == 100
     found = await caller.call(f"/generation?id={answer.headers['X-Generation-Id']}")
     assert found.json["data"]["total_cost"] == caller.sim.bill().total_usd > 0
