@@ -8,7 +8,7 @@ from agent_preflight.models import CacheStats
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class TokenUsage:
     """The tokens of one request; ``prompt_tokens`` includes those read from a cache.
 
     ``tells_cache`` is whether the object had any cache field at all, be it zero.
@@ -21,7 +21,7 @@ class Usage:
     tells_cache: bool
 
 
-def read_usage(usage: object) -> Usage | None:
+def read_usage(usage: object) -> TokenUsage | None:
     """Read one usage object; None if it is none or tells no prompt tokens.
 
     Both spellings of the cache fields may be present and then say the same thing twice: the one in
@@ -35,7 +35,7 @@ def read_usage(usage: object) -> Usage | None:
     details: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     reads = details.get("cached_tokens"), usage.get("cache_read_input_tokens")
     writes = details.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")
-    return Usage(
+    return TokenUsage(
         prompt_tokens=prompt_tokens,
         completion_tokens=_count(usage.get("completion_tokens")),
         cached_tokens=_first_count(reads),
@@ -44,7 +44,7 @@ def read_usage(usage: object) -> Usage | None:
     )
 
 
-def add_usage(stats: CacheStats, usage: Usage) -> None:
+def add_usage(stats: CacheStats, usage: TokenUsage) -> None:
     """Add one request to the sums."""
     stats.total_prompt_tokens += usage.prompt_tokens
     stats.cached_tokens += usage.cached_tokens

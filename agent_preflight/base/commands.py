@@ -9,7 +9,7 @@ OUTPUT_CHARS_MAX = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class CommandResult:
     """The command ran to its end."""
 
     code: int
@@ -27,7 +27,7 @@ class TimedOut:
     """It did not end in time and was killed."""
 
 
-def run(argv: Sequence[str], *, timeout_s: float) -> Finished | NotInstalled | TimedOut:
+def run(argv: Sequence[str], *, timeout_s: float) -> CommandResult | NotInstalled | TimedOut:
     """Run a command without a shell and wait for it; never raises for what the command does.
 
     Args:
@@ -46,7 +46,7 @@ def run(argv: Sequence[str], *, timeout_s: float) -> Finished | NotInstalled | T
         return TimedOut()
     except (OSError, ValueError):
         return NotInstalled()
-    return Finished(done.returncode, _text(done.stdout), _text(done.stderr))
+    return CommandResult(done.returncode, _text(done.stdout), _text(done.stderr))
 
 
 def show(argv: Sequence[str], *, timeout_s: float) -> int | NotInstalled:

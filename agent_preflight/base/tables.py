@@ -42,7 +42,7 @@ Cell: TypeAlias = "str | Text"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """One column.
 
     Attributes:
@@ -72,7 +72,7 @@ class TextTable:
         live: The table is drawn again and again: each row is one line.
     """
 
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
     rows: Sequence[Sequence[Cell]]
     total: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -147,7 +147,7 @@ class _Filled:
     """A column as it is filled: its place, its total, how wide it is, and how narrow it may be."""
 
     index: int
-    column: Column
+    column: TableColumn
     total: str
     chars: int
     chars_min: int
@@ -157,7 +157,7 @@ class _Filled:
         return bool(self.column.spare and rows) and not any(row[self.index].plain for row in rows)
 
 
-def _filled(index: int, column: Column, rows: Sequence[Sequence[Text]], total: Sequence[str]) -> _Filled:
+def _filled(index: int, column: TableColumn, rows: Sequence[Sequence[Text]], total: Sequence[str]) -> _Filled:
     from rich.cells import cell_len
 
     last = total[index] if total else ""

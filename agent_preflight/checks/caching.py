@@ -9,7 +9,7 @@ from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, skipped, warned
 from agent_preflight.checks.models import find_model, price_per_m
-from agent_preflight.usage import Usage, read_usage
+from agent_preflight.usage import TokenUsage, read_usage
 
 NAME = "Prompt caching"
 
@@ -31,8 +31,8 @@ MARGIN = Decimal("1.25")
 class _Sent:
     """What two equal calls told, and what is left of their key."""
 
-    first: Usage | None
-    second: Usage | None
+    first: TokenUsage | None
+    second: TokenUsage | None
     leftover: str
 
 

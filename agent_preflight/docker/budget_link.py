@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from agent_preflight.docker.bodies import BUDGET_FILE
+from agent_preflight.docker.container_config import BUDGET_FILE
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from preflight_proxy.core.errors import ConfigError

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent_preflight.docker.bodies import Tag, forwarder_body
 from agent_preflight.docker.container import Container
+from agent_preflight.docker.container_config import TrialLabels, forwarder_config
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.sandboxes.interface import PortalKey, Step
+from agent_preflight.sandboxes.interface import ForwarderTarget, Step
 
 
 class Forwarder:
     """One trial's forwarder and the volume that it shares with the gate."""
 
-    def __init__(self, engine: Engine, tag: Tag, key: PortalKey) -> None:
+    def __init__(self, engine: Engine, tag: TrialLabels, key: ForwarderTarget) -> None:
         self._engine, self._tag, self._key = engine, tag, key
         self._volume = tag.name("volume")
         self._container = Container(engine, tag.name("forwarder"), "the gate's forwarder", owns_network=True)
@@ -37,7 +37,7 @@ class Forwarder:
         """
         self._begun = True
         await self._engine.make_volume(self._volume, self._tag.labels("volume"))
-        await self._container.create(forwarder_body(self._tag, self._key, image, ports))
+        await self._container.create(forwarder_config(self._tag, self._key, image, ports))
         await self._container.start()
 
     async def close(self) -> dict[str, Step]:

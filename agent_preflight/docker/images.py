@@ -19,18 +19,23 @@ DEFAULT_BASE = "python:3.12-slim"
 USERS_BUILD_S_MAX = 1800.0
 """Someone's image may install a lot."""
 
-Kind = Literal["gate", "demo"]
-SETTINGS: Mapping[Kind, str] = {"gate": "PREFLIGHT_GATE_BASE", "demo": "PREFLIGHT_DEMO_BASE (or --base)"}
+ImageKind = Literal["gate", "demo"]
+SETTINGS: Mapping[ImageKind, str] = {"gate": "PREFLIGHT_GATE_BASE", "demo": "PREFLIGHT_DEMO_BASE (or --base)"}
 """What names the base of each image."""
 
 
 def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = ".") -> None:
-    """Build an image from the user's own Dockerfile by the program `docker`; its output goes where ours goes.
+    """Build an image from a Dockerfile of yours with the program `docker`; its output goes where this program's output goes.
 
-    This is the one thing that the program is needed for: BuildKit, `.dockerignore` and a registry's passwords are its part.
+    The program is needed for this alone, because BuildKit, `.dockerignore` and the passwords of registries belong to it.
+
+    Args:
+        image_name: The name of the image, with or without a tag.
+        dockerfile: The path of the Dockerfile.
+        context: The folder whose files the build may use.
 
     Raises:
-        RuntimeError: The build failed, or there is no program `docker`.
+        DockerError: The build failed or took longer than 30 minutes, or there is no program `docker`. It is a RuntimeError.
     """
     done = commands.show(["docker", "build", "-t", image_name, "-f", dockerfile, context], timeout_s=USERS_BUILD_S_MAX)
     if done == commands.NotInstalled():
@@ -42,14 +47,22 @@ def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = 
 
 
 def image_exists(image_name: str) -> bool:
-    """Tell whether this engine has the image; False too where no engine answers."""
+    """Return whether the engine has the image. False also if no engine answers.
+
+    Args:
+        image_name: The name of the image, with or without a tag.
+    """
     with contextlib.suppress(DockerError):
         return on_engine(lambda engine: engine.image(image_name)) is not None
     return False
 
 
 def remove_container(name: str) -> None:
-    """Remove a container, running or not; nothing happens where there is none."""
+    """Remove a container, running or not. Nothing is raised if there is none, or if no engine answers.
+
+    Args:
+        name: The container's name or id.
+    """
     with contextlib.suppress(DockerError):
         on_engine(lambda engine: engine.remove(name))
 
@@ -73,7 +86,7 @@ def missing_image(name: str) -> str:
     )
 
 
-async def missing_base(engine: Engine, kind: Kind, base: str | None = None) -> str | None:
+async def missing_base(engine: Engine, kind: ImageKind, base: str | None = None) -> str | None:
     """Return what a person is told where our image of this kind can be neither found nor built; None where it can."""
     base = base or DEFAULT_BASE
     if await engine.image(image_of(kind, base)) is not None or await engine.image(base) is not None:
@@ -91,12 +104,12 @@ async def _pythons(engine: Engine) -> list[str]:
     return []
 
 
-def image_of(kind: Kind, base: str) -> str:
+def image_of(kind: ImageKind, base: str) -> str:
     """Return the name of our image of this kind on this base; another version of its files has another name."""
     return f"agent-preflight-{kind}:{context_digest(context_dir(kind), base)}"
 
 
-async def ensure_image(engine: Engine, kind: Kind, base: str | None = None) -> str:
+async def ensure_image(engine: Engine, kind: ImageKind, base: str | None = None) -> str:
     """Return the id of our image of this kind, built first where this engine does not have it.
 
     Args:
@@ -119,7 +132,7 @@ async def ensure_image(engine: Engine, kind: Kind, base: str | None = None) -> s
     return built.id
 
 
-def context_dir(kind: Kind) -> Path:
+def context_dir(kind: ImageKind) -> Path:
     """Return the directory of a build context: inside the installed package, or in the source tree.
 
     Raises:

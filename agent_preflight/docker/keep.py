@@ -15,15 +15,17 @@ from pathlib import Path
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.engine.streams import archive, is_readable
-from agent_preflight.sandboxes.kept_output import Kept, OutputWish
+from agent_preflight.sandboxes.kept_output import KeptOutput, OutputPolicy
 from agent_preflight.sandboxes.output_folder import OutputFolder
-from agent_preflight.sandboxes.tar_stream import Kind, TarError
+from agent_preflight.sandboxes.tar_stream import EntryKind, TarError
 
 SPOILT = frozenset({Failure.FAILED, Failure.REFUSED, Failure.NOT_DOCKER})
 """After these the engine answers, but cannot read the folder: what an agent made of it may be the reason."""
 
 
-async def keep(engine: Engine, container: str, wish: OutputWish, folder: Path, *, last_try: bool = False) -> Kept:
+async def keep(
+    engine: Engine, container: str, wish: OutputPolicy, folder: Path, *, last_try: bool = False
+) -> KeptOutput:
     """Copy a stopped container's output folder into a trial's folder; nothing is copied if it does not exist.
 
     Args:
@@ -86,7 +88,7 @@ async def _copy(
 ) -> str | None:
     """Copy the folder; if a link stands in its place, the folder to which that leads within the container."""
     limit = await _pour(engine, container, path, output, take)
-    if output.root is not Kind.LINK:
+    if output.root is not EntryKind.LINK:
         return limit
     output.again()
     return await _pour(engine, container, f"{path.rstrip('/')}/.", output, take)

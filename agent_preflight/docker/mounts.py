@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from agent_preflight.sandboxes.kept_output import OutputWish
+from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
 OWN_MOUNT = "it is a mount of your own"
@@ -171,7 +171,7 @@ def _within(path: str, directory: str) -> bool:
     return PurePosixPath(path).is_relative_to(directory)
 
 
-def beside_mounts(wish: OutputWish, fields: Mapping[str, Any]) -> OutputWish:
+def beside_mounts(wish: OutputPolicy, fields: Mapping[str, Any]) -> OutputPolicy:
     """Return what of an output folder is to be copied, given what the user mounts.
 
     Nothing is copied of a folder that is the user's own mount, or on a tmpfs. Mounts below it are left out.
@@ -188,7 +188,7 @@ def beside_mounts(wish: OutputWish, fields: Mapping[str, Any]) -> OutputWish:
     return replace(wish, mounts=tuple(below))
 
 
-def tmpfs_warning(wish: OutputWish, fields: Mapping[str, Any]) -> str | None:
+def tmpfs_warning(wish: OutputPolicy, fields: Mapping[str, Any]) -> str | None:
     """Return a warning if what agents write to their output folder, or below it, is lost with a tmpfs."""
     if wish.unkept:
         return None

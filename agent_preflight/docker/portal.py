@@ -18,7 +18,7 @@ _BRIDGE_NAME = "com.docker.network.bridge.name"
 
 
 @dataclass(frozen=True, slots=True)
-class PortalPlace:
+class ForwarderAddress:
     """Two names of one address.
 
     Attributes:
@@ -41,7 +41,7 @@ class PortalPlace:
         )
 
 
-async def portal_place(engine: Engine) -> PortalPlace:
+async def forwarder_address(engine: Engine) -> ForwarderAddress:
     """Return where the proxy listens for forwarders.
 
     An engine beside us has a bridge among this machine's interfaces, and its containers come by that. An engine in a virtual
@@ -53,7 +53,11 @@ async def portal_place(engine: Engine) -> PortalPlace:
     options = (await engine.network("bridge")).get("Options") or {}
     interface = str(options.get(_BRIDGE_NAME) or "docker0")
     address = interface_address(interface)
-    return PortalPlace("127.0.0.1", HOST_NAME) if address is None else PortalPlace(f"{address}%{interface}", address)
+    return (
+        ForwarderAddress("127.0.0.1", HOST_NAME)
+        if address is None
+        else ForwarderAddress(f"{address}%{interface}", address)
+    )
 
 
 def interface_address(name: str) -> str | None:

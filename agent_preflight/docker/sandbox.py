@@ -23,9 +23,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.docker.bodies import BUDGET_FILE, GATE_PORTS, Tag, agent_body, check_network, gate_body
 from agent_preflight.docker.budget_link import link_copies, place_link
 from agent_preflight.docker.container import Container
+from agent_preflight.docker.container_config import (
+    BUDGET_FILE,
+    GATE_PORTS,
+    TrialLabels,
+    agent_config,
+    check_network,
+    gate_config,
+)
 from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.docker.images import agents_image
 from agent_preflight.docker.keep import keep
@@ -33,9 +40,9 @@ from agent_preflight.docker.mounts import check_mounts
 from agent_preflight.docker.owner import this_process
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import UNKNOWN, DockerError, Failure
-from agent_preflight.engine.streams import Attached, attach
+from agent_preflight.engine.streams import AttachedStreams, attach
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes, Step
-from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.kept_output import KeptOutput
 from preflight_proxy.core.errors import ConfigError
 
 LIFETIME = timedelta(days=7)
@@ -97,11 +104,11 @@ class DockerSandbox:
         self._engine = engine = engine.apart()
         self._spec, self._gate_image, self._ports = spec, gate_image, tuple(ports)
         expires = (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds")
-        self._tag = Tag(spec.run_id, spec.run_dir, spec.alias, this_process(), expires, secrets.token_hex(6))
+        self._tag = TrialLabels(spec.run_id, spec.run_dir, spec.alias, this_process(), expires, secrets.token_hex(6))
         self._gate = Container(engine, self._tag.name("gate"), "the trial's gate", owns_network=True)
         self._agent = Container(engine, self._tag.name("agent"), f"the agent {spec.alias}")
         self._forwarder = None if spec.portal is None else Forwarder(engine, self._tag, spec.portal)
-        self._attached: Attached | None = None
+        self._attached: AttachedStreams | None = None
         self._over = False
         self._held = False
         self._idle = asyncio.Event()
@@ -141,7 +148,7 @@ class DockerSandbox:
         check_network(spec.network)
         if spec.gate_socket is not None:
             check_socket(spec.gate_socket)
-        body = functools.partial(agent_body, spec, self._tag, seccomp=seccomp_profile())
+        body = functools.partial(agent_config, spec, self._tag, seccomp=seccomp_profile())
         self.warnings += check_mounts(
             body("").get("HostConfig", {}),
             run_dir=str(spec.run_dir),
@@ -155,7 +162,7 @@ class DockerSandbox:
             await self._forwarder.open(self._gate_image, self._ports)
             self._refuse_if_over()
         own = (self._tag, spec.network, spec.gate_socket, self._gate_image, self._ports)
-        await self._gate.create(gate_body(*own, spec.services, spec.docker_args.gate))
+        await self._gate.create(gate_config(*own, spec.services, spec.docker_args.gate))
         self._refuse_if_over()
         await self._gate.start()
 
@@ -210,7 +217,7 @@ class DockerSandbox:
         async with self._ending:
             return await self._agent.stop()
 
-    async def keep(self, folder: Path) -> Kept:
+    async def keep(self, folder: Path) -> KeptOutput:
         """Copy the output folder out of the agent's stopped container, if the agent ran.
 
         Raises:
@@ -219,12 +226,12 @@ class DockerSandbox:
         wish = self._spec.output
         async with self._ending:
             if wish.unkept:
-                return Kept(why=wish.unkept)
+                return KeptOutput(why=wish.unkept)
             if not self._agent.is_over and self._attached is None:
-                return Kept(why="the agent never ran")
+                return KeptOutput(why="the agent never ran")
             if not self._agent.is_over:
                 self.warnings.append(f"the output in {wish.path} is lost: its container was gone, or had to be removed")
-                return Kept(why="its container was gone before it was copied")
+                return KeptOutput(why="its container was gone before it was copied")
             try:
                 return await keep(self._engine, self._agent.id, wish, folder)
             except (OSError, DockerError) as exc:

@@ -14,17 +14,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent_preflight.docker.bodies import LABEL, OUTPUT_LABEL, Role
 from agent_preflight.docker.container import Container
+from agent_preflight.docker.container_config import LABEL, OUTPUT_LABEL, Role
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.runs.lock import RunState, hold_once_free
+from agent_preflight.runs.lock import RunState, lock_if_dead_soon
 
 _ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "network", "volume")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class EngineLeftover:
     """One thing on the engine that a run made.
 
     Attributes:
@@ -47,15 +47,15 @@ class Found:
 class Keeper(Protocol):
     """What copies an agent's output before its container is removed."""
 
-    async def keep(self, engine: Engine, agent: Found) -> bool:
+    async def keep(self, engine: Engine, agent: EngineLeftover) -> bool:
         """Copy the output of a stopped container; False if its container must stay."""
 
-    def gone(self, agent: Found) -> None:
+    def gone(self, agent: EngineLeftover) -> None:
         """Take note that its container is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class EngineSweep:
     """What a sweep did, or with `dry_run` would do.
 
     Attributes:
@@ -65,15 +65,15 @@ class Sweep:
         unreadable: Belongs to runs whose directory cannot be opened; a person must decide.
     """
 
-    removed: tuple[Found, ...] = ()
-    left: tuple[Found, ...] = ()
-    live: tuple[Found, ...] = ()
-    unreadable: tuple[Found, ...] = ()
+    removed: tuple[EngineLeftover, ...] = ()
+    left: tuple[EngineLeftover, ...] = ()
+    live: tuple[EngineLeftover, ...] = ()
+    unreadable: tuple[EngineLeftover, ...] = ()
 
 
 async def sweep(
     engine: Engine, *, below: Sequence[Path] | None = None, dry_run: bool = False, keeper: Keeper | None = None
-) -> Sweep:
+) -> EngineSweep:
     """Remove everything of dead runs from this engine.
 
     Args:
@@ -90,19 +90,19 @@ async def sweep(
         for thing in await find(engine)
         if below is None or any(thing.run_dir.is_relative_to(folder) for folder in below)
     ]
-    done: dict[str, list[Found]] = {"removed": [], "left": [], "live": [], "unreadable": []}
+    done: dict[str, list[EngineLeftover]] = {"removed": [], "left": [], "live": [], "unreadable": []}
     for run_dir, things in groupby(found, key=lambda thing: thing.run_dir):
-        async with hold_once_free(run_dir) as state:
+        async with lock_if_dead_soon(run_dir) as state:
             for thing in things:
                 if state is RunState.DEAD:
                     gone = dry_run or await _remove(engine, thing, keeper)
                     done["removed" if gone else "left"].append(thing)
                 else:
                     done[state.value].append(thing)
-    return Sweep(**{name: tuple(things) for name, things in done.items()})
+    return EngineSweep(**{name: tuple(things) for name, things in done.items()})
 
 
-async def find(engine: Engine) -> list[Found]:
+async def find(engine: Engine) -> list[EngineLeftover]:
     """Return all that any run made on this engine, by run and in the order in which it must be removed.
 
     Raises:
@@ -114,18 +114,18 @@ async def find(engine: Engine) -> list[Found]:
     return sorted(found, key=lambda thing: (str(thing.run_dir), _ORDER.index(thing.role), thing.id))
 
 
-def _read(row: Mapping[str, Any]) -> Found | None:
+def _read(row: Mapping[str, Any]) -> EngineLeftover | None:
     """Read one row; None if its labels are not ours after all."""
     labels = row["Labels"]
     run_dir, run_id, alias, role = (labels.get(f"{LABEL}.{name}", "") for name in ("dir", "run", "trial", "role"))
     for known in _ORDER:
         if role == known and run_dir.startswith("/"):
             output = labels.get(OUTPUT_LABEL, "") if role == "agent" else ""
-            return Found(Path(run_dir), run_id, alias, known, row.get("Id") or row["Name"], output)
+            return EngineLeftover(Path(run_dir), run_id, alias, known, row.get("Id") or row["Name"], output)
     return None
 
 
-async def _remove(engine: Engine, thing: Found, keeper: Keeper | None) -> bool:
+async def _remove(engine: Engine, thing: EngineLeftover, keeper: Keeper | None) -> bool:
     if thing.role == "agent" and keeper is not None:
         return await _remove_agent(engine, thing, keeper)
     if thing.role in ("agent", "gate", "forwarder"):
@@ -138,7 +138,7 @@ async def _remove(engine: Engine, thing: Found, keeper: Keeper | None) -> bool:
     return True
 
 
-async def _remove_agent(engine: Engine, agent: Found, keeper: Keeper) -> bool:
+async def _remove_agent(engine: Engine, agent: EngineLeftover, keeper: Keeper) -> bool:
     """Stop an agent, let its output be copied if it ran, and remove its container."""
     container = Container(engine, agent.id, "a dead run's agent", agent.id)
     await container.stop()

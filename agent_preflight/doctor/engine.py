@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_preflight.checks.line import Line, passed, warned
-from agent_preflight.docker.handshake import shake_hands, shake_hands_portable
+from agent_preflight.docker.gate_modes import try_portable_gate, try_shared_gate
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
@@ -107,9 +107,9 @@ def try_handshake(base: str | None, *, portable: bool = False) -> Handshake:
         began_s = time.monotonic()
         with open_try("handshake") as folder:
             if portable:
-                await shake_hands_portable(engine, image, folder.path)
+                await try_portable_gate(engine, image, folder.path)
             else:
-                await shake_hands(engine, image, folder.path, folder.short_dir)
+                await try_shared_gate(engine, image, folder.path, folder.short_dir)
         return Handshake(time.monotonic() - began_s)
 
     try:

@@ -8,7 +8,7 @@ from agent_preflight.base.config import Environment, child_environment
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.checks.machine import check_clock, check_disk
-from agent_preflight.docker.handshake import netns_cookie
+from agent_preflight.docker.gate_modes import netns_cookie
 from agent_preflight.doctor import engine as engines
 from agent_preflight.doctor.engine import EngineFacts, Handshake
 from agent_preflight.doctor.installation import installation

@@ -7,7 +7,7 @@ import resource
 import tempfile
 
 from agent_preflight.checks.line import Line, failed, passed, warned
-from agent_preflight.docker.handshake import netns_cookie
+from agent_preflight.docker.gate_modes import netns_cookie
 
 FILES_PER_TRIAL, FILES_BASE = 256, 512
 """A listener takes 256 connections (C5); the rest is the proxy's own."""

@@ -49,15 +49,15 @@ _NEVER = "0001-01-01T00:00:00Z"
 T = TypeVar("T")
 
 
-class _State(msgspec.Struct, rename="pascal"):
+class _InspectedState(msgspec.Struct, rename="pascal"):
     status: str
     exit_code: int
     started_at: str
     oom_killed: bool = msgspec.field(default=False, name="OOMKilled")
 
 
-class _Inspected(msgspec.Struct):
-    state: _State | None = msgspec.field(default=None, name="State")
+class _Inspection(msgspec.Struct):
+    state: _InspectedState | None = msgspec.field(default=None, name="State")
     message: str = ""
 
 
@@ -219,7 +219,7 @@ class Engine:
         """Return a container's state; None only if the engine says that there is no such container."""
         url = self._client._canonicalize_url(f"containers/{container}/json")  # aiodocker takes any 404 for the engine's
         async with self._call("looking at a container", limit_s), self._client.session.get(url) as answer:
-            told = msgspec.json.decode(await answer.read(), type=_Inspected)
+            told = msgspec.json.decode(await answer.read(), type=_Inspection)
             if answer.status == HTTPStatus.NOT_FOUND and told.message:
                 return None
             if told.state is None and answer.status < HTTPStatus.BAD_REQUEST:

@@ -26,7 +26,7 @@ STDOUT, STDERR = 1, 2
 """The engine's numbers for the outputs. Source: docs.docker.com, ContainerAttach, "Stream format"."""
 
 
-class _Valve(asyncio.ReadTransport):
+class _FlowControl(asyncio.ReadTransport):
     """What a StreamReader takes for its transport, to say when it is full."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class _Valve(asyncio.ReadTransport):
         self.open.set()
 
 
-class Attached:
+class AttachedStreams:
     """The streams of one container; made by `attach`.
 
     Attributes:
@@ -54,7 +54,7 @@ class Attached:
         self._tasks = Tasks()
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._readers = {number: asyncio.StreamReader(BUFFER_BYTES) for number in (STDOUT, STDERR)}
-        self._valves = {number: _Valve() for number in self._readers}
+        self._valves = {number: _FlowControl() for number in self._readers}
         for number, reader in self._readers.items():
             reader.set_transport(self._valves[number])
         self.over = asyncio.Event()
@@ -106,7 +106,7 @@ def _connection_errors() -> Iterator[None]:
         yield
 
 
-async def attach(engine: Engine, container: str) -> Attached:
+async def attach(engine: Engine, container: str) -> AttachedStreams:
     """Connect to the streams of a container that has not started.
 
     Raises:
@@ -114,7 +114,7 @@ async def attach(engine: Engine, container: str) -> Attached:
     """
     output = await engine.attach(container, stdin=False)
     try:
-        return Attached(output, await engine.attach(container, stdin=True))
+        return AttachedStreams(output, await engine.attach(container, stdin=True))
     except BaseException:
         with _connection_errors():
             await output.close()

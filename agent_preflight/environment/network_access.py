@@ -45,7 +45,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class NetworkAccess:
     """What a run's agents may reach besides the proxy.
 
     Attributes:
@@ -84,7 +84,9 @@ class Reach:
         }
 
 
-def read_reach(services: Mapping[str, str] | None, egress: Iterable[str] | None, network: str) -> Reach:
+def read_network_access(
+    services: Mapping[str, str] | None, egress: Iterable[str] | None, network: str
+) -> NetworkAccess:
     """Return what the user named.
 
     Args:
@@ -97,7 +99,7 @@ def read_reach(services: Mapping[str, str] | None, egress: Iterable[str] | None,
     """
     if isinstance(egress, str):
         raise ConfigError(f"egress is a list of places, such as ['pypi.org:443'], not {egress!r}.")
-    reach = Reach(
+    reach = NetworkAccess(
         tuple(_service(str(label), str(target)) for label, target in (services or {}).items()),
         tuple(_place("egress", str(place)) for place in egress or ()),
     )
@@ -142,8 +144,13 @@ def _place(where: str, text: str) -> Target:
         raise ConfigError(f"{where}: {exc}.") from None
 
 
-def reach_env(
-    reach: Reach, user: Mapping[str, str], *, in_container: bool, network: str, image: Mapping[str, str] | None = None
+def network_env(
+    reach: NetworkAccess,
+    user: Mapping[str, str],
+    *,
+    in_container: bool,
+    network: str,
+    image: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the variables that tell an agent of it, and by which proxy; those that the user sets are left out, but for NO_PROXY.
 
@@ -173,7 +180,7 @@ def reach_env(
     return {name: value for name, value in env.items() if name not in user} | proxies
 
 
-def reach_warnings(reach: Reach, user: Mapping[str, str], *, in_container: bool) -> list[str]:
+def network_warnings(reach: NetworkAccess, user: Mapping[str, str], *, in_container: bool) -> list[str]:
     """Return what a person should know of it."""
     if not in_container:
         named = [name for name, used in (("services", reach.services), ("egress", reach.egress)) if used]
@@ -185,7 +192,7 @@ def reach_warnings(reach: Reach, user: Mapping[str, str], *, in_container: bool)
     return []
 
 
-def proxy_warnings(reach: Reach, user: Mapping[str, str], network: str) -> list[str]:
+def proxy_warnings(reach: NetworkAccess, user: Mapping[str, str], network: str) -> list[str]:
     """Return what to tell a person whose own proxy wins in a container that has no network."""
     own = [name for name in own_proxy(user) if user[name]]
     if not own or reach.egress or network != SEALED:

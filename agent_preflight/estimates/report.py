@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent_preflight.base.tables import Column, TextTable
+from agent_preflight.base.tables import TableColumn, TextTable
 from agent_preflight.base.usd import dollars
 from agent_preflight.estimates.calls_that_fit import BYTES_PER_TOKEN, Estimate, advice, calls_text, rounded_up
 from preflight_proxy.core.money import usd_text
 
 COLUMNS = (
-    Column("model", fold=20),
-    Column("budget", right=True),
-    Column("one call up to", right=True),
-    Column("affords", right=True),
-    Column("first answer", right=True),
+    TableColumn("model", fold=20),
+    TableColumn("budget", right=True),
+    TableColumn("one call up to", right=True),
+    TableColumn("affords", right=True),
+    TableColumn("first answer", right=True),
 )
 """`first answer` is the output bound that the first call leaves with."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agent_preflight.docker.handshake import choose_gate
+from agent_preflight.docker.gate_modes import choose_gate_mode
 from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_image, missing_base
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.settings import SandboxKind
@@ -75,7 +75,7 @@ async def _containers(base: str | None) -> Place:
         found = await _present(engine, (base,) if base else (DEFAULT_BASE, LOCAL_BASE))
         image, gate = await ensure_image(engine, "demo", found), await ensure_image(engine, "gate", found)
         with open_try("handshake") as folder:
-            await choose_gate(engine, "auto", gate, folder.path, folder.short_dir)
+            await choose_gate_mode(engine, "auto", gate, folder.path, folder.short_dir)
     return Place("docker", image, found, (), IN_CONTAINERS)
 
 

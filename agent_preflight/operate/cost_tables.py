@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agent_preflight.base.tables import Column, TextTable
+from agent_preflight.base.tables import TableColumn, TextTable
 from agent_preflight.base.usd import dollars, pusd
-from agent_preflight.operate.drift import TOLERANCE_PUSD, Reconciled, Row
+from agent_preflight.operate.reconcile import TOLERANCE_PUSD, ReconciledAccount, Reconciliation
 from agent_preflight.runs.costs import sums_by_account, sums_of
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 
@@ -32,13 +32,13 @@ def cost_parts(name: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[TextTa
     decimals = _decimals([pusd(str(line["cost_usd"])) for line in lines])
     usual = all(line.get("outcome") == "posted" for line in lines)
     columns = (
-        Column("time", spare=2),
-        Column("trial"),
-        Column("model", spare=1),
-        Column("in", right=True),
-        Column("out", right=True),
-        Column("cost", right=True),
-        *([] if usual else [Column("outcome")]),
+        TableColumn("time", spare=2),
+        TableColumn("trial"),
+        TableColumn("model", spare=1),
+        TableColumn("in", right=True),
+        TableColumn("out", right=True),
+        TableColumn("cost", right=True),
+        *([] if usual else [TableColumn("outcome")]),
     )
     yield ""
     yield TextTable(columns, [_call(line, clock, decimals)[: len(columns)] for line in lines])
@@ -66,17 +66,19 @@ def _sums_table(lines: Sequence[Mapping[str, Any]]) -> TextTable:
         for name, sums in [*accounts.items(), ("TOTAL", total)]
     ]
     return TextTable(
-        (Column("trial"), Column("calls", right=True), Column("cost", right=True)), rows[:-1], total=rows[-1]
+        (TableColumn("trial"), TableColumn("calls", right=True), TableColumn("cost", right=True)),
+        rows[:-1],
+        total=rows[-1],
     )
 
 
-def reconciled_parts(found: Reconciled) -> Iterator[TextTable | str]:
+def reconciled_parts(found: Reconciliation) -> Iterator[TextTable | str]:
     """Yield the table for a person, then the endpoints that are quarantined, then what the figures are worth."""
     columns = (
-        Column("trial"),
-        Column("posted", right=True),
-        Column("OpenRouter", right=True),
-        Column("difference", right=True),
+        TableColumn("trial"),
+        TableColumn("posted", right=True),
+        TableColumn("OpenRouter", right=True),
+        TableColumn("difference", right=True),
     )
     rows = (*found.rows, found.total)
     amounts = [amount for row in rows for amount in (row.posted_pusd, row.upstream_pusd, row.drift_pusd)]
@@ -98,7 +100,7 @@ def reconciled_parts(found: Reconciled) -> Iterator[TextTable | str]:
     yield f"may lack calls of the last {KEY_USAGE_LAG_S:.0f} s before it was read."
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: ReconciledAccount) -> str:
     """What is to be thought of a row, and those of its amounts that are not usual."""
     unusual = (("pending", row.pending_pusd), ("assumed", row.assumed_pusd), ("overrun", row.overrun_pusd))
     return "; ".join([row.verdict, *(f"{dollars(amount)} {word}" for word, amount in unusual if amount)])

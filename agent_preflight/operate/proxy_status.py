@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from agent_preflight.base.tables import Column, TextTable, duration, money, show
+from agent_preflight.base.tables import TableColumn, TextTable, duration, money, show
 from agent_preflight.base.usd import usd
 from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlUnreachableError
 from preflight_proxy.base.data_folder import control_socket, serving_pid
@@ -20,9 +20,9 @@ from preflight_proxy.ledger.reader import read_snapshot
 State = Literal["open", "frozen", "spent"]
 _T = TypeVar("_T")
 _COLUMNS = (
-    Column("account"),
-    *(Column(title, right=True) for title in ("limit", "spent", "reserved", "available", "calls")),
-    Column("state"),
+    TableColumn("account"),
+    *(TableColumn(title, right=True) for title in ("limit", "spent", "reserved", "available", "calls")),
+    TableColumn("state"),
 )
 
 

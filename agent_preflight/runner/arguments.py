@@ -14,14 +14,14 @@ from typing import Any
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
-from agent_preflight.environment.network_access import read_reach
+from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.openrouter.http import check_way
 from agent_preflight.options.settings import Arguments, RunSettings, read_settings
 from agent_preflight.options.sources import with_files, with_keys
 from agent_preflight.options.text_file import read_text
 from agent_preflight.runs.plan import Surroundings
 from agent_preflight.runs.request import Request
-from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputWish
+from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
 
@@ -119,7 +119,7 @@ def _surroundings(settings: RunSettings) -> Surroundings:
         workspace_path=settings.workspace_path,
         timeout_s=settings.timeout_s,
         docker_args=settings.docker_args,
-        reach=read_reach(settings.services, settings.egress, network),
+        reach=read_network_access(settings.services, settings.egress, network),
         memory=settings.memory,
         cpus=settings.cpus,
         gate=settings.gate,
@@ -132,8 +132,8 @@ def _surroundings(settings: RunSettings) -> Surroundings:
     return around
 
 
-def _output(settings: RunSettings) -> OutputWish:
-    return OutputWish(
+def _output(settings: RunSettings) -> OutputPolicy:
+    return OutputPolicy(
         path=posixpath.normpath(settings.output_path or settings.workspace_path),
         timeout_s=settings.output_timeout_s,
         bytes_max=settings.output_max_bytes,

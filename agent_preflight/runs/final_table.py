@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.base.tables import Column, TextTable, duration, money, text_of, width_of
+from agent_preflight.base.tables import TableColumn, TextTable, duration, money, text_of, width_of
 from agent_preflight.base.usd import pusd
 from agent_preflight.models import RunResult
 from agent_preflight.runs.costs import LEDGER
@@ -19,12 +19,12 @@ from agent_preflight.sandboxes.kept_output import WORKSPACE
 from agent_preflight.sandboxes.process import BUDGET_LINK
 
 COLUMNS = (
-    Column("trial"),
-    Column("status"),
-    Column("cost", right=True),
-    Column("time", right=True, spare=1),
-    Column("tools", right=True, spare=3),
-    Column("cached", right=True, spare=2),
+    TableColumn("trial"),
+    TableColumn("status"),
+    TableColumn("cost", right=True),
+    TableColumn("time", right=True, spare=1),
+    TableColumn("tools", right=True, spare=3),
+    TableColumn("cached", right=True, spare=2),
 )
 
 

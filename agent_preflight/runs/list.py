@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, begun_at_s, run_dirs, trial_dirs
-from agent_preflight.base.tables import Column, TextTable, duration, money
+from agent_preflight.base.tables import TableColumn, TextTable, duration, money
 from agent_preflight.runs.lock import LOCK_NAME
 from agent_preflight.runs.trial_status import RunTrials, exact_or_none, read_run
 
 COLUMNS = (
-    Column("run"),
-    Column("status"),
-    Column("trials", right=True),
-    Column("cost", right=True),
-    Column("age", right=True),
+    TableColumn("run"),
+    TableColumn("status"),
+    TableColumn("trials", right=True),
+    TableColumn("cost", right=True),
+    TableColumn("age", right=True),
 )
 WORST_FIRST = ("lost", "interrupted", "stopped", "failed")
 """Endings of trials that make the word for a whole run; where none has one of them, it is done."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agent_preflight.options.container_options import DockerArgs
-from agent_preflight.sandboxes.kept_output import KEEP_OFF, Kept, OutputWish
+from agent_preflight.sandboxes.kept_output import KEEP_OFF, KeptOutput, OutputPolicy
 from preflight_proxy.core.secret import Secret
 
 Step = Literal["ok", "unverified", "failed"]
@@ -21,7 +21,7 @@ Step = Literal["ok", "unverified", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class PortalKey:
+class ForwarderTarget:
     """How a portable gate's forwarder reaches the proxy.
 
     Attributes:
@@ -68,8 +68,8 @@ class AgentSpec:
     gate_socket: Path | None
     docker_args: DockerArgs = field(default_factory=DockerArgs)
     services: Mapping[str, str] = field(default_factory=dict)
-    portal: PortalKey | None = None
-    output: OutputWish = field(default_factory=lambda: OutputWish(unkept=KEEP_OFF))
+    portal: ForwarderTarget | None = None
+    output: OutputPolicy = field(default_factory=lambda: OutputPolicy(unkept=KEEP_OFF))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Sandbox(Protocol):
     async def kill(self) -> Step:
         """End the agent: TERM, half a second, KILL; `"ok"` only when it is seen to run no more."""
 
-    async def keep(self, folder: Path) -> Kept:
+    async def keep(self, folder: Path) -> KeptOutput:
         """Copy what the agent wrote into a folder of this machine; it has been ended. Its container stays until `close`.
 
         Raises:

@@ -21,7 +21,7 @@ ASIDE_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class OutputWish:
+class OutputPolicy:
     """Which folder of a container is kept, and how much of it at most.
 
     Attributes:
@@ -47,7 +47,7 @@ class OutputWish:
         return "" if self.unkept else msgspec.json.encode(self).decode()
 
     @classmethod
-    def read(cls, text: str) -> OutputWish | None:
+    def read(cls, text: str) -> OutputPolicy | None:
         """Return what a label says; None if nothing is to be copied, or it cannot be read."""
         try:
             return msgspec.json.decode(text, type=cls) if text else None
@@ -61,7 +61,7 @@ KEEP_OFF = "keep_output is off"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptOutput:
     """What was kept.
 
     Attributes:
@@ -96,14 +96,14 @@ class Kept:
             draft.replace(folder / RECORD)
 
     @classmethod
-    def read(cls, output: object) -> Kept | None:
+    def read(cls, output: object) -> KeptOutput | None:
         """Return what a record's `output` says; None if it cannot be read."""
         try:
             return msgspec.convert(output, cls)
         except msgspec.MsgspecError:
             return None
 
-    def warning(self, wish: OutputWish) -> str | None:
+    def warning(self, wish: OutputPolicy) -> str | None:
         """Return what a person must know if a limit was reached."""
         if not self.limits:
             return None

@@ -13,8 +13,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_preflight.sandboxes.kept_output import WORKSPACE, Kept, OutputWish, set_workspace_aside
-from agent_preflight.sandboxes.tar_stream import Entry, Kind, TarStream
+from agent_preflight.sandboxes.kept_output import WORKSPACE, KeptOutput, OutputPolicy, set_workspace_aside
+from agent_preflight.sandboxes.tar_stream import EntryKind, TarEntry, TarStream
 
 PARTIAL = "workspace.partial"
 LISTED_MAX = 100
@@ -32,17 +32,17 @@ _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 
 
 @dataclass(slots=True)
-class _Open:
+class _PartialFile:
     """A file that is being written."""
 
     fd: int
     parent: tuple[bytes, ...]
-    entry: Entry
+    entry: TarEntry
     left: int
 
 
 @dataclass(slots=True)
-class _Skipped:
+class _SkippedEntries:
     named: list[dict[str, str]] = field(default_factory=list)
     count: int = 0
     limits: list[str] = field(default_factory=list)
@@ -76,16 +76,16 @@ class OutputFolder:
         OSError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, wish: OutputWish, free_bytes_min: int = FREE_BYTES_MIN) -> None:
-        self.root: Kind | None = None
+    def __init__(self, folder: Path, wish: OutputPolicy, free_bytes_min: int = FREE_BYTES_MIN) -> None:
+        self.root: EntryKind | None = None
         self._folder, self._wish, self._free_bytes_min = folder, wish, free_bytes_min
         self._draft = folder / PARTIAL
         self._stream = TarStream()
         self._prefix: tuple[bytes, ...] = ()
         self._mounts = {tuple(os.fsencode(mount).split(b"/")) for mount in wish.mounts}
         self._made, self._files, self._bytes = 0, 0, 0
-        self._skipped = _Skipped()
-        self._writing: _Open | None = None
+        self._skipped = _SkippedEntries()
+        self._writing: _PartialFile | None = None
         self._full = False
         _remove(self._draft)
         self._draft.mkdir(mode=0o700)
@@ -99,7 +99,7 @@ class OutputFolder:
 
     def again(self) -> None:
         """Begin with another archive; the first held a link, and nothing of it was kept."""
-        self._stream, self.root, self._skipped = TarStream(), None, _Skipped()
+        self._stream, self.root, self._skipped = TarStream(), None, _SkippedEntries()
 
     def take(self, data: bytes) -> bool:
         """Write what these bytes of the archive hold; returns whether more can add anything.
@@ -109,7 +109,7 @@ class OutputFolder:
             OSError: They could not be written.
         """
         for item in self._stream.feed(data):
-            if isinstance(item, Entry):
+            if isinstance(item, TarEntry):
                 self._begin(item)
             elif self._writing is not None:
                 self._write(self._writing, item)
@@ -117,7 +117,7 @@ class OutputFolder:
                 break
         return self.wants_more
 
-    def finish(self, limit: str | None = None) -> Kept:
+    def finish(self, limit: str | None = None) -> KeptOutput:
         """Put the tree in its place and return what is in it.
 
         Args:
@@ -147,9 +147,11 @@ class OutputFolder:
         self._close()
         _remove(self._draft)
 
-    def _kept(self, path: str | None, why: str) -> Kept:
+    def _kept(self, path: str | None, why: str) -> KeptOutput:
         skipped = self._skipped
-        return Kept(path, self._files, self._bytes, tuple(skipped.named), skipped.count, tuple(skipped.limits), why)
+        return KeptOutput(
+            path, self._files, self._bytes, tuple(skipped.named), skipped.count, tuple(skipped.limits), why
+        )
 
     def _close(self) -> None:
         self._forget_parent()
@@ -157,24 +159,24 @@ class OutputFolder:
             os.close(self._top)
             self._top = -1
 
-    def _begin(self, entry: Entry) -> None:
+    def _begin(self, entry: TarEntry) -> None:
         parts = tuple(part for part in entry.name.split(b"/") if part not in (b"", b"."))
         if self.root is None:
             self.root, self._prefix = entry.kind, parts
-            if entry.kind is not Kind.FOLDER:
+            if entry.kind is not EntryKind.FOLDER:
                 self._skipped.add((), entry.kind.value)
             return
         path = parts[len(self._prefix) :]
-        if self.root is not Kind.FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
+        if self.root is not EntryKind.FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
             self._skipped.add(parts, "name")
         elif not all(map(_is_name, path)):
             self._skipped.add(path, "name")
         elif (mount := next((path[:n] for n in range(1, len(path) + 1) if path[:n] in self._mounts), None)) is not None:
             if mount == path:
                 self._skipped.add(path, "mount")
-        elif entry.kind is Kind.LINK and path == _OURS:
+        elif entry.kind is EntryKind.LINK and path == _OURS:
             pass
-        elif entry.kind not in (Kind.FILE, Kind.FOLDER):
+        elif entry.kind not in (EntryKind.FILE, EntryKind.FOLDER):
             self._skipped.add(path, entry.kind.value)
         elif len(path) > self._wish.depth_max:
             self._skipped.add(path, "depth", "depth")
@@ -186,14 +188,16 @@ class OutputFolder:
         else:
             self._make(path, entry)
 
-    def _make(self, path: tuple[bytes, ...], entry: Entry) -> None:
+    def _make(self, path: tuple[bytes, ...], entry: TarEntry) -> None:
         try:
             parent = self._open_parent(path[:-1])
-            if entry.kind is Kind.FOLDER:
+            if entry.kind is EntryKind.FOLDER:
                 os.mkdir(path[-1], 0o700, dir_fd=parent)
             else:
                 self._check_room(entry.size)
-                self._writing = _Open(os.open(path[-1], _FILE_FLAGS, 0o600, dir_fd=parent), path, entry, entry.size)
+                self._writing = _PartialFile(
+                    os.open(path[-1], _FILE_FLAGS, 0o600, dir_fd=parent), path, entry, entry.size
+                )
         except FileNotFoundError:
             self._skipped.add(path, "folder")  # which was left out
         except (FileExistsError, NotADirectoryError):
@@ -235,7 +239,7 @@ class OutputFolder:
         if found.f_bavail * found.f_frsize - size < self._free_bytes_min:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _write(self, writing: _Open, piece: memoryview) -> None:
+    def _write(self, writing: _PartialFile, piece: memoryview) -> None:
         """Write a piece of a file; one that is all zeros becomes a hole."""
         writing.left -= len(piece)
         if bytes(piece) == _ZEROS[: len(piece)]:
@@ -246,7 +250,7 @@ class OutputFolder:
         if not writing.left:
             self._end(writing)
 
-    def _end(self, writing: _Open) -> None:
+    def _end(self, writing: _PartialFile) -> None:
         """Give a whole file its size, its mode and its time. What it was allowed beyond its owner's rights is dropped."""
         entry, self._writing = writing.entry, None
         try:
@@ -259,7 +263,7 @@ class OutputFolder:
         self._files += 1
         self._bytes += entry.size
 
-    def _drop(self, writing: _Open, why: str) -> None:
+    def _drop(self, writing: _PartialFile, why: str) -> None:
         """Remove a file of which only a part came: a part looks like a whole."""
         self._writing = None
         os.close(writing.fd)
@@ -268,12 +272,12 @@ class OutputFolder:
         self._skipped.add(writing.parent, why)
 
 
-def _why_nothing(root: Kind | None, limit: str | None) -> str:
+def _why_nothing(root: EntryKind | None, limit: str | None) -> str:
     if root is None and limit is not None:
         return "the engine cannot read it"
     if root is None:
         return "there is no such folder"
-    return "it is empty" if root is Kind.FOLDER else "it is no folder"
+    return "it is empty" if root is EntryKind.FOLDER else "it is no folder"
 
 
 def _is_name(part: bytes) -> bool:

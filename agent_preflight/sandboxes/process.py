@@ -19,7 +19,7 @@ from pathlib import Path
 
 from agent_preflight.base.config import child_environment
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes, Step
-from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.kept_output import KeptOutput
 from preflight_proxy.core.errors import OperatingError
 
 BUDGET_LINK = "budget.txt"
@@ -133,10 +133,10 @@ class ProcessSandbox:
         self._over = True
         return "ok" if self._process is None else await self._end(members(self._process.pid), within_s=TERM_S)
 
-    async def keep(self, folder: Path) -> Kept:
+    async def keep(self, folder: Path) -> KeptOutput:
         """Say where the agent worked: its files are on this machine already, and none of them is looked at."""
         exists = self._workspace.is_dir()
-        return Kept(str(self._workspace) if exists else None, None, None, why="the agent's working directory")
+        return KeptOutput(str(self._workspace) if exists else None, None, None, why="the agent's working directory")
 
     async def close(self) -> dict[str, Step]:
         """End what may still run and close its streams; the working directory stays, it holds what the agent made."""
@@ -239,7 +239,7 @@ def _kill_group(leader: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ends:
+class _PipeEnds:
     """One side of three pipes. They are our own and not the loop's, so that the end of the process is not held up by a reader."""
 
     stdin: int
@@ -251,9 +251,9 @@ class _Ends:
             os.close(fd)
 
 
-def _pipe_ends() -> tuple[_Ends, _Ends]:
+def _pipe_ends() -> tuple[_PipeEnds, _PipeEnds]:
     (stdin_r, stdin_w), (stdout_r, stdout_w), (stderr_r, stderr_w) = os.pipe(), os.pipe(), os.pipe()
-    return _Ends(stdin_r, stdout_w, stderr_w), _Ends(stdin_w, stdout_r, stderr_r)
+    return _PipeEnds(stdin_r, stdout_w, stderr_w), _PipeEnds(stdin_w, stdout_r, stderr_r)
 
 
 async def _reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:

@@ -21,7 +21,7 @@ LOOK_EVERY_S = 0.02
 _PROC = Path("/proc")
 
 
-def strays(budget_file: Path) -> dict[int, int]:
+def orphans(budget_file: Path) -> dict[int, int]:
     """Return the processes of the agent that was told this budget file, and what descends from them.
 
     Returns:
@@ -36,12 +36,12 @@ def strays(budget_file: Path) -> dict[int, int]:
     return found
 
 
-async def end_strays(budget_file: Path) -> tuple[int, Step]:
+async def end_orphans(budget_file: Path) -> tuple[int, Step]:
     """Kill an agent that outlived its runner; returns how many processes it had, and `"ok"` once none is seen."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + GONE_S_MAX
     seen: set[tuple[int, int]] = set()
-    while alive := strays(budget_file):
+    while alive := orphans(budget_file):
         if loop.time() > until_s:
             return len(seen), "failed"
         seen |= set(alive.items())

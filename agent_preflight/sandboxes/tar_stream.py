@@ -28,7 +28,7 @@ class TarError(ValueError):
     """The bytes are no tar archive, or one of a kind that is not read here."""
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     """What an entry is; the values are the words for a person."""
 
     FILE = "file"
@@ -41,19 +41,19 @@ class Kind(Enum):
 
 
 _KINDS = {
-    **dict.fromkeys((b"0", b"\0", b"7"), Kind.FILE),
-    b"5": Kind.FOLDER,
-    b"2": Kind.LINK,
-    b"1": Kind.HARD_LINK,
-    **dict.fromkeys((b"3", b"4"), Kind.DEVICE),
-    b"6": Kind.PIPE,
+    **dict.fromkeys((b"0", b"\0", b"7"), EntryKind.FILE),
+    b"5": EntryKind.FOLDER,
+    b"2": EntryKind.LINK,
+    b"1": EntryKind.HARD_LINK,
+    **dict.fromkeys((b"3", b"4"), EntryKind.DEVICE),
+    b"6": EntryKind.PIPE,
 }
 _PATH, _LONG_NAME, _IGNORED = b"x", b"L", (b"g", b"K")
 _SPARSE = b"S"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """One entry of an archive.
 
     Attributes:
@@ -65,7 +65,7 @@ class Entry:
     """
 
     name: bytes
-    kind: Kind
+    kind: EntryKind
     size: int
     mode: int
     mtime_s: int
@@ -88,7 +88,7 @@ class TarStream:
         self._extension: tuple[bytes, bytearray] | None = None
         self._records: dict[bytes, bytes] = {}
 
-    def feed(self, data: bytes) -> Iterator[Entry | memoryview]:
+    def feed(self, data: bytes) -> Iterator[TarEntry | memoryview]:
         """Yield each entry that begins in these bytes, and after each file its content, piece by piece.
 
         Raises:
@@ -113,7 +113,7 @@ class TarStream:
                 if len(self._block) == BLOCK_BYTES and (entry := self._header(bytes(self._block))) is not None:
                     yield entry
 
-    def _header(self, block: bytes) -> Entry | None:
+    def _header(self, block: bytes) -> TarEntry | None:
         self._block.clear()
         if block == _ZEROS:
             self._zero_blocks += 1
@@ -135,15 +135,15 @@ class TarStream:
             raise TarError("a sparse map")
         return self._entry(block, flag, size)
 
-    def _entry(self, block: bytes, flag: bytes, size: int) -> Entry:
+    def _entry(self, block: bytes, flag: bytes, size: int) -> TarEntry:
         records, self._records = self._records, {}
-        kind = _KINDS.get(flag, Kind.OTHER)
+        kind = _KINDS.get(flag, EntryKind.OTHER)
         if (told := records.get(b"size")) is not None:
             size = _decimal(told)
-        has_content = kind in (Kind.FILE, Kind.OTHER)
-        self._expect(size if has_content else 0, is_content=kind is Kind.FILE)
+        has_content = kind in (EntryKind.FILE, EntryKind.OTHER)
+        self._expect(size if has_content else 0, is_content=kind is EntryKind.FILE)
         mode, mtime_s = _number_or_zero(block[100:108]) & 0o7777, _number_or_zero(block[136:148])
-        return Entry(records.get(b"path", _name(block)), kind, size if kind is Kind.FILE else 0, mode, mtime_s)
+        return TarEntry(records.get(b"path", _name(block)), kind, size if kind is EntryKind.FILE else 0, mode, mtime_s)
 
     def _expect(self, size: int, *, is_content: bool) -> None:
         self._left, self._padding, self._is_content = size, -size % BLOCK_BYTES, is_content

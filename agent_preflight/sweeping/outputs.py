@@ -7,12 +7,12 @@ from typing import Any
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.docker.keep import keep
-from agent_preflight.docker.sweep import Found
+from agent_preflight.docker.sweep import EngineLeftover
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.runs.folder import write_private
-from agent_preflight.runs.planned import trial_folder
-from agent_preflight.sandboxes.kept_output import RECORD, Kept, OutputWish
+from agent_preflight.runs.plan_file import trial_folder
+from agent_preflight.sandboxes.kept_output import RECORD, KeptOutput, OutputPolicy
 
 KEPT_LATE = "its output was copied by a sweep, after its end"
 _PARTS = ("gate", "forwarder", "volume")
@@ -30,13 +30,13 @@ class Outputs:
         self.notes: list[str] = []
         self.trouble: list[str] = []
 
-    async def keep(self, engine: Engine, agent: Found) -> bool:
+    async def keep(self, engine: Engine, agent: EngineLeftover) -> bool:
         """Copy the output of a stopped container into its trial's folder; False if its container must stay.
 
         Where the engine cannot read it a second time, what can be read is kept and the container goes: else whoever makes a
         folder that no engine reads would have a container that nobody removes.
         """
-        wish, folder = OutputWish.read(agent.output), _folder(agent)
+        wish, folder = OutputPolicy.read(agent.output), _folder(agent)
         if wish is None or folder is None or kept_of(folder, agent.id) is not None:
             return True
         try:
@@ -53,7 +53,7 @@ class Outputs:
             self.notes.append(warning)
         return True
 
-    def gone(self, agent: Found) -> None:
+    def gone(self, agent: EngineLeftover) -> None:
         """Complete the summary of a trial whose container had to wait for a sweep."""
         folder = _folder(agent)
         kept = None if folder is None else kept_of(folder, agent.id)
@@ -66,15 +66,15 @@ class Outputs:
             self.notes.append(f"the summary of {folder} could not be written: {exc}")
 
 
-def kept_of(folder: Path, container: str | None = None) -> Kept | None:
+def kept_of(folder: Path, container: str | None = None) -> KeptOutput | None:
     """Return what was kept of a trial's last container; None if nothing was tried, or of another container than this."""
     record = read_json_object(folder, RECORD) or {}
     if container is not None and record.get("container") != container:
         return None
-    return Kept.read(record.get("output"))
+    return KeptOutput.read(record.get("output"))
 
 
-def _folder(agent: Found) -> Path | None:
+def _folder(agent: EngineLeftover) -> Path | None:
     """The trial's folder, if there is one; its name is not taken on trust."""
     if Path(agent.alias).name != agent.alias or agent.alias in ("", ".."):
         return None
@@ -82,7 +82,7 @@ def _folder(agent: Found) -> Path | None:
     return folder if folder.is_dir() and not folder.is_symlink() else None
 
 
-def _with_output(summary: dict[str, Any], kept: Kept) -> dict[str, Any] | None:
+def _with_output(summary: dict[str, Any], kept: KeptOutput) -> dict[str, Any] | None:
     """Return a summary with what was copied after it was written; None if it needs nothing."""
     extra = summary.get("preflight")
     cleanup = extra.get("cleanup") if isinstance(extra, dict) else None

@@ -46,7 +46,7 @@ def test_after_35_minutes_nothing_is_pending_and_no_bill_is_above_the_ledger(tmp
                     await world.open_foreign(name, "1000")
                 await asyncio.gather(*(call_on(world, number, others) for number in range(CALLERS)))
                 async with asyncio.timeout(35 * MINUTE_S):
-                    while proxy.books.store.pending():
+                    while proxy.ledger.store.pending():
                         await asyncio.sleep(5.0)  # of fast time
             report = {"bill": sim.bill().to_json(), "seen": seen}
         ledger = read_ledger(tmp_path, frozenset(), {})

@@ -5,23 +5,23 @@ import sys
 import pytest
 
 from agent_preflight.base import commands
-from agent_preflight.base.commands import Finished, NotInstalled, TimedOut
+from agent_preflight.base.commands import CommandResult, NotInstalled, TimedOut
 
 
 @pytest.mark.wire
 def test_a_command_s_code_and_texts_are_told() -> None:
     script = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
-    assert commands.run([sys.executable, "-S", "-c", script], timeout_s=30) == Finished(3, "out", "err")
+    assert commands.run([sys.executable, "-S", "-c", script], timeout_s=30) == CommandResult(3, "out", "err")
 
 
 @pytest.mark.wire
 def test_a_command_that_reads_finds_no_input() -> None:
-    assert commands.run(["cat"], timeout_s=30) == Finished(0, "", "")
+    assert commands.run(["cat"], timeout_s=30) == CommandResult(0, "", "")
 
 
 @pytest.mark.wire
 def test_an_argument_is_never_a_command() -> None:
-    assert commands.run(["echo", "$(id); `id`"], timeout_s=30) == Finished(0, "$(id); `id`", "")
+    assert commands.run(["echo", "$(id); `id`"], timeout_s=30) == CommandResult(0, "$(id); `id`", "")
 
 
 def test_an_absent_program_is_no_exception() -> None:

@@ -5,15 +5,15 @@ import io
 import pytest
 from rich.text import Text
 
-from agent_preflight.base.tables import ROWS_AT_ONCE, Column, TextTable, duration, money, show, text_of, width_of
+from agent_preflight.base.tables import ROWS_AT_ONCE, TableColumn, TextTable, duration, money, show, text_of, width_of
 
 COLUMNS = (
-    Column("trial"),
-    Column("model", spare=2),
-    Column("calls", right=True),
-    Column("cost", right=True),
-    Column("time", right=True, spare=1),
-    Column("meaning", fold=12),
+    TableColumn("trial"),
+    TableColumn("model", spare=2),
+    TableColumn("calls", right=True),
+    TableColumn("cost", right=True),
+    TableColumn("time", right=True, spare=1),
+    TableColumn("meaning", fold=12),
 )
 ROWS = (
     ("nano", "openai/gpt-4.1-nano", "12", "$0.1235", "2.5s", "the prompt only grew, and the cache was young"),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.bodies import Tag
+from agent_preflight.docker.container_config import TrialLabels
 from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.sandboxes.interface import PortalKey
+from agent_preflight.sandboxes.interface import ForwarderTarget
 from preflight_proxy.core.secret import Secret
 from tests.support.scripted_engine import DROP, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
 from tests.support.short_engine_limits import no_pauses
@@ -18,7 +18,7 @@ from tests.support.short_engine_limits import no_pauses
 pytestmark = pytest.mark.wire
 
 PASS = "p" * 43
-TAG = Tag("run-1", Path("/runs/run-1"), "alpha", "boot:1:2", "2026-12-02T00:00:00+00:00", "abcdef")
+TAG = TrialLabels("run-1", Path("/runs/run-1"), "alpha", "boot:1:2", "2026-12-02T00:00:00+00:00", "abcdef")
 BOTH_OK = {"forwarder": "ok", "volume": "ok"}
 REMOVE_VOLUME = "DELETE /volumes/*"
 
@@ -27,7 +27,7 @@ REMOVE_VOLUME = "DELETE /volumes/*"
 def forwarder(client: Engine, monkeypatch: pytest.MonkeyPatch) -> Forwarder:
     """One that is not open."""
     no_pauses(monkeypatch)
-    return Forwarder(client, TAG, PortalKey("172.17.0.1", 4711, Secret(PASS)))
+    return Forwarder(client, TAG, ForwarderTarget("172.17.0.1", 4711, Secret(PASS)))
 
 
 async def test_the_pass_is_in_the_environment_and_nowhere_else(forwarder: Forwarder, scripted: ScriptedEngine) -> None:

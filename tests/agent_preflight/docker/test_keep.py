@@ -14,7 +14,7 @@ import pytest
 from agent_preflight.docker.keep import keep
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.sandboxes.kept_output import RECORD, OutputWish
+from agent_preflight.sandboxes.kept_output import RECORD, OutputPolicy
 from tests.agent_preflight.sandboxes.test_tar_stream import archive, member
 from tests.support.scripted_engine import DROP, HANG, USUAL, Answer, Fail, ScriptedEngine, Text
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.wire
 PATH = "/workspace/output"
 ARCHIVE = "GET /containers/*/archive"
 WHOLE = archive([(member("output", tarfile.DIRTYPE), b""), (member("output/a"), b"1" * 100_000)])
-QUICK = OutputWish(timeout_s=0.3)
+QUICK = OutputPolicy(timeout_s=0.3)
 
 
 @pytest.fixture
@@ -38,21 +38,21 @@ async def test_the_folder_is_asked_for_once(
     client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
 ) -> None:
     scripted.calls.clear()
-    kept = await keep(client, container, OutputWish(), tmp_path)
+    kept = await keep(client, container, OutputPolicy(), tmp_path)
     assert (kept.path, kept.files, kept.bytes) == (str(tmp_path / "workspace"), 1, 100_000)
     assert (tmp_path / "workspace" / "a").read_bytes() == b"1" * 100_000
     assert scripted.calls == [f"GET /containers/{container}/archive?path={PATH}"]
 
 
 async def test_a_record_says_of_which_container_it_is_a_copy(client: Engine, container: str, tmp_path: Path) -> None:
-    await keep(client, container, OutputWish(), tmp_path)
+    await keep(client, container, OutputPolicy(), tmp_path)
     text = (tmp_path / RECORD).read_text()
     assert container in text
     assert (tmp_path / RECORD).stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_folder_that_does_not_exist_is_no_failure(client: Engine, container: str, tmp_path: Path) -> None:
-    kept = await keep(client, container, OutputWish(path="/elsewhere"), tmp_path)
+    kept = await keep(client, container, OutputPolicy(path="/elsewhere"), tmp_path)
     assert (kept.path, kept.why, kept.limits) == (None, "there is no such folder", ())
     assert not (tmp_path / "workspace").exists()
 
@@ -63,7 +63,7 @@ async def test_a_link_in_its_place_is_followed_within_the_container(
     contents = scripted.container("one").contents
     contents[PATH] = archive([(member("output", tarfile.SYMTYPE, linkname="/data"), b"")])
     contents[f"{PATH}/."] = archive([(member("./", tarfile.DIRTYPE), b""), (member("./b"), b"2")])
-    kept = await keep(client, container, OutputWish(), tmp_path)
+    kept = await keep(client, container, OutputPolicy(), tmp_path)
     assert ((tmp_path / "workspace" / "b").read_text(), kept.skipped_count) == ("2", 0)
 
 
@@ -76,7 +76,7 @@ async def test_a_link_that_leads_to_no_folder_is_no_failure(
         (Fail(500, "not a directory"), "the engine cannot read it"),
     ):
         scripted.script(ARCHIVE, USUAL, answer)
-        kept = await keep(client, container, OutputWish(), tmp_path)
+        kept = await keep(client, container, OutputPolicy(), tmp_path)
         assert (kept.path, kept.why) == (None, why)
 
 
@@ -87,9 +87,9 @@ async def test_a_path_that_alone_the_engine_cannot_read_keeps_no_container(
     scripted.script(ARCHIVE, answer)
     if isinstance(answer, Text):  # a broken archive tells nothing of the path
         with pytest.raises(DockerError):
-            await keep(client, container, OutputWish(), tmp_path)
+            await keep(client, container, OutputPolicy(), tmp_path)
         return
-    kept = await keep(client, container, OutputWish(), tmp_path)
+    kept = await keep(client, container, OutputPolicy(), tmp_path)
     assert (kept.path, kept.why, kept.limits) == (None, "the engine cannot read it", ("archive",))
 
 
@@ -109,7 +109,7 @@ async def test_an_engine_that_does_not_tell_all_is_an_error_and_leaves_nothing(
 ) -> None:
     scripted.script("* /containers/*/archive", answer)
     with pytest.raises(DockerError) as caught:
-        await keep(client, container, QUICK if answer is HANG else OutputWish(), tmp_path)
+        await keep(client, container, QUICK if answer is HANG else OutputPolicy(), tmp_path)
     assert caught.value.failure is failure
     assert list(tmp_path.iterdir()) == []
 
@@ -119,13 +119,13 @@ async def test_the_last_try_keeps_what_the_engine_could_read(
 ) -> None:
     two = archive([(member("output", tarfile.DIRTYPE), b""), (member("output/a"), b"1"), (member("output/b"), b"2")])
     scripted.script(ARCHIVE, Text(200, two[:1536] + b"x" * 512, "application/x-tar"))
-    kept = await keep(client, container, OutputWish(), tmp_path, last_try=True)
+    kept = await keep(client, container, OutputPolicy(), tmp_path, last_try=True)
     assert (kept.files, kept.limits, (tmp_path / "workspace" / "a").read_text()) == (1, ("archive",), "1")
     scripted.script(ARCHIVE, Fail(500, "no"))
-    assert (await keep(client, container, OutputWish(), tmp_path, last_try=True)).limits == ("archive",)
+    assert (await keep(client, container, OutputPolicy(), tmp_path, last_try=True)).limits == ("archive",)
     scripted.script(ARCHIVE, DROP)
     with pytest.raises(DockerError):
-        await keep(client, container, OutputWish(), tmp_path, last_try=True)
+        await keep(client, container, OutputPolicy(), tmp_path, last_try=True)
 
 
 async def test_the_limit_of_time_keeps_what_came_until_then(
@@ -151,7 +151,7 @@ async def test_a_disk_that_cannot_be_written_is_its_own_error(
 
     monkeypatch.setattr("agent_preflight.sandboxes.output_folder.os.write", full)
     with pytest.raises(OSError, match="No space left"):
-        await keep(client, container, OutputWish(), tmp_path)
+        await keep(client, container, OutputPolicy(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,7 +159,7 @@ async def test_a_cancelled_copy_leaves_nothing(
     client: Engine, scripted: ScriptedEngine, container: str, tmp_path: Path
 ) -> None:
     scripted.script(ARCHIVE, HANG)
-    copying = asyncio.ensure_future(keep(client, container, OutputWish(), tmp_path))
+    copying = asyncio.ensure_future(keep(client, container, OutputPolicy(), tmp_path))
     await scripted.called(ARCHIVE)
     copying.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -178,7 +178,7 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(
         return real(fd, data)
 
     monkeypatch.setattr("agent_preflight.sandboxes.output_folder.os.write", slow)
-    copying = asyncio.ensure_future(keep(client, container, OutputWish(), tmp_path))
+    copying = asyncio.ensure_future(keep(client, container, OutputPolicy(), tmp_path))
     while not writing.is_set():
         await asyncio.sleep(0.01)
     assert await client.look(container) is not None

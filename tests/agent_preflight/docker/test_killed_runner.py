@@ -20,17 +20,17 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.bodies import Tag, gate_body
 from agent_preflight.docker.container import QUIET_S
+from agent_preflight.docker.container_config import TrialLabels, gate_config
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateWish
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.runs.folder import RunFolder, open_new
-from agent_preflight.sweeping import Scope, sweep
+from agent_preflight.sweeping import SweepScope, sweep
 from openrouter_sim import Simulator
 from openrouter_sim.billing.bill import Bill
-from preflight_proxy.core.evidence.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import BASE
 from tests.chaos import victim
@@ -152,7 +152,7 @@ async def test_what_is_still_being_made_when_the_sweep_comes_is_swept_too(
         for connection, request in zip(asking, requests, strict=True):
             connection.sendall(request)
     os.close(folder._lock)
-    swept = await sweep(Scope(folder.path.parent, None), engine)
+    swept = await sweep(SweepScope(folder.path.parent, None), engine)
     assert swept.verified
     await asyncio.sleep(2 * QUIET_S)
     late = containers(folder.path.parent)
@@ -162,8 +162,8 @@ async def test_what_is_still_being_made_when_the_sweep_comes_is_swept_too(
 
 def create_request(folder: RunFolder, number: int, image: str) -> bytes:
     """What a runner sends to have a trial's gate made."""
-    tag = Tag("dead", folder.path, f"a{number}", "owner", "", folder.short_dir.name)
-    body = json.dumps(gate_body(tag, SEALED, folder.gate_socket(number), image))
+    tag = TrialLabels("dead", folder.path, f"a{number}", "owner", "", folder.short_dir.name)
+    body = json.dumps(gate_config(tag, SEALED, folder.gate_socket(number), image))
     head = f"POST /v1.41/containers/create?name={tag.name('gate')} HTTP/1.1\r\nHost: engine\r\n"
     return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
@@ -171,8 +171,10 @@ def create_request(folder: RunFolder, number: int, image: str) -> bytes:
 async def play(round_: Round, simulator: Simulator, engine: Engine) -> Round:
     """Run, kill, sweep at once; then look at what is left."""
     (round_.place / "h").mkdir(parents=True)
-    clocks = Clocks(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
-    scope = Scope(round_.runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
+    clocks = EvidenceTimes(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
+    scope = SweepScope(
+        round_.runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks
+    )
     with EngineRelay(round_.place / "e.sock") as relay:
         code = await asyncio.to_thread(run, round_, simulator, relay)
         secrets = {*secrets_in(round_.place), *secrets_in(short_dir(round_))}

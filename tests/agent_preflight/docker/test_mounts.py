@@ -20,7 +20,7 @@ from agent_preflight.docker.mounts import (
     volumes,
 )
 from agent_preflight.options.container_options import Fields, merge, read_docker_args
-from agent_preflight.sandboxes.kept_output import OutputWish
+from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
@@ -128,7 +128,7 @@ def test_labels_and_volumes_stay_as_they_are(volume: str) -> None:
     assert host_config == {"Binds": [volume]}
 
 
-WISH = OutputWish("/workspace/output")
+WISH = OutputPolicy("/workspace/output")
 
 
 def fields(*options: str) -> Fields:
@@ -189,7 +189,7 @@ def test_mounts_below_the_folder_are_left_out_and_a_tmpfs_there_is_warned_of() -
 
 
 def test_where_nothing_is_to_be_kept_nothing_is_warned_of() -> None:
-    off = OutputWish(unkept="off")
+    off = OutputPolicy(unkept="off")
     assert (
         beside_mounts(off, fields("--tmpfs=/workspace")).unkept,
         tmpfs_warning(off, fields("--tmpfs=/workspace")),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agent_preflight.docker.portal import HOST_NAME, PortalPlace, interface_address, portal_place
+from agent_preflight.docker.portal import HOST_NAME, ForwarderAddress, forwarder_address, interface_address
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from tests.support.scripted_engine import Fail, ScriptedEngine
@@ -18,8 +18,8 @@ NAME = "com.docker.network.bridge.name"
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no engine has its bridge on this machine")
 async def test_an_engine_beside_us_is_met_at_its_bridge(client: Engine, scripted: ScriptedEngine) -> None:
     scripted.state.networks["bridge"]["Options"] = {NAME: "lo"}
-    place = await portal_place(client)
-    assert place == PortalPlace("127.0.0.1%lo", "127.0.0.1")
+    place = await forwarder_address(client)
+    assert place == ForwarderAddress("127.0.0.1%lo", "127.0.0.1")
     assert "from the interface lo to 127.0.0.1" in place.advice
 
 
@@ -29,8 +29,8 @@ async def test_an_engine_in_a_virtual_machine_is_met_at_our_loopback(
     client: Engine, scripted: ScriptedEngine, options: dict[str, str]
 ) -> None:
     scripted.state.networks["bridge"]["Options"] = options
-    place = await portal_place(client)
-    assert place == PortalPlace("127.0.0.1", HOST_NAME)
+    place = await forwarder_address(client)
+    assert place == ForwarderAddress("127.0.0.1", HOST_NAME)
     assert "connect to 127.0.0.1" in place.advice
 
 
@@ -42,7 +42,7 @@ async def test_a_bridge_that_tells_no_name_has_the_usual_one(
     asked: list[str] = []
     monkeypatch.setattr("agent_preflight.docker.portal.interface_address", asked.append)
     scripted.state.networks["bridge"]["Options"] = options
-    await portal_place(client)
+    await forwarder_address(client)
     assert asked == ["docker0"]
 
 
@@ -50,7 +50,7 @@ async def test_a_bridge_that_tells_no_name_has_the_usual_one(
 async def test_an_engine_without_a_bridge_is_an_error(client: Engine, scripted: ScriptedEngine) -> None:
     scripted.script("GET /networks/bridge", Fail(404, "network bridge not found"))
     with pytest.raises(DockerError, match="looking at the network bridge: network bridge not found") as caught:
-        await portal_place(client)
+        await forwarder_address(client)
     assert caught.value.failure is Failure.GONE
 
 

@@ -17,8 +17,8 @@ from agent_preflight.docker import sandbox as under_test
 from agent_preflight.docker.sandbox import NOT_STARTED, OUTPUT_LOST, PERHAPS_STARTED, DockerSandbox, check_socket
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.sandboxes.interface import Exit, Pipes, PortalKey
-from agent_preflight.sandboxes.kept_output import OutputWish
+from agent_preflight.sandboxes.interface import Exit, ForwarderTarget, Pipes
+from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import MakeSpec
@@ -68,7 +68,7 @@ async def running(make: Make, **fields: object) -> tuple[DockerSandbox, Pipes]:
 
 def portal() -> dict[str, object]:
     """What makes a spec's gate portable."""
-    return {"gate_socket": None, "portal": PortalKey("172.17.0.1", 4711, Secret(PASS))}
+    return {"gate_socket": None, "portal": ForwarderTarget("172.17.0.1", 4711, Secret(PASS))}
 
 
 def role(container: Container) -> str:
@@ -636,7 +636,7 @@ def with_output(scripted: ScriptedEngine, content: bytes = b"answer") -> None:
     agent(scripted).contents["/workspace/output"] = archive([(folder, b""), (file, content)])
 
 
-KEPT = {"output": OutputWish()}
+KEPT = {"output": OutputPolicy()}
 
 
 async def test_an_output_is_copied_from_the_stopped_container_before_it_is_removed(
@@ -659,7 +659,7 @@ async def test_an_output_is_copied_from_the_stopped_container_before_it_is_remov
 async def test_nothing_is_copied_of_what_is_not_to_be_kept_or_never_ran(
     make: Make, scripted: ScriptedEngine, tmp_path: Path
 ) -> None:
-    sandbox, _ = await running(make, output=OutputWish(unkept="it is a mount of your own"))
+    sandbox, _ = await running(make, output=OutputPolicy(unkept="it is a mount of your own"))
     with_output(scripted)
     await sandbox.kill()
     assert (await sandbox.keep(tmp_path)).why == "it is a mount of your own"

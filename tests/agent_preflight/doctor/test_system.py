@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.handshake import netns_cookie
+from agent_preflight.docker.gate_modes import netns_cookie
 from agent_preflight.doctor.system import cookies_line, files_line, socket_path_line, system_lines
 from tests.support.cases import each
 

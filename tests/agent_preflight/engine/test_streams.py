@@ -14,7 +14,7 @@ import pytest
 
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.engine.streams import Attached, attach
+from agent_preflight.engine.streams import AttachedStreams, attach
 from tests.support.engine_state import State
 from tests.support.scripted_engine import HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
 
@@ -29,7 +29,7 @@ BOUND_BYTES = 2_000_000
 
 
 @pytest.fixture
-async def attached(client: Engine, scripted: ScriptedEngine) -> AsyncIterator[Attached]:
+async def attached(client: Engine, scripted: ScriptedEngine) -> AsyncIterator[AttachedStreams]:
     """The streams of a container named `one`, which runs."""
     made = await client.create("one", BODY, "creating it")
     streams = await attach(client, made)
@@ -38,7 +38,7 @@ async def attached(client: Engine, scripted: ScriptedEngine) -> AsyncIterator[At
     await streams.end()
 
 
-async def test_outputs_are_kept_apart(attached: Attached, scripted: ScriptedEngine) -> None:
+async def test_outputs_are_kept_apart(attached: AttachedStreams, scripted: ScriptedEngine) -> None:
     scripted.print("one", b"out 1\n", b"err 1\n")
     scripted.print("one", b"out 2\n")
     scripted.print("one", b"", b"err 2\n")
@@ -48,7 +48,7 @@ async def test_outputs_are_kept_apart(attached: Attached, scripted: ScriptedEngi
     assert attached.over.is_set()
 
 
-async def test_outputs_go_on_while_nobody_reads_the_other(attached: Attached, scripted: ScriptedEngine) -> None:
+async def test_outputs_go_on_while_nobody_reads_the_other(attached: AttachedStreams, scripted: ScriptedEngine) -> None:
     scripted.print("one", b"", b"e" * 60_000)
     scripted.print("one", b"hello\n")
     assert await attached.pipes.stdout.readline() == b"hello\n"
@@ -56,7 +56,7 @@ async def test_outputs_go_on_while_nobody_reads_the_other(attached: Attached, sc
 
 
 async def test_input_arrives_in_order_and_ends_by_itself_while_output_goes_on(
-    attached: Attached, scripted: ScriptedEngine
+    attached: AttachedStreams, scripted: ScriptedEngine
 ) -> None:
     lines = [f"line {number}\n".encode() for number in range(2000)]
     for line in lines:
@@ -76,7 +76,7 @@ async def test_input_arrives_in_order_and_ends_by_itself_while_output_goes_on(
     assert scripted.stdin("one").endswith(b"last\n")
 
 
-async def test_a_large_input_arrives_whole(attached: Attached, scripted: ScriptedEngine) -> None:
+async def test_a_large_input_arrives_whole(attached: AttachedStreams, scripted: ScriptedEngine) -> None:
     attached.pipes.stdin.write(b"x" * 5_000_000)
     attached.pipes.stdin.close()
     await scripted.state.until(lambda: scripted.stdin_closed("one"))
@@ -85,7 +85,7 @@ async def test_a_large_input_arrives_whole(attached: Attached, scripted: Scripte
 
 @pytest.mark.parametrize("how", ["dropped", "stopped"])
 async def test_a_lost_connection_ends_the_readers_and_is_told(
-    attached: Attached, scripted: ScriptedEngine, how: str
+    attached: AttachedStreams, scripted: ScriptedEngine, how: str
 ) -> None:
     scripted.print("one", b"half a li")
     assert await attached.pipes.stdout.readexactly(4) == b"half"
@@ -103,7 +103,9 @@ async def test_a_lost_connection_ends_the_readers_and_is_told(
     assert scripted.container("one").running
 
 
-async def test_an_end_of_the_container_is_the_end_of_both_readers(attached: Attached, scripted: ScriptedEngine) -> None:
+async def test_an_end_of_the_container_is_the_end_of_both_readers(
+    attached: AttachedStreams, scripted: ScriptedEngine
+) -> None:
     scripted.exit("one", 0)
     async with asyncio.timeout(5):
         await attached.over.wait()
@@ -111,7 +113,7 @@ async def test_an_end_of_the_container_is_the_end_of_both_readers(attached: Atta
 
 
 async def test_an_end_takes_the_rest_of_the_output_if_that_comes_in_time(
-    attached: Attached, scripted: ScriptedEngine
+    attached: AttachedStreams, scripted: ScriptedEngine
 ) -> None:
     ending = asyncio.ensure_future(attached.end(within_s=30))
     await asyncio.sleep(0)
@@ -121,7 +123,7 @@ async def test_an_end_takes_the_rest_of_the_output_if_that_comes_in_time(
     assert await attached.pipes.stdout.read() == b"last words"
 
 
-async def test_an_end_does_not_wait_for_an_agent_that_prints_nothing(attached: Attached) -> None:
+async def test_an_end_does_not_wait_for_an_agent_that_prints_nothing(attached: AttachedStreams) -> None:
     async with asyncio.timeout(5):
         await attached.end(within_s=0.05)
         assert await attached.pipes.stdout.read() == b""
@@ -209,7 +211,7 @@ class RawEngine:
             writer.close()
 
 
-Streams = Callable[[Printer], Awaitable[Attached]]
+Streams = Callable[[Printer], Awaitable[AttachedStreams]]
 
 
 @pytest.fixture
@@ -217,7 +219,7 @@ async def printed(short_dir: Path) -> AsyncIterator[Streams]:
     """Attach to what a test prints by hand."""
     async with AsyncExitStack() as stack:
 
-        async def streams(printer: Printer) -> Attached:
+        async def streams(printer: Printer) -> AttachedStreams:
             serving: set[asyncio.Task[None]] = set()
             raw = RawEngine(printer)
 

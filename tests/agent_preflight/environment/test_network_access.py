@@ -6,20 +6,26 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.environment.network_access import Reach, proxy_warnings, reach_env, reach_warnings, read_reach
+from agent_preflight.environment.network_access import (
+    NetworkAccess,
+    network_env,
+    network_warnings,
+    proxy_warnings,
+    read_network_access,
+)
 from agent_preflight.environment.proxy_env import NO_PROXY_VARIABLES, PROXY_VARIABLES
 from agent_preflight.sidecar.gate_request import Opening, WayOut
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
-BOTH = read_reach({"los": "127.0.0.1:3000", "db:5433": "db.example:5432"}, ["pypi.org:443"], "sealed")
+BOTH = read_network_access({"los": "127.0.0.1:3000", "db:5433": "db.example:5432"}, ["pypi.org:443"], "sealed")
 
 
 def test_nothing_is_reached_unless_it_is_named() -> None:
-    assert read_reach(None, None, "bridge") == Reach()
-    assert Reach().ports == (8788, 443)
-    assert Reach().way_out is None
-    assert reach_warnings(Reach(), {}, in_container=False) == []
+    assert read_network_access(None, None, "bridge") == NetworkAccess()
+    assert NetworkAccess().ports == (8788, 443)
+    assert NetworkAccess().way_out is None
+    assert network_warnings(NetworkAccess(), {}, in_container=False) == []
 
 
 def test_a_service_has_its_targets_port_unless_it_is_given_another() -> None:
@@ -34,7 +40,7 @@ def test_a_service_has_its_targets_port_unless_it_is_given_another() -> None:
 
 
 def test_one_host_may_have_services_on_several_ports() -> None:
-    reach = read_reach({"Los:1": "127.0.0.1:3000", "los:2": "127.0.0.1:3001"}, None, "bridge")
+    reach = read_network_access({"Los:1": "127.0.0.1:3000", "los:2": "127.0.0.1:3001"}, None, "bridge")
     assert list(reach.names) == ["los"]
     assert [opening.name for opening in reach.openings] == ["los:1", "los:2"]
 
@@ -58,7 +64,7 @@ def test_one_host_may_have_services_on_several_ports() -> None:
 )
 def test_a_service_that_cannot_be_is_an_error_that_says_why(services: dict[str, str], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        read_reach(services, None, "sealed")
+        read_network_access(services, None, "sealed")
 
 
 @each(
@@ -71,45 +77,45 @@ def test_a_service_that_cannot_be_is_an_error_that_says_why(services: dict[str, 
 )
 def test_an_egress_list_that_cannot_be_is_an_error_that_says_why(egress: Any, network: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        read_reach(None, egress, network)
+        read_network_access(None, egress, network)
 
 
 NONE = dict.fromkeys(PROXY_VARIABLES + NO_PROXY_VARIABLES, "")
 
 
 def test_of_proxies_a_sealed_agent_is_told_none_and_every_other_what_goes_past_them() -> None:
-    assert reach_env(Reach(), {}, in_container=True, network="sealed") == NONE
+    assert network_env(NetworkAccess(), {}, in_container=True, network="sealed") == NONE
     image = {"no_proxy": "image.example"}
-    env = reach_env(Reach(), {}, in_container=True, network="bridge", image=image)
+    env = network_env(NetworkAccess(), {}, in_container=True, network="bridge", image=image)
     assert env == dict.fromkeys(NO_PROXY_VARIABLES, "127.0.0.1,localhost,openrouter.ai,image.example")
     for network in ("bridge", "sealed", "host"):
-        env = reach_env(BOTH, {"HTTP_PROXY": "http://mine:1", "no_proxy": "x"}, in_container=False, network=network)
+        env = network_env(BOTH, {"HTTP_PROXY": "http://mine:1", "no_proxy": "x"}, in_container=False, network=network)
         assert env["NO_PROXY"] == env["no_proxy"] == "127.0.0.1,localhost,x"
         assert not set(PROXY_VARIABLES) & env.keys()
 
 
 def test_a_user_is_told_of_a_proxy_that_a_sealed_trial_may_not_reach() -> None:
     user = {"all_proxy": "http://mine:1", "FTP_PROXY": "http://mine:2", "HTTP_PROXY": "", "NO_PROXY": "x"}
-    (warning,) = proxy_warnings(Reach(), user, "sealed")
+    (warning,) = proxy_warnings(NetworkAccess(), user, "sealed")
     assert warning.startswith("all_proxy, FTP_PROXY in env are yours: in a sealed trial")
     assert "mine:1" not in warning
-    assert proxy_warnings(Reach(), user, "bridge") == []
+    assert proxy_warnings(NetworkAccess(), user, "bridge") == []
     assert proxy_warnings(BOTH, user, "sealed") == []
-    assert proxy_warnings(Reach(), {"HTTP_PROXY": "", "NO_PROXY": "x"}, "sealed") == []
+    assert proxy_warnings(NetworkAccess(), {"HTTP_PROXY": "", "NO_PROXY": "x"}, "sealed") == []
 
 
 def test_an_agent_is_told_where_services_are_as_it_reaches_them() -> None:
-    services = Reach(services=BOTH.services)
+    services = NetworkAccess(services=BOTH.services)
     inside = {"PREFLIGHT_SERVICE_LOS": "los:3000", "PREFLIGHT_SERVICE_DB_5433": "db:5433"}
-    assert reach_env(services, {}, in_container=True, network="sealed") == inside | NONE
+    assert network_env(services, {}, in_container=True, network="sealed") == inside | NONE
     past = dict.fromkeys(NO_PROXY_VARIABLES, "127.0.0.1,localhost")
     outside = {"PREFLIGHT_SERVICE_LOS": "127.0.0.1:3000", "PREFLIGHT_SERVICE_DB_5433": "db.example:5432"}
-    assert reach_env(BOTH, {}, in_container=False, network="sealed") == outside | past
+    assert network_env(BOTH, {}, in_container=False, network="sealed") == outside | past
 
 
 def test_an_agent_with_an_egress_list_is_given_a_proxy_that_what_the_gate_serves_goes_past() -> None:
     user = {"no_proxy": "mine.example", "PREFLIGHT_SERVICE_LOS": "mine"}
-    env = reach_env(BOTH, user, in_container=True, network="sealed")
+    env = network_env(BOTH, user, in_container=True, network="sealed")
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
         assert env[name] == "http://127.0.0.1:8789"
     assert env["NO_PROXY"] == env["no_proxy"] == "127.0.0.1,localhost,openrouter.ai,los,db,mine.example"
@@ -119,14 +125,14 @@ def test_an_agent_with_an_egress_list_is_given_a_proxy_that_what_the_gate_serves
 
 def test_a_users_own_proxy_wins_with_a_warning() -> None:
     user = {"https_proxy": "http://mine:1"}
-    env = reach_env(BOTH, user, in_container=True, network="sealed")
+    env = network_env(BOTH, user, in_container=True, network="sealed")
     assert not [name for name in PROXY_VARIABLES if env.get(name)]
-    (warning,) = reach_warnings(BOTH, user, in_container=True)
+    (warning,) = network_warnings(BOTH, user, in_container=True)
     assert "https_proxy" in warning
     assert "8789" in warning
 
 
 def test_processes_are_said_to_reach_everything_anyway() -> None:
-    assert reach_warnings(BOTH, {}, in_container=True) == []
-    (warning,) = reach_warnings(BOTH, {}, in_container=False)
+    assert network_warnings(BOTH, {}, in_container=True) == []
+    (warning,) = network_warnings(BOTH, {}, in_container=False)
     assert warning.startswith("services and egress mean nothing without containers")

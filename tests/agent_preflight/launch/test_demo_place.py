@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.handshake import shake_hands
+from agent_preflight.docker.gate_modes import try_shared_gate
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.engine.client import Engine
 from agent_preflight.launch.demo_place import choose_place
@@ -69,5 +69,5 @@ async def test_the_handshake_leaves_no_container() -> None:
         pytest.skip(f"the base image {BASE} is not present")
     with tempfile.TemporaryDirectory(prefix="ap-") as name:
         async with Engine.open() as engine:
-            await shake_hands(engine, await ensure_image(engine, "gate", BASE), Path(name), Path(name))
+            await try_shared_gate(engine, await ensure_image(engine, "gate", BASE), Path(name), Path(name))
     assert output("ps", "-aq", "--filter", "label=agent-preflight.run=handshake") == ""

@@ -9,7 +9,7 @@ import pytest
 from agent_preflight.base.console import say
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.sandboxes.kept_output import OutputWish
+from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
@@ -153,11 +153,11 @@ def test_the_checks_look_where_the_money_is_spent() -> None:
 
 
 def test_what_is_kept_of_the_agents_output_is_read_from_the_options() -> None:
-    assert request(workspace_path="/w/out/").around.output == OutputWish(path="/w/out")
+    assert request(workspace_path="/w/out/").around.output == OutputPolicy(path="/w/out")
     given = request(
         output_path="/o", output_timeout_s=5, output_max_bytes="2m", output_max_files=7, output_max_depth=9999
     )
-    assert given.around.output == OutputWish("/o", 5.0, 2 * 2**20, 7, 256)
+    assert given.around.output == OutputPolicy("/o", 5.0, 2 * 2**20, 7, 256)
     assert request(keep_output=False).around.output.unkept == "keep_output is off"
 
 

@@ -14,11 +14,11 @@ from agent_preflight.models import RunResult
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.field import run_field
-from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
-from agent_preflight.runs.plan import Before, TrialPlan
-from agent_preflight.sandboxes.kept_output import Kept
-from agent_preflight.sandboxes.strays import strays
+from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runner.resume import PreviousRun, begins_again, read_previous_run, result_of_summary, set_aside
+from agent_preflight.runs.plan import PriorAttempt, TrialPlan
+from agent_preflight.sandboxes.kept_output import KeptOutput
+from agent_preflight.sandboxes.strays import orphans
 from agent_preflight.status import container_running
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
@@ -149,31 +149,31 @@ def test_relative_mounts_of_an_older_plan_are_those_of_this_directory(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.json").write_text(json.dumps({"mounts": ["./in:/in:ro", "cache:/c"], "trials": []}))
     wanted = {"mounts": [f"{tmp_path}/in:/in:ro", "cache:/c"], "trials": []}
-    assert read_earlier(tmp_path, wanted).kept == {}
+    assert read_previous_run(tmp_path, wanted).kept == {}
 
 
 def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
     wanted = {"created_at": "t3", "trials": [{"alias": "a", "key_name": "k"}, {"alias": "b", "key_name": "l"}]}
-    earlier = Earlier({"created_at": "t1", "resumed_at": ["t2"]}, {"a": result_of_summary(SUMMARY)})
+    earlier = PreviousRun({"created_at": "t1", "resumed_at": ["t2"]}, {"a": result_of_summary(SUMMARY)})
     assert earlier.continued(wanted) == {
         "created_at": "t1",
         "resumed_at": ["t2", "t3"],
         "trials": [{"alias": "b", "key_name": "l"}],
     }
-    assert Earlier().continued(wanted) == wanted
+    assert PreviousRun().continued(wanted) == wanted
     row = earlier.row(TrialPlan("a", "m/m", 25 * 10**10, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.balance.calls, row.ok) == ("kept", 123456780000, 7, True)
 
 
 def test_a_trial_that_is_to_begin_again_shows_what_it_has_spent() -> None:
-    row = Earlier({}, {}, {"a": Before(7, 30)}).row(TrialPlan("a", "m/m", 25, "k", ()))
+    row = PreviousRun({}, {}, {"a": PriorAttempt(7, 30)}).row(TrialPlan("a", "m/m", 25, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.limit_pusd) == ("planned", 7, 30)
-    assert Earlier().row(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
+    assert PreviousRun().row(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
 
 
 def test_a_run_without_a_plan_cannot_go_on(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no plan"):
-        read_earlier(tmp_path, {"trials": []})
+        read_previous_run(tmp_path, {"trials": []})
 
 
 def test_the_summary_of_an_attempt_is_kept_aside(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_the_output_of_an_attempt_is_kept_aside_under_the_number_of_its_summary(
         (tmp_path / "summary.json").write_text(str(number))
         if number != 1:
             (tmp_path / "workspace").mkdir()
-            Kept(str(number)).write_record(tmp_path, "c")
+            KeptOutput(str(number)).write_record(tmp_path, "c")
         set_aside(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
@@ -203,7 +203,7 @@ def test_no_earlier_output_is_written_over_when_a_summary_is_set_aside(tmp_path:
     (tmp_path / "summary.json").touch()
     (tmp_path / "workspace.1").mkdir()
     (tmp_path / "workspace").mkdir()
-    Kept().write_record(tmp_path, "c")
+    KeptOutput().write_record(tmp_path, "c")
     set_aside(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("workspace.1", "workspace.2", "summary.2.json", "output.2.json"),
@@ -226,7 +226,7 @@ def test_after_a_loss_of_power_nothing_goes_on_before_it_is_known_what_was_spent
     plan = {"trials": [{"alias": "a", "model_id": "m/m"}]}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(ConfigError, match=r"restarted while a of .* Nothing has been started"):
-        read_earlier(tmp_path, plan)
+        read_previous_run(tmp_path, plan)
 
 
 # Whole runs
@@ -237,13 +237,13 @@ def test_after_a_killed_runner_what_ended_is_kept_and_the_rest_begins_once_more(
     agents = {"done": DONE, "cut": ONCE_MORE}
     run = crash(trials, agents, run_id="r", max_workers=1)
     kept = (run / "done" / "summary.json").read_bytes()
-    assert strays(run / "cut" / "budget" / "budget.txt")
+    assert orphans(run / "cut" / "budget" / "budget.txt")
     results = trials.run(agents, run_id="r", resume=True)
     assert [(result.alias, result.error) for result in results] == [("done", None), ("cut", None)]
     assert (run / "done" / "summary.json").read_bytes() == kept
     assert results[0].cost_usd == float(json.loads(kept)["preflight"]["posted_usd"])
     assert (run / "cut" / "workspace" / "attempts").read_text() == "xx"
-    assert not strays(run / "cut" / "budget" / "budget.txt")
+    assert not orphans(run / "cut" / "budget" / "budget.txt")
     assert (keys_of(trials, "done"), keys_of(trials, "cut")) == (1, 2)
     extra = results[1].preflight
     assert 0 < Decimal(extra["spent_before_usd"]) < Decimal(extra["posted_usd"])
@@ -307,7 +307,7 @@ def test_what_was_spent_stays_spent(trials: Field) -> None:
 
 @pytest.mark.wire
 def test_an_interrupted_trial_begins_again_and_what_never_began_begins(trials: Field) -> None:
-    stop = Stop()
+    stop = StopSignal()
     agents = {"a": ONCE_MORE, "b": DONE}
     options = trials.options(agents, run_id="r", max_workers=1)
     models = [(MODEL, alias) for alias in agents]

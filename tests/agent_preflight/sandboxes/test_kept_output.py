@@ -7,41 +7,41 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.sandboxes.kept_output import RECORD, Kept, OutputWish, set_workspace_aside
+from agent_preflight.sandboxes.kept_output import RECORD, KeptOutput, OutputPolicy, set_workspace_aside
 from tests.support.cases import each
 
-WISH = OutputWish("/out", 1.5, 10, 20, 3, ("data",))
+WISH = OutputPolicy("/out", 1.5, 10, 20, 3, ("data",))
 
 
 def test_a_label_says_all_that_a_sweep_needs() -> None:
-    assert OutputWish.read(WISH.text()) == WISH
+    assert OutputPolicy.read(WISH.text()) == WISH
 
 
 def test_a_label_of_what_is_not_to_be_copied_is_empty() -> None:
-    assert OutputWish(unkept="no").text() == ""
-    assert OutputWish.read("") is None
+    assert OutputPolicy(unkept="no").text() == ""
+    assert OutputPolicy.read("") is None
 
 
 @each("text", ["{", "[]", "null", '{"timeout_s": "long"}', '{"files_max": 1.5}'])
 def test_a_label_that_is_none_of_ours_is_none(text: str) -> None:
-    assert OutputWish.read(text) is None
+    assert OutputPolicy.read(text) is None
 
 
 def test_a_record_is_read_back(tmp_path: Path) -> None:
-    kept = Kept("/x/workspace", 1, 2, ({"path": "l", "why": "link"},), 1, ("time",))
+    kept = KeptOutput("/x/workspace", 1, 2, ({"path": "l", "why": "link"},), 1, ("time",))
     kept.write_record(tmp_path, "c0ffee")
     record = json.loads((tmp_path / RECORD).read_text())
-    assert (record["container"], Kept.read(record["output"])) == ("c0ffee", kept)
+    assert (record["container"], KeptOutput.read(record["output"])) == ("c0ffee", kept)
     assert [path.name for path in tmp_path.iterdir()] == [RECORD]
 
 
 def test_a_record_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
-    Kept().write_record(tmp_path / "nowhere", "c")
-    assert Kept.read({"files": "many"}) is None
+    KeptOutput().write_record(tmp_path / "nowhere", "c")
+    assert KeptOutput.read({"files": "many"}) is None
 
 
 def test_each_limit_that_was_reached_is_told_with_its_figure_and_its_option() -> None:
-    kept = Kept(limits=("time", "bytes", "files", "depth", "archive"))
+    kept = KeptOutput(limits=("time", "bytes", "files", "depth", "archive"))
     text = str(kept.warning(WISH))
     for told in ("1.5 s (output_timeout_s)", "10 bytes", "20 files", "3 levels", "what the engine could read", "/out"):
         assert told in text

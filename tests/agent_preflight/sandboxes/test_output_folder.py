@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_preflight.sandboxes.kept_output import Kept, OutputWish
+from agent_preflight.sandboxes.kept_output import KeptOutput, OutputPolicy
 from agent_preflight.sandboxes.output_folder import LISTED_MAX, PARTIAL, SMALL_BYTES, OutputFolder
 from tests.agent_preflight.sandboxes.test_tar_stream import archive, header, member, pax
 from tests.support.cases import each
@@ -37,9 +37,9 @@ def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.Tar
     return member(f"output/{name}", kind, linkname=to), b""
 
 
-def write(place: Path, members: Members | bytes, wish: OutputWish | None = None, piece: int = 10_000) -> Kept:
+def write(place: Path, members: Members | bytes, wish: OutputPolicy | None = None, piece: int = 10_000) -> KeptOutput:
     """Write an archive's tree, in pieces."""
-    output = OutputFolder(place, wish or OutputWish(), free_bytes_min=0)
+    output = OutputFolder(place, wish or OutputPolicy(), free_bytes_min=0)
     data = members if isinstance(members, bytes) else archive([TOP, *members])
     try:
         for at in range(0, len(data), piece):
@@ -62,14 +62,14 @@ def names(place: Path) -> list[str]:
     return sorted(path.name for path in place.iterdir())
 
 
-def why(kept: Kept) -> dict[str, str]:
+def why(kept: KeptOutput) -> dict[str, str]:
     return {each["path"]: each["why"] for each in kept.skipped}
 
 
 def test_files_and_folders_are_kept_and_counted(tmp_path: Path) -> None:
     kept = write(tmp_path, [file("a.txt", b"hello"), folder("sub"), file("sub/b", b""), folder("sub/empty")])
     assert tree(tmp_path) == {"a.txt": "hello", "sub": None, "sub/b": "", "sub/empty": None}
-    assert kept == Kept(str(tmp_path / "workspace"), files=2, bytes=5)
+    assert kept == KeptOutput(str(tmp_path / "workspace"), files=2, bytes=5)
     assert names(tmp_path) == ["workspace"]
 
 
@@ -186,7 +186,7 @@ def test_a_link_and_then_a_file_through_it_writes_nothing_outside(tmp_path: Path
 
 def test_a_link_that_somebody_puts_into_the_folder_meanwhile_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
-    output = OutputFolder(tmp_path, OutputWish())
+    output = OutputFolder(tmp_path, OutputPolicy())
     output.take(archive([TOP, folder("d")])[:1024])
     (tmp_path / PARTIAL / "d").rmdir()
     (tmp_path / PARTIAL / "d").symlink_to(tmp_path / "outside")
@@ -196,7 +196,7 @@ def test_a_link_that_somebody_puts_into_the_folder_meanwhile_is_not_followed(tmp
 
 
 def test_what_would_pass_the_limit_of_bytes_is_left_out_whole_and_what_fits_is_kept(tmp_path: Path) -> None:
-    wish = OutputWish(bytes_max=1000)
+    wish = OutputPolicy(bytes_max=1000)
     kept = write(tmp_path, [file("a", b"x" * 600), file("b", b"x" * 401), file("c", b"x" * 400), file("d", b"x")], wish)
     assert sorted(tree(tmp_path)) == ["a", "c"]
     assert (kept.bytes, kept.limits, why(kept)) == (1000, ("bytes",), {"b": "bytes", "d": "bytes"})
@@ -204,7 +204,7 @@ def test_what_would_pass_the_limit_of_bytes_is_left_out_whole_and_what_fits_is_k
 
 
 def test_the_limit_of_files_counts_folders_and_ends_the_copy(tmp_path: Path) -> None:
-    wish = OutputWish(files_max=3)
+    wish = OutputPolicy(files_max=3)
     kept = write(tmp_path, [folder("a"), file("a/1"), file("a/2"), file("a/3"), file("a/4")], wish, piece=512)
     assert (sorted(tree(tmp_path)), kept.files, kept.limits) == (["a", "a/1", "a/2"], 2, ("files",))
     assert kept.skipped_count == 1
@@ -212,20 +212,20 @@ def test_the_limit_of_files_counts_folders_and_ends_the_copy(tmp_path: Path) -> 
 
 def test_exactly_as_many_files_as_are_allowed_are_no_limit(tmp_path: Path) -> None:
     kept = write(
-        tmp_path, [file(str(number)) for number in range(3)], OutputWish(files_max=3, bytes_max=3, depth_max=1)
+        tmp_path, [file(str(number)) for number in range(3)], OutputPolicy(files_max=3, bytes_max=3, depth_max=1)
     )
-    assert (kept.files, kept.limits, kept.warning(OutputWish())) == (3, (), None)
+    assert (kept.files, kept.limits, kept.warning(OutputPolicy())) == (3, (), None)
 
 
 def test_what_is_too_deep_is_left_out(tmp_path: Path) -> None:
     members = [folder("/".join("d" * depth)) for depth in range(1, 6)]
-    kept = write(tmp_path, [*members, file("d/d/x"), file("d/d/d/y")], OutputWish(depth_max=3))
+    kept = write(tmp_path, [*members, file("d/d/x"), file("d/d/d/y")], OutputPolicy(depth_max=3))
     assert sorted(tree(tmp_path)) == ["d", "d/d", "d/d/d", "d/d/x"]
     assert (kept.limits, kept.skipped_count) == (("depth",), 3)
 
 
 def test_what_the_user_mounts_below_is_left_out_and_named_once(tmp_path: Path) -> None:
-    wish = OutputWish(mounts=("data", "a/b"))
+    wish = OutputPolicy(mounts=("data", "a/b"))
     members = [folder("a"), folder("a/b"), file("a/b/c"), folder("data"), file("data/x", b"x" * 50), file("database")]
     kept = write(tmp_path, members, wish)
     assert sorted(tree(tmp_path)) == ["a", "database"]
@@ -250,7 +250,7 @@ def test_a_file_of_zeros_takes_no_room(tmp_path: Path) -> None:
 
 def test_a_sparse_file_above_the_limit_neither_fills_the_disk_nor_uses_up_the_limit(tmp_path: Path) -> None:
     begin = archive([TOP])[:512] + pax(b"20 size=10737418240\n") + header(b"output/big")
-    output = OutputFolder(tmp_path, OutputWish())
+    output = OutputFolder(tmp_path, OutputPolicy())
     output.take(begin)
     piece = bytes(2**20)
     for _ in range(10 * 2**10):
@@ -262,7 +262,7 @@ def test_a_sparse_file_above_the_limit_neither_fills_the_disk_nor_uses_up_the_li
 
 
 def test_a_copy_that_is_under_way_is_seen_to_be_none_and_the_next_one_removes_it(tmp_path: Path) -> None:
-    output = OutputFolder(tmp_path, OutputWish())
+    output = OutputFolder(tmp_path, OutputPolicy())
     output.take(archive([TOP, file("a")]))
     assert names(tmp_path) == [PARTIAL]
     write(tmp_path, [file("b")])
@@ -288,7 +288,7 @@ def test_an_earlier_output_is_set_aside(tmp_path: Path) -> None:
 
 
 def test_a_file_that_came_in_part_is_no_file(tmp_path: Path) -> None:
-    output = OutputFolder(tmp_path, OutputWish())
+    output = OutputFolder(tmp_path, OutputPolicy())
     output.take(archive([TOP, file("a"), file("b", b"x" * 5000)])[:4000])
     kept = output.finish("time")
     assert (tree(tmp_path), kept.files, kept.limits, why(kept)) == ({"a": "1"}, 1, ("time",), {"b": "time"})
@@ -314,10 +314,10 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_copy_leaves_room_for_the_trials_that_run_but_a_small_answer_is_written(tmp_path: Path) -> None:
-    output = OutputFolder(tmp_path, OutputWish(), free_bytes_min=2**62)
+    output = OutputFolder(tmp_path, OutputPolicy(), free_bytes_min=2**62)
     output.take(archive([TOP, file("answer", b"x" * SMALL_BYTES)]))
     output.take(b"")
-    more = OutputFolder(tmp_path, OutputWish(), free_bytes_min=2**62)
+    more = OutputFolder(tmp_path, OutputPolicy(), free_bytes_min=2**62)
     with pytest.raises(OSError) as caught:
         more.take(archive([TOP, file("heap", b"x" * (SMALL_BYTES + 1))]))
     assert caught.value.errno == errno.ENOSPC

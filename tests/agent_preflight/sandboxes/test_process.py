@@ -13,7 +13,7 @@ import pytest
 
 from agent_preflight.sandboxes import process
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes
-from agent_preflight.sandboxes.kept_output import Kept
+from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sandboxes.process import ProcessError, ProcessSandbox, agent_environment, members
 
 pytestmark = pytest.mark.wire
@@ -184,5 +184,7 @@ async def test_what_a_process_wrote_is_where_it_worked_and_nothing_is_copied(mak
     sandbox = make(("true",))
     assert (await sandbox.keep(tmp_path)).path is None
     await sandbox.create()
-    assert await sandbox.keep(tmp_path) == Kept(str(sandbox.workspace), None, None, why="the agent's working directory")
+    assert await sandbox.keep(tmp_path) == KeptOutput(
+        str(sandbox.workspace), None, None, why="the agent's working directory"
+    )
     await sandbox.close()

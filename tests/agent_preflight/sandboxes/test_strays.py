@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.sandboxes.strays import end_strays, strays
+from agent_preflight.sandboxes.strays import end_orphans, orphans
 
 pytestmark = [
     pytest.mark.wire,
@@ -33,7 +33,7 @@ def agents(tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
         started[name].stdout.readline()  # type: ignore[union-attr]  # a pipe
     yield started
     for process in started.values():
-        for pid in strays(tmp_path / "a") | strays(tmp_path / "ab"):
+        for pid in orphans(tmp_path / "a") | orphans(tmp_path / "ab"):
             subprocess.run(["kill", "-9", str(pid)], check=False)
         process.communicate()
 
@@ -41,11 +41,11 @@ def agents(tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
 async def test_an_agent_and_its_children_are_ended_and_its_neighbour_is_not(
     agents: dict[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    assert await end_strays(tmp_path / "a") == (2, "ok")
+    assert await end_orphans(tmp_path / "a") == (2, "ok")
     assert agents["a"].wait() == -9
     assert agents["ab"].poll() is None
-    assert len(strays(tmp_path / "ab")) == 2
+    assert len(orphans(tmp_path / "ab")) == 2
 
 
 async def test_nothing_is_ended_where_nothing_is_left(tmp_path: Path) -> None:
-    assert await end_strays(tmp_path / "a") == (0, "ok")
+    assert await end_orphans(tmp_path / "a") == (0, "ok")

@@ -12,10 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_preflight.sandboxes.tar_stream import BLOCK_BYTES, EXTENSION_BYTES_MAX, Entry, Kind, TarError, TarStream
+from agent_preflight.sandboxes.tar_stream import (
+    BLOCK_BYTES,
+    EXTENSION_BYTES_MAX,
+    EntryKind,
+    TarEntry,
+    TarError,
+    TarStream,
+)
 from tests.support.cases import each
 
-Read = list[tuple[Entry, bytes]]
+Read = list[tuple[TarEntry, bytes]]
 
 
 def read(pieces: Iterable[bytes]) -> tuple[Read, bool]:
@@ -23,7 +30,7 @@ def read(pieces: Iterable[bytes]) -> tuple[Read, bool]:
     stream, found = TarStream(), []
     for piece in pieces:
         for item in stream.feed(piece):
-            if isinstance(item, Entry):
+            if isinstance(item, TarEntry):
                 found.append((item, bytearray()))
             else:
                 found[-1][1].extend(item)
@@ -113,18 +120,18 @@ def test_an_archive_with_one_byte_changed_ends_in_an_error_or_in_entries(data: s
 @each(
     "kind, wanted",
     [
-        (tarfile.DIRTYPE, Kind.FOLDER),
-        (tarfile.SYMTYPE, Kind.LINK),
-        (tarfile.LNKTYPE, Kind.HARD_LINK),
-        (tarfile.CHRTYPE, Kind.DEVICE),
-        (tarfile.BLKTYPE, Kind.DEVICE),
-        (tarfile.FIFOTYPE, Kind.PIPE),
-        (tarfile.CONTTYPE, Kind.FILE),
+        (tarfile.DIRTYPE, EntryKind.FOLDER),
+        (tarfile.SYMTYPE, EntryKind.LINK),
+        (tarfile.LNKTYPE, EntryKind.HARD_LINK),
+        (tarfile.CHRTYPE, EntryKind.DEVICE),
+        (tarfile.BLKTYPE, EntryKind.DEVICE),
+        (tarfile.FIFOTYPE, EntryKind.PIPE),
+        (tarfile.CONTTYPE, EntryKind.FILE),
     ],
 )
-def test_each_kind_of_entry_is_told(kind: bytes, wanted: Kind) -> None:
+def test_each_kind_of_entry_is_told(kind: bytes, wanted: EntryKind) -> None:
     found, ended = read([archive([(member("a", kind, linkname="b"), b""), (member("last"), b"1")])])
-    assert ([entry.kind for entry, _ in found], ended) == ([wanted, Kind.FILE], True)
+    assert ([entry.kind for entry, _ in found], ended) == ([wanted, EntryKind.FILE], True)
 
 
 def test_mode_and_time_are_told_without_what_is_no_mode() -> None:
@@ -145,9 +152,9 @@ def test_the_content_of_an_unknown_kind_is_passed_over_and_that_of_a_link_is_non
     data = header(b"u", b"Q", b"%011o" % 5) + b"12345" + bytes(507) + header(b"l", b"2", b"%011o" % 5) + header(b"z")
     found, _ = read([data])
     assert [(entry.name, entry.kind, entry.size) for entry, _ in found] == [
-        (b"u", Kind.OTHER, 0),
-        (b"l", Kind.LINK, 0),
-        (b"z", Kind.FILE, 0),
+        (b"u", EntryKind.OTHER, 0),
+        (b"l", EntryKind.LINK, 0),
+        (b"z", EntryKind.FILE, 0),
     ]
 
 

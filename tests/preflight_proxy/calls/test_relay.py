@@ -58,15 +58,15 @@ async def test_a_compressed_answer_is_passed_on_as_it_is_and_its_cost_found_by_i
 
 async def test_a_stream_of_comments_ends_once_nobody_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is a constant; the test shortens it and looks at the cause, not at a clock."""
-    monkeypatch.setattr(relay, "DRAIN_SILENCE_S_MAX", 0.05)
-    monkeypatch.setattr(relay, "DRAIN_S_MAX", 0.2)
+    monkeypatch.setattr(relay, "CALL_SILENCE_S_MAX", 0.05)
+    monkeypatch.setattr(relay, "CALL_DRAIN_S_MAX", 0.2)
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("comment_drip", {"every_s": 0.02})),))
     world.may_differ = True
     async with world.post(stream=True) as response:
         await response.content.readany()
         response.close()
     async with asyncio.timeout(20):
-        while world.proxy.books.live("a").running:
+        while world.proxy.ledger.account_state("a").running:
             await asyncio.sleep(0.01)
     await world.settled()
 
