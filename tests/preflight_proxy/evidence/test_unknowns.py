@@ -12,7 +12,7 @@ from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
 from preflight_proxy.core.evidence.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S
-from tests.support.foreign_key_world import RESERVED_PUSD, Desk
+from tests.support.foreign_key_world import RESERVED_PUSD, ForeignKeyWorld
 from tests.support.proxy_world import World
 
 pytestmark = pytest.mark.wire
@@ -106,7 +106,7 @@ async def test_after_a_restart_failed_reads_of_a_sub_key_give_up_an_old_call_onl
     """Upstream may be as unwell as whatever made the proxy start again."""
     unread = Scenario(faults=(FaultRule(make_fault("early_answer"), api="key"),))
     patience_s = 2 * (GENERATION_S_MAX + KEY_USAGE_LAG_S)
-    async with Desk(tmp_path, accounts="") as desk:
+    async with ForeignKeyWorld(tmp_path, accounts="") as desk:
         for cost_pusd in (RESERVED_PUSD // 2, 1):
             desk.open("a", own=True)
             desk.lose(await desk.call())
