@@ -1,6 +1,6 @@
-"""An offline OpenRouter for demos and tests: same wire, own exact books, faults on demand.
+"""An offline OpenRouter for demos and tests: the same API, an exact bill of its own, and faults on request.
 
-It imports neither of the other packages, so that it can contradict both.
+It imports neither of the other two packages, so its bill can contradict theirs.
 """
 
 from openrouter_sim.base.tokens import Tokenizer

@@ -21,9 +21,8 @@ from openrouter_sim import Fault, FaultRule, Rule, Scenario, Simulator, Tokenize
 from openrouter_sim.billing.account import hash_of
 from openrouter_sim.calls.call import SimCall
 from openrouter_sim.faults.refusals import HttpError
-from openrouter_sim.profiles import LAWLESS, lawful, lawless
 from tests.support.fake_clock import FakeClock
-from tests.torture.faults import Held, Nameless, Unheard, with_id, without_id
+from tests.torture.faults import LAWLESS, Held, Nameless, Unheard, lawful, lawless, with_id, without_id
 from tests.torture.hurry import hurrying_clock
 
 GENERATION_DELAY_S = 0.3
@@ -57,7 +56,7 @@ class Witness(Fault):
                 "at_s": call.created_s,
                 "faults": [fault.name for fault in struck],
                 "hides": any(fault.name in HIDING or isinstance(fault, HIDING_KINDS) for fault in struck),
-                "is_other": call.ask.body.get("user") == OTHER,
+                "is_other": call.request.body.get("user") == OTHER,
                 "lies": any(fault.name in LIES for fault in struck),
             }
         )

@@ -57,9 +57,9 @@ class WrongBound(Fault):
 
     def arrange(self, call: SimCall) -> None:
         """Make the completion longer than its bound."""
-        if call.ask.bound is None and not self.tokens:
+        if call.request.bound is None and not self.tokens:
             return
-        wanted = self.tokens or int((call.ask.bound or 0) * self.factor)
+        wanted = self.tokens or int((call.request.bound or 0) * self.factor)
         count = min(wanted, call.endpoint.output_tokens_max)
         call.tokens = replace(call.tokens, completion=max(count, call.tokens.completion))
         call.reply = replace(call.reply, tokens=call.tokens.completion, finish="stop")
@@ -105,7 +105,7 @@ class WrongGenerationCost(Fault):
         if self.bills_usage:
             call.reported_factor = self.factor
             return
-        call.told_cost = call.cost
+        call.usage_cost = call.cost
         call.cost_usd = call.cost * self.factor
 
 

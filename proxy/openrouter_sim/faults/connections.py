@@ -79,8 +79,8 @@ def cut_after(call: SimCall, frames: Iterator[Frame], after: int, cut: Cut) -> I
     """Yield `after` events of a stream, or half of another body, and then the cut."""
     tokens = 0
     for frame in islice(frames, after):
-        if frame.settles and call.ask.stream:
+        if frame.settles and call.request.stream:
             break
         tokens = frame.tokens
-        yield frame if call.ask.stream else replace(frame, data=frame.data[: len(frame.data) // 2])
+        yield frame if call.request.stream else replace(frame, data=frame.data[: len(frame.data) // 2])
     yield Frame(b"", tokens, cut=cut)

@@ -73,7 +73,7 @@ class Whitespace(Fault):
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the blanks first."""
-        if not call.ask.stream:
+        if not call.request.stream:
             for _ in range(self.lines):
                 yield Frame(b"         \n")
         yield from frames

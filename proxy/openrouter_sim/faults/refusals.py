@@ -131,7 +131,7 @@ class NoMoney(Fault):
 
     def refuse(self, call: SimCall) -> ApiError | None:
         """Return the refusal; None if the call fits."""
-        asked = call.endpoint.output_tokens_max if call.ask.bound is None else call.ask.bound
+        asked = call.endpoint.output_tokens_max if call.request.bound is None else call.request.bound
         if "affords" in self.cause and asked <= self.tokens and not self.for_ever:
             return None
         status, message, metadata = _CAUSES[self.cause]

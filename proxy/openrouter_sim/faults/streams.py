@@ -29,7 +29,7 @@ class CommentDrip(Fault):
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the first events, then comments."""
-        if not call.ask.stream:
+        if not call.request.stream:
             yield from frames
             return
         tokens = 0
@@ -54,7 +54,7 @@ class NeverEnds(Fault):
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield all events before the usage, and then empty deltas."""
-        if not call.ask.stream:
+        if not call.request.stream:
             yield from frames
             return
         last = Frame(b"")
@@ -93,7 +93,7 @@ class ErrorFirst(Fault):
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the error event."""
-        if not call.ask.stream:
+        if not call.request.stream:
             yield from frames
             return
         yield Frame(call.shape.stream_error(call, StreamError(self.code, self.message)))
@@ -124,13 +124,13 @@ class ErrorMid(Fault):
 
     def arrange(self, call: SimCall) -> None:
         """Make the outcome an error."""
-        if call.ask.stream:
+        if call.request.stream:
             call.outcome = "error"
             call.charges_errors = self.charge
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the first events, then the error."""
-        if not call.ask.stream:
+        if not call.request.stream:
             yield from frames
             return
         tokens = 0
@@ -156,7 +156,7 @@ class HugeEvent(Fault):
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the frames, with the huge event before the usage."""
         for frame in frames:
-            if frame.settles and call.ask.stream:
+            if frame.settles and call.request.stream:
                 yield from self._event(frame.tokens)
             yield frame
 

@@ -44,7 +44,7 @@ class ReprFloat(Fault):
 
     def arrange(self, call: SimCall) -> None:
         """State the cost as a float."""
-        call.told_cost = float(call.cost)
+        call.usage_cost = float(call.cost)
 
 
 @dataclass(frozen=True, slots=True)
