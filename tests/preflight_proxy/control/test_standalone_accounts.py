@@ -18,7 +18,6 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.app import RunningProxy, running
-from preflight_proxy.base.config import Config
 from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.control.standalone_accounts import StandaloneAccounts, new_token, read_tokens
 from preflight_proxy.core.errors import ConfigError, LedgerError
@@ -26,7 +25,7 @@ from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from tests.support.paused_answer import PausedAnswer
-from tests.support.proxy_world import chat
+from tests.support.proxy_world import chat, quick_config
 
 ROOT = Path(__file__).resolve().parents[3]
 wire = pytest.mark.wire
@@ -67,15 +66,7 @@ async def started(
 ) -> AsyncIterator[Desk]:
     """A start of the proxy that has this folder."""
     (data / "budget").mkdir(parents=True, exist_ok=True)
-    config = Config(
-        data=str(data),
-        upstream=sim.base_url,
-        listen="127.0.0.1:0",
-        key_usage_lag_s=0.3,
-        generation_s_max=1.0,
-        call_s_max=0.5,
-    )
-    async with running(config) as proxy, aiohttp.ClientSession() as client:
+    async with running(quick_config(data, sim.base_url)) as proxy, aiohttp.ClientSession() as client:
         named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, Secret(key or sim.inference_key))
         desk = Desk(proxy, named, client)
         desk.made = await named.open_all(limits_usd or {})
