@@ -86,7 +86,6 @@ class SimAccount:
         self.keys: dict[str, SimKey] = {}
         self.credits_usd = credits_usd
         self.used_usd = ZERO
-        self.total_usd = ZERO
         self.generations: dict[str, SimGeneration] = {}
         self.on_charge: Callable[[], None] = lambda: None
         self._clock = clock
@@ -140,13 +139,12 @@ class SimAccount:
             for key in self.keys.values()
             if not key.management
         }
-        return Bill(self.total_usd, keys)
+        return Bill(sum((key.total_usd for key in keys.values()), ZERO), keys)
 
     def _charge(self, generation: SimGeneration, lag_s: float) -> None:
         key = self.keys[generation.key_hash]
         key.generations.append(generation)
         key.charged += generation.cost_usd
-        self.total_usd += generation.cost_usd
         self.generations[generation.id] = generation
         self.on_charge()
         if lag_s <= 0:

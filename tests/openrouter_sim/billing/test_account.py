@@ -78,6 +78,16 @@ def test_a_late_charge_enters_the_bill_when_it_is_due(clock: FakeClock) -> None:
     assert account.bill().total_usd == 2
 
 
+def test_counters_lag_behind_a_late_charge(clock: FakeClock) -> None:
+    account, key = opened(clock)
+    account.post(generation(key, "2"), late_s=5, lag_s=30)
+    clock.advance(5)
+    assert (account.bill().total_usd, key.spend.total) == (2, 0)
+    clock.advance(30)
+    account.now()
+    assert key.spend.total == 2
+
+
 def test_windows_begin_at_midnight_utc_and_weeks_on_monday(clock: FakeClock) -> None:
     account, key = opened(clock)
     for day, cost in ((28, "1"), (30, "2"), (31, "4")):  # Thursday, Saturday, Sunday

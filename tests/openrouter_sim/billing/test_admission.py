@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -48,11 +49,13 @@ async def test_without_bound_the_endpoints_longest_completion_counts(caller: Cal
     assert "up to 32768 tokens" in refused.json["error"]["message"]
 
 
-async def test_a_prompt_alone_can_be_too_dear(caller: Caller) -> None:
+async def test_a_prompt_alone_can_exceed_the_limit(caller: Caller) -> None:
     key, _ = await caller.new_key(Decimal("0.0001"))
     refused = await caller.chat("x" * 8000, key=key, max_tokens=1)
     assert refused.status == 402
     assert refused.json["error"]["message"].startswith("Prompt tokens limit exceeded: 2006 > 1000.")
+    exact, _ = await caller.new_key(Decimal("0.0002006"))
+    assert (await caller.chat("x" * 8000, key=exact, max_tokens=1)).status == 200
 
 
 async def test_settled_spend_that_lags_lets_more_calls_through(caller: Caller, clock: FakeClock) -> None:
@@ -73,6 +76,12 @@ async def test_an_account_without_credit_pays_nothing(clock: FakeClock) -> None:
         body["model"] = "meta-llama/llama-3.3-70b-instruct:free"
         async with session.post(f"{sim.base_url}/chat/completions", json=body, headers=headers) as answer:
             assert answer.status == 200
+
+
+async def test_an_account_in_debt_is_refused_free_models_too(caller: Caller) -> None:
+    caller.sim.account.credits_usd = Decimal("-0.01")
+    refused = await caller.chat(model="meta-llama/llama-3.3-70b-instruct:free", provider=None)
+    assert refused.status == 402
 
 
 async def test_a_key_with_limit_zero_may_use_free_models_only(caller: Caller) -> None:
@@ -97,7 +106,8 @@ async def test_disabled_expired_deleted_and_unknown_keys_are_refused(caller: Cal
     deleted, deleted_hash = await caller.new_key(None)
     await caller.admin(f"/keys/{deleted_hash}", method="DELETE")
     expired, _ = await caller.new_key(None, expires_at="2025-10-09T12:00:00Z")
-    clock.advance(86400)
+    assert (await caller.chat(key=expired)).status == 200
+    clock.advance(datetime(2025, 10, 9, 12, tzinfo=UTC).timestamp() - clock.epoch_s())
     for key in (disabled, deleted, expired, "sk-or-v1-unknown"):
         assert (await caller.chat(key=key)).status == 401
     async with caller.session.get(f"{caller.sim.base_url}/key") as answer:

@@ -82,6 +82,19 @@ async def test_the_charge_follows_the_error(caller: Caller, clock: FakeClock) ->
     assert found.json["data"]["total_cost"] == caller.sim.bill().total_usd > 0
 
 
+async def test_the_record_of_a_late_charge_is_late_too(caller: Caller, clock: FakeClock) -> None:
+    caller.sim.scenario = Scenario(
+        faults=(FaultRule(make_fault("late_charge", {"delay_s": 5})),), generation_delay_s=3.0
+    )
+    answer = await caller.chat()
+    path = f"/generation?id={answer.headers['X-Generation-Id']}"
+    clock.advance(7)
+    assert caller.sim.bill().total_usd > 0
+    assert (await caller.call(path)).status == 404
+    clock.advance(1)
+    assert (await caller.call(path)).status == 200
+
+
 async def test_nothing_is_charged_and_the_answer_is_an_envelope(caller: Caller) -> None:
     caller.suffer("early_answer", status=429)
     answer = await caller.chat()
