@@ -23,14 +23,13 @@ from agent_preflight.environment.network_access import network_env, read_network
 from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_env
 from openrouter_sim import Simulator
 from preflight_proxy.app import RunningProxy, running
-from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import GateSpec, TlsSpec
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.services import EgressRules
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE
-from tests.support.proxy_world import MODEL
+from tests.support.proxy_world import MODEL, quick_config
 from tests.support.tls import new_authority
 
 pytestmark = pytest.mark.docker
@@ -223,7 +222,7 @@ async def proxied(
     data: Path, gate: GateSpec, sim: Simulator, rules: EgressRules | None = None
 ) -> AsyncIterator[RunningProxy]:
     """A proxy with an account for the trial whose gate this is; later ones take it over as after a restart."""
-    config = Config(data=str(data), upstream=sim.base_url, key_usage_lag_s=0.3, generation_s_max=1.0, call_s_max=0.5)
+    config = quick_config(data, sim.base_url, listen=None)
     async with running(config, egress_rules=rules) as proxy:
         await proxy.accounts.open("agent", account_spec(gate, sim))
         yield proxy

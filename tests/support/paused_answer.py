@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Held(Fault):
+class PausedAnswer(Fault):
     """An answer whose head and first frame arrive, and whose rest waits until `over` is set."""
 
     name: ClassVar[str] = "held"

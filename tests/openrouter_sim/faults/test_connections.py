@@ -1,4 +1,4 @@
-"""Connections that end early."""
+"""Connections that end too early."""
 
 from __future__ import annotations
 
@@ -9,16 +9,9 @@ import aiohttp
 import pytest
 
 if TYPE_CHECKING:
-    from openrouter_sim import SimGeneration
     from tests.openrouter_sim.conftest import Caller
 
-
 pytestmark = pytest.mark.wire
-
-
-def billed(caller: Caller) -> SimGeneration:
-    (generation,) = caller.sim.bill().named("default").generations
-    return generation
 
 
 @pytest.mark.parametrize("name", ["silent_close", "reset"])
@@ -26,8 +19,8 @@ async def test_a_stream_breaks_and_its_tokens_so_far_are_billed(caller: Caller, 
     caller.suffer(name, after=3)
     answer = await caller.chat("[[sim tokens=100]]", stream=True)
     assert answer.broken
-    assert 0 < billed(caller).completion_tokens < 100
-    assert billed(caller).outcome == "cancelled"
+    assert 0 < caller.billed.completion_tokens < 100
+    assert caller.billed.outcome == "cancelled"
 
 
 async def test_a_clean_end_without_done_is_no_broken_connection(caller: Caller) -> None:
@@ -41,11 +34,26 @@ async def test_a_whole_body_breaks_in_its_middle_and_is_billed_in_full(caller: C
     caller.suffer("silent_close")
     answer = await caller.chat("[[sim tokens=100]]")
     assert answer.broken
-    assert billed(caller).completion_tokens == 100
+    assert caller.billed.completion_tokens == 100
 
 
 async def test_a_reset_can_come_right_after_the_headers(caller: Caller) -> None:
     caller.suffer("reset", after=0)
     with contextlib.suppress(aiohttp.ClientError):
         assert (await caller.chat()).broken
-    assert billed(caller).cost_usd > 0
+    assert caller.billed.cost_usd > 0
+
+
+async def test_the_answer_is_whole_and_promises_more(caller: Caller) -> None:
+    caller.suffer("close_keepalive")
+    answer = await caller.chat()
+    assert not answer.broken
+    assert answer.headers.get("Connection") != "close"
+    assert answer.json["usage"]["cost"] == caller.billed.cost_usd
+
+
+async def test_a_connection_can_be_gone_when_the_request_arrives(caller: Caller) -> None:
+    caller.suffer("close_on_request")
+    with pytest.raises(aiohttp.ClientError):
+        await caller.chat()
+    assert not caller.sim.bill().named("default").generations

@@ -1,8 +1,8 @@
-"""The two sets of faults."""
+"""The sets of faults of a torture run."""
 
 import pytest
 
-from openrouter_sim.profiles import lawful, lawless
+from tests.torture.faults import lawful, lawless
 
 
 def test_the_rates_add_up_and_lawless_has_more() -> None:
