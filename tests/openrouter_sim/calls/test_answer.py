@@ -61,8 +61,8 @@ async def test_an_answer_that_is_no_stream_is_billed_in_full_when_its_client_lea
 async def test_a_call_in_flight_is_charged_when_the_simulator_stops(caller: Caller, tag: str, is_whole: bool) -> None:
     """In full, unless the provider stops with its client."""
     caller.sim.scenario = Scenario(tokens_per_s=1, replies=(Rule(tokens=400),))
-    options = {"model": "anthropic/claude-haiku-4.5", "provider": {"only": [tag]}, "stream": True}
-    asking = asyncio.ensure_future(caller.chat(**options))
+    provider = {"only": [tag]}
+    asking = asyncio.ensure_future(caller.chat(model="anthropic/claude-haiku-4.5", provider=provider, stream=True))
     await caller.sim.until(lambda: bool(caller.sim.requests))
     await caller.sim.stop()
     await asyncio.gather(asking, return_exceptions=True)
