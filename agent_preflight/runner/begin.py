@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from agent_preflight.base.usd import dollars, usd
-from agent_preflight.docker.container_config import in_force
+from agent_preflight.docker.container_config import privileges_text
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.engine.client import Engine
 from agent_preflight.environment.network_access import network_warnings
@@ -195,7 +195,7 @@ def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[Tri
             "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
         )
     else:
-        request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
+        request.say(f"  containers: {privileges_text(request.around.memory, request.around.cpus)}")
         if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
             request.say(f"  warning: {lost}")
     for warning in network_warnings(

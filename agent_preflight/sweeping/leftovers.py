@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent_preflight.runs.folder import going_on
 from agent_preflight.runs.lock import RunState, hold
-from agent_preflight.sandboxes.strays import end_orphans
+from agent_preflight.sandboxes.process import end_orphans
 from agent_preflight.sweeping import Swept
 from agent_preflight.sweeping.orphan import end_orphan
 from agent_preflight.sweeping.remains import remains_of

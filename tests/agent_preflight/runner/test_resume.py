@@ -18,7 +18,7 @@ from agent_preflight.runner.loop import Stop, run_blocking
 from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
 from agent_preflight.runs.plan import Before, TrialPlan
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sandboxes.strays import orphans
+from agent_preflight.sandboxes.process import orphans
 from agent_preflight.status import container_running
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
