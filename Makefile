@@ -59,7 +59,7 @@ lint: $(DEVELOP) ## format, lint and types only
 	$(BIN)/mypy
 
 docs: $(DEVELOP) ## build the site of README and docs/ into dist/site; a broken link or any other warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 picture: $(DEVELOP) ## draw docs/live.svg anew: a moment of a real demo, as a terminal shows it
 	$(BIN)/python -m tests.docs.picture $(BIN)/agent-preflight demo $(DEMO)

@@ -1,10 +1,9 @@
-"""Run a field of language-model agents, each in its own container, under a dollar budget that holds.
+"""Hard dollar budgets for LLM agents: run many agents, each in its own container, and none can spend more than its budget.
 
-The public names are imported when they are first used (PEP 562), so that ``import agent_preflight`` costs next to
-nothing and loads no HTTP library.
+The names below are imported when they are first used, so `import agent_preflight` is fast and loads no HTTP library.
 
-``preflight`` is both a function here and a module of this package. The function wins as an attribute, whatever is
-imported when; ``importlib.import_module("agent_preflight.preflight")`` gives the module.
+`agent_preflight.preflight` is a function, and a module has the same name. The attribute is always the function;
+`importlib.import_module("agent_preflight.preflight")` gives the module.
 """
 
 import importlib

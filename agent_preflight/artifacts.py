@@ -1,7 +1,4 @@
-"""What a run leaves on disk, read with care: an agent may have written some of it.
-
-Nothing here follows a link below a run's folder, opens what is no regular file, or reads more than a bounded part.
-"""
+"""Reads what a run leaves on disk. An agent may have written some of it, so each read is bounded and follows no link."""
 
 import json
 import os
@@ -27,25 +24,29 @@ __all__ = [
 ]
 
 RUNS_DIR = Path("runs")
-"""Where runs are kept, below the working directory."""
+"""The folder of runs, `runs`, in the working directory."""
 
 _BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""How anything below a run's folder is opened: no link is followed, no pipe waits for a writer."""
+"""How a file below a run's folder is opened: without following a link, and without waiting for the writer of a pipe."""
 
 SUMMARY_BYTES_MAX = 8 * 2**20
-"""A summary is a few kilobytes; a larger file is none of ours."""
+"""The largest summary that is read. Ours have a few kilobytes."""
 
 
 def render_prompt(template_path: str | Path, **variables: object) -> str:
-    """Return a template file with its ``{NAME}`` places filled in; doubled braces stand for literal ones.
+    """Return the text of a template file with its `{NAME}` places filled in. Doubled braces stand for single ones.
 
-    Names only: ``{NAME.attribute}`` and ``{NAME[key]}`` are refused, so that a template reaches no object behind a
-    value. Conversions and formats (``{NAME!r}``, ``{NAME:.2f}``) work.
+    A place is a name. Conversions and formats such as `{NAME!r}` and `{NAME:.2f}` work. `{NAME.attribute}` and `{NAME[key]}` are
+    refused, so that a template cannot read attributes of a value.
+
+    Args:
+        template_path: The file, in UTF-8.
+        **variables: The values by name. Unused ones are ignored.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        KeyError: a variable is missing; the text names it.
-        ValueError: a place is malformed, has no name, or reaches into a value.
+        FileNotFoundError: There is no such file.
+        KeyError: A variable is missing; the text names it.
+        ValueError: A place is malformed, has no name, or reaches into a value.
     """
     return _Template().vformat(Path(template_path).read_text(encoding="utf-8"), (), variables)
 
@@ -60,19 +61,23 @@ class _Template(string.Formatter):
 
 
 def latest_run(runs_dir: str | Path = RUNS_DIR) -> Path | None:
-    """Return the folder of the run that began, or went on, last; None if there is none."""
+    """Return the folder of the run that was started or resumed last; None if there is none.
+
+    Args:
+        runs_dir: The folder that has the runs.
+    """
     return next(iter(run_dirs(runs_dir)), None)
 
 
 def run_dirs(runs_dir: str | Path = RUNS_DIR) -> list[Path]:
-    """Return the folders of all runs, the one that began, or went on, last first."""
+    """Return the folders of all runs. The run that was started or resumed last comes first."""
     return sorted(_subdirectories(Path(runs_dir)), key=begun_at_s, reverse=True)
 
 
 def begun_at_s(run: Path) -> float:
-    """Return when a run began, or last went on, in seconds since the epoch.
+    """Return when a run was started or resumed last, in seconds since the epoch.
 
-    The folder's own time changes whenever somebody reads the ledger in it.
+    The time of the folder itself does not say it: reading the ledger in it changes that.
     """
     for name in ("plan.json", "lock", ""):
         try:
@@ -83,9 +88,9 @@ def begun_at_s(run: Path) -> float:
 
 
 def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:
-    """Return the folder of a run, the latest where no id is given; None if there is none.
+    """Return the folder of a run, or of the latest run if no id is given; None if there is none.
 
-    An id is one folder's name: whatever would lead out of ``runs_dir`` finds nothing.
+    An id is the name of one folder. One that leads out of `runs_dir` finds nothing.
     """
     if run_id is None:
         return latest_run(runs_dir)
@@ -96,17 +101,21 @@ def find_run(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None
 
 
 def trial_dirs(run_dir: str | Path) -> list[Path]:
-    """Return the folders of a run's trials, sorted by name; none of a trial, in whose folder an agent's own files are."""
+    """Return the folders of a run's trials, sorted by name. The folder of a trial has none: what is in it belongs to the agent."""
     if (Path(run_dir) / "events.jsonl").exists():
         return []
     return sorted(_subdirectories(Path(run_dir)))
 
 
 def summarize_run(run_dir: str | Path) -> dict[str, Any]:
-    """Return a run's sums: ``total_cost total_tools cache_hit_rate cached_tokens errors``.
+    """Return sums over the trials of a run. A summary.json that cannot be read is skipped.
 
-    Unknown costs count as 0; summaries that cannot be read are passed over; ``errors`` are pairs of alias (the
-    folder's name) and text.
+    Args:
+        run_dir: The run's folder.
+
+    Returns:
+        A dict of `total_cost` in dollars, 4 decimals, an unknown cost counted as 0; `total_tools`, the number of tool calls;
+        `cache_hit_rate` as a fraction, 4 decimals; `cached_tokens`; and `errors`, a list of `(alias, text)`.
     """
     read = {trial.name: read_json_object(trial, "summary.json") for trial in trial_dirs(run_dir)}
     summaries = {alias: summary for alias, summary in read.items() if summary is not None}
@@ -122,14 +131,14 @@ def summarize_run(run_dir: str | Path) -> dict[str, Any]:
 
 
 def number(value: object) -> int | float:
-    """Return a count or amount from a file, 0 for what is none."""
+    """Return a number from a file; 0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**63:
         return 0
     return value
 
 
 def read_json_object(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return the object in a JSON file; None if there is no such file, or it is corrupt, too large, a link."""
+    """Return the object in a JSON file; None if the file is missing, corrupt, too large or a link."""
     content = read_start(folder, name, SUMMARY_BYTES_MAX + 1)
     if content is None or len(content) > SUMMARY_BYTES_MAX:
         return None
@@ -141,12 +150,12 @@ def read_json_object(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def read_start(folder: Path, name: str, bytes_max: int) -> bytes | None:
-    """Return up to ``bytes_max`` first bytes of a file below a folder of ours.
+    """Return the first `bytes_max` bytes of a file in a run's folder.
 
     Args:
-        folder: opened as it is named.
-        name: a path below it; none of its parts may be a link.
-        bytes_max: how much is read at most.
+        folder: The folder. It may be a link.
+        name: A path in it; no part may be a link.
+        bytes_max: How many bytes are read at most.
 
     Returns:
         The bytes; None if there is no such regular file.
@@ -159,10 +168,14 @@ def read_start(folder: Path, name: str, bytes_max: int) -> bytes | None:
 
 
 def open_beneath(folder: Path, name: str) -> BinaryIO:
-    """Open a regular file below a folder of ours for reading; no part of ``name`` may be a link.
+    """Open a regular file in a run's folder for reading.
+
+    Args:
+        folder: The folder. It may be a link.
+        name: A path in it; no part may be a link.
 
     Raises:
-        OSError: there is no such regular file, or a part of its name is a link.
+        OSError: There is no such regular file, or a part of its name is a link.
     """
     file = _opened(folder, name)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,7 +1,7 @@
-"""A budget watched from outside: one key's usage, asked for now and then, and the text of budget.txt made from it.
+"""Follows the spend of one OpenRouter key, and makes the text of budget.txt from it.
 
-Inside a run nothing here is needed: the proxy knows each call's cost and writes budget.txt itself, with the same
-words. A `BudgetTracker` serves scripts that hold a key of their own.
+A run does not need this: its proxy knows the cost of each call and writes budget.txt itself, in the same words.
+`BudgetTracker` is for scripts that hold a key of their own.
 """
 
 import io
@@ -20,21 +20,27 @@ from preflight_proxy.core.budget_text import RECENT_ACTIONS, UNLABELLED, Action,
 __all__ = ["BudgetStatus", "BudgetTracker"]
 
 ACTION_PUSD_MIN = pusd("0.0001")
-"""A rise of usage up to this is no action yet: it is kept and counts towards the next one."""
+"""A smaller rise of the usage is no action of its own. It is added to the next one."""
 
 logger = logging.getLogger(__name__)
 
 
 class BudgetTracker:
-    """Follows one key's usage against a limit.
+    """Follows the spend of one key against a limit.
+
+    The arguments are kept as attributes of the same names. OpenRouter reports a key's spend with a delay, so the limit is
+    soft: calls that are not reported yet may pass it.
 
     Args:
-        api_key: the key whose usage is asked for.
-        limit_usd: dollars granted, such as ``0.25`` or ``"$2"``.
-        poll_interval_s: usage is asked for at most this often, unless forced.
-        mode: ``"detailed"`` for the long form of the budget file; anything else is the simple one.
-        on_exceeded: called once, without arguments, when usage reaches the limit.
-        clock: a monotonic clock in seconds.
+        api_key: The key whose usage is read.
+        limit_usd: Dollars granted, such as `0.25` or `"$2"`. The attribute is a float.
+        poll_interval_s: Seconds between two reads of the usage, unless a read is forced.
+        mode: `"detailed"` for the long form of budget.txt; any other text means the simple form.
+        on_exceeded: Called once, without arguments, when the usage reaches the limit. What it raises leaves `poll`.
+        clock: A monotonic clock, in seconds.
+
+    Raises:
+        ConfigError: `limit_usd` is a text or a Decimal that is no amount of dollars.
     """
 
     def __init__(
@@ -53,7 +59,7 @@ class BudgetTracker:
         self.mode = mode
         self.on_exceeded = on_exceeded
         self._clock = clock
-        self._asked_at: float | None = None
+        self._polled_at: float | None = None
         self._used_usd = 0.0
         self._acted_pusd = 0
         self._actions: deque[Action] = deque(maxlen=RECENT_ACTIONS)
@@ -63,30 +69,49 @@ class BudgetTracker:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the last known usage reaches the limit."""
+        """Whether the last known usage reaches the limit. Reads nothing."""
         return self._status().exceeded
 
     def poll(self, force: bool = False) -> BudgetStatus:
-        """Return the budget as known, asking for the usage if the interval has passed or ``force`` is set.
+        """Return the budget. Reads the usage first if `poll_interval_s` has passed since the last attempt, or if forced.
 
-        Usage that cannot be read, or is lower than before, leaves the last figure: money spent does not come back.
+        The usage never falls: a figure that cannot be read, or is lower than the last one, leaves the last one in place.
+        `agent_preflight.get_usage` is called for it, also if a script has replaced it.
+
+        Args:
+            force: Read the usage, whatever the interval says.
+
+        Returns:
+            Dollars used and granted.
         """
         now = self._clock()
-        if force or self._asked_at is None or now - self._asked_at >= self.poll_interval_s:
-            self._asked_at = now
+        if force or self._polled_at is None or now - self._polled_at >= self.poll_interval_s:
+            self._polled_at = now
             self._take(self._ask())
         return self._status()
 
     def on_tool_start(self, tool_name: str) -> None:
-        """Note the tool that runs: spend seen from now on carries its name."""
+        """Name the tool that runs. Spend that is read from then on carries its name in the detailed text.
+
+        Args:
+            tool_name: The tool's name.
+        """
         self._running_tool = tool_name
 
     def on_tool_end(self, tool_name: str) -> None:
-        """Note that no tool runs any more."""
+        """Note that no tool runs. Spend that is read from then on is labelled `thinking`.
+
+        Args:
+            tool_name: The tool's name; it is not compared with the one that was started.
+        """
         self._running_tool = None
 
     def status_message(self, force_poll: bool = False) -> str:
-        """Return the text of the budget file in this tracker's mode, without its last newline."""
+        """Return the text of budget.txt in the form that `mode` says, without its last newline.
+
+        Args:
+            force_poll: Read the usage first, whatever the interval says.
+        """
         used, limit = pusd(self.poll(force=force_poll).used), pusd(self.limit_usd)
         if self.mode != "detailed":
             return simple_text(used, limit).rstrip("\n")
@@ -95,7 +120,16 @@ class BudgetTracker:
     def inject_to_docker(
         self, container_name: str, workspace_path: str = "/workspace/output", timeout_s: float = 5.0
     ) -> BudgetStatus:
-        """Write the budget file into a running container and return the status; a failure is logged, never raised."""
+        """Write budget.txt into a running container. A failure of Docker is logged, not raised.
+
+        Args:
+            container_name: The container's name or id.
+            workspace_path: The folder in the container that gets the file. It must exist.
+            timeout_s: Seconds that Docker may take.
+
+        Returns:
+            The budget, as `poll` returns it.
+        """
         from agent_preflight.engine.client import on_engine  # brings the HTTP library, which a tracker does not need
         from agent_preflight.engine.failure import DockerError
 

@@ -1,6 +1,7 @@
-"""How well the prompts of a run were cached: from its ledger, by trial, model and conversation, and why not.
+"""The report on prompt caching in a run: by trial, model and conversation, and why caches missed.
 
-Old runs have no ledger: their summaries tell counts and no prices, so what caching saved them is an estimate.
+The figures come from the run's ledger. A run of an older version has none: its summaries have counts and no prices, so the
+saving is an estimate. `python -m agent_preflight.cache_report [RUN_ID]` prints the report.
 """
 
 import sys
@@ -9,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run, number, read_json_object, trial_dirs
-from agent_preflight.base.tables import TableColumn, TextTable, money, show, text_of
+from agent_preflight.base.tables import TableColumn, TextTable, money, text_of
 from agent_preflight.base.usd import pusd
 from agent_preflight.operate.cache_figures import WHY, CacheSums, CacheView, cache_view
-from agent_preflight.runs.choice import run_to_read
+from agent_preflight.runs.choice import print_run
 from agent_preflight.runs.costs import cost_lines, sums_by_account, sums_of
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
 __all__ = ["RUNS_DIR", "cache_report_json", "generate_cache_report", "latest_run", "main", "report_parts"]
 
 CONVERSATIONS_SHOWN = 20
-"""The longest ones; the others are in the JSON."""
+"""How many conversations the report shows, the longest prompts first. The JSON has all."""
 ASSUMED_PRICE_PER_M = 1.0
-"""Dollars per million prompt tokens that the estimate of savings takes, for want of a price in old summaries."""
+"""Dollars per million prompt tokens, assumed because old summaries have no prices."""
 ASSUMED_DISCOUNT = 0.5
+"""The fraction of the price that a cached token saves, assumed for the same reason."""
 
 COUNTS = ("request_count", "total_prompt_tokens", "cached_tokens", "cache_creation_tokens")
 NO_DATA = "No cache data recorded for this run."
@@ -38,12 +40,20 @@ SUMS = (
 
 
 def generate_cache_report(run_dir: str | Path) -> str:
-    """Return the report on a run as text of several lines."""
+    """Return the report on a run as text of several lines. Never raises for what is missing or corrupt in the folder.
+
+    Args:
+        run_dir: The run's folder.
+    """
     return text_of(*report_parts(run_dir))
 
 
 def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
-    """Yield what there is to print of a run's caching: figures of the ledger only, where it has one."""
+    """Yield the tables and lines of the report on a run.
+
+    Args:
+        run_dir: The run's folder.
+    """
     run = Path(run_dir)
     lines, trouble = _lines(run)
     view = cache_view(lines)
@@ -58,11 +68,21 @@ def report_parts(run_dir: str | Path) -> Iterator[TextTable | str]:
 
 
 def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
-    """Return the report on a run for machines: `run`, `trials` by alias, `ledger` (null without one)."""
+    """Return the report on a run for machines.
+
+    Args:
+        run_dir: The run's folder.
+
+    Returns:
+        `run`: the run's name. `trials`: by alias, a dict of `request_count`, `total_prompt_tokens`, `cached_tokens`,
+        `cache_creation_tokens` and `cost_usd` (dollars), or None if the trial has no cache figures. `ledger`: sums in
+        all, by model and by conversation with exact savings, and the reasons of misses; None without a ledger.
+        `estimate`: for a run without a ledger, `saved_usd` in dollars and the price and discount assumed for it; else None.
+    """
     run = Path(run_dir)
     lines, _ = _lines(run)
     view, figures = cache_view(lines), _trial_figures(run, lines)
-    cached = sum(found["cached_tokens"] for found in figures.values() if found)
+    cached = sum(row["cached_tokens"] for row in figures.values() if row)
     estimate = {
         "saved_usd": round(_estimated_usd(cached), 4),
         "assumed_price_usd_per_m": ASSUMED_PRICE_PER_M,
@@ -77,23 +97,17 @@ def cache_report_json(run_dir: str | Path) -> dict[str, Any]:
 
 
 def main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
-    """Print the report on one run: the named one, else the only live one, else the latest; say so if there is none."""
-    _told(run_id, runs_dir)
+    """Print the report on one run. Prints a line that says so if there is no such run.
 
-
-def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
-    """Print the report; return 1 if there is no run of that name, else 0."""
-    try:
-        run_dir = run_to_read(run_id, runs_dir)
-    except ConfigError as exc:
-        show(str(exc))
-        return 1
-    show(*(report_parts(run_dir) if run_dir is not None else [f"No runs found in {runs_dir}/"]))
-    return 0
+    Args:
+        run_id: The run's name. None means the only live run, else the latest.
+        runs_dir: The folder that has the runs.
+    """
+    print_run(run_id, runs_dir, report_parts)
 
 
 def _lines(run: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of the run's ledger, none for runs without one, as old ones are; and why it cannot be read."""
+    """Return the cost lines of the run's ledger, and why it cannot be read. A run without a ledger has no lines and no reason."""
     try:
         return list(cost_lines(run)), None
     except ConfigError:
@@ -103,7 +117,7 @@ def _lines(run: Path) -> tuple[list[dict[str, Any]], str | None]:
 
 
 def _trial_figures(run: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
-    """Each trial's figures, from the ledger where there is one, else from its summary; None for what told nothing."""
+    """Return the figures by trial, from the ledger if there is one, else from the summaries. None for a trial without any."""
     if lines:
         return {account: _ledger_figures(account, lines) for account in sums_by_account(lines)}
     return {trial.name: _summary_figures(trial) for trial in trial_dirs(run)}
@@ -119,7 +133,7 @@ def _ledger_figures(account: str, lines: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _summary_figures(trial: Path) -> dict[str, Any] | None:
-    """Return a trial's counts and cost, None if it told nothing of caching."""
+    """Return a trial's counts and cost from its summary, None if it has no cache figures."""
     summary = read_json_object(trial, "summary.json") or {}
     cache = summary.get("cache")
     if not isinstance(cache, dict) or not number(cache.get("request_count")):
@@ -128,7 +142,7 @@ def _summary_figures(trial: Path) -> dict[str, Any] | None:
 
 
 def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[TextTable | str]:
-    known = [found for found in figures.values() if found]
+    known = [row for row in figures.values() if row]
     if not known:
         yield NO_DATA if figures else "No trials found."
         return
@@ -140,10 +154,10 @@ def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[Tex
         TableColumn("written", right=True, spare=1),
         TableColumn("cost", right=True),
     )
-    totals = {name: sum(found[name] for found in known) for name in (*COUNTS, "cost_usd")}
+    totals = {name: sum(row[name] for row in known) for name in (*COUNTS, "cost_usd")}
     yield TextTable(
         columns,
-        [_summary_cells(alias, found) for alias, found in figures.items()],
+        [_summary_cells(alias, row) for alias, row in figures.items()],
         total=_summary_cells("TOTAL", totals),
     )
     yield ""
@@ -152,11 +166,11 @@ def _summary_parts(figures: Mapping[str, dict[str, Any] | None]) -> Iterator[Tex
     yield "This run has no ledger, which would tell the prices."
 
 
-def _summary_cells(alias: str, found: Mapping[str, Any] | None) -> tuple[str, ...]:
-    if found is None:
+def _summary_cells(alias: str, row: Mapping[str, Any] | None) -> tuple[str, ...]:
+    if row is None:
         return (alias, *["-"] * 5)
-    requests, prompt, cached, created = (int(found[name]) for name in COUNTS)
-    cost = money(pusd(found["cost_usd"])) if found["cost_usd"] else "-"
+    requests, prompt, cached, created = (int(row[name]) for name in COUNTS)
+    cost = money(pusd(row["cost_usd"])) if row["cost_usd"] else "-"
     return (alias, f"{requests:,}", _percent(cached, prompt), f"{prompt:,}", f"{created:,}", cost)
 
 
@@ -243,4 +257,4 @@ def _counted(missed: Mapping[str, int]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_told(*sys.argv[1:2]))
+    sys.exit(print_run(next(iter(sys.argv[1:]), None), RUNS_DIR, report_parts))

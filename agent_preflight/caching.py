@@ -1,6 +1,6 @@
-"""Prompt caching from an agent's side: prompts whose prefix stays the same, and figures that tell whether it helped.
+"""Prompt caching from an agent's side: requests whose beginning stays the same, and figures that show whether it helped.
 
-Source of the minimum sizes: openrouter.ai/docs/features/prompt-caching and the Anthropic page it names, read 2026-10.
+Source of the minimum sizes: openrouter.ai/docs/features/prompt-caching and the page of Anthropic that it names, read 2026-10.
 """
 
 import copy
@@ -27,7 +27,9 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 OPENAI_MIN_CACHE_TOKENS = 1024
+"""The shortest beginning of a prompt that OpenAI's models cache, in tokens."""
 GOOGLE_MIN_CACHE_TOKENS = 4096
+"""The shortest beginning of a prompt that Google's models cache, in tokens."""
 DEFAULT_MIN_CACHE_TOKENS = 1024
 
 _VERSIONED = {
@@ -47,16 +49,26 @@ ANTHROPIC_MIN_CACHE_TOKENS: dict[str, int] = {
     "anthropic/claude-opus-4": 1024,
     "anthropic/claude-sonnet-4": 1024,
 }
-"""The smallest prefix that each model caches, in tokens; versions in both spellings."""
+"""The shortest beginning of a prompt that each of Anthropic's models caches, in tokens, by model id. Versions are there in both
+spellings, such as `4.5` and `4-5`.
+"""
 
 WARNED_REQUESTS = 3
-"""Missing cache figures are remarked on in the first requests only: later ones say nothing new."""
+"""How many requests a missing cache figure is warned about; later warnings would say nothing new."""
 
 _DATED = re.compile(r"-(?:20\d{6}|20\d\d-\d\d-\d\d|latest)$")
 
 
 def detect_provider(model_id: str) -> str:
-    """Return whose caching rules a model follows: ``anthropic``, ``openai``, ``google`` or ``other``."""
+    """Return whose caching rules a model follows: `anthropic`, `openai`, `google` or `other`.
+
+    Args:
+        model_id: The model's id, in capitals or small letters, with or without its provider.
+
+    Examples:
+        >>> detect_provider("anthropic/claude-sonnet-4.5"), detect_provider("deepseek/deepseek-chat")
+        ('anthropic', 'other')
+    """
     name = model_id.lower()
     for provider, mark in (("anthropic", "claude"), ("openai", "gpt-"), ("google", "gemini")):
         if name.startswith(f"{provider}/") or mark in name:
@@ -65,9 +77,14 @@ def detect_provider(model_id: str) -> str:
 
 
 def min_cache_tokens(model_id: str) -> int:
-    """Return the smallest prefix that a model caches, in tokens.
+    """Return the shortest beginning of a prompt that a model caches, in tokens. Unknown models get 1024.
 
-    Variants (``:beta``), dates at the end and a missing ``anthropic/`` do not change a model's minimum.
+    Args:
+        model_id: The model's id. A variant such as `:beta`, a date at the end and a missing `anthropic/` change nothing.
+
+    Examples:
+        >>> min_cache_tokens("anthropic/claude-haiku-4.5:beta")
+        4096
     """
     provider = detect_provider(model_id)
     if provider == "anthropic":
@@ -80,19 +97,46 @@ def min_cache_tokens(model_id: str) -> int:
 
 
 def stable_system_prompt(*sections: str | None) -> str:
-    """Return the sections that are not blank, stripped, with one blank line between them."""
+    r"""Return the sections joined by one blank line each, without the space around them.
+
+    Args:
+        *sections: Texts. None and blank ones are left out.
+
+    Examples:
+        >>> stable_system_prompt("You are a clerk. ", None, "Answer briefly.")
+        'You are a clerk.\n\nAnswer briefly.'
+    """
     return "\n\n".join(stripped for section in sections if section and (stripped := section.strip()))
 
 
 class CacheMetrics:
-    """Sums the cache figures of the usage objects that it is given."""
+    """Sums the cache figures of usage objects.
+
+    Attributes:
+        total_completion_tokens: Completion tokens of all requests.
+
+    Examples:
+        >>> metrics = CacheMetrics()
+        >>> metrics.record({"prompt_tokens": 2000, "prompt_tokens_details": {"cached_tokens": 1700}})
+        >>> metrics.summary()
+        'Cache: 85.0% hit rate | 1,700 cached / 2,000 total prompt tokens | 1/1 requests hit'
+    """
 
     def __init__(self) -> None:
         self._stats = CacheStats()
         self.total_completion_tokens = 0
 
     def record(self, usage: Mapping[str, Any] | None) -> None:
-        """Add one request's ``usage``; whatever its spelling, a cached token counts once."""
+        """Add one request. A cached token counts once, also if it is reported under two names.
+
+        If prompt tokens come without any cache figure, a warning is logged, for the first three requests only.
+
+        Source: openrouter.ai/docs/use-cases/usage-accounting; docs.anthropic.com/en/docs/build-with-claude/prompt-caching.
+
+        Args:
+            usage: The `usage` object of a response, of OpenAI's form or with Anthropic's cache fields. None, and one without prompt
+                tokens, counts as a request of 0 tokens.
+        """
         read = read_usage(usage) or TokenUsage(0, 0, 0, 0, tells_cache=False)
         add_usage(self._stats, read)
         self.total_completion_tokens += read.completion_tokens
@@ -101,17 +145,17 @@ class CacheMetrics:
 
     @property
     def total_prompt_tokens(self) -> int:
-        """Prompt tokens of all requests, cached ones included."""
+        """Prompt tokens of all requests, including those read from a cache."""
         return self._stats.total_prompt_tokens
 
     @property
     def cached_tokens(self) -> int:
-        """Prompt tokens that were read from a cache."""
+        """Prompt tokens read from a cache."""
         return self._stats.cached_tokens
 
     @property
     def cache_creation_tokens(self) -> int:
-        """Prompt tokens that were written to a cache."""
+        """Prompt tokens written to a cache."""
         return self._stats.cache_creation_tokens
 
     @property
@@ -126,25 +170,25 @@ class CacheMetrics:
 
     @property
     def hit_rate(self) -> float:
-        """Cached tokens as a fraction of all prompt tokens, 0.0 where there are none."""
+        """Cached tokens as a fraction of all prompt tokens; 0.0 if there are none."""
         return self._stats.hit_rate
 
     @property
     def request_hit_rate(self) -> float:
-        """Requests that hit as a fraction of all requests, 0.0 where there are none."""
+        """Requests that read from a cache as a fraction of all requests; 0.0 if there are none."""
         return self.cache_hit_requests / self.request_count if self.request_count else 0.0
 
     def estimated_savings_usd(self, prompt_cost_per_m: float, cache_discount: float = 0.5) -> float:
-        """Return the dollars saved by cached tokens.
+        """Return the dollars that cached tokens saved.
 
         Args:
-            prompt_cost_per_m: dollars per million prompt tokens.
-            cache_discount: the fraction of that price that a cached token *still costs* (0.1 on Anthropic).
+            prompt_cost_per_m: Dollars per million prompt tokens.
+            cache_discount: The fraction of that price that a cached token *still costs*, such as 0.1 for Anthropic's models.
         """
         return self.cached_tokens * prompt_cost_per_m / 1_000_000 * (1.0 - cache_discount)
 
     def to_dict(self) -> dict[str, int | float]:
-        """Return the six sums and both rates, these to 4 decimals."""
+        """Return the six sums, then `hit_rate` and `request_hit_rate`, rounded to 4 decimals."""
         return {
             "total_prompt_tokens": self.total_prompt_tokens,
             "cached_tokens": self.cached_tokens,
@@ -157,7 +201,7 @@ class CacheMetrics:
         }
 
     def summary(self) -> str:
-        """Return one line for a log."""
+        """Return the figures as one line for a log."""
         if not self.request_count:
             return "Cache: no requests recorded"
         tokens = f"{self.cached_tokens:,} cached / {self.total_prompt_tokens:,} total prompt tokens"
@@ -166,7 +210,12 @@ class CacheMetrics:
 
 
 def format_cache_report(metrics: CacheMetrics, model_id: str = "") -> str:
-    """Return a few lines on how well a prompt was cached."""
+    """Return the figures as a few lines for a person.
+
+    Args:
+        metrics: The figures.
+        model_id: Named in the first line if given.
+    """
     head = f"Prompt Cache Performance{f' ({model_id})' if model_id else ''}:"
     if not metrics.request_count:
         return f"{head}\n  (no requests recorded)"
@@ -182,16 +231,28 @@ def format_cache_report(metrics: CacheMetrics, model_id: str = "") -> str:
 
 
 class PromptBuilder:
-    """Builds request bodies whose beginning stays the same from turn to turn, marked for caching where that is asked.
+    """Builds request bodies whose beginning stays the same from turn to turn, with marks for caching where a model needs them.
+
+    The arguments are kept as attributes of the same names.
 
     Args:
-        system: the fixed part: first in every request.
-        tools: tool definitions, fixed too.
-        environment: what belongs to the system text of this conversation only; follows it after a blank line.
-        provider: ``auto`` tells it from the model id; else a name as `detect_provider` gives it.
-        anthropic_mode: ``explicit`` marks the system text and the latest user message before the last message;
-            ``auto`` sets one mark for the whole request.
-        cache_ttl: ``"5m"`` or ``"1h"``, written into the marks; the provider's default where not given.
+        system: The system text, first in every request.
+        tools: Tool definitions in the form of the API, the same in every request.
+        environment: What follows the system text after a blank line, such as facts of this conversation.
+        provider: Whose rules are followed: `auto` for those of the model, else a name that `detect_provider` returns.
+        anthropic_mode: `explicit` marks the system text and the newest user message before the last message; `auto` sets one
+            mark for the whole request.
+        cache_ttl: How long Anthropic keeps the cache, `"5m"` or `"1h"`; its default if None.
+
+    Attributes:
+        metrics: A `CacheMetrics` for the answers of this conversation; the caller records into it.
+
+    Examples:
+        >>> prompt = PromptBuilder("You are a clerk.")
+        >>> _ = prompt.add_user("Why two sides?")
+        >>> body = prompt.build("openai/gpt-4.1-nano", max_tokens=200)
+        >>> [message["role"] for message in body["messages"]], body["max_tokens"]
+        (['system', 'user'], 200)
     """
 
     def __init__(
@@ -218,29 +279,60 @@ class PromptBuilder:
         return sum(message.get("role") == "user" for message in self._messages)
 
     def add_user(self, content: str) -> list[dict[str, Any]]:
-        """Append a user message; return all messages."""
+        """Append a user message.
+
+        Args:
+            content: Its text.
+
+        Returns:
+            All messages, without the system text.
+        """
         return self.add_message({"role": "user", "content": content})
 
     def add_assistant(self, content: str) -> list[dict[str, Any]]:
-        """Append an assistant message; return all messages."""
+        """Append a message of the assistant.
+
+        Args:
+            content: Its text.
+
+        Returns:
+            All messages, without the system text.
+        """
         return self.add_message({"role": "assistant", "content": content})
 
     def add_tool_result(self, tool_call_id: str, content: str) -> list[dict[str, Any]]:
-        """Append the result of a tool call; return all messages."""
+        """Append the result of a tool call.
+
+        Args:
+            tool_call_id: The id of the call that the assistant made.
+            content: The result as text.
+
+        Returns:
+            All messages, without the system text.
+        """
         return self.add_message({"role": "tool", "tool_call_id": tool_call_id, "content": content})
 
     def add_message(self, message: dict[str, Any]) -> list[dict[str, Any]]:
-        """Append a message as it is; return all messages."""
+        """Append a message as it is.
+
+        Args:
+            message: The message in the form of the API.
+
+        Returns:
+            All messages, without the system text.
+        """
         self._messages.append(message)
         return self._messages
 
     def build(self, model: str, max_tokens: int | None = None, **extra: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Return a request body; nothing that was added is changed by it or shared with it.
+        """Return a request body for `POST /chat/completions`. It shares nothing with what was added, so it may be changed.
+
+        Source of the marks: openrouter.ai/docs/features/prompt-caching, read 2026-10.
 
         Args:
-            model: the model id.
-            max_tokens: the output bound, left out where not given.
-            **extra: further fields; they win over all others.
+            model: The model's id.
+            max_tokens: The limit of the answer's tokens; left out of the body if None.
+            **extra: Further fields. They replace fields of the same name.
         """
         marks = "none" if not self._is_anthropic(model) else self.anthropic_mode
         body: dict[str, Any] = {"model": model, "messages": self._request_messages(explicit=marks == "explicit")}
@@ -254,7 +346,11 @@ class PromptBuilder:
 
     @staticmethod
     def openai_cache_params(retention: str = "in_memory") -> dict[str, str]:
-        """Return the fields that ask OpenAI for a longer retention: for ``"24h"``, else none."""
+        """Return the fields that ask OpenAI to keep a cache longer: none, unless `retention` is `"24h"`.
+
+        Args:
+            retention: `"in_memory"` or `"24h"`.
+        """
         return {"prompt_cache_retention": "24h"} if retention == "24h" else {}
 
     def _is_anthropic(self, model: str) -> bool:

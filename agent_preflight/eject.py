@@ -1,7 +1,7 @@
-"""Policies that end a trial early: what has been spent, how long nothing happened, whether there was progress.
+"""Policies that end a trial early: by its spend, by idleness, by a lack of progress.
 
-A policy is asked on every event, every settlement and every second. It only judges; whoever asks ends the trial. A
-policy may keep state, so each trial has a copy of its own. The hard budget does not depend on any of them.
+A policy only judges. The runner asks it on every event, after every settled call and once a second, and ends the trial if
+the decision says so. Each trial has a policy of its own, so a policy may keep state. The hard budget depends on none.
 """
 
 import time
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 EXHAUSTED = "budget exhausted"
-"""How the reason begins for which a trial is ejected whose budget is used up."""
+"""The first words of the reason when a trial is ejected because its budget is used up."""
 
 Events = list[dict[str, Any]]
 Context = dict[str, Any]
@@ -39,31 +39,43 @@ def _eject(reason: str) -> EjectDecision:
 
 
 class EjectPolicy:
-    """Base of all policies; it never ejects. Subclasses override `check` with exactly its four keyword arguments."""
+    """The base of all policies. It never ejects.
+
+    Write a policy as a subclass that overrides `check` with exactly these four keyword arguments.
+    """
 
     def check(
         self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
     ) -> EjectDecision:
-        """Judge the trial as it stands.
+        """Judge the trial.
+
+        What it raises ejects nothing; it is logged and counted in the summary.
 
         Args:
-            elapsed_s: seconds since the trial's start.
-            budget_status: what is posted of the trial's budget, in USD.
-            events: every event that the agent printed so far, with its own fields.
-            context: ``tool_calls``, ``calls``, ``calls_in_flight``, ``repeats`` (how many times in a row the same
-                request was sent), and the account in USD: ``spent_usd``, ``reserved_usd`` (held for calls whose cost is not
-                known yet), ``available_usd``, ``limit_usd``; a policy may keep notes in it.
+            elapsed_s: Seconds since the agent's start.
+            budget_status: Dollars posted and granted.
+            events: The agent's events so far, oldest first, with the fields that the agent gave them. Of a very long trial the
+                oldest are dropped.
+            context: Figures of the trial, in which a policy may also keep notes. `tool_calls`: tool calls that the events
+                reported. `calls`: calls with a cost. `calls_in_flight`: calls under way. `repeats`: how many times in a row
+                the newest request repeated the one before it. In dollars: `spent_usd` is posted, `reserved_usd` is reserved
+                for calls whose cost is not known yet, `limit_usd` is the budget with top-ups, and `available_usd` is what is
+                left for a new call.
+
+        Returns:
+            The decision. `EjectDecision(False)` lets the trial go on.
         """
         return _stay()
 
 
 class BudgetExceededEject(EjectPolicy):
-    """Eject once the budget is used up; where only so nearly that no call fits, let the agent end by itself first.
+    """Ejects when the budget is used up.
 
-    The clients measured end within 5 s of such a refusal; the slowest asks once more after 4 s. Those seconds cost nothing.
+    If a little is left but no call fits, the agent gets `grace_s` seconds to end by itself. They cost nothing: its calls are
+    refused. The tested clients end within 5 s of such a refusal.
 
     Args:
-        grace_s: seconds from the first check that finds nothing fits.
+        grace_s: Seconds from the first check that finds that nothing fits.
     """
 
     def __init__(self, *, grace_s: float = 10.0) -> None:
@@ -71,7 +83,7 @@ class BudgetExceededEject(EjectPolicy):
         self._spent_at_s: float | None = None
 
     def check(self, *, budget_status: BudgetStatus, elapsed_s: float = 0.0, **_: Any) -> EjectDecision:  # noqa: ANN401 - what others judge by
-        """Eject if the budget is used up, or has been spent for the grace."""
+        """Eject if `used` has reached `limit`, or if nothing has fitted for `grace_s` seconds."""
         used, limit = f"${budget_status.used:.3f}", dollars(pusd(budget_status.limit))
         if budget_status.used >= budget_status.limit:
             return _eject(f"{EXHAUSTED} ({used} >= {limit})")
@@ -85,13 +97,13 @@ class BudgetExceededEject(EjectPolicy):
 
 
 class IdleTimeoutEject(EjectPolicy):
-    """Eject after a time without activity: no new event, no call begun or ended, none in flight.
+    """Ejects after a time without activity: no new event, no call begun or ended, no call under way.
 
-    The clock starts at the first check, so that neither preflight nor a container's start counts as idleness.
+    The time starts at the first check, so preflight and the container's start do not count.
 
     Args:
-        timeout_s: seconds without activity.
-        clock: a monotonic clock in seconds.
+        timeout_s: Seconds without activity. 0 ejects at the first check.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, timeout_s: float = 300.0, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -101,7 +113,7 @@ class IdleTimeoutEject(EjectPolicy):
         self._active_at = 0.0
 
     def check(self, *, events: Events, context: Context | None = None, **_: Any) -> EjectDecision:  # noqa: ANN401 - as above
-        """Eject if nothing has changed for ``timeout_s`` seconds; with 0 of them, at once."""
+        """Eject if nothing has changed for `timeout_s` seconds."""
         now, known = self._clock(), context or {}
         seen = (len(events), known.get("calls"), known.get("calls_in_flight"))
         if seen != self._seen or known.get("calls_in_flight"):
@@ -113,12 +125,12 @@ class IdleTimeoutEject(EjectPolicy):
 
 
 class BudgetFractionEject(EjectPolicy):
-    """Eject a trial that shows no progress at the first check past a share of its budget; judge it once only.
+    """Judges a trial once, at the first check after a share of its budget is spent, and ejects it if it shows no progress.
 
     Args:
-        check_after_pct: the share, as a fraction of the limit.
-        progress_fn: called with the context; a false answer ejects. Without one nothing is ejected. If it raises,
-            nothing is judged yet and it is asked again.
+        check_after_pct: The share, as a fraction of the limit.
+        progress_fn: Called with the context of `EjectPolicy.check`. A false result ejects. If it raises, the trial is judged
+            at the next check. None ejects nothing.
     """
 
     def __init__(self, check_after_pct: float = 0.20, progress_fn: Callable[[Context], object] | None = None) -> None:
@@ -127,7 +139,7 @@ class BudgetFractionEject(EjectPolicy):
         self._judged = False
 
     def check(self, *, budget_status: BudgetStatus, context: Context, **_: Any) -> EjectDecision:  # noqa: ANN401 - as above
-        """Eject if this is the judgement and it finds no progress."""
+        """Eject if the share is spent, the trial was not judged before, and `progress_fn` returns a false value."""
         if self._judged or self.progress_fn is None or budget_status.pct_spent < self.check_after_pct:
             return _stay()
         progress = self.progress_fn(context)
@@ -139,15 +151,15 @@ class BudgetFractionEject(EjectPolicy):
 
 
 class ProgressEject(EjectPolicy):
-    """Eject a trial that has spent a given amount since it last made progress.
+    """Ejects a trial that has spent a given amount since it last made progress.
 
     Args:
-        window_usd: dollars it may spend from one sign of progress to the next, such as ``0.05`` or ``"$2"``.
-        progress_fn: called with the context, returns a mark of how far the trial is (a score, the number of tests
-            passed, a digest of the answer file). Any change of the mark is progress.
+        window_usd: Dollars that it may spend without progress, such as `0.05` or `"$2"`.
+        progress_fn: Called with the context of `EjectPolicy.check`. Returns how far the trial is, such as a score, the number
+            of tests passed or a digest of the answer file. Any change of that value is progress.
 
     Raises:
-        ValueError: the window is no amount above zero.
+        ValueError: `window_usd` is no amount above zero.
     """
 
     def __init__(self, window_usd: Dollars, progress_fn: Callable[[Context], object]) -> None:
@@ -163,7 +175,7 @@ class ProgressEject(EjectPolicy):
     def check(
         self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
     ) -> EjectDecision:
-        """Eject if the spend since the last change of the mark fills the window."""
+        """Eject if the spend since the value of `progress_fn` last changed has reached `window_usd`."""
         mark, used_pusd = self.progress_fn(context), pusd(budget_status.used)
         if self._last is None or mark != self._last[0]:
             self._last = mark, used_pusd
@@ -174,13 +186,13 @@ class ProgressEject(EjectPolicy):
 
 
 class StallEject(EjectPolicy):
-    """Eject an agent that sends the same request again and again.
+    """Ejects an agent that sends the same request again and again.
 
     Args:
-        threshold: how many equal requests in a row, at least 2.
+        threshold: Repetitions in a row, at least 2. The first request is not one: 5 repetitions are 6 equal requests.
 
     Raises:
-        ValueError: the threshold is below 2.
+        ValueError: `threshold` is below 2.
     """
 
     def __init__(self, threshold: int = 5) -> None:
@@ -191,32 +203,36 @@ class StallEject(EjectPolicy):
     def check(
         self, *, elapsed_s: float, budget_status: BudgetStatus, events: Events, context: Context
     ) -> EjectDecision:
-        """Eject if the last ``threshold`` requests were equal."""
+        """Eject if the newest request repeated the one before it `threshold` times in a row."""
         repeats = context.get("repeats", 0)
         if repeats < self.threshold:
             return _stay()
-        return _eject(f"same request {repeats} times in a row (threshold={self.threshold})")
+        return _eject(f"same request repeated {repeats} times in a row (threshold={self.threshold})")
 
 
 class CompositeEject(EjectPolicy):
-    """Eject as soon as one of several policies does; those after it in the list are not asked.
+    """Ejects as soon as one of several policies does. Policies after that one are not asked.
 
     Args:
-        policies: in the order in which they are asked.
+        policies: Asked in this order.
     """
 
     def __init__(self, policies: Sequence[EjectPolicy]) -> None:
         self.policies = policies
 
-    def check(self, **given: Any) -> EjectDecision:  # noqa: ANN401 - each policy says what it judges by
-        """Return the first decision that ejects; each policy is given all that this one was."""
+    def check(self, **figures: Any) -> EjectDecision:  # noqa: ANN401 - each policy says what it judges by
+        """Return the first decision that ejects. Each policy gets the same keyword arguments."""
         for policy in self.policies:
-            decision = policy.check(**given)
+            decision = policy.check(**figures)
             if decision.should_eject:
                 return decision
         return _stay()
 
 
 def default_eject_policies(idle_timeout_s: float = 300.0) -> CompositeEject:
-    """Return the policies of a trial that names none: the budget, then idleness."""
+    """Return the policies of a trial that names none: `BudgetExceededEject`, then `IdleTimeoutEject`.
+
+    Args:
+        idle_timeout_s: Seconds without activity after which a trial is ejected.
+    """
     return CompositeEject([BudgetExceededEject(), IdleTimeoutEject(timeout_s=idle_timeout_s)])

@@ -1,7 +1,7 @@
-"""What agents print, line by line, as events; and the log that keeps them.
+"""The events that agents print, one JSON object a line, and the log that keeps them.
 
-An agent prints one JSON object per line. Whatever else it prints becomes an event of type ``raw``, so that no output
-can stop the reader: not noise, not JSON of another kind, not bad UTF-8, not a line without end.
+Any other output becomes an event of type `raw`, so no output can stop the reader: no text, no other JSON, no bad UTF-8 and
+no line without an end.
 """
 
 import json
@@ -14,21 +14,31 @@ from typing import Any, NoReturn, Self
 __all__ = ["LINE_BYTES_MAX", "RAW_CHARS_MAX", "EventLogger", "Lines", "from_agent", "parse_line"]
 
 LINE_BYTES_MAX = 8 * 2**20
-"""A longer line is no event: real agents print whole files in one line, but not more than this."""
+"""The longest line that is read as an event, in bytes. Real agents print whole files in one line, but none this large."""
 
 RAW_CHARS_MAX = 64 * 2**10
-"""How much of an oversized line is kept: enough to see what it was."""
+"""Characters that are kept of a longer line: enough to see what it was."""
 
 OURS = ("timestamp", "elapsed_s")
-"""Fields that the log writes itself; an agent's own are kept as ``agent_timestamp`` and ``agent_elapsed_s``."""
+"""Fields that the log writes itself. An agent's own are kept as `agent_timestamp` and `agent_elapsed_s`."""
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    """Return the event of one line of output; never raises.
+    """Return the event of one line of output. Never raises.
 
-    A JSON object is the event, with its own fields; one without a textual ``type`` gets the type ``raw`` (a ``type``
-    that is no text is kept as ``agent_type``). All else is ``{"type": "raw", "data": <the text>}``, with
-    ``truncated`` where the line was longer than `LINE_BYTES_MAX`.
+    - A JSON object is the event, with its own fields. Without a text in `type` it gets the type `raw`; a `type` that is no
+      text is kept as `agent_type`.
+    - Anything else is `{"type": "raw", "data": TEXT}`.
+    - A line longer than `LINE_BYTES_MAX` is the same, with its first `RAW_CHARS_MAX` characters and `"truncated": True`.
+
+    Args:
+        line: The line, with or without its end.
+
+    Examples:
+        >>> parse_line(b'{"type": "agent_end"}')
+        {'type': 'agent_end'}
+        >>> parse_line(b"warming up")
+        {'type': 'raw', 'data': 'warming up'}
     """
     if len(line) > LINE_BYTES_MAX:
         data = line[: RAW_CHARS_MAX * 4].decode(errors="replace")[:RAW_CHARS_MAX]
@@ -47,53 +57,64 @@ def parse_line(line: bytes) -> dict[str, Any]:
 
 
 def from_agent(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an event with ``source`` set to ``"agent"``: what an agent says, also of its own, is never the harness's record.
+    """Return an event with `source` set to `"agent"`, so that an agent cannot write a record that looks like the runner's.
 
-    An agent's own field of that name is kept as ``agent_source``, or with one more ``agent_`` where it has that name too.
+    Args:
+        event: An event with a `type`. A field `source` of the agent's own is kept as `agent_source`, with one more `agent_` in
+            front if it has that name too.
     """
     named = {_free_name(name, event) if name == "source" else name: value for name, value in event.items()}
     return {"type": named.pop("type"), "source": "agent", **named}
 
 
 class Lines:
-    """Cuts a stream of chunks into lines; holds at most one line of `LINE_BYTES_MAX` bytes, whatever comes.
+    """Cuts a stream of bytes into lines. It never holds more than one line of `LINE_BYTES_MAX` bytes.
 
-    Of a longer line the first `LINE_BYTES_MAX` + 1 bytes are handed on, by which `parse_line` knows it.
+    Of a longer line the first `LINE_BYTES_MAX` + 1 bytes are returned, so that `parse_line` sees that it was too long.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_partial",)
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        self._partial = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that this chunk completes, without their ends; blank ones are left out."""
+        """Return the lines that this chunk completes, without their newlines. Blank lines are left out.
+
+        Args:
+            chunk: The next bytes of the stream.
+        """
         *complete, rest = chunk.split(b"\n")
         lines = []
         for part in complete:
             self._hold(part)
-            lines.append(bytes(self._held))
-            self._held.clear()
+            lines.append(bytes(self._partial))
+            self._partial.clear()
         self._hold(rest)
         return [line for line in lines if line.strip()]
 
     def rest(self) -> list[bytes]:
-        """Return what came after the last newline, once the stream has ended: a line, or none."""
-        line = bytes(self._held)
-        self._held.clear()
+        """Return what followed the last newline, as a list of one line or none. Call it when the stream has ended."""
+        line = bytes(self._partial)
+        self._partial.clear()
         return [line] if line.strip() else []
 
     def _hold(self, part: bytes) -> None:
-        self._held += part[: LINE_BYTES_MAX + 1 - len(self._held)]
+        self._partial += part[: LINE_BYTES_MAX + 1 - len(self._partial)]
 
 
 class EventLogger:
-    """Appends events to a file, one JSON object a line, each on disk's way when `log` returns.
+    """Appends events to a file, one JSON object a line. A context manager, which closes the file.
+
+    Each record is handed to the operating system when `log` or `record` returns; nothing is buffered here.
 
     Args:
-        path: the file; parents are made.
-        start_time: what ``elapsed_s`` counts from; now, where not given.
-        include_elapsed_s: whether records carry ``elapsed_s``.
+        path: The file. Missing parent folders are made.
+        start_time: The moment from which `elapsed_s` counts; the present by default. Without a time zone it is local time.
+        include_elapsed_s: Whether records carry `elapsed_s`.
+
+    Raises:
+        OSError: The file cannot be opened for appending.
     """
 
     def __init__(self, path: str | Path, *, start_time: datetime | None = None, include_elapsed_s: bool = True) -> None:
@@ -104,14 +125,32 @@ class EventLogger:
         self._file = self.path.open("ab", buffering=0)  # what cannot be written now is not kept for later
 
     def log(self, event_type: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
-        """Append one record of that type."""
+        """Append one record.
+
+        Args:
+            event_type: Its `type`.
+            **fields: Its other fields: any JSON values. Other values are written as their `str()`.
+
+        Raises:
+            OSError: The record cannot be written.
+        """
         self.record({"type": event_type, **fields})
 
     def record(self, event: Mapping[str, Any]) -> int:
-        """Append one event with whatever fields it has; the log's own time stands beside the agent's.
+        """Append one event with all its fields.
+
+        The record begins with `timestamp` (UTC, ISO 8601) and `type`, and ends with `elapsed_s` (seconds, 3 decimals). Fields of
+        these names in the event are kept as `agent_timestamp` and `agent_elapsed_s`. Of an event that JSON cannot hold the type is
+        written, and `unreadable`: the name of the error.
+
+        Args:
+            event: The event; without a `type` it is `raw`.
 
         Returns:
-            The bytes that the record takes.
+            The size of the record in bytes, newline included.
+
+        Raises:
+            OSError: The record cannot be written.
         """
         now = datetime.now(UTC)
         record = {"timestamp": now.isoformat(), "type": event.get("type", "raw")}
@@ -125,7 +164,7 @@ class EventLogger:
         return len(line)
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Close the file. A second call does nothing."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -138,7 +177,14 @@ class EventLogger:
 
     @staticmethod
     def read(path: str | Path) -> list[dict[str, Any]]:
-        """Return the records of a log; an absent file has none, blank and corrupt lines are passed over."""
+        """Return the records of a log, oldest first. Blank and corrupt lines are skipped; a missing file has no records.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OSError: The file is there and cannot be read.
+        """
         try:
             content = Path(path).read_bytes()
         except FileNotFoundError:

@@ -1,4 +1,7 @@
-"""Checks of what a run stands on besides OpenRouter: services, variables, containers, repositories."""
+"""Checks of what a run needs besides OpenRouter: services, variables, containers, repositories.
+
+Give them to `preflight` as `infra`. Each takes at most a few seconds and spends nothing.
+"""
 
 import json
 import re
@@ -18,7 +21,7 @@ __all__ = ["InfraCheck", "InfraResult", "docker_health", "env_vars", "git_versio
 COMMAND_TIMEOUT_S = 5.0
 
 BODY_BYTES_MAX = 2**20
-"""A health page is small; more is not read."""
+"""How much of a page is read, in bytes. Health pages are small."""
 
 DETAIL_CHARS = 200
 
@@ -26,7 +29,7 @@ _MISSING = object()
 
 
 class InfraCheck(ABC):
-    """A check of infrastructure, run before anything is spent. Subclasses give a name and do the check."""
+    """A check of infrastructure, run before anything is spent. A subclass gives `name` and `check`."""
 
     @property
     @abstractmethod
@@ -35,11 +38,17 @@ class InfraCheck(ABC):
 
     @abstractmethod
     def check(self) -> InfraResult:
-        """Look, and say what was found."""
+        """Do the check.
+
+        An exception is a failed check, with its text as the detail.
+
+        Returns:
+            The result: pass, failure or warning.
+        """
 
 
 class _Check(InfraCheck):
-    """A named check made of a function; its hint is attached to whatever is not a pass."""
+    """A check made of a name and a function. Its hint is added to any result but a pass."""
 
     def __init__(self, name: str, hint: str, look: Callable[[], InfraResult]) -> None:
         self._name = name
@@ -51,8 +60,8 @@ class _Check(InfraCheck):
         return self._name
 
     def check(self) -> InfraResult:
-        found = self._look()
-        return found if found.ok else replace(found, hint=self._hint)
+        result = self._look()
+        return result if result.ok else replace(result, hint=self._hint)
 
 
 def http_health(
@@ -64,31 +73,65 @@ def http_health(
     timeout: float = 5.0,
     hint: str = "",
 ) -> InfraCheck:
-    """Check a service by a page of it.
+    """Check a service by fetching one of its pages. Fails unless the status is below 400 and the body is JSON.
 
     Args:
-        url: fetched with GET.
-        name: in the report; host and port of the URL where not given.
-        require: expected values in the JSON body, by dotted path (``"db.status"``).
-        min_version: the least value of the body's ``version``; a lower one is a warning.
-        timeout: seconds.
-        hint: what to do about a finding.
+        url: Fetched with GET, without a key.
+        name: The name in the report; the URL's host and port by default.
+        require: Expected values in the body, by dotted path such as `"db.status"`. A missing or different value fails.
+        min_version: The lowest `version` in the body; a lower one is a warning. A body without one passes.
+        timeout: Seconds for each step of the request.
+        hint: What to do if it does not pass.
+
+    Returns:
+        The check.
     """
     return _Check(name or urlsplit(url).netloc or url, hint, lambda: _http(url, require, min_version, timeout))
 
 
 def env_vars(*names: str, name: str = "Env vars", hint: str = "") -> InfraCheck:
-    """Check that environment variables are set, be it to nothing; their values are never shown."""
+    """Check that environment variables are set. An empty value counts as set; no value is shown.
+
+    Args:
+        *names: The variables.
+        name: The name in the report.
+        hint: What to do if it does not pass.
+
+    Returns:
+        The check.
+    """
     return _Check(name, hint, lambda: _env(names))
 
 
 def docker_health(container: str, *, name: str | None = None, hint: str = "") -> InfraCheck:
-    """Check that a container is running."""
+    """Check that a container is running. Fails if it is not, if it does not exist, or if Docker does not answer within 5 s.
+
+    Args:
+        container: The container's name or id.
+        name: The name in the report; `Docker {container}` by default.
+        hint: What to do if it does not pass.
+
+    Returns:
+        The check.
+    """
     return _Check(name or f"Docker {container}", hint, lambda: _docker(container))
 
 
 def git_version(repo_path: str, *, min_tag: str | None = None, name: str | None = None, hint: str = "") -> InfraCheck:
-    """Check that a folder is in a git repository and, with ``min_tag``, that its latest tag is not older."""
+    """Check that a folder is in a git repository and, with `min_tag`, that its latest tag is not lower.
+
+    Fails if the folder is in none, if there is no `git`, or if git takes longer than 5 s. A lower tag, and no tag at all, are
+    warnings. Versions are compared number by number; `v`, and what follows the first `-`, is ignored.
+
+    Args:
+        repo_path: The folder.
+        min_tag: The lowest tag, such as `"v1.2"`; None compares none.
+        name: The name in the report; `Git {folder name}` by default.
+        hint: What to do if it does not pass.
+
+    Returns:
+        The check.
+    """
     return _Check(name or f"Git {Path(repo_path).name}", hint, lambda: _git(str(repo_path), min_tag))
 
 
@@ -175,14 +218,14 @@ def _run_git(repo_path: str, *args: str) -> commands.CommandResult | commands.No
 
 
 def _is_older(version: str, least: str) -> bool:
-    """Compare the numbers of two versions; the shorter one counts as if it went on with zeros."""
+    """Compare the numbers of two versions. Missing numbers count as zero, so 1.0 equals 1.0.0."""
     pairs = list(zip_longest(_numbers(version), _numbers(least), fillvalue=0))
     return [mine for mine, _ in pairs] < [theirs for _, theirs in pairs]
 
 
 def _numbers(version: str) -> list[int]:
     parts = version.strip().removeprefix("v").partition("-")[0].split(".")
-    return [int(found.group()) for part in parts if (found := re.match(r"\d{1,18}", part))]
+    return [int(digits.group()) for part in parts if (digits := re.match(r"\d{1,18}", part))]
 
 
 def _at(body: object, path: str) -> object:

@@ -1,6 +1,6 @@
-"""Plain data that people hold: results, budgets, cache figures, decisions.
+"""Results, budgets, cache figures and decisions: plain data that scripts read and build.
 
-These are ordinary mutable dataclasses, because scripts build and change them; the field order is part of the API.
+The dataclasses are mutable, and the order of their fields is part of the API.
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +14,16 @@ __all__ = ["BudgetStatus", "CacheStats", "EjectDecision", "InfraResult", "RunRes
 
 @dataclass
 class BudgetStatus:
-    """What is used of a budget, in USD.
+    """What is used of a budget. `str()` gives `format_simple()`.
 
     Attributes:
-        used: dollars used.
-        limit: dollars granted.
-        spent: nothing more fits, although ``used`` may still be below ``limit``.
+        used: Dollars used.
+        limit: Dollars granted.
+        spent: True if no further call fits, although `used` may be below `limit`.
+
+    Examples:
+        >>> str(BudgetStatus(used=0.05, limit=0.25))
+        'Budget: $0.200 remaining of $0.25 (80% left)'
     """
 
     used: float
@@ -28,21 +32,21 @@ class BudgetStatus:
 
     @property
     def remaining(self) -> float:
-        """Dollars left, never below 0."""
+        """Dollars left: `limit - used`, at least 0."""
         return max(0.0, self.limit - self.used)
 
     @property
     def pct_spent(self) -> float:
-        """The used share of the limit as a fraction; 1.0 where there is no limit to share."""
+        """`used / limit` as a fraction, so 0.5 is half; 1.0 if the limit is 0 or less."""
         return self.used / self.limit if self.limit > 0 else 1.0
 
     @property
     def exceeded(self) -> bool:
-        """Whether the budget is at an end: used up, or too small for any further call."""
+        """Whether the budget is at its end: `used` has reached `limit`, or `spent` is true."""
         return self.used >= self.limit or self.spent
 
     def format_simple(self) -> str:
-        """Return the line of the simple budget file, without its newline."""
+        """Return the line of the simple budget.txt, without its newline."""
         return simple_text(pusd(self.used), pusd(self.limit)).rstrip("\n")
 
     def __str__(self) -> str:
@@ -51,14 +55,14 @@ class BudgetStatus:
 
 @dataclass
 class CacheStats:
-    """Prompt-cache figures of one trial, summed over its requests.
+    """Prompt-cache figures of one trial: sums over its requests.
 
     Attributes:
-        total_prompt_tokens: prompt tokens, those read from a cache included.
-        cached_tokens: prompt tokens read from a cache.
-        cache_creation_tokens: prompt tokens written to a cache.
-        request_count: requests that told their usage.
-        cache_hit_requests: those of them that read from a cache.
+        total_prompt_tokens: Prompt tokens, including those read from a cache.
+        cached_tokens: Prompt tokens read from a cache.
+        cache_creation_tokens: Prompt tokens written to a cache.
+        request_count: Requests whose usage is known.
+        cache_hit_requests: Requests that read from a cache.
     """
 
     total_prompt_tokens: int = 0
@@ -69,11 +73,11 @@ class CacheStats:
 
     @property
     def hit_rate(self) -> float:
-        """Cached tokens as a fraction of all prompt tokens; 0.0 where there are none."""
+        """`cached_tokens / total_prompt_tokens` as a fraction; 0.0 if there are no prompt tokens."""
         return self.cached_tokens / self.total_prompt_tokens if self.total_prompt_tokens else 0.0
 
     def to_dict(self) -> dict[str, int | float]:
-        """Return the counts and the hit rate (4 decimals) in the order of summary.json."""
+        """Return the five counts and `hit_rate`, rounded to 4 decimals, in the order of summary.json."""
         return {
             "total_prompt_tokens": self.total_prompt_tokens,
             "cached_tokens": self.cached_tokens,
@@ -86,7 +90,12 @@ class CacheStats:
 
 @dataclass
 class EjectDecision:
-    """What a policy says about a trial."""
+    """What a policy decides about a trial.
+
+    Attributes:
+        should_eject: True ends the trial.
+        reason: Why, for the trial's `error`, which begins with `ejected: `. Empty if the trial stays.
+    """
 
     should_eject: bool
     reason: str = ""
@@ -94,7 +103,13 @@ class EjectDecision:
 
 @dataclass
 class InfraResult:
-    """What an infrastructure check found: ``ok`` is True for a pass, False for a failure, None for a warning."""
+    """The result of an infrastructure check.
+
+    Attributes:
+        ok: True for a pass, False for a failure, None for a warning.
+        detail: What was found, in one line.
+        hint: What to do about it; shown unless the check passed.
+    """
 
     ok: bool | None
     detail: str = ""
@@ -103,22 +118,23 @@ class InfraResult:
 
 @dataclass
 class RunResult:
-    """One trial, ended.
+    """The result of one trial, after its end.
 
     Attributes:
-        alias: the trial's name, also its folder.
-        model_id: the model it was run for.
-        budget_usd: dollars granted.
+        alias: The trial's name, also the name of its folder.
+        model_id: The model that the trial ran for.
+        budget_usd: Dollars granted.
         started_at: UTC, ISO 8601.
         finished_at: UTC, ISO 8601.
-        duration_s: seconds that the agent ran, to the millisecond.
-        cost_usd: dollars posted, None where unknown.
-        error: why it failed or was ejected, None for a trial that ended well.
-        tool_calls: tool calls that the agent's events reported.
-        events_count: events that the agent printed.
-        output: free for callers; never filled here.
-        cache: prompt-cache figures.
-        preflight: what only this version knows: how it ended, exact amounts, calls, clean-up; as in summary.json.
+        duration_s: Seconds that the agent ran, to the millisecond.
+        cost_usd: Dollars posted in the ledger; None if unknown.
+        error: Why the trial failed or was ejected; None if it ended well. Begins with `ejected: ` or `provisioning_failed: `,
+            or is the text of the failure.
+        tool_calls: Tool calls that the agent's events reported.
+        events_count: Events that the agent printed.
+        output: Free for callers; never filled by a run.
+        cache: Prompt-cache figures.
+        preflight: What summary.json has under `preflight`: the status, exact amounts as decimal text, calls, clean-up.
     """
 
     alias: str
@@ -141,7 +157,10 @@ class RunResult:
         return self.error is None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the twelve keys of summary.json that scripts read; ``preflight`` is not among them."""
+        """Return the twelve keys that summary.json begins with. `preflight` is not one of them.
+
+        `cost_usd` is rounded to 4 decimals, `duration_s` to 3; `cache` is a dict.
+        """
         return {
             "alias": self.alias,
             "model_id": self.model_id,

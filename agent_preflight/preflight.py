@@ -1,7 +1,8 @@
-"""Checks before anything is spent: is there money, are there models, keys, caching, images, services.
+"""Checks before anything is spent: the account, models, keys, caching, images, services.
 
-All checks that make no key run, whatever fails; what does not depend on another runs beside it, and the report keeps its order.
-Those that make a test key come last, and only if nothing has failed.
+All checks that make no key run, whatever fails. The checks that make a test key run last, and only if nothing has failed.
+The package's attribute `agent_preflight.preflight` is the function; `importlib.import_module("agent_preflight.preflight")`
+gives this module.
 """
 
 import sys
@@ -43,27 +44,34 @@ BUILT_IN = {
     "bound_smoke": (bound.check_bound_smoke, bound.NAME),
     "proxy_path": (proxy_path.check_proxy_path, proxy_path.NAME),
 }
-"""The checks by name, in the order of the report, each with its label for the case that it comes to no result."""
+"""The built-in checks by name, in the order of the report. Each value is the check and its label in the report."""
 
 MAKE_KEYS = ("key_smoke", "cache_smoke", "bound_smoke", "proxy_path")
-"""Checks that make a test key and spend a little: they run after all others, also after a script's own."""
+"""Checks that make a test key and spend a little. They run after all others, a script's own included."""
 
 DEFAULT = ("balance", "math", "models", "estimate", "api_key", "key_smoke", "cache_smoke")
-"""What runs where no list is given; ``tool_support`` and ``docker_image`` join if there is something to check.
+"""The checks that run by default. `tool_support` and `docker_image` are added if there is something to check.
 
-``bound_smoke`` runs only where it is named: it costs a call for each endpoint of each model. So do the checks of this machine,
-and ``proxy_path``, which starts a container and makes one call.
+The others run only if they are named: `bound_smoke` makes a call for each endpoint of each model, and `proxy_path` starts a
+container and makes one call.
 """
 
 LIMIT_S = 120.0
-"""For a built-in check: two calls of 30 s, the making and deleting of a key, the list of models."""
+"""The time of a built-in check, in seconds: two calls of 30 s, the making and deleting of a key, the list of models."""
 
 OWN_LIMIT_S = 300.0
-"""For a script's own check, which may build something."""
+"""The time of a script's own check, in seconds. It may build something."""
 
 
 class PreflightError(RuntimeError):
-    """Preflight failed; ``failures`` has each failure, the text one a line."""
+    """A check failed. Nothing was started. `str()` gives the number of failures and each failure on a line.
+
+    Args:
+        failures: What failed.
+
+    Attributes:
+        failures: What failed, one text each.
+    """
 
     def __init__(self, failures: list[str]) -> None:
         self.failures = failures
@@ -72,7 +80,7 @@ class PreflightError(RuntimeError):
 
     @property
     def below_report(self) -> str:
-        """What is said below the printed report, which lists all failures."""
+        """The line to print below a report that lists the failures already."""
         count = len(self.failures)
         return (
             f"Preflight failed: mend the {'problem' if count == 1 else f'{count} problems'} above, then run this again."
@@ -81,7 +89,15 @@ class PreflightError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one preflight does: its inputs, the names of the checks, what a script brought along, and what was found before."""
+    """What one preflight does.
+
+    Attributes:
+        inputs: The arguments.
+        checks: Names of the checks to run.
+        custom_checks: A script's own functions.
+        infra: Checks of services and the like.
+        found: Lines of an earlier check of this machine, which head the report.
+    """
 
     inputs: Inputs
     checks: tuple[str, ...]
@@ -112,33 +128,46 @@ def preflight(
     log_fn: Callable[[str], object] = say,
     found: Sequence[Line] = (),
 ) -> list[str]:
-    """Run the checks, print the report, and return what failed: nothing, if all passed.
+    """Run the checks, print the report, and return the failures.
+
+    The list is empty if all checks passed. Of the checks that run by default, only `key_smoke` and `cache_smoke` spend money: each
+    makes one or two calls with a test key that has a small limit, and deletes the key. If a deletion cannot be confirmed, the
+    report warns and names the key.
+
+    Source of the requests: openrouter.ai/docs/api-reference, read 2026-10.
 
     Args:
-        admin_key: a management key: makes the test keys and reads the balance.
-        or_key: an inference key.
-        models: model ids; repetitions count once.
-        budget_per_model: dollars, such as ``0.25`` or ``"$2"``.
-        checks: names of the checks to run, of `BUILT_IN`; ``[]`` for none of them; the usual ones where not given.
-        docker_image: image that must be here.
-        custom_checks: functions that return ``(name, ok, detail)``; each may take the facts as a dict.
-        required_params: request parameters by model that it must support.
-        common_required_params: parameters that all ``models`` must support.
-        site_name: names the test keys and the calls.
-        raise_on_failure: raise if something failed.
-        infra: checks of services and the like.
-        base_url: the API's base, where not the usual one.
-        budgets: dollars by model, where not ``budget_per_model``.
-        budget_sum: dollars of all agents together, where that is not the sum over the models.
-        expect_tokens: tokens of an agent's first prompt; a budget that does not afford one such call fails then. None assumes
-            20,000, and such a budget is a warning.
-        byok: calls may run on provider keys of your own, for a fee.
-        log_fn: takes each line of the report instead of ``print``.
-        found: what was found on this machine before; it heads the report, and its failures count.
+        admin_key: A management key, which makes the test keys and reads the balance.
+        or_key: An inference key.
+        models: Model ids. Repetitions count once.
+        budget_per_model: Dollars, such as `0.25` or `"$2"`.
+        checks: Names of the checks to run, of `BUILT_IN`; `[]` runs none of them. None runs `balance`, `math`, `models`,
+            `estimate`, `api_key`, `key_smoke`, `cache_smoke`, and `tool_support` and `docker_image` if there is something to
+            check. An unknown name is a warning.
+        docker_image: An image that must be on this machine.
+        custom_checks: Functions that return `(name, ok, detail)`, with `ok` as in `InfraResult`. One with a positional parameter
+            gets a dict of the inputs, the balance and the models. An exception is a failure.
+        required_params: Request parameters that a model must support, by model id.
+        common_required_params: Request parameters that each of `models` must support.
+        site_name: The name in the labels of test keys and in the headers of test calls.
+        raise_on_failure: False returns the failures instead of raising.
+        infra: Checks of services and the like, see `agent_preflight.health`.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+        budgets: Dollars by model id, for models whose budget is not `budget_per_model`.
+        budget_sum: Dollars of all agents together; the sum over the models if None.
+        expect_tokens: Tokens of an agent's first prompt. A budget that does not pay for one such call is a failure. None assumes
+            20,000, and then it is a warning.
+        byok: True if calls may run on provider keys that your OpenRouter account holds.
+        log_fn: Takes each line of the report instead of `print`.
+        found: Lines that head the report; their failures count.
+
+    Returns:
+        The failures in the order of the report, without repetitions.
 
     Raises:
-        PreflightError: something failed, and ``raise_on_failure`` is set.
-        ConfigError: the budget is no amount, or the environment names an HTTP proxy that cannot be used; nothing was checked.
+        PreflightError: A check failed and `raise_on_failure` is set.
+        ConfigError: The budget is no amount, the base URL is no address, or the environment names an HTTP proxy that cannot
+            be used. No check ran.
     """
     check_way(base_url)
     required = merge_required(unique(models), required_params, common_required_params)
@@ -157,22 +186,26 @@ def preflight(
         byok=byok,
     )
     plan = Plan(inputs, _names(checks, inputs), tuple(custom_checks or ()), tuple(infra or ()), tuple(found))
-    failures = _tell_report(run_checks(plan), log_fn)
+    failures = _print_report(run_checks(plan), log_fn)
     if failures and raise_on_failure:
         raise PreflightError(failures)
     return failures
 
 
 def run_checks(plan: Plan) -> Iterator[Line]:
-    """Run the checks of a plan and yield their lines in the order of the report, each as soon as it is known."""
+    """Yield the lines of the report in order while the checks of a plan run, each as soon as it is known.
+
+    Args:
+        plan: The inputs, the names of the checks, and a script's own checks.
+    """
     has_failed = False
     facts = Facts(plan.inputs)
     for line in (*plan.found, *_unknown_names(plan.checks)):
         has_failed |= line.ok is False
         yield line
-    free = [name for name in plan.checks if name not in MAKE_KEYS and not _is_found(plan, name)]
-    found = run_in_order([*_jobs(plan, facts, free), *_own_jobs(plan, facts)])
-    for line in _told_once(plan.inputs, facts, chain.from_iterable(found)):
+    free = [name for name in plan.checks if name not in MAKE_KEYS and not _is_reported(plan, name)]
+    free_lines = run_in_order([*_jobs(plan, facts, free), *_own_jobs(plan, facts)])
+    for line in _without_repeats(plan.inputs, facts, chain.from_iterable(free_lines)):
         has_failed |= line.ok is False
         yield line
     makers = [name for name in plan.checks if name in MAKE_KEYS]
@@ -189,23 +222,23 @@ def _not_run(labels: Sequence[str]) -> Iterator[Line]:
         yield warned(", ".join(labels), f"not run: {why}, and something else failed")
 
 
-def _told_once(inputs: Inputs, facts: Facts, lines: Iterable[Line]) -> Iterator[Line]:
-    """Leave out what another line has told: that OpenRouter cannot be reached, and that it has no such model."""
-    told = set[str]()
+def _without_repeats(inputs: Inputs, facts: Facts, lines: Iterable[Line]) -> Iterator[Line]:
+    """Drop lines that repeat another one: OpenRouter cannot be reached, or it has no such model."""
+    reported = set[str]()
     for line in lines:
         if line.detail == UNREACHABLE:
             trouble = facts.trouble()
-            if trouble not in told:
+            if trouble not in reported:
                 yield failed("OpenRouter", trouble.partition(". ")[0], trouble)
-            told.add(trouble)
-        elif line.name not in told:
+            reported.add(trouble)
+        elif line.name not in reported:
             yield line
         if line.ok is False:
-            told |= {estimates.name_of(model) for model in inputs.models if models.name_of(model) == line.name}
+            reported |= {estimates.name_of(model) for model in inputs.models if models.name_of(model) == line.name}
 
 
-def _is_found(plan: Plan, name: str) -> bool:
-    """Tell whether a check's failure was found before, and would be told twice."""
+def _is_reported(plan: Plan, name: str) -> bool:
+    """Return whether the earlier check of this machine has reported this failure."""
     if name != "docker_image" or plan.inputs.docker_image is None:
         return False
     return any(line.name == images.image_name(plan.inputs.docker_image) for line in plan.found)
@@ -231,7 +264,7 @@ def _jobs(plan: Plan, facts: Facts, names: Sequence[str]) -> Iterator[Job]:
 
 
 def _own_jobs(plan: Plan, facts: Facts) -> Iterator[Job]:
-    """A script's own checks run one after another, as it would run them itself."""
+    """Yield a script's own checks. They run one after another, so that they need not be thread-safe."""
     context = partial(_context, plan, facts)
     for own in plan.custom_checks:
         yield Job(partial(custom.run_custom, own, context), partial(custom.crashed_custom, own), OWN_LIMIT_S, "own")
@@ -258,7 +291,7 @@ def _context(plan: Plan, facts: Facts) -> Mapping[str, Any]:
     }
 
 
-def _tell_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[str]:
+def _print_report(lines: Iterator[Line], tell: Callable[[str], object]) -> list[str]:
     for text in report.head():
         tell(text)
     colour = tell is say and sys.stdout.isatty() and not config.variable("NO_COLOR")

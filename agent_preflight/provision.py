@@ -1,9 +1,7 @@
 """Keys, credits and models by OpenRouter's management API.
 
-The functions that scripts call keep their old shapes: the readers never raise and answer None instead. Those below
-them serve a run: a sub-key for each trial, made once and deleted for certain.
-
-Source: openrouter.ai/docs/api-reference, read 2026-10.
+Source: openrouter.ai/docs/api-reference, read 2026-10. A script may replace `get_usage`, `provision_key`,
+`get_available_models` and `get_account_balance` by assigning to the package; the library then calls the replacement.
 """
 
 import hashlib
@@ -43,28 +41,43 @@ MODELS_TIMEOUT_S = 15.0
 
 
 def provision_key(admin_key: Key, label: str, limit_usd: Dollars, *, base_url: str | None = None) -> str:
-    """Make a sub-key and return it; see `provision_key_full`."""
+    """Make a sub-key. `provision_key_full` does the same, has the same errors, and returns the key's hash too.
+
+    Without the hash the key cannot be deleted by `delete_key`.
+
+    Args:
+        admin_key: A management key.
+        label: The new key's name at OpenRouter.
+        limit_usd: Dollars that it may spend, such as `0.25` or `"$2"`.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        The key.
+    """
     return provision_key_full(admin_key, label, limit_usd, base_url=base_url)[0]
 
 
 def provision_key_full(
     admin_key: Key, label: str, limit_usd: Dollars, *, base_url: str | None = None
 ) -> tuple[str, str]:
-    """Make a sub-key and return it with its hash, by which it can be deleted.
+    """Make a sub-key and return it with its hash, by which it can be deleted. One `POST /keys`, not repeated.
 
     Args:
-        admin_key: a management key.
-        label: the new key's name.
-        limit_usd: what it may spend, ``0.25`` or ``"$2"``; OpenRouter holds it against settled spend, so it is a soft limit.
-        base_url: the API's base, where not the usual one.
+        admin_key: A management key.
+        label: The new key's name at OpenRouter.
+        limit_usd: Dollars that it may spend, such as `0.25` or `"$2"`. OpenRouter compares this limit with settled spend, so
+            calls at the same moment can pass it.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
 
     Returns:
-        The key, and its hash: as told, else ``""``.
+        The key and its hash. The hash is `""` if OpenRouter did not send one.
 
     Raises:
-        ConfigError: ``limit_usd`` is no amount.
-        httpx.HTTPStatusError: the API answered 4xx or 5xx.
-        RuntimeError: it answered well, but without a key. The text never quotes the answer, which may hold one.
+        ConfigError: `limit_usd` is no amount, or the environment names an HTTP proxy that cannot be used. No key was made.
+        ValueError: `admin_key` holds characters that no key has, or the base URL is no address. No key was made.
+        httpx.HTTPStatusError: OpenRouter answered with a status of 400 or more. No key was made.
+        httpx.HTTPError: No whole answer came. A key may exist; look for `label` in the account's list of keys.
+        RuntimeError: OpenRouter answered without a key. The text does not quote the answer, which may hold one.
     """
     body = {"name": label, "limit": float_usd(limit_usd, "limit_usd")}
     answer = http.call("POST", "/keys", admin_key, timeout_s=WRITE_TIMEOUT_S, base_url=base_url, body=body)
@@ -77,7 +90,16 @@ def provision_key_full(
 
 
 def delete_key(admin_key: Key, key_hash: str, *, base_url: str | None = None) -> bool:
-    """Delete a key by its hash; True if the API said 2xx. Never raises."""
+    """Delete a key by `DELETE /keys/{hash}`. Never raises.
+
+    Args:
+        admin_key: A management key.
+        key_hash: The key's hash.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        True if OpenRouter answered with a status of 2xx. False says nothing about the key, which may exist.
+    """
     if not key_hash:
         return False
     try:
@@ -88,7 +110,17 @@ def delete_key(admin_key: Key, key_hash: str, *, base_url: str | None = None) ->
 
 
 def get_usage(api_key: Key, *, base_url: str | None = None) -> float | None:
-    """Return the dollars that a key has spent, as OpenRouter has settled them so far; None if it cannot be read."""
+    """Return the dollars that a key has spent, by `GET /auth/key`. Never raises.
+
+    OpenRouter reports a call's cost with a delay, so calls of the last moments may be missing.
+
+    Args:
+        api_key: The key.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        Dollars; None if they cannot be read.
+    """
     answer = http.get("/auth/key", api_key, timeout_s=READ_TIMEOUT_S, base_url=base_url)
     if answer is None or answer.status != 200 or not isinstance(answer.data, dict):
         return None
@@ -99,9 +131,14 @@ def get_usage(api_key: Key, *, base_url: str | None = None) -> float | None:
 def get_account_balance(
     api_key: Key, *, base_url: str | None = None
 ) -> tuple[float, float, float] | tuple[None, None, None]:
-    """Return (balance, credits bought, credits used) of the account in dollars, three None if they cannot be read.
+    """Return the account's dollars, by `GET /credits`. Never raises.
 
-    OpenRouter gives these to management keys only.
+    Args:
+        api_key: A management key; OpenRouter refuses other keys.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        The balance, the credits bought, the credits used; three None if they cannot be read.
     """
     answer = http.get("/credits", api_key, timeout_s=READ_TIMEOUT_S, base_url=base_url)
     if answer is None or answer.status != 200 or not isinstance(answer.data, dict):
@@ -113,7 +150,15 @@ def get_account_balance(
 
 
 def get_available_models(api_key: Key, *, base_url: str | None = None) -> dict[str, dict[str, Any]] | None:
-    """Return every model by its id, as OpenRouter describes it; None if the list cannot be read whole. Never raises."""
+    """Return every model that OpenRouter lists, by `GET /models`. Never raises.
+
+    Args:
+        api_key: Any key of the account.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        OpenRouter's entry of each model by its id. An empty dict if the list is empty, None if it cannot be read whole.
+    """
     answer = http.get("/models", api_key, timeout_s=MODELS_TIMEOUT_S, base_url=base_url, exact=False)
     if answer is None or answer.status != 200 or not isinstance(answer.data, list):
         return None
@@ -122,7 +167,12 @@ def get_available_models(api_key: Key, *, base_url: str | None = None) -> dict[s
 
 
 def get_available_models_or_empty(api_key: Key, *, base_url: str | None = None) -> dict[str, dict[str, Any]]:
-    """Return what `get_available_models` returns, an empty mapping if the list cannot be read."""
+    """Return what `get_available_models` returns, or an empty dict if the list cannot be read. Never raises.
+
+    Args:
+        api_key: Any key of the account.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+    """
     return get_available_models(api_key, base_url=base_url) or {}
 
 
@@ -135,12 +185,21 @@ def create_sub_key(
     *,
     attempts: int = subkeys.CREATE_ATTEMPTS,
 ) -> SubKey:
-    """Make a trial's sub-key; see `subkeys.create`. A script's own ``provision_key`` is used where there is one.
+    """Make the sub-key of a trial. Afterwards no other key has its name. A replaced `agent_preflight.provision_key` is used.
 
-    A replaced ``provision_key`` tells no hash: it is the SHA-256 of the key, as OpenRouter defines it.
+    Args:
+        admin_key: A management key.
+        name: The key's name at OpenRouter. It must be unique, because leftovers of a failed attempt are deleted by it.
+        limit_usd: Dollars that it may spend, what calls on provider keys of the account cost included.
+        expires_at: UTC with seconds, such as `2027-01-31T23:59:59Z`. A replaced function does not get it.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+        attempts: How often it is tried while it is in doubt whether a key was made.
+
+    Returns:
+        The key with its hash and name. The hash of a key that a replaced function made is the SHA-256 of the key.
 
     Raises:
-        UpstreamError: no key could be made; the text names what to look for if one may exist all the same.
+        UpstreamError: No key could be made. If one may exist all the same, the text has the name to look for.
     """
     if not is_replaced(provision_key):
         return subkeys.create(admin_key, name, limit_usd, expires_at, base_url, attempts=attempts)

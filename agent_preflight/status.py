@@ -1,4 +1,4 @@
-"""How a run stands, for people: a line for each trial. What is known of a trial is found out in `trial_status`."""
+"""The status table of a run, for people. `python -m agent_preflight.status [RUN_ID]` prints it."""
 
 import sys
 from collections.abc import Iterator
@@ -8,19 +8,18 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR, latest_run
 from agent_preflight.base.tables import DECIMALS, TableColumn, TextTable, duration, money, show
 from agent_preflight.base.usd import dollars, usd
-from agent_preflight.runs.choice import run_to_read
-from agent_preflight.runs.event_facts import read_events
+from agent_preflight.runs.choice import print_run
 from agent_preflight.runs.lock import is_live
+from agent_preflight.runs.trial_state import unverified_line
 from agent_preflight.runs.trial_status import (
     RunTrials,
     TrialStatus,
     budget_line,
     container_running,
+    read_events,
     read_run,
     read_trial,
 )
-from agent_preflight.runs.unverified import unverified_line
-from preflight_proxy.core.errors import ConfigError
 
 __all__ = [
     "RUNS_DIR",
@@ -37,7 +36,7 @@ ROW_KEYS = (
     *("alias", "status", "events", "tool_calls", "cost", "duration_s", "started_at"),
     *("error", "budget", "snapshots", "cache_hit_rate", "running"),
 )
-"""What `summarise_model` tells, in the order in which scripts print it."""
+"""The keys of `summarise_model`, in the order in which scripts print them."""
 COLUMNS = (
     TableColumn("trial"),
     TableColumn("model", spare=7),
@@ -55,10 +54,16 @@ COLUMNS = (
 
 
 def summarise_model(model_dir: str | Path) -> dict[str, Any]:
-    """Return how one trial stands, in the words that old scripts read.
+    """Return the status of one trial, in the words that old scripts read. A corrupt summary.json counts as a missing one.
 
-    Keys: `ROW_KEYS`, in that order.
-    ``status`` is ``DONE``, ``ERR``, ``running`` or ``pending``; a corrupt summary counts as none.
+    Args:
+        model_dir: The trial's folder.
+
+    Returns:
+        A dict of `alias`; `status`, one of `DONE`, `ERR`, `running` and `pending`; `events`, the number of events; `tool_calls`;
+        `cost` in dollars, 4 decimals, or None; `duration_s` in seconds or None; `started_at` (UTC, ISO 8601) or None; `error`
+        or None; `budget`, the first line of budget.txt, or None; `snapshots`, the number of files `snapshot_*.py` in the workspace;
+        `cache_hit_rate` as a fraction; `running`, a bool.
     """
     folder = Path(model_dir)
     known = read_trial(folder, live=is_live(folder.parent))
@@ -85,57 +90,58 @@ def _count_snapshots(folder: Path) -> int:
 
 
 def print_status_table(run_dir: str | Path) -> None:
-    """Print one line for each trial of a run, how many have ended, and beside or beneath what is to be known of each."""
+    """Print the table of a run: a line for each trial, the number of trials that have ended, and notes.
+
+    Args:
+        run_dir: The run's folder.
+    """
     show(*_table(read_run(Path(run_dir))))
 
 
 def status_parts(run_dir: Path) -> Iterator[TextTable | str]:
-    """Yield what there is to print of a run."""
-    found = read_run(run_dir)
-    yield f"Run: {run_dir.name}{' (running)' if found.live else ''}"
+    """Yield the tables and lines that show the status of a run.
+
+    Args:
+        run_dir: The run's folder.
+    """
+    run = read_run(run_dir)
+    yield f"Run: {run_dir.name}{' (running)' if run.live else ''}"
     yield ""
-    yield from _table(found)
+    yield from _table(run)
 
 
 def status_main(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> None:
-    """Print how one run stands: the named one, else the only live one, else the latest; say so if there is none."""
-    _told(run_id, runs_dir)
+    """Print the status of one run. Prints a line that says so if there is no such run.
+
+    Args:
+        run_id: The run's name. None means the only live run, else the latest.
+        runs_dir: The folder that has the runs.
+    """
+    print_run(run_id, runs_dir, status_parts)
 
 
 main = status_main
+"""The same function as `status_main`."""
 
 
-def _told(run_id: str | None = None, runs_dir: str | Path = RUNS_DIR) -> int:
-    """Print how a run stands; return 1 if there is no run of that name, else 0."""
-    try:
-        run_dir = run_to_read(run_id, runs_dir)
-    except ConfigError as exc:
-        show(str(exc))
-        return 1
-    show(*(status_parts(run_dir) if run_dir is not None else [f"No runs found in {runs_dir}/"]))
-    return 0
-
-
-def _table(found: RunTrials) -> Iterator[TextTable | str]:
-    if not found.trials:
+def _table(run: RunTrials) -> Iterator[TextTable | str]:
+    if not run.trials:
         yield (
-            "It has no trials yet: its checks are still going on."
-            if found.live
-            else "It has no trials: none was begun."
+            "It has no trials yet: its checks are still going on." if run.live else "It has no trials: none was begun."
         )
         return
     yield TextTable(
         COLUMNS,
-        [_cells(trial) for trial in found.trials],
-        total=_total(found) if len(found.trials) > 1 else (),
-        notes=[trial.note for trial in found.trials],
+        [_cells(trial) for trial in run.trials],
+        total=_total(run) if len(run.trials) > 1 else (),
+        notes=[trial.note for trial in run.trials],
     )
     yield ""
-    yield f"{found.complete}/{len(found.trials)} complete"
-    if not found.live and (line := unverified_line([trial.cleanup for trial in found.trials])) is not None:
+    yield f"{run.complete}/{len(run.trials)} complete"
+    if not run.live and (line := unverified_line([trial.cleanup for trial in run.trials])) is not None:
         yield line
-    if found.trouble is not None:
-        yield f"Costs are those of the summaries: {found.trouble}"
+    if run.trouble is not None:
+        yield f"Costs are those of the summaries: {run.trouble}"
 
 
 def _cells(trial: TrialStatus) -> tuple[str, ...]:
@@ -155,13 +161,13 @@ def _cells(trial: TrialStatus) -> tuple[str, ...]:
     )
 
 
-def _total(found: RunTrials) -> tuple[str, ...]:
-    calls = [trial.calls for trial in found.trials if trial.calls is not None]
-    reserved = [trial.pending_pusd for trial in found.trials if trial.pending_pusd is not None]
+def _total(run: RunTrials) -> tuple[str, ...]:
+    calls = [trial.calls for trial in run.trials if trial.calls is not None]
+    reserved = [trial.pending_pusd for trial in run.trials if trial.pending_pusd is not None]
     figures = {
         "trial": "TOTAL",
         "calls": _count(sum(calls) if calls else None),
-        "cost": _amount(found.posted_pusd),
+        "cost": _amount(run.posted_pusd),
         "reserved": _amount(sum(reserved) if reserved else None),
     }
     return tuple(figures.get(column.title, "") for column in COLUMNS)
@@ -176,4 +182,4 @@ def _amount(amount_pusd: int | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_told(*sys.argv[1:2]))
+    sys.exit(print_run(next(iter(sys.argv[1:]), None), RUNS_DIR, status_parts))

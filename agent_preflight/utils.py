@@ -1,4 +1,4 @@
-"""Old name of the module that scripts import two helpers from; they live in `agent_preflight.artifacts`."""
+"""Two helpers under the name that old scripts import them by."""
 
 from agent_preflight.artifacts import render_prompt, summarize_run
 

@@ -21,7 +21,7 @@ from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.openrouter import http
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
@@ -116,7 +116,7 @@ def _ask(inputs: Inputs, key: Secret, model: str, tag: str) -> Probe:
 def _quarantine(broken: Sequence[Probe], upstream: str) -> None:
     listed, at_s = QuarantineFile(user_quarantine_file()), datetime.now(UTC).timestamp()
     for probe in broken:
-        listed.add(Quarantined(probe.model.partition(":")[0], probe.tag, _reason(probe), at_s, upstream))
+        listed.add(QuarantinedEndpoint(probe.model.partition(":")[0], probe.tag, _reason(probe), at_s, upstream))
 
 
 def _reason(probe: Probe) -> str:

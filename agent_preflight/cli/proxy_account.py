@@ -133,7 +133,7 @@ def show(
     Example: agent-preflight proxy account show alice --data ./proxy-data
     """
     from agent_preflight.operate.proxy_status import proxy_status
-    from preflight_proxy.control.named_accounts import read_tokens
+    from preflight_proxy.control.standalone_accounts import read_tokens
     from preflight_proxy.core.errors import ConfigError
 
     folder, (name,) = folder_of(ctx, data), names_of([account])

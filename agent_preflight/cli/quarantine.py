@@ -12,7 +12,7 @@ from agent_preflight.cli.group import emit_json
 from agent_preflight.cli.options import RunsDir
 
 if TYPE_CHECKING:
-    from preflight_proxy.core.ledger.rows import Quarantined
+    from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 
 
 def quarantine(
@@ -70,14 +70,14 @@ def quarantine(
     raise typer.Exit(0 if done.listed or done.proxies else 1)
 
 
-def _line(row: Quarantined) -> str:
+def _line(row: QuarantinedEndpoint) -> str:
     from preflight_proxy.core.ledger.rows import OPENROUTER
 
     where = "" if row.upstream == OPENROUTER else f"of {row.upstream}  "
     return f"{row.model}  {row.tag}  {where}since {_time(row.at_s)}  {row.reason}"
 
 
-def _row(row: Quarantined) -> dict[str, str]:
+def _row(row: QuarantinedEndpoint) -> dict[str, str]:
     return {
         "model": row.model,
         "tag": row.tag,

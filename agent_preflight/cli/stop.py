@@ -11,7 +11,7 @@ from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import LiveRunId, RunsDir, complete_aliases
 
 if TYPE_CHECKING:
-    from agent_preflight.operate.live_changes import Ended, Plan
+    from agent_preflight.operate.live_changes import PlannedRun, TrialStop
 
 WAIT_S_MAX = 300.0
 """A trial's end waits for costs that are not known yet, for four minutes at the most."""
@@ -64,20 +64,20 @@ def stop(
     raise typer.Exit(0 if all(each.verified or each.summary is None for each in ended) else 5)
 
 
-def _meant(run_id: str | None, alias: str | None, runs_dir: Path) -> tuple[Plan, str | None]:
+def _meant(run_id: str | None, alias: str | None, runs_dir: Path) -> tuple[PlannedRun, str | None]:
     """Return the run and the trial that are meant: one word alone that names no run names a trial of the only live one."""
     from agent_preflight.artifacts import find_run
-    from agent_preflight.operate.live_changes import find_plan
+    from agent_preflight.operate.live_changes import find_planned_run
     from agent_preflight.runs.choice import live_runs, run_to_change
 
     if run_id is not None and alias is None and find_run(run_id, runs_dir) is None:
         live = live_runs(runs_dir)
         if len(live) == 1:
-            return find_plan(live[0].name, runs_dir), run_id
-    return find_plan(run_to_change(run_id, runs_dir).name, runs_dir), alias
+            return find_planned_run(live[0].name, runs_dir), run_id
+    return find_planned_run(run_to_change(run_id, runs_dir).name, runs_dir), alias
 
 
-def _line(ended: Ended) -> str:
+def _line(ended: TrialStop) -> str:
     from agent_preflight.base.terminal import plain
 
     if ended.summary is None:

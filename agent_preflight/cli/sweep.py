@@ -12,7 +12,7 @@ from agent_preflight.cli.group import complain, emit_json
 from agent_preflight.cli.options import RunsDir
 
 if TYPE_CHECKING:
-    from agent_preflight.sweeping import Item, Swept
+    from agent_preflight.sweeping import Leftover, SweepReport
     from agent_preflight.sweeping.old_runs import OldRun
 
 SETTLE_S_MAX = 200.0
@@ -42,11 +42,11 @@ def sweep(
     import asyncio
 
     from agent_preflight.base.config import Environment
-    from agent_preflight.sweeping import Scope
+    from agent_preflight.sweeping import SweepScope
     from agent_preflight.sweeping import sweep as clean
 
     environment = Environment.read()
-    scope = Scope(
+    scope = SweepScope(
         runs_dir,
         environment.admin_key,
         environment.base_url,
@@ -98,7 +98,7 @@ def _old_line(run: OldRun) -> str:
     return plain(f"{run.path}  {run.age_s / DAY_S:.0f} days old{f'  kept: {run.keep}' if run.keep else ''}")
 
 
-def _print(swept: Swept, *, dry_run: bool) -> None:
+def _print(swept: SweepReport, *, dry_run: bool) -> None:
     from agent_preflight.base.console import say
     from agent_preflight.base.terminal import plain
 
@@ -115,12 +115,12 @@ def _print(swept: Swept, *, dry_run: bool) -> None:
         say("Nothing to clean up.")
 
 
-def _document(swept: Swept, *, dry_run: bool) -> dict[str, Any]:
+def _document(swept: SweepReport, *, dry_run: bool) -> dict[str, Any]:
     groups = {name: [_row(item) for item in getattr(swept, name)] for name in ("removed", "left", "live", "unreadable")}
     return {"dry_run": dry_run, **groups, "notes": list(swept.notes), "trouble": list(swept.trouble)}
 
 
-def _row(item: Item) -> dict[str, str]:
+def _row(item: Leftover) -> dict[str, str]:
     where = {"run_dir": str(item.run_dir), "trial": item.trial}
     return {"kind": item.kind, "name": item.name, **where, "note": item.note}
 

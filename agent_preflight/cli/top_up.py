@@ -11,7 +11,7 @@ from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import LiveRunId, RunsDir, complete_raises
 
 if TYPE_CHECKING:
-    from agent_preflight.operate.live_changes import ToppedUp
+    from agent_preflight.operate.live_changes import TopUpResult
 
 
 def top_up(
@@ -39,7 +39,7 @@ def top_up(
     import asyncio
 
     from agent_preflight.base.config import Environment
-    from agent_preflight.operate.live_changes import check_alias, find_plan
+    from agent_preflight.operate.live_changes import check_alias, find_planned_run
     from agent_preflight.operate.live_changes import top_up as raise_limit
     from agent_preflight.runs.choice import run_to_change
 
@@ -50,14 +50,14 @@ def top_up(
     if not texts:
         raise typer.BadParameter("give at least one ALIAS=USD, such as nano=0.50")
     wanted = [_named(text) for text in texts]
-    plan, environment = find_plan(run_to_change(run_id, runs_dir).name, runs_dir), Environment.read()
+    plan, environment = find_planned_run(run_to_change(run_id, runs_dir).name, runs_dir), Environment.read()
     for alias, _ in wanted:
         check_alias(plan, alias)
     for alias, more_pusd in wanted:
         _tell(alias, asyncio.run(raise_limit(plan, alias, more_pusd, environment.admin_key, environment.base_url)))
 
 
-def _tell(alias: str, done: ToppedUp) -> None:
+def _tell(alias: str, done: TopUpResult) -> None:
     """Print what was done."""
     from agent_preflight.base.console import say
     from agent_preflight.base.usd import dollars

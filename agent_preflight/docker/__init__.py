@@ -1,6 +1,6 @@
-"""Containers: the gate, the agent's sandbox, images, the sweep; all of it by Docker's Engine API.
+"""Containers and images, by Docker's Engine API: the sandbox of an agent, its gate, and the removal of both.
 
-The names that scripts use are imported when they are first used.
+The names below are imported when they are first used. `run_container` is that of `agent_preflight.runner`.
 """
 
 import importlib

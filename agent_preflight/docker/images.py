@@ -25,12 +25,17 @@ SETTINGS: Mapping[ImageKind, str] = {"gate": "PREFLIGHT_GATE_BASE", "demo": "PRE
 
 
 def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = ".") -> None:
-    """Build an image from the user's own Dockerfile by the program `docker`; its output goes where ours goes.
+    """Build an image from a Dockerfile of yours with the program `docker`; its output goes where this program's output goes.
 
-    This is the one thing that the program is needed for: BuildKit, `.dockerignore` and a registry's passwords are its part.
+    The program is needed for this alone, because BuildKit, `.dockerignore` and the passwords of registries belong to it.
+
+    Args:
+        image_name: The name of the image, with or without a tag.
+        dockerfile: The path of the Dockerfile.
+        context: The folder whose files the build may use.
 
     Raises:
-        RuntimeError: The build failed, or there is no program `docker`.
+        DockerError: The build failed or took longer than 30 minutes, or there is no program `docker`. It is a RuntimeError.
     """
     done = commands.show(["docker", "build", "-t", image_name, "-f", dockerfile, context], timeout_s=USERS_BUILD_S_MAX)
     if done == commands.NotInstalled():
@@ -42,14 +47,22 @@ def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = 
 
 
 def image_exists(image_name: str) -> bool:
-    """Tell whether this engine has the image; False too where no engine answers."""
+    """Return whether the engine has the image. False also if no engine answers.
+
+    Args:
+        image_name: The name of the image, with or without a tag.
+    """
     with contextlib.suppress(DockerError):
         return on_engine(lambda engine: engine.image(image_name)) is not None
     return False
 
 
 def remove_container(name: str) -> None:
-    """Remove a container, running or not; nothing happens where there is none."""
+    """Remove a container, running or not. Nothing is raised if there is none, or if no engine answers.
+
+    Args:
+        name: The container's name or id.
+    """
     with contextlib.suppress(DockerError):
         on_engine(lambda engine: engine.remove(name))
 

@@ -18,13 +18,13 @@ from agent_preflight.docker.container import Container
 from agent_preflight.docker.labels import LABEL, OUTPUT_LABEL, Role
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
-from agent_preflight.runs.lock import RunState, hold_once_free
+from agent_preflight.runs.lock import RunState, lock_if_dead_soon
 
 _ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "network", "volume")
 
 
 @dataclass(frozen=True, slots=True)
-class Leftover:
+class EngineLeftover:
     """One thing on the engine that a run made.
 
     Attributes:
@@ -47,10 +47,10 @@ class Leftover:
 class Keeper(Protocol):
     """What copies an agent's output before its container is removed."""
 
-    async def keep(self, engine: Engine, agent: Leftover) -> bool:
+    async def keep(self, engine: Engine, agent: EngineLeftover) -> bool:
         """Copy the output of a stopped container; False if its container must stay."""
 
-    def gone(self, agent: Leftover) -> None:
+    def gone(self, agent: EngineLeftover) -> None:
         """Take note that its container is gone."""
 
 
@@ -65,10 +65,10 @@ class EngineSweep:
         unreadable: Belongs to runs whose directory cannot be opened; a person must decide.
     """
 
-    removed: tuple[Leftover, ...] = ()
-    left: tuple[Leftover, ...] = ()
-    live: tuple[Leftover, ...] = ()
-    unreadable: tuple[Leftover, ...] = ()
+    removed: tuple[EngineLeftover, ...] = ()
+    left: tuple[EngineLeftover, ...] = ()
+    live: tuple[EngineLeftover, ...] = ()
+    unreadable: tuple[EngineLeftover, ...] = ()
 
 
 async def sweep(
@@ -90,9 +90,9 @@ async def sweep(
         for thing in await find(engine)
         if below is None or any(thing.run_dir.is_relative_to(folder) for folder in below)
     ]
-    done: dict[str, list[Leftover]] = {"removed": [], "left": [], "live": [], "unreadable": []}
+    done: dict[str, list[EngineLeftover]] = {"removed": [], "left": [], "live": [], "unreadable": []}
     for run_dir, things in groupby(found, key=lambda thing: thing.run_dir):
-        async with hold_once_free(run_dir) as state:
+        async with lock_if_dead_soon(run_dir) as state:
             for thing in things:
                 if state is RunState.DEAD:
                     gone = dry_run or await _remove(engine, thing, keeper)
@@ -102,7 +102,7 @@ async def sweep(
     return EngineSweep(**{name: tuple(things) for name, things in done.items()})
 
 
-async def find(engine: Engine) -> list[Leftover]:
+async def find(engine: Engine) -> list[EngineLeftover]:
     """Return all that any run made on this engine, by run and in the order in which it must be removed.
 
     Raises:
@@ -114,18 +114,18 @@ async def find(engine: Engine) -> list[Leftover]:
     return sorted(found, key=lambda thing: (str(thing.run_dir), _ORDER.index(thing.role), thing.id))
 
 
-def _read(row: Mapping[str, Any]) -> Leftover | None:
+def _read(row: Mapping[str, Any]) -> EngineLeftover | None:
     """Read one row; None if its labels are not ours after all."""
     labels = row["Labels"]
     run_dir, run_id, alias, role = (labels.get(f"{LABEL}.{name}", "") for name in ("dir", "run", "trial", "role"))
     for known in _ORDER:
         if role == known and run_dir.startswith("/"):
             output = labels.get(OUTPUT_LABEL, "") if role == "agent" else ""
-            return Leftover(Path(run_dir), run_id, alias, known, row.get("Id") or row["Name"], output)
+            return EngineLeftover(Path(run_dir), run_id, alias, known, row.get("Id") or row["Name"], output)
     return None
 
 
-async def _remove(engine: Engine, thing: Leftover, keeper: Keeper | None) -> bool:
+async def _remove(engine: Engine, thing: EngineLeftover, keeper: Keeper | None) -> bool:
     if thing.role == "agent" and keeper is not None:
         return await _remove_agent(engine, thing, keeper)
     if thing.role in ("agent", "gate", "forwarder"):
@@ -138,7 +138,7 @@ async def _remove(engine: Engine, thing: Leftover, keeper: Keeper | None) -> boo
     return True
 
 
-async def _remove_agent(engine: Engine, agent: Leftover, keeper: Keeper) -> bool:
+async def _remove_agent(engine: Engine, agent: EngineLeftover, keeper: Keeper) -> bool:
     """Stop an agent, let its output be copied if it ran, and remove its container."""
     container = Container(engine, agent.id, "a dead run's agent", agent.id)
     await container.stop()

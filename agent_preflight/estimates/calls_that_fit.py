@@ -12,11 +12,11 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from agent_preflight.base.usd import usd
-from preflight_proxy.core.admission.admission import Admit, admit
+from preflight_proxy.core.admission.admission import Admission, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.pricing.endpoint import Endpoint
-from preflight_proxy.core.pricing.quote import Quote, Unquotable, quote
+from preflight_proxy.core.pricing.quote import Quote, UnquotableError, quote
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.chat import Chat
 from preflight_proxy.core.shapes.shape import Request
@@ -104,7 +104,7 @@ def estimate(
     """
     try:
         made = quote(_call(model, expect_tokens, max_tokens), endpoints)
-    except (BadRequest, Unquotable) as exc:
+    except (BadRequest, UnquotableError) as exc:
         return Estimate(model, budget_pusd, expect_tokens, why_none=str(exc))
     made = made.with_byok_fee() if byok else made
     first, calls = _admitted(made, budget_pusd)
@@ -132,12 +132,12 @@ def _call(model: str, expect_tokens: int, max_tokens: int | None) -> Request:
     return replace(asked, prompt=replace(asked.prompt, ascii_bytes=text_bytes))
 
 
-def _admitted(made: Quote, budget_pusd: int) -> tuple[Admit | None, int]:
+def _admitted(made: Quote, budget_pusd: int) -> tuple[Admission | None, int]:
     """Return the first admission and how many there are; each call after the first follows within a minute (M9)."""
     account, first = Account("estimate", "estimate", budget_pusd), None
     for calls in range(CALLS_COUNTED_MAX):
         decision = admit(account, made, busy=calls > 0, has_unknown=False, waited_s=0)
-        if not isinstance(decision, Admit):
+        if not isinstance(decision, Admission):
             return first, calls
         first = first or decision
         account = replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)

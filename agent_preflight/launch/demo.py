@@ -22,14 +22,14 @@ from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.launch.demo_place import Place, Wish, choose_place
 from agent_preflight.launch.run_view import RunView, print_table, run_view
-from agent_preflight.runner.begin import local_now
 from agent_preflight.runner.field import run_field
-from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runner.preparation import local_now
 from agent_preflight.runs.costs import cost_lines, sums_of
-from agent_preflight.runs.exit_code import exit_code
 from agent_preflight.runs.final_table import place_lines
 from agent_preflight.runs.plan import Surroundings
 from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.result import exit_code
 from agent_preflight.sidecar import own_process, until_ready
 from preflight_proxy.core.secret import Secret
 
@@ -83,14 +83,14 @@ def run_demo(sandbox: Wish = "auto", base: str | None = None, runs_dir: Path = P
     return run_blocking(lambda stop: _demo(sandbox, base or variable("PREFLIGHT_DEMO_BASE"), runs_dir, view, stop))
 
 
-async def _demo(sandbox: Wish, base: str | None, runs_dir: Path, view: RunView, stop: Stop) -> int:
+async def _demo(sandbox: Wish, base: str | None, runs_dir: Path, view: RunView, stop: StopSignal) -> int:
     place = await choose_place(sandbox, base)
     say(f"{place.sentence}\nThe OpenRouter they talk to is a simulator on this machine: no account, no money.\n")
     async with simulator() as simulated:
         with view:
-            finished = await run_field(_request(place, simulated, runs_dir, view), stop, view.board)
+            finished = await run_field(_request(place, simulated, runs_dir, view), stop, view.progress)
         bill = await _bill(simulated)
-    print_table(view.board.rows())
+    print_table(view.progress.rows())
     if stop.ending.is_set():
         return 130
     return _compare(finished, bill)

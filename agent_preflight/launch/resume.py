@@ -25,7 +25,7 @@ from agent_preflight.options.user_file import load_config
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import going_on
-from agent_preflight.runs.lock import RunState, hold
+from agent_preflight.runs.lock import RunState, lock_if_dead
 from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, by_alias, is_in_clear
 from agent_preflight.runs.request import BY_OPTION, Origin
 from preflight_proxy.core.errors import ConfigError
@@ -58,7 +58,7 @@ def find_plan(run_id: str, runs_dir: Path) -> dict[str, Any]:
         ConfigError: There is no such run, it has no plan, or it is going on.
     """
     run_dir = named_run(run_id, runs_dir)
-    with hold(run_dir) as state:
+    with lock_if_dead(run_dir) as state:
         if state is RunState.LIVE:
             raise ConfigError(going_on(run_dir))
     plan = read_json_object(run_dir, "plan.json")

@@ -18,14 +18,13 @@ from agent_preflight.launch.run_view import RunView, print_table, run_view
 from agent_preflight.options.sources import for_command
 from agent_preflight.options.user_file import load_config
 from agent_preflight.runner.arguments import request_of
-from agent_preflight.runner.board import KEPT, Row
-from agent_preflight.runner.continuation import elsewhere, farewell
 from agent_preflight.runner.field import run_field
-from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runs.exit_code import exit_code
+from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runner.messages import elsewhere, farewell
+from agent_preflight.runner.progress import KEPT, TrialProgress
 from agent_preflight.runs.final_table import answers_lines, place_lines
 from agent_preflight.runs.request import Finished, Origin, Request
-from agent_preflight.runs.result import summary_document
+from agent_preflight.runs.result import exit_code, summary_document
 from preflight_proxy.core.errors import OperatingError
 
 NOTHING_SPENT = "No agent was started, so none has spent money."
@@ -81,17 +80,17 @@ def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
     request = replace(request, origin=origin)
     ended: list[Finished] = []
 
-    async def work(stop: Stop) -> Finished:
-        ended.append(await run_field(request, stop, view.board))
+    async def work(stop: StopSignal) -> Finished:
+        ended.append(await run_field(request, stop, view.progress))
         return ended[0]
 
     try:
-        with _nothing_spent(view.board.rows), view:
+        with _nothing_spent(view.progress.rows), view:
             run_blocking(work)
     except KeyboardInterrupt as exc:
         if ended:
             _show(view, request, ended[0])
-        if ended or any(row.started_s is not None for row in view.board.rows()):
+        if ended or any(row.started_s is not None for row in view.progress.rows()):
             raise ToldInterrupt from exc
         raise
     _show(view, request, ended[0])
@@ -99,7 +98,7 @@ def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
 
 
 def _show(view: RunView, request: Request, finished: Finished) -> None:
-    rows = view.board.rows()
+    rows = view.progress.rows()
     if request.resume and rows and all(row.state == KEPT for row in rows):
         say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")
     print_table(rows)
@@ -115,7 +114,7 @@ def _show(view: RunView, request: Request, finished: Finished) -> None:
 
 
 @contextlib.contextmanager
-def _nothing_spent(rows: Callable[[], Sequence[Row]] = tuple) -> Iterator[None]:
+def _nothing_spent(rows: Callable[[], Sequence[TrialProgress]] = tuple) -> Iterator[None]:
     """Add to an error what it means for money, if no agent was started yet."""
     try:
         yield

@@ -17,7 +17,7 @@ from agent_preflight.base.console import write_line
 from agent_preflight.base.tables import DECIMALS, TableColumn, TextTable, duration, money, show
 from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars
-from agent_preflight.runner.board import Board, Row, now_s
+from agent_preflight.runner.progress import RunProgress, TrialProgress, now_s
 
 REFRESH_PER_S = 8
 ECHO = "^C"
@@ -28,10 +28,10 @@ class RunView(Protocol):
     """Shows a run while its context lasts.
 
     Attributes:
-        board: What the run writes to.
+        progress: What the run writes to.
     """
 
-    board: Board
+    progress: RunProgress
 
     def say(self, line: str) -> None:
         """Take a line that the run prints; may come from any thread."""
@@ -60,12 +60,12 @@ class LiveView:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self.board = Board(on_alert=self._alert, on_begin=self._begin)
+        self.progress = RunProgress(on_alert=self._alert, on_begin=self._begin)
         console = _Console(file=stream)
         self._live = Live(
             get_renderable=lambda: Group(
-                Text(plain(self.board.title)),
-                run_table(self.board.rows(), now_s(), live=True).fitted(console.width - len(ECHO)),
+                Text(plain(self.progress.title)),
+                run_table(self.progress.rows(), now_s(), live=True).fitted(console.width - len(ECHO)),
             ),
             console=console,
             refresh_per_second=REFRESH_PER_S,
@@ -121,14 +121,14 @@ class LineView:
     """What the run says, and a line whenever a trial goes on to another state."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.board = Board(self._changed)
+        self.progress = RunProgress(self._changed)
         self._stream = stream
 
     def say(self, line: str) -> None:
         """Print the line."""
         write_line(self._stream, line)
 
-    def _changed(self, before: Row | None, row: Row) -> None:
+    def _changed(self, before: TrialProgress | None, row: TrialProgress) -> None:
         if before is not None and before.state != row.state and row.ok is not None:
             self.say(f"[{row.alias}] {row.state}: {money(row.balance.posted_pusd)} spent, {_calls(row.balance.calls)}")
 
@@ -140,7 +140,7 @@ class LineView:
     ) -> None: ...
 
 
-def print_table(rows: Sequence[Row], stream: TextIO | None = None) -> None:
+def print_table(rows: Sequence[TrialProgress], stream: TextIO | None = None) -> None:
     """Print the table of a run that is over."""
     show(run_table(rows, now_s()), stream=stream)
 
@@ -150,8 +150,8 @@ class _Column:
     """One column, its cell of a row, and its sum."""
 
     column: TableColumn
-    cell: Callable[[Row, float], Text | str]
-    total: Callable[[Sequence[Row]], str] = lambda rows: ""
+    cell: Callable[[TrialProgress, float], Text | str]
+    total: Callable[[Sequence[TrialProgress]], str] = lambda rows: ""
 
 
 _COLUMNS = (
@@ -184,7 +184,7 @@ _COLUMNS = (
 )
 
 
-def run_table(rows: Sequence[Row], at_s: float, *, live: bool = False) -> TextTable:
+def run_table(rows: Sequence[TrialProgress], at_s: float, *, live: bool = False) -> TextTable:
     """Return the table: one row for each trial, and the sums.
 
     Args:
@@ -205,28 +205,28 @@ def _calls(count: int) -> str:
     return "1 call" if count == 1 else f"{count:,} calls"
 
 
-def _note(row: Row) -> str:
+def _note(row: TrialProgress) -> str:
     """What there is to say of a trial beside its status."""
     return "" if row.note == row.state else row.note
 
 
-def _style(row: Row) -> str:
+def _style(row: TrialProgress) -> str:
     if row.started_s is None:
         return "dim"
     return {None: "yellow", True: "green", False: "red"}[row.ok]
 
 
-def _limit(*rows: Row) -> str:
+def _limit(*rows: TrialProgress) -> str:
     return dollars(sum(row.limit_pusd for row in rows), DECIMALS)
 
 
-def _refused(rows: Sequence[Row]) -> str:
+def _refused(rows: Sequence[TrialProgress]) -> str:
     return f"{sum(row.balance.refused for row in rows):,}"
 
 
-def _time(row: Row, at_s: float) -> str:
+def _time(row: TrialProgress, at_s: float) -> str:
     return duration(row.seconds(at_s)) if row.started_s is not None else ""
 
 
-def _tokens(row: Row) -> int:
+def _tokens(row: TrialProgress) -> int:
     return row.balance.prompt_tokens + row.balance.completion_tokens

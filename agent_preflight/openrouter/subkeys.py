@@ -38,7 +38,13 @@ PAGES_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class SubKey:
-    """A sub-key, with all that is needed to use it and to be rid of it."""
+    """A sub-key that was made for a trial.
+
+    Attributes:
+        key: The key itself.
+        hash: The key's hash, by which OpenRouter's API names it.
+        name: The key's name at OpenRouter.
+    """
 
     key: Secret
     hash: str
@@ -47,7 +53,16 @@ class SubKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What the list of keys tells of one; amounts in dollars, None where it has no limit or none was told."""
+    """An entry of the account's list of keys.
+
+    Attributes:
+        hash: The key's hash, by which OpenRouter's API names it.
+        name: The key's name; empty if it has none.
+        disabled: Whether the key is disabled.
+        usage_usd: Dollars that it has spent, calls on provider keys of the account included; None if not reported.
+        limit_usd: Dollars that it may spend; None without a limit.
+        expires_at: UTC, ISO 8601; None if it does not expire.
+    """
 
     hash: str
     name: str
@@ -93,7 +108,16 @@ def create(
 
 
 def delete_sub_key(admin_key: Key, key_hash: str, base_url: str | None = None) -> bool:
-    """Delete a sub-key; True only if it was seen to be gone. Never raises."""
+    """Delete a sub-key, and look whether it is gone. Up to three attempts. Never raises.
+
+    Args:
+        admin_key: A management key.
+        key_hash: The key's hash.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+
+    Returns:
+        True only if OpenRouter confirmed that the key is gone.
+    """
     for attempt in range(DELETE_ATTEMPTS):
         if attempt:
             time.sleep(PAUSE_S)
@@ -119,7 +143,13 @@ def set_key_limit(admin_key: Key, key_hash: str, limit_usd: Decimal, base_url: s
 
 
 def read_sub_key_usage(admin_key: Key, key_hash: str, base_url: str | None = None) -> Decimal | None:
-    """Return the dollars that a sub-key has spent, None if it cannot be read; it lags by seconds."""
+    """Return the dollars that a sub-key has spent; None if they cannot be read. Calls of the last seconds may be missing.
+
+    Args:
+        admin_key: A management key.
+        key_hash: The key's hash.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+    """
     answer = http.get(path_of(key_hash), admin_key, timeout_s=TIMEOUT_S, base_url=base_url)
     if answer is None or not answer.ok or not isinstance(answer.data, dict):
         return None
@@ -127,10 +157,15 @@ def read_sub_key_usage(admin_key: Key, key_hash: str, base_url: str | None = Non
 
 
 def list_keys(admin_key: Key, base_url: str | None = None, *, name: str | None = None) -> list[KeyInfo]:
-    """Return the account's keys, disabled and expired ones too, or only those of one name.
+    """Return the keys of the account, disabled and expired ones too.
+
+    Args:
+        admin_key: A management key.
+        base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
+        name: Only keys of this name; None for all.
 
     Raises:
-        UpstreamError: a page of the list could not be read; the text says why, and what to do.
+        UpstreamError: A page of the list could not be read. The text says why, and what to do.
     """
     found: dict[str, KeyInfo] = {}
     for _ in range(PAGES_MAX):

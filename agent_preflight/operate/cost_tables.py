@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_preflight.base.tables import TableColumn, TextTable
 from agent_preflight.base.usd import dollars, pusd
-from agent_preflight.operate.drift import TOLERANCE_PUSD, Reconciled, Row
+from agent_preflight.operate.reconcile import TOLERANCE_PUSD, ReconciledAccount, Reconciliation
 from agent_preflight.runs.costs import sums_by_account, sums_of
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
 
@@ -72,7 +72,7 @@ def _sums_table(lines: Sequence[Mapping[str, Any]]) -> TextTable:
     )
 
 
-def reconciled_parts(found: Reconciled) -> Iterator[TextTable | str]:
+def reconciled_parts(found: Reconciliation) -> Iterator[TextTable | str]:
     """Yield the table for a person, then the endpoints that are quarantined, then what the figures are worth."""
     columns = (
         TableColumn("trial"),
@@ -100,7 +100,7 @@ def reconciled_parts(found: Reconciled) -> Iterator[TextTable | str]:
     yield f"may lack calls of the last {KEY_USAGE_LAG_S:.0f} s before it was read."
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: ReconciledAccount) -> str:
     """What is to be thought of a row, and those of its amounts that are not usual."""
     unusual = (("pending", row.pending_pusd), ("assumed", row.assumed_pusd), ("overrun", row.overrun_pusd))
     return "; ".join([row.verdict, *(f"{dollars(amount)} {word}" for word, amount in unusual if amount)])

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.base.usd import dollars, pusd, usd
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.openrouter.http import Key
 from agent_preflight.openrouter.subkeys import list_keys, set_key_limit
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.control_file import CONTROL_FILE, read_control
 from agent_preflight.runs.plan import KEY_HEADROOM_PUSD
-from agent_preflight.runs.planned import planned, trial_folder
-from agent_preflight.runs.trial_state import By
+from agent_preflight.runs.plan_file import planned_trials, trial_folder
+from agent_preflight.runs.trial_state import Ender
 from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlError, ControlUnreachableError
 from preflight_proxy.core.errors import ConfigError, OperatingError
-from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
+from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 
 LOOK_EVERY_S = 0.2
 NO_ADMIN_KEY = (
@@ -37,7 +37,7 @@ NO_ADMIN_KEY = (
 
 
 @dataclass(frozen=True, slots=True)
-class ToppedUp:
+class TopUpResult:
     """What became of a top-up.
 
     Attributes:
@@ -50,7 +50,7 @@ class ToppedUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class TrialStop:
     """How a trial that was stopped has ended.
 
     Attributes:
@@ -64,13 +64,13 @@ class Ended:
     def is_latest(self) -> bool:
         """Whether it has ended in the run that is going on: a trial that is to begin again has the summary of its last attempt."""
         ended_by = (self.summary or {}).get("preflight", {}).get("ended_by")
-        return self.summary is not None and ended_by not in (By.INTERRUPTED.value, By.LOST.value)
+        return self.summary is not None and ended_by not in (Ender.INTERRUPTED.value, Ender.LOST.value)
 
     @property
     def never_began(self) -> bool:
         """Whether it was stopped before anything was made for it."""
         extra = (self.summary or {}).get("preflight", {})
-        return extra.get("ended_by") == By.STOPPED.value and not extra.get("cleanup")
+        return extra.get("ended_by") == Ender.STOPPED.value and not extra.get("cleanup")
 
     @property
     def verified(self) -> bool:
@@ -80,7 +80,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlannedRun:
     """What a run's plan.json says of its trials.
 
     Attributes:
@@ -93,22 +93,24 @@ class Plan:
     begun_again: frozenset[str] = frozenset()
 
 
-def find_plan(run_id: str, runs_dir: Path) -> Plan:
+def find_planned_run(run_id: str, runs_dir: Path) -> PlannedRun:
     """Return the plan of a run.
 
     Raises:
         ConfigError: There is no such run, or it has no plan yet.
     """
     run_dir = named_run(run_id, runs_dir)
-    trials = planned(run_dir)
+    trials = planned_trials(run_dir)
     if not trials:
         raise ConfigError(f"The run {run_id} has no plan yet: its checks are still going on, or failed.")
     times = Counter(trial.alias for trial in trials)
     again = frozenset(alias for alias, count in times.items() if count > 1)
-    return Plan(run_dir, {trial.alias: trial.key_name for trial in trials}, again)
+    return PlannedRun(run_dir, {trial.alias: trial.key_name for trial in trials}, again)
 
 
-async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None) -> ToppedUp:
+async def top_up(
+    plan: PlannedRun, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None
+) -> TopUpResult:
     """Raise the limit of a live trial's sub-key, which stands behind as the outer cap, and then the trial's own.
 
     Both are raised, or none: where the proxy does not take the new limit, the sub-key gets its old one back. Of several at the
@@ -130,8 +132,8 @@ async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, 
     check_alias(plan, alias)
     async with _client(plan.run_dir) as client, _in_turn(plan.run_dir):
         limit_pusd = (await _balance(client, alias)).limit_pusd + more_pusd
-        if limit_pusd > LIMIT_PUSD_MAX:
-            raise ConfigError(f"No budget may be more than {dollars(LIMIT_PUSD_MAX)}; nothing was changed.")
+        if limit_pusd > LIMIT_USD_MAX * PUSD_PER_USD:
+            raise ConfigError(f"No budget may be more than ${LIMIT_USD_MAX}.00; nothing was changed.")
         if admin_key is None:
             raise ConfigError(NO_ADMIN_KEY)
         alone_pusd = None if alias in plan.begun_again else limit_pusd + KEY_HEADROOM_PUSD
@@ -149,7 +151,7 @@ async def top_up(plan: Plan, alias: str, more_pusd: int, admin_key: Key | None, 
                 f"The proxy's answer was lost, so the budget of {alias} may be raised or not. Look at it with "
                 f"`agent-preflight status {plan.run_dir.name}` before you add anything again."
             ) from exc
-        return ToppedUp(after.limit_pusd - more_pusd, after)
+        return TopUpResult(after.limit_pusd - more_pusd, after)
 
 
 @asynccontextmanager
@@ -164,7 +166,7 @@ async def _in_turn(run_dir: Path) -> AsyncIterator[None]:
         yield
 
 
-def check_alias(plan: Plan, alias: str) -> None:
+def check_alias(plan: PlannedRun, alias: str) -> None:
     """Accept the name of one of a run's trials.
 
     Raises:
@@ -185,7 +187,7 @@ async def _balance(client: ControlClient, alias: str) -> Balance:
 
 
 @dataclass(frozen=True, slots=True)
-class _Raised:
+class _KeyRaise:
     """A sub-key whose limit was raised.
 
     Attributes:
@@ -208,7 +210,7 @@ class _Raised:
         return f"The limit of its key {self.name!r} at OpenRouter was raised, and could not be set back."
 
 
-def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None, base_url: str | None) -> _Raised:
+def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None, base_url: str | None) -> _KeyRaise:
     """Raise the limit of the sub-key of that name: to `alone_pusd`, else by `more_pusd`.
 
     Raises:
@@ -220,7 +222,7 @@ def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None
         raise OperatingError(f"The trial's key at OpenRouter cannot be looked up: {exc}. Nothing was changed.") from exc
     if not found:
         raise OperatingError(f"OpenRouter lists no key {name!r}, so its limit cannot be raised. Nothing was changed.")
-    raised = _Raised(admin_key, name, found[0].hash, found[0].limit_usd, base_url)
+    raised = _KeyRaise(admin_key, name, found[0].hash, found[0].limit_usd, base_url)
     if raised.before_usd is None:
         return raised
     limit_pusd = alone_pusd if alone_pusd is not None else pusd(raised.before_usd) + more_pusd
@@ -230,7 +232,7 @@ def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None
     raise OperatingError(f"OpenRouter did not take the new limit of the trial's key {name!r}. {what}")
 
 
-async def stop(plan: Plan, alias: str | None) -> None:
+async def stop(plan: PlannedRun, alias: str | None) -> None:
     """Freeze a live trial's account, or all of the run's, and have the runner end what they belong to.
 
     When this returns no call is admitted any more, and running streams have ended; see `until_over` for the rest.
@@ -245,7 +247,7 @@ async def stop(plan: Plan, alias: str | None) -> None:
         await client.stop(alias)
 
 
-async def until_over(plan: Plan, alias: str | None, limit_s: float) -> list[Ended] | None:
+async def until_over(plan: PlannedRun, alias: str | None, limit_s: float) -> list[TrialStop] | None:
     """Wait until a trial, or the whole run, has ended in order; None if that takes longer than `limit_s`.
 
     A run is over when its control.json is gone, which is the last that it does.
@@ -254,7 +256,7 @@ async def until_over(plan: Plan, alias: str | None, limit_s: float) -> list[Ende
     until_s = time.monotonic() + limit_s
     while True:
         gone = read_control(plan.run_dir) is None
-        ended = [Ended(each, read_json_object(trial_folder(plan.run_dir, each), "summary.json")) for each in chosen]
+        ended = [TrialStop(each, read_json_object(trial_folder(plan.run_dir, each), "summary.json")) for each in chosen]
         if gone or (alias is not None and ended[0].is_latest):
             return ended
         if time.monotonic() > until_s:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
-from agent_preflight.sweeping.remains import run_folders
+from agent_preflight.sweeping.leftovers import run_folders
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.base.data_folder import control_socket
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.ledger.rows import OPENROUTER, Quarantined
+from preflight_proxy.core.ledger.rows import OPENROUTER, QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
 
 @dataclass(frozen=True, slots=True)
-class Cleared:
+class ClearResult:
     """What became of a clearing.
 
     Attributes:
@@ -29,7 +29,7 @@ class Cleared:
     proxies: tuple[Path, ...]
 
 
-def quarantined(path: Path | None = None) -> list[Quarantined]:
+def quarantined(path: Path | None = None) -> list[QuarantinedEndpoint]:
     """Return the endpoints on the user's list, sorted.
 
     Args:
@@ -46,7 +46,7 @@ async def clear(
     data: Path | None = None,
     path: Path | None = None,
     upstream: str = OPENROUTER,
-) -> Cleared:
+) -> ClearResult:
     """Take an endpoint off the user's list, and tell the proxies that run before the same upstream.
 
     Args:
@@ -67,7 +67,7 @@ async def clear(
     except OSError as exc:
         raise ConfigError(f"{path} cannot be written: {exc}") from exc
     told = [folder for folder, socket in _sockets(runs_dir, data) if await _tell(socket, model, tag, upstream)]
-    return Cleared(listed, tuple(told))
+    return ClearResult(listed, tuple(told))
 
 
 def _sockets(runs_dir: Path, data: Path | None) -> Iterable[tuple[Path, Path]]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.base.usd import pusd
+from agent_preflight.base.usd import pusd, usd
 from agent_preflight.openrouter.http import Key
-from agent_preflight.operate.drift import Figure, Reconciled, Row
 from agent_preflight.provision import list_keys
-from agent_preflight.runs.costs import Ledger, read_ledgers
+from agent_preflight.runs.costs import LedgerContents, read_ledgers
 from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S
-from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.ledger.rows import Account, QuarantinedEndpoint
 
 
-def reconcile(ledgers: Sequence[Ledger], figures: Mapping[tuple[Path, str], Figure]) -> Reconciled:
+def reconcile(ledgers: Sequence[LedgerContents], figures: Mapping[tuple[Path, str], KeyFigure]) -> Reconciliation:
     """Compare the books with OpenRouter's figures.
 
     Args:
@@ -32,10 +32,10 @@ def reconcile(ledgers: Sequence[Ledger], figures: Mapping[tuple[Path, str], Figu
     ]
     quarantined = {(each.upstream, each.model, each.tag): each for ledger in ledgers for each in ledger.quarantined}
     rows.sort(key=lambda row: row.account)
-    return Reconciled(tuple(rows), tuple(quarantined[key] for key in sorted(quarantined)))
+    return Reconciliation(tuple(rows), tuple(quarantined[key] for key in sorted(quarantined)))
 
 
-def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | None = None) -> Reconciled:
+def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | None = None) -> Reconciliation:
     """Reconcile a run's folder, or that of a stand-alone proxy, whether its proxy still runs or not.
 
     Keys that still exist are read now, if there is a management key to read them with; of the others, the figure counts that
@@ -48,7 +48,7 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
     """
     live = {} if admin_key is None else _live_figures(admin_key, base_url)
     ledgers = read_ledgers(data)  # after the figures: a call that ends in between is then in the books
-    figures: dict[tuple[Path, str], Figure] = {}
+    figures: dict[tuple[Path, str], KeyFigure] = {}
     for ledger in ledgers:
         for account in ledger.accounts:
             figure = live.get(account.key_hash) or _summary_figure(ledger.folder, account.id)
@@ -57,12 +57,12 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
     return reconcile(ledgers, figures)
 
 
-def _row(account: Account, ledger: Ledger, figure: Figure | None) -> Row:
+def _row(account: Account, ledger: LedgerContents, figure: KeyFigure | None) -> ReconciledAccount:
     entries = [entry for entry in ledger.entries if entry.account == account.id]
     if not account.key_is_own:
         figure = None
     since_s = None if figure is None else figure.read_at_s - KEY_USAGE_LAG_S
-    return Row(
+    return ReconciledAccount(
         account=account.id,
         posted_pusd=account.posted_pusd,
         entries_pusd=sum(entry.cost_pusd for entry in entries),
@@ -75,17 +75,17 @@ def _row(account: Account, ledger: Ledger, figure: Figure | None) -> Row:
     )
 
 
-def _live_figures(admin_key: Key, base_url: str | None) -> dict[str, Figure]:
+def _live_figures(admin_key: Key, base_url: str | None) -> dict[str, KeyFigure]:
     """The figures of all keys that still exist, by the key's hash."""
     read_at_s = datetime.now(UTC).timestamp()
     return {
-        key.hash: Figure(pusd(key.usage_usd), read_at_s, "live")
+        key.hash: KeyFigure(pusd(key.usage_usd), read_at_s, "live")
         for key in list_keys(admin_key, base_url)
         if key.usage_usd is not None
     }
 
 
-def _summary_figure(folder: Path, account_id: str) -> Figure | None:
+def _summary_figure(folder: Path, account_id: str) -> KeyFigure | None:
     """The figure that the trial's end has read; a trial's folder is named like its account, or holds the ledger itself."""
     trials = [folder / account_id] if Path(account_id).name == account_id else []
     for trial in (*trials, folder):
@@ -95,7 +95,7 @@ def _summary_figure(folder: Path, account_id: str) -> Figure | None:
     return None
 
 
-def _figure_in(summary: Mapping[str, Any]) -> Figure | None:
+def _figure_in(summary: Mapping[str, Any]) -> KeyFigure | None:
     match summary:
         case {"finished_at": str(finished_at), "preflight": {"key_usage_usd": str(text)}}:
             try:
@@ -103,5 +103,142 @@ def _figure_in(summary: Mapping[str, Any]) -> Figure | None:
                 read_at_s = datetime.fromisoformat(finished_at).timestamp()
             except (InvalidOperation, ValueError):
                 return None
-            return Figure(pusd(usage), read_at_s, "summary") if usage.is_finite() else None
+            return KeyFigure(pusd(usage), read_at_s, "summary") if usage.is_finite() else None
     return None
+
+
+TOLERANCE_PUSD = pusd("0.000001")
+"""OpenRouter's figure for a key is rounded at about this."""
+EXIT_DRIFT, EXIT_OVERRUN = 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFigure:
+    """What OpenRouter counted for a key, in all.
+
+    Attributes:
+        usage_pusd: The figure.
+        read_at_s: When it was read, seconds since the epoch.
+        source: `live`, or `summary` where a trial's end read it before the key was deleted.
+    """
+
+    usage_pusd: int
+    read_at_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciledAccount:
+    """One account's books, or the sum of them all.
+
+    Attributes:
+        account: Its name.
+        posted_pusd: What the ledger has posted.
+        entries_pusd: What its entries add up to: the same, unless the ledger is damaged.
+        upstream_pusd: What OpenRouter counted since the account was opened; None where its key is shared or not to be read.
+        recent_pusd: What was posted so shortly before that was read that it may not hold it yet.
+        source: See `KeyFigure`; empty without one.
+    """
+
+    account: str
+    posted_pusd: int
+    entries_pusd: int
+    pending_pusd: int = 0
+    assumed_pusd: int = 0
+    overrun_pusd: int = 0
+    upstream_pusd: int | None = None
+    recent_pusd: int = 0
+    source: str = ""
+
+    @property
+    def drift_pusd(self) -> int | None:
+        """OpenRouter's figure minus what is posted."""
+        return None if self.upstream_pusd is None else self.upstream_pusd - self.posted_pusd
+
+    @property
+    def unexplained_pusd(self) -> int:
+        """The part of the drift that neither what is pending, assumed, nor the lag explains; 0 without a figure."""
+        if self.upstream_pusd is None:
+            return 0
+        least_pusd = self.posted_pusd - self.assumed_pusd - self.recent_pusd
+        most_pusd = self.posted_pusd + self.pending_pusd
+        return max(self.upstream_pusd - most_pusd, 0) + min(self.upstream_pusd - least_pusd, 0)
+
+    @property
+    def balances(self) -> bool:
+        """Whether the entries make up what is posted, to the pico-dollar, and the figure agrees, as far as it can."""
+        return self.entries_pusd == self.posted_pusd and abs(self.unexplained_pusd) <= TOLERANCE_PUSD
+
+    @property
+    def verdict(self) -> str:
+        """In a few words, what is to be thought of it."""
+        if self.entries_pusd != self.posted_pusd:
+            return "the entries do not add up to what is posted"
+        if self.drift_pusd is None:
+            return "no figure: the key is shared, or is not to be read"
+        if not self.balances:
+            return "drift"
+        if abs(self.drift_pusd) <= TOLERANCE_PUSD:
+            return "balances"
+        return "balances with what is pending, assumed, or posted within the figure's lag"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row for machines; amounts are exact decimal text."""
+        drift_pusd, upstream_pusd = self.drift_pusd, self.upstream_pusd
+        return {
+            "account": self.account,
+            "posted_usd": _exact(self.posted_pusd),
+            "upstream_usd": None if upstream_pusd is None else _exact(upstream_pusd),
+            "drift_usd": None if drift_pusd is None else _exact(drift_pusd),
+            "unexplained_usd": _exact(self.unexplained_pusd),
+            "pending_usd": _exact(self.pending_pusd),
+            "assumed_usd": _exact(self.assumed_pusd),
+            "overrun_usd": _exact(self.overrun_pusd),
+            "source": self.source,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """All accounts of a run, and the endpoints that are not used again."""
+
+    rows: tuple[ReconciledAccount, ...]
+    quarantined: tuple[QuarantinedEndpoint, ...] = ()
+
+    @property
+    def total(self) -> ReconciledAccount:
+        """All accounts as one; OpenRouter's figure only if there is one for each of them."""
+        told = [row.upstream_pusd for row in self.rows if row.upstream_pusd is not None]
+        return ReconciledAccount(
+            account="TOTAL",
+            posted_pusd=sum(row.posted_pusd for row in self.rows),
+            entries_pusd=sum(row.entries_pusd for row in self.rows),
+            pending_pusd=sum(row.pending_pusd for row in self.rows),
+            assumed_pusd=sum(row.assumed_pusd for row in self.rows),
+            overrun_pusd=sum(row.overrun_pusd for row in self.rows),
+            upstream_pusd=sum(told) if self.rows and len(told) == len(self.rows) else None,
+            recent_pusd=sum(row.recent_pusd for row in self.rows),
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """4 if upstream billed above a reservation, 3 if an account does not balance, else 0."""
+        if any(row.overrun_pusd for row in self.rows):
+            return EXIT_OVERRUN
+        return 0 if all(row.balances for row in self.rows) else EXIT_DRIFT
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything for machines."""
+        return {
+            "tolerance_usd": _exact(TOLERANCE_PUSD),
+            "lag_s": KEY_USAGE_LAG_S,
+            "accounts": [row.to_json() for row in self.rows],
+            "total": self.total.to_json(),
+            "quarantined": [{"model": each.model, "tag": each.tag, "reason": each.reason} for each in self.quarantined],
+            "exit_code": self.exit_code,
+        }
+
+
+def _exact(amount_pusd: int) -> str:
+    return format(usd(amount_pusd), "f")

@@ -1,6 +1,6 @@
-"""Runs a field of agents, each in its own sandbox, under a budget that holds.
+"""Runs many agents, each in its own sandbox, under a budget that none can pass.
 
-The functions are imported when they are first used, so that the pure parts (plan, trial, result) load no HTTP library.
+The functions are imported when they are first used, so that the modules of this folder load no HTTP library by themselves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The public functions: what scripts call. Each turns its arguments into a `Request` and goes down the one path."""
+"""The functions that start runs. Each turns its arguments into one checked request, and all take the same path."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from agent_preflight.models import RunResult
 from agent_preflight.options.naming import default_alias
 from agent_preflight.options.settings import Arguments, Budget, GateWish, Models, SandboxKind, StdinWish
 from agent_preflight.runner.arguments import request_of, texts, with_defaults
-from agent_preflight.runner.continuation import elsewhere, farewell
 from agent_preflight.runner.field import run_field
-from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
+from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellable
+from agent_preflight.runner.messages import elsewhere, farewell
 from agent_preflight.runs.final_table import final_lines
-from agent_preflight.runs.policies import PolicyGiven
+from agent_preflight.runs.plan import PolicyGiven
 from agent_preflight.runs.request import OnComplete, OnEvent, Request
 from preflight_proxy.core.secret import Secret
 
@@ -73,79 +73,92 @@ def run_multi(
     expect_tokens: int | None = None,
     retry_failed: bool = False,
 ) -> list[RunResult]:
-    """Run one agent for each model, each under its own budget, and return their results in the order of `models`.
+    """Run one agent for each model, each under its own budget.
 
-    Works in any thread, also where an event loop runs. Ctrl-C ends every trial in order and is raised again after it; a
-    second Ctrl-C does not wait for costs that are not known yet.
+    Works in any thread, also where an event loop runs. Ctrl-C ends every trial in order; a second Ctrl-C does not wait for
+    costs that are not known yet.
+
+    Afterwards no container, network or sub-key of the run is left. If that could not be confirmed, `preflight["cleanup"]` of the
+    result says which step. Each result is also in `runs_dir/run_id/alias/summary.json`.
 
     Args:
         models: The models, one agent each: ids, `"ID=ALIAS"`, or pairs of id and alias.
-        image_name: The agents' image; may be left out for the process sandbox.
-        admin_key: A management key of OpenRouter, which makes a sub-key for each trial, and deletes it; else `OR_ADMIN_KEY`.
-        or_key: An inference key, for the checks before the run; else `OPENROUTER_API_KEY`.
+        image_name: The agents' image. Not needed for the process sandbox.
+        admin_key: A management key of OpenRouter, which makes and deletes the sub-key of each trial; `OR_ADMIN_KEY` if None.
+        or_key: An inference key, for the checks before the run; `OPENROUTER_API_KEY` if None.
         budget_usd: Dollars for each trial, such as `0.25` or `"$2"`, or a mapping of alias to dollars.
-        runs_dir: Where the run's folder is made.
-        run_id: The run's name; made from the time if not given.
+        runs_dir: The folder in which the run's folder is made.
+        run_id: The name of the run; None makes one from the time.
         env: Variables for the agents. `OPENROUTER_API_KEY` is always the trial's token.
         mounts: `(host, container, mode)` or `"host:container:mode"`.
         initial_prompt: Sent to each agent on its standard input as one JSON line.
-        container_args: Arguments after the image, for all or by alias.
-        eject_policy: A policy, copied for each trial, or a function that makes one; it replaces the defaults.
-        on_event: Called with each event that an agent prints, in order; what it raises ends that trial.
+        container_args: Arguments after the image, for all trials or by alias.
+        eject_policy: A policy, which is copied for each trial, or a function that makes one. It replaces the default policies.
+        on_event: Called with each event that an agent prints, in order. An exception ends that trial.
         on_complete: Called with the run's folder and each result.
-        budget_mode: `"detailed"` for the long budget.txt.
-        idle_timeout_s: For the default policies.
+        budget_mode: `"simple"`, or `"detailed"` for the long budget.txt.
+        idle_timeout_s: Seconds without activity after which the default policies eject.
         parallel: False runs one trial after another.
-        max_workers: How many trials go on at once.
-        skip_preflight: Start without checks.
-        preflight_kwargs: Further arguments of `preflight`; its `models` are checked besides those of the run.
-        network: `"bridge"`, `"sealed"` or a Docker network's name.
-        timeout_s: A trial is ejected after this long.
+        max_workers: How many trials run at once.
+        skip_preflight: True starts without checks of the account.
+        preflight_kwargs: Further arguments of `preflight`. Its `models` are checked in addition to those of the run.
+        network: `"bridge"`, `"sealed"` or the name of a Docker network.
+        timeout_s: Seconds after which a trial is ejected; None sets no limit.
         sandbox: `"docker"` or `"process"`.
-        workspace_path: Directory in the container that gets `budget.txt`.
-        log_fn: Called instead of `print`.
-        openrouter_base_url: OpenRouter's API base, else `OPENROUTER_BASE_URL`, else the usual one.
+        workspace_path: The folder in the container that gets budget.txt.
+        log_fn: Takes each line that the run would print.
+        openrouter_base_url: OpenRouter's API base; `OPENROUTER_BASE_URL`, else OpenRouter, if None.
         command: The agents' command line for the process sandbox, for all or by alias; `container_args` follow it.
-        docker_args: Engine options for the agents' containers, of those that are allowed.
-        services: Services that agents reach by name, `{"los": "127.0.0.1:3000"}`: `http://los:3000`, sealed or not.
+        docker_args: Options of the engine for the agents' containers, of those that are allowed.
+        services: Services that agents reach by name: `{"los": "127.0.0.1:3000"}` makes `http://los:3000`, sealed or not.
         egress: Places that a sealed agent reaches through an HTTP proxy, such as `["pypi.org:443"]`.
-        memory: Limit of each agent's container, such as `"2g"`.
-        cpus: Limit of each agent's container, such as `1.5`.
-        gate: How containers reach the proxy: `"shared"` over a unix socket, `"portable"` over TCP for engines that share
-            none (Docker Desktop); `"auto"` tries and takes the first that works.
-        byok: Calls may run on provider keys that your OpenRouter account holds; else an endpoint that does so is used no more.
-        resume: Go on with the run `run_id`: the results of trials that have ended are returned as they are; interrupted ones
-            begin again, with what is left of their budget. Everything that says what a trial is must be as it was; only
-            `budget_usd` may be higher, and then those whose money was gone begin again too.
-        stdin: `"open"` keeps the agents' standard input open, `"close"` ends it at the start, after the prompt if there is one;
-            `"auto"` is `"open"` with an `initial_prompt` and `"close"` without.
-        keep_output: Copy what agents wrote into the run's folder.
-        output_path: Folder in the container that is copied; `workspace_path` if not given.
-        output_timeout_s: How long copying one agent's files may take.
+        memory: Memory of each agent's container, such as `"2g"`; None sets no limit.
+        cpus: Processors of each agent's container, such as `1.5`; None sets no limit.
+        gate: How containers reach the proxy. `"shared"` is over a unix socket. `"portable"` is over TCP, for engines that share
+            no sockets, such as Docker Desktop. `"auto"` takes the first that works.
+        byok: True if calls may run on provider keys that your OpenRouter account holds. With False, an endpoint that does so is
+            not used again.
+        resume: True continues the run `run_id`. Trials that have ended keep their results; interrupted ones start again with
+            what is left of their budget. The options of the trials must be as they were. Only `budget_usd` may be higher, and
+            then trials that had spent their budget start again too.
+        stdin: The agents' standard input. `"open"` keeps it open, `"close"` ends it at the start, after the prompt if there is
+            one. `"auto"` is `"open"` with an `initial_prompt`, else `"close"`.
+        keep_output: True copies what agents wrote into the run's folder.
+        output_path: The folder in the container that is copied; `workspace_path` if None.
+        output_timeout_s: Seconds that copying the files of one agent may take.
         output_max_bytes: Bytes that are copied of one agent, or a size such as `"1g"`.
         output_max_files: Files that are copied of one agent.
-        output_max_depth: Folders in folders that are copied.
-        env_file: File of `NAME=VALUE` lines for the agents, or several; `env` wins.
-        prompt_file: File of the prompt, instead of `initial_prompt`.
-        expect_tokens: Tokens of an agent's first prompt; the checks say how many calls the budget affords.
-        retry_failed: With `resume`: run the trials that failed again.
+        output_max_depth: How deep in folders files are copied.
+        env_file: A file of `NAME=VALUE` lines for the agents, or several; `env` wins.
+        prompt_file: A file with the prompt, instead of `initial_prompt`.
+        expect_tokens: Tokens of an agent's first prompt. The checks say how many calls the budget pays for.
+        retry_failed: With `resume`: True starts the trials that failed again.
+
+    Returns:
+        The results, one for each model, in the order of `models`. A trial that failed or was ejected has an `error`; nothing is
+        raised for it.
 
     Raises:
-        ConfigError: The arguments cannot be carried out; where a value is none, it is a ValueError too.
-        PreflightError: A check failed; nothing was started.
-        OperatingError: No trial could be begun.
-        KeyboardInterrupt: Ctrl-C; everything has been ended.
+        ConfigError: The arguments cannot be used. Nothing was started. If a value is wrong, it is a ValueError too.
+        PreflightError: A check failed. No trial was started.
+        OperatingError: No trial could be started.
+        KeyboardInterrupt: Ctrl-C, raised after every trial has been ended.
     """
     request = request_of(locals())  # exactly the arguments: nothing else is named yet
     return run_blocking(lambda stop: _told(request, stop))
 
 
 async def arun_multi(models: Models, **options: Any) -> list[RunResult]:  # noqa: ANN401 - those of run_multi
-    """Run as `run_multi` does, in the caller's event loop; cancelling it ends every trial in order.
+    """Run as `run_multi` does, in the caller's event loop, with the same errors.
+
+    Cancelling it ends every trial in order before `CancelledError` is raised.
 
     Args:
         models: As for `run_multi`.
-        options: The keyword arguments of `run_multi`.
+        **options: The keyword arguments of `run_multi`.
+
+    Returns:
+        The results, in the order of `models`.
     """
     request = request_of(with_defaults(run_multi, {"models": models, **options}))
     return await run_cancellable(lambda stop: _told(request, stop))
@@ -164,22 +177,22 @@ def run_single(
     run_id: str | None = None,
     **kwargs: Any,  # noqa: ANN401 - those of run_multi
 ) -> RunResult:
-    """Run one agent for one model and return its result.
+    """Run one agent for one model, with the checks before it. The errors are those of `run_multi`.
 
     Args:
-        model_id: The model.
+        model_id: The model's id.
         image_name: The agent's image; `""` for the process sandbox.
-        admin_key: As for `run_multi`.
-        or_key: As for `run_multi`.
-        budget_usd: Dollars.
-        alias: The trial's name; made from the model's if not given.
-        extra_models: Models that the agent uses besides; checked before the run.
-        runs_dir: As for `run_multi`.
-        run_id: As for `run_multi`.
-        kwargs: Further arguments of `run_multi`.
+        admin_key: A management key of OpenRouter; `OR_ADMIN_KEY` if None.
+        or_key: An inference key, for the checks; `OPENROUTER_API_KEY` if None.
+        budget_usd: Dollars, such as `0.25` or `"$2"`.
+        alias: The trial's name; None makes one from the model's id.
+        extra_models: Further models that the agent uses. They are checked before the run.
+        runs_dir: The folder in which the run's folder is made.
+        run_id: The name of the run; None makes one from the time.
+        **kwargs: Further arguments of `run_multi`.
 
-    Raises:
-        As `run_multi`.
+    Returns:
+        The trial's result. A trial that failed or was ejected has an `error`; nothing is raised for it.
     """
     preflight_kwargs = dict(kwargs.pop("preflight_kwargs", None) or {})
     if extra_models:
@@ -198,7 +211,7 @@ def run_single(
     return results[0]
 
 
-def run_container(
+def run_container(  # noqa: D417 - the other arguments are those of run_multi
     *,
     image_name: str,
     model_id: str,
@@ -239,12 +252,27 @@ def run_container(
     env_file: str | Path | Sequence[str | Path] | None = None,
     prompt_file: str | Path | None = None,
 ) -> RunResult:
-    """Run one trial without preflight, in `run_dir/alias`: a run of its own, with its own proxy and ledger there.
+    """Run one trial without preflight, in the folder `run_dir/alias`, as a run of its own with its own proxy and ledger.
 
-    Several may run at once below one directory. The arguments mean what they mean for `run_multi`.
+    Several may run at once with one `run_dir`. All other arguments are those of `run_multi`; the errors are too, but for
+    `PreflightError`.
+
+    Args:
+        model_id: The model's id.
+        alias: The trial's name, also the name of its folder.
+        budget_usd: Dollars, such as `0.25` or `"$2"`.
+        run_dir: The folder in which the trial's folder is made.
+        run_id: The name of the run.
+        container_args: Arguments after the image.
+        command: The agent's command line for the process sandbox; `container_args` follow it.
+
+    Returns:
+        The trial's result. A trial that failed or was ejected has an `error`; nothing is raised for it.
 
     Raises:
-        As `run_multi`.
+        ConfigError: The arguments cannot be used. Nothing was started. If a value is wrong, it is a ValueError too.
+        OperatingError: The trial could not be started.
+        KeyboardInterrupt: Ctrl-C, raised after the trial has been ended.
     """
     options = dict(locals())  # exactly the arguments: nothing else is named yet
     for own in ("model_id", "alias", "run_dir"):
@@ -255,7 +283,7 @@ def run_container(
     return finished.results[0]
 
 
-async def _told(request: Request, stop: Stop) -> list[RunResult]:
+async def _told(request: Request, stop: StopSignal) -> list[RunResult]:
     """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
     finished = await run_field(request, stop)
     for line in (*final_lines(finished.results, finished.run_dir, elsewhere(request)), *farewell(request, finished)):

@@ -15,11 +15,11 @@ from agent_preflight.base.usd import pusd
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
-from agent_preflight.runner.board import now_s
-from agent_preflight.runner.running_trial import LiveTrial
+from agent_preflight.runner.progress import now_s
+from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import write_private
-from agent_preflight.runs.result import Facts, exact, result_of, summary_document
-from agent_preflight.runs.trial_state import By, CleanUp, Ending, State, owed, worst
+from agent_preflight.runs.result import TrialFacts, exact, result_of, summary_document
+from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
@@ -31,7 +31,7 @@ LOOK_S = (0.05, 1.0)
 """How often the balance is looked at: at first, and at the longest."""
 LAST_OUTPUT_S = 2.0
 """How long an ended agent's streams are read; a child that it left behind may hold them open for ever."""
-OF_THE_ACCOUNT = frozenset({CleanUp.FREEZE, CleanUp.SETTLE, CleanUp.ACCOUNT})
+OF_THE_ACCOUNT = frozenset({CleanUpStep.FREEZE, CleanUpStep.SETTLE, CleanUpStep.ACCOUNT})
 """Steps for which nothing is to be done where no proxy ever served, and so no account was opened."""
 CONTAINER = "agent"
 """The step by which a sandbox removes the agent's container."""
@@ -39,9 +39,9 @@ DRIFT_PUSD_MIN = pusd("0.000001")
 """OpenRouter rounds its figure for a key at about this; more than that above the ledger is drift (M23)."""
 
 
-async def finish(trial: LiveTrial) -> RunResult:
+async def clean_up(trial: RunningTrial) -> RunResult:
     """Undo what the trial's set-up made, write its summary and return its result. Raises nothing."""
-    end = _Finish(trial)
+    end = _TrialCleanUp(trial)
     await end.run()
     result = result_of(trial.plan, trial.shared.around.network, end.facts())
     notes = [str(note) for note in result.preflight["notes"]]
@@ -51,8 +51,8 @@ async def finish(trial: LiveTrial) -> RunResult:
         write_private(trial.folder / "summary.json", summary_document(result))
     except OSError as exc:
         trial.say(f"summary.json could not be written: {exc}")
-    trial.move(State.SUMMARISED)
-    trial.shared.board.update(
+    trial.move(TrialState.SUMMARISED)
+    trial.shared.progress.update(
         trial.alias,
         state=result.preflight["status"],
         note="; ".join(filter(None, [(result.error or "").removeprefix("ejected: "), *notes]))
@@ -61,19 +61,19 @@ async def finish(trial: LiveTrial) -> RunResult:
         balance=trial.balance,
     )
     await trial.tasks.cancel()
-    trial.lane.close()
+    trial.user_thread.close()
     trial.events.close()
     return result
 
 
-class _Finish:
+class _TrialCleanUp:
     """The clean-up of one trial."""
 
-    def __init__(self, trial: LiveTrial) -> None:
+    def __init__(self, trial: RunningTrial) -> None:
         self.trial = trial
         self.sidecar = trial.shared.sidecar
         self.hurry = trial.shared.stop.hurry
-        self.opened = self.sidecar.served and not trial.state < State.OPENED
+        self.opened = self.sidecar.served and not trial.state < TrialState.OPENED
         self.settled = not self.opened
         self.key_usage_usd: Decimal | None = None
         self.kept = KeptOutput(why="the agent never ran")
@@ -81,34 +81,34 @@ class _Finish:
         self.warnings: list[str] = [*trial.warnings, *getattr(trial.sandbox, "warnings", ())]
 
     @property
-    def ending(self) -> Ending:
+    def ending(self) -> EndReason:
         """Why the trial ended."""
-        return self.trial.ending or Ending(By.ERROR, "the trial ended without a reason")
+        return self.trial.ending or EndReason(Ender.ERROR, "the trial ended without a reason")
 
     async def run(self) -> None:
         """Carry out what is owed, in order."""
-        actions: dict[CleanUp, Callable[[], Awaitable[Step]]] = {
-            CleanUp.FREEZE: self._freeze,
-            CleanUp.KILL: self._kill,
-            CleanUp.OUTPUT: self._keep_output,
-            CleanUp.SANDBOX: self._close_sandbox,
-            CleanUp.SETTLE: self._settle,
-            CleanUp.KEY_USAGE: self._read_key_usage,
-            CleanUp.ACCOUNT: self._close_account,
-            CleanUp.SUB_KEY: self._delete_key,
+        actions: dict[CleanUpStep, Callable[[], Awaitable[Step]]] = {
+            CleanUpStep.FREEZE: self._freeze,
+            CleanUpStep.KILL: self._kill,
+            CleanUpStep.OUTPUT: self._keep_output,
+            CleanUpStep.SANDBOX: self._close_sandbox,
+            CleanUpStep.SETTLE: self._settle,
+            CleanUpStep.KEY_USAGE: self._read_key_usage,
+            CleanUpStep.ACCOUNT: self._close_account,
+            CleanUpStep.SUB_KEY: self._delete_key,
         }
         reached = {
-            CleanUp.FREEZE: State.FROZEN,
-            CleanUp.SANDBOX: State.GONE,
-            CleanUp.SETTLE: State.SETTLED,
-            CleanUp.SUB_KEY: State.KEY_DELETED,
+            CleanUpStep.FREEZE: TrialState.FROZEN,
+            CleanUpStep.SANDBOX: TrialState.GONE,
+            CleanUpStep.SETTLE: TrialState.SETTLED,
+            CleanUpStep.SUB_KEY: TrialState.KEY_DELETED,
         }
         for step in owed(self.trial.state):
             await self._perform(step, actions[step])
             if step in reached:
                 self.trial.move(reached[step])
 
-    async def _perform(self, step: CleanUp, action: Callable[[], Awaitable[Step]]) -> None:
+    async def _perform(self, step: CleanUpStep, action: Callable[[], Awaitable[Step]]) -> None:
         try:
             result = "ok" if step in OF_THE_ACCOUNT and not self.opened else await action()
         except OperatingError as exc:
@@ -157,7 +157,7 @@ class _Finish:
         parts = {} if self.trial.sandbox is None else await self.trial.sandbox.close()
         await self._take_last_output()
         for name, result in parts.items():
-            held = name == CONTAINER and self.steps.get(CleanUp.OUTPUT.value) != "ok"  # which was told already
+            held = name == CONTAINER and self.steps.get(CleanUpStep.OUTPUT.value) != "ok"  # which was told already
             if result != "ok" and not held:
                 self._warn(f"{name}: not seen to be gone ({result})")
             self.steps[name] = result
@@ -227,13 +227,13 @@ class _Finish:
         before = self.trial.plan.before
         return None if before is None else Balance(posted_pusd=before.posted_pusd)
 
-    def facts(self) -> Facts:
+    def facts(self) -> TrialFacts:
         """Return all that is known of the trial."""
         trial, output = self.trial, self.trial.output
         output.cap("on_event_backlog", trial.watch.dropped)
         output.cap("policy_events", trial.watch.forgotten)
         output.cap("log_lines", trial.events.lost)
-        return Facts(
+        return TrialFacts(
             ending=self.ending,
             exit=trial.exit,
             started_at=trial.times.began_at,

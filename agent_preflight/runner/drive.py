@@ -1,6 +1,6 @@
 """A trial's way up and through: sub-key, account, sandbox, agent; then what happens until something ends it.
 
-Nothing here undoes anything: whatever ends the set-up or the agent, `finish` takes it from the state that was reached.
+Nothing here undoes anything: whatever ends the set-up or the agent, `clean_up` takes it from the state that was reached.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from agent_preflight.environment.variables import (
 from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.provision import create_sub_key
-from agent_preflight.runner.board import now_s
-from agent_preflight.runner.cleanup import LAST_OUTPUT_S, finish
-from agent_preflight.runner.running_trial import LiveTrial
+from agent_preflight.runner.cleanup import LAST_OUTPUT_S, clean_up
+from agent_preflight.runner.progress import now_s
+from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.disk import shortage
 from agent_preflight.runs.plan import Surroundings, TrialPlan, key_expiry
-from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, By, Ending, State
+from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, Ender, EndReason, TrialState
 from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, ForwarderTarget, Pipes, Sandbox
 from agent_preflight.sidecar.gate_request import Account, Gate, Tls
 from preflight_proxy.core.errors import OperatingError
@@ -48,7 +48,7 @@ AGENT_END_S = 2.0
 TICK_S = 1.0
 
 
-async def run_trial(trial: LiveTrial) -> RunResult:
+async def run_trial(trial: RunningTrial) -> RunResult:
     """Run one trial to its end, whatever happens in it, and return its result; its summary.json is written."""
     interrupted = trial.tasks.spawn(_until_interrupted(trial), "interrupt")
     try:
@@ -56,18 +56,18 @@ async def run_trial(trial: LiveTrial) -> RunResult:
         await _until_ended(trial, _set_up(trial))
         await trial.ended.wait()
     except Exception as exc:
-        provisioning = trial.state is State.PLANNED and isinstance(exc, OperatingError)
-        trial.end(Ending.broken(exc, By.PROVISIONING if provisioning else By.ERROR))
+        provisioning = trial.state is TrialState.PLANNED and isinstance(exc, OperatingError)
+        trial.end(EndReason.broken(exc, Ender.PROVISIONING if provisioning else Ender.ERROR))
     interrupted.cancel()
-    return await finish(trial)
+    return await clean_up(trial)
 
 
-async def _until_interrupted(trial: LiveTrial) -> None:
+async def _until_interrupted(trial: RunningTrial) -> None:
     await trial.shared.stop.ending.wait()
     trial.end(INTERRUPTED)
 
 
-async def _until_ended(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
+async def _until_ended(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> None:
     """Do something, but stop at the trial's end."""
     doing = trial.tasks.spawn(work, "set-up", awaited=True)
     over = trial.tasks.spawn(trial.ended.wait(), "end")
@@ -80,33 +80,33 @@ async def _until_ended(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> Non
         await doing
 
 
-async def _provision(trial: LiveTrial) -> None:
+async def _provision(trial: RunningTrial) -> None:
     """Make the sub-key. This is never broken off: a key whose making nobody awaits would be left over."""
     plan, shared = trial.plan, trial.shared
     expires_at = key_expiry(datetime.now(UTC))
     trial.sub_key = await asyncio.to_thread(
         create_sub_key, shared.admin_key, plan.key_name, plan.key_limit_usd, expires_at, shared.base_url
     )
-    trial.move(State.PROVISIONED)
+    trial.move(TrialState.PROVISIONED)
 
 
-async def _set_up(trial: LiveTrial) -> None:
+async def _set_up(trial: RunningTrial) -> None:
     """Open the account, make the sandbox, start the agent and everything that listens to it."""
     token = Secret("pf-" + secrets.token_urlsafe(32))
     gate = _gate(trial)
-    trial.move(State.OPENED)  # from here on there may be an account and a sandbox, whatever the answers are
+    trial.move(TrialState.OPENED)  # from here on there may be an account and a sandbox, whatever the answers are
     sandbox = trial.sandbox = trial.shared.make_sandbox(_spec(trial, token, gate))
     created_s = now_s()
     await _both(_open_account(trial, token, gate), sandbox.create())
-    trial.move(State.CREATED)
+    trial.move(TrialState.CREATED)
     if gate is not None:
         await _gate_ready(trial, created_s + GATE_S_MAX)
     pipes = await sandbox.start()
     trial.times.started(now_s())
-    trial.move(State.RUNNING)
+    trial.move(TrialState.RUNNING)
     if trial.balance.gate == "lost":  # while the agent started, which its gate's death does not stop
         trial.end(GATE_LOST)
-    trial.shared.board.update(trial.alias, started_s=trial.times.started_s)
+    trial.shared.progress.update(trial.alias, started_s=trial.times.started_s)
     _attend(trial, sandbox, pipes)
 
 
@@ -120,7 +120,7 @@ async def _both(*work: Coroutine[Any, Any, None]) -> None:
         raise exc.exceptions[0] from exc
 
 
-def _gate(trial: LiveTrial) -> Gate | None:
+def _gate(trial: RunningTrial) -> Gate | None:
     if trial.shared.around.sandbox == "process":
         return None
     authority = trial.shared.authority
@@ -136,7 +136,7 @@ def _gate(trial: LiveTrial) -> Gate | None:
     return Gate(None, reach.ports, tls, reach.openings, reach.way_out, Secret(secrets.token_urlsafe(32)))
 
 
-def _portal(trial: LiveTrial, gate: Gate | None) -> ForwarderTarget | None:
+def _portal(trial: RunningTrial, gate: Gate | None) -> ForwarderTarget | None:
     host, place = trial.shared.portal_host, trial.shared.sidecar.portal
     if gate is None or gate.portal_pass is None or host is None:
         return None
@@ -144,7 +144,7 @@ def _portal(trial: LiveTrial, gate: Gate | None) -> ForwarderTarget | None:
     return ForwarderTarget(host, int(place.rpartition(":")[2]), gate.portal_pass)
 
 
-async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> None:
+async def _open_account(trial: RunningTrial, token: Secret, gate: Gate | None) -> None:
     assert trial.sub_key is not None
     account = Account(
         id=trial.alias,
@@ -162,7 +162,7 @@ async def _open_account(trial: LiveTrial, token: Secret, gate: Gate | None) -> N
     trial.take_balance(balance)
 
 
-def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
+def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
     plan, around = trial.plan, replace(trial.shared.around, mounts=trial.plan.mounts)
     base_url = GATE_BASE_URL if gate is not None else str(trial.shared.sidecar.base_url)
     budget_file = CONTAINER_BUDGET_FILE if gate is not None else str(trial.folder / "budget" / "budget.txt")
@@ -195,7 +195,7 @@ def _spec(trial: LiveTrial, token: Secret, gate: Gate | None) -> AgentSpec:
     )
 
 
-async def _gate_ready(trial: LiveTrial, until_s: float) -> None:
+async def _gate_ready(trial: RunningTrial, until_s: float) -> None:
     """Wait for the gate's hand-over.
 
     Raises:
@@ -233,7 +233,7 @@ def not_handed_over(portal_host: str | None, portal: str | None) -> str:
     )
 
 
-def _attend(trial: LiveTrial, sandbox: Sandbox, pipes: Pipes) -> None:
+def _attend(trial: RunningTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     """Start everything that goes on while the agent runs."""
     work: dict[str, Coroutine[Any, Any, None]] = {
         "stdout": trial.output.read_stdout(pipes.stdout),
@@ -248,35 +248,35 @@ def _attend(trial: LiveTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     trial.say(_started(trial.plan))
 
 
-async def _guard(trial: LiveTrial, work: Coroutine[Any, Any, None]) -> None:
+async def _guard(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> None:
     """Do one of the trial's works; what it raises ends the trial."""
     try:
         await work
     except Exception as exc:
-        trial.end(Ending.broken(exc))
+        trial.end(EndReason.broken(exc))
 
 
-async def _until_exit(trial: LiveTrial, sandbox: Sandbox) -> None:
+async def _until_exit(trial: RunningTrial, sandbox: Sandbox) -> None:
     trial.exit = await sandbox.wait()
     await asyncio.wait(trial.readers, timeout=LAST_OUTPUT_S)
-    trial.end(Ending(By.AGENT_END if trial.agent_ended.is_set() else By.AGENT, trial.output.error))
+    trial.end(EndReason(Ender.AGENT_END if trial.agent_ended.is_set() else Ender.AGENT, trial.output.error))
 
 
-async def _until_agent_end(trial: LiveTrial) -> None:
+async def _until_agent_end(trial: RunningTrial) -> None:
     await trial.until_agent_end(AGENT_END_S)
-    trial.end(Ending(By.AGENT_END, trial.output.error))
+    trial.end(EndReason(Ender.AGENT_END, trial.output.error))
 
 
-async def _until_judged(trial: LiveTrial) -> None:
+async def _until_judged(trial: RunningTrial) -> None:
     ending = await trial.watch.run()
     if ending is None:
         return
-    if ending.by is By.CALLBACK and trial.ending is not None and trial.ending.by in (By.AGENT, By.AGENT_END):
+    if ending.by is Ender.CALLBACK and trial.ending is not None and trial.ending.by in (Ender.AGENT, Ender.AGENT_END):
         trial.ending = ending  # a last event broke the user's function: the trial's result says so
     trial.end(ending)
 
 
-async def _tick(trial: LiveTrial) -> None:
+async def _tick(trial: RunningTrial) -> None:
     limit_s = trial.shared.around.timeout_s
     while True:
         if trial.balance.calls_in_flight:  # a call's end is no event of the ledger
@@ -285,7 +285,7 @@ async def _tick(trial: LiveTrial) -> None:
         trial.tick()
         if trial.ending is None and (reason := shortage(trial.folder, trial.shared.free_bytes_min)) is not None:
             trial.output.cap("free_space")
-            trial.end(Ending(By.ERROR, reason))
+            trial.end(EndReason(Ender.ERROR, reason))
         if limit_s is not None and trial.seen.elapsed_s >= limit_s:
             trial.end(TIME_LIMIT)
         await asyncio.sleep(TICK_S if limit_s is None else min(TICK_S, max(limit_s - trial.seen.elapsed_s, 0.01)))

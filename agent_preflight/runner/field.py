@@ -18,35 +18,34 @@ from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import resolve_base_url
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import get_account_balance
-from agent_preflight.runner.begin import (
+from agent_preflight.runner.cleanup import clean_up
+from agent_preflight.runner.drive import run_trial
+from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.machine_check import MachineReport
+from agent_preflight.runner.messages import how_to_stop, stopping
+from agent_preflight.runner.preparation import (
+    SandboxSetup,
     announce,
     check_all,
     look_first,
-    make_way,
     no_credit,
     open_folder,
-    plans_of,
+    prepare_sandboxes,
     sources_of,
     sweep_beside,
+    sweep_for,
+    trials_of,
 )
-from agent_preflight.runner.board import Board
-from agent_preflight.runner.cleanup import finish
-from agent_preflight.runner.continuation import how_to_stop, stopping
-from agent_preflight.runner.credit import NO_CREDIT, Credit
-from agent_preflight.runner.drive import run_trial
-from agent_preflight.runner.lane import Lane
-from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.ready import Ready
-from agent_preflight.runner.resume import Earlier, read_earlier, set_aside
-from agent_preflight.runner.running_trial import LiveTrial, Shared
-from agent_preflight.runner.sandbox_choice import Prepared, prepare
-from agent_preflight.runner.turns import Turns
+from agent_preflight.runner.progress import RunProgress
+from agent_preflight.runner.resume import PreviousRun, read_previous_run, set_aside
+from agent_preflight.runner.running_trial import RunContext, RunningTrial
+from agent_preflight.runner.trial_start import NO_CREDIT, AccountCredit, TrialSlots
+from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder
-from agent_preflight.runs.plan import TrialPlan
+from agent_preflight.runs.plan import TrialPlan, policy_for_trial
 from agent_preflight.runs.plan_file import plan_document
-from agent_preflight.runs.policies import policy_for_trial
 from agent_preflight.runs.request import Finished, Request
-from agent_preflight.runs.trial_state import By, Ending
+from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
 from agent_preflight.sidecar.control_client import LedgerEvent
 from preflight_proxy.base.tasks import Tasks
@@ -59,27 +58,27 @@ HURRY_STOP_S = 2.0
 """What a proxy gets to end when settlement is not awaited: its books are on disk already."""
 
 
-async def run_field(request: Request, stop: Stop, board: Board | None = None) -> Finished:
+async def run_field(request: Request, stop: StopSignal, progress: RunProgress | None = None) -> Finished:
     """Run a field of trials to the end of each.
 
     Args:
         request: What to do.
         stop: How a person ends it early; trials that have not begun then never do, and have no result.
-        board: Told of every change, for whoever shows the run.
+        progress: Told of every change, for whoever shows the run.
 
     Raises:
         ConfigError: The request cannot be carried out; nothing was made.
         OperatingError: No trial could be begun.
     """
-    board = board or Board()
-    stop.on_first(lambda: _aloud(request, board, stopping(stop.again)))
-    plans_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
+    progress = progress or RunProgress()
+    stop.on_first(lambda: _aloud(request, progress, stopping(stop.again)))
+    trials_of(request, request.run_id or "")  # what is wrong with them is told before an engine is looked for
     async with _engine(request) as engine:
         found = await look_first(request, engine, stop)
         if request.may_have_begun:
-            await make_way(request, engine)
+            await sweep_for(request, engine)
         with open_folder(request) as folder:
-            return await _in_folder(request, stop, board, engine, folder, found)
+            return await _in_folder(request, stop, progress, engine, folder, found)
 
 
 def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
@@ -87,32 +86,37 @@ def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
 
 
 async def _in_folder(
-    request: Request, stop: Stop, board: Board, engine: Engine | None, folder: RunFolder, found: Ready
+    request: Request,
+    stop: StopSignal,
+    progress: RunProgress,
+    engine: Engine | None,
+    folder: RunFolder,
+    found: MachineReport,
 ) -> Finished:
     """Run what is due of a run. What needs no answer of another step goes on beside it."""
     beside = Tasks()
     try:
         run_id = request.run_id or folder.path.name
-        trials = plans_of(request, run_id)
+        trials = trials_of(request, run_id)
         document = plan_document(run_id, trials, request, datetime.now(UTC).isoformat())
         retry = request.retry_failed
-        earlier = read_earlier(folder.path, document, retry_failed=retry) if request.resume else Earlier()
+        earlier = read_previous_run(folder.path, document, retry_failed=retry) if request.resume else PreviousRun()
         due = [earlier.of(trial) for trial in trials if trial.alias not in earlier.kept]
         policies = [policy_for_trial(request.policy, request.idle_timeout_s) for _ in due]
         results = dict(earlier.kept)
         held_back: tuple[str, ...] = ()
         for trial in trials:
-            board.put(earlier.row(trial))
+            progress.put(earlier.row(trial))
         swept = _begin(beside, sweep_beside(request, engine), "sweep")
         if due:
-            work = prepare(engine, request.around, request.gate_base, folder.path, folder.short_dir)
+            work = prepare_sandboxes(engine, request.around, request.gate_base, folder.path, folder.short_dir)
             preparing = _begin(beside, work, "preparation")
             await check_all(request, stop, folder, found, sources_of(request, engine, due))
             if not stop.ending.is_set():
                 folder.write_plan(earlier.continued(document))
                 announce(request, folder, run_id, due)
-                board.begin("" if request.single else how_to_stop(request, run_id))
-                run = _Run(request, folder, run_id, stop, board)
+                progress.begin("" if request.single else how_to_stop(request, run_id))
+                run = _Run(request, folder, run_id, stop, progress)
                 results |= await run.trials(list(zip(due, policies, strict=True)), preparing)
                 held_back = tuple(run.held_back)
         await swept
@@ -121,9 +125,9 @@ async def _in_folder(
         await beside.cancel()
 
 
-def _aloud(request: Request, board: Board, text: str) -> None:
+def _aloud(request: Request, progress: RunProgress, text: str) -> None:
     """Say what a person must read at once, also where a view hides what the run says."""
-    board.alert(text)
+    progress.alert(text)
     request.say(text)
 
 
@@ -137,19 +141,21 @@ def _begin(beside: Tasks, work: Coroutine[Any, Any, T], name: str) -> asyncio.Ta
 class _Run:
     """The part of a run that has a proxy."""
 
-    def __init__(self, request: Request, folder: RunFolder, run_id: str, stop: Stop, board: Board) -> None:
+    def __init__(
+        self, request: Request, folder: RunFolder, run_id: str, stop: StopSignal, progress: RunProgress
+    ) -> None:
         self._request = request
         self._folder = folder
         self._run_id = run_id
         self._stop = stop
-        self._board = board
-        self._live: dict[str, LiveTrial] = {}
-        self._turns = Turns(request.workers)
+        self._board = progress
+        self._live: dict[str, RunningTrial] = {}
+        self._turns = TrialSlots(request.workers)
         self._base_url = resolve_base_url(request.base_url)
         self._sidecar = self._new_sidecar()
         self._tasks = Tasks()
         self._starting: asyncio.Task[None] | None = None
-        self._credit = Credit(self._balance_usd, self._no_credit)
+        self._credit = AccountCredit(self._balance_usd, self._no_credit)
         self.held_back: list[str] = []
 
     def _new_sidecar(self) -> Sidecar:
@@ -165,7 +171,7 @@ class _Run:
         return Sidecar(settings, self._hear, self._dead, request.say)
 
     async def trials(
-        self, planned: Sequence[tuple[TrialPlan, EjectPolicy]], preparing: asyncio.Task[Prepared]
+        self, planned: Sequence[tuple[TrialPlan, EjectPolicy]], preparing: asyncio.Task[SandboxSetup]
     ) -> dict[str, RunResult]:
         """Run all trials, some at once; the results of those that began, by alias."""
         try:
@@ -174,7 +180,7 @@ class _Run:
             for sentence in prepared.sentences:
                 self._request.say(sentence)
             authority = await asyncio.to_thread(self._authority)  # loads a library: the proxy starts meanwhile
-            shared = Shared(
+            shared = RunContext(
                 run_id=self._run_id,
                 folder=self._folder,
                 around=around,
@@ -183,7 +189,7 @@ class _Run:
                 sidecar=self._sidecar,
                 make_sandbox=prepared.make_sandbox,
                 stop=self._stop,
-                board=self._board,
+                progress=self._board,
                 say=self._request.say,
                 free_bytes_min=self._request.free_bytes_min,
                 authority=authority,
@@ -201,7 +207,7 @@ class _Run:
             await self._credit.close()
             await self._sidecar.stop(within_s=HURRY_STOP_S if self._stop.hurry.is_set() else STOP_S_MAX)
 
-    async def _start_proxy(self, preparing: asyncio.Task[Prepared]) -> Prepared:
+    async def _start_proxy(self, preparing: asyncio.Task[SandboxSetup]) -> SandboxSetup:
         """Start the proxy beside the preparation; once more if that finds, late, that gates are portable.
 
         Trials wait for the proxy where they need it. Only an address of the proxy that agents are told is waited for here.
@@ -224,7 +230,7 @@ class _Run:
             return None
         return make_authority(self._run_id, datetime.now(UTC))
 
-    async def _one(self, plan: TrialPlan, number: int, policy: EjectPolicy, shared: Shared) -> RunResult | None:
+    async def _one(self, plan: TrialPlan, number: int, policy: EjectPolicy, shared: RunContext) -> RunResult | None:
         async with self._turns.turn(plan.alias):
             if self._stop.ending.is_set():
                 self._board.update(plan.alias, state="not started")
@@ -235,26 +241,26 @@ class _Run:
                 return None
             if self._request.resume:
                 set_aside(self._folder.trial_dir(plan.alias))
-            trial = self._live[plan.alias] = LiveTrial(plan, number, policy, self._request.on_event, shared)
+            trial = self._live[plan.alias] = RunningTrial(plan, number, policy, self._request.on_event, shared)
             if (reason := self._turns.stopped(plan.alias)) is not None:
-                trial.end(Ending(By.STOPPED, reason))
-            result = await (run_trial(trial) if reason is None else finish(trial))
+                trial.end(EndReason(Ender.STOPPED, reason))
+            result = await (run_trial(trial) if reason is None else clean_up(trial))
             if result.preflight["never_served"] == NO_CREDIT:  # its event may still be on its way
                 self._credit.refused()
             await self._complete(trial, result)
             return result
 
-    async def _complete(self, trial: LiveTrial, result: RunResult) -> None:
+    async def _complete(self, trial: RunningTrial, result: RunResult) -> None:
         """Call the user's function; what it raises costs nobody a result."""
         if self._request.on_complete is None:
             return
-        lane, on_complete = Lane(f"on_complete {trial.alias}"), self._request.on_complete
+        user_thread, on_complete = UserThread(f"on_complete {trial.alias}"), self._request.on_complete
         try:
-            await lane.call(lambda: on_complete(self._folder.path, result))
+            await user_thread.call(lambda: on_complete(self._folder.path, result))
         except Exception as exc:
             trial.say(f"on_complete raised {type(exc).__name__}: {exc}")
         finally:
-            lane.close()
+            user_thread.close()
 
     def _hear(self, event: LedgerEvent) -> None:
         if event.type == "stop":
@@ -285,7 +291,7 @@ class _Run:
         """End a trial, or all, in order; what has not begun never does, and is `stopped` only if it is meant alone."""
         for trial in self._live.values():
             if alias in (None, trial.alias):
-                trial.end(Ending(By.STOPPED, reason))
+                trial.end(EndReason(Ender.STOPPED, reason))
         if alias is None:
             self._stop.ending.set()
         else:
@@ -293,4 +299,4 @@ class _Run:
 
     def _dead(self, reason: str) -> None:
         for trial in self._live.values():
-            trial.end(Ending(By.ERROR, reason))
+            trial.end(EndReason(Ender.ERROR, reason))

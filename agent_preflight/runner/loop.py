@@ -21,7 +21,7 @@ LOOK_EVERY_S = 0.1
 end a wait, and its handler runs only once the main thread goes on."""
 
 
-class Stop:
+class StopSignal:
     """Two requests, made from any thread: to end, and to end without waiting for settlement.
 
     Args:
@@ -71,13 +71,13 @@ class Stop:
                 self._heard()
 
 
-def run_blocking(work: Callable[[Stop], Coroutine[Any, Any, T]], stop: Stop | None = None) -> T:
+def run_blocking(work: Callable[[StopSignal], Coroutine[Any, Any, T]], stop: StopSignal | None = None) -> T:
     """Run a coroutine to its end in a loop of its own and return its result.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed meanwhile; everything has been ended.
     """
-    stop = stop or Stop()
+    stop = stop or StopSignal()
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     async def main() -> T:
@@ -103,7 +103,7 @@ def run_blocking(work: Callable[[Stop], Coroutine[Any, Any, T]], stop: Stop | No
 class _Interrupts:
     """Counts the interrupts of a wait, and passes each on."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: StopSignal) -> None:
         self.count = 0
         self._stop = stop
 
@@ -113,7 +113,7 @@ class _Interrupts:
 
 
 @contextlib.contextmanager
-def _interrupts(stop: Stop) -> Iterator[_Interrupts]:
+def _interrupts(stop: StopSignal) -> Iterator[_Interrupts]:
     """Take Ctrl-C as a request instead of an exception, which could strike anywhere, also while one is being dealt with.
 
     Only in the main thread, where signals arrive, and only if nobody has a handler of their own.
@@ -141,13 +141,13 @@ def _wait(future: concurrent.futures.Future[T], interrupts: _Interrupts) -> None
             interrupts()
 
 
-async def run_cancellable(work: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
+async def run_cancellable(work: Callable[[StopSignal], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine in the caller's loop; cancelling the caller ends the run in order before it passes on.
 
     Raises:
         asyncio.CancelledError: The caller was cancelled; everything has been ended.
     """
-    stop = Stop("cancel again")
+    stop = StopSignal("cancel again")
     stop.bind()
     task = asyncio.ensure_future(work(stop))
     cancelled: asyncio.CancelledError | None = None

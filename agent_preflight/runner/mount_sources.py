@@ -18,7 +18,7 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MountSource:
     """A path that a trial mounts.
 
     Attributes:
@@ -31,7 +31,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class SourceReport:
     """What became of a look at the paths.
 
     Attributes:
@@ -43,7 +43,7 @@ class Looked:
     missing: tuple[str, ...] = ()
 
 
-def look(wanted: Iterable[Wanted]) -> Looked:
+def check_sources(wanted: Iterable[MountSource]) -> SourceReport:
     """Return what is wrong with the paths that trials mount; makes nothing. Each path is told once."""
     problems: dict[str, str] = {}
     missing: list[str] = []
@@ -60,11 +60,11 @@ def look(wanted: Iterable[Wanted]) -> Looked:
             missing.append(path)
         else:
             problems[path] = f"The mount's source {path} is missing and cannot be made: {above} cannot be written."
-    return Looked(tuple(problems.values()), tuple(missing))
+    return SourceReport(tuple(problems.values()), tuple(missing))
 
 
-def make(missing: Sequence[str], say: Callable[[str], None]) -> None:
-    """Make folders that `look` found missing, and say so.
+def make_folders(missing: Sequence[str], say: Callable[[str], None]) -> None:
+    """Make folders that `check_sources` found missing, and say so.
 
     Raises:
         ConfigError: One cannot be made.

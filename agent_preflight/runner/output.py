@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import StreamReader
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from agent_preflight.agents import AgentOutput
 from agent_preflight.base.terminal import plain
 from agent_preflight.events import LINE_BYTES_MAX, EventLogger, Lines, from_agent, parse_line
 from agent_preflight.models import CacheStats
-from agent_preflight.runner.agent_end import AgentEnd
 from agent_preflight.usage import add_usage, read_usage
 
 CHUNK_BYTES = 2**16
@@ -38,7 +37,7 @@ EVENT_BYTES = 500
 Event = dict[str, Any]
 
 
-class Output:
+class AgentStreams:
     """Reads one agent's streams.
 
     Args:
@@ -151,3 +150,60 @@ def weight_of(line: bytes) -> int:
     """Return about how many bytes of memory the event of a line takes at most: small values cost far more than their text."""
     values = line.count(b",") + line.count(b"[") + line.count(b"{")
     return EVENT_BYTES + CHARACTER_BYTES_MAX * len(line) + VALUE_BYTES * values
+
+
+ERROR_CHARS_MAX = 500
+
+
+class AgentEnd:
+    """Follows one agent's events.
+
+    Attributes:
+        said: Whether it has said that it is done, and not since that it goes on.
+        error: The error that its last message was, in words and without line breaks; empty if it was none.
+    """
+
+    def __init__(self) -> None:
+        self.said = False
+        self.error = ""
+        self._put_off = False
+
+    def take(self, event: Mapping[str, Any]) -> bool:
+        """Take an event; returns whether `said` has changed by it. Never raises."""
+        before, ended = self.said, self.said or self._put_off
+        self._take_error(event)
+        match event:
+            case {"type": "agent_end", "willRetry": True}:
+                self.said, self._put_off = False, True
+            case {"type": "agent_end"}:
+                self.said, self._put_off = True, False
+            case {"type": "agent_start"}:
+                self.said, self._put_off = False, False
+            case (
+                {"type": "auto_retry_start"}
+                | {"type": "compaction_start", "reason": "overflow"}
+                | {"type": "compaction_end", "willRetry": True}
+            ):
+                self.said, self._put_off = False, ended
+            case {"type": "auto_retry_end", "success": False} | {"type": "compaction_end"}:
+                self.said, self._put_off = ended, False
+        return self.said != before
+
+    def _take_error(self, event: Mapping[str, Any]) -> None:
+        match event:
+            case {"type": "agent_end", "messages": list(messages)}:
+                said = [each for each in messages if isinstance(each, Mapping) and each.get("role") == "assistant"]
+            case {"type": "message_end", "message": {"role": "assistant"} as message}:
+                said = [message]
+            case _:
+                return
+        if said:
+            self.error = _error_of(said[-1])
+
+
+def _error_of(message: Mapping[str, Any]) -> str:
+    stop, text = message.get("stopReason"), message.get("errorMessage")
+    if stop not in ("error", "aborted"):
+        return ""
+    told = " ".join(text[: 2 * ERROR_CHARS_MAX].split()) if isinstance(text, str) else ""
+    return f"the agent's last message is an error: {told or stop}"[:ERROR_CHARS_MAX]

@@ -18,18 +18,18 @@ from agent_preflight.base.usd import pusd
 from agent_preflight.eject import EXHAUSTED
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runner.arguments import absolute_mounts, texts
-from agent_preflight.runner.board import KEPT, Row
-from agent_preflight.runner.credit import NO_CREDIT
+from agent_preflight.runner.progress import KEPT, TrialProgress
+from agent_preflight.runner.trial_start import NO_CREDIT
 from agent_preflight.runs.costs import LEDGER, read_ledgers
-from agent_preflight.runs.plan import Before, TrialPlan
+from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.runs.plan_file import by_alias, plan_differences
-from agent_preflight.runs.trial_state import By
+from agent_preflight.runs.trial_state import Ender
 from agent_preflight.sandboxes.kept_output import RECORD, WORKSPACE, set_workspace_aside
 from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.errors import ConfigError
 
 SUMMARY = "summary.json"
-BEGIN_AGAIN = frozenset({By.INTERRUPTED.value, By.LOST.value, By.PROVISIONING.value})
+BEGIN_AGAIN = frozenset({Ender.INTERRUPTED.value, Ender.LOST.value, Ender.PROVISIONING.value})
 """Endings that are none of the agent's own doing, and no decision about it; in the last no agent was ever started."""
 FAILED = "failed"
 """The status of a trial that went wrong; `verdict` says when."""
@@ -37,7 +37,7 @@ ASIDE_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class PreviousRun:
     """A run as it was left.
 
     Attributes:
@@ -48,7 +48,7 @@ class Earlier:
 
     plan: Mapping[str, Any] = field(default_factory=dict)
     kept: Mapping[str, RunResult] = field(default_factory=dict)
-    before: Mapping[str, Before] = field(default_factory=dict)
+    before: Mapping[str, PriorAttempt] = field(default_factory=dict)
 
     def continued(self, document: dict[str, Any]) -> dict[str, Any]:
         """Return plan.json for what is to begin; for a run that goes on, with when it began and when it went on."""
@@ -58,14 +58,14 @@ class Earlier:
         times = [*self.plan.get("resumed_at", ()), document["created_at"]]
         return {**document, "created_at": self.plan.get("created_at"), "resumed_at": times, "trials": due}
 
-    def row(self, trial: TrialPlan) -> Row:
+    def row(self, trial: TrialPlan) -> TrialProgress:
         """Return a trial's row for whoever shows the run."""
         result = self.kept.get(trial.alias)
         if result is None:
             due = self.of(trial)
             spent = Balance(posted_pusd=due.spent_before_pusd)
-            return Row(trial.alias, trial.model_id, due.limit_pusd, balance=spent)
-        return Row(
+            return TrialProgress(trial.alias, trial.model_id, due.limit_pusd, balance=spent)
+        return TrialProgress(
             trial.alias,
             trial.model_id,
             pusd(result.budget_usd),
@@ -83,7 +83,7 @@ class Earlier:
         return replace(trial, before=self.before.get(trial.alias))
 
 
-def read_earlier(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool = False) -> Earlier:
+def read_previous_run(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool = False) -> PreviousRun:
     """Return how a run was left; its folder is locked, and its proxy has ended.
 
     Args:
@@ -111,7 +111,7 @@ def read_earlier(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool
             f"The plan has changed since the run {run_dir.name} began, so it cannot go on:{lines}\n"
             "Give what it was given then (only a budget may be higher), or start a new run."
         )
-    return Earlier(plan, kept, _before(run_dir, [alias for alias in budgets if alias not in kept]))
+    return PreviousRun(plan, kept, _before(run_dir, [alias for alias in budgets if alias not in kept]))
 
 
 def kept_results(run_dir: Path, budgets: Mapping[str, int], *, retry_failed: bool = False) -> dict[str, RunResult]:
@@ -175,7 +175,7 @@ def begins_again(summary: Mapping[str, Any], *, retry_failed: bool = False, budg
         case {"preflight": {"status": str(status)}} if retry_failed and status == FAILED:
             return True
         case {"preflight": {"ended_by": str(ended_by)}}:
-            had_no_credit = summary["preflight"].get("never_served") == NO_CREDIT and ended_by != By.STOPPED.value
+            had_no_credit = summary["preflight"].get("never_served") == NO_CREDIT and ended_by != Ender.STOPPED.value
             return ended_by in BEGIN_AGAIN or had_no_credit
     return False
 
@@ -185,12 +185,12 @@ def money_was_gone(summary: Mapping[str, Any]) -> bool:
     match summary:
         case {"preflight": {"status": "spent"}}:
             return True
-        case {"preflight": {"ended_by": By.EJECTED.value}, "error": str(error)}:
+        case {"preflight": {"ended_by": Ender.EJECTED.value}, "error": str(error)}:
             return error.startswith(f"ejected: {EXHAUSTED}")
     return False
 
 
-def _before(run_dir: Path, aliases: Sequence[str]) -> dict[str, Before]:
+def _before(run_dir: Path, aliases: Sequence[str]) -> dict[str, PriorAttempt]:
     if not (run_dir / LEDGER).exists():
         return {}
     accounts = [account for ledger in read_ledgers(run_dir) for account in ledger.accounts if account.id in aliases]
@@ -199,7 +199,7 @@ def _before(run_dir: Path, aliases: Sequence[str]) -> dict[str, Before]:
             f"The machine restarted while {', '.join(unread)} of {run_dir.name} ran, and what the last calls cost is not known "
             "yet. Nothing has been started. `agent-preflight sweep` says from when on it is; resume the run then."
         )
-    return {each.id: Before(each.posted_pusd, each.limit_pusd) for each in accounts}
+    return {each.id: PriorAttempt(each.posted_pusd, each.limit_pusd) for each in accounts}
 
 
 def result_of_summary(summary: Mapping[str, Any]) -> RunResult:

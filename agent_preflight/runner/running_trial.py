@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,18 +15,18 @@ from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import dollars, usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.environment.authority import Authority
+from agent_preflight.events import EventLogger
 from agent_preflight.openrouter.subkeys import SubKey
-from agent_preflight.runner.board import Board, now_s
-from agent_preflight.runner.event_records import Records
-from agent_preflight.runner.lane import Lane
-from agent_preflight.runner.loop import Stop
-from agent_preflight.runner.output import Output
-from agent_preflight.runner.watch import Seen, Watch
+from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.output import AgentStreams
+from agent_preflight.runner.progress import RunProgress, now_s
+from agent_preflight.runner.user_thread import UserThread
+from agent_preflight.runner.watch import TrialFigures, Watch
 from agent_preflight.runs.disk import FREE_BYTES_MIN
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import Surroundings, TrialPlan
-from agent_preflight.runs.refusal_counts import Refusals
-from agent_preflight.runs.trial_state import GATE_LOST, By, Ending, State
+from agent_preflight.runs.trial_state import GATE_LOST, Ender, EndReason, TrialState
+from agent_preflight.runs.verdict import RefusalNotices
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
 from agent_preflight.sidecar.control_client import Balance, LedgerEvent
@@ -38,7 +39,7 @@ GATE_BACK_S_MAX = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class RunContext:
     """What all trials of a run use.
 
     Attributes:
@@ -59,8 +60,8 @@ class Shared:
     base_url: str
     sidecar: Sidecar
     make_sandbox: Callable[[AgentSpec], Sandbox]
-    stop: Stop
-    board: Board
+    stop: StopSignal
+    progress: RunProgress
     say: Callable[[str], None]
     free_bytes_min: int = FREE_BYTES_MIN
     authority: Authority | None = None
@@ -68,7 +69,7 @@ class Shared:
     image_env: Mapping[str, str] = field(default_factory=dict)
 
 
-class LiveTrial:
+class RunningTrial:
     """A trial's state and what hangs on it.
 
     Args:
@@ -85,18 +86,18 @@ class LiveTrial:
         number: int,
         policy: EjectPolicy,
         on_event: Callable[[dict[str, Any]], object] | None,
-        shared: Shared,
+        shared: RunContext,
     ) -> None:
         self.plan = plan
         self.number = number
         self.shared = shared
         self.folder: Path = shared.folder.make_trial_dir(plan.alias)
-        self.state = State.PLANNED
-        self.events = Records(self.folder)
-        self.lane = Lane(f"trial {plan.alias}")
-        self.seen = Seen(balance=Balance(limit_pusd=plan.budget_pusd))
-        self.watch = Watch(policy, on_event, self.lane, self.seen, self.say)
-        self.output = Output(self.events, self.watch.event, self._agent_end)
+        self.state = TrialState.PLANNED
+        self.events = TrialLogs(self.folder)
+        self.user_thread = UserThread(f"trial {plan.alias}")
+        self.seen = TrialFigures(balance=Balance(limit_pusd=plan.budget_pusd))
+        self.watch = Watch(policy, on_event, self.user_thread, self.seen, self.say)
+        self.output = AgentStreams(self.events, self.watch.event, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []
         self.exiting: list[asyncio.Task[None]] = []
@@ -104,15 +105,15 @@ class LiveTrial:
         self.sub_key: SubKey | None = None
         self.sandbox: Sandbox | None = None
         self.warnings: list[str] = []
-        self.refusals = Refusals()
+        self.refusals = RefusalNotices()
         self.exit: Exit | None = None
-        self.ending: Ending | None = None
+        self.ending: EndReason | None = None
         self.ended = asyncio.Event()
         self.agent_ended = asyncio.Event()
         self.agent_goes_on = asyncio.Event()
         self.heard = asyncio.Event()
-        self.times = Times()
-        self.absence = Absence()
+        self.times = TrialTimes()
+        self.absence = MissingGate()
 
     @property
     def alias(self) -> str:
@@ -124,24 +125,24 @@ class LiveTrial:
         """The account as last heard of."""
         return self.seen.balance
 
-    def move(self, state: State) -> None:
+    def move(self, state: TrialState) -> None:
         """Go on to a state, and leave a record of it."""
         assert self.state < state, f"{self.state} -> {state}"
         self.state = state
         self.events.log("preflight_state", state=state.text)
         if self.ending is None:
-            self.shared.board.update(self.alias, state=state.text)
+            self.shared.progress.update(self.alias, state=state.text)
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: EndReason) -> None:
         """End the trial for this reason, unless it has ended for another."""
         if self.ending is not None:
             return
         self.ending = ending
         self.times.ended(now_s())
-        if ending.by is By.EJECTED:
+        if ending.by is Ender.EJECTED:
             self.say(f"EJECTING: {ending.text}")
         self.events.log("preflight_ending", by=ending.by.value, text=ending.text)
-        self.shared.board.update(self.alias, state="ending", note=ending.text, ended_s=self.times.ended_s)
+        self.shared.progress.update(self.alias, state="ending", note=ending.text, ended_s=self.times.ended_s)
         self.ended.set()
 
     def hear(self, event: LedgerEvent) -> None:
@@ -155,7 +156,7 @@ class LiveTrial:
             self.say(told)
         if event.type == "limit":
             self._log_limit()
-        if event.type == "gate" and event.facts.get("state") == "lost" and self.state is State.RUNNING:
+        if event.type == "gate" and event.facts.get("state") == "lost" and self.state is TrialState.RUNNING:
             self.end(GATE_LOST)
         self.heard.set()
         self.watch.look()
@@ -172,12 +173,12 @@ class LiveTrial:
     def take_balance(self, balance: Balance) -> None:
         """Remember how the account stands, unless this is older than what is known."""
         self.seen.take(balance)
-        self.shared.board.update(self.alias, balance=self.balance, tool_calls=self.output.tool_calls)
+        self.shared.progress.update(self.alias, balance=self.balance, tool_calls=self.output.tool_calls)
 
     def tick(self) -> None:
         """A second has passed."""
         self.seen.elapsed_s = self.times.elapsed_s(now_s())
-        if self.absence.is_too_long(self.balance.gate, now_s()) and self.state is State.RUNNING:
+        if self.absence.is_too_long(self.balance.gate, now_s()) and self.state is TrialState.RUNNING:
             self.end(GATE_LOST)
         self.watch.look()
 
@@ -202,7 +203,7 @@ class LiveTrial:
     def _log_limit(self) -> None:
         limit_pusd = self.balance.limit_pusd
         self.events.log("preflight_limit", limit=float(usd(limit_pusd)))
-        self.shared.board.update(self.alias, limit_pusd=limit_pusd)
+        self.shared.progress.update(self.alias, limit_pusd=limit_pusd)
         self.say(f"the budget is {dollars(limit_pusd)} now")
 
     def _agent_end(self, said: bool) -> None:
@@ -214,7 +215,7 @@ class LiveTrial:
 
 
 @dataclass(slots=True)
-class Absence:
+class MissingGate:
     """How long a proxy that was started again has been waiting for a gate: one that is gone tells nobody (C4)."""
 
     since_s: float | None = None
@@ -229,7 +230,7 @@ class Absence:
 
 
 @dataclass(slots=True)
-class Times:
+class TrialTimes:
     """When a trial began, when its agent started, when it ended."""
 
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -249,3 +250,43 @@ class Times:
     def elapsed_s(self, at_s: float) -> float:
         """Return the seconds since the agent's start; 0 before it."""
         return 0.0 if self.started_s is None else (self.ended_s or at_s) - self.started_s
+
+
+class TrialLogs(EventLogger):
+    """events.jsonl and run.log of one trial, both private.
+
+    Args:
+        folder: The trial's.
+
+    Attributes:
+        lost: Records and lines that could not be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "events.jsonl")
+        self._run_log = folder / "run.log"
+        self._lock = threading.Lock()
+        self.lost = 0
+        for path in (self.path, self._run_log):
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+
+    def log(self, event_type: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Append a record of the harness's own, whose ``source`` no event of an agent can have."""
+        self.record({"type": event_type, "source": "preflight", **fields})
+
+    def record(self, event: Mapping[str, Any]) -> int:
+        """Append one event, as `EventLogger` does; where that fails it is counted, and takes no bytes."""
+        try:
+            return super().record(event)
+        except OSError:
+            self.lost += 1
+            return 0
+
+    def line(self, text: str) -> None:
+        """Append a line to run.log. Any thread."""
+        try:
+            with self._lock, self._run_log.open("a", encoding="utf-8") as log:
+                log.write(text + "\n")
+        except OSError:
+            self.lost += 1

@@ -15,8 +15,8 @@ from typing import Any
 from agent_preflight.base.usd import usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import BudgetStatus
-from agent_preflight.runner.lane import Lane
-from agent_preflight.runs.trial_state import By, Ending
+from agent_preflight.runner.user_thread import UserThread
+from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import Outcomes
 
@@ -32,7 +32,7 @@ POLICY_ERRORS_LOGGED = 3
 
 
 @dataclass(slots=True)
-class Seen:
+class TrialFigures:
     """The trial as the watch was last told of it; written by the loop, read by the thread."""
 
     elapsed_s: float = 0.0
@@ -71,7 +71,7 @@ class Watch:
     Args:
         policy: The trial's own.
         on_event: The user's function, or None.
-        lane: The trial's thread.
+        user_thread: The trial's thread.
         seen: How the trial stands.
         log: Takes a line for run.log; called in the thread.
         kept_bytes_max: How much memory the events that the policy sees may take.
@@ -87,8 +87,8 @@ class Watch:
         self,
         policy: EjectPolicy,
         on_event: Callable[[Event], object] | None,
-        lane: Lane,
-        seen: Seen,
+        user_thread: UserThread,
+        seen: TrialFigures,
         log: Callable[[str], None],
         *,
         kept_bytes_max: int = KEPT_BYTES_MAX,
@@ -96,7 +96,7 @@ class Watch:
     ) -> None:
         self._policy = policy
         self._on_event = on_event
-        self._lane = lane
+        self._user_thread = user_thread
         self._seen = seen
         self._log = log
         self._kept_bytes_max, self._backlog_bytes_max = kept_bytes_max, backlog_bytes_max
@@ -131,27 +131,27 @@ class Watch:
         self._closed = True
         self._due.set()
 
-    async def run(self) -> Ending | None:
+    async def run(self) -> EndReason | None:
         """Work until somebody's code ends the trial, or until `close`; returns the ending, if any."""
         while True:
             await self._due.wait()
             self._due.clear()
             batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
             if batch or not self._closed:
-                ending = await self._lane.call(partial(self._work, batch, judged=not self._closed))
+                ending = await self._user_thread.call(partial(self._work, batch, judged=not self._closed))
                 if ending is not None:
                     return ending
             if self._closed and not self._waiting:
                 return None
 
-    def _work(self, batch: list[tuple[Event, int]], *, judged: bool) -> Ending | None:
+    def _work(self, batch: list[tuple[Event, int]], *, judged: bool) -> EndReason | None:
         """In the thread: hand on the events, each judged; without any, judge once."""
         for event, weight_bytes in batch:
             try:
                 if self._on_event is not None:
                     self._on_event(event)
             except Exception as exc:
-                return Ending(By.CALLBACK, str(exc) or type(exc).__name__)
+                return EndReason(Ender.CALLBACK, str(exc) or type(exc).__name__)
             self._take(event, weight_bytes)
             if judged and not self._closed and (ending := self._judge()) is not None:
                 return ending
@@ -170,7 +170,7 @@ class Watch:
         self._kept_bytes -= sum(self._weights.popleft() for _ in range(count))
         self.forgotten += count
 
-    def _judge(self) -> Ending | None:
+    def _judge(self) -> EndReason | None:
         seen, balance = self._seen, self._seen.balance
         self._context |= {
             "calls": balance.calls,
@@ -188,4 +188,4 @@ class Watch:
             if self.policy_errors <= POLICY_ERRORS_LOGGED:
                 self._log(f"the eject policy raised {type(exc).__name__}: {exc}; it ejects nothing this time")
             return None
-        return Ending(By.EJECTED, decision.reason) if decision.should_eject else None
+        return EndReason(Ender.EJECTED, decision.reason) if decision.should_eject else None

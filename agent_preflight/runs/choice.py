@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR, find_run, latest_run, run_dirs
+from agent_preflight.base.tables import TextTable, show
 from agent_preflight.runs.lock import is_live
 from preflight_proxy.core.errors import ConfigError
 
@@ -26,6 +28,17 @@ def run_to_read(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | N
         return named_run(run_id, runs_dir)
     live = live_runs(runs_dir)
     return live[0] if len(live) == 1 else latest_run(runs_dir)
+
+
+def print_run(run_id: str | None, runs_dir: str | Path, parts: Callable[[Path], Iterable[TextTable | str]]) -> int:
+    """Print the parts of the run that a reading command means. Return 1 if there is no run of that name, else 0."""
+    try:
+        run_dir = run_to_read(run_id, runs_dir)
+    except ConfigError as exc:
+        show(str(exc))
+        return 1
+    show(*(parts(run_dir) if run_dir is not None else [f"No runs found in {runs_dir}/"]))
+    return 0
 
 
 def run_to_change(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path:

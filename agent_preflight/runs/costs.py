@@ -13,7 +13,7 @@ from typing import Any
 from agent_preflight.artifacts import trial_dirs
 from agent_preflight.base.usd import pusd, usd
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined
+from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint
 from preflight_proxy.ledger.reader import read_entries, read_snapshot, read_whole
 
 LEDGER = "ledger.sqlite3"
@@ -21,7 +21,7 @@ TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_to
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class CostSums:
     """What some lines add up to; `cost_usd` is exact."""
 
     calls: int
@@ -34,16 +34,16 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class LedgerContents:
     """One ledger as it stands: its folder, and what is in it."""
 
     folder: Path
     accounts: tuple[Account, ...]
     entries: tuple[Entry, ...]
-    quarantined: tuple[Quarantined, ...]
+    quarantined: tuple[QuarantinedEndpoint, ...]
 
 
-def read_ledgers(data: Path) -> list[Ledger]:
+def read_ledgers(data: Path) -> list[LedgerContents]:
     """Return the ledgers of a run, read whole and without a word to the proxy that may be writing them.
 
     Raises:
@@ -53,9 +53,9 @@ def read_ledgers(data: Path) -> list[Ledger]:
     return [_read(path) for path in ledgers_of(data)]
 
 
-def _read(path: Path) -> Ledger:
+def _read(path: Path) -> LedgerContents:
     found, entries = read_whole(path)
-    return Ledger(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
+    return LedgerContents(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
 
 
 def ledgers_of(data: Path) -> list[Path]:
@@ -97,16 +97,16 @@ def cost_lines(data: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(entry.line)
 
 
-def sums_of(lines: Sequence[Mapping[str, Any]]) -> Sums:
+def sums_of(lines: Sequence[Mapping[str, Any]]) -> CostSums:
     """Return the sums of some lines; a call is a line with an outcome other than voided."""
-    return Sums(
+    return CostSums(
         calls=sum(line.get("outcome") in ("posted", "assumed") for line in lines),
         cost_usd=usd(sum(pusd(str(line["cost_usd"])) for line in lines)),
         tokens={name: sum(int(line.get(name) or 0) for line in lines) for name in TOKENS},
     )
 
 
-def sums_by_account(lines: Sequence[Mapping[str, Any]]) -> dict[str, Sums]:
+def sums_by_account(lines: Sequence[Mapping[str, Any]]) -> dict[str, CostSums]:
     """Return each account's sums, sorted by its name."""
     by_account: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for line in lines:

@@ -40,7 +40,7 @@ def is_live(run_dir: Path) -> bool:
 
 
 @contextlib.contextmanager
-def hold(run_dir: Path) -> Iterator[RunState]:
+def lock_if_dead(run_dir: Path) -> Iterator[RunState]:
     """Tell a run's state, and keep a dead one dead for the duration: nobody can resume it meanwhile."""
     opened: list[int] = []
     try:
@@ -51,14 +51,14 @@ def hold(run_dir: Path) -> Iterator[RunState]:
 
 
 @contextlib.asynccontextmanager
-async def hold_once_free(run_dir: Path) -> AsyncIterator[RunState]:
-    """As `hold`, but look again before a run counts as live.
+async def lock_if_dead_soon(run_dir: Path) -> AsyncIterator[RunState]:
+    """As `lock_if_dead`, but look again before a run counts as live.
 
     A lock that was given back is held for some milliseconds more if a process was forked meanwhile: until it executes its
     program, it has a copy.
     """
     for _ in range(LIVE_LOOKS):
-        with hold(run_dir) as state:
+        with lock_if_dead(run_dir) as state:
             if state is not RunState.LIVE:
                 yield state
                 return

@@ -5,17 +5,20 @@ Whatever is wrong with the arguments shows here, before a folder, a key or a con
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import cast
 
 from agent_preflight.base.usd import pusd, read_usd, usd
+from agent_preflight.eject import EjectPolicy, default_eject_policies
 from agent_preflight.environment.network_access import NetworkAccess
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.naming import read_models
 from agent_preflight.options.settings import Arguments, Budget, GateWish, RunSettings, SandboxKind, StdinWish
-from agent_preflight.runs.placeholders import Names
 from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
@@ -28,7 +31,7 @@ KEY_HEADROOM_PUSD = pusd("0.01")
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class PriorAttempt:
     """How the account of a trial stood that is begun again.
 
     Attributes:
@@ -59,7 +62,7 @@ class TrialPlan:
     budget_pusd: int
     key_name: str
     command: tuple[str, ...]
-    before: Before | None = None
+    before: PriorAttempt | None = None
     mounts: tuple[str, ...] = ()
 
     @property
@@ -171,8 +174,8 @@ def plan_trials(
             model_id=model,
             budget_pusd=_budget_pusd(budget, alias),
             key_name=f"agent-preflight:{run_id}:{alias}:{token()}",
-            command=tuple(map(Names(alias, model, run_id).in_argument, _command(arguments, alias))),
-            mounts=tuple(map(Names(alias, model, run_id).in_mount, mounts)),
+            command=tuple(map(TrialNames(alias, model, run_id).in_argument, _command(arguments, alias))),
+            mounts=tuple(map(TrialNames(alias, model, run_id).in_mount, mounts)),
         )
         for model, alias in pairs
     )
@@ -208,3 +211,55 @@ def default_run_id(now: datetime) -> str:
 def key_expiry(now: datetime) -> str:
     """Return when a sub-key made now ends by itself, as OpenRouter takes it."""
     return (now.astimezone(UTC) + KEY_LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_PLACE = re.compile(r"\{(alias|model|run_id)\}")
+_NOT_IN_A_PATH = re.compile(r"[/:]")
+"""A slash would make a folder more, a colon would end a mount's source."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialNames:
+    """What the three stand for in one trial."""
+
+    alias: str
+    model: str
+    run_id: str
+
+    def in_argument(self, text: str) -> str:
+        """Return an argument with each of them replaced."""
+        return _PLACE.sub(lambda found: str(getattr(self, found[1])), text)
+
+    def in_mount(self, mount: str) -> str:
+        """Return a mount in docker's form with each of them replaced in its source; slashes and colons of a model are `-` there."""
+        source, colon, rest = mount.partition(":")
+        return _PLACE.sub(lambda found: _NOT_IN_A_PATH.sub("-", str(getattr(self, found[1]))), source) + colon + rest
+
+
+PolicyGiven = EjectPolicy | Callable[[], EjectPolicy] | None
+
+
+def policy_for_trial(given: PolicyGiven, idle_timeout_s: float) -> EjectPolicy:
+    """Return a policy that no other trial shares.
+
+    Args:
+        given: A policy (anything with its `check`), which is copied deeply; a factory without arguments (a class too);
+            None for the defaults.
+        idle_timeout_s: For the defaults.
+
+    Raises:
+        ConfigError: The policy cannot be copied, or it is neither a policy nor a factory.
+    """
+    if given is None:
+        return default_eject_policies(idle_timeout_s)
+    if isinstance(given, type) or not hasattr(given, "check"):
+        if not callable(given):
+            raise ConfigError(f"eject_policy must be a policy or a function that makes one, not {given!r}.")
+        return given()
+    try:
+        return cast(EjectPolicy, copy.deepcopy(given))
+    except Exception as exc:
+        raise ConfigError(
+            f"eject_policy cannot be copied for each trial ({type(exc).__name__}: {exc}): "
+            "give a function without arguments that makes a new one."
+        ) from exc

@@ -9,11 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from agent_preflight.artifacts import read_json_object
 from agent_preflight.base.usd import usd
-from agent_preflight.runs.plan import TrialPlan
-from agent_preflight.runs.request import Request
+
+if TYPE_CHECKING:  # a table of files needs none of what they import
+    from agent_preflight.runs.plan import TrialPlan
+    from agent_preflight.runs.request import Request
 
 SCHEMA = 2
 """Before it was 1: digests of prompt, arguments and variables only."""
@@ -176,3 +181,34 @@ def by_alias(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     trials = document.get("trials")
     found = trials if isinstance(trials, list) else []
     return {str(each["alias"]): each for each in found if isinstance(each, dict) and "alias" in each}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A trial of a plan.json, as far as it can be read."""
+
+    alias: str
+    model_id: str
+    budget_usd: str
+    key_name: str
+
+
+def planned_trials(run_dir: Path) -> list[PlannedTrial]:
+    """Return the trials of a run's plan, all that were ever planned; the latest of an alias comes last."""
+    trials = (read_json_object(run_dir, "plan.json") or {}).get("trials")
+    found = (_planned(each) for each in (trials if isinstance(trials, list) else []))
+    return [trial for trial in found if trial is not None]
+
+
+def _planned(trial: object) -> PlannedTrial | None:
+    match trial:
+        case {"alias": str(alias), "key_name": str(key_name)} if Path(alias).name == alias:
+            model_id, budget_usd = trial.get("model_id"), trial.get("budget_usd")  # type: ignore[attr-defined]  # a dict
+            return PlannedTrial(alias, str(model_id), str(budget_usd), key_name)
+    return None
+
+
+def trial_folder(run_dir: Path, alias: str) -> Path:
+    """Return a trial's folder; a trial that is a run by itself has no other than the run's."""
+    single = alias == run_dir.name and not (run_dir / alias).is_dir()
+    return run_dir if single else run_dir / alias

@@ -10,8 +10,7 @@ from typing import Any
 from agent_preflight.models import RunResult
 from agent_preflight.options.settings import Arguments, Budget, RunSettings
 from agent_preflight.runs.disk import FREE_BYTES_MIN
-from agent_preflight.runs.plan import Models, Surroundings
-from agent_preflight.runs.policies import PolicyGiven
+from agent_preflight.runs.plan import Models, PolicyGiven, Surroundings
 from preflight_proxy.core.secret import Secret
 
 OnEvent = Callable[[dict[str, Any]], object]

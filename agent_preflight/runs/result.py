@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -11,8 +11,8 @@ from typing import Any
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runs.plan import TrialPlan
-from agent_preflight.runs.trial_state import Ending
-from agent_preflight.runs.verdict import Verdict, judge
+from agent_preflight.runs.trial_state import EndReason
+from agent_preflight.runs.verdict import TrialVerdict, judge
 from agent_preflight.sandboxes.interface import Exit, Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import Balance
@@ -22,7 +22,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class TrialFacts:
     """All that is known of a trial at its end.
 
     Attributes:
@@ -33,7 +33,7 @@ class Facts:
         last_words: The last line of the agent's stderr.
     """
 
-    ending: Ending
+    ending: EndReason
     exit: Exit | None
     started_at: datetime
     finished_at: datetime
@@ -51,7 +51,7 @@ class Facts:
     last_words: str = ""
 
 
-def result_of(plan: TrialPlan, network: str, facts: Facts) -> RunResult:
+def result_of(plan: TrialPlan, network: str, facts: TrialFacts) -> RunResult:
     """Return a trial's result. Costs and cache figures are the ledger's; the agent's own stand under `claims`."""
     balance = facts.balance
     outcomes = None if balance is None else balance.outcomes
@@ -77,12 +77,12 @@ def summary_document(result: RunResult) -> dict[str, Any]:
     return {**result.to_dict(), "preflight": result.preflight}
 
 
-def _limit_pusd(plan: TrialPlan, facts: Facts) -> int:
+def _limit_pusd(plan: TrialPlan, facts: TrialFacts) -> int:
     """What it might spend in the end: a person may have topped it up."""
     return (facts.balance.limit_pusd if facts.balance is not None else 0) or plan.limit_pusd
 
 
-def _cost_usd(facts: Facts) -> float | None:
+def _cost_usd(facts: TrialFacts) -> float | None:
     return None if facts.balance is None else float(usd(facts.balance.posted_pusd))
 
 
@@ -96,7 +96,7 @@ def _cache_of(balance: Balance) -> CacheStats:
     )
 
 
-def _extra(plan: TrialPlan, network: str, facts: Facts, verdict: Verdict) -> dict[str, Any]:
+def _extra(plan: TrialPlan, network: str, facts: TrialFacts, verdict: TrialVerdict) -> dict[str, Any]:
     balance = facts.balance or Balance()
     return {
         "schema": SCHEMA,
@@ -136,7 +136,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
     return {**told, "limit_needed_usd": exact(needed_pusd) if needed_pusd else None}
 
 
-def _drift(plan: TrialPlan, facts: Facts, balance: Balance) -> str | None:
+def _drift(plan: TrialPlan, facts: TrialFacts, balance: Balance) -> str | None:
     """OpenRouter's figure minus the ledger's, for the calls of the last attempt: each has a key of its own."""
     if facts.key_usage_usd is None:
         return None
@@ -146,3 +146,27 @@ def _drift(plan: TrialPlan, facts: Facts, balance: Balance) -> str | None:
 def exact(amount_pusd: int) -> str:
     """Return an amount as exact decimal text."""
     return format(usd(amount_pusd), "f")
+
+
+def exit_code(results: Sequence[RunResult], held_back: Sequence[str] = ()) -> int:
+    """Return what a command that ran these trials exits with.
+
+    0: all done (ejected, spent and stopped are outcomes). 1: a trial failed or was cut off, or was held back because the
+    account has no credit. 3: drift. 4: overrun. 5: clean-up unverified. The highest that holds of 3-5 wins.
+    """
+    worst = max((_grave(result.preflight) for result in results), default=0)
+    failed = any(result.error is not None and not _is_outcome(result) for result in results)
+    return worst or int(failed or bool(held_back))
+
+
+def _is_outcome(result: RunResult) -> bool:
+    """Whether an error is none of the run's: a policy or a person ended the trial."""
+    return str(result.error).startswith("ejected: ") or result.preflight.get("status") == "stopped"
+
+
+def _grave(extra: Mapping[str, Any]) -> int:
+    if any(step != "ok" for step in extra.get("cleanup", {}).values()):
+        return 5
+    if extra.get("overrun_usd", "0") != "0":
+        return 4
+    return 3 if any(str(text).startswith("drift: ") for text in extra.get("warnings", ())) else 0

@@ -13,15 +13,16 @@ Money first: after FROZEN no call is admitted, so the order of the rest decides 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Self
+from typing import Any, Self
 
 from agent_preflight.sandboxes.interface import Exit, Step
 from preflight_proxy.core.errors import OperatingError
 
 
-class State(Enum):
+class TrialState(Enum):
     """How far a trial has come; the order of definition is the order of passing."""
 
     PLANNED = auto()
@@ -35,7 +36,7 @@ class State(Enum):
     KEY_DELETED = auto()
     SUMMARISED = auto()
 
-    def __lt__(self, other: State) -> bool:
+    def __lt__(self, other: TrialState) -> bool:
         return self.value < other.value
 
     @property
@@ -44,7 +45,7 @@ class State(Enum):
         return self.name.lower().replace("_", " ")
 
 
-class By(Enum):
+class Ender(Enum):
     """Who or what ended a trial."""
 
     AGENT = "agent"
@@ -60,47 +61,49 @@ class By(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class EndReason:
     """Why a trial ends, and the words for it: of an agent that ended by itself, the error that its last message was."""
 
-    by: By
+    by: Ender
     text: str = ""
 
     @classmethod
-    def broken(cls, exc: Exception, by: By = By.ERROR) -> Self:
+    def broken(cls, exc: Exception, by: Ender = Ender.ERROR) -> Self:
         """Return the ending by something that went wrong, in its own words where they are meant for people."""
         return cls(by, str(exc) if isinstance(exc, OperatingError) else f"{type(exc).__name__}: {exc}")
 
     def outcome(self, error: str | None) -> str:
         """Return how a trial with this ending stands, in one word."""
-        if self.by in (By.EJECTED, By.INTERRUPTED, By.STOPPED, By.LOST):
+        if self.by in (Ender.EJECTED, Ender.INTERRUPTED, Ender.STOPPED, Ender.LOST):
             return str(self.by.value)
         return "done" if error is None else "failed"
 
 
-TIME_LIMIT = Ending(By.EJECTED, "time limit")
-INTERRUPTED = Ending(By.INTERRUPTED, "interrupted")
-GATE_LOST = Ending(By.GATE_LOST, "gate lost: a container that carried the agent's calls is gone, or does not move")
+TIME_LIMIT = EndReason(Ender.EJECTED, "time limit")
+INTERRUPTED = EndReason(Ender.INTERRUPTED, "interrupted")
+GATE_LOST = EndReason(
+    Ender.GATE_LOST, "gate lost: a container that carried the agent's calls is gone, or does not move"
+)
 
 
 EXIT_CODE = "the agent ended with exit code"
 """How the error of an agent begins that ended by itself with a code other than 0."""
 
 
-def error_of(ending: Ending, exit_: Exit | None) -> str | None:
+def error_of(ending: EndReason, exit_: Exit | None) -> str | None:
     """Return the `error` of a trial's result; None if it ended well.
 
     An agent's exit code is judged only if the agent ended by itself: after `agent_end` or an eject it is what our signal
     made of it. An agent whose last message is an error has failed, also with exit code 0.
     """
     match ending.by:
-        case By.AGENT_END:
+        case Ender.AGENT_END:
             return ending.text or None
-        case By.AGENT:
+        case Ender.AGENT:
             return _exit_error(exit_) or ending.text or None
-        case By.EJECTED:
+        case Ender.EJECTED:
             return f"ejected: {ending.text}"
-        case By.PROVISIONING:
+        case Ender.PROVISIONING:
             return f"provisioning_failed: {ending.text}"
         case _:
             return ending.text or ending.by.value
@@ -118,7 +121,7 @@ def _exit_error(exit_: Exit | None) -> str | None:
     return f"{EXIT_CODE} {exit_.code}"
 
 
-class CleanUp(Enum):
+class CleanUpStep(Enum):
     """What is undone at the end of a trial, in this order; the names stand in summary.json."""
 
     FREEZE = "freeze"
@@ -132,21 +135,21 @@ class CleanUp(Enum):
 
 
 _OWED_FROM = {
-    CleanUp.FREEZE: State.OPENED,
-    CleanUp.KILL: State.OPENED,
-    CleanUp.OUTPUT: State.OPENED,
-    CleanUp.SANDBOX: State.OPENED,
-    CleanUp.SETTLE: State.OPENED,
-    CleanUp.KEY_USAGE: State.PROVISIONED,
-    CleanUp.ACCOUNT: State.OPENED,
-    CleanUp.SUB_KEY: State.PROVISIONED,
+    CleanUpStep.FREEZE: TrialState.OPENED,
+    CleanUpStep.KILL: TrialState.OPENED,
+    CleanUpStep.OUTPUT: TrialState.OPENED,
+    CleanUpStep.SANDBOX: TrialState.OPENED,
+    CleanUpStep.SETTLE: TrialState.OPENED,
+    CleanUpStep.KEY_USAGE: TrialState.PROVISIONED,
+    CleanUpStep.ACCOUNT: TrialState.OPENED,
+    CleanUpStep.SUB_KEY: TrialState.PROVISIONED,
 }
 """The set-up state from which on something is there to undo. A sandbox may be half made from OPENED on."""
 
 
-def owed(reached: State) -> tuple[CleanUp, ...]:
+def owed(reached: TrialState) -> tuple[CleanUpStep, ...]:
     """Return what must be undone of a trial whose set-up came as far as `reached`, in order."""
-    return tuple(step for step in CleanUp if not reached < _OWED_FROM[step])
+    return tuple(step for step in CleanUpStep if not reached < _OWED_FROM[step])
 
 
 def worst(steps: dict[str, Step]) -> Step:
@@ -155,3 +158,27 @@ def worst(steps: dict[str, Step]) -> Step:
     if "failed" in results:
         return "failed"
     return "unverified" if "unverified" in results else "ok"
+
+
+def unverified_line(cleanups: Sequence[Mapping[str, Any]], where: str = "") -> str | None:
+    """Return what is not verified of the trials' clean-up, and what to do; None if all of it is.
+
+    Args:
+        cleanups: The steps of each trial, as `preflight.cleanup` in its summary has them.
+        where: The option that names the runs' folder, with a space before it.
+    """
+    open_steps = [[step for step, how in steps.items() if how != "ok"] for steps in cleanups]
+    count, keys = sum(map(bool, open_steps)), sum(CleanUpStep.SUB_KEY.value in steps for steps in open_steps)
+    if not count:
+        return None
+    others = list(dict.fromkeys(step for steps in open_steps for step in steps if step != CleanUpStep.SUB_KEY.value))
+    told = [_keys(keys)] if keys else []
+    told += [f"{'also ' if keys else ''}not verified: {', '.join(others)}"] if others else []
+    of = "1 trial" if count == 1 else f"{count} trials"
+    return f"The clean-up of {of} is not verified ({'; '.join(told)}). Run `agent-preflight sweep{where}`."
+
+
+def _keys(count: int) -> str:
+    if count == 1:
+        return "1 key was not seen to be deleted; it ends by itself within 7 days"
+    return f"{count} keys were not seen to be deleted; they end by themselves within 7 days"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.artifacts import number, read_json_object, read_start, trial_dirs
+from agent_preflight.artifacts import number, open_beneath, read_json_object, read_start, trial_dirs
 from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import pusd, usd
 from agent_preflight.runs.costs import accounts_of
-from agent_preflight.runs.event_facts import EventFacts, read_events, seconds_between, text_or_none
 from agent_preflight.runs.lock import is_live
-from agent_preflight.runs.planned import PlannedTrial, planned, trial_folder
+from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account
 
@@ -125,7 +125,7 @@ class RunTrials:
 
 def read_run(run_dir: Path) -> RunTrials:
     """Return how the trials of a run stand: those that have a folder, and those that are only planned."""
-    plan = {trial.alias: trial for trial in planned(run_dir)}
+    plan = {trial.alias: trial for trial in planned_trials(run_dir)}
     accounts, trouble = _accounts(run_dir)
     live = is_live(run_dir)
     single = len(plan) == 1 and trial_folder(run_dir, next(iter(plan))) == run_dir
@@ -133,7 +133,9 @@ def read_run(run_dir: Path) -> RunTrials:
     found = []
     for alias in sorted({*folders, *plan}):
         folder = folders.get(alias, run_dir / alias)
-        own = next((trial for trial in planned(folder) if trial.alias == alias), None)  # it may be a run by itself
+        own = next(
+            (trial for trial in planned_trials(folder) if trial.alias == alias), None
+        )  # it may be a run by itself
         known = read_trial(folder, plan.get(alias) or own, live=live or is_live(folder))
         found.append(_booked(known, accounts[alias]) if alias in accounts else known)
     return RunTrials(live or any(trial.status == "running" for trial in found), tuple(found), trouble)
@@ -237,9 +239,11 @@ def _booked(known: TrialStatus, account: Account) -> TrialStatus:
 
 
 def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
-    """Tell whether an agent's container of that alias runs, of any run or only of the one in ``run_dir``.
+    """Return whether the container of an agent runs. False also if no engine answers.
 
-    The alias is compared whole, by the labels that containers carry. Without Docker nothing runs in it.
+    Args:
+        alias: The trial's name, compared as a whole by the labels of containers.
+        run_dir: Only the trial of the run in this folder; None for any run.
     """
     from agent_preflight.engine.client import on_engine  # brings the HTTP library, which a table of files does not need
     from agent_preflight.engine.failure import DockerError
@@ -273,3 +277,69 @@ def _pusd(*amounts: object) -> int | None:
 def exact_or_none(amount_pusd: int | None) -> str | None:
     """Return an amount as exact decimal text, None for what is not known."""
     return None if amount_pusd is None else format(usd(amount_pusd), "f")
+
+
+@dataclass(slots=True)
+class EventFacts:
+    """What the event log tells of a trial."""
+
+    count: int = 0
+    tool_calls: int = 0
+    started_at: str | None = None
+    last_at: str | None = None
+    elapsed_s: float | None = None
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from the first event to the last, None where neither tells a time."""
+        return (
+            float(number(self.elapsed_s))
+            if self.elapsed_s is not None
+            else seconds_between(self.started_at, self.last_at)
+        )
+
+
+def read_events(folder: Path) -> EventFacts:
+    """Return what a trial's event log tells; lines that a crash tore are left out."""
+    facts, last = EventFacts(), b""
+    for last in _event_lines(folder):
+        facts.count += 1
+        facts.tool_calls += b'"tool_execution_start"' in last and _record(last).get("type") == "tool_execution_start"
+        if facts.count == 1:
+            facts.started_at = text_or_none(_record(last).get("timestamp"))
+    if facts.count:
+        facts.last_at = text_or_none(_record(last).get("timestamp"))
+        facts.elapsed_s = _record(last).get("elapsed_s")
+    return facts
+
+
+def _event_lines(folder: Path) -> Iterator[bytes]:
+    try:
+        with open_beneath(folder, "events.jsonl") as file:
+            for line in file:
+                if line.startswith(b"{") and line.rstrip().endswith(b"}"):
+                    yield line
+    except OSError:
+        return
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Return the seconds from one ISO 8601 moment to another, never below 0; None if one of them cannot be read."""
+    try:
+        moments = [datetime.fromisoformat(text or "") for text in (start, end)]
+        return max((moments[1] - moments[0]).total_seconds(), 0.0)
+    except (ValueError, TypeError):
+        return None
+
+
+def text_or_none(value: object) -> str | None:
+    """Return a value that is text."""
+    return value if isinstance(value, str) else None

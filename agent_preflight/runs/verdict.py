@@ -7,11 +7,12 @@ is told as that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agent_preflight.base.usd import cents_up, dollars
-from agent_preflight.runs.trial_state import EXIT_CODE, By, Ending, error_of
+from agent_preflight.runs.trial_state import EXIT_CODE, Ender, EndReason, error_of
 from agent_preflight.sandboxes.interface import Exit
 from preflight_proxy.core.refusals.outcomes import Cause, Outcomes, Source, code_of
 from preflight_proxy.core.refusals.refusals import Code
@@ -28,7 +29,16 @@ KEY_STOPPED = (
 KEY_LIMIT = code_of(Code.TRIAL_KEY_LIMIT)
 SPENT = "spent"
 BY_OTHERS = frozenset(
-    {By.EJECTED, By.INTERRUPTED, By.STOPPED, By.LOST, By.GATE_LOST, By.CALLBACK, By.PROVISIONING, By.ERROR}
+    {
+        Ender.EJECTED,
+        Ender.INTERRUPTED,
+        Ender.STOPPED,
+        Ender.LOST,
+        Ender.GATE_LOST,
+        Ender.CALLBACK,
+        Ender.PROVISIONING,
+        Ender.ERROR,
+    }
 )
 """Endings that are not the agent's own: what became of its calls explains them and changes nothing."""
 _EXPECTED = (Source.BUDGET, Source.CLIENT, Source.END)
@@ -36,7 +46,7 @@ _EXPECTED = (Source.BUDGET, Source.CLIENT, Source.END)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TrialVerdict:
     """How a trial ended.
 
     Attributes:
@@ -55,8 +65,8 @@ class Verdict:
 
 
 def judge(
-    ending: Ending, exit_: Exit | None, outcomes: Outcomes | None, limit_pusd: int, last_words: str = ""
-) -> Verdict:
+    ending: EndReason, exit_: Exit | None, outcomes: Outcomes | None, limit_pusd: int, last_words: str = ""
+) -> TrialVerdict:
     """Return how a trial ended.
 
     Args:
@@ -67,13 +77,13 @@ def judge(
         last_words: The last line of the agent's stderr: the reason, if it ended with an error that no call explains.
     """
     error = error_of(ending, exit_)
-    has_said = bool(last_words) and ending.by is By.AGENT and error is not None and error.startswith(EXIT_CODE)
+    has_said = bool(last_words) and ending.by is Ender.AGENT and error is not None and error.startswith(EXIT_CODE)
     if outcomes is None:
-        return Verdict(ending.outcome(error), error)
+        return TrialVerdict(ending.outcome(error), error)
     is_own = ending.by not in BY_OTHERS
     refused = tuple(sentence(cause) for cause in outcomes.causes if cause.source not in _EXPECTED)
     if is_own and outcomes.served and outcomes.last is not None and outcomes.last.source is Source.BUDGET:
-        return Verdict(SPENT, None, (_spent(outcomes.last, limit_pusd, error),), refused)
+        return TrialVerdict(SPENT, None, (_spent(outcomes.last, limit_pusd, error),), refused)
     cause = None if outcomes.served else _most_frequent(outcomes.causes)
     warnings: list[str] = []
     if cause is not None:
@@ -82,7 +92,7 @@ def judge(
             error = told if error is None else f"{told.rstrip('.')}; {error}"
         else:
             warnings.append(told)
-    elif not outcomes.served and not outcomes.causes and (is_own or ending.by is By.EJECTED):
+    elif not outcomes.served and not outcomes.causes and (is_own or ending.by is Ender.EJECTED):
         warnings.append(NO_CALL if has_said else NEVER_CALLED)
     elif is_own and outcomes.served and any(each.code == KEY_LIMIT for each in outcomes.causes):
         error = KEY_STOPPED if error is None else f"{KEY_STOPPED}; {error}"
@@ -90,7 +100,7 @@ def judge(
         warnings.append(_lost_model(outcomes.since_served, outcomes.last))
     if has_said and cause is None:
         error = f"{error}: {last_words}"
-    return Verdict(
+    return TrialVerdict(
         ending.outcome(error), error, tuple(warnings), (*warnings, *refused), cause.code if cause is not None else None
     )
 
@@ -100,7 +110,7 @@ def sentence(cause: Cause) -> str:
     return f"{_calls(cause.count)} {_were(cause, cause.count)}{_reason(cause)}"
 
 
-def told_at_once(cause: Cause) -> str | None:
+def first_notice(cause: Cause) -> str | None:
     """Return what a person is told when a cause first comes up; None for what is no surprise."""
     if cause.source in _EXPECTED:
         return None
@@ -151,3 +161,32 @@ def _reason(cause: Cause) -> str:
 
 def _text(cause: Cause) -> str:
     return f"{cause.text}: {cause.detail}" if cause.detail else cause.text
+
+
+TOLD_MAX = 50
+"""Reasons that are told for one trial; an agent can word any number of wrong requests."""
+
+
+class RefusalNotices:
+    """Remembers which reasons a person has been told."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+
+    def hear(self, facts: Mapping[str, Any]) -> str | None:
+        """Take the facts of a `refused` or `unserved` event; returns a sentence the first time that the reason comes up."""
+        cause = _cause(facts)
+        if cause is None or (cause.code, cause.text) in self._told or len(self._told) >= TOLD_MAX:
+            return None
+        sentence = first_notice(cause)
+        if sentence is not None:
+            self._told.add((cause.code, cause.text))
+        return sentence
+
+
+def _cause(facts: Mapping[str, Any]) -> Cause | None:
+    code, text, model, detail = (str(facts.get(name) or "") for name in ("code", "text", "model", "detail"))
+    try:
+        return Cause(code, Source(str(facts.get("source"))), text, model, detail)
+    except ValueError:
+        return None

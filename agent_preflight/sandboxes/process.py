@@ -185,7 +185,7 @@ def members(leader: int, known: Set[psutil.Process] = frozenset()) -> set[psutil
     return {table[pid][0] for pid in pids}
 
 
-def orphans(budget_file: Path) -> set[psutil.Process]:
+def orphan_processes(budget_file: Path) -> set[psutil.Process]:
     """Return the processes of an agent whose environment names this budget file, and their descendants."""
     found: set[psutil.Process] = set()
     for process, _ in _processes():
@@ -195,9 +195,9 @@ def orphans(budget_file: Path) -> set[psutil.Process]:
     return found
 
 
-async def end_orphans(budget_file: Path) -> tuple[int, Step]:
+async def end_orphan_processes(budget_file: Path) -> tuple[int, Step]:
     """Kill an agent that outlived its runner; return how many processes it had, and `"ok"` once none is seen."""
-    return await _kill_all(lambda seen: orphans(budget_file))
+    return await _kill_all(lambda seen: orphan_processes(budget_file))
 
 
 def _processes() -> Iterator[tuple[psutil.Process, int]]:

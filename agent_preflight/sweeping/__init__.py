@@ -1,6 +1,6 @@
 """What dead runs left, on this machine and at OpenRouter: found by their folders and labels, removed, and seen to be gone."""
 
 from agent_preflight.sweeping.dead_runs import sweep
-from agent_preflight.sweeping.report import Item, Scope, Swept
+from agent_preflight.sweeping.report import Leftover, SweepReport, SweepScope
 
-__all__ = ["Item", "Scope", "Swept", "sweep"]
+__all__ = ["Leftover", "SweepReport", "SweepScope", "sweep"]

@@ -11,23 +11,23 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent_preflight.docker.container import QUIET_S, QUIET_TRIES
-from agent_preflight.docker.sweep import Leftover
+from agent_preflight.docker.sweep import EngineLeftover
 from agent_preflight.docker.sweep import sweep as sweep_engine
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.runs.control_file import CONTROL_FILE, RunControl, tries_dir
-from agent_preflight.runs.lock import RunState, hold_once_free
-from agent_preflight.sweeping.keys import DeletedKeys, SubKeys, remember
-from agent_preflight.sweeping.lost_trials import write_lost_summaries
-from agent_preflight.sweeping.orphan import end_orphan
+from agent_preflight.runs.lock import RunState, lock_if_dead_soon
+from agent_preflight.sweeping.keys import KeyDeletions, SubKeys, remember
+from agent_preflight.sweeping.leftovers import Leftovers, leftovers_of, run_folders
+from agent_preflight.sweeping.orphans import end_orphan
 from agent_preflight.sweeping.outputs import Outputs
-from agent_preflight.sweeping.remains import Remains, remains_of, run_folders
-from agent_preflight.sweeping.report import Item, Scope, Swept
+from agent_preflight.sweeping.report import Leftover, SweepReport, SweepScope
 from agent_preflight.sweeping.settling import settle_ledger
+from agent_preflight.sweeping.summaries import write_lost_summaries
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerInUseError, OperatingError, UpstreamError
 
@@ -37,14 +37,14 @@ MAKING_S_MAX = 60.0
 """From a folder's creation to the lock being held it takes milliseconds."""
 
 
-async def sweep(scope: Scope, engine: Engine | None = None) -> Swept:
+async def sweep(scope: SweepScope, engine: Engine | None = None) -> SweepReport:
     """Remove what dead runs left; whatever goes wrong is in what is returned.
 
     Args:
         scope: What to sweep.
         engine: Where containers may be left; None for the engine that the environment names.
     """
-    work = _Sweep(scope)
+    work = _DeadRunSweep(scope)
     await work.engine(engine)
     for run_dir in await asyncio.to_thread(work.folders):
         await work.run(run_dir)
@@ -54,13 +54,13 @@ async def sweep(scope: Scope, engine: Engine | None = None) -> Swept:
     return work.done()
 
 
-class _Sweep:
+class _DeadRunSweep:
     """One sweep under way."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: SweepScope) -> None:
         self._scope = scope
         self._runs_dir, self._tries_dir = scope.runs_dir.resolve(), tries_dir().resolve()
-        self._found: dict[str, list[Item]] = {"removed": [], "left": [], "live": [], "unreadable": []}
+        self._found: dict[str, list[Leftover]] = {"removed": [], "left": [], "live": [], "unreadable": []}
         self._notes: list[str] = []
         self._trouble: list[str] = []
         self._keys: SubKeys | None = None
@@ -69,15 +69,15 @@ class _Sweep:
         self.crashed = False
         self._until_s = time.monotonic() + scope.settle_s
 
-    def done(self) -> Swept:
+    def done(self) -> SweepReport:
         """What came of it."""
         items = {name: tuple(dict.fromkeys(found)) for name, found in self._found.items()}
         items["left"] = tuple(item for item in items["left"] if item not in items["removed"])
         trouble = dict.fromkeys([*self._trouble, *self._outputs.trouble])
-        return Swept(**items, notes=(*self._notes, *self._outputs.notes), trouble=tuple(trouble))
+        return SweepReport(**items, notes=(*self._notes, *self._outputs.notes), trouble=tuple(trouble))
 
     def _note(self, group: str, kind: str, name: str, run_dir: Path, note: str = "") -> None:
-        self._found[group].append(Item(kind, name, run_dir, note))
+        self._found[group].append(Leftover(kind, name, run_dir, note))
 
     async def engine(self, engine: Engine | None) -> None:
         """Sweep the container engine."""
@@ -112,11 +112,11 @@ class _Sweep:
 
     async def run(self, run_dir: Path) -> None:
         """Remove what one run left outside its folder, if it is dead."""
-        if not await asyncio.to_thread(remains_of, run_dir):
+        if not await asyncio.to_thread(leftovers_of, run_dir):
             return
-        async with hold_once_free(run_dir) as state:
+        async with lock_if_dead_soon(run_dir) as state:
             if state is RunState.DEAD:
-                await self._dead(await asyncio.to_thread(remains_of, run_dir))
+                await self._dead(await asyncio.to_thread(leftovers_of, run_dir))
             else:
                 self._note(state.value, "run", run_dir.name, run_dir)
 
@@ -124,16 +124,16 @@ class _Sweep:
         """Remove the folders of dead runs that only tried something, once nothing of them is left."""
         left = {item.run_dir for item in self._found["left"]}
         for run_dir in () if self._scope.dry_run else set(run_folders(self._tries_dir)) - left:
-            async with hold_once_free(run_dir) as state:
+            async with lock_if_dead_soon(run_dir) as state:
                 if state is RunState.DEAD and await asyncio.to_thread(self._is_over, run_dir):
                     await asyncio.to_thread(shutil.rmtree, run_dir, ignore_errors=True)
 
     def _is_over(self, run_dir: Path) -> bool:
         """Whether a dead run needs its folder no more; one that is just being made has a lock that nobody holds yet."""
         made = run_dir in self._ended or SystemClock().epoch_s() - run_dir.stat().st_mtime > MAKING_S_MAX
-        return made and not remains_of(run_dir)
+        return made and not leftovers_of(run_dir)
 
-    async def _dead(self, remains: Remains) -> None:
+    async def _dead(self, remains: Leftovers) -> None:
         run_dir, control = remains.run_dir, remains.control
         self._ended.add(run_dir)
         self.crashed |= control is not None and not self._scope.dry_run
@@ -156,7 +156,7 @@ class _Sweep:
         self._note("removed" if orphan.gone else "left", "proxy", orphan.name, run_dir, orphan.note)
         return orphan.gone
 
-    async def _settle(self, remains: Remains, *, again: bool = True) -> dict[str, str] | None:
+    async def _settle(self, remains: Leftovers, *, again: bool = True) -> dict[str, str] | None:
         """Settle the ledger; why which keys must stay, by hash, or None where it cannot be told what is open.
 
         A proxy that was just starting when its runner died has the ledger and did not answer yet: it is ended now.
@@ -179,9 +179,9 @@ class _Sweep:
     def _left_s(self) -> float:
         return max(self._until_s - time.monotonic(), 0.0)
 
-    def _remove_keys(self, remains: Remains, needed: Mapping[str, str] | None) -> DeletedKeys:
+    def _remove_keys(self, remains: Leftovers, needed: Mapping[str, str] | None) -> KeyDeletions:
         if needed is None or not remains.keys:
-            done = DeletedKeys({}, remains.keys)
+            done = KeyDeletions({}, remains.keys)
         else:
             done = self._sub_keys().delete(remains.keys, needed)
         for name in done.deleted:
@@ -209,6 +209,23 @@ class _Sweep:
             (run_dir / CONTROL_FILE).unlink(missing_ok=True)
 
 
-def _item(thing: Leftover) -> Item:
+def _item(thing: EngineLeftover) -> Leftover:
     name = thing.id if thing.role == "volume" else thing.id[:12]
-    return Item(thing.role, name, thing.run_dir, trial=thing.alias)
+    return Leftover(thing.role, name, thing.run_dir, trial=thing.alias)
+
+
+async def sweep_before_run(scope: SweepScope, say: Callable[[str], None], engine: Engine | None = None) -> SweepReport:
+    """Sweep, and say what was removed and what could not be; whatever goes wrong costs the new run nothing."""
+    try:
+        swept = await sweep(scope, engine)
+    except Exception as exc:
+        text = f"could not look for what dead runs left: {type(exc).__name__}: {exc}"
+        say(text)
+        return SweepReport(trouble=(text,))
+    for item in swept.removed:
+        say(f"removed what a dead run left: {item.line()}")
+    for item in swept.left:
+        say(f"a dead run left, and it is still there: {item.line()}; try `agent-preflight sweep`")
+    for text in (*swept.trouble, *swept.notes):
+        say(text)
+    return swept

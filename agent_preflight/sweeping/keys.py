@@ -11,11 +11,11 @@ from pathlib import Path
 from agent_preflight.openrouter.http import Key
 from agent_preflight.openrouter.subkeys import KeyInfo, delete_sub_key, list_keys
 from agent_preflight.runs.folder import write_private
-from agent_preflight.sweeping.remains import SWEPT_FILE, swept_keys
+from agent_preflight.sweeping.leftovers import SWEPT_FILE, swept_keys
 
 
 @dataclass(frozen=True, slots=True)
-class DeletedKeys:
+class KeyDeletions:
     """What became of the sub-keys of one run.
 
     Attributes:
@@ -61,7 +61,7 @@ class SubKeys:
         self._keys = list_keys(self._admin_key, self._base_url)
         return {key.hash: key.usage_usd for key in self._keys}
 
-    def delete(self, names: Sequence[str], needed: Mapping[str, str]) -> DeletedKeys:
+    def delete(self, names: Sequence[str], needed: Mapping[str, str]) -> KeyDeletions:
         """Delete the keys of these names; with `dry_run` say which are there.
 
         Args:
@@ -77,13 +77,13 @@ class SubKeys:
             elif all(self._delete(key) for key in found):
                 gone[name] = sum((key.usage_usd or Decimal(0) for key in found), Decimal(0)) if found else None
         left = tuple(name for name in names if name not in gone and name not in kept)
-        return DeletedKeys(gone, left, kept)
+        return KeyDeletions(gone, left, kept)
 
     def _delete(self, key: KeyInfo) -> bool:
         return self._dry_run or delete_sub_key(self._admin_key, key.hash, self._base_url)
 
 
-def remember(run_dir: Path, keys: DeletedKeys) -> None:
+def remember(run_dir: Path, keys: KeyDeletions) -> None:
     """Note the keys that are gone, so that no later sweep asks for them, and what was counted for them, as evidence."""
     if not keys.gone:
         return

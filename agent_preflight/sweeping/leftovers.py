@@ -1,63 +1,98 @@
-"""What a run that is to go on may have left behind: agents, a proxy, containers. All of it is ended before it goes on.
+"""What a run's folder says of things outside it: sub-keys by name, a directory of sockets, perhaps a proxy (C15).
 
-Otherwise an agent would run twice, or two proxies would want one ledger.
+Read without trust: names and paths count only if they look like ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from agent_preflight.runs.folder import going_on
-from agent_preflight.runs.lock import RunState, hold
-from agent_preflight.sandboxes.process import end_orphans
-from agent_preflight.sweeping import Swept
-from agent_preflight.sweeping.orphan import end_orphan
-from agent_preflight.sweeping.remains import remains_of
-from preflight_proxy.core.errors import ConfigError
+from agent_preflight.artifacts import read_json_object, trial_dirs
+from agent_preflight.runs.control_file import RunControl, is_short_dir_of, read_control
+from agent_preflight.runs.plan_file import planned_trials, trial_folder
 
-SETTLE_S_MAX = 240.0
-"""How long the earlier proxy may take to find out what its last calls cost (M17): only it has the keys to ask with."""
-IN_THE_WAY = frozenset({"agent", "gate", "proxy"})
+LOCK_NAME = "lock"
+SWEPT_FILE = "swept.json"
+"""In a run's folder: the sub-keys that a sweep has seen to be gone, and what OpenRouter had counted for each."""
+KEY_PREFIX = "agent-preflight:"
+"""Every sub-key's name begins so; a plan that names another key is none of ours."""
 
 
-async def end_earlier(run_dir: Path, aliases: Sequence[str], say: Callable[[str], None]) -> None:
-    """End the agents and the proxy that outlived a run's runner; what the agents spent is settled when this returns.
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What may be left of a run outside its folder.
 
-    Raises:
-        ConfigError: The run is alive, or something of it could not be ended.
+    Attributes:
+        run_dir: Absolute.
+        keys: Names of sub-keys that nobody has seen to be gone.
+        control: Where its sockets are, if their directory is still there or its file is.
     """
-    run_dir = run_dir.resolve()
-    with hold(run_dir) as state:
-        if state is RunState.LIVE:
-            raise ConfigError(going_on(run_dir))
-        if state is RunState.UNREADABLE:
-            return  # opening the folder says why
-        for alias in aliases:
-            await _end_agent(run_dir, alias, say)
-        control = remains_of(run_dir).control
-        orphan = None if control is None else await end_orphan(control.socket, SETTLE_S_MAX, dry_run=False)
-    if orphan is None:
-        return
-    if not orphan.gone:
-        raise ConfigError(f"The proxy {orphan.name} of {run_dir.name} is still there: {orphan.note}")
-    say(f"ended the proxy {orphan.name}, which had outlived its runner")
+
+    run_dir: Path
+    keys: tuple[str, ...] = ()
+    control: RunControl | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.keys) or self.control is not None
 
 
-async def _end_agent(run_dir: Path, alias: str, say: Callable[[str], None]) -> None:
-    count, step = await end_orphans(run_dir / alias / "budget" / "budget.txt")
-    if step == "failed":
-        raise ConfigError(f"The agent {alias} of {run_dir.name} outlived its runner and could not be ended.")
-    if count:
-        say(f"[{alias}] ended the agent, which had outlived its runner")
+def run_folders(runs_dir: Path) -> Iterator[Path]:
+    """Yield the folders of all runs in a directory; trials that are runs by themselves may lie one level deeper."""
+    for folder in trial_dirs(runs_dir.absolute()):
+        inner = [] if _is_run(folder) else [each for each in trial_dirs(folder) if _is_run(each)]
+        yield from inner or [folder]
 
 
-def check_gone(run_dir: Path, swept: Swept) -> None:
-    """Accept that nothing of the run acts any more.
+def _is_run(folder: Path) -> bool:
+    return (folder / LOCK_NAME).exists() or (folder / "plan.json").exists()
 
-    Raises:
-        ConfigError: Something could not be seen to be gone.
-    """
-    there = [item.line() for item in swept.left if item.kind in IN_THE_WAY and item.run_dir == run_dir.resolve()]
-    if there:
-        raise ConfigError(f"The run {run_dir.name} cannot go on while this is still there: {'; '.join(there)}")
+
+def leftovers_of(run_dir: Path) -> Leftovers:
+    """Return what may be left of a run."""
+    control = read_control(run_dir)
+    if control is not None and not _is_short_dir(control, run_dir):
+        control = None
+    return Leftovers(run_dir, tuple(_owed_keys(run_dir)), control)
+
+
+def _owed_keys(run_dir: Path) -> Iterator[str]:
+    swept = swept_keys(run_dir)
+    trials = planned_trials(run_dir)
+    latest = {trial.alias: trial.key_name for trial in trials}
+    for trial in trials:
+        deleted = latest[trial.alias] == trial.key_name and _saw_key_deleted(run_dir, trial.alias)
+        if trial.key_name.startswith(KEY_PREFIX) and trial.key_name not in swept and not deleted:
+            yield trial.key_name
+
+
+def _saw_key_deleted(run_dir: Path, alias: str) -> bool:
+    match read_json_object(trial_folder(run_dir, alias), "summary.json"):
+        case {"preflight": {"cleanup": {"sub_key": "ok"}}}:
+            return True
+        case {"preflight": {"ended_by": "provisioning", "cleanup": cleanup}}:
+            return not cleanup  # no key was ever made
+    return False
+
+
+def swept_keys(run_dir: Path) -> Mapping[str, Any]:
+    """Return what an earlier sweep has noted of each sub-key that it saw to be gone, by name."""
+    keys = (read_json_object(run_dir, SWEPT_FILE) or {}).get("keys")
+    return keys if isinstance(keys, dict) else {}
+
+
+def _is_short_dir(control: RunControl, run_dir: Path) -> bool:
+    """Whether this is the run's directory of sockets: what else the file may name is not to be removed."""
+    directory = control.directory
+    if control.socket.parent != directory or not is_short_dir_of(directory.name, run_dir.resolve()):
+        return False
+    try:
+        found = directory.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

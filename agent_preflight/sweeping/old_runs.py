@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent_preflight.artifacts import trial_dirs
-from agent_preflight.runs.lock import RunState, hold
-from agent_preflight.sweeping.remains import LOCK_NAME, remains_of
+from agent_preflight.runs.lock import RunState, lock_if_dead
+from agent_preflight.sweeping.leftovers import LOCK_NAME, leftovers_of
 
 DAY_S = 86_400.0
 
@@ -44,7 +44,7 @@ def old_runs(runs_dir: Path, older_than_s: float, now: datetime | None = None) -
         age_s = at_s - _changed_s(folder)
         if age_s > older_than_s:
             with ExitStack() as held:
-                states = {held.enter_context(hold(run)) for run in _runs_in(folder)}
+                states = {held.enter_context(lock_if_dead(run)) for run in _runs_in(folder)}
                 if RunState.LIVE not in states:
                     found.append(OldRun(folder, age_s, _reason_to_keep(folder, states)))
     return sorted(found, key=lambda run: -run.age_s)
@@ -53,7 +53,7 @@ def old_runs(runs_dir: Path, older_than_s: float, now: datetime | None = None) -
 def remove_run(folder: Path) -> bool:
     """Remove a run's folder, unless it is live or must be kept; True only if it is seen to be gone."""
     with ExitStack() as held:
-        states = {held.enter_context(hold(run)) for run in _runs_in(folder)}
+        states = {held.enter_context(lock_if_dead(run)) for run in _runs_in(folder)}
         if states != {RunState.DEAD} or _reason_to_keep(folder, states) is not None:
             return False
         shutil.rmtree(folder, ignore_errors=True)  # follows no link, whatever an agent made in there
@@ -71,7 +71,7 @@ def _runs_in(folder: Path) -> list[Path]:
 def _reason_to_keep(folder: Path, states: set[RunState]) -> str | None:
     if states != {RunState.DEAD}:
         return "it has no lock that can be opened, so nobody knows whether it is over"
-    if any(remains_of(run) for run in _runs_in(folder)):
+    if any(leftovers_of(run) for run in _runs_in(folder)):
         return "something of it may be left elsewhere, and is found by this folder: sweep first"
     return None
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from agent_preflight.artifacts import read_json_object
 from agent_preflight.docker.agent_files import keep
-from agent_preflight.docker.sweep import Leftover
+from agent_preflight.docker.sweep import EngineLeftover
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.runs.folder import write_private
-from agent_preflight.runs.planned import trial_folder
+from agent_preflight.runs.plan_file import trial_folder
 from agent_preflight.sandboxes.kept_output import RECORD, KeptOutput, OutputPolicy
 
 KEPT_LATE = "its output was copied by a sweep, after its end"
@@ -30,7 +30,7 @@ class Outputs:
         self.notes: list[str] = []
         self.trouble: list[str] = []
 
-    async def keep(self, engine: Engine, agent: Leftover) -> bool:
+    async def keep(self, engine: Engine, agent: EngineLeftover) -> bool:
         """Copy the output of a stopped container into its trial's folder; False if its container must stay.
 
         Where the engine cannot read it a second time, what can be read is kept and the container goes: else whoever makes a
@@ -53,7 +53,7 @@ class Outputs:
             self.notes.append(warning)
         return True
 
-    def gone(self, agent: Leftover) -> None:
+    def gone(self, agent: EngineLeftover) -> None:
         """Complete the summary of a trial whose container had to wait for a sweep."""
         folder = _folder(agent)
         kept = None if folder is None else kept_of(folder, agent.id)
@@ -74,7 +74,7 @@ def kept_of(folder: Path, container: str | None = None) -> KeptOutput | None:
     return KeptOutput.read(record.get("output"))
 
 
-def _folder(agent: Leftover) -> Path | None:
+def _folder(agent: EngineLeftover) -> Path | None:
     """The trial's folder, if there is one; its name is not taken on trust."""
     if Path(agent.alias).name != agent.alias or agent.alias in ("", ".."):
         return None

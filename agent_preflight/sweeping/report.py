@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.openrouter.http import Key
-from preflight_proxy.core.evidence.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Leftover:
     """One thing that a run made.
 
     Attributes:
@@ -34,7 +34,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepReport:
     """What a sweep did, or with `dry_run` would do.
 
     Attributes:
@@ -46,10 +46,10 @@ class Swept:
         trouble: What could not be looked for.
     """
 
-    removed: tuple[Item, ...] = ()
-    left: tuple[Item, ...] = ()
-    live: tuple[Item, ...] = ()
-    unreadable: tuple[Item, ...] = ()
+    removed: tuple[Leftover, ...] = ()
+    left: tuple[Leftover, ...] = ()
+    live: tuple[Leftover, ...] = ()
+    unreadable: tuple[Leftover, ...] = ()
     notes: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
@@ -60,7 +60,7 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class SweepScope:
     """What to sweep.
 
     Attributes:
@@ -81,4 +81,4 @@ class Scope:
     everywhere: bool = False
     dry_run: bool = False
     settle_s: float = 0.0
-    clocks: Clocks = field(default_factory=Clocks)
+    clocks: EvidenceTimes = field(default_factory=EvidenceTimes)

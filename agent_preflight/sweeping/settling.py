@@ -17,7 +17,7 @@ from agent_preflight.base.usd import pusd
 from agent_preflight.runs.costs import LEDGER
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.core.errors import LedgerInUseError
-from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes, UnsettledAccount
 from preflight_proxy.ledger.dead import DeadLedger
 
 CLOSE_S_MAX = 10.0
@@ -29,7 +29,7 @@ Usages = Callable[[], Mapping[str, Decimal | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class UnsettledReport:
     """An account of which something is open still.
 
     Attributes:
@@ -49,7 +49,7 @@ class Open:
         return f"kept for its figure: what its last calls cost is known from {at:%H:%M:%S} UTC on; sweep again then"
 
 
-async def settle_ledger(run_dir: Path, usages: Usages, clocks: Clocks, wait_s: float) -> list[Open]:
+async def settle_ledger(run_dir: Path, usages: Usages, clocks: EvidenceTimes, wait_s: float) -> list[UnsettledReport]:
     """End every pending call of a dead run's ledger that can be ended; returns what is open still.
 
     Args:
@@ -74,10 +74,12 @@ async def settle_ledger(run_dir: Path, usages: Usages, clocks: Clocks, wait_s: f
             due = [each for each in loose if each.known_at_s <= clock.epoch_s()]
             if due and not _settle(ledger, due, await asyncio.to_thread(usages)):
                 break
-        return [Open(each.account.key_hash, each.account.id, each.known_at_s) for each in ledger.loose_ends()]
+        return [
+            UnsettledReport(each.account.key_hash, each.account.id, each.known_at_s) for each in ledger.loose_ends()
+        ]
 
 
-async def _opened(run_dir: Path, clocks: Clocks, clock: Clock) -> DeadLedger:
+async def _opened(run_dir: Path, clocks: EvidenceTimes, clock: Clock) -> DeadLedger:
     """Open the ledger; a proxy that serves nobody any more may still be about to close it."""
     until_s = clock.monotonic_s() + CLOSE_S_MAX
     while True:
@@ -89,7 +91,7 @@ async def _opened(run_dir: Path, clocks: Clocks, clock: Clock) -> DeadLedger:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _settle(ledger: DeadLedger, due: list[LooseEnd], usages: Mapping[str, Decimal | None]) -> bool:
+def _settle(ledger: DeadLedger, due: list[UnsettledAccount], usages: Mapping[str, Decimal | None]) -> bool:
     """Settle those whose key's usage was told, or whose key is gone; False if there was none."""
     told = [each for each in due if usages.get(each.account.key_hash, Decimal(0)) is not None]
     for each in told:

@@ -5,6 +5,7 @@ MkDocs calls the two functions. Links are rewritten, so that the pages stay as t
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages outside docs/, and each file in the repository that a page links to."""
     for name, place in PAGES.items():
         files.append(File.generated(config, place, abs_src_path=str(ROOT / name)))
-    pages = [*(ROOT / name for name in PAGES), *(ROOT / "docs").glob("*.md")]
+    pages = [*(ROOT / name for name in PAGES), *(ROOT / "docs").rglob("*.md")]
     linked = {
         _in_repository(page, found["path"]) for page in pages for found in TARGET.finditer(page.read_text("utf-8"))
     }
@@ -37,11 +38,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Return the page with its links as they are in the site."""
-    source = Path(str(page.file.abs_src_path))
+    source, folder = Path(str(page.file.abs_src_path)), posixpath.dirname(page.file.src_uri)
 
     def rewritten(found: re.Match[str]) -> str:
         name = _in_repository(source, found["path"])
-        return found[0] if name is None else _place(name) + (found["anchor"] or "")
+        return found[0] if name is None else posixpath.relpath(_place(name), folder or ".") + (found["anchor"] or "")
 
     return TARGET.sub(rewritten, markdown)
 

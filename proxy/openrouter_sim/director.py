@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from random import Random
 
-from openrouter_sim.call import Ask
-from openrouter_sim.errors import bad_request
+from openrouter_sim.base.errors import bad_request
+from openrouter_sim.calls.call import SimRequest
+from openrouter_sim.calls.reply import SimReply, compose, directive
+from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario
 from openrouter_sim.faults import Fault, make_fault
-from openrouter_sim.reply import Reply, compose, directive
-from openrouter_sim.scenario import FaultRule, Rule, Scenario
 
 
 class Director:
@@ -28,7 +28,7 @@ class Director:
         rules = [(i, rule) for i, rule in self._rules(is_early=True) if rule.api in apis]
         return [rule.fault for i, rule in rules if self._strikes(i, rule)]
 
-    def late(self, api: str, ask: Ask, model: str) -> tuple[list[Fault], Reply]:
+    def late(self, api: str, ask: SimRequest, model: str) -> tuple[list[Fault], SimReply]:
         """Return the faults that strike this call, and what the model would say.
 
         Raises:
@@ -45,7 +45,7 @@ class Director:
             faults.append(fault)
         return faults, compose(rule, self.scenario, self._random)
 
-    def _directive(self, ask: Ask) -> tuple[Rule, Fault | None] | None:
+    def _directive(self, ask: SimRequest) -> tuple[Rule, Fault | None] | None:
         if not self.scenario.directives:
             return None
         try:
@@ -54,7 +54,7 @@ class Director:
         except ValueError as exc:
             raise bad_request(f"[[sim]]: {exc}") from exc
 
-    def _speaking(self, ask: Ask, model: str) -> Rule | None:
+    def _speaking(self, ask: SimRequest, model: str) -> Rule | None:
         for index, rule in enumerate(self.scenario.replies):
             if _speaks(rule, ask, model) and (rule.times is None or self._seen[-1 - index] < rule.times):
                 self._seen[-1 - index] += 1
@@ -75,7 +75,7 @@ class Director:
         return True
 
 
-def _concerns(rule: FaultRule, api: str, ask: Ask, model: str) -> bool:
+def _concerns(rule: FaultRule, api: str, ask: SimRequest, model: str) -> bool:
     return (
         rule.api in {None, api}
         and rule.model in {None, model}
@@ -84,7 +84,7 @@ def _concerns(rule: FaultRule, api: str, ask: Ask, model: str) -> bool:
     )
 
 
-def _speaks(rule: Rule, ask: Ask, model: str) -> bool:
+def _speaks(rule: Rule, ask: SimRequest, model: str) -> bool:
     return (
         rule.model in {None, model}
         and rule.role in {None, ask.last_role}

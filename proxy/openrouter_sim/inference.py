@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from openrouter_sim import reply as replies
-from openrouter_sim.admission import admit, authenticate, require_inference
-from openrouter_sim.answer import answer, error_answer
-from openrouter_sim.books import Key
-from openrouter_sim.call import Ask, Call, Shape
-from openrouter_sim.errors import ApiError, bad_request
-from openrouter_sim.extras import search_cost, served_tier
-from openrouter_sim.jsonio import JsonObject, loads
-from openrouter_sim.models import Endpoint, Model
-from openrouter_sim.prices import Tokens, price_of
-from openrouter_sim.routing import choose, eligible, find_model
+from openrouter_sim.base.errors import ApiError, bad_request
+from openrouter_sim.base.jsonio import JsonObject, loads
+from openrouter_sim.billing.account import SimKey
+from openrouter_sim.billing.admission import admit, authenticate, require_inference
+from openrouter_sim.billing.prices import SimTokens, price_of
+from openrouter_sim.billing.surcharges import search_cost, served_tier
+from openrouter_sim.calls import reply as replies
+from openrouter_sim.calls.answer import answer, error_answer
+from openrouter_sim.calls.call import SimCall, SimRequest, SimShape
+from openrouter_sim.catalog.models import SimEndpoint, SimModel
+from openrouter_sim.catalog.routing import choose, eligible, find_model
 
 if TYPE_CHECKING:
     from openrouter_sim.simulator import Simulator
 
 
-async def infer(simulator: Simulator, shape: Shape, request: web.Request) -> web.StreamResponse:
+async def infer(simulator: Simulator, shape: SimShape, request: web.Request) -> web.StreamResponse:
     """Answer one inference request, and charge it."""
     for fault in simulator.director.early(None, shape.api):
         early = await fault.answer_early(request)
@@ -39,19 +39,19 @@ async def infer(simulator: Simulator, shape: Shape, request: web.Request) -> web
         refusal = fault.refuse(call)
         if refusal is not None:
             if call.charges_errors:
-                call.settle(simulator.books, call.tokens.completion, "error")
+                call.settle(simulator.account, call.tokens.completion, "error")
             return error_answer(shape, refusal, call.id if call.shows_id else None)
-    return await answer(simulator.books, call, request)
+    return await answer(simulator.account, call, request)
 
 
-def open_call(simulator: Simulator, shape: Shape, authorization: str | None, raw: bytes) -> Call:
+def open_call(simulator: Simulator, shape: SimShape, authorization: str | None, raw: bytes) -> SimCall:
     """Return the call, admitted, routed, planned and priced.
 
     Raises:
         ApiError: it is refused.
     """
-    books, scenario = simulator.books, simulator.scenario
-    key = authenticate(books, authorization)
+    account, scenario = simulator.account, simulator.scenario
+    key = authenticate(account, authorization)
     require_inference(key)
     body = _object(raw)
     model, variant = find_model(simulator.catalog, _wanted(body))
@@ -62,7 +62,7 @@ def open_call(simulator: Simulator, shape: Shape, authorization: str | None, raw
         offered = fault.offer(offered)
     prompt_tokens = sum(segment.tokens for segment in ask.segments)
     endpoints = _roomy(eligible(model, offered, body, ask.bound), prompt_tokens)
-    admit(books, key, endpoints, prompt_tokens, ask.bound)
+    admit(account, key, endpoints, prompt_tokens, ask.bound)
     endpoint = _serving(simulator, key, model, endpoints, ask, variant)
     call = _planned(simulator, shape, ask, key, model, endpoint, said, prompt_tokens)
     call.authorization = authorization or ""
@@ -90,7 +90,7 @@ def _object(raw: bytes) -> JsonObject:
     return body
 
 
-def _roomy(endpoints: list[Endpoint], prompt_tokens: int) -> list[Endpoint]:
+def _roomy(endpoints: list[SimEndpoint], prompt_tokens: int) -> list[SimEndpoint]:
     roomy = [e for e in endpoints if prompt_tokens < (e.max_prompt_tokens or e.context_length)]
     if not roomy:
         longest = max(endpoint.context_length for endpoint in endpoints)
@@ -100,9 +100,9 @@ def _roomy(endpoints: list[Endpoint], prompt_tokens: int) -> list[Endpoint]:
 
 
 def _serving(
-    simulator: Simulator, key: Key, model: Model, endpoints: list[Endpoint], ask: Ask, variant: str
-) -> Endpoint:
-    sticky = simulator.cache.sticky_tag(key.hash, model, ask.segments, simulator.books.now())
+    simulator: Simulator, key: SimKey, model: SimModel, endpoints: list[SimEndpoint], ask: SimRequest, variant: str
+) -> SimEndpoint:
+    sticky = simulator.cache.sticky_tag(key.hash, model, ask.segments, simulator.account.now())
     if sticky is not None and not (ask.body.get("provider") or {}).get("order"):
         for endpoint in endpoints:
             if endpoint.tag == sticky:
@@ -112,24 +112,24 @@ def _serving(
 
 def _planned(
     simulator: Simulator,
-    shape: Shape,
-    ask: Ask,
-    key: Key,
-    model: Model,
-    endpoint: Endpoint,
-    said: replies.Reply,
+    shape: SimShape,
+    ask: SimRequest,
+    key: SimKey,
+    model: SimModel,
+    endpoint: SimEndpoint,
+    said: replies.SimReply,
     prompt_tokens: int,
-) -> Call:
-    now = simulator.books.now()
+) -> SimCall:
+    now = simulator.account.now()
     scenario = simulator.scenario
     room = min(endpoint.output_tokens_max, endpoint.context_length - prompt_tokens)
     bound = room if ask.bound is None or not endpoint.honours_bound else min(room, ask.bound)
     reply = replies.cut(said, bound, scenario)
-    tokens = Tokens(prompt_tokens, completion=reply.tokens, reasoning=reply.reasoning)
+    tokens = SimTokens(prompt_tokens, completion=reply.tokens, reasoning=reply.reasoning)
     if scenario.caching:
         used = simulator.cache.use(key.hash, model, endpoint, ask.segments, now)
         tokens = replace(tokens, cached=used.cached, write_5m=used.write_5m, write_1h=used.write_1h)
-    return Call(
+    return SimCall(
         shape=shape,
         scenario=scenario,
         ask=ask,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from openrouter_sim.base.tokens import Tokenizer
+from openrouter_sim.calls.scenario import FaultRule, Scenario
 from openrouter_sim.faults import Fault, make_fault
-from openrouter_sim.scenario import FaultRule, Scenario
-from openrouter_sim.tokens import Tokenizer
 
 LAWFUL: tuple[Fault, ...] = (
     make_fault("error_first"),

@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-from openrouter_sim.scenario import load_scenario
+from openrouter_sim.scenario_file import load_scenario
 from openrouter_sim.simulator import Simulator
 
 

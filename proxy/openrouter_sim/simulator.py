@@ -14,16 +14,16 @@ from types import TracebackType
 
 from aiohttp import web
 
-from openrouter_sim import manage, reads
-from openrouter_sim.bill import Bill
-from openrouter_sim.books import Books
-from openrouter_sim.cache import PromptCache
-from openrouter_sim.call import Shape
+from openrouter_sim import free_reads, management
+from openrouter_sim.base.errors import ApiError, envelope
+from openrouter_sim.billing.account import SimAccount
+from openrouter_sim.billing.bill import Bill
+from openrouter_sim.calls.call import SimShape
+from openrouter_sim.calls.prompt_cache import PromptCache
+from openrouter_sim.calls.scenario import Scenario
+from openrouter_sim.catalog.models import Catalog, load_catalog
 from openrouter_sim.director import Director
-from openrouter_sim.errors import ApiError, envelope
 from openrouter_sim.inference import infer
-from openrouter_sim.models import Catalog, load_catalog
-from openrouter_sim.scenario import Scenario
 from openrouter_sim.shapes import SHAPES
 
 ADMIN_KEY = f"sk-or-v1-{'ad' * 32}"
@@ -40,7 +40,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedRequest:
     """An inference request as it came: raw path, headers, body bytes."""
 
     method: str
@@ -71,21 +71,21 @@ class Simulator:
         clock: Callable[[], float] = time.time,  # noqa: TID251 - the default of the one clock that all parts are given
     ) -> None:
         self.random = Random(f"{seed}:routing")
-        self.books = Books(clock, Random(f"{seed}:keys"), credits_usd)
+        self.account = SimAccount(clock, Random(f"{seed}:keys"), credits_usd)
         self.cache = PromptCache()
         self.catalog: Catalog = load_catalog()
-        self.requests: list[Received] = []
+        self.requests: list[ReceivedRequest] = []
         self.strikes: Counter[str] = Counter()
         self.base_url = ""
         self.admin_key = admin_key
-        self.inference_key = self.books.new_secret()
-        self.books.add_key(admin_key, "admin", management=True)
-        self.books.add_key(self.inference_key, "default")
+        self.inference_key = self.account.new_secret()
+        self.account.add_key(admin_key, "admin", management=True)
+        self.account.add_key(self.inference_key, "default")
         self._ids = Random(f"{seed}:ids:{clock()}")
         self._replies = Random(f"{seed}:replies")
         self._request_bytes = 0
         self._moved = asyncio.Event()
-        self.books.on_charge = self._pulse
+        self.account.on_charge = self._pulse
         self._runner: web.AppRunner | None = None
         self.scenario = scenario or Scenario()
 
@@ -129,7 +129,7 @@ class Simulator:
 
     def bill(self) -> Bill:
         """Return everything charged so far, exactly."""
-        return self.books.bill()
+        return self.account.bill()
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Return once `holds()` is true; it is asked again after each request that comes and each charge."""
@@ -138,7 +138,7 @@ class Simulator:
 
     def note(self, request: web.Request, body: bytes) -> None:
         """Remember a request as it came."""
-        self.requests.append(Received(request.method, request.raw_path, dict(request.headers), body))
+        self.requests.append(ReceivedRequest(request.method, request.raw_path, dict(request.headers), body))
         self._request_bytes += len(body)
         self._pulse()
         while len(self.requests) > REQUESTS_MAX or self._request_bytes > REQUEST_BYTES_MAX:
@@ -157,8 +157,8 @@ class Simulator:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_in_envelopes, self._with_faults])
-        manage.add_routes(app, self)
-        reads.add_routes(app, self)
+        management.add_routes(app, self)
+        free_reads.add_routes(app, self)
         for path, shape in SHAPES.items():
             app.router.add_post(f"/api/v1{path}", self._handler(shape))
         return app
@@ -174,7 +174,7 @@ class Simulator:
                     return early
         return await handler(request)
 
-    def _handler(self, shape: Shape) -> Handler:
+    def _handler(self, shape: SimShape) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             return await infer(self, shape, request)
 
@@ -186,7 +186,7 @@ async def _in_envelopes(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except ApiError as error:
-        return manage.reply(envelope(error), error.status)
+        return management.reply(envelope(error), error.status)
     except web.HTTPException as error:
         refusal = ApiError(error.status, error.reason)
-        return manage.reply(envelope(refusal), error.status)
+        return management.reply(envelope(refusal), error.status)

@@ -15,25 +15,25 @@ import structlog
 from preflight_proxy.base.clock import Clock, SystemClock
 from preflight_proxy.base.config import Config, host_port, origin, upstream_proxy
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.calls.forward import Forward
-from preflight_proxy.calls.free_reads import Local
-from preflight_proxy.calls.routes import Plane
+from preflight_proxy.calls.free_reads import FreeReads
+from preflight_proxy.calls.paid_calls import PaidCalls
+from preflight_proxy.calls.routes import Routes
 from preflight_proxy.control.accounts import Accounts
 from preflight_proxy.control.api import Control
 from preflight_proxy.control.runner_watch import RunnerWatch
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Quarantine, Unfreeze
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.core.shapes.paths import API
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
-from preflight_proxy.evidence.unknowns import Reconciler
-from preflight_proxy.gates.portable import Portal
-from preflight_proxy.gates.services import Outside
-from preflight_proxy.ledger.events import Hub
+from preflight_proxy.evidence.unknowns import UnknownCalls
+from preflight_proxy.gates.portable import ForwarderListener
+from preflight_proxy.gates.services import EgressRules
+from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.place_watch import watch_place
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
-from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Books
+from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Ledger
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners, naming
@@ -51,12 +51,12 @@ _log = structlog.get_logger("preflight_proxy.app")
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningProxy:
     """A proxy that serves.
 
     Attributes:
         base_url: The API base of the TCP listener, or None.
-        books: Accounts and entries.
+        ledger: Accounts and entries.
         accounts: Opens and closes accounts.
         tasks: The calls under way.
         intake: The bodies that they hold.
@@ -67,7 +67,7 @@ class Running:
     """
 
     base_url: str | None
-    books: Books
+    ledger: Ledger
     accounts: Accounts
     tasks: Tasks
     intake: Intake
@@ -79,15 +79,15 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    config: Config, clock: Clock | None = None, outside: Outside | None = None, over: asyncio.Event | None = None
-) -> AsyncIterator[Running]:
+    config: Config, clock: Clock | None = None, outside: EgressRules | None = None, over: asyncio.Event | None = None
+) -> AsyncIterator[RunningProxy]:
     """Serve as long as the context lasts; after it, streams have ended and what is pending lies on disk.
 
     Args:
         config: The settings.
         clock: The system's if None.
         outside: How agents' egress finds its way; as this machine does, to public addresses, if None.
-        over: `Running.over`, if the caller has it already.
+        over: `RunningProxy.over`, if the caller has it already.
 
     Raises:
         LedgerError: The store cannot be opened, or another proxy has it.
@@ -99,38 +99,40 @@ async def running(
     store = Store(
         config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock, upstream=origin(config.upstream)
     )
-    listeners, portal, over = Listeners(), Portal(), over or asyncio.Event()
+    listeners, portal, over = Listeners(), ForwarderListener(), over or asyncio.Event()
     try:
         cost_log = CostLog(config.data_dir / "costs.jsonl")
         cost_log.complete(store.entries())
         async with Upstream(config.upstream, upstream_proxy(config.upstream)) as upstream:
-            hub = Hub(first_seq=int(clock.epoch_s() * 1000))
-            store.on_poisoned = lambda why: hub.publish("ledger", "", run=config.run, closed=why)
-            books = Books(store, cost_log, BudgetFiles(), hub, clock)
-            books.byok, books.call_s_max, books.upstream = config.byok, config.call_s_max, upstream.base_url
-            _take_up(books)
+            events = Events(first_seq=int(clock.epoch_s() * 1000))
+            store.on_poisoned = lambda why: events.publish("ledger", "", run=config.run, closed=why)
+            ledger = Ledger(store, cost_log, BudgetFiles(), events, clock)
+            ledger.byok, ledger.call_s_max, ledger.upstream = config.byok, config.call_s_max, upstream.base_url
+            _take_up(ledger)
             prices, tasks, intake = Prices(upstream, clock), Tasks(), Intake()
-            _share_quarantine(config, books, prices)
-            foreign_keys = ForeignKeys(books, upstream, lag_s=config.key_usage_lag_s)
-            forward = Forward(books, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
-            plane = Plane(books, forward, Local(books, prices, upstream))
-            accounts = Accounts(books, upstream, listeners, plane.handler, outside, portal)
-            watch = RunnerWatch(books, accounts, run=config.run, grace_s=config.grace_s, over=over)
-            control = Control(books, accounts, watch, run=config.run, upstream=config.upstream)
-            reconciler = Reconciler(
-                books, upstream, foreign_keys, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
+            _share_quarantine(config, ledger, prices)
+            foreign_keys = ForeignKeys(ledger, upstream, lag_s=config.key_usage_lag_s)
+            forward = PaidCalls(ledger, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
+            routes = Routes(ledger, forward, FreeReads(ledger, prices, upstream))
+            accounts = Accounts(ledger, upstream, listeners, routes.handler, outside, portal)
+            watch = RunnerWatch(ledger, accounts, run=config.run, grace_s=config.grace_s, over=over)
+            control = Control(ledger, accounts, watch, run=config.run, upstream=config.upstream)
+            unknown_calls = UnknownCalls(
+                ledger, upstream, foreign_keys, lag_s=config.key_usage_lag_s, generation_s_max=config.generation_s_max
             )
             watching = Tasks()
             try:
-                reconciler.begin()
-                base_url = control.base_url = await _listen(config, listeners, plane, control)
+                unknown_calls.begin()
+                base_url = control.base_url = await _listen(config, listeners, routes, control)
                 portal_address = _open_portal(config, portal)
-                watching.spawn(reconciler.run(), "reconcile")
+                watching.spawn(unknown_calls.run(), "reconcile")
                 watching.spawn(watch_place(store), "ledger watch")
                 watch.begin()
-                yield Running(base_url, books, accounts, tasks, intake, over, foreign_keys, control, portal_address)
-                plane.closing = True
-                await _drain(books, tasks)
+                yield RunningProxy(
+                    base_url, ledger, accounts, tasks, intake, over, foreign_keys, control, portal_address
+                )
+                routes.closing = True
+                await _drain(ledger, tasks)
             finally:
                 await watch.close()
                 await watching.cancel()
@@ -138,7 +140,7 @@ async def running(
                 await accounts.close_gates()
                 await listeners.close()
                 await tasks.cancel()
-                books.close()
+                ledger.close()
     finally:
         store.close()
 
@@ -152,52 +154,52 @@ def _make_folder(data_dir: Path) -> None:
         raise ConfigError(f"The data directory {data_dir} cannot be made: {exc.strerror}") from exc
 
 
-def _take_up(books: Books) -> None:
+def _take_up(ledger: Ledger) -> None:
     """Bring the accounts that the ledger holds to where this version wants them, and their budget files with them."""
-    for account in list(books.accounts().values()):
+    for account in list(ledger.accounts().values()):
         if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
-            books.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
-    for account_id in books.accounts():
-        books.write_budget(account_id)  # the last process may have died between a commit and its file (M10 step 7)
+            ledger.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
+    for account_id in ledger.accounts():
+        ledger.write_budget(account_id)  # the last process may have died between a commit and its file (M10 step 7)
 
 
-def _share_quarantine(config: Config, books: Books, prices: Prices) -> None:
+def _share_quarantine(config: Config, ledger: Ledger, prices: Prices) -> None:
     """Take over what the user's list holds of this upstream; have it, and the price list, follow what this proxy finds (M14).
 
     What is out of use for want of `byok` alone comes back into use where that is set (M16).
     """
     shared = QuarantineFile(Path(config.quarantine_file)) if config.quarantine_file else None
     for row in shared.read() if shared else ():
-        if row.upstream == origin(config.upstream) and (row.model, row.tag) not in books.store.book.quarantined:
-            books.commit(Quarantine(row.model, row.tag, row.reason))
-    for row in list(books.store.book.quarantined.values()) if config.byok else ():
+        if row.upstream == origin(config.upstream) and (row.model, row.tag) not in ledger.store.book.quarantined:
+            ledger.commit(Quarantine(row.model, row.tag, row.reason))
+    for row in list(ledger.store.book.quarantined.values()) if config.byok else ():
         if row.reason == BYOK:
-            books.commit(ClearQuarantine(row.model, row.tag))
+            ledger.commit(ClearQuarantine(row.model, row.tag))
 
-    def follow(row: Quarantined) -> None:
+    def follow(row: QuarantinedEndpoint) -> None:
         prices.expire(row.model)
         if shared is not None:
             shared.add(row)
 
-    books.on_quarantined = follow
+    ledger.on_quarantined = follow
 
 
-async def _listen(config: Config, listeners: Listeners, plane: Plane, control: Control) -> str | None:
+async def _listen(config: Config, listeners: Listeners, routes: Routes, control: Control) -> str | None:
     base_url = None
     if config.listen is not None:
         with naming(config.listen):
-            host, port = await listeners.on_tcp(plane.handler(), *host_port(config.listen))
+            host, port = await listeners.on_tcp(routes.handler(), *host_port(config.listen))
         base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}{API}"
     if config.unix is not None:
         with naming(config.unix):
-            await listeners.on_unix(plane.handler(), Path(config.unix))
+            await listeners.on_unix(routes.handler(), Path(config.unix))
     if config.control is not None:
         with naming(config.control):
             await listeners.on_unix(control.handle, Path(config.control))
     return base_url
 
 
-def _open_portal(config: Config, portal: Portal) -> str | None:
+def _open_portal(config: Config, portal: ForwarderListener) -> str | None:
     if config.portal is None:
         return None
     with naming(f"{config.portal} for portable gates"):
@@ -205,19 +207,19 @@ def _open_portal(config: Config, portal: Portal) -> str | None:
     return f"{host}:{port}"
 
 
-async def _drain(books: Books, tasks: Tasks) -> None:
+async def _drain(ledger: Ledger, tasks: Tasks) -> None:
     """Give running streams their time, then cut them; wait for costs that upstream is about to tell."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + DRAIN_S_MAX
     if not await tasks.finish(DRAIN_S_MAX):
-        await books.cut_all("the proxy was stopped")
-    while _will_be_told(books) and loop.time() < deadline_s:
+        await ledger.cut_all("the proxy was stopped")
+    while _will_be_told(ledger) and loop.time() < deadline_s:
         await asyncio.sleep(0.1)
 
 
-def _will_be_told(books: Books) -> bool:
+def _will_be_told(ledger: Ledger) -> bool:
     """Whether the cost of a pending call can still be asked for: by its id, with the key of its account."""
-    return any(r.generation_id and books.live(r.account).key is not None for r in books.store.pending())
+    return any(r.generation_id and ledger.account_state(r.account).key is not None for r in ledger.store.pending())
 
 
 def _raise_file_limit() -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import structlog
 
-from preflight_proxy.app import Running, running
+from preflight_proxy.app import RunningProxy, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.private_file import write_ready_file
 
 _log = structlog.get_logger("preflight_proxy.serve")
 
 
-def serve_until_stopped(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None = None) -> int:
+def serve_until_stopped(config: Config, on_ready: Callable[[RunningProxy], Awaitable[None]] | None = None) -> int:
     """Serve until SIGTERM, SIGINT, or the end of a run whose runner is lost; returns 0.
 
     Args:
@@ -36,7 +36,7 @@ def serve_until_stopped(config: Config, on_ready: Callable[[Running], Awaitable[
     return 0
 
 
-async def _serve(config: Config, on_ready: Callable[[Running], Awaitable[None]] | None) -> None:
+async def _serve(config: Config, on_ready: Callable[[RunningProxy], Awaitable[None]] | None) -> None:
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

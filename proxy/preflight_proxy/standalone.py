@@ -11,11 +11,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from preflight_proxy.app import Running
+from preflight_proxy.app import RunningProxy
 from preflight_proxy.base.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
 from preflight_proxy.base.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
 from preflight_proxy.base.private_file import write_ready_file
-from preflight_proxy.control.named_accounts import NamedAccounts
+from preflight_proxy.control.standalone_accounts import StandaloneAccounts
 from preflight_proxy.core.errors import ConfigError, LedgerInUseError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.money import limit_pusd, usd_text
@@ -80,10 +80,10 @@ def serve(
             quarantine_file=str(user_quarantine_file()),
         )
 
-        async def on_ready(proxy: Running) -> None:
+        async def on_ready(proxy: RunningProxy) -> None:
             link_control_socket(data, control)
-            before_pusd = {account.id: account.limit_pusd for account in proxy.books.accounts().values()}
-            named = proxy.control.named = NamedAccounts(proxy.books, proxy.accounts, data, upstream_key)
+            before_pusd = {account.id: account.limit_pusd for account in proxy.ledger.accounts().values()}
+            named = proxy.control.named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, upstream_key)
             made = await named.open_all(limits_usd)
             if ready_file is not None:
                 write_ready_file(ready_file, _ready(proxy, named, limits_usd, control))
@@ -155,11 +155,13 @@ def _check_places(listen: str, unix: str | None, ready_file: Path | None) -> Non
         raise ConfigError(f"The file {ready_file} cannot be written: its folder is missing or not writable.")
 
 
-def _ready(proxy: Running, named: NamedAccounts, limits_usd: Mapping[str, str], control: Path) -> dict[str, object]:
+def _ready(
+    proxy: RunningProxy, named: StandaloneAccounts, limits_usd: Mapping[str, str], control: Path
+) -> dict[str, object]:
     accounts = {
         name: {
             "api_key": named.token(name),
-            "limit_usd": limits_usd.get(name) or _dollars(proxy.books.account(name).limit_pusd),
+            "limit_usd": limits_usd.get(name) or _dollars(proxy.ledger.account(name).limit_pusd),
         }
         for name in named.names()
     }
@@ -173,12 +175,12 @@ def _ready(proxy: Running, named: NamedAccounts, limits_usd: Mapping[str, str], 
 
 
 def _say(
-    proxy: Running, named: NamedAccounts, made: frozenset[str], before_pusd: Mapping[str, int], data: Path
+    proxy: RunningProxy, named: StandaloneAccounts, made: frozenset[str], before_pusd: Mapping[str, int], data: Path
 ) -> None:
     """Print what a person copies: a token only if it was made in this start."""
     print(f"base URL  {proxy.base_url}")  # noqa: T201
     for name in named.names():
-        account = proxy.books.account(name)
+        account = proxy.ledger.account(name)
         facts = [f"${_dollars(account.limit_pusd)}"]
         if (before := before_pusd.get(name, account.limit_pusd)) != account.limit_pusd:
             facts.append(f"was ${_dollars(before)}")
@@ -204,9 +206,9 @@ def _say_limit(resets_at: str | None) -> None:
     print(f"The key's limit at OpenRouter is reached; calls that fit below it are still sent.{when}", flush=True)  # noqa: T201
 
 
-async def _compare_with_key(proxy: Running, names: Sequence[str], key: Secret) -> None:
+async def _compare_with_key(proxy: RunningProxy, names: Sequence[str], key: Secret) -> None:
     """Read the key once, before its first call, and say if its limit leaves less than the accounts may still spend."""
-    accounts = [proxy.books.account(name) for name in names]
+    accounts = [proxy.ledger.account(name) for name in names]
     told = await proxy.foreign_keys.look(key, accounts[0].key_hash)
     open_pusd = sum(max(0, account.limit_pusd - account.posted_pusd) for account in accounts)
     if told is None or told.left_pusd is None or told.left_pusd >= open_pusd:

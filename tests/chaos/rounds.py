@@ -16,10 +16,10 @@ from random import Random
 
 from agent_preflight.events import EventLogger
 from agent_preflight.options.settings import GateWish
-from agent_preflight.sweeping import Scope, sweep
+from agent_preflight.sweeping import SweepScope, sweep
 from openrouter_sim import Simulator
-from openrouter_sim.scenario import Scenario
-from preflight_proxy.core.evidence.aftermath import Clocks
+from openrouter_sim.calls.scenario import Scenario
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.secret import Secret
 from tests.chaos import victim
 from tests.chaos.books import book_problems
@@ -88,8 +88,8 @@ async def play(seed: int, folder: Path, image: str, gate: GateWish = "auto") -> 
         with EngineRelay(runs_dir.with_name("e.sock")) as relay:
             runner = await asyncio.to_thread(_start, simulator, relay, runs_dir, image, gate, mark)
             await asyncio.to_thread(_strike, runner, strikes, relay, runs_dir, random, outcome)
-        clocks = Clocks(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
-        scope = Scope(runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
+        clocks = EvidenceTimes(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
+        scope = SweepScope(runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
         swept = await sweep(scope)
         if not swept.verified:
             outcome.problems.append(f"the sweep left {swept.left}, {swept.trouble}")

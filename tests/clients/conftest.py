@@ -51,7 +51,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         async with _stage(tmp_path, f"{short}/control.sock") as made:
             await made.open()
             yield made
-            for name in list(made.proxy.books.accounts()):
+            for name in list(made.proxy.ledger.accounts()):
                 await made.settled(name)
             assert made.posted_usd() == made.billed_usd()
 

@@ -78,7 +78,7 @@ class Stage(World):
 
     def refused(self, name: str = "a") -> int:
         """How many calls of an account were refused by the proxy."""
-        return self.proxy.books.account(name).refused
+        return self.proxy.ledger.account(name).refused
 
     async def booked_as_billed(self, name: str = "a") -> int:
         """Assert that each call was booked at what the simulator billed for it; returns how many calls that were."""
@@ -86,6 +86,6 @@ class Stage(World):
         billed = {each.id: each.cost_usd for key in self.sim.bill().keys.values() for each in key.generations}
         booked = {line["generation_id"]: Decimal(line["cost_usd"]) for line in self.cost_lines()}
         assert booked == billed
-        assert Decimal(usd_text(self.proxy.books.account(name).posted_pusd)) == sum(billed.values())
+        assert Decimal(usd_text(self.proxy.ledger.account(name).posted_pusd)) == sum(billed.values())
         assert all(cost > 0 for cost in billed.values())
         return len(billed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(?P<fence>```+)(?P<kind>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^()\s]+)(?:\s+\"[^\"]*\")?\)")
 SOURCE = re.compile(r"""<(?:img|a|source)\b[^>]*?\b(?:src|href|srcset)=["'](?P<target>[^"']+)["']""")
+INDENTED = re.compile(r"(?:(?<=\n\n)|\A) {4}(?:from [\w.]+ import|import) .*\n(?:(?: {4}.*)?\n)*")
+"""Python in an indented block, which has no fence to say so: its first line imports."""
 HEADING = re.compile(r"^#{1,6} +(?P<text>.+?) *#*$", re.MULTILINE)
 
 
@@ -34,6 +37,13 @@ def blocks(text: str) -> Iterator[Block]:
     """Yield the fenced code blocks, in their order."""
     for found in FENCE.finditer(text):
         yield Block(found["kind"], found["text"], text.count("\n", 0, found.start()) + 1)
+
+
+def python_blocks(text: str) -> Iterator[Block]:
+    """Yield the blocks of Python, fenced or indented."""
+    yield from (block for block in blocks(text) if block.kind == "python")
+    for found in INDENTED.finditer(text):
+        yield Block("python", textwrap.dedent(found[0]), text.count("\n", 0, found.start()) + 1)
 
 
 def prose(text: str) -> str:

@@ -1,6 +1,6 @@
 """How the tests of documentation read a page."""
 
-from tests.docs.pages import anchors, blocks, links
+from tests.docs.pages import anchors, blocks, links, python_blocks
 
 PAGE = """# A title, with `code`: and more
 
@@ -32,3 +32,11 @@ def test_blocks_are_told_by_their_kind_and_line() -> None:
     (block,) = blocks(PAGE)
     assert (block.kind, block.line) == ("console", 7)
     assert block.text.startswith("$ true")
+
+
+def test_python_is_found_in_fences_and_in_indented_blocks() -> None:
+    page = "# A page\n\n    import os\n\n    os.getpid()\n\nText\n\n```python\nimport sys\n```\n\n    $ import it\n"
+    assert [(block.line, block.text.strip()) for block in python_blocks(page)] == [
+        (9, "import sys"),
+        (3, "import os\n\nos.getpid()"),
+    ]

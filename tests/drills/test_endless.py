@@ -56,7 +56,7 @@ async def other_calls_are_served(world: World) -> None:
 async def decided(world: World) -> None:
     """Nothing of the account is in flight or pending any more, and it holds what was billed."""
     await world.settled(within_s=40 * MINUTE_S)
-    assert not world.proxy.books.live("a").running
+    assert not world.proxy.ledger.account_state("a").running
     assert world.posted_usd() == world.billed_usd()
 
 

@@ -63,12 +63,12 @@ async def _drill(data: Path, others: bool) -> None:
                 await world.open_foreign(name)
             others_pusd = sum(await asyncio.gather(*(_caller(world, number, others) for number in range(CALLERS))))
             async with asyncio.timeout(35 * MINUTE_S):
-                while proxy.books.store.pending():
+                while proxy.ledger.store.pending():
                     await asyncio.sleep(
                         5
                     )  # a hundredth of a second, as elsewhere, is a millisecond of ours all the same
         billed_usd = world.billed_usd() - others_pusd
-        assumed = [account.assumed_pusd for account in world.proxy.books.accounts().values()]
+        assumed = [account.assumed_pusd for account in world.proxy.ledger.accounts().values()]
         unknown = sum(line["outcome"] in ("assumed", "voided") for line in world.cost_lines())
         assert billed_usd <= world.posted_usd()
         if not others:

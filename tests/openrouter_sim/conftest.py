@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
-from openrouter_sim.jsonio import encode
+from openrouter_sim.base.jsonio import encode
 
 MODEL = "openai/gpt-4.1-nano"
 TAG = {"only": ["openai"]}

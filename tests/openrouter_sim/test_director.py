@@ -5,13 +5,13 @@ from random import Random
 import pytest
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
-from openrouter_sim.call import Ask
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.calls.call import SimRequest
 from openrouter_sim.director import Director
-from openrouter_sim.errors import ApiError
 
 
-def ask(text: str = "hi", *, role: str = "user", stream: bool = False) -> Ask:
-    return Ask({}, stream, None, (), text, role)
+def ask(text: str = "hi", *, role: str = "user", stream: bool = False) -> SimRequest:
+    return SimRequest({}, stream, None, (), text, role)
 
 
 def said(director: Director, text: str, role: str = "user", model: str = "m") -> str:

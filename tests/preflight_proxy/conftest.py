@@ -36,7 +36,7 @@ async def world(tmp_path: Path, scenario: Scenario) -> AsyncIterator[World]:
             made = World(sim, proxy, client, tmp_path)
             await made.open()
             yield made
-            for name in list(proxy.books.accounts()):
+            for name in list(proxy.ledger.accounts()):
                 await made.settled(name)
         if not made.may_differ:
             assert made.posted_usd() == made.billed_usd()

@@ -16,7 +16,7 @@ from preflight_proxy.app import FILES_MIN, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.core.errors import ConfigError, LedgerError
 from preflight_proxy.core.ledger.commands import ClearQuarantine, Freeze, OpenAccount, Post, Quarantine, Reserve
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED
 from preflight_proxy.ledger.store import Store
@@ -156,41 +156,41 @@ async def test_budget_files_that_the_last_process_did_not_write_are_written_at_s
 async def test_what_ran_on_a_provider_key_of_the_users_own_is_used_again_once_that_is_wanted(tmp_path: Path) -> None:
     """Whether this ledger shut it out or the user's list; what billed too much stays out (M14, M16)."""
     listed = QuarantineFile(tmp_path / "quarantine.jsonl")
-    listed.add(Quarantined("m/x", "listed", BYOK, 0.0, "http://127.0.0.1:9"))
+    listed.add(QuarantinedEndpoint("m/x", "listed", BYOK, 0.0, "http://127.0.0.1:9"))
     shared = {"quarantine_file": str(tmp_path / "quarantine.jsonl")}
     async with running(settings(tmp_path / "data", **shared)) as proxy:
-        proxy.books.commit(Quarantine("m/x", "found", BYOK))
-        proxy.books.commit(Quarantine("m/x", "dear", "billed too much"))
-        assert len(proxy.books.store.book.quarantined) == 3
+        proxy.ledger.commit(Quarantine("m/x", "found", BYOK))
+        proxy.ledger.commit(Quarantine("m/x", "dear", "billed too much"))
+        assert len(proxy.ledger.store.book.quarantined) == 3
     async with running(settings(tmp_path / "data", byok=True, **shared)) as proxy:
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "dear")]
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "dear")]
     async with running(settings(tmp_path / "data", **shared)) as proxy:
-        assert len(proxy.books.store.book.quarantined) == 3
+        assert len(proxy.ledger.store.book.quarantined) == 3
 
 
 async def test_an_upstreams_findings_take_no_endpoint_of_another_out_of_use(tmp_path: Path) -> None:
     """Neither by the user's list nor by a ledger that was used before both; and each keeps its own."""
     path = tmp_path / "quarantine.jsonl"
-    QuarantineFile(path).add(Quarantined("m/x", "real", "dear", 0.0))
+    QuarantineFile(path).add(QuarantinedEndpoint("m/x", "real", "dear", 0.0))
     ours, theirs = NOWHERE, "https://openrouter.ai/api/v1"
 
     def before(upstream: str) -> Config:
         return Config(data=str(tmp_path / "data"), upstream=upstream, quarantine_file=str(path))
 
     async with running(before(ours)) as proxy:
-        assert not proxy.books.store.book.quarantined
-        proxy.books.commit(Quarantine("m/x", "simulated", "dear"))
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "simulated")]
+        assert not proxy.ledger.store.book.quarantined
+        proxy.ledger.commit(Quarantine("m/x", "simulated", "dear"))
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "simulated")]
     async with running(before(theirs)) as proxy:
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "real")]
-        proxy.books.commit(ClearQuarantine("m/x", "simulated"))
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "real")]
+        proxy.ledger.commit(ClearQuarantine("m/x", "simulated"))
     async with running(before(ours.replace("/api/v1", ""))) as proxy:
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "simulated")]
-        proxy.books.commit(ClearQuarantine("m/x", "real"))
-        proxy.books.commit(ClearQuarantine("m/x", "simulated"))
-        assert not proxy.books.store.book.quarantined
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "simulated")]
+        proxy.ledger.commit(ClearQuarantine("m/x", "real"))
+        proxy.ledger.commit(ClearQuarantine("m/x", "simulated"))
+        assert not proxy.ledger.store.book.quarantined
     async with running(before(theirs)) as proxy:
-        assert list(proxy.books.store.book.quarantined) == [("m/x", "real")]
+        assert list(proxy.ledger.store.book.quarantined) == [("m/x", "real")]
     assert {(row.tag, row.upstream) for row in QuarantineFile(path).read()} == {
         ("real", "https://openrouter.ai"),
         ("simulated", "http://127.0.0.1:9"),
@@ -206,5 +206,5 @@ async def test_a_start_lifts_the_freeze_for_a_key_limit_of_foreign_keys_alone(tm
         store.commit(Freeze(name, KEY_LIMIT_FIRED))
     store.close()
     async with running(settings(tmp_path)) as proxy:
-        assert proxy.books.account("own").frozen == KEY_LIMIT_FIRED
-        assert proxy.books.account("foreign").frozen is None
+        assert proxy.ledger.account("own").frozen == KEY_LIMIT_FIRED
+        assert proxy.ledger.account("foreign").frozen is None

@@ -15,13 +15,13 @@ import aiohttp
 import pytest
 
 from openrouter_sim import Scenario
-from preflight_proxy.app import Running, running
+from preflight_proxy.app import RunningProxy, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls import relay
-from preflight_proxy.calls.forward import Forward
-from preflight_proxy.calls.free_reads import Local
-from preflight_proxy.calls.routes import Plane
+from preflight_proxy.calls.free_reads import FreeReads
+from preflight_proxy.calls.paid_calls import PaidCalls
+from preflight_proxy.calls.routes import Routes
 from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.core.refusals.refusals import OVERDUE
@@ -79,7 +79,7 @@ class Liar:
     """An upstream whose prices and key usage can be read, and whose other answers a test writes by hand."""
 
     upstream: RawUpstream
-    proxy: Running
+    proxy: RunningProxy
     client: aiohttp.ClientSession
     answers: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = field(default_factory=dict)
 
@@ -103,7 +103,7 @@ class Liar:
 
     async def settled(self, account: str = "a") -> None:
         async with asyncio.timeout(30):
-            while self.proxy.books.account(account).pending_pusd:
+            while self.proxy.ledger.account(account).pending_pusd:
                 await asyncio.sleep(0.01)
 
     def calls(self) -> int:
@@ -168,7 +168,7 @@ async def test_whatever_upstream_answers_the_client_hears_and_the_call_is_decide
     async with asyncio.timeout(20):
         await asyncio.gather(liar.post(stream=False), liar.post(stream=True))
         await liar.settled()
-    account = liar.proxy.books.account("a")
+    account = liar.proxy.ledger.account("a")
     assert account.posted_pusd == 0  # the key's usage shows nothing: proof
     assert liar.calls() == 2
 
@@ -317,18 +317,18 @@ async def test_an_answer_named_by_an_id_that_another_call_has_books_nothing(
     await liar.settled()
     if account == "b":
         await liar.proxy.accounts.close("a")
-    posted_pusd = liar.proxy.books.account("a").posted_pusd
+    posted_pusd = liar.proxy.ledger.account("a").posted_pusd
     liar.says(again)
     await liar.post(token=TOKEN if account == "a" else "token-of-b")
-    (unknown,) = liar.proxy.books.store.pending(account)
+    (unknown,) = liar.proxy.ledger.store.pending(account)
     assert (unknown.generation_id, unknown.unknown_since_s is None) == (None, False)
-    assert liar.proxy.books.account("a").posted_pusd == posted_pusd
-    assert [each.frozen for each in liar.proxy.books.accounts().values()] == [
+    assert liar.proxy.ledger.account("a").posted_pusd == posted_pusd
+    assert [each.frozen for each in liar.proxy.ledger.accounts().values()] == [
         None if account == "a" else "closed",
         None,
     ]
     await liar.settled(account)
-    assert sum(each.posted_pusd for each in liar.proxy.books.accounts().values()) == posted_pusd
+    assert sum(each.posted_pusd for each in liar.proxy.ledger.accounts().values()) == posted_pusd
     assert liar.calls() == 2
 
 
@@ -336,10 +336,10 @@ async def test_a_proxy_that_starts_again_knows_the_ids_of_the_one_before(liar: L
     """The ledger is asked, not what a process remembers."""
     liar.says(NAMED)
     await liar.post()
-    assert liar.proxy.books.store.is_anothers("gen-1", "another reservation")
+    assert liar.proxy.ledger.store.is_anothers("gen-1", "another reservation")
     with sqlite3.connect(f"file:{tmp_path / 'ledger.sqlite3'}?mode=ro", uri=True) as ledger:
         ((mine,),) = ledger.execute("SELECT id FROM reservations WHERE generation_id = 'gen-1'")
-    assert not liar.proxy.books.store.is_anothers("gen-1", mine)
+    assert not liar.proxy.ledger.store.is_anothers("gen-1", mine)
 
 
 async def test_an_id_in_the_body_is_durable_before_its_event_goes_down(liar: Liar) -> None:
@@ -357,12 +357,12 @@ async def test_an_id_in_the_body_is_durable_before_its_event_goes_down(liar: Lia
     url, headers = f"{liar.proxy.base_url}/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
     async with asyncio.timeout(30), liar.client.post(url, json=chat(stream=True), headers=headers) as response:
         assert await response.content.readuntil(b"\n\n") == told
-        (pending,) = liar.proxy.books.store.pending("a")
+        (pending,) = liar.proxy.ledger.store.pending("a")
         assert pending.generation_id == "gen-body-1"
         go_on.set()
         await response.read()
     await liar.settled()
-    assert liar.proxy.books.account("a").posted_pusd == 100_000_000
+    assert liar.proxy.ledger.account("a").posted_pusd == 100_000_000
 
 
 @pytest.mark.parametrize("told", ["resp_1", "chatcmpl-hidden", "gen-", "gen-../keys", "gen-" + "x" * 200, "", 5, None])
@@ -372,15 +372,15 @@ async def test_an_id_in_the_body_that_is_no_generations_is_not_stored(liar: Liar
     await liar.post()
     await liar.post()
     await liar.settled()
-    assert liar.proxy.books.account("a").posted_pusd == 200_000_000
+    assert liar.proxy.ledger.account("a").posted_pusd == 200_000_000
 
 
 async def test_header_and_body_may_name_one_call_by_two_ids_and_the_header_counts(liar: Liar) -> None:
     liar.says(NAMED)
     await liar.post()
-    assert liar.proxy.books.account("a").posted_pusd == 100_000_000
-    assert liar.proxy.books.store.generation("a", "gen-1") is not None
-    assert liar.proxy.books.store.generation("a", "gen-body-1") is None
+    assert liar.proxy.ledger.account("a").posted_pusd == 100_000_000
+    assert liar.proxy.ledger.store.generation("a", "gen-1") is not None
+    assert liar.proxy.ledger.store.generation("a", "gen-body-1") is None
 
 
 async def test_an_error_that_names_its_call_in_the_body_is_asked_for_by_that_id(liar: Liar) -> None:
@@ -391,7 +391,7 @@ async def test_an_error_that_names_its_call_in_the_body_is_asked_for_by_that_id(
     liar.says(document(b'{"error":{"message":"Internal"},"request_id":"gen-body-1"}', b"500 Bad"))
     await liar.post()
     await liar.settled()
-    assert liar.proxy.books.account("a").posted_pusd == 300_000_000
+    assert liar.proxy.ledger.account("a").posted_pusd == 300_000_000
 
 
 async def test_a_record_of_another_generation_tells_nothing(liar: Liar) -> None:
@@ -404,7 +404,7 @@ async def test_a_record_of_another_generation_tells_nothing(liar: Liar) -> None:
     liar.says(document(b"{}", b"200 OK\r\nX-Generation-Id: gen-1"))
     await liar.post()
     await liar.settled()
-    assert liar.proxy.books.account("a").posted_pusd == 0
+    assert liar.proxy.ledger.account("a").posted_pusd == 0
 
 
 # Refusals that nobody served
@@ -427,7 +427,7 @@ NOBODY = b'{"error":{"code":503,"message":"No instances available"}}'
 async def test_a_refusal_that_proves_that_nobody_was_called_is_void_at_once(liar: Liar, answer: bytes) -> None:
     liar.says(answer)
     status, headers, body = await liar.post()
-    account = liar.proxy.books.account("a")
+    account = liar.proxy.ledger.account("a")
     assert (account.pending_pusd, account.posted_pusd) == (0, 0)
     assert status == int(answer[9:12])
     assert b"stays reserved" not in body
@@ -456,7 +456,7 @@ async def test_a_refusal_that_lacks_one_part_of_the_proof_stays_unknown(liar: Li
     """A body that is packed, too large or cut short may name a generation."""
     liar.says(answer)
     _status, _headers, body = await liar.post()
-    assert liar.proxy.books.account("a").pending_pusd > 0
+    assert liar.proxy.ledger.account("a").pending_pusd > 0
     assert b"stays reserved" in body or b"error" in body
     await liar.settled()
 
@@ -468,7 +468,7 @@ async def test_a_call_that_is_broken_off_while_it_waits_leaves_nothing_pending(l
     """As at the end of a proxy: it never left, which is proof (M13), and its client does not wait for ever."""
     call = await _held(liar)
     await liar.proxy.tasks.cancel()
-    assert liar.proxy.books.account("a").pending_pusd == 0
+    assert liar.proxy.ledger.account("a").pending_pusd == 0
     with pytest.raises(aiohttp.ClientError):
         await call
     assert liar.calls() == 1
@@ -512,7 +512,7 @@ async def test_the_id_of_a_refused_attempt_says_nothing_of_the_next_one(liar: Li
     status, _headers, _body = await call
     assert status == 502
     await liar.settled()
-    assert liar.proxy.books.account("a").posted_pusd == 400_000_000
+    assert liar.proxy.ledger.account("a").posted_pusd == 400_000_000
 
 
 @pytest.mark.parametrize(("provider_bill", "posted_pusd"), [(b"0.0003", 310_000_000), (b"null", 0)])
@@ -529,12 +529,12 @@ async def test_a_record_on_a_provider_key_of_the_callers_own_counts_with_the_pro
     liar.answers["/generation"] = tell
     await liar.post()
     await liar.settled()
-    assert liar.proxy.books.account("a").posted_pusd == posted_pusd
+    assert liar.proxy.ledger.account("a").posted_pusd == posted_pusd
 
 
 async def test_a_call_does_not_leave_for_an_endpoint_that_went_out_of_use_while_it_waited(liar: Liar) -> None:
     call = await _held(liar)
-    liar.proxy.books.commit(Quarantine(MODEL, "one", "test"))
+    liar.proxy.ledger.commit(Quarantine(MODEL, "one", "test"))
     status, _headers, _body = await call
     assert status == 200
     last = [request for request in liar.upstream.requests if request.startswith(b"POST")][-1]
@@ -563,7 +563,7 @@ async def test_an_account_that_is_closed_while_its_generations_are_asked_for_sto
         url, headers = f"{liar.proxy.base_url}/chat/completions", {"Authorization": "Bearer another"}
         async with liar.client.post(url, json=chat(), headers=headers) as response:
             await response.read()
-        while liar.proxy.books.account("b").pending_pusd:
+        while liar.proxy.ledger.account("b").pending_pusd:
             await asyncio.sleep(0.01)
 
 
@@ -588,19 +588,21 @@ async def test_a_fault_of_our_own_ends_the_call_for_its_client_and_leaves_it_to_
     liar: Liar, sends: bool
 ) -> None:
     """What never left needs none."""
-    books, listeners, tasks = liar.proxy.books, Listeners(), Tasks()
+    ledger, listeners, tasks = liar.proxy.ledger, Listeners(), Tasks()
     upstream = _Broken(liar.upstream.base_url)
     upstream.sends = sends
     async with upstream, asyncio.timeout(20):
-        prices = Prices(upstream, books.clock)
-        plane = Plane(books, Forward(books, upstream, prices, tasks, Intake()), Local(books, prices, upstream))
-        host, port = await listeners.on_tcp(plane.handler(), "127.0.0.1", 0)
+        prices = Prices(upstream, ledger.clock)
+        routes = Routes(
+            ledger, PaidCalls(ledger, upstream, prices, tasks, Intake()), FreeReads(ledger, prices, upstream)
+        )
+        host, port = await listeners.on_tcp(routes.handler(), "127.0.0.1", 0)
         url, headers = f"http://{host}:{port}/api/v1/chat/completions", {"Authorization": f"Bearer {TOKEN}"}
         async with liar.client.post(url, json=chat(), headers=headers) as response:
             assert response.status == 502
             assert (await response.json())["error"]["message"]
         await tasks.finish(10)
-        assert (liar.proxy.books.account("a").pending_pusd > 0) is sends
+        assert (liar.proxy.ledger.account("a").pending_pusd > 0) is sends
         await liar.settled()
         await listeners.close()
 
@@ -639,7 +641,7 @@ async def test_a_target_that_is_not_exactly_served_reaches_nobody(world: World, 
         assert 400 <= status < 500
         assert "error" in json.loads(told)
     assert world.sim.requests == []
-    assert world.proxy.books.account("a").pending_pusd == 0
+    assert world.proxy.ledger.account("a").pending_pusd == 0
 
 
 def body_with(*fields: str) -> bytes:
@@ -673,7 +675,7 @@ async def test_a_body_that_hides_what_it_costs_is_a_4xx_and_reaches_nobody(world
         assert 400 <= response.status < 500
         assert (await response.json())["error"]["message"]
     assert world.sim.requests == []
-    assert world.proxy.books.account("a").pending_pusd == 0
+    assert world.proxy.ledger.account("a").pending_pusd == 0
     async with world.post() as after:
         assert after.status == 200
 
@@ -695,7 +697,7 @@ async def test_two_bounds_on_the_output_bill_no_more_than_was_reserved(world: Wo
             assert response.status == 200
             await response.read()
     assert [line["completion_tokens"] for line in world.cost_lines()] == [16] * 4
-    assert world.proxy.books.account("a").overrun_pusd == 0
+    assert world.proxy.ledger.account("a").overrun_pusd == 0
 
 
 async def test_bytes_in_a_header_do_not_hang_a_call(world: World) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.app import Running
+from preflight_proxy.app import RunningProxy
 from preflight_proxy.base.config import Config
 from preflight_proxy.serve import serve_until_stopped
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.wire
 
 
 def test_a_process_that_has_nothing_left_to_do_ends_by_itself(tmp_path: Path) -> None:
-    async def say_so(proxy: Running) -> None:
+    async def say_so(proxy: RunningProxy) -> None:
         proxy.over.set()
 
     assert serve_until_stopped(Config(data=str(tmp_path), upstream="http://127.0.0.1:9/api/v1"), say_so) == 0

@@ -137,7 +137,7 @@ async def test_a_long_path_of_data_gets_its_control_socket_elsewhere_and_leaves_
 async def test_it_says_at_its_start_if_the_key_has_less_left_than_the_budget(
     tmp_path: Path, sim: Simulator, left: str | None, is_said: bool
 ) -> None:
-    key = sim.books.find(sim.inference_key)
+    key = sim.account.find(sim.inference_key)
     assert key is not None
     key.limit, key.limit_reset = None if left is None else Decimal(left), "daily"
     accounts = {"a": "0.4", "b": "0.6"}
@@ -151,7 +151,7 @@ async def test_it_says_at_its_start_if_the_key_has_less_left_than_the_budget(
 
 @wire
 async def test_it_says_when_the_keys_limit_is_reached_and_no_account_is_frozen(tmp_path: Path, sim: Simulator) -> None:
-    key = sim.books.find(sim.inference_key)
+    key = sim.account.find(sim.inference_key)
     assert key is not None
     async with standalone(tmp_path, sim.base_url, sim.inference_key) as child:
         await until_logged(child, "proxy.ready")

@@ -57,7 +57,7 @@ class Controlled(World):
     async def frozen(self, name: str, reason: str | None) -> None:
         """Return once an account is frozen for this reason."""
         async with asyncio.timeout(30):
-            while self.proxy.books.account(name).frozen != reason:
+            while self.proxy.ledger.account(name).frozen != reason:
                 await asyncio.sleep(0.005)
 
 
@@ -108,8 +108,8 @@ async def controlled(data: Path, *, grace_s: float = 600.0, portal: str | None =
         ):
             made = Controlled(sim, proxy, client, data, control=control)
             yield made
-            for name in list(proxy.books.accounts()):
-                if proxy.books.live(name).key is not None:
+            for name in list(proxy.ledger.accounts()):
+                if proxy.ledger.account_state(name).key is not None:
                     await made.settled(name)
         if not made.may_differ:
             assert made.posted_usd() == made.billed_usd()

@@ -10,17 +10,17 @@ from itertools import count
 from pathlib import Path
 
 from openrouter_sim import Simulator
-from openrouter_sim.bill import Generation
-from openrouter_sim.prices import Tokens
+from openrouter_sim.billing.bill import SimGeneration
+from openrouter_sim.billing.prices import SimTokens
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, SetGeneration
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
-from preflight_proxy.evidence.unknowns import Reconciler
-from preflight_proxy.ledger.events import Hub
+from preflight_proxy.evidence.unknowns import UnknownCalls
+from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.upstream.client import Upstream
 from tests.support.fake_clock import FakeClock
@@ -49,9 +49,9 @@ class Desk:
         self._stack = AsyncExitStack()
         self._ids = count(1)
         self.store: Store
-        self.books: Books
+        self.ledger: Ledger
         self.foreign: ForeignKeys
-        self.reconciler: Reconciler
+        self.unknown_calls: UnknownCalls
 
     async def __aenter__(self) -> Desk:
         await self._stack.enter_async_context(self.sim)
@@ -66,11 +66,11 @@ class Desk:
     def begin(self) -> None:
         """Start the proxy on what lies on disk; every account is open."""
         self.store = Store(self._folder / "ledger.sqlite3", clock=self.clock, boot_id="one")
-        self.books = Books(self.store, CostLog(self._folder / "costs.jsonl"), BudgetFiles(), Hub(), self.clock)
-        self.books.upstream = self.upstream.base_url
-        self.foreign = ForeignKeys(self.books, self.upstream)
-        self.reconciler = Reconciler(self.books, self.upstream, self.foreign)
-        self.reconciler.begin()
+        self.ledger = Ledger(self.store, CostLog(self._folder / "costs.jsonl"), BudgetFiles(), Events(), self.clock)
+        self.ledger.upstream = self.upstream.base_url
+        self.foreign = ForeignKeys(self.ledger, self.upstream)
+        self.unknown_calls = UnknownCalls(self.ledger, self.upstream, self.foreign)
+        self.unknown_calls.begin()
         for name in self.names:
             self.open(name)
 
@@ -80,8 +80,8 @@ class Desk:
         key_hash = hashlib.sha256(secret.encode()).hexdigest()
         usage_pusd = 0 if own else None
         opened = OpenAccount(name, "run", USD, name, key_hash=key_hash, key_is_own=own, key_usage_pusd=usage_pusd)
-        self.books.commit(opened)
-        self.books.live(name).key = Secret(secret)
+        self.ledger.commit(opened)
+        self.ledger.account_state(name).key = Secret(secret)
 
     def restart(self) -> None:
         """The proxy dies and starts again."""
@@ -91,9 +91,9 @@ class Desk:
     async def call(self, name: str = "a", reserved_pusd: int = RESERVED_PUSD) -> Reservation:
         """A call leaves."""
         await self.foreign.ready(name)
-        key_base = self.books.key_base(name)
+        key_base = self.ledger.key_base(name)
         reserve = Reserve(f"r{next(self._ids)}", name, reserved_pusd, "chat", "m/x", ("t",), 9, key_base=key_base)
-        change = self.books.commit(reserve)
+        change = self.ledger.commit(reserve)
         assert isinstance(change, Change)
         assert change.reservation is not None
         return change.reservation
@@ -110,7 +110,7 @@ class Desk:
         """OpenRouter charges the key for a generation, which `/key` shows `lag_s` later; its id."""
         self.billed_pusd += cost_pusd if ours else 0
         cost_usd = Decimal(cost_pusd) / USD
-        made = Generation(
+        made = SimGeneration(
             id=f"gen-{next(self._ids)}",
             key_hash=hashlib.sha256(self.sim.inference_key.encode()).hexdigest(),
             model="m/x",
@@ -118,7 +118,7 @@ class Desk:
             tag="t",
             api="chat",
             streamed=False,
-            tokens=Tokens(1),
+            tokens=SimTokens(1),
             cost_usd=cost_usd,
             reported_usd=cost_usd,
             upstream_usd=cost_usd if byok else None,
@@ -128,19 +128,19 @@ class Desk:
             created_s=self.clock.epoch_s(),
             visible_s=visible_s,
         )
-        self.sim.books.post(made, lag_s=lag_s)
+        self.sim.account.post(made, lag_s=lag_s)
         return made.id
 
     def post(self, call: Reservation, cost_pusd: int, *, lag_s: float = 0.0) -> None:
         """A call is billed and told."""
         self.bill(cost_pusd, lag_s=lag_s)
-        self.books.commit(Post(call.id, cost_pusd))
+        self.ledger.commit(Post(call.id, cost_pusd))
 
     def lose(self, call: Reservation, *, ended: bool = True, generation_id: str | None = None) -> None:
         """Nobody was told what a call cost."""
         if generation_id is not None:
-            self.books.commit(SetGeneration(call.id, generation_id))
-        self.books.mark_unknown(call, CallFacts(), ended=ended)
+            self.ledger.commit(SetGeneration(call.id, generation_id))
+        self.ledger.mark_unknown(call, CallFacts(), ended=ended)
 
     async def pass_s(self, seconds: float, step_s: float = 5.0) -> None:
         """Let time pass, with looks at what is undecided."""
@@ -148,7 +148,7 @@ class Desk:
         while left_s > 0:
             self.clock.advance(min(step_s, left_s))
             left_s -= step_s
-            await self.reconciler.tick()
+            await self.unknown_calls.tick()
 
     async def until(self, holds: Callable[[], bool], within_s: float) -> float:
         """Let time pass until something holds; how long that took."""
@@ -166,12 +166,12 @@ class Desk:
     @property
     def posted_pusd(self) -> int:
         """The ledger's sum."""
-        return sum(account.posted_pusd for account in self.books.accounts().values())
+        return sum(account.posted_pusd for account in self.ledger.accounts().values())
 
     @property
     def assumed_pusd(self) -> int:
         """What of it was assumed."""
-        return sum(account.assumed_pusd for account in self.books.accounts().values())
+        return sum(account.assumed_pusd for account in self.ledger.accounts().values())
 
     @property
     def ends(self) -> list[tuple[str, int]]:

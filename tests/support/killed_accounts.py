@@ -17,16 +17,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import preflight_proxy
 from preflight_proxy.app import running
-from preflight_proxy.base import log
+from preflight_proxy.base import log, private_file
 from preflight_proxy.base.config import Config
 from preflight_proxy.calls.routes import hash_token
-from preflight_proxy.control.named_accounts import NamedAccounts, read_tokens
+from preflight_proxy.control import standalone_accounts
+from preflight_proxy.control.standalone_accounts import StandaloneAccounts, read_tokens
 from preflight_proxy.core.secret import Secret
 
-HOME = Path(preflight_proxy.__file__).parent
-OURS = {str(HOME / f"{name}.py") for name in ("named_accounts", "private_file")}
+OURS = {standalone_accounts.__file__, private_file.__file__}
 COMMITS = "_transact"
 """Of the store. With `OURS` it decides the order in which the two files change."""
 
@@ -37,27 +36,29 @@ ONE = 10**12
 BEFORE: State = {"a": (ONE, False), "b": (2 * ONE, True)}
 
 
-async def start(data: Path, limits_usd: Mapping[str, str], change: Callable[[NamedAccounts], Awaitable[None]]) -> State:
+async def start(
+    data: Path, limits_usd: Mapping[str, str], change: Callable[[StandaloneAccounts], Awaitable[None]]
+) -> State:
     """Start as a stand-alone proxy does, without listening; change; the accounts as they stand."""
     async with running(Config(data=str(data), upstream="http://127.0.0.1:9/api/v1")) as proxy:
-        named = NamedAccounts(proxy.books, proxy.accounts, data, Secret("sk-or-v1-key"))
+        named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, Secret("sk-or-v1-key"))
         await named.open_all(limits_usd)
         await change(named)
         tokens = [named.token(name) for name in named.names()]
         assert len(set(tokens)) == len(tokens)
         for name, token in zip(named.names(), tokens, strict=True):
-            assert proxy.books.by_token(hash_token(token)) == name
-            assert proxy.books.live(name).key is not None
+            assert proxy.ledger.by_token(hash_token(token)) == name
+            assert proxy.ledger.account_state(name).key is not None
         assert read_tokens(data) == dict(zip(named.names(), tokens, strict=True))
-        found = {name: proxy.books.account(name) for name in named.names()}
+        found = {name: proxy.ledger.account(name) for name in named.names()}
         return {name: (account.limit_pusd, account.frozen is not None) for name, account in found.items()}
 
 
-async def nothing(_named: NamedAccounts) -> None:
+async def nothing(_named: StandaloneAccounts) -> None:
     """Change nothing."""
 
 
-async def make(named: NamedAccounts) -> None:
+async def make(named: StandaloneAccounts) -> None:
     """What is there before each change; `gone` was removed."""
     for name, limit_usd in (("a", "1"), ("b", "2"), ("gone", "4")):
         await named.add(name, limit_usd)
@@ -65,27 +66,27 @@ async def make(named: NamedAccounts) -> None:
     await named.remove("gone")
 
 
-async def add(named: NamedAccounts) -> None:
+async def add(named: StandaloneAccounts) -> None:
     """A new account."""
     await named.add("c", "3")
 
 
-async def add_again(named: NamedAccounts) -> None:
+async def add_again(named: StandaloneAccounts) -> None:
     """An account that was removed."""
     await named.add("gone", "5")
 
 
-async def remove(named: NamedAccounts) -> None:
+async def remove(named: StandaloneAccounts) -> None:
     """An open account."""
     await named.remove("a")
 
 
-async def remove_frozen(named: NamedAccounts) -> None:
+async def remove_frozen(named: StandaloneAccounts) -> None:
     """A frozen account."""
     await named.remove("b")
 
 
-CHANGES: Mapping[str, tuple[Mapping[str, str], Callable[[NamedAccounts], Awaitable[None]], State]] = {
+CHANGES: Mapping[str, tuple[Mapping[str, str], Callable[[StandaloneAccounts], Awaitable[None]], State]] = {
     "add": ({}, add, {**BEFORE, "c": (3 * ONE, False)}),
     "add-again": ({}, add_again, {**BEFORE, "gone": (5 * ONE, False)}),
     "remove": ({}, remove, {"b": BEFORE["b"]}),
@@ -119,7 +120,7 @@ def in_child(data: Path, name: str, at_line: Callable[[int], None]) -> bool:
 
         limits_usd, change, _after = CHANGES[name]
 
-        async def traced(named: NamedAccounts) -> None:
+        async def traced(named: StandaloneAccounts) -> None:
             sys.settrace(trace)
             await change(named)
             sys.settrace(None)

@@ -14,14 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import preflight_proxy
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
+from preflight_proxy.ledger import disk_reserve, file, files, lock, store
 from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store
 
-HOME = Path(preflight_proxy.__file__).parent
-OURS = {str(HOME / f"{name}.py") for name in ("store", "ledger_file", "ledger_lock", "space", "derived")}
+OURS = {module.__file__ for module in (store, file, lock, disk_reserve, files)}
 """What touches the folder."""
 
 

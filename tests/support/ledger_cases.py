@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from preflight_proxy.core.ledger.transition import Account, Book, Change, Command, OpenAccount, Reserve, transition
+from preflight_proxy.core.ledger.transition import (
+    Account,
+    Change,
+    Command,
+    LedgerState,
+    OpenAccount,
+    Reserve,
+    transition,
+)
 
 NOW_S = 1_760_000_000.0
 
 
-def opened(limit_pusd: int = 1000, account: str = "a") -> Book:
+def opened(limit_pusd: int = 1000, account: str = "a") -> LedgerState:
     """A book with one account."""
-    book = Book()
+    book = LedgerState()
     do(book, OpenAccount(account, "run", limit_pusd, token_hash=f"token of {account}"))
     return book
 
@@ -19,7 +27,7 @@ def hold(name: str, reserved_pusd: int = 100, *, account: str = "a", model: str 
     return Reserve(name, account, reserved_pusd, "chat", model, (tag,), bound=16)
 
 
-def do(book: Book, command: Command, at_s: float = NOW_S) -> Change:
+def do(book: LedgerState, command: Command, at_s: float = NOW_S) -> Change:
     """Decide and apply; a refusal fails the test."""
     change = transition(book, command, at_s)
     assert isinstance(change, Change), change
@@ -27,6 +35,6 @@ def do(book: Book, command: Command, at_s: float = NOW_S) -> Change:
     return change
 
 
-def account(book: Book) -> Account:
+def account(book: LedgerState) -> Account:
     """Account `a` as it stands."""
     return book.accounts["a"]

@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 
 from openrouter_sim import Simulator
-from preflight_proxy.app import Running
+from preflight_proxy.app import RunningProxy
 from preflight_proxy.control.accounts import AccountSpec
-from preflight_proxy.control.named_accounts import new_token
+from preflight_proxy.control.standalone_accounts import new_token
 from preflight_proxy.core.money import usd_text
 
 MODEL = "openai/gpt-4.1-nano"
@@ -27,7 +27,7 @@ class World:
     """A simulator, a proxy before it, a client; accounts by name."""
 
     sim: Simulator
-    proxy: Running
+    proxy: RunningProxy
     client: aiohttp.ClientSession
     data: Path
     tokens: dict[str, str] = field(default_factory=dict)
@@ -72,11 +72,11 @@ class World:
     async def settled(self, name: str = "a", within_s: float = 60.0) -> None:
         """Return once nothing is pending for an account."""
         async with asyncio.timeout(within_s):
-            while self.proxy.books.account(name).pending_pusd:
+            while self.proxy.ledger.account(name).pending_pusd:
                 await asyncio.sleep(0.01)
 
     def posted_usd(self) -> Decimal:
-        return sum((Decimal(usd_text(a.posted_pusd)) for a in self.proxy.books.accounts().values()), Decimal(0))
+        return sum((Decimal(usd_text(a.posted_pusd)) for a in self.proxy.ledger.accounts().values()), Decimal(0))
 
     def billed_usd(self) -> Decimal:
         return self.sim.bill().total_usd

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from openrouter_sim import Fault, FaultRule, Scenario, make_fault
-from openrouter_sim.call import Call
-from openrouter_sim.errors import ApiError
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.call import SimCall
 from openrouter_sim.faults import Frame
-from openrouter_sim.jsonio import JsonObject
 
 KEY_READS_PER_FAILURE = 7
 """Each so-manieth read of a key's usage fails where ids are hidden."""
@@ -29,24 +29,24 @@ class Nameless(Fault):
     name: ClassVar[str] = "nameless"
     inner: Fault = field(default_factory=Fault)
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Hide the id, and let the other fault change what it does."""
         call.shows_id = False
         self.inner.arrange(call)
 
-    def tell_usage(self, call: Call, usage: JsonObject) -> JsonObject | None:
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """As the other fault does."""
         return self.inner.tell_usage(call, usage)
 
-    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
         """As the other fault does."""
         self.inner.set_headers(call, headers)
 
-    def whole(self, call: Call, body: JsonObject) -> JsonObject:
+    def whole(self, call: SimCall, body: JsonObject) -> JsonObject:
         """As the other fault does."""
         return self.inner.whole(call, body)
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """As the other fault does."""
         return self.inner.frames(call, frames)
 
@@ -70,7 +70,7 @@ class Unheard(Fault):
 
     name: ClassVar[str] = "unheard"
 
-    def refuse(self, call: Call) -> ApiError | None:
+    def refuse(self, call: SimCall) -> ApiError | None:
         """Break it; nobody hears the error that is answered."""
         transport = _request.get().transport
         if transport is not None:

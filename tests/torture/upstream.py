@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from openrouter_sim import Fault, FaultRule, Rule, Scenario, Simulator, Tokenizer
-from openrouter_sim.books import hash_of
-from openrouter_sim.call import Call
+from openrouter_sim.billing.account import hash_of
+from openrouter_sim.calls.call import SimCall
 from openrouter_sim.faults.http_error import HttpError
 from openrouter_sim.profiles import LAWLESS, lawful, lawless
 from tests.torture.faults import Held, Nameless, Unheard, with_id, without_id
@@ -46,7 +46,7 @@ class Witness(Fault):
     name: ClassVar[str] = "witness"
     seen: list[Seen] = field(default_factory=list, compare=False)
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Note it; the call goes on as if this fault were not there."""
         call.faults = struck = tuple(fault for fault in call.faults if fault is not self)
         self.seen.append(

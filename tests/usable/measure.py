@@ -58,7 +58,7 @@ async def _spend(world: World, session: Session, model: str, limit_usd: Decimal)
     agents = [Agent(world.client, url, token, model, session, f"agent {number}") for number in range(session.agents)]
     running_agents = [asyncio.ensure_future(agent.run()) for agent in agents]
     await asyncio.wait(running_agents, return_when=asyncio.FIRST_COMPLETED)
-    at_first = Decimal(world.proxy.books.account("a").posted_pusd) / PICO
+    at_first = Decimal(world.proxy.ledger.account("a").posted_pusd) / PICO
     await asyncio.gather(*running_agents)
     await world.settled()
     assert world.posted_usd() == world.billed_usd() <= limit_usd

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault
-from openrouter_sim.jsonio import JsonObject
-from openrouter_sim.prices import ZERO
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.billing.prices import ZERO
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +22,16 @@ class CacheHit(Fault):
 
     name: ClassVar[str] = "cache_hit"
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Make the call free."""
         call.cost_usd = ZERO
         call.outcome = "cache_hit"
 
-    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
         """Say so."""
         headers["X-OpenRouter-Cache-Status"] = "HIT"
         headers["X-OpenRouter-Cache-Age"] = "12"
 
-    def tell_usage(self, call: Call, usage: JsonObject) -> JsonObject | None:
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Return the zeroed usage."""
         return {name: 0 for name, value in usage.items() if type(value) is int}

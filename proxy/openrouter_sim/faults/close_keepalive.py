@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from aiohttp import web
 
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.calls.fault import Fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Cut, Fault, Frame
+from openrouter_sim.calls.fault import Cut, Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class SilentClose(Fault):
     after: int = 3
     clean: bool = False
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield what comes before the end."""
         return cut_after(call, frames, self.after, Cut.END if self.clean else Cut.CLOSE)
 
@@ -42,12 +42,12 @@ class Reset(Fault):
     name: ClassVar[str] = "reset"
     after: int = 3
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield what comes before the reset."""
         return cut_after(call, frames, self.after, Cut.ABORT)
 
 
-def cut_after(call: Call, frames: Iterator[Frame], after: int, cut: Cut) -> Iterator[Frame]:
+def cut_after(call: SimCall, frames: Iterator[Frame], after: int, cut: Cut) -> Iterator[Frame]:
     """Yield `after` events of a stream, or half a whole body, then the cut."""
     tokens = 0
     for frame in islice(frames, after):

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from aiohttp import web
 
-from openrouter_sim.errors import ApiError, envelope
-from openrouter_sim.faults.fault import Fault
-from openrouter_sim.jsonio import encode
+from openrouter_sim.base.errors import ApiError, envelope
+from openrouter_sim.base.jsonio import encode
+from openrouter_sim.calls.fault import Fault
 
 
 @dataclass(frozen=True, slots=True)

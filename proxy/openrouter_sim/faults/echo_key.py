@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import ApiError
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class EchoKey(Fault):
     status: int = 400
     escaped: bool = False
 
-    def refuse(self, call: Call) -> ApiError | None:
+    def refuse(self, call: SimCall) -> ApiError | None:
         """Return the error."""
         if self.status == 200:
             return None
@@ -34,7 +34,7 @@ class EchoKey(Fault):
         headers = {"X-Debug-Authorization": came}
         return ApiError(self.status, f"Upstream refused: {came}", metadata={"raw": f"got {came}"}, headers=headers)
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Put the field into every object that names a model."""
         if self.status != 200:
             yield from frames
@@ -43,7 +43,7 @@ class EchoKey(Fault):
         for frame in frames:
             yield replace(frame, data=frame.data.replace(b'"model":', b'"echo":"%b","model":' % came.encode()))
 
-    def _came(self, call: Call) -> str:
+    def _came(self, call: SimCall) -> str:
         came = call.authorization
         if not self.escaped:
             return came

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class CommentDrip(Fault):
     after: int = 1
     every_s: float = 1.0
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the first events, then comments."""
         return _then_for_ever(call, frames, self.after, b": OPENROUTER PROCESSING\n\n", self.every_s)
 
@@ -39,7 +39,7 @@ class NeverEnds(Fault):
     is_endless: ClassVar[bool] = True
     every_s: float = 0.01
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield all events before the usage, then the last of them again and again."""
         if not call.ask.stream:
             yield from frames
@@ -54,7 +54,7 @@ class NeverEnds(Fault):
             yield Frame(call.shape.delta(call, ""), last.tokens, wait_s=self.every_s)
 
 
-def _then_for_ever(call: Call, frames: Iterator[Frame], after: int, data: bytes, every_s: float) -> Iterator[Frame]:
+def _then_for_ever(call: SimCall, frames: Iterator[Frame], after: int, data: bytes, every_s: float) -> Iterator[Frame]:
     if not call.ask.stream:
         yield from frames
         return

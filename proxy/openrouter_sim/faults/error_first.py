@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import ApiError, StreamError
-from openrouter_sim.faults.fault import Fault, Frame
-from openrouter_sim.jsonio import JsonObject
+from openrouter_sim.base.errors import ApiError, StreamError
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,16 @@ class ErrorFirst(Fault):
     done: bool = False
     charge: bool = False
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Make the outcome an error."""
         call.outcome = "error"
         call.charges_errors = self.charge
 
-    def whole(self, call: Call, body: JsonObject) -> JsonObject:
+    def whole(self, call: SimCall, body: JsonObject) -> JsonObject:
         """Return an error body."""
         return call.shape.error(ApiError(502, self.message), call.shown_id)
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the error event."""
         if not call.ask.stream:
             yield from frames

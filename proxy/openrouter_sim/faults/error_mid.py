@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import StreamError
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.base.errors import StreamError
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class ErrorMid(Fault):
     code: int = 502
     message: str = "Provider disconnected"
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Make the outcome an error."""
         if call.ask.stream:
             call.outcome = "error"
             call.charges_errors = self.charge
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the first events, then the error."""
         if not call.ask.stream:
             yield from frames

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class GzipBody(Fault):
 
     name: ClassVar[str] = "gzip"
 
-    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
         """Say so."""
         headers["Content-Encoding"] = "gzip"
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the frames compressed."""
         packer = zlib.compressobj(wbits=31)
         for frame in frames:

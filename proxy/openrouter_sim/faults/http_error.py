@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import ApiError
-from openrouter_sim.faults.fault import Fault
-from openrouter_sim.jsonio import JsonObject
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class HttpError(Fault):
     charge: bool = False
     shows_id: bool = True
 
-    def refuse(self, call: Call) -> ApiError | None:
+    def refuse(self, call: SimCall) -> ApiError | None:
         """Return the error."""
         named = {
             "error_type": self.error_type,

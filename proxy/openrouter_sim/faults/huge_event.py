@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 PIECE_BYTES = 65536
@@ -23,7 +23,7 @@ class HugeEvent(Fault):
     is_endless: ClassVar[bool] = True
     size_bytes: int = 1 << 30
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the frames with the huge one among them."""
         for frame in frames:
             if frame.settles and call.ask.stream:

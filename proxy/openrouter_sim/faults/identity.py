@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class HideGenerationId(Fault):
 
     name: ClassVar[str] = "hide_generation_id"
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Hide it."""
         call.shows_id = False
 
@@ -29,7 +29,7 @@ class GenerationNever(Fault):
 
     name: ClassVar[str] = "generation_never"
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Never resolve the id."""
         call.resolves = False
 
@@ -47,7 +47,7 @@ class WrongGenerationCost(Fault):
     factor: Decimal = Decimal(2)
     bills_usage: bool = True
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Make them differ."""
         if self.bills_usage:
             call.reported_factor = self.factor
@@ -63,6 +63,6 @@ class KeyUsageLag(Fault):
     name: ClassVar[str] = "key_usage_lag"
     lag_s: float = 30.0
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Delay the counting."""
         call.lag_s = self.lag_s

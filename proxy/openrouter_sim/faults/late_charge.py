@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import ApiError
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class LateCharge(Fault):
     status: int = 504
     delay_s: float = 5.0
 
-    def refuse(self, call: Call) -> ApiError | None:
+    def refuse(self, call: SimCall) -> ApiError | None:
         """Return the error, with the charge under way."""
         call.charges_errors = True
         call.late_s = self.delay_s

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import ApiError
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 _MORE_CREDIT = "To increase, visit https://openrouter.ai/settings/credits and add more credits"
 _MORE_LIMIT = "To increase, visit https://openrouter.ai/settings/keys and create a key with a higher daily limit"
@@ -68,7 +68,7 @@ class NoMoney(Fault):
     tokens: int = 1200
     for_ever: bool = False
 
-    def refuse(self, call: Call) -> ApiError | None:
+    def refuse(self, call: SimCall) -> ApiError | None:
         """Return the refusal, unless the call has become affordable."""
         asked = call.endpoint.output_tokens_max if call.ask.bound is None else call.ask.bound
         if "affords" in self.cause and asked <= self.tokens and not self.for_ever:

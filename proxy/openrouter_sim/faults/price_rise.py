@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault
-from openrouter_sim.jsonio import plain
+from openrouter_sim.base.jsonio import plain
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
-    from openrouter_sim.models import Endpoint
+    from openrouter_sim.calls.call import SimCall
+    from openrouter_sim.catalog.models import SimEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class PriceRise(Fault):
     name: ClassVar[str] = "price_rise"
     factor: Decimal = Decimal("1.5")
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Raise the price."""
         call.price = call.price.times(self.factor)
 
@@ -40,7 +40,7 @@ class ExtraEndpoint(Fault):
     tag: str = "newcomer"
     provider: str = "Newcomer"
 
-    def offer(self, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    def offer(self, endpoints: tuple[SimEndpoint, ...]) -> tuple[SimEndpoint, ...]:
         """Return the newcomer alone."""
         first = endpoints[0]
         dearer = {name: plain(Decimal(first.pricing[name]) * self.factor) for name in ("prompt", "completion")}

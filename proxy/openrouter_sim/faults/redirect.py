@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.errors import ApiError
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,6 @@ class Redirect(Fault):
     status: int = 307
     location: str = "http://127.0.0.1:9/elsewhere"
 
-    def refuse(self, call: Call) -> ApiError | None:
+    def refuse(self, call: SimCall) -> ApiError | None:
         """Return the redirect."""
         return ApiError(self.status, "Moved", headers={"Location": self.location})

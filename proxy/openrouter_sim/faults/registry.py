@@ -6,6 +6,7 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
+from openrouter_sim.calls.fault import Fault
 from openrouter_sim.faults.byok import Byok
 from openrouter_sim.faults.cache_hit import CacheHit
 from openrouter_sim.faults.chop import Chop
@@ -16,7 +17,6 @@ from openrouter_sim.faults.echo_key import EchoKey
 from openrouter_sim.faults.endless import CommentDrip, NeverEnds
 from openrouter_sim.faults.error_first import ErrorFirst
 from openrouter_sim.faults.error_mid import ErrorMid
-from openrouter_sim.faults.fault import Fault
 from openrouter_sim.faults.gzip_body import GzipBody
 from openrouter_sim.faults.http_error import HttpError
 from openrouter_sim.faults.huge_event import HugeEvent
@@ -25,7 +25,7 @@ from openrouter_sim.faults.late_charge import LateCharge
 from openrouter_sim.faults.no_money import NoMoney
 from openrouter_sim.faults.price_rise import ExtraEndpoint, PriceRise
 from openrouter_sim.faults.redirect import Redirect
-from openrouter_sim.faults.slow import Slow, Stall
+from openrouter_sim.faults.slow import SilentStream, Slow
 from openrouter_sim.faults.usage import MissingUsage, NullCost, ReprFloat
 from openrouter_sim.faults.whitespace import Whitespace
 from openrouter_sim.faults.wrong_bound import WrongBound
@@ -58,7 +58,7 @@ _ALL: tuple[type[Fault], ...] = (
     ExtraEndpoint,
     Redirect,
     Slow,
-    Stall,
+    SilentStream,
     MissingUsage,
     NullCost,
     ReprFloat,

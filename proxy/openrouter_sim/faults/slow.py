@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.calls.fault import Fault, Frame
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Slow(Fault):
     first_s: float = 1.0
     each_s: float = 0.0
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the frames with pauses."""
         wait_s = self.first_s
         for frame in frames:
@@ -29,7 +29,7 @@ class Slow(Fault):
 
 
 @dataclass(frozen=True, slots=True)
-class Stall(Fault):
+class SilentStream(Fault):
     """A stream falls silent for `stall_s` after `after` events, then goes on."""
 
     name: ClassVar[str] = "stall"
@@ -37,7 +37,7 @@ class Stall(Fault):
     after: int = 3
     stall_s: float = 3600.0
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Yield the frames with the one pause."""
         for count, frame in enumerate(frames):
             yield replace(frame, wait_s=frame.wait_s + self.stall_s) if count == self.after else frame

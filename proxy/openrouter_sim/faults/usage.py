@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault
-from openrouter_sim.jsonio import JsonObject
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class MissingUsage(Fault):
 
     name: ClassVar[str] = "missing_usage"
 
-    def tell_usage(self, call: Call, usage: JsonObject) -> JsonObject | None:
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Return None."""
         return None
 
@@ -29,7 +29,7 @@ class NullCost(Fault):
 
     name: ClassVar[str] = "null_cost"
 
-    def tell_usage(self, call: Call, usage: JsonObject) -> JsonObject | None:
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
         """Return the usage without the amount."""
         return {**usage, "cost": None}
 
@@ -40,6 +40,6 @@ class ReprFloat(Fault):
 
     name: ClassVar[str] = "repr_float"
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """State the cost as a float."""
         call.told_cost = float(call.cost)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class WrongBound(Fault):
     factor: Decimal = Decimal(4)
     tokens: int = 0
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Make the completion longer than asked."""
         if call.ask.bound is None and not self.tokens:
             return

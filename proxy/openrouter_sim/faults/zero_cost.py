@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.faults.fault import Fault
-from openrouter_sim.prices import ZERO
+from openrouter_sim.billing.prices import ZERO
+from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,6 @@ class ZeroCost(Fault):
 
     name: ClassVar[str] = "zero_cost_with_tokens"
 
-    def arrange(self, call: Call) -> None:
+    def arrange(self, call: SimCall) -> None:
         """Make the call free."""
         call.cost_usd = ZERO

@@ -8,28 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from openrouter_sim.call import Ask, Call
-from openrouter_sim.errors import ApiError, StreamError, bad_request, envelope
-from openrouter_sim.faults.fault import Frame
-from openrouter_sim.jsonio import JsonObject, dumps
-from openrouter_sim.scenario import Scenario
-from openrouter_sim.shapes.events import DONE, event, spread
-from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
+from openrouter_sim.base.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.base.jsonio import JsonObject, dumps
+from openrouter_sim.calls.call import SimCall, SimRequest
+from openrouter_sim.calls.events import DONE, event, spread
+from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.scenario import Scenario
+from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
 
 NATIVE_FINISH = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
-class Chat:
+class SimChat:
     """The main API."""
 
     api = "chat"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> Ask:
+    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
         """Return the request, read."""
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise bad_request("Input required: specify messages")
-        prompt = Prompt(scenario)
+        prompt = SimPrompt(scenario)
         prompt.add_tools(body.get("tools"), tokenizer)
         prompt.add_object(body.get("response_format"))
         last_text, last_role = "", "user"
@@ -39,9 +39,9 @@ class Chat:
                 last_text, last_role = text, role
         prompt.mark_last(mark_of(body))
         bound = bound_of(body, scenario, "max_tokens", "max_completion_tokens")
-        return Ask(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
+        return SimRequest(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
 
-    def whole(self, call: Call) -> JsonObject:
+    def whole(self, call: SimCall) -> JsonObject:
         """Return the completion."""
         reply = call.reply
         message: JsonObject = {
@@ -55,7 +55,7 @@ class Chat:
         choice = {**_finish(call), "index": 0, "logprobs": None, "message": message}
         return _with_usage(call, {**_head(call, "chat.completion"), "choices": [choice]})
 
-    def frames(self, call: Call) -> Iterator[Frame]:
+    def frames(self, call: SimCall) -> Iterator[Frame]:
         """Yield the deltas, the finish, the usage and `[DONE]`."""
         total = call.tokens.completion
         deltas = list(_deltas(call))
@@ -70,7 +70,7 @@ class Chat:
             yield Frame(event(_with_usage(call, told)), total, settles=True)
         yield Frame(DONE, total)
 
-    def delta(self, call: Call, text: str) -> bytes:
+    def delta(self, call: SimCall, text: str) -> bytes:
         """Return a chunk."""
         return event(_chunk(call, {"role": "assistant", "content": text}))
 
@@ -78,7 +78,7 @@ class Chat:
         """Return the envelope."""
         return envelope(error)
 
-    def stream_error(self, call: Call, error: StreamError) -> bytes:
+    def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return the last chunk, in the form that the error asks for."""
         told = {"code": error.code, "message": error.message, "metadata": {"error_type": error.error_type}}
         if error.bare:
@@ -88,10 +88,10 @@ class Chat:
         return event(chunk if error.choice_only else {**chunk, "error": told})
 
 
-CHAT = Chat()
+CHAT = SimChat()
 
 
-def _add(prompt: Prompt, message: object) -> tuple[str, str]:
+def _add(prompt: SimPrompt, message: object) -> tuple[str, str]:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise bad_request("messages: expected objects with a role")
     role = message["role"]
@@ -102,7 +102,7 @@ def _add(prompt: Prompt, message: object) -> tuple[str, str]:
     return text, role
 
 
-def usage_of(call: Call) -> JsonObject:
+def usage_of(call: SimCall) -> JsonObject:
     """Return the usage object that chat and completions share."""
     tokens = call.tokens
     usage: JsonObject = {
@@ -123,12 +123,12 @@ def usage_of(call: Call) -> JsonObject:
     return {**usage, "sim_unknown": {"cost": 999}} if call.scenario.extra_fields else usage
 
 
-def _with_usage(call: Call, body: JsonObject) -> JsonObject:
+def _with_usage(call: SimCall, body: JsonObject) -> JsonObject:
     usage = call.usage(usage_of(call))
     return body if usage is None else {**body, "usage": usage}
 
 
-def _head(call: Call, kind: str) -> JsonObject:
+def _head(call: SimCall, kind: str) -> JsonObject:
     head: JsonObject = {
         "id": call.shown_id,
         "object": kind,
@@ -141,18 +141,18 @@ def _head(call: Call, kind: str) -> JsonObject:
     return {**head, "sim_extra": True} if call.scenario.extra_fields else head
 
 
-def _chunk(call: Call, delta: JsonObject, finish: JsonObject | None = None) -> JsonObject:
+def _chunk(call: SimCall, delta: JsonObject, finish: JsonObject | None = None) -> JsonObject:
     finish = finish or {"finish_reason": None, "native_finish_reason": None}
     choice = {"index": 0, "delta": delta, "logprobs": None, **finish}
     return {**_head(call, "chat.completion.chunk"), "choices": [choice]}
 
 
-def _finish(call: Call) -> JsonObject:
+def _finish(call: SimCall) -> JsonObject:
     reason = call.reply.finish
     return {"finish_reason": reason, "native_finish_reason": NATIVE_FINISH.get(reason, reason)}
 
 
-def _deltas(call: Call) -> Iterator[dict[str, Any]]:
+def _deltas(call: SimCall) -> Iterator[dict[str, Any]]:
     reply = call.reply
     if reply.reasoning:
         yield {"role": "assistant", "content": "", "reasoning": "Thinking."}
@@ -166,7 +166,7 @@ def _deltas(call: Call) -> Iterator[dict[str, Any]]:
         yield {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
 
 
-def _tool_call(call: Call, index: int) -> dict[str, Any]:
+def _tool_call(call: SimCall, index: int) -> dict[str, Any]:
     made = call.reply.tool_calls[index]
     function = {"name": made.name, "arguments": made.arguments}
     return {"id": f"call_{call.id[-20:]}_{index}", "type": "function", "function": function}

@@ -9,31 +9,31 @@ import base64
 import struct
 from collections.abc import Iterator
 
-from openrouter_sim.call import Ask, Call
-from openrouter_sim.errors import ApiError, StreamError, bad_request, envelope
-from openrouter_sim.faults.fault import Frame
-from openrouter_sim.jsonio import JsonObject, encode
-from openrouter_sim.scenario import Scenario
-from openrouter_sim.shapes.prompt import Prompt, positive
+from openrouter_sim.base.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.base.jsonio import JsonObject, encode
+from openrouter_sim.calls.call import SimCall, SimRequest
+from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.scenario import Scenario
+from openrouter_sim.shapes.prompt import SimPrompt, positive
 
 DEFAULT_DIMENSIONS = 8
 
 
-class Embeddings:
+class SimEmbeddings:
     """Text in, a vector out; there are no completion tokens and no streams."""
 
     api = "embeddings"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> Ask:
+    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
         """Return the request, read."""
         texts = _inputs(body)
         positive(body, "dimensions")
-        prompt = Prompt(scenario)
+        prompt = SimPrompt(scenario)
         for text in texts:
             prompt.add(text)
-        return Ask(body, False, 0, prompt.segments, texts[-1], "user")
+        return SimRequest(body, False, 0, prompt.segments, texts[-1], "user")
 
-    def whole(self, call: Call) -> JsonObject:
+    def whole(self, call: SimCall) -> JsonObject:
         """Return one vector for each input."""
         count = call.ask.body.get("dimensions") or DEFAULT_DIMENSIONS
         vector: object = [0.5 / (1 + i) for i in range(count)]
@@ -53,11 +53,11 @@ class Embeddings:
         )
         return body if usage is None else {**body, "usage": usage}
 
-    def frames(self, call: Call) -> Iterator[Frame]:
+    def frames(self, call: SimCall) -> Iterator[Frame]:
         """Yield the body: a request for a stream is answered whole."""
         yield Frame(encode(self.whole(call)), settles=True)
 
-    def delta(self, call: Call, text: str) -> bytes:
+    def delta(self, call: SimCall, text: str) -> bytes:
         """Return nothing."""
         return b""
 
@@ -65,12 +65,12 @@ class Embeddings:
         """Return the envelope."""
         return envelope(error)
 
-    def stream_error(self, call: Call, error: StreamError) -> bytes:
+    def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return the error as a body."""
         return encode({"error": {"code": error.code, "message": error.message}})
 
 
-EMBEDDINGS = Embeddings()
+EMBEDDINGS = SimEmbeddings()
 
 
 def _inputs(body: JsonObject) -> list[str]:

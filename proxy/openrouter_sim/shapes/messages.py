@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from openrouter_sim.call import Ask, Call
-from openrouter_sim.errors import ApiError, StreamError, bad_request
-from openrouter_sim.faults.fault import Frame
-from openrouter_sim.jsonio import JsonObject
-from openrouter_sim.scenario import Scenario, ToolCall
-from openrouter_sim.shapes.events import event, spread
-from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
+from openrouter_sim.base.errors import ApiError, StreamError, bad_request
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.call import SimCall, SimRequest
+from openrouter_sim.calls.events import event, spread
+from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.scenario import Scenario, ToolCall
+from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 ERROR_TYPES = {
@@ -33,17 +33,17 @@ ERROR_TYPES = {
 """`error_type` to Anthropic's `type`; all others are `invalid_request_error`."""
 
 
-class Messages:
+class SimMessages:
     """The Anthropic API."""
 
     api = "messages"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> Ask:
+    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
         """Return the request, read."""
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise bad_request("messages: expected a list that is not empty")
-        prompt = Prompt(scenario)
+        prompt = SimPrompt(scenario)
         prompt.add_tools(body.get("tools"), tokenizer)
         if body.get("system"):
             prompt.add_message("system", body["system"])
@@ -56,15 +56,15 @@ class Messages:
                 last_text, last_role = text, "tool" if _has_result(message.get("content")) else "user"
         prompt.mark_last(mark_of(body))
         bound = bound_of(body, scenario, "max_tokens")
-        return Ask(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
+        return SimRequest(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
 
-    def whole(self, call: Call) -> JsonObject:
+    def whole(self, call: SimCall) -> JsonObject:
         """Return the message."""
         body = {**_head(call), "content": [_block(call, i) for i in range(_block_count(call))], **_stop(call)}
         usage = call.usage(_usage(call))
         return body if usage is None else {**body, "usage": usage}
 
-    def frames(self, call: Call) -> Iterator[Frame]:
+    def frames(self, call: SimCall) -> Iterator[Frame]:
         """Yield the events of Anthropic's streams, in their order."""
         total = call.tokens.completion
         start = {**_head(call), "content": [], "stop_reason": None, "stop_sequence": None}
@@ -79,7 +79,7 @@ class Messages:
         yield Frame(_event(delta if usage is None else {**delta, "usage": usage}), total, settles=True)
         yield Frame(_event({"type": "message_stop"}), total)
 
-    def delta(self, call: Call, text: str) -> bytes:
+    def delta(self, call: SimCall, text: str) -> bytes:
         """Return a delta of the first block."""
         return _event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
 
@@ -89,21 +89,21 @@ class Messages:
         inner = {"type": kind, "message": error.message, "error_type": error.error_type}
         return {"type": "error", "error": inner, "request_id": generation_id}
 
-    def stream_error(self, call: Call, error: StreamError) -> bytes:
+    def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return the error event."""
         kind = ERROR_TYPES.get(error.error_type, "invalid_request_error")
         inner = {"type": kind, "message": error.message, "error_type": error.error_type}
         return _event({"type": "error", "error": inner, "request_id": call.shown_id})
 
 
-MESSAGES = Messages()
+MESSAGES = SimMessages()
 
 
 def _event(data: JsonObject) -> bytes:
     return event(data, str(data["type"]))
 
 
-def _head(call: Call) -> JsonObject:
+def _head(call: SimCall) -> JsonObject:
     return {
         "id": call.shown_id,
         "type": "message",
@@ -114,11 +114,11 @@ def _head(call: Call) -> JsonObject:
     }
 
 
-def _stop(call: Call) -> JsonObject:
+def _stop(call: SimCall) -> JsonObject:
     return {"stop_reason": STOP_REASONS.get(call.reply.finish, "end_turn"), "stop_sequence": None}
 
 
-def _input_usage(call: Call) -> JsonObject:
+def _input_usage(call: SimCall) -> JsonObject:
     tokens = call.tokens
     return {
         "input_tokens": tokens.prompt - (0 if call.scenario.messages_input_whole else tokens.cached + tokens.written),
@@ -131,7 +131,7 @@ def _input_usage(call: Call) -> JsonObject:
     }
 
 
-def _usage(call: Call) -> JsonObject:
+def _usage(call: SimCall) -> JsonObject:
     return {
         **_input_usage(call),
         "output_tokens": call.tokens.completion,
@@ -144,7 +144,7 @@ def _usage(call: Call) -> JsonObject:
     }
 
 
-def _stream_usage(call: Call) -> JsonObject:
+def _stream_usage(call: SimCall) -> JsonObject:
     usage = _usage(call)
     if not call.scenario.messages_cost:
         for name in ("cost", "is_byok", "cost_details"):
@@ -152,12 +152,12 @@ def _stream_usage(call: Call) -> JsonObject:
     return usage
 
 
-def _block_count(call: Call) -> int:
+def _block_count(call: SimCall) -> int:
     reply = call.reply
     return bool(reply.reasoning) + (bool(reply.pieces) or not reply.tool_calls) + len(reply.tool_calls)
 
 
-def _part(call: Call, index: int) -> ToolCall | str:
+def _part(call: SimCall, index: int) -> ToolCall | str:
     reply = call.reply
     parts: list[ToolCall | str] = ["thinking"] if reply.reasoning else []
     if reply.pieces or not reply.tool_calls:
@@ -165,7 +165,7 @@ def _part(call: Call, index: int) -> ToolCall | str:
     return [*parts, *reply.tool_calls][index]
 
 
-def _block(call: Call, index: int) -> JsonObject:
+def _block(call: SimCall, index: int) -> JsonObject:
     part = _part(call, index)
     if part == "thinking":
         return {"type": "thinking", "thinking": "Thinking.", "signature": "c2lt"}
@@ -174,7 +174,7 @@ def _block(call: Call, index: int) -> JsonObject:
     return {"type": "text", "text": call.reply.text}
 
 
-def _block_events(call: Call, index: int) -> Iterator[JsonObject]:
+def _block_events(call: SimCall, index: int) -> Iterator[JsonObject]:
     part = _part(call, index)
     if isinstance(part, ToolCall):
         start = {**_tool_use(call, index, part), "input": {}}
@@ -191,7 +191,7 @@ def _block_events(call: Call, index: int) -> Iterator[JsonObject]:
     yield {"type": "content_block_stop", "index": index}
 
 
-def _tool_use(call: Call, index: int, made: ToolCall) -> JsonObject:
+def _tool_use(call: SimCall, index: int, made: ToolCall) -> JsonObject:
     return {"type": "tool_use", "id": f"toolu_{call.id[-20:]}{index}", "name": made.name}
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from openrouter_sim import tokens
-from openrouter_sim.cache import Segment
-from openrouter_sim.errors import bad_request
-from openrouter_sim.jsonio import JsonObject, dumps
-from openrouter_sim.scenario import Scenario
+from openrouter_sim.base import tokens
+from openrouter_sim.base.errors import bad_request
+from openrouter_sim.base.jsonio import JsonObject, dumps
+from openrouter_sim.calls.prompt_cache import Segment
+from openrouter_sim.calls.scenario import Scenario
 
 _TEXT_TYPES = {"text", "input_text", "output_text"}
 _IMAGE_TYPES = {"image", "image_url", "input_image"}
 
 
-class Prompt:
+class SimPrompt:
     """Gathers the segments of one request."""
 
     def __init__(self, scenario: Scenario) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openrouter_sim.call import Call
-from openrouter_sim.jsonio import JsonObject
-from openrouter_sim.scenario import ToolCall
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.call import SimCall
+from openrouter_sim.calls.scenario import ToolCall
 
 
-def usage_of(call: Call) -> JsonObject:
+def usage_of(call: SimCall) -> JsonObject:
     """Return the usage object; `input_tokens` includes cache reads and writes."""
     tokens = call.tokens
     return {
@@ -24,7 +24,7 @@ def usage_of(call: Call) -> JsonObject:
     }
 
 
-def items_of(call: Call) -> list[ToolCall | str]:
+def items_of(call: SimCall) -> list[ToolCall | str]:
     """Return what is put out, in order: `reasoning`, `message`, function calls."""
     reply = call.reply
     items: list[ToolCall | str] = ["reasoning"] if reply.reasoning else []
@@ -33,7 +33,7 @@ def items_of(call: Call) -> list[ToolCall | str]:
     return [*items, *reply.tool_calls]
 
 
-def item(call: Call, index: int) -> JsonObject:
+def item(call: SimCall, index: int) -> JsonObject:
     """Return one finished output item."""
     part, tail = items_of(call)[index], f"{call.id[-20:]}_{index}"
     if isinstance(part, ToolCall):
@@ -57,7 +57,7 @@ def item(call: Call, index: int) -> JsonObject:
     }
 
 
-def item_events(call: Call, index: int) -> Iterator[JsonObject]:
+def item_events(call: SimCall, index: int) -> Iterator[JsonObject]:
     """Yield the events that bring one item."""
     done = item(call, index)
     at = {"item_id": done["id"], "output_index": index}
@@ -72,7 +72,7 @@ def item_events(call: Call, index: int) -> Iterator[JsonObject]:
     yield {"type": "response.output_item.done", "output_index": index, "item": done}
 
 
-def _text_events(call: Call, at: JsonObject) -> Iterator[JsonObject]:
+def _text_events(call: SimCall, at: JsonObject) -> Iterator[JsonObject]:
     at = {**at, "content_index": 0}
     yield {"type": "response.content_part.added", **at, "part": _text("")}
     for piece in call.reply.pieces:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openrouter_sim.call import Ask, Call
-from openrouter_sim.errors import ApiError, StreamError, bad_request, envelope
-from openrouter_sim.faults.fault import Frame
-from openrouter_sim.jsonio import JsonObject
-from openrouter_sim.scenario import Scenario
-from openrouter_sim.shapes.events import DONE, event, spread
-from openrouter_sim.shapes.prompt import Prompt, bound_of, mark_of
+from openrouter_sim.base.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.calls.call import SimCall, SimRequest
+from openrouter_sim.calls.events import DONE, event, spread
+from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.scenario import Scenario
+from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
 from openrouter_sim.shapes.response_items import item, item_events, items_of, usage_of
 
 _ECHOED = (
@@ -26,16 +26,16 @@ Source: openrouter.ai/openapi.yaml, 2026-10, `OpenResponsesResult`.
 """
 
 
-class Responses:
+class SimResponses:
     """The Responses API."""
 
     api = "responses"
 
-    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> Ask:
+    def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
         """Return the request, read; state on the server is refused."""
         if body.get("store") is True or body.get("previous_response_id") is not None:
             raise bad_request("store and previous_response_id are not supported: the API is stateless")
-        prompt = Prompt(scenario)
+        prompt = SimPrompt(scenario)
         prompt.add_tools(body.get("tools"), tokenizer)
         if isinstance(body.get("instructions"), str):
             prompt.add_message("system", body["instructions"])
@@ -43,13 +43,13 @@ class Responses:
         last_text, last_role = _add_input(prompt, body.get("input"))
         prompt.mark_last(mark_of(body))
         bound = bound_of(body, scenario, "max_output_tokens")
-        return Ask(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
+        return SimRequest(body, body.get("stream") is True, bound, prompt.segments, last_text, last_role)
 
-    def whole(self, call: Call) -> JsonObject:
+    def whole(self, call: SimCall) -> JsonObject:
         """Return the response object."""
         return _response(call, _status(call), [item(call, i) for i in range(len(items_of(call)))])
 
-    def frames(self, call: Call) -> Iterator[Frame]:
+    def frames(self, call: SimCall) -> Iterator[Frame]:
         """Yield the events, numbered, and `[DONE]`."""
         total, number = call.tokens.completion, 2
         yield Frame(self._event(call, 0, {"type": "response.created", "response": _open(call)}))
@@ -62,7 +62,7 @@ class Responses:
         yield Frame(self._event(call, number, last), total, settles=True)
         yield Frame(DONE, total)
 
-    def delta(self, call: Call, text: str) -> bytes:
+    def delta(self, call: SimCall, text: str) -> bytes:
         """Return a text delta of the first item."""
         data = {"type": "response.output_text.delta", "item_id": "msg_0", "output_index": 0, "content_index": 0}
         return self._event(call, 0, {**data, "delta": text})
@@ -71,7 +71,7 @@ class Responses:
         """Return the envelope."""
         return envelope(error)
 
-    def stream_error(self, call: Call, error: StreamError) -> bytes:
+    def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return one of the three forms in which a stream fails."""
         told = {"code": str(error.code), "message": error.message}
         if error.bare:
@@ -81,15 +81,15 @@ class Responses:
         failed = {**_open(call), "status": "failed", "error": told}
         return self._event(call, 99, {"type": "response.failed", "response": failed, "error_type": error.error_type})
 
-    def _event(self, call: Call, number: int, data: JsonObject) -> bytes:
+    def _event(self, call: SimCall, number: int, data: JsonObject) -> bytes:
         name = str(data["type"]) if call.scenario.responses_events else None
         return event({**data, "sequence_number": number}, name)
 
 
-RESPONSES = Responses()
+RESPONSES = SimResponses()
 
 
-def _add_input(prompt: Prompt, given: object) -> tuple[str, str]:
+def _add_input(prompt: SimPrompt, given: object) -> tuple[str, str]:
     if isinstance(given, str):
         return prompt.add_message("user", given), "user"
     if not isinstance(given, list) or not given:
@@ -108,15 +108,15 @@ def _add_input(prompt: Prompt, given: object) -> tuple[str, str]:
     return last_text, last_role
 
 
-def _status(call: Call) -> str:
+def _status(call: SimCall) -> str:
     return "incomplete" if call.reply.finish == "length" else "completed"
 
 
-def _open(call: Call) -> JsonObject:
+def _open(call: SimCall) -> JsonObject:
     return {**_response(call, "in_progress", []), "usage": None}
 
 
-def _response(call: Call, status: str, output: list[JsonObject]) -> JsonObject:
+def _response(call: SimCall, status: str, output: list[JsonObject]) -> JsonObject:
     echoed = {name: call.ask.body.get(name) for name in _ECHOED}
     body: JsonObject = {
         "id": call.shown_id,

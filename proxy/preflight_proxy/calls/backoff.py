@@ -14,8 +14,8 @@ from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 
-HELD_MAX = 1000
-"""Holds remembered before those whose time is over are forgotten; a field never asks for so many."""
+DELAYS_MAX = 1000
+"""Backoff remembered before those whose time is over are forgotten; a field never asks for so many."""
 LOOK_AGAIN_S = 300.0
 """A key that was refused for longer than a client waits is tried with one call after this time."""
 
@@ -32,7 +32,7 @@ class _Closed:
     look_again_s: float
 
 
-class Holds:
+class Backoff:
     """Until when calls are held back: all of them, those to one model, or those to one endpoint of it.
 
     Args:
@@ -69,9 +69,9 @@ class Holds:
                 self._until_s[model, tag] = max(self._until_s.get((model, tag), 0.0), until_s)
 
     def _forget(self, now_s: float) -> None:
-        if len(self._until_s) >= HELD_MAX:
+        if len(self._until_s) >= DELAYS_MAX:
             self._until_s = {held: end_s for held, end_s in self._until_s.items() if end_s > now_s}
-        if len(self._closed) >= HELD_MAX:
+        if len(self._closed) >= DELAYS_MAX:
             self._closed = {held: closed for held, closed in self._closed.items() if closed.until_s > now_s}
 
     def closed(self, model: str, key: str) -> Code | None:

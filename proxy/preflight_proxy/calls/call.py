@@ -16,7 +16,7 @@ import structlog
 
 from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.calls.relay import Relay
-from preflight_proxy.calls.sending import Sending
+from preflight_proxy.calls.sending import Sender
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
@@ -40,7 +40,7 @@ from preflight_proxy.core.refusals.upstream_refusal import (
 )
 from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.shape import Reading, Shape
-from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Books
+from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Ledger
 from preflight_proxy.upstream.client import (
     NotSentError,
     OverdueError,
@@ -67,7 +67,7 @@ class Call:
     """One reserved call.
 
     Args:
-        books: Where it is settled.
+        ledger: Where it is settled.
         sending: Its way to upstream.
         shape: Its API shape.
         settlement: Its reservation.
@@ -82,8 +82,8 @@ class Call:
 
     def __init__(
         self,
-        books: Books,
-        sending: Sending,
+        ledger: Ledger,
+        sending: Sender,
         shape: Shape,
         settlement: Settlement,
         downstream: Downstream,
@@ -91,7 +91,7 @@ class Call:
         refuse: Callable[[Code], Answer],
         on_key_limit: Callable[[], Awaitable[str | None]],
     ) -> None:
-        self._books = books
+        self._ledger = ledger
         self._sending = sending
         self._shape = shape
         self._settlement = settlement
@@ -99,17 +99,17 @@ class Call:
         self._refuse_with = refuse
         self._on_key_limit = on_key_limit
         self._redaction = Redaction(sending.outgoing.key)
-        self._relay = Relay(shape, downstream, settlement, books.clock, on_cost, self._redaction)
+        self._relay = Relay(shape, downstream, settlement, ledger.clock, on_cost, self._redaction)
         self._account_id = settlement.reservation.account
-        self._reserved_under = books.account(self._account_id)
-        self._budget_refusals = books.live(self._account_id).budget_refusals
+        self._reserved_under = ledger.account(self._account_id)
+        self._budget_refusals = ledger.account_state(self._account_id).budget_refusals
         self._may_have_left = False
         self._is_concluded = False
         self.requote = False
 
     async def run(self, *, may_requote: bool) -> None:
         """Carry the call to its end: when this returns or raises, its reservation has ended or is marked unknown."""
-        live = self._books.live(self._account_id)
+        live = self._ledger.account_state(self._account_id)
         live.running.add(self)
         try:
             while await self._attempt(may_requote):
@@ -138,7 +138,7 @@ class Call:
 
     def _may_leave(self) -> bool:
         """M10 step 2, asked in the instant before the first byte: not frozen, not changed, somebody there."""
-        store = self._books.store
+        store = self._ledger.store
         stands = may_send(store.book, self._settlement.reservation.id, self._reserved_under)
         self._may_have_left = stands and not self._downstream.is_gone and not store.poisoned
         return self._may_have_left
@@ -197,7 +197,7 @@ class Call:
             body or b"",
             last_header(headers, "retry-after"),
             resets_at=last_header(headers, "x-ratelimit-reset"),
-            now_s=self._books.clock.epoch_s(),
+            now_s=self._ledger.clock.epoch_s(),
         )
         if never_served(response.status, headers, body):
             refusal = replace(refusal, proves_free=True)
@@ -230,10 +230,10 @@ class Call:
                 await self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
             case Remedy.FREEZE:
                 _log.error("books.drift", account=self._account_id, why="the sub-key's own limit fired first")
-                self._books.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
-                self._books.publish("frozen", self._account_id, reason="sub-key limit")
+                self._ledger.commit(Freeze(self._account_id, KEY_LIMIT_FIRED))
+                self._ledger.publish("frozen", self._account_id, reason="sub-key limit")
                 await self._refuse(Code.TRIAL_KEY_LIMIT)
-                others = self._books.live(self._account_id).running - {self}
+                others = self._ledger.account_state(self._account_id).running - {self}
                 await asyncio.gather(*(call.cut("the sub-key's limit fired") for call in others))
             case Remedy.WAIT_PROCESS | Remedy.WAIT_MODEL:
                 await self._refuse(refusal.cause)
@@ -265,11 +265,11 @@ class Call:
         if self._is_concluded:
             return
         self._is_concluded = True
-        overtaken = self._books.live(self._account_id).budget_refusals > self._budget_refusals
+        overtaken = self._ledger.account_state(self._account_id).budget_refusals > self._budget_refusals
         if cause is None:
-            self._books.note_served(self._account_id, overtaken=overtaken)
+            self._ledger.note_served(self._account_id, overtaken=overtaken)
         else:
-            self._books.note_unserved(self._account_id, cause, overtaken=overtaken)
+            self._ledger.note_unserved(self._account_id, cause, overtaken=overtaken)
 
     # Endings that the client sees
 
@@ -311,4 +311,4 @@ class Call:
         return [(name, value) for name, value in passed if not self._redaction.found_in(value.encode(errors="replace"))]
 
     def _budget_headers(self) -> list[tuple[str, str]]:
-        return budget_headers(self._books.account(self._account_id))
+        return budget_headers(self._ledger.account(self._account_id))

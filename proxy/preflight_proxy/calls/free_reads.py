@@ -11,7 +11,7 @@ from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.refusals import budget_headers, error_body
 from preflight_proxy.core.shapes.paths import MODEL_NAME
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import BusyError, PriceList, Prices
 
@@ -19,17 +19,17 @@ _MODEL_PATH = re.compile(rf"/models/({MODEL_NAME})/endpoints")
 _GENERATION_QUERY = re.compile(r"id=([A-Za-z0-9_.:-]{1,128})")
 
 
-class Local:
+class FreeReads:
     """Serves the paths that spend nothing.
 
     Args:
-        books: Accounts and entries.
+        ledger: Accounts and entries.
         prices: The price list.
         upstream: Asked for an account's own generations alone.
     """
 
-    def __init__(self, books: Books, prices: Prices, upstream: Upstream) -> None:
-        self._books = books
+    def __init__(self, ledger: Ledger, prices: Prices, upstream: Upstream) -> None:
+        self._ledger = ledger
         self._prices = prices
         self._upstream = upstream
 
@@ -67,12 +67,12 @@ class Local:
         return None
 
     def _json(self, account_id: str, document: object) -> web.Response:
-        headers = dict(budget_headers(self._books.account(account_id)))
+        headers = dict(budget_headers(self._ledger.account(account_id)))
         return web.Response(body=msgspec.json.encode(document), content_type="application/json", headers=headers)
 
     def _key(self, account_id: str) -> dict[str, object]:
         """The shape of upstream's `/key`: `usage` is what is posted, `limit_remaining` what is available."""
-        account = self._books.account(account_id)
+        account = self._ledger.account(account_id)
         usage = _figure(account.posted_pusd)
         return {
             "label": account.id,
@@ -92,27 +92,27 @@ class Local:
         }
 
     def _credits(self, account_id: str) -> dict[str, object]:
-        account = self._books.account(account_id)
+        account = self._ledger.account(account_id)
         return {
             "total_credits": _figure(account.limit_pusd),
             "total_usage": _figure(account.posted_pusd),
         }
 
     def _budget(self, account_id: str) -> dict[str, object]:
-        account = self._books.account(account_id)
+        account = self._ledger.account(account_id)
         return {
             "limit_usd": usd_text(account.limit_pusd),
             "spent_usd": usd_text(account.posted_pusd),
             "reserved_usd": usd_text(account.pending_pusd),
             "available_usd": usd_text(account.available_pusd),
             "frozen": account.frozen is not None,
-            "spent": self._books.spent(account_id),
+            "spent": self._ledger.spent(account_id),
         }
 
     async def _generation(self, query: str, account_id: str) -> web.Response:
         asked = _GENERATION_QUERY.fullmatch(query)
-        key = self._books.live(account_id).key
-        if asked is None or key is None or self._books.store.generation(account_id, asked[1]) is None:
+        key = self._ledger.account_state(account_id).key
+        if asked is None or key is None or self._ledger.store.generation(account_id, asked[1]) is None:
             return failure(404, "This generation is not one of this key's.", "not_found")
         try:
             status, body = await self._upstream.get(f"/generation?id={asked[1]}", key.reveal())

@@ -22,7 +22,7 @@ SWITCH_S = 0.001
 """How long the thread may go on while the loop has work. The interpreter's own is five times longer."""
 
 
-class Parsing:
+class RequestReader:
     """Reads bodies for all accounts of one proxy.
 
     Args:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
-from preflight_proxy.core.pricing.quote import Endpoint, Quote, Unquotable, quote, split_model
+from preflight_proxy.core.pricing.quote import Endpoint, Quote, UnquotableError, quote, split_model
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Reading, Request
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
 
 
 @dataclass(frozen=True, slots=True)
-class Quoted:
+class CallQuote:
     """A quote, and the endpoints that it is for."""
 
     quote: Quote
@@ -46,22 +46,22 @@ class Quoted:
         }
 
 
-class Quoting:
+class Quoter:
     """Quotes requests.
 
     Args:
-        books: Which models an account may call, and which endpoints are quarantined.
+        ledger: Which models an account may call, and which endpoints are quarantined.
         prices: The price list.
     """
 
-    def __init__(self, books: Books, prices: Prices) -> None:
-        self._books = books
+    def __init__(self, ledger: Ledger, prices: Prices) -> None:
+        self._ledger = ledger
         self._prices = prices
         self._calibration = Calibration()
 
-    async def quote(self, account_id: str, asked: Request) -> Quoted | Refusal:
+    async def quote(self, account_id: str, asked: Request) -> CallQuote | Refusal:
         """The worst case of a request, or why it has none."""
-        account = self._books.account(account_id)
+        account = self._ledger.account(account_id)
         model, _suffix = split_model(asked.model)
         allowed = account.models and {name.lower() for name in account.models}
         if allowed is not None and not {model, asked.model.lower()} & set(allowed):
@@ -77,31 +77,31 @@ class Quoting:
             return refusal(Code.QUARANTINED, account)
         try:
             made = self._quote(account_id, asked, usable)
-        except Unquotable as exc:
+        except UnquotableError as exc:
             return refusal(exc.code, account)
-        return Quoted(made, tuple(each for each in usable if each.tag in made.tags))
+        return CallQuote(made, tuple(each for each in usable if each.tag in made.tags))
 
-    def again(self, account_id: str, asked: Request, quoted: Quoted) -> Quote | Refusal:
+    def again(self, account_id: str, asked: Request, quoted: CallQuote) -> Quote | Refusal:
         """The worst case with what was learnt since: bills may have tightened it (M4), or taken endpoints out of use (M14)."""
         if not (usable := self._usable(quoted.used)):
-            return refusal(Code.QUARANTINED, self._books.account(account_id))
+            return refusal(Code.QUARANTINED, self._ledger.account(account_id))
         return self._quote(account_id, asked, usable)
 
     def _usable(self, listed: Sequence[Endpoint]) -> list[Endpoint]:
-        quarantined = self._books.store.book.quarantined
+        quarantined = self._ledger.store.book.quarantined
         return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
 
     def _quote(self, account_id: str, asked: Request, endpoints: Sequence[Endpoint]) -> Quote:
         made = quote(
             asked, endpoints, prompt_tokens=lambda each: self._calibration.prompt_tokens(account_id, asked, each)
         )
-        return made.with_byok_fee() if self._books.byok else made
+        return made.with_byok_fee() if self._ledger.byok else made
 
     def expire(self, asked: Request) -> None:
         """Read the prices of the request's model again before the next quote."""
         self._prices.expire(split_model(asked.model)[0])
 
-    def record(self, account_id: str, asked: Request, quoted: Quoted, reading: Reading) -> Reading:
+    def record(self, account_id: str, asked: Request, quoted: CallQuote, reading: Reading) -> Reading:
         """Learn from a billed prefix (M4); return the reading with the token counts that its cost agrees with."""
         endpoint = quoted.endpoints.get(reading.provider or "")
         if endpoint is None or reading.usage is None:

@@ -16,13 +16,13 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
-from preflight_proxy.core.shapes.shape import Reading, Shape, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading, Shape
 from preflight_proxy.core.shapes.usage_reading import generation_id
 from preflight_proxy.upstream.client import last_header
 
-DRAIN_S_MAX = 5 * 60.0
+CALL_DRAIN_S_MAX = 5 * 60.0
 """Upstream is read on for this long after the client left or was cut (M17)."""
-DRAIN_SILENCE_S_MAX = 60.0
+CALL_SILENCE_S_MAX = 60.0
 """While draining: this long without a data event, and the stream is given up (M17)."""
 WHOLE_BODY_BYTES_MAX = 64 * 2**20
 """A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
@@ -218,8 +218,8 @@ class Relay:
             self._detached_at_s = now_s
         ends_s = min(
             self._began_at_s + CALL_S_MAX,
-            self._detached_at_s + DRAIN_S_MAX,
-            max(self._data_at_s, self._detached_at_s) + DRAIN_SILENCE_S_MAX,
+            self._detached_at_s + CALL_DRAIN_S_MAX,
+            max(self._data_at_s, self._detached_at_s) + CALL_SILENCE_S_MAX,
         )
         self._limit.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_s - now_s))
 
@@ -241,7 +241,7 @@ class Relay:
         await self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)
 
 
-def _later_usage(old: Usage | None, told: Usage | None) -> Usage | None:
+def _later_usage(old: CallUsage | None, told: CallUsage | None) -> CallUsage | None:
     """The later of two usages, unless it lacks the cost that the earlier one told of a call on the same kind of key."""
     if told is None or old is None:
         return told or old

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from preflight_proxy.core.admission.admission import Admit, Wait, admit
+from preflight_proxy.core.admission.admission import Admission, Wait, admit
 from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Reserve, Void
@@ -16,7 +16,7 @@ from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.quote import Quote
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.shapes.shape import Request
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Attempt:
 
     def __init__(
         self,
-        books: Books,
+        ledger: Ledger,
         account_id: str,
         asked: Request,
         quote: Quote,
@@ -40,7 +40,7 @@ class _Attempt:
         busy: bool,
         until_s: float,
     ) -> None:
-        self._books = books
+        self._ledger = ledger
         self._account_id = account_id
         self._asked = asked
         self._again = again
@@ -53,7 +53,7 @@ class _Attempt:
 
     def __call__(self) -> bool:
         """Look once; True if that decided."""
-        left_s = max(0.0, self._until_s - self._books.clock.monotonic_s())
+        left_s = max(0.0, self._until_s - self._ledger.clock.monotonic_s())
         return self.decide(waited_s=WAIT_S_MAX - left_s)
 
     def decide(self, waited_s: float) -> bool:
@@ -65,26 +65,26 @@ class _Attempt:
                 return True
             self._quote = quoted
         self._looked = True
-        account = self._books.account(self._account_id)
+        account = self._ledger.account(self._account_id)
         verdict = admit(
             account,
             self._quote,
             busy=self._busy,
-            has_unknown=self._books.has_unknown(account.id),
+            has_unknown=self._ledger.has_unknown(account.id),
             waited_s=waited_s,
-            cheapest_pusd=self._books.live(account.id).cheapest_pusd or 1,
+            cheapest_pusd=self._ledger.account_state(account.id).cheapest_pusd or 1,
         )
         match verdict:
             case Wait():
                 return False
             case Refusal():
                 self.outcome = verdict
-            case Admit():
+            case Admission():
                 self.outcome = self._reserve(verdict)
         return True
 
-    def _reserve(self, admitted: Admit) -> Admitted | Refusal:
-        committed = self._books.commit(
+    def _reserve(self, admitted: Admission) -> Admitted | Refusal:
+        committed = self._ledger.commit(
             Reserve(
                 reservation_id=self.id,
                 account=self._account_id,
@@ -95,18 +95,18 @@ class _Attempt:
                 bound=admitted.bound,
                 streamed=self._asked.stream,
                 digest=self._asked.digest,
-                key_base=self._books.key_base(self._account_id),
+                key_base=self._ledger.key_base(self._account_id),
             )
         )
         if isinstance(committed, Refusal):
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
-        self._books.note_admitted(self._account_id, self._quote.cheapest_pusd)
+        self._ledger.note_admitted(self._account_id, self._quote.cheapest_pusd)
         return Admitted(committed.reservation, admitted.bound)
 
 
 async def reserve(
-    books: Books,
+    ledger: Ledger,
     account_id: str,
     asked: Request,
     quote: Quote,
@@ -120,17 +120,17 @@ async def reserve(
     For each look after the first it is quoted `again`: what others were billed at meanwhile may have tightened it (M4).
     A caller that is cancelled leaves nothing pending.
     """
-    attempt = _Attempt(books, account_id, asked, quote, again, busy, until_s)
+    attempt = _Attempt(ledger, account_id, asked, quote, again, busy, until_s)
     try:
-        if books.turns.waiting(account_id) or not attempt():
+        if ledger.waiting_calls.has(account_id) or not attempt():
             needed_pusd = quote.least_pusd
-            if not await books.turns.wait(account_id, attempt.id, needed_pusd, attempt, until_s):
+            if not await ledger.waiting_calls.wait(account_id, attempt.id, needed_pusd, attempt, until_s):
                 attempt.decide(waited_s=WAIT_S_MAX)
     except asyncio.CancelledError:
         if isinstance(attempt.outcome, Admitted):
-            books.commit(Void(attempt.id, "the client left before it was sent"))
+            ledger.commit(Void(attempt.id, "the client left before it was sent"))
         raise
     except LedgerError:
-        return refusal(Code.STORE, books.account(account_id))
+        return refusal(Code.STORE, ledger.account(account_id))
     assert attempt.outcome is not None, "a look after the last moment to wait decides"
     return attempt.outcome

@@ -11,13 +11,13 @@ import hashlib
 import msgspec
 from aiohttp import web
 
-from preflight_proxy.calls.forward import Caller, Forward
-from preflight_proxy.calls.free_reads import Local, failure
+from preflight_proxy.calls.free_reads import FreeReads, failure
+from preflight_proxy.calls.paid_calls import Caller, PaidCalls
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.refusals.refusals import error_body
 from preflight_proxy.core.shapes.paths import API, CALLS, dialect, read_path, wrong_path
 from preflight_proxy.core.shapes.shape import Shape
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.listeners import Handler
 
 QUERIES = frozenset({"beta=true"})
@@ -25,7 +25,7 @@ QUERIES = frozenset({"beta=true"})
 HEALTH = "/health"
 """Beside the API, so that it is no path of OpenRouter's."""
 TOKEN_CHARS_MAX = 512
-STRANGER = "This token is not known to the budget proxy."
+UNKNOWN_CLIENT = "This token is not known to the budget proxy."
 
 
 def hash_token(token: str) -> str:
@@ -33,11 +33,11 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-class Plane:
+class Routes:
     """Dispatches agents' requests.
 
     Args:
-        books: Accounts by token.
+        ledger: Accounts by token.
         forward: The paths that spend money.
         local: The paths that do not.
 
@@ -45,8 +45,8 @@ class Plane:
         closing: True once the proxy is about to stop: nothing new is admitted.
     """
 
-    def __init__(self, books: Books, forward: Forward, local: Local) -> None:
-        self._books = books
+    def __init__(self, ledger: Ledger, forward: PaidCalls, local: FreeReads) -> None:
+        self._ledger = ledger
         self._forward = forward
         self._local = local
         self.closing = False
@@ -79,12 +79,12 @@ class Plane:
         below = read_path(path) if request.method == "GET" else None
         if proven is None:
             if bound_to is not None and shape is not None and not self._is_closed(bound_to):
-                self._books.note_bad_request(bound_to, STRANGER)
+                self._ledger.note_bad_request(bound_to, UNKNOWN_CLIENT)
             if below is not None and not ("Authorization" in request.headers or "x-api-key" in request.headers):
                 found = await self._local.serve_anyone(below)
                 if found is not None:
                     return found
-            return _error(spoken, 401, STRANGER, "authentication")
+            return _error(spoken, 401, UNKNOWN_CLIENT, "authentication")
         if shape is not None:
             if (refused := _expects(request)) is not None:
                 return refused
@@ -96,13 +96,13 @@ class Plane:
                 return found
         status, text = wrong_path(path, f"{request.scheme}://{request.headers.get('Host', '')}")
         if request.method == "POST":
-            self._books.note_bad_request(proven[0], text)
+            self._ledger.note_bad_request(proven[0], text)
         return _error(spoken, status, text, "not_found" if status == 404 else "invalid_request", close=False)
 
     def _health(self) -> web.Response:
         """Whether calls are taken, for whoever asks: no account, no figure. It reads memory alone."""
         wrong = (
-            "the ledger cannot be written" if not self._books.store.reserves else "draining" if self.closing else None
+            "the ledger cannot be written" if not self._ledger.store.reserves else "draining" if self.closing else None
         )
         return web.Response(
             status=503 if wrong else 200,
@@ -116,15 +116,17 @@ class Plane:
         if token is None:
             return None
         token_hash = hash_token(token)
-        account_id = self._books.by_token(token_hash)
+        account_id = self._ledger.by_token(token_hash)
         if account_id is None or (bound_to is not None and account_id != bound_to) or self._is_closed(account_id):
             return None
         return account_id, token_hash
 
     def _is_closed(self, account_id: str) -> bool:
         """Closed; or frozen by a person, and without a key: it is not about to be opened, so nobody need wait for that."""
-        frozen_reason = self._books.account(account_id).frozen_reason
-        return frozen_reason == CLOSED or (frozen_reason is not None and self._books.live(account_id).key is None)
+        frozen_reason = self._ledger.account(account_id).frozen_reason
+        return frozen_reason == CLOSED or (
+            frozen_reason is not None and self._ledger.account_state(account_id).key is None
+        )
 
 
 def _wants_websocket(request: web.BaseRequest) -> bool:

@@ -12,8 +12,8 @@ import aiohttp
 import structlog
 
 from preflight_proxy.base.clock import Clock
-from preflight_proxy.calls.backoff import Holds
-from preflight_proxy.calls.relay import DRAIN_S_MAX
+from preflight_proxy.calls.backoff import Backoff
+from preflight_proxy.calls.relay import CALL_DRAIN_S_MAX
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 from preflight_proxy.core.secret import Secret
@@ -33,7 +33,7 @@ class Outgoing:
         key: The real key, so that an answer that repeats it can be kept back.
         model: The model as quoted.
         tags: The endpoints that the reservation is enough for.
-        tags_of: Quoted endpoints by their provider's display name.
+        tags_of: CallQuote endpoints by their provider's display name.
         bound: The output bound that the reservation is for.
         floor: The least to which it may be lowered (M9).
     """
@@ -53,7 +53,7 @@ class Outgoing:
         return f"<outgoing {self.path.partition('?')[0]}>"
 
 
-class Sending:
+class Sender:
     """One call before its answer.
 
     Args:
@@ -65,10 +65,10 @@ class Sending:
     """
 
     def __init__(
-        self, upstream: Upstream, holds: Holds, outgoing: Outgoing, clock: Clock, waits_until_s: float
+        self, upstream: Upstream, holds: Backoff, outgoing: Outgoing, clock: Clock, waits_until_s: float
     ) -> None:
         self._upstream = upstream
-        self._holds = holds
+        self._backoff = holds
         self._clock = clock
         self._waits_until_s = waits_until_s
         self._asked: tuple[str, ...] = ()
@@ -81,14 +81,14 @@ class Sending:
 
     async def patience(self) -> Code | None:
         """Wait while upstream wants no call of this kind; why the call is refused if that is longer than the client waits."""
-        wait_s = self._holds.wait_s(self.outgoing.model, self.outgoing.tags)
+        wait_s = self._backoff.wait_s(self.outgoing.model, self.outgoing.tags)
         left_s = self._left_s()
         if 0 < wait_s <= left_s:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._detached.wait(), wait_s)
         if wait_s > max(left_s, 0.0):
             return Code.HELD
-        return self._holds.closed(self.outgoing.model, self._key)
+        return self._backoff.closed(self.outgoing.model, self._key)
 
     async def post(self, may_leave: Callable[[], bool]) -> aiohttp.ClientResponse:
         """Send once, to the endpoints that take calls now; see `Upstream.post` for what else is raised.
@@ -97,12 +97,12 @@ class Sending:
             TimeoutError: No answer began while it was drained.
         """
         outgoing = self.outgoing
-        self._asked = self._holds.free(outgoing.model, outgoing.tags)
+        self._asked = self._backoff.free(outgoing.model, outgoing.tags)
         async with asyncio.timeout(None) as self._limit:
             body = outgoing.body(self._asked, self._bound)
             response = await self._upstream.post(outgoing.path, body, outgoing.headers, may_leave)
         if response.status < HTTPStatus.MULTIPLE_CHOICES:
-            self._holds.served(outgoing.model, self._key)
+            self._backoff.served(outgoing.model, self._key)
         return response
 
     def lowers(self, refusal: UpstreamRefusal) -> bool:
@@ -125,9 +125,9 @@ class Sending:
             refusal = replace(refusal, retry_after_s=refusal.retry_after_s * 2**self._untimed_count)
             self._untimed_count += 1
         named = [tag for tag in self.outgoing.tags_of.get(refusal.provider or "", ()) if tag in self._asked]
-        self._holds.hold(model, refusal, named, key=self._key)
+        self._backoff.hold(model, refusal, named, key=self._key)
         _log.info("upstream.held", model=model, tags=named, remedy=refusal.remedy.value, seconds=refusal.retry_after_s)
-        return self._holds.wait_s(model, tags) <= self._left_s()
+        return self._backoff.wait_s(model, tags) <= self._left_s()
 
     def _left_s(self) -> float:
         return self._waits_until_s - self._clock.monotonic_s()
@@ -137,4 +137,4 @@ class Sending:
         self._detached.set()
         if self._limit is not None and self._limit.when() is None and not self._limit.expired():
             with contextlib.suppress(RuntimeError):  # it has just been left: the relay's limits hold
-                self._limit.reschedule(asyncio.get_running_loop().time() + DRAIN_S_MAX)
+                self._limit.reschedule(asyncio.get_running_loop().time() + CALL_DRAIN_S_MAX)

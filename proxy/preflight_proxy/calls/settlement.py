@@ -17,7 +17,7 @@ from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.shape import Reading
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 
 _log = structlog.get_logger("preflight_proxy.calls.settlement")
 
@@ -26,7 +26,7 @@ class Settlement:
     """One reservation on its way to its end.
 
     Args:
-        books: Where it ends.
+        ledger: Where it ends.
         reservation: Committed, pending.
         digest: The request's digest, told to followers.
         tags: The quoted endpoints' tags by their provider's display name, which is what an answer tells.
@@ -40,17 +40,17 @@ class Settlement:
 
     def __init__(
         self,
-        books: Books,
+        ledger: Ledger,
         reservation: Reservation,
         digest: str,
         tags: Mapping[str, str],
         cached: Callable[[CallFacts, Reading, float], CallFacts] = lambda facts, _reading, _started_s: facts,
     ) -> None:
-        self._books = books
+        self._ledger = ledger
         self._cached = cached
         self._tags = tags
         self._digest = digest
-        self._started_s = books.clock.monotonic_s()
+        self._started_s = ledger.clock.monotonic_s()
         self._facts = CallFacts(model=reservation.model)
         self.reservation = reservation
         self.generation_id: str | None = None
@@ -63,7 +63,7 @@ class Settlement:
         Raises:
             LedgerError: The store cannot be written.
         """
-        ttft_ms = round((self._books.clock.monotonic_s() - self._started_s) * 1000)
+        ttft_ms = round((self._ledger.clock.monotonic_s() - self._started_s) * 1000)
         self._facts = replace(self._facts, status=status, ttft_ms=ttft_ms)
         self.named(generation_id)
 
@@ -75,7 +75,7 @@ class Settlement:
         """
         if generation_id is None or self.ended or self.doubts(generation_id) or self.generation_id is not None:
             return
-        self._books.commit(SetGeneration(self.reservation.id, generation_id))
+        self._ledger.commit(SetGeneration(self.reservation.id, generation_id))
         self.generation_id = generation_id
 
     def doubts(self, generation_id: str | None) -> bool:
@@ -85,7 +85,7 @@ class Settlement:
             LedgerError: The store cannot be read.
         """
         if generation_id not in (None, self.generation_id) and not self.is_anothers:
-            self.is_anothers = self._books.store.is_anothers(str(generation_id), self.reservation.id)
+            self.is_anothers = self._ledger.store.is_anothers(str(generation_id), self.reservation.id)
             if self.is_anothers:
                 _log.error("answer.of_another_call", account=self.reservation.account, reservation=self.reservation.id)
         return self.is_anothers
@@ -101,10 +101,10 @@ class Settlement:
             return
         self.ended = True
         account_id = self.reservation.account
-        self._books.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
+        self._ledger.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
         facts = self._cached(self._call_facts(reading), reading, self._started_s)
-        self._books.note_byok(self.reservation, facts)
-        self._books.commit(Post(self.reservation.id, cost_pusd, facts))
+        self._ledger.note_byok(self.reservation, facts)
+        self._ledger.commit(Post(self.reservation.id, cost_pusd, facts))
         self._publish("posted", cost_pusd, reading)
 
     def void(self, reason: str) -> None:
@@ -114,7 +114,7 @@ class Settlement:
             LedgerError: The store cannot be written.
         """
         self.ended = True
-        self._books.commit(Void(self.reservation.id, reason, self._call_facts(Reading())))
+        self._ledger.commit(Void(self.reservation.id, reason, self._call_facts(Reading())))
         self._publish("voided", 0, Reading())
 
     def unknown(self, reading: Reading, why: str, *, ended: bool) -> None:
@@ -131,13 +131,13 @@ class Settlement:
         self.ended = True
         _log.warning("call.unknown", account=self.reservation.account, reservation=self.reservation.id, why=why)
         try:
-            self._books.mark_unknown(self.reservation, self._call_facts(reading), ended=ended and not self.is_anothers)
+            self._ledger.mark_unknown(self.reservation, self._call_facts(reading), ended=ended and not self.is_anothers)
         except LedgerError:
             return  # pending on disk: the next start marks it
         self._publish("unknown", 0, reading)
 
     def _call_facts(self, reading: Reading) -> CallFacts:
-        duration_ms = round((self._books.clock.monotonic_s() - self._started_s) * 1000)
+        duration_ms = round((self._ledger.clock.monotonic_s() - self._started_s) * 1000)
         facts = replace(
             self._facts,
             model=reading.model or self.reservation.model,
@@ -159,7 +159,7 @@ class Settlement:
         )
 
     def _publish(self, outcome: str, cost_pusd: int, reading: Reading) -> None:
-        self._books.publish(
+        self._ledger.publish(
             "settled",
             self.reservation.account,
             outcome=outcome,
@@ -167,5 +167,5 @@ class Settlement:
             cost_usd=usd_text(cost_pusd),
             tool_names=list(reading.tool_names),
             digest=self._digest,
-            repeats=self._books.live(self.reservation.account).repeats,
+            repeats=self._ledger.account_state(self.reservation.account).repeats,
         )

@@ -17,11 +17,11 @@ from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, 
 from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gates.portable import Portal, PortalGate
-from preflight_proxy.gates.ports import GateDoors, GateSpec
-from preflight_proxy.gates.services import Outside
-from preflight_proxy.gates.shared import GateListener, GateState, Namespaces
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.gates.portable import ForwarderListener, PortableGate
+from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.services import EgressRules
+from preflight_proxy.gates.shared import GateState, Namespaces, SharedGate
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.listeners import Handler, Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_key_usage_pusd
@@ -58,7 +58,7 @@ class Accounts:
     """The accounts of one proxy.
 
     Args:
-        books: The ledger's side.
+        ledger: The ledger's side.
         upstream: Asked for a key's usage at opening.
         listeners: Serve what gates hand over.
         handler: Makes the handler of an account's own listeners.
@@ -68,20 +68,20 @@ class Accounts:
 
     def __init__(
         self,
-        books: Books,
+        ledger: Ledger,
         upstream: Upstream,
         listeners: Listeners,
         handler: Callable[[str], Handler],
-        outside: Outside | None = None,
-        portal: Portal | None = None,
+        outside: EgressRules | None = None,
+        portal: ForwarderListener | None = None,
     ) -> None:
-        self._books = books
+        self._ledger = ledger
         self._upstream = upstream
         self._listeners = listeners
         self._handler = handler
         self._outside = outside
-        self._portal = portal or Portal()
-        self._gates: dict[str, GateListener | PortalGate] = {}
+        self._portal = portal or ForwarderListener()
+        self._gates: dict[str, SharedGate | PortableGate] = {}
         self._namespaces: Namespaces | None = None
         self._tasks = Tasks()
 
@@ -95,9 +95,9 @@ class Accounts:
         """
         doors = self._doors(account_id, spec.gate)
         usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
-        known = self._books.accounts().get(account_id)  # nothing is awaited between this and the commit
+        known = self._ledger.accounts().get(account_id)  # nothing is awaited between this and the commit
         limit = known.limit_pusd if known is not None and spec.keep_limit else limit_pusd(spec.limit_usd)
-        self._books.commit(
+        self._ledger.commit(
             OpenAccount(
                 account=account_id,
                 run=spec.run,
@@ -112,12 +112,12 @@ class Accounts:
             )
         )
         if known is not None and known.limit_pusd != limit:
-            self._books.forgive(account_id)  # M19
-        self._books.live(account_id).key = Secret(spec.key)
+            self._ledger.forgive(account_id)  # M19
+        self._ledger.account_state(account_id).key = Secret(spec.key)
         if spec.gate is not None and doors is not None and account_id not in self._gates:
             await self._open_gate(account_id, spec.gate, doors)
-        self._books.write_budget(account_id)
-        self._books.publish("opened", account_id)
+        self._ledger.write_budget(account_id)
+        self._ledger.publish("opened", account_id)
 
     async def _key_usage(self, key: str) -> int:
         for attempt in range(KEY_READS_MAX):
@@ -129,7 +129,7 @@ class Accounts:
                 await asyncio.sleep(0.5 * (attempt + 1))
         raise AssertionError("the last try raises or returns")
 
-    def _doors(self, account_id: str, spec: GateSpec | None) -> GateDoors | None:
+    def _doors(self, account_id: str, spec: GateSpec | None) -> GatePorts | None:
         """What will stand behind a new gate; None where there is none to open."""
         if spec is None or account_id in self._gates:
             return None
@@ -137,24 +137,24 @@ class Accounts:
             raise ValueError("a gate has a socket, or a pass for the portal")
         if spec.portal_pass is not None and not self._portal.listens:
             raise ValueError("this proxy was given no address for portable gates")
-        return GateDoors(spec, self._handler(account_id), self._listeners, self._outside)
+        return GatePorts(spec, self._handler(account_id), self._listeners, self._outside)
 
-    async def _open_gate(self, account_id: str, spec: GateSpec, doors: GateDoors) -> None:
-        gate: GateListener | PortalGate
+    async def _open_gate(self, account_id: str, spec: GateSpec, doors: GatePorts) -> None:
+        gate: SharedGate | PortableGate
         if spec.portal_pass is not None:
-            gate = PortalGate(account_id, lambda state: self._gate_became(account_id, state))
+            gate = PortableGate(account_id, lambda state: self._gate_became(account_id, state))
             self._gates[account_id] = gate
             await gate.open(self._portal, spec.portal_pass, doors, spec.ports)
         else:
             gate = self._gates[account_id] = self._handed_over(account_id, spec, doors)
-        self._books.live(account_id).traffic = doors.traffic
+        self._ledger.account_state(account_id).traffic = doors.traffic
         self._gate_became(account_id, gate.state)
 
-    def _handed_over(self, account_id: str, spec: GateSpec, doors: GateDoors) -> GateListener:
+    def _handed_over(self, account_id: str, spec: GateSpec, doors: GatePorts) -> SharedGate:
         assert spec.socket is not None
         if self._namespaces is None:
             self._namespaces = Namespaces()
-        gate = GateListener(
+        gate = SharedGate(
             account_id,
             Path(spec.socket),
             spec.ports,
@@ -166,8 +166,8 @@ class Accounts:
         return gate
 
     def _gate_became(self, account_id: str, state: GateState) -> None:
-        self._books.live(account_id).gate = state.value
-        self._books.publish("gate", account_id, state=state.value)
+        self._ledger.account_state(account_id).gate = state.value
+        self._ledger.publish("gate", account_id, state=state.value)
         if state is GateState.LOST:
             self._tasks.spawn(self.freeze(account_id, "gate lost"), "freeze")  # C4
 
@@ -179,28 +179,28 @@ class Accounts:
             LedgerError: The ledger cannot be written; running streams are ended all the same.
         """
         try:
-            self._books.account(account_id)
-            self._books.commit(Freeze(account_id, reason))
+            self._ledger.account(account_id)
+            self._ledger.commit(Freeze(account_id, reason))
         finally:
-            running = list(self._books.live(account_id).running)
+            running = list(self._ledger.account_state(account_id).running)
             if running:
                 cuts = [self._tasks.spawn(call.cut(reason), "cut") for call in running]
                 await asyncio.wait(cuts, timeout=CUT_S_MAX)
-        self._books.publish("frozen", account_id, reason=reason)
+        self._ledger.publish("frozen", account_id, reason=reason)
 
     def unfreeze(self, account_id: str) -> None:
         """Admit calls again."""
-        self._books.account(account_id)
-        self._books.commit(Unfreeze(account_id))
-        self._books.forgive(account_id)
-        self._books.publish("unfrozen", account_id)
+        self._ledger.account(account_id)
+        self._ledger.commit(Unfreeze(account_id))
+        self._ledger.forgive(account_id)
+        self._ledger.publish("unfrozen", account_id)
 
     def set_limit(self, account_id: str, limit: int) -> None:
         """Change the limit, in pico-USD; waiting calls are looked at again."""
-        self._books.account(account_id)
-        self._books.commit(SetLimit(account_id, limit))
-        self._books.forgive(account_id)
-        self._books.publish("limit", account_id)
+        self._ledger.account(account_id)
+        self._ledger.commit(SetLimit(account_id, limit))
+        self._ledger.forgive(account_id)
+        self._ledger.publish("limit", account_id)
 
     def top_up(self, account_id: str, more_pusd: int) -> None:
         """Raise the limit by an amount, whoever else raises it at the same time.
@@ -210,21 +210,21 @@ class Accounts:
             ValueError: The limit would pass the largest that there is; it is as before.
             LedgerError: The ledger cannot be written.
         """
-        self.set_limit(account_id, self._books.account(account_id).limit_pusd + more_pusd)
+        self.set_limit(account_id, self._ledger.account(account_id).limit_pusd + more_pusd)
 
     async def close(self, account_id: str) -> None:
         """Shut the account's listeners and forget its key; its entries stay."""
-        account = self._books.account(account_id)
+        account = self._ledger.account(account_id)
         if account.frozen is None:
             await self.freeze(account_id, CLOSED)
         if (gate := self._gates.pop(account_id, None)) is not None:
             await gate.close()
-        self._books.live(account_id).key = None
-        self._books.publish("closed", account_id)
+        self._ledger.account_state(account_id).key = None
+        self._ledger.publish("closed", account_id)
 
     async def close_gates(self) -> None:
         """At the end of the process: the gates keep their listeners for whoever comes next."""
         for gate in self._gates.values():
-            await gate.let_go()
+            await gate.release()
         await self._tasks.finish(CUT_S_MAX)
         await self._tasks.cancel()

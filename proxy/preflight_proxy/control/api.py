@@ -20,12 +20,12 @@ from aiohttp import web
 
 from preflight_proxy.base.config import VERSION, origin
 from preflight_proxy.control.accounts import Accounts, AccountSpec
-from preflight_proxy.control.named_accounts import NamedAccounts
 from preflight_proxy.control.runner_watch import RunnerWatch
+from preflight_proxy.control.standalone_accounts import StandaloneAccounts
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
 from preflight_proxy.core.money import limit_pusd
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.intake import Intake, IntakeError
 
 HEARTBEAT_S = 1.0
@@ -68,7 +68,7 @@ class Control:
     """Serves the control socket.
 
     Args:
-        books: Read for balances.
+        ledger: Read for balances.
         accounts: Opens, freezes and closes accounts.
         watch: Told who follows which run.
         run: The run that `POST /stop` stops, if any.
@@ -79,16 +79,18 @@ class Control:
         named: The accounts of a stand-alone proxy; None for a run's, which its runner opens and closes.
     """
 
-    def __init__(self, books: Books, accounts: Accounts, watch: RunnerWatch, *, run: str | None, upstream: str) -> None:
-        self._books = books
+    def __init__(
+        self, ledger: Ledger, accounts: Accounts, watch: RunnerWatch, *, run: str | None, upstream: str
+    ) -> None:
+        self._ledger = ledger
         self._accounts = accounts
         self._watch = watch
         self._run = run
         self._upstream = upstream
         self._intake = Intake()
-        self._born_s = books.clock.monotonic_s()
+        self._born_s = ledger.clock.monotonic_s()
         self.base_url: str | None = None
-        self.named: NamedAccounts | None = None
+        self.named: StandaloneAccounts | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -118,7 +120,7 @@ class Control:
             case ("GET", ["health"]):
                 return _json(self._health())
             case ("GET", ["accounts"]):
-                return _json({"accounts": [self._books.balance(each) for each in self._books.accounts()]})
+                return _json({"accounts": [self._ledger.balance(each) for each in self._ledger.accounts()]})
             case ("GET", ["accounts", account_id]):
                 return _json(self._balance(account_id))
             case ("PUT", ["accounts", account_id]):
@@ -144,23 +146,23 @@ class Control:
                 stop = await self._body(request, _Stop)
                 return _json({"frozen": await self._stop(stop.trial, stop.reason)})
             case ("DELETE", ["accounts", account_id]):
-                if self._books.account(account_id).pending_pusd and query.get("force") != "1":
+                if self._ledger.account(account_id).pending_pusd and query.get("force") != "1":
                     raise ControlError(409, "pending", "Something is still pending; `?force=1` closes all the same.")
                 await self._accounts.close(account_id)
                 return _json(self._balance(account_id))
             case ("GET", ["events"]):
                 return await self._events(request, query.get("run"), int(query.get("cursor", "0")))
             case ("GET", ["quarantine"]):
-                return _json({"quarantined": [list(pair) for pair in sorted(self._books.store.book.quarantined)]})
+                return _json({"quarantined": [list(pair) for pair in sorted(self._ledger.store.book.quarantined)]})
             case ("DELETE", ["quarantine"]):
                 mine = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
                 if mine:
-                    self._books.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
+                    self._ledger.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
                 return _json({"cleared": mine})
         raise ControlError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
 
     async def _route_named(
-        self, request: web.BaseRequest, parts: list[str], named: NamedAccounts
+        self, request: web.BaseRequest, parts: list[str], named: StandaloneAccounts
     ) -> web.StreamResponse | None:
         """What is otherwise for the accounts of a stand-alone proxy; None for what is not."""
         match (request.method, parts):
@@ -180,21 +182,21 @@ class Control:
         return None
 
     def _health(self) -> dict[str, object]:
-        uptime_s = round(self._books.clock.monotonic_s() - self._born_s, 1)
+        uptime_s = round(self._ledger.clock.monotonic_s() - self._born_s, 1)
         served = {"base_url": self.base_url, "upstream": self._upstream, "uptime_s": uptime_s}
         return {"pid": os.getpid(), "version": VERSION, **served}
 
     def _balance(self, account_id: str) -> dict[str, object]:
-        return self._books.balance(account_id)
+        return self._ledger.balance(account_id)
 
     async def _stop(self, trial: str | None, reason: str) -> list[str]:
         """Ask the runner to end one trial, or all; their accounts are frozen first hand, whatever the runner does."""
         chosen = [
             account.id
-            for account in self._books.accounts().values()
+            for account in self._ledger.accounts().values()
             if account.run == self._run and account.frozen is None and trial in (None, account.id)
         ]
-        self._books.hub.publish("stop", "", run=self._run, trial=trial, reason=reason)
+        self._ledger.events.publish("stop", "", run=self._run, trial=trial, reason=reason)
         await asyncio.gather(*(self._accounts.freeze(account_id, reason) for account_id in chosen))
         return chosen
 
@@ -209,7 +211,7 @@ class Control:
         await response.prepare(request)
         await self._watch.comes(run)
         try:
-            async with aclosing(self._books.hub.follow(cursor, HEARTBEAT_S)) as events:
+            async with aclosing(self._ledger.events.follow(cursor, HEARTBEAT_S)) as events:
                 async for event in events:
                     if event is None:
                         event = {"type": "heartbeat"}
@@ -223,7 +225,7 @@ class Control:
         return response
 
     def _belongs(self, event: Mapping[str, object], run: str) -> bool:
-        account = self._books.accounts().get(str(event["account"]))
+        account = self._ledger.accounts().get(str(event["account"]))
         return event.get("run") == run if account is None else account.run == run
 
 

@@ -8,7 +8,7 @@ import structlog
 
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.control.accounts import Accounts
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 
 LINGER_S = 60.0
 """A lost run's proxy stays this long after its accounts froze, and longer while something is pending that it can find out."""
@@ -21,7 +21,7 @@ class RunnerWatch:
     """Counts the followers of one run.
 
     Args:
-        books: Whose accounts freeze.
+        ledger: Whose accounts freeze.
         accounts: Freezes them.
         run: The run; nothing is watched if None.
         grace_s: How long nobody may follow it.
@@ -31,7 +31,7 @@ class RunnerWatch:
 
     def __init__(
         self,
-        books: Books,
+        ledger: Ledger,
         accounts: Accounts,
         *,
         run: str | None,
@@ -39,7 +39,7 @@ class RunnerWatch:
         over: asyncio.Event,
         linger_s: float = LINGER_S,
     ) -> None:
-        self._books = books
+        self._ledger = ledger
         self._accounts = accounts
         self._run = run
         self._grace_s = grace_s
@@ -75,7 +75,7 @@ class RunnerWatch:
     async def _wait(self, grace_s: float) -> None:
         await asyncio.sleep(grace_s)
         _log.error("runner.lost", run=self._run, grace_s=grace_s)
-        open_ones = [each.id for each in self._books.accounts().values() if each.run == self._run and not each.frozen]
+        open_ones = [each.id for each in self._ledger.accounts().values() if each.run == self._run and not each.frozen]
         frozen = (self._accounts.freeze(account_id, "runner lost") for account_id in open_ones)
         for failed in await asyncio.gather(*frozen, return_exceptions=True):
             if isinstance(failed, Exception):  # the store failed: nothing is admitted any more all the same
@@ -88,5 +88,7 @@ class RunnerWatch:
 
     def _finds_out(self) -> bool:
         """Whether something is pending of which this process still has the key to ask with."""
-        accounts = self._books.accounts().values()
-        return any(account.pending_pusd and self._books.live(account.id).key is not None for account in accounts)
+        accounts = self._ledger.accounts().values()
+        return any(
+            account.pending_pusd and self._ledger.account_state(account.id).key is not None for account in accounts
+        )

@@ -52,7 +52,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class EgressRequest:
     """What one request wants.
 
     Attributes:
@@ -89,7 +89,7 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-def read_head(head: bytes) -> Ask:
+def read_head(head: bytes) -> EgressRequest:
     r"""Read the head of a request to an HTTP proxy, its blank line included: CONNECT, or a whole `http://` URL.
 
     Of the latter just this one request is passed on, and the server is told to end the connection after it: the next one may be
@@ -104,7 +104,7 @@ def read_head(head: bytes) -> Ask:
         raise EgressRefusedError(400, "This is no request to an HTTP proxy.")
     method, place, version = parts
     if method == b"CONNECT":
-        return Ask(_target(place.decode("latin-1")), b"")
+        return EgressRequest(_target(place.decode("latin-1")), b"")
     if not place.lower().startswith(b"http://"):
         raise EgressRefusedError(400, "This is an HTTP proxy: send CONNECT, or a whole http:// URL.")
     host, slash, path = place[len(b"http://") :].partition(b"/")
@@ -112,7 +112,7 @@ def read_head(head: bytes) -> Ask:
     kept = [field for field in fields if field.partition(b":")[0].strip().lower() not in _HOP_HEADERS]
     first = b" ".join((method, slash + path or b"/", version))
     whole = b"\r\n".join([first, *kept, b"Connection: close", b"", b""])
-    return Ask(_target(named if re.search(r":[0-9]+$", named) else f"{named}:80"), whole)
+    return EgressRequest(_target(named if re.search(r":[0-9]+$", named) else f"{named}:80"), whole)
 
 
 def _target(text: str) -> Target:

@@ -18,7 +18,7 @@ EXPONENT_MIN, EXPONENT_MAX = -18, 6
 COST_USD_MAX = 10_000
 """A single call that claims to cost more is not believed; nor is a price per token above it."""
 LIMIT_USD_MAX = 1_000_000
-"""The largest limit: it leaves a factor of nine to int64 pico-USD."""
+"""The largest limit of an account: far above any budget. SQLite's 64 bits hold nine times as much in pico-USD."""
 
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE]([+-]?[0-9]+))?")
 _LIMIT = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")

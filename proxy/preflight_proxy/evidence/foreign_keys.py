@@ -20,7 +20,7 @@ from preflight_proxy.core.evidence.evidence import KEY_USAGE_LAG_S, ROUNDING_PUS
 from preflight_proxy.core.ledger.commands import LoseKeyBase, NoteKeyBase
 from preflight_proxy.core.ledger.rows import KeyBase, Reservation
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import KeyRecord, read_key
 
@@ -31,7 +31,7 @@ class ForeignKeys:
     """Reads foreign keys.
 
     Args:
-        books: The accounts, their calls and the bases.
+        ledger: The accounts, their calls and the bases.
         upstream: Who counts the usage.
         lag_s: How far a key's usage may lag.
 
@@ -39,8 +39,8 @@ class ForeignKeys:
         on_limit: Told once for each time that a key's own limit is reached: when that is over, in ISO 8601, or None.
     """
 
-    def __init__(self, books: Books, upstream: Upstream, *, lag_s: float = KEY_USAGE_LAG_S) -> None:
-        self._books = books
+    def __init__(self, ledger: Ledger, upstream: Upstream, *, lag_s: float = KEY_USAGE_LAG_S) -> None:
+        self._ledger = ledger
         self._upstream = upstream
         self._lag_s = lag_s
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -57,12 +57,12 @@ class ForeignKeys:
         only while no call with that key is undecided here, and none has ended within the lag: what they cost would be in no base
         and in no bound. Never raises.
         """
-        key, key_hash = self._books.live(account_id).key, self._books.account(account_id).key_hash
-        if key is None or self._books.account(account_id).key_is_own or self._has_base(key_hash):
+        key, key_hash = self._ledger.account_state(account_id).key, self._ledger.account(account_id).key_hash
+        if key is None or self._ledger.account(account_id).key_is_own or self._has_base(key_hash):
             return
         async with self._reading[key_hash]:
             failed_s = self._failed_s.get(key_hash)
-            failed_just_now = failed_s is not None and self._books.clock.monotonic_s() - failed_s < self._lag_s
+            failed_just_now = failed_s is not None and self._ledger.clock.monotonic_s() - failed_s < self._lag_s
             try:
                 if not failed_just_now and not self._has_base(key_hash) and self._is_quiet(key_hash):
                     await self.look(key, key_hash)
@@ -81,12 +81,12 @@ class ForeignKeys:
         try:
             told = await read_key(self._upstream, key)
         except UpstreamError as exc:
-            self._failed_s[key_hash] = self._books.clock.monotonic_s()
+            self._failed_s[key_hash] = self._ledger.clock.monotonic_s()
             _log.warning("key.unread", why=str(exc))
             return None
-        self._told[key_hash] = (self._books.clock.monotonic_s(), told)
+        self._told[key_hash] = (self._ledger.clock.monotonic_s(), told)
         if not self._has_base(key_hash) and self._is_quiet(key_hash):
-            self._books.commit(NoteKeyBase(self._books.upstream, key_hash, told.usage_pusd, told.byok_pusd))
+            self._ledger.commit(NoteKeyBase(self._ledger.upstream, key_hash, told.usage_pusd, told.byok_pusd))
         return told
 
     async def limit_reached(self, account_id: str) -> str | None:
@@ -98,11 +98,11 @@ class ForeignKeys:
         Raises:
             LedgerError: What the key has used cannot be kept.
         """
-        key, key_hash = self._books.live(account_id).key, self._books.account(account_id).key_hash
+        key, key_hash = self._ledger.account_state(account_id).key, self._ledger.account(account_id).key_hash
         read_s, told = self._told.get(key_hash, (0.0, None))
-        if key is not None and (told is None or self._books.clock.monotonic_s() - read_s >= self._lag_s):
+        if key is not None and (told is None or self._ledger.clock.monotonic_s() - read_s >= self._lag_s):
             told = await self.look(key, key_hash)
-        resets_at = None if told is None else next_reset(told.limit_reset, self._books.clock.epoch_s())
+        resets_at = None if told is None else next_reset(told.limit_reset, self._ledger.clock.epoch_s())
         _log.warning("key.limit_reached", account=account_id, resets_at=resets_at)
         if (key_hash, resets_at) not in self._limits:
             self._limits.add((key_hash, resets_at))
@@ -110,21 +110,21 @@ class ForeignKeys:
         return resets_at
 
     def _has_base(self, key_hash: str) -> bool:
-        return self._books.store.book.base_of(self._books.upstream, key_hash) is not None
+        return self._ledger.store.book.base_of(self._ledger.upstream, key_hash) is not None
 
     def _is_quiet(self, key_hash: str) -> bool:
-        users = {account.id for account in self._books.accounts().values() if account.key_hash == key_hash}
-        if any(reservation.account in users for reservation in self._books.store.pending()):
+        users = {account.id for account in self._ledger.accounts().values() if account.key_hash == key_hash}
+        if any(reservation.account in users for reservation in self._ledger.store.pending()):
             return False
-        last_s = max((self._books.store.last_entry_s(account_id) for account_id in users), default=0.0)
-        return self._books.clock.epoch_s() - last_s >= self._lag_s
+        last_s = max((self._ledger.store.last_entry_s(account_id) for account_id in users), default=0.0)
+        return self._ledger.clock.epoch_s() - last_s >= self._lag_s
 
     def _key(self, base: KeyBase) -> Secret | None:
         """The key of a base, where an account of this process has it."""
-        if base.upstream != self._books.upstream:
+        if base.upstream != self._ledger.upstream:
             return None
-        holders = (each.id for each in self._books.accounts().values() if each.key_hash == base.key_hash)
-        return next((key for each in holders if (key := self._books.live(each).key) is not None), None)
+        holders = (each.id for each in self._ledger.accounts().values() if each.key_hash == base.key_hash)
+        return next((key for each in holders if (key := self._ledger.account_state(each).key) is not None), None)
 
     async def used_pusd(self, base: KeyBase, posted_pusd: int) -> int | None:
         """What a base's key has used since the base was read; None where that is no evidence now.
@@ -145,7 +145,7 @@ class ForeignKeys:
             _log.warning("key.unread", why=str(exc))
             return None
         used_pusd = told.usage_pusd - base.usage_pusd
-        assumed = (r.posted_pusd for r in self._books.store.book.assumed.values() if r.key_base == base.id)
+        assumed = (r.posted_pusd for r in self._ledger.store.book.assumed.values() if r.key_base == base.id)
         if told.byok_pusd != base.byok_pusd:
             self._lose(base, "provider keys of the user's own were billed (BYOK)")
         elif used_pusd < posted_pusd - sum(assumed) - ROUNDING_PUSD:
@@ -157,18 +157,18 @@ class ForeignKeys:
 
     def _lose(self, base: KeyBase, reason: str) -> None:
         _log.error("key.no_evidence", why=reason)
-        self._books.commit(LoseKeyBase(base.id, reason))
+        self._ledger.commit(LoseKeyBase(base.id, reason))
 
     def calls(self, base: KeyBase) -> list[Reservation]:
         """The undecided calls that began after a base was read, of all accounts, oldest first."""
-        return [r for r in self._books.store.pending() if r.key_base == base.id]
+        return [r for r in self._ledger.store.pending() if r.key_base == base.id]
 
     def is_blurred(self, base: KeyBase, ripe: Sequence[Reservation]) -> bool:
         """Whether a key's usage may hold what another call of this ledger cost than the `ripe` ones, and its truth is to come.
 
         A call that nobody saw end, and that has no id, is no such: whatever it cost is given to one of them by the usage alone.
         """
-        now_s, decided = self._books.clock.epoch_s(), {r.id for r in ripe}
+        now_s, decided = self._ledger.clock.epoch_s(), {r.id for r in ripe}
         return any(
             r.unknown_since_s is None or r.generation_id is not None or r.unknown_since_s <= now_s
             for r in self.calls(base)

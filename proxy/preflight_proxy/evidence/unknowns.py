@@ -24,7 +24,7 @@ from preflight_proxy.core.ledger.commands import Adjust, Post, Recover
 from preflight_proxy.core.ledger.rows import CallFacts, KeyBase, Reservation
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.evidence_reads import read_generation, read_key_usage_pusd
 
@@ -42,11 +42,11 @@ POLLS_AT_ONCE = 8
 _log = structlog.get_logger("preflight_proxy.evidence.unknowns")
 
 
-class Reconciler:
+class UnknownCalls:
     """Looks at unknown reservations until none is left.
 
     Args:
-        books: Where they stand.
+        ledger: Where they stand.
         upstream: Who is asked.
         foreign_keys: What the usage of keys proves that are not this ledger's alone.
         lag_s: How far a key's usage may lag.
@@ -55,14 +55,14 @@ class Reconciler:
 
     def __init__(
         self,
-        books: Books,
+        ledger: Ledger,
         upstream: Upstream,
         foreign_keys: ForeignKeys,
         *,
         lag_s: float = KEY_USAGE_LAG_S,
         generation_s_max: float = GENERATION_S_MAX,
     ) -> None:
-        self._books = books
+        self._ledger = ledger
         self._upstream = upstream
         self._lag_s = lag_s
         self._key_poll_s = lag_s / KEY_POLLS_PER_LAG
@@ -75,13 +75,13 @@ class Reconciler:
         self._next_poll_s: dict[str, tuple[float, float]] = {}
         self._late: dict[str, tuple[Reservation, float]] = {}
         self._polls = asyncio.Semaphore(POLLS_AT_ONCE)  # bounds questions to upstream, nothing else
-        self._born_s = books.clock.monotonic_s()
+        self._born_s = ledger.clock.monotonic_s()
 
     def begin(self) -> None:
         """At start nobody carries a pending call any more, and nobody saw one end."""
-        for reservation in self._books.store.pending():
+        for reservation in self._ledger.store.pending():
             if reservation.unknown_since_s is None:
-                self._books.mark_unknown(reservation, CallFacts(), ended=False)
+                self._ledger.mark_unknown(reservation, CallFacts(), ended=False)
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
@@ -91,30 +91,30 @@ class Reconciler:
 
     async def tick(self) -> None:
         """Look once at everything that is undecided."""
-        if self._books.store.poisoned:
+        if self._ledger.store.poisoned:
             return
-        looks = [self._look(account_id) for account_id in self._books.accounts()]
-        looks += [self._look_at_key(base) for base in list(self._books.store.book.key_bases.values())]
+        looks = [self._look(account_id) for account_id in self._ledger.accounts()]
+        looks += [self._look_at_key(base) for base in list(self._ledger.store.book.key_bases.values())]
         late = [self._ask_late(reservation, until_s) for reservation, until_s in self._late.values()]
         for failed in await asyncio.gather(*looks, *late, return_exceptions=True):
             if isinstance(failed, Exception):  # one account's trouble must not leave the others undecided
                 _log.error("reconcile.failed", error=type(failed).__name__, exc_info=failed)
 
     async def _look(self, account_id: str) -> None:
-        unknown = [r for r in self._books.store.pending(account_id) if r.unknown_since_s is not None]
-        account = self._books.account(account_id)
+        unknown = [r for r in self._ledger.store.pending(account_id) if r.unknown_since_s is not None]
+        account = self._ledger.account(account_id)
         self._history[account_id].note(self._now_s(), account.posted_pusd, self._lag_s)
-        if self._books.live(account_id).key is None:
+        if self._ledger.account_state(account_id).key is None:
             return
         await asyncio.gather(*(self._ask_generation(r) for r in unknown if r.generation_id is not None))
         await self._ask_key(account_id)
 
     def _now_s(self) -> float:
-        return self._books.clock.monotonic_s()
+        return self._ledger.clock.monotonic_s()
 
     def _age_s(self, reservation: Reservation) -> float:
         since_s = reservation.unknown_since_s
-        return 0.0 if since_s is None else self._books.clock.epoch_s() - since_s
+        return 0.0 if since_s is None else self._ledger.clock.epoch_s() - since_s
 
     # By generation
 
@@ -129,10 +129,10 @@ class Reconciler:
         if not self._due(reservation.id):
             return
         told = await self._generation(reservation)
-        if told is not None and reservation.id in self._books.store.book.reservations:
+        if told is not None and reservation.id in self._ledger.store.book.reservations:
             cost_pusd, facts = told
-            self._books.note_byok(reservation, facts)
-            self._books.commit(Post(reservation.id, cost_pusd, facts))
+            self._ledger.note_byok(reservation, facts)
+            self._ledger.commit(Post(reservation.id, cost_pusd, facts))
             self._ended(reservation, "posted", cost_pusd)
 
     async def _ask_late(self, reservation: Reservation, until_s: float) -> None:
@@ -147,9 +147,9 @@ class Reconciler:
         if told is not None and self._late.pop(reservation.id, None) is not None:
             cost_pusd, facts = told
             self._next_poll_s.pop(reservation.id, None)
-            self._books.note_byok(reservation, facts)
+            self._ledger.note_byok(reservation, facts)
             self._adjust(reservation, cost_pusd - reservation.posted_pusd, facts)
-            self._books.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
+            self._ledger.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
 
     def _adjust(self, reservation: Reservation, delta_pusd: int, facts: CallFacts) -> None:
         """Book a late truth, and what it frees of others' shares; first what raises the books, so that no call slips between."""
@@ -161,12 +161,12 @@ class Reconciler:
         ]
         truth = Adjust(reservation.id, delta_pusd, facts)
         for command in (*kept, truth) if kept_pusd > 0 else (truth, *kept):
-            self._books.commit(command)
+            self._ledger.commit(command)
         self._history[sharers].backdate(delta_pusd + (kept_pusd if sharers == reservation.account else 0))
 
     async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
         """What upstream's record tells of a call; None while it tells nothing."""
-        key = self._books.live(reservation.account).key
+        key = self._ledger.account_state(reservation.account).key
         if key is None or reservation.generation_id is None:
             return None
         async with self._polls:
@@ -175,21 +175,21 @@ class Reconciler:
     # By the key's usage
 
     async def _ask_key(self, account_id: str) -> None:
-        account = self._books.account(account_id)
-        ripe = [r for r in self._books.store.pending(account_id) if self._ripe(r) and r.key_base is None]
-        recovers = account.usage_unread and not self._books.store.pending(account_id)
+        account = self._ledger.account(account_id)
+        ripe = [r for r in self._ledger.store.pending(account_id) if self._ripe(r) and r.key_base is None]
+        recovers = account.usage_unread and not self._ledger.store.pending(account_id)
         if not ripe and not recovers:
             return
         if not account.key_is_own or account.key_usage_base_pusd is None:
             if recovers:
-                self._books.commit(Recover(account_id, 0))  # such accounts commit durably (M21)
+                self._ledger.commit(Recover(account_id, 0))  # such accounts commit durably (M21)
             self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
             return
         if self._now_s() - self._key_read_s.get(account_id, -self._key_poll_s) < self._key_poll_s:
             return
         self._key_read_s[account_id] = self._now_s()
         moment_s = self._now_s() - self._lag_s
-        key = self._books.live(account_id).key
+        key = self._ledger.account_state(account_id).key
         if key is None:
             return  # closed while its generations were asked for
         try:
@@ -206,20 +206,20 @@ class Reconciler:
             self._judge(ripe, bound_pusd, last_word=False)
             self._judge([r for r in ripe if self._last_word(r)], bound_pusd, last_word=True)
         elif recovers and self._now_s() - self._born_s >= self._lag_s:
-            excess_pusd = max(0, used_pusd - self._books.account(account_id).posted_pusd)
-            self._books.commit(Recover(account_id, excess_pusd))
-            self._books.publish("settled", account_id, outcome="recovered")
+            excess_pusd = max(0, used_pusd - self._ledger.account(account_id).posted_pusd)
+            self._ledger.commit(Recover(account_id, excess_pusd))
+            self._ledger.publish("settled", account_id, outcome="recovered")
 
     # By a foreign key's usage
 
     async def _look_at_key(self, base: KeyBase) -> None:
         """Decide the calls of all accounts that began after a foreign key's base was read."""
-        book, history = self._books.store.book, self._history[base.id]
+        book, history = self._ledger.store.book, self._history[base.id]
         history.note(self._now_s(), book.key_posted_pusd[base.id], self._lag_s)
         ripe = [r for r in self._foreign.calls(base) if self._ripe(r)]
         if not ripe:
             return
-        if base.lost is not None or self._books.byok:
+        if base.lost is not None or self._ledger.byok:
             self._judge([r for r in ripe if self._last_word(r)], None, last_word=True)
             return
         if self._now_s() - self._key_read_s.get(base.id, -self._key_poll_s) < self._key_poll_s:
@@ -258,8 +258,8 @@ class Reconciler:
 
     def _overdue(self, reservation: Reservation) -> bool:
         """Undecided for so long that more is not waited for: other calls with the key never paused."""
-        ended_by_s = max(reservation.unknown_since_s or 0.0, reservation.created_at_s + self._books.call_s_max)
-        return self._books.clock.epoch_s() - ended_by_s >= self._generation_s_max + self._lag_s
+        ended_by_s = max(reservation.unknown_since_s or 0.0, reservation.created_at_s + self._ledger.call_s_max)
+        return self._ledger.clock.epoch_s() - ended_by_s >= self._generation_s_max + self._lag_s
 
     def _forgone(self, reservation: Reservation) -> bool:
         """The foreign key's usage cannot be read for so long that the whole reservation is taken as spent."""
@@ -271,13 +271,13 @@ class Reconciler:
         verdicts = [
             verdict
             for verdict in judge(unknown, bound_pusd, last_word=last_word, nothing_pusd=nothing_pusd)
-            if verdict.reservation.id in self._books.store.book.reservations
+            if verdict.reservation.id in self._ledger.store.book.reservations
         ]
         if verdicts:
             self._shared[_sharers(verdicts[0].reservation)].decided(verdicts)
         for verdict in verdicts:
             reservation = verdict.reservation
-            changed = self._books.commit(verdict.command)
+            changed = self._ledger.commit(verdict.command)
             self._ended(reservation, "voided" if verdict.cost_pusd is None else "assumed", verdict.cost_pusd or 0)
             if verdict.cost_pusd is None:
                 continue
@@ -290,7 +290,7 @@ class Reconciler:
     def _ended(self, reservation: Reservation, outcome: str, cost_pusd: int) -> None:
         self._next_poll_s.pop(reservation.id, None)
         _log.info("call.decided", account=reservation.account, reservation=reservation.id, outcome=outcome)
-        self._books.publish(
+        self._ledger.publish(
             "settled", reservation.account, outcome=outcome, model=reservation.model, cost_usd=usd_text(cost_pusd)
         )
 

@@ -17,7 +17,8 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 
@@ -31,29 +32,28 @@ from preflight_proxy.core.gate_proof import (
     read_claim,
 )
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gates.ports import GateDoors, Stop
+from preflight_proxy.gates.ports import GatePorts, Stop
 from preflight_proxy.gates.shared import GateState
-from preflight_proxy.gates.unauthenticated import Strangers
 from preflight_proxy.server.acceptor import Acceptor
 
 CLAIM_S_MAX = 5.0
 """A forwarder answers the nonce at once."""
-STRANGERS_OF_ONE_MAX = 128
+UNAUTHENTICATED_PER_ADDRESS_MAX = 128
 """Connections at once from one address that have proved nothing; where an engine has one address for all its containers, a
 burst of more only makes forwarders ask again."""
-STRANGERS_MAX = 256
+UNAUTHENTICATED_MAX = 256
 """The same from all addresses; half of the open files that every proxy has beside its trials'."""
-CONNECTIONS_MAX = 4096
+FORWARDER_CONNECTIONS_MAX = 4096
 """Watches, strangers, and those that were just cut off."""
 SILENT_S_MAX = 15.0
 """A forwarder beats every 3 s."""
-REFUSED_LOGGED_MAX = 100
+FORWARDERS_LOGGED_MAX = 100
 """Whoever knocks without end must not fill the disk."""
 
 _log = structlog.get_logger("preflight_proxy.gates.portable")
 
 
-class PortalGate:
+class PortableGate:
     """One trial's portable gate.
 
     Args:
@@ -73,10 +73,10 @@ class PortalGate:
         self._stop: Stop | None = None
         self._leave: Callable[[], None] = lambda: None
 
-    async def open(self, portal: Portal, pass_: str, doors: GateDoors, ports: list[int]) -> None:
+    async def open(self, portal: ForwarderListener, pass_: str, doors: GatePorts, ports: list[int]) -> None:
         """Let the forwarder that knows this pass in."""
         self._entries, self._stop = await doors.enter(ports)
-        self._leave = portal.let_in(Secret(pass_), self)
+        self._leave = portal.register(Secret(pass_), self)
 
     async def enter(self, connection: socket.socket, port: int, proof: bytes) -> None:
         """Answer with the portal's proof and serve the connection, for as long as it is the portal's to count.
@@ -140,12 +140,64 @@ class PortalGate:
         if self._stop is not None:
             await self._stop()
 
-    async def let_go(self) -> None:
+    async def release(self) -> None:
         """At the end of the process: the forwarder comes back to whoever listens next."""
         await self.close()
 
 
-class Portal:
+class UnauthenticatedConnections:
+    """Those that are here.
+
+    Args:
+        from_one_max: Connections at once from one address.
+        in_all_max: Connections at once.
+
+    Attributes:
+        cut_off: How many had to give way.
+    """
+
+    def __init__(self, from_one_max: int, in_all_max: int) -> None:
+        self._from_one_max = from_one_max
+        self._in_all_max = in_all_max
+        self._by_address: dict[str, dict[socket.socket, None]] = {}
+        self._all: dict[socket.socket, str] = {}
+        self.cut_off = 0
+
+    def __len__(self) -> int:
+        """How many are here."""
+        return len(self._all)
+
+    @contextmanager
+    def one(self, connection: socket.socket, address: str) -> Iterator[None]:
+        """Count a connection for as long as the context lasts; one that must give way reads its end."""
+        if len(self._by_address.get(address, ())) >= self._from_one_max:
+            self._cut_off(next(iter(self._by_address[address])))
+        elif len(self._all) >= self._in_all_max:
+            self._cut_off(next(iter(self._all)))
+        self._all[connection] = address
+        self._by_address.setdefault(address, {})[connection] = None
+        try:
+            yield
+        finally:
+            self._forget(connection)
+
+    def _cut_off(self, connection: socket.socket) -> None:
+        self.cut_off += 1
+        self._forget(connection)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def _forget(self, connection: socket.socket) -> None:
+        address = self._all.pop(connection, None)
+        if address is None:
+            return
+        of_address = self._by_address[address]
+        del of_address[connection]
+        if not of_address:
+            del self._by_address[address]
+
+
+class ForwarderListener:
     """The one TCP listener for forwarders of portable gates.
 
     Attributes:
@@ -154,10 +206,10 @@ class Portal:
     """
 
     def __init__(self) -> None:
-        self._gates: dict[str, tuple[Secret, PortalGate]] = {}
+        self._gates: dict[str, tuple[Secret, PortableGate]] = {}
         self._acceptor: Acceptor | None = None
         self._server: socket.socket | None = None
-        self.strangers = Strangers(STRANGERS_OF_ONE_MAX, STRANGERS_MAX)
+        self.strangers = UnauthenticatedConnections(UNAUTHENTICATED_PER_ADDRESS_MAX, UNAUTHENTICATED_MAX)
         self.refused = 0
 
     def listen(self, host: str, port: int) -> tuple[str, int]:
@@ -172,7 +224,7 @@ class Portal:
             OSError: The address cannot be bound.
         """
         self._server = server = _listener(host, port)
-        self._acceptor = Acceptor("portal", server, self._serve, CONNECTIONS_MAX)
+        self._acceptor = Acceptor("portal", server, self._serve, FORWARDER_CONNECTIONS_MAX)
         self._acceptor.start()
         return host, int(server.getsockname()[1])
 
@@ -181,7 +233,7 @@ class Portal:
         """Whether forwarders can come in at all."""
         return self._server is not None
 
-    def let_in(self, trial_pass: Secret, gate: PortalGate) -> Callable[[], None]:
+    def register(self, trial_pass: Secret, gate: PortableGate) -> Callable[[], None]:
         """Know a pass from now on; returns what forgets it."""
         name = pass_id(trial_pass.reveal())
         self._gates[name] = (trial_pass, gate)
@@ -204,7 +256,7 @@ class Portal:
             raise
         await gate.enter(connection, port, proof)
 
-    async def _meet(self, connection: socket.socket) -> tuple[PortalGate, int, bytes]:
+    async def _meet(self, connection: socket.socket) -> tuple[PortableGate, int, bytes]:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         nonce = secrets.token_hex(NONCE_BYTES)
         await asyncio.get_running_loop().sock_sendall(connection, nonce.encode())
@@ -214,7 +266,7 @@ class Portal:
         trial_pass, gate = self._known(claim, nonce)
         return gate, claim.port, portal_proof(claim, trial_pass, nonce)
 
-    def _known(self, claim: Claim, nonce: str) -> tuple[str, PortalGate]:
+    def _known(self, claim: Claim, nonce: str) -> tuple[str, PortableGate]:
         known = self._gates.get(claim.pass_id)
         if known is None or not claim_holds(claim, known[0].reveal(), nonce):
             raise PermissionError("the pass is no trial's")
@@ -222,7 +274,7 @@ class Portal:
 
     def _refuse(self, why: str) -> None:
         self.refused += 1
-        if self.refused <= REFUSED_LOGGED_MAX:
+        if self.refused <= FORWARDERS_LOGGED_MAX:
             _log.warning("portal.refused", why=why)
 
     async def close(self) -> None:

@@ -12,8 +12,8 @@ import msgspec
 
 from preflight_proxy.core.egress import read_target
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gates.services import Outside, open_egress, open_service
-from preflight_proxy.gates.tunnel import Traffic
+from preflight_proxy.gates.services import EgressRules, open_egress, open_service
+from preflight_proxy.ledger.account_state import Traffic
 from preflight_proxy.server.acceptor import Acceptor
 from preflight_proxy.server.certificate import tls_context
 from preflight_proxy.server.listeners import Handler, Listeners
@@ -78,7 +78,7 @@ Door = Callable[[socket.socket | None], Awaitable[tuple[Acceptor, Stop]]]
 """Serves one listener, or what is given to the acceptor; returns also what ends this, connections included."""
 
 
-class GateDoors:
+class GatePorts:
     """Serves one gate's listeners.
 
     Args:
@@ -95,10 +95,12 @@ class GateDoors:
             certificate that cannot be used.
     """
 
-    def __init__(self, spec: GateSpec, handler: Handler, listeners: Listeners, outside: Outside | None = None) -> None:
+    def __init__(
+        self, spec: GateSpec, handler: Handler, listeners: Listeners, outside: EgressRules | None = None
+    ) -> None:
         self._handler = handler
         self._listeners = listeners
-        self._outside = outside or Outside()
+        self._outside = outside or EgressRules()
         self._doors: dict[int, Door] = {}
         self.traffic: dict[str, Traffic] = {}
         if spec.tls is not None:

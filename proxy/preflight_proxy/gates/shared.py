@@ -111,7 +111,7 @@ def check_listener(sock: socket.socket, port: int) -> int:
     return netns_cookie(sock)
 
 
-class GateListener:
+class SharedGate:
     """One trial's unix socket for its gate, and the listeners that came over it.
 
     Args:
@@ -248,7 +248,7 @@ class GateListener:
             sock.close()
         self._listeners, self._stop = [], None
 
-    async def let_go(self) -> None:
+    async def release(self) -> None:
         """Stop serving without shutting the listeners: the gate hands them to the proxy that comes next."""
         await self._tasks.cancel()
         await self._stop_serving()

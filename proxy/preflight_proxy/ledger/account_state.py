@@ -11,7 +11,6 @@ import msgspec
 
 from preflight_proxy.core.budget_text import Action
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gates.tunnel import Traffic
 
 ACTIONS_KEPT = 5
 """The detailed budget.txt shows this many."""
@@ -59,7 +58,37 @@ class _Line(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class Live:
+class Traffic:
+    """What went through one service, or through egress, since the account was opened in this process.
+
+    Attributes:
+        connections: Those that reached their target.
+        refused: Those that did not: too many, not allowed, or nobody there.
+        sent_bytes: From the agent.
+        received_bytes: To the agent.
+    """
+
+    connections: int = 0
+    refused: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+    def refuse(self) -> None:
+        """Count one that was refused."""
+        self.refused += 1
+
+    def document(self) -> dict[str, int]:
+        """Return the figures as JSON-ready data."""
+        return {
+            "connections": self.connections,
+            "refused": self.refused,
+            "sent_bytes": self.sent_bytes,
+            "received_bytes": self.received_bytes,
+        }
+
+
+@dataclass(slots=True)
+class AccountState:
     """One account's state in this process.
 
     Attributes:

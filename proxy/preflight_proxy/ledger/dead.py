@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from preflight_proxy.base.clock import Clock, SystemClock
-from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd, loose_end, settle
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes, UnsettledAccount, settle, unsettled_account
 from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store
 
@@ -24,7 +24,7 @@ class DeadLedger:
         LedgerError: A proxy has it, or it cannot be opened.
     """
 
-    def __init__(self, folder: Path, clocks: Clocks, clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, clocks: EvidenceTimes, clock: Clock | None = None) -> None:
         self._folder, self._clocks = folder, clocks
         self._store = Store(folder / "ledger.sqlite3", durability="power", clock=clock or SystemClock())
         self._last_s: dict[str, float] = {}
@@ -48,15 +48,15 @@ class DeadLedger:
         finally:
             self._store.close()
 
-    def loose_ends(self) -> list[LooseEnd]:
+    def loose_ends(self) -> list[UnsettledAccount]:
         """The accounts of which something is open, those first that can be settled first."""
         found = (
-            loose_end(account, self._store.pending(account.id), self._last_s.get(account.id, 0.0), self._clocks)
+            unsettled_account(account, self._store.pending(account.id), self._last_s.get(account.id, 0.0), self._clocks)
             for account in self._store.book.accounts.values()
         )
         return sorted((loose for loose in found if loose is not None), key=lambda loose: loose.known_at_s)
 
-    def settle(self, loose: LooseEnd, usage_pusd: int | None) -> None:
+    def settle(self, loose: UnsettledAccount, usage_pusd: int | None) -> None:
         """End what is open of an account; see `core.aftermath.settle`.
 
         Raises:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import structlog
 
-SPACE_BYTES = 4 * 2**20
+DISK_RESERVE_BYTES = 4 * 2**20
 """Room for some 300 ends of calls in the ledger's log: more than ever run side by side."""
 
 _log = structlog.get_logger("preflight_proxy.ledger.disk_reserve")
 
 
-class KeptSpace:
+class DiskReserve:
     """A file that holds nothing but its place on the disk.
 
     Args:
@@ -35,8 +35,8 @@ class KeptSpace:
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                if os.fstat(fd).st_blocks * 512 < SPACE_BYTES:
-                    os.write(fd, bytes(SPACE_BYTES))  # written, not only sized: a hole would keep no place
+                if os.fstat(fd).st_blocks * 512 < DISK_RESERVE_BYTES:
+                    os.write(fd, bytes(DISK_RESERVE_BYTES))  # written, not only sized: a hole would keep no place
             finally:
                 os.close(fd)
         except OSError as exc:

@@ -13,7 +13,7 @@ EVENTS_KEPT = 10_000
 Event = Mapping[str, object]
 
 
-class Hub:
+class Events:
     """An ordered, bounded log of events with any number of followers.
 
     Args:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from preflight_proxy.core.ledger.rows import OPENROUTER, Quarantined
+from preflight_proxy.core.ledger.rows import OPENROUTER, QuarantinedEndpoint
 
 LINES_MAX = 10_000
 """Far above any count of endpoints; a file that grew beyond it is damaged."""
@@ -37,7 +37,7 @@ class QuarantineFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self, *, quiet: bool = False) -> list[Quarantined]:
+    def read(self, *, quiet: bool = False) -> list[QuarantinedEndpoint]:
         """Return what is listed, the newest line of each endpoint of each upstream; empty where there is no file.
 
         Lines that cannot be read are skipped and logged: one damaged line must not lose the others.
@@ -53,10 +53,10 @@ class QuarantineFile:
             if not quiet:
                 _log.error("quarantine.unreadable", path=str(self._path), error=str(exc))
             return []
-        found: dict[tuple[str, str, str], Quarantined] = {}
+        found: dict[tuple[str, str, str], QuarantinedEndpoint] = {}
         for line in lines:
             try:
-                row = msgspec.json.decode(line, type=Quarantined)
+                row = msgspec.json.decode(line, type=QuarantinedEndpoint)
             except msgspec.MsgspecError:
                 if not quiet:
                     _log.warning("quarantine.line_skipped", path=str(self._path))
@@ -64,7 +64,7 @@ class QuarantineFile:
             found[row.upstream, row.model, row.tag] = row
         return list(found.values())
 
-    def add(self, row: Quarantined) -> None:
+    def add(self, row: QuarantinedEndpoint) -> None:
         """List an endpoint; a failure is logged, for the ledger holds it too."""
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.rows import Account, Entry, Quarantined, Reservation
+from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint, Reservation
 from preflight_proxy.ledger import migrations, schema
 
 BUSY_S = 5.0
@@ -25,7 +25,7 @@ class Snapshot:
 
     accounts: list[Account]
     pending: list[Reservation]
-    quarantined: list[Quarantined]
+    quarantined: list[QuarantinedEndpoint]
 
 
 def read_snapshot(path: Path) -> Snapshot:

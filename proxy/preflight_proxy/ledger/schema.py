@@ -6,7 +6,14 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from preflight_proxy.core.ledger.rows import Account, Entry, Kind, Quarantined, Reservation, State
+from preflight_proxy.core.ledger.rows import (
+    Account,
+    Entry,
+    EntryKind,
+    QuarantinedEndpoint,
+    Reservation,
+    ReservationState,
+)
 from preflight_proxy.core.refusals.outcomes import outcomes_text, read_outcomes
 
 ACCOUNT_COLUMNS = (
@@ -164,7 +171,7 @@ def read_reservations(connection: sqlite3.Connection, where: str, *values: objec
 
 def _reservation(*row: object) -> Reservation:
     values = list(row)
-    values[2], values[7] = State(row[2]), tuple(json.loads(str(row[7])))
+    values[2], values[7] = ReservationState(row[2]), tuple(json.loads(str(row[7])))
     values[9], values[14] = bool(row[9]), bool(row[14])
     return Reservation(*values)  # type: ignore[arg-type]
 
@@ -172,13 +179,13 @@ def _reservation(*row: object) -> Reservation:
 def entry_of(row: Sequence[object]) -> Entry:
     """The entry of a row of `ENTRY_COLUMNS`."""
     entry_id, reservation_id, account, kind, cost_pusd, at_s, line = row
-    return Entry(entry_id, reservation_id, account, Kind(kind), cost_pusd, at_s, line)  # type: ignore[arg-type]
+    return Entry(entry_id, reservation_id, account, EntryKind(kind), cost_pusd, at_s, line)  # type: ignore[arg-type]
 
 
-def read_quarantine(connection: sqlite3.Connection) -> list[Quarantined]:
+def read_quarantine(connection: sqlite3.Connection) -> list[QuarantinedEndpoint]:
     """All endpoints out of use, of every upstream."""
     columns = _known(connection, "quarantine", QUARANTINE_COLUMNS)
-    return [Quarantined(*row) for row in connection.execute(f"SELECT {columns} FROM quarantine")]  # noqa: S608
+    return [QuarantinedEndpoint(*row) for row in connection.execute(f"SELECT {columns} FROM quarantine")]  # noqa: S608
 
 
 def _known(connection: sqlite3.Connection, table: str, columns: str) -> str:

@@ -1,6 +1,6 @@
 """The store and what follows each of its commits: files, events, waiting calls.
 
-Everything that changes money goes through `Books.commit`. Derived things (costs.jsonl, budget.txt, events) come after the commit
+Everything that changes money goes through `Ledger.commit`. Derived things (costs.jsonl, budget.txt, events) come after the commit
 and may fail without failing a call (M10, step 7).
 """
 
@@ -17,16 +17,16 @@ from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
-from preflight_proxy.core.ledger.rows import Account, CallFacts, Kind, Quarantined, Reservation
+from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-from preflight_proxy.ledger.account_state import Live
-from preflight_proxy.ledger.events import Hub
+from preflight_proxy.ledger.account_state import AccountState
+from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.store import Store
-from preflight_proxy.ledger.waiting import Turns
+from preflight_proxy.ledger.waiting import WaitingCalls
 
 KEY_LOOK_S = 0.05
 """How often a call looks for its account's key while a runner opens it again."""
@@ -39,7 +39,7 @@ KEY_LIMIT_FIRED = "the sub-key's limit fired before the budget"
 _log = structlog.get_logger("preflight_proxy.ledger.service")
 
 
-class Books:
+class Ledger:
     """Accounts, their entries, and everybody who must hear of a change.
 
     Args:
@@ -56,16 +56,18 @@ class Books:
         on_quarantined: Called when an endpoint billed above its reservation (M14).
     """
 
-    def __init__(self, store: Store, cost_log: CostLog, budget_files: BudgetFiles, hub: Hub, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, cost_log: CostLog, budget_files: BudgetFiles, events: Events, clock: Clock
+    ) -> None:
         self.store = store
         self.clock = clock
-        self.hub = hub
-        self.turns = Turns(self.account, clock)
+        self.events = events
+        self.waiting_calls = WaitingCalls(self.account, clock)
         self.escalation = Escalation()
         self._cost_log = cost_log
         self._budget_files = budget_files
         self._as_of = count(int(clock.monotonic_s() * 1_000_000))  # a proxy that follows this one begins above it
-        self._live: dict[str, Live] = {}
+        self._states: dict[str, AccountState] = {}
         self._by_token: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
         for account in store.book.accounts.values():
@@ -73,10 +75,10 @@ class Books:
         self.byok = False
         self.upstream = ""
         self.call_s_max = CALL_S_MAX
-        self.on_quarantined: Callable[[Quarantined], None] = lambda _row: None
+        self.on_quarantined: Callable[[QuarantinedEndpoint], None] = lambda _row: None
         for entry in store.entries():
-            self.live(entry.account).totals.add(entry.line)
-            if entry.kind is Kind.POSTED:
+            self.account_state(entry.account).totals.add(entry.line)
+            if entry.kind is EntryKind.POSTED:
                 self.note_action(entry.account, UNLABELLED, entry.cost_pusd)  # which tool it was for is kept nowhere
 
     def accounts(self) -> Mapping[str, Account]:
@@ -91,18 +93,18 @@ class Books:
         """
         return self.store.book.accounts[account_id]
 
-    def live(self, account_id: str) -> Live:
+    def account_state(self, account_id: str) -> AccountState:
         """The account's state in this process."""
-        return self._live.setdefault(account_id, Live())
+        return self._states.setdefault(account_id, AccountState())
 
     async def opened(self, account_id: str, until_s: float) -> bool:
         """Wait for an account's key, which is in no file: after a restart the runner brings it again.
 
         False when `until_s` (monotonic) passes first.
         """
-        while self.live(account_id).key is None and self.clock.monotonic_s() < until_s:
+        while self.account_state(account_id).key is None and self.clock.monotonic_s() < until_s:
             await asyncio.sleep(KEY_LOOK_S)
-        return self.live(account_id).key is not None
+        return self.account_state(account_id).key is not None
 
     def _note_token(self, account: Account) -> None:
         """An account has one token: one that it had before opens nothing any more."""
@@ -129,30 +131,30 @@ class Books:
     def _follow(self, change: Change) -> None:
         if change.entry is not None:
             self._cost_log.append(change.entry.line)
-            self.live(change.entry.account).totals.add(change.entry.line)
+            self.account_state(change.entry.account).totals.add(change.entry.line)
         for row in change.quarantined:
             _log.error("endpoint.quarantined", model=row.model, tag=row.tag, why=row.reason)
             self.on_quarantined(row)
         if change.account is not None:
             self._note_token(change.account)
             self.write_budget(change.account.id)
-            self.turns.wake(change.account.id)
+            self.waiting_calls.wake(change.account.id)
 
     def write_budget(self, account_id: str) -> None:
         """Bring the account's budget.txt up to date: used is what is posted and what is reserved."""
-        account, live = self.account(account_id), self.live(account_id)
+        account, state = self.account(account_id), self.account_state(account_id)
         used_pusd = account.posted_pusd + account.pending_pusd
-        self._budget_files.write(account, used_pusd, tuple(live.actions), live.actions_count)
+        self._budget_files.write(account, used_pusd, tuple(state.actions), state.actions_count)
 
     def note_action(self, account_id: str, label: str, cost_pusd: int) -> None:
         """Remember what a settled call was for, newest last, for the detailed budget.txt."""
-        live = self.live(account_id)
-        live.actions.append(Action(label, cost_pusd))
-        live.actions_count += 1
+        state = self.account_state(account_id)
+        state.actions.append(Action(label, cost_pusd))
+        state.actions_count += 1
 
     def note_request(self, account_id: str, digest: str) -> bool:
         """Remember a request, and how often in a row it came; True if the account had another within `BUSY_S`."""
-        return self.live(account_id).requested(digest, self.clock.monotonic_s())
+        return self.account_state(account_id).requested(digest, self.clock.monotonic_s())
 
     def mark_unknown(self, reservation: Reservation, call: CallFacts, *, ended: bool) -> None:
         """Leave a call to evidence; where nobody saw it end, silence means nothing before the longest call is over (M13).
@@ -190,16 +192,16 @@ class Books:
 
     def note_admitted(self, account_id: str, cheapest_pusd: int) -> None:
         """Remember the cheapest call that the account was ever admitted: with less than that left it is spent (M19)."""
-        self.live(account_id).admitted(cheapest_pusd)
+        self.account_state(account_id).admitted(cheapest_pusd)
 
     def forgive(self, account_id: str) -> None:
         """A limit was changed, or a freeze lifted: refusals of before count no more (M19)."""
         self.escalation.clear(self.account(account_id).token_hash)
-        self.live(account_id).is_refused = False
+        self.account_state(account_id).is_refused = False
 
     def note_refusal(self, account_id: str, code: Code, model: str, limit_needed_pusd: int = 0) -> None:
         """Count a refused call and why, and tell the followers."""
-        self.live(account_id).is_refused |= code.is_budget
+        self.account_state(account_id).is_refused |= code.is_budget
         self._refuse(account_id, refused(code, model, limit_needed_pusd))
 
     def note_bad_request(self, account_id: str, text: str) -> None:
@@ -207,7 +209,7 @@ class Books:
         self._refuse(account_id, bad_request(text))
 
     def _refuse(self, account_id: str, cause: Cause) -> None:
-        self.live(account_id).budget_refusals += cause.source is Source.BUDGET
+        self.account_state(account_id).budget_refusals += cause.source is Source.BUDGET
         self.commit(Refuse(account_id, cause))
         self._tell("refused", account_id, cause)
 
@@ -231,11 +233,11 @@ class Books:
     def spent(self, account_id: str) -> bool:
         """True if not even the cheapest call seen would fit were nothing pending, and one was refused (M19)."""
         account = self.account(account_id)
-        return self.live(account_id).is_spent(account.limit_pusd - account.posted_pusd)
+        return self.account_state(account_id).is_spent(account.limit_pusd - account.posted_pusd)
 
     async def cut_all(self, reason: str) -> None:
         """End every running stream, in its API's terminal form."""
-        running = [call for live in self._live.values() for call in live.running]
+        running = [call for state in self._states.values() for call in state.running]
         await asyncio.gather(*(call.cut(reason) for call in running))
 
     def close(self) -> None:
@@ -244,12 +246,12 @@ class Books:
 
     def publish(self, kind: str, account_id: str, **fields: object) -> None:
         """Tell the followers, with the account's balance as it stands."""
-        self.hub.publish(kind, account_id, balance=self.balance(account_id), **fields)
+        self.events.publish(kind, account_id, balance=self.balance(account_id), **fields)
 
     def balance(self, account_id: str) -> dict[str, object]:
         """The account as JSON-ready data; amounts are exact decimal text. Of two, the one with the higher `as_of` is the newer."""
-        account, live = self.account(account_id), self.live(account_id)
-        totals = live.totals
+        account, state = self.account(account_id), self.account_state(account_id)
+        totals = state.totals
         return {
             "id": account.id,
             "as_of": next(self._as_of),
@@ -261,15 +263,15 @@ class Books:
             "assumed_usd": usd_text(account.assumed_pusd),
             "overrun_usd": usd_text(account.overrun_pusd),
             "calls": account.calls,
-            "calls_in_flight": len(live.running),
+            "calls_in_flight": len(state.running),
             "refused": account.refused,
             "outcomes": account.outcomes,
             "frozen": account.frozen,
             "spent": self.spent(account_id),
             "quarantined": [f"{model} {tag}" for model, tag in sorted(self.store.book.quarantined)],
-            "keyed": live.key is not None,
-            "gate": live.gate,
-            "traffic": {name: traffic.document() for name, traffic in live.traffic.items()},
+            "keyed": state.key is not None,
+            "gate": state.gate,
+            "traffic": {name: traffic.document() for name, traffic in state.traffic.items()},
             "unknown": sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),
             "prompt_tokens": totals.prompt_tokens,
             "cached_tokens": totals.cached_tokens,

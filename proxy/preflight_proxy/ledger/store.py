@@ -18,11 +18,11 @@ from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, KeyBase, Reservation
-from preflight_proxy.core.ledger.transition import Book, Change, book_of, transition
+from preflight_proxy.core.ledger.transition import Change, LedgerState, state_of, transition
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.ledger import key_base_rows, schema
 from preflight_proxy.ledger.boot import boot_id as this_boot_id
-from preflight_proxy.ledger.disk_reserve import KeptSpace
+from preflight_proxy.ledger.disk_reserve import DiskReserve
 from preflight_proxy.ledger.file import (
     COSTS,
     Checkpointer,
@@ -93,7 +93,7 @@ class Store:
             self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
             leave_trace(path, self._connection)
             self._place = identities(path)
-            self._space = KeptSpace(path.with_name(path.name + "-space"))
+            self._space = DiskReserve(path.with_name(path.name + "-space"))
             self._checkpointer = Checkpointer(path)
         except BaseException as exc:
             self._connection.close()
@@ -282,7 +282,7 @@ class Store:
             self._lock.release()
 
 
-def _load(connection: sqlite3.Connection, upstream: str) -> Book:
+def _load(connection: sqlite3.Connection, upstream: str) -> LedgerState:
     """The book that the file holds, checked against its entries.
 
     Raises:
@@ -297,4 +297,4 @@ def _load(connection: sqlite3.Connection, upstream: str) -> Book:
     out_of_use = [row for row in schema.read_quarantine(connection) if row.upstream == upstream]
     bases = [KeyBase(*row) for row in connection.execute(key_base_rows.READ)]
     posted_pusd = dict(connection.execute(key_base_rows.POSTED))
-    return book_of(accounts, open_ones, out_of_use, schema.next_entry_id(connection), bases, posted_pusd)
+    return state_of(accounts, open_ones, out_of_use, schema.next_entry_id(connection), bases, posted_pusd)

@@ -16,7 +16,7 @@ LOOK_S = 1.0
 """A waiting call looks again at least this often: the head blocks those behind it for a time only (M18)."""
 
 
-class Turns:
+class WaitingCalls:
     """The waiting calls of all accounts.
 
     Args:
@@ -31,7 +31,7 @@ class Turns:
         self._attempts: dict[str, Callable[[], bool]] = {}
         self._waking: set[str] = set()
 
-    def waiting(self, account_id: str) -> bool:
+    def has(self, account_id: str) -> bool:
         """True if a call of the account waits: one that comes later has to wait behind it."""
         return bool(self._queue.waiting(account_id))
 

@@ -6,6 +6,7 @@ aiohttp parses and serves; what it leaves open is closed here.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,17 +16,20 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 
 from preflight_proxy.core.refusals.refusals import error_body
-from preflight_proxy.server.heads import Heads, Held
 
-HEAD_S_MAX = 10.0
+REQUEST_HEAD_S_MAX = 10.0
 """From a connection's first byte, or its opening, to the end of a request head: a slow head holds a connection for no one (C5)."""
+REQUEST_HEAD_BYTES_MAX = 64 * 1024
+"""One head, request line included, or the trailers of one body. Claude Code's is the longest seen, below 4 KiB."""
+REQUEST_HEADS_BYTES_MAX = 8 * 2**20
+"""All heads that are not served yet. One arrives whole, as a rule, and waits for no longer than the loop turns."""
 KEEPALIVE_S = 75.0
 """An idle connection is kept this long; longer than most clients keep theirs, so that they close first."""
 FIELD_BYTES_MAX = 32 * 1024
 """One header field or request line; Claude Code's list of beta names is the longest seen, well below 1 KiB."""
 PIECE_BYTES = 16 * 1024
 """What is parsed at once, so that a head is refused soon after it has grown too large."""
-LINGER_S = 1.0
+REFUSED_LINGER_S = 1.0
 """What a refused client still sends is taken for this long, so that it hears why."""
 _TOO_LARGE_BODY = error_body(None, 431, "The head of the request is too large. Nothing was sent.", "invalid_request")
 HEAD_TOO_LARGE = (
@@ -36,6 +40,94 @@ HEAD_TOO_LARGE = (
 _log = structlog.get_logger("preflight_proxy.server.connection")
 
 
+class UnservedHeads:
+    """The unserved heads of all connections of a process.
+
+    Args:
+        head_bytes_max: See `REQUEST_HEAD_BYTES_MAX`.
+        heads_bytes_max: See `REQUEST_HEADS_BYTES_MAX`.
+    """
+
+    def __init__(
+        self, head_bytes_max: int = REQUEST_HEAD_BYTES_MAX, heads_bytes_max: int = REQUEST_HEADS_BYTES_MAX
+    ) -> None:
+        self._heads_bytes_max = heads_bytes_max
+        self._held_bytes: dict[ConnectionHeads, int] = {}
+        self._total_bytes = 0
+        self.head_bytes_max = head_bytes_max
+
+    @property
+    def total_bytes(self) -> int:
+        """What all of them occupy."""
+        return self._total_bytes
+
+    def note(self, held: ConnectionHeads, size_bytes: int) -> None:
+        """Note what a connection holds now.
+
+        Where all hold too much, those that hold most are ended until a quarter is free: who sends one head at a time, and whole,
+        is never among them.
+        """
+        self._total_bytes += size_bytes - self._held_bytes.pop(held, 0)
+        if size_bytes:
+            self._held_bytes[held] = size_bytes
+        if self._total_bytes > self._heads_bytes_max:
+            for each in sorted(self._held_bytes, key=self._held_bytes.__getitem__, reverse=True):
+                if self._total_bytes <= self._heads_bytes_max * 3 // 4:
+                    break
+                each.end()
+
+
+class ConnectionHeads:
+    """What one connection holds: the head that it receives, and complete ones that wait to be served.
+
+    Args:
+        heads: Those of all connections.
+        on_end: Ends the connection.
+    """
+
+    def __init__(self, heads: UnservedHeads, on_end: Callable[[], None]) -> None:
+        self._heads = heads
+        self._on_end = on_end
+        self._receiving_bytes = 0
+        self._waiting_bytes: deque[int] = deque()
+
+    def received(self, size_bytes: int) -> bool:
+        """Bytes came that are no body; False if the head is too large with them."""
+        self._receiving_bytes += size_bytes
+        self._note()
+        return self._receiving_bytes <= self._heads.head_bytes_max
+
+    def completed(self, count: int, size_bytes: int) -> None:
+        """With these bytes so many heads became complete: they wait to be served."""
+        self._waiting_bytes += [self._receiving_bytes + size_bytes, *[0] * (count - 1)]
+        self.body_came()
+
+    def body_came(self) -> None:
+        """Body came: no head is under way."""
+        self._receiving_bytes = 0
+        self._note()
+
+    def served(self) -> None:
+        """The head that has waited longest is being served."""
+        if self._waiting_bytes:
+            self._waiting_bytes.popleft()
+        self._note()
+
+    def forget(self) -> None:
+        """The connection has ended: it holds nothing."""
+        self._receiving_bytes = 0
+        self._waiting_bytes.clear()
+        self._note()
+
+    def end(self) -> None:
+        """End the connection."""
+        self.forget()
+        self._on_end()
+
+    def _note(self) -> None:
+        self._heads.note(self, self._receiving_bytes + sum(self._waiting_bytes))
+
+
 class LimitedProtocol(web.RequestHandler):
     """One connection: closed at once when there are too many, and when a request head dawdles."""
 
@@ -43,7 +135,7 @@ class LimitedProtocol(web.RequestHandler):
         super().__init__(manager, **kwargs)
         self._limits = manager
         self._head_timer: asyncio.TimerHandle | None = None
-        self._held = Held(manager.heads, self._end)
+        self._held = ConnectionHeads(manager.heads, self._end)
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._busy = False
         self._refused = False
@@ -97,7 +189,7 @@ class LimitedProtocol(web.RequestHandler):
             self._end()
             return
         self.transport.write(HEAD_TOO_LARGE)
-        self._arm(LINGER_S)
+        self._arm(REFUSED_LINGER_S)
 
     def _end(self) -> None:
         """End it at once; the heads that wait are let go before the loop turns, but for the one that may be about to be served."""
@@ -169,7 +261,7 @@ class LimitedServer(web.Server):
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         connections_max: int,
         head_s_max: float,
-        heads: Heads,
+        heads: UnservedHeads,
     ) -> None:
         async def timed(request: web.BaseRequest) -> web.StreamResponse:
             protocol = request.protocol
@@ -194,7 +286,7 @@ class LimitedServer(web.Server):
             keepalive_timeout=KEEPALIVE_S,
             max_line_size=FIELD_BYTES_MAX,
             max_field_size=FIELD_BYTES_MAX,
-            lingering_time=LINGER_S,
+            lingering_time=REFUSED_LINGER_S,
             auto_decompress=False,
             access_log=None,
         )

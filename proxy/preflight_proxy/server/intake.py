@@ -34,7 +34,7 @@ class IntakeError(Exception):
         self.message = message
 
 
-class Room:
+class BodyMemory:
     """The memory of one body, taken until the last who keeps that body is done with it.
 
     Args:
@@ -74,7 +74,7 @@ class Body:
     """
 
     data: bytes
-    room: Room
+    room: BodyMemory
 
 
 class Intake:
@@ -131,12 +131,12 @@ class Intake:
         finally:
             room.leave()
 
-    async def _take(self, owner: str, room_bytes: int) -> Room:
+    async def _take(self, owner: str, room_bytes: int) -> BodyMemory:
         while not self._has_room(owner, room_bytes):
             self._freed.clear()
             await self._freed.wait()
         self._held_bytes[owner] = self._held_bytes.get(owner, 0) + room_bytes
-        return Room(room_bytes, partial(self._give_back, owner))
+        return BodyMemory(room_bytes, partial(self._give_back, owner))
 
     def _give_back(self, owner: str, room_bytes: int) -> None:
         held_bytes = self._held_bytes.pop(owner, 0) - room_bytes

@@ -19,10 +19,9 @@ from aiohttp import web
 
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.server.acceptor import Acceptor
-from preflight_proxy.server.connection import HEAD_S_MAX, LimitedServer
-from preflight_proxy.server.heads import Heads
+from preflight_proxy.server.connection import REQUEST_HEAD_S_MAX, LimitedServer, UnservedHeads
 
-CONNECTIONS_MAX = 256
+LISTENER_CONNECTIONS_MAX = 256
 """Open connections of one listener; one agent's flood must not take another trial's file descriptors (C5)."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -32,13 +31,13 @@ class Listeners:
     """Every place where one handler is served; closed together.
 
     Args:
-        head_s_max: See `HEAD_S_MAX`.
+        head_s_max: See `REQUEST_HEAD_S_MAX`.
         heads: What request heads may occupy.
     """
 
-    def __init__(self, head_s_max: float = HEAD_S_MAX, heads: Heads | None = None) -> None:
+    def __init__(self, head_s_max: float = REQUEST_HEAD_S_MAX, heads: UnservedHeads | None = None) -> None:
         self._head_s_max = head_s_max
-        self._heads = heads or Heads()
+        self._heads = heads or UnservedHeads()
         self._runners: list[web.ServerRunner] = []
 
     async def _runner(self, handler: Handler, connections_max: int) -> web.ServerRunner:
@@ -60,7 +59,7 @@ class Listeners:
         return str(bound[0]), int(bound[1])
 
     async def on_unix(
-        self, handler: Handler, path: Path, mode: int = 0o600, connections_max: int = CONNECTIONS_MAX
+        self, handler: Handler, path: Path, mode: int = 0o600, connections_max: int = LISTENER_CONNECTIONS_MAX
     ) -> None:
         """Serve on a unix socket of file mode `mode`; a socket left by a dead process is replaced, nothing else is.
 
@@ -78,7 +77,7 @@ class Listeners:
             raise
 
     async def on_sockets(
-        self, handler: Handler, sockets: Sequence[socket.socket], connections_max: int = CONNECTIONS_MAX
+        self, handler: Handler, sockets: Sequence[socket.socket], connections_max: int = LISTENER_CONNECTIONS_MAX
     ) -> Callable[[], Awaitable[None]]:
         """Serve on sockets that already listen; returns what ends this, connections included."""
         runner = await self._runner(handler, connections_max)
@@ -95,7 +94,7 @@ class Listeners:
         handler: Handler,
         sock: socket.socket | None,
         context: ssl.SSLContext | None,
-        connections_max: int = CONNECTIONS_MAX,
+        connections_max: int = LISTENER_CONNECTIONS_MAX,
     ) -> tuple[Acceptor, Callable[[], Awaitable[None]]]:
         """Serve connections that are accepted here or given one by one, in TLS or not; returns also what ends this.
 
@@ -105,7 +104,7 @@ class Listeners:
             handler: Answers requests.
             sock: A socket that already listens; None where connections are given to the acceptor.
             context: For TLS; None for plain HTTP.
-            connections_max: See `CONNECTIONS_MAX`.
+            connections_max: See `LISTENER_CONNECTIONS_MAX`.
         """
         runner = await self._runner(handler, connections_max)
         server = runner.server

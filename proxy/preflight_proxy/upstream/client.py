@@ -17,7 +17,7 @@ from yarl import URL
 
 from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.upstream.http_pool import Connections, Line
+from preflight_proxy.upstream.http_pool import Connections, UpstreamConnection
 
 CONNECT_S_MAX = 10.0
 """A TCP and TLS handshake takes well under a second; longer means that the way is shut, and the agent should hear so."""
@@ -82,7 +82,7 @@ class GuardedBody(aiohttp.Payload):
         if self.left:
             raise RuntimeError("an inference request is sent once")
         line = getattr(writer, "protocol", None)
-        if not isinstance(line, Line) or not line.is_quiet():
+        if not isinstance(line, UpstreamConnection) or not line.is_quiet():
             raise ConnectionResetError("the connection could not be used, and no byte was written")
         if not self._guard():
             self.withdrawn = True

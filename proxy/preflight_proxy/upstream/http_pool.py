@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("preflight_proxy.upstream.http_pool")
 
 
-class Line(ResponseHandler):
+class UpstreamConnection(ResponseHandler):
     """One connection to upstream. Bytes that come while it is idle close it at once, and an error is logged."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -116,12 +116,12 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self, idle_s_max: float) -> None:
         super().__init__(limit=0, keepalive_timeout=idle_s_max)
-        self._factory = partial(Line, self._loop)  # type: ignore[assignment]  # a Line is a ResponseHandler
+        self._factory = partial(UpstreamConnection, self._loop)  # type: ignore[assignment]  # a Line is a ResponseHandler
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:
             line = connection.protocol
-            if isinstance(line, Line) and line.is_quiet():
+            if isinstance(line, UpstreamConnection) and line.is_quiet():
                 line.take()
                 return connection
             connection.close()
@@ -129,5 +129,5 @@ class Connections(aiohttp.TCPConnector):
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         super()._release(key, protocol, should_close=should_close)
-        if isinstance(protocol, Line) and not should_close:
+        if isinstance(protocol, UpstreamConnection) and not should_close:
             protocol.rest()

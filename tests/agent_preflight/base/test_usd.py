@@ -16,8 +16,7 @@ from agent_preflight.launch.config_policies import policy_factory
 from agent_preflight.options.run_file import parse_config
 from agent_preflight.options.settings import read_option, read_settings
 from preflight_proxy.core.errors import ConfigError
-from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
-from preflight_proxy.core.money import LIMIT_USD_MAX, limit_pusd
+from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD, limit_pusd
 from tests.support.cases import each
 
 
@@ -102,7 +101,7 @@ def test_an_amount_keeps_the_decimals_that_it_was_written_with() -> None:
 
 
 def test_the_largest_amount_is_the_ledgers_largest_limit() -> None:
-    assert pusd(read_usd(LIMIT_USD_MAX)) == LIMIT_PUSD_MAX == limit_pusd(str(LIMIT_USD_MAX))
+    assert pusd(read_usd(LIMIT_USD_MAX)) == LIMIT_USD_MAX * PUSD_PER_USD == limit_pusd(str(LIMIT_USD_MAX))
 
 
 def test_what_counts_in_floats_takes_texts_too() -> None:

@@ -65,9 +65,9 @@ def keys(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simu
     """Keys in the environment; after the test nothing was made and nothing spent with them."""
     monkeypatch.setenv("OR_ADMIN_KEY", simulator.admin_key)
     monkeypatch.setenv("OPENROUTER_API_KEY", simulator.inference_key)
-    before = dict(simulator.books.keys)
+    before = dict(simulator.account.keys)
     yield simulator
-    assert dict(simulator.books.keys) == before
+    assert dict(simulator.account.keys) == before
     assert simulator.bill().total_usd == 0
 
 

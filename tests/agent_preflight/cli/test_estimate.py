@@ -34,7 +34,7 @@ def figures(*arguments: str, **variables: str) -> list[dict[str, Any]]:
 
 @pytest.mark.wire
 def test_the_table_needs_no_key_and_spends_nothing(simulator: Simulator) -> None:
-    keys = len(simulator.books.keys)
+    keys = len(simulator.account.keys)
     told = estimate("--model", NANO, "--model", SONNET, "--budget", "$0.25")
     assert (told.exit_code, told.stderr) == (1, "")  # the dear one affords no call
     assert told.stdout.splitlines()[0].split() == [
@@ -50,7 +50,7 @@ def test_the_table_needs_no_key_and_spends_nothing(simulator: Simulator) -> None
     ]
     assert max(map(len, told.stdout.splitlines())) <= 80
     assert "raise the budget to $" in " ".join(told.stdout.split())
-    assert (list(simulator.requests), len(simulator.books.keys)) == ([], keys)
+    assert (list(simulator.requests), len(simulator.account.keys)) == ([], keys)
     assert estimate("--model", NANO).exit_code == 0
 
 

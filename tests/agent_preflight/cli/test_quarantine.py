@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.base.config import origin
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from tests.support.cli_commands import Told, invoke
 from tests.support.live_field import LiveField
@@ -17,7 +17,7 @@ from tests.support.trial_field import Field
 def own_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's list lies in the test's folder, with one endpoint on it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    row = Quarantined("openai/gpt-4.1-nano", "azure", "billed $2 for a reservation of $1", 1_800_000_000.0)
+    row = QuarantinedEndpoint("openai/gpt-4.1-nano", "azure", "billed $2 for a reservation of $1", 1_800_000_000.0)
     QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(row)
 
 
@@ -42,7 +42,7 @@ def test_an_endpoint_is_cleared_once(tmp_path: Path) -> None:
 def test_another_upstreams_endpoint_is_shown_with_it_and_cleared_by_it(tmp_path: Path) -> None:
     upstream = "http://127.0.0.1:9"
     QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(
-        Quarantined("openai/gpt-4.1-nano", "azure", "billed more", 1_800_000_000.0, upstream)
+        QuarantinedEndpoint("openai/gpt-4.1-nano", "azure", "billed more", 1_800_000_000.0, upstream)
     )
     assert f"azure  of {upstream}  since" in quarantine(tmp_path).output
     assert [json.loads(line)["upstream"] for line in quarantine(tmp_path, "--json").stdout.splitlines()] == [
@@ -61,10 +61,10 @@ def test_another_upstreams_endpoint_is_shown_with_it_and_cleared_by_it(tmp_path:
 def test_a_live_run_may_use_it_at_once(trials: Field, tmp_path: Path) -> None:
     upstream = trials.simulator.base_url
     QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(
-        Quarantined("openai/gpt-4.1-nano", "openai", "billed more", 1_800_000_000.0, origin(upstream))
+        QuarantinedEndpoint("openai/gpt-4.1-nano", "openai", "billed more", 1_800_000_000.0, origin(upstream))
     )
     QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(
-        Quarantined("openai/gpt-4.1-nano", "azure", "billed more", 1_800_000_000.0, origin(upstream))
+        QuarantinedEndpoint("openai/gpt-4.1-nano", "azure", "billed more", 1_800_000_000.0, origin(upstream))
     )
     flag = tmp_path / "go"
     source = f"""

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
-from openrouter_sim.books import Key
+from openrouter_sim.billing.account import SimKey
 from tests.support.live_field import LiveField
 from tests.support.run_on_disk import alive, plan
 from tests.support.trial_field import Field
@@ -40,7 +40,9 @@ def test_the_next_call_has_the_money_and_so_has_the_key(trials: Field) -> None:
         told = top_up(trials.runs_dir, "live", "a=0.05", admin_key=trials.simulator.admin_key)
         assert told.exit_code == 0, told.output
         assert "a: budget $0.0001 -> $0.0501" in told.output
-        (key,) = [key for key in trials.simulator.books.keys.values() if key.name.startswith("agent-preflight:live:a:")]
+        (key,) = [
+            key for key in trials.simulator.account.keys.values() if key.name.startswith("agent-preflight:live:a:")
+        ]
         assert key.limit == Decimal("0.0601")
         flag.touch()
         (result,) = live.results()
@@ -79,7 +81,9 @@ def test_a_budget_beyond_the_largest_changes_nothing_here_or_at_openrouter(trial
     flag = trials.runs_dir.parent / "go"
     with LiveField(trials, {"a": spender(flag)}, budget_usd="0.0001"):
         told = top_up(trials.runs_dir, "live", "a=$1000000", admin_key=trials.simulator.admin_key)
-        (key,) = [key for key in trials.simulator.books.keys.values() if key.name.startswith("agent-preflight:live:a:")]
+        (key,) = [
+            key for key in trials.simulator.account.keys.values() if key.name.startswith("agent-preflight:live:a:")
+        ]
         assert key.limit == Decimal("0.0101")
         flag.touch()
     assert (told.exit_code, "nothing was changed" in told.output) == (1, True)
@@ -93,7 +97,9 @@ def test_of_ten_top_ups_at_the_same_time_each_counts_here_and_at_openrouter(tria
     with LiveField(trials, {"a": spender(flag)}, budget_usd="0.0001"):
         ten = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(10)]
         said = [each.communicate()[0] for each in ten]
-        (key,) = [key for key in trials.simulator.books.keys.values() if key.name.startswith("agent-preflight:live:a:")]
+        (key,) = [
+            key for key in trials.simulator.account.keys.values() if key.name.startswith("agent-preflight:live:a:")
+        ]
         limit = key.limit
         flag.touch()
     assert [each.returncode for each in ten] == [0] * 10
@@ -104,8 +110,8 @@ def test_of_ten_top_ups_at_the_same_time_each_counts_here_and_at_openrouter(tria
     assert trials.summary("a")["preflight"]["limit_usd"] == "0.1001"
 
 
-def key_of(trials: Field) -> Key:
-    (key,) = [key for key in trials.simulator.books.keys.values() if key.name.startswith("agent-preflight:live:a:")]
+def key_of(trials: Field) -> SimKey:
+    (key,) = [key for key in trials.simulator.account.keys.values() if key.name.startswith("agent-preflight:live:a:")]
     return key
 
 

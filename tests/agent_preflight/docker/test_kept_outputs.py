@@ -16,9 +16,9 @@ from agent_preflight import run_multi
 from agent_preflight.models import RunResult
 from agent_preflight.runner.arguments import request_of
 from agent_preflight.runner.field import run_field
-from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runs.exit_code import exit_code
-from agent_preflight.sweeping import Scope, sweep
+from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runs.result import exit_code
+from agent_preflight.sweeping import SweepScope, sweep
 from openrouter_sim import Simulator
 from tests.agent_preflight.docker.conftest import BASE, containers_of
 from tests.agent_preflight.sweeping.test_dead_runs import scope
@@ -189,7 +189,7 @@ def test_an_agent_whose_callback_breaks_loses_no_output(output: Output) -> None:
 
 
 def test_two_presses_of_ctrl_c_lose_no_output(output: Output) -> None:
-    stop = Stop()
+    stop = StopSignal()
 
     def pressed(event: dict[str, Any]) -> None:
         stop.press()
@@ -310,8 +310,8 @@ async def test_on_a_full_disk_the_output_waits_in_its_stopped_container_for_a_sw
     assert (set(extra["cleanup"].values()), extra["output"]["files"]) == ({"ok"}, 3)
 
 
-def _scope(output: Output) -> Scope:
-    return Scope(output.runs_dir, None, output.simulator.base_url)
+def _scope(output: Output) -> SweepScope:
+    return SweepScope(output.runs_dir, None, output.simulator.base_url)
 
 
 async def test_of_a_killed_runner_a_sweep_keeps_the_output_before_it_removes_the_container(

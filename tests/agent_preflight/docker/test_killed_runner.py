@@ -28,10 +28,10 @@ from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateWish
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.runs.folder import RunFolder, open_new
-from agent_preflight.sweeping import Scope, sweep
+from agent_preflight.sweeping import SweepScope, sweep
 from openrouter_sim import Simulator
-from openrouter_sim.bill import Bill
-from preflight_proxy.core.evidence.aftermath import Clocks
+from openrouter_sim.billing.bill import Bill
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import BASE
 from tests.chaos import victim
@@ -153,7 +153,7 @@ async def test_what_is_still_being_made_when_the_sweep_comes_is_swept_too(
         for connection, request in zip(asking, requests, strict=True):
             connection.sendall(request)
     os.close(folder._lock)
-    swept = await sweep(Scope(folder.path.parent, None), engine)
+    swept = await sweep(SweepScope(folder.path.parent, None), engine)
     assert swept.verified
     await asyncio.sleep(2 * QUIET_S)
     late = containers(folder.path.parent)
@@ -172,8 +172,10 @@ def create_request(folder: RunFolder, number: int, image: str) -> bytes:
 async def play(round_: Round, simulator: Simulator, engine: Engine) -> Round:
     """Run, kill, sweep at once; then look at what is left."""
     (round_.place / "h").mkdir(parents=True)
-    clocks = Clocks(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
-    scope = Scope(round_.runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks)
+    clocks = EvidenceTimes(CLOCKS["call_s_max"], CLOCKS["key_usage_lag_s"])
+    scope = SweepScope(
+        round_.runs_dir, Secret(simulator.admin_key), simulator.base_url, settle_s=SETTLE_S, clocks=clocks
+    )
     with EngineRelay(round_.place / "e.sock") as relay:
         code = await asyncio.to_thread(run, round_, simulator, relay)
         secrets = {*secrets_in(round_.place), *secrets_in(short_dir(round_))}

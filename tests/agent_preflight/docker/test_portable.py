@@ -24,16 +24,16 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.environment.network_access import NetworkAccess, read_network_access
 from agent_preflight.sandboxes.interface import ForwarderTarget
 from openrouter_sim import Simulator
-from openrouter_sim.scenario import Scenario
+from openrouter_sim.calls.scenario import Scenario
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
 from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.gate_proof import NONCE_CHARS
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.gates.portable import Portal
+from preflight_proxy.gates.portable import ForwarderListener
 from preflight_proxy.gates.ports import EgressSpec, GateSpec, ServiceSpec
-from preflight_proxy.gates.services import Outside
-from preflight_proxy.gates.tunnel import Traffic
+from preflight_proxy.gates.services import EgressRules
+from preflight_proxy.ledger.account_state import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE, output
 from tests.support.gate_places import echo, place
@@ -126,7 +126,7 @@ def test_a_field_behind_portable_gates_is_billed_to_the_last_pico(
 
 async def test_the_portal_is_reached_by_the_bridge_alone(base_image: str, engine: Engine) -> None:
     """Another network of this machine stands for its neighbours: both have a route to the bridge's address."""
-    place, portal = await forwarder_address(engine), Portal()
+    place, portal = await forwarder_address(engine), ForwarderListener()
     assert "%" in place.listen_host, "the engine is not beside us"
     _, port = portal.listen(place.listen_host, 0)
     other = f"ap-test-{secrets.token_hex(6)}"
@@ -234,7 +234,7 @@ async def test_services_and_egress_of_a_sealed_trial_behind_a_portable_gate_are_
     async with Simulator() as sim, place(echo) as service, place(echo) as site:
         reach = read_network_access({"los": f"127.0.0.1:{service}"}, [f"named.example:{site}"], "sealed")
         at, trial_pass = await forwarder_address(engine), Secret("p" * 43)
-        outside = Outside(to_loopback, lambda address: address == "127.0.0.1")
+        outside = EgressRules(to_loopback, lambda address: address == "127.0.0.1")
         config = Config(data=str(tmp_path), upstream=sim.base_url, portal=f"{at.listen_host}:0")
         async with running(config, outside=outside) as proxy, asyncio.timeout(60):
             assert proxy.portal is not None
@@ -243,10 +243,10 @@ async def test_services_and_egress_of_a_sealed_trial_behind_a_portable_gate_are_
             command = ("python3", "-c", RELAYED, str(service), f"named.example:{site}")
             sandbox = make_sandbox(*command, gate_socket=None, portal=portal, services=reach.names, ports=reach.ports)
             await sandbox.create()
-            while proxy.books.live("agent").gate != "ready":
+            while proxy.ledger.account_state("agent").gate != "ready":
                 await asyncio.sleep(0.01)
             outcome = await read_all(await sandbox.start())
-            traffic = proxy.books.live("agent").traffic
+            traffic = proxy.ledger.account_state("agent").traffic
             await sandbox.close()
     assert outcome.stdout.split("\n") == ["300000", "200 200000", "403", ""], outcome.stderr
     assert traffic["los"] == Traffic(connections=1, sent_bytes=300_000, received_bytes=300_000)

@@ -22,10 +22,10 @@ from agent_preflight.environment.authority import Authority, write_bundle
 from agent_preflight.environment.network_access import network_env, read_network_access
 from agent_preflight.environment.variables import BUNDLE_NAME, CONTAINER_BUNDLE, TLS_PORT, TRUST_VARIABLES
 from openrouter_sim import Simulator
-from preflight_proxy.app import Running, running
+from preflight_proxy.app import RunningProxy, running
 from preflight_proxy.base.config import Config
 from preflight_proxy.gates.ports import EgressSpec, GateSpec, TlsSpec
-from preflight_proxy.gates.services import Outside
+from preflight_proxy.gates.services import EgressRules
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE
 from tests.support.proxy_world import MODEL
@@ -217,7 +217,9 @@ print(json.dumps({"type": "told", "base": base, "proxy": os.environ["HTTP_PROXY"
 
 
 @contextlib.asynccontextmanager
-async def proxied(data: Path, gate: GateSpec, sim: Simulator, outside: Outside | None = None) -> AsyncIterator[Running]:
+async def proxied(
+    data: Path, gate: GateSpec, sim: Simulator, outside: EgressRules | None = None
+) -> AsyncIterator[RunningProxy]:
     """A proxy with an account for the trial whose gate this is; later ones take it over as after a restart."""
     config = Config(data=str(data), upstream=sim.base_url, key_usage_lag_s=0.3, generation_s_max=1.0, call_s_max=0.5)
     async with running(config, outside=outside) as proxy:
@@ -231,9 +233,9 @@ def account_spec(gate: GateSpec, sim: Simulator) -> Any:
     return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
 
 
-async def handed_over(proxy: Running) -> None:
+async def handed_over(proxy: RunningProxy) -> None:
     async with asyncio.timeout(30):
-        while proxy.books.live("agent").gate != "ready":
+        while proxy.ledger.account_state("agent").gate != "ready":
             await asyncio.sleep(0.01)
 
 
@@ -256,13 +258,13 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
     sandbox = make_sandbox(
         "sh", "-c", command, env=network_env(reach, {}, in_container=True, network="sealed"), ports=reach.ports
     )
-    outside = Outside(to_site, lambda address: address == "127.0.0.1")
+    outside = EgressRules(to_site, lambda address: address == "127.0.0.1")
     async with Simulator() as sim, proxied(tmp_path, gate, sim, outside) as proxy:
         await sandbox.create()
         await handed_over(proxy)
         outcome = await read_all(await sandbox.start())
         assert outcome.stdout.split("\n") == ["site /tunnel", "site /whole", "site /python", ""], outcome.stderr
-        assert proxy.books.live("agent").traffic["egress"].connections == 3
+        assert proxy.ledger.account_state("agent").traffic["egress"].connections == 3
 
 
 CALLS = f"""

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.docker.labels import LABEL
-from agent_preflight.docker.sweep import EngineSweep, Leftover, find, sweep
+from agent_preflight.docker.sweep import EngineLeftover, EngineSweep, find, sweep
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
-from agent_preflight.runs.lock import RunState, hold
+from agent_preflight.runs.lock import RunState, lock_if_dead
 from tests.agent_preflight.docker.conftest import MakeSandbox, containers_of
 from tests.support.docker_program import ENGINE
 from tests.support.engine_container import Container
@@ -67,7 +67,9 @@ async def test_agents_go_before_gates_gates_before_forwarders_networks_and_volum
     ids = {made(scripted, f"{role}-1", dead, role).id: role for role in ("forwarder", "gate", "agent")}
     done = await sweep(client)
     assert [thing.role for thing in done.removed] == ["agent", "gate", "forwarder", "network", "volume"]
-    assert done.removed[0] == Leftover(dead, "run-1", "alias", "agent", next(key for key in ids if ids[key] == "agent"))
+    assert done.removed[0] == EngineLeftover(
+        dead, "run-1", "alias", "agent", next(key for key in ids if ids[key] == "agent")
+    )
     assert (done.removed[3].id, done.removed[4].id) == (network["Id"], "v")
     removed = [call.split(" ")[1].partition("?")[0] for call in scripted.calls if call.startswith("DELETE")]
     order = [ids.get(path.removeprefix("/containers/"), path) for path in removed]
@@ -125,14 +127,14 @@ async def test_a_run_is_held_while_it_is_swept_and_free_afterwards(
     remove = Engine.remove
 
     async def look_and_remove(engine: Engine, container: str) -> None:
-        with hold(dead) as state:
+        with lock_if_dead(dead) as state:
             seen.append(state)
         await remove(engine, container)
 
     monkeypatch.setattr(Engine, "remove", look_and_remove)
     await sweep(client)
     assert seen == [RunState.LIVE]
-    with hold(dead) as state:
+    with lock_if_dead(dead) as state:
         assert state is RunState.DEAD
 
 
@@ -217,13 +219,13 @@ class Noted:
         self.copied = copied
         self.seen: list[tuple[str, str]] = []
 
-    async def keep(self, engine: Engine, agent: Leftover) -> bool:
+    async def keep(self, engine: Engine, agent: EngineLeftover) -> bool:
         state = await engine.look(agent.id)
         assert state is not None
         self.seen.append(("keep", state.status))
         return self.copied
 
-    def gone(self, agent: Leftover) -> None:
+    def gone(self, agent: EngineLeftover) -> None:
         self.seen.append(("gone", agent.output))
 
 

@@ -17,7 +17,7 @@ from agent_preflight.estimates.calls_that_fit import (
     estimate,
     rounded_up,
 )
-from preflight_proxy.core.admission.admission import Admit, admit
+from preflight_proxy.core.admission.admission import Admission, admit
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.pricing.quote import quote
@@ -92,11 +92,11 @@ def test_each_call_that_is_counted_is_one_that_the_proxy_admits(dollars: int, to
     account = Account("a", "r", pusd(dollars))
     for count in range(found.calls):
         decision = admit(account, made, busy=count > 0, has_unknown=False, waited_s=0)
-        assert isinstance(decision, Admit)
+        assert isinstance(decision, Admission)
         account = replace(account, posted_pusd=account.posted_pusd + decision.reserve_pusd)
     if found.calls < CALLS_COUNTED_MAX:
         last = admit(account, made, busy=found.calls > 0, has_unknown=False, waited_s=0)
-        assert not isinstance(last, Admit)
+        assert not isinstance(last, Admission)
 
 
 def test_what_is_free_is_counted_to_an_end() -> None:

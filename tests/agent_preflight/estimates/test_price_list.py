@@ -12,7 +12,7 @@ from openrouter_sim import Simulator
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
@@ -57,8 +57,8 @@ def test_a_steering_suffix_and_a_clients_prefix_are_left_out_and_what_is_no_name
 def test_a_quarantined_endpoint_of_this_upstream_is_not_used(simulator: Simulator) -> None:
     before = read_endpoints(SONNET, None)
     listed = QuarantineFile(user_quarantine_file())
-    listed.add(Quarantined(SONNET, before[0].tag, "overrun", 0.0, origin(simulator.base_url)))
-    listed.add(Quarantined(SONNET, before[-1].tag, "overrun", 0.0))  # OpenRouter's own, not the simulator's
+    listed.add(QuarantinedEndpoint(SONNET, before[0].tag, "overrun", 0.0, origin(simulator.base_url)))
+    listed.add(QuarantinedEndpoint(SONNET, before[-1].tag, "overrun", 0.0))  # OpenRouter's own, not the simulator's
     assert read_endpoints(SONNET, None) == before[1:]
 
 

@@ -160,13 +160,13 @@ def test_the_exit_code_and_the_table_tell_what_became_of_the_calls(
 def test_an_account_without_credit_ends_the_run_with_1_and_says_how_it_goes_on(
     folder: Path, simulator: Simulator
 ) -> None:
-    simulator.books.credits_usd = simulator.books.used_usd
+    simulator.account.credits_usd = simulator.account.used_usd
     first = run("--run-id", "r", "--max-workers", "1", "--skip-preflight")
     assert first.exit_code == 1, first.output
     assert "the OpenRouter account has no credit" in first.output
     assert "agent-preflight run --resume r" in first.output
     assert not (folder / "runs" / "r" / "mini").exists()
-    simulator.books.credits_usd += 10
+    simulator.account.credits_usd += 10
     again = run("--resume", "r", "--max-workers", "1", "--skip-preflight")
     assert again.exit_code == 0, again.output
     for alias in ("nano", "mini"):

@@ -10,7 +10,7 @@ import pytest
 from agent_preflight.base.tables import text_of
 from agent_preflight.launch import run_view as table
 from agent_preflight.launch.run_view import LineView, LiveView, print_table, run_table, run_view
-from agent_preflight.runner.board import Row
+from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.sidecar.control_client import Balance
 from tests.support import terminal as terminals
 
@@ -23,7 +23,7 @@ def usual_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
 
 
-ROW = Row(
+ROW = TrialProgress(
     "greedy",
     "m/m",
     250_000_000_000,
@@ -38,7 +38,7 @@ ROW = Row(
 NOTE = "budget exhausted ($0.2422 of $0.2500): the cheapest call needs $0.0101, and nothing more is coming back"
 
 
-def lines_of(rows: list[Row], width: int, *, live: bool = False) -> list[str]:
+def lines_of(rows: list[TrialProgress], width: int, *, live: bool = False) -> list[str]:
     return text_of(run_table(rows, 10.0, live=live), width=width).splitlines()
 
 
@@ -90,11 +90,11 @@ def test_a_pipe_gets_lines_and_no_escapes() -> None:
     view = run_view(stream)
     assert isinstance(view, LineView)
     with view:
-        view.board.put(Row("a", "m/m", 1))
-        view.board.update("a", state="running", started_s=1.0)
-        view.board.update("a", state="done", ok=True)
+        view.progress.put(TrialProgress("a", "m/m", 1))
+        view.progress.update("a", state="running", started_s=1.0)
+        view.progress.update("a", state="done", ok=True)
         view.say("[a] hello")
-    print_table(view.board.rows(), stream)
+    print_table(view.progress.rows(), stream)
     assert stream.getvalue().splitlines()[:2] == ["[a] done: $0.0000 spent, 0 calls", "[a] hello"]
     assert "\x1b" not in stream.getvalue()
 
@@ -117,10 +117,10 @@ def test_a_terminal_gets_a_table_that_renews_itself() -> None:
     view = run_view(terminal)
     assert isinstance(view, LiveView)
     with view:
-        view.board.put(ROW)
-        view.board.begin("run-1: press Ctrl-C to stop it")
+        view.progress.put(ROW)
+        view.progress.begin("run-1: press Ctrl-C to stop it")
         view.say("not shown")
-        view.board.alert("no credit\x1b[31m left")
+        view.progress.alert("no credit\x1b[31m left")
     assert "no credit left\n" in terminal.getvalue()
     assert "greedy" in terminal.getvalue()
     assert "run-1: press Ctrl-C to stop it" in terminal.getvalue()
@@ -131,8 +131,8 @@ def test_a_terminal_shows_no_table_before_the_trials_begin() -> None:
     terminal = Terminal()
     view = run_view(terminal)
     with view:
-        view.board.put(ROW)
-        view.board.alert("stopping")
+        view.progress.put(ROW)
+        view.progress.alert("stopping")
     assert terminal.getvalue() == "stopping\n"
 
 
@@ -144,12 +144,12 @@ def test_what_many_threads_print_meanwhile_stands_once_and_whole(monkeypatch: py
     view = run_view(terminal)
 
     def warn(number: int) -> None:
-        view.board.title = "a title of one, two or three lines " * (number % 3 * 2)
-        view.board.alert(f"warning {number}")
+        view.progress.title = "a title of one, two or three lines " * (number % 3 * 2)
+        view.progress.alert(f"warning {number}")
 
     with view, ThreadPoolExecutor(4) as pool:
-        view.board.put(ROW)
-        view.board.begin("a title")
+        view.progress.put(ROW)
+        view.progress.begin("a title")
         list(pool.map(warn, range(400)))
     screen = terminals.Terminal(60, 24)
     screen.write(terminal.getvalue().replace("\n", "\r\n"))

@@ -4,8 +4,8 @@ from typing import Any
 
 from agent_preflight.base.tables import text_of
 from agent_preflight.operate.cost_tables import cost_parts, reconciled_parts
-from agent_preflight.operate.drift import Reconciled, Row
-from preflight_proxy.core.ledger.rows import Quarantined
+from agent_preflight.operate.reconcile import ReconciledAccount, Reconciliation
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 
 CENT = 10**10
 
@@ -67,14 +67,14 @@ def test_a_run_without_calls_says_so() -> None:
     assert lines_of() == ["Costs of run-1: no calls yet."]
 
 
-def row(account: str, upstream_pusd: int | None = CENT, **more: Any) -> Row:
-    return Row(account, CENT, CENT, upstream_pusd=upstream_pusd, **more)
+def row(account: str, upstream_pusd: int | None = CENT, **more: Any) -> ReconciledAccount:
+    return ReconciledAccount(account, CENT, CENT, upstream_pusd=upstream_pusd, **more)
 
 
 def test_the_comparison_names_every_account_the_sum_and_what_is_quarantined() -> None:
-    found = Reconciled(
+    found = Reconciliation(
         (row("left", CENT - 5 * 10**8, assumed_pusd=10**9), row("right", None, pending_pusd=1)),
-        (Quarantined("m/x", "tag", "overrun\x1b[31m", 0.0),),
+        (QuarantinedEndpoint("m/x", "tag", "overrun\x1b[31m", 0.0),),
     )
     assert text_of(*reconciled_parts(found)).splitlines() == [
         "trial   posted  OpenRouter  difference",

@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.operate.live_changes import Ended, Plan, ToppedUp, check_alias, find_plan, stop, top_up, until_over
+from agent_preflight.operate.live_changes import (
+    PlannedRun,
+    TopUpResult,
+    TrialStop,
+    check_alias,
+    find_planned_run,
+    stop,
+    top_up,
+    until_over,
+)
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.runs.folder import RunFolder, open_named
 from agent_preflight.sidecar.control_client import ControlClient
@@ -32,8 +41,8 @@ def begun(tmp_path: Path) -> RunFolder:
 
 def test_the_plan_names_the_trials(tmp_path: Path) -> None:
     with begun(tmp_path):
-        plan = find_plan("r", tmp_path)
-    assert plan == Plan(tmp_path / "r", {"a": "k"})
+        plan = find_planned_run("r", tmp_path)
+    assert plan == PlannedRun(tmp_path / "r", {"a": "k"})
     with pytest.raises(ConfigError, match="its trials are a"):
         check_alias(plan, "b")
 
@@ -42,43 +51,43 @@ def test_a_trial_that_was_begun_again_has_its_latest_key(tmp_path: Path) -> None
     with open_named(tmp_path, "r", ["a"]) as folder:
         for key_name in ("k1", "k2"):
             folder.write_plan({"trials": [{"alias": "a", "key_name": key_name}]})
-    assert find_plan("r", tmp_path) == Plan(tmp_path / "r", {"a": "k2"}, frozenset({"a"}))
+    assert find_planned_run("r", tmp_path) == PlannedRun(tmp_path / "r", {"a": "k2"}, frozenset({"a"}))
 
 
 def test_a_run_in_its_checks_has_no_plan_yet(tmp_path: Path) -> None:
     with open_named(tmp_path, "r", ["a"]), pytest.raises(ConfigError, match="no plan yet"):
-        find_plan("r", tmp_path)
+        find_planned_run("r", tmp_path)
 
 
 def test_an_end_is_verified_only_if_every_step_was() -> None:
-    assert not Ended("a", None).verified
-    assert Ended("a", {"preflight": {"cleanup": {"kill": "ok"}}}).verified
-    assert not Ended("a", {"preflight": {"cleanup": {"kill": "ok", "sub_key": "unverified"}}}).verified
+    assert not TrialStop("a", None).verified
+    assert TrialStop("a", {"preflight": {"cleanup": {"kill": "ok"}}}).verified
+    assert not TrialStop("a", {"preflight": {"cleanup": {"kill": "ok", "sub_key": "unverified"}}}).verified
 
 
 def test_the_summary_of_an_attempt_that_was_cut_off_is_not_the_end_of_the_one_that_goes_on() -> None:
-    assert not Ended("a", None).is_latest
+    assert not TrialStop("a", None).is_latest
     for ended_by, latest in {"interrupted": False, "lost": False, "stopped": True, "agent": True}.items():
-        assert Ended("a", {"preflight": {"ended_by": ended_by}}).is_latest is latest
+        assert TrialStop("a", {"preflight": {"ended_by": ended_by}}).is_latest is latest
 
 
 def test_only_a_stop_before_anything_was_made_is_one_before_the_beginning() -> None:
-    assert not Ended("a", None).never_began
-    assert Ended("a", {"preflight": {"ended_by": "stopped", "cleanup": {}}}).never_began
-    assert not Ended("a", {"preflight": {"ended_by": "stopped", "cleanup": {"sub_key": "ok"}}}).never_began
-    assert not Ended("a", {"preflight": {"ended_by": "provisioning", "cleanup": {}}}).never_began
+    assert not TrialStop("a", None).never_began
+    assert TrialStop("a", {"preflight": {"ended_by": "stopped", "cleanup": {}}}).never_began
+    assert not TrialStop("a", {"preflight": {"ended_by": "stopped", "cleanup": {"sub_key": "ok"}}}).never_began
+    assert not TrialStop("a", {"preflight": {"ended_by": "provisioning", "cleanup": {}}}).never_began
 
 
 @pytest.mark.wire
 async def test_a_proxy_that_does_not_answer_yet_is_said_so(tmp_path: Path) -> None:
     with begun(tmp_path):
-        plan = find_plan("r", tmp_path)
+        plan = find_planned_run("r", tmp_path)
         with pytest.raises(ConfigError, match="does not answer"):
             await stop(plan, "a")
         with pytest.raises(ConfigError, match="does not answer"):
             await top_up(plan, "a", 1, "adm", None)
         assert await until_over(plan, None, 0.0) is None
-    assert await until_over(plan, None, 0.0) == [Ended("a", None)]
+    assert await until_over(plan, None, 0.0) == [TrialStop("a", None)]
 
 
 @pytest.mark.wire
@@ -93,7 +102,7 @@ def test_a_limit_that_was_raised_holds_over_a_restart_of_the_proxy(trials: Field
         say('ready'); time.sleep(60)
     """
     with LiveField(trials, {"a": source}) as live:
-        plan = find_plan("live", trials.runs_dir)
+        plan = find_planned_run("live", trials.runs_dir)
         asyncio.run(top_up(plan, "a", 10**11, trials.simulator.admin_key, trials.simulator.base_url))
         asyncio.run(_kill_proxy(live.run_dir))
         flag.touch()
@@ -164,8 +173,8 @@ ADDS = b'{"id": "a", "limit_usd": "1.1"}'
 POST = "POST /accounts/a/top-up"
 
 
-async def topped_up(tmp_path: Path, base_url: str) -> ToppedUp:
-    return await top_up(find_plan("r", tmp_path), "a", TEN_CENTS_PUSD, "adm", base_url)
+async def topped_up(tmp_path: Path, base_url: str) -> TopUpResult:
+    return await top_up(find_planned_run("r", tmp_path), "a", TEN_CENTS_PUSD, "adm", base_url)
 
 
 @pytest.mark.wire

@@ -4,14 +4,14 @@ import pytest
 
 import agent_preflight
 from agent_preflight.events import EventLogger
-from agent_preflight.runs.exit_code import exit_code
-from agent_preflight.runs.trial_state import State
+from agent_preflight.runs.result import exit_code
+from agent_preflight.runs.trial_state import TrialState
 from openrouter_sim import Scenario
 from tests.support.trial_field import Field
 
 pytestmark = pytest.mark.wire
 
-STATES = [state.text for state in State if state is not State.PLANNED]
+STATES = [state.text for state in TrialState if state is not TrialState.PLANNED]
 ORDER = ["freeze", "kill", "output", "sandbox", "settle", "key_usage", "account", "sub_key"]
 
 
@@ -49,7 +49,7 @@ def test_an_agent_that_got_no_answer_at_all_did_not_do_well(trials: Field) -> No
 
 def test_a_sub_key_that_cannot_be_deleted_is_said_and_not_hidden(trials: Field) -> None:
     trials.may_differ = True
-    admin = trials.simulator.books.find(trials.simulator.admin_key)
+    admin = trials.simulator.account.find(trials.simulator.admin_key)
     assert admin is not None
 
     def take_away(_event: object) -> None:

@@ -13,10 +13,10 @@ from agent_preflight.models import RunResult
 from agent_preflight.preflight import PreflightError
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
-from agent_preflight.runner.board import Board
-from agent_preflight.runner.continuation import stopping
 from agent_preflight.runner.field import run_field
-from agent_preflight.runner.loop import Stop, run_blocking
+from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runner.messages import stopping
+from agent_preflight.runner.progress import RunProgress
 from agent_preflight.sidecar import child, keeper
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import OperatingError
@@ -84,18 +84,18 @@ def test_a_trial_that_gets_no_key_is_a_result_with_a_summary(trials: Field) -> N
 
 
 def test_an_interrupted_run_ends_what_runs_in_order_and_begins_nothing_more(trials: Field) -> None:
-    stop = Stop()
+    stop = StopSignal()
     agents = {"a": "call(); say('ready'); time.sleep(60)", "b": ONE_CALL}
     options = trials.options(agents, max_workers=1, on_event=lambda event: stop.press())
     request = request_of(with_defaults(run_multi, {"models": [(MODEL, "a"), (MODEL, "b")], **options}))
     alerts: list[str] = []
-    board = Board(on_alert=alerts.append)
-    finished = run_blocking(lambda stop: run_field(request, stop, board), stop)
+    progress = RunProgress(on_alert=alerts.append)
+    finished = run_blocking(lambda stop: run_field(request, stop, progress), stop)
     assert alerts == [stopping("press Ctrl-C again")]
     assert trials.said.count(alerts[0]) == 1
     run_id = finished.run_dir.name
-    assert board.title.startswith(f"{run_id}: press Ctrl-C to stop it, ")
-    assert board.title.endswith(f": agent-preflight stop {run_id} --runs-dir {trials.runs_dir}")
+    assert progress.title.startswith(f"{run_id}: press Ctrl-C to stop it, ")
+    assert progress.title.endswith(f": agent-preflight stop {run_id} --runs-dir {trials.runs_dir}")
     assert [(result.alias, result.error) for result in finished.results] == [("a", "interrupted")]
     assert set(trials.summary("a")["preflight"]["cleanup"].values()) == {"ok"}
     assert not (finished.run_dir / "b").exists()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.runs.exit_code import exit_code
+from agent_preflight.runs.result import exit_code
 from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
 from tests.support.forward_proxy import ForwardProxy

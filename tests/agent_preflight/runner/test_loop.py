@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from agent_preflight.runner.loop import Stop, run_blocking, run_cancellable
+from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellable
 
 
 def test_it_works_where_a_loop_runs_already() -> None:
-    async def work(_stop: Stop) -> int:
+    async def work(_stop: StopSignal) -> int:
         return 7
 
     async def notebook() -> int:
@@ -21,7 +21,7 @@ def test_it_works_where_a_loop_runs_already() -> None:
 
 
 def test_an_exception_comes_out_as_it_is() -> None:
-    async def work(_stop: Stop) -> int:
+    async def work(_stop: StopSignal) -> int:
         raise ValueError("boom")
 
     with pytest.raises(ValueError, match="boom"):
@@ -32,7 +32,7 @@ def test_an_exception_comes_out_as_it_is() -> None:
 def test_the_first_interrupt_ends_the_second_hurries_and_it_is_raised_when_all_is_over() -> None:
     seen: list[str] = []
 
-    async def work(stop: Stop) -> None:
+    async def work(stop: StopSignal) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await stop.ending.wait()
         seen.append(f"ending, hurry {stop.hurry.is_set()}")
@@ -48,7 +48,7 @@ def test_the_first_interrupt_ends_the_second_hurries_and_it_is_raised_when_all_i
 def test_the_first_press_is_told_once_whenever_somebody_listens() -> None:
     told: list[str] = []
 
-    async def work(stop: Stop) -> None:
+    async def work(stop: StopSignal) -> None:
         stop.on_first(lambda: told.append("listened before"))
         stop.press_here()
         stop.press_here()
@@ -59,7 +59,7 @@ def test_the_first_press_is_told_once_whenever_somebody_listens() -> None:
 
 
 def test_what_the_listener_raises_hinders_no_end() -> None:
-    async def work(stop: Stop) -> bool:
+    async def work(stop: StopSignal) -> bool:
         stop.on_first(lambda: 1 // 0)
         stop.press_here()
         stop.press_here()
@@ -69,9 +69,9 @@ def test_what_the_listener_raises_hinders_no_end() -> None:
 
 
 def test_a_stop_can_be_pressed_from_any_thread() -> None:
-    stop = Stop()
+    stop = StopSignal()
 
-    async def work(bound: Stop) -> bool:
+    async def work(bound: StopSignal) -> bool:
         threading.Thread(target=stop.press).start()
         await bound.ending.wait()
         return bound is stop
@@ -82,7 +82,7 @@ def test_a_stop_can_be_pressed_from_any_thread() -> None:
 async def test_cancelling_the_caller_ends_the_run_in_order_first() -> None:
     seen: list[str] = []
 
-    async def work(stop: Stop) -> None:
+    async def work(stop: StopSignal) -> None:
         seen.append("began")
         await stop.ending.wait()
         await asyncio.sleep(0)

@@ -14,11 +14,11 @@ from agent_preflight.models import RunResult
 from agent_preflight.runner.api import run_multi
 from agent_preflight.runner.arguments import request_of, with_defaults
 from agent_preflight.runner.field import run_field
-from agent_preflight.runner.loop import Stop, run_blocking
-from agent_preflight.runner.resume import Earlier, begins_again, read_earlier, result_of_summary, set_aside
-from agent_preflight.runs.plan import Before, TrialPlan
+from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runner.resume import PreviousRun, begins_again, read_previous_run, result_of_summary, set_aside
+from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sandboxes.process import orphans
+from agent_preflight.sandboxes.process import orphan_processes
 from agent_preflight.status import container_running
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
@@ -149,31 +149,31 @@ def test_relative_mounts_of_an_older_plan_are_those_of_this_directory(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.json").write_text(json.dumps({"mounts": ["./in:/in:ro", "cache:/c"], "trials": []}))
     wanted = {"mounts": [f"{tmp_path}/in:/in:ro", "cache:/c"], "trials": []}
-    assert read_earlier(tmp_path, wanted).kept == {}
+    assert read_previous_run(tmp_path, wanted).kept == {}
 
 
 def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
     wanted = {"created_at": "t3", "trials": [{"alias": "a", "key_name": "k"}, {"alias": "b", "key_name": "l"}]}
-    earlier = Earlier({"created_at": "t1", "resumed_at": ["t2"]}, {"a": result_of_summary(SUMMARY)})
+    earlier = PreviousRun({"created_at": "t1", "resumed_at": ["t2"]}, {"a": result_of_summary(SUMMARY)})
     assert earlier.continued(wanted) == {
         "created_at": "t1",
         "resumed_at": ["t2", "t3"],
         "trials": [{"alias": "b", "key_name": "l"}],
     }
-    assert Earlier().continued(wanted) == wanted
+    assert PreviousRun().continued(wanted) == wanted
     row = earlier.row(TrialPlan("a", "m/m", 25 * 10**10, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.balance.calls, row.ok) == ("kept", 123456780000, 7, True)
 
 
 def test_a_trial_that_is_to_begin_again_shows_what_it_has_spent() -> None:
-    row = Earlier({}, {}, {"a": Before(7, 30)}).row(TrialPlan("a", "m/m", 25, "k", ()))
+    row = PreviousRun({}, {}, {"a": PriorAttempt(7, 30)}).row(TrialPlan("a", "m/m", 25, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.limit_pusd) == ("planned", 7, 30)
-    assert Earlier().row(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
+    assert PreviousRun().row(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
 
 
 def test_a_run_without_a_plan_cannot_go_on(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no plan"):
-        read_earlier(tmp_path, {"trials": []})
+        read_previous_run(tmp_path, {"trials": []})
 
 
 def test_the_summary_of_an_attempt_is_kept_aside(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_after_a_loss_of_power_nothing_goes_on_before_it_is_known_what_was_spent
     plan = {"trials": [{"alias": "a", "model_id": "m/m"}]}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(ConfigError, match=r"restarted while a of .* Nothing has been started"):
-        read_earlier(tmp_path, plan)
+        read_previous_run(tmp_path, plan)
 
 
 # Whole runs
@@ -237,13 +237,13 @@ def test_after_a_killed_runner_what_ended_is_kept_and_the_rest_begins_once_more(
     agents = {"done": DONE, "cut": ONCE_MORE}
     run = crash(trials, agents, run_id="r", max_workers=1)
     kept = (run / "done" / "summary.json").read_bytes()
-    assert orphans(run / "cut" / "budget" / "budget.txt")
+    assert orphan_processes(run / "cut" / "budget" / "budget.txt")
     results = trials.run(agents, run_id="r", resume=True)
     assert [(result.alias, result.error) for result in results] == [("done", None), ("cut", None)]
     assert (run / "done" / "summary.json").read_bytes() == kept
     assert results[0].cost_usd == float(json.loads(kept)["preflight"]["posted_usd"])
     assert (run / "cut" / "workspace" / "attempts").read_text() == "xx"
-    assert not orphans(run / "cut" / "budget" / "budget.txt")
+    assert not orphan_processes(run / "cut" / "budget" / "budget.txt")
     assert (keys_of(trials, "done"), keys_of(trials, "cut")) == (1, 2)
     extra = results[1].preflight
     assert 0 < Decimal(extra["spent_before_usd"]) < Decimal(extra["posted_usd"])
@@ -307,7 +307,7 @@ def test_what_was_spent_stays_spent(trials: Field) -> None:
 
 @pytest.mark.wire
 def test_an_interrupted_trial_begins_again_and_what_never_began_begins(trials: Field) -> None:
-    stop = Stop()
+    stop = StopSignal()
     agents = {"a": ONCE_MORE, "b": DONE}
     options = trials.options(agents, run_id="r", max_workers=1)
     models = [(MODEL, alias) for alias in agents]
@@ -394,7 +394,7 @@ def test_a_budget_may_be_raised_and_what_was_spent_goes_on_with_more(trials: Fie
     assert (keys_of(trials, "a"), keys_of(trials, "b")) == (2, 1)
     plan = json.loads((trials.run_dirs[0] / "plan.json").read_text())
     assert {trial["alias"]: trial["budget_usd"] for trial in plan["trials"]} == {"a": "0.003", "b": "0.002"}
-    limits = [key.limit for key in trials.simulator.books.keys.values() if ":a:" in key.name]
+    limits = [key.limit for key in trials.simulator.account.keys.values() if ":a:" in key.name]
     assert limits[-1] == Decimal("0.003") - Decimal(again["spent_before_usd"]) + Decimal("0.01")
     assert billed(trials) == sum(Decimal(result.preflight["posted_usd"]) for result in results)
 

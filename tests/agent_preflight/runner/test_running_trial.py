@@ -1,13 +1,22 @@
 """One trial while it lives."""
 
-from agent_preflight.runner.running_trial import GATE_BACK_S_MAX, Absence, Times
-from agent_preflight.runner.watch import Seen
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.runner.running_trial import GATE_BACK_S_MAX, MissingGate, TrialLogs, TrialTimes
+from agent_preflight.runner.watch import TrialFigures
 from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request
+from tests.support.trial_field import MODEL, Field, agent
 
 
 def test_the_clock_of_a_trial_begins_with_its_agent_and_stops_with_its_end() -> None:
-    times = Times()
+    times = TrialTimes()
     assert times.elapsed_s(times.began_s + 100) == 0.0
     times.started(10.0)
     assert times.elapsed_s(12.5) == 2.5
@@ -17,7 +26,7 @@ def test_the_clock_of_a_trial_begins_with_its_agent_and_stops_with_its_end() -> 
 
 def test_an_answer_that_an_event_has_overtaken_undoes_nothing() -> None:
     answer, event, later = Balance(as_of=1, gate="waiting"), Balance(as_of=2, gate="ready"), Balance(as_of=3, calls=1)
-    seen = Seen()
+    seen = TrialFigures()
     for heard, known in ((event, event), (answer, event), (later, later), (event, later)):
         seen.take(heard)
         assert seen.balance is known
@@ -26,7 +35,7 @@ def test_an_answer_that_an_event_has_overtaken_undoes_nothing() -> None:
 def test_a_proxy_that_was_killed_takes_no_knowledge_of_calls_with_it() -> None:
     cause = bad_request("no")
     known = NONE_YET.with_served().with_unserved(cause)
-    seen = Seen(balance=Balance(as_of=1, outcomes=known))
+    seen = TrialFigures(balance=Balance(as_of=1, outcomes=known))
     seen.take(Balance(as_of=2, calls=1, outcomes=NONE_YET.with_served()))
     assert (seen.balance.calls, seen.balance.outcomes) == (1, known)
     later = known.with_unserved(cause)
@@ -35,7 +44,7 @@ def test_a_proxy_that_was_killed_takes_no_knowledge_of_calls_with_it() -> None:
 
 
 def test_a_gate_that_does_not_come_back_to_a_restarted_proxy_is_lost() -> None:
-    absence = Absence()
+    absence = MissingGate()
     late_s = GATE_BACK_S_MAX + 1.0
     assert not absence.is_too_long("ready", 0.0)
     assert not absence.is_too_long("waiting", 100.0)
@@ -46,6 +55,77 @@ def test_a_gate_that_does_not_come_back_to_a_restarted_proxy_is_lost() -> None:
 
 
 def test_an_agent_without_a_gate_misses_none() -> None:
-    absence = Absence()
+    absence = MissingGate()
     assert not absence.is_too_long(None, 0.0)
     assert not absence.is_too_long(None, 1000.0)
+
+
+RUNNER = """
+import json, resource, sys
+from agent_preflight.runner import run_multi
+options = json.load(sys.stdin)
+def fill(event):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    if event["type"] == "full":
+        open(event["marker"], "w").close()  # a file without a byte can be made
+(result,) = run_multi(log_fn=lambda line: None, on_event=fill, **options)
+print(json.dumps({"error": result.error, **result.preflight}))
+"""
+"""A runner whose files take not another byte from its agent's first event on: what a full disk does."""
+
+FULL = """
+call(); say("full", marker=os.path.abspath("full"))
+while not os.path.exists("full"): time.sleep(0.01)
+for _ in range(50): say("more")
+call(); sys.exit(3)
+"""
+"""An agent that goes on once the disk is full."""
+
+
+def test_records_are_private_and_what_can_be_written_is(tmp_path: Path) -> None:
+    with TrialLogs(tmp_path) as records:
+        records.log("x")
+        records.line("said")
+    assert records.lost == 0
+    assert [record["type"] for record in TrialLogs.read(records.path)] == ["x"]
+    assert (tmp_path / "run.log").read_text() == "said\n"
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
+
+
+def test_each_record_says_who_wrote_it_even_if_it_cannot_be_kept_whole(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(10_000):
+        deep = [deep]
+    with TrialLogs(tmp_path) as records:
+        records.log("preflight_state", state="running")
+        records.record({"type": "x", "source": "agent", "deep": deep})
+    while deep:
+        deep = deep[0]
+    ours, theirs = TrialLogs.read(records.path)
+    assert (ours["source"], ours["state"], theirs["source"], theirs["unreadable"]) == (
+        *("preflight", "running"),
+        *("agent", "RecursionError"),
+    )
+
+
+@pytest.mark.wire
+def test_a_full_disk_costs_lines_and_no_step_of_the_end(trials: Field) -> None:
+    given = {
+        "models": [(MODEL, "a")],
+        "admin_key": trials.simulator.admin_key,
+        "or_key": "",
+        "budget_usd": 0.05,
+        "runs_dir": str(trials.runs_dir),
+        "sandbox": "process",
+        "command": agent(FULL),
+        "skip_preflight": True,
+        "openrouter_base_url": trials.simulator.base_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], input=json.dumps(given), capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert (found["error"], found["calls"]) == ("the agent ended with exit code 3", 2)
+    assert set(found["cleanup"].values()) == {"ok"}
+    assert found["caps_hit"]["log_lines"] > 50
+    assert not (trials.run_dirs[-1] / "a" / "summary.json").exists()

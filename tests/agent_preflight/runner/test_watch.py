@@ -7,9 +7,9 @@ from typing import Any
 
 from agent_preflight.eject import EjectDecision, EjectPolicy
 from agent_preflight.models import BudgetStatus
-from agent_preflight.runner.lane import Lane
-from agent_preflight.runner.watch import Seen, Watch
-from agent_preflight.runs.trial_state import By, Ending
+from agent_preflight.runner.user_thread import UserThread
+from agent_preflight.runner.watch import TrialFigures, Watch
+from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sidecar.control_client import Balance
 
 Events = list[dict[str, Any]]
@@ -40,19 +40,19 @@ async def judged(
     policy: EjectPolicy,
     events: Events,
     on_event: Callable[[dict[str, Any]], object] | None = None,
-    seen: Seen | None = None,
-) -> tuple[Ending | None, Watch]:
+    seen: TrialFigures | None = None,
+) -> tuple[EndReason | None, Watch]:
     """Hand on the events one after another and close."""
-    lane = Lane("watch")
-    watch = Watch(policy, on_event, lane, seen or Seen(), lambda line: None)
+    user_thread = UserThread("watch")
+    watch = Watch(policy, on_event, user_thread, seen or TrialFigures(), lambda line: None)
     running = asyncio.ensure_future(watch.run())
     for event in events:
         watch.event(event, 100)
     await asyncio.sleep(0)  # the watch hands all of them to its thread
-    await lane.call(lambda: None)
+    await user_thread.call(lambda: None)
     watch.close()
     ending = await running
-    lane.close()
+    user_thread.close()
     return ending, watch
 
 
@@ -64,15 +64,17 @@ async def test_the_policy_is_asked_on_every_event_with_what_came_so_far() -> Non
 
 async def test_a_settlement_or_a_second_asks_without_an_event() -> None:
     policy = Recording(lambda events, context, status: status.spent)
-    seen = Seen(balance=Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, calls=3, calls_in_flight=1, spent=True))
-    lane = Lane("watch")
-    watch = Watch(policy, None, lane, seen, lambda line: None)
+    seen = TrialFigures(
+        balance=Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, calls=3, calls_in_flight=1, spent=True)
+    )
+    user_thread = UserThread("watch")
+    watch = Watch(policy, None, user_thread, seen, lambda line: None)
     watch.look()
-    assert await watch.run() == Ending(By.EJECTED, "told to")
+    assert await watch.run() == EndReason(Ender.EJECTED, "told to")
     count, context, status = policy.asked[0]
     assert (count, context["calls"], context["calls_in_flight"]) == (0, 3, 1)
     assert (status.used, status.limit) == (0.5, 1.0)
-    lane.close()
+    user_thread.close()
 
 
 async def test_the_context_has_the_dollars_of_the_account_and_keeps_a_policys_notes() -> None:
@@ -82,7 +84,7 @@ async def test_the_context_has_the_dollars_of_the_account_and_keeps_a_policys_no
 
     balance = Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, pending_pusd=125 * 10**9, available_pusd=375 * 10**9)
     policy = Recording(look)
-    await judged(policy, [{"type": "x"}] * 2, seen=Seen(balance=balance))
+    await judged(policy, [{"type": "x"}] * 2, seen=TrialFigures(balance=balance))
     told = [{name: value for name, value in context.items() if name.endswith("_usd")} for _, context, _ in policy.asked]
     assert told == [{"spent_usd": 0.5, "reserved_usd": 0.125, "available_usd": 0.375, "limit_usd": 1.0}] * 2
     assert all(type(value) is float for value in told[0].values())
@@ -111,11 +113,13 @@ async def test_the_pages_own_policy_ejects_what_it_says() -> None:
         ([{"type": "x"}], half, "no tool was called"),
         ([{"type": "tool_execution_start"}], low, "$0.0000 left"),
     ):
-        ending, watch = await judged(module["NothingWritten"](), events, seen=Seen(balance=balance))
+        ending, watch = await judged(module["NothingWritten"](), events, seen=TrialFigures(balance=balance))
         assert ending is not None
         assert said in ending.text
         assert watch.policy_errors == 0
-    ending, _ = await judged(module["NothingWritten"](), [{"type": "tool_execution_start"}], seen=Seen(balance=half))
+    ending, _ = await judged(
+        module["NothingWritten"](), [{"type": "tool_execution_start"}], seen=TrialFigures(balance=half)
+    )
     assert ending is None
 
 
@@ -128,7 +132,7 @@ async def test_user_code_sees_events_in_order_and_what_it_raises_ends_the_trial(
             raise ValueError("enough")
 
     ending, _ = await judged(Recording(), [{"type": "x", "n": n} for n in range(5)], on_event)
-    assert ending == Ending(By.CALLBACK, "enough")
+    assert ending == EndReason(Ender.CALLBACK, "enough")
     assert heard == [0, 1, 2]
 
 
@@ -141,38 +145,38 @@ async def test_a_policy_that_raises_ejects_nothing_and_is_counted() -> None:
 async def test_an_ejection_stops_at_the_event_that_caused_it() -> None:
     policy = Recording(lambda events, context, status: len(events) == 2)
     ending, _ = await judged(policy, [{"type": "x"}] * 4)
-    assert ending == Ending(By.EJECTED, "told to")
+    assert ending == EndReason(Ender.EJECTED, "told to")
     assert len(policy.asked) == 2
 
 
 async def test_events_that_wait_at_the_end_are_still_handed_on_but_not_judged() -> None:
     heard: list[object] = []
-    policy, lane = Recording(), Lane("watch")
-    watch = Watch(policy, heard.append, lane, Seen(), lambda line: None)
+    policy, user_thread = Recording(), UserThread("watch")
+    watch = Watch(policy, heard.append, user_thread, TrialFigures(), lambda line: None)
     watch.event({"type": "x"}, 100)
     watch.close()
     assert await watch.run() is None
     assert (len(heard), policy.asked) == (1, [])
-    lane.close()
+    user_thread.close()
 
 
 async def test_large_events_are_forgotten_before_they_fill_memory_and_that_is_counted() -> None:
-    policy, lane = Recording(), Lane("watch")
-    watch = Watch(policy, None, lane, Seen(), lambda line: None, kept_bytes_max=1000)
+    policy, user_thread = Recording(), UserThread("watch")
+    watch = Watch(policy, None, user_thread, TrialFigures(), lambda line: None, kept_bytes_max=1000)
     running = asyncio.ensure_future(watch.run())
     for weight_bytes in (400, 400, 400, 2000, 400):
         watch.event({"type": "x"}, weight_bytes)
     await asyncio.sleep(0)
-    await lane.call(lambda: None)
+    await user_thread.call(lambda: None)
     watch.close()
     await running
     assert [count for count, _, _ in policy.asked] == [1, 2, 2, 0, 1]
     assert watch.forgotten == 4
-    lane.close()
+    user_thread.close()
 
 
 def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted() -> None:
-    watch = Watch(Recording(), None, Lane("watch"), Seen(), lambda line: None, backlog_bytes_max=1000)
+    watch = Watch(Recording(), None, UserThread("watch"), TrialFigures(), lambda line: None, backlog_bytes_max=1000)
     for _ in range(5):
         watch.event({"type": "x"}, 400)
     assert watch.dropped == 3

@@ -23,7 +23,7 @@ from agent_preflight.runs.folder import (
     open_try,
     write_private,
 )
-from agent_preflight.sweeping import Scope, dead_runs, sweep
+from agent_preflight.sweeping import SweepScope, dead_runs, sweep
 from preflight_proxy.core.errors import ConfigError
 
 
@@ -141,7 +141,7 @@ async def test_of_a_runner_that_is_killed_at_any_step_of_its_folder_a_sweep_leav
     number, code = map(int, told.stdout.split())
     assert (number > 10, code) == (True, 0)
     for at in range(1, number + 1):
-        assert (await sweep(Scope(short / f"runs{at}", None, containers=False))).verified
+        assert (await sweep(SweepScope(short / f"runs{at}", None, containers=False))).verified
     left = [path for at in range(1, number + 1) for path in (short / f"t{at}").iterdir()]
     assert [*left, *tries_dir().glob("*/*")] == []
 

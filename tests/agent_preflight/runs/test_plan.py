@@ -1,13 +1,27 @@
 """What a run is going to do, decided before anything is done."""
 
+from __future__ import annotations
+
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent_preflight.runs.plan import Before, Surroundings, default_run_id, key_expiry, plan_trials
+from agent_preflight.eject import BudgetFractionEject, CompositeEject, EjectPolicy
+from agent_preflight.runs.plan import (
+    PriorAttempt,
+    Surroundings,
+    TrialNames,
+    default_run_id,
+    key_expiry,
+    plan_trials,
+    policy_for_trial,
+)
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
@@ -39,11 +53,11 @@ def test_a_sub_key_has_a_name_of_its_own_and_a_cent_above_the_budget() -> None:
 
 
 def test_a_trial_that_is_begun_again_has_what_is_left() -> None:
-    nano = replace(plans()[0], before=Before(posted_pusd=2 * 10**11, limit_pusd=25 * 10**10))
+    nano = replace(plans()[0], before=PriorAttempt(posted_pusd=2 * 10**11, limit_pusd=25 * 10**10))
     assert (nano.limit_pusd, nano.spent_before_pusd, nano.key_limit_usd) == (25 * 10**10, 2 * 10**11, Decimal("0.06"))
-    topped_up = replace(nano, before=Before(posted_pusd=4 * 10**11, limit_pusd=10**12))
+    topped_up = replace(nano, before=PriorAttempt(posted_pusd=4 * 10**11, limit_pusd=10**12))
     assert (topped_up.limit_pusd, topped_up.key_limit_usd) == (10**12, Decimal("0.61"))
-    assert replace(nano, before=Before(10**12, 0)).key_limit_usd == Decimal("0.01")
+    assert replace(nano, before=PriorAttempt(10**12, 0)).key_limit_usd == Decimal("0.01")
 
 
 def test_a_budget_is_exact_whatever_number_it_is_written_as() -> None:
@@ -109,3 +123,82 @@ def test_an_option_of_the_network_is_the_gates_and_has_no_place_in_a_sealed_tria
     assert around.engine_options.gate == {"HostConfig": {"Dns": ["1.1.1.1"]}}
     with pytest.raises(ConfigError, match="this trial is sealed"):
         _ = replace(around, network="sealed").engine_options
+
+
+NAMES = TrialNames("nano", "openai/gpt-4.1-nano:free", "run-1")
+
+
+def test_the_three_names_are_replaced_in_an_argument() -> None:
+    assert NAMES.in_argument("{alias} {model} {run_id} {alias}") == "nano openai/gpt-4.1-nano:free run-1 nano"
+
+
+@each(
+    "text",
+    [
+        *('{"alias": "x"}', "{ alias }", "{Alias}", "{aliases}", "{}", "{{", "}", "{alias", "alias}", "%(alias)s"),
+        *("{0}", "{alias!r}", "{alias:>9}", "{model.id}", '{"model": {"run": 1}}', "${run}", "\\{", "{run-id}"),
+    ],
+)
+def test_any_other_text_in_braces_stays_as_it_is(text: str) -> None:
+    assert NAMES.in_argument(text) == text
+    assert NAMES.in_mount(text) == text
+
+
+@given(st.text().filter(lambda text: not any(name in text for name in ("{alias}", "{model}", "{run_id}"))))
+def test_a_text_without_them_stays_byte_for_byte(text: str) -> None:
+    assert (NAMES.in_argument(text), NAMES.in_mount(text)) == (text, text)
+
+
+def test_what_a_name_holds_is_not_replaced_again() -> None:
+    assert TrialNames("{model}", "m", "r").in_argument("{alias}") == "{model}"
+
+
+def test_of_a_mount_only_the_source_is_replaced_and_a_models_id_is_one_folder() -> None:
+    assert (
+        NAMES.in_mount("./out/{alias}/{model}:/out/{alias}:rw") == "./out/nano/openai-gpt-4.1-nano-free:/out/{alias}:rw"
+    )
+
+
+class Counting(EjectPolicy):
+    """Keeps state, as users' policies do."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+
+class Uncopyable(EjectPolicy):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def test_a_policy_is_copied_so_that_trials_share_no_state() -> None:
+    given = Counting()
+    first, second = policy_for_trial(given, 1.0), policy_for_trial(given, 1.0)
+    assert isinstance(first, Counting)
+    assert isinstance(second, Counting)
+    first.seen.append(1)
+    assert second.seen == given.seen == []
+
+
+def test_a_factory_and_a_class_make_a_new_one_for_each_trial() -> None:
+    assert isinstance(policy_for_trial(lambda: BudgetFractionEject(0.5), 1.0), BudgetFractionEject)
+    assert isinstance(policy_for_trial(Counting, 1.0), Counting)
+
+
+def test_what_cannot_be_copied_is_refused_and_a_factory_of_it_is_not() -> None:
+    with pytest.raises(ConfigError, match="function without arguments"):
+        policy_for_trial(Uncopyable(), 1.0)
+    assert isinstance(policy_for_trial(Uncopyable, 1.0), Uncopyable)
+
+
+def test_none_means_the_defaults() -> None:
+    policy = policy_for_trial(None, 7.0)
+    assert isinstance(policy, CompositeEject)
+    assert [type(each).__name__ for each in policy.policies] == ["BudgetExceededEject", "IdleTimeoutEject"]
+
+
+def test_what_is_neither_policy_nor_factory_is_refused() -> None:
+    with pytest.raises(ConfigError):
+        policy_for_trial(7, 1.0)  # type: ignore[arg-type]  # what a script may do

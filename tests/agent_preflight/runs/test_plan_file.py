@@ -1,14 +1,26 @@
 """What stands in plan.json, and how a plan that has changed is told from one that has not."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from agent_preflight.artifacts import SUMMARY_BYTES_MAX
 from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runs.plan import Surroundings, plan_trials
-from agent_preflight.runs.plan_file import KEPT_BYTES_MAX, by_alias, is_in_clear, plan_differences, plan_document
+from agent_preflight.runs.plan_file import (
+    KEPT_BYTES_MAX,
+    PlannedTrial,
+    by_alias,
+    is_in_clear,
+    plan_differences,
+    plan_document,
+    planned_trials,
+    trial_folder,
+)
 from agent_preflight.runs.request import Origin, Request
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
@@ -164,3 +176,22 @@ def test_of_several_attempts_the_last_counts() -> None:
 
 def test_a_plan_of_another_shape_differs_in_everything_and_breaks_nothing() -> None:
     assert "trial nano: not in the run's plan" in plan_differences({"trials": [3, {}]}, document())
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"trials": 5}', '{"trials": [5, null]}'])
+def test_a_plan_that_cannot_be_read_names_nothing(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan.json").write_text(content)
+    assert planned_trials(tmp_path) == []
+
+
+def test_an_alias_that_leads_away_is_passed_over(tmp_path: Path) -> None:
+    good = {"alias": "a", "model_id": "m/m", "budget_usd": "0.25", "key_name": "k"}
+    trials = [good, {**good, "alias": "../x"}, {"alias": 1}, {"x": 2}]
+    (tmp_path / "plan.json").write_text(json.dumps({"trials": trials}))
+    assert planned_trials(tmp_path) == [PlannedTrial("a", "m/m", "0.25", "k")]
+
+
+def test_a_trial_that_is_a_run_by_itself_has_no_folder_but_the_runs(tmp_path: Path) -> None:
+    (tmp_path / "run" / "inner").mkdir(parents=True)
+    assert trial_folder(tmp_path / "shared" / "a", "a") == tmp_path / "shared" / "a"
+    assert trial_folder(tmp_path / "run", "inner") == tmp_path / "run" / "inner"

@@ -4,23 +4,25 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
-from agent_preflight.models import CacheStats
+from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runs.plan import TrialPlan
-from agent_preflight.runs.result import Facts, exact, result_of, summary_document
-from agent_preflight.runs.trial_state import By, Ending
+from agent_preflight.runs.result import TrialFacts, exact, exit_code, result_of, summary_document
+from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sandboxes.interface import Exit
 from agent_preflight.sidecar.control_client import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code
+from tests.support.cases import each
 
 PLAN = TrialPlan("a", "m/m", 250_000_000_000, "k", ())
 AT = datetime(2027, 1, 1, tzinfo=UTC)
 BALANCE = Balance(
     limit_pusd=PLAN.budget_pusd, posted_pusd=1_234_567_890, calls=2, prompt_tokens=100, cached_tokens=40, refused=1
 )
-FACTS = Facts(
-    Ending(By.AGENT), Exit(0), AT, AT, 12.6, BALANCE, key_usage_usd=Decimal("0.0012345"), cleanup={"kill": "ok"}
+FACTS = TrialFacts(
+    EndReason(Ender.AGENT), Exit(0), AT, AT, 12.6, BALANCE, key_usage_usd=Decimal("0.0012345"), cleanup={"kill": "ok"}
 )
 
 
@@ -70,7 +72,9 @@ def test_a_spent_budget_is_no_error_and_has_a_note() -> None:
 
 
 def test_a_trial_without_an_account_has_no_cost() -> None:
-    result = result_of(PLAN, "sealed", replace(FACTS, ending=Ending(By.PROVISIONING, "no"), balance=None, exit=None))
+    result = result_of(
+        PLAN, "sealed", replace(FACTS, ending=EndReason(Ender.PROVISIONING, "no"), balance=None, exit=None)
+    )
     assert result.cost_usd is None
     assert result.error == "provisioning_failed: no"
     assert result.preflight["exit_code"] is None
@@ -79,3 +83,33 @@ def test_a_trial_without_an_account_has_no_cost() -> None:
 def test_small_amounts_are_written_without_an_exponent() -> None:
     assert exact(1) == "0.000000000001"
     assert exact(10**12) == "1"
+
+
+def result(error: str | None = None, **extra: Any) -> RunResult:
+    return RunResult("a", "m", 1.0, error=error, preflight=extra)
+
+
+@each(
+    "results, code",
+    [
+        ([], 0),
+        ([result()], 0),
+        ([result("ejected: idle")], 0),
+        ([result("stopped by a person", status="stopped")], 0),
+        ([result("stopped by a person", status="stopped"), result("x", status="failed")], 1),
+        ([result("stopped by a person", status="stopped", cleanup={"kill": "unverified"})], 5),
+        ([result("interrupted", status="interrupted")], 1),
+        ([result("the agent ended with exit code 3")], 1),
+        ([result(warnings=["drift: OpenRouter counts $1"])], 3),
+        ([result(overrun_usd="0.1"), result("failed")], 4),
+        ([result(overrun_usd="0.1"), result(cleanup={"kill": "unverified"})], 5),
+        ([result(overrun_usd="0", cleanup={"kill": "ok"})], 0),
+    ],
+)
+def test_the_gravest_result_decides(results: list[RunResult], code: int) -> None:
+    assert exit_code(results) == code
+
+
+def test_trials_that_were_held_back_are_a_failure_of_the_run() -> None:
+    assert exit_code([result()], ["b"]) == 1
+    assert exit_code([result(overrun_usd="0.1")], ["b"]) == 4

@@ -11,9 +11,9 @@ from agent_preflight.base.usd import cents_up, pusd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import RunResult
 from agent_preflight.runs.control_file import read_control
-from agent_preflight.runs.exit_code import exit_code
-from agent_preflight.runs.trial_state import INTERRUPTED, By, Ending
-from agent_preflight.runs.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, judge
+from agent_preflight.runs.result import exit_code
+from agent_preflight.runs.trial_state import INTERRUPTED, Ender, EndReason
+from agent_preflight.runs.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, TOLD_MAX, RefusalNotices, judge
 from agent_preflight.sandboxes.interface import Exit
 from agent_preflight.sidecar.control_client import ControlClient
 from openrouter_sim import FaultRule, Scenario, make_fault
@@ -46,8 +46,8 @@ WITHOUT_CREDIT = f"the first to m/x: {Code.ACCOUNT_CREDIT.sentence}"
 SPENT_NOTE = "the budget of $0.05 is spent: it did not cover the last call"
 NOT_SERVED = f"the first to m/x: {AT_404}"
 NO_MODEL = "so the agent had no model at its end: " + AT_404
-DONE, FAILED = Ending(By.AGENT_END), Ending(By.AGENT)
-EJECTED = Ending(By.EJECTED, "idle")
+DONE, FAILED = EndReason(Ender.AGENT_END), EndReason(Ender.AGENT)
+EJECTED = EndReason(Ender.EJECTED, "idle")
 
 
 def after(*calls: Cause | None) -> Outcomes:
@@ -109,12 +109,12 @@ def after(*calls: Cause | None) -> Outcomes:
         (FAILED, [SERVED, DEAR, SERVED], "failed", "the agent ended with exit code 1", []),
         (FAILED, [SERVED, DEAR, GONE], "failed", "the agent ended with exit code 1", []),
         (EJECTED, [SERVED, DEAR], "ejected", "ejected: idle", []),
-        (Ending(By.STOPPED, "by hand"), [SERVED, DEAR], "stopped", "by hand", []),
-        (Ending(By.CALLBACK, "boom"), [SERVED, DEAR], "failed", "boom", []),
+        (EndReason(Ender.STOPPED, "by hand"), [SERVED, DEAR], "stopped", "by hand", []),
+        (EndReason(Ender.CALLBACK, "boom"), [SERVED, DEAR], "failed", "boom", []),
     ],
 )  # fmt: skip
 def test_an_ending_and_what_became_of_the_calls_decide(
-    ending: Ending, calls: list[Cause | None], status: str, error: str | None, notes: list[str]
+    ending: EndReason, calls: list[Cause | None], status: str, error: str | None, notes: list[str]
 ) -> None:
     verdict = judge(ending, Exit(1), after(*calls), LIMIT_PUSD)
     assert (verdict.status, verdict.error, list(verdict.notes)) == (status, error, notes)
@@ -132,7 +132,7 @@ def test_an_ending_and_what_became_of_the_calls_decide(
     ],
 )
 def test_what_an_agent_says_of_its_failure_is_the_reason(
-    ending: Ending, exit_: Exit, calls: list[Cause | None], error: str | None, notes: list[str]
+    ending: EndReason, exit_: Exit, calls: list[Cause | None], error: str | None, notes: list[str]
 ) -> None:
     verdict = judge(ending, exit_, after(*calls), LIMIT_PUSD, "no config found")
     assert (verdict.error, list(verdict.notes)) == (error, notes)
@@ -145,7 +145,7 @@ def test_where_calls_explain_the_end_the_agents_own_words_are_left_out() -> None
 
 
 def test_a_trial_without_an_account_is_told_by_its_ending_alone() -> None:
-    verdict = judge(Ending(By.PROVISIONING, "no key"), None, None, LIMIT_PUSD)
+    verdict = judge(EndReason(Ender.PROVISIONING, "no key"), None, None, LIMIT_PUSD)
     assert (verdict.status, verdict.error, verdict.warnings) == ("failed", "provisioning_failed: no key", ())
 
 
@@ -158,7 +158,7 @@ def test_each_cause_is_a_warning_but_those_that_are_no_surprise() -> None:
 
 
 @each("ending", [DONE, FAILED, EJECTED])
-def test_the_cause_for_which_no_call_was_served_is_named_by_its_code(ending: Ending) -> None:
+def test_the_cause_for_which_no_call_was_served_is_named_by_its_code(ending: EndReason) -> None:
     assert judge(ending, Exit(1), after(NO_CREDIT, NO_CREDIT, GONE), LIMIT_PUSD).never_served == "account_credit"
     assert judge(ending, Exit(1), after(NO_CREDIT, SERVED), LIMIT_PUSD).never_served is None
 
@@ -336,3 +336,39 @@ def test_an_agent_that_the_budget_policy_ejects_stays_ejected(trials: Field) -> 
     )
     assert (result.error or "").startswith("ejected: budget exhausted")
     assert (result.preflight["status"], exit_code([result])) == ("ejected", 0)
+
+
+UNPRICED = {
+    "code": "unpriced",
+    "source": "proxy",
+    "model": "no/price",
+    "text": "This model has no known price, so its cost has no bound.",
+}
+
+
+def test_a_reason_is_told_when_it_first_comes_up() -> None:
+    refusals = RefusalNotices()
+    told = [refusals.hear(UNPRICED), refusals.hear({**UNPRICED, "model": "other/model"})]
+    assert told == ["a call to no/price was refused: This model has no known price, so its cost has no bound.", None]
+
+
+def test_what_upstream_said_is_told_with_it() -> None:
+    facts = {
+        "code": "upstream_404",
+        "source": "upstream",
+        "text": "Status 404",
+        "detail": "no endpoint",
+        "model": "m/x",
+    }
+    assert RefusalNotices().hear(facts) == "a call to m/x was not served: Status 404: no endpoint"
+
+
+@each("source", ["budget", "client", "end", "no such source", None])
+def test_what_is_no_surprise_and_what_nobody_knows_is_not_told(source: object) -> None:
+    assert RefusalNotices().hear({**UNPRICED, "source": source}) is None
+
+
+def test_an_agent_that_words_wrong_requests_without_end_does_not_fill_the_terminal() -> None:
+    refusals = RefusalNotices()
+    told = [refusals.hear({**UNPRICED, "text": f"field {number}"}) for number in range(2 * TOLD_MAX)]
+    assert sum(each is not None for each in told) == TOLD_MAX

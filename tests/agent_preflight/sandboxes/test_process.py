@@ -20,9 +20,9 @@ from agent_preflight.sandboxes.process import (
     ProcessError,
     ProcessSandbox,
     agent_environment,
-    end_orphans,
+    end_orphan_processes,
     members,
-    orphans,
+    orphan_processes,
 )
 
 pytestmark = pytest.mark.wire
@@ -218,7 +218,7 @@ def agents(tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
         started[name].stdout.readline()  # type: ignore[union-attr]  # a pipe
     yield started
     for agent in started.values():
-        for orphan in orphans(tmp_path / "a") | orphans(tmp_path / "ab"):
+        for orphan in orphan_processes(tmp_path / "a") | orphan_processes(tmp_path / "ab"):
             orphan.kill()
         agent.communicate()
 
@@ -226,11 +226,11 @@ def agents(tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
 async def test_an_agent_and_its_children_are_ended_and_its_neighbour_is_not(
     agents: dict[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    assert await end_orphans(tmp_path / "a") == (2, "ok")
+    assert await end_orphan_processes(tmp_path / "a") == (2, "ok")
     assert agents["a"].wait() == -9
     assert agents["ab"].poll() is None
-    assert len(orphans(tmp_path / "ab")) == 2
+    assert len(orphan_processes(tmp_path / "ab")) == 2
 
 
 async def test_nothing_is_ended_where_nothing_is_left(tmp_path: Path) -> None:
-    assert await end_orphans(tmp_path / "a") == (0, "ok")
+    assert await end_orphan_processes(tmp_path / "a") == (0, "ok")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from agent_preflight.engine.client import Engine
-from agent_preflight.operate.live_changes import find_plan, stop
+from agent_preflight.operate.live_changes import find_planned_run, stop
 from agent_preflight.runs.control_file import read_control, tries_dir
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.folder import open_new, open_try
-from agent_preflight.sweeping import Item, Scope, Swept, dead_runs
-from agent_preflight.sweeping.dead_runs import NO_KEY, sweep
+from agent_preflight.sweeping import Leftover, SweepReport, SweepScope, dead_runs
+from agent_preflight.sweeping.dead_runs import NO_KEY, sweep, sweep_before_run
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.support.crashed_run import BUSY, crash
 from tests.support.docker_program import output
@@ -28,17 +28,17 @@ __all__ = ["base_image", "gate_image"]
 pytestmark = pytest.mark.wire
 
 
-def scope(trials: Field, **fields: Any) -> Scope:
+def scope(trials: Field, **fields: Any) -> SweepScope:
     usual: dict[str, Any] = {"admin_key": trials.simulator.admin_key, "containers": False, "settle_s": 60.0}
-    return Scope(trials.runs_dir, base_url=trials.simulator.base_url, **usual | fields)
+    return SweepScope(trials.runs_dir, base_url=trials.simulator.base_url, **usual | fields)
 
 
-def kinds(items: tuple[Item, ...]) -> list[str]:
+def kinds(items: tuple[Leftover, ...]) -> list[str]:
     return [item.kind for item in items]
 
 
 def keys_of(trials: Field) -> list[str]:
-    return [key.name for key in trials.simulator.books.keys.values() if not key.deleted and ":" in key.name]
+    return [key.name for key in trials.simulator.account.keys.values() if not key.deleted and ":" in key.name]
 
 
 async def test_a_killed_runner_leaves_nothing_after_a_sweep(trials: Field) -> None:
@@ -52,7 +52,7 @@ async def test_a_killed_runner_leaves_nothing_after_a_sweep(trials: Field) -> No
     assert keys_of(trials) == []
     assert not control.directory.exists()
     assert read_control(run_dir) is None
-    assert await sweep(scope(trials, admin_key=None)) == Swept()
+    assert await sweep(scope(trials, admin_key=None)) == SweepReport()
 
 
 async def test_every_trial_has_a_summary_and_both_books_agree(trials: Field) -> None:
@@ -87,7 +87,7 @@ async def test_a_live_run_is_named_and_not_touched(trials: Field) -> None:
         control = read_control(live.run_dir)
         assert control is not None
         assert control.directory.is_dir()
-        await stop(find_plan("live", trials.runs_dir), None)
+        await stop(find_planned_run("live", trials.runs_dir), None)
 
 
 async def test_without_a_management_key_the_keys_are_reported_as_left(trials: Field) -> None:
@@ -102,8 +102,8 @@ async def test_without_a_management_key_the_keys_are_reported_as_left(trials: Fi
 
 async def test_a_key_of_that_form_which_no_dead_run_planned_is_not_touched(trials: Field) -> None:
     crash(trials, {"a": BUSY})
-    theirs = trials.simulator.books.add_key(
-        trials.simulator.books.new_secret(), "agent-preflight:crashed:a:0123456789ab"
+    theirs = trials.simulator.account.add_key(
+        trials.simulator.account.new_secret(), "agent-preflight:crashed:a:0123456789ab"
     )
     await sweep(scope(trials))
     assert keys_of(trials) == [theirs.name]
@@ -175,7 +175,7 @@ async def test_the_folder_of_a_try_that_is_made_lives_or_owes_a_key_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    without = Scope(tmp_path, None, containers=False)
+    without = SweepScope(tmp_path, None, containers=False)
     made, unlocked = tries_dir() / "made", tries_dir() / "unlocked"
     for folder in (made, unlocked):
         folder.mkdir(parents=True)
@@ -246,3 +246,33 @@ async def test_of_a_killed_run_in_containers_nothing_is_left(
     for alias in commands:
         extra = json.loads((run_dir / alias / "summary.json").read_text())["preflight"]
         assert (extra["ended_by"], set(extra["cleanup"].values())) == ("lost", {"ok"})
+
+
+async def told(scope: SweepScope) -> list[str]:
+    said: list[str] = []
+    await sweep_before_run(scope, said.append)
+    return said
+
+
+async def test_where_nothing_was_left_nothing_is_said(tmp_path: Path) -> None:
+    assert await told(SweepScope(tmp_path / "none", None, containers=False)) == []
+
+
+@pytest.mark.wire
+async def test_what_was_removed_and_what_is_left_is_said(trials: Field) -> None:
+    crash(trials, {"a": BUSY})
+    scope = SweepScope(trials.runs_dir, "sk-or-wrong", trials.simulator.base_url, containers=False, settle_s=30)
+    lines = await told(scope)
+    assert [line.partition(":")[0] for line in lines[:3]] == [
+        "removed what a dead run left",
+        "removed what a dead run left",
+        "a dead run left, and it is still there",
+    ]
+    assert any("list of keys" in line for line in lines)
+    assert any("summary of" in line for line in lines)
+    trials.may_differ = True
+
+
+async def test_whatever_goes_wrong_is_a_line(tmp_path: Path) -> None:
+    (line,) = await told(SweepScope(tmp_path / "nul\0", None, containers=False))
+    assert line.startswith("could not look for what dead runs left: ValueError")

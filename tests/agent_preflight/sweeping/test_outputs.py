@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent_preflight.docker.sweep import Leftover
+from agent_preflight.docker.sweep import EngineLeftover
 from agent_preflight.engine.client import Engine
 from agent_preflight.sandboxes.kept_output import RECORD, KeptOutput, OutputPolicy
 from agent_preflight.sweeping.outputs import KEPT_LATE, Outputs, kept_of
@@ -34,12 +34,12 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def agent(client: Engine, scripted: ScriptedEngine, run_dir: Path) -> Leftover:
+async def agent(client: Engine, scripted: ScriptedEngine, run_dir: Path) -> EngineLeftover:
     """The trial's stopped container, which has a file in its output folder."""
     made = await client.create("one", {"Image": "me/agent"}, "creating")
     whole = archive([(member("output", tarfile.DIRTYPE), b""), (member("output/x"), b"answer")])
     scripted.container("one").contents[OUTPUT] = whole
-    return Leftover(run_dir, "run", "a", "agent", made, OutputPolicy(OUTPUT).text())
+    return EngineLeftover(run_dir, "run", "a", "agent", made, OutputPolicy(OUTPUT).text())
 
 
 def summary(run_dir: Path, cleanup: dict[str, str]) -> Path:
@@ -53,7 +53,7 @@ def extra(path: Path) -> dict[str, Any]:
     return told
 
 
-async def test_an_output_is_copied_and_told(client: Engine, agent: Leftover, run_dir: Path) -> None:
+async def test_an_output_is_copied_and_told(client: Engine, agent: EngineLeftover, run_dir: Path) -> None:
     outputs = Outputs()
     assert await outputs.keep(client, agent)
     assert (run_dir / "a" / "workspace" / "x").read_text() == "answer"
@@ -62,7 +62,7 @@ async def test_an_output_is_copied_and_told(client: Engine, agent: Leftover, run
 
 
 async def test_what_was_copied_before_is_not_copied_again(
-    client: Engine, scripted: ScriptedEngine, agent: Leftover, run_dir: Path
+    client: Engine, scripted: ScriptedEngine, agent: EngineLeftover, run_dir: Path
 ) -> None:
     await Outputs().keep(client, agent)
     scripted.calls.clear()
@@ -71,7 +71,9 @@ async def test_what_was_copied_before_is_not_copied_again(
     assert not (run_dir / "a" / "workspace.1").exists()
 
 
-async def test_the_copy_of_another_container_does_not_count(client: Engine, agent: Leftover, run_dir: Path) -> None:
+async def test_the_copy_of_another_container_does_not_count(
+    client: Engine, agent: EngineLeftover, run_dir: Path
+) -> None:
     (run_dir / "a" / "workspace").mkdir()
     KeptOutput(str(run_dir / "a" / "workspace")).write_record(run_dir / "a", "another")
     assert await Outputs().keep(client, agent)
@@ -79,7 +81,7 @@ async def test_the_copy_of_another_container_does_not_count(client: Engine, agen
     assert (run_dir / "a" / "workspace.1").is_dir()
 
 
-async def test_half_a_copy_is_made_anew(client: Engine, agent: Leftover, run_dir: Path) -> None:
+async def test_half_a_copy_is_made_anew(client: Engine, agent: EngineLeftover, run_dir: Path) -> None:
     (run_dir / "a" / "workspace.partial").mkdir()
     (run_dir / "a" / "workspace.partial" / "half").touch()
     assert await Outputs().keep(client, agent)
@@ -87,7 +89,7 @@ async def test_half_a_copy_is_made_anew(client: Engine, agent: Leftover, run_dir
 
 
 async def test_a_full_disk_leaves_the_container_for_another_sweep(
-    client: Engine, agent: Leftover, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    client: Engine, agent: EngineLeftover, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(fd: int, data: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -102,7 +104,7 @@ async def test_a_full_disk_leaves_the_container_for_another_sweep(
 
 
 async def test_a_folder_that_no_engine_can_read_keeps_no_container_for_ever(
-    client: Engine, scripted: ScriptedEngine, agent: Leftover
+    client: Engine, scripted: ScriptedEngine, agent: EngineLeftover
 ) -> None:
     scripted.script("* /containers/*/archive", Fail(500, "too many links"))
     outputs = Outputs()
@@ -113,7 +115,7 @@ async def test_a_folder_that_no_engine_can_read_keeps_no_container_for_ever(
 
 
 async def test_an_engine_that_is_away_leaves_the_container(
-    client: Engine, scripted: ScriptedEngine, agent: Leftover
+    client: Engine, scripted: ScriptedEngine, agent: EngineLeftover
 ) -> None:
     await scripted.stop()
     outputs = Outputs()
@@ -123,27 +125,27 @@ async def test_an_engine_that_is_away_leaves_the_container(
 
 @pytest.mark.parametrize("label", ["", "nonsense", "null"])
 async def test_without_a_label_nothing_is_copied(
-    client: Engine, scripted: ScriptedEngine, agent: Leftover, label: str
+    client: Engine, scripted: ScriptedEngine, agent: EngineLeftover, label: str
 ) -> None:
     scripted.calls.clear()
-    assert await Outputs().keep(client, Leftover(agent.run_dir, "run", "a", "agent", agent.id, label))
+    assert await Outputs().keep(client, EngineLeftover(agent.run_dir, "run", "a", "agent", agent.id, label))
     assert scripted.calls == []
 
 
 @pytest.mark.parametrize("alias", ["..", "", ".", "../a", "/tmp", "link", "b/../a", "missing"])
 async def test_a_name_that_is_no_trials_folder_is_written_to_by_nobody(
-    client: Engine, scripted: ScriptedEngine, agent: Leftover, run_dir: Path, tmp_path: Path, alias: str
+    client: Engine, scripted: ScriptedEngine, agent: EngineLeftover, run_dir: Path, tmp_path: Path, alias: str
 ) -> None:
     (tmp_path / "outside").mkdir()
     (run_dir / "link").symlink_to(tmp_path / "outside")
     scripted.calls.clear()
-    assert await Outputs().keep(client, Leftover(run_dir, "run", alias, "agent", agent.id, agent.output))
+    assert await Outputs().keep(client, EngineLeftover(run_dir, "run", alias, "agent", agent.id, agent.output))
     assert scripted.calls == []
     assert list((tmp_path / "outside").iterdir()) == []
 
 
 async def test_the_summary_of_a_trial_that_had_to_wait_is_completed(
-    client: Engine, agent: Leftover, run_dir: Path
+    client: Engine, agent: EngineLeftover, run_dir: Path
 ) -> None:
     path = summary(run_dir, {"kill": "ok", "output": "unverified", "agent": "unverified", "sandbox": "unverified"})
     outputs = Outputs()
@@ -154,7 +156,7 @@ async def test_the_summary_of_a_trial_that_had_to_wait_is_completed(
     assert (told["output"]["files"], told["warnings"]) == (1, ["w", KEPT_LATE])
 
 
-async def test_what_else_was_not_seen_to_be_gone_stays_so(client: Engine, agent: Leftover, run_dir: Path) -> None:
+async def test_what_else_was_not_seen_to_be_gone_stays_so(client: Engine, agent: EngineLeftover, run_dir: Path) -> None:
     path = summary(run_dir, {"output": "unverified", "agent": "unverified", "gate": "failed", "sandbox": "failed"})
     outputs = Outputs()
     await outputs.keep(client, agent)
@@ -162,7 +164,9 @@ async def test_what_else_was_not_seen_to_be_gone_stays_so(client: Engine, agent:
     assert extra(path)["cleanup"] == {"output": "ok", "agent": "ok", "gate": "failed", "sandbox": "failed"}
 
 
-async def test_a_summary_that_needs_nothing_is_not_touched(client: Engine, agent: Leftover, run_dir: Path) -> None:
+async def test_a_summary_that_needs_nothing_is_not_touched(
+    client: Engine, agent: EngineLeftover, run_dir: Path
+) -> None:
     for cleanup in ({"output": "ok", "agent": "unverified"}, {"freeze": "ok"}):
         path = summary(run_dir, cleanup)
         before = path.read_bytes()

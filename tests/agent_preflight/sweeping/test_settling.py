@@ -13,11 +13,11 @@ import pytest
 from agent_preflight.runner import arun_multi
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.sidecar.control_client import ControlClient
-from agent_preflight.sweeping import Scope, sweep
-from agent_preflight.sweeping.completed import SETTLED_LATE
+from agent_preflight.sweeping import SweepScope, sweep
 from agent_preflight.sweeping.settling import settle_ledger
-from openrouter_sim.scenario import Rule, Scenario
-from preflight_proxy.core.evidence.aftermath import Clocks
+from agent_preflight.sweeping.summaries import SETTLED_LATE
+from openrouter_sim.calls.scenario import Rule, Scenario
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.ledger.boot import boot_id
 from preflight_proxy.ledger.reader import read_snapshot
 from tests.support.crashed_run import crash
@@ -39,7 +39,7 @@ say("agent_end")
 """In its first attempt it is ready after a short call, while one of eight seconds is on its way."""
 
 SLOW = Scenario(tokens_per_s=12.0, replies=(Rule(contains="write", tokens=90), Rule(tokens=2)))
-SOON = Clocks(call_s_max=10.0, lag_s=1.0)
+SOON = EvidenceTimes(call_s_max=10.0, lag_s=1.0)
 """Of an upstream that is done with every call in ten seconds."""
 
 
@@ -56,8 +56,8 @@ async def crash_both(trials: Field) -> Path:
     return run_dir
 
 
-def scope(trials: Field, clocks: Clocks, settle_s: float = 0.0) -> Scope:
-    return Scope(
+def scope(trials: Field, clocks: EvidenceTimes, settle_s: float = 0.0) -> SweepScope:
+    return SweepScope(
         trials.runs_dir,
         trials.simulator.admin_key,
         trials.simulator.base_url,
@@ -77,7 +77,7 @@ async def billed(trials: Field, calls: int) -> None:
 @pytest.mark.wire
 async def test_the_key_is_kept_until_its_usage_tells_and_then_the_books_are_the_bill(trials: Field) -> None:
     run_dir = await crash_both(trials)
-    early = await sweep(scope(trials, Clocks()))
+    early = await sweep(scope(trials, EvidenceTimes()))
     (left,) = early.left
     assert (left.kind, left.name.split(":")[2]) == ("sub-key", "a")
     assert "is known from" in left.note
@@ -121,11 +121,13 @@ async def test_figures_are_asked_for_only_once_they_can_tell(tmp_path: Path) -> 
         asked.append(time.monotonic())
         return {"k": None}
 
-    (found,) = await settle_ledger(tmp_path, usages, Clocks(call_s_max=1e9), 0.0)
+    (found,) = await settle_ledger(tmp_path, usages, EvidenceTimes(call_s_max=1e9), 0.0)
     assert (found.account, found.key_hash, asked) == ("a", "k", [])
-    (found,) = await settle_ledger(tmp_path, usages, Clocks(), 0.0)  # the call of a clock that stands in the past
+    (found,) = await settle_ledger(
+        tmp_path, usages, EvidenceTimes(), 0.0
+    )  # the call of a clock that stands in the past
     assert len(asked) == 1  # told no figure: it stays open
 
 
 async def test_a_run_without_a_ledger_has_nothing_open(tmp_path: Path) -> None:
-    assert await settle_ledger(tmp_path, dict, Clocks(), 0.0) == []
+    assert await settle_ledger(tmp_path, dict, EvidenceTimes(), 0.0) == []

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from openrouter_sim import Generation
+    from openrouter_sim import SimGeneration
     from tests.openrouter_sim.conftest import Caller
 
 
 pytestmark = pytest.mark.wire
 
 
-def billed(caller: Caller) -> Generation:
+def billed(caller: Caller) -> SimGeneration:
     (generation,) = caller.sim.bill().named("default").generations
     return generation
 

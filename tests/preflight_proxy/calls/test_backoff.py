@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.calls.backoff import HELD_MAX, LOOK_AGAIN_S, Holds
+from preflight_proxy.calls.backoff import DELAYS_MAX, LOOK_AGAIN_S, Backoff
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 from tests.support.fake_clock import FakeClock
@@ -22,11 +22,11 @@ def clock() -> FakeClock:
 
 
 def test_nothing_is_held_at_first(clock: FakeClock) -> None:
-    assert Holds(clock).wait_s("m", ["a", "b"]) == 0
+    assert Backoff(clock).wait_s("m", ["a", "b"]) == 0
 
 
 def test_a_rate_limit_holds_its_model_alone_and_for_its_time(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m", refusal(Remedy.WAIT_MODEL))
     assert (holds.wait_s("m", ["a", "b"]), holds.wait_s("other", ["a", "b"])) == (10, 0)
     clock.advance(9.5)
@@ -36,14 +36,14 @@ def test_a_rate_limit_holds_its_model_alone_and_for_its_time(clock: FakeClock) -
 
 
 def test_a_named_endpoint_is_held_alone_and_the_others_are_free(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m", refusal(Remedy.WAIT_MODEL), ["a"])
     assert holds.free("m", ["a", "b"]) == ("b",)
     assert (holds.wait_s("m", ["a", "b"]), holds.wait_s("m", ["a"]), holds.wait_s("other", ["a"])) == (0, 10, 0)
 
 
 def test_where_all_are_held_the_first_that_is_free_again_ends_the_wait(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m", refusal(Remedy.WAIT_MODEL, 10), ["a"])
     holds.hold("m", refusal(Remedy.WAIT_MODEL, 4), ["b"])
     assert holds.wait_s("m", ["a", "b"]) == 4
@@ -53,13 +53,13 @@ def test_where_all_are_held_the_first_that_is_free_again_ends_the_wait(clock: Fa
 
 
 def test_the_in_flight_budget_holds_every_model(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m", refusal(Remedy.WAIT_PROCESS))
     assert (holds.wait_s("m", ["a", "b"]), holds.wait_s("other", ["a", "b"])) == (10, 10)
 
 
 def test_the_longer_hold_counts_whatever_comes_last(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m", refusal(Remedy.WAIT_MODEL, 10))
     holds.hold("m", refusal(Remedy.WAIT_MODEL, 2))
     assert holds.wait_s("m", ["a", "b"]) == 10
@@ -70,14 +70,14 @@ def test_the_longer_hold_counts_whatever_comes_last(clock: FakeClock) -> None:
 
 @pytest.mark.parametrize("remedy", [Remedy.PASS, Remedy.REWRITE, Remedy.FREEZE, Remedy.REQUOTE])
 def test_other_refusals_hold_nothing(clock: FakeClock, remedy: Remedy) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m", refusal(remedy))
     assert holds.wait_s("m", ["a", "b"]) == 0
 
 
 def test_many_names_do_not_push_out_what_is_still_held(clock: FakeClock) -> None:
-    holds = Holds(clock)
-    for number in range(HELD_MAX - 1):
+    holds = Backoff(clock)
+    for number in range(DELAYS_MAX - 1):
         holds.hold(str(number), refusal(Remedy.WAIT_MODEL, 1))
         holds.hold(str(number), refusal(Remedy.WAIT_MODEL, 46))
     holds.hold("m", refusal(Remedy.WAIT_MODEL, 45))
@@ -99,7 +99,7 @@ def daily(*, names_time: bool = True, free_models: bool = True) -> UpstreamRefus
 
 
 def test_a_wait_that_no_client_bears_closes_the_model_to_the_key_that_was_refused(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m", refusal(Remedy.WAIT_MODEL, 46), key="k")
     assert (holds.closed("m", "k"), holds.closed("m", "other"), holds.closed("other", "k")) == (Code.HELD, None, None)
     assert holds.wait_s("m", ["a"]) == 0
@@ -108,17 +108,17 @@ def test_a_wait_that_no_client_bears_closes_the_model_to_the_key_that_was_refuse
 
 
 def test_a_limit_for_the_day_on_free_models_closes_them_all_and_no_other(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m:free", daily(), key="k")
     assert [holds.closed(model, "k") for model in ("m:free", "n:free", "m")] == [Code.DAILY_LIMIT] * 2 + [None]
     assert holds.closed("m:free", "other") is None
-    one = Holds(clock)
+    one = Backoff(clock)
     one.hold("m:free", daily(free_models=False), key="k")
     assert [one.closed(model, "k") for model in ("m:free", "n:free")] == [Code.DAILY_LIMIT, None]
 
 
 def test_one_call_each_few_minutes_is_let_through_to_see_whether_it_still_holds(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m:free", daily(), key="k")
     went = []
     for _ in range(int(2 * HOUR_S) - 1):
@@ -130,7 +130,7 @@ def test_one_call_each_few_minutes_is_let_through_to_see_whether_it_still_holds(
 
 
 def test_a_limit_for_the_day_without_a_time_is_looked_at_again_in_a_few_minutes(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m:free", daily(names_time=False), key="k")
     clock.advance(LOOK_AGAIN_S - 1)
     assert holds.closed("m:free", "k") is Code.DAILY_LIMIT
@@ -139,7 +139,7 @@ def test_a_limit_for_the_day_without_a_time_is_looked_at_again_in_a_few_minutes(
 
 
 def test_a_call_that_is_served_opens_the_model_again(clock: FakeClock) -> None:
-    holds = Holds(clock)
+    holds = Backoff(clock)
     holds.hold("m:free", daily(), key="k")
     holds.hold("m", refusal(Remedy.WAIT_MODEL, 100), key="k")
     holds.served("n:free", "other")

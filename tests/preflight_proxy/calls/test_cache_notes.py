@@ -10,7 +10,7 @@ import pytest
 from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.core.shapes.shape import Reading, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from tests.support.fake_clock import FakeClock
 from tests.support.proxy_world import MODEL, World
 
@@ -56,7 +56,7 @@ async def test_nothing_of_a_prompt_stands_in_its_line(world: World) -> None:
 
 
 def test_a_call_whose_endpoint_is_not_known_is_noted_without_a_saving() -> None:
-    reading = Reading(provider="P", usage=Usage(cost_pusd=1, prompt_tokens=9))
+    reading = Reading(provider="P", usage=CallUsage(cost_pusd=1, prompt_tokens=9))
     facts = CacheNotes(FakeClock()).add("a", ASKED, {}, CallFacts(), reading, 0.0)
     assert (facts.cache_miss, facts.cache_saved_pusd) == ("first_call", None)
 
@@ -67,6 +67,6 @@ def test_without_usage_the_facts_stay_as_they_are() -> None:
 
 
 def test_a_trace_that_fails_costs_no_settlement() -> None:
-    broken = Reading(usage=Usage(cost_pusd=1, prompt_tokens="many"))  # type: ignore[arg-type]
+    broken = Reading(usage=CallUsage(cost_pusd=1, prompt_tokens="many"))  # type: ignore[arg-type]
     facts = CallFacts(model="m/x")
     assert CacheNotes(FakeClock()).add("a", ASKED, {}, facts, broken, 0.0) is facts

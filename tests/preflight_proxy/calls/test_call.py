@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from preflight_proxy.calls.sending import Sending
+from preflight_proxy.calls.sending import Sender
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, Outcomes, Source
 from preflight_proxy.core.refusals.refusals import Code
@@ -163,7 +163,7 @@ async def test_a_money_refusal_of_upstreams_is_said_in_our_words_for_its_cause(
         assert (response.status, response.headers["x-should-retry"]) == (402, "false")
         assert told["error"]["message"] == CAUSES[cause].sentence
     assert len(world.sim.requests) == 1
-    account = world.proxy.books.account("a")
+    account = world.proxy.ledger.account("a")
     assert (account.frozen, account.available_pusd, account.refused) == (None, account.limit_pusd, 1)
 
 
@@ -224,14 +224,14 @@ async def test_an_account_that_was_frozen_meanwhile_is_not_sent_a_second_time(wo
     """The second sending is asked for like the first, in the instant before its first byte (M10)."""
     fault = make_fault("no_money", {"cause": "affords", "tokens": 3000})
     world.sim.scenario = Scenario(faults=(FaultRule(fault),))
-    lowers = Sending.lowers
+    lowers = Sender.lowers
 
-    def freezes(sending: Sending, refusal: UpstreamRefusal) -> bool:
-        world.proxy.books.commit(Freeze("a", "test"))
+    def freezes(sending: Sender, refusal: UpstreamRefusal) -> bool:
+        world.proxy.ledger.commit(Freeze("a", "test"))
         return lowers(sending, refusal)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Sending, "lowers", freezes)
+        patch.setattr(Sender, "lowers", freezes)
         async with world.post(max_tokens=4000) as response:
             assert (await response.json())["error"]["message"] == Code.FROZEN.sentence
     assert len(world.sim.requests) == 1
@@ -262,7 +262,7 @@ async def test_a_call_that_upstream_does_not_serve_is_counted_by_what_became_of_
         async with asyncio.timeout(30), world.post(stream=stream, text="[[sim tokens=60]]", max_tokens=100) as response:
             await response.read()
     await world.proxy.tasks.finish(30.0)
-    outcomes = world.proxy.books.account("a").outcomes
+    outcomes = world.proxy.ledger.account("a").outcomes
     assert [(cause.code, cause.source, cause.count, cause.model) for cause in outcomes.causes] == [
         (code, Source.UPSTREAM, 1, MODEL)
     ]
@@ -274,7 +274,7 @@ async def test_a_call_that_is_answered_is_counted_once_as_served(world: World, s
     async with world.post(stream=stream) as response:
         await response.read()
     await world.proxy.tasks.finish(30.0)
-    assert world.proxy.books.account("a").outcomes == NONE_YET.with_served()
+    assert world.proxy.ledger.account("a").outcomes == NONE_YET.with_served()
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ async def test_a_client_that_hangs_up_was_served_if_it_had_read_of_its_answer(
             pass
         response.close()
     await world.proxy.tasks.finish(30.0)
-    assert world.proxy.books.account("a").outcomes == expected
+    assert world.proxy.ledger.account("a").outcomes == expected
 
 
 async def test_a_call_that_ends_after_the_budget_refused_another_is_not_the_last_word(world: World) -> None:
@@ -307,7 +307,7 @@ async def test_a_call_that_ends_after_the_budget_refused_another_is_not_the_last
         assert response.status == 402
     await under_way
     await world.proxy.tasks.finish(30.0)
-    outcomes = world.proxy.books.account("poor").outcomes
+    outcomes = world.proxy.ledger.account("poor").outcomes
     assert (outcomes.served, outcomes.last and outcomes.last.source) == (1, Source.BUDGET)
 
 
@@ -318,7 +318,7 @@ async def test_a_call_that_a_freeze_cuts_is_not_counted_as_served_when_upstream_
         await world.proxy.accounts.freeze("a", "test")
         await response.read()
     await world.proxy.tasks.finish(30.0)
-    outcomes = world.proxy.books.account("a").outcomes
+    outcomes = world.proxy.ledger.account("a").outcomes
     assert [(cause.code, cause.count) for cause in outcomes.causes] == [("frozen", 1)]
     assert (outcomes.served, outcomes.last) == (0, None)
 
@@ -331,7 +331,7 @@ async def test_the_sub_keys_own_limit_firing_first_freezes_the_account(world: Wo
     world.sim.scenario = Scenario(faults=(FaultRule(fault),))
     async with world.post() as response:
         assert (response.status, (await response.json())["error"]["message"]) == (402, Code.TRIAL_KEY_LIMIT.sentence)
-    account = world.proxy.books.account("a")
+    account = world.proxy.ledger.account("a")
     assert account.frozen is not None
     assert [(cause.code, cause.source) for cause in account.outcomes.causes] == [("trial_key_limit", Source.UPSTREAM)]
 
@@ -340,10 +340,10 @@ async def test_an_endpoint_that_bills_above_its_reservation_is_used_no_more(worl
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("wrong_bound", {"tokens": 2000}), times=1),))
     async with world.post(max_tokens=16) as response:
         body = await response.json()
-    account = world.proxy.books.account("a")
+    account = world.proxy.ledger.account("a")
     assert account.overrun_pusd > 0
     (line,) = world.cost_lines()
-    assert (line["model"], line["tag"]) in world.proxy.books.store.book.quarantined
+    assert (line["model"], line["tag"]) in world.proxy.ledger.store.book.quarantined
     for _ in range(5):
         async with world.post() as later:
             assert (await later.json())["provider"] != body["provider"]
@@ -357,7 +357,7 @@ async def test_an_endpoint_that_runs_on_a_provider_key_of_the_users_own_is_used_
         body = await response.json()
     (line,) = world.cost_lines()
     assert Decimal(line["cost_usd"]) > Decimal(str(body["usage"]["cost"]))
-    assert list(world.proxy.books.store.book.quarantined) == [(MODEL, line["tag"])]
+    assert list(world.proxy.ledger.store.book.quarantined) == [(MODEL, line["tag"])]
     for _ in range(3):
         async with world.post() as later:
             assert (await later.json())["provider"] != body["provider"]
@@ -376,19 +376,19 @@ async def test_a_model_of_which_every_endpoint_runs_on_the_users_own_keys_is_ref
 
 async def test_where_provider_keys_of_the_users_own_are_wanted_their_calls_go_on(world: World) -> None:
     world.may_differ = True
-    world.proxy.books.byok = True
+    world.proxy.ledger.byok = True
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("byok", {"fee": "0.05"})),))
     for _ in range(3):
         async with world.post() as response:
             assert response.status == 200
-    assert not world.proxy.books.store.book.quarantined
+    assert not world.proxy.ledger.store.book.quarantined
     assert all(Decimal(line["cost_usd"]) <= Decimal(line["reserved_usd"]) for line in world.cost_lines())
 
 
 async def test_a_provider_key_of_the_users_own_counts_in_the_evidence(world: World) -> None:
     """Two calls on it: one is told and booked whole, the other broke off; the key's usage shows the second, not nothing."""
     world.may_differ = True
-    world.proxy.books.byok = True
+    world.proxy.ledger.byok = True
     byok, hidden = FaultRule(make_fault("byok")), FaultRule(make_fault("hide_generation_id"), times=1)
     world.sim.scenario = Scenario(faults=(byok, hidden, FaultRule(make_fault("missing_usage"), times=1)))
     for text in ("[[sim tokens=20]]", "[[sim tokens=90]]"):
@@ -430,7 +430,7 @@ async def test_a_wait_longer_than_a_client_can_bear_is_said_at_once_and_nobody_k
             assert (await response.json())["error"]["message"] == Code.HELD.sentence
             assert "Retry-After" not in response.headers
     assert len(world.sim.requests) == 1
-    assert world.proxy.books.account("a").available_pusd == world.proxy.books.account("a").limit_pusd
+    assert world.proxy.ledger.account("a").available_pusd == world.proxy.ledger.account("a").limit_pusd
 
 
 DAY = {"status": 429, "message": "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 a day"}
@@ -449,7 +449,7 @@ async def test_a_limit_for_the_day_is_told_at_once_and_upstream_hears_of_it_once
             assert (await response.json())["error"]["message"] == Code.DAILY_LIMIT.sentence
             assert "Retry-After" not in response.headers
     assert len(world.sim.requests) == 1
-    account = world.proxy.books.account("a")
+    account = world.proxy.ledger.account("a")
     assert (account.refused, account.available_pusd) == (3, account.limit_pusd)
 
 
@@ -471,11 +471,11 @@ async def test_a_rate_limit_that_outlasts_our_patience_is_told_at_once(world: Wo
             assert (response.status, response.headers["x-should-retry"]) == (429, "false")
             assert (await response.json())["error"]["message"] == Code.HELD.sentence
     assert len(world.sim.requests) == 1
-    assert world.proxy.books.account("a").refused == 2
+    assert world.proxy.ledger.account("a").refused == 2
 
 
 async def test_a_reset_that_is_near_is_waited_out(world: World) -> None:
-    soon_ms = str(round((world.proxy.books.clock.epoch_s() + 1) * 1000))
+    soon_ms = str(round((world.proxy.ledger.clock.epoch_s() + 1) * 1000))
     fault = make_fault("http_error", {"status": 429, "message": "Rate limit exceeded", "resets_at": soon_ms})
     world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
     async with world.post() as response:
@@ -497,4 +497,4 @@ async def test_a_limit_that_affords_less_is_asked_for_less_on_a_foreign_key_alon
         await response.read()
     asked = [json.loads(request.body) for request in world.sim.requests if request.method == "POST"]
     assert [body.get("max_tokens") for body in asked] == ([4000, 1200] if foreign else [4000])
-    assert (world.proxy.books.account(name).frozen is None) is foreign
+    assert (world.proxy.ledger.account(name).frozen is None) is foreign

@@ -37,7 +37,7 @@ async def called(world: World, name: str = "a") -> str:
 async def test_the_key_is_the_account(world: World, path: str) -> None:
     await called(world)
     status, document = await read(world, path)
-    account = world.proxy.books.account("a")
+    account = world.proxy.ledger.account("a")
     assert status == 200
     told = document["data"]
     assert told["label"] == "a"
@@ -73,7 +73,7 @@ async def test_credits_are_the_budget(world: World) -> None:
 
 async def test_the_budget_is_told_in_exact_text(world: World) -> None:
     await called(world)
-    spent_pusd = world.proxy.books.account("a").posted_pusd
+    spent_pusd = world.proxy.ledger.account("a").posted_pusd
     assert await read(world, "/budget") == (
         200,
         {

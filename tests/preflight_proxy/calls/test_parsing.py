@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from preflight_proxy.calls.parsing import SMALL_BYTES_MAX, SMALL_COMMAS_MAX, Parsing, is_small
+from preflight_proxy.calls.parsing import SMALL_BYTES_MAX, SMALL_COMMAS_MAX, RequestReader, is_small
 from preflight_proxy.core.shapes import SHAPES
 from preflight_proxy.core.shapes.shape import BadRequest, Request
 from tests.support.proxy_process import Child, standalone
@@ -31,7 +31,7 @@ def body(messages_count: int, mark: str = "") -> bytes:
     return json.dumps({"model": "a/b", "messages": messages}).encode()
 
 
-def reading(parsing: Parsing, account_id: str, raw: bytes) -> asyncio.Task[Request]:
+def reading(parsing: RequestReader, account_id: str, raw: bytes) -> asyncio.Task[Request]:
     return asyncio.ensure_future(parsing.read(account_id, CHAT, raw, {}))
 
 
@@ -43,13 +43,13 @@ def test_small_is_what_has_few_values_and_few_bytes() -> None:
 
 
 async def test_a_body_is_read_the_same_whatever_its_size() -> None:
-    parsing = Parsing("drop")
+    parsing = RequestReader("drop")
     for raw in (body(3), body(2000), body(3, "x" * SMALL_BYTES_MAX)):
         assert await parsing.read("a", CHAT, raw, {}) == CHAT.read(raw, {}, "drop")
 
 
 async def test_a_large_body_that_is_refused_says_why_and_the_next_one_is_read() -> None:
-    parsing = Parsing("drop")
+    parsing = RequestReader("drop")
     with pytest.raises(BadRequest, match="many values"):
         await parsing.read("a", CHAT, body(60_000), {})
     with pytest.raises(BadRequest, match="JSON"):
@@ -58,7 +58,7 @@ async def test_a_large_body_that_is_refused_says_why_and_the_next_one_is_read() 
 
 
 async def test_a_small_body_is_read_at_once_though_a_large_one_is_under_way() -> None:
-    parsing = Parsing("drop")
+    parsing = RequestReader("drop")
     large = reading(parsing, "a", body(10_000))
     await asyncio.sleep(0)
     small = reading(parsing, "b", body(3))
@@ -70,7 +70,7 @@ async def test_a_small_body_is_read_at_once_though_a_large_one_is_under_way() ->
 
 async def test_a_large_body_leaves_the_loop_to_others() -> None:
     """The longest time that the loop did not turn is a small part of what the body takes."""
-    parsing, gaps_s = Parsing("drop"), [0.0]
+    parsing, gaps_s = RequestReader("drop"), [0.0]
     began_s = last_s = time.perf_counter()
     large = reading(parsing, "a", body(24_000))
     while not large.done():
@@ -83,7 +83,7 @@ async def test_a_large_body_leaves_the_loop_to_others() -> None:
 
 
 async def test_accounts_with_many_large_bodies_do_not_delay_one_with_a_smaller_one() -> None:
-    parsing = Parsing("drop")
+    parsing = RequestReader("drop")
     hostile = [reading(parsing, f"hostile {number % 4}", body(3000, f"{number}-")) for number in range(12)]
     await asyncio.sleep(0)
     await reading(parsing, "good", body(400))
@@ -93,7 +93,7 @@ async def test_accounts_with_many_large_bodies_do_not_delay_one_with_a_smaller_o
 
 async def test_a_client_that_leaves_keeps_its_turn_until_its_body_is_used_no_more() -> None:
     """Else it could have any number of bodies wait for the thread, and nobody would count their memory."""
-    parsing = Parsing("drop")
+    parsing = RequestReader("drop")
     left = reading(parsing, "a", body(12_000))
     waiting = reading(parsing, "a", body(400))
     gave_up = reading(parsing, "b", body(400, "b"))
@@ -109,7 +109,7 @@ async def test_a_client_that_leaves_keeps_its_turn_until_its_body_is_used_no_mor
 
 
 async def test_a_turn_that_comes_as_its_client_leaves_goes_to_the_next() -> None:
-    parsing = Parsing("drop")
+    parsing = RequestReader("drop")
     await parsing._turn("a", 1)
     leaving, next_one = (asyncio.ensure_future(parsing._turn(account_id, 1)) for account_id in "bc")
     await asyncio.sleep(0)

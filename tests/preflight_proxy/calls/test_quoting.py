@@ -63,7 +63,7 @@ async def test_cached_tokens_of_messages_count_once_in_both_readings_and_their_b
 
 async def test_a_model_whose_every_endpoint_is_quarantined_is_refused(world: World) -> None:
     for tag in ("openai", "azure"):
-        world.proxy.books.commit(Quarantine(MODEL, tag, "test"))
+        world.proxy.ledger.commit(Quarantine(MODEL, tag, "test"))
     async with world.post() as response:
         assert response.status == 403
         assert (await response.json())["error"]["message"] == Code.QUARANTINED.sentence
@@ -77,13 +77,13 @@ async def test_another_case_of_a_models_name_is_the_same_model(world: World) -> 
             assert response.status == 404  # the simulator knows one spelling alone; it was asked
     assert json.loads(world.sim.requests[-1].body)["model"] == MODEL.upper()
     for tag in ("openai", "azure"):
-        world.proxy.books.commit(Quarantine(MODEL, tag, "test"))
+        world.proxy.ledger.commit(Quarantine(MODEL, tag, "test"))
     async with world.post(model=MODEL.upper()) as response:
         assert (await response.json())["error"]["message"] == Code.QUARANTINED.sentence
 
 
 async def test_only_the_quoted_endpoints_may_serve(world: World) -> None:
-    world.proxy.books.commit(Quarantine(MODEL, "azure", "test"))
+    world.proxy.ledger.commit(Quarantine(MODEL, "azure", "test"))
     for _ in range(5):
         async with world.post() as response:
             assert (await response.json())["provider"] == "OpenAI"
@@ -116,4 +116,4 @@ async def test_of_two_endpoints_of_one_provider_nobody_says_which_served(world: 
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("wrong_bound", {"tokens": 2000}), times=1),))
     async with world.post(max_tokens=16) as response:
         await response.read()
-    assert set(world.proxy.books.store.book.quarantined) == {(MODEL, "openai"), (MODEL, "openai/priority")}
+    assert set(world.proxy.ledger.store.book.quarantined) == {(MODEL, "openai"), (MODEL, "openai/priority")}

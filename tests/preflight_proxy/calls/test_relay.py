@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from openrouter_sim.faults.fault import Fault, Frame
+from openrouter_sim.calls.fault import Fault, Frame
 from preflight_proxy.calls import relay
 from preflight_proxy.core.refusals.refusals import OVERDUE, Code
 from tests.support.proxy_world import World
 
 if TYPE_CHECKING:
-    from openrouter_sim.call import Call
+    from openrouter_sim.calls.call import SimCall
 
 pytestmark = pytest.mark.wire
 
@@ -58,15 +58,15 @@ async def test_a_compressed_answer_is_passed_on_as_it_is_and_its_cost_found_by_i
 
 async def test_a_stream_of_comments_ends_once_nobody_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is a constant; the test shortens it and looks at the cause, not at a clock."""
-    monkeypatch.setattr(relay, "DRAIN_SILENCE_S_MAX", 0.05)
-    monkeypatch.setattr(relay, "DRAIN_S_MAX", 0.2)
+    monkeypatch.setattr(relay, "CALL_SILENCE_S_MAX", 0.05)
+    monkeypatch.setattr(relay, "CALL_DRAIN_S_MAX", 0.2)
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("comment_drip", {"every_s": 0.02})),))
     world.may_differ = True
     async with world.post(stream=True) as response:
         await response.content.readany()
         response.close()
     async with asyncio.timeout(20):
-        while world.proxy.books.live("a").running:
+        while world.proxy.ledger.account_state("a").running:
             await asyncio.sleep(0.01)
     await world.settled()
 
@@ -219,7 +219,7 @@ class Headed(Fault):
     header: str = ""
     value: str = ""
 
-    def set_headers(self, call: Call, headers: dict[str, str]) -> None:
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
         """Set it."""
         headers[self.header] = self.value
 
@@ -248,7 +248,7 @@ class UsageAgain(Fault):
     name: ClassVar[str] = "usage_again"
     is_byok: bool = False
 
-    def frames(self, call: Call, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Repeat it."""
         for frame in frames:
             yield frame

@@ -25,7 +25,7 @@ async def test_a_client_that_leaves_while_it_waits_sends_nothing_and_holds_nothi
     await world.sim.until(lambda: len(world.sim.requests) == 1)
     second = asyncio.ensure_future(world.post(token=token, **HOLDS_IT_ALL).__aenter__())
     async with asyncio.timeout(30):
-        while not world.proxy.books.turns.waiting("one"):
+        while not world.proxy.ledger.waiting_calls.has("one"):
             await asyncio.sleep(0.005)
     second.cancel()
     assert (await first).status == 200
@@ -50,7 +50,7 @@ async def test_a_freeze_refuses_the_calls_that_wait(world: World) -> None:
     token = world.tokens["one"]
     calls = [asyncio.ensure_future(world.post(token=token, **HOLDS_IT_ALL).__aenter__()) for _ in range(3)]
     async with asyncio.timeout(30):
-        while not world.proxy.books.turns.waiting("one"):
+        while not world.proxy.ledger.waiting_calls.has("one"):
             await asyncio.sleep(0.005)
     await world.proxy.accounts.freeze("one", "test")
     assert {response.status for response in await asyncio.gather(*calls)} <= {401, 402}

@@ -89,7 +89,7 @@ async def test_without_exactly_one_known_token_nothing_is_told(
 
 
 async def test_a_real_key_is_no_token(world: World) -> None:
-    key = world.proxy.books.live("a").key
+    key = world.proxy.ledger.account_state("a").key
     assert key is not None
     for real in (key.reveal(), world.sim.inference_key, world.sim.admin_key):
         async with world.post(token=real) as response:
@@ -144,7 +144,7 @@ async def test_health_is_told_to_anyone_and_nothing_secret_with_it(world: World,
 
 @pytest.mark.parametrize("is_full", [False, True])
 async def test_health_is_bad_where_nothing_can_be_reserved(world: World, is_full: bool) -> None:
-    url, store = world.base_url.removesuffix("/api/v1") + "/health", world.proxy.books.store
+    url, store = world.base_url.removesuffix("/api/v1") + "/health", world.proxy.ledger.store
     if is_full:
         assert store._space.give_up()
     else:

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.calls.backoff import Holds
-from preflight_proxy.calls.sending import Outgoing, Sending
+from preflight_proxy.calls.backoff import Backoff
+from preflight_proxy.calls.sending import Outgoing, Sender
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import RETRY_AFTER_S_DEFAULT, Remedy, UpstreamRefusal
 from preflight_proxy.upstream.client import NotSentError, Upstream
@@ -26,7 +26,7 @@ class Case:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.holds = Holds(self.clock)
+        self.holds = Backoff(self.clock)
         self.asked: list[tuple[str, ...]] = []
         tags_of = {"A": ["a"], "B": ["b/1", "b/2"]}
         self.bounds: list[int] = []
@@ -38,8 +38,8 @@ class Case:
         self.bounds.append(bound)
         return b"{}"
 
-    def sending(self, upstream: Upstream) -> Sending:
-        return Sending(upstream, self.holds, self.outgoing, self.clock, 45.0)
+    def sending(self, upstream: Upstream) -> Sender:
+        return Sender(upstream, self.holds, self.outgoing, self.clock, 45.0)
 
     async def sent(self, *refusals: UpstreamRefusal) -> list[bool]:
         """Knock once before each refusal and once after the last, where nobody answers; whether each can be waited out."""

@@ -11,95 +11,95 @@ import pytest
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.ledger.commands import OpenAccount, Reserve
 from preflight_proxy.core.refusals.refusals import Refusal
-from preflight_proxy.core.shapes.shape import Reading, Usage
-from preflight_proxy.ledger.events import Hub
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
+from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
     clock = FakeClock()
     store = Store(tmp_path / "ledger.sqlite3", clock=clock)
-    made = Books(store, CostLog(tmp_path / "costs.jsonl"), BudgetFiles(), Hub(), clock)
+    made = Ledger(store, CostLog(tmp_path / "costs.jsonl"), BudgetFiles(), Events(), clock)
     made.commit(OpenAccount(account="a", run="r", limit_pusd=10**12, token_hash="hash"))
     yield made
     store.close()
 
 
 @pytest.fixture
-def settlement(books: Books) -> Settlement:
-    reserved = books.commit(Reserve("r1", "a", 10**9, "chat", "m/x", ("tag-x",), 100))
+def settlement(ledger: Ledger) -> Settlement:
+    reserved = ledger.commit(Reserve("r1", "a", 10**9, "chat", "m/x", ("tag-x",), 100))
     assert not isinstance(reserved, Refusal)
     assert reserved.reservation is not None
-    return Settlement(books, reserved.reservation, "digest", {"Provider X": "tag-x"})
+    return Settlement(ledger, reserved.reservation, "digest", {"Provider X": "tag-x"})
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "costs.jsonl").read_text().splitlines()]
 
 
-def test_a_posted_call_names_who_served_it_and_how_fast(books: Books, settlement: Settlement, tmp_path: Path) -> None:
-    clock = books.clock
+def test_a_posted_call_names_who_served_it_and_how_fast(ledger: Ledger, settlement: Settlement, tmp_path: Path) -> None:
+    clock = ledger.clock
     assert isinstance(clock, FakeClock)
     clock.advance(0.25)
     settlement.answered(200, "gen-1")
     clock.advance(1)
-    reading = Reading(provider="Provider X", usage=Usage(cost_pusd=5, prompt_tokens=7), tool_names=("grep",))
+    reading = Reading(provider="Provider X", usage=CallUsage(cost_pusd=5, prompt_tokens=7), tool_names=("grep",))
     settlement.post(reading, 5)
     (line,) = lines(tmp_path)
     assert (line["tag"], line["generation_id"], line["status"]) == ("tag-x", "gen-1", 200)
     assert (line["ttft_ms"], line["duration_ms"], line["prompt_tokens"]) == (250, 1250, 7)
-    assert next(iter(books.live("a").actions)).label == "grep"
+    assert next(iter(ledger.account_state("a").actions)).label == "grep"
 
 
-def test_after_its_end_nothing_is_unknown(books: Books, settlement: Settlement) -> None:
+def test_after_its_end_nothing_is_unknown(ledger: Ledger, settlement: Settlement) -> None:
     settlement.void("not sent")
     settlement.unknown(Reading(), "late", ended=True)
-    assert books.store.pending("a") == []
+    assert ledger.store.pending("a") == []
 
 
-def test_an_unknown_call_stays_pending_with_its_generation(books: Books, settlement: Settlement) -> None:
+def test_an_unknown_call_stays_pending_with_its_generation(ledger: Ledger, settlement: Settlement) -> None:
     settlement.answered(500, "gen-9")
     settlement.unknown(Reading(), "status 500", ended=True)
-    (pending,) = books.store.pending("a")
+    (pending,) = ledger.store.pending("a")
     assert pending.generation_id == "gen-9"
     assert pending.unknown_since_s is not None
-    assert books.account("a").pending_pusd == 10**9
+    assert ledger.account("a").pending_pusd == 10**9
 
 
 @pytest.mark.parametrize("cost_pusd", [7, None])
 def test_an_id_that_another_call_has_is_not_stored_and_what_comes_under_it_posts_nothing(
-    books: Books, settlement: Settlement, cost_pusd: int | None
+    ledger: Ledger, settlement: Settlement, cost_pusd: int | None
 ) -> None:
     """Nor does its end tell when this call ends (M13): the longest call may still run."""
     settlement.answered(200, "gen-1")
     settlement.post(Reading(), 5)
-    again = another(books)
+    again = another(ledger)
     again.answered(200, "gen-1")
     again.named("gen-2")
     if cost_pusd is None:
         again.unknown(Reading(), "the answer told no cost", ended=True)
     else:
         again.post(Reading(), cost_pusd)
-    (pending,) = books.store.pending("a")
-    assert (pending.generation_id, books.account("a").posted_pusd) == (None, 5)
-    assert pending.unknown_since_s == pending.created_at_s + books.call_s_max
+    (pending,) = ledger.store.pending("a")
+    assert (pending.generation_id, ledger.account("a").posted_pusd) == (None, 5)
+    assert pending.unknown_since_s == pending.created_at_s + ledger.call_s_max
 
 
-def test_the_same_id_twice_in_one_answer_is_one_call(books: Books, settlement: Settlement) -> None:
+def test_the_same_id_twice_in_one_answer_is_one_call(ledger: Ledger, settlement: Settlement) -> None:
     settlement.answered(200, "gen-1")
     settlement.named("gen-1")
     settlement.named("gen-2")
     settlement.post(Reading(), 5)
-    assert books.account("a").posted_pusd == 5
-    assert books.store.generation("a", "gen-2") is None
+    assert ledger.account("a").posted_pusd == 5
+    assert ledger.store.generation("a", "gen-2") is None
 
 
-def another(books: Books) -> Settlement:
-    reserved = books.commit(Reserve("r2", "a", 10**9, "chat", "m/x", ("tag-x",), 100))
+def another(ledger: Ledger) -> Settlement:
+    reserved = ledger.commit(Reserve("r2", "a", 10**9, "chat", "m/x", ("tag-x",), 100))
     assert not isinstance(reserved, Refusal)
     assert reserved.reservation is not None
-    return Settlement(books, reserved.reservation, "digest", {})
+    return Settlement(ledger, reserved.reservation, "digest", {})

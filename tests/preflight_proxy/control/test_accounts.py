@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from preflight_proxy.calls.routes import STRANGER
+from preflight_proxy.calls.routes import UNKNOWN_CLIENT
 from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.errors import LedgerError, UpstreamError
 from preflight_proxy.core.refusals.refusals import Code
@@ -47,7 +47,7 @@ def hand_in(world: Controlled, inside: Namespace, name: str = "a") -> socket.soc
 
 async def becomes(world: Controlled, state: str, name: str = "a") -> None:
     async with asyncio.timeout(30):
-        while world.proxy.books.live(name).gate != state:
+        while world.proxy.ledger.account_state(name).gate != state:
             await asyncio.sleep(0.005)
 
 
@@ -83,9 +83,9 @@ async def test_a_gates_listeners_take_their_own_accounts_token_alone(world: Cont
             await becomes(world, "ready")
             assert (await call_inside(inside, world.tokens["b"]))[0] == 401
             assert (await call_inside(inside, "pf-nobody"))[0] == 401
-        (cause,) = world.proxy.books.account("a").outcomes.causes
-        assert (cause.text, cause.count) == (STRANGER, 2)  # its agent called, with a token of its own
-        assert world.proxy.books.account("b").outcomes.causes == ()
+        (cause,) = world.proxy.ledger.account("a").outcomes.causes
+        assert (cause.text, cause.count) == (UNKNOWN_CLIENT, 2)  # its agent called, with a token of its own
+        assert world.proxy.ledger.account("b").outcomes.causes == ()
         async with world.post(token=world.tokens["b"]) as response:
             assert response.status == 200
 
@@ -96,7 +96,7 @@ async def test_a_lost_gate_freezes_its_account(world: Controlled) -> None:
         with hand_in(world, inside):
             await becomes(world, "ready")
         await world.frozen("a", "gate lost")
-        assert world.proxy.books.live("a").gate == "lost"
+        assert world.proxy.ledger.account_state("a").gate == "lost"
         status, answer = await call_inside(inside, world.tokens["a"])
         assert (status in (401, 402), Code.FROZEN.sentence in str(answer)) == (True, True)
 
@@ -165,14 +165,14 @@ async def test_the_next_proxy_serves_the_same_listeners(tmp_path: Path) -> None:
 async def test_a_limit_that_is_no_figure_opens_nothing(world: Controlled) -> None:
     with pytest.raises(ValueError, match="x"):
         await world.proxy.accounts.open("a", AccountSpec(limit_usd="x", token="pf-t", key="sk-or-v1-k"))
-    assert world.proxy.books.accounts() == {}
+    assert world.proxy.ledger.accounts() == {}
 
 
 async def test_a_key_that_upstream_does_not_know_opens_nothing(world: Controlled) -> None:
     spec = AccountSpec(limit_usd="1", token="pf-t", key="sk-or-v1-unknown-key", key_is_own=True)
     with pytest.raises(UpstreamError):
         await world.proxy.accounts.open("a", spec)
-    assert world.proxy.books.accounts() == {}
+    assert world.proxy.ledger.accounts() == {}
 
 
 async def test_of_two_accounts_that_open_at_once_with_one_token_one_is_opened(world: Controlled) -> None:
@@ -182,7 +182,7 @@ async def test_of_two_accounts_that_open_at_once_with_one_token_one_is_opened(wo
     opening = (world.proxy.accounts.open(name, spec) for name, spec in specs.items())
     results = await asyncio.gather(*opening, return_exceptions=True)
     assert [type(result) for result in results if result is not None] == [ValueError]
-    assert len(world.proxy.books.accounts()) == 1
+    assert len(world.proxy.ledger.accounts()) == 1
 
 
 def test_a_spec_shows_no_secret() -> None:
@@ -205,10 +205,10 @@ async def test_a_frozen_account_is_frozen_although_a_stream_of_it_cannot_be_cut_
             self.reasons.append(reason)
 
     quick = Quick()
-    running = world.proxy.books.live("a").running
+    running = world.proxy.ledger.account_state("a").running
     running.update([Stuck(), quick])
     await world.proxy.accounts.freeze("a", "ejected")
-    assert (world.proxy.books.account("a").frozen, quick.reasons) == ("ejected", ["ejected"])
+    assert (world.proxy.ledger.account("a").frozen, quick.reasons) == ("ejected", ["ejected"])
     running.clear()
 
 
@@ -222,12 +222,12 @@ async def test_a_ledger_that_cannot_be_written_still_ends_running_streams(world:
         async def cut(self, reason: str) -> None:
             ended.append(reason)
 
-    world.proxy.books.live("a").running.add(Call())
-    world.proxy.books.store.close()
+    world.proxy.ledger.account_state("a").running.add(Call())
+    world.proxy.ledger.store.close()
     with pytest.raises(LedgerError):
         await world.proxy.accounts.freeze("a", "ejected")
     assert ended == ["ejected"]
-    world.proxy.books.live("a").running.clear()
+    world.proxy.ledger.account_state("a").running.clear()
 
 
 async def test_an_account_that_is_opened_again_may_keep_what_a_person_adds_meanwhile(
@@ -247,9 +247,9 @@ async def test_an_account_that_is_opened_again_may_keep_what_a_person_adds_meanw
     )
     monkeypatch.setattr(accounts, "_key_usage", while_a_person_adds)
     await accounts.open("a", msgspec.structs.replace(spec, keep_limit=True))
-    assert world.proxy.books.account("a").limit_pusd == 10**12 + 10**10
+    assert world.proxy.ledger.account("a").limit_pusd == 10**12 + 10**10
     monkeypatch.undo()
     await accounts.open("a", spec)
-    assert world.proxy.books.account("a").limit_pusd == 5 * 10**11
+    assert world.proxy.ledger.account("a").limit_pusd == 5 * 10**11
     await accounts.open("b", msgspec.structs.replace(spec, keep_limit=True, token="pf-b-0123456789abcdef"))
-    assert world.proxy.books.account("b").limit_pusd == 5 * 10**11
+    assert world.proxy.ledger.account("b").limit_pusd == 5 * 10**11

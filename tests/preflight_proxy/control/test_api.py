@@ -102,7 +102,7 @@ async def test_usage_counts_from_the_figure_at_the_opening(world: Controlled) ->
         await response.read()
     world.may_differ = True
     await world.put("a", key=key)
-    assert world.proxy.books.account("a").key_usage_base_pusd == int(world.billed_usd() * 10**12) > 0
+    assert world.proxy.ledger.account("a").key_usage_base_pusd == int(world.billed_usd() * 10**12) > 0
 
 
 SPEC: dict[str, Any] = {
@@ -171,7 +171,7 @@ async def test_of_top_ups_at_the_same_time_each_counts(world: Controlled) -> Non
     answers = await asyncio.gather(one, *more)
     assert [status for status, _ in answers] == [200] * 10
     assert len({balance["limit_usd"] for _, balance in answers}) == 10
-    assert world.proxy.books.account("a").limit_pusd == 10**12 + 10**10 + 9
+    assert world.proxy.ledger.account("a").limit_pusd == 10**12 + 10**10 + 9
 
 
 @pytest.mark.parametrize("more_usd", ["999999.000000000001", "-1", "x", ""])
@@ -179,7 +179,7 @@ async def test_a_top_up_that_cannot_be_changes_nothing(world: Controlled, more_u
     await world.put("a", "1.00")
     status, document = await world.ask("POST", "/accounts/a/top-up", {"more_usd": more_usd})
     assert (status, document["error"]["code"]) == (400, "invalid_request")
-    assert world.proxy.books.account("a").limit_pusd == 10**12
+    assert world.proxy.ledger.account("a").limit_pusd == 10**12
 
 
 # What is not there
@@ -252,7 +252,7 @@ async def test_an_account_with_something_pending_is_closed_only_by_force(world: 
         assert (status, balance["frozen"]) == (200, "closed")
         await response.read()
     await world.settled("a")
-    assert world.proxy.books.live("a").key is None
+    assert world.proxy.ledger.account_state("a").key is None
 
 
 async def test_a_closed_account_keeps_its_books_and_knows_its_token_no_more(world: Controlled) -> None:
@@ -275,11 +275,11 @@ async def test_who_stops_a_run_freezes_its_accounts_and_tells_its_runner(world: 
         assert await world.ask("POST", "/stop", {"trial": "a"}) == (200, {"frozen": ["a"]})
         told = await events.next("stop")
         assert (told["account"], told["trial"], told["reason"]) == ("", "a", "stopped by a person")
-        assert world.proxy.books.account("b").frozen is None
+        assert world.proxy.ledger.account("b").frozen is None
         assert await world.ask("POST", "/stop", {"reason": "enough"}) == (200, {"frozen": ["b"]})
         told = await events.next("stop")
         assert (told["trial"], told["reason"]) == (None, "enough")
-    assert [world.proxy.books.account(name).frozen for name in "ab"] == ["stopped by a person", "enough"]
+    assert [world.proxy.ledger.account(name).frozen for name in "ab"] == ["stopped by a person", "enough"]
 
 
 async def test_a_trial_without_an_account_is_stopped_too_and_no_other_run_hears_of_it(world: Controlled) -> None:
@@ -294,7 +294,7 @@ async def test_a_trial_without_an_account_is_stopped_too_and_no_other_run_hears_
 
 async def test_quarantined_endpoints_are_listed_and_cleared(world: Controlled) -> None:
     assert await world.ask("GET", "/quarantine") == (200, {"quarantined": []})
-    world.proxy.books.commit(Quarantine("m/x", "tag", "billed above its bound"))
+    world.proxy.ledger.commit(Quarantine("m/x", "tag", "billed above its bound"))
     assert await world.ask("GET", "/quarantine") == (200, {"quarantined": [["m/x", "tag"]]})
     other = "/quarantine?model=m%2Fx&tag=tag&upstream=https%3A%2F%2Fopenrouter.ai"
     assert await world.ask("DELETE", other) == (200, {"cleared": False})

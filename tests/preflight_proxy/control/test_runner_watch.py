@@ -30,7 +30,7 @@ class Watched:
 def watched(world: Controlled, run: str = RUN, grace_s: float = 0.05) -> Watched:
     over = asyncio.Event()
     proxy = world.proxy
-    return Watched(RunnerWatch(proxy.books, proxy.accounts, run=run, grace_s=grace_s, over=over, linger_s=0.0), over)
+    return Watched(RunnerWatch(proxy.ledger, proxy.accounts, run=run, grace_s=grace_s, over=over, linger_s=0.0), over)
 
 
 async def test_a_runner_that_is_gone_for_the_grace_has_its_accounts_frozen(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ async def test_a_runner_that_is_gone_for_the_grace_has_its_accounts_frozen(tmp_p
             await world.ask("PUT", "/accounts/stranger", spec)
             await events.next("opened")
         await world.frozen("a", "runner lost")
-        assert world.proxy.books.account("stranger").frozen is None
+        assert world.proxy.ledger.account("stranger").frozen is None
         async with world.post() as response:
             assert response.status in (401, 402)
 
@@ -69,7 +69,7 @@ async def test_two_connections_are_two_signs_of_life(tmp_path: Path) -> None:
         two.watch.goes(RUN)
         one.watch.goes("another")
         await one.ends()
-        assert world.proxy.books.account("a").frozen is None
+        assert world.proxy.ledger.account("a").frozen is None
 
 
 async def test_a_runner_that_never_follows_is_lost_too(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ async def test_a_proxy_stays_while_it_can_find_out_what_a_call_cost(tmp_path: Pa
             lost.watch.goes(RUN)
             await world.frozen("a", "runner lost")
         await lost.ends()
-        account = world.proxy.books.account("a")
+        account = world.proxy.ledger.account("a")
         assert (account.pending_pusd, account.calls, account.assumed_pusd) == (0, 1, 0)
 
 
 async def test_a_proxy_of_no_run_waits_for_nobody(tmp_path: Path) -> None:
     async with controlled(tmp_path) as world:
         proxy = world.proxy
-        alone = RunnerWatch(proxy.books, proxy.accounts, run=None, grace_s=0.0, over=asyncio.Event(), linger_s=0.0)
+        alone = RunnerWatch(proxy.ledger, proxy.accounts, run=None, grace_s=0.0, over=asyncio.Event(), linger_s=0.0)
         alone.begin()
         await alone.comes(None)
         alone.goes(None)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.egress import (
-    Ask,
     EgressRefusedError,
+    EgressRequest,
     Target,
     is_public,
     read_head,
@@ -80,7 +80,7 @@ def test_whatever_is_read_as_a_place_can_be_written_and_read_again(text: str) ->
 
 
 def test_a_connect_names_its_place_and_sends_nothing_before() -> None:
-    assert read_head(b"CONNECT pypi.org:443 HTTP/1.1\r\nHost: other.example:443\r\n\r\n") == Ask(PYPI, b"")
+    assert read_head(b"CONNECT pypi.org:443 HTTP/1.1\r\nHost: other.example:443\r\n\r\n") == EgressRequest(PYPI, b"")
 
 
 def test_a_whole_url_is_sent_as_a_server_takes_it_and_ends_its_connection() -> None:
@@ -88,11 +88,11 @@ def test_a_whole_url_is_sent_as_a_server_takes_it_and_ends_its_connection() -> N
         b"GET http://Deb.example/a?b=http://c HTTP/1.1\r\nHost: deb.example\r\nProxy-Connection: keep-alive\r\n"
         b"proxy-authorization: Basic x\r\nConnection: keep-alive\r\nAccept: */*\r\n\r\n"
     )
-    assert read_head(head) == Ask(
+    assert read_head(head) == EgressRequest(
         Target("deb.example", 80),
         b"GET /a?b=http://c HTTP/1.1\r\nHost: deb.example\r\nAccept: */*\r\nConnection: close\r\n\r\n",
     )
-    assert read_head(b"HEAD HTTP://a.b:8080 HTTP/1.0\r\n\r\n") == Ask(
+    assert read_head(b"HEAD HTTP://a.b:8080 HTTP/1.0\r\n\r\n") == EgressRequest(
         Target("a.b", 8080), b"HEAD / HTTP/1.0\r\nConnection: close\r\n\r\n"
     )
 

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from openrouter_sim.books import Key
-from openrouter_sim.faults.fault import Fault
+from openrouter_sim.billing.account import SimKey
+from openrouter_sim.calls.fault import Fault
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.commands import Freeze, Post
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
@@ -127,7 +127,7 @@ async def test_a_stream_under_way_is_waited_for_because_usage_may_hold_it_before
     desk.bill(MILLI)
     await desk.pass_s(300)
     assert len(desk.pending) == 2
-    desk.books.commit(Post(stream.id, MILLI))
+    desk.ledger.commit(Post(stream.id, MILLI))
     await desk.until(lambda: not desk.pending, within_s=70)
     assert desk.ends == [("posted", MILLI), ("voided", 0)]
 
@@ -170,12 +170,12 @@ async def test_a_late_truth_of_one_account_leaves_what_anothers_call_may_have_co
     desk.lose(calls[0], generation_id=desk.bill(0, visible_s=late_s))
     desk.lose(calls[1], generation_id=desk.bill(MILLI, visible_s=late_s + 120))
     await desk.until(lambda: not desk.pending, within_s=GENERATION_S_MAX + 70)
-    assert [account.posted_pusd for account in desk.books.accounts().values()] == [MILLI, 0]
+    assert [account.posted_pusd for account in desk.ledger.accounts().values()] == [MILLI, 0]
     for _ in range(400):
         await desk.pass_s(1)
         assert desk.posted_pusd >= MILLI
-    assert [account.posted_pusd for account in desk.books.accounts().values()] == [0, MILLI]
-    assert [account.recovered_pusd for account in desk.books.accounts().values()] == [0, 0]
+    assert [account.posted_pusd for account in desk.ledger.accounts().values()] == [0, MILLI]
+    assert [account.recovered_pusd for account in desk.ledger.accounts().values()] == [0, 0]
 
 
 async def test_a_call_that_has_an_id_is_waited_for_though_nobody_saw_it_end(desk: Desk) -> None:
@@ -195,7 +195,7 @@ async def test_a_call_that_began_earlier_and_ended_later_comes_first(desk: Desk)
     await desk.pass_s(KEY_USAGE_LAG_S - 30)
     desk.lose(earlier)
     await desk.until(lambda: not desk.pending, within_s=100)
-    assert [account.posted_pusd for account in desk.books.accounts().values()] == [MILLI, 0]
+    assert [account.posted_pusd for account in desk.ledger.accounts().values()] == [MILLI, 0]
 
 
 async def test_a_call_that_nobody_saw_end_keeps_none_of_the_others_waiting(desk: Desk) -> None:
@@ -281,14 +281,14 @@ async def test_a_later_call_brings_a_base_once_nothing_is_undecided_and_the_lag_
 
 async def test_another_upstream_or_key_has_a_base_of_its_own(desk: Desk) -> None:
     call = await desk.call("a")
-    other = desk.sim.books.new_secret()
-    desk.sim.books.add_key(other, "other")
+    other = desk.sim.account.new_secret()
+    desk.sim.account.add_key(other, "other")
     desk.open("b", other)
     await desk.call("b")
     assert {each.key_base for each in desk.pending} == {1, 2}
-    desk.books.upstream = "https://elsewhere.example/api/v1"
+    desk.ledger.upstream = "https://elsewhere.example/api/v1"
     assert (await desk.call("a")).key_base is None  # one is under way with this key
-    assert desk.books.key_base("a") is None
+    assert desk.ledger.key_base("a") is None
     desk.lose(call)
     await desk.pass_s(GENERATION_S_MAX + KEY_USAGE_LAG_S)
     assert call.id in {each.id for each in desk.pending}
@@ -306,17 +306,17 @@ async def test_calls_of_a_key_that_no_account_has_any_more_are_assumed_in_full(d
 
 async def test_the_calls_of_a_closed_account_are_decided_by_whoever_has_the_key(desk: Desk) -> None:
     desk.lose(await desk.call("a"))
-    desk.books.commit(Freeze("a", "closed"))
-    desk.books.live("a").key = None
+    desk.ledger.commit(Freeze("a", "closed"))
+    desk.ledger.account_state("a").key = None
     await desk.until(lambda: not desk.pending, within_s=70)
     assert desk.ends == [("voided", 0)]
 
 
 async def test_a_call_does_not_leave_with_another_key_than_that_of_its_base(desk: Desk) -> None:
     call = await desk.call("a")
-    assert may_send(desk.store.book, call.id, desk.books.account("a"))
+    assert may_send(desk.store.book, call.id, desk.ledger.account("a"))
     desk.open("a", OTHER_KEY)
-    assert not may_send(desk.store.book, call.id, desk.books.account("a"))
+    assert not may_send(desk.store.book, call.id, desk.ledger.account("a"))
 
 
 # No evidence
@@ -354,7 +354,7 @@ async def test_an_older_figure_than_one_that_was_read_is_not_used(desk: Desk) ->
     desk.lose(calls[0])
     await desk.pass_s(KEY_USAGE_LAG_S + 30)  # the second is under way: nothing is decided
     desk.bill(-MILLI)
-    desk.books.commit(Post(calls[1].id, 0))
+    desk.ledger.commit(Post(calls[1].id, 0))
     await desk.pass_s(KEY_USAGE_LAG_S + 20)
     assert desk.pending
     desk.bill(MILLI)
@@ -368,10 +368,10 @@ async def test_a_key_on_which_provider_keys_of_the_users_own_run_is_no_evidence(
     call, other = await desk.call("a"), await desk.call("b")
     desk.lose(call)
     if ours:
-        desk.books.note_byok(other, CallFacts(is_byok=True))
+        desk.ledger.note_byok(other, CallFacts(is_byok=True))
     else:
         desk.bill(1, byok=True)
-    desk.books.commit(Post(other.id, 0))
+    desk.ledger.commit(Post(other.id, 0))
     await desk.pass_s(GENERATION_S_MAX)
     assert desk.pending
     await desk.pass_s(KEY_USAGE_LAG_S + 10)
@@ -380,7 +380,7 @@ async def test_a_key_on_which_provider_keys_of_the_users_own_run_is_no_evidence(
 
 
 async def test_where_such_provider_keys_are_wanted_usage_is_no_evidence(desk: Desk) -> None:
-    desk.books.byok = True
+    desk.ledger.byok = True
     desk.lose(await desk.call("a"))
     await desk.pass_s(GENERATION_S_MAX + KEY_USAGE_LAG_S + 1)
     assert desk.ends == [("assumed", RESERVED_PUSD)]
@@ -427,7 +427,7 @@ async def test_a_failed_read_gives_up_nothing_that_has_waited_for_long(desk: Des
         desk.sim.scenario = Scenario()
         await desk.pass_s(GENERATION_S_MAX + 2 * KEY_USAGE_LAG_S)
     assert len(desk.pending) == 2
-    desk.books.commit(Post(stream.id, MILLI))
+    desk.ledger.commit(Post(stream.id, MILLI))
     await desk.until(lambda: not desk.pending, within_s=70)
     assert desk.ends == [("voided", 0), ("posted", MILLI), ("voided", 0)]
 
@@ -454,7 +454,7 @@ async def test_a_restart_after_a_long_time_does_not_give_up_before_it_has_asked(
     desk.clock.advance(10_000)
     desk.restart()
     for name in "ab":
-        desk.books.live(name).key = None
+        desk.ledger.account_state(name).key = None
     await desk.pass_s(20)
     for name in "ab":
         desk.open(name)
@@ -477,7 +477,7 @@ async def test_errors_without_a_bill_leave_a_small_budget_whole(world: World) ->
         async with world.post(token=world.tokens["f"], max_tokens=5000) as response:
             assert response.status >= 400
     await world.settled("f")
-    account = world.proxy.books.account("f")
+    account = world.proxy.ledger.account("f")
     assert account.available_pusd == account.limit_pusd
     assert {line["outcome"] for line in world.cost_lines()} == {"voided"}
 
@@ -503,9 +503,9 @@ async def test_errors_that_were_billed_are_booked_as_billed(world: World) -> Non
 # The key's own limit
 
 
-def limited(world: World, limit_usd: str, reset: str | None) -> Key:
+def limited(world: World, limit_usd: str, reset: str | None) -> SimKey:
     """The foreign key has a limit of its own."""
-    key = world.sim.books.find(world.sim.inference_key)
+    key = world.sim.account.find(world.sim.inference_key)
     assert key is not None
     key.limit, key.limit_reset = Decimal(limit_usd), reset
     return key
@@ -526,7 +526,7 @@ async def test_a_foreign_keys_spent_limit_freezes_nothing_and_says_when_it_is_ov
             assert (response.status, body["error"]["message"]) == (402, Code.KEY_LIMIT.sentence)
             assert response.headers.get("X-Budget-Resets-At") == next_reset(reset, time.time())
             assert response.headers["x-should-retry"] == "false"
-    account = world.proxy.books.account("f")
+    account = world.proxy.ledger.account("f")
     assert (account.frozen, account.pending_pusd, account.posted_pusd) == (None, 0, 0)
     assert told == [next_reset(reset, time.time())]
     key.limit = None
@@ -545,7 +545,7 @@ async def test_a_smaller_call_is_sent_where_a_foreign_keys_limit_was_too_small_f
         assert response.headers["X-Budget-Resets-At"] == next_reset("daily", time.time())
     async with world.post(token=world.tokens["f"], max_tokens=16) as response:
         assert response.status == 200
-    assert world.proxy.books.account("f").frozen is None
+    assert world.proxy.ledger.account("f").frozen is None
 
 
 async def test_a_key_that_cannot_be_read_has_no_known_reset(world: World) -> None:
@@ -601,7 +601,7 @@ class Field:
 
     async def _leave(self) -> None:
         name = self._random.choice(self._desk.names)
-        if self._desk.books.live(name).key is not None:
+        if self._desk.ledger.account_state(name).key is not None:
             self._flying.append(await self._desk.call(name))
 
     async def _wait(self) -> None:
@@ -651,7 +651,7 @@ class Field:
                     self._due.append((self._desk.clock.epoch_s() + 1, self._random.choice([0, MILLI])))
                 self._flying.clear()
             case "close":
-                self._desk.books.live("a").key = None
+                self._desk.ledger.account_state("a").key = None
             case "open":
                 self._desk.open("a")
             case "other" if self._shared:

@@ -27,7 +27,7 @@ async def test_an_error_without_an_id_that_was_not_charged_is_voided_by_the_keys
     world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
     async with world.post() as response:
         assert response.status == 500
-    assert world.proxy.books.account("a").pending_pusd > 0
+    assert world.proxy.ledger.account("a").pending_pusd > 0
     await world.settled()
     assert outcomes(world) == ["voided"]
 
@@ -66,7 +66,7 @@ async def test_a_minute_of_failures_without_ids_gives_the_money_back(world: Worl
         async with world.post() as response:
             await response.read()
     await world.settled()
-    account = world.proxy.books.account("a")
+    account = world.proxy.ledger.account("a")
     assert account.available_pusd == account.limit_pusd
     assert set(outcomes(world)) == {"voided"}
 
@@ -86,13 +86,13 @@ async def test_a_proxy_that_starts_again_decides_what_the_last_one_left_pending(
         async with running(config) as proxy:
             world = World(sim, proxy, client, tmp_path)
             await world.open()
-            key = proxy.books.live("a").key
+            key = proxy.ledger.account_state("a").key
             assert key is not None
             async with world.post() as response:
                 assert response.status == 500
         async with running(config) as proxy:
             again = World(sim, proxy, client, tmp_path, tokens=world.tokens)
-            assert proxy.books.account("a").pending_pusd > 0
+            assert proxy.ledger.account("a").pending_pusd > 0
             early = asyncio.ensure_future(again.post().__aenter__())
             await sim.until(lambda: len(sim.requests) == 1)
             await again.reopen("a", key.reveal())
@@ -135,9 +135,9 @@ async def test_what_a_late_truth_frees_is_kept_until_the_other_calls_truth_has_c
             await response.read()
     billed_pusd = int(world.billed_usd().scaleb(12))
     async with asyncio.timeout(40):
-        while world.proxy.books.account("a").pending_pusd or world.proxy.books.store.book.assumed:
-            account = world.proxy.books.account("a")
+        while world.proxy.ledger.account("a").pending_pusd or world.proxy.ledger.store.book.assumed:
+            account = world.proxy.ledger.account("a")
             assert account.posted_pusd + account.pending_pusd >= billed_pusd
             await asyncio.sleep(0.01)
     assert sorted(outcomes(world)) == ["adjusted", "adjusted", "adjusted", "adjusted", "assumed", "assumed"]
-    assert world.proxy.books.account("a").recovered_pusd == 0
+    assert world.proxy.ledger.account("a").recovered_pusd == 0

@@ -7,7 +7,8 @@ import json
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,16 @@ from aiohttp import web
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
-from preflight_proxy.gates.portable import STRANGERS_MAX, STRANGERS_OF_ONE_MAX, Portal, PortalGate
-from preflight_proxy.gates.ports import GateDoors, GateSpec
+from preflight_proxy.gates.portable import (
+    UNAUTHENTICATED_MAX,
+    UNAUTHENTICATED_PER_ADDRESS_MAX,
+    ForwarderListener,
+    PortableGate,
+    UnauthenticatedConnections,
+)
+from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.services import Streams
 from preflight_proxy.gates.shared import GateState
-from preflight_proxy.gates.tunnel import Streams
 from preflight_proxy.server.listeners import Listeners
 from tests.support.control_world import Controlled, controlled
 from tests.support.gate_places import echo, place
@@ -191,7 +198,7 @@ async def test_a_service_is_carried_byte_for_byte_and_counted(world: Controlled)
         writer.write_eof()
         assert await reader.read() == b"hello"
         writer.close()
-        assert world.proxy.books.live("a").traffic["los"].received_bytes == 5
+        assert world.proxy.ledger.account_state("a").traffic["los"].received_bytes == 5
         watching[1].close()
 
 
@@ -227,10 +234,10 @@ async def test_a_proof_that_was_overheard_is_worth_nothing_on_another_connection
 async def test_a_crowd_without_a_pass_locks_nobody_out_and_is_counted(world: Controlled) -> None:
     """More than the portal holds, from one address and from many; those that came first are cut off."""
     await world.put("a", gate=gate())
-    one_address = [await connect(world) for _ in range(STRANGERS_OF_ONE_MAX + 10)]
+    one_address = [await connect(world) for _ in range(UNAUTHENTICATED_PER_ADDRESS_MAX + 10)]
     for each in one_address[:10]:
         assert len(await ends(each)) == NONCE_CHARS
-    addresses = [f"127.0.1.{number % 250 + 1}" for number in range(STRANGERS_MAX)]
+    addresses = [f"127.0.1.{number % 250 + 1}" for number in range(UNAUTHENTICATED_MAX)]
     many = [await connect(world, source) for source in addresses]
     watching = await watch(world)
     assert (await call(world, world.tokens["a"]))[0] == 200
@@ -239,12 +246,12 @@ async def test_a_crowd_without_a_pass_locks_nobody_out_and_is_counted(world: Con
 
 
 @pytest.fixture
-async def alone() -> AsyncIterator[tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]]]:
+async def alone() -> AsyncIterator[tuple[PortableGate, tuple[str, int], asyncio.Queue[GateState]]]:
     """A gate at a portal, without a proxy: the gate, the portal's address, and the states that it goes through."""
     states: asyncio.Queue[GateState] = asyncio.Queue()
-    portal, trial_pass = Portal(), pass_of("a")
-    made = PortalGate("a", states.put_nowait, silent_s_max=1.0)
-    doors = GateDoors(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
+    portal, trial_pass = ForwarderListener(), pass_of("a")
+    made = PortableGate("a", states.put_nowait, silent_s_max=1.0)
+    doors = GatePorts(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
     await made.open(portal, trial_pass, doors, [PORT])
     yield made, portal.listen("127.0.0.1", 0), states
     await made.close()
@@ -252,7 +259,7 @@ async def alone() -> AsyncIterator[tuple[PortalGate, tuple[str, int], asyncio.Qu
 
 
 async def test_a_forwarder_that_falls_silent_is_lost(
-    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+    alone: tuple[PortableGate, tuple[str, int], asyncio.Queue[GateState]],
 ) -> None:
     _, address, states = alone
     async with asyncio.timeout(30):
@@ -271,7 +278,7 @@ async def turns(count: int) -> None:
 
 
 async def test_a_proxy_that_stood_still_itself_takes_no_forwarder_for_silent(
-    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+    alone: tuple[PortableGate, tuple[str, int], asyncio.Queue[GateState]],
 ) -> None:
     gate, address, states = alone
     async with asyncio.timeout(30):
@@ -288,7 +295,7 @@ async def test_a_proxy_that_stood_still_itself_takes_no_forwarder_for_silent(
 
 
 async def test_who_has_shown_the_pass_while_the_gate_closes_is_not_served(
-    alone: tuple[PortalGate, tuple[str, int], asyncio.Queue[GateState]],
+    alone: tuple[PortableGate, tuple[str, int], asyncio.Queue[GateState]],
 ) -> None:
     gate, address, states = alone
     async with asyncio.timeout(30):
@@ -311,7 +318,7 @@ async def no_handler(request: web.BaseRequest) -> web.StreamResponse:
 @on_linux
 async def test_only_what_arrives_by_the_named_interface_gets_to_the_portal() -> None:
     """Loopback alone is there in every namespace; an address of another interface is not reached through it."""
-    portal = Portal()
+    portal = ForwarderListener()
     host, port = portal.listen("127.0.0.1%lo", 0)
     assert host == "127.0.0.1%lo"
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -319,8 +326,54 @@ async def test_only_what_arrives_by_the_named_interface_gets_to_the_portal() -> 
     writer.close()
     await portal.close()
     with pytest.raises(OSError, match="No such device"):
-        Portal().listen("127.0.0.1%none-such", 0)
+        ForwarderListener().listen("127.0.0.1%none-such", 0)
 
 
 def test_a_pass_is_not_printed() -> None:
     assert pass_of("a") not in repr(GateSpec(None, [PORT], portal_pass=pass_of("a")))
+
+
+@pytest.fixture
+def held() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def come(strangers: UnauthenticatedConnections, held: ExitStack, address: str) -> socket.socket:
+    """Connect; returns the other end."""
+    here, there = (held.enter_context(end) for end in socket.socketpair())
+    held.enter_context(strangers.one(here, address))
+    there.settimeout(20)
+    return there
+
+
+def is_cut_off(end: socket.socket) -> bool:
+    end.setblocking(False)
+    try:
+        return end.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_the_oldest_of_a_crowded_address_gives_way_and_no_other(held: ExitStack) -> None:
+    strangers = UnauthenticatedConnections(from_one_max=2, in_all_max=10)
+    other = come(strangers, held, "other")
+    crowd = [come(strangers, held, "crowd") for _ in range(4)]
+    assert [is_cut_off(end) for end in crowd] == [True, True, False, False]
+    assert not is_cut_off(other)
+    assert (len(strangers), strangers.cut_off) == (3, 2)
+
+
+def test_the_oldest_of_all_gives_way_when_the_place_is_full(held: ExitStack) -> None:
+    strangers = UnauthenticatedConnections(from_one_max=2, in_all_max=3)
+    ends = [come(strangers, held, str(number)) for number in range(5)]
+    assert [is_cut_off(end) for end in ends] == [True, True, False, False, False]
+    assert (len(strangers), strangers.cut_off) == (3, 2)
+
+
+def test_who_has_gone_takes_no_place(held: ExitStack) -> None:
+    strangers = UnauthenticatedConnections(from_one_max=1, in_all_max=1)
+    for _ in range(3):
+        with ExitStack() as visit:
+            come(strangers, visit, "one")
+    assert (len(strangers), strangers.cut_off) == (0, 0)

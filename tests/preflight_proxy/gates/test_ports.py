@@ -14,8 +14,8 @@ import uvloop
 from aiohttp import web
 
 from agent_preflight.environment.authority import Authority
-from preflight_proxy.gates.ports import EgressSpec, GateDoors, GateSpec, ServiceSpec
-from preflight_proxy.server.listeners import CONNECTIONS_MAX, Listeners
+from preflight_proxy.gates.ports import EgressSpec, GatePorts, GateSpec, ServiceSpec
+from preflight_proxy.server.listeners import LISTENER_CONNECTIONS_MAX, Listeners
 from tests.support.gate_places import echo, place
 from tests.support.raw_http import Raw
 from tests.support.tls import new_authority, tls_spec, trusting
@@ -39,7 +39,7 @@ async def doors(authority: Authority, head_s_max: float = 10.0) -> AsyncIterator
     plain, tls = (sock.getsockname()[1] for sock in socks)
     for sock in socks:
         sock.setblocking(False)
-    made = GateDoors(GateSpec("/none", [plain, tls], tls=tls_spec(authority, tls)), handle, listeners)
+    made = GatePorts(GateSpec("/none", [plain, tls], tls=tls_spec(authority, tls)), handle, listeners)
     stop = await made.serve(socks)
     yield plain, tls
     await stop()
@@ -112,7 +112,7 @@ def test_connections_count_from_before_their_handshake(run: Run) -> None:
         ):
             first.send(REQUEST)
             assert (await first.answer())[0] == 200
-            for _ in range(CONNECTIONS_MAX - 1):
+            for _ in range(LISTENER_CONNECTIONS_MAX - 1):
                 await agents.enter_async_context(await Raw.to(tls))
             async with await Raw.to(tls) as surplus:
                 assert await surplus.ended()
@@ -139,7 +139,7 @@ def test_the_end_of_serving_ends_connections(run: Run) -> None:
 def test_a_tls_port_that_is_not_handed_over_is_an_error() -> None:
     spec = GateSpec("/none", [8788], tls=tls_spec(new_authority(), 443))
     with pytest.raises(ValueError, match="443"):
-        GateDoors(spec, handle, Listeners())
+        GatePorts(spec, handle, Listeners())
 
 
 def test_a_spec_never_shows_its_key() -> None:
@@ -158,7 +158,7 @@ async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
             services=[ServiceSpec("los", ports[1], f"127.0.0.1:{target}")],
             egress=EgressSpec(ports[2], ["pypi.org:443"]),
         )
-        made = GateDoors(spec, handle, listeners)
+        made = GatePorts(spec, handle, listeners)
         stop = await made.serve(socks)
         async with await Raw.to(ports[0]) as agent:
             agent.send(REQUEST)
@@ -194,4 +194,4 @@ async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
 )
 def test_a_spec_that_contradicts_itself_is_an_error(more: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        GateDoors(GateSpec("/none", [1, 2], **more), handle, Listeners())
+        GatePorts(GateSpec("/none", [1, 2], **more), handle, Listeners())

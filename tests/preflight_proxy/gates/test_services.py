@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -14,15 +15,18 @@ import uvloop
 from preflight_proxy.core.egress import Target
 from preflight_proxy.gates.services import (
     EGRESS_CONNECTIONS_MAX,
-    REFUSED_LOGGED_MAX,
+    REFUSALS_LOGGED_MAX,
     SERVICE_CONNECTIONS_MAX,
-    Outside,
+    EgressRules,
+    connected,
+    exchange,
     open_egress,
     open_service,
     resolve_here,
+    streams,
 )
-from preflight_proxy.gates.tunnel import Traffic
-from tests.support.gate_places import closed_port, echo, flood, opened, place
+from preflight_proxy.ledger.account_state import Traffic
+from tests.support.gate_places import closed_port, echo, flood, opened, pair, place
 from tests.support.raw_http import Raw
 
 pytestmark = pytest.mark.wire
@@ -42,11 +46,11 @@ async def to_loopback(host: str, port: int) -> Sequence[str]:
     return ["127.0.0.1"] if host == "named.example" else ["10.0.0.1"]
 
 
-HERE = Outside(to_loopback, lambda address: address == "127.0.0.1")
+HERE = EgressRules(to_loopback, lambda address: address == "127.0.0.1")
 
 
 @contextlib.asynccontextmanager
-async def egress(target_port: int, traffic: Traffic, outside: Outside = HERE) -> AsyncIterator[int]:
+async def egress(target_port: int, traffic: Traffic, outside: EgressRules = HERE) -> AsyncIterator[int]:
     allowed = {Target(host, target_port) for host in ("named.example", "inside.example")}
     async with opened(lambda listener: open_egress(listener, allowed, traffic, outside)) as port:
         yield port
@@ -151,8 +155,8 @@ async def _slow(host: str, port: int) -> Sequence[str]:
         (b"CONNECT other.example:443 HTTP/1.1\r\n\r\n", HERE, 403),
         (b"CONNECT named.example:1 HTTP/1.1\r\n\r\n", HERE, 403),
         (b"CONNECT inside.example:%d HTTP/1.1\r\n\r\n", HERE, 403),
-        (b"CONNECT named.example:%d HTTP/1.1\r\n\r\n", Outside(to_loopback), 403),
-        (b"CONNECT named.example:%d HTTP/1.1\r\n\r\n", Outside(_slow), 502),
+        (b"CONNECT named.example:%d HTTP/1.1\r\n\r\n", EgressRules(to_loopback), 403),
+        (b"CONNECT named.example:%d HTTP/1.1\r\n\r\n", EgressRules(_slow), 502),
         (b"CONNECT named.example:%d HTTP/1.1\r\n\r\n", HERE, 502),
         (b"GET / HTTP/1.1\r\n\r\n", HERE, 400),
         (b"CONNECT named.example:%d HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", HERE, 431),
@@ -160,7 +164,7 @@ async def _slow(host: str, port: int) -> Sequence[str]:
     ],
 )
 async def test_what_was_not_named_or_is_not_public_or_is_not_there_is_refused_in_words(
-    head: bytes, outside: Outside, status: int
+    head: bytes, outside: EgressRules, status: int
 ) -> None:
     traffic, target = Traffic(), closed_port()
     async with asyncio.timeout(30), egress(target, traffic, outside) as port, await Raw.to(port) as agent:
@@ -187,11 +191,11 @@ async def test_an_egresss_connections_are_bounded() -> None:
 async def test_this_machines_own_names_resolve_and_are_not_public() -> None:
     addresses = await resolve_here("localhost", 80)
     assert "127.0.0.1" in addresses
-    assert not any(map(Outside().accepts, addresses))
+    assert not any(map(EgressRules().accepts, addresses))
 
 
 async def test_an_agent_that_asks_in_a_loop_fills_no_log() -> None:
-    traffic, asked = Traffic(), REFUSED_LOGGED_MAX + 5
+    traffic, asked = Traffic(), REFUSALS_LOGGED_MAX + 5
     with structlog.testing.capture_logs() as logs:
         async with asyncio.timeout(60), egress(closed_port(), traffic) as port:
             for _ in range(asked):
@@ -200,5 +204,98 @@ async def test_an_agent_that_asks_in_a_loop_fills_no_log() -> None:
                     assert (await agent.answer())[0] == 400
         async with asyncio.timeout(60), service(closed_port(), traffic) as port, await Raw.to(port) as agent:
             assert await agent.ended()
-    assert len(logs) == REFUSED_LOGGED_MAX
+    assert len(logs) == REFUSALS_LOGGED_MAX
     assert traffic.refused == asked + 1
+
+
+MUCH = bytes(range(256)) * 4096
+
+
+@on_both_loops
+def test_everything_arrives_although_one_end_has_said_its_last(run: Run) -> None:
+    async def scene() -> None:
+        traffic = Traffic()
+        async with (
+            asyncio.timeout(30),
+            place(echo) as port,
+            pair() as (agent, inside),
+            connected(["127.0.0.1"], port) as outside,
+        ):
+            passing = asyncio.ensure_future(exchange(inside, outside, traffic))
+            agent[1].write(MUCH)
+            agent[1].write_eof()
+            assert await agent[0].read() == MUCH
+            await passing
+        assert (traffic.sent_bytes, traffic.received_bytes) == (len(MUCH), len(MUCH))
+
+    run(scene())
+
+
+@on_both_loops
+def test_where_nothing_moves_there_is_an_end(run: Run) -> None:
+    async def scene() -> None:
+        async with asyncio.timeout(30), pair() as (agent, inside), pair() as (outside, _service):
+            await exchange(inside, outside, Traffic(), idle_s_max=0.05)
+            agent[1].close()
+
+    run(scene())
+
+
+@on_both_loops
+def test_an_end_that_breaks_ends_the_other(run: Run) -> None:
+    async def scene() -> None:
+        async with asyncio.timeout(30), pair() as (agent, inside), pair() as (outside, service):
+            passing = asyncio.ensure_future(exchange(inside, outside, Traffic()))
+            service[1].transport.abort()
+            agent[1].write(MUCH)
+            agent[1].transport.abort()
+            await passing
+
+    run(scene())
+
+
+@on_both_loops
+def test_a_last_word_to_an_end_that_is_gone_is_no_fault(run: Run) -> None:
+    async def scene() -> None:
+        async with asyncio.timeout(30), pair() as (agent, inside), pair() as (outside, service):
+            passing = asyncio.ensure_future(exchange(inside, outside, Traffic()))
+            service[1].write_eof()
+            assert await agent[0].read() == b""
+            outside[1].transport.abort()
+            agent[1].write_eof()
+            await passing
+
+    run(scene())
+
+
+async def test_the_first_that_accepts_is_taken_and_none_is_an_error() -> None:
+    async with asyncio.timeout(30), place(echo) as port:
+        async with connected(["127.0.0.2", "127.0.0.1"], port) as (reader, writer):
+            writer.write_eof()
+            assert await reader.read() == b""
+        with pytest.raises(OSError):
+            async with connected(["127.0.0.1"], closed_port()):
+                pass
+        with pytest.raises(ConnectionError, match="nothing"):
+            async with connected([], port):
+                pass
+
+
+@on_both_loops
+def test_an_accepted_connection_delivers_its_last_bytes_and_is_closed(run: Run) -> None:
+    async def scene() -> None:
+        near, far = socket.socketpair()
+        async with asyncio.timeout(30):
+            async with streams(near) as (_, writer):
+                writer.write(b"last")
+            reader, other = await asyncio.open_connection(sock=far)
+            assert await reader.read() == b"last"
+            other.close()
+
+    run(scene())
+
+
+def test_figures_are_plain_data() -> None:
+    traffic = Traffic(connections=1, sent_bytes=2, received_bytes=3)
+    traffic.refuse()
+    assert traffic.document() == {"connections": 1, "refused": 1, "sent_bytes": 2, "received_bytes": 3}

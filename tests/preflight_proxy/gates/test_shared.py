@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import web
 
 from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.gates.shared import TAKEN, GateListener, GateState, HandoverRefusedError, Namespaces
+from preflight_proxy.gates.shared import TAKEN, GateState, HandoverRefusedError, Namespaces, SharedGate
 from preflight_proxy.server.listeners import Listeners
 from tests.support.network_namespace import Namespace
 from tests.support.raw_http import Raw
@@ -38,15 +38,15 @@ class Proxy:
     listeners: Listeners = field(default_factory=Listeners)
     namespaces: Namespaces = field(default_factory=Namespaces)
     states: asyncio.Queue[tuple[str, GateState]] = field(default_factory=asyncio.Queue)
-    gates: list[GateListener] = field(default_factory=list)
+    gates: list[SharedGate] = field(default_factory=list)
 
-    def gate(self, account: str = "a", ports: Sequence[int] = PORTS, handover_s_max: float = 30.0) -> GateListener:
+    def gate(self, account: str = "a", ports: Sequence[int] = PORTS, handover_s_max: float = 30.0) -> SharedGate:
         """An open gate listener whose answers name its account."""
 
         async def handle(_request: web.BaseRequest) -> web.StreamResponse:
             return web.Response(body=account.encode())
 
-        gate = GateListener(
+        gate = SharedGate(
             account,
             self.path / f"{account}.sock",
             ports,
@@ -146,7 +146,7 @@ def test_a_second_proxy_serves_who_came_while_there_was_none(run: Run, tmp_path:
                 with hand_over(gate.path, fds) as connection:
                     await first.becomes(GateState.READY)
                     assert await hears(connection) == TAKEN
-                    await gate.let_go()
+                    await gate.release()
                     assert await hears(connection) == b""
                 await first.listeners.close()
                 waiting = asyncio.ensure_future(ask(inside, PORTS[0]))
@@ -318,7 +318,7 @@ async def test_a_hand_over_that_is_not_exactly_what_was_asked_for_is_refused_for
             assert ours.states.empty()
 
 
-async def refused(ours: Proxy, gate: GateListener, fds: Sequence[int], why: str) -> None:
+async def refused(ours: Proxy, gate: SharedGate, fds: Sequence[int], why: str) -> None:
     """Hand over, be refused for that reason, find every received descriptor closed and the socket deaf."""
     before = open_fds()
     with structlog.testing.capture_logs() as logs:

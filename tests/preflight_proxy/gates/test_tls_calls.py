@@ -65,7 +65,7 @@ async def test_a_call_in_tls_is_booked_as_any_other(world: World) -> None:
             assert (status, json.loads(body)["usage"]["cost"] > 0) == (200, True)
             assert headers["x-budget-limit"] == "1"
         await world.settled("t")
-        assert world.proxy.books.account("t").calls == 2
+        assert world.proxy.ledger.account("t").calls == 2
 
 
 async def test_another_accounts_token_is_not_known_here(world: World) -> None:

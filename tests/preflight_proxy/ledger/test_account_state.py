@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight_proxy.ledger.account_state import BUSY_S, Live, Totals
+from preflight_proxy.ledger.account_state import BUSY_S, AccountState, Totals
 
 
 def test_lines_add_up_and_what_is_no_call_is_left_out() -> None:
@@ -16,26 +16,26 @@ def test_lines_add_up_and_what_is_no_call_is_left_out() -> None:
 
 
 def test_the_cheapest_call_ever_admitted_is_remembered() -> None:
-    live = Live()
+    state = AccountState()
     for cheapest_pusd in (50, 30, 40):
-        live.admitted(cheapest_pusd)
-    assert live.cheapest_pusd == 30
+        state.admitted(cheapest_pusd)
+    assert state.cheapest_pusd == 30
 
 
 def test_it_is_spent_below_that_only_after_a_refusal() -> None:
-    live = Live()
-    live.admitted(30)
-    assert not live.is_spent(29)
-    live.is_refused = True
-    assert live.is_spent(29)
-    assert not live.is_spent(30)
-    live.admitted(10)
-    assert not live.is_spent(29)
+    state = AccountState()
+    state.admitted(30)
+    assert not state.is_spent(29)
+    state.is_refused = True
+    assert state.is_spent(29)
+    assert not state.is_spent(30)
+    state.admitted(10)
+    assert not state.is_spent(29)
 
 
 def test_it_is_busy_for_a_minute() -> None:
-    live = Live()
-    assert not live.requested("a", 0)
-    assert live.requested("a", BUSY_S - 1)
-    assert not live.requested("b", 3 * BUSY_S)
-    assert live.repeats == 0
+    state = AccountState()
+    assert not state.requested("a", 0)
+    assert state.requested("a", BUSY_S - 1)
+    assert not state.requested("b", 3 * BUSY_S)
+    assert state.repeats == 0

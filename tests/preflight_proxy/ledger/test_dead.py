@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.errors import LedgerInUseError
-from preflight_proxy.core.evidence.aftermath import Clocks
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.ledger.commands import MarkUnknown, Post
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.ledger.boot import boot_id
@@ -17,7 +17,7 @@ from preflight_proxy.ledger.reader import read_snapshot
 from tests.support.fake_clock import FakeClock
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve
 
-CLOCKS = Clocks(call_s_max=100.0, lag_s=10.0)
+CLOCKS = EvidenceTimes(call_s_max=100.0, lag_s=10.0)
 OWN = {"key_hash": "k", "key_is_own": True, "key_usage_pusd": 0}
 
 

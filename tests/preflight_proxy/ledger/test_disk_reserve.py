@@ -12,14 +12,14 @@ import pytest
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
-from preflight_proxy.ledger.disk_reserve import SPACE_BYTES, KeptSpace
+from preflight_proxy.ledger.disk_reserve import DISK_RESERVE_BYTES, DiskReserve
 from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 
 
 def test_the_place_is_really_taken_and_given_back_once(tmp_path: Path) -> None:
-    space = KeptSpace(tmp_path / "space")
-    assert (tmp_path / "space").stat().st_blocks * 512 >= SPACE_BYTES
+    space = DiskReserve(tmp_path / "space")
+    assert (tmp_path / "space").stat().st_blocks * 512 >= DISK_RESERVE_BYTES
     assert space.give_up()
     assert space.given_up
     assert not (tmp_path / "space").exists()
@@ -27,7 +27,7 @@ def test_the_place_is_really_taken_and_given_back_once(tmp_path: Path) -> None:
 
 
 def test_where_no_place_can_be_kept_it_goes_on_without(tmp_path: Path) -> None:
-    space = KeptSpace(tmp_path / "absent" / "space")
+    space = DiskReserve(tmp_path / "absent" / "space")
     assert not space.give_up()
     assert not space.given_up
 

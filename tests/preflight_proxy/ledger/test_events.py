@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from preflight_proxy.ledger.events import EVENTS_KEPT, Event, Hub
+from preflight_proxy.ledger.events import EVENTS_KEPT, Event, Events
 
 AGES_S = 3600.0
 
@@ -21,63 +21,63 @@ def seqs(events: list[Event | None]) -> list[object]:
 
 
 async def test_a_follower_from_the_start_gets_all_that_is_kept_and_then_the_new() -> None:
-    hub = Hub()
-    hub.publish("reserved", "a", cost_usd="0.1")
-    hub.publish("settled", "a")
-    stream = hub.follow(0, AGES_S)
+    events = Events()
+    events.publish("reserved", "a", cost_usd="0.1")
+    events.publish("settled", "a")
+    stream = events.follow(0, AGES_S)
     assert await take(stream, 1) == [{"seq": 1, "type": "reserved", "account": "a", "cost_usd": "0.1"}]
     assert seqs(await take(stream, 1)) == [2]
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
-    hub.publish("settled", "b")
+    events.publish("settled", "b")
     assert seqs([await waiting]) == [3]
 
 
 async def test_a_cursor_gives_what_comes_after_it() -> None:
-    hub = Hub()
+    events = Events()
     for _ in range(5):
-        hub.publish("settled", "a")
-    assert seqs(await take(hub.follow(3, AGES_S), 2)) == [4, 5]
+        events.publish("settled", "a")
+    assert seqs(await take(events.follow(3, AGES_S), 2)) == [4, 5]
 
 
 async def test_events_published_while_a_follower_is_busy_are_not_lost() -> None:
-    hub = Hub()
-    stream = hub.follow(0, AGES_S)
-    hub.publish("settled", "a")
+    events = Events()
+    stream = events.follow(0, AGES_S)
+    events.publish("settled", "a")
     assert seqs(await take(stream, 1)) == [1]
     for _ in range(3):
-        hub.publish("settled", "a")
+        events.publish("settled", "a")
     assert seqs(await take(stream, 3)) == [2, 3, 4]
 
 
 async def test_every_follower_hears_everything() -> None:
-    hub = Hub()
-    followers = [asyncio.ensure_future(take(hub.follow(0, AGES_S), 3)) for _ in range(4)]
+    events = Events()
+    followers = [asyncio.ensure_future(take(events.follow(0, AGES_S), 3)) for _ in range(4)]
     for _ in range(3):
         await asyncio.sleep(0)
-        hub.publish("settled", "a")
+        events.publish("settled", "a")
     assert [seqs(await each) for each in followers] == [[1, 2, 3]] * 4
 
 
 async def test_silence_is_told() -> None:
-    hub = Hub()
-    stream = hub.follow(0, 0.001)
+    events = Events()
+    stream = events.follow(0, 0.001)
     assert await take(stream, 2) == [None, None]
-    hub.publish("settled", "a")
+    events.publish("settled", "a")
     assert seqs(await take(stream, 2)) == [1, None]
 
 
 async def test_the_oldest_events_are_forgotten_first() -> None:
-    hub = Hub()
+    events = Events()
     for _ in range(EVENTS_KEPT + 5):
-        hub.publish("settled", "a")
-    assert seqs(await take(hub.follow(2, AGES_S), 2)) == [6, 7]
-    assert seqs(await take(hub.follow(EVENTS_KEPT + 3, AGES_S), 2)) == [EVENTS_KEPT + 4, EVENTS_KEPT + 5]
+        events.publish("settled", "a")
+    assert seqs(await take(events.follow(2, AGES_S), 2)) == [6, 7]
+    assert seqs(await take(events.follow(EVENTS_KEPT + 3, AGES_S), 2)) == [EVENTS_KEPT + 4, EVENTS_KEPT + 5]
 
 
 async def test_a_cursor_of_a_former_process_hides_nothing() -> None:
     """Numbers go on from a figure that only grows, so a follower who comes back gets all that this process has seen."""
-    former, now = Hub(first_seq=1000), Hub(first_seq=2000)
+    former, now = Events(first_seq=1000), Events(first_seq=2000)
     former.publish("settled", "a")
     now.publish("opened", "a")
     assert seqs(await take(former.follow(0, AGES_S), 1)) == [1000]
@@ -86,6 +86,6 @@ async def test_a_cursor_of_a_former_process_hides_nothing() -> None:
 
 async def test_a_cursor_from_the_future_begins_anew() -> None:
     """The calendar went back between two processes: better to hear an event twice than never."""
-    hub = Hub(first_seq=10)
-    hub.publish("opened", "a")
-    assert seqs(await take(hub.follow(5000, AGES_S), 1)) == [10]
+    events = Events(first_seq=10)
+    events.publish("opened", "a")
+    assert seqs(await take(events.follow(5000, AGES_S), 1)) == [10]

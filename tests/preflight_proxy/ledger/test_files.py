@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.budget_text import Action
-from preflight_proxy.core.ledger.rows import Account, Entry, Kind
+from preflight_proxy.core.ledger.rows import Account, Entry, EntryKind
 from preflight_proxy.ledger import files as derived
 from preflight_proxy.ledger.files import BUDGET_FILE_INTERVAL_S, BudgetFile, BudgetFiles, CostLog, last_listed
 
@@ -18,7 +18,7 @@ USD = 10**12
 
 def entry(entry_id: int, text: str = "") -> Entry:
     """An entry with a line of its own."""
-    return Entry(entry_id, None, "a", Kind.POSTED, 1, 1.0, json.dumps({"entry_id": entry_id, "text": text}))
+    return Entry(entry_id, None, "a", EntryKind.POSTED, 1, 1.0, json.dumps({"entry_id": entry_id, "text": text}))
 
 
 ENTRIES = [entry(1), entry(2, "zwei"), entry(3)]

@@ -7,7 +7,7 @@ from dataclasses import astuple, replace
 import pytest
 
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.rows import Quarantined, State
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint, ReservationState
 from preflight_proxy.ledger import migrations, schema
 from tests.preflight_proxy.ledger.test_schema import ACCOUNT, HELD, connection
 
@@ -39,7 +39,7 @@ def test_endpoints_that_were_quarantined_before_upstreams_were_told_apart_are_op
         made.execute(schema.PUT_META, ("schema_version", "1"))
         made.execute("INSERT INTO quarantine VALUES ('m/x', 't', 'dear', 1.5)")
         migrations.migrate(made)
-        before = Quarantined("m/x", "t", "dear", 1.5, "https://openrouter.ai")
+        before = QuarantinedEndpoint("m/x", "t", "dear", 1.5, "https://openrouter.ai")
         assert schema.read_quarantine(made) == [before]
         other = replace(before, upstream="http://127.0.0.1:9", reason="simulated")
         made.execute(schema.PUT_QUARANTINE, astuple(other))
@@ -120,6 +120,6 @@ def test_an_earlier_ledger_that_holds_a_generation_twice_is_still_used() -> None
             old.execute(f"INSERT INTO reservations VALUES ({marks})", values[:16])
         migrations.migrate(old)
         for each in ("r", "s"):
-            ended = replace(HELD, id=each, state=State.POSTED, posted_pusd=5)
+            ended = replace(HELD, id=each, state=ReservationState.POSTED, posted_pusd=5)
             old.execute(schema.SET_RESERVATION, schema.reservation_update(ended))
         assert migrations.schema_version(old) == len(migrations.MIGRATIONS)

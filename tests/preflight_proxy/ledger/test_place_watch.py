@@ -116,14 +116,14 @@ async def test_a_call_after_the_ledger_was_deleted_is_refused_and_the_followers_
     sent = len(world.sim.requests)
     (world.data / "ledger.sqlite3").unlink()
     async with asyncio.timeout(30):
-        while not world.proxy.books.store.poisoned:
+        while not world.proxy.ledger.store.poisoned:
             await asyncio.sleep(0.05)
     async with world.post() as response:
         assert response.status == 402
         assert "The ledger of this run cannot be written" in await response.text()
     assert len(world.sim.requests) == sent
     async with asyncio.timeout(30):
-        async for event in world.proxy.books.hub.follow(0, 1.0):
+        async for event in world.proxy.ledger.events.follow(0, 1.0):
             if event is not None and event["type"] == "ledger":
                 assert "gone from its place" in str(event["closed"])
                 return

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from preflight_proxy.core.ledger.rows import Quarantined
+from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger import quarantine_file
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 
-FIRST = Quarantined("m/x", "t", "billed 2, reserved 1", 1.0)
-SECOND = Quarantined("m/y", "u", "by hand", 2.0)
+FIRST = QuarantinedEndpoint("m/x", "t", "billed 2, reserved 1", 1.0)
+SECOND = QuarantinedEndpoint("m/y", "u", "by hand", 2.0)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_what_one_proxy_lists_every_other_reads(path: Path) -> None:
     """The newest line of an endpoint stands."""
     QuarantineFile(path).add(FIRST)
     QuarantineFile(path).add(SECOND)
-    newer = Quarantined("m/x", "t", "again", 3.0)
+    newer = QuarantinedEndpoint("m/x", "t", "again", 3.0)
     QuarantineFile(path).add(newer)
     assert QuarantineFile(path).read() == [newer, SECOND]
     assert path.stat().st_mode & 0o777 == 0o600
@@ -93,7 +93,7 @@ def test_what_a_proxy_lists_while_a_person_clears_is_not_lost(path: Path, monkey
     listed.add(FIRST)
     adding = threading.Thread(target=lambda: QuarantineFile(path).add(SECOND))
 
-    def then_another_adds(file: QuarantineFile) -> list[Quarantined]:
+    def then_another_adds(file: QuarantineFile) -> list[QuarantinedEndpoint]:
         rows = read(file)
         adding.start()
         adding.join(0.5)  # it waits for the clearing, and else is done long before

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.ledger.rows import Account, Entry, Kind, Reservation, State
+from preflight_proxy.core.ledger.rows import Account, Entry, EntryKind, Reservation, ReservationState
 from preflight_proxy.core.refusals.outcomes import NONE_YET
 from preflight_proxy.ledger import migrations, schema
 
@@ -15,9 +15,25 @@ ACCOUNT = Account(
     "a", "run", 100, 40, 30, 20, 5, 1, "why", True, ("m/x",), "t", "k", True, -7, "b.txt", "detailed", 3, 2
 )
 HELD = Reservation(
-    "r", "a", State.PENDING, 30, 0, "chat", "m/x", ("t", "u"), 16, True, 1.5, "gen-1", "t", 2.5, False, "d", None
+    "r",
+    "a",
+    ReservationState.PENDING,
+    30,
+    0,
+    "chat",
+    "m/x",
+    ("t", "u"),
+    16,
+    True,
+    1.5,
+    "gen-1",
+    "t",
+    2.5,
+    False,
+    "d",
+    None,
 )
-ENTRY = Entry(1, "r", "a", Kind.POSTED, 40, 3.5, "{}")
+ENTRY = Entry(1, "r", "a", EntryKind.POSTED, 40, 3.5, "{}")
 
 
 @pytest.fixture

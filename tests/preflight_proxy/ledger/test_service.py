@@ -14,75 +14,75 @@ from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.refusals.outcomes import LEFT
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.ledger.events import Event, Hub
+from preflight_proxy.ledger.events import Event, Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
-from preflight_proxy.ledger.service import Books
+from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 
 DOLLAR = 10**12
 
 
-def opened(folder: Path, now_s: float = 0.0) -> Books:
+def opened(folder: Path, now_s: float = 0.0) -> Ledger:
     clock = FakeClock()
     clock.advance(now_s)
     store = Store(folder / "ledger.sqlite3", clock=clock)
     cost_log = CostLog(folder / "costs.jsonl")
     cost_log.complete(store.entries())
-    return Books(store, cost_log, BudgetFiles(), Hub(), clock)
+    return Ledger(store, cost_log, BudgetFiles(), Events(), clock)
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
     made = opened(tmp_path)
     made.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="hash"))
     yield made
     made.store.close()
 
 
-def call(books: Books, reservation_id: str, cost_pusd: int, **facts: int) -> None:
-    books.commit(Reserve(reservation_id, "a", DOLLAR // 2, "chat", "m", ("t",), 100))
-    books.commit(Post(reservation_id, cost_pusd, CallFacts(model="m", **facts)))  # type: ignore[arg-type]
+def call(ledger: Ledger, reservation_id: str, cost_pusd: int, **facts: int) -> None:
+    ledger.commit(Reserve(reservation_id, "a", DOLLAR // 2, "chat", "m", ("t",), 100))
+    ledger.commit(Post(reservation_id, cost_pusd, CallFacts(model="m", **facts)))  # type: ignore[arg-type]
 
 
-def test_a_posted_call_is_in_the_cost_log_and_in_the_totals(books: Books, tmp_path: Path) -> None:
-    call(books, "one", 1000, prompt_tokens=50, cached_tokens=10, completion_tokens=5)
+def test_a_posted_call_is_in_the_cost_log_and_in_the_totals(ledger: Ledger, tmp_path: Path) -> None:
+    call(ledger, "one", 1000, prompt_tokens=50, cached_tokens=10, completion_tokens=5)
     line = json.loads((tmp_path / "costs.jsonl").read_text())
     assert line["cost_usd"] == "0.000000001"
-    balance = books.balance("a")
+    balance = ledger.balance("a")
     assert (balance["prompt_tokens"], balance["cached_tokens"], balance["cache_hit_requests"]) == (50, 10, 1)
     assert balance["posted_usd"] == "0.000000001"
 
 
-def test_the_totals_are_there_again_after_a_restart(books: Books, tmp_path: Path) -> None:
-    call(books, "one", 1000, prompt_tokens=50, completion_tokens=5)
-    books.store.close()
+def test_the_totals_are_there_again_after_a_restart(ledger: Ledger, tmp_path: Path) -> None:
+    call(ledger, "one", 1000, prompt_tokens=50, completion_tokens=5)
+    ledger.store.close()
     again = opened(tmp_path)
     assert again.balance("a")["completion_tokens"] == 5
     assert again.by_token("hash") == "a"
     again.store.close()
 
 
-def test_an_account_is_spent_once_a_call_was_refused_and_not_even_the_cheapest_would_fit(books: Books) -> None:
-    books.note_admitted("a", DOLLAR // 4)
-    call(books, "one", DOLLAR // 2)
-    call(books, "two", DOLLAR // 2 - 1)
-    assert not books.spent("a"), "the next call may be cheaper than the first quote said"
-    books.note_refusal("a", Code.DOES_NOT_FIT, "m")
-    assert books.spent("a")
-    books.forgive("a")
-    assert not books.spent("a")
+def test_an_account_is_spent_once_a_call_was_refused_and_not_even_the_cheapest_would_fit(ledger: Ledger) -> None:
+    ledger.note_admitted("a", DOLLAR // 4)
+    call(ledger, "one", DOLLAR // 2)
+    call(ledger, "two", DOLLAR // 2 - 1)
+    assert not ledger.spent("a"), "the next call may be cheaper than the first quote said"
+    ledger.note_refusal("a", Code.DOES_NOT_FIT, "m")
+    assert ledger.spent("a")
+    ledger.forgive("a")
+    assert not ledger.spent("a")
 
 
-async def test_why_a_call_was_not_served_is_counted_and_told(books: Books) -> None:
-    books.note_refusal("a", Code.SPENT, "m/x")
-    books.note_bad_request("a", "no such field")
-    books.note_unserved("a", LEFT)
-    books.note_served("a", overtaken=True)
-    account = books.account("a")
+async def test_why_a_call_was_not_served_is_counted_and_told(ledger: Ledger) -> None:
+    ledger.note_refusal("a", Code.SPENT, "m/x")
+    ledger.note_bad_request("a", "no such field")
+    ledger.note_unserved("a", LEFT)
+    ledger.note_served("a", overtaken=True)
+    account = ledger.account("a")
     assert [cause.code for cause in account.outcomes.causes] == ["spent", "bad_request", "left"]
-    assert (account.refused, account.outcomes.served, books.live("a").budget_refusals) == (2, 1, 1)
-    follower = books.hub.follow(0, 0.01)
+    assert (account.refused, account.outcomes.served, ledger.account_state("a").budget_refusals) == (2, 1, 1)
+    follower = ledger.events.follow(0, 0.01)
     events = [event async for event in stop_at_silence(follower)]
     assert [(event["type"], event["code"], event["text"]) for event in events] == [
         ("refused", "spent", Code.SPENT.sentence),
@@ -100,33 +100,33 @@ async def stop_at_silence(follower: AsyncGenerator[Event | None, None]) -> Async
         yield event
 
 
-def test_an_account_without_a_cent_left_is_spent(books: Books) -> None:
-    call(books, "one", DOLLAR // 2)
-    call(books, "two", DOLLAR // 2)
-    assert books.spent("a")
+def test_an_account_without_a_cent_left_is_spent(ledger: Ledger) -> None:
+    call(ledger, "one", DOLLAR // 2)
+    call(ledger, "two", DOLLAR // 2)
+    assert ledger.spent("a")
 
 
-def test_the_same_request_again_and_again_is_counted(books: Books) -> None:
+def test_the_same_request_again_and_again_is_counted(ledger: Ledger) -> None:
     for _ in range(3):
-        books.note_request("a", "same")
-    assert books.live("a").repeats == 2
-    books.note_request("a", "other")
-    assert books.live("a").repeats == 0
+        ledger.note_request("a", "same")
+    assert ledger.account_state("a").repeats == 2
+    ledger.note_request("a", "other")
+    assert ledger.account_state("a").repeats == 0
 
 
-def test_an_account_is_busy_for_a_minute_after_a_call(books: Books) -> None:
-    clock = books.clock
+def test_an_account_is_busy_for_a_minute_after_a_call(ledger: Ledger) -> None:
+    clock = ledger.clock
     assert isinstance(clock, FakeClock)
-    assert not books.note_request("a", "x")
-    assert books.note_request("a", "y")
+    assert not ledger.note_request("a", "x")
+    assert ledger.note_request("a", "y")
     clock.advance(61)
-    assert not books.note_request("a", "z")
+    assert not ledger.note_request("a", "z")
 
 
-async def test_followers_hear_with_the_balance_of_the_moment(books: Books) -> None:
-    books.commit(Freeze("a", "stopped"))
-    books.publish("frozen", "a", reason="stopped")
-    follower = books.hub.follow(0, 0.01)
+async def test_followers_hear_with_the_balance_of_the_moment(ledger: Ledger) -> None:
+    ledger.commit(Freeze("a", "stopped"))
+    ledger.publish("frozen", "a", reason="stopped")
+    follower = ledger.events.follow(0, 0.01)
     event = await anext(follower)
     assert event is not None
     assert event["type"] == "frozen"
@@ -134,50 +134,50 @@ async def test_followers_hear_with_the_balance_of_the_moment(books: Books) -> No
     await follower.aclose()
 
 
-async def test_of_two_balances_the_later_one_says_so_after_a_restart_too(books: Books, tmp_path: Path) -> None:
-    books.publish("opened", "a")
-    follower = books.hub.follow(0, 0.01)
+async def test_of_two_balances_the_later_one_says_so_after_a_restart_too(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.publish("opened", "a")
+    follower = ledger.events.follow(0, 0.01)
     event = await anext(follower)
     await follower.aclose()
     assert event is not None
-    order = [event["balance"]["as_of"], *(books.balance("a")["as_of"] for _ in range(3))]  # type: ignore[index]
-    books.store.close()
+    order = [event["balance"]["as_of"], *(ledger.balance("a")["as_of"] for _ in range(3))]  # type: ignore[index]
+    ledger.store.close()
     again = opened(tmp_path, now_s=1.0)
     order.append(again.balance("a")["as_of"])
     again.store.close()
     assert order == sorted(set(order))
 
 
-async def test_a_key_is_waited_for_and_its_wait_ends(books: Books) -> None:
-    assert not await books.opened("a", books.clock.monotonic_s() - 1)
-    books.live("a").key = Secret("sk-or-v1-x")
-    assert await books.opened("a", books.clock.monotonic_s() - 1)
+async def test_a_key_is_waited_for_and_its_wait_ends(ledger: Ledger) -> None:
+    assert not await ledger.opened("a", ledger.clock.monotonic_s() - 1)
+    ledger.account_state("a").key = Secret("sk-or-v1-x")
+    assert await ledger.opened("a", ledger.clock.monotonic_s() - 1)
 
 
-def test_an_overrun_is_told_to_who_watches_endpoints(books: Books) -> None:
+def test_an_overrun_is_told_to_who_watches_endpoints(ledger: Ledger) -> None:
     seen: list[str] = []
-    books.on_quarantined = lambda row: seen.append(row.tag)
-    call(books, "one", DOLLAR // 2 + 1)
+    ledger.on_quarantined = lambda row: seen.append(row.tag)
+    call(ledger, "one", DOLLAR // 2 + 1)
     assert seen == ["t"]
 
 
-def test_an_account_that_is_opened_with_another_token_is_reached_by_that_one_alone(books: Books) -> None:
-    books.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="other"))
-    assert books.by_token("other") == "a"
-    assert books.by_token("hash") is None
+def test_an_account_that_is_opened_with_another_token_is_reached_by_that_one_alone(ledger: Ledger) -> None:
+    ledger.commit(OpenAccount(account="a", run="r", limit_pusd=DOLLAR, token_hash="other"))
+    assert ledger.by_token("other") == "a"
+    assert ledger.by_token("hash") is None
 
 
 @pytest.mark.parametrize(("ended", "counts_after_s"), [(True, 10.0), (False, 1800.0)])
 def test_silence_about_a_call_counts_only_once_it_has_surely_ended(
-    books: Books, ended: bool, counts_after_s: float
+    ledger: Ledger, ended: bool, counts_after_s: float
 ) -> None:
     """A generation whose end nobody saw may go on and be billed: a minute's silence proves nothing about it (M13)."""
-    reserved = books.commit(Reserve("one", "a", DOLLAR // 2, "chat", "m", ("t",), 100))
+    reserved = ledger.commit(Reserve("one", "a", DOLLAR // 2, "chat", "m", ("t",), 100))
     assert isinstance(reserved, Change)
     assert reserved.reservation is not None
-    clock = books.clock
+    clock = ledger.clock
     assert isinstance(clock, FakeClock)
     clock.advance(10)
-    books.mark_unknown(reserved.reservation, CallFacts(), ended=ended)
-    (pending,) = books.store.pending("a")
+    ledger.mark_unknown(reserved.reservation, CallFacts(), ended=ended)
+    (pending,) = ledger.store.pending("a")
     assert pending.unknown_since_s == reserved.reservation.created_at_s + counts_after_s

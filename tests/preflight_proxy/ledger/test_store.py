@@ -22,9 +22,9 @@ from preflight_proxy.core.ledger.transition import (
     Quarantine,
     Recover,
     Refuse,
+    ReservationState,
     SetGeneration,
     SetLimit,
-    State,
     Unfreeze,
     Void,
 )
@@ -162,7 +162,12 @@ def test_pending_and_ended_reservations_are_found(tmp_path: Path) -> None:
     store.commit(reserve("s", 7, "b"))
     ended = store.reservation("r")
     assert ended is not None
-    assert (ended.state, ended.posted_pusd, ended.tags, ended.streamed) == (State.POSTED, 5, ("t", "u"), True)
+    assert (ended.state, ended.posted_pusd, ended.tags, ended.streamed) == (
+        ReservationState.POSTED,
+        5,
+        ("t", "u"),
+        True,
+    )
     assert store.generation("a", "gen-1") == ended
     assert store.generation("b", "gen-1") is None
     assert store.generation("a", "gen-2") is None

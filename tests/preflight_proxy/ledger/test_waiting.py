@@ -9,7 +9,7 @@ import pytest
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.ledger.waiting import Turns
+from preflight_proxy.ledger.waiting import WaitingCalls
 from tests.support.fake_clock import FakeClock
 
 
@@ -18,7 +18,7 @@ class Purse:
 
     def __init__(self, limit_pusd: int) -> None:
         self.account = Account(id="a", run="r", limit_pusd=limit_pusd, pending_pusd=limit_pusd)
-        self.turns = Turns(lambda _id: self.account, FakeClock())
+        self.waiting_calls = WaitingCalls(lambda _id: self.account, FakeClock())
         self.served: list[str] = []
 
     def wait(self, name: str, needs_pusd: int, until_s: float = 1e9) -> asyncio.Future[bool]:
@@ -27,14 +27,14 @@ class Purse:
                 return False
             self.account = replace(self.account, pending_pusd=self.account.pending_pusd + needs_pusd)
             self.served.append(name)
-            self.turns.wake("a")  # as a commit does; it must not serve anybody twice
+            self.waiting_calls.wake("a")  # as a commit does; it must not serve anybody twice
             return True
 
-        return asyncio.ensure_future(self.turns.wait("a", name, needs_pusd, attempt, until_s))
+        return asyncio.ensure_future(self.waiting_calls.wait("a", name, needs_pusd, attempt, until_s))
 
     def settle(self, freed_pusd: int) -> None:
         self.account = replace(self.account, pending_pusd=self.account.pending_pusd - freed_pusd)
-        self.turns.wake("a")
+        self.waiting_calls.wake("a")
 
 
 async def test_first_come_is_first_served() -> None:
@@ -46,7 +46,7 @@ async def test_first_come_is_first_served() -> None:
     purse.settle(40)
     assert await asyncio.gather(*calls) == [True, True, True]
     assert purse.served == ["first", "second", "third"]
-    assert not purse.turns.waiting("a")
+    assert not purse.waiting_calls.has("a")
 
 
 async def test_a_small_call_does_not_pass_a_large_one_at_once() -> None:
@@ -76,14 +76,14 @@ async def test_a_freeze_wakes_them_all() -> None:
     calls = [purse.wait(name, 40) for name in ("one", "two")]
     await asyncio.sleep(0)
     purse.account = replace(purse.account, frozen_reason="stopped")
-    purse.turns.wake("a")
+    purse.waiting_calls.wake("a")
     assert await asyncio.gather(*calls) == [True, True]
 
 
 async def test_who_has_waited_long_enough_is_told_so() -> None:
     purse = Purse(100)
     assert not await purse.wait("late", 40, until_s=-1.0)
-    assert not purse.turns.waiting("a")
+    assert not purse.waiting_calls.has("a")
 
 
 async def test_what_an_attempt_raises_is_for_its_own_caller_and_not_for_who_woke_it() -> None:
@@ -92,11 +92,11 @@ async def test_what_an_attempt_raises_is_for_its_own_caller_and_not_for_who_woke
     def fails() -> bool:
         raise LedgerError("the disk is full")
 
-    failing = asyncio.ensure_future(purse.turns.wait("a", "failing", 40, fails, 1e9))
+    failing = asyncio.ensure_future(purse.waiting_calls.wait("a", "failing", 40, fails, 1e9))
     served = purse.wait("next", 40)
     await asyncio.sleep(0)
     purse.settle(40)
     with pytest.raises(LedgerError):
         await failing
     assert await served
-    assert not purse.turns.waiting("a")
+    assert not purse.waiting_calls.has("a")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from preflight_proxy.server.heads import HEAD_BYTES_MAX, Heads
+from preflight_proxy.server.connection import REQUEST_HEAD_BYTES_MAX, ConnectionHeads, UnservedHeads
 from preflight_proxy.server.listeners import Listeners
 from tests.support.raw_http import Raw, is_error
 
@@ -32,7 +32,7 @@ class Server:
     """A handler that answers with the size of the body it read; `/slow` waits for `go`."""
 
     def __init__(self, **heads: int) -> None:
-        self.heads = Heads(**heads)
+        self.heads = UnservedHeads(**heads)
         self.listeners = Listeners(head_s_max=60.0, heads=self.heads)
         self.go = asyncio.Event()
         self.port = 0
@@ -69,7 +69,7 @@ async def held(server: Server, bytes_count: int) -> None:
 async def test_a_head_may_be_as_large_as_the_limit(server: Server) -> None:
     start = b"GET /1 HTTP/1.1\r\nHost: x\r\n"
     fields = [field(1), field(2)]
-    rest_bytes = HEAD_BYTES_MAX - len(start) - sum(map(len, fields)) - 2
+    rest_bytes = REQUEST_HEAD_BYTES_MAX - len(start) - sum(map(len, fields)) - 2
     async with await Raw.to(server.port) as agent:
         for _ in range(2):
             agent.send(start + b"".join(fields) + field(3, rest_bytes) + b"\r\n")
@@ -140,7 +140,7 @@ async def test_any_number_of_small_requests_may_come_at_once(server: Server) -> 
 
 def chunks() -> Iterator[bytes]:
     yield CHUNKED
-    for _ in range(HEAD_BYTES_MAX):
+    for _ in range(REQUEST_HEAD_BYTES_MAX):
         yield b"1\r\na\r\n"
     yield b"0\r\n\r\n"
 
@@ -150,7 +150,7 @@ def chunks() -> Iterator[bytes]:
     [
         (lambda: [b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % 2**23, b"a" * 2**23], 2**23),
         (lambda: [CHUNKED, b"%x\r\n" % 2**23, b"a" * 2**23, b"\r\n0\r\n\r\n"], 2**23),
-        (chunks, HEAD_BYTES_MAX),
+        (chunks, REQUEST_HEAD_BYTES_MAX),
     ],
     ids=["one length", "one chunk", "many small chunks"],
 )
@@ -254,3 +254,69 @@ async def _endless(port: int, kind: str) -> None:
                 agent.send(whole if kind == "requests" else field(number))
                 await agent.writer.drain()
                 await asyncio.sleep(0.001)
+
+
+class Ended(list[str]):
+    """The connections that were ended, by name."""
+
+    def held(self, heads: UnservedHeads, name: str) -> ConnectionHeads:
+        return ConnectionHeads(heads, lambda: self.append(name))
+
+
+def test_one_head_may_grow_to_its_limit_and_no_further() -> None:
+    held = Ended().held(UnservedHeads(head_bytes_max=10), "a")
+    assert held.received(4)
+    assert held.received(6)
+    assert not held.received(1)
+
+
+def test_body_ends_a_head_and_what_follows_it_counts_anew() -> None:
+    heads = UnservedHeads(head_bytes_max=10)
+    held = Ended().held(heads, "a")
+    held.received(9)
+    held.body_came()
+    assert heads.total_bytes == 0
+    assert held.received(9)
+
+
+def test_a_complete_head_counts_until_it_is_served() -> None:
+    heads = UnservedHeads()
+    held = Ended().held(heads, "a")
+    held.received(5)
+    held.completed(2, 3)
+    assert heads.total_bytes == 8
+    held.received(4)
+    assert heads.total_bytes == 12
+    held.served()
+    assert heads.total_bytes == 4
+    held.served()
+    held.served()  # an answer to what was no head
+    assert heads.total_bytes == 4
+
+
+def test_a_connection_that_has_ended_holds_nothing() -> None:
+    heads, ended = UnservedHeads(), Ended()
+    held = ended.held(heads, "a")
+    held.received(5)
+    held.completed(1, 3)
+    held.received(5)
+    held.forget()
+    assert (heads.total_bytes, ended) == (0, [])
+
+
+def test_where_all_hold_too_much_those_end_that_hold_most_until_a_quarter_is_free() -> None:
+    heads, ended = UnservedHeads(head_bytes_max=100, heads_bytes_max=100), Ended()
+    for name, size_bytes in (("honest", 3), ("b", 20), ("c", 37), ("d", 40)):
+        ended.held(heads, name).received(size_bytes)
+    assert (ended, heads.total_bytes) == ([], 100)
+    ended.held(heads, "late").received(1)
+    assert (ended, heads.total_bytes) == (["d"], 61)
+
+
+def test_heads_that_wait_count_in_the_sum_too() -> None:
+    heads, ended = UnservedHeads(head_bytes_max=100, heads_bytes_max=100), Ended()
+    waiting = ended.held(heads, "waiting")
+    for _ in range(3):
+        waiting.completed(1, 30)
+    ended.held(heads, "other").received(11)
+    assert ended == ["waiting"]

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from preflight_proxy.base.tasks import Tasks
-from preflight_proxy.server.intake import Intake, IntakeError, Room
+from preflight_proxy.server.intake import BodyMemory, Intake, IntakeError
 from preflight_proxy.server.listeners import Listeners
 from tests.support.raw_http import Raw
 
@@ -195,7 +195,7 @@ async def test_one_who_waits_for_room_and_leaves_takes_none() -> None:
 
 async def test_the_room_stays_taken_while_a_task_keeps_the_body_though_its_client_is_gone() -> None:
     given_back: list[int] = []
-    room, done = Room(7, given_back.append), asyncio.Event()
+    room, done = BodyMemory(7, given_back.append), asyncio.Event()
 
     async def drain() -> None:
         await done.wait()

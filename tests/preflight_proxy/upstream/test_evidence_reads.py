@@ -22,14 +22,14 @@ pytestmark = pytest.mark.wire
 async def test_a_generation_tells_what_the_answer_told(world: World) -> None:
     async with world.post() as response:
         body = await response.json()
-    key = world.proxy.books.live("a").key
+    key = world.proxy.ledger.account_state("a").key
     assert key is not None
     async with Upstream(world.sim.base_url) as upstream:
         told = await read_generation(upstream, key, body["id"])
         used_pusd = await read_key_usage_pusd(upstream, key)
     assert told is not None
     cost_pusd, facts = told
-    assert cost_pusd == used_pusd == world.proxy.books.account("a").posted_pusd
+    assert cost_pusd == used_pusd == world.proxy.ledger.account("a").posted_pusd
     assert facts.prompt_tokens == body["usage"]["prompt_tokens"]
     assert facts.generation_id == body["id"]
 

@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from preflight_proxy.upstream.client import UncertainError, Upstream
-from preflight_proxy.upstream.http_pool import Line
+from preflight_proxy.upstream.http_pool import UpstreamConnection
 from tests.support.raw_upstream import OK, RawUpstream, answer_ok
 
 pytestmark = pytest.mark.wire
@@ -122,13 +122,13 @@ def test_bytes_that_come_between_the_pool_and_the_first_byte_count_as_well(
     async def scene() -> None:
         async with Server(OK) as server, Upstream(server.base_url) as upstream:
             assert await posted(upstream) == b"{}"
-            monkeypatch.setattr(Line, "take", lambda line: take_late(server, line))
+            monkeypatch.setattr(UpstreamConnection, "take", lambda line: take_late(server, line))
             assert await posted(upstream) == b"{}"
             assert (len(server.requests), server.connections_count) == (2, 2)
 
-    taken = Line.take
+    taken = UpstreamConnection.take
 
-    def take_late(server: Server, line: Line) -> None:
+    def take_late(server: Server, line: UpstreamConnection) -> None:
         taken(line)
         server.send_at_once(STRAY)
 
@@ -176,7 +176,7 @@ async def test_an_upstream_that_speaks_first_is_sent_nothing() -> None:
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
-        _, line = await loop.create_connection(lambda: Line(loop), *server.sockets[0].getsockname())
+        _, line = await loop.create_connection(lambda: UpstreamConnection(loop), *server.sockets[0].getsockname())
         assert line.is_quiet()
         await line_heard(line)
         assert not line.is_quiet()
@@ -184,7 +184,7 @@ async def test_an_upstream_that_speaks_first_is_sent_nothing() -> None:
         await over.wait()
 
 
-async def line_heard(line: Line) -> None:
+async def line_heard(line: UpstreamConnection) -> None:
     """Return once a byte has come on a connection that no request has used."""
     async with asyncio.timeout(30):
         while not line._heard:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Admit:
+class Admission:
     """The call fits.
 
     Attributes:
@@ -56,7 +56,7 @@ def admit(
     has_unknown: bool,
     waited_s: float,
     cheapest_pusd: int = 1,
-) -> Admit | Wait | Refusal:
+) -> Admission | Wait | Refusal:
     """Decide one call; nothing is changed, and nothing is remembered.
 
     Args:
@@ -71,7 +71,7 @@ def admit(
     if account.frozen is not None:
         return _frozen(account, quote, waited_s)
     if (whole := quote.within(account.available_pusd, quote.bound)) is not None:
-        return Admit(quote.bound, whole.worst_pusd(quote.bound), clamped=False, tags=whole.tags)
+        return Admission(quote.bound, whole.worst_pusd(quote.bound), clamped=False, tags=whole.tags)
     least_pusd, settled_pusd = quote.least_pusd, account.limit_pusd - account.posted_pusd
     may_wait = waited_s < WAIT_S_MAX and (account.pending_pusd > 0 or has_unknown)
     if may_wait and least_pusd <= settled_pusd:
@@ -94,14 +94,14 @@ def unread_refusal(account: Account) -> Code | None:
     return Code.SPENT if account.limit_pusd < account.posted_pusd else None
 
 
-def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admit | None:
+def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admission | None:
     if available_pusd < quote.cheapest_pusd:
         return None
     purse_pusd = max(available_pusd // 2, quote.cheapest_pusd) if busy else available_pusd
     bound = quote.bound_within(purse_pusd)
     if bound is None or (fitting := quote.within(purse_pusd, bound)) is None:
         return None
-    return Admit(bound, fitting.worst_pusd(bound), clamped=bound < quote.bound, tags=fitting.tags)
+    return Admission(bound, fitting.worst_pusd(bound), clamped=bound < quote.bound, tags=fitting.tags)
 
 
 def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:

@@ -19,7 +19,7 @@ TOKENS_MAX = 4096
 
 
 @dataclass(slots=True)
-class _Refused:
+class _TokenRefusals:
     first_s: float
     seen_s: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
@@ -28,7 +28,7 @@ class Escalation:
     """Which tokens were refused for budget, when, and for which bodies. Moments are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._tokens: OrderedDict[str, _Refused] = OrderedDict()
+        self._tokens: OrderedDict[str, _TokenRefusals] = OrderedDict()
 
     def seen(self, token_hash: str, digest: str, account_spent_or_frozen: bool, now_s: float) -> bool:
         """Note one refusal for budget; True if it must be escalated.
@@ -39,7 +39,7 @@ class Escalation:
             account_spent_or_frozen: nothing more will be admitted as things stand, whatever the body.
             now_s: now.
         """
-        refused = self._tokens.setdefault(token_hash, _Refused(now_s))
+        refused = self._tokens.setdefault(token_hash, _TokenRefusals(now_s))
         self._tokens.move_to_end(token_hash)
         before_s = refused.seen_s.pop(digest, None)
         refused.seen_s[digest] = now_s

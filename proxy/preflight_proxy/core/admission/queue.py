@@ -26,7 +26,7 @@ class _Waiter:
 
 
 @dataclass(slots=True)
-class _Line:
+class _AccountQueue:
     waiters: list[_Waiter] = field(default_factory=list)
     head_since_s: float = 0.0
     passed_count: int = 0
@@ -37,11 +37,11 @@ class Queue:
     """The lines of all accounts. Moments are monotonic seconds; nothing here waits or wakes."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _AccountQueue] = {}
 
     def join(self, account: str, waiter_id: str, needed_pusd: int, now_s: float) -> bool:
         """Stand at the end of an account's line; False, and not in it, if the line is full."""
-        line = self._lines.setdefault(account, _Line())
+        line = self._lines.setdefault(account, _AccountQueue())
         if len(line.waiters) >= WAITERS_MAX:
             return False
         assert all(waiter.id != waiter_id for waiter in line.waiters), "a call stands in a line once"
@@ -83,7 +83,7 @@ class Queue:
         line.called = self._called(line, available_pusd, now_s)
         return line.called
 
-    def _called(self, line: _Line, available_pusd: int, now_s: float) -> str | None:
+    def _called(self, line: _AccountQueue, available_pusd: int, now_s: float) -> str | None:
         head, *behind = line.waiters
         if head.needed_pusd <= available_pusd:
             return head.id

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from preflight_proxy.core.money import charge_pusd
-from preflight_proxy.core.pricing.endpoint import Prices
+from preflight_proxy.core.pricing.endpoint import EndpointPrices
 from preflight_proxy.core.shapes import body
-from preflight_proxy.core.shapes.shape import Request, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Request
 
 MINUTES_5_S = 300.0
 HOUR_S = 3600.0
@@ -72,7 +72,7 @@ def lifetime_s(rule: CacheRule, request: Request) -> float:
     return max(rule.lifetime_s, _OPTION_LIFETIMES_S.get(_asked_lifetime(request), 0.0))
 
 
-def saved_pusd(prices: Prices, usage: Usage, *, hour: bool) -> int:
+def saved_pusd(prices: EndpointPrices, usage: CallUsage, *, hour: bool) -> int:
     """Return what caching made this call cheaper, in pico-USD; negative where it wrote more than it read.
 
     Args:

@@ -17,7 +17,7 @@ from preflight_proxy.core.caching.rules import CacheRule, cache_rule, lifetime_s
 from preflight_proxy.core.memo import digest16
 from preflight_proxy.core.pricing.endpoint import Endpoint
 from preflight_proxy.core.shapes.prompt import NOT_PROMPT
-from preflight_proxy.core.shapes.shape import Message, Request, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Message, Request
 
 ACCOUNTS_MAX = 64
 """Accounts followed, the least recently used forgotten first: a field of trials is smaller."""
@@ -93,7 +93,7 @@ class CacheTrace:
         self,
         account: str,
         request: Request,
-        usage: Usage,
+        usage: CallUsage,
         endpoint: Endpoint | None,
         *,
         started_s: float,
@@ -133,7 +133,7 @@ class CacheTrace:
 
 def _call(
     request: Request,
-    usage: Usage,
+    usage: CallUsage,
     endpoint: Endpoint | None,
     rule: CacheRule,
     calls: Sequence[_Call],
@@ -163,7 +163,7 @@ def _miss(
     call: _Call,
     before: _Call | None,
     request: Request,
-    usage: Usage,
+    usage: CallUsage,
     endpoint: Endpoint | None,
     rule: CacheRule,
     *,

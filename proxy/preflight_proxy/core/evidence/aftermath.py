@@ -16,7 +16,7 @@ from preflight_proxy.core.ledger.rows import Account, Reservation
 
 
 @dataclass(frozen=True, slots=True)
-class Clocks:
+class EvidenceTimes:
     """How long evidence takes (M13).
 
     Attributes:
@@ -29,7 +29,7 @@ class Clocks:
 
 
 @dataclass(frozen=True, slots=True)
-class LooseEnd:
+class UnsettledAccount:
     """An account with calls whose cost nobody has learnt, or with commits that the machine may have lost.
 
     Attributes:
@@ -47,7 +47,9 @@ class LooseEnd:
         return self.account.key_is_own and self.account.key_usage_base_pusd is not None
 
 
-def loose_end(account: Account, pending: Sequence[Reservation], last_s: float, clocks: Clocks) -> LooseEnd | None:
+def unsettled_account(
+    account: Account, pending: Sequence[Reservation], last_s: float, clocks: EvidenceTimes
+) -> UnsettledAccount | None:
     """Return what is open of an account; None if nothing is.
 
     Args:
@@ -62,16 +64,16 @@ def loose_end(account: Account, pending: Sequence[Reservation], last_s: float, c
     ends_s = [_ended_by_s(reservation, clocks) for reservation in pending]
     if account.usage_unread:  # what was begun in the last second before the power went may stand nowhere
         ends_s.append(max([last_s, *begun_s]) + clocks.call_s_max)
-    return LooseEnd(account, tuple(pending), max([last_s, *ends_s]) + clocks.lag_s)
+    return UnsettledAccount(account, tuple(pending), max([last_s, *ends_s]) + clocks.lag_s)
 
 
-def _ended_by_s(reservation: Reservation, clocks: Clocks) -> float:
+def _ended_by_s(reservation: Reservation, clocks: EvidenceTimes) -> float:
     if reservation.unknown_since_s is not None:
         return reservation.unknown_since_s
     return reservation.created_at_s + clocks.call_s_max
 
 
-def settle(loose: LooseEnd, usage_pusd: int | None) -> Iterator[Command]:
+def settle(loose: UnsettledAccount, usage_pusd: int | None) -> Iterator[Command]:
     """Yield the commands that end every pending reservation of an account and lift what waits for its key's usage.
 
     Args:

@@ -8,21 +8,20 @@ from dataclasses import replace
 from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Refuse, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.cost_line import clean
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.core.ledger.state import Book, require
+from preflight_proxy.core.ledger.state import LedgerState, require
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 from preflight_proxy.core.refusals.outcomes import NONE_YET, Cause, Outcomes
 
-LIMIT_PUSD_MAX = LIMIT_USD_MAX * PUSD_PER_USD
-"""A million dollars: far above any field's budget, and small enough that sums stay within SQLite's 64 bits."""
 
-
-def account_changed(book: Book, command: OpenAccount | SetLimit | Freeze | Unfreeze | Refuse | Conclude) -> Account:
+def account_changed(
+    book: LedgerState, command: OpenAccount | SetLimit | Freeze | Unfreeze | Refuse | Conclude
+) -> Account:
     """Return the account as the command leaves it."""
     match command:
         case OpenAccount():
             return _opened(book.accounts, command)
         case SetLimit(account, limit_pusd):
-            require(0 <= limit_pusd <= LIMIT_PUSD_MAX, "a limit lies between 0 and a million dollars")
+            _check_limit(limit_pusd)
             return replace(book.account(account), limit_pusd=limit_pusd)
         case Freeze(account, reason):
             return replace(book.account(account), frozen_reason=clean(reason))
@@ -37,6 +36,10 @@ def account_changed(book: Book, command: OpenAccount | SetLimit | Freeze | Unfre
             return replace(before, outcomes=_concluded(before.outcomes, cause, overtaken=overtaken))
 
 
+def _check_limit(limit_pusd: int) -> None:
+    require(0 <= limit_pusd <= LIMIT_USD_MAX * PUSD_PER_USD, "a limit lies between 0 and a million dollars")
+
+
 def _concluded(outcomes: Outcomes, cause: Cause | None, *, overtaken: bool) -> Outcomes:
     if cause is None:
         return outcomes.with_served(overtaken=overtaken)
@@ -44,7 +47,7 @@ def _concluded(outcomes: Outcomes, cause: Cause | None, *, overtaken: bool) -> O
 
 
 def _opened(accounts: Mapping[str, Account], command: OpenAccount) -> Account:
-    require(0 <= command.limit_pusd <= LIMIT_PUSD_MAX, "a limit lies between 0 and a million dollars")
+    _check_limit(command.limit_pusd)
     require(command.account != "" and command.token_hash != "", "an account has an id and a token")
     holders = [a.id for a in accounts.values() if a.token_hash == command.token_hash and a.id != command.account]
     require(not holders, f"the token of {command.account} is that of another account")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from preflight_proxy.core.ledger.rows import CallFacts, Kind, Reservation
+from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, Reservation
 from preflight_proxy.core.money import usd_text
 
 TEXT_CHARS_MAX = 200
@@ -17,7 +17,7 @@ def cost_line(
     entry_id: int,
     at_s: float,
     account: str,
-    kind: Kind,
+    kind: EntryKind,
     cost_pusd: int,
     reservation: Reservation | None,
     call: CallFacts,

@@ -17,7 +17,7 @@ CLOSED = "closed"
 """Why an account is frozen that is closed: its token is no one's any more."""
 
 
-class State(Enum):
+class ReservationState(Enum):
     """Where a reservation is in its life."""
 
     PENDING = "pending"
@@ -25,7 +25,7 @@ class State(Enum):
     VOIDED = "voided"
 
 
-class Kind(StrEnum):
+class EntryKind(StrEnum):
     """What an entry records; also the ``outcome`` of its cost line."""
 
     POSTED = "posted"
@@ -113,7 +113,7 @@ class Reservation:
 
     id: str
     account: str
-    state: State
+    state: ReservationState
     reserved_pusd: int
     posted_pusd: int
     api: str
@@ -170,7 +170,7 @@ class Entry:
     entry_id: int
     reservation_id: str | None
     account: str
-    kind: Kind
+    kind: EntryKind
     cost_pusd: int
     at_s: float
     line: str
@@ -181,7 +181,7 @@ OPENROUTER = "https://openrouter.ai"
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
+class QuarantinedEndpoint:
     """An endpoint that billed above its reservation (M14); no account uses it until a person clears it.
 
     Attributes:

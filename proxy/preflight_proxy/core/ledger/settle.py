@@ -6,40 +6,53 @@ from dataclasses import replace
 
 from preflight_proxy.core.ledger.commands import Adjust, Assume, Post, Recover, Void
 from preflight_proxy.core.ledger.cost_line import clean, cost_line
-from preflight_proxy.core.ledger.rows import CallFacts, Entry, Kind, Quarantined, Reservation, State
-from preflight_proxy.core.ledger.state import Book, Change, require
+from preflight_proxy.core.ledger.rows import (
+    CallFacts,
+    Entry,
+    EntryKind,
+    QuarantinedEndpoint,
+    Reservation,
+    ReservationState,
+)
+from preflight_proxy.core.ledger.state import Change, LedgerState, require
 
 
-def post(book: Book, command: Post, at_s: float) -> Change:
+def post(book: LedgerState, command: Post, at_s: float) -> Change:
     """End with the cost that upstream told; what lies above the reservation is overrun (M14)."""
-    change = _end(book, book.held(command.reservation_id), Kind.POSTED, command.cost_pusd, command.call, at_s)
+    change = _end(book, book.held(command.reservation_id), EntryKind.POSTED, command.cost_pusd, command.call, at_s)
     return _with_overrun(change, at_s)
 
 
-def void(book: Book, command: Void, at_s: float) -> Change:
+def void(book: LedgerState, command: Void, at_s: float) -> Change:
     """End at no cost; the caller holds the proof (M13)."""
     held = book.held(command.reservation_id)
-    return _end(book, held, Kind.VOIDED, 0, command.call, at_s, command.reason)
+    return _end(book, held, EntryKind.VOIDED, 0, command.call, at_s, command.reason)
 
 
-def assume(book: Book, command: Assume, at_s: float) -> Change:
+def assume(book: LedgerState, command: Assume, at_s: float) -> Change:
     """End without upstream's word, at no more than was reserved."""
     held = book.held(command.reservation_id)
     require(command.cost_pusd <= held.reserved_pusd, "more than was reserved is never assumed")
-    return _end(book, held, Kind.ASSUMED, command.cost_pusd, command.call, at_s)
+    return _end(book, held, EntryKind.ASSUMED, command.cost_pusd, command.call, at_s)
 
 
 def _end(
-    book: Book, held: Reservation, kind: Kind, cost_pusd: int, call: CallFacts, at_s: float, reason: str = ""
+    book: LedgerState,
+    held: Reservation,
+    kind: EntryKind,
+    cost_pusd: int,
+    call: CallFacts,
+    at_s: float,
+    reason: str = "",
 ) -> Change:
     require(cost_pusd >= 0, "a cost is not negative")
     account = book.accounts[held.account]
-    assumed = kind is Kind.ASSUMED
+    assumed = kind is EntryKind.ASSUMED
     ended = replace(
         held,
         generation_id=_known(call.generation_id, held.generation_id),
         tag=_known(call.tag, held.tag),
-        state=State.VOIDED if kind is Kind.VOIDED else State.POSTED,
+        state=ReservationState.VOIDED if kind is EntryKind.VOIDED else ReservationState.POSTED,
         posted_pusd=cost_pusd,
         assumed=assumed,
     )
@@ -48,7 +61,7 @@ def _end(
         pending_pusd=account.pending_pusd - held.reserved_pusd,
         posted_pusd=account.posted_pusd + cost_pusd,
         assumed_pusd=account.assumed_pusd + (cost_pusd if assumed else 0),
-        calls=account.calls + (kind is not Kind.VOIDED),
+        calls=account.calls + (kind is not EntryKind.VOIDED),
     )
     assert settled.pending_pusd >= 0, "pending is a sum of reservations"
     entry = _entry(book, settled.id, kind, cost_pusd, ended, call, at_s, reason)
@@ -68,12 +81,12 @@ def _with_overrun(change: Change, at_s: float) -> Change:
     return replace(
         change,
         account=replace(account, overrun_pusd=account.overrun_pusd + overrun_pusd),
-        quarantined=tuple(Quarantined(ended.model, tag, reason, at_s) for tag in tags),
+        quarantined=tuple(QuarantinedEndpoint(ended.model, tag, reason, at_s) for tag in tags),
         overrun_pusd=overrun_pusd,
     )
 
 
-def recover(book: Book, command: Recover, at_s: float) -> Change:
+def recover(book: LedgerState, command: Recover, at_s: float) -> Change:
     """Post what the key's usage shows beyond the books, and let the account go on."""
     cost_pusd = command.cost_pusd
     require(cost_pusd >= 0, "a recovered amount is not negative")
@@ -86,11 +99,11 @@ def recover(book: Book, command: Recover, at_s: float) -> Change:
     )
     if cost_pusd == 0:
         return Change(account=recovered)
-    entry = _entry(book, account.id, Kind.RECOVERED, cost_pusd, None, command.call, at_s)
+    entry = _entry(book, account.id, EntryKind.RECOVERED, cost_pusd, None, command.call, at_s)
     return Change(account=recovered, entry=entry)
 
 
-def adjust(book: Book, command: Adjust, at_s: float) -> Change:
+def adjust(book: LedgerState, command: Adjust, at_s: float) -> Change:
     """Replace an assumed cost by the truth, once; or correct what was recovered (M15)."""
     if command.reservation_id is None:
         return _adjust_recovered(book, command, at_s)
@@ -106,11 +119,11 @@ def adjust(book: Book, command: Adjust, at_s: float) -> Change:
         posted_pusd=account.posted_pusd + command.delta_pusd,
         assumed_pusd=account.assumed_pusd - held.posted_pusd,
     )
-    entry = _entry(book, account.id, Kind.ADJUSTED, command.delta_pusd, known, call, at_s)
+    entry = _entry(book, account.id, EntryKind.ADJUSTED, command.delta_pusd, known, call, at_s)
     return _with_overrun(Change(account=adjusted, reservation=known, entry=entry), at_s)
 
 
-def _adjust_recovered(book: Book, command: Adjust, at_s: float) -> Change:
+def _adjust_recovered(book: LedgerState, command: Adjust, at_s: float) -> Change:
     account, delta_pusd = book.account(command.account), command.delta_pusd
     require(account.recovered_pusd + delta_pusd >= 0, "no more can be taken back than was recovered")
     adjusted = replace(
@@ -118,7 +131,9 @@ def _adjust_recovered(book: Book, command: Adjust, at_s: float) -> Change:
         posted_pusd=account.posted_pusd + delta_pusd,
         recovered_pusd=account.recovered_pusd + delta_pusd,
     )
-    return Change(account=adjusted, entry=_entry(book, account.id, Kind.ADJUSTED, delta_pusd, None, command.call, at_s))
+    return Change(
+        account=adjusted, entry=_entry(book, account.id, EntryKind.ADJUSTED, delta_pusd, None, command.call, at_s)
+    )
 
 
 def identified(held: Reservation, generation_id: str | None, tag: str | None) -> Reservation:
@@ -131,9 +146,9 @@ def _known(told: str | None, before: str | None) -> str | None:
 
 
 def _entry(
-    book: Book,
+    book: LedgerState,
     account: str,
-    kind: Kind,
+    kind: EntryKind,
     cost_pusd: int,
     reservation: Reservation | None,
     call: CallFacts,

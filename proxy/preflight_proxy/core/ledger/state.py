@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from preflight_proxy.core.ledger.rows import Account, Entry, KeyBase, Quarantined, Reservation, State
+from preflight_proxy.core.ledger.rows import Account, Entry, KeyBase, QuarantinedEndpoint, Reservation, ReservationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,14 @@ class Change:
     account: Account | None = None
     reservation: Reservation | None = None
     entry: Entry | None = None
-    quarantined: tuple[Quarantined, ...] = ()
+    quarantined: tuple[QuarantinedEndpoint, ...] = ()
     cleared: tuple[tuple[str, str], ...] = ()
     overrun_pusd: int = 0
     key_base: KeyBase | None = None
 
 
 @dataclass(slots=True)
-class Book:
+class LedgerState:
     """The ledger's state in memory; changed by `apply` alone.
 
     Attributes:
@@ -42,7 +42,7 @@ class Book:
     accounts: dict[str, Account] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
     assumed: dict[str, Reservation] = field(default_factory=dict)
-    quarantined: dict[tuple[str, str], Quarantined] = field(default_factory=dict)
+    quarantined: dict[tuple[str, str], QuarantinedEndpoint] = field(default_factory=dict)
     next_entry_id: int = 1
     key_bases: dict[int, KeyBase] = field(default_factory=dict)
     key_posted_pusd: dict[int, int] = field(default_factory=dict)
@@ -67,8 +67,8 @@ class Book:
             self.quarantined.pop(endpoint, None)
 
     def put(self, reservation: Reservation) -> None:
-        """Take in one reservation's row; `apply` and `book_of` alone call this."""
-        if reservation.state is State.PENDING:
+        """Take in one reservation's row; `apply` and `state_of` alone call this."""
+        if reservation.state is ReservationState.PENDING:
             self.reservations[reservation.id] = reservation
             return
         self.reservations.pop(reservation.id, None)
@@ -109,14 +109,14 @@ class Book:
         return found
 
 
-def book_of(
+def state_of(
     accounts: Iterable[Account],
     reservations: Iterable[Reservation],
-    quarantined: Iterable[Quarantined],
+    quarantined: Iterable[QuarantinedEndpoint],
     next_entry_id: int,
     key_bases: Iterable[KeyBase] = (),
     key_posted_pusd: Mapping[int, int] | None = None,
-) -> Book:
+) -> LedgerState:
     """Return the book that these durable rows make up.
 
     Args:
@@ -130,7 +130,7 @@ def book_of(
     Raises:
         ValueError: The rows contradict each other: an account's pending amount is not the sum of its reservations.
     """
-    book = Book(next_entry_id=next_entry_id)
+    book = LedgerState(next_entry_id=next_entry_id)
     book.accounts = {account.id: account for account in accounts}
     for reservation in reservations:
         book.put(reservation)

@@ -1,9 +1,8 @@
 """The ledger: the only place where a balance changes, as a pure function from a book and a command to a change.
 
-Theory of operation. A `Book` holds the accounts, the PENDING reservations and the few ended ones that may still be
-corrected. `transition` looks at the book and answers with a `Change`: the new rows, nothing applied; or with a `Refusal`. The
-store makes the change durable in one transaction, and only then does the book take it in (`Book.apply`). So what is in memory
-is never ahead of the disk.
+`LedgerState` holds the accounts, the PENDING reservations and the few ended ones that may still be corrected. `transition` returns
+a `Change` (the new rows; nothing is applied), or a `Refusal`. The store commits the change in one transaction, and only then is it
+applied to the state (`LedgerState.apply`). So memory is never ahead of the disk.
 
     command       PENDING becomes     account                               entry
     Reserve       (new) PENDING       pending + reserved                    -
@@ -50,14 +49,14 @@ from preflight_proxy.core.ledger.rows import (
     Account,
     CallFacts,
     Entry,
+    EntryKind,
     KeyBase,
-    Kind,
-    Quarantined,
+    QuarantinedEndpoint,
     Reservation,
-    State,
+    ReservationState,
 )
 from preflight_proxy.core.ledger.settle import adjust, assume, identified, post, recover, void
-from preflight_proxy.core.ledger.state import Book, Change, book_of, require
+from preflight_proxy.core.ledger.state import Change, LedgerState, require, state_of
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 __all__ = [
@@ -65,39 +64,39 @@ __all__ = [
     "Account",
     "Adjust",
     "Assume",
-    "Book",
     "CallFacts",
     "Change",
     "ClearQuarantine",
     "Command",
     "Conclude",
     "Entry",
+    "EntryKind",
     "Freeze",
-    "Kind",
+    "LedgerState",
     "LoseKeyBase",
     "MarkUnknown",
     "NoteKeyBase",
     "OpenAccount",
     "Post",
     "Quarantine",
-    "Quarantined",
+    "QuarantinedEndpoint",
     "Recover",
     "Refuse",
     "Reservation",
+    "ReservationState",
     "Reserve",
     "SetGeneration",
     "SetLimit",
-    "State",
     "Unfreeze",
     "Void",
-    "book_of",
     "may_send",
     "refusal",
+    "state_of",
     "transition",
 ]
 
 
-def transition(book: Book, command: Command, at_s: float) -> Change | Refusal:
+def transition(book: LedgerState, command: Command, at_s: float) -> Change | Refusal:
     """Decide what a command changes; the book itself is left as it is.
 
     Args:
@@ -130,7 +129,7 @@ def transition(book: Book, command: Command, at_s: float) -> Change | Refusal:
         case Adjust():
             return adjust(book, command, at_s)
         case Quarantine(model, tag, reason):
-            return Change(quarantined=(Quarantined(model, tag, reason, at_s),))
+            return Change(quarantined=(QuarantinedEndpoint(model, tag, reason, at_s),))
         case ClearQuarantine(model, tag):
             return Change(cleared=((model, tag),))
         case NoteKeyBase(upstream, key_hash, usage_pusd, byok_pusd):
@@ -142,7 +141,7 @@ def transition(book: Book, command: Command, at_s: float) -> Change | Refusal:
             return Change(account=account_changed(book, command))
 
 
-def may_send(book: Book, reservation_id: str, reserved_under: Account) -> bool:
+def may_send(book: LedgerState, reservation_id: str, reserved_under: Account) -> bool:
     """Whether the call may leave now: its reservation stands and its account is neither frozen nor changed (M10, step 2).
 
     Nor may one of its endpoints have gone out of use meanwhile (M14). No await may lie between this and the first byte.
@@ -180,7 +179,7 @@ def refusal(code: Code, account: Account, needed_pusd: int = 0) -> Refusal:
     )
 
 
-def _reserve(book: Book, asked: Reserve, at_s: float) -> Change | Refusal:
+def _reserve(book: LedgerState, asked: Reserve, at_s: float) -> Change | Refusal:
     account = book.account(asked.account)
     used = asked.reservation_id in book.reservations or asked.reservation_id in book.assumed
     require(not used, f"reservation id {asked.reservation_id} was used before")
@@ -200,7 +199,7 @@ def _reservation(asked: Reserve, at_s: float) -> Reservation:
     return Reservation(
         id=asked.reservation_id,
         account=asked.account,
-        state=State.PENDING,
+        state=ReservationState.PENDING,
         reserved_pusd=asked.reserved_pusd,
         posted_pusd=0,
         api=asked.api,
@@ -214,7 +213,7 @@ def _reservation(asked: Reserve, at_s: float) -> Reservation:
     )
 
 
-def _mark_unknown(book: Book, command: MarkUnknown, at_s: float) -> Change:
+def _mark_unknown(book: LedgerState, command: MarkUnknown, at_s: float) -> Change:
     held = book.held(command.reservation_id)
     since_s = max(at_s, command.ended_by_s) if held.unknown_since_s is None else held.unknown_since_s
     marked = replace(held, unknown_since_s=since_s)

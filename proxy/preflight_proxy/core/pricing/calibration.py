@@ -15,9 +15,9 @@ from dataclasses import replace
 from itertools import takewhile
 
 from preflight_proxy.core.money import charge_pusd
-from preflight_proxy.core.pricing.endpoint import Endpoint, Prices
+from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, prompt_bound, text_tokens
-from preflight_proxy.core.shapes.shape import Message, Reading, Request, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Message, Reading, Request
 
 PREFIXES_MAX = 8192
 """Prefixes remembered, the least recently used forgotten first; about 200 bytes each. As many openings."""
@@ -114,12 +114,12 @@ class _Bills:
                 del self._beneath[oldest[:-1]]
 
 
-def billed_as_listed(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> bool:
+def billed_as_listed(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -> bool:
     """True if the cost is within 1 % of the tokens at one of the endpoint's listed sets of prices."""
     return _off_pusd(endpoint, usage, image_count) is not None
 
 
-def billed_reading(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> Usage:
+def billed_reading(endpoint: Endpoint, usage: CallUsage, image_count: int = 0) -> CallUsage:
     """The usage with the prompt tokens that its cost agrees with, where the API leaves two readings of them.
 
     Where both agree, the closer counts; where neither does, the larger, which is the one that the documents say.
@@ -132,7 +132,7 @@ def billed_reading(endpoint: Endpoint, usage: Usage, image_count: int = 0) -> Us
     return replace(less if agrees else usage, prompt_tokens_less=None)
 
 
-def _off_pusd(endpoint: Endpoint, usage: Usage, image_count: int) -> int | None:
+def _off_pusd(endpoint: Endpoint, usage: CallUsage, image_count: int) -> int | None:
     """How far the cost is from the nearest expected one that it agrees with; None if it agrees with none."""
     if usage.cost_pusd is None or usage.is_byok:
         return None
@@ -146,7 +146,7 @@ def _off_pusd(endpoint: Endpoint, usage: Usage, image_count: int) -> int | None:
     return min(off, default=None)
 
 
-def _expected_pusd(prices: Prices, usage: Usage, image_count: int) -> Iterator[int]:
+def _expected_pusd(prices: EndpointPrices, usage: CallUsage, image_count: int) -> Iterator[int]:
     """The cost at these prices, once for each price that a cache write can have."""
     plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
     fixed = prices.request + prices.image * image_count + charge_pusd(plain, prices.prompt)

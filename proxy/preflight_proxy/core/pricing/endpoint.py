@@ -21,7 +21,7 @@ CONTEXT_TOKENS_MAX = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Prices:
+class EndpointPrices:
     """Prices of one endpoint; None: none of its own.
 
     Attributes:
@@ -76,9 +76,9 @@ class Endpoint:
     max_completion_tokens: int | None
     honours_bound: bool
     tokenizer: str
-    prices: Prices
+    prices: EndpointPrices
     supported_parameters: frozenset[str] = frozenset()
-    listed: tuple[Prices, ...] = ()
+    listed: tuple[EndpointPrices, ...] = ()
     listed_above: tuple[int, ...] = ()
 
     @property
@@ -91,7 +91,7 @@ class Endpoint:
         """The most prompt tokens that it takes."""
         return self.max_prompt_tokens if self.max_prompt_tokens is not None else self.context_length
 
-    def prices_within(self, prompt_tokens: int) -> Prices:
+    def prices_within(self, prompt_tokens: int) -> EndpointPrices:
         """The most it charges where the prompt has at most so many tokens: prices for longer prompts alone are left out.
 
         Source: openrouter.ai/docs/guides/overview/models, `min_prompt_tokens` (strictly greater), 2026-10.
@@ -153,7 +153,7 @@ _OUTPUT_MEDIA = ("image_output", "audio_output")
 _PER_UNIT = {"request": "request", "image": "image"}
 
 
-def _listed(pricing: object) -> tuple[Prices, ...]:
+def _listed(pricing: object) -> tuple[EndpointPrices, ...]:
     """The plain prices and those of each override; empty if one of them cannot be read."""
     if not isinstance(pricing, Mapping):
         return ()
@@ -170,7 +170,7 @@ def _above(pricing: object) -> tuple[int, ...]:
     return (-1, *(_tokens(override.get("min_prompt_tokens")) or -1 for override in overrides))
 
 
-def _prices(pricing: Mapping[str, object]) -> Prices | None:
+def _prices(pricing: Mapping[str, object]) -> EndpointPrices | None:
     needed = {name: _price(pricing.get(wire)) for name, wire in _REQUIRED.items()}
     optional = {name: _price(pricing[wire]) for name, wire in _OPTIONAL.items() if pricing.get(wire) is not None}
     media = [_price(pricing[wire]) for wire in _OUTPUT_MEDIA if pricing.get(wire) is not None]
@@ -179,20 +179,20 @@ def _prices(pricing: Mapping[str, object]) -> Prices | None:
         return None
     units = {name: -(-(price or 0) // TOKENS_PER_MTOK) for name, price in per_unit.items()}
     completion = max(price for price in [needed["completion"], *media] if price is not None)
-    return Prices(prompt=needed["prompt"] or 0, completion=completion, **{**optional, **units})  # type: ignore[arg-type]
+    return EndpointPrices(prompt=needed["prompt"] or 0, completion=completion, **{**optional, **units})  # type: ignore[arg-type]
 
 
 def _price(text: object) -> int | None:
     return price_pusd_per_mtok(text) if isinstance(text, str) else None
 
 
-def _most(listed: Sequence[Prices]) -> Prices:
+def _most(listed: Sequence[EndpointPrices]) -> EndpointPrices:
     """The largest of each price over all sets (M6)."""
     largest: dict[str, int | None] = {}
-    for spec in fields(Prices):
+    for spec in fields(EndpointPrices):
         told: list[int] = [price for prices in listed if (price := getattr(prices, spec.name)) is not None]
         largest[spec.name] = max(told, default=None)
-    return Prices(**largest)  # type: ignore[arg-type]
+    return EndpointPrices(**largest)  # type: ignore[arg-type]
 
 
 def _tokens(count: object) -> int | None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK, charge_pusd
-from preflight_proxy.core.pricing.endpoint import Endpoint, Prices, endpoint_from_json
+from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices, endpoint_from_json
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Request
 
-__all__ = ["Endpoint", "Prices", "Quote", "Unquotable", "endpoint_from_json", "quote", "split_model"]
+__all__ = ["Endpoint", "EndpointPrices", "Quote", "UnquotableError", "endpoint_from_json", "quote", "split_model"]
 
 FLOOR_TOKENS = 1024
 """A clamp goes no lower: a shorter answer is of no use to an agent (M9)."""
@@ -37,7 +37,7 @@ Source: openrouter.ai/docs/guides/overview/auth/byok, 2026-10.
 _EXACT = Context(prec=60)
 
 
-class Unquotable(ValueError):  # noqa: N818 (it is named after the answer that it becomes)
+class UnquotableError(ValueError):
     """No endpoint can serve the request at a known price.
 
     Attributes:
@@ -50,7 +50,7 @@ class Unquotable(ValueError):  # noqa: N818 (it is named after the answer that i
 
 
 @dataclass(frozen=True, slots=True)
-class Worst:
+class WorstCase:
     """One endpoint's worst case, as a line in the output tokens.
 
     Attributes:
@@ -101,7 +101,7 @@ class Quote:
     floor: int
     max_price: Mapping[str, Decimal]
     prompt_tokens: int
-    worst: tuple[Worst, ...]
+    worst: tuple[WorstCase, ...]
 
     def worst_pusd(self, bound: int) -> int:
         """The most that the call can cost at an output bound."""
@@ -163,11 +163,13 @@ def quote(
         prompt_tokens: The most prompt tokens on an endpoint; M3 if None.
 
     Raises:
-        Unquotable: No endpoint is left.
+        UnquotableError: No endpoint is left.
     """
     used = _eligible(request, endpoints)
     if not used:
-        raise Unquotable(Code.UNPRICED, "No endpoint of this model has a known price and is allowed by the request.")
+        raise UnquotableError(
+            Code.UNPRICED, "No endpoint of this model has a known price and is allowed by the request."
+        )
     tokens = {endpoint.tag: (prompt_tokens or _m3(request))(endpoint) for endpoint in used}
     default = max(endpoint.default_bound for endpoint in used)
     bound = 0 if not request.bound_fields else default if request.bound is None else request.bound
@@ -205,12 +207,12 @@ def _eligible(request: Request, endpoints: Sequence[Endpoint]) -> list[Endpoint]
     return bounded if bounded and request.bound_fields else allowed
 
 
-def _worst(request: Request, endpoint: Endpoint, prompt_tokens: int) -> Worst:
+def _worst(request: Request, endpoint: Endpoint, prompt_tokens: int) -> WorstCase:
     prices, prompt = endpoint.prices_within(prompt_tokens), request.prompt
     fixed_pusd = charge_pusd(prompt_tokens, _prompt_price(request, endpoint, prices)) + prices.request
     has_output = bool(request.bound_fields)
     bounded = endpoint.honours_bound
-    return Worst(
+    return WorstCase(
         fixed_pusd=fixed_pusd + prompt.image_count * prices.image,
         output_price=max(prices.completion, prices.reasoning or 0) if has_output else 0,
         tokens_max=None if bounded and request.bound is not None else endpoint.default_bound,
@@ -218,7 +220,7 @@ def _worst(request: Request, endpoint: Endpoint, prompt_tokens: int) -> Worst:
     )
 
 
-def _prompt_price(request: Request, endpoint: Endpoint, prices: Prices) -> int:
+def _prompt_price(request: Request, endpoint: Endpoint, prices: EndpointPrices) -> int:
     """The dearest thing that a prompt token can be: plain, read, written for five minutes or an hour, an image, a sound."""
     prompt = request.prompt
     on_request = endpoint.model.startswith(WRITES_ON_REQUEST)

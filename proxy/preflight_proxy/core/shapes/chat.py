@@ -14,10 +14,10 @@ from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
 from preflight_proxy.core.shapes.error_body import envelope_body
 from preflight_proxy.core.shapes.parsed_request import (
     COMMON_FIELDS,
-    Opened,
+    ParsedRequest,
     bound_slices,
-    close_request,
-    open_request,
+    build_request,
+    parse_request,
     write,
 )
 from preflight_proxy.core.shapes.prompt import build_prompt
@@ -78,14 +78,14 @@ class Chat:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS)
+        opened = parse_request(body, headers, unknown_fields, known=FIELDS)
         if "messages" not in opened.raw:
             raise BadRequest("The field 'messages' is missing.")
         text = PromptText()
         messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(opened.raw["messages"]))
         tools = _all_tools(opened, text)
         prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS)
-        return close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
+        return build_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
 
     def emit(
         self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
@@ -112,6 +112,6 @@ class Chat:
         )
 
 
-def _all_tools(opened: Opened, text: PromptText) -> Tools:
+def _all_tools(opened: ParsedRequest, text: PromptText) -> Tools:
     tools, functions = (read_tools(opened.raw.get(name), text, "chat") for name in ("tools", "functions"))
     return Tools(tools.size_bytes + functions.size_bytes, tools.count + functions.count)

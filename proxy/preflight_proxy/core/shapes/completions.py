@@ -12,7 +12,7 @@ from preflight_proxy.core.shapes.body import TOKENS_MAX, BadRequest, Json, Numbe
 from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
 from preflight_proxy.core.shapes.error_body import envelope_body
 from preflight_proxy.core.shapes.fields import absent
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, bound_slices, close_request, open_request, write
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, bound_slices, build_request, parse_request, write
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
@@ -47,14 +47,14 @@ class Completions:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
+        opened = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
         text = PromptText()
         prompts = count_texts(opened.decoded("prompt"), text)
         if prompts != 1:
             raise BadRequest("Send one prompt a call: each is answered, and the output bound holds for one.")
         text.plain(opened.decoded("suffix"))
         prompt = build_prompt(opened, text)
-        return close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
+        return build_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
 
     def emit(
         self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]

@@ -12,7 +12,7 @@ from preflight_proxy.core.shapes.body import TOKENS_MAX, BadRequest
 from preflight_proxy.core.shapes.chunks import read_chunk
 from preflight_proxy.core.shapes.completions import RULES, count_texts
 from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope_body
-from preflight_proxy.core.shapes.parsed_request import close_request, open_request, write
+from preflight_proxy.core.shapes.parsed_request import build_request, parse_request, write
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
@@ -32,12 +32,12 @@ class Embeddings:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
+        opened = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
         text = PromptText()
         count = count_texts(opened.decoded("input"), text)
         if count == 0:
             raise BadRequest("The field 'input' has nothing to embed.")
-        return close_request(opened, self.name, build_prompt(opened, text, sequence_count=count), self.bound_fields)
+        return build_request(opened, self.name, build_prompt(opened, text, sequence_count=count), self.bound_fields)
 
     def emit(
         self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]

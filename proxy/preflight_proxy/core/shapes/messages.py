@@ -13,10 +13,10 @@ from preflight_proxy.core.shapes import usage_reading
 from preflight_proxy.core.shapes.body import BadRequest, Json
 from preflight_proxy.core.shapes.chunks import DONE
 from preflight_proxy.core.shapes.error_body import anthropic_body
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, bound_slices, close_request, open_request, write
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, bound_slices, build_request, parse_request, write
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
-from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request, UnknownFields
 from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slices
 from preflight_proxy.core.shapes.tools import read_tools
 from preflight_proxy.core.sse import Event
@@ -47,7 +47,7 @@ class Messages:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS)
+        opened = parse_request(body, headers, unknown_fields, known=FIELDS)
         if "messages" not in opened.raw:
             raise BadRequest("The field 'messages' is missing.")
         text = PromptText()
@@ -56,7 +56,7 @@ class Messages:
         tools = read_tools(opened.raw.get("tools"), text, "messages")
         shrinks = _shrinks(opened.decoded("context_management"))
         prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
-        return close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
+        return build_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
 
     def emit(
         self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
@@ -134,7 +134,7 @@ def _finish(raw: bytes | None) -> str | None:
     return _FINISH.get(reason, reason) if reason else None
 
 
-def _usage(raw: bytes | None) -> Usage | None:
+def _usage(raw: bytes | None) -> CallUsage | None:
     """Usage of a message: `input_tokens` excludes what was cached or written, so these are added.
 
     In captured streams of 2026-09 it includes them; `billed_reading` tells by the cost which of the two it is.
@@ -145,7 +145,7 @@ def _usage(raw: bytes | None) -> Usage | None:
     cached = usage_reading.count(usage.get("cache_read_input_tokens"))
     written = usage_reading.count(usage.get("cache_creation_input_tokens"))
     told = usage_reading.count(usage.get("input_tokens"))
-    return Usage(
+    return CallUsage(
         cost_pusd=usage_reading.cost(usage),
         prompt_tokens=told + cached + written,
         prompt_tokens_less=told if 0 < cached + written <= told else None,

@@ -13,7 +13,7 @@ from preflight_proxy.core.shapes import fields as tables
 from preflight_proxy.core.shapes.body import BadRequest, Json
 from preflight_proxy.core.shapes.fields import Rule, bounds_output, whole
 from preflight_proxy.core.shapes.model_name import bare_model, check_model
-from preflight_proxy.core.shapes.provider import ProviderWish, provider_bytes, read_provider
+from preflight_proxy.core.shapes.provider import ProviderPreferences, provider_bytes, read_provider
 from preflight_proxy.core.shapes.shape import Prompt, Request, UnknownFields
 
 COMMON_FIELDS = frozenset(
@@ -27,7 +27,7 @@ LABELS = frozenset({"user", "session_id", "trace", "metadata", "client_metadata"
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class ParsedRequest:
     """A request's top level.
 
     Attributes:
@@ -49,7 +49,7 @@ class Opened:
     bounds: Mapping[str, bytes]
     model: str
     stream: bool
-    provider: ProviderWish
+    provider: ProviderPreferences
     digest: str
 
     def decoded(self, name: str) -> Json:
@@ -59,7 +59,7 @@ class Opened:
         return bodies.value(self.raw[name]) if name in self.raw else None
 
 
-def open_request(
+def parse_request(
     body: bytes,
     headers: Mapping[str, str],
     unknown: UnknownFields,
@@ -67,7 +67,7 @@ def open_request(
     known: frozenset[str],
     rules: Mapping[str, Rule] | None = None,
     values_max: int = bodies.VALUES_MAX,
-) -> Opened:
+) -> ParsedRequest:
     """Cut a body into slices and pass its top level through the tables.
 
     Raises:
@@ -91,7 +91,7 @@ def open_request(
     if (bare := bare_model(model)) != model:
         model, leaving["model"] = bare, bodies.encode(bare)
     check_model(model)
-    return Opened(
+    return ParsedRequest(
         raw=leaving,
         rules=decoded,
         dropped=(*(name for name in stray if name not in passing), *wish.dropped),
@@ -104,8 +104,8 @@ def open_request(
     )
 
 
-def close_request(
-    opened: Opened, shape: str, prompt: Prompt, bound_fields: Sequence[str], reasoning_bound: int | None = None
+def build_request(
+    opened: ParsedRequest, shape: str, prompt: Prompt, bound_fields: Sequence[str], reasoning_bound: int | None = None
 ) -> Request:
     """Put a request together from its opened top level and its counted prompt.
 

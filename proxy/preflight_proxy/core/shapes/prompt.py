@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from preflight_proxy.core.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.json_size import indented_bytes
-from preflight_proxy.core.shapes.parsed_request import Opened
+from preflight_proxy.core.shapes.parsed_request import ParsedRequest
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Message, Prompt
 from preflight_proxy.core.shapes.tools import Tools
@@ -37,7 +37,7 @@ _SPOKEN = frozenset({"reasoning", "reasoning_effort", "thinking", "verbosity"})
 
 
 def build_prompt(
-    opened: Opened,
+    opened: ParsedRequest,
     text: PromptText,
     *,
     messages: Sequence[Message] = (),

@@ -23,7 +23,7 @@ _NAMES_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderWish:
+class ProviderPreferences:
     """What the caller asks of routing.
 
     Attributes:
@@ -43,7 +43,7 @@ class ProviderWish:
     dropped: tuple[str, ...] = ()
 
 
-def read_provider(raw: bytes | None) -> ProviderWish:
+def read_provider(raw: bytes | None) -> ProviderPreferences:
     """Read the caller's provider object.
 
     Raises:
@@ -51,13 +51,13 @@ def read_provider(raw: bytes | None) -> ProviderWish:
     """
     decoded = body.value(raw) if raw is not None else None
     if decoded is None:
-        return ProviderWish()
+        return ProviderPreferences()
     if not isinstance(decoded, dict):
         raise BadRequest("The field 'provider' must be an object.")
     _check_sort(decoded.get("sort"))
     known = _FREE | {"only", "max_price"}
     only = _names(decoded, "only")
-    return ProviderWish(
+    return ProviderPreferences(
         only=only or None,
         ignore=_names(decoded, "ignore"),
         max_price=_max_price(decoded.get("max_price")),

@@ -19,15 +19,15 @@ from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelop
 from preflight_proxy.core.shapes.fields import absent
 from preflight_proxy.core.shapes.parsed_request import (
     COMMON_FIELDS,
-    Opened,
+    ParsedRequest,
     bound_slices,
-    close_request,
-    open_request,
+    build_request,
+    parse_request,
     write,
 )
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
-from preflight_proxy.core.shapes.shape import Message, Reading, Request, UnknownFields, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Message, Reading, Request, UnknownFields
 from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slices
 from preflight_proxy.core.shapes.tools import kept_tools, read_tools
 from preflight_proxy.core.sse import Event
@@ -65,7 +65,7 @@ class Responses:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = open_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
+        opened = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
         text = PromptText()
         messages = _items(opened, text)
         text.part(opened.decoded("instructions"))
@@ -74,7 +74,7 @@ class Responses:
             opened.raw["tools"] = kept_tools(opened.raw["tools"], tools.kept)
         shrinks = opened.decoded("truncation") not in (None, "disabled")
         prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
-        request = close_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
+        request = build_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
         return replace(request, dropped=(*request.dropped, *tools.dropped))
 
     def emit(
@@ -126,7 +126,7 @@ class Responses:
         return b"event: response.failed\ndata: " + msgspec.json.encode(failed) + b"\n\ndata: [DONE]\n\n"
 
 
-def _items(opened: Opened, text: PromptText) -> tuple[Message, ...]:
+def _items(opened: ParsedRequest, text: PromptText) -> tuple[Message, ...]:
     raw = opened.raw.get("input")
     if raw is None:
         raise BadRequest("The field 'input' is missing.")
@@ -149,7 +149,7 @@ def _read(response: usage_reading.Slices) -> Reading:
     )
 
 
-def _usage(raw: bytes | None) -> Usage | None:
+def _usage(raw: bytes | None) -> CallUsage | None:
     """Usage of a response: `input_tokens` includes cached and written ones here.
 
     Source: a capture of 2026-09 whose cost adds up only so.
@@ -161,7 +161,7 @@ def _usage(raw: bytes | None) -> Usage | None:
         usage_reading.slices(usage.get("input_tokens_details")),
         usage_reading.slices(usage.get("output_tokens_details")),
     )
-    return Usage(
+    return CallUsage(
         cost_pusd=usage_reading.cost(usage),
         prompt_tokens=usage_reading.count(usage.get("input_tokens")),
         cached_tokens=usage_reading.count(details.get("cached_tokens")),

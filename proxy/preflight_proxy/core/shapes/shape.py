@@ -14,14 +14,14 @@ from typing import Literal, Protocol
 from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.sse import Event
 
-__all__ = ["BadRequest", "Message", "Prompt", "Reading", "Request", "Shape", "UnknownFields", "Usage"]
+__all__ = ["BadRequest", "CallUsage", "Message", "Prompt", "Reading", "Request", "Shape", "UnknownFields"]
 
 UnknownFields = Literal["drop", "refuse", "pass"]
 """What happens to a top-level field that no table names: it stays here, the call is refused, or it leaves unread."""
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class CallUsage:
     """What one generation used, as upstream told it.
 
     Attributes:
@@ -61,7 +61,7 @@ class Reading:
     generation_id: str | None = None
     model: str | None = None
     provider: str | None = None
-    usage: Usage | None = None
+    usage: CallUsage | None = None
     finish: str | None = None
     error: bool = False
     terminal: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from preflight_proxy.core.shapes import body
 from preflight_proxy.core.shapes.body import Json, Number
 from preflight_proxy.core.shapes.fields import whole_value
-from preflight_proxy.core.shapes.parsed_request import Opened
+from preflight_proxy.core.shapes.parsed_request import ParsedRequest
 from preflight_proxy.core.shapes.shape import Request
 
 BUDGET_MIN = 1024
@@ -49,7 +49,7 @@ def without_thinking_edits(context_management: Json) -> Json:
     return {**context_management, "edits": kept}
 
 
-def reasoning_bound(opened: Opened) -> int | None:
+def reasoning_bound(opened: ParsedRequest) -> int | None:
     """The bound on reasoning tokens that a request asks for, the larger if it asks twice.
 
     Raises:

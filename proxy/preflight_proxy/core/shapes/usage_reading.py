@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from preflight_proxy.core.money import cost_pusd, number
-from preflight_proxy.core.shapes.shape import Usage
+from preflight_proxy.core.shapes.shape import CallUsage
 
 NAME_CHARS_MAX = 128
 """Names of models, providers and tools are kept this long; an answer must not fill the memory."""
@@ -84,7 +84,7 @@ def cost(usage: Slices) -> int | None:
     return None if bill is None else told + bill
 
 
-def chat_usage(raw: bytes | None) -> Usage | None:
+def chat_usage(raw: bytes | None) -> CallUsage | None:
     """Usage in the words of chat (completions and embeddings too); None if there is none.
 
     Source: openrouter.ai/docs/cookbook/administration/usage-accounting, 2026-10: `prompt_tokens` includes cached tokens.
@@ -93,7 +93,7 @@ def chat_usage(raw: bytes | None) -> Usage | None:
         return None
     usage = slices(raw)
     prompt, completion = slices(usage.get("prompt_tokens_details")), slices(usage.get("completion_tokens_details"))
-    return Usage(
+    return CallUsage(
         cost_pusd=cost(usage),
         prompt_tokens=count(usage.get("prompt_tokens")),
         cached_tokens=count(prompt.get("cached_tokens")),

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.admission.admission import Admit, Wait, admit, unread_refusal
+from preflight_proxy.core.admission.admission import Admission, Wait, admit, unread_refusal
 from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.ledger.rows import Account
-from preflight_proxy.core.pricing.quote import Quote, Worst
+from preflight_proxy.core.pricing.quote import Quote, WorstCase
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
 # The prompt costs 1000, each output token 1; asked for 4000 tokens, the floor is 1024.
 PROMPT, ASKED, FLOOR = 1000, 4000, 1024
 WORST, CHEAPEST = PROMPT + ASKED, PROMPT + FLOOR
-LINE = Worst(fixed_pusd=PROMPT, output_price=10**6, tokens_max=None, tokens_min=0)
+LINE = WorstCase(fixed_pusd=PROMPT, output_price=10**6, tokens_max=None, tokens_min=0)
 TAGS = ("t",)
 QUOTE = Quote("m/x", TAGS, ASKED, ASKED, FLOOR, {}, 1, (LINE,))
 FREE = Quote("m/x:free", TAGS, ASKED, ASKED, FLOOR, {}, 1, (replace(LINE, fixed_pusd=0, output_price=0),))
@@ -29,7 +29,7 @@ def look(
     has_unknown: bool = False,
     waited_s: float = 0.0,
     cheapest_pusd: int = 1,
-) -> Admit | Wait | Refusal:
+) -> Admission | Wait | Refusal:
     """Look at an account with so much available, pending and posted."""
     account = Account("a", "run", available + pending + posted, posted_pusd=posted, pending_pusd=pending)
     return admit(account, quote, busy=busy, has_unknown=has_unknown, waited_s=waited_s, cheapest_pusd=cheapest_pusd)
@@ -38,7 +38,7 @@ def look(
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_call_that_fits_leaves_as_asked(busy: bool) -> None:
     """To the last pico-dollar, whoever else is there."""
-    assert look(WORST, busy=busy) == Admit(ASKED, WORST, clamped=False, tags=TAGS)
+    assert look(WORST, busy=busy) == Admission(ASKED, WORST, clamped=False, tags=TAGS)
 
 
 def test_a_call_that_would_fit_if_others_settled_waits() -> None:
@@ -48,23 +48,23 @@ def test_a_call_that_would_fit_if_others_settled_waits() -> None:
 
 def test_a_call_that_no_settling_would_make_fit_is_clamped_at_once() -> None:
     """Waiting would not help it."""
-    assert look(WORST - 1) == Admit(ASKED - 1, WORST - 1, clamped=True, tags=TAGS)
-    assert look(WORST - 2, pending=1) == Admit(ASKED - 2, WORST - 2, clamped=True, tags=TAGS)
+    assert look(WORST - 1) == Admission(ASKED - 1, WORST - 1, clamped=True, tags=TAGS)
+    assert look(WORST - 2, pending=1) == Admission(ASKED - 2, WORST - 2, clamped=True, tags=TAGS)
 
 
 def test_a_clamp_leaves_half_to_calls_beside_it() -> None:
     """So that one sub-agent does not take all that is left."""
-    assert look(4500, busy=True) == Admit(1250, 2250, clamped=True, tags=TAGS)
+    assert look(4500, busy=True) == Admission(1250, 2250, clamped=True, tags=TAGS)
 
 
 def test_the_last_dollars_are_used_though_half_of_them_is_below_the_floor() -> None:
     """A sequential agent is busy by its own last call; half of little would refuse it with money left."""
-    assert look(CHEAPEST + 10, busy=True) == Admit(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
+    assert look(CHEAPEST + 10, busy=True) == Admission(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
 
 
 def test_no_clamp_goes_below_the_floor() -> None:
     """A shorter answer is of no use."""
-    assert look(CHEAPEST) == Admit(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
+    assert look(CHEAPEST) == Admission(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
     refused = look(CHEAPEST - 1)
     assert isinstance(refused, Refusal)
     assert (refused.code, refused.needed_pusd) == (Code.DOES_NOT_FIT, CHEAPEST)
@@ -77,7 +77,7 @@ def test_a_call_whose_floor_would_fit_if_others_settled_waits_for_that() -> None
 
 def test_after_the_longest_wait_a_call_is_clamped_or_refused() -> None:
     """Before the client loses its patience."""
-    assert look(3000, pending=9000, waited_s=WAIT_S_MAX) == Admit(2000, 3000, clamped=True, tags=TAGS)
+    assert look(3000, pending=9000, waited_s=WAIT_S_MAX) == Admission(2000, 3000, clamped=True, tags=TAGS)
     assert isinstance(look(CHEAPEST - 1, pending=9000, waited_s=WAIT_S_MAX), Refusal)
 
 
@@ -100,7 +100,7 @@ def test_nobody_is_told_that_the_budget_is_spent_while_outcomes_are_unknown() ->
 
 def test_a_free_model_is_allowed_while_nothing_is_overdrawn() -> None:
     """Its worst case is nothing."""
-    assert look(0, posted=5, quote=FREE) == Admit(ASKED, 0, clamped=False, tags=TAGS)
+    assert look(0, posted=5, quote=FREE) == Admission(ASKED, 0, clamped=False, tags=TAGS)
     assert look(-1, pending=1, quote=FREE) == Wait(0)
     assert isinstance(look(-1, posted=10, quote=FREE), Refusal)
 
@@ -141,12 +141,12 @@ TWO = replace(QUOTE, tags=("dearer", "t"), worst=(DEARER, LINE))
 def test_a_call_leaves_for_every_endpoint_that_there_is_enough_for() -> None:
     """The dearest decides what is reserved."""
     dearest = TWO.worst_pusd(ASKED)
-    assert look(dearest, quote=TWO) == Admit(ASKED, dearest, clamped=False, tags=("dearer", "t"))
+    assert look(dearest, quote=TWO) == Admission(ASKED, dearest, clamped=False, tags=("dearer", "t"))
 
 
 def test_a_call_leaves_as_asked_for_the_endpoints_that_it_fits_on() -> None:
     """Neither clamped nor kept waiting for the sake of an endpoint that it can do without."""
-    assert look(WORST, pending=9000, quote=TWO) == Admit(ASKED, WORST, clamped=False, tags=TAGS)
+    assert look(WORST, pending=9000, quote=TWO) == Admission(ASKED, WORST, clamped=False, tags=TAGS)
 
 
 def test_a_call_waits_for_the_cheapest_endpoint() -> None:
@@ -156,6 +156,6 @@ def test_a_call_waits_for_the_cheapest_endpoint() -> None:
 
 def test_a_clamp_goes_no_lower_than_the_cheapest_endpoint_needs() -> None:
     """The greatest bound that one of them can be paid for."""
-    assert look(WORST - 1, quote=TWO) == Admit(ASKED - 1, WORST - 1, clamped=True, tags=TAGS)
-    assert look(CHEAPEST, quote=TWO) == Admit(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
+    assert look(WORST - 1, quote=TWO) == Admission(ASKED - 1, WORST - 1, clamped=True, tags=TAGS)
+    assert look(CHEAPEST, quote=TWO) == Admission(FLOOR, CHEAPEST, clamped=True, tags=TAGS)
     assert isinstance(look(CHEAPEST - 1, quote=TWO), Refusal)

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from preflight_proxy.core.caching.rules import cache_rule, lifetime_s, saved_pusd
-from preflight_proxy.core.pricing.endpoint import Prices
+from preflight_proxy.core.pricing.endpoint import EndpointPrices
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.core.shapes.shape import Usage
+from preflight_proxy.core.shapes.shape import CallUsage
 from tests.support.cases import each
 
 USD = 10**12
@@ -51,12 +51,12 @@ def test_a_request_may_ask_for_a_longer_life(more: dict[str, Any], seconds: floa
 
 
 def test_reading_saves_and_writing_costs() -> None:
-    prices = Prices(prompt=3 * USD, completion=0, cache_read=USD, cache_write=4 * USD, cache_write_1h=6 * USD)
-    assert saved_pusd(prices, Usage(cached_tokens=1000), hour=False) == 2000 * 10**6
-    assert saved_pusd(prices, Usage(cached_tokens=1000, cache_write_tokens=1000), hour=False) == 1000 * 10**6
-    assert saved_pusd(prices, Usage(cache_write_tokens=1000), hour=True) == -3000 * 10**6
+    prices = EndpointPrices(prompt=3 * USD, completion=0, cache_read=USD, cache_write=4 * USD, cache_write_1h=6 * USD)
+    assert saved_pusd(prices, CallUsage(cached_tokens=1000), hour=False) == 2000 * 10**6
+    assert saved_pusd(prices, CallUsage(cached_tokens=1000, cache_write_tokens=1000), hour=False) == 1000 * 10**6
+    assert saved_pusd(prices, CallUsage(cache_write_tokens=1000), hour=True) == -3000 * 10**6
 
 
 def test_without_prices_of_its_own_a_cache_saves_nothing() -> None:
-    prices = Prices(prompt=3 * USD, completion=0)
-    assert saved_pusd(prices, Usage(cached_tokens=1000, cache_write_tokens=10), hour=True) == 0
+    prices = EndpointPrices(prompt=3 * USD, completion=0)
+    assert saved_pusd(prices, CallUsage(cached_tokens=1000, cache_write_tokens=10), hour=True) == 0

@@ -7,9 +7,9 @@ import pytest
 
 from preflight_proxy.core.caching import trace
 from preflight_proxy.core.caching.trace import CacheNote, CacheTrace
-from preflight_proxy.core.pricing.endpoint import Endpoint, Prices
+from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.core.shapes.shape import Request, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Request
 
 NANO, SONNET = "openai/gpt-4.1-nano", "anthropic/claude-sonnet-4.5"
 SYSTEM = {"role": "system", "content": "You are a clerk."}
@@ -18,7 +18,7 @@ TALK = [SYSTEM, TASK, {"role": "assistant", "content": "I read."}, {"role": "too
 
 
 def endpoint(tag: str = "openai", cache_read: int | None = 1) -> Endpoint:
-    return Endpoint(NANO, tag, tag, 10**6, None, None, True, "GPT", Prices(10, 40, cache_read=cache_read))
+    return Endpoint(NANO, tag, tag, 10**6, None, None, True, "GPT", EndpointPrices(10, 40, cache_read=cache_read))
 
 
 def chat(messages: list[dict[str, Any]], model: str = NANO, **more: Any) -> Request:
@@ -45,7 +45,7 @@ class Story:
         account: str = "a",
     ) -> CacheNote:
         self.now_s += after_s
-        usage = Usage(prompt_tokens=prompt, cached_tokens=cached, cache_write_tokens=written)
+        usage = CallUsage(prompt_tokens=prompt, cached_tokens=cached, cache_write_tokens=written)
         started_s, self.now_s = self.now_s, self.now_s + 5
         served = endpoint() if served is None else served
         return self.trace.note(account, request, usage, served, started_s=started_s, ended_s=self.now_s)

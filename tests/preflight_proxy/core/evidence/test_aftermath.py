@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preflight_proxy.core.evidence.aftermath import Clocks, LooseEnd, loose_end, settle
+from preflight_proxy.core.evidence.aftermath import EvidenceTimes, UnsettledAccount, settle, unsettled_account
 from preflight_proxy.core.evidence.evidence import NOTHING_PUSD
 from preflight_proxy.core.ledger.commands import Assume, MarkUnknown, OpenAccount, Post, Recover, Void
 from preflight_proxy.core.ledger.rows import Account
@@ -15,39 +15,39 @@ from tests.preflight_proxy.core.evidence.test_evidence import pending
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 
 NO_CHARGE = "the key's usage shows no charge"
-CLOCKS = Clocks(call_s_max=1800.0, lag_s=60.0)
+CLOCKS = EvidenceTimes(call_s_max=1800.0, lag_s=60.0)
 OWN = Account("a", "run", 10**9, posted_pusd=500_000, key_is_own=True, key_usage_base_pusd=7_000_000)
 TWO = (pending("x", 300_000), pending("y", 200_000))
 
 
-def loose(of: Account = OWN) -> LooseEnd:
-    return LooseEnd(of, TWO, 0.0)
+def loose(of: Account = OWN) -> UnsettledAccount:
+    return UnsettledAccount(of, TWO, 0.0)
 
 
 def test_an_account_of_which_nothing_is_open_has_no_loose_end() -> None:
-    assert loose_end(OWN, [], NOW_S, CLOCKS) is None
+    assert unsettled_account(OWN, [], NOW_S, CLOCKS) is None
 
 
 def test_a_call_that_nobody_saw_end_may_be_billed_until_the_longest_call_is_over_and_the_figure_lags_no_more() -> None:
-    found = loose_end(OWN, [pending("x", 1, NOW_S)], 0.0, CLOCKS)
+    found = unsettled_account(OWN, [pending("x", 1, NOW_S)], 0.0, CLOCKS)
     assert found is not None
     assert found.known_at_s == NOW_S + 1800 + 60
 
 
 def test_a_call_whose_end_was_seen_is_in_the_figure_after_the_lag() -> None:
-    found = loose_end(OWN, [replace(pending("x", 1, NOW_S), unknown_since_s=NOW_S + 5)], 0.0, CLOCKS)
+    found = unsettled_account(OWN, [replace(pending("x", 1, NOW_S), unknown_since_s=NOW_S + 5)], 0.0, CLOCKS)
     assert found is not None
     assert found.known_at_s == NOW_S + 5 + 60
 
 
 def test_what_was_posted_last_must_be_in_the_figure_too() -> None:
-    found = loose_end(OWN, [replace(pending("x", 1), unknown_since_s=1.0)], NOW_S, CLOCKS)
+    found = unsettled_account(OWN, [replace(pending("x", 1), unknown_since_s=1.0)], NOW_S, CLOCKS)
     assert found is not None
     assert found.known_at_s == NOW_S + 60
 
 
 def test_after_a_loss_of_power_calls_may_run_that_stand_nowhere() -> None:
-    found = loose_end(replace(OWN, usage_unread=True), [], NOW_S, CLOCKS)
+    found = unsettled_account(replace(OWN, usage_unread=True), [], NOW_S, CLOCKS)
     assert found is not None
     assert found.known_at_s == NOW_S + 1800 + 60
 
@@ -94,7 +94,7 @@ def test_the_books_are_the_bill_afterwards_and_nothing_is_open(
         do(book, MarkUnknown(f"r{index}"))
     book.accounts["a"] = replace(account(book), usage_unread=lost_pusd > 0)
     billed_pusd = posted_pusd + lost_pusd + sum(min(cost) for cost in costs)
-    found = loose_end(account(book), book.pending("a"), NOW_S, CLOCKS)
+    found = unsettled_account(account(book), book.pending("a"), NOW_S, CLOCKS)
     assert found is not None
     for command in settle(found, billed_pusd):
         do(book, command)

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.evidence.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
-from preflight_proxy.core.ledger.rows import Reservation, State
+from preflight_proxy.core.ledger.rows import Reservation, ReservationState
 
 
 def pending(name: str, reserved_pusd: int, created_at_s: float = 0.0) -> Reservation:
     return Reservation(
         id=name,
         account="a",
-        state=State.PENDING,
+        state=ReservationState.PENDING,
         reserved_pusd=reserved_pusd,
         posted_pusd=0,
         api="chat",

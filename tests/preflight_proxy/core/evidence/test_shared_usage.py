@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from preflight_proxy.core.evidence.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
 from preflight_proxy.core.evidence.shared_usage import SharedUsage
 from preflight_proxy.core.ledger.commands import Adjust, Assume, MarkUnknown, Post, SetGeneration, Void
-from preflight_proxy.core.ledger.transition import Book
+from preflight_proxy.core.ledger.transition import LedgerState
 from tests.preflight_proxy.core.evidence.test_evidence import pending
 from tests.support.ledger_cases import account, do, hold, opened
 
@@ -90,7 +90,7 @@ def test_once_no_truth_is_to_come_what_is_kept_stays() -> None:
 class Case:
     """An account and its upstream: calls end unseen, are told late or never, and the usage holds each after a lag."""
 
-    book: Book = field(default_factory=lambda: opened(LIMIT_PUSD))
+    book: LedgerState = field(default_factory=lambda: opened(LIMIT_PUSD))
     history: PostedHistory = field(default_factory=PostedHistory)
     shared: SharedUsage = field(default_factory=SharedUsage)
     now_s: float = 1000.0

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.ledger.account_changes import LIMIT_PUSD_MAX
 from preflight_proxy.core.ledger.transition import (
     Conclude,
     Freeze,
@@ -15,6 +14,7 @@ from preflight_proxy.core.ledger.transition import (
     Unfreeze,
     transition,
 )
+from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened
@@ -52,7 +52,7 @@ def test_a_token_belongs_to_one_account() -> None:
         transition(book, OpenAccount("b", "run", 1, "token of a"), NOW_S)
 
 
-@pytest.mark.parametrize("limit_pusd", [-1, LIMIT_PUSD_MAX + 1])
+@pytest.mark.parametrize("limit_pusd", [-1, LIMIT_USD_MAX * PUSD_PER_USD + 1])
 def test_a_limit_has_limits(limit_pusd: int) -> None:
     """At opening and after."""
     book = opened()

@@ -6,12 +6,12 @@ from preflight_proxy.core.ledger.transition import (
     Adjust,
     Assume,
     CallFacts,
-    Kind,
+    EntryKind,
     OpenAccount,
     Post,
     Recover,
+    ReservationState,
     SetGeneration,
-    State,
     Void,
     transition,
 )
@@ -22,12 +22,14 @@ from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 @each(
     "command, state, kind, calls",
     [
-        (Post("r", 40), State.POSTED, Kind.POSTED, 1),
-        (Assume("r", 40), State.POSTED, Kind.ASSUMED, 1),
-        (Void("r", "upstream refused"), State.VOIDED, Kind.VOIDED, 0),
+        (Post("r", 40), ReservationState.POSTED, EntryKind.POSTED, 1),
+        (Assume("r", 40), ReservationState.POSTED, EntryKind.ASSUMED, 1),
+        (Void("r", "upstream refused"), ReservationState.VOIDED, EntryKind.VOIDED, 0),
     ],
 )
-def test_each_end_leaves_one_entry(command: Post | Assume | Void, state: State, kind: Kind, calls: int) -> None:
+def test_each_end_leaves_one_entry(
+    command: Post | Assume | Void, state: ReservationState, kind: EntryKind, calls: int
+) -> None:
     """With its kind, and numbered."""
     book = opened()
     do(book, hold("r", 100))
@@ -36,7 +38,7 @@ def test_each_end_leaves_one_entry(command: Post | Assume | Void, state: State, 
     assert change.entry is not None
     assert change.reservation.state is state
     assert (change.entry.kind, change.entry.entry_id, change.entry.reservation_id) == (kind, 1, "r")
-    assert change.entry.cost_pusd == change.reservation.posted_pusd == (0 if kind is Kind.VOIDED else 40)
+    assert change.entry.cost_pusd == change.reservation.posted_pusd == (0 if kind is EntryKind.VOIDED else 40)
     assert account(book).calls == calls
     assert book.next_entry_id == 2
 
@@ -79,7 +81,7 @@ def test_a_late_truth_replaces_what_was_assumed(truth_pusd: int) -> None:
     assert account(book).assumed_pusd == 60
     change = do(book, Adjust("r", truth_pusd - 60, CallFacts(generation_id="gen-late")))
     assert change.entry is not None
-    assert (change.entry.kind, change.entry.reservation_id) == (Kind.ADJUSTED, "r")
+    assert (change.entry.kind, change.entry.reservation_id) == (EntryKind.ADJUSTED, "r")
     assert (account(book).posted_pusd, account(book).assumed_pusd, account(book).overrun_pusd) == (truth_pusd, 0, 0)
     with pytest.raises(ValueError, match="only once"):
         transition(book, Adjust("r", 1), NOW_S)
@@ -121,7 +123,7 @@ def test_what_the_key_shows_beyond_the_books_is_posted() -> None:
     book = opened()
     change = do(book, Recover("a", 70))
     assert change.entry is not None
-    assert (change.entry.kind, change.entry.reservation_id, change.entry.cost_pusd) == (Kind.RECOVERED, None, 70)
+    assert (change.entry.kind, change.entry.reservation_id, change.entry.cost_pusd) == (EntryKind.RECOVERED, None, 70)
     assert do(book, Recover("a", 0)).entry is None
     do(book, Adjust(None, -30, account="a"))
     assert (account(book).posted_pusd, account(book).recovered_pusd) == (40, 40)

@@ -2,15 +2,15 @@
 
 import pytest
 
-from preflight_proxy.core.ledger.rows import Account, Quarantined, Reservation, State
-from preflight_proxy.core.ledger.state import Book, Change, book_of
+from preflight_proxy.core.ledger.rows import Account, QuarantinedEndpoint, Reservation, ReservationState
+from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
 from preflight_proxy.core.ledger.transition import Assume, ClearQuarantine, Post
 from tests.support.ledger_cases import do, hold, opened
 
 
 def held(reserved_pusd: int) -> Reservation:
     """A pending reservation of account `a`."""
-    return Reservation("r", "a", State.PENDING, reserved_pusd, 0, "chat", "m/x", ("t",), 16, False, 1.0)
+    return Reservation("r", "a", ReservationState.PENDING, reserved_pusd, 0, "chat", "m/x", ("t",), 16, False, 1.0)
 
 
 def test_a_book_made_of_its_rows_is_the_same_book() -> None:
@@ -21,7 +21,7 @@ def test_a_book_made_of_its_rows_is_the_same_book() -> None:
     do(book, Assume("s", 50))
     do(book, Post("t", 120))
     rows = [*book.reservations.values(), *book.assumed.values()]
-    assert book_of(book.accounts.values(), rows, book.quarantined.values(), book.next_entry_id) == book
+    assert state_of(book.accounts.values(), rows, book.quarantined.values(), book.next_entry_id) == book
 
 
 def test_ended_reservations_are_not_kept_in_memory() -> None:
@@ -35,14 +35,14 @@ def test_ended_reservations_are_not_kept_in_memory() -> None:
 def test_rows_that_contradict_each_other_make_no_book() -> None:
     """Fail closed: with wrong sums nothing could be promised."""
     with pytest.raises(ValueError, match="pending is not the sum"):
-        book_of([Account("a", "run", 100, pending_pusd=7)], [held(8)], [], 1)
+        state_of([Account("a", "run", 100, pending_pusd=7)], [held(8)], [], 1)
     with pytest.raises(ValueError, match="assumed is not the sum"):
-        book_of([Account("a", "run", 100, posted_pusd=7, assumed_pusd=7)], [], [], 1)
+        state_of([Account("a", "run", 100, posted_pusd=7, assumed_pusd=7)], [], [], 1)
 
 
 def test_pending_reservations_by_account() -> None:
     """Of one, or of all."""
-    book = Book(reservations={"r": held(1)})
+    book = LedgerState(reservations={"r": held(1)})
     assert book.pending() == book.pending("a") == [held(1)]
     assert book.pending("b") == []
 
@@ -51,7 +51,7 @@ def test_an_endpoint_goes_out_of_use_and_comes_back() -> None:
     """The newest reason stands; clearing one that is in use is no error."""
     book = opened()
     for reason in ("first", "second"):
-        book.apply(Change(quarantined=(Quarantined("m/x", "t", reason, 1.0),)))
+        book.apply(Change(quarantined=(QuarantinedEndpoint("m/x", "t", reason, 1.0),)))
     assert book.quarantined["m/x", "t"].reason == "second"
     do(book, ClearQuarantine("m/x", "t"))
     do(book, ClearQuarantine("m/x", "t"))

@@ -12,20 +12,20 @@ from hypothesis import settings
 from preflight_proxy.core.ledger.transition import (
     Account,
     Assume,
-    Book,
     CallFacts,
     Change,
     ClearQuarantine,
     Command,
     Freeze,
+    LedgerState,
     MarkUnknown,
     OpenAccount,
     Post,
     Quarantine,
     Recover,
+    ReservationState,
     SetGeneration,
     SetLimit,
-    State,
     Unfreeze,
     Void,
     may_send,
@@ -162,7 +162,12 @@ def test_the_generation_id_and_the_tag_are_kept_through_the_end() -> None:
     do(book, SetGeneration("r", "gen-1", "openai"))
     ended = do(book, Post("r", 5)).reservation
     assert ended is not None
-    assert (ended.state, ended.posted_pusd, ended.generation_id, ended.tag) == (State.POSTED, 5, "gen-1", "openai")
+    assert (ended.state, ended.posted_pusd, ended.generation_id, ended.tag) == (
+        ReservationState.POSTED,
+        5,
+        "gen-1",
+        "openai",
+    )
 
 
 def test_a_second_mark_keeps_the_first_moment_of_not_knowing() -> None:
@@ -268,7 +273,7 @@ def _play(orders: Sequence[tuple[Step, ...]]) -> None:
     assert min(outcomes.values()) > len(orders) // 20, outcomes
 
 
-def _interleave(steps: Sequence[Step], book: Book, outcomes: dict[str, int]) -> None:
+def _interleave(steps: Sequence[Step], book: LedgerState, outcomes: dict[str, int]) -> None:
     here, under = True, dict[str, Account]()
     for step in steps:
         if step == "reserve":

@@ -13,27 +13,27 @@ from preflight_proxy.core.ledger.transition import (
     Account,
     Adjust,
     Assume,
-    Book,
     CallFacts,
     Change,
     ClearQuarantine,
     Command,
     Entry,
+    EntryKind,
     Freeze,
-    Kind,
+    LedgerState,
     MarkUnknown,
     OpenAccount,
     Post,
     Quarantine,
-    Quarantined,
+    QuarantinedEndpoint,
     Recover,
     Refuse,
     Reservation,
+    ReservationState,
     SetLimit,
-    State,
     Unfreeze,
     Void,
-    book_of,
+    state_of,
     transition,
 )
 from preflight_proxy.core.refusals.refusals import Code, Refusal
@@ -52,7 +52,7 @@ class Rows:
         self.accounts: dict[str, Account] = {}
         self.reservations: dict[str, Reservation] = {}
         self.entries: list[Entry] = []
-        self.quarantined: dict[tuple[str, str], Quarantined] = {}
+        self.quarantined: dict[tuple[str, str], QuarantinedEndpoint] = {}
 
     def write(self, change: Change) -> None:
         """One transaction."""
@@ -67,10 +67,10 @@ class Rows:
         for endpoint in change.cleared:
             self.quarantined.pop(endpoint, None)
 
-    def load(self) -> Book:
+    def load(self) -> LedgerState:
         """The book after a restart."""
-        reservations = (r for r in self.reservations.values() if r.state is State.PENDING or r.assumed)
-        return book_of(self.accounts.values(), reservations, self.quarantined.values(), len(self.entries) + 1)
+        reservations = (r for r in self.reservations.values() if r.state is ReservationState.PENDING or r.assumed)
+        return state_of(self.accounts.values(), reservations, self.quarantined.values(), len(self.entries) + 1)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -81,7 +81,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = Book()
+        self.book = LedgerState()
         self.rows = Rows()
         self.count = 0
 
@@ -217,15 +217,25 @@ class LedgerMachine(RuleBasedStateMachine):
             assert account.posted_pusd == sum(e.cost_pusd for e in self.rows.entries if e.account == account.id) >= 0
             assert account.pending_pusd == sum(r.reserved_pusd for r in self.book.pending(account.id)) >= 0
             assert account.assumed_pusd >= 0
-            ended = [r for r in self.rows.reservations.values() if r.account == account.id and r.state is State.POSTED]
+            ended = [
+                r
+                for r in self.rows.reservations.values()
+                if r.account == account.id and r.state is ReservationState.POSTED
+            ]
             assert account.overrun_pusd == sum(max(0, r.posted_pusd - r.reserved_pusd) for r in ended)
             assert account.posted_pusd == sum(r.posted_pusd for r in ended) + account.recovered_pusd
 
     @invariant()
     def each_reservation_ended_at_most_once(self) -> None:
-        ends = [e.reservation_id for e in self.rows.entries if e.kind in {Kind.POSTED, Kind.VOIDED, Kind.ASSUMED}]
+        ends = [
+            e.reservation_id
+            for e in self.rows.entries
+            if e.kind in {EntryKind.POSTED, EntryKind.VOIDED, EntryKind.ASSUMED}
+        ]
         assert len(ends) == len(set(ends))
-        assert {name for name, r in self.rows.reservations.items() if r.state is not State.PENDING} == set(ends)
+        assert {name for name, r in self.rows.reservations.items() if r.state is not ReservationState.PENDING} == set(
+            ends
+        )
         assert [e.entry_id for e in self.rows.entries] == list(range(1, len(self.rows.entries) + 1))
 
 

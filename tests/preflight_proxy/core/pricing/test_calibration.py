@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_sim import Scenario
-from openrouter_sim.shapes.chat import Chat as SimulatedChat
-from openrouter_sim.tokens import Tokenizer
+from openrouter_sim.base.tokens import Tokenizer
+from openrouter_sim.shapes.chat import SimChat as SimulatedChat
 from preflight_proxy.core.pricing.calibration import Calibration, billed_as_listed, billed_reading
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
-from preflight_proxy.core.shapes.shape import Reading, Request, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request
 from tests.support.cases import each
 from tests.support.quote_cases import (
     ASSISTANT_BYTES,
@@ -37,7 +37,7 @@ def conversation(*contents: object, **fields: object) -> Request:
 
 
 def bill(prompt_tokens: int, completion_tokens: int = 10, **changes: object) -> Reading:
-    usage = Usage(
+    usage = CallUsage(
         cost_pusd=3 * 10**6 * prompt_tokens + 15 * 10**6 * completion_tokens,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
@@ -107,9 +107,9 @@ def test_fields_that_cannot_change_the_prompt_keep_the_prefix() -> None:
         bill(2010, finish="error"),
         bill(2010, finish=None),
         bill(2010, finish="content_filter"),
-        bill(2010, usage=Usage(cost_pusd=3 * 10**6 * 2010 * 102 // 100, prompt_tokens=2010)),
-        bill(2010, usage=Usage(cost_pusd=None, prompt_tokens=2010)),
-        bill(2010, usage=Usage(cost_pusd=3 * 10**6 * 2010, prompt_tokens=2010, is_byok=True)),
+        bill(2010, usage=CallUsage(cost_pusd=3 * 10**6 * 2010 * 102 // 100, prompt_tokens=2010)),
+        bill(2010, usage=CallUsage(cost_pusd=None, prompt_tokens=2010)),
+        bill(2010, usage=CallUsage(cost_pusd=3 * 10**6 * 2010, prompt_tokens=2010, is_byok=True)),
     ],
 )
 def test_a_bill_that_could_be_bent_is_not_learnt_from(reading: Reading) -> None:
@@ -219,31 +219,31 @@ def test_the_least_recently_used_prefix_is_forgotten() -> None:
 @each(
     "usage, listed",
     [
-        (Usage(1000 * 3 * 10**6, 1000), True),
-        (Usage(1000 * 3 * 10**6 * 101 // 100, 1000), True),
-        (Usage(1000 * 3 * 10**6 * 1011 // 1000, 1000), False),
-        (Usage(1000 * 3 * 10**5, 1000, cached_tokens=1000), True),
-        (Usage(1000 * 375 * 10**4, 1000, cache_write_tokens=1000), True),
-        (Usage(1000 * 6 * 10**6, 1000, cache_write_tokens=1000), True),
-        (Usage(1000 * 6 * 10**6, 1000), False),
-        (Usage(0, 1000), False),
+        (CallUsage(1000 * 3 * 10**6, 1000), True),
+        (CallUsage(1000 * 3 * 10**6 * 101 // 100, 1000), True),
+        (CallUsage(1000 * 3 * 10**6 * 1011 // 1000, 1000), False),
+        (CallUsage(1000 * 3 * 10**5, 1000, cached_tokens=1000), True),
+        (CallUsage(1000 * 375 * 10**4, 1000, cache_write_tokens=1000), True),
+        (CallUsage(1000 * 6 * 10**6, 1000, cache_write_tokens=1000), True),
+        (CallUsage(1000 * 6 * 10**6, 1000), False),
+        (CallUsage(0, 1000), False),
     ],
 )
-def test_a_bill_confirms_its_tokens_within_one_percent(usage: Usage, listed: bool) -> None:
+def test_a_bill_confirms_its_tokens_within_one_percent(usage: CallUsage, listed: bool) -> None:
     assert billed_as_listed(ENDPOINT, usage) is listed
 
 
 def test_a_bill_may_go_by_an_override_and_by_images_and_reasoning() -> None:
     dear = endpoint(pricing={"overrides": [{"min_prompt_tokens": 10, "prompt": "0.00001"}]})
-    assert billed_as_listed(dear, Usage(1000 * 10**7, 1000))
-    assert billed_as_listed(endpoint(pricing={"image": "0.01"}), Usage(1000 * 3 * 10**6 + 2 * 10**10, 1000), 2)
-    reasoning = Usage(10**7 * 6 * 100, 0, completion_tokens=100, reasoning_tokens=100)
+    assert billed_as_listed(dear, CallUsage(1000 * 10**7, 1000))
+    assert billed_as_listed(endpoint(pricing={"image": "0.01"}), CallUsage(1000 * 3 * 10**6 + 2 * 10**10, 1000), 2)
+    reasoning = CallUsage(10**7 * 6 * 100, 0, completion_tokens=100, reasoning_tokens=100)
     assert billed_as_listed(endpoint(pricing={"internal_reasoning": "0.00006"}), reasoning)
 
 
 def test_free_endpoints_bill_nothing_and_are_believed() -> None:
     free = endpoint(pricing={"prompt": "0", "completion": "0"})
-    assert billed_as_listed(free, Usage(0, 1000))
+    assert billed_as_listed(free, CallUsage(0, 1000))
 
 
 def opened(system: str, *tasks: object, **fields: object) -> Request:
@@ -368,18 +368,18 @@ def test_of_two_readings_of_a_usage_the_one_that_agrees_with_its_cost_counts(
     cost_pusd: int | None, prompt_tokens: int
 ) -> None:
     """1000 input tokens and 800 cached ones: 1000 in all, or 1800; the larger where the cost does not tell."""
-    usage = Usage(cost_pusd, 1800, cached_tokens=800, completion_tokens=50, prompt_tokens_less=1000)
+    usage = CallUsage(cost_pusd, 1800, cached_tokens=800, completion_tokens=50, prompt_tokens_less=1000)
     assert billed_reading(ENDPOINT, usage) == replace(usage, prompt_tokens=prompt_tokens, prompt_tokens_less=None)
 
 
 def test_written_tokens_are_read_in_both_ways_too() -> None:
-    usage = Usage(200 * P + 800 * WRITE, 1800, cache_write_tokens=800, prompt_tokens_less=1000)
+    usage = CallUsage(200 * P + 800 * WRITE, 1800, cache_write_tokens=800, prompt_tokens_less=1000)
     assert billed_reading(ENDPOINT, usage).prompt_tokens == 1000
     assert billed_reading(ENDPOINT, replace(usage, cost_pusd=1000 * P + 800 * WRITE)).prompt_tokens == 1800
 
 
 def test_where_both_readings_agree_the_closer_counts_and_of_two_as_close_the_larger() -> None:
-    usage = Usage(10 * P + 10**6 * OUT, 30, cached_tokens=10, completion_tokens=10**6, prompt_tokens_less=20)
+    usage = CallUsage(10 * P + 10**6 * OUT, 30, cached_tokens=10, completion_tokens=10**6, prompt_tokens_less=20)
     exact = replace(usage, cost_pusd=10 * P + 10 * READ + 10**6 * OUT)
     assert billed_reading(ENDPOINT, exact).prompt_tokens == 20
     assert billed_reading(ENDPOINT, replace(exact, cost_pusd=20 * P + 10 * READ + 10**6 * OUT)).prompt_tokens == 30
@@ -389,5 +389,5 @@ def test_where_both_readings_agree_the_closer_counts_and_of_two_as_close_the_lar
 
 
 def test_a_usage_of_one_reading_stays_as_it_is() -> None:
-    usage = Usage(1000 * P, 1800, cached_tokens=800)
+    usage = CallUsage(1000 * P, 1800, cached_tokens=800)
     assert billed_reading(ENDPOINT, usage) is usage

@@ -1,6 +1,6 @@
 """An endpoint is read at the most that it can charge, or not used."""
 
-from preflight_proxy.core.pricing.endpoint import Prices, endpoint_from_json
+from preflight_proxy.core.pricing.endpoint import EndpointPrices, endpoint_from_json
 from tests.support.cases import each
 from tests.support.quote_cases import SONNET, endpoint
 
@@ -11,7 +11,7 @@ def test_prices_are_per_million_tokens_and_units_per_unit() -> None:
     found = endpoint(
         pricing={"request": "0.01", "image": "0.004", "internal_reasoning": "0.00002", "audio": "0.0000035"}
     )
-    assert found.prices == Prices(
+    assert found.prices == EndpointPrices(
         prompt=3 * 10**12,
         completion=15 * 10**12,
         cache_read=3 * 10**11,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
-from preflight_proxy.core.pricing.quote import Quote, Unquotable, Worst, quote, split_model
+from preflight_proxy.core.pricing.quote import Quote, UnquotableError, WorstCase, quote, split_model
 from preflight_proxy.core.refusals.refusals import Code
 from tests.support.cases import each
 from tests.support.quote_cases import EMBEDDINGS, MESSAGES, USD, chat, endpoint, read
@@ -110,7 +110,7 @@ def test_only_and_ignore_choose_the_endpoints() -> None:
 
 @pytest.mark.parametrize("wish", [{"only": ["nobody"]}, {"ignore": ["anthropic"]}])
 def test_no_endpoint_left_is_no_quote(wish: dict[str, object]) -> None:
-    with pytest.raises(Unquotable) as caught:
+    with pytest.raises(UnquotableError) as caught:
         quote(chat(provider=wish), [endpoint()])
     assert caught.value.code is Code.UNPRICED
 
@@ -128,13 +128,13 @@ def test_a_routing_suffix_is_no_part_of_the_quoted_model() -> None:
 
 
 LINES = st.builds(
-    Worst,
+    WorstCase,
     fixed_pusd=st.integers(0, 10**6),
     output_price=st.integers(0, 10**7),
     tokens_max=st.none() | st.integers(0, 5000),
     tokens_min=st.just(0),
 ) | st.builds(
-    lambda fixed, price, most: Worst(fixed, price, most, most),
+    lambda fixed, price, most: WorstCase(fixed, price, most, most),
     st.integers(0, 10**6),
     st.integers(0, 10**7),
     st.integers(0, 5000),
@@ -142,7 +142,9 @@ LINES = st.builds(
 
 
 @given(st.lists(LINES, min_size=1, max_size=4), st.integers(0, 3000), st.integers(0, 3000), st.integers(-10, 2 * 10**6))
-def test_the_clamp_is_the_greatest_bound_that_fits(lines: list[Worst], first: int, second: int, amount: int) -> None:
+def test_the_clamp_is_the_greatest_bound_that_fits(
+    lines: list[WorstCase], first: int, second: int, amount: int
+) -> None:
     floor, bound = sorted((first, second))
     made = Quote("m", tuple(str(place) for place in range(len(lines))), bound, bound, floor, {}, 0, tuple(lines))
     found = made.bound_within(amount)
@@ -186,7 +188,7 @@ def test_prices_for_prompts_longer_than_this_one_can_be_do_not_count() -> None:
 
 @given(st.integers(1, 10**12), st.integers(0, 10**9), st.integers(0, 10**6))
 def test_on_a_provider_key_of_the_users_own_the_fee_comes_on_top(fixed_pusd: int, price: int, bound: int) -> None:
-    plain = replace(quote(chat(max_tokens=bound or 1), [endpoint()]), worst=(Worst(fixed_pusd, price, None, 0),))
+    plain = replace(quote(chat(max_tokens=bound or 1), [endpoint()]), worst=(WorstCase(fixed_pusd, price, None, 0),))
     assert plain.with_byok_fee().worst_pusd(bound) >= plain.worst_pusd(bound) * 21 // 20
     # Three roundings, and that of the price in each token.
     assert plain.with_byok_fee().worst_pusd(bound) <= plain.worst_pusd(bound) * 21 // 20 + 3 + bound // 10**6

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openrouter_sim import Rule, Scenario, Simulator
-from openrouter_sim.errors import ApiError
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.calls.scenario import BoundChoice
+from openrouter_sim.catalog.models import show_endpoint
 from openrouter_sim.inference import open_call
-from openrouter_sim.models import show_endpoint
-from openrouter_sim.scenario import BoundChoice
 from openrouter_sim.shapes import SHAPES as UPSTREAM
 from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
 from preflight_proxy.core.pricing.quote import quote
@@ -60,7 +60,7 @@ def billed_pusd(choice: BoundChoice, path: str, body: bytes) -> int:
         call = open_call(upstream, UPSTREAM[path], f"Bearer {upstream.inference_key}", body)
     except ApiError:
         return 0
-    call.settle(upstream.books, call.tokens.completion, "finished")
+    call.settle(upstream.account, call.tokens.completion, "finished")
     return int((upstream.bill().total_usd - before) * 10**12)
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from preflight_proxy.core.shapes.shape import Reading, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.core.sse import Decoder
 from tests.support.quote_cases import CHAT, chat
 
@@ -29,7 +29,9 @@ STREAM = (
 
 def test_a_body_is_read_after_any_white_space() -> None:
     told = CHAT.read_body(b"\n\n  \r\n" + json.dumps(BODY).encode() + b"\n")
-    assert told == Reading("gen-1", "a/b", "P", Usage(5 * 10**11, 10, 0, 0, 5), "tool_calls", False, True, ("bash",))
+    assert told == Reading(
+        "gen-1", "a/b", "P", CallUsage(5 * 10**11, 10, 0, 0, 5), "tool_calls", False, True, ("bash",)
+    )
 
 
 def test_a_body_with_an_error_is_one() -> None:
@@ -41,7 +43,7 @@ def test_a_stream_tells_its_parts_event_by_event() -> None:
     assert told[0] == Reading()
     assert told[1] == Reading("gen-1", "a/b", "P")
     assert told[2].finish == "stop"
-    assert told[3].usage == Usage(5 * 10**11, 10, 0, 0, 5)
+    assert told[3].usage == CallUsage(5 * 10**11, 10, 0, 0, 5)
     assert told[4].terminal
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
-from preflight_proxy.core.shapes.shape import Reading, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from tests.support.cases import each
 
 HEAD = '"id":"gen-1760000000-x","model":"a/b","provider":"P",'
@@ -23,7 +23,7 @@ def test_a_first_chunk_tells_who_answers() -> None:
 @each("choices", ["[]", '[{"index":0,"delta":{"content":""},"finish_reason":"stop"}]', "null"])
 def test_the_usage_chunk_is_read_with_and_without_a_choice(choices: str) -> None:
     told = read("{" + HEAD + f'"choices":{choices},"us\\u0061ge":{{"prompt_tokens":3,"cost":1e-6}}}}')
-    assert told.usage == Usage(10**6, 3)
+    assert told.usage == CallUsage(10**6, 3)
     assert not told.terminal
 
 

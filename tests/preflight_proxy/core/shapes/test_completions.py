@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from preflight_proxy.core.shapes.shape import BadRequest, Reading, Usage
+from preflight_proxy.core.shapes.shape import BadRequest, CallUsage, Reading
 from preflight_proxy.core.sse import Decoder, Event
 from tests.support.cases import each
 from tests.support.quote_cases import COMPLETIONS, read
@@ -32,8 +32,8 @@ def test_the_bound_is_written() -> None:
 
 def test_answers_are_read_as_chats_are() -> None:
     told = COMPLETIONS.read_body(b'{"id":"gen-1","choices":[{"text":"x","finish_reason":"length"}],"usage":{"cost":1}}')
-    assert told == Reading("gen-1", usage=Usage(10**12), finish="length", terminal=True)
-    assert COMPLETIONS.read_event(Event(b"", data=b'{"usage":{"cost":1}}')).usage == Usage(10**12)
+    assert told == Reading("gen-1", usage=CallUsage(10**12), finish="length", terminal=True)
+    assert COMPLETIONS.read_event(Event(b"", data=b'{"usage":{"cost":1}}')).usage == CallUsage(10**12)
 
 
 def test_a_cut_is_an_error_chunk_with_text() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from preflight_proxy.core.shapes.shape import BadRequest, Reading, Usage
+from preflight_proxy.core.shapes.shape import BadRequest, CallUsage, Reading
 from preflight_proxy.core.sse import Event
 from tests.support.cases import each
 from tests.support.quote_cases import EMBEDDINGS, read
@@ -37,7 +37,7 @@ def test_no_bound_is_written() -> None:
 
 
 def test_the_cost_is_in_the_usage() -> None:
-    usage = Usage(160_000, 8)
+    usage = CallUsage(160_000, 8)
     assert EMBEDDINGS.read_body(b'{"data":[],"usage":{"prompt_tokens":8,"cost":1.6e-7}}').usage == usage
     assert EMBEDDINGS.read_event(Event(b"", data=b'{"usage":{"prompt_tokens":8,"cost":1.6e-7}}')).usage == usage
 

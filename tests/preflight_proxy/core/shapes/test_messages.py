@@ -2,7 +2,7 @@
 
 import json
 
-from preflight_proxy.core.shapes.shape import Reading, Usage
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.core.sse import Decoder, Event
 from tests.support.cases import each
 from tests.support.quote_cases import MESSAGES
@@ -15,7 +15,7 @@ USAGE = {
     "output_tokens_details": {"thinking_tokens": 20},
     "cost": 0.00159,
 }
-READ_USAGE = Usage(1_590_000_000, 1030, 800, 30, 50, 20)
+READ_USAGE = CallUsage(1_590_000_000, 1030, 800, 30, 50, 20)
 
 
 def event(**fields: object) -> Reading:
@@ -56,7 +56,7 @@ def test_the_delta_has_the_usage_and_the_reason(reason: str | None, finish: str 
 
 def test_a_delta_without_cost_is_usage_without_cost() -> None:
     told = event(type="message_delta", delta={}, usage={"output_tokens": 5})
-    assert told.usage == Usage(None, 0, 0, 0, 5)
+    assert told.usage == CallUsage(None, 0, 0, 0, 5)
     assert event(type="message_delta", delta={}).usage is None
 
 

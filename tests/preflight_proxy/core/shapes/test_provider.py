@@ -4,13 +4,13 @@ from decimal import Decimal
 
 import pytest
 
-from preflight_proxy.core.shapes.provider import ProviderWish, read_provider, serves
+from preflight_proxy.core.shapes.provider import ProviderPreferences, read_provider, serves
 from preflight_proxy.core.shapes.shape import BadRequest
 from tests.support.cases import each
 
 
 def test_no_object_is_no_wish() -> None:
-    assert read_provider(None) == read_provider(b"null") == read_provider(b"{}") == ProviderWish()
+    assert read_provider(None) == read_provider(b"null") == read_provider(b"{}") == ProviderPreferences()
 
 
 def test_every_wish_is_read() -> None:

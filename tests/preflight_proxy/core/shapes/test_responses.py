@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from preflight_proxy.core.shapes.shape import BadRequest, Reading, Usage
+from preflight_proxy.core.shapes.shape import BadRequest, CallUsage, Reading
 from preflight_proxy.core.sse import Decoder, Event
 from tests.support.cases import each
 from tests.support.quote_cases import RESPONSES, read
@@ -16,7 +16,7 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 64},
     "cost": 0.025706,
 }
-READ_USAGE = Usage(25_706_000_000, 9175, 1, 9172, 277, 64)
+READ_USAGE = CallUsage(25_706_000_000, 9175, 1, 9172, 277, 64)
 RESPONSE = {"id": "gen-1", "model": "a/b", "status": "completed", "usage": USAGE, "error": None}
 
 

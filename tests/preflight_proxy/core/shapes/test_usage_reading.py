@@ -1,7 +1,7 @@
 """Answers are read leniently: what is there is taken, what is not is missing."""
 
 from preflight_proxy.core.shapes import usage_reading
-from preflight_proxy.core.shapes.shape import Usage
+from preflight_proxy.core.shapes.shape import CallUsage
 from tests.support.cases import each
 
 
@@ -60,7 +60,7 @@ def test_usage_is_read_with_its_details() -> None:
         b'{"prompt_tokens":1000,"completion_tokens":50,"cost":0.00159,"is_byok":false,'
         b'"prompt_tokens_details":{"cached_tokens":800,"cache_write_tokens":7},"completion_tokens_details":{"reasoning_tokens":20}}'
     )
-    assert usage == Usage(1_590_000_000, 1000, 800, 7, 50, 20, False)
+    assert usage == CallUsage(1_590_000_000, 1000, 800, 7, 50, 20, False)
 
 
 @each("cost", [b"null", b'"0.5"', b"-1", b"1e900000", b"[]", b"true", b"1" * 5000])

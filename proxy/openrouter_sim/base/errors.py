@@ -1,0 +1,81 @@
+"""Refusals as OpenRouter words them; each API shape puts them into its own envelope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from openrouter_sim.base.jsonio import JsonObject
+
+USER_ID = "user_2simulated"
+
+ERROR_TYPES = {
+    400: "invalid_request",
+    401: "authentication",
+    402: "payment_required",
+    403: "permission_denied",
+    404: "not_found",
+    408: "timeout",
+    413: "payload_too_large",
+    422: "unprocessable",
+    429: "rate_limit_exceeded",
+    500: "server",
+    502: "provider_unavailable",
+    503: "provider_unavailable",
+    504: "timeout",
+    524: "timeout",
+    529: "provider_overloaded",
+}
+"""HTTP status to `error_type`. Source: openrouter.ai/docs/api_reference/errors-and-debugging, 2026."""
+
+
+@dataclass(slots=True)
+class ApiError(Exception):
+    """An answer that is an error.
+
+    Attributes:
+        status: The HTTP status, which is `error.code` too.
+        message: The sentence.
+        metadata: What `error.metadata` holds besides the type.
+        extra: What `error` holds besides.
+        headers: Headers of the answer.
+        is_page: The body is a web server's page instead of an envelope.
+    """
+
+    status: int
+    message: str
+    metadata: JsonObject = field(default_factory=dict)
+    extra: JsonObject = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    is_page: bool = False
+
+    @property
+    def error_type(self) -> str:
+        """The `error_type`: the one in the metadata, else the status's usual one."""
+        named = self.metadata.get("error_type")
+        return named if isinstance(named, str) else ERROR_TYPES.get(self.status, "unmapped")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamError:
+    """An error inside a 200: the code as the stream states it, and how much of the usual form it has."""
+
+    code: int | str
+    message: str
+    error_type: str = "provider_unavailable"
+    choice_only: bool = False
+    bare: bool = False
+
+
+def envelope(error: ApiError) -> JsonObject:
+    """Return the error body of all endpoints but `/messages`.
+
+    Source: openrouter.ai/docs/api_reference/errors-and-debugging, 2026.
+    """
+    metadata = {"error_type": error.error_type, **error.metadata}
+    inner = {"code": error.status, "message": error.message, "metadata": metadata, **error.extra}
+    return {"error": inner, "user_id": USER_ID}
+
+
+def bad_request(message: str) -> ApiError:
+    """Return a 400."""
+    return ApiError(400, message)

@@ -1,0 +1,122 @@
+"""Who may spend: OpenRouter's checks before it routes, against settled spend only.
+
+Parallel calls can each pass, so a limit can be overshot; what is in flight is never cut.
+
+Source: openrouter.ai/docs/api_reference/{limits,errors-and-debugging}, 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.base.jsonio import plain
+from openrouter_sim.billing.account import SimAccount, SimKey
+from openrouter_sim.billing.prices import ZERO, price_of
+from openrouter_sim.catalog.models import SimEndpoint
+
+_WINDOWS = {None: "total", "daily": "daily", "weekly": "weekly", "monthly": "monthly"}
+
+
+def authenticate(account: SimAccount, header: str | None) -> SimKey:
+    """Return the key that an `Authorization` header names.
+
+    Raises:
+        ApiError: 401 without one, or for one that is unknown, deleted, disabled or expired.
+    """
+    scheme, _, secret = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise ApiError(401, "Missing Authentication header")
+    key = account.find(secret.strip())
+    if key is None or key.deleted:
+        raise ApiError(401, "User not found.")
+    if key.disabled:
+        raise ApiError(401, "This API key is disabled")
+    if key.expires_s is not None and account.now() >= key.expires_s:
+        raise ApiError(401, "This API key has expired")
+    return key
+
+
+def require_inference(key: SimKey) -> None:
+    """Raise 403 for a management key, which cannot call inference."""
+    if key.management:
+        raise ApiError(403, "Management keys cannot be used for inference")
+
+
+def require_management(key: SimKey) -> None:
+    """Raise 403 for a key that is no management key."""
+    if not key.management:
+        raise ApiError(403, "Only management keys can perform this operation")
+
+
+def admit(
+    account: SimAccount, key: SimKey, endpoints: Sequence[SimEndpoint], prompt_tokens: int, bound: int | None
+) -> None:
+    """Return if the call may start.
+
+    Raises:
+        ApiError: 402 without credit, 403 when the key's limit is spent, 402 when what is left does not cover the bound
+            (or the endpoint's longest completion, where the call sets none).
+    """
+    now = account.now()
+    first = endpoints[0]
+    price = price_of(first.pricing, prompt_tokens, now)
+    if account.credit_left < 0 or (account.credit_left == 0 and not price.is_free):
+        raise _no_credit()
+    if price.is_free:
+        return
+    remaining = key.remaining(account.today())
+    if remaining is not None and remaining <= 0:
+        raise _limit_spent(key, account)
+    is_key_tighter = remaining is not None and remaining < account.credit_left
+    left = remaining if remaining is not None and is_key_tighter else account.credit_left
+    wanted = first.output_tokens_max if bound is None else bound
+    if prompt_tokens * price.prompt > left:
+        raise _prompt_too_dear(prompt_tokens, int(left / price.prompt), key if is_key_tighter else None)
+    if wanted * price.completion > left:
+        raise _too_dear(wanted, int(left / price.completion), key if is_key_tighter else None)
+
+
+def _no_credit() -> ApiError:
+    message = "Insufficient credits. Add more using https://openrouter.ai/credits"
+    return ApiError(402, message, metadata={"limit_source": "openrouter_credits"})
+
+
+def _limit_spent(key: SimKey, account: SimAccount) -> ApiError:
+    spent, limit = key.spent(account.today()), key.limit or ZERO
+    message = (
+        f"Key limit exceeded ({_WINDOWS[key.limit_reset]} limit): ${_cents(spent)} of ${_cents(limit)} used. "
+        f"Manage it using https://openrouter.ai/workspaces/default/keys/{key.hash}"
+    )
+    metadata = {"limit_source": "openrouter_key_limit", "scope": "key_limit", "limit_usd": limit, "spend_usd": spent}
+    return ApiError(403, message, metadata={**metadata, "resets_at": None})
+
+
+def _too_dear(wanted: int, affordable: int, key: SimKey | None) -> ApiError:
+    message = (
+        f"This request requires more credits, or fewer max_tokens. You requested up to {wanted} tokens, "
+        f"but can only afford {affordable}. {_remedy(key)}"
+    )
+    return ApiError(402, message, metadata=_source(key))
+
+
+def _prompt_too_dear(prompt_tokens: int, affordable: int, key: SimKey | None) -> ApiError:
+    message = f"Prompt tokens limit exceeded: {prompt_tokens} > {affordable}. {_remedy(key)}"
+    return ApiError(402, message, metadata=_source(key))
+
+
+def _remedy(key: SimKey | None) -> str:
+    if key is None:
+        return "To increase, visit https://openrouter.ai/settings/credits and add more credits"
+    window = _WINDOWS[key.limit_reset]
+    return f"To increase, visit https://openrouter.ai/settings/keys and create a key with a higher {window} limit"
+
+
+def _source(key: SimKey | None) -> dict[str, object]:
+    source = "openrouter_credits" if key is None else "openrouter_key_limit"
+    return {"provider_name": None, "limit_source": source, "remedy_hint": "Lower max_tokens."}
+
+
+def _cents(amount: Decimal) -> str:
+    return plain(amount.quantize(Decimal("0.01")))

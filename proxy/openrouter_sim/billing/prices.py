@@ -1,0 +1,138 @@
+"""What an endpoint charges for counted tokens, in exact Decimal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from openrouter_sim.base.jsonio import JsonObject
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class SimTokens:
+    """A generation's native counts: `prompt` holds cached and written ones, `completion` the reasoning ones."""
+
+    prompt: int
+    cached: int = 0
+    write_5m: int = 0
+    write_1h: int = 0
+    completion: int = 0
+    reasoning: int = 0
+
+    @property
+    def written(self) -> int:
+        """Cache writes of both lifetimes."""
+        return self.write_5m + self.write_1h
+
+    def stopped_at(self, completion: int) -> SimTokens:
+        """Return the counts of a generation that was cut after `completion` tokens."""
+        completion = min(completion, self.completion)
+        return SimTokens(
+            self.prompt, self.cached, self.write_5m, self.write_1h, completion, min(self.reasoning, completion)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SimPrice:
+    """USD per token (`request`: per request), overrides and discount already applied."""
+
+    prompt: Decimal
+    completion: Decimal
+    cache_read: Decimal
+    cache_write: Decimal
+    cache_write_1h: Decimal
+    internal_reasoning: Decimal | None = None
+    request: Decimal = ZERO
+
+    def times(self, factor: Decimal) -> SimPrice:
+        """Return the price with every rate multiplied."""
+        reasoning = None if self.internal_reasoning is None else self.internal_reasoning * factor
+        return SimPrice(
+            self.prompt * factor,
+            self.completion * factor,
+            self.cache_read * factor,
+            self.cache_write * factor,
+            self.cache_write_1h * factor,
+            reasoning,
+            self.request * factor,
+        )
+
+    def prompt_cost(self, tokens: SimTokens) -> Decimal:
+        """Return the USD for everything that was sent, per-request fee included."""
+        fresh = tokens.prompt - tokens.cached - tokens.written
+        return (
+            fresh * self.prompt
+            + tokens.cached * self.cache_read
+            + tokens.write_5m * self.cache_write
+            + tokens.write_1h * self.cache_write_1h
+            + self.request
+        )
+
+    def completion_cost(self, tokens: SimTokens) -> Decimal:
+        """Return the USD for everything that was generated."""
+        if self.internal_reasoning is None:
+            return tokens.completion * self.completion
+        plain = tokens.completion - tokens.reasoning
+        return plain * self.completion + tokens.reasoning * self.internal_reasoning
+
+    def cost(self, tokens: SimTokens) -> Decimal:
+        """Return the USD of the generation."""
+        return self.prompt_cost(tokens) + self.completion_cost(tokens)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether neither side costs anything."""
+        return not (self.prompt or self.completion or self.request)
+
+
+def price_of(pricing: JsonObject, prompt_tokens: int, now: float) -> SimPrice:
+    """Return what an endpoint charges for a prompt of this length at epoch second `now`.
+
+    A rate that is absent falls back to `prompt`. Overrides apply to the whole request, later ones win.
+
+    Source: openrouter.ai/docs/guides/overview/models, `pricing`, 2026.
+    """
+    if not pricing.get("overrides"):
+        return _price(pricing)
+    rates = dict(pricing)
+    for override in pricing["overrides"]:
+        if _applies(override, prompt_tokens, now):
+            rates.update(override)
+    return _price(rates)
+
+
+def _price(rates: JsonObject) -> SimPrice:
+    net = 1 - Decimal(str(rates.get("discount", 0)))
+    prompt = Decimal(rates["prompt"]) * net
+
+    def rate(name: str, otherwise: Decimal) -> Decimal:
+        return Decimal(rates[name]) * net if name in rates else otherwise
+
+    write = rate("input_cache_write", prompt)
+    return SimPrice(
+        prompt=prompt,
+        completion=Decimal(rates["completion"]) * net,
+        cache_read=rate("input_cache_read", prompt),
+        cache_write=write,
+        cache_write_1h=rate("input_cache_write_1h", write),
+        internal_reasoning=rate("internal_reasoning", ZERO) if "internal_reasoning" in rates else None,
+        request=rate("request", ZERO),
+    )
+
+
+def _applies(override: JsonObject, prompt_tokens: int, now: float) -> bool:
+    if prompt_tokens <= override.get("min_prompt_tokens", -1):
+        return False
+    moment = datetime.fromtimestamp(now, UTC)
+    if "utc_days" in override and moment.isoweekday() % 7 not in override["utc_days"]:
+        return False
+    if "utc_start" in override:
+        return _within(moment.strftime("%H%M"), str(override["utc_start"]), str(override["utc_end"]))
+    return True
+
+
+def _within(hhmm: str, start: str, end: str) -> bool:
+    return start <= hhmm < end if start <= end else hhmm >= start or hhmm < end

@@ -1,0 +1,1 @@
+"""One inference call: what it asks, what is answered, what it costs."""

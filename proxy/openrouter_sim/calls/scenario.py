@@ -1,0 +1,123 @@
+"""What the simulated models say and what goes wrong, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from openrouter_sim.base.tokens import Tokenizer
+from openrouter_sim.calls.fault import Fault
+
+UsageChunk = Literal["choice", "empty", "merged"]
+BoundChoice = Literal["smallest", "largest", "first", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function call that the model makes; `arguments` is JSON text."""
+
+    name: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A reply, for the requests that it matches; the first matching rule of a scenario speaks.
+
+    Attributes:
+        model: The model id, without suffix; None for any.
+        contains: Text that the last message not of the assistant holds; None for any.
+        role: That message's role, `user` or `tool`; None for any.
+        tokens: Completion tokens, reasoning included; a pair is a range, drawn by the seed; None: as the text has.
+        reasoning: How many of them are reasoning.
+        text: What the model says; None for filler of the right length.
+        tool_calls: Functions it calls.
+        finish: The finish reason, when the bound does not cut; None: `stop` or `tool_calls`.
+        times: How often the rule speaks; None for ever.
+    """
+
+    model: str | None = None
+    contains: str | None = None
+    role: str | None = None
+    tokens: int | tuple[int, int] | None = None
+    reasoning: int = 0
+    text: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish: str | None = None
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRule:
+    """A fault, and the requests that suffer it.
+
+    Attributes:
+        fault: What goes wrong.
+        probability: Share of the matching requests, drawn by the seed.
+        model: The model id; None for any. A fault that acts before the body is read cannot know it.
+        api: `chat`, `responses`, `messages`, `completions` or `embeddings`; None for any of them. Faults that act before the
+            body is read can also name `keys`, `credits`, `key`, `models` or `generation`, with a method (`DELETE keys`)
+            or without.
+        stream: Only streams, or only the others; None for both.
+        contains: Text that the last message holds; None for any.
+        after: How many matching requests pass unharmed first.
+        times: How often it strikes; None for ever.
+    """
+
+    fault: Fault
+    probability: float = 1.0
+    model: str | None = None
+    api: str | None = None
+    stream: bool | None = None
+    contains: str | None = None
+    after: int = 0
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How the simulator behaves.
+
+    Attributes:
+        replies: What is said; without a matching rule, about 50 tokens of filler.
+        faults: What goes wrong; each rule is drawn on its own.
+        tokens_per_s: Pace of generation; None for as fast as possible.
+        first_token_s: Wait before the first token.
+        tokens_per_chunk: Tokens in one stream event.
+        comments: `: OPENROUTER PROCESSING` lines ahead of a stream.
+        generation_delay_s: How long `/generation` answers 404.
+        key_usage_lag_s: How long a settled cost stays unseen by `/key`, `/keys`, `/credits` and the limit checks.
+        usage_chunk: Chat's usage event: with a choice, with none, or on the event that has the finish reason.
+        crlf: Stream lines end in CRLF.
+        bound_choice: Which output bound counts where a request sets several. `smallest` reads the API's documented fields
+            alone; the others read every spelling in every API, take null for no bound, and `largest` counts the budget of
+            reasoning too. What OpenRouter does is not documented.
+        messages_cost: `message_delta.usage` has the cost.
+        messages_input_whole: `input_tokens` of `/messages` includes those read from a cache and written to one.
+        responses_events: Streams of `/responses` have `event:` lines.
+        tokenizer: How densely prompts become tokens.
+        tools_indent: Tools are counted re-serialised with indent 4.
+        caching: Prompts are cached.
+        directives: `[[sim …]]` in the last message is obeyed.
+        extra_fields: Answers carry fields that no document names.
+    """
+
+    replies: tuple[Rule, ...] = ()
+    faults: tuple[FaultRule, ...] = ()
+    tokens_per_s: float | None = None
+    first_token_s: float = 0.0
+    tokens_per_chunk: int = 8
+    comments: int = 1
+    generation_delay_s: float = 0.0
+    key_usage_lag_s: float = 0.0
+    usage_chunk: UsageChunk = "choice"
+    crlf: bool = False
+    bound_choice: BoundChoice = "smallest"
+    messages_cost: bool = True
+    messages_input_whole: bool = False
+    responses_events: bool = True
+    tokenizer: Tokenizer = Tokenizer.USUAL
+    tools_indent: bool = False
+    caching: bool = True
+    directives: bool = True
+    extra_fields: bool = True

@@ -1,0 +1,1 @@
+"""The models on offer, and which endpoint serves a request."""

@@ -1,0 +1,60 @@
+"""A scenario from a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from openrouter_sim.base.tokens import Tokenizer
+from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario, ToolCall
+from openrouter_sim.faults import make_fault
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Return the scenario that a TOML file holds.
+
+    Its keys are the attributes of `Scenario`; `[[replies]]` holds those of `Rule` (with tables for `tool_calls`),
+    `[[faults]]` those of `FaultRule` with `fault` as the name of one and its parameters in the table `with`.
+
+    Raises:
+        ValueError: a name is unknown, a value has the wrong form, or the file is not TOML.
+        OSError: the file cannot be read.
+    """
+    try:
+        return scenario_of(tomllib.loads(path.read_text("utf-8")))
+    except TypeError as exc:
+        raise ValueError(f"{path}: {exc}") from exc
+
+
+def scenario_of(data: dict[str, Any]) -> Scenario:
+    """Return the scenario of parsed TOML; see `load_scenario`."""
+    values = _known(Scenario, data)
+    values["replies"] = tuple(_rule(row) for row in data.get("replies", ()))
+    values["faults"] = tuple(_fault_rule(row) for row in data.get("faults", ()))
+    if "tokenizer" in data:
+        values["tokenizer"] = Tokenizer(data["tokenizer"])
+    return Scenario(**values)
+
+
+def _rule(row: dict[str, Any]) -> Rule:
+    values = _known(Rule, row)
+    if isinstance(values.get("tokens"), list):
+        values["tokens"] = (int(row["tokens"][0]), int(row["tokens"][1]))
+    values["tool_calls"] = tuple(ToolCall(**_known(ToolCall, call)) for call in row.get("tool_calls", ()))
+    return Rule(**values)
+
+
+def _fault_rule(row: dict[str, Any]) -> FaultRule:
+    values = dict(row)
+    parameters = values.pop("with", {})
+    fault = make_fault(values.pop("fault"), parameters)
+    return FaultRule(fault=fault, **_known(FaultRule, values))
+
+
+def _known(kind: type, row: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    if unknown := sorted(set(row) - names):
+        raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}")
+    return dict(row)

@@ -1,0 +1,184 @@
+"""The accounts of a stand-alone proxy: opened with its one key, kept in its folder, added and removed while it runs.
+
+Limits, freezes and removals are in the ledger; tokens.json has the token of each account. A proxy that is killed between the two
+writes leaves one of these states, and the next start settles it:
+
+    adding      the token is kept, the ledger has no such account, or a removed one    the token goes
+    removing    the account is removed in the ledger, its token is still kept          the token goes
+    lost file   the ledger has the account, no token is kept                           it gets a new token
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from preflight_proxy.base.private_file import write_private
+from preflight_proxy.control.accounts import Accounts, AccountSpec
+from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
+from preflight_proxy.core.ledger.rows import CLOSED
+from preflight_proxy.core.money import limit_pusd, usd_text
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.ledger.service import Ledger
+
+TOKENS = "tokens.json"
+TOKEN_CHARS_MIN = 16
+"""Shorter ones can be guessed, and are not recognised in a log."""
+
+_log = structlog.get_logger("preflight_proxy.control.standalone_accounts")
+
+
+def new_token() -> str:
+    """A trial token: 256 random bits under our own prefix, so that logs can redact it and nobody takes it for a key."""
+    return "pf-" + secrets.token_urlsafe(32)
+
+
+class StandaloneAccounts:
+    """The accounts of one stand-alone proxy, which has the ledger of this folder.
+
+    Args:
+        ledger: The ledger's side.
+        accounts: Opens and freezes them.
+        data: The folder.
+        key: The key that all their calls leave with.
+
+    Raises:
+        ConfigError: The tokens of the folder cannot be read.
+    """
+
+    def __init__(self, ledger: Ledger, accounts: Accounts, data: Path, key: Secret) -> None:
+        self._ledger = ledger
+        self._accounts = accounts
+        self._data = data
+        self._key = key
+        self._tokens = read_tokens(data)
+        self._changing = asyncio.Lock()
+
+    def names(self) -> list[str]:
+        """The accounts that are not removed, oldest first."""
+        return [account.id for account in self._ledger.accounts().values() if is_kept(account)]
+
+    def check(self, name: str) -> None:
+        """Find an account.
+
+        Raises:
+            KeyError: There is none of this name, or it was removed.
+        """
+        if not is_kept(self._ledger.account(name)):
+            raise KeyError(name)
+
+    def token(self, name: str) -> str:
+        """The token of an account. Raises as `check`."""
+        self.check(name)
+        return self._tokens[name]
+
+    async def open_all(self, limits_usd: Mapping[str, str]) -> frozenset[str]:
+        """Open the accounts that are named, with these limits, and those that are kept, with the limits that they have.
+
+        What is posted stays, and who is frozen stays frozen. An account that was removed and is named is open again.
+
+        Returns:
+            Those whose token was made in this call.
+
+        Raises:
+            ConfigError: The tokens cannot be kept, or one is that of another account.
+            LedgerError: The ledger cannot be written.
+        """
+        removed = {account.id for account in self._ledger.accounts().values() if account.frozen_reason == CLOSED}
+        limits = {name: usd_text(self._ledger.account(name).limit_pusd) for name in self.names()} | dict(limits_usd)
+        tokens = {name: token for name, token in self._tokens.items() if name in limits and name not in removed}
+        made = frozenset(limits.keys() - tokens.keys())
+        self._keep(tokens | {name: new_token() for name in limits if name in made})
+        for name, limit_usd in limits.items():
+            await self._open(name, limit_usd)
+        for account in list(self._ledger.accounts().values()):
+            if account.id in limits:
+                continue
+            if account.run and account.frozen is None:
+                await self._accounts.close(account.id)  # a run's account, which has a key of its own
+            elif account.key_hash == hashlib.sha256(self._key.reveal().encode()).hexdigest():
+                self._ledger.account_state(account.id).key = self._key  # what is pending is still asked for
+        return made
+
+    async def add(self, name: str, limit_usd: str) -> str:
+        """Open a new account, or one that was removed, whose spent amount counts again; returns its token, a new one.
+
+        Raises:
+            ValueError: The name or the limit cannot be, or there is such an account.
+            ConfigError: The token cannot be kept; nothing is opened.
+            LedgerError: The ledger cannot be written.
+        """
+        async with self._changing:
+            if not is_account_name(name):
+                raise ValueError(f"{name!r} cannot be an account's name: {NAME_RULE}")
+            if not limit_pusd(limit_usd):
+                raise ValueError("with $0 every call would be refused; give more")
+            known = self._ledger.accounts().get(name)
+            if known is not None and known.frozen_reason != CLOSED:
+                raise ValueError(f"there is an account {name!r} already; raise it, or set its limit")
+            self._keep(self._tokens | {name: new_token()})
+            await self._open(name, limit_usd)
+            return self._tokens[name]
+
+    async def remove(self, name: str) -> None:
+        """Refuse an account's token from now on and end its streams; what is pending settles, and its entries stay.
+
+        Raises:
+            KeyError: There is no such account.
+            LedgerError: The ledger cannot be written; the account is not removed.
+        """
+        async with self._changing:
+            self.check(name)
+            await self._accounts.freeze(name, CLOSED)
+            try:
+                self._keep({known: token for known, token in self._tokens.items() if known != name})
+            except ConfigError as exc:
+                _log.error("tokens.not_removed", account=name, error=str(exc))  # the next start does it
+
+    async def _open(self, name: str, limit_usd: str) -> None:
+        budget_file = str(self._data / "budget" / f"{name}.txt")
+        token = self._tokens[name]
+        spec = AccountSpec(limit_usd=limit_usd, token=token, key=self._key.reveal(), budget_file=budget_file)
+        try:
+            await self._accounts.open(name, spec)
+        except ValueError as exc:
+            raise ConfigError(f"The account {name!r} cannot be opened: {exc}.") from exc
+        if self._ledger.account(name).frozen_reason == CLOSED:
+            self._accounts.unfreeze(name)
+
+    def _keep(self, tokens: dict[str, str]) -> None:
+        if tokens != self._tokens:
+            write_private(self._data / TOKENS, json.dumps(tokens, indent=2))
+            self._tokens = tokens
+
+
+def read_tokens(data: Path) -> dict[str, str]:
+    """Return the tokens that a data folder keeps, by account; none where there is no file.
+
+    Raises:
+        ConfigError: They cannot be read, or are not what a proxy wrote.
+    """
+    path = data / TOKENS
+    try:
+        known = json.loads(path.read_text()) if path.exists() else {}
+        tokens = {str(name): _checked(token) for name, token in known.items()}
+        if len(set(tokens.values())) < len(tokens):
+            raise ValueError("two accounts have the same token")
+    except (OSError, ValueError, AttributeError) as exc:
+        raise ConfigError(
+            f"The tokens in {path} cannot be read: {exc}. Remove the file to have new ones made."
+        ) from exc
+    return tokens
+
+
+def _checked(token: object) -> str:
+    if isinstance(token, str) and len(token) >= TOKEN_CHARS_MIN and token.isascii() and token.isprintable():
+        return token
+    raise ValueError("a token in it is too short, or is no text")

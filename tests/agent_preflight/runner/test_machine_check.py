@@ -1,0 +1,236 @@
+"""What stands in the way of a run on this machine, told at once and before anything is made."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.engine.client import Engine
+from agent_preflight.options.settings import RunSettings
+from agent_preflight.runner.machine_check import MachineReport, check_machine, mount_sources_of, say_all
+from agent_preflight.runs.plan import Surroundings, TrialPlan
+from tests.support.engine_thread import serve_in_thread
+from tests.support.scripted_engine import Fail, ScriptedEngine
+
+AROUND = Surroundings("docker", "me/agent", network="sealed")
+TRIAL = TrialPlan("a", "m/m", 1, "key", ())
+
+
+@pytest.fixture
+def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
+    """An engine that has the agents' image and one to build gates on."""
+    docker_host.state.images["me/base"] = docker_host.state.images["me/agent"] | {"Id": "sha256:base"}
+    docker_host.state.info |= {"NCPU": 4, "MemTotal": 8 * 2**30}
+    return docker_host
+
+
+async def looked(docker: ScriptedEngine, around: Surroundings = AROUND, **options: Any) -> MachineReport:
+    async with Engine.open(docker.url) as engine:
+        return await check_machine(
+            engine, around, [replace(TRIAL, mounts=around.mounts)], options.pop("gate_base", "me/base"), **options
+        )
+
+
+def writes(docker: ScriptedEngine) -> list[str]:
+    return [call for call in docker.calls if not call.startswith("GET ")]
+
+
+@pytest.mark.wire
+async def test_where_all_is_there_nothing_is_told_and_nothing_is_made(docker: ScriptedEngine, tmp_path: Path) -> None:
+    docker.state.create_volume({"Name": "named"})
+    around = replace(AROUND, network="bridge", mounts=(f"{tmp_path}:/a:ro,Z", f"{tmp_path}:/b:z", "named:/c:ro"))
+    assert await looked(docker, replace(around, mounts=())) == MachineReport()
+    assert writes(docker) == []
+    assert await looked(docker, around) == MachineReport()
+    assert [call.partition("?")[0] for call in writes(docker) if "create" in call] == ["POST /containers/create"]
+    assert docker.state.containers == {}
+
+
+@pytest.mark.wire
+async def test_all_that_is_wrong_is_told_together_each_once(docker: ScriptedEngine, tmp_path: Path) -> None:
+    mounts = (f"{tmp_path}/no:/task:ro", f"{tmp_path}:/x", f"{tmp_path}:/x/")
+    around = replace(
+        AROUND, image="you/agent", network="nonet", mounts=mounts, memory="1m", cpus="5", workspace_path="out"
+    )
+    ready = await looked(docker, around, gate_base="python:3.12-slim")
+    assert [line.name for line in ready.lines] == [
+        "Mounts", "Mounts", "Network", "Workspace", "Docker image 'you/agent'", "Gate image", "Limits", "Limits",
+    ]  # fmt: skip
+    told = "\n".join(ready.problems)
+    for part in (
+        "Two mounts go to /x in the container: leave one off.",
+        f"The mount's source {tmp_path}/no does not exist. The agent would find nothing in /task.",
+        "Docker has no network 'nonet'. Run `docker network create nonet`, or choose 'sealed' or one of: bridge.",
+        "workspace_path must be an absolute path",
+        "Run `docker pull you/agent`, or build it: `docker build -t you/agent .`",
+        "The image python:3.12-slim is missing, on which the gate image is built. Run `docker pull python:3.12-slim`, or set",
+        "or set PREFLIGHT_GATE_BASE to an image with python3.",
+        "cpus is 5, but Docker's machine has 4: give at most 4.",
+        "memory is 1048576 bytes, but Docker needs at least 6m",
+    ):
+        assert part in told
+    assert writes(docker) == []
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("makes_sources", [True, False])
+async def test_who_asks_decides_whether_a_missing_source_is_made(
+    docker: ScriptedEngine, tmp_path: Path, makes_sources: bool
+) -> None:
+    around = replace(AROUND, mounts=(f"{tmp_path}/new:/out",))
+    ready = await looked(docker, around, makes_sources=makes_sources)
+    assert bool(ready.problems) is not makes_sources
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.wire
+async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
+    mounts = (f"{tmp_path}/{{alias}}:/out", f"{tmp_path}/all:/all")
+    around = replace(AROUND, mounts=mounts)
+    trials = [
+        replace(TRIAL, alias=alias, mounts=(f"{tmp_path}/{alias}:/out", f"{tmp_path}/all:/all")) for alias in ("a", "b")
+    ]
+    async with Engine.open(docker.url) as engine:
+        wanted = mount_sources_of(engine, around, trials, makes_sources=False)
+        ready = await check_machine(engine, around, trials, "me/base", makes_sources=False)
+        read_only = replace(around, mounts=(f"{tmp_path}/{{alias}}:/task:ro",))
+        tasks = [replace(trial, mounts=(f"{tmp_path}/{trial.alias}:/task:ro",)) for trial in trials]
+        without = await check_machine(engine, read_only, tasks, "me/base")
+    assert [(Path(each.bind.path).name, each.is_made) for each in wanted] == [
+        ("a", True),
+        ("all", False),
+        ("b", True),
+        ("all", False),
+    ]
+    assert [problem.partition(".")[0] for problem in ready.problems] == [
+        f"The mount's source {tmp_path}/all does not exist"
+    ]
+    assert [problem.partition(".")[0] for problem in without.problems] == [
+        f"The mount's source {tmp_path}/{alias} does not exist" for alias in ("a", "b")
+    ]
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("option", ["--mount=type=bind,src={},dst=/x", "--volume={}:/x:ro"])
+async def test_an_option_is_looked_at_as_a_mount_is(docker: ScriptedEngine, tmp_path: Path, option: str) -> None:
+    ready = await looked(docker, replace(AROUND, docker_args=(option.format(tmp_path / "no"),)))
+    assert f"The mount's source {tmp_path}/no does not exist" in ready.problems[0]
+
+
+@pytest.mark.wire
+async def test_the_paths_of_another_machine_are_not_looked_at_and_that_is_said_once() -> None:
+    with serve_in_thread() as docker:
+        docker.state.images["me/base"] = docker.state.images["me/agent"]
+        ready = await looked(docker, replace(AROUND, mounts=("/no/such:/task:ro", "/nor/this:/out")))
+    (line,) = ready.lines
+    assert line.ok is None
+    assert line.detail == f"not looked at: the paths are those of the machine behind {docker.url}"
+
+
+@pytest.mark.wire
+async def test_a_volume_that_is_new_is_told_since_a_folder_may_be_meant(
+    docker: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    ready = await looked(docker, replace(AROUND, mounts=("data:/task:ro", "cache:/c")))
+    assert [line.detail for line in ready.lines] == [
+        "data is the name of a Docker volume, which does not exist: Docker makes an empty one; for the folder write ./data",
+        "cache is the name of a Docker volume, which does not exist: Docker makes an empty one",
+    ]
+    assert ready.problems == ()
+    assert docker.state.volumes == {}
+    said: list[str] = []
+    say_all(ready.lines, said.append)
+    assert said[1].startswith("warning: Mounts: cache is the name")
+
+
+@pytest.mark.wire
+async def test_the_engine_itself_judges_the_options_by_a_container_that_never_starts(docker: ScriptedEngine) -> None:
+    docker.script("POST /containers/create", Fail(400, "invalid CPU shares"))
+    ready = await looked(docker, replace(AROUND, docker_args=("--cpu-shares=1", "--volume=/etc:/x:ro", "--volume=/y")))
+    assert ready.problems == ("creating a container with your options: invalid CPU shares",)
+    (body,) = [body for call, body in docker.bodies if "create" in call]
+    assert body["HostConfig"] == {"CpuShares": 1, "NetworkMode": "none"}
+    assert "Volumes" not in body
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("config", "changes", "is_wrong"),
+    [
+        ({"Cmd": None, "Entrypoint": None}, {}, True),
+        ({}, {}, True),
+        ({}, {"docker_args": ("--entrypoint=/x",)}, False),
+        ({"Cmd": ["x"]}, {}, False),
+        ({"Entrypoint": ["x"]}, {}, False),
+    ],
+)
+async def test_an_image_without_a_command_needs_one(
+    docker: ScriptedEngine, config: Mapping[str, Any], changes: Mapping[str, Any], is_wrong: bool
+) -> None:
+    docker.state.images["me/agent"]["Config"] = config
+    ready = await looked(docker, replace(AROUND, **changes))
+    assert [problem.partition(":")[0] for problem in ready.problems] == [
+        "The image me/agent has no command of its own"
+    ] * is_wrong
+
+
+@pytest.mark.wire
+async def test_more_memory_than_there_is_is_a_warning(docker: ScriptedEngine) -> None:
+    (line,) = (await looked(docker, replace(AROUND, memory="9g", cpus="4"))).lines
+    assert (line.ok, line.detail) == (None, "memory is 9.0 GiB, but Docker's machine has 8.0 GiB")
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("network", ["host", "container:x", ""])
+async def test_a_network_that_is_not_allowed_is_told_here(docker: ScriptedEngine, network: str) -> None:
+    (problem,) = (await looked(docker, replace(AROUND, network=network))).problems
+    assert "cannot be used: choose 'sealed', 'bridge'" in problem
+
+
+@pytest.mark.wire
+async def test_the_engines_socket_is_refused_here(docker: ScriptedEngine) -> None:
+    ready = await looked(docker, replace(AROUND, mounts=("/:/host",)))
+    assert any("hands the container engine's socket to the agent" in problem for problem in ready.problems)
+
+
+def process(*command: str, **env: str) -> tuple[Surroundings, list[TrialPlan]]:
+    return Surroundings("process", "", env=env), [replace(TRIAL, command=command)] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("no-such-program", "There is no program 'no-such-program' in PATH"),
+        ("/no/such", "The agent's program /no/such does not exist"),
+        ("/etc/passwd", "cannot be executed: chmod +x"),
+        ("./agent", f"is looked for in its own new folder: write {Path.cwd()}/agent"),
+    ],
+)
+async def test_a_program_that_is_not_there_is_told_once(command: str, said: str) -> None:
+    (problem,) = (await check_machine(None, *process(command))).problems
+    assert said in problem
+
+
+@pytest.mark.parametrize("command", ["sh", "/bin/sh", "{alias}/x"])
+async def test_a_program_that_is_there_is_not_mentioned(command: str) -> None:
+    assert await check_machine(None, *process(command)) == MachineReport()
+
+
+async def test_a_program_is_looked_for_where_the_agent_will_be(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("#!/bin/sh\n")
+    (tmp_path / "mine").chmod(0o755)
+    assert await check_machine(None, *process("mine", PATH=str(tmp_path))) == MachineReport()
+    assert (await check_machine(None, *process("sh", PATH=str(tmp_path)))).problems
+
+
+async def test_what_was_given_in_vain_for_a_process_is_named_in_one_line() -> None:
+    around, trials = process("sh")
+    settings = RunSettings(mounts=("/a:/b",), memory="1g")
+    (line,) = (await check_machine(None, replace(around, settings=settings), trials)).lines
+    assert (line.ok, line.detail) == (None, "not used with --sandbox process: mounts, memory")

@@ -1,0 +1,189 @@
+"""How a run is stopped, and the line to copy with which it goes on: the shell reads it as it was meant."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.models import RunResult
+from agent_preflight.runner.messages import farewell, go_on, how_to_stop, stopping
+from agent_preflight.runner.resume import result_of_summary
+from agent_preflight.runs.plan import Surroundings
+from agent_preflight.runs.request import Finished, Origin, Request
+from preflight_proxy.core.secret import Secret
+
+REQUEST = Request(
+    models=[("m/m", alias) for alias in ("a", "b", "c")],
+    admin_key=Secret("x"),
+    budget=1,
+    around=Surroundings("process", ""),
+    runs_dir=Path("runs"),
+    origin=Origin(),
+)
+SCRIPT = replace(REQUEST, origin=None)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "r"
+    path.mkdir()
+    (path / "plan.json").write_text("{}")
+    return path
+
+
+def result(status: str, ended_by: str = "agent", **extra: Any) -> RunResult:
+    return result_of_summary({"preflight": {"status": status, "ended_by": ended_by, **extra}})
+
+
+def lines(run_dir: Path, *results: RunResult, request: Request = REQUEST) -> list[str]:
+    """Return what is said of results, which are those of a, b and c unless they have names."""
+    named = [
+        replace(each, alias=each.alias or alias) for each, (_, alias) in zip(results, request.models, strict=False)
+    ]
+    return list(farewell(request, Finished(run_dir, named)))
+
+
+DONE, FAILED, CUT = result("done"), result("failed"), result("interrupted", "interrupted")
+
+
+def test_a_run_that_is_complete_says_nothing(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, result("done"), result("ejected", "ejected")) == []
+    assert lines(run_dir, DONE, DONE, result("stopped", "stopped")) == []
+
+
+def test_a_clean_up_that_is_not_verified_is_said_also_of_a_run_that_is_complete(run_dir: Path) -> None:
+    left = result("done", cleanup={"sub_key": "unverified"})
+    (line,) = lines(run_dir, DONE, left, DONE)
+    assert line.startswith("The clean-up of 1 trial is not verified (1 key was not seen to be deleted;")
+
+
+def test_what_was_cut_off_or_never_began_goes_on_by_one_command(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, CUT) == [
+        "2 of 3 trials are not complete. What is left of the budget serves to go on with b (interrupted), c (not started):",
+        "  agent-preflight run --resume r",
+    ]
+    assert lines(run_dir, DONE, DONE, CUT)[0].startswith("1 of 3 trials is not complete.")
+
+
+def test_what_failed_runs_again_only_if_asked(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, FAILED, FAILED) == [
+        "2 of 3 trials failed. What is left of the budget serves to run again b (failed), c (failed):",
+        "  agent-preflight run --resume r --retry-failed",
+    ]
+    assert lines(run_dir, FAILED, CUT, DONE)[1:] == [
+        "  agent-preflight run --resume r",
+        "  (--retry-failed runs again a (failed) too)",
+    ]
+
+
+def short(needed: str | None, limit: str = "0.004", alias: str = "") -> RunResult:
+    causes = [{"code": "does_not_fit", "limit_needed_usd": needed}]
+    extra = result("failed", "agent", never_served="does_not_fit", not_served=causes, limit_usd=limit).preflight
+    return result_of_summary({"alias": alias, "budget_usd": float(limit), "preflight": extra})
+
+
+SMALL = replace(REQUEST, budget="0.004")
+
+
+def test_a_budget_that_covers_no_call_is_told_with_one_that_does(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, DONE, short("0.0141"), request=SMALL) == [
+        "1 of 3 trials failed, 1 because the budget covers no call. A higher one serves to run again c (failed):",
+        "  agent-preflight run --resume r --retry-failed --budget 0.02",
+    ]
+    assert lines(run_dir, CUT, DONE, short("0.0141"), request=SMALL)[1:] == [
+        "  agent-preflight run --resume r",
+        "  (--retry-failed --budget 0.02 runs again c (failed) too)",
+    ]
+    told = lines(run_dir, DONE, DONE, short("0.0141"), request=replace(SMALL, origin=None))
+    assert told[1] == "  run_multi(..., run_id='r', resume=True, retry_failed=True, budget_usd=0.02)"
+
+
+def test_a_budget_of_which_it_is_not_known_what_would_cover_a_call_is_to_be_higher(run_dir: Path) -> None:
+    assert lines(run_dir, DONE, DONE, short(None), request=SMALL)[1:] == [
+        "  agent-preflight run --resume r --retry-failed",
+        "  (with a higher --budget)",
+    ]
+
+
+def test_the_budget_that_is_named_is_below_none_of_those_that_begin_again(run_dir: Path) -> None:
+    request = replace(REQUEST, budget={"a": "0.004", "b": "0.505", "c": "9"})
+    done = result_of_summary({"alias": "c", "budget_usd": 9.0, "preflight": {"status": "done", "ended_by": "agent"}})
+    told = lines(run_dir, done, short("0.0141", alias="a"), request=request)  # b never began
+    assert told[2] == "  (--retry-failed --budget 0.51 runs again a (failed) too)"
+
+
+def spent(limit: str, status: str = "spent") -> RunResult:
+    error = "ejected: budget exhausted ($0.250 of $0.25, nothing more fits)" if status == "ejected" else None
+    extra = {"status": status, "ended_by": status, "limit_usd": limit}
+    return result_of_summary({"budget_usd": float(limit), "error": error, "preflight": extra})
+
+
+def test_what_is_spent_and_begins_again_with_the_budget_that_is_named_is_named_too(run_dir: Path) -> None:
+    told = lines(run_dir, short("0.0141"), spent("0.019"), spent("0.02"), request=SMALL)
+    assert told == [
+        "1 of 3 trials failed, 1 because the budget covers no call. A higher one serves to run again a (failed), b (spent):",
+        "  agent-preflight run --resume r --retry-failed --budget 0.02",
+    ]
+    told = lines(run_dir, short("0.0141"), spent("0.019", "ejected"), CUT, request=SMALL)
+    assert told == [
+        "1 of 3 trials is not complete. What is left of the budget serves to go on with c (interrupted):",
+        "  agent-preflight run --resume r",
+        "  (--retry-failed --budget 0.02 runs again a (failed), b (ejected) too)",
+    ]
+    assert "b (spent)" not in "".join(lines(run_dir, FAILED, spent("0.003"), DONE))
+
+
+def test_a_run_whose_money_is_gone_and_is_else_complete_says_how_to_give_more(run_dir: Path) -> None:
+    results = (spent("0.019"), DONE, spent("0.02", "ejected"))
+    assert lines(run_dir, *results) == ["More money for a, c: agent-preflight run --resume r --budget USD"]
+    assert lines(run_dir, *results, request=SCRIPT) == [
+        "More money for a, c: run_multi(..., run_id='r', resume=True, budget_usd=USD)"
+    ]
+
+
+def test_a_trial_without_credit_goes_on_without_being_asked(run_dir: Path) -> None:
+    without = result("failed", "agent", never_served="account_credit")
+    assert lines(run_dir, DONE, without, DONE)[1] == "  agent-preflight run --resume r"
+
+
+def test_a_script_is_told_its_call(run_dir: Path) -> None:
+    assert lines(run_dir, FAILED, CUT, DONE, request=SCRIPT)[1:] == [
+        "  run_multi(..., run_id='r', resume=True)",
+        "  (retry_failed=True runs again a (failed) too)",
+    ]
+    assert go_on(SCRIPT, "r", retry_failed=True) == "run_multi(..., run_id='r', resume=True, retry_failed=True)"
+
+
+def test_values_that_are_not_kept_are_named(run_dir: Path) -> None:
+    origin = Origin(env_from={"TASK": "option", "HF_TOKEN": "environment", "A": "option"})
+    told = lines(run_dir, CUT, DONE, DONE, request=replace(REQUEST, origin=origin))
+    assert told[1:] == [
+        "  agent-preflight run --resume r -e A=VALUE -e TASK=VALUE",
+        "  (values of variables that were given on the command line are not kept)",
+    ]
+
+
+def test_a_run_that_never_had_a_plan_begins_anew(run_dir: Path) -> None:
+    (run_dir / "plan.json").unlink()
+    assert lines(run_dir) == ["No trial was started. Start the run anew."]
+
+
+def test_a_trial_that_is_a_run_by_itself_says_nothing(run_dir: Path) -> None:
+    assert lines(run_dir, FAILED, request=replace(SCRIPT, single=True)) == []
+
+
+def test_the_shell_reads_the_command_as_it_was_meant() -> None:
+    request = replace(REQUEST, runs_dir=Path("/my runs/it's"))
+    words = shlex.split(go_on(request, "r"))
+    assert words == ["agent-preflight", "run", "--resume", "r", "--runs-dir", "/my runs/it's"]
+    assert "--runs-dir" not in go_on(REQUEST, "r")
+    stop = how_to_stop(request, "run-1").partition("terminal: ")[2]
+    assert shlex.split(stop) == ["agent-preflight", "stop", "run-1", "--runs-dir", "/my runs/it's"]
+
+
+def test_stopping_says_what_happens_and_what_a_second_time_does() -> None:
+    assert stopping("press Ctrl-C again") == (
+        "Stopping: no new trial starts, each trial is ended in order; press Ctrl-C again to not wait for the last costs."
+    )

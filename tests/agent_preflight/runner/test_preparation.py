@@ -1,0 +1,413 @@
+"""What is checked before a run has a folder, and which folder it gets."""
+
+import asyncio
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_preflight.docker.images import ensure_image, image_exists
+from agent_preflight.docker.sandbox import OUTPUT_LOST, DockerSandbox
+from agent_preflight.engine.client import Engine, on_engine
+from agent_preflight.engine.failure import DockerError
+from agent_preflight.environment.network_access import read_network_access
+from agent_preflight.options.settings import SandboxKind
+from agent_preflight.runner.api import run_multi
+from agent_preflight.runner.arguments import request_of, with_defaults
+from agent_preflight.runner.field import run_field
+from agent_preflight.runner.loop import StopSignal, run_blocking
+from agent_preflight.runner.machine_check import MachineReport
+from agent_preflight.runner.preparation import (
+    SandboxSetup,
+    announce,
+    checked,
+    look_first,
+    open_folder,
+    prepare_sandboxes,
+    trials_of,
+)
+from agent_preflight.runs.plan import PriorAttempt, Surroundings, TrialPlan
+from agent_preflight.runs.request import Origin, Request
+from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
+from agent_preflight.sandboxes.process import ProcessSandbox
+from agent_preflight.sidecar import Sidecar
+from agent_preflight.sidecar.control_client import Balance
+from agent_preflight.sidecar.gate_request import Account
+from preflight_proxy.core.errors import ConfigError
+from preflight_proxy.core.secret import Secret
+from tests.support.docker_program import ENGINE
+from tests.support.engine_relay import EngineRelay
+from tests.support.scripted_engine import Fail, ScriptedEngine
+from tests.support.trial_field import Field
+
+CENT = 10**10
+TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
+
+
+def request(tmp_path: Path, **changes: Any) -> Request:
+    return Request(
+        **{
+            "models": [("m/m", "a")],
+            "admin_key": Secret("x"),
+            "budget": 1,
+            "around": Surroundings("process", ""),
+            "runs_dir": tmp_path / "runs",
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"models": []}, {"budget": 0}, {"run_id": "../x"}, {"policy": 3}, {"models": [("m/m", "a/b")]}]
+)
+def test_what_cannot_be_carried_out_makes_no_folder(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        open_folder(request(tmp_path, **changes))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_each_kind_of_run_gets_its_folder(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        suggested = request(tmp_path, suggested_id="s")
+        paths = [
+            held.enter_context(open_folder(each)).path.relative_to(tmp_path)
+            for each in (suggested, suggested, request(tmp_path, run_id="n"), request(tmp_path, single=True))
+        ]
+    assert [str(path) for path in paths] == ["runs/s", "runs/s-2", "runs/n", "runs/a"]
+    with open_folder(request(tmp_path, run_id="n", resume=True)) as folder:
+        assert folder.path.name == "n"
+    with pytest.raises(ConfigError, match=r'no run "other" in .*runs/. Latest: '):
+        open_folder(request(tmp_path, run_id="other", resume=True))
+
+
+def test_a_run_that_was_begun_says_how_to_go_on_as_its_user_writes_it(tmp_path: Path) -> None:
+    asked = request(tmp_path, run_id="n")
+    (tmp_path / "runs" / "n" / "a").mkdir(parents=True)
+    for each, told in ((asked, "resume=True"), (replace(asked, origin=Origin()), "--resume n")):
+        with pytest.raises(ConfigError, match=rf"go on with it \({told}\), or choose another"):
+            open_folder(each)
+
+
+def test_nothing_of_this_machine_is_looked_at_where_every_trial_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "r" / "a").mkdir(parents=True)
+    summary = tmp_path / "runs" / "r" / "a" / "summary.json"
+    summary.write_text(json.dumps({"preflight": {"status": "failed", "ended_by": "agent"}}))
+    around = Surroundings("docker", "img")
+    asked = request(tmp_path, run_id="r", resume=True, around=around)
+    no_engine: Any = object()
+    assert asyncio.run(look_first(asked, no_engine, StopSignal())) == MachineReport()
+    for due in (replace(asked, retry_failed=True), replace(asked, models=[("m/m", "a"), ("m/m", "b")])):
+        with pytest.raises(AttributeError):
+            asyncio.run(look_first(due, no_engine, StopSignal()))
+
+
+def test_every_plan_has_a_key_name_of_its_own(tmp_path: Path) -> None:
+    first, second = (trials_of(request(tmp_path), "r")[0].key_name for _ in range(2))
+    assert first != second
+
+
+async def test_what_a_check_raises_ends_the_run() -> None:
+    def fail() -> None:
+        raise ValueError("no money")
+
+    with pytest.raises(ValueError, match="no money"):
+        await checked(fail, StopSignal())
+
+
+async def test_a_person_in_a_hurry_does_not_wait_for_checks() -> None:
+    stop, release, begun = StopSignal(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        release.wait(60)
+
+    checking = asyncio.ensure_future(checked(slow, stop))
+    await asyncio.to_thread(begun.wait, 60)
+    stop.hurry.set()
+    await checking
+    release.set()
+
+
+def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
+    said: list[str] = []
+    around = Surroundings(
+        "process", "", network="host", reach=read_network_access({"los": "127.0.0.1:3000"}, None, "host")
+    )
+    with open_folder(request(tmp_path, run_id="r")) as folder:
+        announce(request(tmp_path, say=said.append, around=around), folder, "r", [TRIAL])
+        announce(replace(request(tmp_path, say=said.append), single=True), folder, "r", [TRIAL])
+    assert said[0] == f"Starting 1 trial in {folder.path}"
+    assert any("services mean nothing without containers" in line for line in said)
+    assert said[-2].endswith(f"status r --runs-dir {tmp_path / 'runs'}")
+    assert said[-1].endswith(f"Ctrl-C, or agent-preflight stop r --runs-dir {tmp_path / 'runs'}")
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(
+    ("network", "reached"), [("bridge", "the internet and your network"), ("mine", "what the network mine reaches")]
+)
+def test_an_open_network_is_one_line_that_says_what_it_means_and_how_to_seal(
+    tmp_path: Path, network: str, reached: str, single: bool
+) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, around=Surroundings("docker", "i", network=network), single=single)
+    with open_folder(asked) as folder:
+        announce(asked, folder, "r", [TRIAL])
+    (told,) = [line for line in said if line.startswith("  network: ")]
+    assert told.startswith(
+        f"  network: {network}; agents reach {reached}. The budget holds, because no real key is in the"
+    )
+    assert told.endswith(': network="sealed"')
+    assert single is (len(said) == 1)
+
+
+@pytest.mark.parametrize(("sandbox", "network"), [("docker", "sealed"), ("process", "host")])
+def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
+    tmp_path: Path, sandbox: SandboxKind, network: str
+) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, around=Surroundings(sandbox, "i", network=network))
+    with open_folder(asked) as folder:
+        announce(asked, folder, "r", [TRIAL])
+        announce(replace(asked, single=True), folder, "r", [TRIAL])
+    told = [line for line in said if line.startswith("  network: ")]
+    assert told == [f"  network: {network}; budgets hold whatever the agents do"]
+
+
+def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: Path) -> None:
+    said: list[str] = []
+    asked = request(tmp_path, say=said.append, run_id="r")
+    due = [TRIAL, replace(TRIAL, alias="b", before=PriorAttempt(CENT * 3 // 10, CENT))]
+    with open_folder(asked) as folder:
+        announce(replace(asked, resume=True), folder, "r", due)
+        assert said[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
+        announce(asked, folder, "r", due)
+        assert sum("(budget" in line for line in said) == 1
+
+
+BASE = "local/python:base"
+AROUND = Surroundings("docker", "me/agent", network="sealed", gate="shared")
+
+
+async def test_a_process_needs_nothing_first(tmp_path: Path) -> None:
+    assert await prepare_sandboxes(None, Surroundings("process", ""), None, tmp_path, tmp_path) == SandboxSetup(
+        ProcessSandbox
+    )
+
+
+@pytest.fixture
+def docker(docker_host: ScriptedEngine) -> ScriptedEngine:
+    """An engine that has the agents' image and one to build gates on."""
+    docker_host.state.images["me/base"] = docker_host.state.images["me/agent"] | {"Id": "sha256:base"}
+    return docker_host
+
+
+async def prepared(docker: ScriptedEngine, around: Surroundings, run_dir: Path) -> SandboxSetup:
+    async with Engine.open(docker.url) as engine:
+        return await prepare_sandboxes(engine, around, "me/base", run_dir, run_dir)
+
+
+def built(docker: ScriptedEngine) -> int:
+    return sum(call.startswith("POST /build") for call in docker.calls)
+
+
+@pytest.mark.wire
+async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: ScriptedEngine, tmp_path: Path) -> None:
+    first = await prepared(docker, AROUND, tmp_path)
+    assert (first.sentences, first.gate.portal, built(docker)) == ((), None, 1)
+    assert any('"BASE": "me/base"' in call for call in docker.calls)
+    await prepared(docker, AROUND, tmp_path)
+    assert built(docker) == 1
+    assert docker.state.containers == {}
+
+
+@pytest.mark.wire
+async def test_each_trial_gets_a_container_behind_that_gate(docker: ScriptedEngine, tmp_path: Path) -> None:
+    async with Engine.open(docker.url) as engine:
+        found = await prepare_sandboxes(engine, AROUND, "me/base", tmp_path, tmp_path)
+        (tmp_path / "budget").mkdir()
+        spec = AgentSpec(
+            run_id="r",
+            alias="one",
+            run_dir=tmp_path,
+            image="me/agent",
+            command=(),
+            env={},
+            network="sealed",
+            workspace_path="/workspace",
+            budget_dir=tmp_path / "budget",
+            gate_socket=None,
+            portal=ForwarderTarget("192.0.2.1", 9, Secret("p" * 43)),
+        )
+        sandbox = found.make_sandbox(spec)
+        assert isinstance(sandbox, DockerSandbox)
+        await sandbox.create()
+        names = {container.name.rpartition("-")[0]: container for container in docker.state.containers.values()}
+        assert list(names) == ["ap-one-r-forwarder", "ap-one-r-gate", "ap-one-r"]
+        (gate_id,) = {told["Id"] for name, told in docker.state.images.items() if "preflight-gate" in name}
+        assert names["ap-one-r-gate"].image_id == gate_id
+        assert set((await sandbox.close()).values()) == {"ok"}
+
+
+@pytest.mark.wire
+async def test_without_the_agents_image_nothing_is_pulled_and_it_is_said_what_to_do(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
+    del docker.state.images["me/agent"]
+    with pytest.raises(DockerError, match="docker pull me/agent"):
+        await prepared(docker, AROUND, tmp_path)
+    assert not any("/images/create" in call for call in docker.calls)
+
+
+@pytest.mark.wire
+async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
+    docker.state.images["me/agent"]["Architecture"] = "arm64"
+    (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
+    assert "the image me/agent is for linux/arm64, and this engine is linux/amd64: agents may end" in sentence
+    docker.state.images["me/agent"]["Architecture"] = "386"
+    (sentence,) = (await prepared(docker, AROUND, tmp_path)).sentences
+    assert sentence.endswith("this engine is linux/amd64: 32-bit programs do not run in a trial")
+    named = Surroundings(
+        "docker", "me/agent", network="sealed", gate="shared", docker_args=("--platform", "linux/arm64")
+    )
+    assert (await prepared(docker, named, tmp_path)).sentences == ()
+
+
+@pytest.mark.wire
+async def test_the_variables_of_the_agents_image_are_told(docker: ScriptedEngine, tmp_path: Path) -> None:
+    docker.state.images["me/agent"]["Config"] = {"Env": ["no_proxy=image.example"]}
+    assert (await prepared(docker, AROUND, tmp_path)).image_env == {"no_proxy": "image.example"}
+
+
+@pytest.mark.wire
+async def test_where_no_gate_can_be_made_the_reason_is_given_and_nothing_is_left(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
+    docker.script("POST /containers/create", Fail(400, "no such option"))
+    around = Surroundings("docker", "me/agent", network="sealed", gate="portable")
+    with pytest.raises(DockerError, match="no such option"):
+        await prepared(docker, around, tmp_path)
+    assert (docker.state.containers, docker.state.volumes) == ({}, {})
+
+
+@pytest.fixture
+def demo_image(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Our demo agents' image, on a base that is here."""
+    if not image_exists(BASE):
+        pytest.skip(f"the base image {BASE} is not present")
+    monkeypatch.setenv("PREFLIGHT_GATE_BASE", BASE)
+    return on_engine(lambda engine: ensure_image(engine, "demo", BASE))
+
+
+def containers(run_dir: Path) -> list[str]:
+    """Return the ids of all containers of a run, running or not."""
+    command = [ENGINE, "ps", "-aq", "--filter", f"label=agent-preflight.dir={run_dir}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def options(trials: Field, image: str, *kinds: str, **more: Any) -> dict[str, Any]:
+    shared = trials.options({}, sandbox="docker", command=None, network="sealed", budget_usd=0.25, run_id="r")
+    return {**shared, "image_name": image, "container_args": {kind: [kind] for kind in kinds}, **more}
+
+
+@pytest.mark.docker
+def test_agents_in_sealed_containers_spend_through_the_gate_and_hold_no_real_key(
+    trials: Field, demo_image: str
+) -> None:
+    inspected: list[str] = []
+
+    def look_inside(event: dict[str, Any]) -> None:
+        if event["type"] == "agent_start":
+            command = [ENGINE, "inspect", *containers(trials.runs_dir / "r")]  # the other trial's may be gone by now
+            inspected.append(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+
+    models = [("openai/gpt-4.1-nano", "thrifty"), ("openai/gpt-4.1-nano", "greedy")]
+    results = run_multi(models, **options(trials, demo_image, "thrifty", "greedy", on_event=look_inside))
+    assert [result.error for result in results] == [None, None]
+    assert [result.preflight["calls"] > 0 for result in results] == [True, True]
+    assert inspected
+    assert all("sk-or-" not in text for text in inspected)
+    assert '"NetworkMode": "none"' in inspected[0]
+    assert containers(trials.runs_dir / "r") == []
+    (summary,) = [json.loads((trials.runs_dir / "r" / "greedy" / "summary.json").read_text())]
+    assert set(summary["preflight"]["cleanup"].values()) == {"ok"}
+
+
+@pytest.mark.docker
+def test_an_interrupted_run_leaves_no_container_and_no_key(trials: Field, demo_image: str) -> None:
+    stop = StopSignal()
+    given = options(trials, demo_image, "idle", on_event=lambda event: stop.press())
+    request = request_of(with_defaults(run_multi, {"models": [("openai/gpt-4.1-nano", "idle")], **given}))
+    finished = run_blocking(lambda stop: run_field(request, stop), stop)
+    assert [result.error for result in finished.results] == ["interrupted"]
+    assert containers(finished.run_dir) == []
+
+
+@pytest.mark.docker
+def test_a_gate_that_came_before_the_runner_took_the_answer_to_open_has_come(
+    trials: Field, demo_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Sidecar.open
+
+    async def taken_late(sidecar: Sidecar, account: Account) -> Balance:
+        balance = await opened(sidecar, account)
+        await asyncio.sleep(2.0)
+        return balance
+
+    monkeypatch.setattr(Sidecar, "open", taken_late)
+    (result,) = run_multi([("openai/gpt-4.1-nano", "thrifty")], **options(trials, demo_image, "thrifty"))
+    assert (result.error, result.preflight["calls"] > 0) == (None, True)
+
+
+@pytest.mark.docker
+def test_a_trial_whose_agent_cannot_be_heard_any_more_is_ended_and_says_why(
+    trials: Field, demo_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="ap-") as short, EngineRelay(Path(short, "e.sock")) as relay:
+        monkeypatch.setenv("DOCKER_HOST", relay.url)
+        given = options(trials, demo_image, "idle", on_event=lambda event: relay.cut())
+        (result,) = run_multi([("openai/gpt-4.1-nano", "idle")], **given)
+        assert containers(trials.runs_dir / "r") == []
+    assert result.error == OUTPUT_LOST
+    assert set(result.preflight["cleanup"].values()) == {"ok"}
+
+
+@pytest.mark.docker
+def test_a_missing_folder_is_made_by_us_and_never_by_the_engine(trials: Field, demo_image: str, tmp_path: Path) -> None:
+    given = options(trials, BASE, "thrifty", container_args=["-c", "open('/out/answer', 'w').write('42')"])
+    given |= {"docker_args": ["--entrypoint", "python3"], "mounts": [(tmp_path / "new" / "out", "/out", "rw")]}
+    (result,) = run_multi([("openai/gpt-4.1-nano", "thrifty")], **given)
+    assert (result.error, (tmp_path / "new" / "out" / "answer").read_text()) == (None, "42")
+    assert (tmp_path / "new" / "out").stat().st_uid == os.geteuid()
+    assert any("out was missing: an empty folder was made" in line for line in trials.said)
+    for mount in (f"{tmp_path}/no:/task:ro", f"{tmp_path}/no:/task:ro,Z"):
+        with pytest.raises(ConfigError, match="no does not exist"):
+            run_multi([("openai/gpt-4.1-nano", "thrifty")], **{**given, "mounts": [mount], "run_id": "s"})
+    assert not (tmp_path / "no").exists()
+    assert not (trials.runs_dir / "s").exists()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("mode", ["", ":rw", ":ro", ":z", ":Z", ":rw,z", ":ro,Z"])
+def test_every_form_of_a_mount_reaches_the_agent(trials: Field, demo_image: str, tmp_path: Path, mode: str) -> None:
+    source = tmp_path / "task.txt"
+    source.write_text("do it")
+    program = "print(open('/task.txt').read(), open('/named/x', 'w').write('x'))"
+    given = options(trials, BASE, "a", container_args=["-c", program], docker_args=["--entrypoint", "python3"])
+    try:
+        (result,) = run_multi(
+            [("openai/gpt-4.1-nano", "a")], **{**given, "mounts": [f"{source}:/task.txt{mode}", "ap-test-named:/named"]}
+        )
+    finally:
+        subprocess.run([ENGINE, "volume", "rm", "ap-test-named"], capture_output=True, check=True)
+    assert result.error is None
+    assert "do it 1" in (trials.runs_dir / "r" / "a" / "events.jsonl").read_text()

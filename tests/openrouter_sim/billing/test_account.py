@@ -1,0 +1,101 @@
+"""The account, with figures computed by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from random import Random
+from typing import TYPE_CHECKING
+
+from openrouter_sim.billing.account import SimAccount, SimKey, hash_of
+from openrouter_sim.billing.bill import SimGeneration
+from openrouter_sim.billing.prices import SimTokens
+
+if TYPE_CHECKING:
+    from tests.openrouter_sim.conftest import Clock
+
+
+def generation(key: SimKey, cost: str, *, upstream: str | None = None, name: str = "gen-1") -> SimGeneration:
+    return SimGeneration(
+        id=name,
+        key_hash=key.hash,
+        model="m",
+        provider="P",
+        tag="p",
+        api="chat",
+        streamed=False,
+        tokens=SimTokens(prompt=10, completion=5),
+        cost_usd=Decimal(cost),
+        reported_usd=Decimal(cost),
+        upstream_usd=None if upstream is None else Decimal(upstream),
+        cache_discount_usd=Decimal(0),
+        finish_reason="stop",
+        outcome="finished",
+        created_s=0.0,
+        visible_s=0.0,
+    )
+
+
+def opened(clock: Clock) -> tuple[SimAccount, SimKey]:
+    account = SimAccount(clock, Random(0), Decimal(10))
+    return account, account.add_key(account.new_secret(), "run")
+
+
+def test_sums_are_exact(clock: Clock) -> None:
+    account, key = opened(clock)
+    for i in range(1000):
+        account.post(generation(key, "0.0000000001", name=f"gen-{i}"))
+    assert account.bill().total_usd == Decimal("0.0000001")
+    assert account.bill().keys[key.hash].total_usd == key.spend.total == Decimal("0.0000001")
+    assert account.credit_left == Decimal("9.9999999")
+
+
+def test_a_key_is_known_by_the_hash_of_its_whole_string(clock: Clock) -> None:
+    account, _ = opened(clock)
+    secret = account.new_secret()
+    assert len(secret) == len("sk-or-v1-") + 64
+    assert account.add_key(secret, "x").hash == hash_of(secret)
+    assert account.find("sk-or-v1-unknown") is None
+
+
+def test_counters_lag_behind_the_bill(clock: Clock) -> None:
+    account, key = opened(clock)
+    account.post(generation(key, "1.5"), lag_s=30)
+    assert account.bill().total_usd == Decimal("1.5")
+    assert key.spend.total == 0
+    clock.now_s += 30
+    account.now()
+    assert key.spend.total == Decimal("1.5")
+    assert account.credit_left == Decimal("8.5")
+
+
+def test_a_late_charge_enters_the_bill_when_it_is_due(clock: Clock) -> None:
+    account, key = opened(clock)
+    account.post(generation(key, "2"), late_s=5)
+    assert account.bill().total_usd == 0
+    assert "gen-1" not in account.generations
+    clock.now_s += 5
+    assert account.bill().total_usd == 2
+
+
+def test_windows_begin_at_midnight_utc_and_weeks_on_monday(clock: Clock) -> None:
+    account, key = opened(clock)
+    for day, cost in ((28, "1"), (30, "2"), (31, "4")):  # Thursday, Saturday, Sunday
+        clock.now_s = datetime(2026, 5, day, 12, tzinfo=UTC).timestamp()
+        account.post(generation(key, cost))
+    sunday = account.today()
+    assert [key.spend.within(w, sunday) for w in ("daily", "weekly", "monthly", None)] == [4, 7, 7, 7]
+    clock.now_s += 43200
+    monday = account.today()
+    assert [key.spend.within(w, monday) for w in ("daily", "weekly", "monthly", None)] == [0, 0, 0, 7]
+    key.limit, key.limit_reset = Decimal(5), "weekly"
+    assert [key.remaining(day) for day in (sunday, monday)] == [Decimal(-2), Decimal(5)]
+
+
+def test_the_providers_own_bill_counts_only_where_the_key_says_so(clock: Clock) -> None:
+    account, key = opened(clock)
+    key.limit = Decimal(3)
+    account.post(generation(key, "0.1", upstream="2"))
+    assert key.remaining(account.today()) == Decimal("2.9")
+    key.include_byok_in_limit = True
+    assert key.remaining(account.today()) == Decimal("0.9")
