@@ -29,8 +29,10 @@ from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import LEFT, not_open
 from preflight_proxy.core.refusals.refusals import Code, Refusal, allowed_detail, answer, budget_headers
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.parsed_request import unread_digest
-from preflight_proxy.core.shapes.shape import BadRequest, Reading, Request, Shape, UnknownFields
+from preflight_proxy.core.shapes.request_writer import write_request
+from preflight_proxy.core.shapes.shape import Reading, Request, Shape, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.intake import BodyMemory, Intake, IntakeError
@@ -171,7 +173,7 @@ class PaidCalls:
         outgoing = Outgoing(
             path=shape.path + caller.query,
             headers=upstream_headers(request.headers.items(), secret, shape.name),
-            body=lambda only, bound: shape.emit(
+            body=lambda only, bound: write_request(
                 asked, bound=quote.wire_bound(bound), only=only, max_price=quote.max_price
             ),
             key=secret,
