@@ -153,10 +153,8 @@ class DockerSandbox:
         spec = self._spec
         if self._forwarder is not None:
             await self._forwarder.open(self._gate_image, self._ports)
-            self._refuse_if_over()
         own = (self._labels, spec.network, spec.gate_socket, self._gate_image, self._ports)
         await self._gate.create(gate_config(*own, spec.services, spec.docker_args.gate))
-        self._refuse_if_over()
         await self._gate.start()
 
     async def _create_agent(self, body: dict[str, Any]) -> None:
@@ -194,12 +192,10 @@ class DockerSandbox:
                 over too.
         """
         assert self._attached is not None
-        found = await self._agent.until_ended(self._attached.over)
-        if found is None:
+        if (exit_ := await self._agent.until_ended(self._attached.over)) is None:
             await self.kill()
             raise DockerError(OUTPUT_LOST, Failure.LOST)
-        async with self._ending:  # an ending that removed the container knows how it ended
-            return self._agent.exit or found
+        return exit_
 
     async def kill(self) -> Step:
         """End the agent; `"ok"` only when the engine says that it runs no more, or that there is no such container."""
