@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent_preflight import RunResult, run_multi
-from agent_preflight.docker.portal import forwarder_address
+from agent_preflight.docker.portable_gate import forwarder_address
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.docker.sweep import sweep
 from agent_preflight.engine.client import Engine

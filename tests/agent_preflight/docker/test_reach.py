@@ -20,7 +20,7 @@ from agent_preflight import run_multi
 from agent_preflight.engine.client import Engine
 from agent_preflight.environment.authority import Authority, write_bundle
 from agent_preflight.environment.network_access import network_env, read_network_access
-from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_env
+from agent_preflight.environment.variables import BUNDLE_NAME, CONTAINER_BUNDLE, TLS_PORT, TRUST_VARIABLES
 from openrouter_sim import Simulator
 from preflight_proxy.app import RunningProxy, running
 from preflight_proxy.base.control_messages import GateSpec, TlsSpec
@@ -293,7 +293,9 @@ async def test_a_proxy_that_comes_back_is_openrouter_still(
     authority, spec = new_authority(), make_spec()
     gate = _gate(spec.gate_socket, authority)
     write_bundle(spec.budget_dir / BUNDLE_NAME, authority)
-    sandbox = make_sandbox("python3", "-u", "-c", CALLS, env=trust_env({}), ports=(8788, TLS_PORT))
+    sandbox = make_sandbox(
+        "python3", "-u", "-c", CALLS, env=dict.fromkeys(TRUST_VARIABLES, CONTAINER_BUNDLE), ports=(8788, TLS_PORT)
+    )
     async with Simulator() as sim, asyncio.timeout(60):
         async with proxied(tmp_path, gate, sim) as proxy:
             await sandbox.create()

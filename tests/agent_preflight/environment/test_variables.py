@@ -1,10 +1,18 @@
-"""Which HTTP proxies an agent's variables name."""
+"""The variables that an agent gets: where the proxy is, which roots it trusts, which HTTP proxies it uses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent_preflight.environment.proxy_env import own_proxy, proxy_env
+from agent_preflight.environment.variables import (
+    CONTAINER_BUNDLE,
+    GATE_BASE_URL,
+    TRUST_VARIABLES,
+    agent_env,
+    own_proxy,
+    proxy_env,
+    trust_warnings,
+)
 from tests.support.cases import each
 
 PROXIES = [
@@ -16,6 +24,68 @@ PAST = ("127.0.0.1", "openrouter.ai", "los")
 OURS = "127.0.0.1,openrouter.ai,los"
 EGRESS = "http://127.0.0.1:8789"
 IMAGE = dict.fromkeys(PROXIES, "http://image.example:3128") | dict.fromkeys(EXCEPTIONS, "image.example")
+
+
+def env_of(user: dict[str, str]) -> dict[str, str]:
+    return agent_env(user, token="pf-t", base_url=GATE_BASE_URL, budget_file="/b", model_id="m/m")
+
+
+def test_every_client_family_finds_the_proxy_and_the_token() -> None:
+    env = env_of({})
+    assert env["OPENROUTER_API_KEY"] == env["OPENAI_API_KEY"] == env["ANTHROPIC_AUTH_TOKEN"] == "pf-t"
+    assert env["CODEX_API_KEY"] == "pf-t"
+    assert env["OPENROUTER_BASE_URL"] == env["OPENROUTER_API_BASE"] == env["OPENAI_BASE_URL"] == GATE_BASE_URL
+    assert env["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8788/api"
+    assert env["ANTHROPIC_API_KEY"] == ""
+    assert env["PREFLIGHT_BUDGET_FILE"] == "/b"
+    assert env["PREFLIGHT_MODEL"] == "m/m"
+
+
+def test_a_family_that_the_user_names_is_left_alone_and_the_others_are_not() -> None:
+    env = env_of({"OPENAI_API_KEY": "own"})
+    assert env["OPENAI_API_KEY"] == "own"
+    assert "CODEX_API_KEY" not in env
+    assert "OPENAI_BASE_URL" not in env
+    assert env["ANTHROPIC_AUTH_TOKEN"] == "pf-t"
+
+
+def test_the_users_own_openrouter_key_never_reaches_the_agent() -> None:
+    assert env_of({"OPENROUTER_API_KEY": "sk-or-real"})["OPENROUTER_API_KEY"] == "pf-t"
+
+
+def test_the_users_other_variables_stand_and_a_model_of_theirs_wins() -> None:
+    env = env_of({"X": "1", "PREFLIGHT_MODEL": "mine"})
+    assert (env["X"], env["PREFLIGHT_MODEL"]) == ("1", "mine")
+
+
+def test_every_variable_names_the_bundle() -> None:
+    env = agent_env({}, token="pf-t", base_url=GATE_BASE_URL, budget_file="/b", model_id="m", own_authority=True)
+    assert {name: env[name] for name in TRUST_VARIABLES} == dict.fromkeys(TRUST_VARIABLES, CONTAINER_BUNDLE)
+    assert len(TRUST_VARIABLES) == 8
+
+
+def test_the_users_own_value_wins_with_a_warning_that_says_what_to_do() -> None:
+    env = agent_env(
+        {"SSL_CERT_FILE": "/mine.pem", "PIP_CERT": ""},
+        token="pf-t",
+        base_url="http://127.0.0.1:8788/api/v1",
+        budget_file="/run/preflight/budget.txt",
+        model_id="m",
+        own_authority=True,
+    )
+    assert (env["SSL_CERT_FILE"], env["PIP_CERT"], env["CURL_CA_BUNDLE"]) == ("/mine.pem", "", CONTAINER_BUNDLE)
+    (warning,) = trust_warnings({"SSL_CERT_FILE": "/mine.pem", "PIP_CERT": "", "OTHER": "x"})
+    assert "SSL_CERT_FILE, PIP_CERT are yours" in warning
+    assert "base URL" in warning
+
+
+def test_without_own_variables_there_is_nothing_to_warn_about() -> None:
+    assert trust_warnings({"OTHER": "x"}) == []
+
+
+def test_where_nothing_answers_for_openrouter_no_variable_is_set() -> None:
+    env = agent_env({}, token="pf-t", base_url="http://127.0.0.1:1/api/v1", budget_file="/b", model_id="m")
+    assert not env.keys() & set(TRUST_VARIABLES)
 
 
 def sealed_env(user: Mapping[str, str], *, egress: str | None = None) -> dict[str, str]:

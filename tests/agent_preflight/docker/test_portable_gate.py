@@ -1,15 +1,22 @@
-"""What makes a gate portable, by the calls it makes: no pass in their lines, everything labelled, removed in order."""
+"""Portable gates: the forwarder by the calls it makes, and the address at which forwarders reach the proxy."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.container_config import TrialLabels
-from agent_preflight.docker.forwarder import Forwarder
+from agent_preflight.docker.labels import TrialLabels
+from agent_preflight.docker.portable_gate import (
+    HOST_NAME,
+    Forwarder,
+    ForwarderAddress,
+    forwarder_address,
+    interface_address,
+)
 from agent_preflight.engine.client import Engine
-from agent_preflight.engine.failure import DockerError
+from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandboxes.interface import ForwarderTarget
 from preflight_proxy.core.secret import Secret
 from tests.support.scripted_engine import DROP, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
@@ -101,3 +108,50 @@ async def test_what_was_made_before_an_answer_was_lost_is_removed(
     assert await forwarder.close() == BOTH_OK
     assert not scripted.state.containers
     assert not scripted.state.volumes
+
+
+NAME = "com.docker.network.bridge.name"
+
+
+@pytest.mark.wire
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no engine has its bridge on this machine")
+async def test_an_engine_beside_us_is_met_at_its_bridge(client: Engine, scripted: ScriptedEngine) -> None:
+    scripted.state.networks["bridge"]["Options"] = {NAME: "lo"}
+    place = await forwarder_address(client)
+    assert place == ForwarderAddress("127.0.0.1%lo", "127.0.0.1")
+    assert "from the interface lo to 127.0.0.1" in place.advice
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("options", [{NAME: "nosuchbridge0"}, {NAME: "x" * 100}])
+async def test_an_engine_in_a_virtual_machine_is_met_at_our_loopback(
+    client: Engine, scripted: ScriptedEngine, options: dict[str, str]
+) -> None:
+    scripted.state.networks["bridge"]["Options"] = options
+    place = await forwarder_address(client)
+    assert place == ForwarderAddress("127.0.0.1", HOST_NAME)
+    assert "connect to 127.0.0.1" in place.advice
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("options", [{}, None])
+async def test_a_bridge_that_tells_no_name_has_the_usual_one(
+    client: Engine, scripted: ScriptedEngine, options: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("agent_preflight.docker.portable_gate.interface_address", asked.append)
+    scripted.state.networks["bridge"]["Options"] = options
+    await forwarder_address(client)
+    assert asked == ["docker0"]
+
+
+@pytest.mark.wire
+async def test_an_engine_without_a_bridge_is_an_error(client: Engine, scripted: ScriptedEngine) -> None:
+    scripted.script("GET /networks/bridge", Fail(404, "network bridge not found"))
+    with pytest.raises(DockerError, match="looking at the network bridge: network bridge not found") as caught:
+        await forwarder_address(client)
+    assert caught.value.failure is Failure.GONE
+
+
+def test_an_interface_that_is_not_here_has_no_address() -> None:
+    assert interface_address("nosuchbridge0") is None

@@ -1,7 +1,10 @@
 """Which Python, which package, which system."""
 
+from __future__ import annotations
+
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,7 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.doctor.installation import NAME, installation, package_line, platform_line, python_line
+from agent_preflight.docker.gate_modes import netns_cookie
+from agent_preflight.doctor.machine import (
+    NAME,
+    cookies_line,
+    files_line,
+    installation,
+    package_line,
+    platform_line,
+    python_line,
+    socket_path_line,
+    system_lines,
+)
+from tests.support.cases import each
 
 ROOT = Path(__file__).parents[3]
 
@@ -105,3 +120,30 @@ def test_linux_is_the_place_macos_has_processes_windows_has_wsl() -> None:
     assert "(WSL2)" in platform_line("linux", "5.15.0-microsoft-standard").detail
     assert platform_line("darwin", "24").ok is None
     assert platform_line("win32", "11").ok is False
+
+
+def test_every_finding_has_a_name() -> None:
+    assert [line.name for line in system_lines()] == ["Open files", "Network namespaces", "Socket paths"]
+
+
+@each("hard, ok, trials", [(512, False, "0 trials"), (1024, None, "2 trials"), (2560, True, "8 trials")])
+def test_open_files_are_counted_in_trials(hard: int, ok: bool | None, trials: str) -> None:
+    line = files_line(hard)
+    assert line.ok is ok
+    assert trials in line.detail
+
+
+def test_no_limit_is_enough() -> None:
+    assert files_line(resource.RLIM_INFINITY).ok
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels name no namespaces")
+def test_this_kernel_names_network_namespaces() -> None:
+    assert cookies_line(netns_cookie()).ok
+    assert cookies_line(None).ok is None
+
+
+def test_a_long_temporary_directory_is_not_used_for_sockets(tmp_path: Path) -> None:
+    assert socket_path_line("/tmp").ok
+    assert socket_path_line("/tmp/" + "x" * 60).ok is None
+    assert socket_path_line("/nowhere").ok is False
