@@ -204,7 +204,7 @@ def test_the_same_request_again_and_again_ejects() -> None:
     policy = StallEject(3)
     assert not ask(policy).should_eject
     assert not ask(policy, repeats=2).should_eject
-    assert ask(policy, repeats=3).reason == "same request 3 times in a row (threshold=3)"
+    assert ask(policy, repeats=3).reason == "same request repeated 3 times in a row (threshold=3)"
 
 
 def test_one_request_is_no_repetition() -> None:
