@@ -224,7 +224,7 @@ class _TrialCleanUp:
 
     def _balance_before(self) -> Balance | None:
         """How the account of an earlier attempt stands, where this one came to none; None if there was no attempt."""
-        before = self.trial.plan.before
+        before = self.trial.plan.prior
         return None if before is None else Balance(posted_pusd=before.posted_pusd)
 
     def facts(self) -> TrialFacts:

@@ -151,7 +151,7 @@ async def _open_account(trial: RunningTrial, token: Secret, gate: Gate | None) -
         gate=gate,
     )
     balance = await trial.run.sidecar.open(account)
-    if trial.plan.before is not None:  # whoever froze it meant the earlier attempt, whose token and key hold no more
+    if trial.plan.prior is not None:  # whoever froze it meant the earlier attempt, whose token and key hold no more
         balance = await trial.run.sidecar.unfreeze(trial.alias)
     trial.take_balance(balance)
 
@@ -287,7 +287,7 @@ async def _tick(trial: RunningTrial) -> None:
 
 def _started(plan: TrialPlan) -> str:
     limit, spent = dollars(plan.limit_pusd), dollars(plan.spent_before_pusd)
-    return f"started with a budget of {limit}" + ("" if plan.before is None else f", {spent} of it spent before")
+    return f"started with a budget of {limit}" + ("" if plan.prior is None else f", {spent} of it spent before")
 
 
 def _begin_input(stdin: AgentInput, around: Surroundings) -> None:

@@ -80,7 +80,7 @@ class PreviousRun:
 
     def of(self, trial: TrialPlan) -> TrialPlan:
         """Return a trial that is to begin, with what is known of it."""
-        return replace(trial, before=self.before.get(trial.alias))
+        return replace(trial, prior=self.before.get(trial.alias))
 
 
 def read_previous_run(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool = False) -> PreviousRun:

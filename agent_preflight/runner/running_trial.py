@@ -145,7 +145,7 @@ class RunningTrial:
         if event.type == "settled":
             self.seen.repeats = int(event.facts.get("repeats") or 0)
             self._log_poll()
-        if event.type in ("refused", "unserved") and (told := self.refusals.hear(event.facts)) is not None:
+        if event.type in ("refused", "unserved") and (told := self.refusals.notice(event.facts)) is not None:
             self.say(told)
         if event.type == "limit":
             self._log_limit()

@@ -245,7 +245,7 @@ def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
 def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: Path) -> None:
     said: list[str] = []
     asked = request(tmp_path, say=said.append, run_id="r")
-    due = [TRIAL, replace(TRIAL, alias="b", before=PriorAttempt(CENT * 3 // 10, CENT))]
+    due = [TRIAL, replace(TRIAL, alias="b", prior=PriorAttempt(CENT * 3 // 10, CENT))]
     announce(replace(asked, resume=True), tmp_path, "r", due)
     assert said[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
     announce(asked, tmp_path, "r", due)
