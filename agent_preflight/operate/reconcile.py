@@ -1,4 +1,4 @@
-"""Compares a run's ledgers with what OpenRouter has counted for the keys: M23 (drift).
+"""Compares a run's ledgers with what OpenRouter has counted for the keys: M23 (two checks of the ledger).
 
 OpenRouter's figure for a key lags, and some calls are pending or assumed. So it must lie between
 

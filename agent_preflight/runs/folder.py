@@ -3,7 +3,7 @@
     runs/<run_id>/{lock,control.json,plan.json,ledger.sqlite3,costs.jsonl,proxy.log}
     runs/<run_id>/<alias>/{events.jsonl,summary.json,run.log,stderr.log,budget/budget.txt}
 
-A run is alive while a process holds the lock: C15 (leftovers of crashes).
+A run is alive while a process holds the lock: C15 (what a sweep removes).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from preflight_proxy.core.errors import ConfigError
 
 COLLISIONS_MAX = 1000
 SHORT_BYTES_MAX = 60
-"""A socket's path has at most 107 bytes on Linux, 103 on macOS; below the short directory we need about 30: C3 (gate socket)."""
+"""C3 (short socket paths): 107 bytes at most on Linux, 103 on macOS. Below this directory about 30 are needed."""
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class RunFolder:
         return self.path if self.single else self.path / alias
 
     def make_trial_dir(self, alias: str) -> Path:
-        """Make a trial's folder and its budget directory, which agents must be able to read: C17 (file modes)."""
+        """Make a trial's folder and its budget directory, which agents must be able to read: C17 (modes of files)."""
         folder = self.trial_dir(alias)
         folder.mkdir(mode=0o700, exist_ok=True)
         budget = folder / "budget"

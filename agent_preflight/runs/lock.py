@@ -1,4 +1,4 @@
-"""Whether a run is alive: whether a process holds the lock in its folder. C15 (leftovers of crashes): process ids prove nothing."""
+"""Whether a run is alive: whether a process holds the lock in its folder. C15 (what a sweep removes): process ids prove nothing."""
 
 from __future__ import annotations
 

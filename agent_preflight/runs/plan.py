@@ -25,9 +25,9 @@ from preflight_proxy.core.errors import ConfigError
 Models = Sequence[tuple[str, str]]
 
 KEY_LIFE = timedelta(days=7)
-"""A sub-key that was not deleted expires after this long: C15 (leftovers of crashes)."""
+"""A sub-key that was not deleted expires after this long: C15 (what a sweep removes)."""
 KEY_HEADROOM_PUSD = pusd("0.01")
-"""The sub-key's limit is this much above the budget, so that rounding never reaches it: M20 (outer limit)."""
+"""The sub-key's limit is this much above the budget, so that rounding never reaches it: M20 (refusals by OpenRouter)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Removes the leftovers of dead runs: containers, gates, networks, volumes, a proxy, sub-keys, sockets; in this order.
 
-C15 (leftovers of crashes): a run is dead if no process holds its lock; a sweep holds the lock while it removes. The report names
+C15 (what a sweep removes): a run is dead if no process holds its lock; a sweep holds the lock while it removes. The report names
 what could not be verified as gone, what belongs to live runs, and what belongs to folders that cannot be opened. A sub-key is
 deleted only if its name is in the plan of a dead run on this machine, because other machines may use the same account.
 """

@@ -1,4 +1,4 @@
-"""Reads from a run's folder what the run may have outside it: sub-keys, a directory of sockets, a proxy (C15, leftovers).
+"""Reads what a run may have outside its folder: sub-keys, a directory of sockets, a proxy (C15, what a sweep removes).
 
 An agent may have written there, so names and paths count only if they have the form of ours.
 """

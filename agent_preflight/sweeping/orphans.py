@@ -98,7 +98,7 @@ async def _until_silent(client: ControlClient) -> bool:
 
 
 SETTLE_S_MAX = 240.0
-"""How long the earlier proxy may take to find out what its last calls cost (M17, order of a trial's end)."""
+"""How long the earlier proxy may take to find out what its last calls cost (M17, how long an answer is read)."""
 IN_THE_WAY = frozenset({"agent", "gate", "proxy"})
 
 

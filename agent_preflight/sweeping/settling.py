@@ -1,4 +1,4 @@
-"""Settles the last calls of a dead run from the usage of its sub-keys: M13 (unknown cost), M21 (restart of the machine).
+"""Settles the last calls of a dead run from the usage of its sub-keys: M13 (a void needs proof), M21 (the ledger file).
 
 The proxy that had the sub-keys' secrets is dead, but the management key still reads their usage. So a key is deleted only after
 its usage includes every call.

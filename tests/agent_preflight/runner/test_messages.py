@@ -10,7 +10,7 @@ import pytest
 from agent_preflight.environment.network_access import read_network_access
 from agent_preflight.models import RunResult
 from agent_preflight.options.settings import SandboxKind
-from agent_preflight.runner.messages import announce, farewell, go_on, how_to_stop, stopping
+from agent_preflight.runner.messages import announce, farewell, how_to_stop, resume_command, stopping
 from agent_preflight.runner.resume import result_of_summary
 from agent_preflight.runs.plan import PriorAttempt, Surroundings, TrialPlan
 from agent_preflight.runs.request import Finished, Origin, Request
@@ -155,7 +155,9 @@ def test_a_script_is_told_its_call(run_dir: Path) -> None:
         "  run_multi(..., run_id='r', resume=True)",
         "  (retry_failed=True runs again a (failed) too)",
     ]
-    assert go_on(SCRIPT, "r", retry_failed=True) == "run_multi(..., run_id='r', resume=True, retry_failed=True)"
+    assert (
+        resume_command(SCRIPT, "r", retry_failed=True) == "run_multi(..., run_id='r', resume=True, retry_failed=True)"
+    )
 
 
 def test_values_that_are_not_kept_are_named(run_dir: Path) -> None:
@@ -178,9 +180,9 @@ def test_a_trial_that_is_a_run_by_itself_says_nothing(run_dir: Path) -> None:
 
 def test_the_shell_reads_the_command_as_it_was_meant() -> None:
     request = replace(REQUEST, runs_dir=Path("/my runs/it's"))
-    words = shlex.split(go_on(request, "r"))
+    words = shlex.split(resume_command(request, "r"))
     assert words == ["agent-preflight", "run", "--resume", "r", "--runs-dir", "/my runs/it's"]
-    assert "--runs-dir" not in go_on(REQUEST, "r")
+    assert "--runs-dir" not in resume_command(REQUEST, "r")
     stop = how_to_stop(request, "run-1").partition("terminal: ")[2]
     assert shlex.split(stop) == ["agent-preflight", "stop", "run-1", "--runs-dir", "/my runs/it's"]
 
