@@ -24,7 +24,8 @@ from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, Tria
 from agent_preflight.runs.trial_status import end_note
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sidecar.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
+from agent_preflight.sidecar.control_client import ControlError
+from preflight_proxy.base.control_messages import UNKNOWN_ACCOUNT, Balance
 from preflight_proxy.core.errors import OperatingError
 
 SETTLE_S_MAX = 240.0

@@ -46,7 +46,7 @@ from agent_preflight.runs.plan_file import plan_document
 from agent_preflight.runs.request import Finished, Request
 from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
-from agent_preflight.sidecar.control_client import LedgerEvent
+from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.base.tasks import Tasks
 
 T = TypeVar("T")
@@ -266,18 +266,18 @@ class _FieldRun:
 
     def _on_ledger_event(self, event: LedgerEvent) -> None:
         if event.type == "stop":
-            self._stop_trials(event.facts.get("trial"), str(event.facts.get("reason") or "stopped by a person"))
+            self._stop_trials(event.trial, event.reason or "stopped by a person")
             return
         if event.type == "ledger":
             self._request.say(
-                f"{event.facts.get('closed')}. The proxy sends no further call of this run; calls under way go on, and their costs "
+                f"{event.closed}. The proxy sends no further call of this run; calls under way go on, and their costs "
                 "cannot be booked."
             )
             return
-        trial = self._running.get(event.account)
+        trial = self._running.get(event.account or "")
         if trial is not None:
             trial.on_ledger_event(event)
-        if event.type == "refused" and event.facts.get("code") == NO_CREDIT:
+        if event.type == "refused" and event.code == NO_CREDIT:
             self._credit.refused()
 
     def _balance_usd(self) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.usd import cents_up, dollars, pusd, read_usd, usd
-from agent_preflight.docker.container_config import in_force
+from agent_preflight.docker.container_config import privileges_text
 from agent_preflight.docker.mounts import tmpfs_warning
 from agent_preflight.environment.network_access import network_warnings
 from agent_preflight.models import RunResult
@@ -49,7 +49,7 @@ def announce(request: Request, run_dir: Path, run_id: str, due: Sequence[TrialPl
             "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
         )
     else:
-        request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
+        request.say(f"  containers: {privileges_text(request.around.memory, request.around.cpus)}")
         if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
             request.say(f"  warning: {lost}")
     for warning in network_warnings(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 
 now_s = time.monotonic
 """The clock of `started_s` and `ended_s`."""
