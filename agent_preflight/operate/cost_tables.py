@@ -1,4 +1,4 @@
-"""The tables of `costs`: every call, the sums, and how they compare with OpenRouter's figures. Amounts are exact."""
+"""The tables of `costs`: every call, the sums, and the comparison with OpenRouter's figures. Amounts are exact."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cost_parts(name: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[TextTa
 
     Args:
         name: Of the run, or of the folder.
-        lines: As they stand in costs.jsonl.
+        lines: Those of costs.jsonl.
     """
     days = sorted({str(line.get("time", ""))[:DAY_CHARS] for line in lines})
     since = f", {days[0]}" if len(days) == 1 else f", {days[0]} to {days[-1]}" if days else ""
@@ -72,15 +72,15 @@ def _sums_table(lines: Sequence[Mapping[str, Any]]) -> TextTable:
     )
 
 
-def reconciled_parts(found: Reconciliation) -> Iterator[TextTable | str]:
-    """Yield the table for a person, then the endpoints that are quarantined, then what the figures are worth."""
+def reconciled_parts(reconciliation: Reconciliation) -> Iterator[TextTable | str]:
+    """Yield the table of a comparison, the quarantined endpoints, and how exact the figures are."""
     columns = (
         TableColumn("trial"),
         TableColumn("posted", right=True),
         TableColumn("OpenRouter", right=True),
         TableColumn("difference", right=True),
     )
-    rows = (*found.rows, found.total)
+    rows = (*reconciliation.rows, reconciliation.total)
     amounts = [amount for row in rows for amount in (row.posted_pusd, row.upstream_pusd, row.drift_pusd)]
     decimals = _decimals([amount for amount in amounts if amount is not None])
     cells = [
@@ -94,18 +94,18 @@ def reconciled_parts(found: Reconciliation) -> Iterator[TextTable | str]:
     ]
     yield TextTable(columns, cells, notes=[_verdict(row) for row in rows])
     yield ""
-    for each in found.quarantined:
+    for each in reconciliation.quarantined:
         yield f"quarantined: {each.model} on {each.tag}: {each.reason}"
     yield f"Up to {dollars(TOLERANCE_PUSD)} for each trial is rounding; OpenRouter's figure for a key"
     yield f"may lack calls of the last {KEY_USAGE_LAG_S:.0f} s before it was read."
 
 
 def _verdict(row: ReconciledAccount) -> str:
-    """What is to be thought of a row, and those of its amounts that are not usual."""
+    """Return a row's verdict, and its amounts that are not usually there."""
     unusual = (("pending", row.pending_pusd), ("assumed", row.assumed_pusd), ("overrun", row.overrun_pusd))
     return "; ".join([row.verdict, *(f"{dollars(amount)} {word}" for word, amount in unusual if amount)])
 
 
 def _decimals(amounts_pusd: Sequence[int]) -> int:
-    """How many decimals show all of the amounts exactly."""
+    """Return how many decimals show all of the amounts exactly."""
     return max((len(dollars(amount).partition(".")[2]) for amount in amounts_pusd), default=2)

@@ -1,6 +1,6 @@
-"""A person's hand on a run that is going on: more money for a trial, an end for one or for all.
+"""Changes a live run: `top-up` gives a trial more money, `stop` ends one trial or all.
 
-Both go through the run's own proxy and runner, never past them: the ledger knows the limit, and trials end in their usual order.
+Both go through the run's own proxy and runner. So the ledger has the new limit, and trials end in their usual order.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TopUpResult:
     """What became of a top-up.
 
     Attributes:
-        before_pusd: The limit before it.
+        before_pusd: The limit before the top-up.
         balance: The account with its new limit.
     """
 
@@ -52,7 +52,7 @@ class TopUpResult:
 
 @dataclass(frozen=True, slots=True)
 class TrialStop:
-    """How a trial that was stopped has ended.
+    """The end of a trial that was to be stopped.
 
     Attributes:
         summary: Its summary.json; None if it is not written yet, or if the trial never began.
@@ -63,7 +63,7 @@ class TrialStop:
 
     @property
     def is_latest(self) -> bool:
-        """Whether it has ended in the run that is going on: a trial that is to begin again has the summary of its last attempt."""
+        """Whether the summary is of this attempt. A trial that begins again has that of its last attempt until it ends."""
         ended_by = (self.summary or {}).get("preflight", {}).get("ended_by")
         return self.summary is not None and ended_by not in (Ender.INTERRUPTED.value, Ender.LOST.value)
 
@@ -75,7 +75,7 @@ class TrialStop:
 
     @property
     def verified(self) -> bool:
-        """Whether every step of its clean-up was seen to have worked."""
+        """Whether every step of its clean-up was verified."""
         steps = (self.summary or {}).get("preflight", {}).get("cleanup", {})
         return self.summary is not None and all(step == "ok" for step in steps.values())
 
@@ -86,7 +86,7 @@ class PlannedRun:
 
     Attributes:
         key_names: Each alias with the name of its latest sub-key.
-        begun_again: Aliases that have had a sub-key before that one, whose spend counts for the account and not for the new key.
+        begun_again: Aliases that had a sub-key before. Its spend counts for the account, but not for the new key.
     """
 
     run_dir: Path
@@ -104,31 +104,30 @@ def find_planned_run(run_id: str, runs_dir: Path) -> PlannedRun:
     trials = planned_trials(run_dir)
     if not trials:
         raise ConfigError(f"The run {run_id} has no plan yet: its checks are still going on, or failed.")
-    times = Counter(trial.alias for trial in trials)
-    again = frozenset(alias for alias, count in times.items() if count > 1)
-    return PlannedRun(run_dir, {trial.alias: trial.key_name for trial in trials}, again)
+    counts = Counter(trial.alias for trial in trials)
+    begun_again = frozenset(alias for alias, count in counts.items() if count > 1)
+    return PlannedRun(run_dir, {trial.alias: trial.key_name for trial in trials}, begun_again)
 
 
 async def top_up(
     plan: PlannedRun, alias: str, more_pusd: int, admin_key: Key | None, base_url: str | None
 ) -> TopUpResult:
-    """Raise the limit of a live trial's sub-key, which stands behind as the outer cap, and then the trial's own.
+    """Raise a live trial's limit, after that of its sub-key, which OpenRouter enforces.
 
-    Both are raised, or none: where the proxy does not take the new limit, the sub-key gets its old one back. Of several at the
-    same time each counts: the proxy adds, and the sub-key's limit is changed by one after the other.
+    Both are raised, or none: if the proxy refuses the new limit, the sub-key gets its old one back. Several top-ups at the same
+    time add up: the proxy adds, and the sub-key's limit is changed by one process after the other.
 
     Args:
         plan: The run's.
         alias: The trial.
         more_pusd: By how much.
-        admin_key: Raises the sub-key's limit; None is an error.
+        admin_key: Raises the sub-key's limit. None is an error.
         base_url: OpenRouter's API base, where not the usual one.
 
     Raises:
-        ConfigError: The run has no such trial, or is not going on, or the trial has no account now, or the budget would pass
-            the largest that there is. Nothing was changed.
-        OperatingError: OpenRouter or the proxy does not do it; the text says what was changed, which is nothing but where an
-            answer was lost.
+        ConfigError: The run has no such trial, or is not live, or the trial has no account yet, or the budget would be larger
+            than the largest limit. Nothing was changed.
+        OperatingError: OpenRouter or the proxy refused. The text says what was changed: nothing, unless an answer was lost.
     """
     check_alias(plan, alias)
     async with _client(plan.run_dir) as client, _in_turn(plan.run_dir):
@@ -142,10 +141,10 @@ async def top_up(
         try:
             after = await client.top_up(alias, more_pusd)
         except ControlError as exc:
-            undone = await asyncio.to_thread(raised.undo)
+            is_undone = await asyncio.to_thread(raised.undo)
             raise OperatingError(
                 f"The budget of {alias} was not raised: {exc}. "
-                + ("Nothing was changed." if undone else f"{raised.still_raised} The budget holds all the same.")
+                + ("Nothing was changed." if is_undone else f"{raised.still_raised} The budget holds all the same.")
             ) from exc
         except ControlUnreachableError as exc:
             raise OperatingError(
@@ -157,7 +156,7 @@ async def top_up(
 
 @asynccontextmanager
 async def _in_turn(run_dir: Path) -> AsyncIterator[None]:
-    """Wait until no other process changes the limits of this run's sub-keys, and keep others from it."""
+    """Hold the lock for changes of this run's sub-key limits."""
     try:
         file = (run_dir / CONTROL_FILE).open("rb")
     except FileNotFoundError as exc:
@@ -168,10 +167,10 @@ async def _in_turn(run_dir: Path) -> AsyncIterator[None]:
 
 
 def check_alias(plan: PlannedRun, alias: str) -> None:
-    """Accept the name of one of a run's trials.
+    """Check that a run has a trial of this name.
 
     Raises:
-        ConfigError: It has none of that name; says which it has.
+        ConfigError: It has not; the text names those that it has.
     """
     if alias not in plan.key_names:
         trials = ", ".join(plan.key_names) or "none"
@@ -192,7 +191,7 @@ class _KeyRaise:
     """A sub-key whose limit was raised.
 
     Attributes:
-        before_usd: Its limit before; None if it has none, which was left so.
+        before_usd: Its limit before; None if it has no limit, which was not changed.
     """
 
     admin_key: Key
@@ -202,28 +201,28 @@ class _KeyRaise:
     base_url: str | None
 
     def undo(self) -> bool:
-        """Give it its old limit back; True only if that was seen."""
+        """Set the old limit again. Returns True only if that was verified."""
         return self.before_usd is None or set_key_limit(self.admin_key, self.hash, self.before_usd, self.base_url)
 
     @property
     def still_raised(self) -> str:
-        """What a person must know where that failed."""
+        """Say what stays changed when that failed."""
         return f"The limit of its key {self.name!r} at OpenRouter was raised, and could not be set back."
 
 
 def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None, base_url: str | None) -> _KeyRaise:
-    """Raise the limit of the sub-key of that name: to `alone_pusd`, else by `more_pusd`.
+    """Raise the limit of the sub-key of that name: to `alone_pusd` if given, else by `more_pusd`.
 
     Raises:
-        OperatingError: It was not seen to be raised; says whether it may be all the same.
+        OperatingError: The new limit could not be verified; the text says whether it may hold.
     """
     try:
-        found = list_keys(admin_key, base_url, name=name)
+        keys = list_keys(admin_key, base_url, name=name)
     except OperatingError as exc:
         raise OperatingError(f"The trial's key at OpenRouter cannot be looked up: {exc}. Nothing was changed.") from exc
-    if not found:
+    if not keys:
         raise OperatingError(f"OpenRouter lists no key {name!r}, so its limit cannot be raised. Nothing was changed.")
-    raised = _KeyRaise(admin_key, name, found[0].hash, found[0].limit_usd, base_url)
+    raised = _KeyRaise(admin_key, name, keys[0].hash, keys[0].limit_usd, base_url)
     if raised.before_usd is None:
         return raised
     limit_pusd = alone_pusd if alone_pusd is not None else pusd(raised.before_usd) + more_pusd
@@ -234,13 +233,13 @@ def _raise_key(admin_key: Key, name: str, more_pusd: int, alone_pusd: int | None
 
 
 async def stop(plan: PlannedRun, alias: str | None) -> None:
-    """Freeze a live trial's account, or all of the run's, and have the runner end what they belong to.
+    """Freeze a live trial's account, or all accounts of the run, and have the runner end the trials.
 
-    When this returns no call is admitted any more, and running streams have ended; see `until_over` for the rest.
+    Afterwards no call is admitted, and running streams have ended. `until_over` waits for the rest.
 
     Raises:
         ConfigError: The run has no such trial, or is not going on.
-        OperatingError: The proxy does not do it.
+        OperatingError: The proxy refused.
     """
     if alias is not None:
         check_alias(plan, alias)
@@ -249,17 +248,17 @@ async def stop(plan: PlannedRun, alias: str | None) -> None:
 
 
 async def until_over(plan: PlannedRun, alias: str | None, limit_s: float) -> list[TrialStop] | None:
-    """Wait until a trial, or the whole run, has ended in order; None if that takes longer than `limit_s`.
+    """Wait until a trial, or the whole run, has stops. Returns None if that takes longer than `limit_s`.
 
-    A run is over when its control.json is gone, which is the last that it does.
+    A run removes its control.json as its last step.
     """
     chosen = list(plan.key_names) if alias is None else [alias]
     until_s = time.monotonic() + limit_s
     while True:
-        gone = read_control(plan.run_dir) is None
-        ended = [TrialStop(each, read_json_object(trial_folder(plan.run_dir, each), "summary.json")) for each in chosen]
-        if gone or (alias is not None and ended[0].is_latest):
-            return ended
+        is_over = read_control(plan.run_dir) is None
+        stops = [TrialStop(each, read_json_object(trial_folder(plan.run_dir, each), "summary.json")) for each in chosen]
+        if is_over or (alias is not None and stops[0].is_latest):
+            return stops
         if time.monotonic() > until_s:
             return None
         await asyncio.sleep(LOOK_EVERY_S)
@@ -267,10 +266,10 @@ async def until_over(plan: PlannedRun, alias: str | None, limit_s: float) -> lis
 
 @asynccontextmanager
 async def _client(run_dir: Path) -> AsyncIterator[ControlClient]:
-    """Talk to a live run's proxy.
+    """Open a client of a live run's proxy.
 
     Raises:
-        ConfigError: The run is not going on, or its proxy does not answer.
+        ConfigError: The run is not live, or its proxy does not answer.
     """
     control = read_control(run_dir)
     if control is None:

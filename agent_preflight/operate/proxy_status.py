@@ -1,4 +1,4 @@
-"""How a stand-alone proxy and its accounts stand: as it tells while it runs, else as its ledger has them."""
+"""The state of a stand-alone proxy and its accounts: from the proxy while it runs, else from its ledger."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class AccountStatus:
     """One account; amounts in pico-USD.
 
     Attributes:
-        reserved_pusd: Held for calls whose cost is not known yet.
-        state: `frozen` by a person; `spent`, if not even the cheapest call would fit; else `open`.
+        reserved_pusd: Reserved for calls whose cost is not known yet.
+        state: `frozen` by a person; `spent`, if not even the cheapest call fits; else `open`.
     """
 
     name: str
@@ -56,8 +56,8 @@ class ProxyStatus:
     """A data folder and its accounts.
 
     Attributes:
-        pid: The process that serves it; None if none does, and then the next two are None as well.
-        base_url: Where it serves; None also where it has a unix socket alone.
+        pid: The process that serves it; None if none does. Then the next two are None too.
+        base_url: Where it listens; None too if it listens on a unix socket only.
         uptime_s: For how long it has served.
     """
 
@@ -79,15 +79,15 @@ class ProxyStatus:
 
 
 def proxy_status(data: Path) -> ProxyStatus:
-    """Return how a stand-alone proxy's data folder stands.
+    """Return the state of a stand-alone proxy's data folder.
 
     Raises:
-        ConfigError: No proxy ever had this folder.
+        ConfigError: No proxy ever used this folder.
         LedgerError: No proxy runs, and the ledger cannot be read.
         ControlUnreachableError: One runs and does not answer.
     """
     if serving_pid(data) is not None:
-        return on_proxy(data, lambda client: _told(data, client))
+        return on_proxy(data, lambda client: _of_proxy(data, client))
     ledger = data / "ledger.sqlite3"
     if not ledger.is_file():
         raise ConfigError(
@@ -99,11 +99,11 @@ def proxy_status(data: Path) -> ProxyStatus:
 
 
 def on_proxy(data: Path, ask: Callable[[ControlClient], Awaitable[_T]]) -> _T:
-    """Return what the proxy of a data folder answers.
+    """Call the proxy of a data folder and return its answer.
 
     Raises:
-        ConfigError: None runs.
-        ControlError: It does not do what it is asked to.
+        ConfigError: No proxy runs there.
+        ControlError: It refused.
         ControlUnreachableError: It does not answer.
     """
     if serving_pid(data) is None:
@@ -112,7 +112,7 @@ def on_proxy(data: Path, ask: Callable[[ControlClient], Awaitable[_T]]) -> _T:
             f"account or limit: agent-preflight proxy --data {data} --account NAME=USD."
         )
 
-    async def asked() -> _T:
+    async def call() -> _T:
         client = ControlClient(control_socket(data))
         try:
             return await ask(client)
@@ -122,16 +122,16 @@ def on_proxy(data: Path, ask: Callable[[ControlClient], Awaitable[_T]]) -> _T:
         finally:
             await client.close()
 
-    return asyncio.run(asked())
+    return asyncio.run(call())
 
 
-async def _told(data: Path, client: ControlClient) -> ProxyStatus:
+async def _of_proxy(data: Path, client: ControlClient) -> ProxyStatus:
     health, balances = await client.health(), await client.accounts()
     return ProxyStatus(data, health.pid, health.base_url, health.uptime_s, tuple(map(of_balance, balances)))
 
 
 def of_balance(balance: Balance) -> AccountStatus:
-    """Return an account as its proxy tells it."""
+    """Return an account from what its proxy answered."""
     return _status(balance, is_spent=balance.spent)
 
 
@@ -148,13 +148,13 @@ def _status(account: Balance | Account, *, is_spent: bool) -> AccountStatus:
 
 
 def show_status(status: ProxyStatus) -> None:
-    """Print who serves, and a line for each account."""
+    """Print which process serves, and a line for each account."""
     if status.pid is None:
-        said = f"not running  {status.data}"
+        headline = f"not running  {status.data}"
     else:
         up = "" if status.uptime_s is None else f"  up {duration(status.uptime_s)}"
-        said = f"running  {status.base_url or 'on a unix socket'}  process {status.pid}{up}"
-    show(said, "")
+        headline = f"running  {status.base_url or 'on a unix socket'}  process {status.pid}{up}"
+    show(headline, "")
     show_accounts(status.accounts)
 
 

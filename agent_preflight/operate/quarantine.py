@@ -1,4 +1,4 @@
-"""Endpoints that billed above what was reserved for a call: no proxy uses them, until a person clears them (M14)."""
+"""Lists and clears quarantined endpoints, M14 (overrun): those that billed above a call's reservation. No proxy uses them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ClearResult:
 
     Attributes:
         listed: The endpoint was on the user's list.
-        proxies: Folders of the proxies that were told.
+        proxies: Folders of the running proxies that removed it too.
     """
 
     listed: bool
@@ -47,18 +47,18 @@ async def clear(
     path: Path | None = None,
     upstream: str = OPENROUTER,
 ) -> ClearResult:
-    """Take an endpoint off the user's list, and tell the proxies that run before the same upstream.
+    """Remove an endpoint from the user's list, and from the running proxies of the same upstream.
 
     Args:
         model: The model's id.
         tag: The endpoint's tag, as the list shows it.
-        runs_dir: Whose live runs are told.
-        data: A stand-alone proxy's data folder, whose proxy is told too.
+        runs_dir: Proxies of its live runs are called.
+        data: The data folder of a stand-alone proxy that is called too.
         path: The list; the user's own if None.
-        upstream: The API base, or its origin, that has the endpoint.
+        upstream: The API base that has the endpoint, or its origin.
 
     Raises:
-        ConfigError: The list cannot be written; it is as before.
+        ConfigError: The list cannot be written; it is unchanged.
         OperatingError: A proxy refused.
     """
     path = path or user_quarantine_file()
@@ -66,8 +66,8 @@ async def clear(
         listed = QuarantineFile(path).clear(model, tag, origin(upstream))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be written: {exc}") from exc
-    told = [folder for folder, socket in _sockets(runs_dir, data) if await _tell(socket, model, tag, upstream)]
-    return ClearResult(listed, tuple(told))
+    cleared = [folder for folder, socket in _sockets(runs_dir, data) if await _clear_at(socket, model, tag, upstream)]
+    return ClearResult(listed, tuple(cleared))
 
 
 def _sockets(runs_dir: Path, data: Path | None) -> Iterable[tuple[Path, Path]]:
@@ -78,7 +78,7 @@ def _sockets(runs_dir: Path, data: Path | None) -> Iterable[tuple[Path, Path]]:
             yield run_dir, control.socket
 
 
-async def _tell(socket: Path, model: str, tag: str, upstream: str) -> bool:
+async def _clear_at(socket: Path, model: str, tag: str, upstream: str) -> bool:
     client = ControlClient(socket)
     try:
         return await client.clear_quarantine(model, tag, upstream)

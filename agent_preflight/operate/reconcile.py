@@ -1,4 +1,12 @@
-"""Whether a run's books balance: its ledgers, read beside their proxy, against what OpenRouter has counted for the keys (M23)."""
+"""Compares a run's ledgers with what OpenRouter has counted for the keys: M23 (two checks of the ledger).
+
+OpenRouter's figure for a key lags, and some calls are pending or assumed. So it must lie between
+
+    posted - assumed - what was posted within the lag before the figure was read
+    posted + pending
+
+What lies outside, by more than the figure's precision, is drift that nothing explains.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +27,11 @@ from preflight_proxy.core.ledger.rows import Account, QuarantinedEndpoint
 
 
 def reconcile(ledgers: Sequence[LedgerContents], figures: Mapping[tuple[Path, str], KeyFigure]) -> Reconciliation:
-    """Compare the books with OpenRouter's figures.
+    """Compare ledgers with OpenRouter's figures.
 
     Args:
-        ledgers: As they stand.
-        figures: By a ledger's folder and an account of it. For an account whose key is not its own it is no evidence.
+        ledgers: The run's.
+        figures: By a ledger's folder and an account of it. Those of keys that other accounts or programs use are ignored.
     """
     rows = [
         _row(account, ledger, figures.get((ledger.folder, account.id)))
@@ -36,10 +44,10 @@ def reconcile(ledgers: Sequence[LedgerContents], figures: Mapping[tuple[Path, st
 
 
 def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | None = None) -> Reconciliation:
-    """Reconcile a run's folder, or that of a stand-alone proxy, whether its proxy still runs or not.
+    """Reconcile the folder of a run or of a stand-alone proxy, whether its proxy runs or not.
 
-    Keys that still exist are read now, if there is a management key to read them with; of the others, the figure counts that
-    the trial's end has read.
+    With a management key, the figures of keys that exist are read from OpenRouter. For the others, the figure in the trial's
+    summary is used.
 
     Raises:
         ConfigError: There is no ledger.
@@ -47,7 +55,7 @@ def reconcile_folder(data: Path, admin_key: Key | None = None, base_url: str | N
         UpstreamError: The list of keys cannot be read.
     """
     live = {} if admin_key is None else _live_figures(admin_key, base_url)
-    ledgers = read_ledgers(data)  # after the figures: a call that ends in between is then in the books
+    ledgers = read_ledgers(data)  # after the figures, so that a call that ends in between is in the ledger
     figures: dict[tuple[Path, str], KeyFigure] = {}
     for ledger in ledgers:
         for account in ledger.accounts:
@@ -76,7 +84,7 @@ def _row(account: Account, ledger: LedgerContents, figure: KeyFigure | None) -> 
 
 
 def _live_figures(admin_key: Key, base_url: str | None) -> dict[str, KeyFigure]:
-    """The figures of all keys that still exist, by the key's hash."""
+    """Return the figures of all keys that exist, by the key's hash."""
     read_at_s = datetime.now(UTC).timestamp()
     return {
         key.hash: KeyFigure(pusd(key.usage_usd), read_at_s, "live")
@@ -86,7 +94,7 @@ def _live_figures(admin_key: Key, base_url: str | None) -> dict[str, KeyFigure]:
 
 
 def _summary_figure(folder: Path, account_id: str) -> KeyFigure | None:
-    """The figure that the trial's end has read; a trial's folder is named like its account, or holds the ledger itself."""
+    """Return the figure in the trial's summary. A trial's folder has its account's name, or is the ledger's own folder."""
     trials = [folder / account_id] if Path(account_id).name == account_id else []
     for trial in (*trials, folder):
         summary = read_json_object(trial, "summary.json")
@@ -108,7 +116,7 @@ def _figure_in(summary: Mapping[str, Any]) -> KeyFigure | None:
 
 
 TOLERANCE_PUSD = pusd("0.000001")
-"""OpenRouter's figure for a key is rounded at about this."""
+"""OpenRouter rounds its figure for a key at about this."""
 EXIT_DRIFT, EXIT_OVERRUN = 3, 4
 
 
@@ -119,7 +127,7 @@ class KeyFigure:
     Attributes:
         usage_pusd: The figure.
         read_at_s: When it was read, seconds since the epoch.
-        source: `live`, or `summary` where a trial's end read it before the key was deleted.
+        source: `live`; `summary` if the runner read it at the trial's end, before it deleted the key.
     """
 
     usage_pusd: int
@@ -129,15 +137,15 @@ class KeyFigure:
 
 @dataclass(frozen=True, slots=True)
 class ReconciledAccount:
-    """One account's books, or the sum of them all.
+    """One account compared with OpenRouter's figure, or the sum of all accounts.
 
     Attributes:
         account: Its name.
         posted_pusd: What the ledger has posted.
-        entries_pusd: What its entries add up to: the same, unless the ledger is damaged.
-        upstream_pusd: What OpenRouter counted since the account was opened; None where its key is shared or not to be read.
-        recent_pusd: What was posted so shortly before that was read that it may not hold it yet.
-        source: See `KeyFigure`; empty without one.
+        entries_pusd: The sum of its entries: the same, unless the ledger is damaged.
+        upstream_pusd: What OpenRouter counted since the account was opened; None if its key is shared or cannot be read.
+        recent_pusd: What was posted within the lag before that figure was read: the figure may lack it.
+        source: That of the `KeyFigure`; empty without one.
     """
 
     account: str
@@ -157,7 +165,7 @@ class ReconciledAccount:
 
     @property
     def unexplained_pusd(self) -> int:
-        """The part of the drift that neither what is pending, assumed, nor the lag explains; 0 without a figure."""
+        """The part of the drift that pending calls, assumed costs and the lag do not explain; 0 without a figure."""
         if self.upstream_pusd is None:
             return 0
         least_pusd = self.posted_pusd - self.assumed_pusd - self.recent_pusd
@@ -166,12 +174,12 @@ class ReconciledAccount:
 
     @property
     def balances(self) -> bool:
-        """Whether the entries make up what is posted, to the pico-dollar, and the figure agrees, as far as it can."""
+        """Whether the entries add up to what is posted, exactly, and the figure agrees within its precision."""
         return self.entries_pusd == self.posted_pusd and abs(self.unexplained_pusd) <= TOLERANCE_PUSD
 
     @property
     def verdict(self) -> str:
-        """In a few words, what is to be thought of it."""
+        """The result of the comparison, in a few words."""
         if self.entries_pusd != self.posted_pusd:
             return "the entries do not add up to what is posted"
         if self.drift_pusd is None:
@@ -201,15 +209,15 @@ class ReconciledAccount:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """All accounts of a run, and the endpoints that are not used again."""
+    """All accounts of a run, compared, and the quarantined endpoints."""
 
     rows: tuple[ReconciledAccount, ...]
     quarantined: tuple[QuarantinedEndpoint, ...] = ()
 
     @property
     def total(self) -> ReconciledAccount:
-        """All accounts as one; OpenRouter's figure only if there is one for each of them."""
-        told = [row.upstream_pusd for row in self.rows if row.upstream_pusd is not None]
+        """The sum of all accounts. It has OpenRouter's figure only if each account has one."""
+        figures = [row.upstream_pusd for row in self.rows if row.upstream_pusd is not None]
         return ReconciledAccount(
             account="TOTAL",
             posted_pusd=sum(row.posted_pusd for row in self.rows),
@@ -217,7 +225,7 @@ class Reconciliation:
             pending_pusd=sum(row.pending_pusd for row in self.rows),
             assumed_pusd=sum(row.assumed_pusd for row in self.rows),
             overrun_pusd=sum(row.overrun_pusd for row in self.rows),
-            upstream_pusd=sum(told) if self.rows and len(told) == len(self.rows) else None,
+            upstream_pusd=sum(figures) if self.rows and len(figures) == len(self.rows) else None,
             recent_pusd=sum(row.recent_pusd for row in self.rows),
         )
 

@@ -1,7 +1,8 @@
-"""A trial's end, always in one order: freeze, kill, output kept, gone, settled, key read and deleted, summary (M17, C11, C12).
+"""Cleans up after a trial, in one order: M17 (how long an answer is read), C11 (one step at a time), C12 (ending a container).
 
-Each step is carried out, seen to have worked, logged as an event and named in the summary: `ok`, `unverified` or `failed`.
-A step that fails stops none after it.
+Freeze the account, kill the agent, copy its output, remove its sandbox, settle, read the key's usage, close the account, delete
+the key, write the summary. Each step is verified, logged as an event and named in the summary: `ok`, `unverified` or `failed`.
+The steps after a failed one are still carried out.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from preflight_proxy.base.control_messages import UNKNOWN_ACCOUNT, Balance
 from preflight_proxy.core.errors import OperatingError
 
 SETTLE_S_MAX = 240.0
-"""After this long the summary is written with what is still pending, and the sub-key is left for its evidence (M17)."""
+"""After this long the summary is written although costs are pending, and the sub-key stays, as evidence for them."""
 LOOK_S = (0.05, 1.0)
-"""How often the balance is looked at: at first, and at the longest."""
+"""Pause between two reads of the balance: the first, and the longest."""
 LAST_OUTPUT_S = 2.0
-"""How long an ended agent's streams are read; a child that it left behind may hold them open for ever."""
+"""How long the streams of an ended agent are read: a child process may hold them open for ever."""
 OF_THE_ACCOUNT = frozenset({CleanUpStep.FREEZE, CleanUpStep.SETTLE, CleanUpStep.ACCOUNT})
-"""Steps for which nothing is to be done where no proxy ever served, and so no account was opened."""
+"""Steps without work if no account was opened."""
 CONTAINER = "agent"
-"""The step by which a sandbox removes the agent's container."""
+"""The part of a sandbox's removal that removes the agent's container."""
 DRIFT_PUSD_MIN = pusd("0.000001")
-"""OpenRouter rounds its figure for a key at about this; more than that above the ledger is drift (M23)."""
+"""OpenRouter rounds its figure for a key at about this. A larger excess over the ledger is M23 (two checks of the ledger)."""
 
 
 async def clean_up(trial: RunningTrial) -> RunResult:
@@ -88,7 +89,7 @@ class _TrialCleanUp:
         return self.trial.ending or EndReason(Ender.ERROR, "the trial ended without a reason")
 
     async def run(self) -> None:
-        """Carry out what is owed, in order."""
+        """Carry out the steps that the trial's state needs, in order."""
         actions: dict[CleanUpStep, Callable[[], Awaitable[Step]]] = {
             CleanUpStep.FREEZE: self._freeze,
             CleanUpStep.KILL: self._kill,
@@ -132,7 +133,7 @@ class _TrialCleanUp:
         except ControlError as exc:
             if self.trial.alias not in self.sidecar.not_opened or exc.code != UNKNOWN_ACCOUNT:
                 raise
-            self.opened, self.settled = False, True  # no account was opened, and none can be any more
+            self.opened, self.settled = False, True  # no account was opened, and none can be opened after this
         else:
             self.trial.take_balance(balance)
         return "ok"
@@ -141,7 +142,7 @@ class _TrialCleanUp:
         return "ok" if self.trial.sandbox is None else await self.trial.sandbox.kill()
 
     async def _keep_output(self) -> Step:
-        """Copy what the agent wrote. A person in a hurry waits for it too, for at most the time limit: else it would be lost."""
+        """Copy the agent's output. A hurry does not skip this, because the output would be lost; it has a time limit."""
         trial = self.trial
         if trial.sandbox is None:
             return "ok"
@@ -159,14 +160,16 @@ class _TrialCleanUp:
         parts = {} if self.trial.sandbox is None else await self.trial.sandbox.close()
         await self._take_last_output()
         for name, result in parts.items():
-            held = name == CONTAINER and self.steps.get(CleanUpStep.OUTPUT.value) != "ok"  # which was told already
-            if result != "ok" and not held:
+            is_waiting = (
+                name == CONTAINER and self.steps.get(CleanUpStep.OUTPUT.value) != "ok"
+            )  # its warning came with the output
+            if result != "ok" and not is_waiting:
                 self._warn(f"{name}: not seen to be gone ({result})")
             self.steps[name] = result
         return worst(parts)
 
     async def _take_last_output(self) -> None:
-        """Read the streams to their end, then let the user's code come to the end of what it was given."""
+        """Read the streams to their end, then wait until the user's code has handled all events."""
         if self.trial.readers:
             await asyncio.wait([*self.trial.readers, *self.trial.exiting], timeout=LAST_OUTPUT_S)
         self.trial.watch.close()
@@ -176,7 +179,7 @@ class _TrialCleanUp:
             hurry.cancel()
 
     async def _settle(self) -> Step:
-        """Wait until nothing is pending; what upstream does not tell is decided by the proxy meanwhile (M13)."""
+        """Wait until nothing is pending. The proxy decides unknown costs meanwhile: M13 (a void needs proof)."""
         until_s, pause_s = now_s() + SETTLE_S_MAX, LOOK_S[0]
         while True:
             self.trial.take_balance(await self.sidecar.balance(self.trial.alias))
@@ -190,7 +193,7 @@ class _TrialCleanUp:
             pause_s = min(pause_s * 2, LOOK_S[1])
 
     async def _read_key_usage(self) -> Step:
-        """Ask OpenRouter what it has counted for the sub-key: a witness, not the truth, because it lags."""
+        """Read what OpenRouter has counted for the sub-key, to compare. It lags, so it does not change the cost."""
         trial, sub_key = self.trial, self.trial.sub_key
         assert sub_key is not None
         if is_replaced(get_usage):
@@ -202,9 +205,9 @@ class _TrialCleanUp:
             )
         if self.key_usage_usd is None:
             return "unverified"
-        booked_pusd = trial.balance.posted_pusd + trial.balance.pending_pusd - trial.plan.spent_before_pusd
-        if self.opened and pusd(self.key_usage_usd) > booked_pusd + DRIFT_PUSD_MIN:
-            self._warn(f"drift: OpenRouter counts ${self.key_usage_usd}, the ledger ${exact(booked_pusd)}")
+        ledger_pusd = trial.balance.posted_pusd + trial.balance.pending_pusd - trial.plan.spent_before_pusd
+        if self.opened and pusd(self.key_usage_usd) > ledger_pusd + DRIFT_PUSD_MIN:
+            self._warn(f"drift: OpenRouter counts ${self.key_usage_usd}, the ledger ${exact(ledger_pusd)}")
         return "ok"
 
     async def _close_account(self) -> Step:
@@ -225,12 +228,12 @@ class _TrialCleanUp:
         return "unverified"
 
     def _balance_before(self) -> Balance | None:
-        """How the account of an earlier attempt stands, where this one came to none; None if there was no attempt."""
-        before = self.trial.plan.before
-        return None if before is None else Balance(posted_pusd=before.posted_pusd)
+        """Return the account of the attempt prior, if this one opened none; None if there was no attempt prior."""
+        prior = self.trial.plan.prior
+        return None if prior is None else Balance(posted_pusd=prior.posted_pusd)
 
     def facts(self) -> TrialFacts:
-        """Return all that is known of the trial."""
+        """Return the facts for the trial's result."""
         trial, output = self.trial, self.trial.output
         output.cap("on_event_backlog", trial.watch.dropped)
         output.cap("policy_events", trial.watch.forgotten)

@@ -1,6 +1,6 @@
-"""A trial's way up and through: sub-key, account, sandbox, agent; then what happens until something ends it.
+"""Runs a trial: makes the sub-key, opens the account, creates the sandbox, starts the agent, and waits for the trial's end.
 
-Nothing here undoes anything: whatever ends the set-up or the agent, `clean_up` takes it from the state that was reached.
+Nothing is undone here: `clean_up` does that, from the state that the trial had reached.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.secret import Secret
 
 GATE_S_MAX = 30.0
-"""From the creation of a container to its gate's hand-over (C14)."""
+"""From the creation of a container to its gate's hand-over: C14 (starting many)."""
 AGENT_END_S = 2.0
-"""An agent that says it is done has this long to end by itself, or to go on."""
+"""An agent that says it is done has this long to end by itself, or to continue."""
 TICK_S = 1.0
 
 
 async def run_trial(trial: RunningTrial) -> RunResult:
-    """Run one trial to its end, whatever happens in it, and return its result; its summary.json is written."""
+    """Run one trial to its end and return its result. Its summary.json is written, whatever happens."""
     interrupted = trial.tasks.spawn(_until_interrupted(trial), "interrupt")
     try:
         await _provision(trial)
@@ -70,7 +70,7 @@ async def _until_interrupted(trial: RunningTrial) -> None:
 
 
 async def _until_ended(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> None:
-    """Do something, but stop at the trial's end."""
+    """Await some work, but cancel it at the trial's end."""
     doing = trial.tasks.spawn(work, "set-up", awaited=True)
     over = trial.tasks.spawn(trial.ended.wait(), "end")
     await asyncio.wait([doing, over], return_when=asyncio.FIRST_COMPLETED)
@@ -83,7 +83,7 @@ async def _until_ended(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> 
 
 
 async def _provision(trial: RunningTrial) -> None:
-    """Make the sub-key. This is never broken off: a key whose making nobody awaits would be left over."""
+    """Make the sub-key. This is never cancelled: else a key could be left over."""
     plan, run = trial.plan, trial.run
     expires_at = key_expiry(datetime.now(UTC))
     trial.sub_key = await asyncio.to_thread(
@@ -93,10 +93,10 @@ async def _provision(trial: RunningTrial) -> None:
 
 
 async def _set_up(trial: RunningTrial) -> None:
-    """Open the account, make the sandbox, start the agent and everything that listens to it."""
+    """Open the account, create the sandbox, start the agent and the tasks that watch it."""
     token = Secret("pf-" + secrets.token_urlsafe(32))
     gate = _gate(trial)
-    trial.move(TrialState.OPENED)  # from here on there may be an account and a sandbox, whatever the answers are
+    trial.move(TrialState.OPENED)  # from here on an account and a sandbox may exist, even if an answer is lost
     sandbox = trial.sandbox = trial.run.setup.make_sandbox(_spec(trial, token, gate))
     created_s = now_s()
     await _both(_open_account(trial, token, gate), sandbox.create())
@@ -106,14 +106,14 @@ async def _set_up(trial: RunningTrial) -> None:
     pipes = await sandbox.start()
     trial.times.started(now_s())
     trial.move(TrialState.RUNNING)
-    if trial.balance.gate == "lost":  # while the agent started, which its gate's death does not stop
+    if trial.balance.gate == "lost":  # its gate was lost while the agent started
         trial.end(GATE_LOST)
     trial.run.progress.update(trial.alias, started_s=trial.times.started_s)
     _attend(trial, sandbox, pipes)
 
 
 async def _both(*work: Coroutine[Any, Any, None]) -> None:
-    """Do two things at once. If one fails, the other is cancelled and the first failure is raised."""
+    """Await several coroutines at once. If one fails, the others are cancelled and the first failure is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for each in work:
@@ -164,7 +164,7 @@ async def _open_account(trial: RunningTrial, token: Secret, gate: GateSpec | Non
         gate=gate,
     )
     balance = await trial.run.sidecar.open(trial.alias, spec)
-    if trial.plan.before is not None:  # whoever froze it meant the earlier attempt, whose token and key hold no more
+    if trial.plan.prior is not None:  # it was frozen at the end of the earlier attempt, whose token and key are invalid
         balance = await trial.run.sidecar.unfreeze(trial.alias)
     trial.take_balance(balance)
 
@@ -207,7 +207,7 @@ async def _gate_ready(trial: RunningTrial, until_s: float) -> None:
     """Wait for the gate's hand-over.
 
     Raises:
-        OperatingError: It did not come in time, or was not what it must be.
+        OperatingError: It did not come in time, or it was refused.
     """
     while (state := trial.balance.gate) != "ready":
         if state == "refused":
@@ -223,10 +223,10 @@ async def _gate_ready(trial: RunningTrial, until_s: float) -> None:
 
 
 def not_handed_over(portal_host: str | None, portal: str | None) -> str:
-    """Say why a gate may not have come, for a person.
+    """Say why a gate may not have handed over its listeners, for a person.
 
     Args:
-        portal_host: Where forwarders of portable gates find the proxy; None for gates that hand over.
+        portal_host: Where forwarders of portable gates find the proxy; None for shared gates.
         portal: The portal's address and port.
     """
     if portal_host is not None:
@@ -242,7 +242,7 @@ def not_handed_over(portal_host: str | None, portal: str | None) -> str:
 
 
 def _attend(trial: RunningTrial, sandbox: Sandbox, pipes: Pipes) -> None:
-    """Start everything that goes on while the agent runs."""
+    """Start the tasks that run beside the agent."""
     work: dict[str, Coroutine[Any, Any, None]] = {
         "stdout": trial.output.read_stdout(pipes.stdout),
         "stderr": trial.output.read_stderr(pipes.stderr, trial.folder / "stderr.log"),
@@ -257,7 +257,7 @@ def _attend(trial: RunningTrial, sandbox: Sandbox, pipes: Pipes) -> None:
 
 
 async def _guard(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> None:
-    """Do one of the trial's works; what it raises ends the trial."""
+    """Await one of the trial's tasks. An exception ends the trial."""
     try:
         await work
     except Exception as exc:
@@ -280,14 +280,14 @@ async def _until_judged(trial: RunningTrial) -> None:
     if ending is None:
         return
     if ending.by is Ender.CALLBACK and trial.ending is not None and trial.ending.by in (Ender.AGENT, Ender.AGENT_END):
-        trial.ending = ending  # a last event broke the user's function: the trial's result says so
+        trial.ending = ending  # the user's function raised at a last event: that is the result
     trial.end(ending)
 
 
 async def _tick(trial: RunningTrial) -> None:
     limit_s = trial.run.settings.timeout_s
     while True:
-        if trial.balance.calls_in_flight:  # a call's end is no event of the ledger
+        if trial.balance.calls_in_flight:  # the end of a call makes no ledger event
             with contextlib.suppress(OperatingError):
                 trial.take_balance(await trial.run.sidecar.balance(trial.alias))
         trial.tick()
@@ -301,11 +301,11 @@ async def _tick(trial: RunningTrial) -> None:
 
 def _started(plan: TrialPlan) -> str:
     limit, spent = dollars(plan.limit_pusd), dollars(plan.spent_before_pusd)
-    return f"started with a budget of {limit}" + ("" if plan.before is None else f", {spent} of it spent before")
+    return f"started with a budget of {limit}" + ("" if plan.prior is None else f", {spent} of it spent before")
 
 
 def _begin_input(stdin: AgentInput, settings: RunSettings) -> None:
-    """Write the prompt, if any, as one line, and close stdin where it is to end; no agent is waited for to read it."""
+    """Write the prompt, if any, as one line, and close stdin if it is to end. This does not wait until the agent reads it."""
     with contextlib.suppress(ConnectionError):
         if settings.initial_prompt is not None:
             line = json.dumps({"id": "init", "type": "prompt", "message": settings.initial_prompt})

@@ -1,6 +1,7 @@
-"""A whole run: folder, preflight, plan, proxy, trials, end. The one path behind every public function.
+"""A whole run. Every public function goes through `run_field`.
 
-way made -> folder locked -> preflight -> plan.json -> proxy -> trials -> proxy stopped -> lock given back
+trials planned -> machine checked -> dead runs swept -> folder locked -> checks -> plan.json -> proxy -> trials -> proxy stopped
+-> lock released
 """
 
 from __future__ import annotations
@@ -51,18 +52,18 @@ from preflight_proxy.base.tasks import Tasks
 T = TypeVar("T")
 
 KEPT_S = 0.1
-"""A kind of gate that was found out before is known within this."""
+"""How long the proxy's start waits for the kind of gate, which is known by then if an earlier run found it out."""
 HURRY_STOP_S = 2.0
-"""What a proxy gets to end when settlement is not awaited: its books are on disk already."""
+"""How long a proxy may take to stop in a hurry. Its ledger is on disk already."""
 
 
 async def run_field(request: Request, stop: StopSignal, progress: RunProgress | None = None) -> Finished:
-    """Run a field of trials to the end of each.
+    """Run all trials of a run to their ends.
 
     Args:
         request: What to do.
-        stop: How a person ends it early; trials that have not begun then never do, and have no result.
-        progress: Told of every change, for whoever shows the run.
+        stop: How a person ends it early. Trials that have not begun then do not begin, and have no result.
+        progress: Gets every change, for a view of the run.
 
     Raises:
         ConfigError: The request cannot be carried out; nothing was made.
@@ -94,7 +95,7 @@ def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
 
 
 def _aloud(request: Request, progress: RunProgress, text: str) -> None:
-    """Say what a person must read at once, also where a view hides what the run says."""
+    """Say what a person must read at once, even if a view hides what the run says."""
     progress.alert(text)
     request.say(text)
 
@@ -129,7 +130,7 @@ class _FieldRun:
     async def run(
         self, trials: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], report: MachineReport
     ) -> Finished:
-        """Run the trials that are due. Steps that need no result of another run at the same time."""
+        """Run the trials that are due. Steps that do not need each other's results run at the same time."""
         request, folder = self._request, self._folder
         try:
             document = plan_document(self._run_id, trials, request, datetime.now(UTC).isoformat())
@@ -142,7 +143,7 @@ class _FieldRun:
             due = [previous.of(trial) for trial in trials if trial.alias not in previous.kept]
             results = dict(previous.kept)
             for trial in trials:
-                self._progress.put(previous.row(trial))
+                self._progress.put(previous.progress(trial))
             sweep = (  # of a run that may have begun, it came before the folder was opened
                 None
                 if request.may_have_begun
@@ -168,7 +169,7 @@ class _FieldRun:
             await self._tasks.cancel()
 
     def _begin(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Begin what is awaited later, or never, if something else fails before."""
+        """Start a task that is awaited later; never, if something else fails first."""
         task = self._tasks.spawn(work, name, awaited=True)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
@@ -183,12 +184,12 @@ class _FieldRun:
             listen="127.0.0.1:0" if request.settings.sandbox == "process" else None,
             byok=request.settings.byok,
         )
-        return Sidecar(settings, self._hear, self._dead, request.say)
+        return Sidecar(settings, self._on_ledger_event, self._on_dead_proxy, request.say)
 
     async def _run_due(
         self, due: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], preparing: asyncio.Task[SandboxSetup]
     ) -> dict[str, RunResult]:
-        """Run all trials, some at once; the results of those that began, by alias."""
+        """Run the due trials, several at once. Returns the results of those that began, by alias."""
         try:
             setup = await self._start_proxy(preparing)
             for sentence in setup.sentences:
@@ -202,13 +203,13 @@ class _FieldRun:
                 base_url=self._base_url,
                 sidecar=self._sidecar,
                 setup=setup,
-                authority=await asyncio.to_thread(self._authority),  # loads a library: the proxy starts meanwhile
+                authority=await asyncio.to_thread(self._authority),  # takes time to load: the proxy starts meanwhile
             )
             results = await asyncio.gather(
                 *(self._one(plan, number, policies[plan.alias], context) for number, plan in enumerate(due))
             )
             if self._starting is not None:
-                await self._starting  # a proxy that did not start has ended every trial, and is the error of the run
+                await self._starting  # if the proxy did not start, every trial has ended, and that is the run's error
             return {result.alias: result for result in results if result is not None}
         finally:
             if self._starting is not None:
@@ -218,9 +219,9 @@ class _FieldRun:
             await self._sidecar.stop(within_s=HURRY_STOP_S if self._stop.hurry.is_set() else STOP_S_MAX)
 
     async def _start_proxy(self, preparing: asyncio.Task[SandboxSetup]) -> SandboxSetup:
-        """Start the proxy beside the preparation; once more if that finds, late, that gates are portable.
+        """Start the proxy while the sandboxes are prepared. If those need portable gates, start it again with a TCP port.
 
-        Trials wait for the proxy where they need it. Only an address of the proxy that agents are told is waited for here.
+        Trials wait for the proxy when they need it. This waits for it only if its address is needed.
         """
         await asyncio.wait([preparing], timeout=KEPT_S)
         host = (await preparing).gate.listen_host if preparing.done() else None
@@ -241,7 +242,7 @@ class _FieldRun:
         return make_authority(self._run_id, datetime.now(UTC))
 
     async def _one(self, plan: TrialPlan, number: int, policy: EjectPolicy, context: RunContext) -> RunResult | None:
-        async with self._slots.turn(plan.alias):
+        async with self._slots.slot(plan.alias):
             if self._stop.ending.is_set():
                 self._progress.update(plan.alias, state="not started")
                 return None
@@ -255,13 +256,13 @@ class _FieldRun:
             if (reason := self._slots.stopped(plan.alias)) is not None:
                 trial.end(EndReason(Ender.STOPPED, reason))
             result = await (run_trial(trial) if reason is None else clean_up(trial))
-            if result.preflight["never_served"] == NO_CREDIT:  # its event may still be on its way
+            if result.preflight["never_served"] == NO_CREDIT:  # its event may not have arrived yet
                 self._credit.refused()
             await self._complete(trial, result)
             return result
 
     async def _complete(self, trial: RunningTrial, result: RunResult) -> None:
-        """Call the user's function; what it raises costs nobody a result."""
+        """Call the user's function. An exception does not change the result."""
         if self._request.settings.on_complete is None:
             return
         user_thread, on_complete = UserThread(f"on_complete {trial.alias}"), self._request.settings.on_complete
@@ -272,9 +273,9 @@ class _FieldRun:
         finally:
             user_thread.close()
 
-    def _hear(self, event: LedgerEvent) -> None:
+    def _on_ledger_event(self, event: LedgerEvent) -> None:
         if event.type == "stop":
-            self._stop_by_hand(event.trial, event.reason or "stopped by a person")
+            self._stop_trials(event.trial, event.reason or "stopped by a person")
             return
         if event.type == "ledger":
             self._request.say(
@@ -284,7 +285,7 @@ class _FieldRun:
             return
         trial = self._running.get(event.account or "")
         if trial is not None:
-            trial.hear(event)
+            trial.on_ledger_event(event)
         if event.type == "refused" and event.code == NO_CREDIT:
             self._credit.refused()
 
@@ -297,8 +298,8 @@ class _FieldRun:
     def _no_credit(self) -> None:
         _aloud(self._request, self._progress, no_credit(self._progress.rows(), self._request, self._run_id))
 
-    def _stop_by_hand(self, alias: str | None, reason: str) -> None:
-        """End a trial, or all, in order; what has not begun never does, and is `stopped` only if it is meant alone."""
+    def _stop_trials(self, alias: str | None, reason: str) -> None:
+        """End a trial, or all. Trials that have not begun do not begin. One that was named gets the status `stopped`."""
         for trial in self._running.values():
             if alias in (None, trial.alias):
                 trial.end(EndReason(Ender.STOPPED, reason))
@@ -307,6 +308,6 @@ class _FieldRun:
         else:
             self._slots.stop(alias, reason)
 
-    def _dead(self, reason: str) -> None:
+    def _on_dead_proxy(self, reason: str) -> None:
         for trial in self._running.values():
             trial.end(EndReason(Ender.ERROR, reason))

@@ -1,7 +1,7 @@
-"""The way from a plain call into asyncio: a loop in a thread of its own, and what Ctrl-C means there.
+"""Runs a coroutine from a plain call: in an event loop in its own thread. Handles Ctrl-C.
 
-It works in any thread, also where a loop runs already (notebooks). The first KeyboardInterrupt asks the run to end every
-trial in order; the second asks it not to wait for settlement; it is raised again when the run has ended.
+It works in any thread, also where a loop runs already (notebooks). The first Ctrl-C ends every trial in order, the second does
+not wait for settlement. KeyboardInterrupt is raised when the run has ended.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 LOOK_EVERY_S = 0.1
-"""The main thread looks up so often: a signal that the system gave to another thread, or just before the wait began, does not
-end a wait, and its handler runs only once the main thread goes on."""
+"""Longest wait of the main thread. A signal that another thread got, or that came before the wait, does not interrupt the wait,
+and its handler runs only after it."""
 
 
 class StopSignal:
-    """Two requests, made from any thread: to end, and to end without waiting for settlement.
+    """Asks a run to end, and, asked again, not to wait for settlement. Any thread may ask.
 
     Args:
-        again: How a person makes the second, for a text that goes on with it.
+        again: How a person asks again, for a message.
     """
 
     def __init__(self, again: str = "press Ctrl-C again") -> None:
@@ -34,31 +34,31 @@ class StopSignal:
         self.hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._early = 0
-        self._heard: Callable[[], object] | None = None
+        self._on_first: Callable[[], object] | None = None
 
-    def on_first(self, heard: Callable[[], object]) -> None:
-        """Have a function called on the loop when a person first asks to end; at once if one has. What it raises is dropped."""
-        self._heard = heard
+    def on_first(self, function: Callable[[], object]) -> None:
+        """Call a function on the loop at the first request; at once if it was made. Exceptions are ignored."""
+        self._on_first = function
         if self.ending.is_set():
             self._hear()
 
     def bind(self) -> None:
-        """Name the loop in which the events are waited for: the running one. What was pressed before it counts."""
+        """Use the running loop for the events. Requests that were made before count."""
         self._loop = asyncio.get_running_loop()
         for _ in range(self._early):
             self.press_here()
 
     def press(self) -> None:
-        """Ask to end; asked again, ask for no settlement."""
+        """Ask to end; the second time, ask not to wait for settlement."""
         loop = self._loop
         if loop is None:
             self._early += 1
             return
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run has ended
             loop.call_soon_threadsafe(self.press_here)
 
     def press_here(self) -> None:
-        """As `press`, on the loop itself."""
+        """As `press`, but on the loop."""
         if self.ending.is_set():
             self.hurry.set()
             return
@@ -66,16 +66,16 @@ class StopSignal:
         self._hear()
 
     def _hear(self) -> None:
-        if self._heard is not None:
-            with contextlib.suppress(Exception):  # a script's own function prints it: the end goes on all the same
-                self._heard()
+        if self._on_first is not None:
+            with contextlib.suppress(Exception):  # it may call a script's print function: the run ends all the same
+                self._on_first()
 
 
 def run_blocking(work: Callable[[StopSignal], Coroutine[Any, Any, T]], stop: StopSignal | None = None) -> T:
     """Run a coroutine to its end in a loop of its own and return its result.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed meanwhile; everything has been ended.
+        KeyboardInterrupt: Ctrl-C was pressed. Everything has ended.
     """
     stop = stop or StopSignal()
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -101,7 +101,7 @@ def run_blocking(work: Callable[[StopSignal], Coroutine[Any, Any, T]], stop: Sto
 
 
 class _Interrupts:
-    """Counts the interrupts of a wait, and passes each on."""
+    """A signal handler that counts Ctrl-C and passes each on."""
 
     def __init__(self, stop: StopSignal) -> None:
         self.count = 0
@@ -114,9 +114,9 @@ class _Interrupts:
 
 @contextlib.contextmanager
 def _interrupts(stop: StopSignal) -> Iterator[_Interrupts]:
-    """Take Ctrl-C as a request instead of an exception, which could strike anywhere, also while one is being dealt with.
+    """Turn Ctrl-C into a request, because an exception could be raised anywhere, even while one is handled.
 
-    Only in the main thread, where signals arrive, and only if nobody has a handler of their own.
+    Only in the main thread, which gets signals, and only if the program has no handler of its own.
     """
     interrupts = _Interrupts(stop)
     ours = threading.current_thread() is threading.main_thread() and (
@@ -133,7 +133,7 @@ def _interrupts(stop: StopSignal) -> Iterator[_Interrupts]:
 
 
 def _wait(future: concurrent.futures.Future[T], interrupts: _Interrupts) -> None:
-    """Wait for the end of the run; a KeyboardInterrupt that somebody's own handler raises counts too."""
+    """Wait for the end of the run. A KeyboardInterrupt that the program's own handler raises counts too."""
     while not future.done():
         try:
             concurrent.futures.wait([future], timeout=LOOK_EVERY_S)
@@ -142,10 +142,10 @@ def _wait(future: concurrent.futures.Future[T], interrupts: _Interrupts) -> None
 
 
 async def run_cancellable(work: Callable[[StopSignal], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine in the caller's loop; cancelling the caller ends the run in order before it passes on.
+    """Run a coroutine in the caller's loop. A cancellation ends the run in order before it is raised.
 
     Raises:
-        asyncio.CancelledError: The caller was cancelled; everything has been ended.
+        asyncio.CancelledError: The caller was cancelled. Everything has ended.
     """
     stop = StopSignal("cancel again")
     stop.bind()

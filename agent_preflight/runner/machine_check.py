@@ -1,6 +1,6 @@
-"""Whether this machine can carry a run out, looked at before anything is made: program, mounts, images, network, limits, options.
+"""Checks whether this machine can carry out a run, before anything is made: program, mounts, images, network, limits, options.
 
-Each thing is told once, with what to do. What only OpenRouter can tell is the part of preflight.
+Each problem is reported once, with what to do. Checks that call OpenRouter are in `checks/`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def check_machine(
     *,
     makes_sources: bool = True,
 ) -> MachineReport:
-    """Return what stands in the way of a run on this machine. Makes no key and no folder, and starts no container.
+    """Return what prevents a run on this machine. Makes no key and no folder, and starts no container.
 
     Args:
         engine: Where containers are made; None for processes.
@@ -112,17 +112,17 @@ async def check_machine(
 def mount_sources_of(
     engine: Engine | None, settings: RunSettings, trials: Sequence[TrialPlan], *, makes_sources: bool
 ) -> list[MountSource]:
-    """Return the paths of this machine that trials mount; none where the engine is on another machine.
+    """Return the paths of this machine that trials mount; none if the engine is on another machine.
 
-    A source that holds a trial's name is a folder for each, and so is made wherever agents may write to it.
+    A source with a placeholder is one folder per trial, and is made if the agent may write to it.
     """
     if engine is None or not engine.url.startswith(LOCAL):
         return []
     plain = _binds(settings)
     return [
-        MountSource(bind, bind.is_bind and (makes_sources or bind.path != before.path))
+        MountSource(bind, bind.is_bind and (makes_sources or bind.path != as_given.path))
         for trial in trials
-        for before, bind in zip(plain, _binds(replace(settings, mounts=trial.mounts)), strict=True)
+        for as_given, bind in zip(plain, _binds(replace(settings, mounts=trial.mounts)), strict=True)
     ]
 
 
@@ -137,8 +137,8 @@ def _mounts(
     with report.failing(MOUNTS):
         for trial in trials:
             refuse_sockets(replace(settings, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {})
-    taken = [*targets(fields), BUDGET_MOUNT, GATE_MOUNT]
-    for target in dict.fromkeys(target for target in taken if taken.count(target) > 1):
+    used = [*targets(fields), BUDGET_MOUNT, GATE_MOUNT]
+    for target in dict.fromkeys(target for target in used if used.count(target) > 1):
         report.fail(MOUNTS, f"Two mounts go to {target} in the container: leave one off.")
     if _binds(settings) and not engine.url.startswith(LOCAL):
         report.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
@@ -177,15 +177,15 @@ async def _images(report: MachineReport, engine: Engine, settings: RunSettings, 
 
 
 async def _volumes(report: MachineReport, engine: Engine, settings: RunSettings, trials: Sequence[TrialPlan]) -> None:
-    """A volume that is not there is made by the engine, and is empty: a folder may have been meant."""
+    """Warn of a volume that does not exist: the engine makes an empty one, but a folder may have been meant."""
     each = [replace(settings, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {} for trial in trials]
     named = {volume.path: volume for host_config in each for volume in volumes(host_config)}
     if not named:
         return
     with report.failing(MOUNTS):
-        known = {str(told.get("Name")) for told in await engine.listed("volumes", {})}
+        existing = {str(row.get("Name")) for row in await engine.listed("volumes", {})}
         for name, volume in named.items():
-            if name not in known:
+            if name not in existing:
                 report.warn(MOUNTS, _new_volume(volume))
 
 
@@ -220,20 +220,20 @@ def _no_command(image: Image, settings: RunSettings, trial: TrialPlan) -> str:
 
 
 async def _try_options(engine: Engine, settings: RunSettings, command: Sequence[str]) -> None:
-    """Have the engine judge the user's options, by a container that is made, never started, and removed."""
+    """Have the engine check the user's options: create a container with them, do not start it, remove it."""
     fields = settings.engine_options.agent
     body: dict[str, Any] = {"Image": settings.image_name, "Cmd": list(command) or None}
     merge(body, {name: value for name, value in fields.items() if name != "Volumes"})
     body["HostConfig"] = {**(body.get("HostConfig") or {}), "NetworkMode": "none"}
-    for name in ("Binds", "Mounts"):  # their volumes would be made
+    for name in ("Binds", "Mounts"):  # else their volumes would be made
         body["HostConfig"].pop(name, None)
     with open_try("options") as folder:
         tag = TrialLabels("options", folder.path, "options", this_process(), "", secrets.token_hex(6))
-        tried = Container(engine, tag.name("agent"), "a container with your options", owns_network=True)
+        container = Container(engine, tag.name("agent"), "a container with your options", owns_network=True)
         try:
-            await tried.create(body | {"Labels": tag.labels("agent")}, settings.engine_options.platform)
+            await container.create(body | {"Labels": tag.labels("agent")}, settings.engine_options.platform)
         finally:
-            await tried.end()
+            await container.end()
 
 
 def _no_program(command: Iterable[str], env: Mapping[str, str] | None) -> str:
@@ -251,7 +251,7 @@ def _no_program(command: Iterable[str], env: Mapping[str, str] | None) -> str:
 
 
 def say_all(lines: Iterable[Line], say: Callable[[str], None]) -> None:
-    """Say warnings where no report shows them."""
+    """Print the warnings, where no report of checks shows them."""
     for line in lines:
         if line.ok is None:
             say(f"warning: {line.name}: {line.detail}")

@@ -23,7 +23,7 @@ from preflight_proxy.core.refusals.outcomes import code_of
 from preflight_proxy.core.refusals.refusals import Code
 
 SHORT = frozenset({code_of(Code.DOES_NOT_FIT), code_of(Code.SPENT)})
-"""Why no call of a trial was served whose budget covers none."""
+"""Causes of a trial whose budget covers no call."""
 
 
 def elsewhere(request: Request) -> str:
@@ -32,9 +32,9 @@ def elsewhere(request: Request) -> str:
 
 
 def announce(request: Request, run_dir: Path, run_id: str, due: Sequence[TrialPlan]) -> None:
-    """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open.
+    """Say which trials start, where, and what to mind. Of a single trial, say only if its network is open.
 
-    Of a run that goes on each trial is named that begins, with its budget and what of that is spent.
+    Of a resumed run, name each trial that begins, with its budget and how much of it is spent.
     """
     network = network_line(request.settings)
     if request.single:
@@ -67,12 +67,12 @@ def _with_budget(trial: TrialPlan) -> str:
 
 
 def is_open(settings: RunSettings) -> bool:
-    """Whether agents in containers reach more than the proxy and what the user named."""
+    """Return whether agents in containers reach more than the proxy and the places that the user named."""
     return settings.sandbox == "docker" and settings.agents_network != SEALED
 
 
 def network_line(settings: RunSettings) -> str:
-    """Return what the network of a run means for its agents and for its budget, and how to seal it."""
+    """Return a line about a run's network: what agents reach, that the budget holds, how to seal it."""
     if not is_open(settings):
         return f"network: {settings.agents_network}; budgets hold whatever the agents do"
     reached = (
@@ -87,14 +87,14 @@ def network_line(settings: RunSettings) -> str:
 
 
 def no_credit(rows: Sequence[TrialProgress], request: Request, run_id: str) -> str:
-    """Return what a person must know once OpenRouter has refused a call for want of credit."""
+    """Return the message after OpenRouter refused a call because the account has no credit."""
     left_pusd = sum(max(row.limit_pusd - row.balance.posted_pusd, 0) for row in rows)
     what = (
         f"OpenRouter refused a call: the account has no credit left. This run's budget still has ${usd(left_pusd):.4f}."
     )
     if request.single:
         return f"{what} Add credit, then run it again."
-    return f"{what} Trials that run go on, no other is started. Add credit, then `{go_on(request, run_id)}`."
+    return f"{what} Trials that run go on, no other is started. Add credit, then `{resume_command(request, run_id)}`."
 
 
 def how_to_stop(request: Request, run_id: str) -> str:
@@ -104,14 +104,14 @@ def how_to_stop(request: Request, run_id: str) -> str:
 
 
 def stopping(again: str) -> str:
-    """Return what the first Ctrl-C does; `again` is how a person asks for no wait."""
+    """Return the message of the first Ctrl-C; `again` is how a person skips the wait for costs."""
     return f"Stopping: no new trial starts, each trial is ended in order; {again} to not wait for the last costs."
 
 
-def go_on(request: Request, run_id: str, *, retry_failed: bool = False, budget: str = "") -> str:
-    """Return the command that goes on with a run, quoted for a shell; for a script's run the call.
+def resume_command(request: Request, run_id: str, *, retry_failed: bool = False, budget: str = "") -> str:
+    """Return the command that resumes a run, quoted for a shell; for a script's run, the call.
 
-    Variables whose values are kept nowhere are in it, each with VALUE in the place of its value.
+    Variables whose values are not stored are in it with VALUE instead of the value.
     """
     more = _more(request, retry_failed=retry_failed, budget=budget)
     if request.origin is None:
@@ -121,17 +121,17 @@ def go_on(request: Request, run_id: str, *, retry_failed: bool = False, budget: 
 
 
 def _more(request: Request, *, retry_failed: bool, budget: str) -> list[str]:
-    """The options that run failed trials again, and with more money."""
+    """Return the options that run failed trials again, and that give a higher budget."""
     if request.origin is None:
         return ["retry_failed=True"] * retry_failed + [f"budget_usd={budget}"] * bool(budget)
     return ["--retry-failed"] * retry_failed + [f"--budget {budget}"] * bool(budget)
 
 
 def farewell(request: Request, finished: Finished) -> Iterator[str]:
-    """Yield what of the clean-up is not verified, and how a run goes on whose trials are not all complete; nothing if all is well.
+    """Yield which clean-up is not verified, and how to resume a run that is not complete; nothing if all is well.
 
-    Trials that did not begin, were cut off or had no credit begin with a resume; those that failed only if that is asked for.
-    Where a budget covered no call, a higher one is named that does. Every trial is named that the command begins.
+    A resume begins trials that did not begin, were interrupted or had no credit; failed ones only with an option. If a budget
+    covered no call, a sufficient one is named. Every trial that the command begins is named.
     """
     if request.single:
         return
@@ -149,14 +149,14 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
     failed = [alias for alias in kept if begins_again(results[alias], retry_failed=True)]
     if not due and not failed:
         if spent := [alias for alias in kept if money_was_gone(results[alias])]:
-            yield f"More money for {', '.join(spent)}: {go_on(request, run_id, budget='USD')}"
+            yield f"More money for {', '.join(spent)}: {resume_command(request, run_id, budget='USD')}"
         return
     short = [_needed_pusd(result) for result in finished.results if _is_short(result)]
     budget = _higher(request, finished, short)
     more_pusd = pusd(budget or 0)
     with_more = [
         each for each in kept if begins_again(results[each], retry_failed=True, budget_pusd=more_pusd)
-    ]  # also those that are spent, where a budget is named
+    ]  # with a higher budget, those that are spent too
     if due:
         begin, are = _listed(due, results), "is" if len(due) == 1 else "are"
         left = f"What is left of the budget serves to go on with {begin}:"
@@ -165,7 +165,7 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
         why = f", {len(short)} because the budget covers no call" if short else ""
         what = "A higher one" if short else "What is left of the budget"
         yield f"{len(failed)} of {_trials(count)} failed{why}. {what} serves to run again {_listed(with_more, results)}:"
-    yield f"  {go_on(request, run_id, retry_failed=not due, budget='' if due else budget)}"
+    yield f"  {resume_command(request, run_id, retry_failed=not due, budget='' if due else budget)}"
     if due and failed:
         more = (", " if request.origin is None else " ").join(_more(request, retry_failed=True, budget=budget))
         yield f"  ({more} runs again {_listed(with_more, results)} too)"
@@ -176,7 +176,7 @@ def farewell(request: Request, finished: Finished) -> Iterator[str]:
 
 
 def _listed(aliases: Iterable[str], results: Mapping[str, RunResult]) -> str:
-    """Name trials, each with how it stands."""
+    """Return the names of trials, each with its status."""
     return ", ".join(
         f"{alias} ({results[alias].preflight.get('status', 'ended') if alias in results else 'not started'})"
         for alias in aliases
@@ -195,7 +195,7 @@ def _needed_pusd(result: RunResult) -> int:
 
 
 def _higher(request: Request, finished: Finished, short: Sequence[int]) -> str:
-    """Return a budget that covers a call of each trial and is below none of those that begin again; empty if it is not known."""
+    """Return a budget that covers a call of each trial and is not below that of any that begins again; empty if not known."""
     if not short or 0 in short:
         return ""
     given = request.settings.budget_usd

@@ -1,4 +1,4 @@
-"""Whether what trials mount is on this machine, looked at before any key, folder or container is made."""
+"""Checks that the paths which trials mount exist on this machine, before a key, folder or container is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent_preflight.docker.mounts import Bind
 from preflight_proxy.core.errors import ConfigError
 
 FOLDER_MODE = 0o777
-"""Less the umask: a folder that is made for a mount is as one that the user makes."""
+"""Less the umask, as for a folder that the user makes."""
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -22,8 +22,8 @@ class MountSource:
     """A path that a trial mounts.
 
     Attributes:
-        bind: The path, where it goes, and whether the agent may write there.
-        is_made: If it is missing, a folder is made for it; else that is an error.
+        bind: The path, its target, and whether the agent may write there.
+        is_made: If it is missing, a folder is made; else a missing path is an error.
     """
 
     bind: Bind
@@ -32,22 +32,22 @@ class MountSource:
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """What became of a look at the paths.
+    """The result of the check.
 
     Attributes:
         problems: What is wrong, in sentences.
-        missing: Folders to be made once nothing else is wrong.
+        missing: Folders to be made if there are no problems.
     """
 
     problems: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
 
-def check_sources(wanted: Iterable[MountSource]) -> SourceReport:
-    """Return what is wrong with the paths that trials mount; makes nothing. Each path is told once."""
+def check_sources(sources: Iterable[MountSource]) -> SourceReport:
+    """Return the problems of the paths that trials mount, each path once. Makes nothing."""
     problems: dict[str, str] = {}
     missing: list[str] = []
-    for each in wanted:
+    for each in sources:
         path = each.bind.path
         if path in problems or path in missing:
             continue
@@ -78,7 +78,7 @@ def make_folders(missing: Sequence[str], say: Callable[[str], None]) -> None:
 
 
 def _reason(path: str) -> OSError | None:
-    """Why there is nothing at a path; None where something is, or where only the engine may look."""
+    """Return why a path does not exist; None if it does, or if only the engine may read there."""
     try:
         Path(path).stat()
     except PermissionError:

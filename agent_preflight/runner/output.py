@@ -1,6 +1,6 @@
-"""What an agent prints, taken without pause and within bounds: stdout as events, stderr to a file.
+"""Reads what an agent prints, without pause and within limits: stdout as events, stderr to a file.
 
-The host never waits for user code here, and never for a newline: an agent can neither stall itself nor fill memory or disk.
+Reading waits neither for user code nor for a newline. So an agent cannot block itself, and cannot fill memory or disk.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STDERR_END_BYTES = 8192
 LAST_WORDS_CHARS_MAX = 200
 
 LINES_AT_ONCE = 100
-"""An agent that floods us with lines must not keep the loop from the others: after so many they have their turn."""
+"""After so many lines of one agent the loop serves the others, so that a flood of lines does not block them."""
 
 CHARACTER_BYTES_MAX = 4
 VALUE_BYTES = 100
 EVENT_BYTES = 500
-"""What text, a value in a list or object, and an event take in memory at most, or about that."""
+"""About the most memory that a character, a value in a list or object, and an event take."""
 
 Event = dict[str, Any]
 
@@ -43,17 +43,17 @@ class AgentStreams:
     Args:
         events: The trial's event log.
         on_event: Takes each event and its weight in bytes (`weight_of`), on the loop; must not block.
-        on_end: Called with True when the agent says that it is done, with False when it goes on after all.
+        on_end: Called with True when the agent says that it is done, with False when it continues after that.
         events_bytes_max: How much is written for stdout.
         stderr_bytes_max: How much of stderr is kept.
 
     Attributes:
         events_count: Events so far.
         tool_calls: Tool calls among them.
-        claims: What the agent itself says of its tokens.
-        end_status: What the agent said of itself at its end; for the eye only.
+        claims: The agent's own figures of its tokens.
+        end_status: The status that the agent gave at its end, for display.
         stderr_end: The last bytes of its stderr.
-        caps_hit: Names of the bounds that were reached, with how often.
+        caps_hit: Names of the limits that were reached, with how often.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class AgentStreams:
 
     @property
     def error(self) -> str:
-        """The error that the agent's last message was, in words; empty if it was none."""
+        """The agent's last message, if that was an error; else empty."""
         return self._end.error
 
     @property
     def last_words(self) -> str:
-        """The last line of its stderr that is not empty, fit for a terminal and cut; empty if there is none."""
+        """The last line of its stderr that is not empty, safe for a terminal and cut; empty if there is none."""
         lines = plain(self.stderr_end.decode(errors="replace").replace("\r", "\n"), keep_lines=True).split("\n")
         last = next((words for line in reversed(lines) if (words := " ".join(line.split()))), "")
         return last[:LAST_WORDS_CHARS_MAX]
@@ -103,19 +103,19 @@ class AgentStreams:
             self._take(line)
 
     async def read_stderr(self, stream: StreamReader, path: Path) -> None:
-        """Append the stream to a file until it ends, up to the cap; the rest is read and dropped."""
-        left = self._stderr_bytes_max
+        """Append the stream to a file until it ends, up to the limit. The rest is read and dropped."""
+        bytes_left = self._stderr_bytes_max
         with path.open("ab", buffering=0) as file:
             path.chmod(0o600)
             while chunk := await stream.read(CHUNK_BYTES):
-                file.write(chunk[:left])
+                file.write(chunk[:bytes_left])
                 self.stderr_end = (self.stderr_end + chunk)[-STDERR_END_BYTES:]
-                if len(chunk) > left:
+                if len(chunk) > bytes_left:
                     self.cap("stderr_bytes")
-                left = max(left - len(chunk), 0)
+                bytes_left = max(bytes_left - len(chunk), 0)
 
     def cap(self, name: str, count: int = 1) -> None:
-        """Note that a bound was reached."""
+        """Count that a limit was reached."""
         if count:
             self.caps_hit[name] = self.caps_hit.get(name, 0) + count
 
@@ -131,7 +131,7 @@ class AgentStreams:
         if event["type"] == "agent_end":
             self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
         if self._end.take(event):
-            self._on_end(self._end.said)
+            self._on_end(self._end.is_done)
 
     def _accept(self, event: Event, weight_bytes: int, *, counts_usage: bool) -> None:
         """Log, count and pass on one event, the agent's own or one that follows from it."""
@@ -147,7 +147,7 @@ class AgentStreams:
 
 
 def weight_of(line: bytes) -> int:
-    """Return about how many bytes of memory the event of a line takes at most: small values cost far more than their text."""
+    """Return about how many bytes of memory a line's event takes at most. Small values take far more than their text."""
     values = line.count(b",") + line.count(b"[") + line.count(b"{")
     return EVENT_BYTES + CHARACTER_BYTES_MAX * len(line) + VALUE_BYTES * values
 
@@ -156,54 +156,60 @@ ERROR_CHARS_MAX = 500
 
 
 class AgentEnd:
-    """Follows one agent's events.
+    """Follows one agent's events to find out whether it is done.
+
+    pi sends `agent_end` before an automatic retry too, and before a compaction that ends in one: `auto_retry_start`, an
+    `agent_start` or `compaction_start` for an overflow follow at once. Later versions have `willRetry` in the `agent_end`.
+    Source: packages/coding-agent/docs/json.md, packages/coding-agent/docs/rpc.md of github.com/badlogic/pi-mono, 0.73.1.
 
     Attributes:
-        said: Whether it has said that it is done, and not since that it goes on.
-        error: The error that its last message was, in words and without line breaks; empty if it was none.
+        is_done: Whether it has said that it is done, and has not continued since.
+        error: Its last message, if that was an error, without line breaks; else empty.
     """
 
     def __init__(self) -> None:
-        self.said = False
+        self.is_done = False
         self.error = ""
-        self._put_off = False
+        self._may_retry = False
 
     def take(self, event: Mapping[str, Any]) -> bool:
-        """Take an event; returns whether `said` has changed by it. Never raises."""
-        before, ended = self.said, self.said or self._put_off
+        """Take an event; returns whether it changed `is_done`. Never raises."""
+        was_done, is_ending = self.is_done, self.is_done or self._may_retry
         self._take_error(event)
         match event:
             case {"type": "agent_end", "willRetry": True}:
-                self.said, self._put_off = False, True
+                self.is_done, self._may_retry = False, True
             case {"type": "agent_end"}:
-                self.said, self._put_off = True, False
+                self.is_done, self._may_retry = True, False
             case {"type": "agent_start"}:
-                self.said, self._put_off = False, False
+                self.is_done, self._may_retry = False, False
             case (
                 {"type": "auto_retry_start"}
                 | {"type": "compaction_start", "reason": "overflow"}
                 | {"type": "compaction_end", "willRetry": True}
             ):
-                self.said, self._put_off = False, ended
+                self.is_done, self._may_retry = False, is_ending
             case {"type": "auto_retry_end", "success": False} | {"type": "compaction_end"}:
-                self.said, self._put_off = ended, False
-        return self.said != before
+                self.is_done, self._may_retry = is_ending, False
+        return self.is_done != was_done
 
     def _take_error(self, event: Mapping[str, Any]) -> None:
         match event:
             case {"type": "agent_end", "messages": list(messages)}:
-                said = [each for each in messages if isinstance(each, Mapping) and each.get("role") == "assistant"]
+                messages_of_agent = [
+                    each for each in messages if isinstance(each, Mapping) and each.get("role") == "assistant"
+                ]
             case {"type": "message_end", "message": {"role": "assistant"} as message}:
-                said = [message]
+                messages_of_agent = [message]
             case _:
                 return
-        if said:
-            self.error = _error_of(said[-1])
+        if messages_of_agent:
+            self.error = _error_of(messages_of_agent[-1])
 
 
 def _error_of(message: Mapping[str, Any]) -> str:
     stop, text = message.get("stopReason"), message.get("errorMessage")
     if stop not in ("error", "aborted"):
         return ""
-    told = " ".join(text[: 2 * ERROR_CHARS_MAX].split()) if isinstance(text, str) else ""
-    return f"the agent's last message is an error: {told or stop}"[:ERROR_CHARS_MAX]
+    words = " ".join(text[: 2 * ERROR_CHARS_MAX].split()) if isinstance(text, str) else ""
+    return f"the agent's last message is an error: {words or stop}"[:ERROR_CHARS_MAX]

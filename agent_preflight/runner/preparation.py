@@ -113,7 +113,7 @@ def local_now() -> datetime:
 
 
 async def checked(check: Callable[[], object], stop: StopSignal) -> None:
-    """Run the checks off the loop; they delete their own test keys, so only a person in a hurry leaves them alone."""
+    """Run the checks in a thread, and wait for them unless a person is in a hurry: they delete their test keys at their end."""
     user_thread = UserThread("preflight")
     checking = asyncio.ensure_future(user_thread.call(check))
     hurry = asyncio.ensure_future(stop.hurry.wait())
@@ -148,7 +148,7 @@ async def check_all(
         if state.problems:
             raise ConfigError("\n".join(state.problems))
         make_folders(state.missing, request.say)
-    folder.is_wanted = True  # also that of a run that a person has stopped: it is named at the end
+    folder.is_wanted = True  # also if a person stopped the run: its folder is named at the end
 
 
 async def look_first(
@@ -177,8 +177,8 @@ class SandboxSetup:
 
     Attributes:
         make_sandbox: Makes a trial's sandbox.
-        gate: The kind of gate that its trials have; means nothing for processes.
-        sentences: What a person should know of it.
+        gate: The kind of gate that its trials have; unused by processes.
+        sentences: Lines for a person.
         image_env: The variables of the agents' image.
     """
 
@@ -191,7 +191,7 @@ class SandboxSetup:
 async def prepare_sandboxes(
     engine: Engine | None, settings: RunSettings, gate_base: str | None, run_dir: Path, short_dir: Path
 ) -> SandboxSetup:
-    """Return what a run's trials run in; for containers all images are there when this returns.
+    """Return what a run's trials run in. For containers, all images exist afterwards.
 
     Args:
         engine: Where containers are made; None for processes.

@@ -1,4 +1,4 @@
-"""How a run stands, trial by trial, for whoever shows it: written by the loop, read from any thread."""
+"""The progress of a run's trials, for views. The loop writes it; any thread may read it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from preflight_proxy.base.control_messages import Balance
 now_s = time.monotonic
 """The clock of `started_s` and `ended_s`."""
 KEPT = "kept"
-"""The state of a trial that ended before the run went on."""
+"""The state of a trial that ended before the run was resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class TrialProgress:
     """One trial at one moment.
 
     Attributes:
-        state: Its state's text, or what ended it.
+        state: Its state's text, or its status once it has ended.
         started_s: Monotonic time of the agent's start, None before it.
         ended_s: Monotonic time of its end, None before it.
-        note: Why it ended, or its last remark.
-        ok: None while it goes on; then whether it ended without an error.
+        note: Why it ended.
+        ok: None until its end; then whether it ended without an error.
     """
 
     alias: str
@@ -45,15 +45,15 @@ class TrialProgress:
 
 
 class RunProgress:
-    """The rows of a run, in the order of its trials.
+    """The trials of a run, in their order.
 
     Args:
-        on_change: Called on each change with the row before, if any, and the row after it; must not block.
-        on_alert: Called with what a person must read at once, where a view hides what the run says; must not block.
+        on_change: Called on each change with the trial before it, if any, and after it; must not block.
+        on_alert: Called with messages that a person must read at once, even if the view hides others; must not block.
         on_begin: Called when the checks are over and trials begin; must not block.
 
     Attributes:
-        title: Which run it is and how to stop it, once trials begin.
+        title: The run and how to stop it, once trials begin.
     """
 
     def __init__(
@@ -69,27 +69,27 @@ class RunProgress:
         self.title = ""
 
     def begin(self, title: str) -> None:
-        """Set the title: the checks are over, and trials begin."""
+        """Set the title, when trials begin."""
         self.title = title
         if self._on_begin is not None:
             self._on_begin()
 
     def put(self, row: TrialProgress) -> None:
-        """Set a trial's row."""
-        before = self._rows.get(row.alias)
+        """Set a trial's progress."""
+        previous = self._rows.get(row.alias)
         self._rows[row.alias] = row
         if self._on_change is not None:
-            self._on_change(before, row)
+            self._on_change(previous, row)
 
     def update(self, alias: str, **changes: object) -> None:
-        """Change some fields of a trial's row."""
+        """Change some fields of a trial's progress."""
         self.put(replace(self._rows[alias], **changes))  # type: ignore[arg-type]  # names are Row's
 
     def alert(self, text: str) -> None:
-        """Show what a person must read at once."""
+        """Show a message that a person must read at once."""
         if self._on_alert is not None:
             self._on_alert(text)
 
     def rows(self) -> list[TrialProgress]:
-        """Return all rows as they stand."""
+        """Return the progress of all trials."""
         return list(self._rows.values())

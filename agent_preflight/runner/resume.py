@@ -1,9 +1,8 @@
-"""What of a run is over and stays, and what is to begin again, with what is left of its budget.
+"""Resumes a run: which trials are kept, and which begin again with what is left of their budgets.
 
-A trial that has ended is not run again: its summary is its result. One that a person interrupted, whose runner died, or that
-was never served because the OpenRouter account had no credit, begins once more, in the same folder and on the same account; one
-that failed does so if that is asked for, one whose money was gone if it gets more. What it spent stays spent, because the account
-stays.
+A trial that has ended is kept: its summary is its result. A trial begins again, in its folder and on its account, if a person
+interrupted it, if its runner died, or if no call was served because the OpenRouter account had no credit. A failed one does if
+the caller asks for it, a spent one if it gets a higher budget. What it has spent counts, because its account is the same.
 """
 
 from __future__ import annotations
@@ -30,36 +29,36 @@ from preflight_proxy.core.errors import ConfigError
 
 SUMMARY = "summary.json"
 BEGIN_AGAIN = frozenset({Ender.INTERRUPTED.value, Ender.LOST.value, Ender.PROVISIONING.value})
-"""Endings that are none of the agent's own doing, and no decision about it; in the last no agent was ever started."""
+"""Ends that neither the agent nor a policy caused. In the last no agent was started."""
 FAILED = "failed"
-"""The status of a trial that went wrong; `verdict` says when."""
+"""The status of a trial with an error."""
 ASIDE_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousRun:
-    """A run as it was left.
+    """A run before it is resumed.
 
     Attributes:
-        plan: Its plan.json; empty for a run that is new.
-        kept: Results of the trials that have ended, by alias.
-        before: How the accounts of the others stand, by alias.
+        plan: Its plan.json; empty for a new run.
+        kept: Results of the trials that do not begin again, by alias.
+        accounts: The accounts of the others, by alias.
     """
 
     plan: Mapping[str, Any] = field(default_factory=dict)
     kept: Mapping[str, RunResult] = field(default_factory=dict)
-    before: Mapping[str, PriorAttempt] = field(default_factory=dict)
+    accounts: Mapping[str, PriorAttempt] = field(default_factory=dict)
 
     def continued(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return plan.json for what is to begin; for a run that goes on, with when it began and when it went on."""
+        """Return plan.json for the trials that begin; for a resumed run, with the times of its begin and resumes."""
         due = [trial for trial in document["trials"] if trial["alias"] not in self.kept]
         if not self.plan:
             return {**document, "trials": due}
         times = [*self.plan.get("resumed_at", ()), document["created_at"]]
         return {**document, "created_at": self.plan.get("created_at"), "resumed_at": times, "trials": due}
 
-    def row(self, trial: TrialPlan) -> TrialProgress:
-        """Return a trial's row for whoever shows the run."""
+    def progress(self, trial: TrialPlan) -> TrialProgress:
+        """Return a trial's progress at the start of the run."""
         result = self.kept.get(trial.alias)
         if result is None:
             due = self.of(trial)
@@ -79,21 +78,21 @@ class PreviousRun:
         )
 
     def of(self, trial: TrialPlan) -> TrialPlan:
-        """Return a trial that is to begin, with what is known of it."""
-        return replace(trial, before=self.before.get(trial.alias))
+        """Return a trial that begins, with its account."""
+        return replace(trial, prior=self.accounts.get(trial.alias))
 
 
 def read_previous_run(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed: bool = False) -> PreviousRun:
-    """Return how a run was left; its folder is locked, and its proxy has ended.
+    """Return a run before it is resumed. Its folder is locked, and its proxy has ended.
 
     Args:
         run_dir: Its folder.
-        wanted: What its plan.json would be now.
+        wanted: The plan.json of the resume.
         retry_failed: Trials that failed begin again too.
 
     Raises:
-        ConfigError: It has no plan, or another one than this; the text shows each difference. A higher budget is none, nor any
-            for a trial that is kept. Or the machine restarted, and what was spent last is not known yet (M21).
+        ConfigError: It has no plan, or the plan differs; the text shows each difference. Higher budgets and the budgets of kept
+            trials may differ. Or the machine restarted, and the cost of the last calls is not known yet: M21 (the ledger file).
         LedgerError: Its ledger cannot be read.
     """
     plan = read_json_object(run_dir, "plan.json")
@@ -102,7 +101,7 @@ def read_previous_run(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed:
     plan = {
         **plan,
         "mounts": list(absolute_mounts(texts(plan.get("mounts")))),
-    }  # older plans have them as they were given
+    }  # older plans have relative sources
     budgets = {alias: _amount_pusd(trial.get("budget_usd")) for alias, trial in by_alias(wanted).items()}
     kept = kept_results(run_dir, budgets, retry_failed=retry_failed)
     if differences := plan_differences(_with_budgets(plan, wanted, kept), wanted):
@@ -111,15 +110,15 @@ def read_previous_run(run_dir: Path, wanted: Mapping[str, Any], *, retry_failed:
             f"The plan has changed since the run {run_dir.name} began, so it cannot go on:{lines}\n"
             "Give what it was given then (only a budget may be higher), or start a new run."
         )
-    return PreviousRun(plan, kept, _before(run_dir, [alias for alias in budgets if alias not in kept]))
+    return PreviousRun(plan, kept, _accounts(run_dir, [alias for alias in budgets if alias not in kept]))
 
 
 def kept_results(run_dir: Path, budgets: Mapping[str, int], *, retry_failed: bool = False) -> dict[str, RunResult]:
-    """Return the results of those trials that a resume keeps, by alias.
+    """Return the results of the trials that a resume keeps, by alias.
 
     Args:
         run_dir: The run's folder.
-        budgets: What each of its trials may spend in all, in pico-USD, by alias.
+        budgets: The budgets of all its trials in pico-USD, by alias.
         retry_failed: Trials that failed begin again.
     """
     summaries = {alias: read_json_object(run_dir / alias, SUMMARY) for alias in budgets if (run_dir / alias).is_dir()}
@@ -132,7 +131,7 @@ def kept_results(run_dir: Path, budgets: Mapping[str, int], *, retry_failed: boo
 
 
 def _amount_pusd(written: object) -> int:
-    """Dollars in a file of the run's; 0 where they are none."""
+    """Return dollars from a file as pico-USD; 0 for an invalid amount."""
     try:
         return pusd(str(written))
     except ArithmeticError:
@@ -140,7 +139,7 @@ def _amount_pusd(written: object) -> int:
 
 
 def _with_budgets(plan: Mapping[str, Any], wanted: Mapping[str, Any], kept: Container[str]) -> dict[str, Any]:
-    """Return a plan with the budgets that are wanted, where they may differ: they are higher, or the trial is kept."""
+    """Return the stored plan with the new budgets where they may differ: higher ones, and those of kept trials."""
     trials = dict(by_alias(plan))
     for alias, trial in by_alias(wanted).items():
         old = trials.get(alias)
@@ -152,7 +151,7 @@ def _with_budgets(plan: Mapping[str, Any], wanted: Mapping[str, Any], kept: Cont
 
 
 def _balance(result: RunResult) -> Balance:
-    """What of an account the summary of its trial still tells."""
+    """Return the account's figures that a trial's result has."""
     return Balance(
         posted_pusd=pusd(result.cost_usd or 0),
         calls=int(number(result.preflight.get("calls"))),
@@ -187,7 +186,7 @@ def money_was_gone(result: RunResult) -> bool:
     return was_ejected and str(result.error).startswith(f"ejected: {EXHAUSTED}")
 
 
-def _before(run_dir: Path, aliases: Sequence[str]) -> dict[str, PriorAttempt]:
+def _accounts(run_dir: Path, aliases: Sequence[str]) -> dict[str, PriorAttempt]:
     if not (run_dir / LEDGER).exists():
         return {}
     accounts = [account for ledger in read_ledgers(run_dir) for account in ledger.accounts if account.id in aliases]
@@ -200,7 +199,7 @@ def _before(run_dir: Path, aliases: Sequence[str]) -> dict[str, PriorAttempt]:
 
 
 def result_of_summary(summary: Mapping[str, Any]) -> RunResult:
-    """Return the result that a summary.json tells; fields that are missing or of another kind read as nothing."""
+    """Return the result in a summary.json. Missing or invalid fields are empty."""
     cost, error, cache = summary.get("cost_usd"), summary.get("error"), summary.get("cache")
     extra, output = summary.get("preflight"), summary.get("output")
     exact = extra.get("posted_usd") if isinstance(extra, dict) else None
@@ -234,9 +233,9 @@ def _cache(cache: Mapping[str, Any]) -> CacheStats:
 
 
 def set_aside(folder: Path) -> None:
-    """Give the summary and the kept output of an attempt that is begun again other names, so that none stands there until it ends.
+    """Rename the summary and the kept output of an attempt that begins again, so that there are none until its end.
 
-    The working directory of a process stays: the next attempt works on in it.
+    The working directory of a process stays, and the next attempt continues in it.
     """
     summary, record = folder / SUMMARY, folder / RECORD
     if not summary.exists():

@@ -1,4 +1,4 @@
-"""One trial while it lives: what its set-up, its watch and its clean-up share."""
+"""A running trial: the state that its set-up, its watch and its clean-up share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
 
 GATE_BACK_S_MAX = 15.0
-"""A gate that is there comes back to a proxy within a fraction of a second."""
+"""A gate that runs connects to a restarted proxy within a fraction of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ class RunContext:
 
 
 class RunningTrial:
-    """A trial's state and what hangs on it.
+    """A trial's state, logs, streams, tasks and account.
 
     Args:
-        plan: What it is to do.
-        number: Its place in the run.
+        plan: Its plan.
+        number: Its place in the run, from 0.
         policy: Its own eject policy.
         run: What it shares with the other trials.
     """
@@ -116,11 +116,11 @@ class RunningTrial:
 
     @property
     def balance(self) -> Balance:
-        """The account as last heard of."""
+        """The newest known balance of the account."""
         return self.seen.balance
 
     def move(self, state: TrialState) -> None:
-        """Go on to a state, and leave a record of it."""
+        """Move to a later state, and log that."""
         assert self.state < state, f"{self.state} -> {state}"
         self.state = state
         self.events.log("preflight_state", state=state.text)
@@ -128,7 +128,7 @@ class RunningTrial:
             self.run.progress.update(self.alias, state=state.text)
 
     def end(self, ending: EndReason) -> None:
-        """End the trial for this reason, unless it has ended for another."""
+        """End the trial for this reason, unless it has ended."""
         if self.ending is not None:
             return
         self.ending = ending
@@ -139,15 +139,15 @@ class RunningTrial:
         self.run.progress.update(self.alias, state="ending", note=ending.text, ended_s=self.times.ended_s)
         self.ended.set()
 
-    def hear(self, event: LedgerEvent) -> None:
+    def on_ledger_event(self, event: LedgerEvent) -> None:
         """Take an event of the trial's account."""
         if event.balance is not None:
             self.take_balance(event.balance)
         if event.type == "settled":
             self.seen.repeats = event.repeats or 0
             self._log_poll()
-        if event.type in ("refused", "unserved") and (told := self.refusals.hear(event)) is not None:
-            self.say(told)
+        if event.type in ("refused", "unserved") and (line := self.refusals.notice(event)) is not None:
+            self.say(line)
         if event.type == "limit":
             self._log_limit()
         if event.type == "gate" and event.state == "lost" and self.state is TrialState.RUNNING:
@@ -156,7 +156,7 @@ class RunningTrial:
         self.watch.look()
 
     async def until_agent_end(self, grace_s: float) -> None:
-        """Return when the agent has said that it is done, and has not gone on within the grace."""
+        """Wait until the agent has said that it is done, and has not continued within `grace_s`."""
         while True:
             await self.agent_ended.wait()
             try:
@@ -165,19 +165,19 @@ class RunningTrial:
                 return
 
     def take_balance(self, balance: Balance) -> None:
-        """Remember how the account stands, unless this is older than what is known."""
+        """Keep the account's balance, unless a newer one is known."""
         self.seen.take(balance)
         self.run.progress.update(self.alias, balance=self.balance, tool_calls=self.output.tool_calls)
 
     def tick(self) -> None:
-        """A second has passed."""
+        """Update the clock, check the gate, and let the policy judge; called each second."""
         self.seen.elapsed_s = self.times.elapsed_s(now_s())
         if self.absence.is_too_long(self.balance.gate, now_s()) and self.state is TrialState.RUNNING:
             self.end(GATE_LOST)
         self.watch.look()
 
     def log(self, text: str) -> str:
-        """Write a line to run.log and return it as written: what looks like a key is blotted out, escapes are gone. Any thread."""
+        """Write a line to run.log, without keys and terminal escapes, and return what was written. Any thread."""
         line = plain(redact(text))
         self.events.line(line)
         return line
@@ -187,7 +187,7 @@ class RunningTrial:
         line = self.log(text)
         with contextlib.suppress(
             Exception
-        ):  # a closed pipe, or a caller's own function: no reason not to end the trial
+        ):  # a closed pipe or an error in a caller's function must not stop the clean-up
             self.run.request.say(f"[{self.alias}] {line}")
 
     def _log_poll(self) -> None:
@@ -200,9 +200,9 @@ class RunningTrial:
         self.run.progress.update(self.alias, limit_pusd=limit_pusd)
         self.say(f"the budget is {dollars(limit_pusd)} now")
 
-    def _agent_end(self, said: bool) -> None:
-        for event, holds in ((self.agent_ended, said), (self.agent_goes_on, not said)):
-            if holds:
+    def _agent_end(self, is_done: bool) -> None:
+        for event, is_set in ((self.agent_ended, is_done), (self.agent_goes_on, not is_done)):
+            if is_set:
                 event.set()
             else:
                 event.clear()
@@ -210,12 +210,12 @@ class RunningTrial:
 
 @dataclass(slots=True)
 class MissingGate:
-    """How long a proxy that was started again has been waiting for a gate: one that is gone tells nobody (C4)."""
+    """How long a restarted proxy has waited for a gate: C4 (a lost gate). A gate that is gone sends nothing."""
 
     since_s: float | None = None
 
     def is_too_long(self, gate: str | None, at_s: float) -> bool:
-        """Take note of a gate's state, and tell whether it will not come back."""
+        """Take a gate's state. Returns whether it has been missing for too long."""
         if gate != "waiting":
             self.since_s = None
             return False
@@ -225,14 +225,14 @@ class MissingGate:
 
 @dataclass(slots=True)
 class TrialTimes:
-    """When a trial began, when its agent started, when it ended."""
+    """When a trial was made, when its agent started, when it ended."""
 
     began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_s: float | None = None
     ended_s: float | None = None
 
     def started(self, at_s: float) -> None:
-        """The agent runs: the trial's clock begins, and its beginning is now (C14)."""
+        """Start the trial's clock, because its agent runs: C14 (starting many)."""
         self.started_s = at_s
         self.began_at = datetime.now(UTC)
 
@@ -242,7 +242,7 @@ class TrialTimes:
 
 
 class TrialLogs(EventLogger):
-    """events.jsonl and run.log of one trial, both private.
+    """events.jsonl and run.log of one trial, both private. A full disk raises nothing here: lost lines are counted.
 
     Args:
         folder: The trial's.
@@ -261,11 +261,11 @@ class TrialLogs(EventLogger):
             path.chmod(0o600)
 
     def log(self, event_type: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON value
-        """Append a record of the harness's own, whose ``source`` no event of an agent can have."""
+        """Append a record of the runner, with a ``source`` that no event of an agent can have."""
         self.record({"type": event_type, "source": "preflight", **fields})
 
     def record(self, event: Mapping[str, Any]) -> int:
-        """Append one event, as `EventLogger` does; where that fails it is counted, and takes no bytes."""
+        """Append one event, as `EventLogger` does. If that fails, count it and return 0."""
         try:
             return super().record(event)
         except OSError:

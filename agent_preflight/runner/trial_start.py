@@ -1,4 +1,4 @@
-"""Whose turn it is: so many trials at once, in their order; one that a person stops does not wait for its turn."""
+"""When a trial may start: a slot is free, no person has stopped it, and the OpenRouter account has credit."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from preflight_proxy.core.refusals.refusals import Code
 
 
 class TrialSlots:
-    """The places of a run's trials.
+    """Limits how many trials of a run go on at once. They start in their order; a stopped trial does not wait.
 
     Args:
-        workers: How many trials go on at once; less than one counts as one.
+        workers: How many trials go on at once, at least 1.
     """
 
     def __init__(self, workers: int) -> None:
-        self._places = asyncio.Semaphore(max(1, workers))
+        self._slots = asyncio.Semaphore(max(1, workers))
         self._reasons: dict[str, str] = {}
         self._stopped: dict[str, asyncio.Event] = {}
 
     def stop(self, alias: str, reason: str) -> None:
-        """End a trial's wait, also one that has not begun yet."""
+        """End a trial's wait for a slot, now or later."""
         self._reasons.setdefault(alias, reason)
         self._event(alias).set()
 
@@ -35,40 +35,40 @@ class TrialSlots:
         return self._reasons.get(alias)
 
     @asynccontextmanager
-    async def turn(self, alias: str) -> AsyncIterator[None]:
-        """Wait for a place and hold it; without one if the trial is stopped before, which `stopped` then tells."""
-        place = asyncio.ensure_future(self._places.acquire())
+    async def slot(self, alias: str) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it during the context. If the trial is stopped first, it gets none: see `stopped`."""
+        waiting = asyncio.ensure_future(self._slots.acquire())
         stop = asyncio.ensure_future(self._event(alias).wait())
         try:
-            await asyncio.wait([place, stop], return_when=asyncio.FIRST_COMPLETED)
-            if not place.done():
-                place.cancel()
+            await asyncio.wait([waiting, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                waiting.cancel()
             yield
         finally:
             stop.cancel()
-            if not place.cancel() and not place.cancelled():
-                self._places.release()
+            if not waiting.cancel() and not waiting.cancelled():
+                self._slots.release()
 
     def _event(self, alias: str) -> asyncio.Event:
         return self._stopped.setdefault(alias, asyncio.Event())
 
 
 NO_CREDIT = code_of(Code.ACCOUNT_CREDIT)
-"""The proxy's word for a call that OpenRouter refused for want of credit, in events and summaries."""
+"""The code, in events and summaries, of a call that OpenRouter refused because the account has no credit."""
 ASK_AGAIN_S = 30.0
-"""Refusals within this time of an answer that there is credit are not looked into: an agent may repeat them without pause."""
+"""After an answer that there is credit, refusals are ignored for this long: an agent may repeat them without pause."""
 
 
 class AccountCredit:
-    """Looks into refusals for want of credit. Used on the loop.
+    """Checks whether the OpenRouter account has credit, after a call was refused for lack of it. Used on the loop.
 
     Args:
-        read: Asks OpenRouter for the account's balance in dollars; None if it does not say. Called in a thread.
+        read: Reads the account's balance in dollars; None if OpenRouter does not return it. Called in a thread.
         on_gone: Called once, when the credit is gone.
         clock: Monotonic seconds.
 
     Attributes:
-        gone: The account has none; no trial is to be started.
+        gone: The account has no credit, so no trial may start.
     """
 
     def __init__(
@@ -83,22 +83,22 @@ class AccountCredit:
         self.gone = False
 
     def refused(self) -> None:
-        """A call was refused for want of credit: ask once whether that is so."""
+        """Read the account's balance once, because a call was refused for lack of credit."""
         is_trusted = self._trusted_until_s is not None and self._clock() < self._trusted_until_s
         if self.gone or self._looking is not None or is_trusted:
             return
         self._looking = self._tasks.spawn(self._look(), "credit")
 
     async def settled(self) -> bool:
-        """Wait for the answer if one is awaited, and return whether there is credit."""
+        """Wait for a read that is under way, and return whether there is credit."""
         if self._looking is not None:
             await asyncio.wait([self._looking])
         return not self.gone
 
     async def _look(self) -> None:
-        """What OpenRouter does not tell contradicts nothing: then the refusal stands."""
+        """Read the balance. If it cannot be read, the refusal counts."""
         balance_usd = None
-        with contextlib.suppress(Exception):  # a script may have put a function of its own in the place of ours
+        with contextlib.suppress(Exception):  # a script may have replaced the function
             balance_usd = await asyncio.to_thread(self._read)
         self._looking = None
         if balance_usd is not None and balance_usd > 0:
@@ -108,5 +108,5 @@ class AccountCredit:
         self._on_gone()
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop reading."""
         await self._tasks.cancel()

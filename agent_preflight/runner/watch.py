@@ -1,6 +1,6 @@
-"""The user's code in a trial: `on_event` for each event in order, and the policy on each event, settlement and second.
+"""Runs the user's code of a trial: `on_event` for each event, and the policy on each event, settlement and second.
 
-All of it runs in the trial's own thread. A slow one delays only its own trial; the hard budget does not wait for it.
+It runs in the trial's own thread. Slow code delays its own trial only, and the budget holds without it.
 """
 
 from __future__ import annotations
@@ -25,35 +25,37 @@ from preflight_proxy.core.refusals.outcomes import Outcomes
 Event = dict[str, Any]
 
 EVENTS_KEPT = 100_000
-"""A policy sees the newest events of an agent that prints more; when the list is full, its oldest tenth goes."""
+"""A policy sees at most the newest of so many events. When the list is full, its oldest tenth is dropped."""
 BACKLOG_MAX = 50_000
-"""Events that wait for slow user code; more are logged and counted, but not handed on."""
+"""At most so many events wait for slow user code. More are logged and counted, but not passed on."""
 KEPT_BYTES_MAX = BACKLOG_BYTES_MAX = 256 * 2**20
-"""The same bounds in memory, for agents whose events are large."""
+"""The same limits in memory, for large events."""
 POLICY_ERRORS_LOGGED = 3
 
 
 @dataclass(slots=True)
 class TrialFigures:
-    """The trial as the watch was last told of it; written by the loop, read by the thread."""
+    """The trial's figures for the policy. The loop writes them; the thread reads them."""
 
     elapsed_s: float = 0.0
     balance: Balance = field(default_factory=Balance)
     repeats: int = 0
 
     def take(self, balance: Balance) -> None:
-        """Remember how the account stands, unless this is older than what is known.
+        """Keep a balance, unless a newer one is outcomes.
 
-        A proxy that was killed has forgotten what became of the calls since its account's last change.
+        The outcomes outcomes of calls stay if there are more of them: a proxy that was killed has lost the latest.
         """
         if balance.as_of < self.balance.as_of:
             return
-        known = self.balance.outcomes
-        self.balance = structs.replace(balance, outcomes=known) if _count(balance.outcomes) < _count(known) else balance
+        outcomes = self.balance.outcomes
+        self.balance = (
+            structs.replace(balance, outcomes=outcomes) if _count(balance.outcomes) < _count(outcomes) else balance
+        )
 
 
 def _dollars(balance: Balance) -> dict[str, float]:
-    """The account in USD, as a policy's context has it."""
+    """Return the account in dollars, for a policy's context."""
     amounts_pusd = {
         "spent_usd": balance.posted_pusd,
         "reserved_usd": balance.pending_pusd,
@@ -68,21 +70,21 @@ def _count(outcomes: Outcomes) -> int:
 
 
 class Watch:
-    """Judges one trial.
+    """Passes a trial's events to `on_event` and to its policy, until one of them ends the trial.
 
     Args:
         policy: The trial's own.
         on_event: The user's function, or None.
         user_thread: The trial's thread.
-        seen: How the trial stands.
-        log: Takes a line for run.log; called in the thread.
-        kept_bytes_max: How much memory the events that the policy sees may take.
-        backlog_bytes_max: How much the events may take that wait.
+        figures: The trial's figures.
+        log: Writes a line to run.log; called in the thread.
+        kept_bytes_max: Limit of the memory for events that the policy sees.
+        backlog_bytes_max: Limit of the memory for events that wait.
 
     Attributes:
         policy_errors: How often the policy raised.
-        dropped: Events that were not handed on, because user code was too slow, or because they came after the end.
-        forgotten: Events that the policy has seen and will not see again.
+        dropped: Events that were not passed on: user code was too slow, or they came after the end.
+        forgotten: Events that were dropped after the policy had seen them.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Watch:
         policy: EjectPolicy,
         on_event: Callable[[Event], object] | None,
         user_thread: UserThread,
-        seen: TrialFigures,
+        figures: TrialFigures,
         log: Callable[[str], None],
         *,
         kept_bytes_max: int = KEPT_BYTES_MAX,
@@ -99,7 +101,7 @@ class Watch:
         self._policy = policy
         self._on_event = on_event
         self._user_thread = user_thread
-        self._seen = seen
+        self._figures = figures
         self._log = log
         self._kept_bytes_max, self._backlog_bytes_max = kept_bytes_max, backlog_bytes_max
         self._waiting: list[tuple[Event, int]] = []
@@ -115,7 +117,7 @@ class Watch:
         self.forgotten = 0
 
     def event(self, event: Event, weight_bytes: int) -> None:
-        """Take an event of the agent, and about what it takes in memory."""
+        """Take an event of the agent, and its size in memory (about)."""
         full = len(self._waiting) >= BACKLOG_MAX or self._waiting_bytes + weight_bytes > self._backlog_bytes_max
         if full or self._closed:
             self.dropped += 1
@@ -125,16 +127,16 @@ class Watch:
         self._due.set()
 
     def look(self) -> None:
-        """Ask the policy again: a call was settled, or a second has passed."""
+        """Let the policy judge again, after a settlement or a second."""
         self._due.set()
 
     def close(self) -> None:
-        """No more events come: `run` returns when it has handed on what is waiting."""
+        """Take no more events. `run` returns when it has passed on those that wait."""
         self._closed = True
         self._due.set()
 
     async def run(self) -> EndReason | None:
-        """Work until somebody's code ends the trial, or until `close`; returns the ending, if any."""
+        """Pass on events until user code ends the trial, or until `close`. Returns the reason, if any."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -147,7 +149,7 @@ class Watch:
                 return None
 
     def _work(self, batch: list[tuple[Event, int]], *, judged: bool) -> EndReason | None:
-        """In the thread: hand on the events, each judged; without any, judge once."""
+        """In the thread: pass on the events and judge after each; without events, judge once."""
         for event, weight_bytes in batch:
             try:
                 if self._on_event is not None:
@@ -173,17 +175,17 @@ class Watch:
         self.forgotten += count
 
     def _judge(self) -> EndReason | None:
-        seen, balance = self._seen, self._seen.balance
+        figures, balance = self._figures, self._figures.balance
         self._context |= {
             "calls": balance.calls,
             "calls_in_flight": balance.calls_in_flight,
-            "repeats": seen.repeats,
+            "repeats": figures.repeats,
             **_dollars(balance),
         }
         status = BudgetStatus(float(usd(balance.posted_pusd)), float(usd(balance.limit_pusd)), spent=balance.spent)
         try:
             decision = self._policy.check(
-                elapsed_s=seen.elapsed_s, budget_status=status, events=self._events, context=self._context
+                elapsed_s=figures.elapsed_s, budget_status=status, events=self._events, context=self._context
             )
         except Exception as exc:
             self.policy_errors += 1

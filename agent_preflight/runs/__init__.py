@@ -1,1 +1,1 @@
-"""What a run is: its settings, declared once, and the sources that they are read from."""
+"""What a run is on disk: its folder, plan, ledger, trials, results and final table."""

@@ -1,4 +1,4 @@
-"""Which run a command means: the one that is named, else the only one that is live, else, for a look, the latest."""
+"""Which run a command means: the named one, else the only live one, else, for reading commands, the latest."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from agent_preflight.runs.lock import is_live
 from preflight_proxy.core.errors import ConfigError
 
 NAMED_MAX = 3
-"""How many runs a complaint names."""
+"""How many runs an error names."""
 
 
 def run_to_read(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path | None:
     """Return the folder of the run that a reading command means; None if no run is named and there is none.
 
     Args:
-        run_id: Its name; where it is left out, the only live run is taken, else the latest.
-        runs_dir: Where runs are kept.
+        run_id: Its name. Without one, the only live run is taken, else the latest.
+        runs_dir: The folder of runs.
 
     Raises:
-        ConfigError: There is no run of that name; says which are the latest.
+        ConfigError: There is no run of that name; the text names the latest.
     """
     if run_id is not None:
         return named_run(run_id, runs_dir)
@@ -42,10 +42,10 @@ def print_run(run_id: str | None, runs_dir: str | Path, parts: Callable[[Path], 
 
 
 def run_to_change(run_id: str | None, runs_dir: str | Path = RUNS_DIR) -> Path:
-    """Return the folder of the run that `stop` or `top-up` means: where none is named, the only live one.
+    """Return the folder of the run that `stop` or `top-up` means: the named one, else the only live one.
 
     Raises:
-        ConfigError: There is no run of that name, or none is named and not exactly one is live.
+        ConfigError: There is no run of that name; or none is named, and not exactly one is live.
     """
     if run_id is not None:
         return named_run(run_id, runs_dir)
@@ -61,7 +61,7 @@ def named_run(run_id: str, runs_dir: str | Path = RUNS_DIR) -> Path:
     """Return the folder of a run.
 
     Raises:
-        ConfigError: There is none of that name; says which are the latest.
+        ConfigError: There is none of that name; the text names the latest.
     """
     run_dir = find_run(run_id, runs_dir)
     if run_dir is None:
@@ -70,7 +70,7 @@ def named_run(run_id: str, runs_dir: str | Path = RUNS_DIR) -> Path:
 
 
 def live_runs(runs_dir: str | Path = RUNS_DIR) -> list[Path]:
-    """Return the folders of the runs that are going on, the newest first."""
+    """Return the folders of the live runs, the newest first."""
     return [run for run in run_dirs(runs_dir) if is_live(run)]
 
 

@@ -1,7 +1,6 @@
-"""How another process finds a live run's proxy: `control.json` in the run's folder, there as long as the run is.
+"""`control.json` in a live run's folder: where other processes find its proxy.
 
-A run that crashed leaves the file, and so what must be removed of it is known: its directory of sockets, and the proxy that may
-still listen in it.
+A crashed run leaves the file. So a sweep finds the directory of sockets and the proxy that may still listen there.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _NONCE_CHARS = 8
 
 
 def tries_dir() -> Path:
-    """Return the folder of runs that only try something (a handshake, the path to a model), into which every sweep looks."""
+    """Return the folder of the trial runs that checks make (a handshake, a call to a model). Every sweep searches it."""
     return state_dir().absolute() / TRIES_DIR
 
 
@@ -31,9 +30,9 @@ class RunControl:
     """Where a run's sockets are.
 
     Attributes:
-        socket: The control socket of its proxy; nobody listens before the proxy is up.
+        socket: The control socket of its proxy, which listens once it is up.
         directory: The short directory that holds all its sockets.
-        pid: The runner's process id, for a person: that a process of that number exists proves nothing.
+        pid: The runner's process id, for a person. It is no evidence that the run is live: numbers are used again.
     """
 
     socket: Path
@@ -41,12 +40,12 @@ class RunControl:
     pid: int
 
     def document(self) -> dict[str, Any]:
-        """Return what control.json holds."""
+        """Return the content of control.json."""
         return {"socket": str(self.socket), "directory": str(self.directory), "pid": self.pid}
 
 
 def short_dir_name(run_dir: Path, nonce: str) -> str:
-    """Return the name of a run's directory of sockets, which shows whose it is: no file can name another's and be believed.
+    """Return the name of a run's directory of sockets. It proves which run it belongs to.
 
     Args:
         run_dir: The run's folder, absolute.
@@ -57,13 +56,13 @@ def short_dir_name(run_dir: Path, nonce: str) -> str:
 
 
 def is_short_dir_of(name: str, run_dir: Path) -> bool:
-    """Tell whether a directory's name is one that `short_dir_name` made for this run."""
+    """Return whether `short_dir_name` made a directory's name for this run."""
     nonce = name.removeprefix(_SHORT_PREFIX)[:_NONCE_CHARS]
     return name == short_dir_name(run_dir, nonce)
 
 
 def read_control(run_dir: Path) -> RunControl | None:
-    """Return what a run's control.json says; None if there is none, or it is no such file."""
+    """Return a run's control.json; None if there is none, or it is not valid."""
     match read_json_object(run_dir, CONTROL_FILE):
         case {"socket": str(socket), "directory": str(directory), "pid": int(pid)}:
             return RunControl(Path(socket), Path(directory), pid)

@@ -1,4 +1,4 @@
-"""What calls cost, from a run's own ledger: its lines as they were written, and their sums."""
+"""What calls cost, from a run's ledger: its cost lines and their sums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_to
 
 @dataclass(frozen=True, slots=True)
 class CostSums:
-    """What some lines add up to; `cost_usd` is exact."""
+    """The sums of some cost lines; `cost_usd` is exact."""
 
     calls: int
     cost_usd: Decimal
@@ -35,7 +35,7 @@ class CostSums:
 
 @dataclass(frozen=True, slots=True)
 class LedgerContents:
-    """One ledger as it stands: its folder, and what is in it."""
+    """One ledger: its folder and its content."""
 
     folder: Path
     accounts: tuple[Account, ...]
@@ -44,7 +44,7 @@ class LedgerContents:
 
 
 def read_ledgers(data: Path) -> list[LedgerContents]:
-    """Return the ledgers of a run, read whole and without a word to the proxy that may be writing them.
+    """Return the ledgers of a run, read from their files. A proxy may be writing them.
 
     Raises:
         ConfigError: There is none.
@@ -54,29 +54,29 @@ def read_ledgers(data: Path) -> list[LedgerContents]:
 
 
 def _read(path: Path) -> LedgerContents:
-    found, entries = read_whole(path)
-    return LedgerContents(path.parent, tuple(found.accounts), tuple(entries), tuple(found.quarantined))
+    snapshot, entries = read_whole(path)
+    return LedgerContents(path.parent, tuple(snapshot.accounts), tuple(entries), tuple(snapshot.quarantined))
 
 
 def ledgers_of(data: Path) -> list[Path]:
-    """Return the ledgers of a run: its own, or those of trials that are runs by themselves.
+    """Return the paths of a run's ledgers: its own, or those of trials that are runs by themselves.
 
     Raises:
         ConfigError: There is none.
     """
     candidates = [data / LEDGER, *(trial / LEDGER for trial in trial_dirs(data))]
-    found = [path for path in candidates if path.is_file()]
-    if not found:
+    ledgers = [path for path in candidates if path.is_file()]
+    if not ledgers:
         raise ConfigError(
             f"{data} is a file: name the folder that holds the ledger."
             if data.is_file()
             else f"{data} holds no ledger."
         )
-    return found
+    return ledgers
 
 
 def accounts_of(data: Path) -> dict[str, Account]:
-    """Return the accounts of a run by name, as they stand; quick, whatever the number of calls.
+    """Return the accounts of a run by name. The time does not depend on the number of calls.
 
     Raises:
         ConfigError: There is no ledger.
@@ -86,7 +86,7 @@ def accounts_of(data: Path) -> dict[str, Account]:
 
 
 def cost_lines(data: Path) -> Iterator[dict[str, Any]]:
-    """Yield one object for each ended reservation and each later entry, as they stand in costs.jsonl.
+    """Yield an object for each ended reservation and each later entry, as in costs.jsonl.
 
     Raises:
         ConfigError: There is no ledger.

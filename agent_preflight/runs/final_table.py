@@ -54,7 +54,7 @@ def final_lines(results: Sequence[RunResult], run_dir: Path, where: str = "") ->
 
 
 def place_lines(run_dir: Path, where: str = "") -> Iterator[str]:
-    """Yield where a run's files are, and how its costs are shown; nothing of a run that began nothing, and left no folder."""
+    """Yield where a run's files are, and the command that shows its costs; nothing if the run left no folder."""
     if run_dir.is_dir():
         yield f"files: {run_dir}"
     if (run_dir / LEDGER).is_file():
@@ -62,19 +62,19 @@ def place_lines(run_dir: Path, where: str = "") -> Iterator[str]:
 
 
 def answers_lines(results: Sequence[RunResult], run_dir: Path) -> Iterator[str]:
-    """Yield where what the agents wrote is, with how many wrote a file, or for whom it is not there."""
+    """Yield where the agents' output is, how many wrote a file, and whose output is not copied yet."""
     outputs = {result.alias: result.preflight.get("output") or {} for result in results}
-    kept = [alias for alias, output in outputs.items() if _has_files(output)]
-    if kept:
-        place = run_dir / (kept[0] if len(kept) == 1 else "<alias>") / WORKSPACE
-        yield f"Answers: {outputs[kept[0]]['path'] if len(kept) == 1 else place} ({len(kept)} of {len(results)} trials)"
+    written = [alias for alias, output in outputs.items() if _has_files(output)]
+    if written:
+        place = run_dir / (written[0] if len(written) == 1 else "<alias>") / WORKSPACE
+        yield f"Answers: {outputs[written[0]]['path'] if len(written) == 1 else place} ({len(written)} of {len(results)} trials)"
     waiting = [result.alias for result in results if result.preflight.get("cleanup", {}).get("output", "ok") != "ok"]
     if waiting:
         yield f"Answers not copied yet: {', '.join(waiting)}; their stopped containers hold them until `agent-preflight sweep`"
 
 
 def _has_files(output: Mapping[str, Any]) -> bool:
-    """Whether an agent wrote a file; where files were not counted, whether its working directory holds more than our link."""
+    """Whether an agent wrote a file. If files were not counted: whether its working directory has more than our link."""
     path, files = output.get("path"), output.get("files")
     if not path or files is not None:
         return bool(path and files)

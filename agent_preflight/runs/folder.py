@@ -1,9 +1,9 @@
-"""A run's folder and its short directory for sockets: made so that no two runs share one, private, and gone when due.
+"""A run's folder and its short directory for sockets. Both are private, and no two runs share one.
 
     runs/<run_id>/{lock,control.json,plan.json,ledger.sqlite3,costs.jsonl,proxy.log}
     runs/<run_id>/<alias>/{events.jsonl,summary.json,run.log,stderr.log,budget/budget.txt}
 
-A run is alive while somebody holds the lock, whatever process ids say (C15).
+A run is alive while a process holds the lock: C15 (what a sweep removes).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from preflight_proxy.core.errors import ConfigError
 
 COLLISIONS_MAX = 1000
 SHORT_BYTES_MAX = 60
-"""A socket's path has at most 107 bytes on Linux, 103 on macOS; below the short directory we need about 30 (C3)."""
+"""C3 (short socket paths): 107 bytes at most on Linux, 103 on macOS. Below this directory about 30 are needed."""
 
 
 @dataclass(slots=True)
 class RunFolder:
-    """A run's folder, locked. A context: the lock is given back and the short directory removed at its end.
+    """A run's folder, locked. At the end of the context the lock is released and the short directory removed.
 
     Attributes:
         path: Absolute.
         single: The one trial's folder is the run's folder itself (`run_container`).
         short_dir: Private directory for sockets, outside the run's folder.
-        is_wanted: False while checks may still find that there is to be no run.
+        is_wanted: False until the checks have passed; then an empty folder is removed at the end.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class RunFolder:
         return self.path if self.single else self.path / alias
 
     def make_trial_dir(self, alias: str) -> Path:
-        """Make a trial's folder and its budget directory, which agents must be able to read (C17)."""
+        """Make a trial's folder and its budget directory, which agents must be able to read: C17 (modes of files)."""
         folder = self.trial_dir(alias)
         folder.mkdir(mode=0o700, exist_ok=True)
         budget = folder / "budget"
@@ -64,29 +64,26 @@ class RunFolder:
         return folder
 
     def gate_socket(self, number: int) -> Path:
-        """Make the directory of a gate's own, and return the path of its socket there (C3, C17)."""
+        """Make a gate's own directory and return the path of its socket there."""
         directory = self.short_dir / f"g{number}"
         directory.mkdir(mode=0o711)
         directory.chmod(0o711)
         return directory / "gate.sock"
 
     def write_plan(self, document: Mapping[str, Any]) -> None:
-        """Write plan.json, whole or not at all. Trials of an earlier plan stay in it: their keys may be left over.
+        """Write plan.json, by rename. Trials of the file before stay in it, because their keys may be left over.
 
         Earlier attempts of a trial that begins again lose their arguments, so that the file does not grow with each.
         """
-        earlier = (read_json_object(self.path, "plan.json") or {}).get("trials", [])
-        known = {trial["key_name"] for trial in document["trials"]}
-        kept = [t for t in earlier if isinstance(t, dict) and t.get("key_name") not in known]
+        trials = (read_json_object(self.path, "plan.json") or {}).get("trials", [])
+        key_names = {trial["key_name"] for trial in document["trials"]}
+        kept = [t for t in trials if isinstance(t, dict) and t.get("key_name") not in key_names]
         again = {trial.get("alias") for trial in document["trials"]}
         kept = [{k: v for k, v in t.items() if k != "command"} if t.get("alias") in again else t for t in kept]
         write_private(self.path / "plan.json", {**document, "trials": [*kept, *document["trials"]]})
 
     def release(self) -> None:
-        """Give the lock back and remove the short directory; a run that crashes leaves it, and where it is (see `run_control`).
-
-        A folder that is not wanted goes too, if nothing was written there.
-        """
+        """Release the lock and remove the short directory. A folder that is not wanted goes too, if nothing was written there."""
         shutil.rmtree(self.short_dir, ignore_errors=True)
         (self.path / CONTROL_FILE).unlink(missing_ok=True)
         if not self.is_wanted and [entry.name for entry in self.path.iterdir()] == ["lock"]:
@@ -105,7 +102,7 @@ class RunFolder:
 
 
 def open_new(runs_dir: Path, run_id: str) -> RunFolder:
-    """Make a folder for a run that may take any id: `run_id`, else `run_id-2`, `-3`, ... as `mkdir` decides."""
+    """Make the folder of a new run: `run_id`, else `run_id-2`, `-3`, ...: the first that does not exist."""
     runs_dir.mkdir(parents=True, exist_ok=True)
     for number in range(1, COLLISIONS_MAX):
         path = runs_dir / (run_id if number == 1 else f"{run_id}-{number}")
@@ -119,10 +116,10 @@ def open_new(runs_dir: Path, run_id: str) -> RunFolder:
 
 @contextlib.contextmanager
 def open_try(name: str) -> Iterator[RunFolder]:
-    """Open a folder for something that is only tried, where every sweep looks; it is gone with the context.
+    """Open a folder for the trial run of a check. It is removed at the end of the context; every sweep searches there.
 
     Raises:
-        ConfigError: There can be no such folder.
+        ConfigError: It cannot be made.
     """
     try:
         folder = open_new(tries_dir(), name)
@@ -144,7 +141,7 @@ def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str], resuming: st
         runs_dir: Where runs are kept.
         run_id: The run's.
         aliases: The trials that are to begin.
-        resuming: How the caller goes on with a run, as its user writes it.
+        resuming: How this caller resumes a run, for the error's text.
 
     Raises:
         ConfigError: The run is alive, or has begun a trial of one of these aliases.
@@ -163,7 +160,7 @@ def open_named(runs_dir: Path, run_id: str, aliases: Sequence[str], resuming: st
 
 
 def open_resumed(runs_dir: Path, run_id: str) -> RunFolder:
-    """Open the folder of a run that is to go on.
+    """Open the folder of a run that is to be resumed.
 
     Raises:
         ConfigError: There is no such run, or it is alive.
@@ -172,7 +169,7 @@ def open_resumed(runs_dir: Path, run_id: str) -> RunFolder:
 
 
 def going_on(path: Path) -> str:
-    """Return that a run's folder is in use, and what to do."""
+    """Return the error's text for a run that is live."""
     return (
         f"{path} belongs to a run that is going on. Follow it with `agent-preflight status {path.name}`, or end it with "
         f"`agent-preflight stop {path.name}`."
@@ -180,7 +177,7 @@ def going_on(path: Path) -> str:
 
 
 def open_single(run_dir: Path, alias: str) -> RunFolder:
-    """Open the folder of a trial that is a run by itself, below a directory that others may share.
+    """Open the folder of a trial that is a run by itself. Other runs may share the directory above it.
 
     Raises:
         ConfigError: It is alive, or has finished before.

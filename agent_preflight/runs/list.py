@@ -1,4 +1,4 @@
-"""The runs in a folder, each in a line: how it stands, how far it is, what it has cost, how old it is."""
+"""The list of runs in a folder: state, complete trials, cost and age of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = (
     TableColumn("age", right=True),
 )
 WORST_FIRST = ("lost", "interrupted", "stopped", "failed")
-"""Endings of trials that make the word for a whole run; where none has one of them, it is done."""
+"""Ends of trials that decide the status of a whole run; without one of them, it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class RunStatus:
             ending of its trials: `lost`, `interrupted`, `stopped`, `failed` or `done`.
         complete: Trials that have ended and were not cut off.
         trials: All of them.
-        posted_pusd: What they have cost; None if that is known of none.
-        begun_at_s: When it began, or last went on; seconds since the epoch.
+        posted_pusd: What they have cost; None if no cost is known.
+        begun_at_s: When it began, or was last resumed; seconds since the epoch.
         trouble: Why its ledger cannot be read; None if it can, or if there is none.
     """
 
@@ -62,12 +62,12 @@ class RunStatus:
 
 
 def list_runs(runs_dir: str | Path = RUNS_DIR) -> list[RunStatus]:
-    """Return how all runs in a folder stand, the newest first. What is no run is passed over."""
+    """Return the state of all runs in a folder, the newest first. Other folders are left out."""
     return [_status(run) for run in run_dirs(runs_dir) if _is_run(run)]
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run's, or holds trials: those of older versions have neither plan nor lock."""
+    """Whether a folder is a run's. Runs of older versions have neither plan nor lock, but trials."""
     if any((folder / name).is_file() for name in ("plan.json", LOCK_NAME)):
         return True
     return any(
@@ -76,19 +76,17 @@ def _is_run(folder: Path) -> bool:
 
 
 def _status(run_dir: Path) -> RunStatus:
-    found = read_run(run_dir)
+    run = read_run(run_dir)
     begun_s = begun_at_s(run_dir)
-    return RunStatus(
-        run_dir, _word(found), found.complete, len(found.trials), found.posted_pusd, begun_s, found.trouble
-    )
+    return RunStatus(run_dir, _word(run), run.complete, len(run.trials), run.posted_pusd, begun_s, run.trouble)
 
 
-def _word(found: RunTrials) -> str:
-    if found.live:
+def _word(run: RunTrials) -> str:
+    if run.live:
         return "running"
-    if not found.trials:
+    if not run.trials:
         return "not started"
-    words = {trial.status for trial in found.trials}
+    words = {trial.status for trial in run.trials}
     worst = next((word for word in WORST_FIRST if word in words), None)
     return worst or ("incomplete" if "pending" in words else "done")
 

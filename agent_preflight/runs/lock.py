@@ -1,4 +1,4 @@
-"""Whether a run is alive: somebody holds the lock in its directory; that a process of some number exists says nothing (C15)."""
+"""Whether a run is alive: whether a process holds the lock in its folder. C15 (what a sweep removes): process ids prove nothing."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class RunState(Enum):
     DEAD = "dead"
     LIVE = "live"
     UNREADABLE = "unreadable"
-    """No directory there, no lock in it, or not for us to open: it may belong to another user or to another machine."""
+    """There is no directory or no lock, or we may not open it: it may belong to another user or machine."""
 
 
 def is_live(run_dir: Path) -> bool:
-    """Tell whether some process holds the run. Two that ask at the same time do not take each other for it."""
+    """Return whether a process holds the run's lock. Two processes that ask at the same time do not disturb each other."""
     try:
         with open_beneath(run_dir, LOCK_NAME) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -41,21 +41,20 @@ def is_live(run_dir: Path) -> bool:
 
 @contextlib.contextmanager
 def lock_if_dead(run_dir: Path) -> Iterator[RunState]:
-    """Tell a run's state, and keep a dead one dead for the duration: nobody can resume it meanwhile."""
-    opened: list[int] = []
+    """Yield a run's state, and hold the lock of a dead run during the context, so that it cannot be resumed meanwhile."""
+    descriptors: list[int] = []
     try:
-        yield _lock(run_dir, opened)
+        yield _lock(run_dir, descriptors)
     finally:
-        for fd in reversed(opened):
+        for fd in reversed(descriptors):
             os.close(fd)
 
 
 @contextlib.asynccontextmanager
 async def lock_if_dead_soon(run_dir: Path) -> AsyncIterator[RunState]:
-    """As `lock_if_dead`, but look again before a run counts as live.
+    """As `lock_if_dead`, but try several times before a run counts as live.
 
-    A lock that was given back is held for some milliseconds more if a process was forked meanwhile: until it executes its
-    program, it has a copy.
+    A released lock stays held for some milliseconds if a process was forked meanwhile, until that executes its program.
     """
     for _ in range(LIVE_LOOKS):
         with lock_if_dead(run_dir) as state:
@@ -66,11 +65,11 @@ async def lock_if_dead_soon(run_dir: Path) -> AsyncIterator[RunState]:
     yield RunState.LIVE
 
 
-def _lock(run_dir: Path, opened: list[int]) -> RunState:
+def _lock(run_dir: Path, descriptors: list[int]) -> RunState:
     try:
-        opened.append(os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        opened.append(os.open(LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[0]))
-        fcntl.flock(opened[1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptors.append(os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        descriptors.append(os.open(LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptors[0]))
+        fcntl.flock(descriptors[1], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return RunState.LIVE
     except OSError:

@@ -1,6 +1,6 @@
-"""What a run is going to do, decided before anything is done: names, budgets, what each trial is told. Pure.
+"""The plan of a run: its trials with names, budgets, arguments and policies. Pure.
 
-Whatever is wrong with the arguments shows here, before a folder, a key or a container exists.
+Wrong arguments raise here, before a folder, a key or a container exists.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputPol
 from preflight_proxy.core.errors import ConfigError
 
 KEY_LIFE = timedelta(days=7)
-"""A sub-key that nothing deleted ends by itself after this long (C15)."""
+"""A sub-key that was not deleted expires after this long: C15 (what a sweep removes)."""
 KEY_HEADROOM_PUSD = pusd("0.01")
-"""The sub-key's own limit stands this much above the budget, so that it never fires for rounding (M20)."""
+"""The sub-key's limit is this much above the budget, so that rounding never reaches it: M20 (refusals by OpenRouter)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriorAttempt:
-    """How the account of a trial stood that is begun again.
+    """The account of a trial that begins again, before it does.
 
     Attributes:
-        posted_pusd: What it had spent; that stays spent.
-        limit_pusd: Its limit, which a person may have raised above the budget.
+        posted_pusd: What its earlier attempts have spent.
+        limit_pusd: Its limit, which a top-up may have raised above the budget.
     """
 
     posted_pusd: int
@@ -46,11 +46,11 @@ class TrialPlan:
 
     Attributes:
         alias: The trial's name, also that of its folder and its account.
-        model_id: The model it is run for.
+        model_id: Its model.
         budget_pusd: What it may spend.
-        key_name: Name of its sub-key, unique: an orphan is found by it.
+        key_name: Name of its sub-key. It is unique, so that a sweep finds a leftover key by it.
         command: Arguments after the image; the whole command line for the process sandbox.
-        before: How its account stood, if it is begun again; None for a trial that is new.
+        prior: Its account, if it begins again; None for a new trial.
         mounts: In docker's form.
     """
 
@@ -59,22 +59,22 @@ class TrialPlan:
     budget_pusd: int
     key_name: str
     command: tuple[str, ...]
-    before: PriorAttempt | None = None
+    prior: PriorAttempt | None = None
     mounts: tuple[str, ...] = ()
 
     @property
     def limit_pusd(self) -> int:
-        """The account's limit: the budget, or what a person had raised it to before."""
-        return self.budget_pusd if self.before is None else max(self.budget_pusd, self.before.limit_pusd)
+        """The account's limit: the budget, or the higher limit that a top-up had given it."""
+        return self.budget_pusd if self.prior is None else max(self.budget_pusd, self.prior.limit_pusd)
 
     @property
     def spent_before_pusd(self) -> int:
-        """What earlier attempts have spent, with keys of their own."""
-        return 0 if self.before is None else self.before.posted_pusd
+        """What earlier attempts have spent, with other keys."""
+        return 0 if self.prior is None else self.prior.posted_pusd
 
     @property
     def key_limit_usd(self) -> Decimal:
-        """The sub-key's limit in dollars: what is left of the account's, and the headroom."""
+        """The sub-key's limit in dollars: what is left of the account's limit, and the headroom."""
         return usd(max(self.limit_pusd - self.spent_before_pusd, 0) + KEY_HEADROOM_PUSD)
 
 
@@ -130,48 +130,51 @@ def _budget_pusd(budget_usd: Decimal | Mapping[str, Decimal], alias: str) -> int
 
 
 def default_run_id(now: datetime) -> str:
-    """Return the id of a run that is given none, from local time; whoever makes its folder settles collisions."""
+    """Return an id for a run without one, from local time. It may be taken: `open_new` adds a number then."""
     return f"run-{now:%Y%m%d-%H%M%S}"
 
 
 def key_expiry(now: datetime) -> str:
-    """Return when a sub-key made now ends by itself, as OpenRouter takes it."""
+    """Return when a sub-key that is made now expires, in OpenRouter's format."""
     return (now.astimezone(UTC) + KEY_LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _PLACE = re.compile(r"\{(alias|model|run_id)\}")
 _NOT_IN_A_PATH = re.compile(r"[/:]")
-"""A slash would make a folder more, a colon would end a mount's source."""
+"""A slash would add a folder, a colon would end a mount's source."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialNames:
-    """What the three stand for in one trial."""
+    """The values of the placeholders `{alias}`, `{model}` and `{run_id}` in one trial.
+
+    Other texts in braces stay as they are, because arguments hold JSON and code.
+    """
 
     alias: str
     model: str
     run_id: str
 
     def in_argument(self, text: str) -> str:
-        """Return an argument with each of them replaced."""
-        return _PLACE.sub(lambda found: str(getattr(self, found[1])), text)
+        """Return an argument with the placeholders replaced."""
+        return _PLACE.sub(lambda match: str(getattr(self, match[1])), text)
 
     def in_mount(self, mount: str) -> str:
-        """Return a mount in docker's form with each of them replaced in its source; slashes and colons of a model are `-` there."""
+        """Return a mount in docker's form with the placeholders in its source replaced; a model's slashes and colons become `-`."""
         source, colon, rest = mount.partition(":")
-        return _PLACE.sub(lambda found: _NOT_IN_A_PATH.sub("-", str(getattr(self, found[1]))), source) + colon + rest
+        return _PLACE.sub(lambda match: _NOT_IN_A_PATH.sub("-", str(getattr(self, match[1]))), source) + colon + rest
 
 
 PolicyGiven = EjectPolicy | Callable[[], EjectPolicy] | None
 
 
 def policy_for_trial(given: PolicyGiven, idle_timeout_s: float) -> EjectPolicy:
-    """Return a policy that no other trial shares.
+    """Return a new policy for one trial.
 
     Args:
-        given: A policy (anything with its `check`), which is copied deeply; a factory without arguments (a class too);
+        given: A policy (any object with `check`), which is copied deeply; a function or class that makes one without arguments;
             None for the defaults.
-        idle_timeout_s: For the defaults.
+        idle_timeout_s: That of the default policies.
 
     Raises:
         ConfigError: The policy cannot be copied, or it is neither a policy nor a factory.

@@ -1,7 +1,7 @@
-"""plan.json: what a run is to do, as a later sweep and a later resume need it. Pure.
+"""plan.json: what a run is to do. Sweeps and resumes read it.
 
-It has the agents' prompt and arguments in clear, and is private for that. No key stands in it, no value of a variable, and
-nothing of a script's own code: of these only names. Where prompt and arguments are too long to keep there are digests of them.
+It holds the agents' prompt and arguments, so the file is private. Of keys, variables and a script's functions it holds names only.
+Prompts and arguments that are too long are replaced by digests.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:  # a table of files needs none of what they import
     from agent_preflight.runs.request import Request
 
 SCHEMA = 2
-"""Before it was 1: digests of prompt, arguments and variables only."""
+"""Schema 1 had digests of prompt, arguments and variables only."""
 KEPT_BYTES_MAX = 4 * 2**20
-"""Of a plan with its texts in clear: half of what is read of such a file."""
+"""A larger plan gets digests instead of texts. Readers take up to twice as much."""
 DIGEST_CHARS = 16
 SHOWN_CHARS = 160
-"""Of a value that differs; what both have in common at their beginning is left out where they are longer."""
+"""How much of a changed value is shown. For longer values their common beginning is left out."""
 OF_EACH_TRIAL = ("model_id", "budget_usd", "command")
-"""What makes a trial of the same alias another trial."""
+"""Fields of a trial that must be the same in a resume."""
 COMPARED = {
     "sandbox": "sandbox",
     "image": "image_name",
@@ -36,13 +36,13 @@ COMPARED = {
     **{name: name for name in ("workspace_path", "budget_mode", "timeout_s", "stdin")},
     "prompt": "initial_prompt",
 }
-"""Keys of what all trials have in common, and the options that they are; a resume takes these from here."""
+"""Keys of plan.json with the options that they hold. A resume takes these options from the file."""
 MAY_CHANGE = (
     *("gate", "parallel", "max_workers", "idle_timeout_s", "openrouter_base_url", "byok", "skip_preflight"),
     *("keep_output", "output_path", "output_timeout_s", "output_max_bytes", "output_max_files", "output_max_depth"),
     "expect_tokens",
 )
-"""Options that a resume takes from here unless it is told otherwise, and that need not be the same."""
+"""Options that a resume takes from the file unless it is given others."""
 NOT_COMPARED = frozenset({"schema", "run_id", "created_at", "resumed_at", "digests", "trials", "may_change", "origin"})
 
 
@@ -60,7 +60,7 @@ def plan_document(run_id: str, trials: Sequence[TrialPlan], request: Request, cr
         **{key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
         **network_access(settings).document(),
         "network": settings.agents_network,
-        "stdin": None if settings.stdin == "auto" else settings.stdin,  # as in plans of before there was a choice
+        "stdin": None if settings.stdin == "auto" else settings.stdin,  # as in plans of versions without this option
         "env_names": sorted(settings.env or {}),
         "may_change": {name: getattr(settings, name) for name in MAY_CHANGE},
         "trials": [_trial(trial) for trial in trials],
@@ -92,73 +92,73 @@ def _trial(trial: TrialPlan) -> dict[str, Any]:
 
 
 def is_in_clear(plan: Mapping[str, Any]) -> bool:
-    """Whether a plan has the prompt and every trial's arguments, so that a run can go on by it alone.
+    """Return whether a plan holds all texts, so that a run can be resumed by it alone.
 
-    A digest of the prompt comes with digests of all arguments.
+    If the prompt is a digest, all arguments are too.
     """
     return all(isinstance(trial.get("command"), list) for trial in by_alias(plan).values())
 
 
 def _digested(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan with digests in the place of prompt and arguments."""
+    """Return a plan with digests instead of prompt and arguments."""
     trials = [{**trial, "command": _digest(trial["command"])} for trial in document["trials"]]
     return {**document, "prompt": _digest(document["prompt"]), "trials": trials}
 
 
 def _digest(value: object) -> str | None:
-    """A digest of a value that is too long to keep; None for None."""
+    """Return a digest of a value; None for None."""
     if value is None:
         return None
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:DIGEST_CHARS]
 
 
-def plan_differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return in what a plan differs from the one of the run that is to go on, a line each; none if it is the same.
+def plan_differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the differences between a stored plan and a new one, a line each.
 
     Args:
-        stored: What the run's plan.json says; of several trials of one alias the last counts.
-        wanted: What plan.json would be now.
+        stored: The run's plan.json. Of several trials of one alias the last counts.
+        new: The plan.json of the resume.
     """
-    return [*_of_all(stored, wanted), *_of_trials(by_alias(stored), by_alias(wanted))]
+    return [*_of_all(stored, new), *_of_trials(by_alias(stored), by_alias(new))]
 
 
-def _of_all(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+def _of_all(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     is_digest = stored.get("schema") == 1 or bool(stored.get("digests"))
-    for name, value in wanted.items():
+    for name, value in new.items():
         if name == "prompt":
-            yield from _hidden(name, stored.get(name), value, is_digest, bool(wanted.get("digests")))
+            yield from _hidden(name, stored.get(name), value, is_digest, bool(new.get("digests")))
         elif name not in NOT_COMPARED and stored.get(name) != value:
             yield _line(name, stored.get(name), value)
 
 
-def _of_trials(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    for alias in [*stored, *(alias for alias in wanted if alias not in stored)]:
-        before, now = stored.get(alias), wanted.get(alias)
-        if before is None or now is None:
-            yield f"trial {alias}: " + ("not in the run's plan" if before is None else "left out now")
+def _of_trials(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for alias in [*stored, *(alias for alias in new if alias not in stored)]:
+        old_trial, new_trial = stored.get(alias), new.get(alias)
+        if old_trial is None or new_trial is None:
+            yield f"trial {alias}: " + ("not in the run's plan" if old_trial is None else "left out now")
             continue
         for name in OF_EACH_TRIAL:
-            then, value = before.get(name), now.get(name)
+            then, value = old_trial.get(name), new_trial.get(name)
             are_digests = name == "command" and isinstance(then, str), isinstance(value, str)
             lines = _hidden(name, then, value, *are_digests) if name == "command" else _plain(name, then, value)
             yield from (f"trial {alias}: {line}" for line in lines)
 
 
-def _plain(name: str, before: object, now: object) -> Iterator[str]:
-    if before != now:
-        yield _line(name, before, now)
+def _plain(name: str, old: object, new: object) -> Iterator[str]:
+    if old != new:
+        yield _line(name, old, new)
 
 
-def _hidden(name: str, before: object, now: object, before_is_digest: bool, now_is_digest: bool) -> Iterator[str]:
-    """Compare a value that may be there as a digest only, on either side."""
-    if not before_is_digest and not now_is_digest:
-        yield from _plain(name, before, now)
-    elif (before if before_is_digest else _digest(before)) != (now if now_is_digest else _digest(now)):
+def _hidden(name: str, old: object, new: object, old_is_digest: bool, new_is_digest: bool) -> Iterator[str]:
+    """Compare values of which one or both may be digests."""
+    if not old_is_digest and not new_is_digest:
+        yield from _plain(name, old, new)
+    elif (old if old_is_digest else _digest(old)) != (new if new_is_digest else _digest(new)):
         yield f"{name}: changed (only a digest is kept)"
 
 
-def _line(name: str, before: object, now: object) -> str:
-    was, is_ = json.dumps(before), json.dumps(now)
+def _line(name: str, old: object, new: object) -> str:
+    was, is_ = json.dumps(old), json.dumps(new)
     skipped = 0
     if max(len(was), len(is_)) > SHOWN_CHARS:
         same = next((at for at, (one, other) in enumerate(zip(was, is_, strict=False)) if one != other), 0)
@@ -172,15 +172,15 @@ def _part(text: str, skipped: int) -> str:
 
 
 def by_alias(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return a plan's trials; of several attempts of one alias the last."""
+    """Return a plan's trials by alias; of several attempts of one alias the last."""
     trials = document.get("trials")
-    found = trials if isinstance(trials, list) else []
-    return {str(each["alias"]): each for each in found if isinstance(each, dict) and "alias" in each}
+    items = trials if isinstance(trials, list) else []
+    return {str(each["alias"]): each for each in items if isinstance(each, dict) and "alias" in each}
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
-    """A trial of a plan.json, as far as it can be read."""
+    """A trial in a plan.json."""
 
     alias: str
     model_id: str
@@ -189,10 +189,10 @@ class PlannedTrial:
 
 
 def planned_trials(run_dir: Path) -> list[PlannedTrial]:
-    """Return the trials of a run's plan, all that were ever planned; the latest of an alias comes last."""
+    """Return all valid trials in a run's plan.json; the latest of an alias comes last."""
     trials = (read_json_object(run_dir, "plan.json") or {}).get("trials")
-    found = (_planned(each) for each in (trials if isinstance(trials, list) else []))
-    return [trial for trial in found if trial is not None]
+    readable = (_planned(each) for each in (trials if isinstance(trials, list) else []))
+    return [trial for trial in readable if trial is not None]
 
 
 def _planned(trial: object) -> PlannedTrial | None:
@@ -204,6 +204,6 @@ def _planned(trial: object) -> PlannedTrial | None:
 
 
 def trial_folder(run_dir: Path, alias: str) -> Path:
-    """Return a trial's folder; a trial that is a run by itself has no other than the run's."""
+    """Return a trial's folder. That of a trial that is a run by itself is the run's."""
     single = alias == run_dir.name and not (run_dir / alias).is_dir()
     return run_dir if single else run_dir / alias

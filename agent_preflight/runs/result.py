@@ -1,4 +1,4 @@
-"""From what is known of an ended trial to its result and its summary.json. Pure."""
+"""Makes a trial's result, its summary.json and a run's exit code from the facts. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class TrialFacts:
-    """All that is known of a trial at its end.
+    """The facts of a trial at its end.
 
     Attributes:
-        balance: The account's last; None if there never was one.
-        key_usage_usd: What OpenRouter says the sub-key has spent, None if it did not say.
-        cleanup: How each step of the clean-up went.
-        output: What was kept of what the agent wrote.
+        balance: Its account; None if that was never opened.
+        key_usage_usd: The sub-key's usage at OpenRouter; None if it could not be read.
+        cleanup: The result of each step of the clean-up.
+        output: What was copied of the agent's output.
         last_words: The last line of the agent's stderr.
     """
 
@@ -52,7 +52,7 @@ class TrialFacts:
 
 
 def result_of(plan: TrialPlan, network: str, facts: TrialFacts) -> RunResult:
-    """Return a trial's result. Costs and cache figures are the ledger's; the agent's own stand under `claims`."""
+    """Return a trial's result. Costs and cache figures are the ledger's; `claims` has the agent's own."""
     balance = facts.balance
     outcomes = None if balance is None else balance.outcomes
     verdict = judge(facts.ending, facts.exit, outcomes, _limit_pusd(plan, facts), facts.last_words)
@@ -73,12 +73,12 @@ def result_of(plan: TrialPlan, network: str, facts: TrialFacts) -> RunResult:
 
 
 def summary_document(result: RunResult) -> dict[str, Any]:
-    """Return summary.json: the known keys first, then ours under `preflight`."""
+    """Return summary.json: the keys of the old format first, then ours under `preflight`."""
     return {**result.to_dict(), "preflight": result.preflight}
 
 
 def _limit_pusd(plan: TrialPlan, facts: TrialFacts) -> int:
-    """What it might spend in the end: a person may have topped it up."""
+    """Return its last limit, which a top-up may have raised."""
     return (facts.balance.limit_pusd if facts.balance is not None else 0) or plan.limit_pusd
 
 
@@ -131,13 +131,13 @@ def _extra(plan: TrialPlan, network: str, facts: TrialFacts, verdict: TrialVerdi
 
 
 def _cause(cause: Cause) -> dict[str, Any]:
-    told = {**asdict(cause), "source": cause.source.value}
-    needed_pusd = told.pop("limit_needed_pusd")
-    return {**told, "limit_needed_usd": exact(needed_pusd) if needed_pusd else None}
+    document = {**asdict(cause), "source": cause.source.value}
+    needed_pusd = document.pop("limit_needed_pusd")
+    return {**document, "limit_needed_usd": exact(needed_pusd) if needed_pusd else None}
 
 
 def _drift(plan: TrialPlan, facts: TrialFacts, balance: Balance) -> str | None:
-    """OpenRouter's figure minus the ledger's, for the calls of the last attempt: each has a key of its own."""
+    """Return OpenRouter's figure minus the ledger's, for the last attempt, which has its own key."""
     if facts.key_usage_usd is None:
         return None
     return exact(pusd(facts.key_usage_usd) + plan.spent_before_pusd - balance.posted_pusd)
@@ -155,7 +155,7 @@ def exit_code(results: Sequence[RunResult], held_back: Sequence[str] = ()) -> in
 
 
 def _is_outcome(result: RunResult) -> bool:
-    """Whether an error is none of the run's: a policy or a person ended the trial."""
+    """Return whether a policy or a person ended the trial: an outcome, not a failure."""
     return str(result.error).startswith("ejected: ") or result.preflight.get("status") == "stopped"
 
 

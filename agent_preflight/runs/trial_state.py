@@ -1,14 +1,13 @@
-"""The states of a trial, how it can end, and what is owed from each state. Pure.
+"""The states of a trial, the reasons of its end, and the steps of its clean-up. Pure.
 
-Theory of operation. A trial goes through one list of states, always forward, never skipping an undo. Set-up moves it as
-far as it comes; then, whatever ended it (the agent itself, a policy, a person, a crash of ours), the same clean-up follows
-from the state that it had reached:
+A trial goes through one list of states, always forward. Set-up moves it as far as it succeeds. Then, whatever ended the trial
+(its agent, a policy, a person, an error of ours), the clean-up undoes what exists in the state that it had reached:
 
     PLANNED -> PROVISIONED -> OPENED -> CREATED -> RUNNING        set-up, each may be the last
             -> FROZEN -> GONE -> SETTLED -> KEY_DELETED           clean-up, in this order, each verified
             -> SUMMARISED                                         always
 
-Money first: after FROZEN no call is admitted, so the order of the rest decides nothing about the budget.
+After FROZEN no call is admitted, so the later steps cannot exceed the budget.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from preflight_proxy.core.errors import OperatingError
 
 
 class TrialState(Enum):
-    """How far a trial has come; the order of definition is the order of passing."""
+    """How far a trial has come, in this order."""
 
     PLANNED = auto()
     PROVISIONED = auto()
@@ -41,7 +40,7 @@ class TrialState(Enum):
 
     @property
     def text(self) -> str:
-        """The state as files and tables show it."""
+        """The state's name in files and tables."""
         return self.name.lower().replace("_", " ")
 
 
@@ -62,18 +61,23 @@ class Ender(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EndReason:
-    """Why a trial ends, and the words for it: of an agent that ended by itself, the error that its last message was."""
+    """Why a trial ends.
+
+    Attributes:
+        by: Who or what ended it.
+        text: The reason in words. Of an agent that ended by itself: its last message, if that is an error.
+    """
 
     by: Ender
     text: str = ""
 
     @classmethod
     def broken(cls, exc: Exception, by: Ender = Ender.ERROR) -> Self:
-        """Return the ending by something that went wrong, in its own words where they are meant for people."""
+        """Return the reason for a trial that an exception ended, with the exception's type unless its text is for people."""
         return cls(by, str(exc) if isinstance(exc, OperatingError) else f"{type(exc).__name__}: {exc}")
 
     def outcome(self, error: str | None) -> str:
-        """Return how a trial with this ending stands, in one word."""
+        """Return the status of a trial that ended so, in one word."""
         if self.by in (Ender.EJECTED, Ender.INTERRUPTED, Ender.STOPPED, Ender.LOST):
             return str(self.by.value)
         return "done" if error is None else "failed"
@@ -87,14 +91,14 @@ GATE_LOST = EndReason(
 
 
 EXIT_CODE = "the agent ended with exit code"
-"""How the error of an agent begins that ended by itself with a code other than 0."""
+"""Start of the error of an agent that ended with an exit code other than 0."""
 
 
 def error_of(ending: EndReason, exit_: Exit | None) -> str | None:
     """Return the `error` of a trial's result; None if it ended well.
 
-    An agent's exit code is judged only if the agent ended by itself: after `agent_end` or an eject it is what our signal
-    made of it. An agent whose last message is an error has failed, also with exit code 0.
+    The exit code counts only if the agent ended by itself: after `agent_end` or an eject our signal decided it. An agent whose
+    last message is an error has failed, even with exit code 0.
     """
     match ending.by:
         case Ender.AGENT_END:
@@ -122,7 +126,7 @@ def _exit_error(exit_: Exit | None) -> str | None:
 
 
 class CleanUpStep(Enum):
-    """What is undone at the end of a trial, in this order; the names stand in summary.json."""
+    """The steps of a trial's clean-up, in this order. Their names are keys in summary.json."""
 
     FREEZE = "freeze"
     KILL = "kill"
@@ -146,7 +150,7 @@ def owed(reached: TrialState) -> tuple[CleanUpStep, ...]:
 
 
 def worst(steps: dict[str, Step]) -> Step:
-    """Return the worst result of several steps; `"ok"` where there are none."""
+    """Return the worst result of several steps; `"ok"` without steps."""
     results = set(steps.values())
     if "failed" in results:
         return "failed"
@@ -154,10 +158,10 @@ def worst(steps: dict[str, Step]) -> Step:
 
 
 def unverified_line(cleanups: Sequence[Mapping[str, Any]], where: str = "") -> str | None:
-    """Return what is not verified of the trials' clean-up, and what to do; None if all of it is.
+    """Return a line that says which clean-up steps are not verified, and what to do; None if all are.
 
     Args:
-        cleanups: The steps of each trial, as `preflight.cleanup` in its summary has them.
+        cleanups: `preflight.cleanup` of each trial's summary.
         where: The option that names the runs' folder, with a space before it.
     """
     open_steps = [[step for step, how in steps.items() if how != "ok"] for steps in cleanups]
@@ -165,10 +169,10 @@ def unverified_line(cleanups: Sequence[Mapping[str, Any]], where: str = "") -> s
     if not count:
         return None
     others = list(dict.fromkeys(step for steps in open_steps for step in steps if step != CleanUpStep.SUB_KEY.value))
-    told = [_keys(keys)] if keys else []
-    told += [f"{'also ' if keys else ''}not verified: {', '.join(others)}"] if others else []
+    parts = [_keys(keys)] if keys else []
+    parts += [f"{'also ' if keys else ''}not verified: {', '.join(others)}"] if others else []
     of = "1 trial" if count == 1 else f"{count} trials"
-    return f"The clean-up of {of} is not verified ({'; '.join(told)}). Run `agent-preflight sweep{where}`."
+    return f"The clean-up of {of} is not verified ({'; '.join(parts)}). Run `agent-preflight sweep{where}`."
 
 
 def _keys(count: int) -> str:

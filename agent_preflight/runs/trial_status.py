@@ -1,4 +1,4 @@
-"""How the trials of a run stand, from its folder and its ledger: while it runs, afterwards, and in runs of older versions."""
+"""The state of a run's trials, read from its folder and its ledger: during the run, after it, and for runs of older versions."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from preflight_proxy.core.ledger.rows import Account
 
 BUDGET_BYTES_MAX = 4096
 UNFINISHED = ("pending", "running")
-"""Words for trials that have not ended; every other word is how one ended."""
+"""Statuses of trials that have not ended."""
 COMPLETE = ("done", "spent", "ejected", "failed", "stopped")
 ENDINGS = (*COMPLETE, "interrupted", "lost")
 
 
 @dataclass(frozen=True, slots=True)
 class TrialStatus:
-    """One trial at one moment. What is not known is None.
+    """One trial at one moment. Unknown values are None.
 
     Attributes:
         status: `pending`, `running`, or one of `ENDINGS`; `lost` if its runner died before its end.
         limit_pusd: Its budget.
-        posted_pusd: What its calls have cost, from the ledger where there is one.
+        posted_pusd: What its calls have cost, from the ledger if there is one.
         pending_pusd: What is reserved for calls whose cost is not known yet.
         calls: Calls that have a cost.
         refused: Calls that were refused.
-        events_count: Events that the agent printed; before its end, lines of events.jsonl.
+        events_count: Events that the agent printed; before its end: lines of events.jsonl.
         started_at: UTC, ISO 8601.
         duration_s: Seconds from its start to its end, or to now.
         error: Why it failed.
-        notes: What else there is to know of its end.
-        budget: The line of budget.txt, where there is no ledger.
-        cleanup: How each step of its clean-up went, once it has ended.
+        notes: More about its end.
+        budget: The first line of budget.txt, if there is no ledger.
+        cleanup: The result of each step of its clean-up, once it has ended.
     """
 
     alias: str
@@ -71,11 +71,11 @@ class TrialStatus:
 
     @property
     def note(self) -> str:
-        """What there is to say of it in a line: its error, without the word that its status says, and its notes."""
+        """Its error and notes in one line, else its budget line."""
         return end_note(self.error, self.notes) or self.budget or ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for machines, in the words of summary.json; amounts are exact decimal text."""
+        """Return it for machines, with the keys of summary.json; amounts are exact decimal text."""
         return {
             "alias": self.alias,
             "model_id": self.model_id,
@@ -101,7 +101,7 @@ class RunTrials:
     """The trials of a run.
 
     Attributes:
-        live: The run is going on.
+        live: A process holds the run's lock.
         trials: Sorted by alias.
         trouble: Why the ledger cannot be read; None if it can, or if there is none.
     """
@@ -112,36 +112,36 @@ class RunTrials:
 
     @property
     def posted_pusd(self) -> int | None:
-        """What all have cost; None if that is known of none."""
-        known = [trial.posted_pusd for trial in self.trials if trial.posted_pusd is not None]
-        return sum(known) if known else None
+        """What all have cost; None if no cost is costs_pusd."""
+        costs_pusd = [trial.posted_pusd for trial in self.trials if trial.posted_pusd is not None]
+        return sum(costs_pusd) if costs_pusd else None
 
     @property
     def complete(self) -> int:
-        """How many have ended and were not cut off."""
+        """How many ended and were not interrupted or lost."""
         return sum(trial.status in COMPLETE for trial in self.trials)
 
 
 def read_run(run_dir: Path) -> RunTrials:
-    """Return how the trials of a run stand: those that have a folder, and those that are only planned."""
+    """Return the state of a run's trials: those that have a folder, and those that are only planned."""
     plan = {trial.alias: trial for trial in planned_trials(run_dir)}
     accounts, trouble = _accounts(run_dir)
     live = is_live(run_dir)
     single = len(plan) == 1 and trial_folder(run_dir, next(iter(plan))) == run_dir
     folders = {run_dir.name: run_dir} if single else {folder.name: folder for folder in trial_dirs(run_dir)}
-    found = []
+    trials = []
     for alias in sorted({*folders, *plan}):
         folder = folders.get(alias, run_dir / alias)
         own = next(
             (trial for trial in planned_trials(folder) if trial.alias == alias), None
         )  # it may be a run by itself
-        known = read_trial(folder, plan.get(alias) or own, live=live or is_live(folder))
-        found.append(_booked(known, accounts[alias]) if alias in accounts else known)
-    return RunTrials(live or any(trial.status == "running" for trial in found), tuple(found), trouble)
+        status = read_trial(folder, plan.get(alias) or own, live=live or is_live(folder))
+        trials.append(_with_account(status, accounts[alias]) if alias in accounts else status)
+    return RunTrials(live or any(trial.status == "running" for trial in trials), tuple(trials), trouble)
 
 
 def _accounts(run_dir: Path) -> tuple[dict[str, Account], str | None]:
-    """The ledger's accounts; none for runs without one, as old ones are."""
+    """Return the ledger's accounts, and why it cannot be read; no accounts for runs without a ledger."""
     try:
         return accounts_of(run_dir), None
     except ConfigError:
@@ -151,12 +151,12 @@ def _accounts(run_dir: Path) -> tuple[dict[str, Account], str | None]:
 
 
 def read_trial(folder: Path, plan: PlannedTrial | None = None, *, live: bool) -> TrialStatus:
-    """Return how a trial stands, as its folder tells; a summary that cannot be read counts as none.
+    """Return a trial's state, read from its folder. A corrupt summary counts as missing.
 
     Args:
-        folder: The trial's; it need not be there.
-        plan: What is planned of it, where its run has a plan.
-        live: Its run is going on.
+        folder: The trial's; it may not exist.
+        plan: Its plan, if its run has one.
+        live: Its run is live.
     """
     if (summary := read_json_object(folder, "summary.json")) is not None:
         return _ended(folder.name, summary)
@@ -177,7 +177,7 @@ def read_trial(folder: Path, plan: PlannedTrial | None = None, *, live: bool) ->
 
 
 def _unfinished_word(folder: Path, events: EventFacts, plan: PlannedTrial | None, *, live: bool) -> str:
-    """A trial without a summary: of a run without a plan, as those of older versions, a container must tell."""
+    """Return the status of a trial without a summary. For runs without a plan (older versions), its container decides."""
     if live:
         return "running" if events.count else "pending"
     if plan is not None:
@@ -186,8 +186,8 @@ def _unfinished_word(folder: Path, events: EventFacts, plan: PlannedTrial | None
 
 
 def _ended(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
-    found, cache = summary.get("preflight"), summary.get("cache")
-    block: dict[str, Any] = found if isinstance(found, dict) else {}
+    extra, cache = summary.get("preflight"), summary.get("cache")
+    block: dict[str, Any] = extra if isinstance(extra, dict) else {}
     error, notes = summary.get("error"), block.get("notes")
     return TrialStatus(
         alias,
@@ -215,11 +215,11 @@ def end_note(error: str | None, notes: Iterable[object]) -> str:
 
 
 def ending_word(error: object, block: Mapping[str, Any]) -> str:
-    """Return the word for how a trial ended, one of `ENDINGS`.
+    """Return the status of an ended trial, one of `ENDINGS`.
 
     Args:
         error: That of its summary or result.
-        block: What its summary or result has under `preflight`; empty for those of older versions.
+        block: The `preflight` object of its summary or result; empty in older versions.
     """
     if block.get("ended_by") == "lost":
         return "lost"
@@ -230,9 +230,9 @@ def ending_word(error: object, block: Mapping[str, Any]) -> str:
     return "ejected" if str(error).startswith("ejected:") else "failed"
 
 
-def _booked(known: TrialStatus, account: Account) -> TrialStatus:
+def _with_account(status: TrialStatus, account: Account) -> TrialStatus:
     return replace(
-        known,
+        status,
         limit_pusd=account.limit_pusd,
         posted_pusd=account.posted_pusd,
         pending_pusd=account.pending_pusd,
@@ -249,7 +249,7 @@ def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
         alias: The trial's name, compared as a whole by the labels of containers.
         run_dir: Only the trial of the run in this folder; None for any run.
     """
-    from agent_preflight.engine.client import on_engine  # brings the HTTP library, which a table of files does not need
+    from agent_preflight.engine.client import on_engine  # loads an HTTP library, which most commands do not need
     from agent_preflight.engine.failure import DockerError
 
     labels: dict[str, str | None] = {"agent-preflight.trial": alias, "agent-preflight.role": "agent"}
@@ -270,7 +270,7 @@ def budget_line(folder: Path) -> str | None:
 
 
 def _pusd(*amounts: object) -> int | None:
-    """The first of the amounts that is one: decimal text or a number of dollars."""
+    """Return the first valid amount: decimal text or a number of dollars."""
     for amount in amounts:
         if isinstance(amount, str | int | float) and not isinstance(amount, bool):
             with contextlib.suppress(ArithmeticError, ValueError):
@@ -279,13 +279,13 @@ def _pusd(*amounts: object) -> int | None:
 
 
 def exact_or_none(amount_pusd: int | None) -> str | None:
-    """Return an amount as exact decimal text, None for what is not known."""
+    """Return an amount as exact decimal text; None for None."""
     return None if amount_pusd is None else exact(amount_pusd)
 
 
 @dataclass(slots=True)
 class EventFacts:
-    """What the event log tells of a trial."""
+    """Figures from a trial's event log, which its agent may have written."""
 
     count: int = 0
     tool_calls: int = 0
@@ -295,7 +295,7 @@ class EventFacts:
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from the first event to the last, None where neither tells a time."""
+        """Seconds from the first event to the last; None if they have no time."""
         return (
             float(number(self.elapsed_s))
             if self.elapsed_s is not None
@@ -304,7 +304,7 @@ class EventFacts:
 
 
 def read_events(folder: Path) -> EventFacts:
-    """Return what a trial's event log tells; lines that a crash tore are left out."""
+    """Return the figures of a trial's event log. Incomplete lines are ignored."""
     facts, last = EventFacts(), b""
     for last in _event_lines(folder):
         facts.count += 1
@@ -336,7 +336,7 @@ def _record(line: bytes) -> dict[str, Any]:
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:
-    """Return the seconds from one ISO 8601 moment to another, never below 0; None if one of them cannot be read."""
+    """Return the seconds between two ISO 8601 times, at least 0; None if one of them is invalid."""
     try:
         moments = [datetime.fromisoformat(text or "") for text in (start, end)]
         return max((moments[1] - moments[0]).total_seconds(), 0.0)
@@ -345,5 +345,5 @@ def seconds_between(start: str | None, end: str | None) -> float | None:
 
 
 def text_or_none(value: object) -> str | None:
-    """Return a value that is text."""
+    """Return a value that is text, else None."""
     return value if isinstance(value, str) else None

@@ -1,8 +1,8 @@
-"""From an ending and what became of the calls to a trial's status, its error, and what a person must know. Pure.
+"""Decides a trial's status, error and warnings from the reason of its end and the outcomes of its calls. Pure.
 
-An agent's exit code does not tell whether it had a model: many clients end with 0 after an error, and with 1 after a budget that
-was spent as it should be. The proxy knows. An agent that ended by itself is judged by its calls; one that was ejected or stopped
-is told as that.
+An agent's exit code does not show whether its calls were served: many clients exit with 0 after an error, and with 1 after the
+budget was spent as intended. So an agent that ended by itself is judged by its calls. One that was ejected or stopped has that
+status.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ BY_OTHERS = frozenset(
         Ender.ERROR,
     }
 )
-"""Endings that are not the agent's own: what became of its calls explains them and changes nothing."""
+"""Reasons that are not the agent's own: outcomes of calls add warnings, but do not change the status."""
 _EXPECTED = (Source.BUDGET, Source.CLIENT, Source.END)
-"""Calls that are not served for these reasons are what budgets, clients and ends are for: counted, and no warning."""
+"""Calls that are not served for these reasons are expected: they are counted, without a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class TrialVerdict:
     Attributes:
         status: One word: `done`, `failed`, `spent`, `ejected`, `interrupted`, `stopped` or `lost`.
         error: None if it ended well.
-        notes: What the table shows of it beside the error.
-        warnings: Those of the notes that are warnings, then why calls were not served.
-        never_served: The code of the most frequent cause, if calls were made and none was served.
+        notes: What the table shows beside the error.
+        warnings: The notes that are warnings, then why calls were not served.
+        never_served: The most frequent cause's code, if calls were made and none was served.
     """
 
     status: str
@@ -67,14 +67,14 @@ class TrialVerdict:
 def judge(
     ending: EndReason, exit_: Exit | None, outcomes: Outcomes | None, limit_pusd: int, last_words: str = ""
 ) -> TrialVerdict:
-    """Return how a trial ended.
+    """Return the verdict on a trial.
 
     Args:
-        ending: What ended it.
-        exit_: The agent's exit, if it came to one.
-        outcomes: What became of its calls; None if it never had an account.
+        ending: Why it ended.
+        exit_: The agent's exit, if known.
+        outcomes: Those of its calls; None if it never had an account.
         limit_pusd: Its budget.
-        last_words: The last line of the agent's stderr: the reason, if it ended with an error that no call explains.
+        last_words: The last line of the agent's stderr: added to an error that no call explains.
     """
     error = error_of(ending, exit_)
     has_said = bool(last_words) and ending.by is Ender.AGENT and error is not None and error.startswith(EXIT_CODE)
@@ -87,11 +87,11 @@ def judge(
     cause = None if outcomes.served else _most_frequent(outcomes.causes)
     warnings: list[str] = []
     if cause is not None:
-        told = _never_served(cause, outcomes, limit_pusd)
+        text = _never_served(cause, outcomes, limit_pusd)
         if is_own:
-            error = told if error is None else f"{told.rstrip('.')}; {error}"
+            error = text if error is None else f"{text.rstrip('.')}; {error}"
         else:
-            warnings.append(told)
+            warnings.append(text)
     elif not outcomes.served and not outcomes.causes and (is_own or ending.by is Ender.EJECTED):
         warnings.append(NO_CALL if has_said else NEVER_CALLED)
     elif is_own and outcomes.served and any(each.code == KEY_LIMIT for each in outcomes.causes):
@@ -111,7 +111,7 @@ def sentence(cause: Cause) -> str:
 
 
 def first_notice(cause: Cause) -> str | None:
-    """Return what a person is told when a cause first comes up; None for what is no surprise."""
+    """Return the line for a person at a cause's first call; None for expected causes."""
     if cause.source in _EXPECTED:
         return None
     to = f" to {cause.model}" if cause.model else ""
@@ -119,7 +119,7 @@ def first_notice(cause: Cause) -> str | None:
 
 
 def _most_frequent(causes: Sequence[Cause]) -> Cause | None:
-    """The first of the most frequent; calls that a frozen account refused came after the end, and do not count."""
+    """Return the most frequent cause, of equals the first. Calls that a frozen account refused came after the end: not counted."""
     counted = [cause for cause in causes if cause.source is not Source.END]
     return max(counted, key=lambda cause: cause.count, default=None)
 
@@ -163,24 +163,24 @@ def _text(cause: Cause) -> str:
     return f"{cause.text}: {cause.detail}" if cause.detail else cause.text
 
 
-TOLD_MAX = 50
-"""Reasons that are told for one trial; an agent can word any number of wrong requests."""
+NOTICES_MAX = 50
+"""Lines for one trial: an agent can make any number of different wrong requests."""
 
 
 class RefusalNotices:
-    """Remembers which reasons a person has been told."""
+    """Makes one line for each cause of unserved calls, at its first call."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, str]] = set()
+        self._noticed: set[tuple[str, str]] = set()
 
-    def hear(self, event: LedgerEvent) -> str | None:
-        """Take a `refused` or `unserved` event; returns a sentence the first time that the reason comes up."""
+    def notice(self, event: LedgerEvent) -> str | None:
+        """Return the line for a `refused` or `unserved` event, if its cause is new; else None."""
         cause = _cause(event)
-        if cause is None or (cause.code, cause.text) in self._told or len(self._told) >= TOLD_MAX:
+        if cause is None or (cause.code, cause.text) in self._noticed or len(self._noticed) >= NOTICES_MAX:
             return None
         sentence = first_notice(cause)
         if sentence is not None:
-            self._told.add((cause.code, cause.text))
+            self._noticed.add((cause.code, cause.text))
         return sentence
 
 

@@ -1,8 +1,8 @@
-"""Remove all that dead runs left: containers, gates, networks, volumes, a proxy, sub-keys, sockets; in this order (C15).
+"""Removes the leftovers of dead runs: containers, gates, networks, volumes, a proxy, sub-keys, sockets; in this order.
 
-A run is dead if nobody holds its lock, and stays so while it is swept. What cannot be seen to be gone is reported; so is what
-belongs to live runs, and to folders that cannot be opened. No sub-key is touched by the form of its name: only those that stand in
-the plan of a dead run on this machine, because another machine may use the same account.
+C15 (what a sweep removes): a run is dead if no process holds its lock; a sweep holds the lock while it removes. The report names
+what could not be verified as gone, what belongs to live runs, and what belongs to folders that cannot be opened. A sub-key is
+deleted only if its name is in the plan of a dead run on this machine, because other machines may use the same account.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from preflight_proxy.core.errors import LedgerInUseError, OperatingError, Upstre
 NO_KEY = "no sub-key was looked for: set OR_ADMIN_KEY to a management key"
 NOT_DELETED = "not seen to be deleted"
 MAKING_S_MAX = 60.0
-"""From a folder's creation to the lock being held it takes milliseconds."""
+"""A younger folder may be one whose run is about to lock it, which takes milliseconds."""
 
 
 async def sweep(scope: SweepScope, engine: Engine | None = None) -> SweepReport:
-    """Remove what dead runs left; whatever goes wrong is in what is returned.
+    """Remove the leftovers of dead runs. What goes wrong is in the report.
 
     Args:
         scope: What to sweep.
@@ -55,7 +55,7 @@ async def sweep(scope: SweepScope, engine: Engine | None = None) -> SweepReport:
 
 
 class _DeadRunSweep:
-    """One sweep under way."""
+    """One sweep: what it has removed and noted so far."""
 
     def __init__(self, scope: SweepScope) -> None:
         self._scope = scope
@@ -70,7 +70,7 @@ class _DeadRunSweep:
         self._until_s = time.monotonic() + scope.settle_s
 
     def done(self) -> SweepReport:
-        """What came of it."""
+        """Return what the sweep did."""
         items = {name: tuple(dict.fromkeys(found)) for name, found in self._found.items()}
         items["left"] = tuple(item for item in items["left"] if item not in items["removed"])
         trouble = dict.fromkeys([*self._trouble, *self._outputs.trouble])
@@ -85,8 +85,8 @@ class _DeadRunSweep:
             return
         below = None if self._scope.everywhere else (self._runs_dir, self._tries_dir)
         try:
-            async with contextlib.nullcontext(engine) if engine is not None else Engine.open() as there:
-                swept = await sweep_engine(there, below=below, dry_run=self._scope.dry_run, keeper=self._outputs)
+            async with contextlib.nullcontext(engine) if engine is not None else Engine.open() as client:
+                swept = await sweep_engine(client, below=below, dry_run=self._scope.dry_run, keeper=self._outputs)
         except DockerError as exc:
             if exc.failure is not Failure.NO_ENGINE:
                 self._trouble.append(str(exc))
@@ -95,7 +95,7 @@ class _DeadRunSweep:
             items += [_item(thing) for thing in getattr(swept, name)]
 
     async def engine_until_quiet(self, engine: Engine | None) -> None:
-        """Sweep the engine again until it has nothing more: what was being made while its runner died comes true later."""
+        """Sweep the engine again until it has nothing more: what a dying runner had asked for may appear later."""
         if not self._scope.containers:
             return
         for _ in range(QUIET_TRIES):
@@ -106,12 +106,12 @@ class _DeadRunSweep:
                 return
 
     def folders(self) -> list[Path]:
-        """The folders to look into: the runs in the directory, those that try something, and those to which the engine led."""
-        led = [item.run_dir for name in ("removed", "left") for item in self._found[name]]
-        return list(dict.fromkeys([*run_folders(self._runs_dir), *run_folders(self._tries_dir), *led]))
+        """Return the folders to sweep: runs in the directory, trial runs of checks, and those that containers' labels name."""
+        named = [item.run_dir for name in ("removed", "left") for item in self._found[name]]
+        return list(dict.fromkeys([*run_folders(self._runs_dir), *run_folders(self._tries_dir), *named]))
 
     async def run(self, run_dir: Path) -> None:
-        """Remove what one run left outside its folder, if it is dead."""
+        """Remove what one run has outside its folder, if it is dead."""
         if not await asyncio.to_thread(leftovers_of, run_dir):
             return
         async with lock_if_dead_soon(run_dir) as state:
@@ -121,7 +121,7 @@ class _DeadRunSweep:
                 self._note(state.value, "run", run_dir.name, run_dir)
 
     async def forget_tries(self) -> None:
-        """Remove the folders of dead runs that only tried something, once nothing of them is left."""
+        """Remove the folders of dead runs that checks made, once nothing else of them is left."""
         left = {item.run_dir for item in self._found["left"]}
         for run_dir in () if self._scope.dry_run else set(run_folders(self._tries_dir)) - left:
             async with lock_if_dead_soon(run_dir) as state:
@@ -129,16 +129,16 @@ class _DeadRunSweep:
                     await asyncio.to_thread(shutil.rmtree, run_dir, ignore_errors=True)
 
     def _is_over(self, run_dir: Path) -> bool:
-        """Whether a dead run needs its folder no more; one that is just being made has a lock that nobody holds yet."""
-        made = run_dir in self._ended or SystemClock().epoch_s() - run_dir.stat().st_mtime > MAKING_S_MAX
-        return made and not leftovers_of(run_dir)
+        """Whether a dead run's folder may go. A folder that is just being is_old has a lock that no process holds yet."""
+        is_old = run_dir in self._ended or SystemClock().epoch_s() - run_dir.stat().st_mtime > MAKING_S_MAX
+        return is_old and not leftovers_of(run_dir)
 
     async def _dead(self, remains: Leftovers) -> None:
         run_dir, control = remains.run_dir, remains.control
         self._ended.add(run_dir)
         self.crashed |= control is not None and not self._scope.dry_run
         if control is not None and not await self._end_proxy(run_dir, control):
-            return  # it is the witness of its last calls, and needs the keys for that
+            return  # it still needs the keys, to find out what its last calls cost
         still_open = await self._settle(remains)
         keys = await asyncio.to_thread(self._remove_keys, remains, still_open)
         if not self._scope.dry_run:
@@ -149,7 +149,7 @@ class _DeadRunSweep:
             self._remove_sockets(run_dir, control)
 
     async def _end_proxy(self, run_dir: Path, control: RunControl) -> bool:
-        """End a proxy that outlived its runner; True if there is none any more."""
+        """End the proxy of a dead run. Returns True if there is none afterwards."""
         orphan = await end_orphan(control.socket, self._left_s(), dry_run=self._scope.dry_run)
         if orphan is None:
             return True
@@ -157,9 +157,9 @@ class _DeadRunSweep:
         return orphan.gone
 
     async def _settle(self, remains: Leftovers, *, again: bool = True) -> dict[str, str] | None:
-        """Settle the ledger; why which keys must stay, by hash, or None where it cannot be told what is open.
+        """Settle the ledger. Returns why which keys must stay, by hash; None if the ledger or the keys cannot be read.
 
-        A proxy that was just starting when its runner died has the ledger and did not answer yet: it is ended now.
+        A proxy that was starting when its runner died holds the ledger and did not answer before: it is ended here.
         """
         if not remains.keys:
             return {}
@@ -167,28 +167,28 @@ class _DeadRunSweep:
             keys = await asyncio.to_thread(self._sub_keys)
             if self._scope.dry_run:
                 return {}
-            found = await settle_ledger(remains.run_dir, keys.usages, self._scope.clocks, self._left_s())
+            retained = await settle_ledger(remains.run_dir, keys.usages, self._scope.clocks, self._left_s())
         except OperatingError as exc:
-            late = remains.control if again and isinstance(exc, LedgerInUseError) else None
-            if late is not None and await self._end_proxy(remains.run_dir, late):
+            control = remains.control if again and isinstance(exc, LedgerInUseError) else None
+            if control is not None and await self._end_proxy(remains.run_dir, control):
                 return await self._settle(remains, again=False)
             self._trouble.append(str(exc))
             return None
-        return {each.key_hash: each.note for each in found}
+        return {each.key_hash: each.note for each in retained}
 
     def _left_s(self) -> float:
         return max(self._until_s - time.monotonic(), 0.0)
 
     def _remove_keys(self, remains: Leftovers, needed: Mapping[str, str] | None) -> KeyDeletions:
         if needed is None or not remains.keys:
-            done = KeyDeletions({}, remains.keys)
+            deletions = KeyDeletions({}, remains.keys)
         else:
-            done = self._sub_keys().delete(remains.keys, needed)
-        for name in done.deleted:
+            deletions = self._sub_keys().delete(remains.keys, needed)
+        for name in deletions.deleted:
             self._note("removed", "sub-key", name, remains.run_dir)
-        for name, note in [*((name, NOT_DELETED) for name in done.left), *done.kept.items()]:
+        for name, note in [*((name, NOT_DELETED) for name in deletions.left), *deletions.kept.items()]:
             self._note("left", "sub-key", name, remains.run_dir, note)
-        return done
+        return deletions
 
     def _sub_keys(self) -> SubKeys:
         if self._scope.admin_key is None:
@@ -215,17 +215,17 @@ def _item(thing: EngineLeftover) -> Leftover:
 
 
 async def sweep_before_run(scope: SweepScope, say: Callable[[str], None], engine: Engine | None = None) -> SweepReport:
-    """Sweep, and say what was removed and what could not be; whatever goes wrong costs the new run nothing."""
+    """Sweep, and say what was removed and what could not be. An error does not stop the new run."""
     try:
-        swept = await sweep(scope, engine)
+        report = await sweep(scope, engine)
     except Exception as exc:
         text = f"could not look for what dead runs left: {type(exc).__name__}: {exc}"
         say(text)
         return SweepReport(trouble=(text,))
-    for item in swept.removed:
+    for item in report.removed:
         say(f"removed what a dead run left: {item.line()}")
-    for item in swept.left:
+    for item in report.left:
         say(f"a dead run left, and it is still there: {item.line()}; try `agent-preflight sweep`")
-    for text in (*swept.trouble, *swept.notes):
+    for text in (*report.trouble, *report.notes):
         say(text)
-    return swept
+    return report

@@ -1,4 +1,4 @@
-"""The sub-keys of dead runs: found by the names in their plans, deleted, seen to be gone, and what was counted for them kept."""
+"""Deletes the sub-keys of dead runs by the names in their plans, and keeps what OpenRouter had counted for them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class KeyDeletions:
     """What became of the sub-keys of one run.
 
     Attributes:
-        gone: Names of those that are seen not to be there, with the dollars that OpenRouter had counted for each; None for one
-            that was not there before.
-        left: Names of those that could not be seen to be deleted.
+        gone: Names of those that OpenRouter does not have, with the dollars that it had counted for each; None for one that
+            it did not have before.
+        left: Names of those whose deletion could not be verified.
         kept: Names of those whose usage is still needed, with why.
     """
 
@@ -31,12 +31,12 @@ class KeyDeletions:
 
     @property
     def deleted(self) -> list[str]:
-        """Names of those that were there."""
+        """Names of those that this sweep deleted."""
         return [name for name, usage in self.gone.items() if usage is not None]
 
 
 class SubKeys:
-    """The keys of one OpenRouter account, as they were listed last.
+    """The sub-keys of one OpenRouter account, as last listed.
 
     Args:
         admin_key: A management key.
@@ -53,7 +53,7 @@ class SubKeys:
         self.usages()
 
     def usages(self) -> dict[str, Decimal | None]:
-        """List the keys anew; returns what each has used, by its hash.
+        """List the keys again and return what each has used, by its hash.
 
         Raises:
             UpstreamError: They cannot be listed.
@@ -62,20 +62,20 @@ class SubKeys:
         return {key.hash: key.usage_usd for key in self._keys}
 
     def delete(self, names: Sequence[str], needed: Mapping[str, str]) -> KeyDeletions:
-        """Delete the keys of these names; with `dry_run` say which are there.
+        """Delete the keys of these names; with `dry_run`, only say which exist.
 
         Args:
             names: Of the keys.
-            needed: Those whose usage is still needed, by hash, with why: they stay.
+            needed: Hashes of keys that stay, because their usage is still needed, with why.
         """
         gone: dict[str, Decimal | None] = {}
         kept: dict[str, str] = {}
         for name in names:
-            found = [key for key in self._keys if key.name == name]
-            if why := [needed[key.hash] for key in found if key.hash in needed]:
+            keys = [key for key in self._keys if key.name == name]
+            if why := [needed[key.hash] for key in keys if key.hash in needed]:
                 kept[name] = why[0]
-            elif all(self._delete(key) for key in found):
-                gone[name] = sum((key.usage_usd or Decimal(0) for key in found), Decimal(0)) if found else None
+            elif all(self._delete(key) for key in keys):
+                gone[name] = sum((key.usage_usd or Decimal(0) for key in keys), Decimal(0)) if keys else None
         left = tuple(name for name in names if name not in gone and name not in kept)
         return KeyDeletions(gone, left, kept)
 
@@ -84,12 +84,12 @@ class SubKeys:
 
 
 def remember(run_dir: Path, keys: KeyDeletions) -> None:
-    """Note the keys that are gone, so that no later sweep asks for them, and what was counted for them, as evidence."""
+    """Record the keys that are gone, so that later sweeps skip them, and what was counted for them, as evidence."""
     if not keys.gone:
         return
     at = datetime.now(UTC).isoformat()
-    seen = {
+    records = {
         name: {"usage_usd": None if usage is None else format(usage, "f"), "read_at": at}
         for name, usage in keys.gone.items()
     }
-    write_private(run_dir / SWEPT_FILE, {"keys": {**swept_keys(run_dir), **seen}})
+    write_private(run_dir / SWEPT_FILE, {"keys": {**swept_keys(run_dir), **records}})

@@ -1,6 +1,6 @@
-"""What a run's folder says of things outside it: sub-keys by name, a directory of sockets, perhaps a proxy (C15).
+"""Reads what a run may have outside its folder: sub-keys, a directory of sockets, a proxy (C15, what a sweep removes).
 
-Read without trust: names and paths count only if they look like ours.
+An agent may have written there, so names and paths count only if they have the form of ours.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from agent_preflight.runs.lock import LOCK_NAME
 from agent_preflight.runs.plan_file import planned_trials, trial_folder
 
 SWEPT_FILE = "swept.json"
-"""In a run's folder: the sub-keys that a sweep has seen to be gone, and what OpenRouter had counted for each."""
+"""In a run's folder: the sub-keys that sweeps verified as gone, and what OpenRouter had counted for each."""
 KEY_PREFIX = "agent-preflight:"
-"""Every sub-key's name begins so; a plan that names another key is none of ours."""
+"""Each sub-key's name begins so; other keys that a plan names are not deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What may be left of a run outside its folder.
+    """What a run may have outside its folder.
 
     Attributes:
         run_dir: Absolute.
-        keys: Names of sub-keys that nobody has seen to be gone.
+        keys: Names of sub-keys that are not verified as gone.
         control: Where its sockets are, if their directory is still there or its file is.
     """
 
@@ -54,7 +54,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def leftovers_of(run_dir: Path) -> Leftovers:
-    """Return what may be left of a run."""
+    """Return what a run may have outside its folder."""
     control = read_control(run_dir)
     if control is not None and not _is_short_dir(control, run_dir):
         control = None
@@ -62,12 +62,12 @@ def leftovers_of(run_dir: Path) -> Leftovers:
 
 
 def _owed_keys(run_dir: Path) -> Iterator[str]:
-    swept = swept_keys(run_dir)
+    recorded = swept_keys(run_dir)
     trials = planned_trials(run_dir)
     latest = {trial.alias: trial.key_name for trial in trials}
     for trial in trials:
         deleted = latest[trial.alias] == trial.key_name and _saw_key_deleted(run_dir, trial.alias)
-        if trial.key_name.startswith(KEY_PREFIX) and trial.key_name not in swept and not deleted:
+        if trial.key_name.startswith(KEY_PREFIX) and trial.key_name not in recorded and not deleted:
             yield trial.key_name
 
 
@@ -81,18 +81,18 @@ def _saw_key_deleted(run_dir: Path, alias: str) -> bool:
 
 
 def swept_keys(run_dir: Path) -> Mapping[str, Any]:
-    """Return what an earlier sweep has noted of each sub-key that it saw to be gone, by name."""
+    """Return what sweeps recorded of each sub-key that is gone, by name."""
     keys = (read_json_object(run_dir, SWEPT_FILE) or {}).get("keys")
     return keys if isinstance(keys, dict) else {}
 
 
 def _is_short_dir(control: RunControl, run_dir: Path) -> bool:
-    """Whether this is the run's directory of sockets: what else the file may name is not to be removed."""
+    """Whether this is the run's directory of sockets: no other directory that the file names may be removed."""
     directory = control.directory
     if control.socket.parent != directory or not is_short_dir_of(directory.name, run_dir.resolve()):
         return False
     try:
-        found = directory.lstat()
+        status = directory.lstat()
     except FileNotFoundError:
         return True
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077

@@ -1,4 +1,4 @@
-"""Folders of runs that are over and old, and their removal: never of a live run, never through a link."""
+"""Finds and removes the folders of old runs. Live runs stay, and no link is followed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class OldRun:
-    """A run's folder that nobody has changed for long.
+    """A run's folder that has not changed for long.
 
     Attributes:
         age_s: Since the last change of anything directly in it.
@@ -31,29 +31,29 @@ class OldRun:
 
 
 def old_runs(runs_dir: Path, older_than_s: float, now: datetime | None = None) -> list[OldRun]:
-    """Return the folders in a directory that are older than that, the oldest first, live ones left out.
+    """Return the folders in a directory that are older than an age, the oldest first, without live runs.
 
     Args:
-        runs_dir: Whose folders; links in it are passed over.
+        runs_dir: The directory; links in it are ignored.
         older_than_s: The age.
         now: The present if None.
     """
     at_s = (now or datetime.now(UTC)).timestamp()
-    found: list[OldRun] = []
+    runs: list[OldRun] = []
     for folder in trial_dirs(runs_dir.resolve()):
         age_s = at_s - _changed_s(folder)
         if age_s > older_than_s:
-            with ExitStack() as held:
-                states = {held.enter_context(lock_if_dead(run)) for run in _runs_in(folder)}
+            with ExitStack() as locks:
+                states = {locks.enter_context(lock_if_dead(run)) for run in _runs_in(folder)}
                 if RunState.LIVE not in states:
-                    found.append(OldRun(folder, age_s, _reason_to_keep(folder, states)))
-    return sorted(found, key=lambda run: -run.age_s)
+                    runs.append(OldRun(folder, age_s, _reason_to_keep(folder, states)))
+    return sorted(runs, key=lambda run: -run.age_s)
 
 
 def remove_run(folder: Path) -> bool:
-    """Remove a run's folder, unless it is live or must be kept; True only if it is seen to be gone."""
-    with ExitStack() as held:
-        states = {held.enter_context(lock_if_dead(run)) for run in _runs_in(folder)}
+    """Remove a run's folder, unless it is live or must be kept. Returns True only if it is verified as gone."""
+    with ExitStack() as locks:
+        states = {locks.enter_context(lock_if_dead(run)) for run in _runs_in(folder)}
         if states != {RunState.DEAD} or _reason_to_keep(folder, states) is not None:
             return False
         shutil.rmtree(folder, ignore_errors=True)  # follows no link, whatever an agent made in there
@@ -61,7 +61,7 @@ def remove_run(folder: Path) -> bool:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """The folder itself, or the trials in it that are runs by themselves."""
+    """Return the folder itself, or the trials in it that are runs by themselves."""
     inner = (
         [] if (folder / LOCK_NAME).exists() else [each for each in trial_dirs(folder) if (each / LOCK_NAME).exists()]
     )
@@ -77,7 +77,7 @@ def _reason_to_keep(folder: Path, states: set[RunState]) -> str | None:
 
 
 def _changed_s(folder: Path) -> float:
-    """When anything directly in a folder was last changed; what is deeper is the agents'."""
+    """Return when anything directly in a folder last changed; deeper files are the agents'."""
     times = [folder.lstat().st_mtime]
     with os.scandir(folder) as entries:
         times += [entry.stat(follow_symlinks=False).st_mtime for entry in entries]

@@ -1,4 +1,8 @@
-"""The proxy of a dead run: it outlives its runner, because it may be the only one that learns what the last calls cost."""
+"""Ends the processes of a dead run: its proxy, and the agents of the process sandbox.
+
+A proxy outlives its runner, because only it has the keys to find out what the last calls cost. Before a run is resumed, its
+orphans are ended: else an agent would run twice, or two proxies would use one ledger.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +30,11 @@ LOOK_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class OrphanProxy:
-    """A proxy without a runner.
+    """A proxy whose runner died.
 
     Attributes:
-        name: Its process id; its socket where it does not tell that.
-        gone: It is seen to have ended; with `dry_run`, it can be ended.
+        name: Its process id; its socket where it does not say that.
+        gone: It has ended; with `dry_run`, it can be ended.
         note: Why it is still there.
     """
 
@@ -40,11 +44,11 @@ class OrphanProxy:
 
 
 async def end_orphan(socket: Path, settle_s: float, *, dry_run: bool) -> OrphanProxy | None:
-    """End a proxy that outlived its runner, once it knows what its calls cost; None if nobody listens.
+    """End the proxy of a dead run, once it knows what its calls cost. Returns None if none listens.
 
     Args:
         socket: Its control socket.
-        settle_s: How long it may take to find out.
+        settle_s: How long to wait until it knows.
         dry_run: Only look.
     """
     client = ControlClient(socket)
@@ -69,9 +73,9 @@ async def _end(client: ControlClient, pid: int, settle_s: float) -> OrphanProxy:
 
 
 async def _settle(client: ControlClient, settle_s: float) -> int:
-    """Wait until nothing is pending, or the time is over; returns what is.
+    """Wait until nothing is pending, for at most `settle_s`; returns what is pending then.
 
-    A proxy that was started again when its runner died never got the keys back: what is pending there it cannot find out.
+    Accounts without a key are not counted: a proxy that restarted after its runner's death has no keys to find out with.
     """
     until_s = time.monotonic() + settle_s
     while True:
@@ -82,7 +86,7 @@ async def _settle(client: ControlClient, settle_s: float) -> int:
 
 
 async def _until_silent(client: ControlClient) -> bool:
-    """Wait until nobody answers on a control socket; False if that takes too long."""
+    """Wait until the control socket does not answer; False if that takes too long."""
     until_s = time.monotonic() + PROXY_END_S_MAX
     while time.monotonic() < until_s:
         try:
@@ -94,12 +98,12 @@ async def _until_silent(client: ControlClient) -> bool:
 
 
 SETTLE_S_MAX = 240.0
-"""How long the earlier proxy may take to find out what its last calls cost (M17): only it has the keys to ask with."""
+"""How long the earlier proxy may take to find out what its last calls cost (M17, how long an answer is read)."""
 IN_THE_WAY = frozenset({"agent", "gate", "proxy"})
 
 
 async def end_orphans(run_dir: Path, aliases: Sequence[str], say: Callable[[str], None]) -> None:
-    """End the agents and the proxy that outlived a run's runner; what the agents spent is settled when this returns.
+    """End the agents and the proxy of a run that is to be resumed. Afterwards, what the agents spent is settled.
 
     Raises:
         ConfigError: The run is alive, or something of it could not be ended.
@@ -129,12 +133,12 @@ async def _end_agent(run_dir: Path, alias: str, say: Callable[[str], None]) -> N
         say(f"[{alias}] ended the agent, which had outlived its runner")
 
 
-def check_gone(run_dir: Path, swept: SweepReport) -> None:
-    """Accept that nothing of the run acts any more.
+def check_gone(run_dir: Path, report: SweepReport) -> None:
+    """Check that no agent, gate or proxy of the run is left.
 
     Raises:
-        ConfigError: Something could not be seen to be gone.
+        ConfigError: One could not be verified as gone.
     """
-    there = [item.line() for item in swept.left if item.kind in IN_THE_WAY and item.run_dir == run_dir.resolve()]
-    if there:
-        raise ConfigError(f"The run {run_dir.name} cannot go on while this is still there: {'; '.join(there)}")
+    present = [item.line() for item in report.left if item.kind in IN_THE_WAY and item.run_dir == run_dir.resolve()]
+    if present:
+        raise ConfigError(f"The run {run_dir.name} cannot go on while this is still there: {'; '.join(present)}")

@@ -1,4 +1,4 @@
-"""Copies what the agents of dead runs wrote, before a sweep removes their containers, and completes their trials' summaries."""
+"""Copies the output of dead runs' agents before a sweep removes their containers, and completes the trials' summaries."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PARTS = ("gate", "forwarder", "volume")
 
 
 class Outputs:
-    """Keeps outputs, see `Keeper`.
+    """Copies outputs during one sweep, as a `Keeper`.
 
     Attributes:
-        notes: What was copied.
-        trouble: What could not be.
+        notes: Which outputs were copied.
+        trouble: Which could not be copied.
     """
 
     def __init__(self) -> None:
@@ -31,10 +31,10 @@ class Outputs:
         self.trouble: list[str] = []
 
     async def keep(self, engine: Engine, agent: EngineLeftover) -> bool:
-        """Copy the output of a stopped container into its trial's folder; False if its container must stay.
+        """Copy the output of a stopped container into its trial's folder. Returns False if its container must stay.
 
-        Where the engine cannot read it a second time, what can be read is kept and the container goes: else whoever makes a
-        folder that no engine reads would have a container that nobody removes.
+        If the engine fails to read it a second time, the readable part is kept and the container may go: else an agent could
+        make a folder that no engine reads, and its container would never be removed.
         """
         wish, folder = OutputPolicy.read(agent.output), _folder(agent)
         if wish is None or folder is None or kept_of(folder, agent.id) is not None:
@@ -54,20 +54,20 @@ class Outputs:
         return True
 
     def gone(self, agent: EngineLeftover) -> None:
-        """Complete the summary of a trial whose container had to wait for a sweep."""
+        """Complete the summary of a trial whose container a sweep removed."""
         folder = _folder(agent)
         kept = None if folder is None else kept_of(folder, agent.id)
         summary = None if folder is None else read_json_object(folder, "summary.json")
-        if folder is None or kept is None or summary is None or (late := _with_output(summary, kept)) is None:
+        if folder is None or kept is None or summary is None or (completed := _with_output(summary, kept)) is None:
             return
         try:
-            write_private(folder / "summary.json", late)
+            write_private(folder / "summary.json", completed)
         except OSError as exc:
             self.notes.append(f"the summary of {folder} could not be written: {exc}")
 
 
 def kept_of(folder: Path, container: str | None = None) -> KeptOutput | None:
-    """Return what was kept of a trial's last container; None if nothing was tried, or of another container than this."""
+    """Return what was kept of a trial's last container; None if there is no record, or it is of another container."""
     record = read_json_object(folder, RECORD) or {}
     if container is not None and record.get("container") != container:
         return None
@@ -75,7 +75,7 @@ def kept_of(folder: Path, container: str | None = None) -> KeptOutput | None:
 
 
 def _folder(agent: EngineLeftover) -> Path | None:
-    """The trial's folder, if there is one; its name is not taken on trust."""
+    """Return the trial's folder; None if the alias is not a plain name, or the folder does not exist or is a link."""
     if Path(agent.alias).name != agent.alias or agent.alias in ("", ".."):
         return None
     folder = trial_folder(agent.run_dir, agent.alias)
@@ -83,7 +83,7 @@ def _folder(agent: EngineLeftover) -> Path | None:
 
 
 def _with_output(summary: dict[str, Any], kept: KeptOutput) -> dict[str, Any] | None:
-    """Return a summary with what was copied after it was written; None if it needs nothing."""
+    """Return a summary with the output that was copied later; None if it is complete already."""
     extra = summary.get("preflight")
     cleanup = extra.get("cleanup") if isinstance(extra, dict) else None
     if not isinstance(extra, dict) or not isinstance(cleanup, dict) or cleanup.get("output", "ok") == "ok":
@@ -92,5 +92,5 @@ def _with_output(summary: dict[str, Any], kept: KeptOutput) -> dict[str, Any] | 
     if all(steps.get(part, "ok") == "ok" for part in _PARTS):
         steps["sandbox"] = "ok"
     warnings = extra.get("warnings")
-    told = [*(warnings if isinstance(warnings, list) else []), KEPT_LATE]
-    return {**summary, "preflight": {**extra, "output": kept.document(), "warnings": told, "cleanup": steps}}
+    texts = [*(warnings if isinstance(warnings, list) else []), KEPT_LATE]
+    return {**summary, "preflight": {**extra, "output": kept.document(), "warnings": texts, "cleanup": steps}}

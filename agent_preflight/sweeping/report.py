@@ -1,4 +1,4 @@
-"""What a sweep is asked to do, and what it says that it did. Pure."""
+"""What a sweep is to do, and its report. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """One thing that a run made.
+    """One thing that a run made outside its folder, or a whole run.
 
     Attributes:
         kind: `agent`, `gate`, `network`, `volume`, `proxy`, `sub-key`, `sockets`, or `run` for a run as a whole.
-        name: What the engine, OpenRouter or the system calls it.
+        name: Its name at the engine, at OpenRouter or in the system.
         run_dir: The run's folder.
-        note: What else there is to say.
+        note: More about it, for a person.
         trial: The alias of the trial that it belongs to; empty if it belongs to the run as a whole.
     """
 
@@ -38,12 +38,12 @@ class SweepReport:
     """What a sweep did, or with `dry_run` would do.
 
     Attributes:
-        removed: Seen to be gone; with `dry_run` what would be removed.
-        left: Could not be removed, or not be seen to be gone.
+        removed: Verified as gone; with `dry_run`, what would be removed.
+        left: Could not be removed, or not be verified as gone.
         live: Belongs to runs that are going on.
-        unreadable: Belongs to runs whose folder cannot be opened; a person must decide.
-        notes: What was found out besides.
-        trouble: What could not be looked for.
+        unreadable: Belongs to runs whose folder cannot be opened: a person must decide.
+        notes: Other things that a person should know.
+        trouble: What could not be searched, and why.
     """
 
     removed: tuple[Leftover, ...] = ()
@@ -55,7 +55,7 @@ class SweepReport:
 
     @property
     def verified(self) -> bool:
-        """Whether everything was looked for, and nothing of a dead run is left."""
+        """Whether everything was searched, and nothing of a dead run is left."""
         return not self.left and not self.trouble
 
 
@@ -65,13 +65,13 @@ class SweepScope:
 
     Attributes:
         runs_dir: Whose runs.
-        admin_key: Lists and deletes sub-keys; without one they are left, and reported.
+        admin_key: Lists and deletes sub-keys; without one they stay, and are reported.
         base_url: OpenRouter's API base, where not the usual one.
-        containers: Look on the engine too.
-        everywhere: On the engine, also what belongs to runs in other directories.
+        containers: Sweep the container engine too.
+        everywhere: Also remove containers of runs in other directories.
         dry_run: Only say what would be removed.
-        settle_s: How long to wait in all until it is known what the last calls of dead runs cost.
-        clocks: How long that evidence takes, as the proxies were told.
+        settle_s: How long to wait in all for the costs of dead runs' last calls.
+        clocks: How long such evidence takes; the same as the proxies had.
     """
 
     runs_dir: Path

@@ -1,7 +1,7 @@
-"""What the last calls of a dead run cost, from what OpenRouter has counted for its sub-keys (M13, M21).
+"""Settles the last calls of a dead run from the usage of its sub-keys: M13 (a void needs proof), M21 (the ledger file).
 
-Its proxy is dead too, and the secrets of the sub-keys died with it. The management key still reads their usage: so a key is kept
-until its usage holds every call, and only then deleted.
+The proxy that had the sub-keys' secrets is dead, but the management key still reads their usage. So a key is deleted only after
+its usage includes every call.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from preflight_proxy.core.evidence.aftermath import EvidenceTimes, UnsettledAcco
 from preflight_proxy.ledger.dead import DeadLedger
 
 CLOSE_S_MAX = 10.0
-"""A proxy that has closed its sockets still moves its log into the ledger's file."""
+"""A proxy that has closed its sockets may still be writing the ledger."""
 LOOK_EVERY_S = 0.1
 
 Usages = Callable[[], Mapping[str, Decimal | None]]
-"""Reads anew what OpenRouter has counted, by the key's hash; None where it told no figure. Raises UpstreamError."""
+"""Reads what OpenRouter has counted, by the key's hash; None where it gave no figure. Raises UpstreamError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class UnsettledReport:
 
 
 async def settle_ledger(run_dir: Path, usages: Usages, clocks: EvidenceTimes, wait_s: float) -> list[UnsettledReport]:
-    """End every pending call of a dead run's ledger that can be ended; returns what is open still.
+    """Settle the pending calls of a dead run's ledger whose evidence is due; returns the accounts that are not settled.
 
     Args:
         run_dir: Its folder, which must be locked.
-        usages: See there.
+        usages: Reads the usage of all keys.
         clocks: How long evidence takes.
         wait_s: How long to wait for evidence at most.
 
@@ -67,11 +67,11 @@ async def settle_ledger(run_dir: Path, usages: Usages, clocks: EvidenceTimes, wa
     clock = SystemClock()
     until_s = clock.epoch_s() + wait_s
     with await _opened(run_dir, clocks, clock) as ledger:
-        while loose := ledger.loose_ends():
-            if loose[0].known_at_s > until_s:
+        while unsettled := ledger.loose_ends():
+            if unsettled[0].known_at_s > until_s:
                 break
-            await asyncio.sleep(max(loose[0].known_at_s - clock.epoch_s(), 0.0))
-            due = [each for each in loose if each.known_at_s <= clock.epoch_s()]
+            await asyncio.sleep(max(unsettled[0].known_at_s - clock.epoch_s(), 0.0))
+            due = [each for each in unsettled if each.known_at_s <= clock.epoch_s()]
             if due and not _settle(ledger, due, await asyncio.to_thread(usages)):
                 break
         return [
@@ -80,7 +80,7 @@ async def settle_ledger(run_dir: Path, usages: Usages, clocks: EvidenceTimes, wa
 
 
 async def _opened(run_dir: Path, clocks: EvidenceTimes, clock: Clock) -> DeadLedger:
-    """Open the ledger; a proxy that serves nobody any more may still be about to close it."""
+    """Open the ledger. A proxy that is ending may hold it for some seconds."""
     until_s = clock.monotonic_s() + CLOSE_S_MAX
     while True:
         try:
@@ -92,9 +92,9 @@ async def _opened(run_dir: Path, clocks: EvidenceTimes, clock: Clock) -> DeadLed
 
 
 def _settle(ledger: DeadLedger, due: list[UnsettledAccount], usages: Mapping[str, Decimal | None]) -> bool:
-    """Settle those whose key's usage was told, or whose key is gone; False if there was none."""
-    told = [each for each in due if usages.get(each.account.key_hash, Decimal(0)) is not None]
-    for each in told:
+    """Settle the accounts whose key has a usage figure, or whose key is gone; False if there was none."""
+    decided = [each for each in due if usages.get(each.account.key_hash, Decimal(0)) is not None]
+    for each in decided:
         usage = usages.get(each.account.key_hash)
         ledger.settle(each, None if usage is None else pusd(usage))
-    return bool(told)
+    return bool(decided)

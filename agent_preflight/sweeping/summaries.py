@@ -1,6 +1,6 @@
-"""Summaries of trials whose runner died before it could write them, or before it was known what their last calls cost.
+"""Writes the summaries of a dead run's trials, and completes those that were written before their last costs were known.
 
-Written from the plan, the ledger and the event log; those that are there are brought up to what a sweep has found out.
+A lost trial's summary is made from the plan, the ledger and the event log.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ LOST = EndReason(Ender.LOST, "the runner was lost before the trial's end")
 
 
 def write_lost_summaries(run_dir: Path, gone: Mapping[str, Decimal | None], engine_clean: bool) -> list[str]:
-    """Write the summary of each trial of a dead run that began and has none, and complete those that were left open.
+    """Write the missing summaries of a dead run's trials that began, and complete the unfinished ones.
 
     Args:
         run_dir: The run's folder, which must be locked.
-        gone: Names of sub-keys that are seen to be gone, with what OpenRouter had counted for each, if it was told.
+        gone: Names of sub-keys that are verified as gone, with what OpenRouter had counted for each, if figures.
         engine_clean: Nothing of the run is left on the container engine.
 
     Returns:
-        What a person should know.
+        Lines for a person.
     """
     document = read_json_object(run_dir, "plan.json") or {}
     network = str(document.get("network", ""))
@@ -50,15 +50,15 @@ def write_lost_summaries(run_dir: Path, gone: Mapping[str, Decimal | None], engi
         folder = trial_folder(run_dir, trial.alias)
         if not folder.is_dir():
             continue
-        known = accounts.get(trial.alias, LedgerFigures())
+        figures = accounts.get(trial.alias, LedgerFigures())
         key_gone, usage = trial.key_name in gone, gone.get(trial.key_name)
         if (folder / "summary.json").exists():
-            summary = completed(read_json_object(folder, "summary.json") or {}, known, usage) if key_gone else None
+            summary = completed(read_json_object(folder, "summary.json") or {}, figures, usage) if key_gone else None
         else:
-            facts = _facts(folder, known.balance, key_gone, usage, engine_clean)
-            summary = summary_document(result_of(_plan(trial, known), network, facts))
+            facts = _facts(folder, figures.balance, key_gone, usage, engine_clean)
+            summary = summary_document(result_of(_plan(trial, figures), network, facts))
         if summary is not None:
-            notes.append(_write(folder, summary, known.balance or Balance()))
+            notes.append(_write(folder, summary, figures.balance or Balance()))
     return notes
 
 
@@ -74,7 +74,7 @@ def _write(folder: Path, summary: Mapping[str, Any], balance: Balance) -> str:
 def _facts(
     folder: Path, balance: Balance | None, key_gone: bool, usage: Decimal | None, engine_clean: bool
 ) -> TrialFacts:
-    now, seen = datetime.now(UTC), read_events(folder)
+    now, events = datetime.now(UTC), read_events(folder)
     pending = balance is not None and balance.pending_pusd > 0
     cleanup: dict[str, Step] = {
         "freeze": "ok",
@@ -85,13 +85,13 @@ def _facts(
     return TrialFacts(
         ending=LOST,
         exit=None,
-        started_at=_time(seen.started_at, now),
+        started_at=_time(events.started_at, now),
         finished_at=now,
-        duration_s=seen.duration_s or 0.0,
+        duration_s=events.duration_s or 0.0,
         balance=balance,
         key_usage_usd=usage,
-        tool_calls=seen.tool_calls,
-        events_count=seen.count,
+        tool_calls=events.tool_calls,
+        events_count=events.count,
         warnings=("the summary was written by a sweep, from the ledger and the event log",),
         cleanup=cleanup,
         output=kept_of(folder) or KeptOutput(why="nothing of it was found"),
@@ -105,17 +105,17 @@ def _time(text: object, otherwise: datetime) -> datetime:
         return otherwise
 
 
-def _plan(trial: PlannedTrial, known: LedgerFigures) -> TrialPlan:
+def _plan(trial: PlannedTrial, figures: LedgerFigures) -> TrialPlan:
     try:
         budget_pusd = pusd(trial.budget_usd)
     except ArithmeticError:
         budget_pusd = 0
-    before = PriorAttempt(known.spent_before_pusd, budget_pusd) if known.spent_before_pusd else None
-    return TrialPlan(trial.alias, trial.model_id, budget_pusd, trial.key_name, (), before)
+    prior = PriorAttempt(figures.spent_before_pusd, budget_pusd) if figures.spent_before_pusd else None
+    return TrialPlan(trial.alias, trial.model_id, budget_pusd, trial.key_name, (), prior)
 
 
 def _accounts(run_dir: Path, notes: list[str]) -> dict[str, LedgerFigures]:
-    """The accounts of a run's ledger as they stand; none if there is no ledger that can be read."""
+    """Return the figures of a run's accounts; none if there is no ledger, or it cannot be read."""
     if not (run_dir / LEDGER).exists():
         notes.append(f"{run_dir}: its proxy never started, so nothing was spent")
         return {}
@@ -139,7 +139,7 @@ def _accounts(run_dir: Path, notes: list[str]) -> dict[str, LedgerFigures]:
                 outcomes=account.outcomes,
                 **_tokens(tokens[account.id].tokens if account.id in tokens else {}),
             ),
-            # A sub-key has used nothing at its making, so that its base is what was spent with those before it.
+            # A new sub-key has no usage, so its base is minus what was spent with the keys before it.
             spent_before_pusd=max(-(account.key_usage_base_pusd or 0), 0),
         )
         for account in accounts
@@ -156,10 +156,10 @@ SETTLED_LATE = "what its last calls cost was found out by a sweep, after its end
 
 @dataclass(frozen=True, slots=True)
 class LedgerFigures:
-    """What the ledger knows of an account.
+    """The ledger's figures of one account.
 
     Attributes:
-        balance: As it stands; None if there never was one.
+        balance: The account; None if it was never opened.
         spent_before_pusd: What was posted before the last attempt.
     """
 
@@ -167,25 +167,25 @@ class LedgerFigures:
     spent_before_pusd: int = 0
 
 
-def completed(summary: Mapping[str, Any], known: LedgerFigures, usage: Decimal | None) -> dict[str, Any] | None:
-    """Return a summary whose trial was not settled at its end with the figures of now; None if there is nothing to complete.
+def completed(summary: Mapping[str, Any], account: LedgerFigures, usage: Decimal | None) -> dict[str, Any] | None:
+    """Return a summary with the final figures, if its trial was not settled at its end; None if nothing is to be completed.
 
     Args:
         summary: As it stands on disk.
-        known: What the ledger knows of the account.
-        usage: What OpenRouter had counted for the sub-key before it was deleted, dollars; None if it was not told.
+        account: The ledger's figures.
+        usage: Dollars that OpenRouter had counted for the sub-key before its deletion; None if unknown.
     """
-    extra, balance = _object(summary.get("preflight")), known.balance
+    extra, balance = _object(summary.get("preflight")), account.balance
     cleanup = _object(extra.get("cleanup"))
     if balance is None or balance.pending_pusd:
         return None
-    late = [
+    open_steps = [
         step.value for step in (CleanUpStep.SETTLE, CleanUpStep.ACCOUNT, CleanUpStep.SUB_KEY) if not _ok(cleanup, step)
     ]
-    if not late:
+    if not open_steps:
         return None
-    figures = _figures(balance, usage, known.spent_before_pusd)
-    steps = {**cleanup, **dict.fromkeys(late, "ok")}
+    figures = _figures(balance, usage, account.spent_before_pusd)
+    steps = {**cleanup, **dict.fromkeys(open_steps, "ok")}
     warnings = [*_texts(extra.get("warnings")), SETTLED_LATE]
     return {
         **summary,

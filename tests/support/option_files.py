@@ -25,6 +25,7 @@ OTHER_MEANINGS: Mapping[str, Mapping[str, str]] = {
     "memory": {
         "agent_preflight/agents.py": "a mapping that remembers tools",
         "agent_preflight/options/container_options.py": "the engine's own option of that name",
+        "proxy/preflight_proxy/": "the room that a request's body takes",
     },
     "gate": {
         "agent_preflight/options/container_options.py": "fields for the gate's container",

@@ -10,7 +10,7 @@ import pytest
 
 from agent_preflight.models import RunResult
 from agent_preflight.options.settings import SandboxKind, read_settings
-from agent_preflight.runner.messages import announce, farewell, go_on, how_to_stop, stopping
+from agent_preflight.runner.messages import announce, farewell, how_to_stop, resume_command, stopping
 from agent_preflight.runner.resume import result_of_summary
 from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.runs.request import Finished, Origin, Request
@@ -152,7 +152,9 @@ def test_a_script_is_told_its_call(run_dir: Path) -> None:
         "  run_multi(..., run_id='r', resume=True)",
         "  (retry_failed=True runs again a (failed) too)",
     ]
-    assert go_on(SCRIPT, "r", retry_failed=True) == "run_multi(..., run_id='r', resume=True, retry_failed=True)"
+    assert (
+        resume_command(SCRIPT, "r", retry_failed=True) == "run_multi(..., run_id='r', resume=True, retry_failed=True)"
+    )
 
 
 def test_values_that_are_not_kept_are_named(run_dir: Path) -> None:
@@ -175,9 +177,9 @@ def test_a_trial_that_is_a_run_by_itself_says_nothing(run_dir: Path) -> None:
 
 def test_the_shell_reads_the_command_as_it_was_meant() -> None:
     request = replace(REQUEST, settings=replace(SETTINGS, runs_dir="/my runs/it's"))
-    words = shlex.split(go_on(request, "r"))
+    words = shlex.split(resume_command(request, "r"))
     assert words == ["agent-preflight", "run", "--resume", "r", "--runs-dir", "/my runs/it's"]
-    assert "--runs-dir" not in go_on(REQUEST, "r")
+    assert "--runs-dir" not in resume_command(REQUEST, "r")
     stop = how_to_stop(request, "run-1").partition("terminal: ")[2]
     assert shlex.split(stop) == ["agent-preflight", "stop", "run-1", "--runs-dir", "/my runs/it's"]
 
@@ -242,7 +244,7 @@ def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
 def test_a_run_that_goes_on_says_which_trials_begin_with_which_budget(tmp_path: Path) -> None:
     said: list[str] = []
     asked = request(tmp_path, log_fn=said.append, run_id="r")
-    due = [TRIAL, replace(TRIAL, alias="b", before=PriorAttempt(CENT * 3 // 10, CENT))]
+    due = [TRIAL, replace(TRIAL, alias="b", prior=PriorAttempt(CENT * 3 // 10, CENT))]
     announce(replace(asked, settings=replace(asked.settings, resume=True)), tmp_path, "r", due)
     assert said[1] == "  these begin: a (budget $0.01), b (budget $0.01, $0.003 of it spent)"
     announce(asked, tmp_path, "r", due)

@@ -207,19 +207,19 @@ def after(*events: dict[str, Any]) -> AgentEnd:
     ],
 )
 def test_an_end_holds_until_the_agent_goes_on(events: list[dict[str, Any]], said: bool) -> None:
-    assert after(*events).said is said
+    assert after(*events).is_done is said
 
 
 @each("event", [RETRIES, STARTS, COMPACTS, COMPACTED, {**END, "willRetry": True}])
 def test_an_end_before_a_retry_that_comes_to_nothing_is_one_again(event: dict[str, Any]) -> None:
-    given_up = after(END, event, GIVES_UP).said, after(END, event, IN_VAIN).said
+    given_up = after(END, event, GIVES_UP).is_done, after(END, event, IN_VAIN).is_done
     assert given_up == ((False, False) if event is STARTS else (True, True))
 
 
 @each("event", [GIVES_UP, IN_VAIN, COMPACTED, RETRIES, COMPACTS])
 def test_without_an_end_nothing_ends_by_a_retry_or_a_compaction(event: dict[str, Any]) -> None:
-    assert not after(STARTS, event).said
-    assert not after(STARTS, event, GIVES_UP, IN_VAIN).said
+    assert not after(STARTS, event).is_done
+    assert not after(STARTS, event, GIVES_UP, IN_VAIN).is_done
 
 
 @each(
@@ -235,7 +235,7 @@ def test_without_an_end_nothing_ends_by_a_retry_or_a_compaction(event: dict[str,
     ],
 )
 def test_nothing_else_takes_an_end_back(event: dict[str, Any]) -> None:
-    assert after(END, event).said
+    assert after(END, event).is_done
 
 
 def test_each_change_is_told_once() -> None:

@@ -170,14 +170,14 @@ def test_a_plan_that_goes_on_says_since_when(tmp_path: Path) -> None:
         "trials": [{"alias": "b", "key_name": "l"}],
     }
     assert PreviousRun().continued(wanted) == wanted
-    row = earlier.row(TrialPlan("a", "m/m", 25 * 10**10, "k", ()))
+    row = earlier.progress(TrialPlan("a", "m/m", 25 * 10**10, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.balance.calls, row.ok) == ("kept", 123456780000, 7, True)
 
 
 def test_a_trial_that_is_to_begin_again_shows_what_it_has_spent() -> None:
-    row = PreviousRun({}, {}, {"a": PriorAttempt(7, 30)}).row(TrialPlan("a", "m/m", 25, "k", ()))
+    row = PreviousRun({}, {}, {"a": PriorAttempt(7, 30)}).progress(TrialPlan("a", "m/m", 25, "k", ()))
     assert (row.state, row.balance.posted_pusd, row.limit_pusd) == ("planned", 7, 30)
-    assert PreviousRun().row(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
+    assert PreviousRun().progress(TrialPlan("a", "m/m", 25, "k", ())).balance.posted_pusd == 0
 
 
 def test_a_run_without_a_plan_cannot_go_on(tmp_path: Path) -> None:

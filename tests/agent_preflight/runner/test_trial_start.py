@@ -28,7 +28,7 @@ class Trial:
         self.task = asyncio.ensure_future(self._live())
 
     async def _live(self) -> None:
-        async with self._turns.turn(self._alias):
+        async with self._turns.slot(self._alias):
             self.has_begun.set()
             await self.goes.wait()
 

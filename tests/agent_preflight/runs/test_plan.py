@@ -54,11 +54,11 @@ def test_a_sub_key_has_a_name_of_its_own_and_a_cent_above_the_budget() -> None:
 
 
 def test_a_trial_that_is_begun_again_has_what_is_left() -> None:
-    nano = replace(plans()[0], before=PriorAttempt(posted_pusd=2 * 10**11, limit_pusd=25 * 10**10))
+    nano = replace(plans()[0], prior=PriorAttempt(posted_pusd=2 * 10**11, limit_pusd=25 * 10**10))
     assert (nano.limit_pusd, nano.spent_before_pusd, nano.key_limit_usd) == (25 * 10**10, 2 * 10**11, Decimal("0.06"))
-    topped_up = replace(nano, before=PriorAttempt(posted_pusd=4 * 10**11, limit_pusd=10**12))
+    topped_up = replace(nano, prior=PriorAttempt(posted_pusd=4 * 10**11, limit_pusd=10**12))
     assert (topped_up.limit_pusd, topped_up.key_limit_usd) == (10**12, Decimal("0.61"))
-    assert replace(nano, before=PriorAttempt(10**12, 0)).key_limit_usd == Decimal("0.01")
+    assert replace(nano, prior=PriorAttempt(10**12, 0)).key_limit_usd == Decimal("0.01")
 
 
 def test_a_budget_is_exact_whatever_number_it_is_written_as() -> None:

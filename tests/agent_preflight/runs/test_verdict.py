@@ -14,7 +14,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.runs.result import exit_code
 from agent_preflight.runs.trial_state import INTERRUPTED, Ender, EndReason
-from agent_preflight.runs.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, TOLD_MAX, RefusalNotices, judge
+from agent_preflight.runs.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, NOTICES_MAX, RefusalNotices, judge
 from agent_preflight.sandboxes.interface import Exit
 from agent_preflight.sidecar.control_client import ControlClient
 from openrouter_sim import FaultRule, Scenario, make_fault
@@ -351,7 +351,7 @@ UNPRICED = LedgerEvent(
 
 def test_a_reason_is_told_when_it_first_comes_up() -> None:
     refusals = RefusalNotices()
-    told = [refusals.hear(UNPRICED), refusals.hear(structs.replace(UNPRICED, model="other/model"))]
+    told = [refusals.notice(UNPRICED), refusals.notice(structs.replace(UNPRICED, model="other/model"))]
     assert told == ["a call to no/price was refused: This model has no known price, so its cost has no bound.", None]
 
 
@@ -359,15 +359,15 @@ def test_what_upstream_said_is_told_with_it() -> None:
     event = LedgerEvent(
         type="unserved", code="upstream_404", source="upstream", text="Status 404", detail="no endpoint", model="m/x"
     )
-    assert RefusalNotices().hear(event) == "a call to m/x was not served: Status 404: no endpoint"
+    assert RefusalNotices().notice(event) == "a call to m/x was not served: Status 404: no endpoint"
 
 
 @each("source", ["budget", "client", "end", "no such source", None])
 def test_what_is_no_surprise_and_what_nobody_knows_is_not_told(source: str | None) -> None:
-    assert RefusalNotices().hear(structs.replace(UNPRICED, source=source)) is None
+    assert RefusalNotices().notice(structs.replace(UNPRICED, source=source)) is None
 
 
 def test_an_agent_that_words_wrong_requests_without_end_does_not_fill_the_terminal() -> None:
     refusals = RefusalNotices()
-    told = [refusals.hear(structs.replace(UNPRICED, text=f"field {number}")) for number in range(2 * TOLD_MAX)]
-    assert sum(each is not None for each in told) == TOLD_MAX
+    told = [refusals.notice(structs.replace(UNPRICED, text=f"field {number}")) for number in range(2 * NOTICES_MAX)]
+    assert sum(each is not None for each in told) == NOTICES_MAX
