@@ -12,7 +12,7 @@ from agent_preflight.base.console import say
 from agent_preflight.base.usd import Dollars, float_usd
 from agent_preflight.checks.custom import CustomCheck
 from agent_preflight.checks.inputs import Inputs, Params, unique
-from agent_preflight.checks.line import Line
+from agent_preflight.checks.line import CheckLine
 from agent_preflight.checks.suite import BUILT_IN, PreflightError, check_all, run_checks
 from agent_preflight.health import InfraCheck
 from agent_preflight.runner.api import run_container
@@ -40,7 +40,7 @@ def preflight(
     expect_tokens: int | None = None,
     byok: bool = False,
     log_fn: Callable[[str], object] = say,
-    found: Sequence[Line] = (),
+    found: Sequence[CheckLine] = (),
 ) -> list[str]:
     """Run the checks, print the report, and return the failures.
 

@@ -3,7 +3,7 @@
 from agent_preflight import provision
 from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, counted, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, counted, failed, passed, warned
 from agent_preflight.openrouter import reachable
 from agent_preflight.openrouter.patch_points import is_replaced
 from agent_preflight.openrouter.reachable import UNREACHABLE
@@ -12,7 +12,7 @@ BALANCE_USD_MIN = 0.10
 """Below this no run is worth starting."""
 
 
-def check_balance(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_balance(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that the account has more than `BALANCE_USD_MIN`."""
     name, balance = "Account balance", facts.balance()
     if balance.available is None:
@@ -38,7 +38,7 @@ def _why_not(inputs: Inputs, facts: Facts) -> tuple[str, str]:
     return "could not fetch", f"Could not fetch account balance: {refused}. Try again. Nothing was spent."
 
 
-def check_math(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_math(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that the balance covers the budget of every model."""
     name, balance = "Provisioning budget", facts.balance().available
     needed_pusd, sum_text = _needed(inputs)

@@ -17,7 +17,7 @@ import httpx
 
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.openrouter import http
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
@@ -59,7 +59,7 @@ class Probe:
         return self.tokens is not None and self.tokens > BOUND_TOKENS
 
 
-def check_bound_smoke(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_bound_smoke(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Ask each endpoint that lists the output bound for 500 words within 16 tokens; quarantine those that answer with more."""
     tags = {model: _tags(inputs, model) for model in inputs.models}
     asked = [(model, tag) for model, listed in tags.items() for tag in listed or ()]
@@ -123,7 +123,7 @@ def _reason(probe: Probe) -> str:
     return f"answered with {probe.tokens} tokens to a bound of {BOUND_TOKENS}"
 
 
-def _lines(model: str, listed: Sequence[str] | None, probes: Sequence[Probe]) -> Iterator[Line]:
+def _lines(model: str, listed: Sequence[str] | None, probes: Sequence[Probe]) -> Iterator[CheckLine]:
     """What a person is told of one model: what it kept, what it broke, what could not be asked."""
     name = f"{NAME} {model}"
     if listed is None:

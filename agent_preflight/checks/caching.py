@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Decimal
 from agent_preflight.caching import min_cache_tokens
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, skipped, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, skipped, warned
 from agent_preflight.checks.models import find_model, price_per_m
 from agent_preflight.usage import TokenUsage, read_usage
 
@@ -36,7 +36,7 @@ class _Sent:
     leftover: str
 
 
-def check_cache_smoke(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_cache_smoke(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Send one long prompt twice; the second answer must tell tokens read from a cache."""
     model = next((m for m in inputs.models if "anthropic/" in m or "claude" in m), None)
     if model is None:
@@ -78,7 +78,7 @@ def _send_twice(inputs: Inputs, facts: Facts, model: str) -> _Sent:
     return _Sent(read_usage(first), read_usage(second), temporary.leftover)
 
 
-def _verdict(model: str, sent: _Sent) -> Line:
+def _verdict(model: str, sent: _Sent) -> CheckLine:
     if sent.leftover:
         return warned(NAME, sent.leftover)
     if sent.second is not None and sent.second.cached_tokens:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent_preflight.checks.line import Line, failed
+from agent_preflight.checks.line import CheckLine, failed
 from agent_preflight.health import InfraCheck
 
 CustomCheck = Callable[..., tuple[str, bool | None, str]]
@@ -30,7 +30,7 @@ def name_of(check: CustomCheck) -> str:
     return str(getattr(check, "__name__", type(check).__name__))
 
 
-def run_custom(check: CustomCheck, context: Callable[[], Mapping[str, Any]]) -> list[Line]:
+def run_custom(check: CustomCheck, context: Callable[[], Mapping[str, Any]]) -> list[CheckLine]:
     """Run one custom check; one that raises, or answers in another form, is a failed check with its reason."""
     try:
         name, ok, detail = check(dict(context())) if takes_context(check) else check()
@@ -38,15 +38,15 @@ def run_custom(check: CustomCheck, context: Callable[[], Mapping[str, Any]]) -> 
         return [crashed_custom(check, str(exc))]
     verdict = None if ok is None else bool(ok)
     failure = f"{name}: {detail}" if verdict is False else ""
-    return [Line(ok=verdict, name=str(name), detail=str(detail), failure=failure)]
+    return [CheckLine(ok=verdict, name=str(name), detail=str(detail), failure=failure)]
 
 
-def crashed_custom(check: CustomCheck, reason: str) -> Line:
+def crashed_custom(check: CustomCheck, reason: str) -> CheckLine:
     """Return the line of a custom check that came to no result."""
     return failed(f"Custom check ({name_of(check)})", reason, f"Custom check {name_of(check)} raised: {reason}")
 
 
-def run_infra(check: InfraCheck) -> list[Line]:
+def run_infra(check: InfraCheck) -> list[CheckLine]:
     """Run one infrastructure check; one that raises is a failed check with its reason."""
     try:
         name, result = check.name, check.check()
@@ -54,10 +54,10 @@ def run_infra(check: InfraCheck) -> list[Line]:
         return [crashed_infra(check, str(exc))]
     hint = "" if result.ok else result.hint
     failure = f"{name}: {result.detail}" + (f" -> {hint}" if hint else "")
-    return [Line(result.ok, name, result.detail, failure if result.ok is False else "", hint)]
+    return [CheckLine(result.ok, name, result.detail, failure if result.ok is False else "", hint)]
 
 
-def crashed_infra(check: InfraCheck, reason: str) -> Line:
+def crashed_infra(check: InfraCheck, reason: str) -> CheckLine:
     """Return the line of an infrastructure check that came to no result."""
     name = infra_name(check)
     return failed(f"Infra check ({name})", reason, f"Infra check {name} raised: {reason}")

@@ -5,7 +5,7 @@ from functools import partial
 
 from agent_preflight.base.usd import dollars, pusd
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.estimates.calls_that_fit import EXPECT_TOKENS, Estimate, advice, calls_text, estimate, rounded_up
 from agent_preflight.estimates.price_list import read_endpoints
 from agent_preflight.openrouter.reachable import UNREACHABLE
@@ -20,7 +20,7 @@ READS_AT_ONCE = 8
 """So that a field of models is through within the time of a check, also where OpenRouter does not answer."""
 
 
-def check_estimate(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_estimate(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Estimate each model; a budget without one call fails only where the user has stated the prompt's size.
 
     Where OpenRouter cannot be reached, that is one failure for all models.
@@ -51,7 +51,7 @@ def _look(inputs: Inputs, model: str) -> Estimate | UpstreamError:
     )
 
 
-def _line(inputs: Inputs, model: str, found: Estimate | UpstreamError) -> Line:
+def _line(inputs: Inputs, model: str, found: Estimate | UpstreamError) -> CheckLine:
     name = name_of(model)
     if isinstance(found, UpstreamError):
         return warned(name, f"not estimated: {found}")
@@ -59,7 +59,7 @@ def _line(inputs: Inputs, model: str, found: Estimate | UpstreamError) -> Line:
     if not found.is_low:
         return passed(name, detail)
     is_failure = not found.calls and inputs.expect_tokens is not None
-    return Line(
+    return CheckLine(
         ok=False if is_failure else None,
         name=name,
         detail=detail,

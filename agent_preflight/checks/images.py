@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed
+from agent_preflight.checks.line import CheckLine, failed, passed
 from agent_preflight.engine.client import on_engine
 from agent_preflight.engine.failure import DockerError
 
@@ -16,7 +16,7 @@ def image_name(image: str) -> str:
     return f"Docker image '{image}'"
 
 
-def check_docker_image(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_docker_image(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that the image exists locally; no line if no image was named."""
     if not inputs.docker_image:
         return []

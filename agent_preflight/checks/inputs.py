@@ -61,7 +61,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Balance:
+class AccountBalance:
     """The account's dollars; three None where they cannot be read."""
 
     available: float | None
@@ -69,7 +69,7 @@ class Balance:
     used: float | None
 
 
-class Once(Generic[T]):
+class CachedAnswer(Generic[T]):
     """Asks for something when it is first needed; whoever comes meanwhile waits for that answer."""
 
     def __init__(self, ask: Callable[[], T]) -> None:
@@ -89,9 +89,9 @@ class Facts:
     """What OpenRouter knows, fetched when a check first asks."""
 
     def __init__(self, inputs: Inputs) -> None:
-        self.trouble = Once(lambda: reachable.trouble(inputs.or_key or None, inputs.base_url))
-        self.balance = Once(lambda: _balance(inputs))
-        self.models: Once[dict[str, dict[str, Any]] | None] = Once(
+        self.trouble = CachedAnswer(lambda: reachable.trouble(inputs.or_key or None, inputs.base_url))
+        self.balance = CachedAnswer(lambda: _balance(inputs))
+        self.models: CachedAnswer[dict[str, dict[str, Any]] | None] = CachedAnswer(
             lambda: _ask(provision.get_available_models, inputs.or_key, inputs)
         )
 
@@ -101,12 +101,12 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _balance(inputs: Inputs) -> Balance:
+def _balance(inputs: Inputs) -> AccountBalance:
     """Only a management key may read credits; a script's own function may expect the other."""
-    found = Balance(*_ask(provision.get_account_balance, inputs.admin_key, inputs))
+    found = AccountBalance(*_ask(provision.get_account_balance, inputs.admin_key, inputs))
     if found.available is not None:
         return found
-    return Balance(*_ask(provision.get_account_balance, inputs.or_key, inputs))
+    return AccountBalance(*_ask(provision.get_account_balance, inputs.or_key, inputs))
 
 
 def _ask(reader: Callable[..., T], key: str, inputs: Inputs) -> T:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from agent_preflight.checks import smoke
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.openrouter import http
 from agent_preflight.openrouter.reachable import UNREACHABLE, refusal_of
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 10.0
 _WHERE = "Set OPENROUTER_API_KEY to an inference key: https://openrouter.ai/settings/keys. Nothing was spent."
 
 
-def check_api_key(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_api_key(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that OpenRouter takes the inference key, by what it says of it; spends nothing.
 
     Source: openrouter.ai/docs/api-reference/limits, `GET /key`, read 2026-11.
@@ -45,7 +45,7 @@ def check_api_key(inputs: Inputs, facts: Facts) -> list[Line]:
     return [passed(OWN, "works")]
 
 
-def check_key_smoke(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_key_smoke(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Make a key with a limit of one cent, make one call with it, delete it."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Say OK"}], "max_tokens": 16}
     try:

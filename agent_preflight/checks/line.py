@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CheckLine:
     """One finding: ``ok`` is True for a pass, False for a failure, None for a warning.
 
     ``failure`` is the text in the list of failures; only failed lines have one. ``hint`` says what to do.
@@ -24,21 +24,21 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def passed(name: str, detail: str = "") -> Line:
+def passed(name: str, detail: str = "") -> CheckLine:
     """Return a line that passed."""
-    return Line(ok=True, name=name, detail=detail)
+    return CheckLine(ok=True, name=name, detail=detail)
 
 
-def warned(name: str, detail: str) -> Line:
+def warned(name: str, detail: str) -> CheckLine:
     """Return a line that neither passed nor failed."""
-    return Line(ok=None, name=name, detail=detail)
+    return CheckLine(ok=None, name=name, detail=detail)
 
 
-def skipped(name: str, detail: str) -> Line:
+def skipped(name: str, detail: str) -> CheckLine:
     """Return a line of a check that had nothing to check."""
-    return Line(ok=None, name=name, detail=detail, is_skipped=True)
+    return CheckLine(ok=None, name=name, detail=detail, is_skipped=True)
 
 
-def failed(name: str, detail: str, failure: str, hint: str = "") -> Line:
+def failed(name: str, detail: str, failure: str, hint: str = "") -> CheckLine:
     """Return a line that failed, with the text for the list of failures, and what to do."""
-    return Line(ok=False, name=name, detail=detail, failure=failure, hint=hint)
+    return CheckLine(ok=False, name=name, detail=detail, failure=failure, hint=hint)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.openrouter.http import NO_ANSWER, opened, resolve_base_url
@@ -32,7 +32,7 @@ DISK_WARN_BYTES = 2048 * MIB
 TRY_BYTES = MIB
 
 
-def check_clock(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_clock(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Compare this machine's clock with the one in OpenRouter's answers."""
     url = resolve_base_url(inputs.base_url) + "/key"
     try:
@@ -63,7 +63,7 @@ def seconds_ahead(before: datetime, took_s: float, headers: Mapping[str, str]) -
     return -behind_least if behind_least > 0 else -behind_most
 
 
-def clock_line(ahead_s: float) -> Line:
+def clock_line(ahead_s: float) -> CheckLine:
     """Return the finding on a clock that is so many seconds ahead; negative: behind."""
     off_s = abs(ahead_s)
     if off_s <= CLOCK_WARN_S:
@@ -74,7 +74,7 @@ def clock_line(ahead_s: float) -> Line:
     return failed(CLOCK, detail, f"{CLOCK}: {detail}; sub-keys would expire at the wrong time")
 
 
-def check_disk(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_disk(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that there is room for runs and for temporary files, and that both can be written."""
     runs = _nearest(RUNS_DIR.absolute())
     return [
@@ -82,7 +82,7 @@ def check_disk(inputs: Inputs, facts: Facts) -> list[Line]:
     ]
 
 
-def disk_line(place: Path, free_bytes: int) -> Line:
+def disk_line(place: Path, free_bytes: int) -> CheckLine:
     """Return the finding on one folder with so much room."""
     name, room = f"{DISK} {place}", f"{free_bytes / MIB:,.0f} MiB free"
     try:
@@ -98,10 +98,10 @@ def disk_line(place: Path, free_bytes: int) -> Line:
     return warned(name, room) if free_bytes < DISK_WARN_BYTES else passed(name, room)
 
 
-def check_docker_socket(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_docker_socket(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that a Docker engine answers, and that it is one on this machine."""
 
-    async def asked(engine: Engine) -> Line:
+    async def asked(engine: Engine) -> CheckLine:
         version, url = engine.version.version, engine.url
         if url.startswith("unix://"):
             return passed(SOCKET, f"{version} at {url}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_preflight import provision
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, counted, failed, passed, skipped, warned
+from agent_preflight.checks.line import CheckLine, counted, failed, passed, skipped, warned
 from agent_preflight.openrouter.patch_points import is_replaced
 from agent_preflight.openrouter.reachable import UNREACHABLE
 
@@ -32,7 +32,7 @@ def name_of(model_id: str) -> str:
     return f"Model {model_id}"
 
 
-def check_models(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_models(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that each model is on OpenRouter; the line shows its prices."""
     models = facts.models()
     if models is None:
@@ -40,7 +40,7 @@ def check_models(inputs: Inputs, facts: Facts) -> list[Line]:
     return [_model_line(models, model_id) for model_id in inputs.models]
 
 
-def check_tool_support(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_tool_support(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Check that each model supports the parameters that are required of it."""
     name = "Parameter support"
     if not inputs.required:
@@ -67,7 +67,7 @@ def price_per_m(info: Mapping[str, Any], kind: str) -> Decimal | None:
     return price * 1_000_000 if price.is_finite() and 0 <= price <= 1 else None
 
 
-def _no_list(name: str, facts: Facts, failure: str) -> Line:
+def _no_list(name: str, facts: Facts, failure: str) -> CheckLine:
     if not is_replaced(provision.get_available_models) and (trouble := facts.trouble()):
         return failed(name, UNREACHABLE, trouble)
     return failed(name, "could not fetch model list", failure)
@@ -83,7 +83,7 @@ def alike(models: Iterable[str], model_id: str) -> list[str]:
     return list(dict.fromkeys([*same, *near]))[:ALIKE_MAX]
 
 
-def _model_line(models: Models, model_id: str) -> Line:
+def _model_line(models: Models, model_id: str) -> CheckLine:
     name, info = name_of(model_id), find_model(models, model_id)
     if info is None:
         meant = alike(models, model_id)
@@ -99,7 +99,7 @@ def _price_text(price: Decimal | None) -> str:
     return "no fixed price" if price is None else f"${price:.2f}"
 
 
-def _params_line(models: Models, model_id: str, params: tuple[str, ...]) -> Line:
+def _params_line(models: Models, model_id: str, params: tuple[str, ...]) -> CheckLine:
     name, info = f"Params {model_id}", find_model(models, model_id)
     if info is None:
         return failed(

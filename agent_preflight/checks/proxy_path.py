@@ -7,7 +7,7 @@ from typing import Any
 from agent_preflight.base import config
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.keys import MODEL
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.docker.images import ensure_image
 from agent_preflight.engine.client import on_engine
 from agent_preflight.models import RunResult
@@ -49,7 +49,7 @@ told(status=status, reason=reason, budget=budget, sealed=sealed)
 """Runs on the gate's image, which has Python whatever the agents' own image has."""
 
 
-def check_proxy_path(inputs: Inputs, facts: Facts) -> list[Line]:
+def check_proxy_path(inputs: Inputs, facts: Facts) -> list[CheckLine]:
     """Run one trial whose agent makes one call for one token, tries to get out, and looks for its budget file."""
     told: list[dict[str, Any]] = []
     try:
@@ -61,7 +61,7 @@ def check_proxy_path(inputs: Inputs, facts: Facts) -> list[Line]:
     return [verdict(result, next((event for event in told if "sealed" in event), None))]
 
 
-def verdict(result: RunResult, told: dict[str, Any] | None) -> Line:
+def verdict(result: RunResult, told: dict[str, Any] | None) -> CheckLine:
     """Return the finding from the trial's result and from what its agent saw; None if it told nothing."""
     if told is None:
         return _failed(result.error or "the probe said nothing")
@@ -77,7 +77,7 @@ def verdict(result: RunResult, told: dict[str, Any] | None) -> Line:
     return passed(NAME, f"one call from a sealed container, ${cost} by the ledger; no other way out")
 
 
-def _failed(reason: str) -> Line:
+def _failed(reason: str) -> CheckLine:
     return failed(NAME, reason, f"{NAME}: {reason}")
 
 

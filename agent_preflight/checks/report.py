@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from agent_preflight.base.terminal import plain
-from agent_preflight.checks.line import Line, counted
+from agent_preflight.checks.line import CheckLine, counted
 
 RULE = "=" * 60
 
@@ -16,7 +16,7 @@ def head() -> list[str]:
     return ["", f"  {RULE}", "  PREFLIGHT CHECKS", f"  {RULE}"]
 
 
-def line_text(line: Line, *, colour: bool = False) -> str:
+def line_text(line: CheckLine, *, colour: bool = False) -> str:
     """Return one check's line; what others wrote in it is made plain."""
     sign, code = SIGNS[line.ok]
     shown = f"\x1b[{code}m{sign}\x1b[0m" if colour else sign

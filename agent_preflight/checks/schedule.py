@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agent_preflight.checks.line import Line
+from agent_preflight.checks.line import CheckLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Job:
         lane: jobs of one lane run one after another, in order; lanes run side by side.
     """
 
-    run: Callable[[], list[Line]]
-    crashed: Callable[[str], Line]
+    run: Callable[[], list[CheckLine]]
+    crashed: Callable[[str], CheckLine]
     limit_s: float
     lane: str
 
@@ -28,13 +28,13 @@ class Job:
 @dataclass(slots=True)
 class _Slot:
     job: Job
-    lines: list[Line] = field(default_factory=list)
+    lines: list[CheckLine] = field(default_factory=list)
     started: threading.Event = field(default_factory=threading.Event)
     started_at: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
 
 
-def run_in_order(jobs: Sequence[Job]) -> Iterator[list[Line]]:
+def run_in_order(jobs: Sequence[Job]) -> Iterator[list[CheckLine]]:
     """Start all lanes and yield each job's lines in the order of the jobs.
 
     A job that takes too long is a failed one, and so is what stands behind it in its lane; its thread is left to itself
@@ -60,7 +60,7 @@ def _run_lane(slots: Sequence[_Slot]) -> None:
         slot.done.set()
 
 
-def _result(slot: _Slot, stuck: set[str]) -> list[Line]:
+def _result(slot: _Slot, stuck: set[str]) -> list[CheckLine]:
     if slot.job.lane in stuck and not slot.done.is_set():
         return [slot.job.crashed("not run: the check before it did not end")]
     slot.started.wait()

@@ -15,7 +15,7 @@ from agent_preflight.base.console import say
 from agent_preflight.checks import account, bound, caching, custom, images, keys, machine, models, proxy_path, report
 from agent_preflight.checks import estimate as estimates
 from agent_preflight.checks.inputs import Facts, Inputs, unique
-from agent_preflight.checks.line import Line, failed, warned
+from agent_preflight.checks.line import CheckLine, failed, warned
 from agent_preflight.checks.schedule import Job, run_in_order
 from agent_preflight.openrouter.http import check_way
 from agent_preflight.openrouter.reachable import UNREACHABLE
@@ -79,7 +79,7 @@ class PreflightError(RuntimeError):
         )
 
 
-def check_all(inputs: Inputs, *, found: Sequence[Line] = (), raise_on_failure: bool = True) -> list[str]:
+def check_all(inputs: Inputs, *, found: Sequence[CheckLine] = (), raise_on_failure: bool = True) -> list[str]:
     """Run the checks, print the report, and return what failed: an empty list if all passed.
 
     Args:
@@ -98,7 +98,7 @@ def check_all(inputs: Inputs, *, found: Sequence[Line] = (), raise_on_failure: b
     return failures
 
 
-def run_checks(inputs: Inputs, found: Sequence[Line] = ()) -> Iterator[Line]:
+def run_checks(inputs: Inputs, found: Sequence[CheckLine] = ()) -> Iterator[CheckLine]:
     """Yield the lines of the report in order while the checks run, each as soon as it is known.
 
     Args:
@@ -130,19 +130,19 @@ def _names(inputs: Inputs) -> tuple[str, ...]:
     return (*DEFAULT, *(name for name, wanted in more if wanted))
 
 
-def _unknown_names(names: Sequence[str]) -> Iterator[Line]:
+def _unknown_names(names: Sequence[str]) -> Iterator[CheckLine]:
     for name in names:
         if name not in BUILT_IN:
             yield warned(f"Unknown check '{name}'", f"not run; known are {', '.join(BUILT_IN)}")
 
 
-def _not_run(labels: Sequence[str]) -> Iterator[Line]:
+def _not_run(labels: Sequence[str]) -> Iterator[CheckLine]:
     if labels:
         why = "it makes a test key" if len(labels) == 1 else "they make test keys"
         yield warned(", ".join(labels), f"not run: {why}, and something else failed")
 
 
-def _without_repeats(inputs: Inputs, facts: Facts, lines: Iterable[Line]) -> Iterator[Line]:
+def _without_repeats(inputs: Inputs, facts: Facts, lines: Iterable[CheckLine]) -> Iterator[CheckLine]:
     """Leave out what an earlier line says: that OpenRouter cannot be reached, and that it has no such model."""
     known = set[str]()
     for line in lines:
@@ -172,7 +172,7 @@ def _own_jobs(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Iterator[Jo
         yield Job(partial(custom.run_infra, infra), partial(custom.crashed_infra, infra), OWN_LIMIT_S, "own")
 
 
-def _crashed(label: str, reason: str) -> Line:
+def _crashed(label: str, reason: str) -> CheckLine:
     return failed(label, reason, f"{label}: {reason}")
 
 
@@ -192,7 +192,7 @@ def _context(inputs: Inputs, facts: Facts, names: Sequence[str]) -> Mapping[str,
     }
 
 
-def _print_report(lines: Iterator[Line], log_fn: Callable[[str], object]) -> list[str]:
+def _print_report(lines: Iterator[CheckLine], log_fn: Callable[[str], object]) -> list[str]:
     """Print the report line by line, and return the failures, each once."""
     for text in report.head():
         log_fn(text)

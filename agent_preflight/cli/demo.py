@@ -11,7 +11,7 @@ import typer
 from agent_preflight.cli.options import RunsDir
 
 
-class Place(StrEnum):
+class DemoSandbox(StrEnum):
     """Where the demo's agents run."""
 
     AUTO = "auto"
@@ -20,7 +20,9 @@ class Place(StrEnum):
 
 
 def demo(
-    sandbox: Annotated[Place, typer.Option(help="What agents run in; auto: containers where they work.")] = Place.AUTO,
+    sandbox: Annotated[
+        DemoSandbox, typer.Option(help="What agents run in; auto: containers where they work.")
+    ] = DemoSandbox.AUTO,
     base: Annotated[
         str | None,
         typer.Option(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from agent_preflight.options.kinds import Kind
+    from agent_preflight.options.kinds import OptionKind
 
 
-def read_flag(kind: Kind, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the kind makes
+def read_flag(kind: OptionKind, value: object, flag: str) -> Any:  # noqa: ANN401 - whatever the kind makes
     """Return the value of an option or argument.
 
     Raises:

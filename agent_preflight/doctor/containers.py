@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent_preflight.checks.line import Line, passed, warned
+from agent_preflight.checks.line import CheckLine, passed, warned
 from agent_preflight.docker.gate_modes import try_portable_gate, try_shared_gate
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine
@@ -77,11 +77,11 @@ def read_info(url: str, info: Mapping[str, Any]) -> EngineFacts:
     return EngineFacts(version, system, cgroup, security, url)
 
 
-def engine_lines(found: EngineFacts | str) -> tuple[Line, ...]:
+def engine_lines(found: EngineFacts | str) -> tuple[CheckLine, ...]:
     """Return the findings on the engine."""
     if isinstance(found, str):
         hint = "install or start Docker, or use --sandbox process"
-        return (Line(ok=None, name="Docker", detail=found, hint=hint),)
+        return (CheckLine(ok=None, name="Docker", detail=found, hint=hint),)
     engine = passed("Docker", f"{found.version} on {found.system}, control groups v{found.cgroup}, at {found.url}")
     untried = (f"{each} is in use, which nobody has tried with this version" for each in found.untried)
     return (engine, *(warned("Docker", text) for text in untried))
@@ -126,7 +126,7 @@ WITHOUT = "run agents with --sandbox process: their budgets hold all the same"
 
 def network_lines(
     engine: EngineFacts | str, handshake: Handshake, portable: Handshake, cookies: bool
-) -> tuple[Line, ...]:
+) -> tuple[CheckLine, ...]:
     """Return the findings on sealed, bridged and no containers, and on both kinds of gate.
 
     Args:
@@ -146,7 +146,8 @@ def network_lines(
     if works is None:
         reason = obstacle or portable.reason
         lines = [
-            Line(ok=None, name=name, detail=f"not possible: {reason}", hint=WITHOUT) for name in ("sealed", "bridge")
+            CheckLine(ok=None, name=name, detail=f"not possible: {reason}", hint=WITHOUT)
+            for name in ("sealed", "bridge")
         ]
         return (*lines, alone, *gates)
     return (
@@ -157,9 +158,9 @@ def network_lines(
     )
 
 
-def _gate_line(name: str, obstacle: str | None, handshake: Handshake) -> Line:
+def _gate_line(name: str, obstacle: str | None, handshake: Handshake) -> CheckLine:
     if obstacle or handshake.seconds is None:
-        return Line(ok=None, name=name, detail=f"not possible: {obstacle or handshake.reason}")
+        return CheckLine(ok=None, name=name, detail=f"not possible: {obstacle or handshake.reason}")
     return passed(name, f"possible: its listeners arrived in {handshake.seconds:.2f} s (at most 5 s)")
 
 
@@ -172,7 +173,7 @@ def _obstacle(engine: EngineFacts | str, handshake: Handshake, cookies: bool) ->
     return handshake.reason if handshake.seconds is None else None
 
 
-def untried_lines() -> tuple[Line, ...]:
+def untried_lines() -> tuple[CheckLine, ...]:
     """Return what nobody has tried, so that no claim is made for it."""
     return tuple(
         warned(name, text)
@@ -191,7 +192,7 @@ def untried_lines() -> tuple[Line, ...]:
     )
 
 
-def client_lines() -> tuple[Line, ...]:
+def client_lines() -> tuple[CheckLine, ...]:
     """Return which clients find the proxy at https://openrouter.ai inside a container, and which do not (C10)."""
     tested = (
         "tested: curl, Python (urllib, requests, httpx), Node; the same variables are read by pip, git, boto, Deno, Go"

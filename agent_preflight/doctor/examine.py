@@ -8,7 +8,7 @@ from typing import Any
 
 from agent_preflight.base.config import Environment, child_environment
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.checks.machine import check_clock, check_disk
 from agent_preflight.checks.report import line_text
 from agent_preflight.docker.gate_modes import netns_cookie
@@ -35,7 +35,7 @@ class Section:
     """Findings on one subject: each passes, fails, or is something to know."""
 
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[CheckLine, ...]
 
 
 def sections_text(sections: Sequence[Section], *, colour: bool = False) -> Iterator[str]:
@@ -60,7 +60,7 @@ def healthy(sections: Sequence[Section]) -> bool:
     return all(line.ok is not False for section in sections for line in section.lines)
 
 
-def _row(line: Line) -> dict[str, str]:
+def _row(line: CheckLine) -> dict[str, str]:
     return {"name": line.name, "finding": WORDS[line.ok], "detail": line.detail, "hint": line.hint}
 
 
@@ -95,13 +95,13 @@ def examine(
     ]
 
 
-def _machine(environment: Environment, *, clock: bool) -> list[Line]:
+def _machine(environment: Environment, *, clock: bool) -> list[CheckLine]:
     inputs = Inputs(admin_key="", or_key="", models=(), budget_per_model=0.0, base_url=environment.base_url)
     facts = Facts(inputs)
     return [*check_disk(inputs, facts), *(check_clock(inputs, facts) if clock else [])]
 
 
-def variable_lines(environment: Environment) -> tuple[Line, ...]:
+def variable_lines(environment: Environment) -> tuple[CheckLine, ...]:
     """Return which keys are set, never what they are."""
     keys = {
         "OR_ADMIN_KEY": (environment.admin_key, "makes and deletes a sub-key for each trial: needed for a run"),
@@ -114,7 +114,7 @@ def variable_lines(environment: Environment) -> tuple[Line, ...]:
     return (*found, passed("OPENROUTER_BASE_URL", environment.base_url or "not set: OpenRouter itself"), *way_lines())
 
 
-def way_lines() -> tuple[Line, ...]:
+def way_lines() -> tuple[CheckLine, ...]:
     """Return by which HTTP proxy OpenRouter is reached, and which variables say so; never a name or a password."""
     url, variables = resolve_base_url(None), child_environment()
     named = [name for name in variables if name.lower() in PROXY_VARIABLES and variables[name]]

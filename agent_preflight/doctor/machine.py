@@ -13,7 +13,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from agent_preflight import __version__
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.docker.gate_modes import netns_cookie
 
 PYTHON_MIN = (3, 11)
@@ -25,7 +25,7 @@ OTHERS = {
 """Distributions known to hold the same import name, and what they are; PyPI, November 2026."""
 
 
-def installation() -> tuple[Line, ...]:
+def installation() -> tuple[CheckLine, ...]:
     """Return the findings on this Python and what is installed in it."""
     return (
         python_line(sys.version_info[:2]),
@@ -34,7 +34,7 @@ def installation() -> tuple[Line, ...]:
     )
 
 
-def python_line(version: tuple[int, int]) -> Line:
+def python_line(version: tuple[int, int]) -> CheckLine:
     """Return the finding on a Python of this version."""
     detail = f"{platform.python_version()} ({platform.python_implementation()}), {sys.executable}"
     if version < PYTHON_MIN:
@@ -43,7 +43,7 @@ def python_line(version: tuple[int, int]) -> Line:
     return passed("Python", detail)
 
 
-def package_line(installed: Iterable[Distribution]) -> Line:
+def package_line(installed: Iterable[Distribution]) -> CheckLine:
     """Return the finding on what is installed: two distributions with one import name overwrite each other's files.
 
     An installation of this very folder is no stranger, whatever its name.
@@ -56,7 +56,7 @@ def package_line(installed: Iterable[Distribution]) -> Line:
     told = [f"{name} ({OTHERS[name]})" if name in OTHERS else name for name in others]
     text = f"{' and '.join(told)} is installed in this Python, and has the same import name, {IMPORTED}"
     hint = f"pip uninstall {' '.join(others)} {NAME}, then `pip install .` in a checkout"
-    return Line(ok=False, name="Package", detail=text, failure=text, hint=hint)
+    return CheckLine(ok=False, name="Package", detail=text, failure=text, hint=hint)
 
 
 def _name(found: Distribution) -> str:
@@ -78,7 +78,7 @@ def _folder(found: Distribution) -> Path | None:
         return None
 
 
-def platform_line(system: str, release: str) -> Line:
+def platform_line(system: str, release: str) -> CheckLine:
     """Return the finding on an operating system by its `sys.platform` and kernel release."""
     if system == "linux":
         wsl = " (WSL2)" if "microsoft" in release.lower() else ""
@@ -98,7 +98,7 @@ SOCKET_PATH_BYTES = 40
 """What we add to the temporary directory: our own directory's name, a gate's, a socket's (C3)."""
 
 
-def system_lines() -> tuple[Line, ...]:
+def system_lines() -> tuple[CheckLine, ...]:
     """Return the findings on this system."""
     return (
         files_line(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
@@ -107,18 +107,18 @@ def system_lines() -> tuple[Line, ...]:
     )
 
 
-def files_line(hard: int) -> Line:
+def files_line(hard: int) -> CheckLine:
     """Return the finding on a hard limit of open files (C5)."""
     if hard == resource.RLIM_INFINITY:
         return passed("Open files", "no limit")
     trials = max(hard - FILES_BASE, 0) // FILES_PER_TRIAL
     detail = f"at most {hard:,}: enough for {trials:,} trials at once, each with {FILES_PER_TRIAL} connections"
     if trials < 1:
-        return Line(ok=False, name="Open files", detail=detail, failure=detail, hint="raise `ulimit -Hn`")
+        return CheckLine(ok=False, name="Open files", detail=detail, failure=detail, hint="raise `ulimit -Hn`")
     return passed("Open files", detail) if trials >= 8 else warned("Open files", detail)
 
 
-def cookies_line(cookie: int | None) -> Line:
+def cookies_line(cookie: int | None) -> CheckLine:
     """Return the finding on what the kernel told (C2)."""
     if cookie is None:
         text = "the kernel does not name them (Linux 5.14 and later does): gates must be portable, see Networks"
@@ -128,7 +128,7 @@ def cookies_line(cookie: int | None) -> Line:
     )
 
 
-def socket_path_line(directory: str) -> Line:
+def socket_path_line(directory: str) -> CheckLine:
     """Return the finding on a temporary directory: a unix socket's path is short (C3)."""
     used = len(os.fsencode(directory)) + SOCKET_PATH_BYTES
     if used > SOCKET_PATH_BYTES_MAX:

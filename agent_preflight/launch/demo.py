@@ -20,7 +20,7 @@ import httpx
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
 from agent_preflight.base.usd import pusd, usd
-from agent_preflight.launch.demo_place import Place, Wish, choose_place
+from agent_preflight.launch.demo_place import DemoPlace, DemoSandboxChoice, choose_place
 from agent_preflight.launch.run_view import RunView, print_table, run_view
 from agent_preflight.options.naming import NamedModel
 from agent_preflight.options.settings import RunSettings
@@ -29,7 +29,7 @@ from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runner.preparation import local_now
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.final_table import place_lines
-from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.result import exit_code
 from agent_preflight.sidecar import own_process, until_ready
 from preflight_proxy.core.secret import Secret
@@ -65,7 +65,7 @@ class Simulated:
         return self.base_url.removesuffix("/api/v1") + "/sim/bill"
 
 
-def run_demo(sandbox: Wish = "auto", base: str | None = None, runs_dir: Path = Path("runs")) -> int:
+def run_demo(sandbox: DemoSandboxChoice = "auto", base: str | None = None, runs_dir: Path = Path("runs")) -> int:
     """Run the demo, print what there is to see, and return the exit code.
 
     Args:
@@ -84,7 +84,7 @@ def run_demo(sandbox: Wish = "auto", base: str | None = None, runs_dir: Path = P
     return run_blocking(lambda stop: _demo(sandbox, base or variable("PREFLIGHT_DEMO_BASE"), runs_dir, view, stop))
 
 
-async def _demo(sandbox: Wish, base: str | None, runs_dir: Path, view: RunView, stop: StopSignal) -> int:
+async def _demo(sandbox: DemoSandboxChoice, base: str | None, runs_dir: Path, view: RunView, stop: StopSignal) -> int:
     place = await choose_place(sandbox, base)
     say(f"{place.sentence}\nThe OpenRouter they talk to is a simulator on this machine: no account, no money.\n")
     async with simulator() as simulated:
@@ -97,7 +97,7 @@ async def _demo(sandbox: Wish, base: str | None, runs_dir: Path, view: RunView, 
     return _compare(finished, bill)
 
 
-def _request(place: Place, simulated: Simulated, runs_dir: Path, view: RunView) -> Request:
+def _request(place: DemoPlace, simulated: Simulated, runs_dir: Path, view: RunView) -> RunRequest:
     settings = RunSettings(
         models=tuple(NamedModel(model, kind) for kind, model in AGENTS),
         admin_key=simulated.admin_key,
@@ -114,7 +114,7 @@ def _request(place: Place, simulated: Simulated, runs_dir: Path, view: RunView) 
         runs_dir=str(runs_dir),
         log_fn=view.say,
     )
-    return Request(settings=settings, suggested_id=f"demo-{local_now():%Y%m%d-%H%M%S}", gate_base=place.base)
+    return RunRequest(settings=settings, suggested_id=f"demo-{local_now():%Y%m%d-%H%M%S}", gate_base=place.base)
 
 
 def _compare(finished: Finished, bill: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from agent_preflight.options.settings import SandboxKind
 from agent_preflight.runs.folder import open_try
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
-Wish = Literal["auto", "docker", "process"]
+DemoSandboxChoice = Literal["auto", "docker", "process"]
 
 LOCAL_BASE = "local/python:base"
 """An image of plain Python that machines without a registry build for themselves."""
@@ -27,7 +27,7 @@ AS_PROCESSES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DemoPlace:
     """Where agents run.
 
     Attributes:
@@ -45,7 +45,7 @@ class Place:
     sentence: str
 
 
-async def choose_place(wish: Wish, base: str | None) -> Place:
+async def choose_place(wish: DemoSandboxChoice, base: str | None) -> DemoPlace:
     """Return where the demo's agents run. Nothing is ever pulled.
 
     Args:
@@ -65,18 +65,18 @@ async def choose_place(wish: Wish, base: str | None) -> Place:
         return _processes(str(exc))
 
 
-def _processes(reason: str) -> Place:
+def _processes(reason: str) -> DemoPlace:
     script = context_dir("demo") / "agent.py"
-    return Place("process", "", None, (sys.executable, str(script)), f"{AS_PROCESSES} ({reason})")
+    return DemoPlace("process", "", None, (sys.executable, str(script)), f"{AS_PROCESSES} ({reason})")
 
 
-async def _containers(base: str | None) -> Place:
+async def _containers(base: str | None) -> DemoPlace:
     async with Engine.open() as engine:
         found = await _present(engine, (base,) if base else (DEFAULT_BASE, LOCAL_BASE))
         image, gate = await ensure_image(engine, "demo", found), await ensure_image(engine, "gate", found)
         with open_try("handshake") as folder:
             await choose_gate_mode(engine, "auto", gate, folder.path, folder.short_dir)
-    return Place("docker", image, found, (), IN_CONTAINERS)
+    return DemoPlace("docker", image, found, (), IN_CONTAINERS)
 
 
 async def _present(engine: Engine, bases: Sequence[str]) -> str:

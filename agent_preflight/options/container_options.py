@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent_preflight.options import container_values as v
-from agent_preflight.options.container_values import SHOWN_MAX, Fields, Kind, merge, put, read, shown
+from agent_preflight.options.container_values import SHOWN_MAX, Fields, ValueForm, merge, put, read, shown
 from preflight_proxy.core.errors import ConfigError
 
 SEALED = "sealed"
@@ -84,7 +84,7 @@ def _long(arg: str) -> Iterator[str]:
         yield name
 
 
-def _option(name: str) -> tuple[str, str, Kind]:
+def _option(name: str) -> tuple[str, str, ValueForm]:
     if name not in OPTIONS:
         raise ConfigError(f"docker_args: --{name[:SHOWN_MAX]} is not allowed: {_REASONS.get(name, _WHY)}")
     return OPTIONS[name]
@@ -96,7 +96,7 @@ def _is_flag(name: str) -> bool:
 
 _END = "NetworkingConfig.EndpointsConfig.*"
 
-OPTIONS: Mapping[str, tuple[str, str, Kind]] = {
+OPTIONS: Mapping[str, tuple[str, str, ValueForm]] = {
     "blkio-weight": (AGENT, "HostConfig.BlkioWeight", v.WEIGHT),
     "cap-drop": (AGENT, "HostConfig.CapDrop[]", v.CAP),
     "cpu-period": (AGENT, "HostConfig.CpuPeriod", v.NUMBER),
@@ -109,7 +109,7 @@ OPTIONS: Mapping[str, tuple[str, str, Kind]] = {
     "device-read-iops": (AGENT, "HostConfig.BlkioDeviceReadIOps[]", v.CALLS),
     "device-write-bps": (AGENT, "HostConfig.BlkioDeviceWriteBps[]", v.BYTES),
     "device-write-iops": (AGENT, "HostConfig.BlkioDeviceWriteIOps[]", v.CALLS),
-    "entrypoint": (AGENT, "Entrypoint", Kind(v.TEXT.form, v.TEXT.pattern, lambda text: [text])),
+    "entrypoint": (AGENT, "Entrypoint", ValueForm(v.TEXT.form, v.TEXT.pattern, lambda text: [text])),
     "gpus": (AGENT, "HostConfig.DeviceRequests[]", v.GPUS),
     "group-add": (AGENT, "HostConfig.GroupAdd[]", v.WORD),
     "memory": (AGENT, "HostConfig.Memory", v.SIZE),

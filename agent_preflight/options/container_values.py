@@ -23,7 +23,7 @@ SHOWN_MAX = 80
 """Characters of a wrong value in an error: enough to find it."""
 
 
-class Kind(NamedTuple):
+class ValueForm(NamedTuple):
     """How a value is written: in words, as a pattern, and what makes the API's value of the pattern's groups (or of all)."""
 
     form: str
@@ -43,7 +43,7 @@ def merge(body: Fields, more: Fields) -> None:
                 body[key] = deepcopy(value)
 
 
-def read(name: str, kind: Kind, text: str) -> Any:  # noqa: ANN401 - JSON
+def read(name: str, kind: ValueForm, text: str) -> Any:  # noqa: ANN401 - JSON
     """Return the API's value of an option's text; ConfigError says what is expected."""
     try:
         found = re.fullmatch(kind.pattern, text, re.ASCII | re.DOTALL)
@@ -177,7 +177,7 @@ def _mount(text: str) -> Fields:
     mount: Fields = {"Type": "volume"}
     for word in next(csv.reader([text], strict=True)):
         key, has_value, value = word.partition("=")
-        path, kind = _MOUNT.get(key, ("", Kind("known as a part of a mount", "(?!)")))
+        path, kind = _MOUNT.get(key, ("", ValueForm("known as a part of a mount", "(?!)")))
         put(mount, path.split("."), read(f"mount {key}", kind, value if has_value or kind != FLAG else "true"))
     foreign = mount.keys() & {"BindOptions", "VolumeOptions", "TmpfsOptions"} - {f"{mount['Type'].title()}Options"}
     if "Target" not in mount or foreign:
@@ -207,52 +207,62 @@ _LIMIT = (
 )
 _DOMAIN = r"\.|(?=.*[a-zA-Z])(?:(?!-)[a-zA-Z\d-]+(?<!-)(?:\.|\Z))+"
 
-TEXT = Kind("text without NUL", ".*")
-WORD = Kind("text without NUL, and not empty", ".+")
-SOURCE = Kind(WORD.form, ".+", _absolute)
-PATH = Kind("an absolute path, such as /data", "/.*")
-FLAG = Kind("true or false", "(1|t|T|true|TRUE|True)|0|f|F|false|FALSE|False", bool)
-HEALTH = Kind(FLAG.form, FLAG.pattern, lambda off: {"Test": ["NONE"]} if off else None)
-NUMBER = Kind("a whole number in decimals", r"-?(?:0|[1-9]\d{0,17})", int)
-WEIGHT = Kind("a whole number from 10 to 1000, or 0", r"0|[1-9]\d{1,2}|1000", int)
-PERCENT = Kind("a whole number from 0 to 100, or -1", r"-1|[1-9]?\d|100", int)
-CPUS = Kind("a number such as 0.5, of at most 9 decimals", r"(?=\.?\d)(\d{0,9})(?:\.(\d{0,9}))?", _nano)
-SIZE = Kind("a size such as 512m, 1.5g or a number of bytes", _BYTES, _size)
-SWAP = Kind("a size such as 2g, or -1 for no limit", f"(-1)|{_BYTES}", lambda all_, *size: -1 if all_ else _size(*size))
-BYTES = Kind("of the form /dev/NAME:SIZE", f"(/dev/[^:]+):{_BYTES}", _rate)
-CALLS = Kind("of the form /dev/NAME:NUMBER", r"(/dev/[^:]+):(\d{1,18})", _rate)
-PAIR = Kind("of the form NAME=VALUE", "([^=]+)=(.*)", lambda name, value: {name: value})
-SYSCTL = Kind("NAME=VALUE of net.*: only net.* belongs to the trial's own network", r"(net\.[^=]+)=(.*)", PAIR.make)
-CAP = Kind("a capability such as CHOWN", "[A-Za-z_]+", _capability)
-TMPFS = Kind("of the form PATH[:OPTIONS], such as /tmp:size=64m", "(/[^:]*)(?::(.*))?", PAIR.make)
-ULIMIT = Kind("of the form NAME=SOFT[:HARD], such as nofile=64:128", _LIMIT, _ulimit)
-ADDRESS = Kind("an IP address, such as 10.0.0.1 or fd00::1", "[^%]+", lambda text: str(ip_address(text)))
-IPV4 = Kind("an address such as 10.0.0.1", r"[\d.]+", ADDRESS.make)
-IPV6 = Kind("an address such as fd00::1", "[^%]*:[^%]*", ADDRESS.make)
-HOST = Kind("of the form NAME:ADDRESS, such as db:10.0.0.1", r"([^:=]+)[:=](?:\[([^%]+)\]|([^%]+))", _host)
-MAC = Kind("an address such as 92:d0:c6:0a:29:33", r"[\da-fA-F]{2}(?:[:-][\da-fA-F]{2}){5}")
-DOMAIN = Kind("a domain such as example.org", _DOMAIN, lambda text: text.rstrip(".") or ".")
-EXPOSE = Kind("a port or a range such as 80, 80/udp or 8000-8010", _PORT, _expose)
-PUBLISH = Kind("a port or a range such as 80, 8080:80/udp or 127.0.0.1:8080-8081:80-81", _PUBLISH, _publish)
-VOLUME = Kind("a volume such as /host:/data:ro or name:/data", r"([^:]+):(/[^:]*(?::[^:]+)?)|(/[^:]*)", _volume)
-MOUNT = Kind("a mount with a target and keys of its type, such as type=bind,source=/a,target=/b,ro", ".+", _mount)
-GPUS = Kind("a request such as all, 2, device=0 or count=2,capabilities=utility", ".+", _gpus)
-OPTIONS_OF_A_VOLUME = Kind("allowed: make the volume with `docker volume create` and name it", "(?!)")
+TEXT = ValueForm("text without NUL", ".*")
+WORD = ValueForm("text without NUL, and not empty", ".+")
+SOURCE = ValueForm(WORD.form, ".+", _absolute)
+PATH = ValueForm("an absolute path, such as /data", "/.*")
+FLAG = ValueForm("true or false", "(1|t|T|true|TRUE|True)|0|f|F|false|FALSE|False", bool)
+HEALTH = ValueForm(FLAG.form, FLAG.pattern, lambda off: {"Test": ["NONE"]} if off else None)
+NUMBER = ValueForm("a whole number in decimals", r"-?(?:0|[1-9]\d{0,17})", int)
+WEIGHT = ValueForm("a whole number from 10 to 1000, or 0", r"0|[1-9]\d{1,2}|1000", int)
+PERCENT = ValueForm("a whole number from 0 to 100, or -1", r"-1|[1-9]?\d|100", int)
+CPUS = ValueForm("a number such as 0.5, of at most 9 decimals", r"(?=\.?\d)(\d{0,9})(?:\.(\d{0,9}))?", _nano)
+SIZE = ValueForm("a size such as 512m, 1.5g or a number of bytes", _BYTES, _size)
+SWAP = ValueForm(
+    "a size such as 2g, or -1 for no limit", f"(-1)|{_BYTES}", lambda all_, *size: -1 if all_ else _size(*size)
+)
+BYTES = ValueForm("of the form /dev/NAME:SIZE", f"(/dev/[^:]+):{_BYTES}", _rate)
+CALLS = ValueForm("of the form /dev/NAME:NUMBER", r"(/dev/[^:]+):(\d{1,18})", _rate)
+PAIR = ValueForm("of the form NAME=VALUE", "([^=]+)=(.*)", lambda name, value: {name: value})
+SYSCTL = ValueForm(
+    "NAME=VALUE of net.*: only net.* belongs to the trial's own network", r"(net\.[^=]+)=(.*)", PAIR.make
+)
+CAP = ValueForm("a capability such as CHOWN", "[A-Za-z_]+", _capability)
+TMPFS = ValueForm("of the form PATH[:OPTIONS], such as /tmp:size=64m", "(/[^:]*)(?::(.*))?", PAIR.make)
+ULIMIT = ValueForm("of the form NAME=SOFT[:HARD], such as nofile=64:128", _LIMIT, _ulimit)
+ADDRESS = ValueForm("an IP address, such as 10.0.0.1 or fd00::1", "[^%]+", lambda text: str(ip_address(text)))
+IPV4 = ValueForm("an address such as 10.0.0.1", r"[\d.]+", ADDRESS.make)
+IPV6 = ValueForm("an address such as fd00::1", "[^%]*:[^%]*", ADDRESS.make)
+HOST = ValueForm("of the form NAME:ADDRESS, such as db:10.0.0.1", r"([^:=]+)[:=](?:\[([^%]+)\]|([^%]+))", _host)
+MAC = ValueForm("an address such as 92:d0:c6:0a:29:33", r"[\da-fA-F]{2}(?:[:-][\da-fA-F]{2}){5}")
+DOMAIN = ValueForm("a domain such as example.org", _DOMAIN, lambda text: text.rstrip(".") or ".")
+EXPOSE = ValueForm("a port or a range such as 80, 80/udp or 8000-8010", _PORT, _expose)
+PUBLISH = ValueForm("a port or a range such as 80, 8080:80/udp or 127.0.0.1:8080-8081:80-81", _PUBLISH, _publish)
+VOLUME = ValueForm("a volume such as /host:/data:ro or name:/data", r"([^:]+):(/[^:]*(?::[^:]+)?)|(/[^:]*)", _volume)
+MOUNT = ValueForm("a mount with a target and keys of its type, such as type=bind,source=/a,target=/b,ro", ".+", _mount)
+GPUS = ValueForm("a request such as all, 2, device=0 or count=2,capabilities=utility", ".+", _gpus)
+OPTIONS_OF_A_VOLUME = ValueForm("allowed: make the volume with `docker volume create` and name it", "(?!)")
 """A volume's driver options can mount any path of the host."""
 
-_MOUNT: Mapping[str, tuple[str, Kind]] = {
-    "type": ("Type", Kind("bind, volume or tmpfs", "bind|volume|tmpfs")),
+_MOUNT: Mapping[str, tuple[str, ValueForm]] = {
+    "type": ("Type", ValueForm("bind, volume or tmpfs", "bind|volume|tmpfs")),
     **dict.fromkeys(("source", "src"), ("Source", SOURCE)),
     **dict.fromkeys(("target", "dst", "destination"), ("Target", PATH)),
     **dict.fromkeys(("readonly", "ro"), ("ReadOnly", FLAG)),
     "consistency": (
         "Consistency",
-        Kind("default, consistent, cached or delegated", "default|consistent|cached|delegated"),
+        ValueForm("default, consistent, cached or delegated", "default|consistent|cached|delegated"),
     ),
-    "bind-propagation": ("BindOptions.Propagation", Kind("such as rprivate or rslave", "r?(?:private|shared|slave)")),
+    "bind-propagation": (
+        "BindOptions.Propagation",
+        ValueForm("such as rprivate or rslave", "r?(?:private|shared|slave)"),
+    ),
     "bind-nonrecursive": ("BindOptions.NonRecursive", FLAG),
     "volume-nocopy": ("VolumeOptions.NoCopy", FLAG),
     **dict.fromkeys(("volume-driver", "volume-opt", "volume-label"), ("", OPTIONS_OF_A_VOLUME)),
     "tmpfs-size": ("TmpfsOptions.SizeBytes", SIZE),
-    "tmpfs-mode": ("TmpfsOptions.Mode", Kind("an octal mode such as 1770", "[0-7]{1,6}", lambda text: int(text, 8))),
+    "tmpfs-mode": (
+        "TmpfsOptions.Mode",
+        ValueForm("an octal mode such as 1770", "[0-7]{1,6}", lambda text: int(text, 8)),
+    ),
 }

@@ -114,7 +114,7 @@ def read_count(given: object) -> int:
     return given
 
 
-def docker_text(kind: container_values.Kind, given: object) -> str:
+def docker_text(kind: container_values.ValueForm, given: object) -> str:
     """A value that the engine takes as a text."""
     if isinstance(given, bool) or not isinstance(given, str | int | float | Decimal):
         raise ValueError
@@ -123,7 +123,7 @@ def docker_text(kind: container_values.Kind, given: object) -> str:
     return text
 
 
-def _of_docker(kind: container_values.Kind, text: str) -> Any:  # noqa: ANN401 - what the kind makes
+def _of_docker(kind: container_values.ValueForm, text: str) -> Any:  # noqa: ANN401 - what the kind makes
     found = re.fullmatch(kind.pattern, text, re.ASCII | re.DOTALL)
     if not found:
         raise ValueError

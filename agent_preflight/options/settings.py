@@ -21,7 +21,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.options import kinds as k
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.container_values import shown
-from agent_preflight.options.kinds import Kind
+from agent_preflight.options.kinds import OptionKind
 from agent_preflight.options.naming import NamedModel
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -118,13 +118,13 @@ class Option:
         flags: Its names on the command line; none if it has no place there.
     """
 
-    kind: Kind
+    kind: OptionKind
     help: str
     key: str | None = None
     flags: tuple[str, ...] = ()
 
 
-def _option(kind: Kind, help_text: str, *flags: str, key: str | None = None) -> Option:
+def _option(kind: OptionKind, help_text: str, *flags: str, key: str | None = None) -> Option:
     return Option(kind, help_text, key, flags)
 
 
@@ -315,7 +315,7 @@ def read_option(name: str, given: object, label: str | None = None) -> Any:  # n
     return read_value(options()[name].kind, given, label or name)
 
 
-def read_value(kind: Kind, given: object, label: str) -> Any:  # noqa: ANN401 - whatever its kind makes
+def read_value(kind: OptionKind, given: object, label: str) -> Any:  # noqa: ANN401 - whatever its kind makes
     """Return the value that a source gives, of a kind. Raises as `read_option`."""
     try:
         return kind.read(given)

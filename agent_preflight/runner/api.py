@@ -21,7 +21,7 @@ from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellable
 from agent_preflight.runner.messages import elsewhere, farewell
 from agent_preflight.runs.final_table import final_lines
-from agent_preflight.runs.request import Request
+from agent_preflight.runs.request import RunRequest
 from preflight_proxy.core.secret import Secret
 
 Key = str | Secret | None
@@ -58,7 +58,7 @@ def _keyword(name: str, kind: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-def request_of(options: Mapping[str, Any], *, single: bool = False) -> Request:
+def request_of(options: Mapping[str, Any], *, single: bool = False) -> RunRequest:
     """Return the request that the keywords of `run_multi` make. Raises as `run_multi`."""
     env = read_variables(options, {}, read_text).values
     settings = settings_of(with_keys(options, Environment.read()), env, variable, read_text)
@@ -245,7 +245,7 @@ def run_container(  # noqa: D417 - the other arguments are those of run_multi
     return finished.results[0]
 
 
-async def _told(request: Request, stop: StopSignal) -> list[RunResult]:
+async def _told(request: RunRequest, stop: StopSignal) -> list[RunResult]:
     """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
     finished = await run_field(request, stop)
     for line in (*final_lines(finished.results, finished.run_dir, elsewhere(request)), *farewell(request, finished)):

@@ -1,4 +1,4 @@
-"""From the arguments of the public functions to a `Request`: keys, files, contradictions."""
+"""From the arguments of the public functions to a `RunRequest`: keys, files, contradictions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from agent_preflight.models import RunResult
 from agent_preflight.openrouter.http import check_way
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runs.plan import network_access
-from agent_preflight.runs.request import Request
+from agent_preflight.runs.request import RunRequest
 from preflight_proxy.core.errors import ConfigError
 
 
 def build_request(
     settings: RunSettings, run_trial: Callable[..., RunResult], *, single: bool = False, makes_sources: bool = True
-) -> Request:
+) -> RunRequest:
     """Return the request that the settings of a run make.
 
     Args:
@@ -38,7 +38,7 @@ def build_request(
     """
     check_way(settings.openrouter_base_url)
     settings = _checked(settings)
-    return Request(
+    return RunRequest(
         settings=settings,
         single=single,
         makes_sources=makes_sources,

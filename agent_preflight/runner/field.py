@@ -43,7 +43,7 @@ from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan, policy_for_trial
 from agent_preflight.runs.plan_file import plan_document
-from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
 from preflight_proxy.base.control_messages import LedgerEvent
@@ -57,7 +57,7 @@ HURRY_STOP_S = 2.0
 """How long a proxy may take to stop in a hurry. Its ledger is on disk already."""
 
 
-async def run_field(request: Request, stop: StopSignal, progress: RunProgress | None = None) -> Finished:
+async def run_field(request: RunRequest, stop: StopSignal, progress: RunProgress | None = None) -> Finished:
     """Run all trials of a run to their ends.
 
     Args:
@@ -90,11 +90,11 @@ async def run_field(request: Request, stop: StopSignal, progress: RunProgress | 
             return await run.run(trials, policies, report)
 
 
-def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
+def _engine(request: RunRequest) -> AbstractAsyncContextManager[Engine | None]:
     return Engine.open() if request.settings.sandbox == "docker" else nullcontext()
 
 
-def _aloud(request: Request, progress: RunProgress, text: str) -> None:
+def _aloud(request: RunRequest, progress: RunProgress, text: str) -> None:
     """Say what a person must read at once, even if a view hides what the run says."""
     progress.alert(text)
     request.say(text)
@@ -105,7 +105,7 @@ class _FieldRun:
 
     def __init__(
         self,
-        request: Request,
+        request: RunRequest,
         folder: RunFolder,
         run_id: str,
         stop: StopSignal,

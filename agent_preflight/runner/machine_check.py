@@ -17,7 +17,7 @@ from typing import Any
 
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.checks.images import image_name
-from agent_preflight.checks.line import Line, failed, warned
+from agent_preflight.checks.line import CheckLine, failed, warned
 from agent_preflight.docker.agent_files import link_copies
 from agent_preflight.docker.container import Container
 from agent_preflight.docker.container_config import GATE_MOUNT, check_network
@@ -44,7 +44,7 @@ LOCAL = "unix://"
 class MachineReport:
     """What a check of this machine found: failures and warnings. Nothing of what is in order."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[CheckLine] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
@@ -250,7 +250,7 @@ def _no_program(command: Iterable[str], env: Mapping[str, str] | None) -> str:
     return "" if shutil.which(program, path=path) else f"There is no program {program!r} in PATH: correct `command`."
 
 
-def say_all(lines: Iterable[Line], say: Callable[[str], None]) -> None:
+def say_all(lines: Iterable[CheckLine], say: Callable[[str], None]) -> None:
     """Print the warnings, where no report of checks shows them."""
     for line in lines:
         if line.ok is None:

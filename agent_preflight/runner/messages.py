@@ -17,7 +17,7 @@ from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.progress import TrialProgress
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
 from agent_preflight.runs.plan import TrialPlan, network_access, output_policy
-from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.trial_state import unverified_line
 from preflight_proxy.core.refusals.outcomes import code_of
 from preflight_proxy.core.refusals.refusals import Code
@@ -26,12 +26,12 @@ SHORT = frozenset({code_of(Code.DOES_NOT_FIT), code_of(Code.SPENT)})
 """Causes of a trial whose budget covers no call."""
 
 
-def elsewhere(request: Request) -> str:
+def elsewhere(request: RunRequest) -> str:
     """Return the option that names the runs' folder, with a space before it; nothing for the usual one."""
     return "" if request.runs_dir == RUNS_DIR else f" --runs-dir {shlex.quote(str(request.runs_dir))}"
 
 
-def announce(request: Request, run_dir: Path, run_id: str, due: Sequence[TrialPlan]) -> None:
+def announce(request: RunRequest, run_dir: Path, run_id: str, due: Sequence[TrialPlan]) -> None:
     """Say which trials start, where, and what to mind. Of a single trial, say only if its network is open.
 
     Of a resumed run, name each trial that begins, with its budget and how much of it is spent.
@@ -86,7 +86,7 @@ def network_line(settings: RunSettings) -> str:
     )
 
 
-def no_credit(rows: Sequence[TrialProgress], request: Request, run_id: str) -> str:
+def no_credit(rows: Sequence[TrialProgress], request: RunRequest, run_id: str) -> str:
     """Return the message after OpenRouter refused a call because the account has no credit."""
     left_pusd = sum(max(row.limit_pusd - row.balance.posted_pusd, 0) for row in rows)
     what = (
@@ -97,7 +97,7 @@ def no_credit(rows: Sequence[TrialProgress], request: Request, run_id: str) -> s
     return f"{what} Trials that run go on, no other is started. Add credit, then `{resume_command(request, run_id)}`."
 
 
-def how_to_stop(request: Request, run_id: str) -> str:
+def how_to_stop(request: RunRequest, run_id: str) -> str:
     """Return which run it is and how to stop it, in a line."""
     stop = f"agent-preflight stop {shlex.quote(run_id)}{elsewhere(request)}"
     return f"{run_id}: press Ctrl-C to stop it, or from another terminal: {stop}"
@@ -108,7 +108,7 @@ def stopping(again: str) -> str:
     return f"Stopping: no new trial starts, each trial is ended in order; {again} to not wait for the last costs."
 
 
-def resume_command(request: Request, run_id: str, *, retry_failed: bool = False, budget: str = "") -> str:
+def resume_command(request: RunRequest, run_id: str, *, retry_failed: bool = False, budget: str = "") -> str:
     """Return the command that resumes a run, quoted for a shell; for a script's run, the call.
 
     Variables whose values are not stored are in it with VALUE instead of the value.
@@ -120,14 +120,14 @@ def resume_command(request: Request, run_id: str, *, retry_failed: bool = False,
     return " ".join([f"agent-preflight run --resume {shlex.quote(run_id)}{elsewhere(request)}", *more, *values])
 
 
-def _more(request: Request, *, retry_failed: bool, budget: str) -> list[str]:
+def _more(request: RunRequest, *, retry_failed: bool, budget: str) -> list[str]:
     """Return the options that run failed trials again, and that give a higher budget."""
     if request.origin is None:
         return ["retry_failed=True"] * retry_failed + [f"budget_usd={budget}"] * bool(budget)
     return ["--retry-failed"] * retry_failed + [f"--budget {budget}"] * bool(budget)
 
 
-def farewell(request: Request, finished: Finished) -> Iterator[str]:
+def farewell(request: RunRequest, finished: Finished) -> Iterator[str]:
     """Yield which clean-up is not verified, and how to resume a run that is not complete; nothing if all is well.
 
     A resume begins trials that did not begin, were interrupted or had no credit; failed ones only with an option. If a budget
@@ -194,7 +194,7 @@ def _needed_pusd(result: RunResult) -> int:
     return max((pusd(cause.get("limit_needed_usd") or 0) for cause in causes if cause.get("code") in SHORT), default=0)
 
 
-def _higher(request: Request, finished: Finished, short: Sequence[int]) -> str:
+def _higher(request: RunRequest, finished: Finished, short: Sequence[int]) -> str:
     """Return a budget that covers a call of each trial and is not below that of any that begins again; empty if not known."""
     if not short or 0 in short:
         return ""

@@ -24,7 +24,7 @@ from agent_preflight.runner.resume import kept_results
 from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import TrialPlan, default_run_id, network_access, plan_trials
-from agent_preflight.runs.request import Request
+from agent_preflight.runs.request import RunRequest
 from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sweeping import SweepScope
@@ -37,7 +37,7 @@ _OF_32_BITS = ("386", "arm")
 _NO_EXEC = "agents may end with `exec format error`"
 
 
-def run_id_of(request: Request) -> str:
+def run_id_of(request: RunRequest) -> str:
     """Return the id that a run is to have; the folder of a new one may get a number behind it.
 
     Raises:
@@ -49,12 +49,12 @@ def run_id_of(request: Request) -> str:
         raise ConfigError(f"{exc}.") from None
 
 
-def trials_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
+def trials_of(request: RunRequest, run_id: str) -> tuple[TrialPlan, ...]:
     """Return a run's trials, each with a sub-key's name of its own. Raises as `plan_trials`."""
     return plan_trials(request.settings, run_id, lambda: secrets.token_hex(KEY_NAME_BYTES))
 
 
-def due_trials(request: Request, trials: Sequence[TrialPlan]) -> tuple[TrialPlan, ...]:
+def due_trials(request: RunRequest, trials: Sequence[TrialPlan]) -> tuple[TrialPlan, ...]:
     """Return the trials that are to begin: of a run that goes on, those whose results are not kept."""
     if not request.settings.resume or request.settings.run_id is None:
         return tuple(trials)
@@ -63,7 +63,7 @@ def due_trials(request: Request, trials: Sequence[TrialPlan]) -> tuple[TrialPlan
     return tuple(trial for trial in trials if trial.alias not in kept)
 
 
-async def sweep_for(request: Request, aliases: Sequence[str], engine: Engine | None) -> None:
+async def sweep_for(request: RunRequest, aliases: Sequence[str], engine: Engine | None) -> None:
     """Remove the leftovers of dead runs. Of the run that is to go on, end its agents and its proxy first.
 
     Raises:
@@ -83,7 +83,7 @@ async def sweep_for(request: Request, aliases: Sequence[str], engine: Engine | N
         check_gone(run_dir, report)
 
 
-def open_folder(request: Request, run_id: str, aliases: Sequence[str]) -> RunFolder:
+def open_folder(request: RunRequest, run_id: str, aliases: Sequence[str]) -> RunFolder:
     """Open the run's folder.
 
     Raises:
@@ -127,7 +127,7 @@ async def checked(check: Callable[[], object], stop: StopSignal) -> None:
 
 
 async def check_all(
-    request: Request, stop: StopSignal, folder: RunFolder, report: MachineReport, sources: Iterable[MountSource]
+    request: RunRequest, stop: StopSignal, folder: RunFolder, report: MachineReport, sources: Iterable[MountSource]
 ) -> None:
     """Run the checks that come before a run's keys. Its folder stays only if nothing is wrong.
 
@@ -152,7 +152,7 @@ async def check_all(
 
 
 async def look_first(
-    request: Request, trials: Sequence[TrialPlan], engine: Engine | None, stop: StopSignal
+    request: RunRequest, trials: Sequence[TrialPlan], engine: Engine | None, stop: StopSignal
 ) -> MachineReport:
     """Return what a person should know of this machine before the trials begin. If something is wrong, run the checks too.
 

@@ -26,7 +26,7 @@ from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runner.watch import TrialFigures, Watch
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan
-from agent_preflight.runs.request import Request
+from agent_preflight.runs.request import RunRequest
 from agent_preflight.runs.trial_state import GATE_LOST, Ender, EndReason, TrialState
 from agent_preflight.runs.verdict import RefusalNotices
 from agent_preflight.sandboxes.interface import Exit, Sandbox
@@ -55,7 +55,7 @@ class RunContext:
         authority: Certifies the proxy as `openrouter.ai` for agents in containers; None without containers.
     """
 
-    request: Request
+    request: RunRequest
     run_id: str
     folder: RunFolder
     stop: StopSignal

@@ -37,7 +37,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RunRequest:
     """A run that is to be done: its settings, and what no option says.
 
     Attributes:

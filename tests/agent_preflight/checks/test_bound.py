@@ -11,7 +11,7 @@ import pytest
 from agent_preflight import provision
 from agent_preflight.checks.bound import BOUND_TOKENS, check_bound_smoke
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line
+from agent_preflight.checks.line import CheckLine
 from agent_preflight.checks.suite import BUILT_IN, DEFAULT
 from openrouter_sim import FaultRule, Scenario, Simulator
 from openrouter_sim.faults import make_fault
@@ -30,7 +30,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
-def look(simulator: Simulator, *models: str) -> list[Line]:
+def look(simulator: Simulator, *models: str) -> list[CheckLine]:
     inputs = Inputs(simulator.admin_key, simulator.inference_key, models, 1.0, site_name="site")
     return check_bound_smoke(inputs, Facts(inputs))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_preflight.checks.custom import run_custom, run_infra, takes_context
-from agent_preflight.checks.line import Line
+from agent_preflight.checks.line import CheckLine
 from agent_preflight.health import InfraCheck
 from agent_preflight.models import InfraResult
 from tests.support.cases import each
@@ -42,13 +42,13 @@ def no_context() -> Mapping[str, Any]:
 
 
 def test_a_check_without_arguments_is_given_none() -> None:
-    assert run_custom(nothing, no_context) == [Line(ok=True, name="mine", detail="fine")]
-    assert run_custom(keyword, no_context) == [Line(ok=True, name="keyword", detail="3")]
+    assert run_custom(nothing, no_context) == [CheckLine(ok=True, name="mine", detail="fine")]
+    assert run_custom(keyword, no_context) == [CheckLine(ok=True, name="keyword", detail="3")]
 
 
 def test_any_positional_parameter_takes_the_facts() -> None:
-    assert run_custom(one, context) == [Line(ok=None, name="ctx", detail="5.0")]
-    assert run_custom(star, context) == [Line(ok=False, name="star", detail="1 given", failure="star: 1 given")]
+    assert run_custom(one, context) == [CheckLine(ok=None, name="ctx", detail="5.0")]
+    assert run_custom(star, context) == [CheckLine(ok=False, name="star", detail="1 given", failure="star: 1 given")]
 
 
 def test_a_builtin_without_a_signature_takes_nothing() -> None:
@@ -87,16 +87,16 @@ class Infra(InfraCheck):
 
 
 def test_a_pass_has_no_hint() -> None:
-    assert run_infra(Infra(InfraResult(ok=True, detail="ok", hint="h"))) == [Line(True, "service", "ok")]
+    assert run_infra(Infra(InfraResult(ok=True, detail="ok", hint="h"))) == [CheckLine(True, "service", "ok")]
 
 
 def test_a_warning_has_its_hint_and_no_failure() -> None:
-    assert run_infra(Infra(InfraResult(ok=None, detail="hm", hint="h"))) == [Line(None, "service", "hm", "", "h")]
+    assert run_infra(Infra(InfraResult(ok=None, detail="hm", hint="h"))) == [CheckLine(None, "service", "hm", "", "h")]
 
 
 def test_a_failure_carries_its_hint() -> None:
     (line,) = run_infra(Infra(InfraResult(ok=False, detail="bad", hint="do this")))
-    assert line == Line(False, "service", "bad", "service: bad -> do this", "do this")
+    assert line == CheckLine(False, "service", "bad", "service: bad -> do this", "do this")
     (bare,) = run_infra(Infra(InfraResult(ok=False, detail="bad")))
     assert bare.failure == "service: bad"
 

@@ -10,7 +10,7 @@ import pytest
 from agent_preflight.base.usd import pusd
 from agent_preflight.checks.estimate import check_estimate, told
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line
+from agent_preflight.checks.line import CheckLine
 from agent_preflight.estimates.calls_that_fit import estimate
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer, Seen
@@ -20,7 +20,7 @@ NANO, SONNET = "openai/gpt-4.1-nano", "anthropic/claude-sonnet-4.5"
 Serve = Callable[[Script], ScriptedServer]
 
 
-def look(*models: str, budget: float = 0.25, **more: Any) -> list[Line]:
+def look(*models: str, budget: float = 0.25, **more: Any) -> list[CheckLine]:
     inputs = Inputs("adm", "", models, budget, **more)
     return check_estimate(inputs, Facts(inputs))
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from agent_preflight.checks.inputs import Inputs, Once, Params, unique
+from agent_preflight.checks.inputs import CachedAnswer, Inputs, Params, unique
 
 
 def required(own: Params | None, common: str | list[str] | None, *models: str) -> dict[str, tuple[str, ...]]:
@@ -37,7 +37,7 @@ def test_something_is_asked_for_once_however_many_need_it() -> None:
         asked.append(1)
         return 7
 
-    once = Once(ask)
+    once = CachedAnswer(ask)
     answers: list[int] = []
     threads = [threading.Thread(target=lambda: answers.append(once())) for _ in range(5)]
     for thread in threads:
@@ -57,7 +57,7 @@ def test_a_question_that_raised_is_asked_again() -> None:
             raise outcome
         return outcome
 
-    once = Once(ask)
+    once = CachedAnswer(ask)
     with pytest.raises(ValueError, match="no"):
         once()
     assert once() == 3

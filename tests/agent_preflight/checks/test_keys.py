@@ -7,14 +7,14 @@ import pytest
 
 from agent_preflight.checks import keys
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line
+from agent_preflight.checks.line import CheckLine
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer
 
 Serve = Callable[[Script], ScriptedServer]
 
 
-def own(key: str) -> Line:
+def own(key: str) -> CheckLine:
     inputs = Inputs("admin", key, (), 1.0)
     (line,) = keys.check_api_key(inputs, Facts(inputs))
     return line
@@ -34,7 +34,7 @@ def test_whatever_goes_wrong_is_a_finding() -> None:
 
 @pytest.mark.wire
 def test_an_inference_key_works_and_another_is_refused_with_what_to_do(simulator: Simulator) -> None:
-    assert own(simulator.inference_key) == Line(ok=True, name="Inference key", detail="works")
+    assert own(simulator.inference_key) == CheckLine(ok=True, name="Inference key", detail="works")
     for wrong, said in (
         ("sk-or-v1-wrong", "OpenRouter refuses the inference key (401: "),
         (" ", "No inference key is given."),

@@ -8,7 +8,7 @@ import pytest
 
 from agent_preflight.checks import machine
 from agent_preflight.checks.inputs import Facts, Inputs
-from agent_preflight.checks.line import Line
+from agent_preflight.checks.line import CheckLine
 from agent_preflight.checks.suite import BUILT_IN, DEFAULT
 from tests.agent_preflight.conftest import Seen
 from tests.support.cases import each
@@ -20,10 +20,10 @@ NOON = datetime(2026, 10, 9, 12, 0, 0, 400_000, tzinfo=UTC)
 INPUTS = Inputs("admin", "key", (), 1.0)
 
 
-Check = Callable[[Inputs, Facts], list[Line]]
+Check = Callable[[Inputs, Facts], list[CheckLine]]
 
 
-def ask(check: Check, inputs: Inputs = INPUTS) -> Line:
+def ask(check: Check, inputs: Inputs = INPUTS) -> CheckLine:
     (line,) = check(inputs, Facts(inputs))
     return line
 

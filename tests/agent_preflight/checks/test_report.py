@@ -1,7 +1,7 @@
 """The report in its known form."""
 
 from agent_preflight.checks import report
-from agent_preflight.checks.line import Line, failed, passed, warned
+from agent_preflight.checks.line import CheckLine, failed, passed, warned
 
 
 def test_the_head() -> None:
@@ -15,7 +15,7 @@ def test_signs() -> None:
 
 
 def test_hints_follow() -> None:
-    assert report.line_text(Line(False, "A", "bad", "f", "do this")) == "  [x] A  bad -> do this"
+    assert report.line_text(CheckLine(False, "A", "bad", "f", "do this")) == "  [x] A  bad -> do this"
 
 
 def test_colour_is_for_the_sign_only() -> None:
@@ -23,7 +23,7 @@ def test_colour_is_for_the_sign_only() -> None:
 
 
 def test_what_others_wrote_is_made_plain() -> None:
-    line = Line(False, "A\x1b[2J", "b\x1b]0;t\x07ad\nnews", "f", "h\x9bint")
+    line = CheckLine(False, "A\x1b[2J", "b\x1b]0;t\x07ad\nnews", "f", "h\x9bint")
     assert report.line_text(line) == "  [x] A  bad news -> hnt"
     assert report.foot(["\x1b[31mred"]) == ["", "  PREFLIGHT FAILED (1 issue):", "    x red", ""]
 

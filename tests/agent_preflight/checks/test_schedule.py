@@ -2,27 +2,27 @@
 
 import threading
 
-from agent_preflight.checks.line import Line, failed, passed
+from agent_preflight.checks.line import CheckLine, failed, passed
 from agent_preflight.checks.schedule import Job, run_in_order
 from tests.support.cases import each
 
 
-def crashed(reason: str) -> Line:
+def crashed(reason: str) -> CheckLine:
     return failed("job", reason, reason)
 
 
-def flat(jobs: list[Job]) -> list[Line]:
+def flat(jobs: list[Job]) -> list[CheckLine]:
     return [line for lines in run_in_order(jobs) for line in lines]
 
 
 def test_results_come_in_the_order_of_the_jobs_whoever_ends_first() -> None:
     second_done = threading.Event()
 
-    def first() -> list[Line]:
+    def first() -> list[CheckLine]:
         second_done.wait(60)
         return [passed("first")]
 
-    def second() -> list[Line]:
+    def second() -> list[CheckLine]:
         second_done.set()
         return [passed("second")]
 
@@ -34,7 +34,7 @@ def test_jobs_of_one_lane_run_one_after_another() -> None:
     ran: list[int] = []
 
     def job(number: int) -> Job:
-        def run() -> list[Line]:
+        def run() -> list[CheckLine]:
             ran.append(number)
             return []
 
@@ -46,14 +46,14 @@ def test_jobs_of_one_lane_run_one_after_another() -> None:
 
 @each("error", [ValueError("boom"), SystemExit("boom"), KeyboardInterrupt("boom")])
 def test_a_job_that_raises_is_a_failed_check_with_its_reason(error: BaseException) -> None:
-    def run() -> list[Line]:
+    def run() -> list[CheckLine]:
         raise error
 
     assert flat([Job(run, crashed, 10, "a")]) == [failed("job", "boom", "boom")]
 
 
 def test_an_exception_without_text_is_named_by_its_kind() -> None:
-    def run() -> list[Line]:
+    def run() -> list[CheckLine]:
         raise ValueError
 
     assert flat([Job(run, crashed, 10, "a")])[0].detail == "ValueError"
@@ -62,11 +62,11 @@ def test_an_exception_without_text_is_named_by_its_kind() -> None:
 def test_a_job_that_does_not_end_fails_and_so_does_what_waits_behind_it() -> None:
     release = threading.Event()
 
-    def hang() -> list[Line]:
+    def hang() -> list[CheckLine]:
         release.wait(60)
         return []
 
-    def good() -> list[Line]:
+    def good() -> list[CheckLine]:
         return [passed("good")]
 
     jobs = [Job(hang, crashed, 0.02, "a"), Job(good, crashed, 10, "a"), Job(good, crashed, 10, "b")]

@@ -16,7 +16,7 @@ MODEL = "openai/gpt-4.1-nano"
 HOSTILE = "\x1b[31m$(id)"
 NUMBERS = ("soon", "0", "-1", "nan", "1e999", "1,5", "0x10", HOSTILE)
 
-WRONG: Mapping[kinds.Kind, tuple[str, ...]] = {
+WRONG: Mapping[kinds.OptionKind, tuple[str, ...]] = {
     kinds.DOLLARS: ("", "two", "0", "1000001", HOSTILE, "1,50", "2$", "-1", "nan", "1e400"),
     kinds.MODELS: ("", "a b", "a/b=..", f"a/b={'x' * 65}", HOSTILE, "a/b=", "=alias", "a/b=x/y"),
     kinds.IMAGE: ("", "my agent", "x" * 600, "--privileged", HOSTILE, ":tag"),

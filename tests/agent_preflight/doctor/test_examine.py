@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_preflight.base.config import Environment
-from agent_preflight.checks.line import Line, passed, warned
+from agent_preflight.checks.line import CheckLine, passed, warned
 from agent_preflight.doctor.examine import Section, document, examine, healthy, sections_text, variable_lines, way_lines
 from openrouter_sim import Simulator
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES
@@ -64,7 +64,7 @@ def test_it_looks_at_everything_and_asks_for_the_time(simulator: Simulator) -> N
 
 
 GOOD = Section("System", (passed("Disk", "much"), warned("Files", "few")))
-BAD = Section("Python", (Line(ok=False, name="Python", detail="2.7", hint="a newer one"),))
+BAD = Section("Python", (CheckLine(ok=False, name="Python", detail="2.7", hint="a newer one"),))
 
 
 def test_each_section_has_its_title_and_its_lines() -> None:

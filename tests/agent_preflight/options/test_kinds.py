@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from agent_preflight.options import kinds
-from agent_preflight.options.kinds import Kind
+from agent_preflight.options.kinds import OptionKind
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 
@@ -36,7 +36,7 @@ from tests.support.cases import each
         (kinds.choice(Literal["x", "y"]), "y", "y"),
     ],
 )
-def test_a_value_is_read_as_a_person_means_it(kind: Kind, given: object, value: object) -> None:
+def test_a_value_is_read_as_a_person_means_it(kind: OptionKind, given: object, value: object) -> None:
     assert kind.read(given) == value
 
 
@@ -55,6 +55,6 @@ def test_a_value_is_read_as_a_person_means_it(kind: Kind, given: object, value: 
         (kinds.choice(Literal["x", "y"]), "z"),
     ],
 )
-def test_what_is_no_value_is_a_value_error(kind: Kind, given: object) -> None:
+def test_what_is_no_value_is_a_value_error(kind: OptionKind, given: object) -> None:
     with pytest.raises(ValueError):
         kind.read(given)

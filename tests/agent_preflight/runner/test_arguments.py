@@ -12,7 +12,7 @@ from agent_preflight.checks.inputs import Inputs
 from agent_preflight.runner.api import request_of
 from agent_preflight.runner.arguments import texts
 from agent_preflight.runs.plan import output_policy
-from agent_preflight.runs.request import Request
+from agent_preflight.runs.request import RunRequest
 from agent_preflight.sandboxes.kept_output import OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -24,7 +24,7 @@ def request(**options: Any) -> Any:
     return request_of({**known, **options})
 
 
-def inputs_of(made: Request) -> Inputs:
+def inputs_of(made: RunRequest) -> Inputs:
     """Return what the checks of a request are told."""
     assert isinstance(made.preflight, partial)
     (inputs,) = made.preflight.args

@@ -13,12 +13,12 @@ from agent_preflight.options.settings import SandboxKind, read_settings
 from agent_preflight.runner.messages import announce, farewell, how_to_stop, resume_command, stopping
 from agent_preflight.runner.resume import result_of_summary
 from agent_preflight.runs.plan import PriorAttempt, TrialPlan
-from agent_preflight.runs.request import Finished, Origin, Request
+from agent_preflight.runs.request import Finished, Origin, RunRequest
 
 SETTINGS = read_settings(
     {"models": [("m/m", alias) for alias in ("a", "b", "c")], "admin_key": "x", "budget_usd": 1, "sandbox": "process"}
 )
-REQUEST = Request(settings=SETTINGS, origin=Origin())
+REQUEST = RunRequest(settings=SETTINGS, origin=Origin())
 SCRIPT = replace(REQUEST, origin=None)
 
 
@@ -34,7 +34,7 @@ def result(status: str, ended_by: str = "agent", **extra: Any) -> RunResult:
     return result_of_summary({"preflight": {"status": status, "ended_by": ended_by, **extra}})
 
 
-def lines(run_dir: Path, *results: RunResult, request: Request = REQUEST) -> list[str]:
+def lines(run_dir: Path, *results: RunResult, request: RunRequest = REQUEST) -> list[str]:
     """Return what is said of results, which are those of a, b and c unless they have names."""
     named = [
         replace(each, alias=each.alias or alias)
@@ -194,10 +194,10 @@ CENT = 10**10
 TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
 
 
-def request(tmp_path: Path, **changes: Any) -> Request:
+def request(tmp_path: Path, **changes: Any) -> RunRequest:
     own = {name: changes.pop(name) for name in ("single",) if name in changes}
     settings = {"models": [("m/m", "a")], "admin_key": "x", "budget_usd": 1, "sandbox": "process", **changes}
-    return Request(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
+    return RunRequest(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
 
 
 def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:

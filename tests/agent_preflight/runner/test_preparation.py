@@ -34,7 +34,7 @@ from agent_preflight.runner.preparation import (
 )
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan
-from agent_preflight.runs.request import Origin, Request
+from agent_preflight.runs.request import Origin, RunRequest
 from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar import Sidecar
@@ -50,13 +50,13 @@ CENT = 10**10
 TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
 
 
-def request(tmp_path: Path, **changes: Any) -> Request:
+def request(tmp_path: Path, **changes: Any) -> RunRequest:
     own = {name: changes.pop(name) for name in ("single", "origin", "suggested_id") if name in changes}
     settings = {"models": [("m/m", "a")], "admin_key": "x", "budget_usd": 1, "sandbox": "process", **changes}
-    return Request(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
+    return RunRequest(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
 
 
-def opened(asked: Request) -> RunFolder:
+def opened(asked: RunRequest) -> RunFolder:
     return open_folder(asked, run_id_of(asked), [alias for _, alias in asked.settings.pairs])
 
 
@@ -99,7 +99,7 @@ def test_nothing_of_this_machine_is_looked_at_where_every_trial_is_kept(tmp_path
     asked = request(tmp_path, run_id="r", resume=True, sandbox="docker", image_name="img")
     no_engine: Any = object()
 
-    def look(asked: Request) -> MachineReport:
+    def look(asked: RunRequest) -> MachineReport:
         return asyncio.run(look_first(asked, due_trials(asked, trials_of(asked, "r")), no_engine, StopSignal()))
 
     assert look(asked) == MachineReport()

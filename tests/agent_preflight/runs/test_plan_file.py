@@ -20,7 +20,7 @@ from agent_preflight.runs.plan_file import (
     planned_trials,
     trial_folder,
 )
-from agent_preflight.runs.request import Origin, Request
+from agent_preflight.runs.request import Origin, RunRequest
 from tests.support.cases import each
 
 MODELS = [("openai/gpt-4.1-nano", "nano"), ("anthropic/claude-haiku-4.5", "haiku")]
@@ -43,7 +43,7 @@ def document(settings: RunSettings = SETTINGS, origin: Origin | None = None, **c
     numbers = iter(range(100))
     changed = replace(settings, **{name: read_option(name, value) for name, value in changes.items()})
     trials = plan_trials(changed, "run-1", lambda: str(next(numbers)))
-    return plan_document("run-1", trials, Request(settings=changed, origin=origin), "now")
+    return plan_document("run-1", trials, RunRequest(settings=changed, origin=origin), "now")
 
 
 def old(plan: Any) -> Any:

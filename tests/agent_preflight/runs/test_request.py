@@ -1,36 +1,36 @@
 """What a run is asked to be, besides its options."""
 
 from agent_preflight.options.settings import read_settings
-from agent_preflight.runs.request import Origin, Request
+from agent_preflight.runs.request import Origin, RunRequest
 
 SETTINGS = read_settings({"models": ["m/m=a"], "admin_key": "sk-or-admin", "max_workers": 5, "on_event": print})
 
 
 def test_a_request_is_for_a_new_run_without_checks_unless_it_says_otherwise() -> None:
-    made = Request(settings=SETTINGS)
+    made = RunRequest(settings=SETTINGS)
     assert (made.origin, made.single, made.preflight, made.may_have_begun) == (None, False, None, False)
     assert made.admin_key.reveal() == "sk-or-admin"
     assert "sk-or-admin" not in repr(made)
 
 
 def test_one_trial_runs_at_a_time_unless_they_run_in_parallel() -> None:
-    assert Request(settings=SETTINGS).workers == 5
-    assert Request(settings=read_settings({"max_workers": 5, "parallel": False})).workers == 1
+    assert RunRequest(settings=SETTINGS).workers == 5
+    assert RunRequest(settings=read_settings({"max_workers": 5, "parallel": False})).workers == 1
 
 
 def test_a_run_may_have_begun_if_it_is_named_resumed_or_a_single_trial() -> None:
     named, resumed = read_settings({"run_id": "r"}), read_settings({"run_id": "r", "resume": True})
-    assert Request(settings=named).may_have_begun
-    assert Request(settings=resumed).may_have_begun
-    assert Request(settings=SETTINGS, single=True).may_have_begun
+    assert RunRequest(settings=named).may_have_begun
+    assert RunRequest(settings=resumed).may_have_begun
+    assert RunRequest(settings=SETTINGS, single=True).may_have_begun
 
 
 def test_only_a_script_has_functions_of_its_own() -> None:
-    assert Request(settings=SETTINGS).functions == ["on_event"]
-    assert Request(settings=SETTINGS, origin=Origin()).functions == []
+    assert RunRequest(settings=SETTINGS).functions == ["on_event"]
+    assert RunRequest(settings=SETTINGS, origin=Origin()).functions == []
 
 
 def test_a_line_goes_where_the_run_says() -> None:
     lines: list[str] = []
-    Request(settings=read_settings({"log_fn": lines.append})).say("text")
+    RunRequest(settings=read_settings({"log_fn": lines.append})).say("text")
     assert lines == ["text"]
