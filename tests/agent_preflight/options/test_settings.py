@@ -171,3 +171,20 @@ def test_what_a_process_uses_and_what_nobody_gave_is_not_named() -> None:
     }
     assert unused_by_processes(read_settings(used)) == []
     assert unused_by_processes(read_settings({"network": "host"})) == []
+
+
+@each("name, value", [("admin_key", b"sk-or-v1-bytes"), ("or_key", 5551234), ("env", "NAME=s3cret")])
+def test_an_error_about_a_key_or_a_variable_does_not_show_its_value(name: str, value: object) -> None:
+    with pytest.raises(SettingError) as caught:
+        read_option(name, value)
+    assert not [text for text in ("sk-or-v1-bytes", "5551234", "s3cret") if text in str(caught.value)]
+
+
+@each(
+    "stdin, prompt, closes",
+    [("open", None, False), ("close", "text", True), ("auto", "text", False), ("auto", None, True)],
+)
+def test_standard_input_stays_open_after_a_prompt_unless_an_option_says_otherwise(
+    stdin: str, prompt: str | None, closes: bool
+) -> None:
+    assert read_settings({"stdin": stdin, "initial_prompt": prompt}).closes_stdin is closes
