@@ -73,7 +73,9 @@ def admit(
     if (whole := quote.within(account.available_pusd, quote.bound)) is not None:
         return Admission(quote.bound, whole.worst_pusd(quote.bound), clamped=False, tags=whole.tags)
     least_pusd, settled_pusd = quote.least_pusd, account.limit_pusd - account.posted_pusd
-    may_wait = waited_s < WAIT_S_MAX and (account.pending_pusd > 0 or has_unknown)
+    may_wait = (
+        waited_s < WAIT_S_MAX
+    )  # with nothing pending, settled equals available, and neither wait below is reached
     if may_wait and least_pusd <= settled_pusd:
         return Wait(least_pusd)
     if (clamped := _clamped(account.available_pusd, quote, busy=busy)) is not None:
@@ -95,13 +97,11 @@ def unread_refusal(account: Account) -> Code | None:
 
 
 def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admission | None:
-    if available_pusd < quote.cheapest_pusd:
+    share_pusd = min(available_pusd, max(available_pusd // 2, quote.cheapest_pusd)) if busy else available_pusd
+    bound = quote.bound_within(share_pusd)
+    if bound is None or (fitting := quote.within(share_pusd, bound)) is None:
         return None
-    purse_pusd = max(available_pusd // 2, quote.cheapest_pusd) if busy else available_pusd
-    bound = quote.bound_within(purse_pusd)
-    if bound is None or (fitting := quote.within(purse_pusd, bound)) is None:
-        return None
-    return Admission(bound, fitting.worst_pusd(bound), clamped=bound < quote.bound, tags=fitting.tags)
+    return Admission(bound, fitting.worst_pusd(bound), clamped=True, tags=fitting.tags)
 
 
 def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:

@@ -20,8 +20,6 @@ from preflight_proxy.core.shapes.shape import Request
 
 FLOOR_TOKENS = 1024
 """A clamp goes no lower: a shorter answer is of no use to an agent (M9)."""
-BOUND_MIN = 16
-"""Some providers take no smaller output bound."""
 WRITES_ON_REQUEST = ("anthropic/", "google/", "qwen/", "alibaba/")
 """Families that write to a cache only where `cache_control` asks for it; elsewhere a write may come unasked.
 
@@ -72,9 +70,9 @@ class WorstCase:
         """The greatest bound up to `bound` that costs at most `amount_pusd`; -1 if there is none."""
         if self.pusd(bound) <= amount_pusd:
             return bound
-        left_pusd = amount_pusd - self.fixed_pusd
-        tokens = left_pusd * TOKENS_PER_MTOK // self.output_price if self.output_price else -1
-        return tokens if tokens >= self.tokens_min and left_pusd >= 0 else -1
+        output_pusd = amount_pusd - self.fixed_pusd  # if it is negative, so are the tokens
+        tokens = output_pusd * TOKENS_PER_MTOK // self.output_price if self.output_price else -1
+        return tokens if tokens >= self.tokens_min else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +169,12 @@ def quote(
     tokens = {endpoint.tag: (prompt_tokens or _m3(request))(endpoint) for endpoint in used}
     default = max(endpoint.default_bound for endpoint in used)
     bound = 0 if not request.bound_fields else default if request.bound is None else request.bound
-    asked = request.bound if request.bound is not None else FLOOR_TOKENS
     return Quote(
         model=split_model(request.model)[0],
         tags=tuple(endpoint.tag for endpoint in used),
         bound=bound,
         asked=request.bound,
-        floor=min(bound, max(BOUND_MIN, min(asked, FLOOR_TOKENS))),
+        floor=min(bound, FLOOR_TOKENS),
         max_price=_max_price(used),
         prompt_tokens=max(tokens.values()),
         worst=tuple(_worst(request, endpoint, tokens[endpoint.tag]) for endpoint in used),

@@ -29,6 +29,26 @@ def test_what_a_lower_truth_frees_is_kept_as_far_as_another_can_have_cost_it() -
     assert shared.told("a", -40) == 30
 
 
+def test_no_more_is_kept_than_the_other_can_have_cost_beyond_what_it_was_charged() -> None:
+    shared = SharedUsage()
+    shared.decided([assumed("a", 50, 50), assumed("b", 30, 20)])
+    assert shared.told("a", -40) == 10
+
+
+def test_a_higher_truth_leaves_nothing_to_keep_and_takes_nothing_from_others() -> None:
+    shared = SharedUsage()
+    shared.decided([assumed("a", 50, 10), assumed("b", 50, 0)])
+    assert shared.told("a", 30) == 0
+    assert shared.kept_pusd == 0
+
+
+def test_the_truth_of_a_voided_call_is_not_waited_for() -> None:
+    shared = SharedUsage()
+    shared.decided([Verdict(replace(pending("b", 30), generation_id="gen-b"), None)])
+    shared.decided([assumed("a", 50, 50)])
+    assert shared.told("a", -40) == 0
+
+
 def test_what_is_kept_goes_where_the_others_truth_says() -> None:
     shared = SharedUsage()
     shared.decided([assumed("a", 50, 50), assumed("b", 50, 0), assumed("c", 50, 0)])

@@ -1,8 +1,19 @@
 """What the end of a reservation leaves in the books, and later truths (M13-M15, M21)."""
 
+from dataclasses import replace
+
 import pytest
 
-from preflight_proxy.core.ledger.commands import Adjust, Assume, OpenAccount, Post, Recover, SetGeneration, Void
+from preflight_proxy.core.ledger.commands import (
+    Adjust,
+    Assume,
+    OpenAccount,
+    Post,
+    Recover,
+    Reserve,
+    SetGeneration,
+    Void,
+)
 from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, ReservationState
 from preflight_proxy.core.ledger.transition import transition
 from tests.support.cases import each
@@ -52,6 +63,31 @@ def test_where_nobody_told_who_served_each_quoted_endpoint_goes_out_of_use() -> 
     do(book, type(command)("r", "a", 100, "chat", "m/x", ("t", "u"), 16))
     do(book, Post("r", 101))
     assert set(book.quarantined) == {("m/x", "t"), ("m/x", "u")}
+
+
+def test_only_the_endpoint_that_served_is_quarantined_if_it_is_known() -> None:
+    book = opened(100)
+    do(book, Reserve("r", "a", 100, "chat", "m/x", ("t", "u"), 16))
+    do(book, Post("r", 101, CallFacts(tag="u")))
+    assert set(book.quarantined) == {("m/x", "u")}
+
+
+def test_overruns_add_up() -> None:
+    book = opened(1000)
+    for name, overrun_pusd in (("r", 30), ("s", 12)):
+        do(book, hold(name, 100, model=name))
+        do(book, Post(name, 100 + overrun_pusd))
+    assert account(book).overrun_pusd == 42
+
+
+def test_a_recovered_amount_of_any_size_lifts_the_freeze_of_a_restart() -> None:
+    """M21: the key's usage has been compared with the ledger."""
+    for cost_pusd in (0, 7):
+        book = opened()
+        book.accounts["a"] = replace(account(book), usage_unread=True)
+        do(book, Recover("a", cost_pusd))
+        assert account(book).frozen is None
+        assert account(book).recovered_pusd == account(book).posted_pusd == cost_pusd
 
 
 def test_no_more_than_the_reservation_is_assumed() -> None:
