@@ -207,7 +207,7 @@ class StallEject(EjectPolicy):
         repeats = context.get("repeats", 0)
         if repeats < self.threshold:
             return _stay()
-        return _eject(f"same request {repeats} times in a row (threshold={self.threshold})")
+        return _eject(f"same request repeated {repeats} times in a row (threshold={self.threshold})")
 
 
 class CompositeEject(EjectPolicy):
