@@ -137,9 +137,9 @@ def test_a_call_that_starts_when_the_one_before_ends_can_read_its_cache(story: S
 def test_of_calls_with_the_same_messages_the_one_with_the_same_fields_counts(story: Story) -> None:
     """A conversation may alternate between two settings; each has its own cache."""
     low, high = {"reasoning": {"effort": "low"}}, {"reasoning": {"effort": "high"}}
-    story.call(chat(TALK, **low))
-    assert story.call(chat(TALK, **high)).miss == "field reasoning"
-    assert story.call(chat(TALK, **low)).miss == "unexplained"
+    story.call(chat(TALK, NANO, **low))
+    assert story.call(chat(TALK, NANO, **high)).miss == "field reasoning"
+    assert story.call(chat(TALK, NANO, **low)).miss == "unexplained"
 
 
 def test_an_endpoint_that_is_not_known_explains_nothing(story: Story) -> None:
