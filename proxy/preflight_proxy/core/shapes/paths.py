@@ -1,4 +1,4 @@
-"""Which paths are served, in which spellings, and what a client with a wrong base URL is told. Pure.
+"""Which paths are served, in which spellings, and the answer to a client with a wrong base URL. Pure.
 
 A client joins a base URL and a path of its own. A base URL that is one `/v1` or one slash off makes one of a few known
 spellings; those are written out here and served. Nothing is normalised or decoded: every other path is refused.
