@@ -28,7 +28,7 @@ from agent_preflight.runner.preparation import local_now
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.final_table import place_lines
 from agent_preflight.runs.plan import Surroundings
-from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.result import exit_code
 from agent_preflight.sidecar import own_process, until_ready
 from preflight_proxy.core.secret import Secret
@@ -96,9 +96,9 @@ async def _demo(sandbox: Wish, base: str | None, runs_dir: Path, view: RunView, 
     return _compare(finished, bill)
 
 
-def _request(place: Place, simulated: Simulated, runs_dir: Path, view: RunView) -> Request:
+def _request(place: Place, simulated: Simulated, runs_dir: Path, view: RunView) -> RunRequest:
     arguments = {kind: [*place.command, kind, "--model", model] for kind, model in AGENTS}
-    return Request(
+    return RunRequest(
         models=[(model, kind) for kind, model in AGENTS],
         admin_key=simulated.admin_key,
         budget=BUDGET_USD,

@@ -23,7 +23,7 @@ from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runner.messages import elsewhere, farewell
 from agent_preflight.runner.progress import KEPT, TrialProgress
 from agent_preflight.runs.final_table import answers_lines, place_lines
-from agent_preflight.runs.request import Finished, Origin, Request
+from agent_preflight.runs.request import Finished, Origin, RunRequest
 from agent_preflight.runs.result import exit_code, summary_document
 from preflight_proxy.core.errors import OperatingError
 
@@ -97,7 +97,7 @@ def _run(options: Mapping[str, Any], origin: Origin, view: RunView) -> Finished:
     return ended[0]
 
 
-def _show(view: RunView, request: Request, finished: Finished) -> None:
+def _show(view: RunView, request: RunRequest, finished: Finished) -> None:
     rows = view.progress.rows()
     if request.resume and rows and all(row.state == KEPT for row in rows):
         say(f"Nothing to do: every trial of {finished.run_dir.name} has ended.")

@@ -17,7 +17,7 @@ from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellabl
 from agent_preflight.runner.messages import elsewhere, farewell
 from agent_preflight.runs.final_table import final_lines
 from agent_preflight.runs.plan import PolicyGiven
-from agent_preflight.runs.request import OnComplete, OnEvent, Request
+from agent_preflight.runs.request import OnComplete, OnEvent, RunRequest
 from preflight_proxy.core.secret import Secret
 
 LogFunction = Callable[..., object]
@@ -283,7 +283,7 @@ def run_container(  # noqa: D417 - the other arguments are those of run_multi
     return finished.results[0]
 
 
-async def _told(request: Request, stop: StopSignal) -> list[RunResult]:
+async def _told(request: RunRequest, stop: StopSignal) -> list[RunResult]:
     """Run it, print the table at its end and how it goes on if it is not complete, also after Ctrl-C; return the results."""
     finished = await run_field(request, stop)
     for line in (*final_lines(finished.results, finished.run_dir, elsewhere(request)), *farewell(request, finished)):

@@ -1,4 +1,4 @@
-"""From the arguments of the public functions to a `Request`: keys, files, contradictions."""
+"""From the arguments of the public functions to a `RunRequest`: keys, files, contradictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agent_preflight.options.settings import Arguments, RunSettings, read_settin
 from agent_preflight.options.sources import with_files, with_keys
 from agent_preflight.options.text_file import read_text
 from agent_preflight.runs.plan import Surroundings
-from agent_preflight.runs.request import Request
+from agent_preflight.runs.request import RunRequest
 from agent_preflight.sandboxes.kept_output import DEPTH_MAX, KEEP_OFF, OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 
@@ -36,7 +36,7 @@ def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> d
     return dict(bound.arguments)
 
 
-def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources: bool = True) -> Request:
+def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources: bool = True) -> RunRequest:
     """Return the request that the keywords of `run_multi` make; None, and what is not named, is the default.
 
     Args:
@@ -51,7 +51,7 @@ def request_of(given: Mapping[str, Any], *, single: bool = False, makes_sources:
     settings = read_settings(with_files(with_keys(given, Environment.read()), variable, read_text))
     check_way(settings.openrouter_base_url)
     assert settings.admin_key is not None, "with_keys"
-    return Request(
+    return RunRequest(
         models=settings.pairs,
         admin_key=settings.admin_key,
         budget=settings.budget_usd,

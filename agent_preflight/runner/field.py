@@ -44,7 +44,7 @@ from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan, policy_for_trial
 from agent_preflight.runs.plan_file import plan_document
-from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
 from preflight_proxy.base.control_messages import LedgerEvent
@@ -58,7 +58,7 @@ HURRY_STOP_S = 2.0
 """What a proxy gets to end when settlement is not awaited: its books are on disk already."""
 
 
-async def run_field(request: Request, stop: StopSignal, progress: RunProgress | None = None) -> Finished:
+async def run_field(request: RunRequest, stop: StopSignal, progress: RunProgress | None = None) -> Finished:
     """Run a field of trials to the end of each.
 
     Args:
@@ -81,12 +81,12 @@ async def run_field(request: Request, stop: StopSignal, progress: RunProgress | 
             return await _in_folder(request, stop, progress, engine, folder, found)
 
 
-def _engine(request: Request) -> AbstractAsyncContextManager[Engine | None]:
+def _engine(request: RunRequest) -> AbstractAsyncContextManager[Engine | None]:
     return Engine.open() if request.around.sandbox == "docker" else nullcontext()
 
 
 async def _in_folder(
-    request: Request,
+    request: RunRequest,
     stop: StopSignal,
     progress: RunProgress,
     engine: Engine | None,
@@ -125,7 +125,7 @@ async def _in_folder(
         await beside.cancel()
 
 
-def _aloud(request: Request, progress: RunProgress, text: str) -> None:
+def _aloud(request: RunRequest, progress: RunProgress, text: str) -> None:
     """Say what a person must read at once, also where a view hides what the run says."""
     progress.alert(text)
     request.say(text)
@@ -142,7 +142,7 @@ class _Run:
     """The part of a run that has a proxy."""
 
     def __init__(
-        self, request: Request, folder: RunFolder, run_id: str, stop: StopSignal, progress: RunProgress
+        self, request: RunRequest, folder: RunFolder, run_id: str, stop: StopSignal, progress: RunProgress
     ) -> None:
         self._request = request
         self._folder = folder

@@ -9,7 +9,7 @@ from typing import Any
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.usd import cents_up, pusd, read_usd
 from agent_preflight.runner.resume import FAILED, begins_again, money_was_gone
-from agent_preflight.runs.request import Finished, Request
+from agent_preflight.runs.request import Finished, RunRequest
 from agent_preflight.runs.trial_state import unverified_line
 from preflight_proxy.core.refusals.outcomes import code_of
 from preflight_proxy.core.refusals.refusals import Code
@@ -18,12 +18,12 @@ SHORT = frozenset({code_of(Code.DOES_NOT_FIT), code_of(Code.SPENT)})
 """Why no call of a trial was served whose budget covers none."""
 
 
-def elsewhere(request: Request) -> str:
+def elsewhere(request: RunRequest) -> str:
     """Return the option that names the runs' folder, with a space before it; nothing for the usual one."""
     return "" if request.runs_dir == RUNS_DIR else f" --runs-dir {shlex.quote(str(request.runs_dir))}"
 
 
-def how_to_stop(request: Request, run_id: str) -> str:
+def how_to_stop(request: RunRequest, run_id: str) -> str:
     """Return which run it is and how to stop it, in a line."""
     stop = f"agent-preflight stop {shlex.quote(run_id)}{elsewhere(request)}"
     return f"{run_id}: press Ctrl-C to stop it, or from another terminal: {stop}"
@@ -34,7 +34,7 @@ def stopping(again: str) -> str:
     return f"Stopping: no new trial starts, each trial is ended in order; {again} to not wait for the last costs."
 
 
-def go_on(request: Request, run_id: str, *, retry_failed: bool = False, budget: str = "") -> str:
+def go_on(request: RunRequest, run_id: str, *, retry_failed: bool = False, budget: str = "") -> str:
     """Return the command that goes on with a run, quoted for a shell; for a script's run the call.
 
     Variables whose values are kept nowhere are in it, each with VALUE in the place of its value.
@@ -46,14 +46,14 @@ def go_on(request: Request, run_id: str, *, retry_failed: bool = False, budget: 
     return " ".join([f"agent-preflight run --resume {shlex.quote(run_id)}{elsewhere(request)}", *more, *values])
 
 
-def _more(request: Request, *, retry_failed: bool, budget: str) -> list[str]:
+def _more(request: RunRequest, *, retry_failed: bool, budget: str) -> list[str]:
     """The options that run failed trials again, and with more money."""
     if request.origin is None:
         return ["retry_failed=True"] * retry_failed + [f"budget_usd={budget}"] * bool(budget)
     return ["--retry-failed"] * retry_failed + [f"--budget {budget}"] * bool(budget)
 
 
-def farewell(request: Request, finished: Finished) -> Iterator[str]:
+def farewell(request: RunRequest, finished: Finished) -> Iterator[str]:
     """Yield what of the clean-up is not verified, and how a run goes on whose trials are not all complete; nothing if all is well.
 
     Trials that did not begin, were cut off or had no credit begin with a resume; those that failed only if that is asked for.
@@ -121,7 +121,7 @@ def _needed_pusd(summary: Mapping[str, Any]) -> int:
     return max((pusd(cause.get("limit_needed_usd") or 0) for cause in causes if cause.get("code") in SHORT), default=0)
 
 
-def _higher(request: Request, finished: Finished, short: Sequence[int]) -> str:
+def _higher(request: RunRequest, finished: Finished, short: Sequence[int]) -> str:
     """Return a budget that covers a call of each trial and is below none of those that begin again; empty if it is not known."""
     if not short or 0 in short:
         return ""

@@ -30,7 +30,7 @@ from agent_preflight.runner.resume import kept_results
 from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import Surroundings, TrialPlan, default_run_id, plan_trials, policy_for_trial
-from agent_preflight.runs.request import Request
+from agent_preflight.runs.request import RunRequest
 from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sweeping import SweepScope
@@ -41,7 +41,7 @@ from preflight_proxy.core.errors import ConfigError
 KEY_NAME_BYTES = 6
 
 
-async def sweep_for(request: Request, engine: Engine | None) -> None:
+async def sweep_for(request: RunRequest, engine: Engine | None) -> None:
     """Remove what dead runs left; of the run that is to go on, first of all whatever of it still acts.
 
     Raises:
@@ -58,13 +58,13 @@ async def sweep_for(request: Request, engine: Engine | None) -> None:
         check_gone(run_dir, swept)
 
 
-async def sweep_beside(request: Request, engine: Engine | None) -> None:
+async def sweep_beside(request: RunRequest, engine: Engine | None) -> None:
     """Remove what dead runs left, unless that came first."""
     if not request.may_have_begun:
         await sweep_for(request, engine)
 
 
-def trials_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
+def trials_of(request: RunRequest, run_id: str) -> tuple[TrialPlan, ...]:
     """Return a run's trials, each with a sub-key's name of its own. Raises as `plan_trials`."""
     return plan_trials(
         request.models,
@@ -76,7 +76,7 @@ def trials_of(request: Request, run_id: str) -> tuple[TrialPlan, ...]:
     )
 
 
-def open_folder(request: Request) -> RunFolder:
+def open_folder(request: RunRequest) -> RunFolder:
     """Open the run's folder, after everything has been checked that can be checked without one.
 
     Raises:
@@ -100,7 +100,7 @@ def open_folder(request: Request) -> RunFolder:
         ) from exc
 
 
-def _folder(request: Request, runs_dir: Path, run_id: str, aliases: Sequence[str]) -> RunFolder:
+def _folder(request: RunRequest, runs_dir: Path, run_id: str, aliases: Sequence[str]) -> RunFolder:
     if request.single:
         return open_single(runs_dir, aliases[0])
     if request.resume:
@@ -130,7 +130,7 @@ async def checked(check: Callable[[], object], stop: StopSignal) -> None:
 
 
 async def check_all(
-    request: Request, stop: StopSignal, folder: RunFolder, found: MachineReport, wanted: Iterable[MountSource]
+    request: RunRequest, stop: StopSignal, folder: RunFolder, found: MachineReport, wanted: Iterable[MountSource]
 ) -> None:
     """Do what comes before a run's keys; its folder stays only if nothing is wrong.
 
@@ -154,7 +154,7 @@ async def check_all(
     folder.is_wanted = True  # also that of a run that a person has stopped: it is named at the end
 
 
-async def look_first(request: Request, engine: Engine | None, stop: StopSignal) -> MachineReport:
+async def look_first(request: RunRequest, engine: Engine | None, stop: StopSignal) -> MachineReport:
     """Return what a person should know of this machine; if something is wrong, tell it with what the checks find.
 
     Nothing is looked at for trials that are kept.
@@ -179,12 +179,12 @@ async def look_first(request: Request, engine: Engine | None, stop: StopSignal) 
     raise ConfigError("\n".join(found.problems))
 
 
-def sources_of(request: Request, engine: Engine | None, due: Sequence[TrialPlan]) -> list[MountSource]:
+def sources_of(request: RunRequest, engine: Engine | None, due: Sequence[TrialPlan]) -> list[MountSource]:
     """Return the paths that the trials mount which are due."""
     return mount_sources_of(engine, request.around, due, makes_sources=request.makes_sources)
 
 
-def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[TrialPlan]) -> None:
+def announce(request: RunRequest, folder: RunFolder, run_id: str, due: Sequence[TrialPlan]) -> None:
     """Say what starts, where, and what a person should know of it; of a single trial, only that its network is open.
 
     Of a run that goes on each trial is named that begins, with its budget and what of that is spent.
@@ -237,7 +237,7 @@ def network_line(around: Surroundings) -> str:
     )
 
 
-def no_credit(rows: Sequence[TrialProgress], request: Request, run_id: str) -> str:
+def no_credit(rows: Sequence[TrialProgress], request: RunRequest, run_id: str) -> str:
     """Return what a person must know once OpenRouter has refused a call for want of credit."""
     left_pusd = sum(max(row.limit_pusd - row.balance.posted_pusd, 0) for row in rows)
     what = (

@@ -18,7 +18,7 @@ from agent_preflight.base.usd import usd
 
 if TYPE_CHECKING:  # a table of files needs none of what they import
     from agent_preflight.runs.plan import TrialPlan
-    from agent_preflight.runs.request import Request
+    from agent_preflight.runs.request import RunRequest
 
 SCHEMA = 2
 """Before it was 1: digests of prompt, arguments and variables only."""
@@ -45,7 +45,7 @@ MAY_CHANGE = (
 NOT_COMPARED = frozenset({"schema", "run_id", "created_at", "resumed_at", "digests", "trials", "may_change", "origin"})
 
 
-def plan_document(run_id: str, trials: Sequence[TrialPlan], request: Request, created_at: str) -> dict[str, Any]:
+def plan_document(run_id: str, trials: Sequence[TrialPlan], request: RunRequest, created_at: str) -> dict[str, Any]:
     """Return plan.json."""
     around = request.around
     document = {
@@ -73,7 +73,7 @@ def plan_document(run_id: str, trials: Sequence[TrialPlan], request: Request, cr
     return document if len(json.dumps(document)) <= KEPT_BYTES_MAX else {**_digested(document), "digests": True}
 
 
-def _origin(request: Request) -> dict[str, Any]:
+def _origin(request: RunRequest) -> dict[str, Any]:
     origin = request.origin
     if origin is None:
         return {"by": "script", "functions": request.functions}

@@ -44,7 +44,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RunRequest:
     """Everything that a caller may say of a run.
 
     Attributes:

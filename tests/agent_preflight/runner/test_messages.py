@@ -11,10 +11,10 @@ from agent_preflight.models import RunResult
 from agent_preflight.runner.messages import farewell, go_on, how_to_stop, stopping
 from agent_preflight.runner.resume import result_of_summary
 from agent_preflight.runs.plan import Surroundings
-from agent_preflight.runs.request import Finished, Origin, Request
+from agent_preflight.runs.request import Finished, Origin, RunRequest
 from preflight_proxy.core.secret import Secret
 
-REQUEST = Request(
+REQUEST = RunRequest(
     models=[("m/m", alias) for alias in ("a", "b", "c")],
     admin_key=Secret("x"),
     budget=1,
@@ -37,7 +37,7 @@ def result(status: str, ended_by: str = "agent", **extra: Any) -> RunResult:
     return result_of_summary({"preflight": {"status": status, "ended_by": ended_by, **extra}})
 
 
-def lines(run_dir: Path, *results: RunResult, request: Request = REQUEST) -> list[str]:
+def lines(run_dir: Path, *results: RunResult, request: RunRequest = REQUEST) -> list[str]:
     """Return what is said of results, which are those of a, b and c unless they have names."""
     named = [
         replace(each, alias=each.alias or alias) for each, (_, alias) in zip(results, request.models, strict=False)

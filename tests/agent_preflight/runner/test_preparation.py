@@ -34,7 +34,7 @@ from agent_preflight.runner.preparation import (
     trials_of,
 )
 from agent_preflight.runs.plan import PriorAttempt, Surroundings, TrialPlan
-from agent_preflight.runs.request import Origin, Request
+from agent_preflight.runs.request import Origin, RunRequest
 from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar import Sidecar
@@ -50,8 +50,8 @@ CENT = 10**10
 TRIAL = TrialPlan("a", "m/m", CENT, "k", ())
 
 
-def request(tmp_path: Path, **changes: Any) -> Request:
-    return Request(
+def request(tmp_path: Path, **changes: Any) -> RunRequest:
+    return RunRequest(
         **{
             "models": [("m/m", "a")],
             "admin_key": Secret("x"),

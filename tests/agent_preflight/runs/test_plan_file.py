@@ -21,7 +21,7 @@ from agent_preflight.runs.plan_file import (
     planned_trials,
     trial_folder,
 )
-from agent_preflight.runs.request import Origin, Request
+from agent_preflight.runs.request import Origin, RunRequest
 from preflight_proxy.core.secret import Secret
 from tests.support.cases import each
 
@@ -36,7 +36,7 @@ def document(
 ) -> Any:
     numbers = iter(range(100))
     trials = plan_trials(models, "run-1", budget, arguments, lambda: str(next(numbers)))
-    request = Request(
+    request = RunRequest(
         models=models, admin_key=Secret("adm1n"), budget=budget, around=around, runs_dir=Path("runs"), **more
     )
     return plan_document("run-1", trials, request, "now")

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from agent_preflight.runs.plan import Surroundings
-from agent_preflight.runs.request import Request
+from agent_preflight.runs.request import RunRequest
 from preflight_proxy.core.secret import Secret
 
 
 def test_a_request_is_for_a_new_run_without_checks_unless_it_says_otherwise() -> None:
-    made = Request(
+    made = RunRequest(
         models=[("m/m", "a")],
         admin_key=Secret("sk-or-admin"),
         budget=1,
