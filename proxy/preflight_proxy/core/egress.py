@@ -74,10 +74,10 @@ def read_target(text: str) -> Target:
     host = host.lower().removesuffix(".")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        known = _is_ipv6(host)
+        valid = _is_ipv6(host)
     else:
-        known = len(host) <= 253 and _NAME.fullmatch(host) is not None
-    if not known or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) <= PORT_MAX:
+        valid = len(host) <= 253 and _NAME.fullmatch(host) is not None
+    if not valid or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) <= PORT_MAX:
         raise ValueError(f"{text[:200]!r} is not HOST:PORT, such as pypi.org:443")
     return Target(host, int(port))
 

@@ -89,8 +89,8 @@ def code_of(code: Code) -> str:
 
 def refused(code: Code, model: str, limit_needed_pusd: int = 0) -> Cause:
     """Return the cause of a call that the proxy refused with a fixed sentence."""
-    source, asked = _SOURCES.get(code, Source.PROXY), _line(model)[:MODEL_CHARS_MAX]
-    return Cause(code_of(code), source, code.sentence, asked, limit_needed_pusd=limit_needed_pusd)
+    source, name = _SOURCES.get(code, Source.PROXY), _line(model)[:MODEL_CHARS_MAX]
+    return Cause(code_of(code), source, code.sentence, name, limit_needed_pusd=limit_needed_pusd)
 
 
 def bad_request(text: str) -> Cause:

@@ -103,7 +103,7 @@ def read_refusal(
     remedy = _remedy(status, error, retry_after is not None)
     provider = _member(error.metadata, "provider_name")
     named = provider if isinstance(provider, str) else None
-    wait_s = _seconds(retry_after) or _until(resets_at or _told_header(error, _RESET), now_s)
+    wait_s = _seconds(retry_after) or _until(resets_at or _body_header(error, _RESET), now_s)
     affords = _AFFORDS.search(error.message) if status == _PAYMENT_REQUIRED else None
     return UpstreamRefusal(
         status,
@@ -160,20 +160,20 @@ def _member(details: object, name: str) -> object:
     return details.get(name) if isinstance(details, dict) else None
 
 
-def _told_header(error: ErrorDetail, name: str) -> str | None:
+def _body_header(error: ErrorDetail, name: str) -> str | None:
     """A header that the body repeats, as OpenRouter does with those of a rate limit."""
-    told = _member(_member(error.metadata, "headers"), name)
-    return told if isinstance(told, str) else None
+    value = _member(_member(error.metadata, "headers"), name)
+    return value if isinstance(value, str) else None
 
 
 def _seconds(retry_after: str | None) -> float | None:
     """The header's seconds; None for a date, a negative or an absurd figure."""
-    return None if (told := _figure(retry_after, 6)) is None else max(RETRY_AFTER_S_MIN, float(told))
+    return None if (seconds := _figure(retry_after, 6)) is None else max(RETRY_AFTER_S_MIN, float(seconds))
 
 
 def _until(resets_at: str | None, now_s: float) -> float | None:
     """Seconds from now to a time in epoch milliseconds; None if there is none."""
-    return None if (told := _figure(resets_at, 14)) is None else max(RETRY_AFTER_S_MIN, told / 1000 - now_s)
+    return None if (reset_ms := _figure(resets_at, 14)) is None else max(RETRY_AFTER_S_MIN, reset_ms / 1000 - now_s)
 
 
 def _figure(text: str | None, digits_max: int) -> int | None:

@@ -23,7 +23,7 @@ VALUES_MAX = 50_000
 TOKENS_MAX = 500_000
 """Values in a body whose prompt may be arrays of tokens: these are not walked one by one."""
 _CERTAINLY_FEW = 1000
-_TOLD_PLACE = re.compile(r"\(byte (\d+)\)")
+_ERROR_PLACE = re.compile(r"\(byte (\d+)\)")
 _HALF = re.compile(rb"\\u[dD](?:(?P<first>[89abAB])|[c-fC-F])[0-9a-fA-F]{2}")
 _ESCAPE_BYTES = 6
 _WINDOW_BYTES = 128 * 1024
@@ -106,8 +106,8 @@ def _place_of_half(body: bytes, error: str) -> int | None:
     The error names the byte after the escapes that it read, or says that the text ended within them. Only these are looked at,
     because the body may be long.
     """
-    told = _TOLD_PLACE.search(error)
-    end = int(told[1]) if told else len(body)
+    place_text = _ERROR_PLACE.search(error)
+    end = int(place_text[1]) if place_text else len(body)
     for place in range(max(0, end - 2 * _ESCAPE_BYTES), end):
         half = _HALF.match(body, place)
         if half is None or not _begins_escape(body, place):
