@@ -1,4 +1,4 @@
-"""What the lines of a run's ledger tell of caching: by model, by conversation, and why it missed. Pure."""
+"""Sums the cache figures in the cost lines of a run, by trial, model, conversation and reason of a miss. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,11 +31,11 @@ WHY = {
 
 @dataclass(frozen=True, slots=True)
 class CacheSums:
-    """What some calls add up to.
+    """Sums over calls.
 
     Attributes:
         hits: calls that read from a cache.
-        saved_usd: what caching took off their price; writes count against it.
+        saved_usd: what caching saved, minus what writing cost above plain tokens.
         unpriced: calls whose saving is not known.
     """
 
@@ -49,7 +49,7 @@ class CacheSums:
 
     @property
     def hit_rate(self) -> float:
-        """Cached tokens as a fraction of all prompt tokens, 0.0 where there are none."""
+        """Cached tokens as a fraction of all prompt tokens; 0.0 if there are none."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -86,11 +86,11 @@ class CacheView:
 
     def misses_by_reason(self) -> dict[str, tuple[int, int]]:
         """Return calls and prompt tokens by the first word of the reason, the most tokens first."""
-        found: dict[str, tuple[int, int]] = {}
+        reasons: dict[str, tuple[int, int]] = {}
         for (_account, _conversation, reason), sums in self.misses.items():
-            calls, tokens = found.get(kind := reason.partition(" ")[0], (0, 0))
-            found[kind] = (calls + sums.calls, tokens + sums.prompt_tokens)
-        return dict(sorted(found.items(), key=lambda item: -item[1][1]))
+            calls, tokens = reasons.get(kind := reason.partition(" ")[0], (0, 0))
+            reasons[kind] = (calls + sums.calls, tokens + sums.prompt_tokens)
+        return dict(sorted(reasons.items(), key=lambda item: -item[1][1]))
 
     def misses_of(self, account: str, conversation: str) -> dict[str, int]:
         """Return the calls of one conversation by reason, the most frequent first."""
@@ -164,7 +164,7 @@ def _sums(lines: Sequence[Line]) -> CacheSums:
 
 
 def _saved_pusd(text: object) -> int | None:
-    """A line's saving; None where it has none, or none that can be read."""
+    """A line's saving; None if it is missing or cannot be read."""
     try:
         return pusd(text) if isinstance(text, str) else None
     except InvalidOperation:

@@ -18,10 +18,10 @@ from preflight_proxy.base.control_messages import (
     AccountSpec,
     Balance,
     ClearAnswer,
+    ControlMessage,
     FreezeOrder,
     Health,
     LedgerEvent,
-    Message,
     NewAccount,
     NewLimit,
     OpenedAccount,
@@ -60,7 +60,7 @@ class ControlUnreachableError(OperatingError):
     """Nobody answers on the control socket, or the connection broke."""
 
 
-_M = TypeVar("_M", bound=Message)
+_M = TypeVar("_M", bound=ControlMessage)
 
 
 class ControlClient:
@@ -149,7 +149,7 @@ class ControlClient:
         """Close every connection."""
         await self._session.close()
 
-    async def _call(self, kind: type[_M], method: str, path: str, body: Message | None = None) -> _M:
+    async def _call(self, kind: type[_M], method: str, path: str, body: ControlMessage | None = None) -> _M:
         data = None if body is None else encode(body)
         try:
             async with self._session.request(method, f"http://control{path}", data=data) as response:

@@ -39,14 +39,14 @@ def _wire_name(name: str) -> str:
     return f"{name.removesuffix('_pusd')}_usd" if name.endswith("_pusd") else name
 
 
-class Message(msgspec.Struct, frozen=True, rename=_wire_name):
+class ControlMessage(msgspec.Struct, frozen=True, rename=_wire_name):
     """One request or answer; write it with `encode`, read it with `decode`."""
 
 
 # Requests
 
 
-class TlsSpec(Message, frozen=True):
+class TlsSpec(ControlMessage, frozen=True):
     """The port of a gate on which agents find `https://openrouter.ai`, and what proves that name to them, in PEM."""
 
     port: int
@@ -54,7 +54,7 @@ class TlsSpec(Message, frozen=True):
     key: Secret
 
 
-class ServiceSpec(Message, frozen=True):
+class ServiceSpec(ControlMessage, frozen=True):
     """A service that a trial may reach: its name for agents, its port at the gate, and where it is, as `HOST:PORT`."""
 
     name: str
@@ -62,14 +62,14 @@ class ServiceSpec(Message, frozen=True):
     target: str
 
 
-class EgressSpec(Message, frozen=True):
+class EgressSpec(ControlMessage, frozen=True):
     """The port of an HTTP proxy at the gate, and the places, as `HOST:PORT`, to which it leads."""
 
     port: int
     allow: tuple[str, ...]
 
 
-class GateSpec(Message, frozen=True):
+class GateSpec(ControlMessage, frozen=True):
     """Where a trial's gate hands its listeners over, and for which ports.
 
     Attributes:
@@ -89,7 +89,7 @@ class GateSpec(Message, frozen=True):
     portal_pass: Secret | None = None
 
 
-class AccountSpec(Message, frozen=True, kw_only=True):
+class AccountSpec(ControlMessage, frozen=True, kw_only=True):
     """An account as it should be opened.
 
     Attributes:
@@ -117,32 +117,32 @@ class AccountSpec(Message, frozen=True, kw_only=True):
     gate: GateSpec | None = None
 
 
-class NewAccount(Message, frozen=True):
+class NewAccount(ControlMessage, frozen=True):
     """An account that a stand-alone proxy should open and keep."""
 
     name: str
     limit_pusd: int
 
 
-class NewLimit(Message, frozen=True):
+class NewLimit(ControlMessage, frozen=True):
     """The limit that an account should have."""
 
     limit_pusd: int
 
 
-class TopUp(Message, frozen=True):
+class TopUp(ControlMessage, frozen=True):
     """By how much an account's limit should rise; not negative."""
 
     more_pusd: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class FreezeOrder(Message, frozen=True):
+class FreezeOrder(ControlMessage, frozen=True):
     """Why an account should admit no more calls."""
 
     reason: str = "frozen by its operator"
 
 
-class StopOrder(Message, frozen=True):
+class StopOrder(ControlMessage, frozen=True):
     """Which trial should end, and why; None for all trials."""
 
     trial: str | None = None
@@ -152,7 +152,7 @@ class StopOrder(Message, frozen=True):
 # Answers
 
 
-class Balance(Message, frozen=True, kw_only=True):
+class Balance(ControlMessage, frozen=True, kw_only=True):
     """An account at one moment.
 
     Attributes:
@@ -205,13 +205,13 @@ class OpenedAccount(Balance, frozen=True, kw_only=True):
     api_key: str
 
 
-class AccountList(Message, frozen=True):
+class AccountList(ControlMessage, frozen=True):
     """All accounts."""
 
     accounts: tuple[Balance, ...]
 
 
-class LedgerEvent(Message, frozen=True, kw_only=True, omit_defaults=True):
+class LedgerEvent(ControlMessage, frozen=True, kw_only=True, omit_defaults=True):
     """One event of the stream; a field that an event does not have is None, and is not on the wire.
 
     Attributes:
@@ -258,7 +258,7 @@ class LedgerEvent(Message, frozen=True, kw_only=True, omit_defaults=True):
 HEARTBEAT = LedgerEvent(type="heartbeat")
 
 
-class Health(Message, frozen=True):
+class Health(ControlMessage, frozen=True):
     """Who serves the control socket.
 
     Attributes:
@@ -272,32 +272,32 @@ class Health(Message, frozen=True):
     uptime_s: float
 
 
-class StopAnswer(Message, frozen=True):
+class StopAnswer(ControlMessage, frozen=True):
     """The accounts that were frozen."""
 
     frozen: tuple[str, ...]
 
 
-class QuarantineList(Message, frozen=True):
+class QuarantineList(ControlMessage, frozen=True):
     """Endpoints that no account uses, as (model, tag)."""
 
     quarantined: tuple[tuple[str, str], ...]
 
 
-class ClearAnswer(Message, frozen=True):
+class ClearAnswer(ControlMessage, frozen=True):
     """Whether the endpoint is in use again; False if it belongs to another OpenRouter than the proxy's."""
 
     cleared: bool
 
 
-class ProblemFacts(Message, frozen=True):
+class ProblemFacts(ControlMessage, frozen=True):
     """One word for programs and a sentence for people."""
 
     code: str
     message: str
 
 
-class Problem(Message, frozen=True):
+class Problem(ControlMessage, frozen=True):
     """Why a request was not carried out."""
 
     error: ProblemFacts
@@ -305,10 +305,10 @@ class Problem(Message, frozen=True):
 
 # The wire
 
-_M = TypeVar("_M", bound=Message)
+_M = TypeVar("_M", bound=ControlMessage)
 
 
-def encode(message: Message) -> bytes:
+def encode(message: ControlMessage) -> bytes:
     """Return the JSON text of a message, secrets included."""
     return msgspec.json.encode(_to_wire(msgspec.to_builtins(message, enc_hook=_revealed)))
 

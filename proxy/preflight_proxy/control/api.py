@@ -24,10 +24,10 @@ from preflight_proxy.base.control_messages import (
     AccountList,
     AccountSpec,
     ClearAnswer,
+    ControlMessage,
     FreezeOrder,
     Health,
     LedgerEvent,
-    Message,
     NewAccount,
     NewLimit,
     OpenedAccount,
@@ -51,7 +51,7 @@ from preflight_proxy.server.intake import Intake, IntakeError
 HEARTBEAT_S = 1.0
 """A follower hears at least this often, so that both ends notice a dead connection."""
 
-_M = TypeVar("_M", bound=Message)
+_M = TypeVar("_M", bound=ControlMessage)
 
 
 class RequestRefusedError(Exception):
@@ -234,7 +234,7 @@ def _check_peer(request: web.BaseRequest) -> None:
         raise RequestRefusedError(403, "peer", "Only the user who runs the proxy may use its control socket.")
 
 
-def _answer(message: Message, status: int = 200) -> web.Response:
+def _answer(message: ControlMessage, status: int = 200) -> web.Response:
     return web.Response(status=status, body=encode(message), content_type="application/json")
 
 

@@ -1,7 +1,7 @@
-"""Which places a sealed agent may reach through the proxy, and what it says when it wants to. Pure.
+"""Which hosts a sealed agent may reach through the proxy, and how its requests are read. Pure.
 
-Who resolves names and which addresses are taken are arguments. The address that is judged is the address that is connected to;
-a name is never resolved a second time, so it cannot change its mind in between.
+The resolver and the check of addresses are arguments. The address that is checked is the one that is connected to: a name is never
+resolved twice, so its address cannot change in between.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Accepts = Callable[[str], bool]
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?)*")
 _CARRIES_IPV4 = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")))
-"""NAT64, Teredo and 6to4: what stands in them may lead to a private IPv4 address. Source: RFC 6052, 8215, 4380, 3056."""
+"""NAT64, Teredo and 6to4: they contain an IPv4 address that may be private. Source: RFC 6052, 8215, 4380, 3056."""
 _SERVES_THE_HOST = frozenset({ip_address("168.63.129.16")})
-"""Azure's platform address, public in form only. Source: learn.microsoft.com, "What is IP address 168.63.129.16?", 2026-11."""
+"""Azure's platform address, in no private range. Source: learn.microsoft.com, "What is IP address 168.63.129.16?", 2026-11."""
 _HOP_HEADERS = (b"connection", b"proxy-connection", b"proxy-authorization", b"keep-alive")
 
 
 class EgressRefusedError(ValueError):
-    """A request that is not carried out.
+    """A request that is refused.
 
     Attributes:
         status: The HTTP status that says so.
@@ -53,11 +53,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class EgressRequest:
-    """What one request wants.
+    """One request to the HTTP proxy.
 
     Attributes:
-        target: Where to.
-        head: What is sent there first: empty for CONNECT, else the request as a server takes it.
+        target: Where to connect.
+        head: What to send there first: nothing for CONNECT, else the request in the form that a server expects.
     """
 
     target: Target
@@ -68,16 +68,16 @@ def read_target(text: str) -> Target:
     """Read `HOST:PORT`; the port may not be left out.
 
     Raises:
-        ValueError: It is nothing of that form.
+        ValueError: It has another form.
     """
     host, _, port = text.rpartition(":")
     host = host.lower().removesuffix(".")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        known = _is_ipv6(host)
+        valid = _is_ipv6(host)
     else:
-        known = len(host) <= 253 and _NAME.fullmatch(host) is not None
-    if not known or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) <= PORT_MAX:
+        valid = len(host) <= 253 and _NAME.fullmatch(host) is not None
+    if not valid or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) <= PORT_MAX:
         raise ValueError(f"{text[:200]!r} is not HOST:PORT, such as pypi.org:443")
     return Target(host, int(port))
 
@@ -92,8 +92,8 @@ def _is_ipv6(host: str) -> bool:
 def read_head(head: bytes) -> EgressRequest:
     r"""Read the head of a request to an HTTP proxy, its blank line included: CONNECT, or a whole `http://` URL.
 
-    Of the latter just this one request is passed on, and the server is told to end the connection after it: the next one may be
-    for another host, and must be judged anew.
+    Of the latter only this request is passed on, and the server is told to close the connection after it: the next request may be
+    for another host, and must be checked again.
 
     Raises:
         EgressRefusedError: It is neither.
@@ -126,13 +126,13 @@ async def route(target: Target, allowed: Collection[Target], resolve: Resolve, a
     """Return the addresses to connect to, in the resolver's order.
 
     Args:
-        target: What the agent asked for.
-        allowed: What the user named.
+        target: Where the agent wants to connect.
+        allowed: The hosts that the user named.
         resolve: See `Resolve`.
         accepts: See `Accepts`.
 
     Raises:
-        EgressRefusedError: The target was not named, has no address, or has one that is not taken: then none is.
+        EgressRefusedError: The target was not named, has no address, or one of its addresses is not accepted.
     """
     if target not in allowed:
         raise EgressRefusedError(403, f"This trial may not reach {target}; its egress list does not name it.")

@@ -1,7 +1,8 @@
-"""Chooses the HTTP proxy for a URL from the usual environment variables, for every client of the house. Pure.
+"""Chooses the HTTP proxy for a URL from the usual environment variables, for all HTTP clients of both halves. Pure.
 
-A lower-case variable goes before its upper-case form, one for the scheme before `all_proxy`. NO_PROXY takes host names (and what
-lies below them), `host:port`, IP addresses, networks such as 10.0.0.0/8, and `*`. A loopback address never uses a proxy.
+A lower-case variable has precedence over its upper-case form, and one for the scheme over `all_proxy`. NO_PROXY takes
+host names (with their subdomains), `host:port`, IP addresses, networks such as 10.0.0.0/8, and `*`.
+A loopback address never uses a proxy.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class HttpProxy:
 
     Attributes:
         url: Scheme, host and port, without a name or a password: safe to show.
-        authorization: The value of `Proxy-Authorization`, with name and password; None where the variable gives no login.
+        authorization: The value of `Proxy-Authorization`, with name and password; None if the variable has no login.
         variable: The environment variable that names it.
     """
 
@@ -37,7 +38,7 @@ class HttpProxy:
 
 
 def http_proxy(url: str, variables: Mapping[str, str]) -> HttpProxy | None:
-    """Return the proxy by which `url` is reached; None where it is reached directly.
+    """Return the proxy by which `url` is reached; None if it is reached directly.
 
     Args:
         url: An absolute http or https URL.

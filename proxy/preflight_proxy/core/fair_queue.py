@@ -1,8 +1,8 @@
-"""Whose turn is next where one thing serves many: nobody who takes much delays those who take little.
+"""A queue that is fair between accounts: an account with large items does not delay those with small ones.
 
-Each item has a start and an end on a scale of cost: it starts where its account's last one ended, or where the one being served
-started if that is later; the least end is next. So who comes with something small waits for the turn that is served, however many
-others wait with something large, and nobody waits for ever.
+Each item has a start and an end on a scale of cost. It starts where its account's last item ended, or where the item being served
+started, if that is later. The item with the least end is next. So a small item waits only for the one being served, and no item
+waits for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """What waits, by account; in the order of coming within each."""
+    """Waiting items by account, in order of arrival within each."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[tuple[int, int, Item]]] = {}
@@ -22,13 +22,13 @@ class FairQueue(Generic[Item]):
         self._now = 0
 
     def push(self, account: str, item: Item, cost: int) -> None:
-        """Have an item wait that takes about so much, in any unit."""
+        """Add an item of about this cost, in any unit."""
         start = max(self._ends.get(account, 0), self._now)
         self._ends[account] = start + cost
         self._waiting.setdefault(account, deque()).append((start + cost, start, item))
 
     def pop(self) -> Item | None:
-        """Take the item that is next; None if none waits, and then nothing is remembered of those before."""
+        """Remove and return the next item; None if the queue is empty, which also resets the scale."""
         if not self._waiting:
             self._ends.clear()
             self._now = 0

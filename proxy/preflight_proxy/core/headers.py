@@ -1,4 +1,4 @@
-"""Which headers pass, in both directions: an allow-list, because an unknown header can mean anything to the other side.
+"""Which headers are passed on, in both directions: an allow-list, because an unknown header can mean anything to the receiver.
 
 Source: RFC 9110, section 7.6.1 (hop-by-hop headers); openrouter.ai/docs/api_reference/overview, 2026-10 (optional headers).
 """
@@ -24,7 +24,7 @@ TO_DOWNSTREAM = frozenset(
     {"content-type", "content-encoding", "cache-control", "x-generation-id", "request-id"}
     | {"x-openrouter-cache-status", "x-openrouter-cache-age", "x-openrouter-cache-ttl"}
 )
-"""Never `Retry-After`: several clients sleep on it without a word. Rate-limit headers neither, for the same reason."""
+"""Without `Retry-After` and rate-limit headers: several clients sleep on them and log nothing."""
 
 FREE_BETAS = frozenset(
     {"claude-code", "oauth", "interleaved-thinking", "fine-grained-tool-streaming", "context-management"}
@@ -32,7 +32,7 @@ FREE_BETAS = frozenset(
     | {"structured-outputs", "effort", "adaptive-thinking", "redact-thinking", "advanced-tool-use", "tool-examples"}
     | {"max-tokens-3-5-sonnet", "pdfs", "dev-full-thinking", "computer-use"}
 )
-"""Anthropic betas that leave the price as it is quoted; every other one stays here (M8).
+"""Anthropic betas that do not change the price; all others are removed (M8 (unbounded prices)).
 
 Long context ("context-1m") would lift the context length that the price list states, and with it the bound on the prompt;
 fast mode multiplies the price.
@@ -44,7 +44,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: str) -> list[tuple[str, str]]:
-    """The headers of the call that leaves.
+    """Return the headers of the call to upstream.
 
     Args:
         incoming: The client's headers.
@@ -63,7 +63,7 @@ def upstream_headers(incoming: Iterable[tuple[str, str]], key: str, shape_name: 
 
 
 def downstream_headers(upstream: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers of the answer that pass down: never `Retry-After`, `Set-Cookie`, `Location` or a hop-by-hop header."""
+    """Return the headers of the answer to the client: never `Retry-After`, `Set-Cookie`, `Location` or a hop-by-hop header."""
     return list(_allowed(upstream, TO_DOWNSTREAM))
 
 

@@ -1,4 +1,4 @@
-"""A string that must not be printed: the one type that carries keys and tokens in both halves."""
+"""A string that must not be printed: the type of all keys and tokens in both halves."""
 
 import hashlib
 import hmac
@@ -6,11 +6,11 @@ import re
 from typing import NoReturn, Self
 
 FINGERPRINT_CHARS = 8
-"""Enough of the digest to tell keys apart in a log, far too little to search for one."""
+"""Enough of the digest to distinguish keys in a log, too little to find a key by it."""
 
 
 class Secret:
-    """A key or token that shows itself only to a caller who says ``reveal``.
+    """A key or token that only ``reveal`` returns.
 
     ``repr``, ``str``, formatting, JSON encoders and pickle never yield the value. It is no dataclass on purpose:
     encoders and ``dataclasses.asdict`` walk those field by field.
@@ -61,16 +61,16 @@ class Secret:
 
 
 class Redaction:
-    """Takes one secret out of JSON text, also where characters of it are written as JSON escapes, once or several times over.
+    """Removes one secret from JSON text, also where characters of it are written as JSON escapes, once or several times over.
 
-    Any other encoding of it stays, and so does a secret of which a part alone is in the text.
+    Any other encoding of it stays, and so does a part of the secret.
 
     Args:
-        secret: The text to take out, ASCII; nothing is taken out if it is empty.
+        secret: The text to remove, ASCII; nothing is removed if it is empty.
     """
 
     SHOWN = b"[key]"
-    """Stands where the secret was."""
+    """Replaces the secret."""
 
     def __init__(self, secret: str) -> None:
         self._plain = secret.encode()

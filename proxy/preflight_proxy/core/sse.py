@@ -1,7 +1,7 @@
-"""Server-sent events out of bytes, whatever the chunking, and the same bytes out again.
+"""Cuts a byte stream into server-sent events and keeps their bytes.
 
-The relay forwards `Event.raw` and reads `Event.data`. Joined, all `raw` are the input, always: blank lines, comments and
-torn tails included.
+The relay forwards `Event.raw` and reads `Event.data`. All `raw` together are always exactly the input, with blank lines, comments
+and a last event that is cut off.
 
 Source: html.spec.whatwg.org, section "Server-sent events" (line ends LF, CRLF or CR); comments and both line ends as
 OpenRouter sends them: openrouter.ai/docs/api_reference/streaming, 2026-10.
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 EVENT_BYTES_MAX = 64 * 2**20
-"""A larger event is relayed unread, so that one hostile event cannot fill the memory (M16)."""
+"""A larger event is relayed without being read, so that one event cannot fill the memory (M16 (usage in an answer))."""
 
 _END = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")  # atomic: the halves of one CRLF are never two line ends
 _LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -42,7 +42,7 @@ class Decoder:
     """Cuts a stream into events.
 
     Attributes:
-        oversized: True once an event passed `max_event_bytes`; what that event told is unknown.
+        oversized: True once an event passed `max_event_bytes`; what that event said is unknown.
 
     Args:
         max_event_bytes: Largest event that is read.
@@ -57,7 +57,7 @@ class Decoder:
 
     @property
     def pending(self) -> bytes:
-        """The bytes at the end of the input that are no event yet."""
+        """The bytes at the end of the input that are not a whole event yet."""
         return bytes(self._buffer)
 
     def feed(self, chunk: bytes) -> list[Event]:
@@ -105,7 +105,7 @@ class Decoder:
 
 
 def parse(raw: bytes) -> Event:
-    """Read one block: its name and data, in the bytes that it came as."""
+    """Read one block: its name and data."""
     line = raw.rstrip(b"\r\n")
     if line.startswith(b"data: ") and b"\n" not in line and b"\r" not in line:
         return Event(raw, data=line[6:])

@@ -9,11 +9,11 @@ from preflight_proxy.base.control_messages import (
     HEARTBEAT,
     AccountSpec,
     Balance,
+    ControlMessage,
     EgressSpec,
     FreezeOrder,
     GateSpec,
     LedgerEvent,
-    Message,
     NewLimit,
     ServiceSpec,
     TlsSpec,
@@ -47,7 +47,7 @@ BALANCE = Balance(
 
 
 @each("message", [SPEC, BALANCE, HEARTBEAT, LedgerEvent(type="settled", balance=BALANCE, cost_pusd=10**11)])
-def test_a_message_is_read_as_it_was_written(message: Message) -> None:
+def test_a_message_is_read_as_it_was_written(message: ControlMessage) -> None:
     assert decode(encode(message), type(message)) == message
 
 

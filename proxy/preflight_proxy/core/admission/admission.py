@@ -1,13 +1,13 @@
-"""May this call leave now, with which bound, at which reservation: one look at the account (M9, M18).
+"""Decides whether a call is sent now, with which bound and reservation (M9 (clamp), M18 (waiting)).
 
     worst case fits in what is available                    admit
     on some of its endpoints it does                        admit, on these alone
-    on one of them it would, were nothing pending           wait, `WAIT_S_MAX` in all
+    on one it would if nothing were pending                 wait, `WAIT_S_MAX` in all
     a lower bound, not below the floor, fits                admit, clamped
-    the floor would fit were nothing pending                wait
+    the floor would fit if nothing were pending             wait
     else                                                    refuse
 
-A refusal never latches: the next call is looked at afresh.
+A refusal has no effect on later calls.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Admission:
     """The call fits.
 
     Attributes:
-        bound: the output bound it leaves with.
+        bound: the output bound to send.
         reserve_pusd: its worst case with that bound.
-        clamped: the bound is lower than what was asked.
-        tags: the endpoints that this is enough for; no other may serve the call.
+        clamped: the bound is lower than asked.
+        tags: the endpoints for which the reservation is enough; no other may serve the call.
     """
 
     bound: int
@@ -43,7 +43,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The call fits as soon as this much is available, which others hold now."""
+    """The call fits as soon as this much is available; other calls have reserved it now."""
 
     needed_pusd: int
 
@@ -57,23 +57,25 @@ def admit(
     waited_s: float,
     cheapest_pusd: int = 1,
 ) -> Admission | Wait | Refusal:
-    """Decide one call; nothing is changed, and nothing is remembered.
+    """Decide one call. Nothing is changed or remembered.
 
     Args:
         account: as it stands now.
         quote: of this call. The account's allowed models were checked before it was made.
-        busy: the account had another call in the last 60 s. A clamp then takes half of what is available, so that calls beside
-            this one find something; or its floor where half is less than that, or the last dollars could never be used.
-        has_unknown: outcomes of the account are undecided, as after a restart: what is posted is not the last word.
-        waited_s: how long this call has waited, for anything.
-        cheapest_pusd: the cheapest call that the account is known to make; with less than that left it is spent.
+        busy: the account had another call in the last 60 s. A clamp then takes half of what is available, which leaves something
+            for parallel calls; or its floor if half is less, so that the last dollars can be used.
+        has_unknown: outcomes of the account are unknown, as after a restart, so the posted amount may change.
+        waited_s: how long this call has waited in all.
+        cheapest_pusd: the cheapest call that the account is known to make; with less left the account is spent.
     """
     if account.frozen is not None:
         return _frozen(account, quote, waited_s)
     if (whole := quote.within(account.available_pusd, quote.bound)) is not None:
         return Admission(quote.bound, whole.worst_pusd(quote.bound), clamped=False, tags=whole.tags)
     least_pusd, settled_pusd = quote.least_pusd, account.limit_pusd - account.posted_pusd
-    may_wait = waited_s < WAIT_S_MAX and (account.pending_pusd > 0 or has_unknown)
+    may_wait = (
+        waited_s < WAIT_S_MAX
+    )  # with nothing pending, settled equals available, and neither wait below is reached
     if may_wait and least_pusd <= settled_pusd:
         return Wait(least_pusd)
     if (clamped := _clamped(account.available_pusd, quote, busy=busy)) is not None:
@@ -85,9 +87,9 @@ def admit(
 
 
 def unread_refusal(account: Account) -> Code | None:
-    """Why a call is refused whatever it asks; None if that depends on the call.
+    """Return why every call is refused; None if it depends on the call.
 
-    At exactly nothing left a model without a price is still served (M18); below it, nothing is.
+    With exactly 0 left a free model is still served (M18); below 0 no call is.
     """
     if account.frozen_reason is not None:
         return Code.FROZEN
@@ -95,17 +97,15 @@ def unread_refusal(account: Account) -> Code | None:
 
 
 def _clamped(available_pusd: int, quote: Quote, *, busy: bool) -> Admission | None:
-    if available_pusd < quote.cheapest_pusd:
+    share_pusd = min(available_pusd, max(available_pusd // 2, quote.cheapest_pusd)) if busy else available_pusd
+    bound = quote.bound_within(share_pusd)
+    if bound is None or (fitting := quote.within(share_pusd, bound)) is None:
         return None
-    purse_pusd = max(available_pusd // 2, quote.cheapest_pusd) if busy else available_pusd
-    bound = quote.bound_within(purse_pusd)
-    if bound is None or (fitting := quote.within(purse_pusd, bound)) is None:
-        return None
-    return Admission(bound, fitting.worst_pusd(bound), clamped=bound < quote.bound, tags=fitting.tags)
+    return Admission(bound, fitting.worst_pusd(bound), clamped=True, tags=fitting.tags)
 
 
 def _frozen(account: Account, quote: Quote, waited_s: float) -> Wait | Refusal:
-    """Frozen by a person: refused. Frozen because the key's usage is still being read: that ends by itself (M21)."""
+    """Refuse if a person froze the account; wait if the key's usage is still being read (M21 (restart))."""
     if account.frozen_reason is None and waited_s < WAIT_S_MAX:
         return Wait(quote.least_pusd)
     return refusal(Code.FROZEN, account, quote.cheapest_pusd)

@@ -1,7 +1,7 @@
-"""Who waits for room in an account, and whose turn it is (M18).
+"""Calls that wait until their account has enough available, and which is next (M18 (waiting)).
 
-First come, first served: the first blocks those behind it, but for `HEAD_BLOCK_S` only; after that calls that fit may pass it,
-`PASS_COUNT_MAX` times. So one large call neither starves nor stops all the others.
+First come, first served: the first call blocks the others for `HEAD_BLOCK_S`. After that, calls that fit may pass it
+`PASS_COUNT_MAX` times. So a large call neither waits for ever nor stops all others.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 WAIT_S_MAX = 45.0
-"""The longest wait of a call, for anything: below the shortest client timeout that was measured, 60 s."""
+"""The longest wait of a call in all: below the shortest client timeout that was measured, 60 s."""
 HEAD_BLOCK_S = 5.0
 """How long the first blocks calls behind it that would fit: about the length of a short completion."""
 PASS_COUNT_MAX = 8
 """How often the first may be passed: as many as commonly run side by side; then it is served before all others."""
 WAITERS_MAX = 256
-"""Waiters of one account: more than any agent keeps open; beyond it calls are decided at once."""
+"""Waiting calls of one account: more than any agent has open. Further calls are decided at once."""
 
 
 @dataclass(slots=True)
@@ -34,29 +34,29 @@ class _AccountQueue:
 
 
 class Queue:
-    """The lines of all accounts. Moments are monotonic seconds; nothing here waits or wakes."""
+    """The waiting calls of all accounts. Moments are monotonic seconds. This class only decides; it does not sleep or wake."""
 
     def __init__(self) -> None:
         self._lines: dict[str, _AccountQueue] = {}
 
     def join(self, account: str, waiter_id: str, needed_pusd: int, now_s: float) -> bool:
-        """Stand at the end of an account's line; False, and not in it, if the line is full."""
+        """Join the end of an account's queue; return False if the queue is full."""
         line = self._lines.setdefault(account, _AccountQueue())
         if len(line.waiters) >= WAITERS_MAX:
             return False
-        assert all(waiter.id != waiter_id for waiter in line.waiters), "a call stands in a line once"
+        assert all(waiter.id != waiter_id for waiter in line.waiters), "a call is in a queue once"
         if not line.waiters:
             line.head_since_s, line.passed_count = now_s, 0
         line.waiters.append(_Waiter(waiter_id, needed_pusd, now_s))
         return True
 
     def leave(self, account: str, waiter_id: str, now_s: float | None = None) -> None:
-        """Leave the line: admitted, refused or gone. Not to be in it is no error.
+        """Leave the queue: admitted, refused or gone. It is no error if the call is not in it.
 
-        One that was called by `next` and was not the first has passed the first.
+        A call that `next` returned and that was not the first has passed the first.
 
         Args:
-            account: whose line.
+            account: whose queue.
             waiter_id: who leaves.
             now_s: from when on a new first blocks the others; by default from its joining.
         """
@@ -76,7 +76,7 @@ class Queue:
             line.passed_count += 1
 
     def next(self, account: str, available_pusd: int, now_s: float) -> str | None:
-        """Who may try now with this much available; None if nobody. Asking again gives the same answer."""
+        """Return the call that may try now with this much available; None if there is none. A second call returns the same."""
         line = self._lines.get(account)
         if line is None:
             return None
@@ -92,6 +92,6 @@ class Queue:
         return next((waiter.id for waiter in behind if waiter.needed_pusd <= available_pusd), None)
 
     def waiting(self, account: str) -> list[str]:
-        """The waiters of an account, first come first."""
+        """Return the waiting calls of an account, in their order."""
         line = self._lines.get(account)
         return [] if line is None else [waiter.id for waiter in line.waiters]

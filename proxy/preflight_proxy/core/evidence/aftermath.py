@@ -1,8 +1,7 @@
-"""What is booked for an account whose proxy has died for good: the usage of its key alone is left to tell (M13, M21).
+"""Settles an account whose proxy is dead, by the usage of its key alone (M13 (unknown cost), M21 (restart)).
 
-Nobody has the key's secret any more, so no generation can be asked for; but nobody can begin a call with it either. Once every
-call that was begun must have ended, and the figure cannot lag behind any of them, what it shows beyond the books is what the
-pending calls cost together, exactly.
+The key's secret is lost, so no generation can be looked up and no call can begin with the key. Once every call must have ended and
+the usage includes all of them, the difference between usage and ledger is exactly what the pending calls cost together.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class EvidenceTimes:
 
     Attributes:
         call_s_max: The longest call, here or upstream.
-        lag_s: A key's usage is complete for calls that ended this long ago.
+        lag_s: A key's usage includes all calls that ended this long ago.
     """
 
     call_s_max: float = CALL_S_MAX
@@ -30,11 +29,11 @@ class EvidenceTimes:
 
 @dataclass(frozen=True, slots=True)
 class UnsettledAccount:
-    """An account with calls whose cost nobody has learnt, or with commits that the machine may have lost.
+    """An account with calls of unknown cost, or with commits that the machine may have lost.
 
     Attributes:
         pending: Its pending reservations.
-        known_at_s: From this moment on, seconds since the epoch, its key's usage holds every call.
+        known_at_s: From this moment on, in seconds since the epoch, its key's usage includes every call.
     """
 
     account: Account
@@ -43,17 +42,17 @@ class UnsettledAccount:
 
     @property
     def has_evidence(self) -> bool:
-        """Whether the key's usage can be compared with the books at all."""
+        """True if the key's usage can be compared with the ledger."""
         return self.account.key_is_own and self.account.key_usage_base_pusd is not None
 
 
 def unsettled_account(
     account: Account, pending: Sequence[Reservation], last_s: float, clocks: EvidenceTimes
 ) -> UnsettledAccount | None:
-    """Return what is open of an account; None if nothing is.
+    """Return the account with what must be settled; None if nothing must be.
 
     Args:
-        account: As the ledger has it.
+        account: As in the ledger.
         pending: Its pending reservations.
         last_s: When its last entry was written; 0 if it has none.
         clocks: See there.
@@ -62,7 +61,7 @@ def unsettled_account(
         return None
     begun_s = [reservation.created_at_s for reservation in pending]
     ends_s = [_ended_by_s(reservation, clocks) for reservation in pending]
-    if account.usage_unread:  # what was begun in the last second before the power went may stand nowhere
+    if account.usage_unread:  # a call of the last second before a power cut may not be in the ledger
         ends_s.append(max([last_s, *begun_s]) + clocks.call_s_max)
     return UnsettledAccount(account, tuple(pending), max([last_s, *ends_s]) + clocks.lag_s)
 
@@ -74,11 +73,11 @@ def _ended_by_s(reservation: Reservation, clocks: EvidenceTimes) -> float:
 
 
 def settle(loose: UnsettledAccount, usage_pusd: int | None) -> Iterator[Command]:
-    """Yield the commands that end every pending reservation of an account and lift what waits for its key's usage.
+    """Yield the commands that end every pending reservation of an account and lift the freeze that waits for its key's usage.
 
     Args:
         loose: The account; the usage was read at or after its `known_at_s`.
-        usage_pusd: What its key has used; None where that key is gone: then each call is taken to have cost all it could.
+        usage_pusd: What its key has used; None if that key was deleted: then each call is charged its whole reservation.
     """
     bound_pusd = None
     if usage_pusd is not None and loose.has_evidence:
@@ -86,5 +85,5 @@ def settle(loose: UnsettledAccount, usage_pusd: int | None) -> Iterator[Command]
     verdicts = judge(loose.pending, bound_pusd, last_word=True)
     yield from (verdict.command for verdict in verdicts)
     if loose.account.usage_unread:
-        booked_pusd = sum(verdict.cost_pusd or 0 for verdict in verdicts)
-        yield Recover(loose.account.id, max(0, (bound_pusd or 0) - booked_pusd))
+        charged_pusd = sum(verdict.cost_pusd or 0 for verdict in verdicts)
+        yield Recover(loose.account.id, max(0, (bound_pusd or 0) - charged_pusd))

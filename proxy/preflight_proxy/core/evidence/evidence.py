@@ -1,4 +1,4 @@
-"""What a sub-key's usage proves about calls whose cost upstream never told (M13, M21).
+"""What a sub-key's usage proves about calls whose cost upstream never reported (M13 (unknown cost), M21 (restart)).
 
 A key's usage lags: at any moment it holds every call that ended `KEY_USAGE_LAG_S` ago or earlier, and perhaps later ones. So
 what all unknown calls of that age cost together is at most
@@ -22,9 +22,9 @@ KEY_USAGE_LAG_S = 60.0
 GENERATION_S_MAX = 120.0
 """A generation that is still not found after this time is looked for no longer; the key's usage decides."""
 CALL_S_MAX = 30 * 60.0
-"""No call lasts longer, here or upstream: a generation whose end nobody saw may go on, and be billed, for as long (M13, M17)."""
+"""No call lasts longer. A generation whose end was not seen may go on, and be billed, for as long (M13, M17 (longest call))."""
 NOTHING_PUSD = 1000
-"""Up to a nano-dollar is nothing: usage is a sum of binary fractions on its way to us."""
+"""Up to a nano-dollar counts as nothing: upstream sums usage as binary fractions."""
 
 ROUNDING_PUSD = 1_000_000
 """A key's usage may be rounded by so much: below what is posted by less, it has not fallen."""
@@ -32,13 +32,13 @@ ROUNDING_PUSD = 1_000_000
 
 @dataclass(slots=True)
 class PostedHistory:
-    """What an account had posted, and when: enough to ask for the figure of a minute ago."""
+    """What an account had posted, and when, to know the amount of a minute ago."""
 
     at_s: list[float] = field(default_factory=list)
     posted_pusd: list[int] = field(default_factory=list)
 
     def note(self, now_s: float, posted_pusd: int, keep_s: float) -> None:
-        """Remember today's figure; forget what is older than `keep_s`, but for the last one before."""
+        """Remember the amount of now; forget those older than `keep_s`, except the last of them."""
         self.at_s.append(now_s)
         self.posted_pusd.append(posted_pusd)
         old = bisect_right(self.at_s, now_s - keep_s) - 1
@@ -46,28 +46,28 @@ class PostedHistory:
             del self.at_s[:old], self.posted_pusd[:old]
 
     def backdate(self, cost_pusd: int) -> None:
-        """Count a cost that was booked just now as if it always had been: what it stands for, the usage has held for long.
+        """Add this cost to every point of the history, because the key's usage already included it.
 
-        Without this the same dollar of usage would explain one unknown call after the other, until the lag has passed.
+        Without this the same dollar of usage would explain one unknown call after another, until the lag has passed.
         """
         self.posted_pusd = [posted_pusd + cost_pusd for posted_pusd in self.posted_pusd]
 
     def at(self, moment_s: float) -> int | None:
-        """What was posted at a moment; None if the history begins later."""
+        """Return what was posted at a moment; None if the history begins later."""
         index = bisect_right(self.at_s, moment_s) - 1
         return self.posted_pusd[index] if index >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one unknown reservation ends: voided where `cost_pusd` is None, else assumed at that cost."""
+    """How one unknown reservation ends: voided if `cost_pusd` is None, else assumed at that cost."""
 
     reservation: Reservation
     cost_pusd: int | None
 
     @property
     def command(self) -> Void | Assume:
-        """The command that books it."""
+        """The command that ends the reservation so."""
         if self.cost_pusd is None:
             return Void(self.reservation.id, "the key's usage shows no charge")
         return Assume(self.reservation.id, self.cost_pusd)
@@ -80,12 +80,12 @@ def judge(
 
     Args:
         unknown: Reservations old enough for the evidence, in any order.
-        bound_pusd: At most this for all of them; None where the key's usage is no evidence.
-        last_word: True once nothing better will come.
-        nothing_pusd: A bound up to this is none.
+        bound_pusd: At most this for all of them; None if the key's usage is no evidence.
+        last_word: True once no better evidence will come.
+        nothing_pusd: A bound up to this counts as 0.
 
     Returns:
-        Verdicts for all of them, or none at all while better evidence may come. Assumed costs are at most their reservations,
+        Verdicts for all of them; an empty list while better evidence may come. Assumed costs are at most their reservations,
         and together at most `bound_pusd`; without evidence each is assumed in full.
     """
     if bound_pusd is not None and bound_pusd <= nothing_pusd:
@@ -103,5 +103,5 @@ def judge(
 
 
 def _has_id(reservation: Reservation) -> bool:
-    """OpenRouter began to serve it, so it takes what the others leave, and a rest of nothing is no proof."""
+    """OpenRouter began to serve it. It gets what the others leave, and a rest of 0 is no proof that it cost nothing."""
     return reservation.generation_id is not None

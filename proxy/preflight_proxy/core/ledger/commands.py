@@ -157,16 +157,6 @@ class Recover:
 
 
 @dataclass(frozen=True, slots=True)
-class Adjust:
-    """Correct an assumed cost by a signed amount, once. Without a reservation: correct the account's recovered amount."""
-
-    reservation_id: str | None
-    delta_pusd: int
-    call: CallFacts = NO_FACTS
-    account: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Quarantine:
     """Disable an endpoint of a model for every account."""
 
@@ -215,7 +205,6 @@ Command = (
     | Void
     | Assume
     | Recover
-    | Adjust
     | Quarantine
     | ClearQuarantine
     | NoteKeyBase

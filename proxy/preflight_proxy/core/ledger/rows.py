@@ -1,7 +1,7 @@
 """The rows of the ledger: accounts, reservations, entries, quarantined endpoints, bases of foreign keys.
 
 A reservation goes PENDING → POSTED or PENDING → VOIDED, once (M15 (one end)). *Assumed* marks a POSTED reservation whose cost
-upstream never reported. Only such a cost may still be adjusted when the truth comes.
+upstream never reported. Ledgers of earlier versions also have entries that correct such a cost (ADJUSTED).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Account:
     Attributes:
         posted_pusd: the sum of this account's entries; above the limit only by an overrun or by a true cost that came late.
         pending_pusd: the sum of its PENDING reservations.
-        assumed_pusd: the part of posted that upstream never reported and no adjustment has replaced.
+        assumed_pusd: the part of posted that upstream never reported.
         recovered_pusd: the part of posted that the sub-key's usage showed above the entries (M21).
         overrun_pusd: the sum of what was billed above reservations.
         frozen_reason: why a person or the runner froze it; None if neither did. `frozen` includes `usage_unread`.

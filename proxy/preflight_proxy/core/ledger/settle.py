@@ -1,4 +1,4 @@
-"""Ends a reservation, and corrects a cost when the truth comes later.
+"""Ends a reservation, and posts what only the key's usage shows.
 
 M13 (unknown cost), M14 (overrun), M15 (one end), M21 (restart of the machine).
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preflight_proxy.core.ledger.commands import Adjust, Recover
+from preflight_proxy.core.ledger.commands import Recover
 from preflight_proxy.core.ledger.cost_line import clean, entry_of
 from preflight_proxy.core.ledger.rows import (
-    Account,
     CallFacts,
-    Entry,
     EntryKind,
     QuarantinedEndpoint,
     Reservation,
@@ -65,22 +63,17 @@ def end(
     )
     assert settled.pending_pusd >= 0, "pending is a sum of reservations"
     entry = entry_of(state.next_entry_id, at_s, settled.id, kind, cost_pusd, ended, call, reason)
-    return _change(settled, ended, entry)
-
-
-def _change(account: Account, ended: Reservation, entry: Entry) -> Change:
-    """Return the change; a cost above the reservation disables the endpoint (M14)."""
-    overrun_pusd = ended.posted_pusd - ended.reserved_pusd
+    overrun_pusd = cost_pusd - ended.reserved_pusd
     if overrun_pusd <= 0:
-        return Change(account, ended, entry)
+        return Change(settled, ended, entry)
     # If it is not known which endpoint served the call, each quoted one may have billed it.
     tags = (ended.tag,) if ended.tag else ended.tags
-    reason = f"billed {ended.posted_pusd} pico-USD, reserved {ended.reserved_pusd} ({ended.generation_id or ended.id})"
+    reason = f"billed {cost_pusd} pico-USD, reserved {ended.reserved_pusd} ({ended.generation_id or ended.id})"
     return Change(
-        replace(account, overrun_pusd=account.overrun_pusd + overrun_pusd),
+        replace(settled, overrun_pusd=account.overrun_pusd + overrun_pusd),
         ended,
         entry,
-        quarantined=tuple(QuarantinedEndpoint(ended.model, tag, reason, entry.at_s) for tag in tags),
+        quarantined=tuple(QuarantinedEndpoint(ended.model, tag, reason, at_s) for tag in tags),
         overrun_pusd=overrun_pusd,
     )
 
@@ -101,28 +94,6 @@ def recover(state: LedgerState, command: Recover, at_s: float) -> Change:
     kind = EntryKind.RECOVERED
     entry = entry_of(state.next_entry_id, at_s, account.id, kind, cost_pusd, None, command.call)
     return Change(account=recovered, entry=entry)
-
-
-def adjust(state: LedgerState, command: Adjust, at_s: float) -> Change:
-    """Replace an assumed cost by the true one, once; or correct the recovered amount of an account (M15)."""
-    delta_pusd, call = command.delta_pusd, command.call
-    corrected: Reservation | None = None
-    if command.reservation_id is None:
-        account = state.account(command.account)
-        require(account.recovered_pusd + delta_pusd >= 0, "no more can be taken back than was recovered")
-        adjusted = replace(account, recovered_pusd=account.recovered_pusd + delta_pusd)
-    else:
-        require(command.reservation_id in state.assumed, "ended: only an assumed cost is adjusted, and only once")
-        assumed = state.assumed[command.reservation_id]
-        cost_pusd = assumed.posted_pusd + delta_pusd
-        require(cost_pusd >= 0, "a cost is not negative")
-        account = state.accounts[assumed.account]
-        corrected = replace(identified(assumed, call.generation_id, call.tag), posted_pusd=cost_pusd, assumed=False)
-        adjusted = replace(account, assumed_pusd=account.assumed_pusd - assumed.posted_pusd)
-    adjusted = replace(adjusted, posted_pusd=account.posted_pusd + delta_pusd)
-    kind = EntryKind.ADJUSTED
-    entry = entry_of(state.next_entry_id, at_s, account.id, kind, delta_pusd, corrected, call)
-    return Change(account=adjusted, entry=entry) if corrected is None else _change(adjusted, corrected, entry)
 
 
 def identified(reservation: Reservation, generation_id: str | None, tag: str | None) -> Reservation:

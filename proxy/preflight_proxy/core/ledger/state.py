@@ -41,7 +41,7 @@ class LedgerState:
 
     Attributes:
         reservations: the PENDING ones, by id, oldest first.
-        assumed: ended ones whose cost was assumed, which `Adjust` may still correct.
+        assumed: ended ones whose cost was assumed.
         key_bases: of foreign keys, by id, oldest first.
         key_posted_pusd: what the calls of each base have posted together, over all accounts.
     """
@@ -81,8 +81,6 @@ class LedgerState:
         self.reservations.pop(reservation.id, None)
         if reservation.assumed:
             self.assumed[reservation.id] = reservation
-        else:
-            self.assumed.pop(reservation.id, None)
 
     def pending(self, account: str | None = None) -> list[Reservation]:
         """Return the PENDING reservations of an account, or of all, oldest first."""

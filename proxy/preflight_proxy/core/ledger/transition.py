@@ -1,7 +1,7 @@
 """The only place where a balance changes: a pure function from the ledger's state and a command to a change.
 
-`LedgerState` holds the accounts, the PENDING reservations and the few ended ones that may still be corrected. `transition` returns
-a `Change` (the new rows; nothing is applied), or a `Refusal`. The store commits the change in one transaction, and only then is it
+`LedgerState` holds the accounts, the PENDING reservations and those whose cost was assumed. `transition` returns a `Change` (the
+new rows; nothing is applied), or a `Refusal`. The store commits the change in one transaction, and only then is it
 applied to the state (`LedgerState.apply`). So memory is never ahead of the disk.
 
     command       PENDING becomes     account                               entry
@@ -9,11 +9,10 @@ applied to the state (`LedgerState.apply`). So memory is never ahead of the disk
     Post          POSTED              pending - reserved, posted + cost     posted; above reserved: overrun, quarantine (M14)
     Void          VOIDED              pending - reserved                    voided, cost 0
     Assume        POSTED, assumed     pending - reserved, posted + cost     assumed; at most what was reserved
-    Adjust        (ended, assumed)    posted + delta                        adjusted; once
     Recover       -                   posted + cost                         recovered; none where the cost is 0
 
 After every change: posted = the sum of the account's entries; pending = the sum of its PENDING reservations; neither is negative.
-At every admission: posted + pending <= limit. Later, only a true cost (overrun, adjustment, recovery) or a lowered limit can take
+At every admission: posted + pending <= limit. Later, only a true cost (overrun, recovery) or a lowered limit can take
 an account above it. M14 (overrun): the bill is above the reservation.
 """
 
@@ -23,7 +22,6 @@ from dataclasses import replace
 
 from preflight_proxy.core.ledger.account_changes import account_changed
 from preflight_proxy.core.ledger.commands import (
-    Adjust,
     Assume,
     ClearQuarantine,
     Command,
@@ -46,7 +44,7 @@ from preflight_proxy.core.ledger.rows import (
     Reservation,
     ReservationState,
 )
-from preflight_proxy.core.ledger.settle import adjust, end, identified, recover
+from preflight_proxy.core.ledger.settle import end, identified, recover
 from preflight_proxy.core.ledger.state import Change, LedgerState, require
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 
@@ -81,8 +79,6 @@ def transition(state: LedgerState, command: Command, at_s: float) -> Change | Re
             return end(state, reservation_id, EntryKind.ASSUMED, cost_pusd, call, at_s)
         case Recover():
             return recover(state, command, at_s)
-        case Adjust():
-            return adjust(state, command, at_s)
         case Quarantine(model, tag, reason):
             return Change(quarantined=(QuarantinedEndpoint(model, tag, reason, at_s),))
         case ClearQuarantine(model, tag):

@@ -160,8 +160,8 @@ def _listed(pricing: object) -> tuple[EndpointPrices, ...]:
     overrides = pricing.get("overrides") or []
     if not isinstance(overrides, Sequence) or not all(isinstance(override, Mapping) for override in overrides):
         return ()
-    found = [_prices(pricing), *(_prices({**pricing, **override}) for override in overrides)]
-    return tuple(prices for prices in found if prices is not None) if None not in found else ()
+    sets = [_prices(pricing), *(_prices({**pricing, **override}) for override in overrides)]
+    return tuple(prices for prices in sets if prices is not None) if None not in sets else ()
 
 
 def _above(pricing: object) -> tuple[int, ...]:
@@ -190,8 +190,8 @@ def _most(listed: Sequence[EndpointPrices]) -> EndpointPrices:
     """The largest of each price over all sets (M6)."""
     largest: dict[str, int | None] = {}
     for spec in fields(EndpointPrices):
-        told: list[int] = [price for prices in listed if (price := getattr(prices, spec.name)) is not None]
-        largest[spec.name] = max(told, default=None)
+        amounts: list[int] = [price for prices in listed if (price := getattr(prices, spec.name)) is not None]
+        largest[spec.name] = max(amounts, default=None)
     return EndpointPrices(**largest)  # type: ignore[arg-type]
 
 

@@ -1,7 +1,7 @@
-"""The worst case of a request: what it can cost at most on the endpoints that may serve it (M3-M7, M9).
+"""The worst case of a request: what it can cost at most on the endpoints that may serve it (M3-M7 (worst case), M9 (clamp)).
 
-The rule of a call that leaves: worst_pusd(bound) fits beside all that is posted and pending, and `provider.only` holds it to
-the endpoints that were quoted.
+A call is sent only if worst_pusd(bound) fits beside all that is posted and pending, and `provider.only` restricts it to the quoted
+endpoints.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Request
 
 FLOOR_TOKENS = 1024
-"""A clamp goes no lower: a shorter answer is of no use to an agent (M9)."""
-BOUND_MIN = 16
-"""Some providers take no smaller output bound."""
+"""A clamp goes no lower: a shorter answer is useless to an agent (M9)."""
 WRITES_ON_REQUEST = ("anthropic/", "google/", "qwen/", "alibaba/")
-"""Families that write to a cache only where `cache_control` asks for it; elsewhere a write may come unasked.
+"""Families that write to a cache only where `cache_control` asks for it; elsewhere a write may happen without it.
 
 Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026-10.
 """
@@ -55,7 +53,7 @@ class WorstCase:
         fixed_pusd: Everything but the output.
         output_price: Pico-USD per million output tokens.
         tokens_max: Output tokens that it makes at most whatever the bound; None if the bound decides.
-        tokens_min: Output tokens to reckon with whatever the bound: it does not keep one.
+        tokens_min: Output tokens to count whatever the bound, because the endpoint ignores bounds.
     """
 
     fixed_pusd: int
@@ -72,9 +70,9 @@ class WorstCase:
         """The greatest bound up to `bound` that costs at most `amount_pusd`; -1 if there is none."""
         if self.pusd(bound) <= amount_pusd:
             return bound
-        left_pusd = amount_pusd - self.fixed_pusd
-        tokens = left_pusd * TOKENS_PER_MTOK // self.output_price if self.output_price else -1
-        return tokens if tokens >= self.tokens_min and left_pusd >= 0 else -1
+        output_pusd = amount_pusd - self.fixed_pusd  # if it is negative, so are the tokens
+        tokens = output_pusd * TOKENS_PER_MTOK // self.output_price if self.output_price else -1
+        return tokens if tokens >= self.tokens_min else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ class Quote:
     def within(self, amount_pusd: int, bound: int) -> Quote | None:
         """The quote of those endpoints alone that cost at most `amount_pusd` at an output bound; None if there is none.
 
-        What is calibrated on one endpoint costs more on the others, so the last dollars serve there alone (M7).
+        A prompt that is calibrated on one endpoint costs more on the others, so the last dollars can be used only there (M7).
         """
         fitting = [index for index, line in enumerate(self.worst) if line.pusd(bound) <= amount_pusd]
         if not fitting:
@@ -141,12 +139,12 @@ class Quote:
 
     @property
     def least_pusd(self) -> int:
-        """The least with which the call can be admitted as it was asked."""
+        """The least amount with which the call can be admitted as asked."""
         return min(line.pusd(self.bound) for line in self.worst)
 
     @property
     def cheapest_pusd(self) -> int:
-        """The least with which the call can be admitted at all."""
+        """The least amount with which the call can be admitted at all."""
         return min(line.pusd(self.floor) for line in self.worst)
 
 
@@ -171,13 +169,12 @@ def quote(
     tokens = {endpoint.tag: (prompt_tokens or _m3(request))(endpoint) for endpoint in used}
     default = max(endpoint.default_bound for endpoint in used)
     bound = 0 if not request.bound_fields else default if request.bound is None else request.bound
-    asked = request.bound if request.bound is not None else FLOOR_TOKENS
     return Quote(
         model=split_model(request.model)[0],
         tags=tuple(endpoint.tag for endpoint in used),
         bound=bound,
         asked=request.bound,
-        floor=min(bound, max(BOUND_MIN, min(asked, FLOOR_TOKENS))),
+        floor=min(bound, FLOOR_TOKENS),
         max_price=_max_price(used),
         prompt_tokens=max(tokens.values()),
         worst=tuple(_worst(request, endpoint, tokens[endpoint.tag]) for endpoint in used),
@@ -219,7 +216,7 @@ def _worst(request: Request, endpoint: Endpoint, prompt_tokens: int) -> WorstCas
 
 
 def _prompt_price(request: Request, endpoint: Endpoint, prices: EndpointPrices) -> int:
-    """The dearest thing that a prompt token can be: plain, read, written for five minutes or an hour, an image, a sound."""
+    """The highest price of a prompt token: plain, read, written for five minutes or an hour, of an image or of audio."""
     prompt = request.prompt
     on_request = endpoint.model.startswith(WRITES_ON_REQUEST)
     possible = [prices.prompt, prices.cache_read]
@@ -233,7 +230,7 @@ def _prompt_price(request: Request, endpoint: Endpoint, prices: EndpointPrices) 
 
 
 def _max_price(endpoints: Sequence[Endpoint]) -> dict[str, Decimal]:
-    """The second guard beside `provider.only`: no endpoint's listed price is above these (M7)."""
+    """The caps to send besides `provider.only`: no quoted endpoint's listed price is above them (M7)."""
     return {
         "prompt": _usd(max(endpoint.prices.prompt for endpoint in endpoints)),
         "completion": _usd(max(endpoint.prices.completion for endpoint in endpoints)),

@@ -1,7 +1,7 @@
-"""What became of an account's calls: how many were served, and why the others were not.
+"""Counts how an account's calls ended: how many were served, and why the others were not.
 
-Whoever runs an agent learns from this whether it had a model at all, lost it, or spent its budget: no exit code tells that.
-Every text here is one line, cut, and free of control characters: parts of it come from upstream and from agents.
+It shows whether an agent had a model at all, lost it, or spent its budget, which no exit code shows. Parts of the texts come from
+upstream and from agents, so every text is one line, cut, and without control characters.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from preflight_proxy.core.secret import Redaction
 from preflight_proxy.core.shapes.error_body import read_error
 
 CAUSES_MAX = 20
-"""Causes that are told apart for one account; an agent can word any number of wrong requests."""
+"""Different causes counted per account. An agent can make any number of different wrong requests."""
 TEXT_CHARS_MAX = 200
 MODEL_CHARS_MAX = 80
 
 
 class Source(StrEnum):
-    """Whose doing it is that a call was not served."""
+    """Who is the reason that a call was not served."""
 
     BUDGET = "budget"
     """This run's budget does not cover it."""
     UPSTREAM = "upstream"
     """OpenRouter refused it, failed, or could not be reached."""
     PROXY = "proxy"
-    """A rule or a failure of the proxy's."""
+    """A rule or a failure of the proxy."""
     REQUEST = "request"
     """The request itself: it cannot be read, or asks for something whose price has no bound."""
     CLIENT = "client"
-    """Its sender hung up before an answer."""
+    """The client closed the connection before it was answered."""
     END = "end"
     """The account was frozen, by an operator or because the trial had ended."""
 
@@ -43,10 +43,10 @@ class Cause:
     """Why calls were not served.
 
     Attributes:
-        code: One word for it; of our refusals the name of `Code` in lower case.
-        source: Whose doing it is.
-        text: A sentence; it and the code tell causes apart.
-        model: What the first of these calls asked for; empty where that was not read.
+        code: One word for it; for a refusal of the proxy the name of `Code` in lower case.
+        source: Who is the reason.
+        text: A sentence. Calls with the same code and text have the same cause.
+        model: What the first of these calls asked for; empty if it was not read.
         detail: What upstream said to the first of them.
         count: How many calls.
         limit_needed_pusd: The least limit under which the first of these calls would have been admitted; 0 if money is not the
@@ -75,7 +75,7 @@ _SOURCES = {
     Code.DAILY_LIMIT: Source.UPSTREAM,
     Code.HELD: Source.UPSTREAM,
 }
-"""All other codes are a rule of the proxy's."""
+"""All other codes have the source `PROXY`."""
 
 LEFT = Cause("left", Source.CLIENT, "The client hung up before it was answered.")
 
@@ -83,14 +83,14 @@ _OTHER = Cause("other", Source.PROXY, "Further reasons are not told apart.")
 
 
 def code_of(code: Code) -> str:
-    """Return the word for one of our refusals."""
+    """Return the word for a refusal of the proxy."""
     return code.name.lower()
 
 
 def refused(code: Code, model: str, limit_needed_pusd: int = 0) -> Cause:
-    """Return the cause that is one of our fixed sentences."""
-    source, asked = _SOURCES.get(code, Source.PROXY), _line(model)[:MODEL_CHARS_MAX]
-    return Cause(code_of(code), source, code.sentence, asked, limit_needed_pusd=limit_needed_pusd)
+    """Return the cause of a call that the proxy refused with a fixed sentence."""
+    source, name = _SOURCES.get(code, Source.PROXY), _line(model)[:MODEL_CHARS_MAX]
+    return Cause(code_of(code), source, code.sentence, name, limit_needed_pusd=limit_needed_pusd)
 
 
 def bad_request(text: str) -> Cause:
@@ -99,17 +99,17 @@ def bad_request(text: str) -> Cause:
 
 
 def not_open(text: str) -> Cause:
-    """Return the cause of a call that came before its account was open again."""
+    """Return the cause of a call that arrived before its account was open again."""
     return Cause("not_open", Source.PROXY, _line(text))
 
 
 def failed_upstream(text: str, model: str) -> Cause:
-    """Return the cause of a call that OpenRouter did not serve, in a sentence of ours."""
+    """Return the cause of a call that OpenRouter did not serve, in a sentence of the proxy."""
     return Cause("upstream_failed", Source.UPSTREAM, _line(text), _line(model)[:MODEL_CHARS_MAX])
 
 
 def ended_in_error(model: str) -> Cause:
-    """Return the cause of a call whose answer began well and ended in an error."""
+    """Return the cause of a call whose answer began with a 2xx and ended in an error."""
     return Cause("error_in_answer", Source.UPSTREAM, "The answer ended in an error.", _line(model)[:MODEL_CHARS_MAX])
 
 
@@ -137,15 +137,15 @@ def _line(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What became of an account's calls, in the order in which they ended.
+    """How an account's calls ended, in that order.
 
     Attributes:
         served: Calls that were answered.
         causes: Why the others were not, in the order of their first call.
-        last: Why the last call was not served; None if it was, or if there was none. Calls of clients that hung up and calls to a
-            frozen account do not count here.
-        since_served: Calls that were not served since the last that was, or since the first; such calls do not count here either.
-        since_served_upstream: Those of them that upstream did not serve.
+        last: Why the last call was not served; None if it was served, or there was none. Calls whose client closed the connection
+            and calls to a frozen account are ignored.
+        since_served: Calls that were not served since the last one that was, or since the first; the same calls are ignored.
+        since_served_upstream: How many of these upstream did not serve.
     """
 
     served: int = 0
@@ -160,16 +160,16 @@ class Outcomes:
         return sum(cause.count for cause in self.causes)
 
     def with_served(self, *, overtaken: bool = False) -> Outcomes:
-        """Return what is known after a call that was served.
+        """Return the outcomes after a call that was served.
 
         Args:
-            overtaken: The budget refused another call after this one had been admitted: that refusal stays the last word.
+            overtaken: The budget refused another call after this one was admitted: that refusal stays `last`.
         """
         last = self.last if overtaken and _is_budget(self.last) else None
         return replace(self, served=self.served + 1, last=last, since_served=0, since_served_upstream=0)
 
     def with_unserved(self, cause: Cause, *, overtaken: bool = False) -> Outcomes:
-        """Return what is known after a call that was not served; see `with_served`."""
+        """Return the outcomes after a call that was not served; see `with_served`."""
         counted = replace(self, causes=_counted(self.causes, cause))
         if cause.source in (Source.CLIENT, Source.END):
             return counted
@@ -198,12 +198,12 @@ def _counted(causes: tuple[Cause, ...], cause: Cause) -> tuple[Cause, ...]:
 
 
 def outcomes_text(outcomes: Outcomes) -> str:
-    """Return the JSON text that the ledger keeps."""
+    """Return the JSON text that the ledger stores."""
     return msgspec.json.encode(outcomes).decode()
 
 
 def read_outcomes(document: object) -> Outcomes:
-    """Read them from JSON text, or from what JSON made of it; whatever is of another shape reads as none."""
+    """Return outcomes from JSON text or from decoded JSON; `NONE_YET` if it has another form."""
     try:
         if isinstance(document, str | bytes):
             return msgspec.json.decode(document, type=Outcomes)

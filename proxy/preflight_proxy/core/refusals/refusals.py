@@ -1,7 +1,7 @@
-"""Why a call is refused, and how that is said: one table from (code, shape, repeated) to status and sentence.
+"""Why a call is refused, and the answer to it: one table from (code, shape, repeated) to status and sentence.
 
-Clients decide by the status and by the text whether they try again. Each sentence is fixed and free of amounts, because a
-digit group such as a status code makes some of them retry; the amounts travel in headers.
+Clients decide by the status and by the text whether they retry. Each sentence is fixed and has no amounts, because digits that look
+like a status code make some clients retry. The amounts are in headers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Code(Enum):
-    """Why a call is refused, in order of precedence. The value is the fixed sentence's key and the word in logs."""
+    """Why a call is refused, in order of precedence. The value is the word in logs."""
 
     STORE = "store"
     FROZEN = "frozen"
@@ -39,17 +39,17 @@ class Code(Enum):
 
     @property
     def sentence(self) -> str:
-        """The one sentence that says it."""
+        """The fixed sentence of the answer."""
         return _SENTENCES[self]
 
     @property
     def is_budget(self) -> bool:
-        """True if this run's budget is the reason, or its end."""
+        """True if the reason is this run's budget or its end."""
         return self in (Code.SPENT, Code.DOES_NOT_FIT, Code.FROZEN)
 
     @property
     def escalates(self) -> bool:
-        """True if money is the reason, here or at OpenRouter: repeated, it is answered with a final status (M19)."""
+        """True if the reason is money, here or at OpenRouter: a repetition gets a final status (M19 (repeated refusal))."""
         of_openrouter = (Code.KEY_LIMIT, Code.TRIAL_KEY_LIMIT, Code.ACCOUNT_CREDIT, Code.ACCOUNT_AFFORDS)
         return self.is_budget or self in of_openrouter
 
@@ -77,9 +77,9 @@ _SENTENCES = {
 }
 
 OVERDUE = "This call took longer than a call may take here. What it cost is booked once it is known. Do not retry."
-"""Ends an answer that a limit of ours cuts (M17): it may be generated and billed to its end, and a retry would be paid besides."""
+"""Ends an answer that a time limit of the proxy cuts (M17 (longest call)). Upstream may bill all of it; a retry costs extra."""
 BROKEN = "Provider returned error"
-"""Ends an answer that upstream broke off, in upstream's own words for it: clients ask again, which is a call of its own."""
+"""Ends an answer that upstream broke off, in upstream's own words: clients retry, which is a new call."""
 
 _STATUS = {
     Code.MODEL_NOT_ALLOWED: 403,
@@ -99,7 +99,7 @@ _ERROR_TYPE = {
 _ESCALATED_STATUS = {"responses": 400, "messages": 402}
 PAYMENT_REQUIRED = 402
 ESCALATED_STATUS = 401
-"""The only status that every chat client takes as final."""
+"""The only status on which every chat client stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +145,13 @@ class AccountBalance(Protocol):
 
 
 def answer(shape: Shape, refusal: Refusal, escalated: bool, detail: str = "") -> tuple[int, bytes]:
-    """Status and body of a refusal, in the caller's API shape.
+    """Return status and body of a refusal, in the caller's API shape.
 
     Args:
         shape: The caller's API.
         refusal: Why, and the balance.
-        escalated: True for the repetition that M19 answers with a status on which the last clients stop.
-        detail: A further sentence, free of digits that look like a status (`allowed_detail` makes one).
+        escalated: True for a repetition (M19): its status is one on which all clients stop.
+        detail: A further sentence without digits that look like a status, such as that of `allowed_detail`.
     """
     code = refusal.code
     status = _STATUS.get(code, PAYMENT_REQUIRED)
@@ -163,13 +163,13 @@ def answer(shape: Shape, refusal: Refusal, escalated: bool, detail: str = "") ->
 
 
 def allowed_detail(models: Iterable[str]) -> str:
-    """The sentence that names the allowed models, without those whose very name would make a client retry."""
+    """Return the sentence that names the allowed models, without names that would make a client retry."""
     names = [model for model in models if not any(digits in model for digits in RETRIED_DIGITS)]
     return f"Allowed: {', '.join(names)}." if names else ""
 
 
 def budget_headers(balance: AccountBalance) -> list[tuple[str, str]]:
-    """The `X-Budget-*` headers in exact decimal dollars; on a refusal also what was needed, and `x-should-retry: false`.
+    """Return the `X-Budget-*` headers in exact decimal dollars; on a refusal also what was needed, and `x-should-retry: false`.
 
     Args:
         balance: An account as it stands, this call's own reservation included; or a refusal.
@@ -186,7 +186,7 @@ def budget_headers(balance: AccountBalance) -> list[tuple[str, str]]:
 
 
 def error_body(shape: Shape | None, status: int, message: str, error_type: str) -> bytes:
-    """An error that is not about the budget, in the caller's shape; in OpenRouter's envelope where the shape is unknown."""
+    """Return an error body that is not about the budget, in the caller's shape; in OpenRouter's envelope if that is not known."""
     return (
         shape.refusal(status, message, error_type) if shape is not None else envelope_body(status, message, error_type)
     )

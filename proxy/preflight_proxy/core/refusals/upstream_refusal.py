@@ -1,7 +1,7 @@
-"""What an answer without a 2xx proves, and what is to be done about it (M13 ii and iii, M20).
+"""What an answer without a 2xx proves, and what the proxy does about it (M13 (unknown cost), M20 (refusals of upstream)).
 
-Upstream's own words about money make some clients retry, so they are rewritten into ours; refusals that ask for waiting are
-waited out by the proxy, for all agents at once, and `Retry-After` never reaches a client.
+Some clients retry on upstream's words about money, so the proxy answers with its own. When upstream asks to wait, the proxy waits
+for all agents at once; `Retry-After` never reaches a client.
 
 Source: openrouter.ai/docs/api_reference/errors-and-debugging and openrouter.ai/docs/use-cases/limits, 2026-10.
 """
@@ -20,9 +20,9 @@ from preflight_proxy.core.shapes.error_body import ErrorBody, ErrorDetail, read_
 FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
 """In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
 RETRY_AFTER_S_DEFAULT = 2.0
-"""Waited where a transient refusal names no time; twice as long each time that the same call gets another such refusal."""
+"""The wait after a transient refusal without a time. It doubles each time that the same call is refused so."""
 RETRY_AFTER_S_MIN = 1.0
-"""The least wait, the header's own unit: asked for none, the proxy would send again as fast as it is refused."""
+"""The least wait. With a wait of 0 the proxy would send again as fast as it is refused."""
 _PAYMENT_REQUIRED = 402
 _FORBIDDEN = 403
 _TOO_MANY = 429
@@ -31,27 +31,27 @@ _DAILY = re.compile(r"per.day|daily|_rpd\b", re.IGNORECASE)
 KEY_LIMIT = "openrouter_key_limit"
 IN_FLIGHT = "openrouter_in_flight_budget"
 _AFFORDS = re.compile(r"can only afford ([0-9]{1,9})(?![0-9]|[.,][0-9])")
-"""The output tokens that are affordable, as a whole number of at most nine digits; anything else is no offer."""
+"""The affordable output tokens, as a whole number of at most nine digits."""
 _TOO_LARGE = ("can only afford", "Prompt tokens limit exceeded")
 _KEYS_PAGE = re.compile(r"/(?:settings/)?keys\b")
-"""Where a text about a size points to when a key's limit is the reason, and not the account's credit."""
+"""A text about the size of a call has this link if the key's limit is the reason, and not the account's credit."""
 
 
 class Remedy(Enum):
     """What the proxy does with a refusal."""
 
-    PASS = "pass"  # noqa: S105 - no password: the answer goes to the client as it came
-    """Give it to the client as it came."""
+    PASS = "pass"  # noqa: S105 - no password
+    """Pass it to the client unchanged."""
     REWRITE = "rewrite"
-    """Money, and final: answer in our own words."""
+    """It is about money and final: answer in the proxy's words."""
     FREEZE = "freeze"
-    """The outer cap fired before ours: our books are low. Rewrite, freeze the account, raise an alarm."""
+    """The key's limit was reached before the account's, so the ledger is too low. Rewrite, freeze the account, raise an alarm."""
     WAIT_MODEL = "wait_model"
     """A rate limit of this model, or of one provider of it: wait, or let another provider serve, then send again."""
     WAIT_PROCESS = "wait_process"
     """The OpenRouter account's in-flight budget: every call of this process waits."""
     REQUOTE = "requote"
-    """A price rose above what we pinned: read the prices again, quote once more."""
+    """A price is above the cap that was sent: read the prices again, and quote once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class UpstreamRefusal:
         proves_free: True if it proves that nothing was charged.
         remedy: What to do.
         retry_after_s: How long to wait, for the two waiting remedies.
-        provider: The provider whose refusal it is, by its display name; None where upstream names none.
-        cause: How it is said in our words, where they take the place of upstream's.
+        provider: The provider that refused, by its display name; None if upstream names none.
+        cause: The proxy's sentence, if it replaces upstream's.
         names_time: True if it says how long to wait.
         free_models: True if it is about all models without a price.
-        affords: The output bound that it says is affordable; None if it names none.
+        affords: The affordable output bound; None if it names none.
     """
 
     status: int
@@ -86,7 +86,7 @@ class UpstreamRefusal:
 def read_refusal(
     status: int, body: bytes, retry_after: str | None, *, resets_at: str | None = None, now_s: float = 0.0
 ) -> UpstreamRefusal:
-    """Understand an answer without a 2xx. Never raises.
+    """Read an answer without a 2xx. Never raises.
 
     Args:
         status: HTTP status.
@@ -103,7 +103,7 @@ def read_refusal(
     remedy = _remedy(status, error, retry_after is not None)
     provider = _member(error.metadata, "provider_name")
     named = provider if isinstance(provider, str) else None
-    wait_s = _seconds(retry_after) or _until(resets_at or _told_header(error, _RESET), now_s)
+    wait_s = _seconds(retry_after) or _until(resets_at or _body_header(error, _RESET), now_s)
     affords = _AFFORDS.search(error.message) if status == _PAYMENT_REQUIRED else None
     return UpstreamRefusal(
         status,
@@ -120,7 +120,7 @@ def read_refusal(
 
 
 def _cause(status: int, error: ErrorDetail, remedy: Remedy) -> Code:
-    """What a refusal with 402, 403 or 429 is about: for money, the key's limit, the account's credit, or a size above that.
+    """What a refusal with 402, 403 or 429 is about: the key's limit, the account's credit, a call above that credit, or a wait.
 
     A budget that OpenRouter keeps for a workspace or by a guardrail is a limit of the key as well.
     """
@@ -156,24 +156,24 @@ def _remedy(status: int, error: ErrorDetail, asks_to_wait: bool) -> Remedy:
 
 
 def _member(details: object, name: str) -> object:
-    """A member of an object that may be anything: what is beside the message does not decide whether it is an envelope."""
+    """A member of a value that may be anything; None if the value is no object."""
     return details.get(name) if isinstance(details, dict) else None
 
 
-def _told_header(error: ErrorDetail, name: str) -> str | None:
+def _body_header(error: ErrorDetail, name: str) -> str | None:
     """A header that the body repeats, as OpenRouter does with those of a rate limit."""
-    told = _member(_member(error.metadata, "headers"), name)
-    return told if isinstance(told, str) else None
+    value = _member(_member(error.metadata, "headers"), name)
+    return value if isinstance(value, str) else None
 
 
 def _seconds(retry_after: str | None) -> float | None:
     """The header's seconds; None for a date, a negative or an absurd figure."""
-    return None if (told := _figure(retry_after, 6)) is None else max(RETRY_AFTER_S_MIN, float(told))
+    return None if (seconds := _figure(retry_after, 6)) is None else max(RETRY_AFTER_S_MIN, float(seconds))
 
 
 def _until(resets_at: str | None, now_s: float) -> float | None:
     """Seconds from now to a time in epoch milliseconds; None if there is none."""
-    return None if (told := _figure(resets_at, 14)) is None else max(RETRY_AFTER_S_MIN, told / 1000 - now_s)
+    return None if (reset_ms := _figure(resets_at, 14)) is None else max(RETRY_AFTER_S_MIN, reset_ms / 1000 - now_s)
 
 
 def _figure(text: str | None, digits_max: int) -> int | None:
@@ -183,7 +183,7 @@ def _figure(text: str | None, digits_max: int) -> int | None:
 
 
 def told_generation(body: bytes) -> str | None:
-    """The generation that an error document names; None if it names none. Never raises.
+    """Return the generation id in an error body; None if it has none. Never raises.
 
     Source: `request_id` of the messages dialect is a generation's once a call was routed.
     """
@@ -192,23 +192,23 @@ def told_generation(body: bytes) -> str | None:
 
 
 EDGE_STATUSES = frozenset({403, 413, 429, 521, 523})
-"""With these Cloudflare, which stands before OpenRouter, answers without having passed the request on: it is refused there, or
-OpenRouter's servers are down (521) or not reached (523). With 520, 522 and 524 they may have had it.
+"""Cloudflare, in front of OpenRouter, answers with these without passing the request on: it refuses the request, or OpenRouter's
+servers are down (521) or cannot be reached (523). With 520, 522 and 524 OpenRouter may have received it.
 
 Source: developers.cloudflare.com/support/troubleshooting/http-status-codes, 2026-10.
 """
 NO_INSTANCES = "No instances available"
-"""The one sentence with which OpenRouter says, in a 503, that it found nobody to call."""
+"""OpenRouter's sentence, in a 503, that it found no provider to call."""
 _SOME_GENERATION = re.compile(rb"gen-[A-Za-z0-9]")
 
 
 def never_served(status: int, headers: Sequence[tuple[str, str]], body: bytes | None) -> bool:
-    """True if an answer without a 2xx proves that no provider was called, beyond what `read_refusal` knows (M13 iii). Never raises.
+    """Return True if an answer without a 2xx proves that no provider was called, where `read_refusal` does not. Never raises.
 
     Args:
         status: HTTP status.
         headers: All of the answer's.
-        body: The whole body, not compressed; None where it was not read to its end: then nothing is proven.
+        body: The whole body, not compressed; None if it was not read to its end, which proves nothing.
     """
     named = {name.lower(): value for name, value in headers}
     if body is None or "x-generation-id" in named or _SOME_GENERATION.search(body):
@@ -217,10 +217,10 @@ def never_served(status: int, headers: Sequence[tuple[str, str]], body: bytes | 
     if document is None:
         at_the_edge = named.get("server", "").lower() == "cloudflare" and named.get("cf-ray", "") != ""
         return at_the_edge and status in EDGE_STATUSES
-    return status == 503 and _found_nobody(document)
+    return status == 503 and _no_provider_found(document)
 
 
-def _found_nobody(document: ErrorBody) -> bool:
+def _no_provider_found(document: ErrorBody) -> bool:
     error = document.error
     if document.id is not None or document.request_id is not None or error.provider_name or error.previous_errors:
         return False

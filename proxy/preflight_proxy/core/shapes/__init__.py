@@ -1,4 +1,4 @@
-"""The API shapes, by their path. A new one is a file here and a line in this table."""
+"""The API shapes by path. A new shape is a file here and a line in this table."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,7 @@
-"""A request body as raw slices, and the guards that every body passes before anything in it is believed.
+"""Reads a request body as raw slices, and checks it before anything in it is used.
 
-Values that are not changed leave as the bytes that came, so the top level is cut into slices. What decides a price is decoded,
-and an object with the same key twice is refused: it would mean one thing here and perhaps another upstream (M8).
+Unchanged values are sent byte for byte, so the top level is cut into slices. What decides a price is decoded. An object with the
+same key twice is refused: it could mean one thing here and another upstream (M8 (unbounded prices)).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VALUES_MAX = 50_000
 TOKENS_MAX = 500_000
 """Values in a body whose prompt may be arrays of tokens: these are not walked one by one."""
 _CERTAINLY_FEW = 1000
-_TOLD_PLACE = re.compile(r"\(byte (\d+)\)")
+_ERROR_PLACE = re.compile(r"\(byte (\d+)\)")
 _HALF = re.compile(rb"\\u[dD](?:(?P<first>[89abAB])|[c-fC-F])[0-9a-fA-F]{2}")
 _ESCAPE_BYTES = 6
 _WINDOW_BYTES = 128 * 1024
@@ -43,7 +43,7 @@ _string = msgspec.json.Encoder().encode
 
 
 class BadRequest(ValueError):  # noqa: N818 (it is named after the answer that it becomes)
-    """A request that is answered with an error; nothing has left for upstream.
+    """A request that is answered with an error; nothing was sent upstream.
 
     Attributes:
         status: HTTP status.
@@ -59,21 +59,21 @@ class BadRequest(ValueError):  # noqa: N818 (it is named after the answer that i
 
 
 class Number(str):
-    """A JSON number as its text: what it is worth is decided by the gate of M2, not by a float."""
+    """A JSON number as its text. `money.number` reads its value (M2 (JSON numbers)), not a float."""
 
     __slots__ = ()
 
     def decimal(self) -> Decimal | None:
-        """What it is worth; None if it does not pass the gate."""
+        """Return its value; None if `money.number` refuses it."""
         return number(self.encode())
 
 
 def top_level(body: bytes, values_max: int = VALUES_MAX) -> dict[str, bytes]:
-    """The slices of a JSON object, by key, in order; of a key that came twice the last.
+    """Return the slices of a JSON object by key, in order; of a key that comes twice the last.
 
     Raises:
         BadRequest: The body is no JSON object in UTF-8, is nested too deeply, has half of a surrogate pair, or has more than
-            `values_max` values. Half a pair is not mended: what stands for it upstream would be other text than ours.
+            `values_max` values. Half a pair is not repaired: upstream could read other text than the proxy.
     """
     if body.count(b",") > values_max:
         check_count(count_commas(body, values_max), values_max)
@@ -101,13 +101,13 @@ def _half_pair(place: int) -> BadRequest:
 
 
 def _place_of_half(body: bytes, error: str) -> int | None:
-    """Where half of a surrogate pair begins, by what the decoder says; None if something else is wrong.
+    """Where half of a surrogate pair begins, by the decoder's error; None if something else is wrong.
 
-    It tells the byte after the escapes that it read, or that the text ended within them. No more than these are looked at:
-    the body may be long.
+    The error names the byte after the escapes that it read, or says that the text ended within them. Only these are looked at,
+    because the body may be long.
     """
-    told = _TOLD_PLACE.search(error)
-    end = int(told[1]) if told else len(body)
+    place_text = _ERROR_PLACE.search(error)
+    end = int(place_text[1]) if place_text else len(body)
     for place in range(max(0, end - 2 * _ESCAPE_BYTES), end):
         half = _HALF.match(body, place)
         if half is None or not _begins_escape(body, place):
@@ -127,9 +127,9 @@ def _begins_escape(body: bytes, place: int) -> bool:
 
 
 def count_commas(raw: bytes, enough: int = VALUES_MAX) -> int:
-    """The commas of a JSON text that part values: about as many as it has values. Up to a thousand, others count too.
+    """Return the commas between values of a JSON text: about as many as it has values. Up to a thousand, other commas count too.
 
-    The text is looked at in windows, so that no single step takes long, and no further than to more than `enough`.
+    The text is read in windows, so that no single step takes long, and only until there are more than `enough`.
     """
     commas = raw.count(b",")
     if commas <= _CERTAINLY_FEW:
@@ -147,10 +147,10 @@ def count_commas(raw: bytes, enough: int = VALUES_MAX) -> int:
 
 
 def check_count(count: int, values_max: int = VALUES_MAX) -> None:
-    """Let a number of values pass.
+    """Check a number of values.
 
     Raises:
-        BadRequest: It is more than may be walked.
+        BadRequest: There are too many to be read.
     """
     if count > values_max:
         raise BadRequest("The request has too many values.", 413, "payload_too_large")
@@ -243,7 +243,7 @@ def indented_bytes(decoded: Json, depth: int = 0) -> int:
 
 
 def _check_depth(decoded: Json) -> None:
-    """Refuse what a recursive reader could not walk; level by level, so that this one can."""
+    """Refuse a value that is too deep for a recursive reader. This check goes level by level, without recursion."""
     level: list[Json] = [decoded]
     for _ in range(NESTING_MAX + 1):
         containers = [item for item in level if isinstance(item, (dict, list))]

@@ -1,4 +1,4 @@
-"""The types of messages, items and content parts, of all shapes, and what they do to the price (M8).
+"""The types of messages, items and content parts of all shapes, and their effect on the price (M8 (unbounded prices)).
 
 Source: openrouter.ai/openapi.yaml, 2026-10; docs.anthropic.com/en/api/messages, 2026-10; platform.openai.com, responses
 input items, 2026-10.
@@ -13,14 +13,14 @@ from preflight_proxy.core.shapes.body import BadRequest, Json
 
 
 class Part(Enum):
-    """What a part does to the price."""
+    """The effect of a part on the price."""
 
     TEXT = auto()
     """Its strings count as text."""
     MEDIA = auto()
-    """Its tokens are not bounded by its bytes: the endpoint's ceiling counts."""
+    """Its bytes do not bound its tokens: the endpoint's ceiling counts."""
     AUDIO = auto()
-    """As media, at the price of audio."""
+    """Like media, at the price of audio."""
     REFUSED = auto()
     """Its price has no bound at all, or it refers to something that the request does not show."""
     UNKNOWN = auto()
@@ -102,11 +102,11 @@ PARTS: dict[str, Part] = {
     "input_audio": Part.AUDIO,
     **dict.fromkeys(_REFUSED, Part.REFUSED),
 }
-"""Files are refused because a PDF is billed by pages, which only its content tells."""
+"""Files are refused because a PDF is billed by pages, and only its content shows how many it has."""
 
 
 def part_of(decoded: Mapping[str, Json], *, inside: bool) -> Part:
-    """What an object is, by its type; without one it is a message, which stands inside nothing.
+    """Return what an object is, by its type. Without a type it is a message, which is inside no other object.
 
     Raises:
         BadRequest: It has no type and is no message, or a type that is refused or in no table.
@@ -127,6 +127,6 @@ def part_of(decoded: Mapping[str, Json], *, inside: bool) -> Part:
 
 
 def costs_more_than_its_text(decoded: Mapping[str, Json]) -> bool:
-    """True for a part that is none of plain text, wherever it stands."""
+    """Return True for a part that is not plain text, wherever it is."""
     name = decoded.get("type")
     return isinstance(name, str) and (name == "document" or PARTS.get(name, Part.TEXT) is not Part.TEXT)

@@ -1,7 +1,7 @@
-"""Top-level fields that decide the price, in whatever shape they come: what passes and what is refused, and why (M8).
+"""Top-level fields that decide the price, in all shapes: which values pass, which are refused, and why (M8 (unbounded prices)).
 
-Each shape lists the fields it knows; a field with a rule here must pass it even where its shape does not list it, so that no
-spelling of a dear request slips through `unknown_fields = pass`.
+Each shape lists the fields that it knows. A rule here applies even if the shape does not list its field, so that no spelling of an
+expensive request passes with `unknown_fields = pass`.
 
 Source: openrouter.ai/openapi.yaml and openrouter.ai/docs/guides/features, 2026-10.
 """
@@ -14,7 +14,7 @@ from preflight_proxy.core.shapes import body
 from preflight_proxy.core.shapes.body import BadRequest, Json, Number
 
 Rule = Callable[[Json], str | None]
-"""Given the decoded value: None if it passes, else why it does not."""
+"""From the decoded value to the reason why it is refused; None if it passes."""
 
 _EMPTY: tuple[Json, ...] = (None, False, "", "none")
 
@@ -28,12 +28,12 @@ _REASONING_BOUNDS = frozenset({"budgettokens", "thinkingbudget", "thinkingtokens
 
 
 def spelling(name: str) -> str:
-    """A field's name without case, dashes and underscores: some servers read names that loosely."""
+    """Return a field's name without case, dashes and underscores: some servers ignore these."""
     return name.lower().replace("_", "").replace("-", "")
 
 
 def bounds_output(name: str) -> bool:
-    """True for a field that some API, or some server behind one, reads as the bound on the output.
+    """Return True for a field that some API, or some server behind one, reads as the bound on the output.
 
     Source: openrouter.ai/openapi.yaml, 2026-10 (the first three); the native fields of Hugging Face TGI, Anthropic's text
     completions, Llama on Bedrock, llama.cpp and Ollama, 2026-10. Which one counts where a request has two is not documented.
@@ -42,7 +42,7 @@ def bounds_output(name: str) -> bool:
 
 
 def absent(reason: str) -> Rule:
-    """A rule that lets only an empty value pass."""
+    """Return a rule that passes only an empty value."""
     return lambda value: None if value in _EMPTY or value == [] or value == {} else reason
 
 
@@ -51,7 +51,7 @@ def _one_of(allowed: tuple[str, ...], reason: str) -> Rule:
 
 
 def _at_most_one(reason: str) -> Rule:
-    """As text, so that nobody's rounding can make two of 1.9, and no reader of JSON take 1e0 for something else."""
+    """It compares texts, so that no rounding makes 2 of 1.9, and no JSON reader takes 1e0 for another number."""
     return lambda value: None if value is None or (isinstance(value, Number) and value in ("0", "1")) else reason
 
 
@@ -106,7 +106,7 @@ def _is_off(plugin: Json) -> bool:
 
 
 def _asked_for(value: Json) -> str | None:
-    """Beside the search that is off by `false` or null, an empty object asks for one with the usual settings."""
+    """`false` and null turn the search off; an empty object asks for one with the usual settings."""
     return _SEARCH if value == {} else absent(_SEARCH)(value)
 
 
@@ -141,12 +141,12 @@ RULES: Mapping[str, Rule] = {
     "mcp_servers": absent("servers are called in a loop that re-sends the prompt"),
     "callback_url": absent("it is billed after the call has ended"),
 }
-"""The shapes add rules of their own for fields that mean something else elsewhere (`store`, `prompt`)."""
+"""The shapes add rules for fields that mean something else in other shapes (`store`, `prompt`)."""
 _BY_SPELLING = {spelling(name): rule for name, rule in RULES.items()}
 
 
 def same_model(model: str) -> Rule:
-    """A rule for lists of models: it lets those pass that name no other than `model`."""
+    """Return a rule for lists of models: it passes those that name only `model`."""
     allowed: tuple[Json, ...] = (model.lower(), {"model": model.lower()})
 
     def rule(value: Json) -> str | None:
@@ -167,10 +167,10 @@ def _lower(item: Json) -> Json:
 
 
 def check(fields: Mapping[str, bytes], more: Mapping[str, Rule]) -> dict[str, Json]:
-    """Apply the rules to a request's fields, however they are spelled; return the decoded values of those that have one.
+    """Apply the rules to a request's fields in every spelling; return the decoded values of the fields that have a rule.
 
     Raises:
-        BadRequest: A field does not pass; the text says what it would do to the price.
+        BadRequest: A field is refused; the text says what it would do to the price.
     """
     decoded: dict[str, Json] = {}
     rules = {**_BY_SPELLING, **{spelling(name): rule for name, rule in more.items()}}
@@ -185,7 +185,7 @@ def check(fields: Mapping[str, bytes], more: Mapping[str, Rule]) -> dict[str, Js
 
 
 def whole(fields: Mapping[str, bytes], name: str) -> int | None:
-    """A field that holds a number of tokens; None if it is absent or null.
+    """Return the number of tokens in a field; None if it is absent or null.
 
     Raises:
         BadRequest: It is no whole number from 0 on.

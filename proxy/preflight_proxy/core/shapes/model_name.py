@@ -44,7 +44,7 @@ def bare_model(model: str) -> str:
 
 
 def check_model(model: str) -> None:
-    """Let a model pass whose price is that of its list.
+    """Check that a model's price is the listed one.
 
     Raises:
         BadRequest: It is a router, a preset, or has a suffix that changes the price; the text says what it means for money.

@@ -22,7 +22,7 @@ COMMON_FIELDS = frozenset(
 
 _MODEL_LISTS = ("models", "fallbacks")
 LABELS = frozenset({"user", "session_id", "trace", "metadata", "client_metadata"})
-"""Fields that only label a call. Codex writes them anew for each try, in another order, so they make no other request of it."""
+"""Fields that only label a call. Codex writes them anew for each try, in another order, so the digest leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class ParsedRequest:
     """A request's top level.
 
     Attributes:
-        raw: The slices that may leave, `provider` excepted.
-        rules: The decoded values of the fields that a rule has passed.
-        dropped: Fields that stay here.
-        unread: Fields that leave although no table names them.
+        raw: The slices that may be sent, without `provider`.
+        rules: The decoded values of the fields that a rule has checked.
+        dropped: Fields that are not sent.
+        unread: Fields that are sent although no table names them.
         bounds: The slices of all fields that some server could read as the bound on the output.
         model: The model asked for.
         stream: True if a stream is asked for.
-        provider: What is asked of routing.
+        provider: The caller's routing preferences.
         digest: See `Request.digest`.
     """
 
@@ -67,7 +67,7 @@ def parse_request(
     rules: Mapping[str, Rule] | None = None,
     values_max: int = bodies.VALUES_MAX,
 ) -> ParsedRequest:
-    """Cut a body into slices and pass its top level through the tables.
+    """Cut a body into slices and check its top level by the tables.
 
     Raises:
         BadRequest: It is no JSON object, is encoded, or a field is refused.
@@ -161,7 +161,7 @@ UNREAD_BYTES_MAX = 2**20
 
 
 def unread_digest(body: bytes) -> str:
-    """What stands for a body that is refused unread, so that its repetition is known (M19); labels are left out if it is small."""
+    """Return a digest that recognises a repetition of a body that is refused unread (M19); labels of a small body are left out."""
     if len(body) <= UNREAD_BYTES_MAX:
         with contextlib.suppress(BadRequest):
             return _digest(bodies.top_level(body))

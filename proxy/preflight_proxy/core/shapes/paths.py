@@ -1,4 +1,4 @@
-"""Which paths are served, in which spellings, and what a client with a wrong base URL is told. Pure.
+"""Which paths are served, in which spellings, and the answer to a client with a wrong base URL. Pure.
 
 A client joins a base URL and a path of its own. A base URL that is one `/v1` or one slash off makes one of a few known
 spellings; those are written out here and served. Nothing is normalised or decoded: every other path is refused.
@@ -37,8 +37,8 @@ _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])
 
 def read_path(path: str) -> str | None:
     """The path below the base of a read that is served; None for every other path."""
-    found = _READ.fullmatch(path)
-    return found[1] if found is not None else None
+    match = _READ.fullmatch(path)
+    return match[1] if match is not None else None
 
 
 def dialect(path: str) -> Shape | None:

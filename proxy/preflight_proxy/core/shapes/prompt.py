@@ -1,4 +1,4 @@
-"""Puts the counted parts of a request together to its prompt."""
+"""Builds the prompt of a request from its counted parts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ NOT_PROMPT = frozenset(
     | {"prompt_cache_key", "safety_identifier", "service_tier", "max_tokens", "max_completion_tokens"}
     | {"max_output_tokens", "cache_control", "verbosity"}
 )
-"""Fields that cannot change what the prompt becomes; all others are part of its digest (M4)."""
+"""Fields that cannot change the prompt; all others are part of its digest (M4 (calibration))."""
 _SPOKEN = frozenset({"reasoning", "reasoning_effort", "thinking", "verbosity"})
-"""Fields whose words a template may write into the prompt, as harmony's does with the effort of reasoning."""
+"""Fields whose text a template may write into the prompt, as harmony's does with the effort of reasoning."""
 
 
 def build_prompt(
@@ -46,7 +46,7 @@ def build_prompt(
     sequence_count: int = 1,
     shrinks: bool = False,
 ) -> Prompt:
-    """The prompt out of what was counted, with the fields that leave unread counted as text.
+    """Return the prompt. Unknown fields that are passed on count as text.
 
     Args:
         parsed: The request's top level.
@@ -54,7 +54,7 @@ def build_prompt(
         messages: The messages that a later call may repeat.
         tools: The tools.
         formats: Fields beside the tools that a template may write into the prompt.
-        sequence_count: Prompts of their own in this call.
+        sequence_count: Separate prompts in this call.
         shrinks: True if upstream may shorten the prompt.
 
     Raises:
@@ -85,7 +85,7 @@ def build_prompt(
 
 
 def _fields_digest(raw: Mapping[str, bytes]) -> bytes:
-    """16 bytes over all fields that can change the prompt, the messages themselves excepted."""
+    """A digest of all fields that can change the prompt, without the messages."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for name in sorted(raw.keys() - NOT_PROMPT):
         digest.update(b"%d:%d:%b" % (len(name), len(raw[name]), name.encode("utf-8")))
@@ -94,7 +94,7 @@ def _fields_digest(raw: Mapping[str, bytes]) -> bytes:
 
 
 def _chain(messages: Sequence[Message]) -> tuple[bytes, ...]:
-    """For each message, 16 bytes that stand for it and all before it."""
+    """For each message, a digest of it and all messages before it."""
     running = hashlib.blake2b(digest_size=DIGEST_BYTES)
     links = []
     for message in messages:

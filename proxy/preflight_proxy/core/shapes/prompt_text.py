@@ -1,6 +1,6 @@
-"""Counts what can become prompt tokens: every string of the messages, wherever it stands (M3).
+"""Counts what can become prompt tokens: every string of the messages, wherever it is (M3 (prompt bound)).
 
-Nothing is searched in raw bytes. Names of fields count as well: a template may write out a part that it does not know.
+Names of fields count too: a template may write out a part that it does not know.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from preflight_proxy.core.shapes.shape import Message
 NESTING_MAX = 64
 """Parts within parts; a tool result within a message needs four."""
 MESSAGES_REMEMBERED = 8192
-"""Counts of messages kept from call to call, half a kilobyte each."""
+"""Messages whose counts are remembered from call to call, half a kilobyte each."""
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-"""Roles that messages name, in all shapes."""
+"""The roles of messages, in all shapes."""
 
 _PART_KEYS = frozenset({"content", "output"})
 _TYPELESS_OUTPUT = frozenset({"shell_call_output"})
-"""Items whose output is a list of objects without a type of their own."""
+"""Items whose output is a list of objects without a type."""
 _OPAQUE_KEYS = frozenset({"encrypted_content", "signature", "data", "thinking_signature", "thought_signature"})
 _JSON_KEYS = frozenset({"input", "arguments", "parameters", "action", "operation", "tools"})
 _ANSWER_KEYS = frozenset({"reasoning", "reasoning_content", "reasoning_details", "tool_calls"})
@@ -62,7 +62,7 @@ class PromptText:
         return message
 
     def add(self, other: PromptText) -> None:
-        """Add the counts of a part that was counted by itself."""
+        """Add the counts of a part that was counted separately."""
         self.ascii_bytes += other.ascii_bytes
         self.other_bytes += other.other_bytes
         self.opaque_bytes += other.opaque_bytes
@@ -110,7 +110,7 @@ class PromptText:
         """Count one string by its UTF-8 bytes.
 
         Raises:
-            BadRequest: It holds half of a surrogate pair, which no UTF-8 can carry.
+            BadRequest: It has half of a surrogate pair, which UTF-8 cannot encode.
         """
         if text.isascii():
             self.ascii_bytes += len(text)
@@ -127,7 +127,7 @@ class PromptText:
         """Note a `cache_control` mark.
 
         Raises:
-            BadRequest: Its time to live is none whose price is known.
+            BadRequest: Its time to live has no known price.
 
         Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026-10: `ttl` is "5m" or "1h".
         """
@@ -175,7 +175,7 @@ class PromptText:
             self.plain(item, depth + 1)
 
     def _arguments(self, item: Json) -> None:
-        """Arguments: the larger of what stands there and what a template makes of it."""
+        """Count arguments: the larger of their text and what a template makes of it."""
         before = self.ascii_bytes
         decoded = item
         if isinstance(item, str):
@@ -192,7 +192,7 @@ class PromptText:
         self.cache(decoded.get("cache_control"))
 
     def _images(self, images: Json, depth: int) -> None:
-        """Images beside the content: parts, or their bare addresses."""
+        """Count images next to the content: parts, or addresses."""
         for image in images if isinstance(images, list) else [images]:
             if isinstance(image, str) and image:
                 self._media({"url": image}, Part.MEDIA)
@@ -200,7 +200,7 @@ class PromptText:
                 self.part(image, depth + 1)
 
     def _source(self, source: Json, depth: int) -> None:
-        """A document's source: plain text counts; anything else has pages of unknown number."""
+        """Count a document's source if it is plain text. Anything else has an unknown number of pages."""
         if not isinstance(source, dict) or source.get("type") not in ("text", "content"):
             raise BadRequest(
                 "Documents that are not plain text are refused: their pages have no bound on what they cost. "
@@ -263,7 +263,7 @@ def _is_remote(decoded: Json) -> bool:
 
 
 def _canonical(decoded: Json) -> Json:
-    """The message without what clients change as a conversation grows: marks, and the one-part list that carries them."""
+    """The message without what clients change as a conversation grows: cache marks, and the one-part list that carries them."""
     match decoded:
         case {"type": "text", "text": str() as text, **more} if more.keys() <= {"cache_control"}:
             return text

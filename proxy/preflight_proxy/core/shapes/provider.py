@@ -1,4 +1,4 @@
-"""The `provider` object: decoded, priced, and written again as it was read (M7, M8).
+"""The `provider` object: reads it, and writes it again with the quoted endpoints and price caps (M7 (pinning)).
 
 Source: openrouter.ai/docs/guides/routing/provider-selection, 2026-10; `max_price` is in USD per million tokens.
 """
@@ -24,15 +24,15 @@ _NAMES_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class ProviderPreferences:
-    """What the caller asks of routing.
+    """The caller's routing preferences.
 
     Attributes:
         only: Providers allowed; None for all.
         ignore: Providers excluded.
         max_price: Price caps, USD per million tokens.
         require_parameters: True if endpoints must know every parameter.
-        rest: The keys that leave as they came, `only` and `max_price` excepted.
-        dropped: Keys that stay here.
+        rest: The keys that are sent unchanged, without `only` and `max_price`.
+        dropped: Keys that are not sent.
     """
 
     only: tuple[str, ...] | None = None
@@ -68,7 +68,7 @@ def read_provider(raw: bytes | None) -> ProviderPreferences:
 
 
 def provider_bytes(request: Request, only: Sequence[str], max_price: Mapping[str, Decimal]) -> bytes:
-    """The provider object that leaves: the caller's, pinned to the quoted tags, capped at the smaller of both prices."""
+    """Return the provider object to send: the caller's, pinned to the quoted tags, capped at the smaller of both prices."""
     caps = {**request.max_price, **max_price}
     caps = {key: min(caps[key], request.max_price.get(key, caps[key])) for key in caps}
     written: dict[str, Json] = {"only": list(only)} if only else {}
@@ -79,7 +79,7 @@ def provider_bytes(request: Request, only: Sequence[str], max_price: Mapping[str
 
 
 def serves(names: Sequence[str], tag: str, provider: str) -> bool:
-    """True if one of `names` means this endpoint: its tag, the tag's provider part, or the provider's name."""
+    """Return True if one of `names` means this endpoint: its tag, the tag's provider part, or the provider's name."""
     wanted = {name.lower() for name in names}
     return bool(wanted & {tag.lower(), tag.lower().partition("/")[0], provider.lower()})
 

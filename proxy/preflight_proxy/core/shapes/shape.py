@@ -1,4 +1,4 @@
-"""What every API shape provides: one file a shape, all behind this interface.
+"""The interface of the API shapes (one file a shape), and the values that it uses.
 
 A shape reads what a request asks for and what bounds its price, finds usage and errors in answers, and writes refusals and the end
 of a stream in its API's own form. It has no state.
@@ -14,15 +14,15 @@ from typing import Literal, Protocol
 from preflight_proxy.core.sse import Event
 
 UnknownFields = Literal["drop", "refuse", "pass"]
-"""What happens to a top-level field that no table names: it stays here, the call is refused, or it leaves unread."""
+"""What happens to a top-level field that no table names: it is removed, the call is refused, or it is sent without being read."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallUsage:
-    """What one generation used, as upstream told it.
+    """What one generation used, as upstream reported it.
 
     Attributes:
-        cost_pusd: What is billed in pico-USD; None if it was not told. With a key of the caller's own provider account it
+        cost_pusd: What is billed in pico-USD; None if it was not reported. With a key of the caller's own provider account it
             includes that provider's bill.
         prompt_tokens: All tokens of the prompt, cached and written ones included, in every shape.
         cached_tokens: Those read from a cache.
@@ -30,7 +30,7 @@ class CallUsage:
         completion_tokens: All tokens of the answer, reasoning included.
         reasoning_tokens: Those of reasoning.
         is_byok: True if the call ran on a provider key of the caller's own.
-        prompt_tokens_less: `prompt_tokens`, if what was read from a cache and written to one was told as a part of the others;
+        prompt_tokens_less: `prompt_tokens`, if the tokens read from a cache and written to one are part of the others;
             None where the API leaves no doubt.
     """
 
@@ -70,7 +70,7 @@ class Message:
     """One message or item of the prompt, by what it counts.
 
     Attributes:
-        digest: 16 bytes that tell it from every other; marks that only steer caching are left out.
+        digest: 16 bytes, different for every message; cache marks are left out.
         ascii_bytes: ASCII bytes of its decoded text, arguments re-serialised.
         other_bytes: All other bytes of its decoded text, as UTF-8.
         opaque_bytes: Those of `ascii_bytes` whose token count a provider may change from call to call (M4).
@@ -78,7 +78,7 @@ class Message:
         media: True if it holds a part whose token count the request does not bound.
         is_preamble: True for text of the system or of the user, which can come before the first answer. No template leaves any of
             it out later.
-        role: Who speaks in it, as it says; empty if it does not say.
+        role: Its role; empty if it has none.
     """
 
     digest: bytes
@@ -102,14 +102,14 @@ class Prompt:
         message_count: What the template wraps: messages, parts, tool calls.
         tool_count: Tools.
         image_count: Image parts.
-        sequence_count: Prompts of their own in one call (embeddings).
+        sequence_count: Separate prompts in one call (embeddings).
         opaque_media: True if a part's tokens are not bounded by the request: the endpoint's ceiling counts.
         remote_media: True if a part is fetched from an address.
         cache_control: True if the request asks for a cache write.
         cache_1h: True if it asks for one that lives an hour.
         shrinks: True if upstream may shorten the prompt, so that its bill says nothing about a prefix (M4).
         messages: The messages in order.
-        chain: For each message, 16 bytes that stand for it and all before it.
+        chain: For each message, a digest of it and all messages before it.
         fields_digest: 16 bytes over all other fields that can change the prompt.
     """
 
@@ -132,14 +132,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, read: what it asks for and what of it may leave.
+    """One request as read: what it asks for, and what of it may be sent.
 
     Attributes:
         shape: Name of its API shape.
         model: The model as asked for, with its suffix.
         stream: True if it asks for a stream.
-        fields: The top-level slices that may leave, in order; the provider object excepted.
-        dropped: Fields that stay here.
+        fields: The top-level slices that may be sent, in order, without the provider object.
+        dropped: Fields that are not sent.
         prompt: What can become prompt tokens.
         bound: The output tokens asked for at most; None if it says nothing.
         bound_fields: The fields to write it in; empty if there is no output.
@@ -149,8 +149,8 @@ class Request:
         max_price: The caller's own price caps, USD per million tokens.
         require_parameters: True if only endpoints that know every parameter may serve.
         provider: The rest of the provider object, as it was read.
-        digest: SHA-256, hexadecimal, over the fields that may leave, whatever their order; labels of the call are left out, so
-            that a client's next try of the same request is known for one.
+        digest: SHA-256, hexadecimal, over the fields that may be sent, in any order; labels of the call are left out, so that a
+            client's next try of the same request is recognised.
     """
 
     shape: str

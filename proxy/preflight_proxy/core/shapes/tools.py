@@ -1,6 +1,7 @@
-"""Tools: which types a client runs itself, how many prompt tokens their declarations can become, and which are refused (M3, M8).
+"""Tools: which types a client runs itself, how many prompt tokens their declarations can become, and which are refused.
 
-Server tools run upstream in a loop that re-sends the growing prompt: the output bound holds per turn, so such a call has none.
+M3 (prompt bound), M8 (unbounded prices). Server tools run upstream in a loop that sends the growing prompt again. The output bound
+holds per turn, so such a call is unbounded.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from preflight_proxy.core.shapes.prompt_text import PromptText
 
 TOOLS_MAX = 1000
 ARRAYS_REMEMBERED = 256
-"""Readings of whole tool arrays kept from call to call."""
+"""Tool arrays whose counts are remembered from call to call."""
 
 Api = Literal["chat", "messages", "responses"]
 CLIENT_TOOLS: Mapping[Api, Mapping[str, int]] = {
@@ -33,8 +34,8 @@ CLIENT_TOOLS: Mapping[Api, Mapping[str, int]] = {
 """Tools that the client runs and the provider declares to the model: by exact type, the most tokens of that declaration.
 
 Source: docs.anthropic.com, bash tool (245 tokens), text editor tool (700), computer use tool (735, and 466 to 499 of system
-prompt), read 2026-11. That is at least doubled: a tokenizer since Opus 4.7 makes up to 1.47 times as many tokens of a text.
-For `memory` and for OpenAI's three no figure is published: the largest bound of the others is taken.
+prompt), read 2026-11. The figures are at least doubled: a tokenizer since Opus 4.7 makes up to 1.47 times as many tokens of a text.
+For `memory` and for OpenAI's three no figure is published, so they count as the largest of the others.
 """
 
 
@@ -46,8 +47,8 @@ class Tools:
         size_bytes: Their declarations, written with indent 4.
         count: How many they are, those within namespaces included.
         marks: Their cache marks.
-        kept: The positions of those that leave; None if all do.
-        dropped: Types that were taken out.
+        kept: The positions of those that are sent; None if all are.
+        dropped: Types that were removed.
     """
 
     size_bytes: int = 0
@@ -95,7 +96,7 @@ def _read(raw: bytes, api: Api) -> Tools:
 
 
 def kept_tools(raw: bytes, kept: Sequence[int]) -> bytes:
-    """The array without the tools that were taken out; the others byte for byte."""
+    """Return the array without the removed tools; the others byte for byte."""
     slices = body.elements(raw)
     return b"[" + b",".join(slices[position] for position in kept) + b"]"
 
@@ -108,7 +109,7 @@ _readers: Mapping[Api, Memo[Tools]] = {
 
 
 def _expendable(tool: Json) -> str | None:
-    """The type of a hosted tool that codex declares unasked and works without; such a declaration stays here.
+    """The type of a hosted tool that codex always declares and can work without; such a declaration is removed.
 
     Source: github.com/openai/codex, codex-rs tool specifications, 2026-09: web search is declared with
     `external_web_access`, true where the sandbox is off; image generation where the model could draw.
@@ -122,7 +123,7 @@ def _expendable(tool: Json) -> str | None:
 
 
 def _declared_tokens(tool: Json, api: Api) -> int:
-    """The most tokens that the provider's own declaration of a tool makes; 0 for a tool that the request declares."""
+    """The most tokens of the provider's own declaration of a tool; 0 for a tool that the request declares."""
     kind = tool.get("type") if isinstance(tool, dict) else None
     return CLIENT_TOOLS.get(api, {}).get(kind, 0) if isinstance(kind, str) else 0
 

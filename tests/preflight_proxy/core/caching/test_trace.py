@@ -122,6 +122,44 @@ def test_what_is_older_than_its_lifetime_has_expired(story: Story) -> None:
     assert story.call(chat(TALK, prompt_cache_retention="24h"), after_s=4000).miss == "unexplained"
 
 
+def test_a_cache_lives_from_the_start_of_the_call_that_wrote_it(story: Story) -> None:
+    """Each call takes five seconds; the rule says 300."""
+    story.call(chat(TALK[:2]))
+    assert story.call(chat(TALK[:3]), after_s=295).miss == "unexplained"
+    assert story.call(chat(TALK), after_s=296).miss == "expired"
+
+
+def test_a_call_that_starts_when_the_one_before_ends_can_read_its_cache(story: Story) -> None:
+    story.call(chat(TALK[:2]))
+    assert story.call(chat(TALK), after_s=0).miss == "unexplained"
+
+
+def test_of_calls_with_the_same_messages_the_one_with_the_same_fields_counts(story: Story) -> None:
+    """A conversation may alternate between two settings; each has its own cache."""
+    low, high = {"reasoning": {"effort": "low"}}, {"reasoning": {"effort": "high"}}
+    story.call(chat(TALK, NANO, **low))
+    assert story.call(chat(TALK, NANO, **high)).miss == "field reasoning"
+    assert story.call(chat(TALK, NANO, **low)).miss == "unexplained"
+
+
+def test_an_endpoint_that_is_not_known_explains_nothing(story: Story) -> None:
+    story.call(chat(TALK[:2]))
+    usage = CallUsage(prompt_tokens=4000)
+    note = story.trace.note("a", chat(TALK), usage, None, started_s=70.0, ended_s=75.0)
+    assert note.miss == "unexplained"
+
+
+def test_a_prompt_of_exactly_the_minimum_is_cached(story: Story) -> None:
+    assert story.call(chat(TALK[:2]), prompt=1024).miss == "first_call"
+    assert story.call(chat(TALK), prompt=1100).miss == "unexplained"
+
+
+def test_what_a_marked_call_wrote_must_be_read_by_the_next(story: Story) -> None:
+    marked = {"cache_control": {"type": "ephemeral"}}
+    story.call(chat(TALK[:2], SONNET, **marked), written=3000)
+    assert story.call(chat(TALK, SONNET, **marked), cached=1000).miss == "unexplained"
+
+
 def test_a_cache_is_where_it_was_written(story: Story) -> None:
     story.call(chat(TALK[:2]))
     assert story.call(chat(TALK), served=endpoint("azure")).miss == "endpoint"
@@ -151,6 +189,8 @@ def test_a_little_less_is_no_miss(story: Story) -> None:
     story.call(chat(TALK[:2]), prompt=4000)
     assert story.call(chat(TALK), prompt=5000, cached=3600).miss == ""
     assert story.call(chat(TALK), prompt=5000, cached=3000).miss == "unexplained"
+    story.call(chat(TALK[:2]), prompt=1500, account="b")
+    assert story.call(chat(TALK), prompt=1600, cached=1250, account="b").miss == ""
 
 
 def test_a_call_without_messages_or_without_counted_tokens_is_not_noted(story: Story) -> None:
@@ -161,13 +201,19 @@ def test_a_call_without_messages_or_without_counted_tokens_is_not_noted(story: S
 
 def test_a_prompt_of_system_text_alone_is_a_conversation(story: Story) -> None:
     assert story.call(chat([SYSTEM])).miss == "first_call"
-    assert story.call(chat([{"role": "system", "content": "Other."}])).conversation != ""
+    other = story.call(chat([{"role": "system", "content": "Other."}])).conversation
+    assert other != story.call(chat([{"role": "system", "content": "Third."}]), account="b").conversation
 
 
 def test_what_is_kept_is_bounded(story: Story) -> None:
     for number in range(trace.CALLS_MAX + 1):
         story.call(chat([{"role": "user", "content": f"task {number}"}]))
     assert story.call(chat([{"role": "user", "content": "task 0"}]), cached=4000).miss == ""
+    long = [{"role": "user", "content": str(number)} for number in range(trace.MESSAGES_MAX + 1)]
+    story.call(chat(long))
+    calls = story.trace._accounts["a"]
+    assert len(calls) == trace.CALLS_MAX
+    assert len(calls[-1].messages) == 8 * trace.MESSAGES_MAX
     first = story.call(chat(TALK), account="x").miss
     for number in range(trace.ACCOUNTS_MAX):
         story.call(chat(TALK), account=str(number))

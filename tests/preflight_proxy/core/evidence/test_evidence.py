@@ -102,6 +102,11 @@ def test_a_reservation_of_nothing_costs_nothing() -> None:
     assert judge([free], None, last_word=True) == [Verdict(free, None)]
 
 
+def test_a_reservation_of_nothing_is_voided_although_its_truth_may_still_come() -> None:
+    free = replace(pending("f", 0), generation_id="gen-f")
+    assert judge([free], 50_000, last_word=True) == [Verdict(free, None)]
+
+
 def test_nothing_unknown_needs_no_verdict() -> None:
     assert judge([], 10**9, last_word=True) == []
 

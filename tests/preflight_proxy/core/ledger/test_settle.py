@@ -1,8 +1,18 @@
 """What the end of a reservation leaves in the books, and later truths (M13-M15, M21)."""
 
+from dataclasses import replace
+
 import pytest
 
-from preflight_proxy.core.ledger.commands import Adjust, Assume, OpenAccount, Post, Recover, SetGeneration, Void
+from preflight_proxy.core.ledger.commands import (
+    Assume,
+    OpenAccount,
+    Post,
+    Recover,
+    Reserve,
+    SetGeneration,
+    Void,
+)
 from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, ReservationState
 from preflight_proxy.core.ledger.transition import transition
 from tests.support.cases import each
@@ -54,58 +64,45 @@ def test_where_nobody_told_who_served_each_quoted_endpoint_goes_out_of_use() -> 
     assert set(book.quarantined) == {("m/x", "t"), ("m/x", "u")}
 
 
+def test_only_the_endpoint_that_served_is_quarantined_if_it_is_known() -> None:
+    book = opened(100)
+    do(book, Reserve("r", "a", 100, "chat", "m/x", ("t", "u"), 16))
+    do(book, Post("r", 101, CallFacts(tag="u")))
+    assert set(book.quarantined) == {("m/x", "u")}
+
+
+def test_overruns_add_up() -> None:
+    book = opened(1000)
+    for name, overrun_pusd in (("r", 30), ("s", 12)):
+        do(book, hold(name, 100, model=name))
+        do(book, Post(name, 100 + overrun_pusd))
+    assert account(book).overrun_pusd == 42
+
+
+def test_a_recovered_amount_of_any_size_lifts_the_freeze_of_a_restart() -> None:
+    """M21: the key's usage has been compared with the ledger."""
+    for cost_pusd in (0, 7):
+        book = opened()
+        book.accounts["a"] = replace(account(book), usage_unread=True)
+        do(book, Recover("a", cost_pusd))
+        assert account(book).frozen is None
+        assert account(book).recovered_pusd == account(book).posted_pusd == cost_pusd
+
+
+def test_an_assumed_cost_is_posted_and_counted_as_assumed() -> None:
+    book = opened()
+    do(book, hold("r", 100))
+    do(book, Assume("r", 60))
+    assert (account(book).posted_pusd, account(book).assumed_pusd, account(book).pending_pusd) == (60, 60, 0)
+    assert list(book.assumed) == ["r"]
+
+
 def test_no_more_than_the_reservation_is_assumed() -> None:
     """Silence cannot cost more than was promised."""
     book = opened()
     do(book, hold("r", 100))
     with pytest.raises(ValueError, match="never assumed"):
         transition(book, Assume("r", 101), NOW_S)
-
-
-@each("truth_pusd", [0, 40, 60, 100])
-def test_a_late_truth_replaces_what_was_assumed(truth_pusd: int) -> None:
-    """M15: a signed entry that names the reservation, and nothing is assumed any more."""
-    book = opened()
-    do(book, hold("r", 100))
-    do(book, Assume("r", 60))
-    assert account(book).assumed_pusd == 60
-    change = do(book, Adjust("r", truth_pusd - 60, CallFacts(generation_id="gen-late")))
-    assert change.entry is not None
-    assert (change.entry.kind, change.entry.reservation_id) == (EntryKind.ADJUSTED, "r")
-    assert (account(book).posted_pusd, account(book).assumed_pusd, account(book).overrun_pusd) == (truth_pusd, 0, 0)
-    with pytest.raises(ValueError, match="only once"):
-        transition(book, Adjust("r", 1), NOW_S)
-
-
-def test_a_late_truth_above_the_reservation_is_overrun_too() -> None:
-    """Late, and no less a broken bound."""
-    book = opened()
-    do(book, hold("r", 100))
-    do(book, Assume("r", 100))
-    assert do(book, Adjust("r", 25, CallFacts(tag="t"))).overrun_pusd == 25
-    assert account(book).overrun_pusd == 25
-    assert ("m/x", "t") in book.quarantined
-
-
-@pytest.mark.parametrize("first", [Post("r", 60), Void("r", "proven")])
-def test_what_upstream_told_is_not_adjusted(first: Post | Void) -> None:
-    """For assumed and recovered amounts only."""
-    book = opened()
-    do(book, hold("r", 100))
-    do(book, first)
-    with pytest.raises(ValueError, match="only an assumed cost"):
-        transition(book, Adjust("r", -1), NOW_S)
-
-
-def test_no_adjustment_makes_a_cost_negative() -> None:
-    """Neither of a call nor of what was recovered."""
-    book = opened()
-    do(book, hold("r", 100))
-    do(book, Assume("r", 10))
-    do(book, Recover("a", 5))
-    for command in (Adjust("r", -11), Adjust(None, -6, account="a")):
-        with pytest.raises(ValueError, match=r"negative|no more can be taken back"):
-            transition(book, command, NOW_S)
 
 
 def test_what_the_key_shows_beyond_the_books_is_posted() -> None:
@@ -115,8 +112,7 @@ def test_what_the_key_shows_beyond_the_books_is_posted() -> None:
     assert change.entry is not None
     assert (change.entry.kind, change.entry.reservation_id, change.entry.cost_pusd) == (EntryKind.RECOVERED, None, 70)
     assert do(book, Recover("a", 0)).entry is None
-    do(book, Adjust(None, -30, account="a"))
-    assert (account(book).posted_pusd, account(book).recovered_pusd) == (40, 40)
+    assert (account(book).posted_pusd, account(book).recovered_pusd) == (70, 70)
 
 
 def test_hostile_text_from_upstream_is_made_harmless() -> None:

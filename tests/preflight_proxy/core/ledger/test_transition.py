@@ -14,11 +14,14 @@ from preflight_proxy.core.ledger.commands import (
     ClearQuarantine,
     Command,
     Freeze,
+    LoseKeyBase,
     MarkUnknown,
+    NoteKeyBase,
     OpenAccount,
     Post,
     Quarantine,
     Recover,
+    Reserve,
     SetGeneration,
     SetLimit,
     Unfreeze,
@@ -293,3 +296,75 @@ def _interleave(steps: Sequence[Step], book: LedgerState, outcomes: dict[str, in
             here = False
         elif not isinstance(step, str):
             do(book, step)
+
+
+SEVERAL = Reserve("r", "a", 100, "chat", "m/x", ("t", "u"), bound=16, digest="d1")
+
+
+def test_one_quarantined_endpoint_of_several_refuses_a_call() -> None:
+    """M14: `provider.only` names them all, so any of them may serve it."""
+    book = opened()
+    do(book, Quarantine("m/x", "u", "billed more"))
+    refused = transition(book, SEVERAL, NOW_S)
+    assert isinstance(refused, Refusal)
+    assert refused.code is Code.QUARANTINED
+
+
+def test_one_endpoint_of_several_that_is_quarantined_meanwhile_stops_a_call() -> None:
+    book = opened()
+    do(book, SEVERAL)
+    do(book, Quarantine("m/x", "u", "billed more"))
+    assert not may_send(book, "r", account(book))
+
+
+def test_nothing_is_reserved_while_the_keys_usage_is_not_read() -> None:
+    """M21: the last commits before a restart may be lost."""
+    book = opened()
+    book.accounts["a"] = replace(account(book), usage_unread=True)
+    refused = transition(book, hold("r"), NOW_S)
+    assert isinstance(refused, Refusal)
+    assert refused.code is Code.FROZEN
+    do(book, Unfreeze("a"))
+    assert isinstance(transition(book, hold("r"), NOW_S), Refusal)
+    do(book, Recover("a", 0))
+    do(book, hold("r"))
+
+
+def test_a_call_whose_end_was_not_seen_is_unknown_from_the_latest_moment_of_its_end() -> None:
+    """M13: upstream may still be generating until then."""
+    book = opened()
+    do(book, hold("r"))
+    do(book, hold("s"))
+    do(book, MarkUnknown("r", ended_by_s=NOW_S + 1800))
+    do(book, MarkUnknown("s", ended_by_s=NOW_S - 5))
+    assert [book.reservations[name].unknown_since_s for name in "rs"] == [NOW_S + 1800, NOW_S]
+
+
+def test_a_reservation_keeps_the_digest_and_the_key_base_of_its_call() -> None:
+    book = opened()
+    do(book, NoteKeyBase("upstream", "key", 5, 0))
+    do(book, replace(SEVERAL, key_base=1))
+    assert (book.reservations["r"].digest, book.reservations["r"].key_base) == ("d1", 1)
+
+
+def test_bases_of_foreign_keys_are_numbered_and_lost_once() -> None:
+    book = opened()
+    for key in ("key", "other key"):
+        do(book, NoteKeyBase("upstream", key, 5, 0))
+    assert sorted(book.key_bases) == [1, 2]
+    do(book, LoseKeyBase(1, "first reason"))
+    do(book, LoseKeyBase(1, "second reason"))
+    assert book.key_bases[1].lost == "first reason"
+    assert book.base_of("upstream", "key") is None
+    assert book.base_of("upstream", "other key") == book.key_bases[2]
+
+
+def test_a_call_is_not_sent_with_another_foreign_key_than_the_one_of_its_base() -> None:
+    """Its cost would be looked for in the usage of the wrong key."""
+    book = opened()
+    do(book, NoteKeyBase("upstream", "key", 5, 0))
+    book.accounts["a"] = replace(account(book), key_hash="key")
+    do(book, replace(SEVERAL, key_base=1))
+    assert may_send(book, "r", account(book))
+    book.accounts["a"] = replace(account(book), key_hash="other key")
+    assert not may_send(book, "r", account(book))

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from preflight_proxy.core.ledger.commands import (
-    Adjust,
     Assume,
     ClearQuarantine,
     Command,
@@ -152,13 +151,6 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.refuses_to_end(Assume(name, 0))
         return name
-
-    @rule(name=assumed, truth_pusd=amounts, crash=st.sampled_from(["none", "before", "after"]))
-    def adjust(self, name: str, truth_pusd: int, crash: str) -> None:
-        if name in self.book.assumed:
-            self.commit(Adjust(name, truth_pusd - self.book.assumed[name].posted_pusd), crash)
-        else:
-            self.refuses_to_end(Adjust(name, 1))
 
     @rule(account=accounts, cost_pusd=st.integers(0, 30))
     def recover(self, account: str, cost_pusd: int) -> None:

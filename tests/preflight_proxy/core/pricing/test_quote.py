@@ -47,6 +47,30 @@ def test_a_write_is_priced_only_where_it_can_happen() -> None:
     assert prompts == [3 * USD, 375 * USD // 100, 375 * USD // 100, 6 * USD]
 
 
+def test_a_read_from_a_cache_that_costs_more_than_a_plain_token_is_the_price() -> None:
+    dear = endpoint("openai/x", "GPT", pricing={"input_cache_read": "0.000007"})
+    assert quote(chat(max_tokens=16), [dear], prompt_tokens=lambda _: MTOK).worst_pusd(0) == 7 * USD
+
+
+def test_embeddings_are_quoted_on_endpoints_without_an_output_bound_too() -> None:
+    """There is no output to bound."""
+    request = read(EMBEDDINGS, {"model": "a/b", "input": "x"})
+    both = [endpoint("a/b", tag="keeps"), endpoint("a/b", tag="ignores", supported_parameters=[])]
+    assert quote(request, both).tags == ("keeps", "ignores")
+    assert quote(chat(max_tokens=16), both).tags == ("keeps",)
+
+
+def test_the_prompt_counts_as_on_the_endpoint_that_makes_most_tokens_of_it() -> None:
+    few, many = endpoint(tag="few"), endpoint(tag="many")
+    made = quote(chat(max_tokens=16), [few, many], prompt_tokens=lambda each: 10 if each is few else 30)
+    assert made.prompt_tokens == 30
+
+
+def test_a_bound_below_sixteen_is_not_raised() -> None:
+    made = quote(chat(max_tokens=5), [endpoint()])
+    assert (made.bound, made.floor) == (5, 5)
+
+
 def test_media_are_priced_as_the_dearest_that_they_can_be() -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     dear = endpoint(pricing={"image": "0.01", "audio": "0.00004", "request": "0.5"})
