@@ -31,7 +31,6 @@ from preflight_proxy.gates.portable import ForwarderListener
 from preflight_proxy.gates.services import EgressRules
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
-from preflight_proxy.ledger.place_watch import watch_place
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Ledger
 from preflight_proxy.ledger.store import Store
@@ -126,7 +125,7 @@ async def running(
                 base_url = control.base_url = await _listen(config, listeners, routes, control)
                 portal_address = _open_portal(config, portal)
                 watching.spawn(unknown_calls.run(), "reconcile")
-                watching.spawn(watch_place(store), "ledger watch")
+                watching.spawn(store.watch_place(), "ledger watch")
                 watch.begin()
                 yield RunningProxy(
                     base_url, ledger, accounts, tasks, intake, over, foreign_keys, control, portal_address

@@ -12,7 +12,7 @@ from preflight_proxy.ledger.service import Ledger
 
 LINGER_S = 60.0
 """A lost run's proxy stays this long after its accounts froze, and longer while something is pending that it can find out."""
-LOOK_S = 0.5
+PENDING_LOOK_S = 0.5
 
 _log = structlog.get_logger("preflight_proxy.control.runner_watch")
 
@@ -82,7 +82,7 @@ class RunnerWatch:
                 _log.error("freeze.failed", why=str(failed))
         await asyncio.sleep(self._linger_s)
         while self._finds_out():
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(PENDING_LOOK_S)
         _log.warning("proxy.abandoned", run=self._run)
         self._over.set()
 

@@ -29,9 +29,6 @@ class LedgerLock:
     Args:
         path: The ledger.
 
-    Attributes:
-        size_bytes: The file's size when it was locked.
-
     Raises:
         LedgerInUseError: Another proxy has it.
         LedgerError: It cannot be opened or locked, or has a second name.
@@ -56,7 +53,6 @@ class LedgerLock:
         except BaseException:
             os.close(self._descriptor)
             raise
-        self.size_bytes = found.st_size
         self._held = _identity(found)
         _held.add(self._held)
 

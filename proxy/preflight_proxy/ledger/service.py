@@ -18,12 +18,22 @@ from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
-from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
+from preflight_proxy.core.ledger.commands import (
+    Assume,
+    Command,
+    Conclude,
+    LoseKeyBase,
+    MarkUnknown,
+    Post,
+    Quarantine,
+    Refuse,
+    Void,
+)
 from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.transition import Change
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-from preflight_proxy.ledger.account_state import AccountState
+from preflight_proxy.ledger.account_state import AccountState, line_tokens
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.store import Store
@@ -78,7 +88,7 @@ class Ledger:
         self.call_s_max = CALL_S_MAX
         self.on_quarantined: Callable[[QuarantinedEndpoint], None] = lambda _row: None
         for entry in store.entries():
-            self.account_state(entry.account).totals.add(entry.line)
+            self.account_state(entry.account).totals.add(line_tokens(entry.line))
             if entry.kind is EntryKind.POSTED:
                 self.note_action(entry.account, UNLABELLED, entry.cost_pusd)  # which tool it was for is kept nowhere
 
@@ -126,13 +136,14 @@ class Ledger:
         """
         outcome = self.store.commit(command)
         if isinstance(outcome, Change):
-            self._follow(outcome)
+            self._follow(command, outcome)
         return outcome
 
-    def _follow(self, change: Change) -> None:
+    def _follow(self, command: Command, change: Change) -> None:
         if change.entry is not None:
             self._cost_log.append(change.entry.line)
-            self.account_state(change.entry.account).totals.add(change.entry.line)
+            if isinstance(command, Post | Void | Assume):
+                self.account_state(change.entry.account).totals.add(command.call)
         for row in change.quarantined:
             _log.error("endpoint.quarantined", model=row.model, tag=row.tag, why=row.reason)
             self.on_quarantined(row)
@@ -154,7 +165,7 @@ class Ledger:
         state.actions_count += 1
 
     def note_request(self, account_id: str, digest: str) -> bool:
-        """Remember a request, and how often in a row it came; True if the account had another within `BUSY_S`."""
+        """Remember a request, and how often in a row it came; True if the account had another within `ACCOUNT_BUSY_S`."""
         return self.account_state(account_id).requested(digest, self.clock.monotonic_s())
 
     def mark_unknown(self, reservation: Reservation, call: CallFacts, *, ended: bool) -> None:

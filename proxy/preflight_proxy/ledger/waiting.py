@@ -12,7 +12,7 @@ from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.admission.queue import Queue
 from preflight_proxy.core.ledger.rows import Account
 
-LOOK_S = 1.0
+WAITING_LOOK_S = 1.0
 """A waiting call looks again at least this often: the head blocks those behind it for a time only (M18)."""
 
 
@@ -62,7 +62,7 @@ class WaitingCalls:
         try:
             while not done.is_set() and (left_s := until_s - self._clock.monotonic_s()) > 0:
                 try:
-                    await asyncio.wait_for(done.wait(), min(left_s, LOOK_S))
+                    await asyncio.wait_for(done.wait(), min(left_s, WAITING_LOOK_S))
                 except TimeoutError:
                     self.wake(account_id)
             if raised:
