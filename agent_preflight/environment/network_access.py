@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent_preflight.environment.agent_env import GATE_PORT
-from agent_preflight.environment.proxy_env import own_proxy, proxy_env
-from agent_preflight.environment.trust import TLS_PORT
+from agent_preflight.environment.variables import GATE_PORT, TLS_PORT, own_proxy, proxy_env
 from preflight_proxy.base.control_messages import EgressSpec, ServiceSpec
 from preflight_proxy.core.egress import Target, read_target
 from preflight_proxy.core.errors import ConfigError

@@ -18,10 +18,16 @@ from typing import Any
 from agent_preflight.base.usd import dollars
 from agent_preflight.docker.gate_modes import forget_gate_modes
 from agent_preflight.docker.mounts import beside_mounts
-from agent_preflight.environment.agent_env import CONTAINER_BUDGET_FILE, GATE_BASE_URL, agent_env
 from agent_preflight.environment.authority import write_bundle
 from agent_preflight.environment.network_access import network_env, proxy_warnings
-from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_warnings
+from agent_preflight.environment.variables import (
+    BUNDLE_NAME,
+    CONTAINER_BUDGET_FILE,
+    GATE_BASE_URL,
+    TLS_PORT,
+    agent_env,
+    trust_warnings,
+)
 from agent_preflight.models import RunResult
 from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.provision import create_sub_key

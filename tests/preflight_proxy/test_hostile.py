@@ -16,7 +16,6 @@ import pytest
 
 from openrouter_sim import Scenario
 from preflight_proxy.app import RunningProxy, running
-from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import AccountSpec
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls import relay
@@ -31,7 +30,7 @@ from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
-from tests.support.proxy_world import MODEL, World, chat
+from tests.support.proxy_world import MODEL, World, chat, quick_config
 from tests.support.raw_http import Raw
 from tests.support.raw_upstream import RawUpstream
 
@@ -128,14 +127,7 @@ async def liar(tmp_path: Path) -> AsyncIterator[Liar]:
         return False
 
     async with RawUpstream(behave) as upstream, aiohttp.ClientSession() as client:
-        config = Config(
-            data=str(tmp_path),
-            upstream=upstream.base_url,
-            listen="127.0.0.1:0",
-            key_usage_lag_s=0.2,
-            generation_s_max=0.4,
-            call_s_max=0.3,
-        )
+        config = quick_config(tmp_path, upstream.base_url, key_usage_lag_s=0.2, generation_s_max=0.4, call_s_max=0.3)
         async with running(config) as proxy:
             spec = AccountSpec(
                 limit_pusd=limit_pusd("1.00"), token=Secret(TOKEN), key=Secret(KEY), key_is_own=True, run="run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -41,8 +42,8 @@ class Accounts:
         upstream: Asked for a key's usage at opening.
         listeners: Serve what gates hand over.
         handler: Makes the handler of an account's own listeners.
-        outside: How agents' egress finds its way; as this machine does, to public addresses, if not given.
-        portal: Where forwarders of portable gates come in; one that does not listen if not given.
+        egress_rules: How agents' egress resolves names, and what it may reach; public addresses only if not given.
+        forwarders: Accepts the forwarders of portable gates; one that does not listen if not given.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class Accounts:
         upstream: Upstream,
         listeners: Listeners,
         handler: Callable[[str], Handler],
-        outside: EgressRules | None = None,
-        portal: ForwarderListener | None = None,
+        egress_rules: EgressRules | None = None,
+        forwarders: ForwarderListener | None = None,
     ) -> None:
         self._ledger = ledger
         self._upstream = upstream
         self._listeners = listeners
         self._handler = handler
-        self._outside = outside
-        self._portal = portal or ForwarderListener()
+        self._egress_rules = egress_rules
+        self._forwarders = forwarders or ForwarderListener()
         self._gates: dict[str, SharedGate | PortableGate] = {}
         self._namespaces: Namespaces | None = None
         self._tasks = Tasks()
@@ -72,7 +73,7 @@ class Accounts:
             LedgerError: The ledger cannot be written.
             ValueError: The limit is too large or below 0, the token is another account's, or the gate's spec contradicts itself.
         """
-        doors = self._doors(account_id, spec.gate)
+        gate_ports = self._gate_ports(account_id, spec.gate)
         usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
         known = self._ledger.accounts().get(account_id)  # nothing is awaited between this and the commit
         limit = known.limit_pusd if known is not None and spec.keep_limit else spec.limit_pusd
@@ -93,8 +94,8 @@ class Accounts:
         if known is not None and known.limit_pusd != limit:
             self._ledger.forgive(account_id)  # M19
         self._ledger.account_state(account_id).key = spec.key
-        if spec.gate is not None and doors is not None and account_id not in self._gates:
-            await self._open_gate(account_id, spec.gate, doors)
+        if spec.gate is not None and gate_ports is not None and account_id not in self._gates:
+            await self._open_gate(account_id, spec.gate, gate_ports)
         self._ledger.write_budget(account_id)
         self._ledger.publish("opened", account_id)
 
@@ -108,28 +109,28 @@ class Accounts:
                 await asyncio.sleep(0.5 * (attempt + 1))
         raise AssertionError("the last try raises or returns")
 
-    def _doors(self, account_id: str, spec: GateSpec | None) -> GatePorts | None:
-        """What will stand behind a new gate; None where there is none to open."""
+    def _gate_ports(self, account_id: str, spec: GateSpec | None) -> GatePorts | None:
+        """What the ports of a new gate serve; None if there is no gate to open."""
         if spec is None or account_id in self._gates:
             return None
         if (spec.socket is None) is (spec.portal_pass is None):
-            raise ValueError("a gate has a socket, or a pass for the portal")
-        if spec.portal_pass is not None and not self._portal.listens:
-            raise ValueError("this proxy was given no address for portable gates")
-        return GatePorts(spec, self._handler(account_id), self._listeners, self._outside)
+            raise ValueError("A gate has either a socket or a pass.")
+        if spec.portal_pass is not None and not self._forwarders.listens:
+            raise ValueError("This proxy has no address for portable gates.")
+        return GatePorts(spec, self._handler(account_id), self._listeners, self._egress_rules)
 
-    async def _open_gate(self, account_id: str, spec: GateSpec, doors: GatePorts) -> None:
+    async def _open_gate(self, account_id: str, spec: GateSpec, gate_ports: GatePorts) -> None:
         gate: SharedGate | PortableGate
         if spec.portal_pass is not None:
-            gate = PortableGate(account_id, lambda state: self._gate_became(account_id, state))
-            self._gates[account_id] = gate
-            await gate.open(self._portal, spec.portal_pass.reveal(), doors, list(spec.ports))
+            on_state = partial(self._gate_became, account_id)
+            gate = self._gates[account_id] = PortableGate(account_id, spec.portal_pass, on_state)
+            await gate.open(self._forwarders, gate_ports, spec.ports)
         else:
-            gate = self._gates[account_id] = self._handed_over(account_id, spec, doors)
-        self._ledger.account_state(account_id).traffic = doors.traffic
+            gate = self._gates[account_id] = self._shared_gate(account_id, spec, gate_ports)
+        self._ledger.account_state(account_id).traffic = gate_ports.traffic
         self._gate_became(account_id, gate.state)
 
-    def _handed_over(self, account_id: str, spec: GateSpec, doors: GatePorts) -> SharedGate:
+    def _shared_gate(self, account_id: str, spec: GateSpec, gate_ports: GatePorts) -> SharedGate:
         assert spec.socket is not None
         if self._namespaces is None:
             self._namespaces = Namespaces()
@@ -138,8 +139,8 @@ class Accounts:
             Path(spec.socket),
             spec.ports,
             self._namespaces,
-            doors.serve,
-            lambda state: self._gate_became(account_id, state),
+            gate_ports.serve,
+            partial(self._gate_became, account_id),
         )
         gate.open()
         return gate
@@ -168,7 +169,7 @@ class Accounts:
         self._ledger.publish("frozen", account_id, reason=reason)
 
     def unfreeze(self, account_id: str) -> None:
-        """Admit calls again."""
+        """Admission calls again."""
         self._ledger.account(account_id)
         self._ledger.commit(Unfreeze(account_id))
         self._ledger.forgive(account_id)

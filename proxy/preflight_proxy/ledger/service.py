@@ -30,7 +30,7 @@ from preflight_proxy.core.ledger.commands import (
     Void,
 )
 from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
-from preflight_proxy.core.ledger.transition import Change
+from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.ledger.account_state import AccountState, line_tokens

@@ -19,7 +19,8 @@ from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, Reservation
-from preflight_proxy.core.ledger.transition import Change, LedgerState, state_of, transition
+from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
+from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.ledger import file, schema
 from preflight_proxy.ledger.disk_reserve import DiskReserve

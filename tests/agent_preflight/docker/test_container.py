@@ -12,8 +12,8 @@ from agent_preflight.docker.container import QUIET_TRIES, Container
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandboxes.interface import Exit
-from tests.support.quick_engine import no_pauses, short_limits
 from tests.support.scripted_engine import DROP, HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import no_pauses, short_limits
 
 pytestmark = pytest.mark.wire
 
@@ -529,6 +529,15 @@ async def test_one_that_never_ran_or_cannot_be_stopped_is_removed_by_a_stop(
     scripted.script(KILL, Fail(500, "no"))
     scripted.script(WAIT, Fail(500, "no"))
     assert (await two.stop(), two.is_over, dict(scripted.state.containers)) == ("ok", False, {})
+
+
+async def test_one_that_somebody_else_removed_is_gone_and_not_over(
+    client: Engine, scripted: ScriptedEngine, make: Make
+) -> None:
+    one = await make()
+    await client.remove(one.id)
+    assert (await one.stop(), one.is_over) == ("ok", False)
+    assert not scripted.state.containers
 
 
 async def test_one_whose_engine_is_away_is_not_over(scripted: ScriptedEngine, make: Make) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent_preflight import RunResult, run_multi
-from agent_preflight.docker.portal import forwarder_address
+from agent_preflight.docker.portable_gate import forwarder_address
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.docker.sweep import sweep
 from agent_preflight.engine.client import Engine
@@ -234,9 +234,9 @@ async def test_services_and_egress_of_a_sealed_trial_behind_a_portable_gate_are_
     async with Simulator() as sim, place(echo) as service, place(echo) as site:
         reach = read_network_access({"los": f"127.0.0.1:{service}"}, [f"named.example:{site}"], "sealed")
         at, trial_pass = await forwarder_address(engine), Secret("p" * 43)
-        outside = EgressRules(to_loopback, lambda address: address == "127.0.0.1")
+        rules = EgressRules(to_loopback, lambda address: address == "127.0.0.1")
         config = Config(data=str(tmp_path), upstream=sim.base_url, portal=f"{at.listen_host}:0")
-        async with running(config, outside=outside) as proxy, asyncio.timeout(60):
+        async with running(config, egress_rules=rules) as proxy, asyncio.timeout(60):
             assert proxy.portal is not None
             await proxy.accounts.open("agent", account_of(sim, reach, trial_pass))
             portal = ForwarderTarget(at.host, int(proxy.portal.rpartition(":")[2]), trial_pass)

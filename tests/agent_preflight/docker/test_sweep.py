@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.container_config import LABEL
+from agent_preflight.docker.labels import LABEL
 from agent_preflight.docker.sweep import EngineLeftover, EngineSweep, find, sweep
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
@@ -18,8 +18,8 @@ from agent_preflight.runs.lock import RunState, lock_if_dead
 from tests.agent_preflight.docker.conftest import MakeSandbox, containers_of
 from tests.support.docker_program import ENGINE
 from tests.support.engine_container import Container
-from tests.support.quick_engine import no_pauses
 from tests.support.scripted_engine import DROP, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import no_pauses
 
 
 def lock(run_dir: Path) -> int:

@@ -13,7 +13,7 @@ from agent_preflight.environment.network_access import (
     proxy_warnings,
     read_network_access,
 )
-from agent_preflight.environment.proxy_env import NO_PROXY_VARIABLES, PROXY_VARIABLES
+from agent_preflight.environment.variables import NO_PROXY_VARIABLES, PROXY_VARIABLES
 from preflight_proxy.base.control_messages import EgressSpec, ServiceSpec
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each

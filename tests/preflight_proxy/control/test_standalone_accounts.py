@@ -18,7 +18,6 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.app import RunningProxy, running
-from preflight_proxy.base.config import Config
 from preflight_proxy.base.control_messages import AccountSpec
 from preflight_proxy.control.standalone_accounts import StandaloneAccounts, new_token, read_tokens
 from preflight_proxy.core.errors import ConfigError, LedgerError
@@ -26,8 +25,8 @@ from preflight_proxy.core.ledger.rows import CLOSED
 from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
-from tests.support.held_call import Held
-from tests.support.proxy_world import chat
+from tests.support.paused_answer import PausedAnswer
+from tests.support.proxy_world import chat, quick_config
 
 ROOT = Path(__file__).resolve().parents[3]
 wire = pytest.mark.wire
@@ -68,15 +67,7 @@ async def started(
 ) -> AsyncIterator[Desk]:
     """A start of the proxy that has this folder."""
     (data / "budget").mkdir(parents=True, exist_ok=True)
-    config = Config(
-        data=str(data),
-        upstream=sim.base_url,
-        listen="127.0.0.1:0",
-        key_usage_lag_s=0.3,
-        generation_s_max=1.0,
-        call_s_max=0.5,
-    )
-    async with running(config) as proxy, aiohttp.ClientSession() as client:
+    async with running(quick_config(data, sim.base_url)) as proxy, aiohttp.ClientSession() as client:
         named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, Secret(key or sim.inference_key))
         desk = Desk(proxy, named, client)
         desk.made = await named.open_all({name: limit_pusd(limit) for name, limit in (limits_usd or {}).items()})
@@ -163,7 +154,7 @@ async def test_what_is_pending_of_a_removed_account_settles_in_this_process_and_
     tmp_path: Path, sim: Simulator
 ) -> None:
     """The proxy has no other account. A copy of its folder is what it leaves if it is killed."""
-    held = Held()
+    held = PausedAnswer()
     sim.scenario = Scenario(faults=(FaultRule(held, times=1),))
     data, left = tmp_path / "data", tmp_path / "left"
     async with started(data, sim, {"a": "1"}) as desk:
@@ -193,7 +184,7 @@ async def settled(desk: Desk, name: str, sim: Simulator) -> None:
 async def test_an_account_that_is_added_while_it_is_being_removed_is_open_afterwards(
     tmp_path: Path, sim: Simulator
 ) -> None:
-    held = Held()
+    held = PausedAnswer()
     sim.scenario = Scenario(faults=(FaultRule(held, times=1),))
     async with started(tmp_path, sim, {"a": "1"}) as desk:
         before = desk.named.token("a")

@@ -10,10 +10,9 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.app import running
-from preflight_proxy.base.config import Config
 from preflight_proxy.core.evidence.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S
-from tests.support.foreign_key_world import RESERVED_PUSD, Desk
-from tests.support.proxy_world import World
+from tests.support.foreign_key_world import RESERVED_PUSD, ForeignKeyWorld
+from tests.support.proxy_world import World, quick_config
 
 pytestmark = pytest.mark.wire
 
@@ -75,14 +74,8 @@ async def test_a_proxy_that_starts_again_decides_what_the_last_one_left_pending(
     """The first proxy ends while upstream still generates; a call to the second waits until its account is open again."""
     fault = FaultRule(make_fault("http_error", {"status": 500, "shows_id": False, "charge": True}), times=1)
     async with Simulator(Scenario(faults=(fault,))) as sim, aiohttp.ClientSession() as client:
-        config = Config(
-            data=str(tmp_path),
-            upstream=sim.base_url,
-            listen="127.0.0.1:0",
-            key_usage_lag_s=2.0,  # in which the early call must be served, or the key's usage counts it as unknown too
-            generation_s_max=1.0,
-            call_s_max=0.5,
-        )
+        # In these two seconds the early call must be served, or the key's usage counts it as unknown too.
+        config = quick_config(tmp_path, sim.base_url, key_usage_lag_s=2.0)
         async with running(config) as proxy:
             world = World(sim, proxy, client, tmp_path)
             await world.open()
@@ -106,7 +99,7 @@ async def test_after_a_restart_failed_reads_of_a_sub_key_give_up_an_old_call_onl
     """Upstream may be as unwell as whatever made the proxy start again."""
     unread = Scenario(faults=(FaultRule(make_fault("early_answer"), api="key"),))
     patience_s = 2 * (GENERATION_S_MAX + KEY_USAGE_LAG_S)
-    async with Desk(tmp_path, accounts="") as desk:
+    async with ForeignKeyWorld(tmp_path, accounts="") as desk:
         for cost_pusd in (RESERVED_PUSD // 2, 1):
             desk.open("a", own=True)
             desk.lose(await desk.call())

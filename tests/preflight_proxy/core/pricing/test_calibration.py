@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from openrouter_sim import Scenario
 from openrouter_sim.base.tokens import Tokenizer
-from openrouter_sim.shapes.chat import SimChat as SimulatedChat
+from openrouter_sim.shapes.chat import SimChat
 from preflight_proxy.core.pricing.calibration import Calibration, billed_as_listed, billed_reading
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request
@@ -205,7 +205,7 @@ def test_a_prefix_that_was_forgotten_leaves_nothing_behind() -> None:
     for number, is_known in enumerate((False, False, False, True, True)):
         asked = conversation(f"{number} {LONG}", "more", reasoning={"max_tokens": 2000 + number})
         assert (known.prompt_tokens("a", asked, ENDPOINT) < prompt_bound(asked.prompt, ENDPOINT)) is is_known
-    assert len(known._billed._beneath) == 2
+    assert len(known._prefixes._chains) == 2
 
 
 def test_the_least_recently_used_prefix_is_forgotten() -> None:
@@ -343,7 +343,7 @@ def test_whatever_was_billed_before_no_bound_is_below_what_a_provider_counts(
     for messages in conversations:
         body = {"model": ENDPOINT.model, "messages": [RULES, *messages], **({"tools": [TOOL]} if has_tools else {})}
         asked = read(CHAT, body)
-        counted = sum(segment.tokens for segment in SimulatedChat().read(body, scenario, "Claude").segments)
+        counted = sum(segment.tokens for segment in SimChat().read(body, scenario, "Claude").segments)
         assert known.prompt_tokens("a", asked, ENDPOINT) >= counted
         known.record("a", asked, ENDPOINT, bill(counted))
 
