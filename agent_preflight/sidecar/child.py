@@ -1,4 +1,4 @@
-"""Our own modules as processes of their own: in a session of their own, without our keys, ready when their file says so."""
+"""Starts a module of ours as a process, without our keys, and waits for its ready file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of an open account beside the ledger; gone with the process."""
+"""What the process knows of an account beside the ledger. It is not kept across a restart."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ACCOUNT_BUSY_S = 60.0
 
 
 class RunningCall(Protocol):
-    """A call in flight, as a freeze sees it."""
+    """A running call that a freeze can end."""
 
     async def cut(self, reason: str) -> None:
-        """End what the client sees, at once, in its API's terminal form; settling goes on."""
+        """End the client's answer at once, in its API's form. The call is settled afterwards."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Totals:
     cache_hit_requests: int = 0
 
     def add(self, call: CallFacts | LineTokens) -> None:
-        """Add a call; it does not count if OpenRouter told no prompt tokens."""
+        """Add a call; it does not count if OpenRouter reported no prompt tokens."""
         if not call.prompt_tokens:
             return
         self.prompt_tokens += call.prompt_tokens

@@ -33,7 +33,7 @@ LINUX_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MACOS_BOOT_ID = b"kern.bootsessionuuid"
 
 COSTS = "costs.jsonl"
-"""Stands beside every ledger: made once the ledger is durable, and so the trace of one that is gone."""
+"""Lies beside every ledger. If the ledger is missing, this file shows that there was one."""
 
 _log = structlog.get_logger("preflight_proxy.ledger.store")
 
@@ -120,7 +120,7 @@ Identity = tuple[int, int] | None
 
 
 def identities(path: Path) -> tuple[Identity, ...]:
-    """Return device and inode of the ledger and of SQLite's two files beside it, where their names lead now; None for nowhere."""
+    """Return device and inode of the files that the names of the ledger, its -wal and its -shm lead to; None for a missing file."""
     real = path.resolve()
     return tuple(
         _identity(each) for each in (path, real.with_name(real.name + "-wal"), real.with_name(real.name + "-shm"))
@@ -136,7 +136,7 @@ def _identity(path: Path) -> Identity:
 
 
 def boot_id() -> str:
-    """Return an id that stays until the machine restarts; empty where the system tells none.
+    """Return an id that changes when the machine restarts; empty if the system has none.
 
     Source: random(4), "boot_id"; Darwin's sysctl kern.bootsessionuuid.
     """
@@ -156,10 +156,10 @@ def _sysctl(name: bytes) -> str:
 
 
 def note_start(connection: sqlite3.Connection, boot_id: str, durability: Durability, listed_id: int) -> bool:
-    """Note this boot, and freeze every account if commits of an earlier one may be lost. True if so.
+    """Record this boot. If commits of an earlier boot may be lost, freeze every account and return True.
 
-    A system that tells no boot id counts as restarted: commits that may be lost are not taken for kept. Entry ids that only
-    costs.jsonl has are of such commits, and are not given out again.
+    A system without boot ids counts as restarted. Entry ids that only costs.jsonl has belong to lost commits, and are not used
+    again.
 
     Args:
         connection: The ledger's.

@@ -57,7 +57,7 @@ class LedgerLock:
         _held.add(self._held)
 
     def release(self) -> None:
-        """Let the ledger go; SQLite must have closed it. To be called once."""
+        """Release the lock. SQLite must have closed the file. Call it once."""
         _held.remove(self._held)
         os.close(self._descriptor)
 

@@ -100,7 +100,7 @@ def account_row(account: Account) -> Sequence[object]:
 
 
 def outcomes_row(account: Account) -> Sequence[object]:
-    """The values of `PUT_META` for what became of an account's calls: a fact beside the books, which need no table for it."""
+    """The values of `PUT_META` for what became of an account's calls: kept in `meta`, because no decision needs it."""
     return OUTCOMES_PREFIX + account.id, outcomes_text(account.outcomes)
 
 

@@ -63,7 +63,7 @@ class Store:
             is frozen until its key's usage was read (`Recover`).
 
     Raises:
-        LedgerError: Another proxy holds the file; it cannot be read or written; its books do not balance.
+        LedgerError: Another proxy holds the file; it cannot be read or written; its sums do not match its entries.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Store:
             raise
 
     def commit(self, command: Command) -> Change | Refusal:
-        """Make one transition durable, then take it into the book.
+        """Make one transition durable, then apply it to the state in memory.
 
         What became of a call (`Refuse`, `Conclude`) is kept in memory and becomes durable with the account's next change.
 
@@ -113,7 +113,7 @@ class Store:
             What changed; a refusal, which changes nothing, for `Reserve` alone.
 
         Raises:
-            ValueError: The command contradicts the books; nothing has changed.
+            ValueError: The command contradicts the ledger; nothing has changed.
             LedgerError: The change could not be made durable, or an earlier one could not. The book is as before; what the disk
                 holds of this change is known after a restart.
         """
@@ -274,7 +274,7 @@ class Store:
             raise LedgerError(f"the ledger {self._path} cannot be read: {exc}") from exc
 
     def close(self) -> None:
-        """Write what was only counted, move the log into the file, and let the lock go. May be called twice."""
+        """Write the counts in memory, move the log into the file, and release the lock. May be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -295,10 +295,10 @@ class Store:
 
 
 def _load(connection: sqlite3.Connection, upstream: str) -> LedgerState:
-    """The book that the file holds, checked against its entries.
+    """Read the ledger's state, and check it against the entries.
 
     Raises:
-        ValueError: The books do not balance.
+        ValueError: The sums do not match the entries.
     """
     accounts = schema.read_accounts(connection)
     sums = dict(connection.execute("SELECT account, sum(cost_pusd) FROM entries GROUP BY account"))

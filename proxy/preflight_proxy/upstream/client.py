@@ -20,7 +20,7 @@ from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.upstream.http_pool import Connections, UpstreamConnection
 
 UPSTREAM_CONNECT_S_MAX = 10.0
-"""A TCP and TLS handshake takes well under a second; longer means that the way is shut, and the agent should hear so."""
+"""A TCP and TLS handshake takes well under a second; after this time OpenRouter counts as unreachable."""
 ANSWER_HEAD_S_MAX = 30 * 60.0
 """From the request to the response's head; a call ends after this time, whatever it does (M17)."""
 IDLE_CONNECTION_S = 15.0
