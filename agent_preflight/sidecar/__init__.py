@@ -1,4 +1,4 @@
-"""The proxy as the runner keeps it: started, watched, started again when it dies, stopped at the end."""
+"""Starts a run's proxy, restarts it when it dies, and talks to it over its control socket."""
 
 from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
 from agent_preflight.sidecar.keeper import CONTROL_SOCKET, STOP_S_MAX, Sidecar, SidecarSettings

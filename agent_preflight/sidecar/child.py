@@ -1,4 +1,4 @@
-"""Our own modules as processes of their own: in a session of their own, without our keys, ready when their file says so."""
+"""Starts a module of ours as a process, without our keys, and waits for its ready file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from preflight_proxy.core.errors import OperatingError
 
 READY_S_MAX = 30.0
 """From the start of the process to its ready file; a cold start on a busy machine takes about two seconds."""
-LOOK_EVERY_S = 0.025
+READY_LOOK_S = 0.025
 
 
 class SidecarError(OperatingError):
@@ -59,7 +59,7 @@ async def until_ready(process: Process, ready_file: Path) -> dict[str, str]:
             while not ready_file.exists():
                 if process.returncode is not None:
                     raise SidecarError(f"a process of ours did not start (exit code {process.returncode})")
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(READY_LOOK_S)
     except TimeoutError as exc:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

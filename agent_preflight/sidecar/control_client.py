@@ -34,10 +34,10 @@ from preflight_proxy.base.control_messages import (
 )
 from preflight_proxy.core.errors import OperatingError
 
-CALL_S_MAX = 60.0
+CONTROL_CALL_S_MAX = 60.0
 """Opening an account reads its key's usage upstream, with retries; everything else answers at once."""
 SILENCE_S_MAX = 10.0
-"""The stream of events has a heartbeat each second: after this long without one it is taken for dead."""
+"""The stream of events has a heartbeat each second; after this long without one it counts as dead."""
 EVENT_BYTES_MAX = 2**20
 """Longest line of the event stream; the usual one is half a kilobyte."""
 
@@ -57,7 +57,7 @@ class ControlError(OperatingError):
 
 
 class ControlUnreachableError(OperatingError):
-    """Nobody answers on the control socket, or the connection broke."""
+    """Nothing answers on the control socket, or the connection broke."""
 
 
 _M = TypeVar("_M", bound=ControlMessage)
@@ -69,7 +69,7 @@ class ControlClient:
     def __init__(self, socket: Path) -> None:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(path=str(socket), force_close=True),
-            timeout=aiohttp.ClientTimeout(total=CALL_S_MAX),
+            timeout=aiohttp.ClientTimeout(total=CONTROL_CALL_S_MAX),
             read_bufsize=EVENT_BYTES_MAX,
         )
 

@@ -1,8 +1,7 @@
-"""The proxy as the runner keeps it: started, watched, started again when it dies, stopped at the end.
+"""Keeps a run's proxy: starts it, starts it again when it dies, and stops it at the end.
 
-It is a process of its own in a session of its own, so that a Ctrl-C meant for the runner does not reach it. What it must
-know goes in on standard input; keys go over the control socket only, and are repeated there after a restart, because the
-proxy never writes them down.
+The proxy is a process in a session of its own, so that a Ctrl-C for the runner does not reach it. It reads its settings from
+standard input. Keys go over the control socket only, and again after a restart, because the proxy never writes them to disk.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ CONTROL_SOCKET = "control.sock"
 """Its name in the run's short directory."""
 
 T = TypeVar("T")
-Heard = Callable[[LedgerEvent], None]
+OnEvent = Callable[[LedgerEvent], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SidecarSettings:
-    """What the proxy is told at its start.
+    """The settings of a run's proxy.
 
     Attributes:
         data: Folder of the ledger, the cost log and proxy.log.
@@ -78,7 +77,7 @@ class Sidecar:
     """
 
     def __init__(
-        self, settings: SidecarSettings, on_event: Heard, on_dead: Callable[[str], None], log: Callable[[str], None]
+        self, settings: SidecarSettings, on_event: OnEvent, on_dead: Callable[[str], None], log: Callable[[str], None]
     ) -> None:
         self._settings = settings
         self._on_event = on_event
@@ -157,7 +156,7 @@ class Sidecar:
         return await self._repeat(lambda client: client.close_account(account_id, force=force))
 
     async def stop(self, *, within_s: float = STOP_S_MAX) -> Step:
-        """End the proxy; `"ok"` if it ended by itself, `"unverified"` if it had to be killed: its books are on disk."""
+        """End the proxy; `"ok"` if it ended by itself, `"unverified"` if it had to be killed; its ledger is on disk."""
         self._stopping = True
         await self._tasks.cancel()
         if self._client is not None:
@@ -204,15 +203,15 @@ class Sidecar:
         except SidecarError as exc:
             raise SidecarError(f"{exc}: {self._last_words()}") from exc
         self.base_url = ready.get("base_url")
-        self.portal = ready.get("portal")  # forwarders know this place: a restarted proxy must come back there
-        if self.base_url is not None:  # agents know this address: a restarted proxy must come back there
+        self.portal = ready.get("portal")  # forwarders connect here, so a restarted proxy must listen here again
+        if self.base_url is not None:  # agents call this address, so a restarted proxy must listen here again
             self._listen = self.base_url.removeprefix("http://").partition("/")[0]
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
             lines = (self._settings.data / "proxy.log").read_text(errors="replace").splitlines()
-            return (lines[-1] if lines else "it said nothing")[:500]
-        return "it left no log"
+            return (lines[-1] if lines else "its log is empty")[:500]
+        return "it has no log"
 
     async def _supervise(self) -> None:
         """Start the proxy again whenever it ends, and give it its accounts back."""
@@ -236,7 +235,7 @@ class Sidecar:
         self._on_dead(self._dead)
 
     async def _follow(self) -> None:
-        """Hold the control connection; it is the sign of life by which the proxy keeps the accounts open."""
+        """Keep the control connection, without which the proxy freezes the accounts."""
         assert self._client is not None
         while self._dead is None:
             with contextlib.suppress(OperatingError):
@@ -247,7 +246,7 @@ class Sidecar:
             await asyncio.sleep(AGAIN_S)
 
     async def _repeat(self, call: Callable[[ControlClient], Awaitable[T]]) -> T:
-        """Make one call, again while nobody answers: the proxy may just be starting. Every call may be repeated."""
+        """Make one call, and repeat it while nothing answers: the proxy may be starting. Every call may be repeated."""
         await self._started.wait()
         assert self._client is not None
         loop = asyncio.get_running_loop()

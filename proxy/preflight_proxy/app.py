@@ -1,4 +1,4 @@
-"""The composition root: wires the parts together, serves as long as it is wanted, and leaves books that balance."""
+"""Composition root: builds the parts of a proxy, serves, and leaves a ledger from which the next start can go on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from preflight_proxy.gates.portable import ForwarderListener
 from preflight_proxy.gates.services import EgressRules
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
-from preflight_proxy.ledger.place_watch import watch_place
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
 from preflight_proxy.ledger.service import BYOK, KEY_LIMIT_FIRED, Ledger
 from preflight_proxy.ledger.store import Store
@@ -41,7 +40,7 @@ from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
 
 DRAIN_S_MAX = 30.0
-"""After SIGTERM running streams may go on for this long; then they are cut, and the rest is decided at the next start."""
+"""After SIGTERM running streams may go on for this long. Then they are ended, and the next start settles the rest."""
 FILES_MIN = 512
 """Open files that a proxy needs at the least: one trial's connections, twice."""
 MACOS_FILES_MAX = 10240
@@ -58,12 +57,12 @@ class RunningProxy:
         base_url: The API base of the TCP listener, or None.
         ledger: Accounts and entries.
         accounts: Opens and closes accounts.
-        tasks: The calls under way.
-        intake: The bodies that they hold.
-        over: Set once it has nothing left to do, because its runner is lost.
+        tasks: The running calls.
+        intake: The request bodies in memory.
+        over: Set when the process should end, because its runner is gone and nothing pending can be settled.
         foreign_keys: Reads keys that are not this ledger's alone.
         control: The control plane.
-        portal: `HOST:PORT` where forwarders of portable gates come in, or None.
+        portal: `HOST:PORT` where forwarders of portable gates connect, or None.
     """
 
     base_url: str | None
@@ -84,7 +83,7 @@ async def running(
     egress_rules: EgressRules | None = None,
     over: asyncio.Event | None = None,
 ) -> AsyncIterator[RunningProxy]:
-    """Serve as long as the context lasts; after it, streams have ended and what is pending lies on disk.
+    """Serve while the context lasts. Afterwards all streams have ended, and what is still pending is in the ledger.
 
     Args:
         config: The settings.
@@ -129,7 +128,7 @@ async def running(
                 base_url = control.base_url = await _listen(config, listeners, routes, control)
                 portal_address = _listen_for_forwarders(config, forwarders)
                 watching.spawn(unknown_calls.run(), "reconcile")
-                watching.spawn(watch_place(store), "ledger watch")
+                watching.spawn(store.watch_place(), "ledger watch")
                 watch.begin()
                 yield RunningProxy(
                     base_url, ledger, accounts, tasks, intake, over, foreign_keys, control, portal_address
@@ -158,7 +157,7 @@ def _make_folder(data_dir: Path) -> None:
 
 
 def _take_up(ledger: Ledger) -> None:
-    """Bring the accounts that the ledger holds to where this version wants them, and their budget files with them."""
+    """Update the accounts of a ledger that an earlier version wrote, and write all budget files."""
     for account in list(ledger.accounts().values()):
         if account.frozen_reason == KEY_LIMIT_FIRED and not account.key_is_own:
             ledger.commit(Unfreeze(account.id))  # earlier versions froze such accounts (M20)
@@ -167,9 +166,9 @@ def _take_up(ledger: Ledger) -> None:
 
 
 def _share_quarantine(config: Config, ledger: Ledger, prices: Prices) -> None:
-    """Take over what the user's list holds of this upstream; have it, and the price list, follow what this proxy finds (M14).
+    """Read the user's list of quarantined endpoints, and add to it what this proxy quarantines (M14, overrun).
 
-    What is out of use for want of `byok` alone comes back into use where that is set (M16).
+    Endpoints that were quarantined because `byok` was not set are used again if it is set (M16, metering).
     """
     shared = QuarantineFile(Path(config.quarantine_file)) if config.quarantine_file else None
     for row in shared.read() if shared else ():
@@ -211,17 +210,17 @@ def _listen_for_forwarders(config: Config, forwarders: ForwarderListener) -> str
 
 
 async def _drain(ledger: Ledger, tasks: Tasks) -> None:
-    """Give running streams their time, then cut them; wait for costs that upstream is about to tell."""
+    """Wait for running streams, then end them. Wait for costs that upstream may still report."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + DRAIN_S_MAX
     if not await tasks.finish(DRAIN_S_MAX):
         await ledger.cut_all("the proxy was stopped")
-    while _will_be_told(ledger) and loop.time() < deadline_s:
+    while _cost_may_come(ledger) and loop.time() < deadline_s:
         await asyncio.sleep(0.1)
 
 
-def _will_be_told(ledger: Ledger) -> bool:
-    """Whether the cost of a pending call can still be asked for: by its id, with the key of its account."""
+def _cost_may_come(ledger: Ledger) -> bool:
+    """Whether the cost of a pending call can still be read: by its id, with the key of its account."""
     return any(r.generation_id and ledger.account_state(r.account).key is not None for r in ledger.store.pending())
 
 

@@ -1,4 +1,4 @@
-"""The proxy as a process: it serves until it is told to stop, or has nothing left to do, and says where once it can be reached."""
+"""Runs the proxy as a process until a signal, or until its runner is gone, and writes the ready file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger("preflight_proxy.serve")
 
 
 def serve_until_stopped(config: Config, on_ready: Callable[[RunningProxy], Awaitable[None]] | None = None) -> int:
-    """Serve until SIGTERM, SIGINT, or the end of a run whose runner is lost; returns 0.
+    """Serve until SIGTERM, SIGINT, or the end of a run whose runner is gone; returns 0.
 
     Args:
         config: The settings.

@@ -1,6 +1,6 @@
-"""The proxy by hand: no runner, no containers; a base URL, a token for each account, and a budget that holds.
+"""The proxy by hand, without runner and containers: a base URL, and for each account a token and a limit.
 
-The same data folder again: its accounts are opened again, what is posted stays, tokens stay.
+A start with the same data folder opens its accounts again, with what they have spent and with their tokens.
 """
 
 from __future__ import annotations

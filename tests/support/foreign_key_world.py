@@ -30,7 +30,7 @@ RESERVED_PUSD = USD // 100
 
 
 class ForeignKeyWorld:
-    """One proxy's books on the simulator's key without limit, without its listeners.
+    """One proxy's ledger on the simulator's key without limit, without its listeners.
 
     Args:
         folder: Where the ledger lies.
@@ -63,9 +63,9 @@ class ForeignKeyWorld:
         self.store.close()
         await self._stack.aclose()
 
-    def begin(self) -> None:
+    def begin(self, boot_id: str = "one") -> None:
         """Start the proxy on what lies on disk; every account is open."""
-        self.store = Store(self._folder / "ledger.sqlite3", clock=self.clock, boot_id="one")
+        self.store = Store(self._folder / "ledger.sqlite3", clock=self.clock, boot_id=boot_id)
         self.ledger = Ledger(self.store, CostLog(self._folder / "costs.jsonl"), BudgetFiles(), Events(), self.clock)
         self.ledger.upstream = self.upstream.base_url
         self.foreign = ForeignKeys(self.ledger, self.upstream)
@@ -83,10 +83,10 @@ class ForeignKeyWorld:
         self.ledger.commit(opened)
         self.ledger.account_state(name).key = Secret(secret)
 
-    def restart(self) -> None:
-        """The proxy dies and starts again."""
+    def restart(self, boot_id: str = "one") -> None:
+        """The proxy dies and starts again, with another boot id also the machine."""
         self.store.close()
-        self.begin()
+        self.begin(boot_id)
 
     async def call(self, name: str = "a", reserved_pusd: int = RESERVED_PUSD) -> Reservation:
         """A call leaves."""

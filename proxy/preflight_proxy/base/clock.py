@@ -1,4 +1,4 @@
-"""The one home of real time: everything else takes a clock as an argument, so that tests can hold it still."""
+"""The machine's clocks. All other code takes a clock as an argument, so that tests can control time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SystemClock:
 
     def epoch_s(self) -> float:
         """Seconds since 1970-01-01 UTC; may jump."""
-        return time.time()  # noqa: TID251 - this is its one home
+        return time.time()  # noqa: TID251 - read here alone
 
     def monotonic_s(self) -> float:
         """Seconds from an arbitrary moment; never goes back, and goes on in sleep where the system has such a clock."""

@@ -17,14 +17,14 @@ VERSION = "0.1.0"
 """The version that `/health` names."""
 
 GRACE_S = 10.0
-"""A runner whose control connection is gone for this long is taken for dead."""
+"""A runner without a control connection for this long counts as dead."""
 
 
 _Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a proxy process is told at its start; nothing in it is secret.
+    """The settings of a proxy process. They hold no secret.
 
     Attributes:
         data: Directory of ledger.sqlite3 and costs.jsonl; made if it is not there.

@@ -34,7 +34,7 @@ def _redact_fields(_logger: object, _method: str, event: MutableMapping[str, Any
 
 
 class _Lossy:
-    """A text stream that drops what it cannot write: a full disk must not fail the call that tells of it."""
+    """A text stream that drops what it cannot write: a full disk must not fail the caller."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

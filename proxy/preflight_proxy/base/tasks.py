@@ -1,4 +1,4 @@
-"""The one way to start a task: it is kept until it ends, and what it raises is logged, never lost."""
+"""Starts tasks, keeps them until they end, and logs what they raise."""
 
 from __future__ import annotations
 

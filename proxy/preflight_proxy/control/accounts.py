@@ -92,7 +92,7 @@ class Accounts:
             )
         )
         if known is not None and known.limit_pusd != limit:
-            self._ledger.forgive(account_id)  # M19
+            self._ledger.forgive(account_id)  # M19 (a refused call that repeats)
         self._ledger.account_state(account_id).key = spec.key
         if spec.gate is not None and gate_ports is not None and account_id not in self._gates:
             await self._open_gate(account_id, spec.gate, gate_ports)
@@ -183,7 +183,7 @@ class Accounts:
         self._ledger.publish("limit", account_id)
 
     def top_up(self, account_id: str, more_pusd: int) -> None:
-        """Raise the limit by an amount, whoever else raises it at the same time.
+        """Raise the limit by an amount. Two raises at the same time both count.
 
         Raises:
             KeyError: There is no such account.
@@ -203,7 +203,7 @@ class Accounts:
         self._ledger.publish("closed", account_id)
 
     async def close_gates(self) -> None:
-        """At the end of the process: the gates keep their listeners for whoever comes next."""
+        """Leave the gates at the end of the process. They keep their listeners for the next proxy."""
         for gate in self._gates.values():
             await gate.release()
         await self._tasks.finish(CUT_S_MAX)

@@ -1,6 +1,6 @@
-"""The control plane: a private unix socket on which the runner opens, freezes, limits and closes accounts.
+"""Serves the control socket, on which the runner opens, freezes, limits and closes accounts.
 
-Whoever reaches this socket can move limits: it is 0600, and its peer must be the proxy's own user. The stream of
+A client of this socket can change limits: the socket is 0600, and its peer must be the proxy's own user. The stream of
 `GET /events` is the run's control connection, which `runner_watch` watches.
 """
 
@@ -49,7 +49,7 @@ from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.intake import Intake, IntakeError
 
 HEARTBEAT_S = 1.0
-"""A follower hears at least this often, so that both ends notice a dead connection."""
+"""A follower gets a line at least this often, so that both ends notice a dead connection."""
 
 _M = TypeVar("_M", bound=ControlMessage)
 
@@ -164,7 +164,7 @@ class Control:
     async def _route_named(
         self, request: web.BaseRequest, parts: list[str], named: StandaloneAccounts
     ) -> web.StreamResponse | None:
-        """What is otherwise for the accounts of a stand-alone proxy; None for what is not."""
+        """Answer what differs for a stand-alone proxy; None for all other requests."""
         match (request.method, parts):
             case ("GET", ["accounts"]):
                 return _answer(AccountList(tuple(map(self._ledger.balance, named.names()))))
@@ -186,7 +186,7 @@ class Control:
         return Health(os.getpid(), VERSION, self.base_url, self._upstream, uptime_s)
 
     async def _stop(self, stop: StopOrder) -> tuple[str, ...]:
-        """Ask the runner to end one trial, or all; their accounts are frozen first hand, whatever the runner does."""
+        """Freeze the accounts of one trial, or of all, and ask the runner to end them."""
         chosen = tuple(
             account.id
             for account in self._ledger.accounts().values()
@@ -228,7 +228,7 @@ def _check_peer(request: web.BaseRequest) -> None:
         return
     sock = request.get_extra_info("socket")
     if sock is None:
-        raise RequestRefusedError(403, "peer", "Whoever asks here has to be known.")
+        raise RequestRefusedError(403, "peer", "The user of this connection is not known.")
     _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid not in (os.getuid(), 0):
         raise RequestRefusedError(403, "peer", "Only the user who runs the proxy may use its control socket.")

@@ -1,4 +1,4 @@
-"""The runner's sign of life: while nobody follows its run the accounts freeze, and at last the proxy has nothing left to do."""
+"""Watches the runner's control connection. Without it the accounts freeze, and the proxy ends at last."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from preflight_proxy.control.accounts import Accounts
 from preflight_proxy.ledger.service import Ledger
 
 LINGER_S = 60.0
-"""A lost run's proxy stays this long after its accounts froze, and longer while something is pending that it can find out."""
-LOOK_S = 0.5
+"""After its accounts froze, the proxy stays this long, and longer while it can still settle pending calls."""
+PENDING_LOOK_S = 0.5
 
 _log = structlog.get_logger("preflight_proxy.control.runner_watch")
 
 
 class RunnerWatch:
-    """Counts the followers of one run.
+    """Counts the control connections of one run.
 
     Args:
-        ledger: Whose accounts freeze.
+        ledger: Has the accounts.
         accounts: Freezes them.
         run: The run; nothing is watched if None.
         grace_s: How long nobody may follow it.
-        over: Set once the runner is lost and nothing is left to be found out; the keys end with the process then.
+        over: Set when the runner is gone and no pending call can be settled here. The keys in memory end with the process.
         linger_s: See `LINGER_S`.
     """
 
@@ -50,7 +50,7 @@ class RunnerWatch:
         self._closed = False
 
     def begin(self) -> None:
-        """Begin the grace: a run whose runner never follows is as lost as one whose runner is gone."""
+        """Start to wait for the runner: one that never connects counts as gone, too."""
         if self._run is not None and not self._followers and not self._tasks:
             self._tasks.spawn(self._wait(3 * self._grace_s), "runner watch")
 
@@ -61,14 +61,14 @@ class RunnerWatch:
             await self._tasks.cancel()
 
     def goes(self, run: str | None) -> None:
-        """Note that a follower has gone."""
+        """Note that a follower of a run has left."""
         if run is not None and run == self._run:
             self._followers -= 1
             if not self._followers and not self._closed:
                 self._tasks.spawn(self._wait(self._grace_s), "runner watch")
 
     async def close(self) -> None:
-        """Watch no longer: the proxy is about to end."""
+        """Stop watching, before the proxy ends."""
         self._closed = True
         await self._tasks.cancel()
 
@@ -78,16 +78,16 @@ class RunnerWatch:
         open_ones = [each.id for each in self._ledger.accounts().values() if each.run == self._run and not each.frozen]
         frozen = (self._accounts.freeze(account_id, "runner lost") for account_id in open_ones)
         for failed in await asyncio.gather(*frozen, return_exceptions=True):
-            if isinstance(failed, Exception):  # the store failed: nothing is admitted any more all the same
+            if isinstance(failed, Exception):  # the store failed, so no call is admitted anyway
                 _log.error("freeze.failed", why=str(failed))
         await asyncio.sleep(self._linger_s)
-        while self._finds_out():
-            await asyncio.sleep(LOOK_S)
+        while self._can_settle():
+            await asyncio.sleep(PENDING_LOOK_S)
         _log.warning("proxy.abandoned", run=self._run)
         self._over.set()
 
-    def _finds_out(self) -> bool:
-        """Whether something is pending of which this process still has the key to ask with."""
+    def _can_settle(self) -> bool:
+        """Whether a call is pending whose key this process has, so that its cost can be read."""
         accounts = self._ledger.accounts().values()
         return any(
             account.pending_pusd and self._ledger.account_state(account.id).key is not None for account in accounts

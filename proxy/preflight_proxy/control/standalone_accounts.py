@@ -36,7 +36,7 @@ _log = structlog.get_logger("preflight_proxy.control.standalone_accounts")
 
 
 def new_token() -> str:
-    """A trial token: 256 random bits under our own prefix, so that logs can redact it and nobody takes it for a key."""
+    """Return a new token: 256 random bits with our own prefix, by which logs redact it."""
     return "pf-" + secrets.token_urlsafe(32)
 
 
@@ -128,7 +128,7 @@ class StandaloneAccounts:
             return self._tokens[name]
 
     async def remove(self, name: str) -> None:
-        """Refuse an account's token from now on and end its streams; what is pending settles, and its entries stay.
+        """Refuse an account's token and end its streams. Pending calls settle, and its entries stay.
 
         Raises:
             KeyError: There is no such account.

@@ -1,4 +1,4 @@
-"""Keys that are not this ledger's alone: what they had used before its first call, and what their usage proves since (M13).
+"""Evidence from keys that other programs use too (M13, void needs proof): their usage before the first call, and since.
 
 Other programs may use such a key as well, so its usage is an upper bound: what the calls of this ledger that began after the base
 was read have cost together is at most
@@ -36,7 +36,7 @@ class ForeignKeys:
         lag_s: How far a key's usage may lag.
 
     Attributes:
-        on_limit: Told once for each time that a key's own limit is reached: when that is over, in ISO 8601, or None.
+        on_limit: Called once each time that a key's own limit is reached, with the time of its reset in ISO 8601, or None.
     """
 
     def __init__(self, ledger: Ledger, upstream: Upstream, *, lag_s: float = KEY_USAGE_LAG_S) -> None:
@@ -67,7 +67,7 @@ class ForeignKeys:
                 if not failed_just_now and not self._has_base(key_hash) and self._is_quiet(key_hash):
                     await self.look(key, key_hash)
             except LedgerError:
-                return  # nothing is reserved any more: the call is refused by what comes next
+                return  # the ledger takes no reservation: the call is refused there
 
     async def look(self, key: Secret, key_hash: str) -> KeyRecord | None:
         """Read a foreign key, and keep what it has used as a base, if it has none and nothing stands against one.
@@ -127,7 +127,7 @@ class ForeignKeys:
         return next((key for each in holders if (key := self._ledger.account_state(each).key) is not None), None)
 
     async def used_pusd(self, base: KeyBase, posted_pusd: int) -> int | None:
-        """What a base's key has used since the base was read; None where that is no evidence now.
+        """What a base's key has used since the base was read; None if that is no evidence at the moment.
 
         Usage below what is posted for sure, and any growth of what provider keys of the user's own were billed, is no evidence for
         good: the base is lost.

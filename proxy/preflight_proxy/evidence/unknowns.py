@@ -1,6 +1,6 @@
-"""Decides by evidence what unknown calls cost, at start and on a timer (M13, M15, M21).
+"""Settles unknown calls by evidence, at start and on a timer (M13, void needs proof).
 
-unknown, with an id ------/generation tells-------------------> posted
+unknown, with an id ------/generation reports-----------------> posted
 unknown, no id, or the id still not found after 120 s
          ------the key's usage shows nothing------------------> voided
          ------the key's usage shows something, or is no
@@ -31,18 +31,18 @@ POLL_S_MAX = 30.0
 KEY_POLLS_PER_LAG = 12
 """A key's usage is read at most this often in the time that it may lag: every 5 s in earnest."""
 POLLS_AT_ONCE = 8
-"""Reads under way at once; a minute of failures must not become a flood of questions."""
+"""Reads at the same time, so that a minute of failures does not become a flood of requests."""
 
 _log = structlog.get_logger("preflight_proxy.evidence.unknowns")
 
 
 class UnknownCalls:
-    """Looks at unknown reservations until none is left.
+    """Settles unknown reservations.
 
     Args:
-        ledger: Where they stand.
-        upstream: Who is asked.
-        foreign_keys: What the usage of keys proves that are not this ledger's alone.
+        ledger: Has the reservations.
+        upstream: Read for generations and usage.
+        foreign_keys: Evidence from keys that other programs use too.
         lag_s: How far a key's usage may lag.
         generation_s_max: How long a generation is waited for.
     """
@@ -66,23 +66,23 @@ class UnknownCalls:
         self._key_read_s: dict[str | int, float] = {}
         self._key_told_s: dict[str | int, float] = {}
         self._next_poll_s: dict[str, tuple[float, float]] = {}
-        self._polls = asyncio.Semaphore(POLLS_AT_ONCE)  # bounds questions to upstream, nothing else
+        self._polls = asyncio.Semaphore(POLLS_AT_ONCE)
         self._born_s = ledger.clock.monotonic_s()
 
     def begin(self) -> None:
-        """At start nobody carries a pending call any more, and nobody saw one end."""
+        """Mark all pending calls as unknown: at start none is running, and none was seen to end."""
         for reservation in self._ledger.store.pending():
             if reservation.unknown_since_s is None:
                 self._ledger.mark_unknown(reservation, CallFacts(), ended=False)
 
     async def run(self) -> None:
-        """Look again and again until cancelled."""
+        """Call `tick` until cancelled."""
         while True:
             await self.tick()
             await asyncio.sleep(TICK_S)
 
     async def tick(self) -> None:
-        """Look once at everything that is undecided."""
+        """Try once to settle every unknown call."""
         if self._ledger.store.poisoned:
             return
         looks = [self._look(account_id) for account_id in self._ledger.accounts()]
@@ -127,7 +127,7 @@ class UnknownCalls:
             self._ended(reservation, "posted", cost_pusd)
 
     async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
-        """What upstream's record tells of a call; None while it tells nothing."""
+        """The cost and facts of a call by its generation record; None while there is no record."""
         key = self._ledger.account_state(reservation.account).key
         if key is None or reservation.generation_id is None:
             return None
@@ -202,7 +202,7 @@ class UnknownCalls:
             self._judge([r for r in ripe if self._overdue(r)], used_pusd - posted_pusd, last_word=True)
 
     def _ripe(self, reservation: Reservation) -> bool:
-        """Old enough for the key's usage to hold it, and no longer waiting for its generation."""
+        """Old enough to be in the key's usage, and its generation is not waited for."""
         age_s = self._age_s(reservation)
         waits = reservation.generation_id is not None and age_s < self._generation_s_max
         return reservation.unknown_since_s is not None and age_s >= self._lag_s and not waits
@@ -211,20 +211,20 @@ class UnknownCalls:
         return self._age_s(reservation) >= self._generation_s_max + self._lag_s
 
     def _untold_s(self, reservation: Reservation) -> float:
-        """For how long the key's usage has told this process nothing that could have decided a call."""
+        """For how long the key's usage could not be read."""
         return min(self._age_s(reservation), self._now_s() - self._key_told_s.get(_sharers(reservation), self._born_s))
 
     def _given_up(self, reservation: Reservation) -> bool:
-        """The key's usage cannot be read for so long that the whole reservation is taken as spent."""
+        """The key's usage could not be read for so long that the whole reservation is assumed."""
         return self._untold_s(reservation) >= 2 * (self._generation_s_max + self._lag_s)
 
     def _overdue(self, reservation: Reservation) -> bool:
-        """Undecided for so long that more is not waited for: other calls with the key never paused."""
+        """Unknown for so long that it is settled although other calls with the key never paused."""
         ended_by_s = max(reservation.unknown_since_s or 0.0, reservation.created_at_s + self._ledger.call_s_max)
         return self._ledger.clock.epoch_s() - ended_by_s >= self._generation_s_max + self._lag_s
 
     def _forgone(self, reservation: Reservation) -> bool:
-        """The foreign key's usage cannot be read for so long that the whole reservation is taken as spent."""
+        """The foreign key's usage could not be read for so long that the whole reservation is assumed."""
         return self._untold_s(reservation) >= self._generation_s_max + 2 * self._lag_s
 
     def _judge(self, unknown: Sequence[Reservation], bound_pusd: int | None, *, last_word: bool) -> None:
@@ -251,5 +251,5 @@ class UnknownCalls:
 
 
 def _sharers(reservation: Reservation) -> str | int:
-    """Whose calls one figure of usage speaks of: those of a foreign key's base, or those of the account."""
+    """Which calls share one figure of usage: those of a foreign key's base, or those of the account."""
     return reservation.account if reservation.key_base is None else reservation.key_base

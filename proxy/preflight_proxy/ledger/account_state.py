@@ -1,4 +1,4 @@
-"""What is known of an open account beside the ledger; gone with the process."""
+"""What the process knows of an account beside the ledger. It is not kept across a restart."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Protocol
 import msgspec
 
 from preflight_proxy.core.budget_text import Action
+from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.secret import Secret
 
 ACTIONS_KEPT = 5
 """The detailed budget.txt shows this many."""
-BUSY_S = 60.0
+ACCOUNT_BUSY_S = 60.0
 """An account with another call in this time is busy: a clamp then leaves half of what is available to the others (M9)."""
 
 
 class RunningCall(Protocol):
-    """A call in flight, as a freeze sees it."""
+    """A running call that a freeze can end."""
 
     async def cut(self, reason: str) -> None:
-        """End what the client sees, at once, in its API's terminal form; settling goes on."""
+        """End the client's answer at once, in its API's form. The call is settled afterwards."""
 
 
 @dataclass(slots=True)
@@ -35,26 +36,32 @@ class Totals:
     completion_tokens: int = 0
     cache_hit_requests: int = 0
 
-    def add(self, line: str) -> None:
-        """Add the call of a line of costs.jsonl; one without prompt tokens is none."""
-        try:
-            told = msgspec.json.decode(line, type=_Line)
-        except msgspec.DecodeError:
+    def add(self, call: CallFacts | LineTokens) -> None:
+        """Add a call; it does not count if OpenRouter reported no prompt tokens."""
+        if not call.prompt_tokens:
             return
-        if not told.prompt_tokens:
-            return
-        self.prompt_tokens += told.prompt_tokens
-        self.cached_tokens += told.cached_tokens or 0
-        self.cache_write_tokens += told.cache_write_tokens or 0
-        self.completion_tokens += told.completion_tokens or 0
-        self.cache_hit_requests += bool(told.cached_tokens)
+        self.prompt_tokens += call.prompt_tokens
+        self.cached_tokens += call.cached_tokens or 0
+        self.cache_write_tokens += call.cache_write_tokens or 0
+        self.completion_tokens += call.completion_tokens or 0
+        self.cache_hit_requests += bool(call.cached_tokens)
 
 
-class _Line(msgspec.Struct):
+class LineTokens(msgspec.Struct):
+    """The token counts in a line of costs.jsonl."""
+
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     completion_tokens: int | None = None
+
+
+def line_tokens(line: str) -> LineTokens:
+    """Return the token counts of a line that an entry keeps; none if it cannot be read."""
+    try:
+        return msgspec.json.decode(line, type=LineTokens)
+    except msgspec.DecodeError:
+        return LineTokens()
 
 
 @dataclass(slots=True)
@@ -117,8 +124,8 @@ class AccountState:
     actions_count: int = 0
 
     def requested(self, digest: str, now_s: float) -> bool:
-        """Remember a request; True if the account had another within `BUSY_S`."""
-        busy = self.last_call_at_s is not None and now_s - self.last_call_at_s < BUSY_S
+        """Remember a request; True if the account had another within `ACCOUNT_BUSY_S`."""
+        busy = self.last_call_at_s is not None and now_s - self.last_call_at_s < ACCOUNT_BUSY_S
         self.repeats = self.repeats + 1 if digest == self.last_digest else 0
         self.last_digest, self.last_call_at_s = digest, now_s
         return busy

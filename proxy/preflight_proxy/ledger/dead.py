@@ -1,4 +1,4 @@
-"""A ledger that no proxy serves any more: what is open in it, and its end by what a management key tells (M13, M21)."""
+"""Settles the ledger of a dead run by the usage that a management key reads (M13, void needs proof; M21, ledger file)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from preflight_proxy.ledger.store import Store
 
 
 class DeadLedger:
-    """The ledger in a run's folder, held against every proxy as long as the context lasts; then costs.jsonl is right too.
+    """The ledger in a dead run's folder, locked while the context lasts. At its end costs.jsonl has every entry.
 
     Args:
         folder: The run's.
@@ -42,7 +42,7 @@ class DeadLedger:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the ledger go, and bring costs.jsonl up to it."""
+        """Complete costs.jsonl and release the ledger."""
         try:
             CostLog(self._folder / "costs.jsonl").complete(self._store.entries())
         finally:

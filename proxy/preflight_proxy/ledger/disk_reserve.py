@@ -1,6 +1,6 @@
-"""Space kept aside beside the ledger, so that calls under way can still be booked when somebody has filled the disk.
+"""Disk space that is reserved beside the ledger, so that running calls can still be settled when the disk is full.
 
-Once it is given up, nothing new is reserved until a restart finds space again.
+When it is used up, no new call is reserved until a restart finds space again.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from pathlib import Path
 import structlog
 
 DISK_RESERVE_BYTES = 4 * 2**20
-"""Room for some 300 ends of calls in the ledger's log: more than ever run side by side."""
+"""Enough to settle some 300 calls: more than ever run at the same time."""
 
 _log = structlog.get_logger("preflight_proxy.ledger.disk_reserve")
 
 
 class DiskReserve:
-    """A file that holds nothing but its place on the disk.
+    """A file of zeros that keeps disk space free.
 
     Args:
         path: The file; made at once where there is room.
 
     Attributes:
-        given_up: The space was needed: the disk is full.
+        given_up: The disk was full, so the file was deleted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class DiskReserve:
         return True
 
     def give_up(self) -> bool:
-        """Give the place back to the disk; True if there was one, so that trying again may help."""
+        """Delete the file; True if there was one, so that a second try may succeed."""
         if not self._kept:
             return False
         self._kept, self.given_up = False, True
@@ -58,7 +58,7 @@ class DiskReserve:
         return True
 
     def close(self) -> None:
-        """A ledger that rests keeps no place."""
+        """Delete the file: a closed ledger needs no reserve."""
         if self._kept:
             self._kept = False
             self._path.unlink(missing_ok=True)

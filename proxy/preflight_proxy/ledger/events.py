@@ -1,4 +1,4 @@
-"""What happened, in order, for those who follow: the stream of events behind `GET /events`."""
+"""The stream of events behind `GET /events`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Events:
         self._more = asyncio.Event()
 
     def publish(self, kind: str, account: str, **facts: Any) -> None:  # noqa: ANN401 - `LedgerEvent` knows them
-        """Append one event, with these fields of `LedgerEvent`; every follower wakes."""
+        """Append an event with these fields of `LedgerEvent`, and wake every follower."""
         self._kept.append(LedgerEvent(type=kind, seq=self._next_seq, account=account, **facts))
         self._next_seq += 1
         self._more.set()
@@ -36,7 +36,7 @@ class Events:
     async def follow(self, cursor: int, every_s: float) -> AsyncGenerator[LedgerEvent | None, None]:
         """Yield every kept event after `cursor`, then each new one; None when `every_s` seconds brought nothing.
 
-        A cursor that no event has reached yet is of another process: all that is kept comes.
+        A cursor above the last event comes from another process: then all kept events are yielded.
         """
         if cursor >= self._next_seq:
             cursor = 0

@@ -1,9 +1,11 @@
-"""The ledger's file: its writing connection, and the thread that keeps its write-ahead log short (M21)."""
+"""The ledger's file (M21): its writing connection, what a start checks, and the thread that keeps its write-ahead log short."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -20,15 +22,18 @@ CHECKPOINT_S = 1.0
 """How often the log is moved into the file: also the most that a loss of power takes with durability "process"."""
 WAL_PAGES_MAX = 64 * 1024
 """A log of 64 MiB that never empties, because commits never pause: the writer waits a moment, and it starts again."""
-BUSY_S = 5.0
+COMMIT_BUSY_S = 5.0
 """How long a commit waits for such a checkpoint before it fails."""
 PAGE_BYTES = 1024
 """A commit writes whole pages: small ones make a call's three commits write 13 kB instead of 37 kB."""
 CACHE_KB = 32 * 1024
 """Enough that a run's indexes stay in memory: a page that fell out is read back in the middle of a commit."""
 
+LINUX_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+MACOS_BOOT_ID = b"kern.bootsessionuuid"
+
 COSTS = "costs.jsonl"
-"""Stands beside every ledger: made once the ledger is durable, and so the trace of one that is gone."""
+"""Lies beside every ledger. If the ledger is missing, this file shows that there was one."""
 
 _log = structlog.get_logger("preflight_proxy.ledger.store")
 
@@ -40,7 +45,7 @@ def connect(path: Path, durability: Durability) -> sqlite3.Connection:
         LedgerError: The file cannot be opened or written, or holds something else.
     """
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, cached_statements=64)
+        connection = sqlite3.connect(path, timeout=COMMIT_BUSY_S, isolation_level=None, cached_statements=64)
     except sqlite3.Error as exc:
         raise LedgerError(f"the ledger {path} cannot be opened: {exc}") from exc
     try:
@@ -115,7 +120,7 @@ Identity = tuple[int, int] | None
 
 
 def identities(path: Path) -> tuple[Identity, ...]:
-    """Return device and inode of the ledger and of SQLite's two files beside it, where their names lead now; None for nowhere."""
+    """Return device and inode of the files that the names of the ledger, its -wal and its -shm lead to; None for a missing file."""
     real = path.resolve()
     return tuple(
         _identity(each) for each in (path, real.with_name(real.name + "-wal"), real.with_name(real.name + "-shm"))
@@ -130,11 +135,31 @@ def _identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def note_start(connection: sqlite3.Connection, boot_id: str, durability: Durability, listed_id: int) -> bool:
-    """Note this boot, and freeze every account if commits of an earlier one may be lost. True if so.
+def boot_id() -> str:
+    """Return an id that changes when the machine restarts; empty if the system has none.
 
-    A system that tells no boot id counts as restarted: commits that may be lost are not taken for kept. Entry ids that only
-    costs.jsonl has are of such commits, and are not given out again.
+    Source: random(4), "boot_id"; Darwin's sysctl kern.bootsessionuuid.
+    """
+    if sys.platform == "darwin":
+        return _sysctl(MACOS_BOOT_ID)
+    try:
+        return LINUX_BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _sysctl(name: bytes) -> str:
+    value = ctypes.create_string_buffer(64)
+    size = ctypes.c_size_t(len(value))
+    failed = ctypes.CDLL(None).sysctlbyname(name, value, ctypes.byref(size), None, ctypes.c_size_t(0))
+    return "" if failed else value.value.decode("ascii", "replace")
+
+
+def note_start(connection: sqlite3.Connection, boot_id: str, durability: Durability, listed_id: int) -> bool:
+    """Record this boot. If commits of an earlier boot may be lost, freeze every account and return True.
+
+    A system without boot ids counts as restarted. Entry ids that only costs.jsonl has belong to lost commits, and are not used
+    again.
 
     Args:
         connection: The ledger's.
@@ -188,7 +213,7 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
-        with closing(sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(self._path, timeout=COMMIT_BUSY_S, isolation_level=None)) as connection:
             failed = False
             while not self._stopped.wait(CHECKPOINT_S):
                 if not self.dirty:

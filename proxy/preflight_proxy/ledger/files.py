@@ -1,4 +1,4 @@
-"""Files made from entries: costs.jsonl and budget.txt. They may fail without failing a call, and are completed at start (M10)."""
+"""Writes costs.jsonl and budget.txt from the ledger. A failure fails no call; a start completes the files (M10, order of steps)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = structlog.get_logger("preflight_proxy.ledger.files")
 
 
 class CostLog:
-    """costs.jsonl: the line of every entry, each once.
+    """Writes costs.jsonl, which has one line for each entry.
 
     Args:
         path: the file, its owner's alone (C17); made if absent.
@@ -45,7 +45,7 @@ class CostLog:
     def complete(self, entries: Iterable[Entry]) -> None:
         """Append the lines that the file lacks of these entries, which are all of the ledger's, in order.
 
-        A torn last line is cut first. Nothing else is taken away: what the ledger lacks may have been paid for all the same.
+        An incomplete last line is cut first. Lines that the ledger lacks stay: their calls may have been paid for.
         A failure is logged, not raised.
         """
         self._behind.clear()
@@ -63,7 +63,7 @@ class CostLog:
     def append(self, line: str) -> None:
         """Append one entry's line; if that fails it is logged once, and the line is tried again with the next one."""
         if len(self._behind) >= LINES_BEHIND_MAX:
-            return  # the file ends here until it is completed: a gap in it would be worse
+            return  # a start appends the missing lines; a gap in the middle could not be filled
         self._behind.append(line)
         try:
             self._write_behind()
@@ -125,10 +125,10 @@ def _bytes_of(entry: Entry) -> bytes:
 
 
 class Timer(Protocol):
-    """A call that may yet be called off."""
+    """A scheduled call that can be cancelled."""
 
     def cancel(self) -> None:
-        """Call it off."""
+        """Cancel it."""
 
 
 class Timers(Protocol):
@@ -150,7 +150,7 @@ class _Balance:
 
 
 class BudgetFiles:
-    """The budget files of all accounts: each written at once, then at most every `BUDGET_FILE_INTERVAL_S`, the last state always.
+    """Writes the accounts' budget files: at once, then at most every `BUDGET_FILE_INTERVAL_S`. The last state is always written.
 
     Args:
         timers: the event loop; the running one by default, looked up at the first write.
@@ -163,7 +163,7 @@ class BudgetFiles:
         self._failed: set[str] = set()
 
     def write(self, account: Account, used_pusd: int, actions: tuple[Action, ...], total_actions: int) -> None:
-        """Bring an account's file to this state, now or as soon as the interval is over; without a file nothing happens.
+        """Write an account's file, now or when the interval is over. Nothing happens for an account without a file.
 
         A failure is logged once per account, not raised.
         """
@@ -183,7 +183,7 @@ class BudgetFiles:
         self._waiting[account.id] = (balance, timer)
 
     def flush(self) -> None:
-        """Write what still waits for its interval, now."""
+        """Write all delayed files now."""
         for account_id, (balance, timer) in list(self._waiting.items()):
             timer.cancel()
             del self._waiting[account_id]

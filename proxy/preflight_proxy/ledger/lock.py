@@ -29,9 +29,6 @@ class LedgerLock:
     Args:
         path: The ledger.
 
-    Attributes:
-        size_bytes: The file's size when it was locked.
-
     Raises:
         LedgerInUseError: Another proxy has it.
         LedgerError: It cannot be opened or locked, or has a second name.
@@ -56,12 +53,11 @@ class LedgerLock:
         except BaseException:
             os.close(self._descriptor)
             raise
-        self.size_bytes = found.st_size
         self._held = _identity(found)
         _held.add(self._held)
 
     def release(self) -> None:
-        """Let the ledger go; SQLite must have closed it. To be called once."""
+        """Release the lock. SQLite must have closed the file. Call it once."""
         _held.remove(self._held)
         os.close(self._descriptor)
 

@@ -10,7 +10,6 @@ import sqlite3
 
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import OPENROUTER
-from preflight_proxy.ledger import key_base_rows
 from preflight_proxy.ledger.schema import PUT_META, read_meta
 
 _FIRST = (
@@ -98,7 +97,24 @@ _QUARANTINE_BY_UPSTREAM = (
     "DROP TABLE quarantine_before",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM, key_base_rows.TABLES)
+_KEY_BASES = (
+    """CREATE TABLE key_bases (
+        id INTEGER PRIMARY KEY,
+        upstream TEXT NOT NULL,
+        key_hash TEXT NOT NULL,
+        usage_pusd INTEGER NOT NULL CHECK (usage_pusd >= 0),
+        byok_pusd INTEGER NOT NULL CHECK (byok_pusd >= 0),
+        at_s REAL NOT NULL,
+        lost TEXT
+    )""",
+    """CREATE TRIGGER key_bases_stay_as_they_are
+        BEFORE UPDATE OF id, upstream, key_hash, usage_pusd, byok_pusd, at_s ON key_bases
+        BEGIN SELECT RAISE(ABORT, 'a base is read once'); END""",
+    "ALTER TABLE reservations ADD COLUMN key_base INTEGER REFERENCES key_bases (id)",
+    "CREATE INDEX reservations_key_base ON reservations (key_base) WHERE key_base IS NOT NULL",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _GENERATIONS, _QUARANTINE_BY_UPSTREAM, _KEY_BASES)
 """Statements by version: the first takes an empty file to version 1."""
 
 

@@ -13,7 +13,7 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.rows import Account, Entry, QuarantinedEndpoint, Reservation
 from preflight_proxy.ledger import migrations, schema
 
-BUSY_S = 5.0
+READER_BUSY_S = 5.0
 """How long a reader waits while a writer that crashed is being recovered from."""
 ENTRIES_PER_READ = 1000
 """Entries read at a time, so that a long history does not fill the memory."""
@@ -45,7 +45,7 @@ def read_whole(path: Path) -> tuple[Snapshot, list[Entry]]:
         LedgerError: There is none, or it cannot be read.
     """
     with closing(_reader(path)) as connection:
-        return _snapshot(connection, path), list(entries_of(connection, 0, None))
+        return _snapshot(connection, path), list(entries_of(connection))
 
 
 def _snapshot(connection: sqlite3.Connection, path: Path) -> Snapshot:
@@ -61,14 +61,14 @@ def _snapshot(connection: sqlite3.Connection, path: Path) -> Snapshot:
         raise LedgerError(f"the ledger {path} cannot be read: {exc}") from exc
 
 
-def read_entries(path: Path, after_entry_id: int = 0) -> Iterator[Entry]:
+def read_entries(path: Path) -> Iterator[Entry]:
     """Yield the entries of a ledger that a proxy may be writing, in order.
 
     Raises:
         LedgerError: There is none, or it cannot be read.
     """
     with closing(_reader(path)) as connection:
-        yield from entries_of(connection, after_entry_id, None)
+        yield from entries_of(connection)
 
 
 def _reader(path: Path) -> sqlite3.Connection:
@@ -78,7 +78,7 @@ def _reader(path: Path) -> sqlite3.Connection:
     frozen = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, timeout=READER_BUSY_S, isolation_level=None)
         version = migrations.schema_version(connection)
         if not 1 <= version <= len(migrations.MIGRATIONS):
             connection.close()
@@ -89,22 +89,20 @@ def _reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def entries_of(connection: sqlite3.Connection, after_entry_id: int, limit: int | None) -> Iterator[Entry]:
-    """Yield entries above an id in order, at most `limit`, a slice at a time.
+def entries_of(connection: sqlite3.Connection) -> Iterator[Entry]:
+    """Yield all entries in order, read a slice at a time.
 
     Raises:
         LedgerError: The file cannot be read.
     """
-    sql = f"SELECT {schema.ENTRY_COLUMNS} FROM entries WHERE entry_id > ? ORDER BY entry_id LIMIT ?"  # noqa: S608
-    left = limit
-    while left is None or left > 0:
-        size = ENTRIES_PER_READ if left is None else min(left, ENTRIES_PER_READ)
+    sql = f"SELECT {schema.ENTRY_COLUMNS} FROM entries WHERE entry_id > ? ORDER BY entry_id LIMIT {ENTRIES_PER_READ}"  # noqa: S608
+    last_id = 0
+    while True:
         try:
-            rows = connection.execute(sql, (after_entry_id, size)).fetchall()
+            rows = connection.execute(sql, (last_id,)).fetchall()
         except sqlite3.Error as exc:
             raise LedgerError(f"the ledger cannot be read: {exc}") from exc
         yield from map(schema.entry_of, rows)
-        if len(rows) < size:
+        if len(rows) < ENTRIES_PER_READ:
             return
-        after_entry_id = rows[-1][0]
-        left = None if left is None else left - size
+        last_id = rows[-1][0]

@@ -10,6 +10,7 @@ from preflight_proxy.core.ledger.rows import (
     Account,
     Entry,
     EntryKind,
+    KeyBase,
     QuarantinedEndpoint,
     Reservation,
     ReservationState,
@@ -45,6 +46,10 @@ SET_RESERVATION = (
 ADD_ENTRY = f"INSERT INTO entries ({ENTRY_COLUMNS}) VALUES ({', '.join('?' * 7)})"  # noqa: S608
 QUARANTINE_COLUMNS = "model, tag, reason, at_s, upstream"
 PUT_QUARANTINE = _upsert("quarantine", QUARANTINE_COLUMNS, "upstream, model, tag")
+PUT_KEY_BASE = (
+    "INSERT INTO key_bases (id, upstream, key_hash, usage_pusd, byok_pusd, at_s, lost) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET lost = excluded.lost"
+)
 PUT_META = _upsert("meta", "name, value", "name")
 FLOOR, SKIPPED = "entry_id_floor", "entry_ids_skipped"
 """In meta: entry ids up to this one are used up, and so many of them are of entries that were lost with the machine's power."""
@@ -95,7 +100,7 @@ def account_row(account: Account) -> Sequence[object]:
 
 
 def outcomes_row(account: Account) -> Sequence[object]:
-    """The values of `PUT_META` for what became of an account's calls: a fact beside the books, which need no table for it."""
+    """The values of `PUT_META` for what became of an account's calls: kept in `meta`, because no decision needs it."""
     return OUTCOMES_PREFIX + account.id, outcomes_text(account.outcomes)
 
 
@@ -148,6 +153,11 @@ def entry_row(entry: Entry) -> Sequence[object]:
     )
 
 
+def key_base_row(base: KeyBase) -> Sequence[object]:
+    """The values of `PUT_KEY_BASE`."""
+    return (base.id, base.upstream, base.key_hash, base.usage_pusd, base.byok_pusd, base.at_s, base.lost)
+
+
 def read_accounts(connection: sqlite3.Connection) -> list[Account]:
     """All accounts, in the order of their opening."""
     sql = f"SELECT {ACCOUNT_COLUMNS}, value FROM accounts LEFT JOIN meta ON name = ? || id ORDER BY accounts.rowid"  # noqa: S608
@@ -186,6 +196,22 @@ def read_quarantine(connection: sqlite3.Connection) -> list[QuarantinedEndpoint]
     """All endpoints out of use, of every upstream."""
     columns = _known(connection, "quarantine", QUARANTINE_COLUMNS)
     return [QuarantinedEndpoint(*row) for row in connection.execute(f"SELECT {columns} FROM quarantine")]  # noqa: S608
+
+
+def read_key_bases(connection: sqlite3.Connection) -> list[KeyBase]:
+    """What foreign keys had used before the first call with them (M13), oldest first."""
+    sql = "SELECT id, upstream, key_hash, usage_pusd, byok_pusd, at_s, lost FROM key_bases ORDER BY id"
+    return [KeyBase(*row) for row in connection.execute(sql)]
+
+
+def read_key_posted_pusd(connection: sqlite3.Connection) -> dict[int, int]:
+    """What the calls of each key base have posted, whatever their accounts."""
+    sql = (
+        "SELECT reservations.key_base, sum(entries.cost_pusd)"
+        " FROM reservations JOIN entries ON entries.reservation_id = reservations.id"
+        " WHERE reservations.key_base IS NOT NULL GROUP BY reservations.key_base"
+    )
+    return dict(connection.execute(sql))
 
 
 def _known(connection: sqlite3.Connection, table: str, columns: str) -> str:

@@ -1,4 +1,4 @@
-"""The store and what follows each of its commits: files, events, waiting calls.
+"""The ledger of a proxy: commits to the store, then updates files, events and waiting calls.
 
 Everything that changes money goes through `Ledger.commit`. Derived things (costs.jsonl, budget.txt, events) come after the commit
 and may fail without failing a call (M10, step 7).
@@ -18,12 +18,22 @@ from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
-from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
+from preflight_proxy.core.ledger.commands import (
+    Assume,
+    Command,
+    Conclude,
+    LoseKeyBase,
+    MarkUnknown,
+    Post,
+    Quarantine,
+    Refuse,
+    Void,
+)
 from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-from preflight_proxy.ledger.account_state import AccountState
+from preflight_proxy.ledger.account_state import AccountState, line_tokens
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.store import Store
@@ -41,7 +51,7 @@ _log = structlog.get_logger("preflight_proxy.ledger.service")
 
 
 class Ledger:
-    """Accounts, their entries, and everybody who must hear of a change.
+    """Commits commands, and updates everything that depends on them.
 
     Args:
         store: The durable ledger, loaded.
@@ -78,7 +88,7 @@ class Ledger:
         self.call_s_max = CALL_S_MAX
         self.on_quarantined: Callable[[QuarantinedEndpoint], None] = lambda _row: None
         for entry in store.entries():
-            self.account_state(entry.account).totals.add(entry.line)
+            self.account_state(entry.account).totals.add(line_tokens(entry.line))
             if entry.kind is EntryKind.POSTED:
                 self.note_action(entry.account, UNLABELLED, entry.cost_pusd)  # which tool it was for is kept nowhere
 
@@ -108,7 +118,7 @@ class Ledger:
         return self.account_state(account_id).key is not None
 
     def _note_token(self, account: Account) -> None:
-        """An account has one token: one that it had before opens nothing any more."""
+        """Register the account's token. Its earlier token is unknown from now on."""
         if (before := self._tokens.get(account.id)) != account.token_hash:
             self._by_token.pop(before or "", None)
             self._by_token[account.token_hash] = account.id
@@ -119,20 +129,21 @@ class Ledger:
         return self._by_token.get(token_hash)
 
     def commit(self, command: Command) -> Change | Refusal:
-        """Make one transition durable, then tell everybody.
+        """Make one transition durable, then update files, events and waiting calls.
 
         Raises:
             LedgerError: The store cannot be written; nothing has changed, and nothing will be admitted any more.
         """
         outcome = self.store.commit(command)
         if isinstance(outcome, Change):
-            self._follow(outcome)
+            self._follow(command, outcome)
         return outcome
 
-    def _follow(self, change: Change) -> None:
+    def _follow(self, command: Command, change: Change) -> None:
         if change.entry is not None:
             self._cost_log.append(change.entry.line)
-            self.account_state(change.entry.account).totals.add(change.entry.line)
+            if isinstance(command, Post | Void | Assume):
+                self.account_state(change.entry.account).totals.add(command.call)
         for row in change.quarantined:
             _log.error("endpoint.quarantined", model=row.model, tag=row.tag, why=row.reason)
             self.on_quarantined(row)
@@ -154,11 +165,11 @@ class Ledger:
         state.actions_count += 1
 
     def note_request(self, account_id: str, digest: str) -> bool:
-        """Remember a request, and how often in a row it came; True if the account had another within `BUSY_S`."""
+        """Remember a request, and how often in a row it came; True if the account had another within `ACCOUNT_BUSY_S`."""
         return self.account_state(account_id).requested(digest, self.clock.monotonic_s())
 
     def mark_unknown(self, reservation: Reservation, call: CallFacts, *, ended: bool) -> None:
-        """Leave a call to evidence; where nobody saw it end, silence means nothing before the longest call is over (M13).
+        """Mark a call as unknown. If its end was not seen, missing usage proves nothing before the longest call is over (M13).
 
         Raises:
             LedgerError: The store cannot be written.
@@ -167,7 +178,7 @@ class Ledger:
         self.commit(MarkUnknown(reservation.id, call, ended_by_s))
 
     def note_byok(self, reservation: Reservation, call: CallFacts) -> None:
-        """Before a cost is booked: where the call ran on a provider key of the caller's own, unasked, its endpoint goes out of use.
+        """Quarantine the endpoint of a call that ran on a provider key of the caller's own, if `byok` is not set; before the post.
 
         The usage of a foreign key that it left with proves nothing from then on (M13). What the provider key pays was not quoted,
         and what is known of it comes after the call. Where nobody told which endpoint served, each that was quoted may have been
@@ -186,7 +197,7 @@ class Ledger:
                 self.commit(Quarantine(reservation.model, tag, BYOK))
 
     def key_base(self, account_id: str) -> int | None:
-        """The base that a call which begins now is held against: that of the account's key, where it is foreign and has one."""
+        """The key base of a new call: that of the account's key if other programs use the key too; None without one."""
         account = self.account(account_id)
         base = None if account.key_is_own else self.store.book.base_of(self.upstream, account.key_hash)
         return None if base is None else base.id
@@ -196,17 +207,17 @@ class Ledger:
         self.account_state(account_id).admitted(cheapest_pusd)
 
     def forgive(self, account_id: str) -> None:
-        """A limit was changed, or a freeze lifted: refusals of before count no more (M19)."""
+        """Forget earlier refusals, after a limit was changed or a freeze lifted (M19)."""
         self.escalation.clear(self.account(account_id).token_hash)
         self.account_state(account_id).is_refused = False
 
     def note_refusal(self, account_id: str, code: Code, model: str, limit_needed_pusd: int = 0) -> None:
-        """Count a refused call and why, and tell the followers."""
+        """Count a refused call and why, and publish it."""
         self.account_state(account_id).is_refused |= code.is_budget
         self._refuse(account_id, refused(code, model, limit_needed_pusd))
 
     def note_bad_request(self, account_id: str, text: str) -> None:
-        """Count a call that was refused because of its content, and tell the followers."""
+        """Count a call that was refused because of its content, and publish it."""
         self._refuse(account_id, bad_request(text))
 
     def _refuse(self, account_id: str, cause: Cause) -> None:
@@ -219,7 +230,7 @@ class Ledger:
         self.commit(Conclude(account_id, overtaken=overtaken))
 
     def note_unserved(self, account_id: str, cause: Cause, *, overtaken: bool = False) -> None:
-        """Count a call that was not answered though we did not refuse it, and tell the followers."""
+        """Count a call that was not answered though we did not refuse it, and publish it."""
         self.commit(Conclude(account_id, cause, overtaken))
         self._tell("unserved", account_id, cause)
 
@@ -228,11 +239,11 @@ class Ledger:
         self.publish(kind, account_id, model=cause.model, **facts)
 
     def has_unknown(self, account_id: str) -> bool:
-        """True if upstream has not told what became of one of its calls: waiting may free what that one holds (M18)."""
+        """True if a pending call of the account is unknown: settling it may free its reservation (M18, which calls wait)."""
         return any(pending.unknown_since_s is not None for pending in self.store.pending(account_id))
 
     def spent(self, account_id: str) -> bool:
-        """True if not even the cheapest call seen would fit were nothing pending, and one was refused (M19)."""
+        """True if a call was refused, and not even the cheapest one would fit with nothing pending (M19, a call that repeats)."""
         account = self.account(account_id)
         return self.account_state(account_id).is_spent(account.limit_pusd - account.posted_pusd)
 
@@ -242,11 +253,11 @@ class Ledger:
         await asyncio.gather(*(call.cut(reason) for call in running))
 
     def close(self) -> None:
-        """Write what is still to be written."""
+        """Write the delayed budget files."""
         self._budget_files.flush()
 
     def publish(self, kind: str, account_id: str, **facts: Any) -> None:  # noqa: ANN401 - `LedgerEvent` knows them
-        """Tell the followers, with the account's balance as it stands."""
+        """Publish an event with the account's balance."""
         self.events.publish(kind, account_id, balance=self.balance(account_id), **facts)
 
     def balance(self, account_id: str) -> Balance:

@@ -7,6 +7,7 @@ writing connection that would hold up commits for a fifth of a second.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
@@ -17,12 +18,11 @@ import structlog
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
-from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, KeyBase, Reservation
+from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, Reservation
 from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
 from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.refusals.refusals import Refusal
-from preflight_proxy.ledger import key_base_rows, schema
-from preflight_proxy.ledger.boot import boot_id as this_boot_id
+from preflight_proxy.ledger import file, schema
 from preflight_proxy.ledger.disk_reserve import DiskReserve
 from preflight_proxy.ledger.file import (
     COSTS,
@@ -37,8 +37,9 @@ from preflight_proxy.ledger.file import (
 from preflight_proxy.ledger.files import last_listed
 from preflight_proxy.ledger.lock import LedgerLock
 from preflight_proxy.ledger.reader import entries_of
-from preflight_proxy.ledger.reader import read_entries as read_entries
 
+PLACE_LOOK_S = 1.0
+"""How often it is checked whether the ledger is still in its place."""
 GONE = "the ledger is gone from its place: it was deleted, moved or replaced"
 
 _log = structlog.get_logger("preflight_proxy.ledger.store")
@@ -62,7 +63,7 @@ class Store:
             is frozen until its key's usage was read (`Recover`).
 
     Raises:
-        LedgerError: Another proxy holds the file; it cannot be read or written; its books do not balance.
+        LedgerError: Another proxy holds the file; it cannot be read or written; its sums do not match its entries.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Store:
             self._lock.release()
             raise
         try:
-            boot_id = this_boot_id() if boot_id is None else boot_id
+            boot_id = file.boot_id() if boot_id is None else boot_id
             self.boot_changed = note_start(self._connection, boot_id, durability, last_listed(path.with_name(COSTS)))
             self.book = _load(self._connection, upstream)
             self._outcomes = {account.id: account.outcomes for account in self.book.accounts.values()}
@@ -104,7 +105,7 @@ class Store:
             raise
 
     def commit(self, command: Command) -> Change | Refusal:
-        """Make one transition durable, then take it into the book.
+        """Make one transition durable, then apply it to the state in memory.
 
         What became of a call (`Refuse`, `Conclude`) is kept in memory and becomes durable with the account's next change.
 
@@ -112,7 +113,7 @@ class Store:
             What changed; a refusal, which changes nothing, for `Reserve` alone.
 
         Raises:
-            ValueError: The command contradicts the books; nothing has changed.
+            ValueError: The command contradicts the ledger; nothing has changed.
             LedgerError: The change could not be made durable, or an earlier one could not. The book is as before; what the disk
                 holds of this change is known after a restart.
         """
@@ -183,7 +184,7 @@ class Store:
         if change.entry is not None:
             execute(schema.ADD_ENTRY, schema.entry_row(change.entry))
         if change.key_base is not None:
-            execute(key_base_rows.PUT, key_base_rows.row_of(change.key_base))
+            execute(schema.PUT_KEY_BASE, schema.key_base_row(change.key_base))
         for row in change.quarantined:
             execute(schema.PUT_QUARANTINE, astuple(row))
         for endpoint in change.cleared:
@@ -217,17 +218,27 @@ class Store:
         """Whether the names of the ledger and of SQLite's files beside it still lead to those that are open. Any thread may ask."""
         return identities(self._path) == self._place
 
+    async def watch_place(self, every_s: float = PLACE_LOOK_S) -> None:
+        """Poison the store once its file is gone from its place; returns then, or when it is poisoned for another reason.
+
+        What is committed to a file without a name is lost at the end of the process, and the next one would begin whole budgets.
+        """
+        while not self.poisoned:
+            await asyncio.sleep(every_s)
+            if not await asyncio.to_thread(self.is_in_place):
+                self.poison(GONE)
+
     def pending(self, account: str | None = None) -> list[Reservation]:
         """The PENDING reservations of an account, or of all, oldest first."""
         return self.book.pending(account)
 
-    def entries(self, after_entry_id: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        """Entries above an id, in order, at most `limit` of them.
+    def entries(self) -> Iterator[Entry]:
+        """All entries, in order.
 
         Raises:
             LedgerError: The file cannot be read.
         """
-        return entries_of(self._connection, after_entry_id, limit)
+        return entries_of(self._connection)
 
     def last_entry_s(self, account: str) -> float:
         """When the account's last entry was written, in seconds since the epoch; 0 if it has none.
@@ -263,7 +274,7 @@ class Store:
             raise LedgerError(f"the ledger {self._path} cannot be read: {exc}") from exc
 
     def close(self) -> None:
-        """Write what was only counted, move the log into the file, and let the lock go. May be called twice."""
+        """Write the counts in memory, move the log into the file, and release the lock. May be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -284,10 +295,10 @@ class Store:
 
 
 def _load(connection: sqlite3.Connection, upstream: str) -> LedgerState:
-    """The book that the file holds, checked against its entries.
+    """Read the ledger's state, and check it against the entries.
 
     Raises:
-        ValueError: The books do not balance.
+        ValueError: The sums do not match the entries.
     """
     accounts = schema.read_accounts(connection)
     sums = dict(connection.execute("SELECT account, sum(cost_pusd) FROM entries GROUP BY account"))
@@ -296,6 +307,5 @@ def _load(connection: sqlite3.Connection, upstream: str) -> LedgerState:
             raise ValueError(f"account {account.id}: posted is not the sum of its entries")
     open_ones = schema.read_reservations(connection, "state = 'pending' OR assumed")
     out_of_use = [row for row in schema.read_quarantine(connection) if row.upstream == upstream]
-    bases = [KeyBase(*row) for row in connection.execute(key_base_rows.READ)]
-    posted_pusd = dict(connection.execute(key_base_rows.POSTED))
+    bases, posted_pusd = schema.read_key_bases(connection), schema.read_key_posted_pusd(connection)
     return state_of(accounts, open_ones, out_of_use, schema.next_entry_id(connection), bases, posted_pusd)

@@ -1,4 +1,4 @@
-"""Calls that wait for others to settle: who may try, and when (M12, M18).
+"""Calls that wait until others settle (M18, which calls wait).
 
 An attempt runs inside the commit that made room, so that no later call can slip in before it.
 """
@@ -12,7 +12,7 @@ from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.admission.queue import Queue
 from preflight_proxy.core.ledger.rows import Account
 
-LOOK_S = 1.0
+WAITING_LOOK_S = 1.0
 """A waiting call looks again at least this often: the head blocks those behind it for a time only (M18)."""
 
 
@@ -32,7 +32,7 @@ class WaitingCalls:
         self._waking: set[str] = set()
 
     def has(self, account_id: str) -> bool:
-        """True if a call of the account waits: one that comes later has to wait behind it."""
+        """True if a call of the account waits. A later call must then wait behind it."""
         return bool(self._queue.waiting(account_id))
 
     async def wait(
@@ -62,7 +62,7 @@ class WaitingCalls:
         try:
             while not done.is_set() and (left_s := until_s - self._clock.monotonic_s()) > 0:
                 try:
-                    await asyncio.wait_for(done.wait(), min(left_s, LOOK_S))
+                    await asyncio.wait_for(done.wait(), min(left_s, WAITING_LOOK_S))
                 except TimeoutError:
                     self.wake(account_id)
             if raised:
@@ -77,7 +77,7 @@ class WaitingCalls:
             self._queue.leave(account_id, waiter, self._clock.monotonic_s())
 
     def wake(self, account_id: str) -> None:
-        """Let the waiting calls whose turn it is try again; all of them if the account is frozen (M12)."""
+        """Let the next waiting calls try again; all of them if the account is frozen (M12, one transition function)."""
         if account_id in self._waking:
             return  # an attempt's own commit: the loop below looks again when the attempt is through
         self._waking.add(account_id)
@@ -93,7 +93,7 @@ class WaitingCalls:
             self._waking.discard(account_id)
 
     def _decided(self, account_id: str) -> str | None:
-        """Who of the line has just been decided. The first may always look: what it needs shrinks as others post."""
+        """The waiting call that has just been decided, if any. The first may always try: it needs less as others post."""
         line = self._queue.waiting(account_id)
         if not line:
             return None

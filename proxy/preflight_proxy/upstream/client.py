@@ -19,9 +19,9 @@ from preflight_proxy.core.environment_proxy import HttpProxy
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.upstream.http_pool import Connections, UpstreamConnection
 
-CONNECT_S_MAX = 10.0
-"""A TCP and TLS handshake takes well under a second; longer means that the way is shut, and the agent should hear so."""
-HEAD_S_MAX = 30 * 60.0
+UPSTREAM_CONNECT_S_MAX = 10.0
+"""A TCP and TLS handshake takes well under a second; after this time OpenRouter counts as unreachable."""
+ANSWER_HEAD_S_MAX = 30 * 60.0
 """From the request to the response's head; a call ends after this time, whatever it does (M17)."""
 IDLE_CONNECTION_S = 15.0
 """Idle connections older than this are dropped: a server that closes as we write leaves an outcome unknown (M11)."""
@@ -97,10 +97,10 @@ class Upstream:
     Args:
         base_url: API base without a trailing slash, such as `https://openrouter.ai/api/v1`.
         proxy: The HTTP proxy that leads there; None for a direct way.
-        head_s_max: See `HEAD_S_MAX`.
+        head_s_max: See `ANSWER_HEAD_S_MAX`.
     """
 
-    def __init__(self, base_url: str, proxy: HttpProxy | None = None, *, head_s_max: float = HEAD_S_MAX) -> None:
+    def __init__(self, base_url: str, proxy: HttpProxy | None = None, *, head_s_max: float = ANSWER_HEAD_S_MAX) -> None:
         self.base_url = base_url.rstrip("/")
         self._proxy = proxy
         self._head_s_max = head_s_max
@@ -113,7 +113,7 @@ class Upstream:
             connector=Connections(IDLE_CONNECTION_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S_MAX),
+            timeout=aiohttp.ClientTimeout(total=None, connect=UPSTREAM_CONNECT_S_MAX),
         )
         return self
 
@@ -198,7 +198,7 @@ class Upstream:
         headers = [("Accept", "application/json"), ("Accept-Encoding", "identity"), *self._login_of_plain()]
         if key is not None:
             headers.append(("Authorization", f"Bearer {key}"))
-        timeout = aiohttp.ClientTimeout(total=READ_S_MAX, connect=CONNECT_S_MAX)
+        timeout = aiohttp.ClientTimeout(total=READ_S_MAX, connect=UPSTREAM_CONNECT_S_MAX)
         try:
             async with self._session.get(
                 self._url(path), headers=headers, allow_redirects=False, timeout=timeout, proxy_headers=self._login()

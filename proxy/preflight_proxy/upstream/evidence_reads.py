@@ -1,4 +1,4 @@
-"""Upstream's own records, as evidence: what a generation cost, what a key has used.
+"""Reads OpenRouter's records: what a generation cost, what a key has used.
 
 Source: openrouter.ai/docs/api_reference (`GET /generation`, `GET /key`), 2026-10.
 """
@@ -20,7 +20,7 @@ RESETS = ("daily", "weekly", "monthly")
 _NULL = msgspec.Raw(b"null")
 
 
-class _Generation(msgspec.Struct):
+class _GenerationRecord(msgspec.Struct):
     id: str | None = None
     total_cost: msgspec.Raw = _NULL
     is_byok: bool | None = None
@@ -34,10 +34,10 @@ class _Generation(msgspec.Struct):
 
 
 class _GenerationDocument(msgspec.Struct):
-    data: _Generation
+    data: _GenerationRecord
 
 
-class _Key(msgspec.Struct):
+class _KeyRecord(msgspec.Struct):
     usage: msgspec.Raw = _NULL
     byok_usage: msgspec.Raw = msgspec.Raw(b"0")
     limit_remaining: msgspec.Raw = _NULL
@@ -45,12 +45,12 @@ class _Key(msgspec.Struct):
 
 
 class _KeyDocument(msgspec.Struct):
-    data: _Key
+    data: _KeyRecord
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What upstream tells of a key.
+    """OpenRouter's record of a key.
 
     Attributes:
         usage_pusd: Its settled usage of all time.
@@ -69,17 +69,17 @@ async def read_key_usage_pusd(upstream: Upstream, key: Secret) -> int:
     """A key's settled usage, in pico-USD, with what provider keys of the caller's own were billed, which stands apart.
 
     Raises:
-        UpstreamError: Upstream did not tell.
+        UpstreamError: There is no answer, or it has no usage.
     """
     told = await read_key(upstream, key)
     return told.usage_pusd + told.byok_pusd
 
 
 async def read_key(upstream: Upstream, key: Secret) -> KeyRecord:
-    """What upstream tells of a key.
+    """Read OpenRouter's record of a key.
 
     Raises:
-        UpstreamError: It did not tell, or no usage.
+        UpstreamError: There is no answer, or it has no usage.
     """
     status, body = await upstream.get("/key", key.reveal())
     if status != 200:
@@ -98,7 +98,7 @@ async def read_key(upstream: Upstream, key: Secret) -> KeyRecord:
 
 
 async def read_generation(upstream: Upstream, key: Secret, generation_id: str) -> tuple[int, CallFacts] | None:
-    """What a generation cost, in pico-USD, and its facts; None while upstream tells nothing. Never raises."""
+    """Read what a generation cost, in pico-USD, and its facts; None if there is no record. Never raises."""
     try:
         status, body = await upstream.get(f"/generation?id={generation_id}", key.reveal())
         if status != 200:

@@ -18,7 +18,7 @@ from agent_preflight.sweeping.settling import settle_ledger
 from agent_preflight.sweeping.summaries import SETTLED_LATE
 from openrouter_sim.calls.scenario import Rule, Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
-from preflight_proxy.ledger.boot import boot_id
+from preflight_proxy.ledger.file import boot_id
 from preflight_proxy.ledger.reader import read_snapshot
 from tests.support.crashed_run import crash
 from tests.support.ledger_on_disk import open_account, open_store, reserve

@@ -259,3 +259,16 @@ async def test_an_account_that_is_opened_again_may_keep_what_a_person_adds_meanw
     assert world.proxy.ledger.account("a").limit_pusd == 5 * 10**11
     await accounts.open("b", msgspec.structs.replace(spec, keep_limit=True, token=Secret("pf-b-0123456789abcdef")))
     assert world.proxy.ledger.account("b").limit_pusd == 5 * 10**11
+
+
+async def test_another_limit_at_the_opening_clears_earlier_refusals_and_the_same_limit_does_not(
+    world: Controlled,
+) -> None:
+    """A refused call may fit under the new limit (M19, a refused call that repeats)."""
+    await world.put("a", "1.00")
+    ledger = world.proxy.ledger
+    ledger.note_refusal("a", Code.DOES_NOT_FIT, "m/x")
+    await world.put("a", "1.00")
+    assert ledger.account_state("a").is_refused
+    await world.put("a", "2.00")
+    assert not ledger.account_state("a").is_refused

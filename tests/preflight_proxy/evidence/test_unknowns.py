@@ -134,3 +134,32 @@ async def test_calls_whose_records_come_too_late_are_charged_together_what_the_k
             await asyncio.sleep(0.01)
     assert outcomes(world) == ["assumed", "assumed"]
     assert world.proxy.ledger.account("a").posted_pusd == billed_pusd
+
+
+async def test_the_same_usage_is_not_charged_for_two_unknown_calls(tmp_path: Path) -> None:
+    """The second call is settled within the lag of the first, and only the first was billed."""
+    async with ForeignKeyWorld(tmp_path, accounts="") as desk:
+        desk.open("a", own=True)
+        desk.lose(await desk.call())
+        desk.bill(RESERVED_PUSD // 2)
+        await desk.pass_s(10)
+        desk.lose(await desk.call())
+        await desk.until(lambda: not desk.pending, within_s=GENERATION_S_MAX + 2 * KEY_USAGE_LAG_S)
+        assert desk.ends == [("assumed", RESERVED_PUSD // 2), ("voided", 0)]
+
+
+async def test_after_a_loss_of_power_what_the_key_used_beyond_the_ledger_is_recovered(tmp_path: Path) -> None:
+    """The account stays frozen until the usage must hold every lost call (M21, the ledger file)."""
+    async with ForeignKeyWorld(tmp_path, accounts="") as desk:
+        desk.open("a", own=True)
+        desk.post(await desk.call(), RESERVED_PUSD)
+        desk.bill(7)
+        desk.restart(boot_id="two")
+        desk.open("a", own=True)
+        assert desk.ledger.account("a").frozen
+        await desk.pass_s(KEY_USAGE_LAG_S - 5)
+        assert desk.ledger.account("a").frozen
+        await desk.pass_s(15)
+        assert not desk.ledger.account("a").frozen
+        assert desk.ends == [("posted", RESERVED_PUSD), ("recovered", 7)]
+        assert desk.posted_pusd == desk.billed_pusd

@@ -11,8 +11,8 @@ from preflight_proxy.core.errors import LedgerInUseError
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.ledger.commands import MarkUnknown, Post
 from preflight_proxy.core.ledger.rows import CallFacts
-from preflight_proxy.ledger.boot import boot_id
 from preflight_proxy.ledger.dead import DeadLedger
+from preflight_proxy.ledger.file import boot_id
 from preflight_proxy.ledger.reader import read_snapshot
 from tests.support.fake_clock import FakeClock
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve

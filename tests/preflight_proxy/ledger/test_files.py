@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,23 @@ def test_a_change_is_written_at_once_then_ten_times_a_second_and_the_last_always
     loop.move(BUDGET_FILE_INTERVAL_S)
     files.write(replace(account, limit_pusd=2 * USD), USD // 2, (), 0)
     assert left(account) == "1.500"
+
+
+def test_a_line_that_fits_in_part_is_taken_back_and_written_whole_later(tmp_path: Path) -> None:
+    """As where the disk gets full in the middle of a line."""
+    path = tmp_path / "costs.jsonl"
+    log = CostLog(path)
+    first = "x" * 100_000
+    log.append(first)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(first) + 4, hard))
+    try:
+        log.append("second")
+        assert path.read_text() == f"{first}\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.append("third")
+    assert path.read_text() == f"{first}\nsecond\nthird\n"
 
 
 def test_a_budget_file_is_replaced_as_a_whole_and_readable_by_all(account: Account, tmp_path: Path) -> None:
