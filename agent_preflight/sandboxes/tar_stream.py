@@ -156,7 +156,7 @@ class TarStream:
             return
         self._extension = None
         if flag == _LONG_NAME:
-            self._records.setdefault(b"path", bytes(content).rstrip(b"\0"))
+            self._records[b"path"] = bytes(content).rstrip(b"\0")
         else:
             self._records |= _pax_records(bytes(content))
 

@@ -139,6 +139,11 @@ def test_mode_and_time_are_told_without_what_is_no_mode() -> None:
     assert (found[0][0].mode, found[0][0].mtime_s) == (0o6755, 1_700_000_000)
 
 
+def test_a_prefix_is_read_in_a_ustar_header_only() -> None:
+    found, _ = read([header(b"a", at345=b"long"), header(b"b", at257=b"ustar  \0", at345=b"14371432653")])
+    assert [entry.name for entry, _ in found] == [b"long/a", b"b"]
+
+
 def test_a_size_above_eight_gibibytes_is_told_by_an_extended_header_or_in_base_256() -> None:
     size = 10 * 2**30
     records = b"20 size=%d\n" % size
