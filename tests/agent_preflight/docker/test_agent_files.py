@@ -19,8 +19,8 @@ from agent_preflight.sandboxes.kept_output import RECORD, OutputPolicy
 from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.sandboxes.test_tar_stream import archive, member
 from tests.support.cases import each
-from tests.support.quick_engine import short_limits
 from tests.support.scripted_engine import DROP, HANG, USUAL, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import short_limits
 
 PUT = "PUT /containers/*/archive"
 
