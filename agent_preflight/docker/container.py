@@ -1,4 +1,4 @@
-"""One container from its creation to its removal: C11 (start and end), C12 (TERM and KILL), C13 (what proves an end).
+"""One container from its creation to its removal: C11 (one step at a time), C12 (ending a container), C13 (the state comes from `inspect`).
 
 No step of a removal trusts the one before: if a call fails, hangs or returns something wrong, the next harder call follows. Only
 the engine's own 404 counts as gone. An engine that does not answer has said nothing about the container.

@@ -1,6 +1,6 @@
 """The sandbox made of containers: a gate that owns the network, and the agent that joins it.
 
-C1 (the gate container), C11 (start and end) and C12 (TERM and KILL) say why in this order:
+C1 (the gate container), C11 (one step at a time) and C12 (ending a container) give this order:
 
 create:  gate created and started, agent created, budget link placed    nothing of the agent runs
 start:   attached, then started                                         the agent runs, and its streams are ours

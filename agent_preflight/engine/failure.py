@@ -1,6 +1,6 @@
 """How a call of the engine can fail: by the status of its answer and by the connection, never by the text of a message.
 
-"Gone" decides about money, so only a 404 of the engine proves it, as C11 (start and end) says. An engine that does not answer
+"Gone" decides about money, so only a 404 of the engine proves it, as C11 (one step at a time) says. An engine that does not answer
 has said nothing about the container.
 """
 

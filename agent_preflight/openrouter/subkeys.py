@@ -237,7 +237,7 @@ def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
 
 
 def used_usd(entry: Mapping[str, Any]) -> Decimal | None:
-    """Return what a key has used. The user's own provider keys are billed separately, and are added: M16 (BYOK)."""
+    """Return what a key has used. The user's own provider keys are billed separately, and are added: M16 (metering)."""
     usage, byok = http.amount(entry.get("usage")), http.amount(entry.get("byok_usage", 0))
     return None if usage is None or byok is None else usage + byok
 

@@ -1,4 +1,4 @@
-"""What is kept of an agent's output folder: what is wished, what came of it, and where it lies. No content is read here."""
+"""What is kept of an agent's output folder: the limits, the result, and where it is. No content is read here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Writes an agent's output folder: regular files and folders, out of an archive that nobody trusts.
+"""Writes an agent's output folder, regular files and folders only, from an archive that is not trusted.
 
-The tree is written into `workspace.partial` and renamed to `workspace` at its end, so that half a copy is never taken for a whole
-one. Every path is walked from an open descriptor of that folder, part by part, and no link is ever made or followed in it.
+The tree is written into `workspace.partial`, which is renamed to `workspace` at the end, so half a copy never looks complete.
+Every path is opened part by part from a descriptor of that folder. No link is ever made or followed in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LISTED_CHARS_MAX = 200
 SMALL_BYTES = 2**20
 """Files up to this size are written even if little room is left, so that an answer is kept where a heap is not."""
 FREE_BYTES_MIN = 128 * 2**20
-"""Below this all trials of a run are ended, so a copy must not lead there."""
+"""If less is free, all trials of a run are ended, so a copy must leave this much."""
 _OURS = (b"budget.txt",)
 _NO_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 _ZEROS = bytes(2**20)

@@ -1,4 +1,4 @@
-"""Reads a tar archive as its bytes come, without trust and in bounded memory. Pure.
+"""Reads a tar archive that is not trusted, as its bytes arrive and in bounded memory. Pure.
 
 The standard library's `tarfile` was not taken for this: it reads an extended header of any size into memory, keeps every entry
 that it has seen, follows sparse maps, and asks for bytes where ours arrive. What is held here is one block and one extended
