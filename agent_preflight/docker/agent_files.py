@@ -1,6 +1,6 @@
 """Files into and out of an agent's container: the link to `budget.txt` before its start, the output folder after its end.
 
-The link is of C16 (budget.txt), the copy of C11 (one step at a time). The copy is one stream of the engine's. The
+The link is of C16 (the budget file), the copy of C11 (one step at a time). The copy is one stream of the engine's. The
 event loop reads it, and a thread of its own writes it, so that neither a slow disk nor a large tree delays another trial.
 """
 

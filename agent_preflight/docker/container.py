@@ -1,4 +1,6 @@
-"""One container from its creation to its removal: C11 (one step at a time), C12 (ending a container), C13 (the state comes from `inspect`).
+"""One container from its creation to its removal.
+
+It follows C11 (one step at a time), C12 (ending a container) and C13 (the state comes from `inspect`).
 
 No step of a removal trusts the one before: if a call fails, hangs or returns something wrong, the next harder call follows. Only
 the engine's own 404 counts as gone. An engine that does not answer has said nothing about the container.

@@ -1,4 +1,6 @@
-"""A run's own certificate authority: clients inside a trial accept the gate as `openrouter.ai`, as C10 (TLS on 443) says.
+"""A run's own certificate authority: clients inside a trial accept the gate as `openrouter.ai`.
+
+C10 (agents with the address built in) is why.
 
 The authority signs one certificate, and its own key is dropped at once, so it can never sign anything else. The certificate and
 its key stay in the runner's memory as long as the run. The runner sends them to the proxy over the control socket with each

@@ -1,4 +1,4 @@
-"""The sub-keys of trials: made once, read, and deleted with proof, as M11 (sub-keys) says.
+"""The sub-keys of trials: made once, read, and deleted with proof, as M11 (a call is sent once) says.
 
 If the answer to `POST /keys` is lost, a key may exist that nobody knows. So it is looked for by its name, and deleted before
 another is made.
