@@ -20,7 +20,7 @@ from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.environment.variables import CONTAINER_BUDGET_FILE
 from agent_preflight.sandboxes.kept_output import KeptOutput, OutputPolicy
 from agent_preflight.sandboxes.output_folder import OutputFolder
-from agent_preflight.sandboxes.tar_stream import EntryKind, TarError
+from agent_preflight.sandboxes.tar_stream import TarError, TarKind
 from preflight_proxy.core.errors import ConfigError
 
 SPOILT = frozenset({Failure.FAILED, Failure.REFUSED, Failure.NOT_DOCKER})
@@ -130,7 +130,7 @@ async def _copy_in_time(
     try:
         async with over:
             limit = await _copy(engine, container, policy.path, output, take)
-            if output.root is EntryKind.LINK:
+            if output.root is TarKind.LINK:
                 output.again()
                 limit = await _copy(engine, container, f"{policy.path.rstrip('/')}/.", output, take)
             return limit

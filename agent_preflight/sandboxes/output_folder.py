@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.sandboxes.kept_output import WORKSPACE, KeptOutput, OutputPolicy, set_workspace_aside
-from agent_preflight.sandboxes.tar_stream import EntryKind, TarEntry, TarStream
+from agent_preflight.sandboxes.tar_stream import TarEntry, TarKind, TarStream
 
 PARTIAL = "workspace.partial"
 LISTED_MAX = 100
@@ -77,7 +77,7 @@ class OutputFolder:
     """
 
     def __init__(self, folder: Path, wish: OutputPolicy, free_bytes_min: int = FREE_BYTES_MIN) -> None:
-        self.root: EntryKind | None = None
+        self.root: TarKind | None = None
         self._folder, self._wish, self._free_bytes_min = folder, wish, free_bytes_min
         self._draft = folder / PARTIAL
         self._stream = TarStream()
@@ -163,20 +163,20 @@ class OutputFolder:
         parts = tuple(part for part in entry.name.split(b"/") if part not in (b"", b"."))
         if self.root is None:
             self.root, self._prefix = entry.kind, parts
-            if entry.kind is not EntryKind.FOLDER:
+            if entry.kind is not TarKind.FOLDER:
                 self._skipped.add((), entry.kind.value)
             return
         path = parts[len(self._prefix) :]
-        if self.root is not EntryKind.FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
+        if self.root is not TarKind.FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
             self._skipped.add(parts, "name")
         elif not all(map(_is_name, path)):
             self._skipped.add(path, "name")
         elif (mount := next((path[:n] for n in range(1, len(path) + 1) if path[:n] in self._mounts), None)) is not None:
             if mount == path:
                 self._skipped.add(path, "mount")
-        elif entry.kind is EntryKind.LINK and path == _OURS:
+        elif entry.kind is TarKind.LINK and path == _OURS:
             pass
-        elif entry.kind not in (EntryKind.FILE, EntryKind.FOLDER):
+        elif entry.kind not in (TarKind.FILE, TarKind.FOLDER):
             self._skipped.add(path, entry.kind.value)
         elif len(path) > self._wish.depth_max:
             self._skipped.add(path, "depth", "depth")
@@ -191,7 +191,7 @@ class OutputFolder:
     def _make(self, path: tuple[bytes, ...], entry: TarEntry) -> None:
         try:
             parent = self._open_parent(path[:-1])
-            if entry.kind is EntryKind.FOLDER:
+            if entry.kind is TarKind.FOLDER:
                 os.mkdir(path[-1], 0o700, dir_fd=parent)
             else:
                 self._check_room(entry.size)
@@ -272,12 +272,12 @@ class OutputFolder:
         self._skipped.add(writing.parent, why)
 
 
-def _why_nothing(root: EntryKind | None, limit: str | None) -> str:
+def _why_nothing(root: TarKind | None, limit: str | None) -> str:
     if root is None and limit is not None:
         return "the engine cannot read it"
     if root is None:
         return "there is no such folder"
-    return "it is empty" if root is EntryKind.FOLDER else "it is no folder"
+    return "it is empty" if root is TarKind.FOLDER else "it is no folder"
 
 
 def _is_name(part: bytes) -> bool:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from agent_preflight.sandboxes.tar_stream import (
     BLOCK_BYTES,
     EXTENSION_BYTES_MAX,
-    EntryKind,
     TarEntry,
     TarError,
+    TarKind,
     TarStream,
 )
 from tests.support.cases import each
@@ -120,18 +120,18 @@ def test_an_archive_with_one_byte_changed_ends_in_an_error_or_in_entries(data: s
 @each(
     "kind, wanted",
     [
-        (tarfile.DIRTYPE, EntryKind.FOLDER),
-        (tarfile.SYMTYPE, EntryKind.LINK),
-        (tarfile.LNKTYPE, EntryKind.HARD_LINK),
-        (tarfile.CHRTYPE, EntryKind.DEVICE),
-        (tarfile.BLKTYPE, EntryKind.DEVICE),
-        (tarfile.FIFOTYPE, EntryKind.PIPE),
-        (tarfile.CONTTYPE, EntryKind.FILE),
+        (tarfile.DIRTYPE, TarKind.FOLDER),
+        (tarfile.SYMTYPE, TarKind.LINK),
+        (tarfile.LNKTYPE, TarKind.HARD_LINK),
+        (tarfile.CHRTYPE, TarKind.DEVICE),
+        (tarfile.BLKTYPE, TarKind.DEVICE),
+        (tarfile.FIFOTYPE, TarKind.PIPE),
+        (tarfile.CONTTYPE, TarKind.FILE),
     ],
 )
-def test_each_kind_of_entry_is_told(kind: bytes, wanted: EntryKind) -> None:
+def test_each_kind_of_entry_is_told(kind: bytes, wanted: TarKind) -> None:
     found, ended = read([archive([(member("a", kind, linkname="b"), b""), (member("last"), b"1")])])
-    assert ([entry.kind for entry, _ in found], ended) == ([wanted, EntryKind.FILE], True)
+    assert ([entry.kind for entry, _ in found], ended) == ([wanted, TarKind.FILE], True)
 
 
 def test_mode_and_time_are_told_without_what_is_no_mode() -> None:
@@ -157,9 +157,9 @@ def test_the_content_of_an_unknown_kind_is_passed_over_and_that_of_a_link_is_non
     data = header(b"u", b"Q", b"%011o" % 5) + b"12345" + bytes(507) + header(b"l", b"2", b"%011o" % 5) + header(b"z")
     found, _ = read([data])
     assert [(entry.name, entry.kind, entry.size) for entry, _ in found] == [
-        (b"u", EntryKind.OTHER, 0),
-        (b"l", EntryKind.LINK, 0),
-        (b"z", EntryKind.FILE, 0),
+        (b"u", TarKind.OTHER, 0),
+        (b"l", TarKind.LINK, 0),
+        (b"z", TarKind.FILE, 0),
     ]
 
 
