@@ -67,7 +67,7 @@ class TextTable:
         columns: Its columns.
         rows: A cell for each column. Text is made plain; a `Text` is not, it brings its own colours.
         total: The last line's cells; none if empty.
-        notes: What is said of each row, in a last column, or in lines beneath where that has no room. Not folded if `live`.
+        notes: A remark on each row: in a last column, or in lines beneath if that has no room. Not folded if `live`.
         note_title: The head of that column.
         live: The table is drawn again and again: each row is one line.
     """
@@ -246,8 +246,8 @@ def _console(stream: TextIO) -> Console:
 
     if stream.isatty():
         return Console(file=stream)
-    said = variable("COLUMNS") or ""
-    return Console(file=stream, width=int(said) if said.isdecimal() and int(said) > 0 else WIDTH)
+    columns = variable("COLUMNS") or ""
+    return Console(file=stream, width=int(columns) if columns.isdecimal() and int(columns) > 0 else WIDTH)
 
 
 def money(amount_pusd: int) -> str:

@@ -1,6 +1,6 @@
 """Files into and out of an agent's container: the link to `budget.txt` before its start, the output folder after its end.
 
-The link is of C16 (budget.txt), the copy of C11 (the order of a trial's calls). The copy is one stream of the engine's. The
+The link is of C16 (the budget file), the copy of C11 (one step at a time). The copy is one stream of the engine's. The
 event loop reads it, and a thread of its own writes it, so that neither a slow disk nor a large tree delays another trial.
 """
 
@@ -20,7 +20,7 @@ from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.environment.variables import CONTAINER_BUDGET_FILE
 from agent_preflight.sandboxes.kept_output import KeptOutput, OutputPolicy
 from agent_preflight.sandboxes.output_folder import OutputFolder
-from agent_preflight.sandboxes.tar_stream import TarEntryKind, TarError
+from agent_preflight.sandboxes.tar_stream import TarError, TarKind
 from preflight_proxy.core.errors import ConfigError
 
 SPOILT = frozenset({Failure.FAILED, Failure.REFUSED, Failure.NOT_DOCKER})
@@ -130,7 +130,7 @@ async def _copy_in_time(
     try:
         async with over:
             limit = await _copy(engine, container, policy.path, output, take)
-            if output.root is TarEntryKind.LINK:
+            if output.root is TarKind.LINK:
                 output.again()
                 limit = await _copy(engine, container, f"{policy.path.rstrip('/')}/.", output, take)
             return limit

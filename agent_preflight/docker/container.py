@@ -1,7 +1,9 @@
-"""One container from its creation to its end (C11-C13): where it starts, how its end is noticed, where it dies.
+"""One container from its creation to its removal.
 
-No step of an end trusts the one before: a call that fails, hangs or lies is followed by the next harder one, and only the
-engine's own 404 counts as gone. An engine that does not answer has said nothing about the container.
+It follows C11 (one step at a time), C12 (ending a container) and C13 (the state comes from `inspect`).
+
+No step of a removal trusts the one before: if a call fails, hangs or returns something wrong, the next harder call follows. Only
+the engine's own 404 counts as gone. An engine that does not answer has said nothing about the container.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from agent_preflight.sandboxes.interface import Exit, Step
 from preflight_proxy.base.tasks import Tasks
 
 TERM_S = 0.5
-"""What an agent gets to put its files in order. Its calls are refused already, so longer would buy nothing."""
+"""An agent's time to write its files. Its calls are refused already, so more time would not help it."""
 REMOVE_TRIES = 3
 REMOVE_AGAIN_S = 0.2
 QUIET_S = 1.0
-"""A `create` whose answer was lost may still come true: two looks this far apart must both find nothing."""
+"""The engine may still run a `create` whose answer was lost: two looks this far apart must both find nothing."""
 QUIET_TRIES = 10
 DETACHED_S_MAX = 2.0
 """An agent's output may end a moment before the engine says that its container has."""
@@ -37,11 +39,11 @@ class Container:
         name: Its name, which nothing else has.
         what: What it is, for a person.
         identity: The engine's id of one that is there already.
-        owns_network: It has a network of its own, as gates and forwarders have, and at its end nothing to put in order.
+        owns_network: It has its own network, as gates and forwarders have, and gets no time to write files at its end.
 
     Attributes:
-        exit: How it ended by itself or by its end here; None where that is not known.
-        is_over: It is seen to be there, to have run, and to run no more.
+        exit: How it ended, by itself or by us; None if that is not known.
+        is_over: The engine says that it exists, has run, and does not run.
     """
 
     def __init__(

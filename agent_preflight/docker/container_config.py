@@ -23,7 +23,7 @@ FORWARDER_SOCKET = f"{GATE_MOUNT}/gate.sock"
 GATE_PORTS = (8788,)
 """The ports that the gate listens on, in the order in which it hands them over."""
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL")
-"""C6 (the agent's privileges): what apt, tar, su and foreign-owned mounts need, and no more."""
+"""C6 (rights of root): what apt, tar, su and foreign-owned mounts need, and no more."""
 NO_NEW_PRIVILEGES = "no-new-privileges"
 PIDS_MAX = 4096
 """Ends a fork bomb, and is enough for a build with many jobs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import socket
 import struct
@@ -23,6 +22,7 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateChoice
 from agent_preflight.sandboxes.interface import ForwarderTarget
+from preflight_proxy.base.atomic_file import replace_file
 from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, read_claim
@@ -99,11 +99,9 @@ def _kept_modes() -> dict[str, GateMode]:
 
 def _keep(key: str, mode: GateMode) -> None:
     modes = dict(list(_kept_modes().items())[1 - KEPT_MAX :]) | {key: mode}
-    draft = state_dir() / f".{KEPT_FILE}.{os.getpid()}"
     with contextlib.suppress(OSError):
         state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft.write_bytes(msgspec.json.encode(modes))
-        draft.replace(state_dir() / KEPT_FILE)
+        replace_file(state_dir() / KEPT_FILE, msgspec.json.encode(modes))
 
 
 def forget_gate_modes() -> None:

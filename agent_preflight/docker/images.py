@@ -94,9 +94,9 @@ async def missing_base(engine: Engine, kind: ImageKind, base: str | None = None)
     base = base or DEFAULT_BASE
     if await engine.image(image_of(kind, base)) is not None or await engine.image(base) is not None:
         return None
-    told = f"The image {base} is missing, on which the {kind} image is built. Run `docker pull {base}`, or set {SETTINGS[kind]} "
+    text = f"The image {base} is missing, on which the {kind} image is built. Run `docker pull {base}`, or set {SETTINGS[kind]} "
     here = await _pythons(engine)
-    return told + (f"to one with python3 that you have, such as {here[0]}." if here else "to an image with python3.")
+    return text + (f"to one with python3 that you have, such as {here[0]}." if here else "to an image with python3.")
 
 
 async def _pythons(engine: Engine) -> list[str]:

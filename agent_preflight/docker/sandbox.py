@@ -1,4 +1,6 @@
-"""The sandbox made of containers: a gate that owns the network, and the agent that joins it (C1, C11, C12).
+"""The sandbox made of containers: a gate that owns the network, and the agent that joins it.
+
+C1 (the gate container), C11 (one step at a time) and C12 (ending a container) give this order:
 
 create:  gate created and started, agent created, budget link placed    nothing of the agent runs
 start:   attached, then started                                         the agent runs, and its streams are ours
@@ -44,9 +46,9 @@ from agent_preflight.sandboxes.kept_output import KeptOutput
 from preflight_proxy.core.errors import ConfigError
 
 LIFETIME = timedelta(days=7)
-"""After this long nobody can still want what a trial made; the same as its sub-key's life."""
+"""After this, nobody needs what a trial made; the same as its sub-key's lifetime."""
 CREATE_ENDS_S_MAX = 5.0
-"""How long an ending waits for a `create` that is under way; after that it looks for what was made by its name."""
+"""How long an end waits for a `create` that is running; after that it looks for the container by its name."""
 LAST_OUTPUT_S = 1.0
 """How long the rest of an agent's output may take once its container is gone."""
 OUTPUT_LOST = "the connection that carried the agent's output was lost, so the agent was ended"

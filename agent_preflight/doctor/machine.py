@@ -46,15 +46,15 @@ def python_line(version: tuple[int, int]) -> CheckLine:
 def package_line(installed: Iterable[Distribution]) -> CheckLine:
     """Return the finding on what is installed: two distributions with one import name overwrite each other's files.
 
-    An installation of this very folder is no stranger, whatever its name.
+    An editable installation of this folder is ours, whatever its name.
     """
     here = Path(__file__).parents[2]
-    strangers = [(name, found) for found in installed if (name := _name(found)) != NAME and _in_the_way(name, found)]
-    others = sorted({name for name, found in strangers if _folder(found) != here})
+    suspects = [(name, found) for found in installed if (name := _name(found)) != NAME and _in_the_way(name, found)]
+    others = sorted({name for name, found in suspects if _folder(found) != here})
     if not others:
         return passed("Package", f"{__version__}, {here / IMPORTED}")
-    told = [f"{name} ({OTHERS[name]})" if name in OTHERS else name for name in others]
-    text = f"{' and '.join(told)} is installed in this Python, and has the same import name, {IMPORTED}"
+    descriptions = [f"{name} ({OTHERS[name]})" if name in OTHERS else name for name in others]
+    text = f"{' and '.join(descriptions)} is installed in this Python, and has the same import name, {IMPORTED}"
     hint = f"pip uninstall {' '.join(others)} {NAME}, then `pip install .` in a checkout"
     return CheckLine(ok=False, name="Package", detail=text, failure=text, hint=hint)
 
@@ -119,7 +119,7 @@ def files_line(hard: int) -> CheckLine:
 
 
 def cookies_line(cookie: int | None) -> CheckLine:
-    """Return the finding on what the kernel told (C2)."""
+    """Return the finding on what the kernel descriptions (C2)."""
     if cookie is None:
         text = "the kernel does not name them (Linux 5.14 and later does): gates must be portable, see Networks"
         return warned("Network namespaces", text)

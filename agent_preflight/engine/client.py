@@ -98,7 +98,7 @@ class Engine:
 
     Attributes:
         url: Where it is.
-        version: What it said of itself.
+        version: What the engine says of itself.
         starts: Limits how many containers start at once: beyond it the engine gets slower, not faster (C14).
     """
 
@@ -120,8 +120,8 @@ class Engine:
             place = client._connection_info
             try:
                 async with explained(place, "looking for Docker", ASK_S_MAX):
-                    told = await client._query_json("version", versioned_api=False)
-                    version = msgspec.convert(told, type=Version)
+                    document = await client._query_json("version", versioned_api=False)
+                    version = msgspec.convert(document, type=Version)
             except DockerError as exc:
                 if exc.failure is not Failure.GONE:
                     raise
@@ -249,16 +249,16 @@ class Engine:
         """Return a container's state; None only if the engine says that there is no such container."""
         url = self._client._canonicalize_url(f"containers/{container}/json")  # aiodocker takes any 404 for the engine's
         async with self._call("looking at a container", limit_s), self._client.session.get(url) as answer:
-            told = msgspec.json.decode(await answer.read(), type=_Inspection)
-            if answer.status == HTTPStatus.NOT_FOUND and told.message:
+            inspection = msgspec.json.decode(await answer.read(), type=_Inspection)
+            if answer.status == HTTPStatus.NOT_FOUND and inspection.message:
                 return None
-            if told.state is None and answer.status < HTTPStatus.BAD_REQUEST:
+            if inspection.state is None and answer.status < HTTPStatus.BAD_REQUEST:
                 raise ValueError("an answer without a state")
-            if told.state is None:
-                raise aiodocker.DockerError(answer.status, told.message)
-        ended = told.state.started_at != _NEVER and told.state.status in ("exited", "dead")
-        code, out_of_memory = told.state.exit_code, told.state.oom_killed
-        return ContainerState(told.state.status, ended, Exit(code, out_of_memory, code == SIGSYS_CODE))
+            if inspection.state is None:
+                raise aiodocker.DockerError(answer.status, inspection.message)
+        ended = inspection.state.started_at != _NEVER and inspection.state.status in ("exited", "dead")
+        code, out_of_memory = inspection.state.exit_code, inspection.state.oom_killed
+        return ContainerState(inspection.state.status, ended, Exit(code, out_of_memory, code == SIGSYS_CODE))
 
     async def listed(
         self, kind: str, labels: Mapping[str, str | None], *, running: bool = False
@@ -268,8 +268,8 @@ class Engine:
         params = {"filters": json.dumps({"label": wanted}), "all": 0 if running else 1}
         path = f"{kind}/json" if kind in ("containers", "images") else kind
         async with self._call(f"listing {kind}"):
-            told = await self._client._query_json(path, params=params)
-            return msgspec.convert((told["Volumes"] or []) if kind == "volumes" else told, list[dict[str, Any]])
+            rows = await self._client._query_json(path, params=params)
+            return msgspec.convert((rows["Volumes"] or []) if kind == "volumes" else rows, list[dict[str, Any]])
 
     async def network(self, name: str) -> dict[str, Any]:
         """Return what the engine tells of a network."""

@@ -1,7 +1,7 @@
-"""How a call of the engine can fail: by the status of its answer and by what became of the connection, never by a sentence.
+"""How a call of the engine can fail: by the status of its answer and by the connection, never by the text of a message.
 
-"Gone" is a claim about money and about other people's machines, so only a 404 of the engine proves it (C11): an engine that
-does not answer has said nothing about the container.
+"Gone" decides about money, so only a 404 of the engine proves it, as C11 (one step at a time) says. An engine that does not answer
+has said nothing about the container.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from agent_preflight.base.terminal import plain
 from preflight_proxy.core.errors import OperatingError
 
 _NONSENSE = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
-"""What comes of an answer that is not what the API says."""
+"""What an answer that does not follow the API raises."""
 CANNOT_CONNECT = 900
 """The status by which `aiodocker` says that nobody answered."""
 MESSAGE_CHARS_MAX = 500
 
 _ADVICE = re.compile(r"\s*(?:(?:See|Run) '(?:docker|podman)\b[^']*'.*|Usage:.*)")
-"""What the command line of Docker adds below a message."""
+"""What Docker's command line adds below a message."""
 _AROUND = re.compile(
     r"^.*(?:Error response from daemon|failed to create (?:task for container|shim task)|OCI runtime (?:create|exec) failed"
     r"|runc (?:create|run) failed|starting container process caused|unable to start container process"

@@ -1,7 +1,7 @@
-"""An agent's standard streams, carried by two connections to the engine: one for both outputs, one for the input.
+"""An agent's standard streams, over two connections to the engine: one for both outputs, one for the input.
 
-The input has one of its own so that it can be closed by itself. What an agent prints is read as fast as it is taken from the
-readers, so an agent that floods us waits, and we do not.
+The input has its own connection, so that it can be closed alone. Output is read only as fast as the readers are read, so an
+agent that prints too much waits for us.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STDOUT, STDERR = 1, 2
 
 
 class _FlowControl(asyncio.ReadTransport):
-    """What a StreamReader takes for its transport, to say when it is full."""
+    """Takes the place of a StreamReader's transport: the reader pauses it while its buffer is full."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class AttachedStreams:
         self._tasks.spawn(self._write(), "agent input")
 
     def write(self, data: bytes) -> None:
-        """Send this to the agent's standard input, in order; an agent that does not read it is not waited for."""
+        """Send this to the agent's standard input, in order; does not wait for the agent to read it."""
         self._lines.put_nowait(data)
 
     def close(self) -> None:

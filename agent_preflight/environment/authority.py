@@ -1,8 +1,10 @@
-"""A run's own certificate authority, by which clients inside a trial believe that the gate is `openrouter.ai` (C10).
+"""A run's own certificate authority: clients inside a trial accept the gate as `openrouter.ai`.
 
-The authority signs one certificate and its key is forgotten at once, so it can never vouch for anything else. What is left,
-the certificate and its key, lives in the runner's memory as long as the run, and goes to the proxy over the control socket
-with each account, also after the proxy was started again. Nothing secret is written to a disk.
+C10 (agents with the address built in) is why.
+
+The authority signs one certificate, and its own key is dropped at once, so it can never sign anything else. The certificate and
+its key stay in the runner's memory as long as the run. The runner sends them to the proxy over the control socket with each
+account, also after a restart of the proxy. Nothing secret is written to a disk.
 """
 
 from __future__ import annotations

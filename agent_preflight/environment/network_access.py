@@ -1,7 +1,7 @@
-"""What agents may reach besides the proxy, because the user named it: services, and an egress list. Pure.
+"""What agents may reach besides the proxy: the services and the egress list that the user names. Pure.
 
-A service has a name for agents, a port of its own at the gate, and a target that the proxy connects to. An egress list makes the
-gate an HTTP proxy for just its places. Agents that run as processes of this machine reach all of that by themselves.
+A service has a name for agents, its own port at the gate, and a target that the proxy connects to. An egress list makes the gate
+an HTTP proxy for its targets only. Agents that run as processes of this machine reach all of that by themselves.
 """
 
 from __future__ import annotations

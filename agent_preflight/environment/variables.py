@@ -15,7 +15,7 @@ GATE_PORT = 8788
 TLS_PORT = 443
 GATE_BASE_URL = f"http://127.0.0.1:{GATE_PORT}/api/v1"
 BUDGET_MOUNT = "/run/preflight"
-"""Where the budget directory is mounted in a container, read-only; not below the workspace, as C16 (budget.txt) says."""
+"""Where the budget directory is mounted in a container, read-only; not below the workspace, as C16 (the budget file) says."""
 CONTAINER_BUDGET_FILE = f"{BUDGET_MOUNT}/budget.txt"
 BUNDLE_NAME = "ca-bundle.pem"
 CONTAINER_BUNDLE = f"{BUDGET_MOUNT}/{BUNDLE_NAME}"
@@ -30,7 +30,7 @@ TRUST_VARIABLES = (
     "AWS_CA_BUNDLE",
     "DENO_CERT",
 )
-"""What OpenSSL and Go, requests, curl, Node, pip, git, boto and Deno read; C10 (TLS on 443)."""
+"""What OpenSSL and Go, requests, curl, Node, pip, git, boto and Deno read; C10 (agents with the address built in)."""
 PROXY_VARIABLES = tuple(
     spelled for name in ("HTTP", "HTTPS", "ALL", "FTP") for spelled in (f"{name}_PROXY", f"{name.lower()}_proxy")
 )

@@ -1,6 +1,6 @@
-"""One call to OpenRouter's API: where it goes, how long it may take, how much of an answer is read.
+"""One call to OpenRouter's API: its address, its time limit, and how much of an answer is read.
 
-Keys travel in the Authorization header only, and no error built here quotes a header or an answer's body.
+Keys are sent in the Authorization header only. No error raised here quotes a header or an answer's body.
 """
 
 import functools

@@ -59,7 +59,7 @@ def why_unread(answer: Answer | None, key: Key, base_url: str | None = None) -> 
     """Return why a read failed that may come after money was spent: of that it says nothing, and it has no full stop.
 
     Args:
-        answer: What was told instead; None if no answer came. The cause is then asked for once more.
+        answer: The answer; None if none came. Then OpenRouter is called once more for the cause.
         key: The key of the read.
         base_url: The API's base, where not the usual one.
     """

@@ -1,7 +1,7 @@
-"""The sub-keys of trials: made once, read, and deleted so that it is certain (M11).
+"""The sub-keys of trials: made once, read, and deleted with proof, as M11 (a call is sent once) says.
 
-A key whose making ended in doubt may exist although nobody knows it. It has a name, so it is looked for by name and
-deleted before another is made.
+If the answer to `POST /keys` is lost, a key may exist that nobody knows. So it is looked for by its name, and deleted before
+another is made.
 
 Source: openrouter.ai/docs/features/provisioning-api-keys, read 2026-10.
 """
@@ -24,10 +24,10 @@ from preflight_proxy.core.secret import Secret
 TIMEOUT_S = 15.0
 
 CREATE_ATTEMPTS = 3
-"""How often a key is made anew where its making ended in doubt."""
+"""How often a key is requested if the answer is lost."""
 
 DELETE_ATTEMPTS = 3
-"""A deletion may be repeated: the second finds nothing, which is as good."""
+"""A deletion may be repeated: if the key is gone already, that is a success."""
 
 PAUSE_S = 0.3
 """Between attempts."""
@@ -85,24 +85,24 @@ def create(
 
     Args:
         admin_key: a management key.
-        name: unique if there is more than one attempt, because orphans are found and deleted by it.
+        name: unique if there is more than one attempt, because keys of lost answers are found and deleted by it.
         limit_usd: what it may spend, dollars.
         expires_at: UTC with seconds, such as ``2027-01-31T23:59:59Z``.
         base_url: the API's base, where not the usual one.
-        attempts: how often it is tried where each ends in doubt.
+        attempts: how often it is tried if answers are lost.
 
     Raises:
-        UpstreamError: it was refused, or every attempt ended in doubt.
+        UpstreamError: it was refused, or the answer of every attempt was lost.
     """
     body = {"name": name, "limit": float(limit_usd), "include_byok_in_limit": True, "expires_at": expires_at}
     for attempt in range(attempts):
         if attempt:
             time.sleep(PAUSE_S)
-            _delete_orphans(admin_key, name, base_url, keep=None)
+            _delete_leftovers(admin_key, name, base_url, keep=None)
         key, key_hash = _post_once(admin_key, body, base_url)
         if key:
             if attempt:
-                _delete_orphans(admin_key, name, base_url, keep=key_hash)
+                _delete_leftovers(admin_key, name, base_url, keep=key_hash)
             return SubKey(Secret(key), key_hash, name)
     raise UpstreamError(f"no sub-key could be made (attempts: {attempts}); look for keys named {name!r}")
 
@@ -191,7 +191,7 @@ def key_in(body: object) -> tuple[str, str]:
 
 
 def _post_once(admin_key: Key, body: Mapping[str, Any], base_url: str | None) -> tuple[str, str]:
-    """Return the new key and its hash; an empty key if it is in doubt whether one was made."""
+    """Return the new key and its hash; an empty key if it is not known whether one was made."""
     try:
         answer = http.call("POST", "/keys", admin_key, timeout_s=TIMEOUT_S, base_url=base_url, body=body)
     except httpx.HTTPError:
@@ -214,7 +214,7 @@ def _reason(status: int) -> str:
             return "the request was refused"
 
 
-def _delete_orphans(admin_key: Key, name: str, base_url: str | None, *, keep: str | None) -> None:
+def _delete_leftovers(admin_key: Key, name: str, base_url: str | None, *, keep: str | None) -> None:
     for info in list_keys(admin_key, base_url, name=name):
         if info.hash != keep and not delete_sub_key(admin_key, info.hash, base_url):
             raise UpstreamError(f"a sub-key named {name!r} may be left over and could not be deleted")
@@ -237,7 +237,7 @@ def _page(admin_key: Key, offset: int, base_url: str | None) -> list[KeyInfo]:
 
 
 def used_usd(entry: Mapping[str, Any]) -> Decimal | None:
-    """What a key has used, with what provider keys of the user's own were billed for it, which stands apart (M16)."""
+    """Return what a key has used. The user's own provider keys are billed separately, and are added: M16 (metering)."""
     usage, byok = http.amount(entry.get("usage")), http.amount(entry.get("byok_usage", 0))
     return None if usage is None or byok is None else usage + byok
 

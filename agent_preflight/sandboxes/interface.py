@@ -1,4 +1,4 @@
-"""Where an agent runs: the one interface that containers and plain processes stand behind.
+"""Where an agent runs: one interface for containers and for plain processes.
 
 A trial drives a sandbox through six calls, always in this order: `create`, `start`, then (`wait` | `kill`), `keep`, `close`.
 `kill` and `close` may come at any time, also before `create` has returned, and more than once.

@@ -1,4 +1,4 @@
-"""What is kept of an agent's output folder: what is wished, what came of it, and where it lies. No content is read here."""
+"""What is kept of an agent's output folder: the limits, the result, and where it is. No content is read here."""
 
 from __future__ import annotations
 
@@ -106,14 +106,14 @@ class KeptOutput:
         """Return what a person must know if a limit was reached."""
         if not self.limits:
             return None
-        told = {
+        texts = {
             "time": f"{wish.timeout_s:g} s (output_timeout_s)",
             "bytes": f"{wish.bytes_max} bytes (output_max_bytes)",
             "files": f"{wish.files_max} files and folders (output_max_files)",
             "depth": f"{wish.depth_max} levels (output_max_depth)",
             "archive": "what the engine could read",
         }
-        reached = ", ".join(told[limit] for limit in self.limits)
+        reached = ", ".join(texts[limit] for limit in self.limits)
         return f"the output in {wish.path} was not copied whole: the limit was {reached}; summary.json names what is missing"
 
 

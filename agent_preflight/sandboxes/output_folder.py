@@ -1,7 +1,7 @@
-"""Writes an agent's output folder: regular files and folders, out of an archive that nobody trusts.
+"""Writes an agent's output folder, regular files and folders only, from an archive that is not trusted.
 
-The tree is written into `workspace.partial` and renamed to `workspace` at its end, so that half a copy is never taken for a whole
-one. Every path is walked from an open descriptor of that folder, part by part, and no link is ever made or followed in it.
+The tree is written into `workspace.partial`, which is renamed to `workspace` at the end, so half a copy never looks complete.
+Every path is opened part by part from a descriptor of that folder. No link is ever made or followed in it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.sandboxes.kept_output import WORKSPACE, KeptOutput, OutputPolicy, set_workspace_aside
-from agent_preflight.sandboxes.tar_stream import TarEntry, TarEntryKind, TarStream
+from agent_preflight.sandboxes.tar_stream import TarEntry, TarKind, TarStream
 
 PARTIAL = "workspace.partial"
 LISTED_MAX = 100
@@ -23,7 +23,7 @@ LISTED_CHARS_MAX = 200
 SMALL_BYTES = 2**20
 """Files up to this size are written even if little room is left, so that an answer is kept where a heap is not."""
 FREE_BYTES_MIN = 128 * 2**20
-"""Below this all trials of a run are ended, so a copy must not lead there."""
+"""If less is free, all trials of a run are ended, so a copy must leave this much."""
 _OURS = (b"budget.txt",)
 _NO_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 _ZEROS = bytes(2**20)
@@ -77,7 +77,7 @@ class OutputFolder:
     """
 
     def __init__(self, folder: Path, wish: OutputPolicy, free_bytes_min: int = FREE_BYTES_MIN) -> None:
-        self.root: TarEntryKind | None = None
+        self.root: TarKind | None = None
         self._folder, self._wish, self._free_bytes_min = folder, wish, free_bytes_min
         self._draft = folder / PARTIAL
         self._stream = TarStream()
@@ -163,20 +163,20 @@ class OutputFolder:
         parts = tuple(part for part in entry.name.split(b"/") if part not in (b"", b"."))
         if self.root is None:
             self.root, self._prefix = entry.kind, parts
-            if entry.kind is not TarEntryKind.FOLDER:
+            if entry.kind is not TarKind.FOLDER:
                 self._skipped.add((), entry.kind.value)
             return
         path = parts[len(self._prefix) :]
-        if self.root is not TarEntryKind.FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
+        if self.root is not TarKind.FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
             self._skipped.add(parts, "name")
         elif not all(map(_is_name, path)):
             self._skipped.add(path, "name")
         elif (mount := next((path[:n] for n in range(1, len(path) + 1) if path[:n] in self._mounts), None)) is not None:
             if mount == path:
                 self._skipped.add(path, "mount")
-        elif entry.kind is TarEntryKind.LINK and path == _OURS:
+        elif entry.kind is TarKind.LINK and path == _OURS:
             pass
-        elif entry.kind not in (TarEntryKind.FILE, TarEntryKind.FOLDER):
+        elif entry.kind not in (TarKind.FILE, TarKind.FOLDER):
             self._skipped.add(path, entry.kind.value)
         elif len(path) > self._wish.depth_max:
             self._skipped.add(path, "depth", "depth")
@@ -191,7 +191,7 @@ class OutputFolder:
     def _make(self, path: tuple[bytes, ...], entry: TarEntry) -> None:
         try:
             parent = self._open_parent(path[:-1])
-            if entry.kind is TarEntryKind.FOLDER:
+            if entry.kind is TarKind.FOLDER:
                 os.mkdir(path[-1], 0o700, dir_fd=parent)
             else:
                 self._check_room(entry.size)
@@ -272,12 +272,12 @@ class OutputFolder:
         self._skipped.add(writing.parent, why)
 
 
-def _why_nothing(root: TarEntryKind | None, limit: str | None) -> str:
+def _why_nothing(root: TarKind | None, limit: str | None) -> str:
     if root is None and limit is not None:
         return "the engine cannot read it"
     if root is None:
         return "there is no such folder"
-    return "it is empty" if root is TarEntryKind.FOLDER else "it is no folder"
+    return "it is empty" if root is TarKind.FOLDER else "it is no folder"
 
 
 def _is_name(part: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Reads a tar archive as its bytes come, without trust and in bounded memory. Pure.
+"""Reads a tar archive that is not trusted, as its bytes arrive and in bounded memory. Pure.
 
 The standard library's `tarfile` was not taken for this: it reads an extended header of any size into memory, keeps every entry
 that it has seen, follows sparse maps, and asks for bytes where ours arrive. What is held here is one block and one extended
@@ -28,7 +28,7 @@ class TarError(ValueError):
     """The bytes are no tar archive, or one of a kind that is not read here."""
 
 
-class TarEntryKind(Enum):
+class TarKind(Enum):
     """What an entry is; the values are the words for a person."""
 
     FILE = "file"
@@ -41,12 +41,12 @@ class TarEntryKind(Enum):
 
 
 _KINDS = {
-    **dict.fromkeys((b"0", b"\0", b"7"), TarEntryKind.FILE),
-    b"5": TarEntryKind.FOLDER,
-    b"2": TarEntryKind.LINK,
-    b"1": TarEntryKind.HARD_LINK,
-    **dict.fromkeys((b"3", b"4"), TarEntryKind.DEVICE),
-    b"6": TarEntryKind.PIPE,
+    **dict.fromkeys((b"0", b"\0", b"7"), TarKind.FILE),
+    b"5": TarKind.FOLDER,
+    b"2": TarKind.LINK,
+    b"1": TarKind.HARD_LINK,
+    **dict.fromkeys((b"3", b"4"), TarKind.DEVICE),
+    b"6": TarKind.PIPE,
 }
 _PATH, _LONG_NAME, _IGNORED = b"x", b"L", (b"g", b"K")
 _SPARSE = b"S"
@@ -65,7 +65,7 @@ class TarEntry:
     """
 
     name: bytes
-    kind: TarEntryKind
+    kind: TarKind
     size: int
     mode: int
     mtime_s: int
@@ -137,15 +137,13 @@ class TarStream:
 
     def _entry(self, block: bytes, flag: bytes, size: int) -> TarEntry:
         records, self._records = self._records, {}
-        kind = _KINDS.get(flag, TarEntryKind.OTHER)
-        if (told := records.get(b"size")) is not None:
-            size = _decimal(told)
-        has_content = kind in (TarEntryKind.FILE, TarEntryKind.OTHER)
-        self._expect(size if has_content else 0, is_content=kind is TarEntryKind.FILE)
+        kind = _KINDS.get(flag, TarKind.OTHER)
+        if (record := records.get(b"size")) is not None:
+            size = _decimal(record)
+        has_content = kind in (TarKind.FILE, TarKind.OTHER)
+        self._expect(size if has_content else 0, is_content=kind is TarKind.FILE)
         mode, mtime_s = _number_or_zero(block[100:108]) & 0o7777, _number_or_zero(block[136:148])
-        return TarEntry(
-            records.get(b"path", _name(block)), kind, size if kind is TarEntryKind.FILE else 0, mode, mtime_s
-        )
+        return TarEntry(records.get(b"path", _name(block)), kind, size if kind is TarKind.FILE else 0, mode, mtime_s)
 
     def _expect(self, size: int, *, is_content: bool) -> None:
         self._left, self._padding, self._is_content = size, -size % BLOCK_BYTES, is_content
@@ -158,14 +156,14 @@ class TarStream:
             return
         self._extension = None
         if flag == _LONG_NAME:
-            self._records.setdefault(b"path", bytes(content).rstrip(b"\0"))
+            self._records[b"path"] = bytes(content).rstrip(b"\0")
         else:
             self._records |= _pax_records(bytes(content))
 
 
 def _check_sum(block: bytes) -> None:
-    told = _number(block[148:156])
-    if told != sum(block) - sum(block[148:156]) + 8 * ord(" "):
+    checksum = _number(block[148:156])
+    if checksum != sum(block) - sum(block[148:156]) + 8 * ord(" "):
         raise TarError("a header whose checksum is wrong")
 
 

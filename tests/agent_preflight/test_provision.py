@@ -233,8 +233,9 @@ def test_keys_are_listed_page_by_page(simulator: Simulator) -> None:
 
 
 def test_a_list_without_end_is_left(serve: Serve) -> None:
-    serve(lambda _: (200, {"data": [{"hash": "same", "name": "n"}]}))
+    server = serve(lambda _: (200, {"data": [{"hash": "same", "name": "n"}]}))
     assert len(provision.list_keys("admin")) == 1
+    assert server.asked("GET", "/keys") == 2
 
 
 def test_a_list_that_cannot_be_read_is_an_error(serve: Serve) -> None:

@@ -350,6 +350,7 @@ async def test_an_ending_while_the_agent_is_made_removes_it_unstarted(make: Make
         await creating
     assert await closing == BOTH_OK
     assert not scripted.state.containers
+    assert not [call for call in scripted.calls if call.startswith("GET") and sandbox.container_name in call]
     with pytest.raises(DockerError, match="ended before its agent started"):
         await sandbox.start()
     assert sum(call.endswith("/start") for call in scripted.calls) == 1

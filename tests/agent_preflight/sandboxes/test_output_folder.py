@@ -294,6 +294,12 @@ def test_a_file_that_came_in_part_is_no_file(tmp_path: Path) -> None:
     assert (tree(tmp_path), kept.files, kept.limits, why(kept)) == ({"a": "1"}, 1, ("time",), {"b": "time"})
 
 
+def test_an_output_of_which_only_a_part_of_one_file_came_is_no_folder(tmp_path: Path) -> None:
+    output = OutputFolder(tmp_path, OutputPolicy())
+    output.take(archive([TOP, file("b", b"x" * 5000)])[:4000])
+    assert (output.finish("time").path, list(tmp_path.iterdir())) == (None, [])
+
+
 def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
     for members, reason in (([], "it is empty"), ([link("l", "x")], "it is empty"), (b"", "there is no such folder")):
         kept = write(tmp_path, members)

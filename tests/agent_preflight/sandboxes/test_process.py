@@ -158,6 +158,32 @@ async def test_children_end_with_the_agent_whatever_group_or_session_they_moved_
     assert not alive(child)
 
 
+async def test_a_child_that_ignores_term_ends_although_its_session_is_its_own_and_its_parent_is_gone(
+    make: Make,
+) -> None:
+    child = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    then = "child.stdout.readline(); print('up'); time.sleep(60)"
+    how = "start_new_session=True, stdout=subprocess.PIPE"
+    sandbox = make(python(CHILD.replace("import time; time.sleep(60)", child).format(how=how, then=then)))
+    await sandbox.create()
+    pipes = await sandbox.start()
+    pid = int(await line(pipes))
+    assert await line(pipes) == "up"
+    assert await sandbox.kill() == "ok"
+    assert not alive(pid)
+
+
+async def test_once_all_are_gone_their_ids_are_not_looked_for_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = make(python("import time; time.sleep(60)"))
+    await sandbox.create()
+    await sandbox.start()
+    assert await sandbox.kill() == "ok"
+    monkeypatch.setattr(process, "members", None)
+    assert await sandbox.kill() == "ok"
+
+
 async def test_a_child_that_holds_the_output_open_does_not_outlive_its_agent(make: Make) -> None:
     sandbox = make(python(CHILD.format(how="process_group=0", then="")))
     await sandbox.create()

@@ -16,8 +16,9 @@ from agent_preflight.sandboxes.tar_stream import (
     BLOCK_BYTES,
     EXTENSION_BYTES_MAX,
     TarEntry,
-    TarEntryKind,
+    TarKind,
     TarError,
+    TarKind,
     TarStream,
 )
 from tests.support.cases import each
@@ -120,23 +121,28 @@ def test_an_archive_with_one_byte_changed_ends_in_an_error_or_in_entries(data: s
 @each(
     "kind, wanted",
     [
-        (tarfile.DIRTYPE, TarEntryKind.FOLDER),
-        (tarfile.SYMTYPE, TarEntryKind.LINK),
-        (tarfile.LNKTYPE, TarEntryKind.HARD_LINK),
-        (tarfile.CHRTYPE, TarEntryKind.DEVICE),
-        (tarfile.BLKTYPE, TarEntryKind.DEVICE),
-        (tarfile.FIFOTYPE, TarEntryKind.PIPE),
-        (tarfile.CONTTYPE, TarEntryKind.FILE),
+        (tarfile.DIRTYPE, TarKind.FOLDER),
+        (tarfile.SYMTYPE, TarKind.LINK),
+        (tarfile.LNKTYPE, TarKind.HARD_LINK),
+        (tarfile.CHRTYPE, TarKind.DEVICE),
+        (tarfile.BLKTYPE, TarKind.DEVICE),
+        (tarfile.FIFOTYPE, TarKind.PIPE),
+        (tarfile.CONTTYPE, TarKind.FILE),
     ],
 )
-def test_each_kind_of_entry_is_told(kind: bytes, wanted: TarEntryKind) -> None:
+def test_each_kind_of_entry_is_told(kind: bytes, wanted: TarKind) -> None:
     found, ended = read([archive([(member("a", kind, linkname="b"), b""), (member("last"), b"1")])])
-    assert ([entry.kind for entry, _ in found], ended) == ([wanted, TarEntryKind.FILE], True)
+    assert ([entry.kind for entry, _ in found], ended) == ([wanted, TarKind.FILE], True)
 
 
 def test_mode_and_time_are_told_without_what_is_no_mode() -> None:
     found, _ = read([archive([(member("a", mode=0o106755, mtime=1_700_000_000), b"")])])
     assert (found[0][0].mode, found[0][0].mtime_s) == (0o6755, 1_700_000_000)
+
+
+def test_a_prefix_is_read_in_a_ustar_header_only() -> None:
+    found, _ = read([header(b"a", at345=b"long"), header(b"b", at257=b"ustar  \0", at345=b"14371432653")])
+    assert [entry.name for entry, _ in found] == [b"long/a", b"b"]
 
 
 def test_a_size_above_eight_gibibytes_is_told_by_an_extended_header_or_in_base_256() -> None:
@@ -152,9 +158,9 @@ def test_the_content_of_an_unknown_kind_is_passed_over_and_that_of_a_link_is_non
     data = header(b"u", b"Q", b"%011o" % 5) + b"12345" + bytes(507) + header(b"l", b"2", b"%011o" % 5) + header(b"z")
     found, _ = read([data])
     assert [(entry.name, entry.kind, entry.size) for entry, _ in found] == [
-        (b"u", TarEntryKind.OTHER, 0),
-        (b"l", TarEntryKind.LINK, 0),
-        (b"z", TarEntryKind.FILE, 0),
+        (b"u", TarKind.OTHER, 0),
+        (b"l", TarKind.LINK, 0),
+        (b"z", TarKind.FILE, 0),
     ]
 
 
