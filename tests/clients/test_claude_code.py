@@ -49,13 +49,13 @@ def claude(claude_command: list[str], stage: Stage) -> Start:
     return start
 
 
-async def test_it_works_and_is_booked_as_billed(stage: Stage, claude: Start) -> None:
+async def test_it_works_and_is_posted_as_billed(stage: Stage, claude: Start) -> None:
     """Two turns, a command between them; what the first wrote to the cache and the second read of it is booked as such."""
     stage.sim.scenario = Scenario(replies=(ANSWER, LOOK))
     async with claude("a") as client:
         ended = await client.end()
     assert (ended.code, ended.out.strip()) == (0, WORDS.text), ended.said
-    assert await stage.booked_as_billed() == 2
+    assert await stage.posted_as_billed() == 2
     first, second = stage.cost_lines()
     assert first["cache_write_tokens"] == second["cached_tokens"] > 0
 
@@ -80,7 +80,7 @@ async def test_it_stops_once_its_budget_is_spent(stage: Stage, claude: Start) ->
     assert ended.code == 1, ended.said
     assert any(sentence in ended.said for sentence in REFUSED), ended.said
     assert 1 <= stage.refused("small") <= 1 + AFTER_A_REFUSAL_MAX
-    assert await stage.booked_as_billed("small") >= 2
+    assert await stage.posted_as_billed("small") >= 2
     assert stage.billed_usd() <= Decimal(SMALL_USD)
 
 
@@ -93,4 +93,4 @@ async def test_it_ends_with_an_error_when_cut(stage: Stage, claude: Start) -> No
     assert ended.code == 1, ended.said
     assert ENDED in ended.said
     assert stage.refused() <= AFTER_A_REFUSAL_MAX
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1
