@@ -7,6 +7,7 @@ import copy
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent_preflight.models import CacheStats
@@ -109,10 +110,16 @@ def stable_system_prompt(*sections: str | None) -> str:
     return "\n\n".join(stripped for section in sections if section and (stripped := section.strip()))
 
 
-class CacheMetrics:
+@dataclass
+class CacheMetrics(CacheStats):
     """Sums the cache figures of usage objects.
 
     Attributes:
+        total_prompt_tokens: Prompt tokens, including those read from a cache.
+        cached_tokens: Prompt tokens read from a cache.
+        cache_creation_tokens: Prompt tokens written to a cache.
+        request_count: Requests recorded.
+        cache_hit_requests: Requests that read from a cache.
         total_completion_tokens: Completion tokens of all requests.
 
     Examples:
@@ -122,9 +129,7 @@ class CacheMetrics:
         'Cache: 85.0% hit rate | 1,700 cached / 2,000 total prompt tokens | 1/1 requests hit'
     """
 
-    def __init__(self) -> None:
-        self._stats = CacheStats()
-        self.total_completion_tokens = 0
+    total_completion_tokens: int = 0
 
     def record(self, usage: Mapping[str, Any] | None) -> None:
         """Add one request. A cached token counts once, also if it is reported under two names.
@@ -138,40 +143,10 @@ class CacheMetrics:
                 tokens, counts as a request of 0 tokens.
         """
         read = read_usage(usage) or TokenUsage(0, 0, 0, 0, tells_cache=False)
-        add_usage(self._stats, read)
+        add_usage(self, read)
         self.total_completion_tokens += read.completion_tokens
         if read.prompt_tokens and not read.tells_cache and self.request_count <= WARNED_REQUESTS:
             logger.warning("no cache data in the usage of request %d", self.request_count)
-
-    @property
-    def total_prompt_tokens(self) -> int:
-        """Prompt tokens of all requests, including those read from a cache."""
-        return self._stats.total_prompt_tokens
-
-    @property
-    def cached_tokens(self) -> int:
-        """Prompt tokens read from a cache."""
-        return self._stats.cached_tokens
-
-    @property
-    def cache_creation_tokens(self) -> int:
-        """Prompt tokens written to a cache."""
-        return self._stats.cache_creation_tokens
-
-    @property
-    def request_count(self) -> int:
-        """Requests recorded."""
-        return self._stats.request_count
-
-    @property
-    def cache_hit_requests(self) -> int:
-        """Requests that read from a cache."""
-        return self._stats.cache_hit_requests
-
-    @property
-    def hit_rate(self) -> float:
-        """Cached tokens as a fraction of all prompt tokens; 0.0 if there are none."""
-        return self._stats.hit_rate
 
     @property
     def request_hit_rate(self) -> float:
@@ -188,17 +163,9 @@ class CacheMetrics:
         return self.cached_tokens * prompt_cost_per_m / 1_000_000 * (1.0 - cache_discount)
 
     def to_dict(self) -> dict[str, int | float]:
-        """Return the six sums, then `hit_rate` and `request_hit_rate`, rounded to 4 decimals."""
-        return {
-            "total_prompt_tokens": self.total_prompt_tokens,
-            "cached_tokens": self.cached_tokens,
-            "cache_creation_tokens": self.cache_creation_tokens,
-            "total_completion_tokens": self.total_completion_tokens,
-            "request_count": self.request_count,
-            "cache_hit_requests": self.cache_hit_requests,
-            "hit_rate": round(self.hit_rate, 4),
-            "request_hit_rate": round(self.request_hit_rate, 4),
-        }
+        """Return the six sums, and `hit_rate` and `request_hit_rate`, rounded to 4 decimals."""
+        rates = {"hit_rate": round(self.hit_rate, 4), "request_hit_rate": round(self.request_hit_rate, 4)}
+        return {**super().to_dict(), "total_completion_tokens": self.total_completion_tokens, **rates}
 
     def summary(self) -> str:
         """Return the figures as one line for a log."""

@@ -8,7 +8,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ BODY_BYTES_MAX = 2**20
 DETAIL_CHARS = 200
 
 _MISSING = object()
+_RELEASE = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
 class InfraCheck(ABC):
@@ -191,41 +191,30 @@ def _docker(container: str) -> InfraResult:
 
 
 def _git(repo_path: str, min_tag: str | None) -> InfraResult:
-    match _run_git(repo_path, "rev-parse", "--git-dir"):
-        case commands.NotInstalled():
-            return InfraResult(ok=False, detail="git CLI not found")
-        case commands.TimedOut():
-            return InfraResult(ok=False, detail="git timed out")
-        case commands.CommandResult(code=code) if code != 0:
+    def git(*args: str) -> tuple[int, str]:
+        return commands.run(["git", "-C", repo_path, *args], timeout_s=COMMAND_TIMEOUT_S)
+
+    try:
+        if git("rev-parse", "--git-dir")[0] != 0:
             return InfraResult(ok=False, detail=f"not a git repo: {repo_path}")
-    return InfraResult(ok=True, detail=repo_path) if min_tag is None else _git_tag(repo_path, min_tag)
-
-
-def _git_tag(repo_path: str, min_tag: str) -> InfraResult:
-    match _run_git(repo_path, "describe", "--tags", "--abbrev=0"):
-        case commands.CommandResult(code=0, stdout=tag) if _is_older(tag, min_tag):
-            return InfraResult(ok=None, detail=f"{tag} < min {min_tag}")
-        case commands.CommandResult(code=0, stdout=tag):
-            return InfraResult(ok=True, detail=f"tag={tag}")
-        case commands.CommandResult():
-            return InfraResult(ok=None, detail=f"no tags found; min_tag={min_tag} cannot be checked")
-        case _:
-            return InfraResult(ok=False, detail="git timed out")
-
-
-def _run_git(repo_path: str, *args: str) -> commands.CommandResult | commands.NotInstalled | commands.TimedOut:
-    return commands.run(["git", "-C", repo_path, *args], timeout_s=COMMAND_TIMEOUT_S)
+        if min_tag is None:
+            return InfraResult(ok=True, detail=repo_path)
+        code, tag = git("describe", "--tags", "--abbrev=0")
+    except commands.CommandError as exc:
+        return InfraResult(ok=False, detail=str(exc))
+    if code != 0:
+        return InfraResult(ok=None, detail=f"no tags found; min_tag={min_tag} cannot be checked")
+    if _is_older(tag, min_tag):
+        return InfraResult(ok=None, detail=f"{tag} < min {min_tag}")
+    return InfraResult(ok=True, detail=f"tag={tag}")
 
 
 def _is_older(version: str, least: str) -> bool:
     """Compare the numbers of two versions. Missing numbers count as zero, so 1.0 equals 1.0.0."""
-    pairs = list(zip_longest(_numbers(version), _numbers(least), fillvalue=0))
-    return [mine for mine, _ in pairs] < [theirs for _, theirs in pairs]
+    from packaging.version import Version  # only these checks need it
 
-
-def _numbers(version: str) -> list[int]:
-    parts = version.strip().removeprefix("v").partition("-")[0].split(".")
-    return [int(digits.group()) for part in parts if (digits := re.match(r"\d{1,18}", part))]
+    mine, theirs = (Version(found.group() if (found := _RELEASE.search(text)) else "0") for text in (version, least))
+    return mine < theirs
 
 
 def _at(body: object, path: str) -> object:

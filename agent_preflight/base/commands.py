@@ -2,62 +2,50 @@
 
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-OUTPUT_CHARS_MAX = 64 * 2**10
-"""How much of a command's output is looked at; all that is run here answers in a line or two."""
+from preflight_proxy.core.errors import OperatingError
 
-
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """The command ran to its end."""
-
-    code: int
-    stdout: str
-    stderr: str
+LATE_CODE = 124
+"""The exit code of a shown command that is killed because it is late, as of the program `timeout`."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotInstalled:
-    """There is no such program on PATH, or it may not be run."""
+class CommandError(OperatingError):
+    """The command did not run to its end: it is not installed, or was late and was killed."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
-    """It did not end in time and was killed."""
-
-
-def run(argv: Sequence[str], *, timeout_s: float) -> CommandResult | NotInstalled | TimedOut:
-    """Run a command without a shell and wait for it; never raises for what the command does.
+def run(argv: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
+    """Run a command without a shell and without input, and wait for it.
 
     Args:
-        argv: program and arguments; each is one argument, whatever it contains.
-        timeout_s: after this many seconds it is killed.
+        argv: Program and arguments; each is one argument, whatever it contains.
+        timeout_s: After this many seconds it is killed.
+
+    Returns:
+        Its exit code, and what it printed on standard output, without blanks around it.
+
+    Raises:
+        CommandError: There is no such program on PATH, or it is late; the text says which.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - no shell; arguments are handed over one by one
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
+        ended = subprocess.run(  # noqa: S603 - no shell; arguments are handed over one by one
+            list(argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return TimedOut()
+        raise CommandError(f"{argv[0]} timed out") from None
     except (OSError, ValueError):
-        return NotInstalled()
-    return CommandResult(done.returncode, _text(done.stdout), _text(done.stderr))
+        raise CommandError(f"{argv[0]} CLI not found") from None
+    return ended.returncode, ended.stdout.decode(errors="replace").strip()
 
 
-def show(argv: Sequence[str], *, timeout_s: float) -> int | NotInstalled:
-    """Run a command whose output goes where ours goes, and return its exit code; that of one that is late is 124."""
+def show(argv: Sequence[str], *, timeout_s: float) -> int:
+    """Run a command whose output goes where ours goes, and return its exit code; `LATE_CODE` if it is late.
+
+    Raises:
+        CommandError: There is no such program on PATH.
+    """
     try:
         return subprocess.run(list(argv), stdin=subprocess.DEVNULL, timeout=timeout_s, check=False).returncode  # noqa: S603
     except subprocess.TimeoutExpired:
-        return 124
+        return LATE_CODE
     except (OSError, ValueError):
-        return NotInstalled()
-
-
-def _text(output: bytes) -> str:
-    return output[: OUTPUT_CHARS_MAX * 4].decode(errors="replace")[:OUTPUT_CHARS_MAX].strip()
+        raise CommandError(f"{argv[0]} CLI not found") from None

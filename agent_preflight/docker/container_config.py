@@ -1,109 +1,34 @@
-"""What our containers are: names, labels, and the bodies of the calls that create them. Pure.
+"""The documents by which the engine creates a trial's containers. Pure.
 
 Source: docs.docker.com/reference/api/engine/version/v1.41, ContainerCreate.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
-
+from agent_preflight.docker.labels import OUTPUT_LABEL, TrialLabels
 from agent_preflight.docker.mounts import refuse_missing
+from agent_preflight.environment.variables import BUDGET_MOUNT
 from agent_preflight.options.container_options import SEALED, merge
 from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from preflight_proxy.core.errors import ConfigError
 
-BUDGET_MOUNT = "/run/preflight"
-"""Where the agent finds `budget.txt`, read-only; not below its workspace (C16)."""
-BUDGET_FILE = f"{BUDGET_MOUNT}/budget.txt"
 GATE_MOUNT = "/run/preflight-gate"
 """Where the gate finds the proxy's unix socket. The directory is mounted, not the file: a new proxy makes a new socket."""
 FORWARDER_SOCKET = f"{GATE_MOUNT}/gate.sock"
-"""Where a portable gate finds its forwarder, in a volume of theirs."""
+"""Where a portable gate finds its forwarder, in the volume that both mount."""
 GATE_PORTS = (8788,)
 """The ports that the gate listens on, in the order in which it hands them over."""
-LABEL = "agent-preflight"
-OUTPUT_LABEL = f"{LABEL}.output"
-"""What a sweep is to keep of an agent's files before it removes its container; empty if nothing."""
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL")
-"""What apt, tar, su and foreign-owned mounts need, and no more (C6)."""
+"""C6 (the agent's privileges): what apt, tar, su and foreign-owned mounts need, and no more."""
 NO_NEW_PRIVILEGES = "no-new-privileges"
 PIDS_MAX = 4096
-"""Ends a fork bomb, and lets a build with many jobs pass."""
+"""Ends a fork bomb, and is enough for a build with many jobs."""
 GATE_PIDS_MAX = 16
 """A gate is one process, and so is a forwarder."""
-
-Role = Literal["agent", "gate", "forwarder", "network", "volume"]
-
-
-@dataclass(frozen=True, slots=True)
-class TrialLabels:
-    """What marks everything of one trial, so that a sweep finds what a crash left (C15).
-
-    Attributes:
-        run_id: The run's id, in full.
-        run_dir: Absolute directory of the run; which run it is, however many runs share an id.
-        alias: The trial.
-        owner: Who made it: boot id, process id and the process's start time.
-        expires: ISO time after which nobody can still want it.
-        suffix: Random hexadecimal digits, one value per sandbox.
-    """
-
-    run_id: str
-    run_dir: Path
-    alias: str
-    owner: str
-    expires: str
-    suffix: str
-
-    def name(self, role: Role) -> str:
-        """Return the container's or volume's name: run and trial in full, in the characters that the engine allows."""
-        kind = "" if role == "agent" else f"{role}-"
-        return re.sub(r"[^a-zA-Z0-9_.-]", "-", f"ap-{self.alias}-{self.run_id}-{kind}{self.suffix}")
-
-    def labels(self, role: Role) -> dict[str, str]:
-        """Return the labels by which a sweep knows what it is."""
-        values = {"run": self.run_id, "dir": str(self.run_dir), "trial": self.alias, "role": role}
-        values |= {"owner": self.owner, "expires": self.expires}
-        return {f"{LABEL}.{key}": value for key, value in values.items()}
-
-
-class _MountConfig(msgspec.Struct, rename="pascal", omit_defaults=True):
-    type: str
-    source: str
-    target: str
-    read_only: bool = False
-
-
-class _HostConfig(msgspec.Struct, rename="pascal", omit_defaults=True):
-    network_mode: str
-    cap_drop: list[str]
-    security_opt: list[str]
-    pids_limit: int
-    mounts: list[_MountConfig]
-    log_config: dict[str, str]
-    cap_add: Sequence[str] = ()
-    init: bool = False
-    readonly_rootfs: bool = False
-    dns: Sequence[str] = ()
-    extra_hosts: Sequence[str] = ()
-    sysctls: Mapping[str, str] = {}
-
-
-class _ContainerConfig(msgspec.Struct, rename="pascal", omit_defaults=True):
-    image: str
-    labels: dict[str, str]
-    host_config: _HostConfig
-    cmd: Sequence[str] = ()
-    entrypoint: Sequence[str] = ()
-    env: Sequence[str] = ()
-    open_stdin: bool = False
-    stdin_once: bool = False
 
 
 def check_network(network: str) -> None:
@@ -119,7 +44,7 @@ def check_network(network: str) -> None:
 
 
 def gate_config(
-    tag: TrialLabels,
+    labels: TrialLabels,
     network: str,
     socket_path: Path | None,
     image: str,
@@ -127,94 +52,96 @@ def gate_config(
     services: Iterable[str] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what creates a trial's gate (C1).
+    """Return what creates a trial's gate, as C1 (the gate container) says.
 
     Args:
-        tag: Names and labels.
-        network: `"sealed"`, or the network that gate and agent shall have.
+        labels: Names and labels.
+        network: `"sealed"`, or the network of gate and agent.
         socket_path: The proxy's unix socket, alone in its directory; None for a portable gate, which hands over to its forwarder.
         image: The gate image's id.
         ports: What the gate listens on.
         services: Names that lead to the gate as `openrouter.ai` does.
-        extra: The user's own fields that concern the network (C9).
+        extra: The user's own fields that concern the network, of C9 (allowed options).
     """
     sealed = network == SEALED
-    names = [f"{name}:127.0.0.1" for name in ("openrouter.ai", *services)]
-    shared = _volume(tag) if socket_path is None else _MountConfig("bind", str(socket_path.parent), GATE_MOUNT)
-    host = _weak("none" if sealed else network, shared)
-    host.dns = ["127.0.0.1"] if sealed else []
-    host.extra_hosts = names if sealed else [*names, "host.docker.internal:host-gateway"]
-    host.sysctls = {"net.ipv4.ip_unprivileged_port_start": "0"}
-    socket_inside = FORWARDER_SOCKET if socket_path is None else f"{GATE_MOUNT}/{socket_path.name}"
-    return _filled(
-        _ContainerConfig(image, tag.labels("gate"), host, cmd=[socket_inside, *map(str, ports)]), extra or {}
-    )
+    mount = _volume(labels) if socket_path is None else _bind(socket_path.parent, GATE_MOUNT)
+    config = _own_image(image, labels.labels("gate"), "none" if sealed else network, mount)
+    config["Cmd"] = [FORWARDER_SOCKET if socket_path is None else f"{GATE_MOUNT}/{socket_path.name}", *map(str, ports)]
+    hosts = [f"{name}:127.0.0.1" for name in ("openrouter.ai", *services)]
+    config["HostConfig"] |= {
+        "ExtraHosts": hosts if sealed else [*hosts, "host.docker.internal:host-gateway"],
+        "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
+        **({"Dns": ["127.0.0.1"]} if sealed else {}),
+    }
+    merge(config, dict(extra or {}))
+    return config
 
 
 def forwarder_config(
-    tag: TrialLabels, portal: ForwarderTarget, image: str, ports: Sequence[int] = GATE_PORTS
+    labels: TrialLabels, target: ForwarderTarget, image: str, ports: Sequence[int] = GATE_PORTS
 ) -> dict[str, Any]:
     """Return what creates a portable gate's forwarder; its environment holds the trial's pass."""
-    host = _weak("bridge", _volume(tag))
-    host.extra_hosts = [f"{portal.host}:host-gateway"] if portal.host.endswith(".internal") else []
-    entrypoint = ["python3", "-I", "-S", "/forward.py", FORWARDER_SOCKET]
-    entrypoint += [portal.host, str(portal.port), *map(str, ports)]
-    env = environment({"PREFLIGHT_PASS": portal.trial_pass.reveal()})
-    return _filled(_ContainerConfig(image, tag.labels("forwarder"), host, entrypoint=entrypoint, env=env))
+    config = _own_image(image, labels.labels("forwarder"), "bridge", _volume(labels))
+    if target.host.endswith(".internal"):
+        config["HostConfig"]["ExtraHosts"] = [f"{target.host}:host-gateway"]
+    config["Entrypoint"] = ["python3", "-I", "-S", "/forward.py", FORWARDER_SOCKET]
+    config["Entrypoint"] += [target.host, str(target.port), *map(str, ports)]
+    config["Env"] = [f"PREFLIGHT_PASS={target.trial_pass.reveal()}"]
+    return config
 
 
-def agent_config(spec: AgentSpec, tag: TrialLabels, gate_id: str, seccomp: str) -> dict[str, Any]:
-    """Return what creates the agent in its gate's network namespace (C1, C6-C8).
+def agent_config(spec: AgentSpec, labels: TrialLabels, gate_id: str, seccomp: str) -> dict[str, Any]:
+    """Return what creates the agent in its gate's network namespace, by C6 (privileges), C7 (system calls) and C8 (no log).
 
     Outside a sealed trial `no-new-privileges` is left off, so that images which call sudo still work.
     """
-    host = _HostConfig(
-        network_mode=f"container:{gate_id}",
-        cap_drop=["ALL"],
-        cap_add=CAPABILITIES,
-        security_opt=[f"seccomp={seccomp}", *([NO_NEW_PRIVILEGES] if spec.network == SEALED else [])],
-        pids_limit=PIDS_MAX,
-        log_config={"Type": "none"},
-        mounts=[_MountConfig("bind", str(spec.budget_dir), BUDGET_MOUNT, read_only=True)],
-        init=True,
-    )
-    labels = {**tag.labels("agent"), OUTPUT_LABEL: spec.output.text()}
-    body = _ContainerConfig(spec.image, labels, host, cmd=spec.command, env=environment(spec.env))
-    body.open_stdin = body.stdin_once = True
-    fields = _filled(body, spec.docker_args.agent)
-    refuse_missing(fields["HostConfig"])
-    return fields
+    host = {
+        "NetworkMode": f"container:{gate_id}",
+        "CapDrop": ["ALL"],
+        "CapAdd": list(CAPABILITIES),
+        "SecurityOpt": [f"seccomp={seccomp}", *([NO_NEW_PRIVILEGES] if spec.network == SEALED else [])],
+        "PidsLimit": PIDS_MAX,
+        "LogConfig": {"Type": "none"},
+        "Mounts": [_bind(spec.budget_dir, BUDGET_MOUNT) | {"ReadOnly": True}],
+        "Init": True,
+    }
+    config: dict[str, Any] = {
+        "Image": spec.image,
+        "Labels": {**labels.labels("agent"), OUTPUT_LABEL: spec.output.text()},
+        "HostConfig": host,
+        "Env": [f"{name}={value}" for name, value in spec.env.items()],
+        "OpenStdin": True,
+        "StdinOnce": True,
+        **({"Cmd": list(spec.command)} if spec.command else {}),
+    }
+    merge(config, dict(spec.docker_args.agent))
+    refuse_missing(config["HostConfig"])
+    return config
 
 
-def in_force(memory: str | None, cpus: str | None) -> str:
-    """Return the privileges and limits that agents have, unless the user's own options say otherwise, for a person (C6, C7)."""
+def privileges_text(memory: str | None, cpus: str | None) -> str:
+    """Return the privileges and limits that agents have, unless the user's own options say otherwise, for a person."""
     limits = f"pids {PIDS_MAX}, memory {memory or 'unlimited'}, cpus {cpus or 'unlimited'}"
     return f"own system call profile; no capabilities but {' '.join(CAPABILITIES).lower()}; {limits}"
 
 
-def _weak(network: str, mount: _MountConfig) -> _HostConfig:
-    """A container of our own image: it can do nothing but what its one program does."""
-    return _HostConfig(
-        network_mode=network,
-        cap_drop=["ALL"],
-        security_opt=[NO_NEW_PRIVILEGES],
-        pids_limit=GATE_PIDS_MAX,
-        log_config={"Type": "none"},
-        mounts=[mount],
-        readonly_rootfs=True,
-    )
+def _own_image(image: str, labels: Mapping[str, str], network: str, mount: Mapping[str, Any]) -> dict[str, Any]:
+    """A container of our own image: it has no privilege, and can write nowhere but to its mount."""
+    host = {
+        "NetworkMode": network,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": [NO_NEW_PRIVILEGES],
+        "PidsLimit": GATE_PIDS_MAX,
+        "LogConfig": {"Type": "none"},
+        "Mounts": [mount],
+        "ReadonlyRootfs": True,
+    }
+    return {"Image": image, "Labels": labels, "HostConfig": host}
 
 
-def _volume(tag: TrialLabels) -> _MountConfig:
-    return _MountConfig("volume", tag.name("volume"), GATE_MOUNT)
+def _bind(source: Path, target: str) -> dict[str, Any]:
+    return {"Type": "bind", "Source": str(source), "Target": target}
 
 
-def _filled(body: _ContainerConfig, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(body)
-    merge(fields, dict(extra or {}))
-    return fields
-
-
-def environment(env: Mapping[str, str]) -> list[str]:
-    """Return variables as the engine takes them."""
-    return [f"{name}={value}" for name, value in env.items()]
+def _volume(labels: TrialLabels) -> dict[str, Any]:
+    return {"Type": "volume", "Source": labels.name("volume"), "Target": GATE_MOUNT}

@@ -37,12 +37,15 @@ def build_image(image_name: str, dockerfile: str = "Dockerfile", context: str = 
     Raises:
         DockerError: The build failed or took longer than 30 minutes, or there is no program `docker`. It is a RuntimeError.
     """
-    done = commands.show(["docker", "build", "-t", image_name, "-f", dockerfile, context], timeout_s=USERS_BUILD_S_MAX)
-    if done == commands.NotInstalled():
+    try:
+        code = commands.show(
+            ["docker", "build", "-t", image_name, "-f", dockerfile, context], timeout_s=USERS_BUILD_S_MAX
+        )
+    except commands.CommandError as exc:
         raise DockerError(
             f"'{image_name}' was not built: that takes the program docker, which is not installed", Failure.REFUSED
-        )
-    if done != 0:
+        ) from exc
+    if code != 0:
         raise DockerError(f"Docker build failed for '{image_name}'")
 
 

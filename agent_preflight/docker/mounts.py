@@ -53,9 +53,8 @@ def check_mounts(
     Raises:
         ConfigError: A mount is, or contains, the engine's socket.
     """
-    sources = [resolve(bind.path) for bind in binds(host_config)]
-    for source in sources:
-        _refuse_socket(source)
+    refuse_sockets(host_config, resolve)
+    sources = (resolve(bind.path) for bind in binds(host_config))
     return list(filter(None, (_warning(source, run_dir, own_dir) for source in sources)))
 
 
@@ -78,37 +77,30 @@ class Bind:
 
 def binds(host_config: Mapping[str, Any]) -> list[Bind]:
     """Return the host's paths that a container mounts, in their order; volumes have none."""
-    found = []
-    for text in host_config.get("Binds") or ():
-        source, target, modes = _parts(text)
-        if source.startswith("/"):
-            found.append(Bind(source, target, "ro" not in modes))
-    for mount in host_config.get("Mounts") or ():
-        if str(mount.get("Source")).startswith("/"):
-            found.append(Bind(mount["Source"], str(mount.get("Target")), not mount.get("ReadOnly"), is_bind=False))
-    return found
+    return [mount for _, mount in _mounts(host_config) if mount.path.startswith("/")]
 
 
 def volumes(host_config: Mapping[str, Any]) -> list[Bind]:
     """Return the named volumes that a container mounts; their names stand for paths."""
-    found = []
-    for text in host_config.get("Binds") or ():
-        source, target, modes = _parts(text)
-        if not source.startswith("/"):
-            found.append(Bind(source, target, "ro" not in modes))
-    for mount in host_config.get("Mounts") or ():
-        if mount.get("Type") == "volume" and mount.get("Source"):
-            found.append(Bind(mount["Source"], str(mount.get("Target")), not mount.get("ReadOnly"), is_bind=False))
-    return found
+    return [mount for kind, mount in _mounts(host_config) if kind == "volume" and mount.path]
 
 
 def targets(fields: Mapping[str, Any]) -> list[str]:
     """Return the container's paths at which something is mounted, in plain form."""
-    host_config = fields.get("HostConfig") or {}
-    found = [each.target for each in (*binds(host_config), *volumes(host_config))]
-    found += [str(each.get("Target")) for each in host_config.get("Mounts") or () if not each.get("Source")]
-    found += [*(host_config.get("Tmpfs") or ()), *(fields.get("Volumes") or ())]
-    return [os.path.normpath(target) for target in found]
+    paths = [mount.target for _, mount in _mounts(fields.get("HostConfig") or {})]
+    return [posixpath.normpath(path) for path in (*paths, *(fields.get("Volumes") or ()))]
+
+
+def _mounts(host_config: Mapping[str, Any]) -> Iterator[tuple[str, Bind]]:
+    """Yield everything that a container mounts with its kind: `bind`, `volume` or `tmpfs`."""
+    for text in host_config.get("Binds") or ():
+        source, target, modes = _parts(text)
+        yield "bind" if source.startswith("/") else "volume", Bind(source, target, "ro" not in modes)
+    for mount in host_config.get("Mounts") or ():
+        source, target = str(mount.get("Source") or ""), str(mount.get("Target"))
+        yield str(mount.get("Type")), Bind(source, target, not mount.get("ReadOnly"), is_bind=False)
+    for target in host_config.get("Tmpfs") or ():
+        yield "tmpfs", Bind("", target, writable=True, is_bind=False)
 
 
 def refuse_missing(host_config: dict[str, Any]) -> None:
@@ -171,42 +163,39 @@ def _within(path: str, directory: str) -> bool:
     return PurePosixPath(path).is_relative_to(directory)
 
 
-def beside_mounts(wish: OutputPolicy, fields: Mapping[str, Any]) -> OutputPolicy:
+def beside_mounts(policy: OutputPolicy, fields: Mapping[str, Any]) -> OutputPolicy:
     """Return what of an output folder is to be copied, given what the user mounts.
 
     Nothing is copied of a folder that is the user's own mount, or on a tmpfs. Mounts below it are left out.
 
     Args:
-        wish: What the user wants to be kept.
+        policy: What the user wants to be kept.
         fields: The body of the call that creates the container, or a part of it.
     """
-    targets = dict(_targets(fields.get("HostConfig", {})))
-    above = [target for target in targets if _within(wish.path, target)]
-    if above and not wish.unkept:
-        return replace(wish, unkept=OWN_MOUNT if targets[max(above, key=len)] != "tmpfs" else ON_TMPFS)
-    below = sorted(os.path.relpath(target, wish.path) for target in targets if _within(target, wish.path))
-    return replace(wish, mounts=tuple(below))
+    targets = dict(_named_targets(fields.get("HostConfig") or {}))
+    above = [target for target in targets if _within(policy.path, target)]
+    if above and not policy.unkept:
+        return replace(policy, unkept=OWN_MOUNT if targets[max(above, key=len)] != "tmpfs" else ON_TMPFS)
+    below = sorted(posixpath.relpath(target, policy.path) for target in targets if _within(target, policy.path))
+    return replace(policy, mounts=tuple(below))
 
 
-def tmpfs_warning(wish: OutputPolicy, fields: Mapping[str, Any]) -> str | None:
+def tmpfs_warning(policy: OutputPolicy, fields: Mapping[str, Any]) -> str | None:
     """Return a warning if what agents write to their output folder, or below it, is lost with a tmpfs."""
-    if wish.unkept:
+    if policy.unkept:
         return None
-    lost = wish.path if beside_mounts(wish, fields).unkept == ON_TMPFS else None
-    targets = _targets(fields.get("HostConfig", {}))
-    lost = lost or next((path for path, kind in targets if kind == "tmpfs" and _within(path, wish.path)), None)
+    lost = policy.path if beside_mounts(policy, fields).unkept == ON_TMPFS else None
+    targets = _named_targets(fields.get("HostConfig") or {})
+    lost = lost or next((path for path, kind in targets if kind == "tmpfs" and _within(path, policy.path)), None)
     if lost is None:
         return None
     return f"{lost} is a tmpfs: what agents write there is gone once they end, and is not kept; leave the tmpfs off to keep it"
 
 
-def _targets(host_config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield where the user's mounts stand in the container, each with its kind; a volume without a name is nobody's."""
-    for bind in host_config.get("Binds", ()):
-        if ":" in bind:
-            yield posixpath.normpath(bind.split(":")[1]), "bind"
-    for mount in host_config.get("Mounts", ()):
-        if mount.get("Type") != "volume" or mount.get("Source"):
-            yield posixpath.normpath(str(mount.get("Target"))), str(mount.get("Type"))
-    for target in host_config.get("Tmpfs", ()):
-        yield posixpath.normpath(target), "tmpfs"
+def _named_targets(host_config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return where the user's mounts are in the container, each with its kind. A volume without a name is left out."""
+    return [
+        (posixpath.normpath(mount.target), kind)
+        for kind, mount in _mounts(host_config)
+        if mount.target and (mount.path or kind != "volume")
+    ]

@@ -18,29 +18,27 @@ import errno
 import functools
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.docker.budget_link import link_copies, place_link
+from agent_preflight.docker.agent_files import keep, link_copies, place_link
 from agent_preflight.docker.container import Container
 from agent_preflight.docker.container_config import (
-    BUDGET_FILE,
     GATE_PORTS,
-    TrialLabels,
     agent_config,
     check_network,
     gate_config,
 )
-from agent_preflight.docker.forwarder import Forwarder
 from agent_preflight.docker.images import agents_image
-from agent_preflight.docker.keep import keep
+from agent_preflight.docker.labels import TrialLabels, this_process
 from agent_preflight.docker.mounts import check_mounts
-from agent_preflight.docker.owner import this_process
+from agent_preflight.docker.portable_gate import Forwarder
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import UNKNOWN, DockerError, Failure
 from agent_preflight.engine.streams import AttachedStreams, attach
+from agent_preflight.environment.variables import CONTAINER_BUDGET_FILE
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes, Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from preflight_proxy.core.errors import ConfigError
@@ -104,13 +102,13 @@ class DockerSandbox:
         self._engine = engine = engine.apart()
         self._spec, self._gate_image, self._ports = spec, gate_image, tuple(ports)
         expires = (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds")
-        self._tag = TrialLabels(spec.run_id, spec.run_dir, spec.alias, this_process(), expires, secrets.token_hex(6))
-        self._gate = Container(engine, self._tag.name("gate"), "the trial's gate", owns_network=True)
-        self._agent = Container(engine, self._tag.name("agent"), f"the agent {spec.alias}")
-        self._forwarder = None if spec.portal is None else Forwarder(engine, self._tag, spec.portal)
+        self._labels = TrialLabels(spec.run_id, spec.run_dir, spec.alias, this_process(), expires, secrets.token_hex(6))
+        self._gate = Container(engine, self._labels.name("gate"), "the trial's gate", owns_network=True)
+        self._agent = Container(engine, self._labels.name("agent"), f"the agent {spec.alias}")
+        self._forwarder = None if spec.portal is None else Forwarder(engine, self._labels, spec.portal)
         self._attached: AttachedStreams | None = None
         self._over = False
-        self._held = False
+        self._output_pending = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._ending = asyncio.Lock()
@@ -118,7 +116,7 @@ class DockerSandbox:
     @property
     def container_name(self) -> str:
         """The agent's container name."""
-        return self._tag.name("agent")
+        return self._labels.name("agent")
 
     async def create(self) -> None:
         """Make gate and agent and place the budget link; the gate runs, the agent does not.
@@ -127,43 +125,36 @@ class DockerSandbox:
             ConfigError: The spec asks for what is not allowed.
             DockerError: The engine refused or did not answer; `close` removes what was made.
         """
-        body, links = self._check()
-        self._refuse_if_over()
-        self._idle.clear()
-        try:
-            with _told_for_money():
-                async with self._engine.starts:
-                    await self._open_gate()
-                    self._refuse_if_over()
-                    await self._create_agent(body(self._gate.id))
-                if not await place_link(self._engine, self._agent.id, links):
-                    self.warnings.append(_no_link(self._spec.workspace_path))
-        finally:
-            self._idle.set()
-        self._refuse_if_over()
-
-    def _check(self) -> tuple[Callable[[str], dict[str, Any]], dict[str, bytes]]:
-        """Refuse what is not allowed, before anything is made; what follows from the spec otherwise."""
         spec = self._spec
         check_network(spec.network)
         if spec.gate_socket is not None:
             check_socket(spec.gate_socket)
-        body = functools.partial(agent_config, spec, self._tag, seccomp=seccomp_profile())
-        self.warnings += check_mounts(
-            body("").get("HostConfig", {}),
-            run_dir=str(spec.run_dir),
-            own_dir=str(spec.budget_dir.parent),
-        )
-        return body, link_copies(spec.workspace_path)
+        config = functools.partial(agent_config, spec, self._labels, seccomp=seccomp_profile())
+        run_dir, own_dir = str(spec.run_dir), str(spec.budget_dir.parent)
+        self.warnings += check_mounts(config("")["HostConfig"], run_dir=run_dir, own_dir=own_dir)
+        links = link_copies(spec.workspace_path)
+        self._refuse_if_over()
+        self._idle.clear()
+        try:
+            with _with_meaning_for_money():
+                async with self._engine.starts:
+                    await self._open_gate()
+                    self._refuse_if_over()
+                    await self._create_agent(config(self._gate.id))
+                if not await place_link(self._engine, self._agent.id, links):
+                    self.warnings.append(
+                        f"budget.txt could not be placed in {spec.workspace_path}; the agent finds it at {CONTAINER_BUDGET_FILE}"
+                    )
+        finally:
+            self._idle.set()
+        self._refuse_if_over()
 
     async def _open_gate(self) -> None:
         spec = self._spec
         if self._forwarder is not None:
             await self._forwarder.open(self._gate_image, self._ports)
-            self._refuse_if_over()
-        own = (self._tag, spec.network, spec.gate_socket, self._gate_image, self._ports)
+        own = (self._labels, spec.network, spec.gate_socket, self._gate_image, self._ports)
         await self._gate.create(gate_config(*own, spec.services, spec.docker_args.gate))
-        self._refuse_if_over()
         await self._gate.start()
 
     async def _create_agent(self, body: dict[str, Any]) -> None:
@@ -182,10 +173,10 @@ class DockerSandbox:
         """
         async with self._engine.starts:
             self._refuse_if_over()
-            with _told_for_money():
+            with _with_meaning_for_money():
                 attached = await attach(self._engine, self._agent.id)
             try:
-                with _told_for_money(may_have_started=True):
+                with _with_meaning_for_money(may_have_started=True):
                     await self._agent.start()
             except BaseException:
                 await attached.end()
@@ -201,12 +192,10 @@ class DockerSandbox:
                 over too.
         """
         assert self._attached is not None
-        found = await self._agent.until_ended(self._attached.over)
-        if found is None:
+        if (exit_ := await self._agent.until_ended(self._attached.over)) is None:
             await self.kill()
             raise DockerError(OUTPUT_LOST, Failure.LOST)
-        async with self._ending:  # an ending that removed the container knows how it ended
-            return self._agent.exit or found
+        return exit_
 
     async def kill(self) -> Step:
         """End the agent; `"ok"` only when the engine says that it runs no more, or that there is no such container."""
@@ -235,7 +224,7 @@ class DockerSandbox:
             try:
                 return await keep(self._engine, self._agent.id, wish, folder)
             except (OSError, DockerError) as exc:
-                self._held = True
+                self._output_pending = True
                 raise DockerError(not_kept(wish.path, exc, self.container_name)) from exc
 
     async def close(self) -> dict[str, Step]:
@@ -246,9 +235,9 @@ class DockerSandbox:
         await self.kill()
         steps: dict[str, Step] = {"agent": "unverified", "gate": "unverified"}
         async with self._ending:
-            if not self._held:
+            if not self._output_pending:
                 steps["agent"] = await self._agent.end()
-            if steps["agent"] == "ok" or self._held:
+            if steps["agent"] == "ok" or self._output_pending:
                 steps["gate"] = await self._gate.end()
             if self._forwarder is not None:
                 gone = steps["gate"] == "ok"
@@ -263,7 +252,7 @@ class DockerSandbox:
 
 
 @contextlib.contextmanager
-def _told_for_money(*, may_have_started: bool = False) -> Iterator[None]:
+def _with_meaning_for_money(*, may_have_started: bool = False) -> Iterator[None]:
     """Say in the engine's error what it means for money."""
     try:
         yield
@@ -295,7 +284,3 @@ def not_kept(path: str, exc: Exception, container: str) -> str:
         f"the output in {path} could not be copied: {reason}. It is kept in the stopped container {container}. "
         f"{first} `agent-preflight sweep` copies it and removes the container"
     )
-
-
-def _no_link(workspace_path: str) -> str:
-    return f"budget.txt could not be placed in {workspace_path}; the agent finds it at {BUDGET_FILE}"

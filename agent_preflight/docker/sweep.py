@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agent_preflight.docker.container import Container
-from agent_preflight.docker.container_config import LABEL, OUTPUT_LABEL, Role
+from agent_preflight.docker.labels import LABEL, OUTPUT_LABEL, Role
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.runs.lock import RunState, lock_if_dead_soon

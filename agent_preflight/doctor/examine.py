@@ -1,23 +1,68 @@
-"""The examination: everything is looked at, nothing is changed but for the gate's image, which is built where it is missing."""
+"""The examination and its report. Nothing is changed, except that the gate's image is built if it is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from agent_preflight.base.config import Environment, child_environment
 from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import Line, failed, passed, warned
 from agent_preflight.checks.machine import check_clock, check_disk
+from agent_preflight.checks.report import line_text
 from agent_preflight.docker.gate_modes import netns_cookie
-from agent_preflight.doctor import engine as engines
-from agent_preflight.doctor.engine import EngineFacts, Handshake
-from agent_preflight.doctor.installation import installation
-from agent_preflight.doctor.networks import client_lines, network_lines, untried_lines
-from agent_preflight.doctor.section import Section
-from agent_preflight.doctor.system import system_lines
+from agent_preflight.doctor.containers import (
+    EngineFacts,
+    Handshake,
+    client_lines,
+    engine_lines,
+    look_for_engine,
+    network_lines,
+    try_handshake,
+    untried_lines,
+)
+from agent_preflight.doctor.machine import installation, system_lines
 from agent_preflight.openrouter.http import resolve_base_url
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES, http_proxy
 from preflight_proxy.core.errors import ConfigError
+
+WORDS = {True: "ok", None: "note", False: "problem"}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Findings on one subject: each passes, fails, or is something to know."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+def sections_text(sections: Sequence[Section], *, colour: bool = False) -> Iterator[str]:
+    """Yield the report's lines."""
+    for section in sections:
+        yield ""
+        yield section.title
+        for line in section.lines:
+            yield line_text(line, colour=colour)
+
+
+def document(sections: Sequence[Section]) -> dict[str, Any]:
+    """Return the report for machines; `ok` is False if anything is a problem."""
+    return {
+        "ok": healthy(sections),
+        "sections": {section.title: [_row(line) for line in section.lines] for section in sections},
+    }
+
+
+def healthy(sections: Sequence[Section]) -> bool:
+    """Tell whether nothing is a problem."""
+    return all(line.ok is not False for section in sections for line in section.lines)
+
+
+def _row(line: Line) -> dict[str, str]:
+    return {"name": line.name, "finding": WORDS[line.ok], "detail": line.detail, "hint": line.hint}
+
 
 NOT_TRIED = Handshake(None, "not tried")
 
@@ -33,17 +78,17 @@ def examine(
         tell: Takes a line before what takes long.
     """
     environment = Environment.read()
-    engine = engines.look_for_engine()
+    engine = look_for_engine()
     handshake = portable = NOT_TRIED
     if containers and isinstance(engine, EngineFacts):
         tell("trying both kinds of gate ...")
-        handshake = engines.try_handshake(environment.gate_base)
-        portable = engines.try_handshake(environment.gate_base, portable=True)
+        handshake = try_handshake(environment.gate_base)
+        portable = try_handshake(environment.gate_base, portable=True)
     return [
         Section("Installation", installation()),
         Section("Environment", variable_lines(environment)),
         Section("System", (*system_lines(), *_machine(environment, clock=clock))),
-        Section("Containers", engines.engine_lines(engine)),
+        Section("Containers", engine_lines(engine)),
         Section("Networks", network_lines(engine, handshake, portable, netns_cookie() is not None)),
         Section("Clients at https://openrouter.ai in a container", client_lines()),
         Section("Not tried by anyone, so not promised", untried_lines()),

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import copy
@@ -24,6 +24,7 @@ import msgspec
 from aiodocker.networks import DockerNetwork
 from aiodocker.stream import Stream
 from aiodocker.volumes import DockerVolume
+from aiohttp import ClientTimeout
 from yarl import URL
 
 from agent_preflight.engine.address import Version, connect, negotiate
@@ -183,6 +184,35 @@ class Engine:
         """Unpack a tar archive in a directory of a container; GONE if there is no such directory."""
         async with self._call(f"writing into {directory}", limit_s):
             await self._client.containers.container(container).put_archive(directory, archive)  # type: ignore[no-untyped-call]
+
+    async def archive(self, container: str, path: str) -> AsyncGenerator[bytes, None]:
+        """Yield a tar archive of a file or folder of a container, as it comes and without a time limit; GONE if it does not exist.
+
+        It is requested uncompressed: a compressed one could grow a thousandfold in memory.
+        """
+        doing, head = f"reading {path}", {"Accept-Encoding": "identity"}
+        async with self._call(doing, None):  # aiodocker's own `get_archive` reads it whole
+            answer = await self._client._do_query(
+                f"containers/{container}/archive", "GET", params={"path": path}, headers=head, timeout=ClientTimeout()
+            )
+        try:
+            while True:
+                async with self._call(doing, None):
+                    piece = await answer.content.readany()
+                if not piece:
+                    return
+                yield piece
+        finally:
+            answer.close()
+
+    async def is_readable(self, container: str) -> bool:
+        """Return whether the engine can read a container at all. If so, a folder that it cannot read is itself at fault."""
+        with contextlib.suppress(DockerError):
+            async with self._call("looking into a container"):
+                path = f"containers/{container}/archive"
+                (await self._client._do_query(path, "HEAD", params={"path": "/"})).close()
+                return True
+        return False
 
     async def attach(self, container: str, *, stdin: bool) -> Stream:
         """Return a connection to a container's standard input, or to both of its outputs, from now on."""

@@ -1,4 +1,4 @@
-"""An agent's standard streams, carried by two connections to the engine: one for both outputs, one for the input; and its files.
+"""An agent's standard streams, carried by two connections to the engine: one for both outputs, one for the input.
 
 The input has one of its own so that it can be closed by itself. What an agent prints is read as fast as it is taken from the
 readers, so an agent that floods us waits, and we do not.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 
 import aiohttp
 from aiodocker.stream import Stream
-from aiohttp import ClientTimeout
 
-from agent_preflight.engine.client import CALL_S_MAX, Engine
-from agent_preflight.engine.failure import DockerError, explained
+from agent_preflight.engine.client import Engine
 from agent_preflight.sandboxes.interface import Pipes
 from preflight_proxy.base.tasks import Tasks
 
@@ -119,37 +116,3 @@ async def attach(engine: Engine, container: str) -> AttachedStreams:
         with _connection_errors():
             await output.close()
         raise
-
-
-async def archive(engine: Engine, container: str, path: str) -> AsyncGenerator[bytes, None]:
-    """Yield a tar archive of a file or folder of a container, as it comes and without a time limit.
-
-    It is asked for as it is: a compressed one could grow a thousandfold in memory.
-
-    Raises:
-        DockerError: The engine refused, does not answer, or broke off; GONE if there is no such path.
-    """
-    doing, head = f"reading {path}", {"Accept-Encoding": "identity"}
-    async with explained(engine.url, doing, None):  # aiodocker's own `get_archive` reads it whole
-        answer = await engine._client._do_query(
-            f"containers/{container}/archive", "GET", params={"path": path}, headers=head, timeout=ClientTimeout()
-        )
-    try:
-        while True:
-            async with explained(engine.url, doing, None):
-                piece = await answer.content.readany()
-            if not piece:
-                return
-            yield piece
-    finally:
-        answer.close()
-
-
-async def is_readable(engine: Engine, container: str) -> bool:
-    """Whether the engine can look into a container at all; if so, a folder that it cannot read is at fault itself."""
-    with suppress(DockerError):
-        async with explained(engine.url, "looking into a container", CALL_S_MAX):
-            answer = await engine._client._do_query(f"containers/{container}/archive", "HEAD", params={"path": "/"})
-            answer.close()
-            return True
-    return False

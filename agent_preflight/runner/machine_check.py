@@ -18,14 +18,15 @@ from typing import Any
 from agent_preflight.base.config import Environment, variable
 from agent_preflight.checks.images import image_name
 from agent_preflight.checks.line import Line, failed, warned
-from agent_preflight.docker.budget_link import link_copies
+from agent_preflight.docker.agent_files import link_copies
 from agent_preflight.docker.container import Container
-from agent_preflight.docker.container_config import BUDGET_MOUNT, GATE_MOUNT, TrialLabels, check_network
+from agent_preflight.docker.container_config import GATE_MOUNT, check_network
 from agent_preflight.docker.images import missing_base, missing_image
+from agent_preflight.docker.labels import TrialLabels, this_process
 from agent_preflight.docker.mounts import Bind, binds, refuse_sockets, targets, volumes
-from agent_preflight.docker.owner import this_process
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.engine.failure import DockerError, Failure
+from agent_preflight.environment.variables import BUDGET_MOUNT
 from agent_preflight.options.container_options import SEALED, merge
 from agent_preflight.options.settings import unused_by_processes
 from agent_preflight.runner.mount_sources import MountSource, check_sources

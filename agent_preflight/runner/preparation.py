@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent_preflight.base.config import Environment
 from agent_preflight.base.usd import dollars, usd
-from agent_preflight.docker.container_config import in_force
+from agent_preflight.docker.container_config import privileges_text
 from agent_preflight.docker.gate_modes import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.mounts import tmpfs_warning
@@ -203,7 +203,7 @@ def announce(request: Request, folder: RunFolder, run_id: str, due: Sequence[Tri
             "  agents reach OpenRouter by the base URL that they are told; https://openrouter.ai is not the proxy"
         )
     else:
-        request.say(f"  containers: {in_force(request.around.memory, request.around.cpus)}")
+        request.say(f"  containers: {privileges_text(request.around.memory, request.around.cpus)}")
         if (lost := tmpfs_warning(request.around.output, request.around.engine_options.agent)) is not None:
             request.say(f"  warning: {lost}")
     for warning in network_warnings(

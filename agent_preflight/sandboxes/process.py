@@ -1,9 +1,11 @@
-"""The sandbox without containers: an agent as a process of this machine, in a session of its own.
+"""The sandbox without containers: an agent as a process of this machine, in a session of its own; and agents that were orphaned.
 
-It bounds nothing but money: the agent reads what its user may read and reaches what its user may reach. It is for machines
-without Docker, and its end is as hard as a process's end can be: TERM, half a second, KILL, for every process of the agent's
-session and every descendant, until none is seen. A descendant that left the session *and* lost its parents is not found;
-its calls are refused all the same, because the account is frozen first.
+It limits only money: the agent reads what its user may read and reaches what its user may reach. It is for machines without
+Docker. Its end is TERM, half a second, KILL, for every process of the agent's session and every descendant, until none is seen.
+A descendant that left the session *and* lost its parents is not found. Its calls are refused all the same, because the account
+is frozen first.
+
+An orphan is an agent's process that outlived its runner. It is found by its environment, which names the trial's budget file.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import contextlib
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from agent_preflight.base.config import child_environment
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes, Step
@@ -35,8 +39,6 @@ INHERITED = frozenset(
     {"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "SYSTEMROOT"}
 )
 """What an agent gets of our environment: nothing that could be a key."""
-
-_PROC = Path("/proc")
 
 
 class ProcessError(OperatingError):
@@ -125,13 +127,13 @@ class ProcessSandbox:
         """Return when the agent's first process has ended; what it left running is ended too, as in a container."""
         assert self._process is not None
         code = await self._process.wait()
-        await self._end({}, within_s=0)
+        await self._end(within_s=0)
         return Exit(code=code if code >= 0 else 128 - code)
 
     async def kill(self) -> Step:
         """End all of the agent's processes; `"ok"` only when none of them is seen any more."""
         self._over = True
-        return "ok" if self._process is None else await self._end(members(self._process.pid), within_s=TERM_S)
+        return "ok" if self._process is None else await self._end(within_s=TERM_S)
 
     async def keep(self, folder: Path) -> KeptOutput:
         """Say where the agent worked: its files are on this machine already, and none of them is looked at."""
@@ -145,18 +147,20 @@ class ProcessSandbox:
             transport.close()
         return {"agent": step}
 
-    async def _end(self, known: Mapping[int, int], *, within_s: float) -> Step:
-        """Give the first process `within_s` to end on TERM, then kill all; once all are gone their numbers mean nothing."""
+    async def _end(self, *, within_s: float) -> Step:
+        """Give the first process `within_s` to end on TERM, then kill all. Once all are gone, their ids mean nothing."""
         assert self._process is not None
+        leader, known = self._process.pid, set[psutil.Process]()
         async with self._ending:
             if self._gone:
                 return "ok"
-            if self._process.returncode is None:
+            if within_s and self._process.returncode is None:
+                known = members(leader)
                 _signal_all(known, signal.SIGTERM)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(within_s):
                         await self._process.wait()
-            step = await _kill_all(self._process.pid, known)
+            _, step = await _kill_all(lambda seen: members(leader, known | seen), group=leader)
             self._gone = step == "ok"
             return step
 
@@ -167,75 +171,81 @@ def agent_environment(env: Mapping[str, str], ours: Mapping[str, str]) -> dict[s
     return {**kept, **env}
 
 
-def members(leader: int, known: Mapping[int, int] | None = None) -> dict[int, int]:
-    """Return the live processes of the leader's session, all their descendants, and those of `known` that still live.
+def members(leader: int, known: Set[psutil.Process] = frozenset()) -> set[psutil.Process]:
+    """Return the live processes of the leader's session and group, all their descendants, and those of `known` that still live.
 
     Args:
         leader: Process id of the agent's first process, which leads its group and session.
-        known: Members found before; who has lost its parent since is found by them.
-
-    Returns:
-        Process id to start time (clock ticks since boot), which together name a process for ever. Empty without `/proc`.
+        known: Members found before: one that has lost its parent since is found only so.
     """
-    table = _process_table()
-    found = {pid for pid, entry in table.items() if leader in (pid, entry.session, entry.group)}
-    found |= {pid for pid, start in (known or {}).items() if pid in table and table[pid].start == start}
-    while more := {pid for pid, entry in table.items() if entry.parent in found} - found:
-        found |= more
-    return {pid: table[pid].start for pid in found}
+    table = {process.pid: (process, parent) for process, parent in _processes()}
+    pids = {pid for pid, (process, _) in table.items() if process in known or leader in (pid, *_group_and_session(pid))}
+    while more := {pid for pid, (_, parent) in table.items() if parent in pids} - pids:
+        pids |= more
+    return {table[pid][0] for pid in pids}
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    parent: int
-    group: int
-    session: int
-    start: int
+def orphan_processes(budget_file: Path) -> set[psutil.Process]:
+    """Return the processes of an agent whose environment names this budget file, and their descendants."""
+    found: set[psutil.Process] = set()
+    for process, _ in _processes():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("PREFLIGHT_BUDGET_FILE") == str(budget_file):
+                found |= members(process.pid)
+    return found
 
 
-def _process_table() -> dict[int, _Entry]:
-    """Every process that is not dead yet; a zombie is. Empty where there is no `/proc`."""
-    table: dict[int, _Entry] = {}
-    for path in _PROC.glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[0] not in "ZX":
-            table[int(path.parent.name)] = _Entry(*map(int, (*fields[1:4], fields[19])))
-    return table
+async def end_orphan_processes(budget_file: Path) -> tuple[int, Step]:
+    """Kill an agent that outlived its runner; return how many processes it had, and `"ok"` once none is seen."""
+    return await _kill_all(lambda seen: orphan_processes(budget_file))
 
 
-def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+def _processes() -> Iterator[tuple[psutil.Process, int]]:
+    """Yield each process that has not ended, and its parent's id; a zombie has ended."""
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            with process.oneshot():
+                status, parent = process.status(), process.ppid()
+            if status not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                yield process, parent
 
 
-async def _kill_all(leader: int, known: Mapping[int, int]) -> Step:
-    """Kill the group and every member again and again until none is left."""
+def _group_and_session(pid: int) -> tuple[int, ...]:
+    try:
+        return os.getpgid(pid), os.getsid(pid)
+    except OSError:  # it has ended, or is another user's on macOS
+        return ()
+
+
+def _signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+
+
+async def _kill_all(
+    look: Callable[[Set[psutil.Process]], set[psutil.Process]], group: int | None = None
+) -> tuple[int, Step]:
+    """Kill all processes again and again until none is left; return how many there were.
+
+    Args:
+        look: Returns the live processes, given all that were seen before.
+        group: A process group that is killed as a whole too: a fork between a look and its signals does not escape that.
+    """
+    seen: set[psutil.Process] = set()
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + GONE_S_MAX
-    while True:
-        alive = members(leader, known)
-        if not alive and (_PROC.is_dir() or not _kill_group(leader)):
-            return "ok"
+    while alive := look(seen):
         if loop.time() >= deadline_s:
-            return "failed" if alive else "unverified"
-        _kill_group(leader)
+            return len(seen), "failed"
+        seen |= alive
+        if group is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
         _signal_all(alive, signal.SIGKILL)
         await asyncio.sleep(LOOK_EVERY_S)
-
-
-def _kill_group(leader: int) -> bool:
-    """Kill the leader's process group; False if there is no such group."""
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # macOS says so of a group of zombies
-    return True
+    return len(seen), "ok"
 
 
 @dataclass(frozen=True, slots=True)

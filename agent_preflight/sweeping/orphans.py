@@ -13,7 +13,7 @@ from pathlib import Path
 from agent_preflight.base.usd import usd
 from agent_preflight.runs.folder import going_on
 from agent_preflight.runs.lock import RunState, lock_if_dead
-from agent_preflight.sandboxes import strays
+from agent_preflight.sandboxes.process import end_orphan_processes
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
 from agent_preflight.sweeping.leftovers import leftovers_of
 from agent_preflight.sweeping.report import SweepReport
@@ -49,7 +49,7 @@ async def end_orphan(socket: Path, settle_s: float, *, dry_run: bool) -> OrphanP
     """
     client = ControlClient(socket)
     try:
-        pid = await client.pid()
+        pid = (await client.health()).pid
         return OrphanProxy(str(pid), gone=True) if dry_run else await _end(client, pid, settle_s)
     except ControlUnreachableError:
         return None
@@ -86,7 +86,7 @@ async def _until_silent(client: ControlClient) -> bool:
     until_s = time.monotonic() + PROXY_END_S_MAX
     while time.monotonic() < until_s:
         try:
-            await client.pid()
+            await client.health()
         except ControlUnreachableError:
             return True
         await asyncio.sleep(LOOK_EVERY_S)
@@ -122,7 +122,7 @@ async def end_orphans(run_dir: Path, aliases: Sequence[str], say: Callable[[str]
 
 
 async def _end_agent(run_dir: Path, alias: str, say: Callable[[str], None]) -> None:
-    count, step = await strays.end_orphans(run_dir / alias / "budget" / "budget.txt")
+    count, step = await end_orphan_processes(run_dir / alias / "budget" / "budget.txt")
     if step == "failed":
         raise ConfigError(f"The agent {alias} of {run_dir.name} outlived its runner and could not be ended.")
     if count:

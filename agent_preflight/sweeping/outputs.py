@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import read_json_object
-from agent_preflight.docker.keep import keep
+from agent_preflight.docker.agent_files import keep
 from agent_preflight.docker.sweep import EngineLeftover
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError

@@ -79,14 +79,17 @@ class RunningProxy:
 
 @asynccontextmanager
 async def running(
-    config: Config, clock: Clock | None = None, outside: EgressRules | None = None, over: asyncio.Event | None = None
+    config: Config,
+    clock: Clock | None = None,
+    egress_rules: EgressRules | None = None,
+    over: asyncio.Event | None = None,
 ) -> AsyncIterator[RunningProxy]:
     """Serve as long as the context lasts; after it, streams have ended and what is pending lies on disk.
 
     Args:
         config: The settings.
         clock: The system's if None.
-        outside: How agents' egress finds its way; as this machine does, to public addresses, if None.
+        egress_rules: How agents' egress resolves names, and what it may reach; public addresses only if None.
         over: `RunningProxy.over`, if the caller has it already.
 
     Raises:
@@ -99,7 +102,7 @@ async def running(
     store = Store(
         config.data_dir / "ledger.sqlite3", durability=config.durability, clock=clock, upstream=origin(config.upstream)
     )
-    listeners, portal, over = Listeners(), ForwarderListener(), over or asyncio.Event()
+    listeners, forwarders, over = Listeners(), ForwarderListener(), over or asyncio.Event()
     try:
         cost_log = CostLog(config.data_dir / "costs.jsonl")
         cost_log.complete(store.entries())
@@ -114,7 +117,7 @@ async def running(
             foreign_keys = ForeignKeys(ledger, upstream, lag_s=config.key_usage_lag_s)
             forward = PaidCalls(ledger, upstream, prices, tasks, intake, config.unknown_fields, foreign_keys)
             routes = Routes(ledger, forward, FreeReads(ledger, prices, upstream))
-            accounts = Accounts(ledger, upstream, listeners, routes.handler, outside, portal)
+            accounts = Accounts(ledger, upstream, listeners, routes.handler, egress_rules, forwarders)
             watch = RunnerWatch(ledger, accounts, run=config.run, grace_s=config.grace_s, over=over)
             control = Control(ledger, accounts, watch, run=config.run, upstream=config.upstream)
             unknown_calls = UnknownCalls(
@@ -124,7 +127,7 @@ async def running(
             try:
                 unknown_calls.begin()
                 base_url = control.base_url = await _listen(config, listeners, routes, control)
-                portal_address = _open_portal(config, portal)
+                portal_address = _listen_for_forwarders(config, forwarders)
                 watching.spawn(unknown_calls.run(), "reconcile")
                 watching.spawn(watch_place(store), "ledger watch")
                 watch.begin()
@@ -136,7 +139,7 @@ async def running(
             finally:
                 await watch.close()
                 await watching.cancel()
-                await portal.close()
+                await forwarders.close()
                 await accounts.close_gates()
                 await listeners.close()
                 await tasks.cancel()
@@ -199,11 +202,11 @@ async def _listen(config: Config, listeners: Listeners, routes: Routes, control:
     return base_url
 
 
-def _open_portal(config: Config, portal: ForwarderListener) -> str | None:
+def _listen_for_forwarders(config: Config, forwarders: ForwarderListener) -> str | None:
     if config.portal is None:
         return None
     with naming(f"{config.portal} for portable gates"):
-        host, port = portal.listen(*host_port(config.portal))
+        host, port = forwarders.listen(*host_port(config.portal))
     return f"{host}:{port}"
 
 

@@ -15,9 +15,10 @@ import aiohttp
 from openrouter_sim import Simulator
 from preflight_proxy.app import RunningProxy
 from preflight_proxy.base.config import Config
-from preflight_proxy.control.accounts import AccountSpec
+from preflight_proxy.base.control_messages import AccountSpec
 from preflight_proxy.control.standalone_accounts import new_token
-from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.money import limit_pusd, usd_text
+from preflight_proxy.core.secret import Secret
 from tests.support.sub_keys import new_sub_key
 
 MODEL = "openai/gpt-4.1-nano"
@@ -72,13 +73,17 @@ class World:
     async def open_foreign(self, name: str = "a", limit_usd: str = "1.00") -> None:
         """Open an account with a key that others may use as well, as a stand-alone proxy does."""
         token = self.tokens.setdefault(name, new_token())
-        spec = AccountSpec(limit_usd=limit_usd, token=token, key=self.sim.inference_key, run="run")
+        spec = AccountSpec(
+            limit_pusd=limit_pusd(limit_usd), token=Secret(token), key=Secret(self.sim.inference_key), run="run"
+        )
         await self.proxy.accounts.open(name, spec)
 
     async def reopen(self, name: str, key: str, limit_usd: str = "1.00", **more: Any) -> None:
         """Open an account with an existing key, as a runner does after the proxy died."""
         token = self.tokens.setdefault(name, new_token())
-        spec = AccountSpec(limit_usd=limit_usd, token=token, key=key, key_is_own=True, run="run", **more)
+        spec = AccountSpec(
+            limit_pusd=limit_pusd(limit_usd), token=Secret(token), key=Secret(key), key_is_own=True, run="run", **more
+        )
         await self.proxy.accounts.open(name, spec)
 
     def post(

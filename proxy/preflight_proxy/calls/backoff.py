@@ -1,7 +1,7 @@
-"""One queue before OpenRouter for the whole process: when it asks for patience, no call is sent until the time is over (M20).
+"""Process-wide back-off: after OpenRouter asks to wait, no such call is sent before the deadline (M20, upstream's refusals).
 
-A wait that a client can bear holds back all calls to a model, whoever makes them. A longer one is remembered for the key that
-was refused, and its calls are refused at once; every few minutes one of them is sent, to see whether that still holds.
+A wait that a client can bear delays all calls to a model, of every account. A longer one is remembered for the key that was
+refused, and its calls are refused at once; every few minutes one of them is sent, to see whether upstream still refuses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
 
 DELAYS_MAX = 1000
-"""Backoff remembered before those whose time is over are forgotten; a field never asks for so many."""
+"""Delays remembered before those that are over are forgotten."""
 LOOK_AGAIN_S = 300.0
 """A key that was refused for longer than a client waits is tried with one call after this time."""
 
@@ -26,27 +26,27 @@ _FREE = ":free"
 
 
 @dataclass(slots=True)
-class _Closed:
+class _KeyRefusal:
     code: Code
     until_s: float
     look_again_s: float
 
 
 class Backoff:
-    """Until when calls are held back: all of them, those to one model, or those to one endpoint of it.
+    """Until when calls are delayed: all of them, those to one model, or those to one endpoint of it.
 
     Args:
-        clock: The stopwatch that the holds are measured on.
+        clock: The stopwatch of the delays.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._process_until_s = 0.0
         self._until_s: dict[tuple[str, str], float] = {}
-        self._closed: dict[tuple[str, str], _Closed] = {}
+        self._key_refusals: dict[tuple[str, str], _KeyRefusal] = {}
 
-    def hold(self, model: str, refusal: UpstreamRefusal, tags: Sequence[str] = (), *, key: str = "") -> None:
-        """Hold calls back for as long as a refusal asked for: those to `tags` of the model, or to all of it if there are none.
+    def delay(self, model: str, refusal: UpstreamRefusal, tags: Sequence[str] = (), *, key: str = "") -> None:
+        """Delay calls for as long as a refusal asks: those to `tags` of the model, or to all of it if there are none.
 
         Args:
             model: The model.
@@ -62,7 +62,7 @@ class Backoff:
             self._forget(now_s)
             ends_s = until_s if refusal.names_time else now_s + LOOK_AGAIN_S
             scope = _FREE if refusal.free_models and model.endswith(_FREE) else model
-            self._closed[key, scope] = _Closed(refusal.cause, ends_s, min(ends_s, now_s + LOOK_AGAIN_S))
+            self._key_refusals[key, scope] = _KeyRefusal(refusal.cause, ends_s, min(ends_s, now_s + LOOK_AGAIN_S))
         elif refusal.remedy is Remedy.WAIT_MODEL:
             self._forget(now_s)
             for tag in tags or (_WHOLE,):
@@ -70,30 +70,29 @@ class Backoff:
 
     def _forget(self, now_s: float) -> None:
         if len(self._until_s) >= DELAYS_MAX:
-            self._until_s = {held: end_s for held, end_s in self._until_s.items() if end_s > now_s}
-        if len(self._closed) >= DELAYS_MAX:
-            self._closed = {held: closed for held, closed in self._closed.items() if closed.until_s > now_s}
+            self._until_s = {scope: until_s for scope, until_s in self._until_s.items() if until_s > now_s}
+        if len(self._key_refusals) >= DELAYS_MAX:
+            self._key_refusals = {scope: row for scope, row in self._key_refusals.items() if row.until_s > now_s}
 
-    def closed(self, model: str, key: str) -> Code | None:
-        """Why a call with this key is refused without being sent; None if it may go, as one does each `LOOK_AGAIN_S`."""
+    def refusal(self, model: str, key: str) -> Code | None:
+        """Why a call with this key is refused without being sent; None if it may leave, as one does each `LOOK_AGAIN_S`."""
         now_s = self._clock.monotonic_s()
-        for scope in (model, _FREE) if model.endswith(_FREE) else (model,):
-            closed = self._closed.get((key, scope))
-            if closed is None or now_s >= closed.until_s:
+        for scope in _scopes(model):
+            row = self._key_refusals.get((key, scope))
+            if row is None or now_s >= row.until_s:
                 continue
-            if now_s < closed.look_again_s:
-                return closed.code
-            closed.look_again_s = now_s + LOOK_AGAIN_S
+            if now_s < row.look_again_s:
+                return row.code
+            row.look_again_s = now_s + LOOK_AGAIN_S
         return None
 
-    def served(self, model: str, key: str) -> None:
-        """A call with this key was served: what was remembered of it is over."""
-        self._closed.pop((key, model), None)
-        if model.endswith(_FREE):
-            self._closed.pop((key, _FREE), None)
+    def clear(self, model: str, key: str) -> None:
+        """Forget the refusals of this key, because a call with it was served."""
+        for scope in _scopes(model):
+            self._key_refusals.pop((key, scope), None)
 
-    def free(self, model: str, tags: Sequence[str]) -> tuple[str, ...]:
-        """Those endpoints of a model that may be asked now, the holds on everything aside; all if there is none."""
+    def ready_tags(self, model: str, tags: Sequence[str]) -> tuple[str, ...]:
+        """Those endpoints of a model that are not delayed themselves; all of them if every one is."""
         now_s = self._clock.monotonic_s()
         return tuple(tag for tag in tags if self._until_s.get((model, tag), 0.0) <= now_s) or tuple(tags)
 
@@ -104,6 +103,10 @@ class Backoff:
         return max(0.0, until_s - self._clock.monotonic_s())
 
 
+def _scopes(model: str) -> tuple[str, ...]:
+    return (model, _FREE) if model.endswith(_FREE) else (model,)
+
+
 def _is_long(refusal: UpstreamRefusal) -> bool:
-    """True if no client waits for as long as a refusal asks for."""
+    """True if no client waits for as long as a refusal asks."""
     return refusal.cause is Code.DAILY_LIMIT or refusal.retry_after_s > WAIT_S_MAX

@@ -1,6 +1,6 @@
-"""The life of one admitted call: send, relay, settle, and what its client hears of it (M10 steps 2 to 7, M20).
+"""The life of one reserved call: send, relay, settle, and answer its client (M10 steps 2 to 7, M20 upstream's refusals).
 
-The task that runs a call outlives its client: upstream is drained, because a cut stream is billed all the same.
+The task that runs a call outlives its client: upstream is drained, because OpenRouter bills a stream that is cut.
 """
 
 from __future__ import annotations
@@ -8,20 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import aiohttp
 import structlog
 
+from preflight_proxy.calls.backoff import Backoff
+from preflight_proxy.calls.cache_notes import CacheNotes
 from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.calls.relay import Relay
+from preflight_proxy.calls.reserving import Caller, Quoter, ReservedCall
 from preflight_proxy.calls.sending import Sender
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.headers import downstream_headers
 from preflight_proxy.core.ledger.commands import Freeze
 from preflight_proxy.core.ledger.transition import may_send
+from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import (
     LEFT,
     Cause,
@@ -30,7 +34,7 @@ from preflight_proxy.core.refusals.outcomes import (
     failed_upstream,
     refused,
 )
-from preflight_proxy.core.refusals.refusals import OVERDUE, Code, budget_headers
+from preflight_proxy.core.refusals.refusals import OVERDUE, Code, Refusal, allowed_detail, answer, budget_headers
 from preflight_proxy.core.refusals.upstream_refusal import (
     Remedy,
     UpstreamRefusal,
@@ -39,12 +43,14 @@ from preflight_proxy.core.refusals.upstream_refusal import (
     told_generation,
 )
 from preflight_proxy.core.secret import Redaction
-from preflight_proxy.core.shapes.shape import Reading, Shape
+from preflight_proxy.core.shapes.shape import Reading
+from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import KEY_LIMIT_FIRED, Ledger
 from preflight_proxy.upstream.client import (
     NotSentError,
     OverdueError,
     UncertainError,
+    Upstream,
     WithdrawnError,
     error_body,
     last_header,
@@ -57,50 +63,62 @@ FAILED = "OpenRouter failed to serve this call. The worst case stays reserved un
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers, body."""
+JSON_HEADER = ("Content-Type", "application/json")
 
 _GENERATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_JSON = ("Content-Type", "application/json")
 _log = structlog.get_logger("preflight_proxy.calls.call")
+
+
+@dataclass(frozen=True, slots=True)
+class CallServices:
+    """What all calls of a proxy share."""
+
+    ledger: Ledger
+    upstream: Upstream
+    quoter: Quoter
+    backoff: Backoff
+    cache_notes: CacheNotes
+    foreign_keys: ForeignKeys
+
+
+def refusal_answer(ledger: Ledger, caller: Caller, refusal: Refusal, digest: str, model: str) -> Answer:
+    """Count a refusal of ours and put it into the caller's API shape; a repeated one gets the harder status (M19, escalation)."""
+    account = ledger.account(caller.account_id)
+    over = account.frozen is not None or ledger.spent(account.id)
+    escalated = refusal.code.escalates and ledger.escalation.seen(
+        caller.token_hash, digest, over, ledger.clock.monotonic_s()
+    )
+    ledger.note_refusal(account.id, refusal.code, model, refusal.limit_needed_pusd)
+    allowed = allowed_detail(account.models or ()) if refusal.code is Code.MODEL_NOT_ALLOWED else ""
+    status, body = answer(caller.shape, refusal, escalated, allowed)
+    return status, [JSON_HEADER, *budget_headers(refusal)], body
 
 
 class Call:
     """One reserved call.
 
     Args:
-        ledger: Where it is settled.
-        sending: Its way to upstream.
-        shape: Its API shape.
-        settlement: Its reservation.
+        services: What all calls share.
+        call: The reserved call.
         downstream: Who is answered.
-        on_cost: Told the reading and the cost before that is posted (M4); see `Relay`.
-        refuse: Words and notes a refusal of this call.
-        on_key_limit: Told that the limit of a foreign key is reached; says when that is over, in ISO 8601, or None.
 
     Attributes:
         requote: True if the call ended unanswered and unspent because prices moved: quote it once more.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        sending: Sender,
-        shape: Shape,
-        settlement: Settlement,
-        downstream: Downstream,
-        on_cost: Callable[[Reading, int], Reading],
-        refuse: Callable[[Code], Answer],
-        on_key_limit: Callable[[], Awaitable[str | None]],
-    ) -> None:
+    def __init__(self, services: CallServices, call: ReservedCall, downstream: Downstream) -> None:
+        ledger = services.ledger
         self._ledger = ledger
-        self._sending = sending
-        self._shape = shape
-        self._settlement = settlement
+        self._foreign_keys = services.foreign_keys
+        self._context = call.context
+        self._shape = call.context.caller.shape
         self._downstream = downstream
-        self._refuse_with = refuse
-        self._on_key_limit = on_key_limit
-        self._redaction = Redaction(sending.outgoing.key)
-        self._relay = Relay(shape, downstream, settlement, ledger.clock, on_cost, self._redaction)
-        self._account_id = settlement.reservation.account
+        self._sending = Sender(services.upstream, services.backoff, ledger.clock, call)
+        self._settlement = Settlement(ledger, services.quoter, services.cache_notes, call)
+        self._redaction = Redaction(call.key.reveal())
+        self._relay = Relay(self._shape, downstream, self._settlement, ledger.clock, self._redaction)
+        self._account_id = call.reservation.account
+        self._model = call.reservation.model
         self._reserved_under = ledger.account(self._account_id)
         self._budget_refusals = ledger.account_state(self._account_id).budget_refusals
         self._may_have_left = False
@@ -146,7 +164,7 @@ class Call:
     async def _attempt(self, may_requote: bool) -> bool:
         """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
         self._may_have_left = False
-        if (code := await self._sending.patience()) is not None:
+        if (code := await self._sending.wait()) is not None:
             self._settlement.void("upstream asks for a longer wait than the client can bear")
             await self._refuse(code)
             return False
@@ -226,7 +244,7 @@ class Call:
     async def _not_served(self, refusal: UpstreamRefusal, headers: list[tuple[str, str]], body: bytes) -> None:
         match refusal.remedy:
             case Remedy.FREEZE if not self._reserved_under.key_is_own:
-                resets_at = await self._on_key_limit()
+                resets_at = await self._foreign_keys.limit_reached(self._account_id)
                 await self._refuse(Code.KEY_LIMIT, [] if resets_at is None else [("X-Budget-Resets-At", resets_at)])
             case Remedy.FREEZE:
                 _log.error("books.drift", account=self._account_id, why="the sub-key's own limit fired first")
@@ -249,10 +267,6 @@ class Call:
                 await self._fail(refusal.status if refusal.status >= 400 else 502, text)
 
     # What became of it
-
-    @property
-    def _model(self) -> str:
-        return self._settlement.reservation.model
 
     def _unserved(self) -> Cause | None:
         """Why a 2xx was no answer; None if it was one."""
@@ -297,13 +311,18 @@ class Call:
             await self._relay.end(code.sentence)
         else:
             self._is_concluded = True  # counted with the refusal
-            status, headers, body = self._refuse_with(code)
+            status, headers, body = self._refusal(code)
             await self._downstream.answer(status, [*headers, *more], body)
+
+    def _refusal(self, code: Code) -> Answer:
+        request = self._context.request
+        refusal = refusal_of(code, self._ledger.account(self._account_id))
+        return refusal_answer(self._ledger, self._context.caller, refusal, request.digest, request.model)
 
     async def _fail(self, status: int, text: str) -> None:
         self._conclude(failed_upstream(text, self._model))
         body = self._shape.refusal(status, text, "provider_unavailable")
-        await self._downstream.answer(status, [_JSON, *self._budget_headers()], body)
+        await self._downstream.answer(status, [JSON_HEADER, *self._budget_headers()], body)
 
     def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """The headers that go down, but for one that repeats the real key."""

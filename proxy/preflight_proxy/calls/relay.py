@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import aiohttp
 import structlog
@@ -16,8 +16,8 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.shapes.answers import generation_id
 from preflight_proxy.core.shapes.shape import CallUsage, Reading, Shape
-from preflight_proxy.core.shapes.usage_reading import generation_id
 from preflight_proxy.upstream.client import last_header
 
 CALL_DRAIN_S_MAX = 5 * 60.0
@@ -41,8 +41,6 @@ class Relay:
         downstream: The client.
         settlement: The reservation that it ends.
         clock: The stopwatch of the time limits.
-        on_cost: Told the reading and the cost before that is posted: the commit may let in a call that waits for what is learnt.
-            Returns the reading as it is to be booked.
         redaction: Takes the real key out of an answer that repeats it.
 
     Attributes:
@@ -57,14 +55,12 @@ class Relay:
         downstream: Downstream,
         settlement: Settlement,
         clock: Clock,
-        on_cost: Callable[[Reading, int], Reading],
         redaction: Redaction,
     ) -> None:
         self._shape = shape
         self._downstream = downstream
         self._settlement = settlement
         self._clock = clock
-        self._on_cost = on_cost
         self._redaction = redaction
         self._limit: asyncio.Timeout | None = None
         self._began_at_s = self._data_at_s = clock.monotonic_s()
@@ -201,10 +197,8 @@ class Relay:
             cost_pusd = 0
         if cost_pusd is None:
             return False
-        if not self._cache_hit and not self._settlement.is_anothers:
-            self.reading = self._on_cost(self.reading, cost_pusd)
         try:
-            self._settlement.post(self.reading, cost_pusd)
+            self._settlement.post(self.reading, cost_pusd, cache_hit=self._cache_hit)
         except LedgerError:
             _log.error("call.unbooked", reservation=self._settlement.reservation.id)
         return True

@@ -1,11 +1,12 @@
-"""From a worst case to a durable reservation, waiting its turn where others hold what it needs (M9, M10 step 1, M18)."""
+"""Quotes a call's worst case and reserves it: M3 to M7 (quote), M9 (clamp), M10 step 1 (reserve first), M18 (waiting)."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from preflight_proxy.core.admission.admission import Admission, Wait, admit
 from preflight_proxy.core.admission.queue import WAIT_S_MAX
@@ -13,124 +14,249 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Reserve, Void
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
-from preflight_proxy.core.pricing.quote import Quote
+from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
+from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.quote import Quote, UnquotableError, quote
 from preflight_proxy.core.refusals.refusals import Code, Refusal
-from preflight_proxy.core.shapes.shape import Request
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.core.shapes.model_name import split_model
+from preflight_proxy.core.shapes.shape import Reading, Request, Shape
 from preflight_proxy.ledger.service import Ledger
+from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """A committed reservation and the output bound it is for."""
+class Caller:
+    """Who calls, and by which API.
 
+    Attributes:
+        account_id: The account that pays.
+        token_hash: SHA-256 of the token that proved it, in hex.
+        shape: The API of the path.
+        query: Query string that goes upstream, with its question mark, or empty.
+    """
+
+    account_id: str
+    token_hash: str
+    shape: Shape
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What is known of a call before it is quoted.
+
+    Attributes:
+        caller: Who calls.
+        request: The parsed request.
+        headers: The client's headers.
+        is_busy: The account had another call in the last minute (M9, clamp).
+        until_s: Monotonic time until which the call may wait: for others to settle, and for upstream (M18).
+    """
+
+    caller: Caller
+    request: Request = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    is_busy: bool
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallQuote:
+    """A quote, and the endpoints that it is for."""
+
+    quote: Quote
+    endpoints: tuple[Endpoint, ...]
+
+    @property
+    def by_provider(self) -> dict[str, Endpoint]:
+        """The endpoints by their provider's display name, which is all that an answer tells of who served it.
+
+        A provider with two of them is left out, because an answer does not say which of the two served it.
+        """
+        counts = Counter(endpoint.provider for endpoint in self.endpoints)
+        return {endpoint.provider: endpoint for endpoint in self.endpoints if counts[endpoint.provider] == 1}
+
+    def tags_of(self, provider: str | None) -> list[str]:
+        """The tags of all endpoints of a provider, by its display name."""
+        return [endpoint.tag for endpoint in self.endpoints if endpoint.provider == provider]
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedCall:
+    """A call whose worst case is committed: all that sending, relaying and settling it need.
+
+    Attributes:
+        context: What was known before.
+        quote: What it can cost, and on which endpoints.
+        reservation: The committed reservation, pending.
+        key: The real key that it leaves with; empty if the account has lost its key since.
+    """
+
+    context: CallContext
+    quote: CallQuote
     reservation: Reservation
-    bound: int
+    key: Secret
+
+
+class Quoter:
+    """Quotes requests.
+
+    Args:
+        ledger: Which models an account may call, and which endpoints are quarantined.
+        prices: The price list.
+    """
+
+    def __init__(self, ledger: Ledger, prices: Prices) -> None:
+        self._ledger = ledger
+        self._prices = prices
+        self._calibration = Calibration()
+
+    async def quote(self, account_id: str, request: Request) -> CallQuote | Refusal:
+        """Return the worst case of a request, or why it has none."""
+        account = self._ledger.account(account_id)
+        model, _suffix = split_model(request.model)
+        allowed = account.models and {name.lower() for name in account.models}
+        if allowed is not None and not {model, request.model.lower()} & set(allowed):
+            return refusal(Code.MODEL_NOT_ALLOWED, account)
+        try:
+            listed = (await self._prices.of(model)).endpoints
+        except UnreachableError:
+            return refusal(Code.UNREACHABLE, account)
+        except StalePricesError:
+            return refusal(Code.PRICE_STALE, account)
+        usable = self._usable(listed)
+        if listed and not usable:
+            return refusal(Code.QUARANTINED, account)
+        try:
+            worst_case = self._quote(account_id, request, usable)
+        except UnquotableError as exc:
+            return refusal(exc.code, account)
+        return CallQuote(worst_case, tuple(endpoint for endpoint in usable if endpoint.tag in worst_case.tags))
+
+    def again(self, account_id: str, request: Request, first: CallQuote) -> Quote | Refusal:
+        """Quote a waiting call once more: bills may have tightened its bound (M4), or put endpoints out of use (M14)."""
+        if not (usable := self._usable(first.endpoints)):
+            return refusal(Code.QUARANTINED, self._ledger.account(account_id))
+        return self._quote(account_id, request, usable)
+
+    def _usable(self, listed: Sequence[Endpoint]) -> list[Endpoint]:
+        quarantined = self._ledger.store.book.quarantined
+        return [endpoint for endpoint in listed if (endpoint.model, endpoint.tag) not in quarantined]
+
+    def _quote(self, account_id: str, request: Request, endpoints: Sequence[Endpoint]) -> Quote:
+        worst_case = quote(
+            request,
+            endpoints,
+            prompt_tokens=lambda endpoint: self._calibration.prompt_tokens(account_id, request, endpoint),
+        )
+        return worst_case.with_byok_fee() if self._ledger.byok else worst_case
+
+    def expire(self, request: Request) -> None:
+        """Read the prices of the request's model again before the next quote."""
+        self._prices.expire(split_model(request.model)[0])
+
+    def record(self, call: ReservedCall, reading: Reading) -> Reading:
+        """Learn from a billed prefix (M4, calibration); return the reading with the token counts that its cost agrees with."""
+        endpoint = call.quote.by_provider.get(reading.provider or "")
+        if endpoint is None or reading.usage is None:
+            return reading
+        context = call.context
+        reading = replace(reading, usage=billed_reading(endpoint, reading.usage, context.request.prompt.image_count))
+        self._calibration.record(context.caller.account_id, context.request, endpoint, reading)
+        return reading
 
 
 class _Attempt:
-    """One call's looks at its account: admitted and committed, refused, or still waiting."""
+    """Tries to reserve one call, as often as others settle, until it is reserved or refused."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        account_id: str,
-        asked: Request,
-        quote: Quote,
-        again: Callable[[], Quote | Refusal],
-        busy: bool,
-        until_s: float,
-    ) -> None:
+    def __init__(self, ledger: Ledger, quoter: Quoter, context: CallContext, first: CallQuote) -> None:
         self._ledger = ledger
-        self._account_id = account_id
-        self._asked = asked
-        self._again = again
-        self._quote = quote
-        self._looked = False
-        self._busy = busy
-        self._until_s = until_s
+        self._quoter = quoter
+        self._context = context
+        self._first = first
+        self._quote = first.quote
+        self._has_tried = False
         self.id = uuid.uuid4().hex
-        self.outcome: Admitted | Refusal | None = None
+        self.outcome: Reservation | Refusal | None = None
 
     def __call__(self) -> bool:
-        """Look once; True if that decided."""
-        left_s = max(0.0, self._until_s - self._ledger.clock.monotonic_s())
+        """Try once; True if that decided."""
+        left_s = max(0.0, self._context.until_s - self._ledger.clock.monotonic_s())
         return self.decide(waited_s=WAIT_S_MAX - left_s)
 
     def decide(self, waited_s: float) -> bool:
-        """Look as a call that has waited for so long; after `WAIT_S_MAX` that decides."""
-        if self._looked:
-            quoted = self._again()
-            if isinstance(quoted, Refusal):
-                self.outcome = quoted
+        """Try as a call that has waited for so long; after `WAIT_S_MAX` that decides.
+
+        Every try after the first quotes anew, because others may have been billed meanwhile.
+        """
+        account_id = self._context.caller.account_id
+        if self._has_tried:
+            worst_case = self._quoter.again(account_id, self._context.request, self._first)
+            if isinstance(worst_case, Refusal):
+                self.outcome = worst_case
                 return True
-            self._quote = quoted
-        self._looked = True
-        account = self._ledger.account(self._account_id)
+            self._quote = worst_case
+        self._has_tried = True
         verdict = admit(
-            account,
+            self._ledger.account(account_id),
             self._quote,
-            busy=self._busy,
-            has_unknown=self._ledger.has_unknown(account.id),
+            busy=self._context.is_busy,
+            has_unknown=self._ledger.has_unknown(account_id),
             waited_s=waited_s,
-            cheapest_pusd=self._ledger.account_state(account.id).cheapest_pusd or 1,
+            cheapest_pusd=self._ledger.account_state(account_id).cheapest_pusd or 1,
         )
-        match verdict:
-            case Wait():
-                return False
-            case Refusal():
-                self.outcome = verdict
-            case Admission():
-                self.outcome = self._reserve(verdict)
+        if isinstance(verdict, Wait):
+            return False
+        self.outcome = self._reserve(verdict) if isinstance(verdict, Admission) else verdict
         return True
 
-    def _reserve(self, admitted: Admission) -> Admitted | Refusal:
+    def _reserve(self, admission: Admission) -> Reservation | Refusal:
+        account_id, request = self._context.caller.account_id, self._context.request
         committed = self._ledger.commit(
             Reserve(
                 reservation_id=self.id,
-                account=self._account_id,
-                reserved_pusd=admitted.reserve_pusd,
-                api=self._asked.shape,
+                account=account_id,
+                reserved_pusd=admission.reserve_pusd,
+                api=request.shape,
                 model=self._quote.model,
-                tags=admitted.tags,
-                bound=admitted.bound,
-                streamed=self._asked.stream,
-                digest=self._asked.digest,
-                key_base=self._ledger.key_base(self._account_id),
+                tags=admission.tags,
+                bound=admission.bound,
+                streamed=request.stream,
+                digest=request.digest,
+                key_base=self._ledger.key_base(account_id),
             )
         )
         if isinstance(committed, Refusal):
             return committed
         assert committed.reservation is not None, "a committed Reserve has its reservation"
-        self._ledger.note_admitted(self._account_id, self._quote.cheapest_pusd)
-        return Admitted(committed.reservation, admitted.bound)
+        self._ledger.note_admitted(account_id, self._quote.cheapest_pusd)
+        return committed.reservation
 
 
-async def reserve(
-    ledger: Ledger,
-    account_id: str,
-    asked: Request,
-    quote: Quote,
-    again: Callable[[], Quote | Refusal],
-    *,
-    busy: bool,
-    until_s: float,
-) -> Admitted | Refusal:
-    """Reserve the worst case of a call, waiting up to `until_s` (monotonic) for others to settle.
+async def reserve(ledger: Ledger, quoter: Quoter, context: CallContext) -> ReservedCall | Refusal:
+    """Quote a call and reserve its worst case, waiting until `context.until_s` for others to settle.
 
-    For each look after the first it is quoted `again`: what others were billed at meanwhile may have tightened it (M4).
     A caller that is cancelled leaves nothing pending.
     """
-    attempt = _Attempt(ledger, account_id, asked, quote, again, busy, until_s)
+    account_id = context.caller.account_id
+    first = await quoter.quote(account_id, context.request)
+    if isinstance(first, Refusal):
+        return first
+    attempt = _Attempt(ledger, quoter, context, first)
     try:
         if ledger.waiting_calls.has(account_id) or not attempt():
-            needed_pusd = quote.least_pusd
-            if not await ledger.waiting_calls.wait(account_id, attempt.id, needed_pusd, attempt, until_s):
+            needed_pusd = first.quote.least_pusd
+            if not await ledger.waiting_calls.wait(account_id, attempt.id, needed_pusd, attempt, context.until_s):
                 attempt.decide(waited_s=WAIT_S_MAX)
     except asyncio.CancelledError:
-        if isinstance(attempt.outcome, Admitted):
+        if isinstance(attempt.outcome, Reservation):
             ledger.commit(Void(attempt.id, "the client left before it was sent"))
         raise
     except LedgerError:
         return refusal(Code.STORE, ledger.account(account_id))
-    assert attempt.outcome is not None, "a look after the last moment to wait decides"
-    return attempt.outcome
+    assert attempt.outcome is not None, "a try after the longest wait decides"
+    if isinstance(attempt.outcome, Refusal):
+        return attempt.outcome
+    key = ledger.account_state(account_id).key
+    return ReservedCall(context, first, attempt.outcome, key if key is not None else Secret(""))

@@ -1,4 +1,4 @@
-"""How a reservation ends: posted, voided, or marked unknown for `reconcile` to decide. Once (M13, M15).
+"""Ends a call's reservation once: posts it, voids it, or marks it unknown (M13 void needs proof, M15 ends once).
 
 reserved --usage with a cost, in a 2xx---------------> posted
          --proof that nothing was charged------------> voided
@@ -7,15 +7,15 @@ reserved --usage with a cost, in a 2xx---------------> posted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import structlog
 
+from preflight_proxy.calls.cache_notes import CacheNotes
+from preflight_proxy.calls.reserving import Quoter, ReservedCall
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
-from preflight_proxy.core.ledger.rows import CallFacts, Reservation
-from preflight_proxy.core.money import usd_text
+from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.ledger.service import Ledger
 
@@ -27,10 +27,9 @@ class Settlement:
 
     Args:
         ledger: Where it ends.
-        reservation: Committed, pending.
-        digest: The request's digest, told to followers.
-        tags: The quoted endpoints' tags by their provider's display name, which is what an answer tells.
-        cached: Adds to a posted call's facts what caching did; told the reading and when the call left (monotonic seconds).
+        quoter: Learns from what was billed (M4, calibration).
+        cache_notes: Adds to a posted call's facts what caching did.
+        call: The reserved call.
 
     Attributes:
         ended: True once it is posted, voided or marked unknown.
@@ -38,27 +37,20 @@ class Settlement:
             nothing of this one, which is decided as one without an id (M16).
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        reservation: Reservation,
-        digest: str,
-        tags: Mapping[str, str],
-        cached: Callable[[CallFacts, Reading, float], CallFacts] = lambda facts, _reading, _started_s: facts,
-    ) -> None:
+    def __init__(self, ledger: Ledger, quoter: Quoter, cache_notes: CacheNotes, call: ReservedCall) -> None:
         self._ledger = ledger
-        self._cached = cached
-        self._tags = tags
-        self._digest = digest
+        self._quoter = quoter
+        self._cache_notes = cache_notes
+        self._call = call
         self._started_s = ledger.clock.monotonic_s()
-        self._facts = CallFacts(model=reservation.model)
-        self.reservation = reservation
+        self._facts = CallFacts(model=call.reservation.model)
+        self.reservation = call.reservation
         self.generation_id: str | None = None
         self.ended = False
         self.is_anothers = False
 
     def answered(self, status: int, generation_id: str | None) -> None:
-        """Upstream's head is there: its generation id is durable before any byte goes down (M10 step 4).
+        """Note that upstream's response head came. Its generation id is durable when this returns (M10 step 4, id first).
 
         Raises:
             LedgerError: The store cannot be written.
@@ -68,7 +60,7 @@ class Settlement:
         self.named(generation_id)
 
     def named(self, generation_id: str | None) -> None:
-        """Upstream names the generation: the first such id is durable when this returns, unless it is another call's.
+        """Store the generation id that upstream named: the first one, unless it is another call's.
 
         Raises:
             LedgerError: The store cannot be read or written.
@@ -79,7 +71,7 @@ class Settlement:
         self.generation_id = generation_id
 
     def doubts(self, generation_id: str | None) -> bool:
-        """True if the answer is another call's, by this id or by one that it named before; nothing is stored.
+        """True if the answer is another call's, by this id or by one that it named before. Stores nothing.
 
         Raises:
             LedgerError: The store cannot be read.
@@ -90,8 +82,13 @@ class Settlement:
                 _log.error("answer.of_another_call", account=self.reservation.account, reservation=self.reservation.id)
         return self.is_anothers
 
-    def post(self, reading: Reading, cost_pusd: int) -> None:
-        """The cost is known: post it. An answer that is another call's posts nothing: this one becomes unknown.
+    def post(self, reading: Reading, cost_pusd: int, *, cache_hit: bool = False) -> None:
+        """Post the cost. If the answer is another call's, nothing is posted and this call becomes unknown.
+
+        Args:
+            reading: All that the answer said.
+            cost_pusd: What it cost.
+            cache_hit: OpenRouter answered from its own cache, so the cost says nothing about prices.
 
         Raises:
             LedgerError: The store cannot be written; the reservation stays pending on disk.
@@ -99,16 +96,25 @@ class Settlement:
         if self.is_anothers:
             self.unknown(reading, "the answer is another call's", ended=False)
             return
+        if not cache_hit:  # before the commit: it may admit a call that waits for what is learnt here
+            reading = self._quoter.record(self._call, reading)
         self.ended = True
-        account_id = self.reservation.account
+        context, account_id = self._call.context, self.reservation.account
         self._ledger.note_action(account_id, ", ".join(reading.tool_names) or "thinking", cost_pusd)
-        facts = self._cached(self._call_facts(reading), reading, self._started_s)
+        facts = self._cache_notes.add(
+            account_id,
+            context.request,
+            self._call.quote.by_provider,
+            self._call_facts(reading),
+            reading,
+            self._started_s,
+        )
         self._ledger.note_byok(self.reservation, facts)
         self._ledger.commit(Post(self.reservation.id, cost_pusd, facts))
         self._publish("posted", cost_pusd, reading)
 
     def void(self, reason: str) -> None:
-        """Nothing was charged, and that is proven.
+        """Void the reservation: it is proven that nothing was charged.
 
         Raises:
             LedgerError: The store cannot be written.
@@ -118,13 +124,12 @@ class Settlement:
         self._publish("voided", 0, Reading())
 
     def unknown(self, reading: Reading, why: str, *, ended: bool) -> None:
-        """The outcome is not known. Does nothing once the reservation has ended; never raises.
+        """Mark the call unknown: evidence decides later. Does nothing once the reservation has ended; never raises.
 
         Args:
-            reading: What the answer told.
+            reading: All that the answer said.
             why: For the log.
-            ended: Upstream's answer came to its end, so that nothing is being generated any more. Another call's answer tells
-                nothing of that.
+            ended: Upstream's answer came to its end, so nothing more is generated. Another call's answer does not show that.
         """
         if self.ended:
             return
@@ -138,11 +143,13 @@ class Settlement:
 
     def _call_facts(self, reading: Reading) -> CallFacts:
         duration_ms = round((self._ledger.clock.monotonic_s() - self._started_s) * 1000)
+        provider = reading.provider or ""
+        endpoint = self._call.quote.by_provider.get(provider)
         facts = replace(
             self._facts,
             model=reading.model or self.reservation.model,
-            provider=reading.provider or "",
-            tag=self._tags.get(reading.provider or ""),
+            provider=provider,
+            tag=endpoint.tag if endpoint is not None else None,
             generation_id=self.generation_id,
             duration_ms=duration_ms,
         )
@@ -164,8 +171,8 @@ class Settlement:
             self.reservation.account,
             outcome=outcome,
             model=self.reservation.model,
-            cost_usd=usd_text(cost_pusd),
-            tool_names=list(reading.tool_names),
-            digest=self._digest,
+            cost_pusd=cost_pusd,
+            tool_names=tuple(reading.tool_names),
+            digest=self._call.context.request.digest,
             repeats=self._ledger.account_state(self.reservation.account).repeats,
         )

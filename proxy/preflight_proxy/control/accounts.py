@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import msgspec
 import structlog
 
+from preflight_proxy.base.control_messages import AccountSpec, GateSpec
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.routes import hash_token
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.rows import CLOSED
-from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import ForwarderListener, PortableGate
-from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.services import EgressRules
 from preflight_proxy.gates.shared import GateState, Namespaces, SharedGate
 from preflight_proxy.ledger.service import Ledger
@@ -34,26 +34,6 @@ CUT_S_MAX = 2.0
 _log = structlog.get_logger("preflight_proxy.control.accounts")
 
 
-class AccountSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runner says of an account; see `PUT /accounts/{id}`."""
-
-    limit_usd: str
-    keep_limit: bool = False
-    """An account that is open keeps its limit: a person may have raised it since the runner last set it."""
-    token: str
-    key: str
-    run: str = ""
-    key_is_own: bool = False
-    models: list[str] | None = None
-    budget_file: str | None = None
-    budget_mode: str = "simple"
-    gate: GateSpec | None = None
-
-    def __repr__(self) -> str:
-        """Says nothing: it holds a key and a token."""
-        return "<account spec>"
-
-
 class Accounts:
     """The accounts of one proxy.
 
@@ -62,8 +42,8 @@ class Accounts:
         upstream: Asked for a key's usage at opening.
         listeners: Serve what gates hand over.
         handler: Makes the handler of an account's own listeners.
-        outside: How agents' egress finds its way; as this machine does, to public addresses, if not given.
-        portal: Where forwarders of portable gates come in; one that does not listen if not given.
+        egress_rules: How agents' egress resolves names, and what it may reach; public addresses only if not given.
+        forwarders: Accepts the forwarders of portable gates; one that does not listen if not given.
     """
 
     def __init__(
@@ -72,15 +52,15 @@ class Accounts:
         upstream: Upstream,
         listeners: Listeners,
         handler: Callable[[str], Handler],
-        outside: EgressRules | None = None,
-        portal: ForwarderListener | None = None,
+        egress_rules: EgressRules | None = None,
+        forwarders: ForwarderListener | None = None,
     ) -> None:
         self._ledger = ledger
         self._upstream = upstream
         self._listeners = listeners
         self._handler = handler
-        self._outside = outside
-        self._portal = portal or ForwarderListener()
+        self._egress_rules = egress_rules
+        self._forwarders = forwarders or ForwarderListener()
         self._gates: dict[str, SharedGate | PortableGate] = {}
         self._namespaces: Namespaces | None = None
         self._tasks = Tasks()
@@ -91,20 +71,20 @@ class Accounts:
         Raises:
             UpstreamError: The key's usage cannot be read; the account is not opened.
             LedgerError: The ledger cannot be written.
-            ValueError: The limit is no dollar figure, the token is another account's, or the gate's spec contradicts itself.
+            ValueError: The limit is too large or below 0, the token is another account's, or the gate's spec contradicts itself.
         """
-        doors = self._doors(account_id, spec.gate)
+        gate_ports = self._gate_ports(account_id, spec.gate)
         usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
         known = self._ledger.accounts().get(account_id)  # nothing is awaited between this and the commit
-        limit = known.limit_pusd if known is not None and spec.keep_limit else limit_pusd(spec.limit_usd)
+        limit = known.limit_pusd if known is not None and spec.keep_limit else spec.limit_pusd
         self._ledger.commit(
             OpenAccount(
                 account=account_id,
                 run=spec.run,
                 limit_pusd=limit,
-                token_hash=hash_token(spec.token),
-                models=tuple(spec.models) if spec.models is not None else None,
-                key_hash=hashlib.sha256(spec.key.encode()).hexdigest(),
+                token_hash=hash_token(spec.token.reveal()),
+                models=spec.models,
+                key_hash=hashlib.sha256(spec.key.reveal().encode()).hexdigest(),
                 key_is_own=spec.key_is_own,
                 key_usage_pusd=usage_pusd,
                 budget_file=spec.budget_file,
@@ -113,44 +93,44 @@ class Accounts:
         )
         if known is not None and known.limit_pusd != limit:
             self._ledger.forgive(account_id)  # M19
-        self._ledger.account_state(account_id).key = Secret(spec.key)
-        if spec.gate is not None and doors is not None and account_id not in self._gates:
-            await self._open_gate(account_id, spec.gate, doors)
+        self._ledger.account_state(account_id).key = spec.key
+        if spec.gate is not None and gate_ports is not None and account_id not in self._gates:
+            await self._open_gate(account_id, spec.gate, gate_ports)
         self._ledger.write_budget(account_id)
         self._ledger.publish("opened", account_id)
 
-    async def _key_usage(self, key: str) -> int:
+    async def _key_usage(self, key: Secret) -> int:
         for attempt in range(KEY_READS_MAX):
             try:
-                return await read_key_usage_pusd(self._upstream, Secret(key))
+                return await read_key_usage_pusd(self._upstream, key)
             except UpstreamError:
                 if attempt == KEY_READS_MAX - 1:
                     raise
                 await asyncio.sleep(0.5 * (attempt + 1))
         raise AssertionError("the last try raises or returns")
 
-    def _doors(self, account_id: str, spec: GateSpec | None) -> GatePorts | None:
-        """What will stand behind a new gate; None where there is none to open."""
+    def _gate_ports(self, account_id: str, spec: GateSpec | None) -> GatePorts | None:
+        """What the ports of a new gate serve; None if there is no gate to open."""
         if spec is None or account_id in self._gates:
             return None
         if (spec.socket is None) is (spec.portal_pass is None):
-            raise ValueError("a gate has a socket, or a pass for the portal")
-        if spec.portal_pass is not None and not self._portal.listens:
-            raise ValueError("this proxy was given no address for portable gates")
-        return GatePorts(spec, self._handler(account_id), self._listeners, self._outside)
+            raise ValueError("A gate has either a socket or a pass.")
+        if spec.portal_pass is not None and not self._forwarders.listens:
+            raise ValueError("This proxy has no address for portable gates.")
+        return GatePorts(spec, self._handler(account_id), self._listeners, self._egress_rules)
 
-    async def _open_gate(self, account_id: str, spec: GateSpec, doors: GatePorts) -> None:
+    async def _open_gate(self, account_id: str, spec: GateSpec, gate_ports: GatePorts) -> None:
         gate: SharedGate | PortableGate
         if spec.portal_pass is not None:
-            gate = PortableGate(account_id, lambda state: self._gate_became(account_id, state))
-            self._gates[account_id] = gate
-            await gate.open(self._portal, spec.portal_pass, doors, spec.ports)
+            on_state = partial(self._gate_became, account_id)
+            gate = self._gates[account_id] = PortableGate(account_id, spec.portal_pass, on_state)
+            await gate.open(self._forwarders, gate_ports, spec.ports)
         else:
-            gate = self._gates[account_id] = self._handed_over(account_id, spec, doors)
-        self._ledger.account_state(account_id).traffic = doors.traffic
+            gate = self._gates[account_id] = self._shared_gate(account_id, spec, gate_ports)
+        self._ledger.account_state(account_id).traffic = gate_ports.traffic
         self._gate_became(account_id, gate.state)
 
-    def _handed_over(self, account_id: str, spec: GateSpec, doors: GatePorts) -> SharedGate:
+    def _shared_gate(self, account_id: str, spec: GateSpec, gate_ports: GatePorts) -> SharedGate:
         assert spec.socket is not None
         if self._namespaces is None:
             self._namespaces = Namespaces()
@@ -159,8 +139,8 @@ class Accounts:
             Path(spec.socket),
             spec.ports,
             self._namespaces,
-            doors.serve,
-            lambda state: self._gate_became(account_id, state),
+            gate_ports.serve,
+            partial(self._gate_became, account_id),
         )
         gate.open()
         return gate
@@ -189,16 +169,16 @@ class Accounts:
         self._ledger.publish("frozen", account_id, reason=reason)
 
     def unfreeze(self, account_id: str) -> None:
-        """Admit calls again."""
+        """Admission calls again."""
         self._ledger.account(account_id)
         self._ledger.commit(Unfreeze(account_id))
         self._ledger.forgive(account_id)
         self._ledger.publish("unfrozen", account_id)
 
-    def set_limit(self, account_id: str, limit: int) -> None:
-        """Change the limit, in pico-USD; waiting calls are looked at again."""
+    def set_limit(self, account_id: str, limit_pusd: int) -> None:
+        """Change the limit; waiting calls are looked at again."""
         self._ledger.account(account_id)
-        self._ledger.commit(SetLimit(account_id, limit))
+        self._ledger.commit(SetLimit(account_id, limit_pusd))
         self._ledger.forgive(account_id)
         self._ledger.publish("limit", account_id)
 

@@ -1,6 +1,6 @@
-"""What a trial may reach besides the data plane, because its user named it: services, and places on an egress list.
+"""Relays an agent's connections to what its user allows: services, and places on an egress list.
 
-Both are relays for this one account's agent: each has its port at the gate, its own count and its own limits.
+Each service, and egress, has its own port at the gate, its own count and its own limits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EGRESS_CONNECTIONS_MAX = 64
 EGRESS_HEAD_S_MAX = 10.0
 """From a connection's opening to the end of its request's head."""
 REFUSALS_LOGGED_MAX = 100
-"""Refusals of one opening that are logged; all are counted. An agent that asks in a loop must not fill the disk."""
+"""Refusals of one service, or of egress, that are logged; all are counted. An agent that asks in a loop must not fill the disk."""
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_S_MAX = 10.0
@@ -57,8 +57,8 @@ async def resolve_here(host: str, port: int) -> Sequence[str]:
     Raises:
         OSError: It has no address.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    rows = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class EgressRules:
             return await self.resolve(host, port)
 
 
-def open_service(name: str, listener: socket.socket | None, target: Target, traffic: Traffic) -> Acceptor:
-    """Relay what connects to a listener, or is given, to one service. The target is the user's word, and may be any address."""
+def open_service(listener: socket.socket | None, name: str, target: Target, traffic: Traffic) -> Acceptor:
+    """Relay what connects to a listener, or is given, to one service. The user named the target: it may be any address."""
 
     async def serve(connection: socket.socket) -> None:
         async with streams(connection) as agent:
@@ -97,14 +97,14 @@ def open_service(name: str, listener: socket.socket | None, target: Target, traf
 
 
 def open_egress(
-    listener: socket.socket | None, allowed: Collection[Target], traffic: Traffic, outside: EgressRules
+    listener: socket.socket | None, allowed: Collection[Target], traffic: Traffic, rules: EgressRules
 ) -> Acceptor:
-    """Serve an HTTP proxy, CONNECT above all, that leads to the named places only."""
+    """Serve an HTTP proxy, mostly for CONNECT, that leads to the allowed places only."""
 
     async def serve(connection: socket.socket) -> None:
         async with streams(connection) as agent:
             try:
-                await _egress(agent, allowed, traffic, outside)
+                await _egress(agent, allowed, traffic, rules)
             except EgressRefusedError as exc:
                 traffic.refuse()
                 if traffic.refused <= REFUSALS_LOGGED_MAX:
@@ -114,19 +114,19 @@ def open_egress(
     return Acceptor("egress", listener, serve, EGRESS_CONNECTIONS_MAX, on_surplus=traffic.refuse)
 
 
-async def _egress(agent: Streams, allowed: Collection[Target], traffic: Traffic, outside: EgressRules) -> None:
-    ask = read_head(await _head(agent[0]))
-    addresses = await route(ask.target, allowed, outside.timed_resolve, outside.accepts)
+async def _egress(agent: Streams, allowed: Collection[Target], traffic: Traffic, rules: EgressRules) -> None:
+    request = read_head(await _head(agent[0]))
+    addresses = await route(request.target, allowed, rules.timed_resolve, rules.accepts)
     try:
-        async with connected(addresses, ask.target.port) as there:
+        async with connected(addresses, request.target.port) as there:
             traffic.connections += 1
-            if ask.head:
-                there[1].write(ask.head)
+            if request.head:
+                there[1].write(request.head)
             else:
                 agent[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await exchange(agent, there, traffic)
     except OSError as exc:
-        raise EgressRefusedError(502, f"{ask.target} does not accept a connection.") from exc
+        raise EgressRefusedError(502, f"{request.target} does not accept a connection.") from exc
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:

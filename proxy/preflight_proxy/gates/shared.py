@@ -19,7 +19,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -27,13 +27,12 @@ import structlog
 
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.server.acceptor import ACCEPT_AGAIN_S, Acceptor, stop_all
 
 SO_NETNS_COOKIE = 71
 """Linux 5.14 and later: a number that names the network namespace of a socket."""
 HANDOVER_S_MAX = 5.0
 """A gate sends one small message right after it connects; one that dawdles is dropped and may connect again."""
-ACCEPT_AGAIN_S = 1.0
-"""When the system is out of file descriptors, accepting is tried again after this time (C5)."""
 TAKEN = b"K"
 """What the gate reads once its listeners are served."""
 
@@ -119,7 +118,7 @@ class SharedGate:
         path: Where the unix socket is made; the directory exists.
         ports: The ports that the gate must hand over, in this order.
         namespaces: Shared by all gates of the proxy.
-        serve: Starts serving the sockets; returns what stops it.
+        serve: Starts serving the listeners, given by port; returns the acceptor of each.
         on_state: Called after each change of `state`.
         handover_s_max: See `HANDOVER_S_MAX`.
     """
@@ -130,7 +129,7 @@ class SharedGate:
         path: Path,
         ports: Sequence[int],
         namespaces: Namespaces,
-        serve: Callable[[Sequence[socket.socket]], Awaitable[Callable[[], Awaitable[None]]]],
+        serve: Callable[[Mapping[int, socket.socket]], Awaitable[Mapping[int, Acceptor]]],
         on_state: Callable[[GateState], None],
         *,
         handover_s_max: float = HANDOVER_S_MAX,
@@ -145,7 +144,7 @@ class SharedGate:
         self._handover_s_max = handover_s_max
         self._tasks = Tasks()
         self._listeners: list[socket.socket] = []
-        self._stop: Callable[[], Awaitable[None]] | None = None
+        self._acceptors: Mapping[int, Acceptor] = {}
         self._server: socket.socket | None = None
 
     def open(self) -> None:
@@ -223,7 +222,7 @@ class SharedGate:
             self._namespaces.claim(self.account, cookies)
             for sock in listeners:
                 sock.setblocking(False)
-            self._stop = await self._serve(listeners)
+            self._acceptors = await self._serve(dict(zip(self.ports, listeners, strict=True)))
             self._listeners = listeners
         except BaseException:
             for sock in listeners:
@@ -242,11 +241,10 @@ class SharedGate:
 
     async def _stop_serving(self) -> None:
         """End connections and close our copies of the listeners; the gate's copies go on listening."""
-        if self._stop is not None:
-            await self._stop()
+        await stop_all(self._acceptors.values())
         for sock in self._listeners:
             sock.close()
-        self._listeners, self._stop = [], None
+        self._listeners, self._acceptors = [], {}
 
     async def release(self) -> None:
         """Stop serving without shutting the listeners: the gate hands them to the proxy that comes next."""

@@ -1,4 +1,4 @@
-"""Accepting connections on a listener that was handed in, or one by one: counted, limited, all ended together (C5)."""
+"""Accepts connections on a listener, or is given them one by one: counts, limits, and ends them together (C5, open files)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -28,6 +28,7 @@ class Acceptor:
         connections_max: How many connections may be served at once; one more is closed as soon as it is accepted.
         open_elsewhere: Counts those that `serve` has passed on and that are still open.
         on_surplus: Called for each connection that was one too many.
+        on_stop: Ends what `serve` has passed on.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Acceptor:
         *,
         open_elsewhere: Callable[[], int] = lambda: 0,
         on_surplus: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._name = name
         self._listener = listener
@@ -46,6 +48,7 @@ class Acceptor:
         self._connections_max = connections_max
         self._open_elsewhere = open_elsewhere
         self._on_surplus = on_surplus
+        self._on_stop = on_stop
         self._tasks = Tasks()
         self._accepting = Tasks()
 
@@ -72,23 +75,31 @@ class Acceptor:
         """Accept no more and end what is served; the listener itself stays open."""
         await self._accepting.cancel()
         await self._tasks.cancel()
+        if self._on_stop is not None:
+            await self._on_stop()
 
     async def _accept(self, listener: socket.socket) -> None:
-        loop, told = asyncio.get_running_loop(), False
+        loop, is_logged = asyncio.get_running_loop(), False
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
             except OSError as exc:
                 if exc.errno == errno.EINVAL:
                     return  # the listener was shut: the trial is over
-                if not told:
+                if not is_logged:
                     _log.error("acceptor.not_accepted", listener=self._name, why=str(exc))
-                    told = True
+                    is_logged = True
                 await asyncio.sleep(ACCEPT_AGAIN_S)
                 continue
             self.take(connection)
-            await asyncio.sleep(0)  # whoever floods the queue leaves the loop to others after each one
+            await asyncio.sleep(0)  # a flood of connections leaves the loop to others after each one
 
     async def _one(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # an agent that leaves, or speaks another protocol, is no fault of ours
             await self._serve(connection)
+
+
+async def stop_all(acceptors: Iterable[Acceptor]) -> None:
+    """Stop several acceptors, one after the other."""
+    for acceptor in acceptors:
+        await acceptor.stop()

@@ -53,7 +53,7 @@ class BodyMemory:
         self._give_back(spare_bytes)
 
     def keep(self, task: asyncio.Task[None]) -> None:
-        """Hold the room until `task`, which keeps the body, is done: a call is drained after its client has left (M17)."""
+        """Hold the memory until `task`, which keeps the body, is done: a call is drained after its client has left (M17)."""
         self._keepers += 1
         task.add_done_callback(lambda _task: self.leave())
 
@@ -70,11 +70,11 @@ class Body:
 
     Attributes:
         data: Its bytes.
-        room: What it occupies.
+        memory: What it occupies.
     """
 
     data: bytes
-    room: BodyMemory
+    memory: BodyMemory
 
 
 class Intake:
@@ -109,11 +109,11 @@ class Intake:
 
     @asynccontextmanager
     async def body(self, request: web.BaseRequest, owner: str = "") -> AsyncIterator[Body]:
-        """The whole body; its room is given back when the context has ended and with it every task that keeps the body.
+        """The whole body; its memory is given back when the context has ended and with it every task that keeps the body.
 
         Args:
             request: Its head is read, its body is not.
-            owner: Whose share of the room it takes, such as an account.
+            owner: Whose share of the memory it takes, such as an account.
 
         Raises:
             IntakeError: It is too large (413), compressed (415), too slow or cut short (400).
@@ -123,30 +123,30 @@ class Intake:
         size_bytes = request.content_length
         if size_bytes is not None and size_bytes > self._body_bytes_max:
             raise self._too_large()
-        room = await self._take(owner, self._body_bytes_max if size_bytes is None else size_bytes)
+        memory = await self._take(owner, self._body_bytes_max if size_bytes is None else size_bytes)
         try:
             data = await self._read(request)
-            room.fit(len(data))
-            yield Body(data, room)
+            memory.fit(len(data))
+            yield Body(data, memory)
         finally:
-            room.leave()
+            memory.leave()
 
-    async def _take(self, owner: str, room_bytes: int) -> BodyMemory:
-        while not self._has_room(owner, room_bytes):
+    async def _take(self, owner: str, size_bytes: int) -> BodyMemory:
+        while not self._has_room(owner, size_bytes):
             self._freed.clear()
             await self._freed.wait()
-        self._held_bytes[owner] = self._held_bytes.get(owner, 0) + room_bytes
-        return BodyMemory(room_bytes, partial(self._give_back, owner))
+        self._held_bytes[owner] = self._held_bytes.get(owner, 0) + size_bytes
+        return BodyMemory(size_bytes, partial(self._give_back, owner))
 
-    def _give_back(self, owner: str, room_bytes: int) -> None:
-        held_bytes = self._held_bytes.pop(owner, 0) - room_bytes
+    def _give_back(self, owner: str, size_bytes: int) -> None:
+        held_bytes = self._held_bytes.pop(owner, 0) - size_bytes
         if held_bytes:
             self._held_bytes[owner] = held_bytes
         self._freed.set()
 
-    def _has_room(self, owner: str, room_bytes: int) -> bool:
-        is_own_share = self._held_bytes.get(owner, 0) + room_bytes <= self._owner_bytes_max
-        return is_own_share and self.held_bytes + room_bytes <= self._bodies_bytes_max
+    def _has_room(self, owner: str, size_bytes: int) -> bool:
+        is_own_share = self._held_bytes.get(owner, 0) + size_bytes <= self._owner_bytes_max
+        return is_own_share and self.held_bytes + size_bytes <= self._bodies_bytes_max
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         held = bytearray()

@@ -10,8 +10,9 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,27 +77,14 @@ class Listeners:
             sock.close()
             raise
 
-    async def on_sockets(
-        self, handler: Handler, sockets: Sequence[socket.socket], connections_max: int = LISTENER_CONNECTIONS_MAX
-    ) -> Callable[[], Awaitable[None]]:
-        """Serve on sockets that already listen; returns what ends this, connections included."""
-        runner = await self._runner(handler, connections_max)
-        for sock in sockets:
-            await web.SockSite(runner, sock).start()
-
-        async def stop() -> None:
-            await self._end(runner)
-
-        return stop
-
     async def on_connections(
         self,
         handler: Handler,
         sock: socket.socket | None,
-        context: ssl.SSLContext | None,
+        context: ssl.SSLContext | None = None,
         connections_max: int = LISTENER_CONNECTIONS_MAX,
-    ) -> tuple[Acceptor, Callable[[], Awaitable[None]]]:
-        """Serve connections that are accepted here or given one by one, in TLS or not; returns also what ends this.
+    ) -> Acceptor:
+        """Serve connections that are accepted here or given one by one, in TLS or not; the acceptor's `stop` ends all of this.
 
         A connection counts from the moment it is accepted, and a handshake has the time of a request head (C5).
 
@@ -109,7 +97,6 @@ class Listeners:
         runner = await self._runner(handler, connections_max)
         server = runner.server
         assert isinstance(server, LimitedServer)
-
         tls_only: dict[str, Any] = {"ssl_handshake_timeout": self._head_s_max, "ssl_shutdown_timeout": 1.0}
 
         async def begin(connection: socket.socket) -> None:
@@ -117,15 +104,16 @@ class Listeners:
                 server, connection, ssl=context, **(tls_only if context is not None else {})
             )
 
-        name = "http" if context is None else "tls"
-        acceptor = Acceptor(name, sock, begin, connections_max, open_elsewhere=lambda: server.open_count)
+        acceptor = Acceptor(
+            "http" if context is None else "tls",
+            sock,
+            begin,
+            connections_max,
+            open_elsewhere=lambda: server.open_count,
+            on_stop=partial(self._end, runner),
+        )
         acceptor.start()
-
-        async def stop() -> None:
-            await acceptor.stop()
-            await self._end(runner)
-
-        return acceptor, stop
+        return acceptor
 
     async def _end(self, runner: web.ServerRunner) -> None:
         if runner in self._runners:
@@ -135,10 +123,8 @@ class Listeners:
 
     async def close(self) -> None:
         """Stop accepting and end every connection."""
-        for runner in self._runners:
-            with suppress(OSError):
-                await runner.cleanup()
-        self._runners.clear()
+        for runner in list(self._runners):
+            await self._end(runner)
 
 
 @contextmanager

@@ -531,6 +531,15 @@ async def test_one_that_never_ran_or_cannot_be_stopped_is_removed_by_a_stop(
     assert (await two.stop(), two.is_over, dict(scripted.state.containers)) == ("ok", False, {})
 
 
+async def test_one_that_somebody_else_removed_is_gone_and_not_over(
+    client: Engine, scripted: ScriptedEngine, make: Make
+) -> None:
+    one = await make()
+    await client.remove(one.id)
+    assert (await one.stop(), one.is_over) == ("ok", False)
+    assert not scripted.state.containers
+
+
 async def test_one_whose_engine_is_away_is_not_over(scripted: ScriptedEngine, make: Make) -> None:
     one = await make()
     await scripted.stop()

@@ -14,14 +14,12 @@ import pytest
 
 from agent_preflight.docker import container_config
 from agent_preflight.docker.container_config import (
-    Role,
-    TrialLabels,
     agent_config,
     check_network,
-    environment,
     forwarder_config,
     gate_config,
 )
+from agent_preflight.docker.labels import Role, TrialLabels
 from agent_preflight.docker.sandbox import seccomp_profile
 from agent_preflight.options.container_options import read_docker_args
 from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
@@ -73,15 +71,6 @@ def forwarder(host: str = "172.17.0.1") -> dict[str, Any]:
 
 
 ALL: Mapping[Role, Callable[[], dict[str, Any]]] = {"gate": gate, "agent": agent, "forwarder": forwarder}
-
-
-def test_a_name_carries_run_and_trial_in_full() -> None:
-    assert TAG.name("agent") == "ap-claude-run-2026-11-25-abc123"
-    assert TAG.name("gate") == "ap-claude-run-2026-11-25-gate-abc123"
-
-
-def test_a_name_has_only_characters_that_the_engine_allows() -> None:
-    assert replace(TAG, alias="a:b/ü").name("agent") == "ap-a-b---run-2026-11-25-abc123"
 
 
 @each("role", ALL)
@@ -243,7 +232,7 @@ def test_other_networks_are_accepted(network: str) -> None:
 
 def test_the_environment_is_name_and_value_as_they_are() -> None:
     given = {"A": "x=y z", "B": "", "C": '"q" # ', "D": "a\nb\r\tü", "a b": "#", "#A": "1"}
-    assert environment(given) == ["A=x=y z", "B=", 'C="q" # ', "D=a\nb\r\tü", "a b=#", "#A=1"]
+    assert agent(replace(SPEC, env=given))["Env"] == ["A=x=y z", "B=", 'C="q" # ', "D=a\nb\r\tü", "a b=#", "#A=1"]
 
 
 def test_a_portable_gate_has_a_volume_instead_of_our_socket_and_no_more_of_a_network() -> None:

@@ -20,7 +20,7 @@ from agent_preflight.docker.gate_modes import (
     try_portable_gate,
     try_shared_gate,
 )
-from agent_preflight.docker.portal import ForwarderAddress
+from agent_preflight.docker.portable_gate import ForwarderAddress
 from agent_preflight.engine.client import Engine
 from preflight_proxy.base.config import state_dir
 from preflight_proxy.core.errors import OperatingError
@@ -47,7 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handshake that does not come is not waited for long."""
     monkeypatch.setattr(under_test, "HANDSHAKE_S_MAX", 0.2)
-    monkeypatch.setattr(under_test, "STRANGER_S_MAX", 0.1)
+    monkeypatch.setattr(under_test, "CLAIM_S_MAX", 0.1)
 
 
 class Gates:
@@ -169,7 +169,7 @@ async def test_a_wish_for_portable_gates_tries_just_that(choose: Choose, gates: 
 async def test_whoever_does_not_know_the_pass_is_no_forwarder(
     choose: Choose, gates: Gates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(under_test, "STRANGER_S_MAX", 0.02)
+    monkeypatch.setattr(under_test, "CLAIM_S_MAX", 0.02)
     claim = f"AP2 {pass_id('x')} {OWN_NONCE} 00000 {'0' * 64}\n".encode()
     gates.strangers = [claim, b"", b"GET / HTTP/1.1\r\n\r\n"]
     assert await choose("portable") == GateMode(LO, "gates are portable, as you wish")

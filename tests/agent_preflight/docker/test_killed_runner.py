@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.docker.container import QUIET_S
-from agent_preflight.docker.container_config import TrialLabels, gate_config
+from agent_preflight.docker.container_config import gate_config
+from agent_preflight.docker.labels import TrialLabels
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.container_options import SEALED
 from agent_preflight.options.settings import GateWish

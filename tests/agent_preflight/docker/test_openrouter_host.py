@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from agent_preflight import run_multi
-from agent_preflight.environment.trust import CONTAINER_BUNDLE
+from agent_preflight.environment.variables import CONTAINER_BUNDLE
 from openrouter_sim import Simulator
 from tests.agent_preflight.docker.conftest import BASE
 from tests.support.node_program import node_in_container

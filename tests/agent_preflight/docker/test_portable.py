@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent_preflight import RunResult, run_multi
-from agent_preflight.docker.portal import forwarder_address
+from agent_preflight.docker.portable_gate import forwarder_address
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.docker.sweep import sweep
 from agent_preflight.engine.client import Engine
@@ -27,11 +27,11 @@ from openrouter_sim import Simulator
 from openrouter_sim.calls.scenario import Scenario
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
-from preflight_proxy.control.accounts import AccountSpec
+from preflight_proxy.base.control_messages import AccountSpec, GateSpec
 from preflight_proxy.core.gate_proof import NONCE_CHARS
+from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import ForwarderListener
-from preflight_proxy.gates.ports import EgressSpec, GateSpec, ServiceSpec
 from preflight_proxy.gates.services import EgressRules
 from preflight_proxy.ledger.account_state import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
@@ -234,9 +234,9 @@ async def test_services_and_egress_of_a_sealed_trial_behind_a_portable_gate_are_
     async with Simulator() as sim, place(echo) as service, place(echo) as site:
         reach = read_network_access({"los": f"127.0.0.1:{service}"}, [f"named.example:{site}"], "sealed")
         at, trial_pass = await forwarder_address(engine), Secret("p" * 43)
-        outside = EgressRules(to_loopback, lambda address: address == "127.0.0.1")
+        rules = EgressRules(to_loopback, lambda address: address == "127.0.0.1")
         config = Config(data=str(tmp_path), upstream=sim.base_url, portal=f"{at.listen_host}:0")
-        async with running(config, outside=outside) as proxy, asyncio.timeout(60):
+        async with running(config, egress_rules=rules) as proxy, asyncio.timeout(60):
             assert proxy.portal is not None
             await proxy.accounts.open("agent", account_of(sim, reach, trial_pass))
             portal = ForwarderTarget(at.host, int(proxy.portal.rpartition(":")[2]), trial_pass)
@@ -257,12 +257,14 @@ def account_of(sim: Simulator, reach: NetworkAccess, trial_pass: Secret) -> Acco
     assert reach.way_out is not None
     gate = GateSpec(
         None,
-        list(reach.ports),
-        services=[ServiceSpec(each.name, each.port, each.target) for each in reach.openings],
-        egress=EgressSpec(reach.way_out.port, list(reach.way_out.allow)),
-        portal_pass=trial_pass.reveal(),
+        reach.ports,
+        services=reach.openings,
+        egress=reach.way_out,
+        portal_pass=trial_pass,
     )
-    return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
+    return AccountSpec(
+        limit_pusd=limit_pusd("0.05"), token=Secret("pf-test-token"), key=Secret(sim.inference_key), gate=gate
+    )
 
 
 async def to_loopback(host: str, port: int) -> Sequence[str]:

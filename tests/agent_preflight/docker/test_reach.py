@@ -20,10 +20,12 @@ from agent_preflight import run_multi
 from agent_preflight.engine.client import Engine
 from agent_preflight.environment.authority import Authority, write_bundle
 from agent_preflight.environment.network_access import network_env, read_network_access
-from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_env
+from agent_preflight.environment.variables import BUNDLE_NAME, CONTAINER_BUNDLE, TLS_PORT, TRUST_VARIABLES
 from openrouter_sim import Simulator
 from preflight_proxy.app import RunningProxy, running
-from preflight_proxy.gates.ports import EgressSpec, GateSpec, TlsSpec
+from preflight_proxy.base.control_messages import GateSpec, TlsSpec
+from preflight_proxy.core.money import limit_pusd
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.services import EgressRules
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE
@@ -217,19 +219,21 @@ print(json.dumps({"type": "told", "base": base, "proxy": os.environ["HTTP_PROXY"
 
 @contextlib.asynccontextmanager
 async def proxied(
-    data: Path, gate: GateSpec, sim: Simulator, outside: EgressRules | None = None
+    data: Path, gate: GateSpec, sim: Simulator, rules: EgressRules | None = None
 ) -> AsyncIterator[RunningProxy]:
     """A proxy with an account for the trial whose gate this is; later ones take it over as after a restart."""
     config = quick_config(data, sim.base_url, listen=None)
-    async with running(config, outside=outside) as proxy:
+    async with running(config, egress_rules=rules) as proxy:
         await proxy.accounts.open("agent", account_spec(gate, sim))
         yield proxy
 
 
 def account_spec(gate: GateSpec, sim: Simulator) -> Any:
-    from preflight_proxy.control.accounts import AccountSpec
+    from preflight_proxy.base.control_messages import AccountSpec
 
-    return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
+    return AccountSpec(
+        limit_pusd=limit_pusd("0.05"), token=Secret("pf-test-token"), key=Secret(sim.inference_key), gate=gate
+    )
 
 
 async def handed_over(proxy: RunningProxy) -> None:
@@ -248,7 +252,7 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
     reach = read_network_access(None, [f"named.example:{site}"], "sealed")
     assert reach.way_out is not None
     socket = make_spec().gate_socket
-    gate = GateSpec(str(socket), list(reach.ports), egress=EgressSpec(reach.way_out.port, list(reach.way_out.allow)))
+    gate = GateSpec(str(socket), reach.ports, egress=reach.way_out)
     url = f"http://named.example:{site}"
     command = (
         f"curl -sS --max-time 20 -p {url}/tunnel && echo && curl -sS --max-time 20 {url}/whole && echo "
@@ -257,8 +261,8 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
     sandbox = make_sandbox(
         "sh", "-c", command, env=network_env(reach, {}, in_container=True, network="sealed"), ports=reach.ports
     )
-    outside = EgressRules(to_site, lambda address: address == "127.0.0.1")
-    async with Simulator() as sim, proxied(tmp_path, gate, sim, outside) as proxy:
+    rules = EgressRules(to_site, lambda address: address == "127.0.0.1")
+    async with Simulator() as sim, proxied(tmp_path, gate, sim, rules) as proxy:
         await sandbox.create()
         await handed_over(proxy)
         outcome = await read_all(await sandbox.start())
@@ -279,7 +283,7 @@ for line in sys.stdin:
 
 
 def _gate(socket: Path | None, authority: Authority) -> GateSpec:
-    return GateSpec(str(socket), [8788, TLS_PORT], tls=TlsSpec(TLS_PORT, authority.certificate, authority.key.reveal()))
+    return GateSpec(str(socket), (8788, TLS_PORT), tls=TlsSpec(TLS_PORT, authority.certificate, authority.key))
 
 
 async def test_a_proxy_that_comes_back_is_openrouter_still(
@@ -289,7 +293,9 @@ async def test_a_proxy_that_comes_back_is_openrouter_still(
     authority, spec = new_authority(), make_spec()
     gate = _gate(spec.gate_socket, authority)
     write_bundle(spec.budget_dir / BUNDLE_NAME, authority)
-    sandbox = make_sandbox("python3", "-u", "-c", CALLS, env=trust_env({}), ports=(8788, TLS_PORT))
+    sandbox = make_sandbox(
+        "python3", "-u", "-c", CALLS, env=dict.fromkeys(TRUST_VARIABLES, CONTAINER_BUNDLE), ports=(8788, TLS_PORT)
+    )
     async with Simulator() as sim, asyncio.timeout(60):
         async with proxied(tmp_path, gate, sim) as proxy:
             await sandbox.create()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.container_config import LABEL
+from agent_preflight.docker.labels import LABEL
 from agent_preflight.docker.sweep import EngineLeftover, EngineSweep, find, sweep
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError

@@ -1,10 +1,12 @@
 """The whole examination."""
 
+from __future__ import annotations
+
 import pytest
 
 from agent_preflight.base.config import Environment
-from agent_preflight.doctor.examine import examine, variable_lines, way_lines
-from agent_preflight.doctor.section import document
+from agent_preflight.checks.line import Line, passed, warned
+from agent_preflight.doctor.examine import Section, document, examine, healthy, sections_text, variable_lines, way_lines
 from openrouter_sim import Simulator
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES
 from preflight_proxy.core.secret import Secret
@@ -59,3 +61,36 @@ def test_it_looks_at_everything_and_asks_for_the_time(simulator: Simulator) -> N
     assert {"Python", "Package", "Open files", "Clock", "Docker", "sealed", "a second dockerd"} <= set(names)
     offline = document(examine(containers=False, clock=False))["sections"]["System"]
     assert "Clock" not in [row["name"] for row in offline]
+
+
+GOOD = Section("System", (passed("Disk", "much"), warned("Files", "few")))
+BAD = Section("Python", (Line(ok=False, name="Python", detail="2.7", hint="a newer one"),))
+
+
+def test_each_section_has_its_title_and_its_lines() -> None:
+    assert list(sections_text([GOOD, BAD])) == [
+        "",
+        "System",
+        "  [v] Disk  much",
+        "  [!] Files  few",
+        "",
+        "Python",
+        "  [x] Python  2.7 -> a newer one",
+    ]
+
+
+def test_for_machines_it_is_one_object() -> None:
+    assert document([GOOD]) == {
+        "ok": True,
+        "sections": {
+            "System": [
+                {"name": "Disk", "finding": "ok", "detail": "much", "hint": ""},
+                {"name": "Files", "finding": "note", "detail": "few", "hint": ""},
+            ]
+        },
+    }
+
+
+def test_one_problem_is_enough() -> None:
+    assert healthy([GOOD])
+    assert not healthy([GOOD, BAD])

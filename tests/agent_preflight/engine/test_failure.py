@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent_preflight.engine.client import Engine
-from agent_preflight.engine.failure import DockerError, Failure, of_status
+from agent_preflight.engine.failure import DockerError, Failure, cause_of, of_status
 from preflight_proxy.core.errors import OperatingError
 from tests.support.cases import each
 from tests.support.scripted_engine import DROP, HANG, LOST, Answer, Fail, ScriptedEngine, Text
@@ -285,3 +285,71 @@ async def test_an_engine_that_hangs_when_it_is_looked_for_is_not_waited_for(
 async def test_a_version_that_tells_nothing_is_no_engines(scripted: ScriptedEngine, answer: str) -> None:
     scripted.script("GET /version", Text(200, answer))
     assert (await opened(scripted.url)).failure is Failure.NOT_DOCKER
+
+
+RUNC = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: "
+NEWER = "failed to create task for container: " + RUNC
+INSTALL = "Correct the agent's command, or install it in the image"
+
+
+@each(
+    "message, cause",
+    [
+        (
+            f'{RUNC}exec: "nope": executable file not found in $PATH: unknown',
+            f'exec: "nope": executable file not found in $PATH. {INSTALL}',
+        ),
+        (
+            f'{NEWER}error during container init: exec: "nope": executable file not found in $PATH: unknown',
+            f'exec: "nope": executable file not found in $PATH. {INSTALL}',
+        ),
+        (
+            f'{RUNC}exec: "/no": stat /no: no such file or directory: unknown',
+            f'exec: "/no": stat /no: no such file or directory. {INSTALL}',
+        ),
+        (
+            f'{RUNC}exec: "/etc": permission denied: unknown',
+            'exec: "/etc": permission denied. It must be a program that may be executed (chmod +x in the image)',
+        ),
+        (
+            (
+                f"{RUNC}error during container init: error setting rlimits for ready process: error setting rlimit type 7: "
+                "operation not permitted: unknown"
+            ),
+            "error setting rlimits for ready process: error setting rlimit type 7: operation not permitted",
+        ),
+        (
+            (
+                f'{RUNC}error during container init: error mounting "/a" to rootfs at "/etc": not a directory: unknown: Are you '
+                "trying to mount a directory onto a file (or vice-versa)?"
+            ),
+            (
+                'error mounting "/a" to rootfs at "/etc": not a directory: Are you trying to mount a directory onto a file (or '
+                "vice-versa)?"
+            ),
+        ),
+        (
+            (
+                "driver failed programming external connectivity on endpoint ap-x (7dbc166d99): Bind for 0.0.0.0:99 failed: port "
+                "is already allocated"
+            ),
+            "Bind for 0.0.0.0:99 failed: port is already allocated",
+        ),
+        (
+            "docker: Error response from daemon: network nonet not found\n\nRun 'docker run --help' for more information\n",
+            "network nonet not found",
+        ),
+        (
+            "docker: invalid reference format: repository name (X) must be lowercase.\nSee 'docker create --help'.",
+            "invalid reference format: repository name (X) must be lowercase.",
+        ),
+        ("no space left\nError response from daemon: no such image: x", "no space left no such image: x"),
+        ("\x1b[31mit is\n\n   \x1b]0;title\x07Monday\x1b[0m", "it is Monday"),
+        ("the error is unknown: ask", "the error is unknown: ask"),
+        ("See 'docker create --help'.", "See 'docker create --help'."),
+        ("exec /bin/x: exec format error", "exec /bin/x: exec format error. The image is for another platform"),
+        ("", ""),
+    ],
+)
+def test_the_cause_is_what_stands_below_all_that_names_the_engines_parts(message: str, cause: str) -> None:
+    assert cause_of(message) == cause

@@ -18,7 +18,7 @@ from agent_preflight.runner.loop import StopSignal, run_blocking
 from agent_preflight.runner.resume import PreviousRun, begins_again, read_previous_run, result_of_summary, set_aside
 from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sandboxes.strays import orphans
+from agent_preflight.sandboxes.process import orphan_processes
 from agent_preflight.status import container_running
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
@@ -237,13 +237,13 @@ def test_after_a_killed_runner_what_ended_is_kept_and_the_rest_begins_once_more(
     agents = {"done": DONE, "cut": ONCE_MORE}
     run = crash(trials, agents, run_id="r", max_workers=1)
     kept = (run / "done" / "summary.json").read_bytes()
-    assert orphans(run / "cut" / "budget" / "budget.txt")
+    assert orphan_processes(run / "cut" / "budget" / "budget.txt")
     results = trials.run(agents, run_id="r", resume=True)
     assert [(result.alias, result.error) for result in results] == [("done", None), ("cut", None)]
     assert (run / "done" / "summary.json").read_bytes() == kept
     assert results[0].cost_usd == float(json.loads(kept)["preflight"]["posted_usd"])
     assert (run / "cut" / "workspace" / "attempts").read_text() == "xx"
-    assert not orphans(run / "cut" / "budget" / "budget.txt")
+    assert not orphan_processes(run / "cut" / "budget" / "budget.txt")
     assert (keys_of(trials, "done"), keys_of(trials, "cut")) == (1, 2)
     extra = results[1].preflight
     assert 0 < Decimal(extra["spent_before_usd"]) < Decimal(extra["posted_usd"])

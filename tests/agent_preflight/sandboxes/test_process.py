@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent_preflight.sandboxes import process
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sandboxes.process import ProcessError, ProcessSandbox, agent_environment, members
+from agent_preflight.sandboxes.process import (
+    ProcessError,
+    ProcessSandbox,
+    agent_environment,
+    end_orphan_processes,
+    members,
+    orphan_processes,
+)
 
 pytestmark = pytest.mark.wire
 
@@ -177,7 +186,7 @@ async def test_a_program_that_is_not_there_is_named(make: Make) -> None:
 
 
 def test_this_process_is_found_in_its_own_session() -> None:
-    assert os.getpid() in members(os.getsid(0)) or os.getsid(0) == 0
+    assert psutil.Process() in members(os.getsid(0)) or os.getsid(0) == 0
 
 
 async def test_what_a_process_wrote_is_where_it_worked_and_nothing_is_copied(make: Make, tmp_path: Path) -> None:
@@ -188,3 +197,40 @@ async def test_what_a_process_wrote_is_where_it_worked_and_nothing_is_copied(mak
         str(sandbox.workspace), None, None, why="the agent's working directory"
     )
     await sandbox.close()
+
+
+PARENT = "import subprocess, sys; subprocess.Popen(['sleep', '60'], env={}); print('up', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Two agents as a runner starts them, each with a child that has lost its environment."""
+    started = {}
+    for name in ("a", "ab"):
+        started[name] = subprocess.Popen(
+            [sys.executable, "-c", PARENT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PREFLIGHT_BUDGET_FILE": str(tmp_path / name), "PATH": "/usr/bin:/bin"},
+            start_new_session=True,
+        )
+        assert started[name].stdout is not None
+        started[name].stdout.readline()  # type: ignore[union-attr]  # a pipe
+    yield started
+    for agent in started.values():
+        for orphan in orphan_processes(tmp_path / "a") | orphan_processes(tmp_path / "ab"):
+            orphan.kill()
+        agent.communicate()
+
+
+async def test_an_agent_and_its_children_are_ended_and_its_neighbour_is_not(
+    agents: dict[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    assert await end_orphan_processes(tmp_path / "a") == (2, "ok")
+    assert agents["a"].wait() == -9
+    assert agents["ab"].poll() is None
+    assert len(orphan_processes(tmp_path / "ab")) == 2
+
+
+async def test_nothing_is_ended_where_nothing_is_left(tmp_path: Path) -> None:
+    assert await end_orphan_processes(tmp_path / "a") == (0, "ok")

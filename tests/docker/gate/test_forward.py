@@ -27,7 +27,7 @@ NONCE = "0" * NONCE_CHARS
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class ForwarderListener:
+class ScriptedProxy:
     """The proxy's part: notes for which port each connection comes, and echoes the rest; or it is somebody else."""
 
     def __init__(self, known_pass: str = PASS) -> None:
@@ -102,7 +102,7 @@ def started(path: Path, portal_port: int, gate_port: int) -> subprocess.Popen[by
 
 @asynccontextmanager
 async def forwarding(
-    path: Path, portal: ForwarderListener
+    path: Path, portal: ScriptedProxy
 ) -> AsyncIterator[tuple[int, socket.socket, subprocess.Popen[bytes]]]:
     """A forwarder that has one listener: its port, the gate's connection, the process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -129,7 +129,7 @@ async def connected(gate: socket.socket, path: Path) -> None:
 
 
 async def test_it_watches_and_carries_each_connection_with_its_port(path: Path) -> None:
-    portal = ForwarderListener()
+    portal = ScriptedProxy()
     await portal.listen()
     async with forwarding(path, portal) as (port, _, _), asyncio.timeout(30):
         await portal.beaten.wait()
@@ -145,7 +145,7 @@ async def test_it_watches_and_carries_each_connection_with_its_port(path: Path) 
 
 
 async def test_a_call_waits_for_a_proxy_that_comes_back_until_it_knows_the_trial(path: Path) -> None:
-    portal = ForwarderListener()
+    portal = ScriptedProxy()
     await portal.listen()
     async with forwarding(path, portal) as (port, _, _), asyncio.timeout(30):
         await portal.watched.wait()
@@ -167,7 +167,7 @@ async def test_a_call_waits_for_a_proxy_that_comes_back_until_it_knows_the_trial
 
 async def test_whoever_listens_in_the_proxys_place_is_told_neither_the_pass_nor_a_byte_of_an_agent(path: Path) -> None:
     """A proof that is not the pass's: what it gets is a forwarder's own proofs, again and again."""
-    squatter = ForwarderListener(known_pass="q" * 43)
+    squatter = ScriptedProxy(known_pass="q" * 43)
     await squatter.listen()
     async with forwarding(path, squatter) as (port, _, _), asyncio.timeout(30):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -184,7 +184,7 @@ async def test_whoever_listens_in_the_proxys_place_is_told_neither_the_pass_nor_
 
 
 async def test_an_agent_that_goes_is_gone_for_the_proxy_too(path: Path) -> None:
-    portal = ForwarderListener()
+    portal = ScriptedProxy()
     await portal.listen()
     async with forwarding(path, portal) as (port, _, _), asyncio.timeout(30):
         await portal.watched.wait()
@@ -264,7 +264,7 @@ async def test_an_agent_that_does_not_let_go_of_what_the_proxy_has_ended_is_let_
 
 
 async def test_it_ends_with_its_gate(path: Path) -> None:
-    portal = ForwarderListener()
+    portal = ScriptedProxy()
     await portal.listen()
     async with forwarding(path, portal) as (_, gate, process), asyncio.timeout(30):
         await portal.watched.wait()

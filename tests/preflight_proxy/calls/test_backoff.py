@@ -26,68 +26,68 @@ def test_nothing_is_held_at_first(clock: FakeClock) -> None:
 
 
 def test_a_rate_limit_holds_its_model_alone_and_for_its_time(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m", refusal(Remedy.WAIT_MODEL))
-    assert (holds.wait_s("m", ["a", "b"]), holds.wait_s("other", ["a", "b"])) == (10, 0)
+    backoff = Backoff(clock)
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL))
+    assert (backoff.wait_s("m", ["a", "b"]), backoff.wait_s("other", ["a", "b"])) == (10, 0)
     clock.advance(9.5)
-    assert holds.wait_s("m", ["a", "b"]) == 0.5
+    assert backoff.wait_s("m", ["a", "b"]) == 0.5
     clock.advance(0.5)
-    assert holds.wait_s("m", ["a", "b"]) == 0
+    assert backoff.wait_s("m", ["a", "b"]) == 0
 
 
 def test_a_named_endpoint_is_held_alone_and_the_others_are_free(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m", refusal(Remedy.WAIT_MODEL), ["a"])
-    assert holds.free("m", ["a", "b"]) == ("b",)
-    assert (holds.wait_s("m", ["a", "b"]), holds.wait_s("m", ["a"]), holds.wait_s("other", ["a"])) == (0, 10, 0)
+    backoff = Backoff(clock)
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL), ["a"])
+    assert backoff.ready_tags("m", ["a", "b"]) == ("b",)
+    assert (backoff.wait_s("m", ["a", "b"]), backoff.wait_s("m", ["a"]), backoff.wait_s("other", ["a"])) == (0, 10, 0)
 
 
 def test_where_all_are_held_the_first_that_is_free_again_ends_the_wait(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m", refusal(Remedy.WAIT_MODEL, 10), ["a"])
-    holds.hold("m", refusal(Remedy.WAIT_MODEL, 4), ["b"])
-    assert holds.wait_s("m", ["a", "b"]) == 4
-    assert holds.free("m", ["a", "b"]) == ("a", "b")
+    backoff = Backoff(clock)
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL, 10), ["a"])
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL, 4), ["b"])
+    assert backoff.wait_s("m", ["a", "b"]) == 4
+    assert backoff.ready_tags("m", ["a", "b"]) == ("a", "b")
     clock.advance(4)
-    assert holds.free("m", ["a", "b"]) == ("b",)
+    assert backoff.ready_tags("m", ["a", "b"]) == ("b",)
 
 
 def test_the_in_flight_budget_holds_every_model(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m", refusal(Remedy.WAIT_PROCESS))
-    assert (holds.wait_s("m", ["a", "b"]), holds.wait_s("other", ["a", "b"])) == (10, 10)
+    backoff = Backoff(clock)
+    backoff.delay("m", refusal(Remedy.WAIT_PROCESS))
+    assert (backoff.wait_s("m", ["a", "b"]), backoff.wait_s("other", ["a", "b"])) == (10, 10)
 
 
 def test_the_longer_hold_counts_whatever_comes_last(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m", refusal(Remedy.WAIT_MODEL, 10))
-    holds.hold("m", refusal(Remedy.WAIT_MODEL, 2))
-    assert holds.wait_s("m", ["a", "b"]) == 10
-    holds.hold("x", refusal(Remedy.WAIT_PROCESS, 20))
-    holds.hold("x", refusal(Remedy.WAIT_PROCESS, 1))
-    assert (holds.wait_s("m", ["a", "b"]), holds.wait_s("other", ["a", "b"])) == (20, 20)
+    backoff = Backoff(clock)
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL, 10))
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL, 2))
+    assert backoff.wait_s("m", ["a", "b"]) == 10
+    backoff.delay("x", refusal(Remedy.WAIT_PROCESS, 20))
+    backoff.delay("x", refusal(Remedy.WAIT_PROCESS, 1))
+    assert (backoff.wait_s("m", ["a", "b"]), backoff.wait_s("other", ["a", "b"])) == (20, 20)
 
 
 @pytest.mark.parametrize("remedy", [Remedy.PASS, Remedy.REWRITE, Remedy.FREEZE, Remedy.REQUOTE])
 def test_other_refusals_hold_nothing(clock: FakeClock, remedy: Remedy) -> None:
-    holds = Backoff(clock)
-    holds.hold("m", refusal(remedy))
-    assert holds.wait_s("m", ["a", "b"]) == 0
+    backoff = Backoff(clock)
+    backoff.delay("m", refusal(remedy))
+    assert backoff.wait_s("m", ["a", "b"]) == 0
 
 
 def test_many_names_do_not_push_out_what_is_still_held(clock: FakeClock) -> None:
-    holds = Backoff(clock)
+    backoff = Backoff(clock)
     for number in range(DELAYS_MAX - 1):
-        holds.hold(str(number), refusal(Remedy.WAIT_MODEL, 1))
-        holds.hold(str(number), refusal(Remedy.WAIT_MODEL, 46))
-    holds.hold("m", refusal(Remedy.WAIT_MODEL, 45))
-    holds.hold("long", refusal(Remedy.WAIT_MODEL, 100))
+        backoff.delay(str(number), refusal(Remedy.WAIT_MODEL, 1))
+        backoff.delay(str(number), refusal(Remedy.WAIT_MODEL, 46))
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL, 45))
+    backoff.delay("long", refusal(Remedy.WAIT_MODEL, 100))
     clock.advance(2)
-    holds.hold("one more", refusal(Remedy.WAIT_MODEL, 1))
-    assert holds.wait_s("m", ["a", "b"]) == 43
+    backoff.delay("one more", refusal(Remedy.WAIT_MODEL, 1))
+    assert backoff.wait_s("m", ["a", "b"]) == 43
     clock.advance(50)
-    holds.hold("one more", refusal(Remedy.WAIT_MODEL, 46))
-    assert holds.closed("long", "") is Code.HELD
+    backoff.delay("one more", refusal(Remedy.WAIT_MODEL, 46))
+    assert backoff.refusal("long", "") is Code.HELD
 
 
 HOUR_S = 3600.0
@@ -99,52 +99,56 @@ def daily(*, names_time: bool = True, free_models: bool = True) -> UpstreamRefus
 
 
 def test_a_wait_that_no_client_bears_closes_the_model_to_the_key_that_was_refused(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m", refusal(Remedy.WAIT_MODEL, 46), key="k")
-    assert (holds.closed("m", "k"), holds.closed("m", "other"), holds.closed("other", "k")) == (Code.HELD, None, None)
-    assert holds.wait_s("m", ["a"]) == 0
+    backoff = Backoff(clock)
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL, 46), key="k")
+    assert (backoff.refusal("m", "k"), backoff.refusal("m", "other"), backoff.refusal("other", "k")) == (
+        Code.HELD,
+        None,
+        None,
+    )
+    assert backoff.wait_s("m", ["a"]) == 0
     clock.advance(46)
-    assert holds.closed("m", "k") is None
+    assert backoff.refusal("m", "k") is None
 
 
 def test_a_limit_for_the_day_on_free_models_closes_them_all_and_no_other(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m:free", daily(), key="k")
-    assert [holds.closed(model, "k") for model in ("m:free", "n:free", "m")] == [Code.DAILY_LIMIT] * 2 + [None]
-    assert holds.closed("m:free", "other") is None
+    backoff = Backoff(clock)
+    backoff.delay("m:free", daily(), key="k")
+    assert [backoff.refusal(model, "k") for model in ("m:free", "n:free", "m")] == [Code.DAILY_LIMIT] * 2 + [None]
+    assert backoff.refusal("m:free", "other") is None
     one = Backoff(clock)
-    one.hold("m:free", daily(free_models=False), key="k")
-    assert [one.closed(model, "k") for model in ("m:free", "n:free")] == [Code.DAILY_LIMIT, None]
+    one.delay("m:free", daily(free_models=False), key="k")
+    assert [one.refusal(model, "k") for model in ("m:free", "n:free")] == [Code.DAILY_LIMIT, None]
 
 
 def test_one_call_each_few_minutes_is_let_through_to_see_whether_it_still_holds(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m:free", daily(), key="k")
+    backoff = Backoff(clock)
+    backoff.delay("m:free", daily(), key="k")
     went = []
     for _ in range(int(2 * HOUR_S) - 1):
         clock.advance(1)
-        went += [clock.monotonic_s()] * (holds.closed("m:free", "k") is None)
+        went += [clock.monotonic_s()] * (backoff.refusal("m:free", "k") is None)
     assert [moment - 1000.0 for moment in went] == [LOOK_AGAIN_S * turn for turn in range(1, 24)]
     clock.advance(1)
-    assert [holds.closed("m:free", "k") for _ in range(2)] == [None, None]
+    assert [backoff.refusal("m:free", "k") for _ in range(2)] == [None, None]
 
 
 def test_a_limit_for_the_day_without_a_time_is_looked_at_again_in_a_few_minutes(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m:free", daily(names_time=False), key="k")
+    backoff = Backoff(clock)
+    backoff.delay("m:free", daily(names_time=False), key="k")
     clock.advance(LOOK_AGAIN_S - 1)
-    assert holds.closed("m:free", "k") is Code.DAILY_LIMIT
+    assert backoff.refusal("m:free", "k") is Code.DAILY_LIMIT
     clock.advance(1)
-    assert holds.closed("m:free", "k") is None
+    assert backoff.refusal("m:free", "k") is None
 
 
 def test_a_call_that_is_served_opens_the_model_again(clock: FakeClock) -> None:
-    holds = Backoff(clock)
-    holds.hold("m:free", daily(), key="k")
-    holds.hold("m", refusal(Remedy.WAIT_MODEL, 100), key="k")
-    holds.served("n:free", "other")
-    assert holds.closed("m:free", "k") is Code.DAILY_LIMIT
-    holds.served("n:free", "k")
-    assert (holds.closed("m:free", "k"), holds.closed("m", "k")) == (None, Code.HELD)
-    holds.served("m", "k")
-    assert holds.closed("m", "k") is None
+    backoff = Backoff(clock)
+    backoff.delay("m:free", daily(), key="k")
+    backoff.delay("m", refusal(Remedy.WAIT_MODEL, 100), key="k")
+    backoff.clear("n:free", "other")
+    assert backoff.refusal("m:free", "k") is Code.DAILY_LIMIT
+    backoff.clear("n:free", "k")
+    assert (backoff.refusal("m:free", "k"), backoff.refusal("m", "k")) == (None, Code.HELD)
+    backoff.clear("m", "k")
+    assert backoff.refusal("m", "k") is None

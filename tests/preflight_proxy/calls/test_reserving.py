@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from aiohttp import ClientResponse
 
-from openrouter_sim import Rule, Scenario
-from tests.support.proxy_world import DEAR_MODEL, World
+from openrouter_sim import FaultRule, Rule, Scenario, make_fault
+from preflight_proxy.core.ledger.commands import Quarantine
+from preflight_proxy.core.refusals.refusals import Code
+from tests.support.proxy_world import DEAR_MODEL, MODEL, World
 
 pytestmark = pytest.mark.wire
 
@@ -76,3 +80,107 @@ async def test_a_call_that_waited_is_quoted_anew_with_what_others_were_billed_at
     await world.settled("one")
     (before, after) = (Decimal(line["reserved_usd"]) for line in world.cost_lines())
     assert before + Decimal(world.cost_lines()[0]["cost_usd"]) > Decimal("0.029") > 3 * after
+
+
+ONE = {"only": ["openai"]}
+
+
+async def test_the_second_turn_of_a_conversation_reserves_less_than_its_bytes(world: World) -> None:
+    """A billed prefix is known in tokens; unknown text counts as bytes (M4)."""
+    text = "word " * 2000
+    async with world.post(text=text, max_tokens=64, provider=ONE) as response:
+        first = await response.json()
+    messages = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": first["choices"][0]["message"]["content"]},
+        {"role": "user", "content": "and now?"},
+    ]
+    async with world.post(messages=messages, max_tokens=64, provider=ONE) as response:
+        await response.read()
+    reserved = [float(line["reserved_usd"]) for line in world.cost_lines()]
+    assert reserved[1] < reserved[0] / 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+async def test_cached_tokens_of_messages_count_once_in_both_readings_and_their_bills_teach(
+    world: World, whole: bool, stream: bool
+) -> None:
+    world.sim.scenario = Scenario(messages_input_whole=whole)
+    mark = {"type": "ephemeral"}
+    opening: dict[str, Any] = {"type": "text", "text": "word " * 2000, "cache_control": mark}
+    asked: dict[str, Any] = {
+        "model": DEAR_MODEL,
+        "max_tokens": 16,
+        "stream": stream,
+        "provider": {"only": ["anthropic"]},
+    }
+    for count in range(1, 4):
+        turns = [{"role": "assistant", "content": "ok"}, {"role": "user", "content": "more"}]
+        messages = [{"role": "user", "content": [opening]}, *turns * count]
+        async with world.post("/messages", **asked, messages=messages) as response:
+            assert response.status == 200
+            await response.read()
+    lines = world.cost_lines()
+    (key,) = [key for key in world.sim.bill().keys.values() if key.generations]
+    assert [line["prompt_tokens"] for line in lines] == [each.tokens.prompt for each in key.generations]
+    assert sum(line["cached_tokens"] + line["cache_write_tokens"] for line in lines) > 2000
+    assert float(lines[-1]["reserved_usd"]) < float(lines[0]["reserved_usd"]) / 2
+
+
+async def test_a_model_whose_every_endpoint_is_quarantined_is_refused(world: World) -> None:
+    for tag in ("openai", "azure"):
+        world.proxy.ledger.commit(Quarantine(MODEL, tag, "test"))
+    async with world.post() as response:
+        assert response.status == 403
+        assert (await response.json())["error"]["message"] == Code.QUARANTINED.sentence
+
+
+async def test_another_case_of_a_models_name_is_the_same_model(world: World) -> None:
+    """Out of use in one is out of use in all, allowed in one is allowed in all."""
+    await world.open("b", models=["OpenAI/GPT-4.1-Nano"])
+    for account in ("a", "b"):
+        async with world.post(token=world.tokens[account], model=MODEL.upper()) as response:
+            assert response.status == 404  # the simulator knows one spelling alone; it was asked
+    assert json.loads(world.sim.requests[-1].body)["model"] == MODEL.upper()
+    for tag in ("openai", "azure"):
+        world.proxy.ledger.commit(Quarantine(MODEL, tag, "test"))
+    async with world.post(model=MODEL.upper()) as response:
+        assert (await response.json())["error"]["message"] == Code.QUARANTINED.sentence
+
+
+async def test_only_the_quoted_endpoints_may_serve(world: World) -> None:
+    world.proxy.ledger.commit(Quarantine(MODEL, "azure", "test"))
+    for _ in range(5):
+        async with world.post() as response:
+            assert (await response.json())["provider"] == "OpenAI"
+    assert b'"only":["openai"]' in world.sim.requests[-1].body
+
+
+async def test_where_not_all_fit_a_call_leaves_for_the_endpoint_that_is_known_alone(world: World) -> None:
+    """By its bytes the second turn fits on no endpoint any more; by the bill of the first it fits where that came from."""
+    await world.open("poor", "0.029")
+    messages = [{"role": "user", "content": "word " * 1600}]
+    provider = ""
+    for _ in range(2):
+        asked: dict[str, Any] = {"model": DEAR_MODEL, "messages": messages, "max_tokens": 16}
+        async with world.post(token=world.tokens["poor"], **asked) as response:
+            assert response.status == 200
+            served = await response.json()
+        assert provider in ("", served["provider"])
+        provider = served["provider"]
+        messages += [{"role": "assistant", "content": "yes"}, {"role": "user", "content": "and now?"}]
+    sent = [json.loads(received.body)["provider"]["only"] for received in world.sim.requests]
+    tags = {each.provider: each.tag for each in world.sim.catalog[DEAR_MODEL].endpoints}
+    assert sent == [list(tags.values()), [tags[provider]]]
+
+
+async def test_of_two_endpoints_of_one_provider_nobody_says_which_served(world: World) -> None:
+    """What it billed calibrates neither, and what it overran would put both out of use."""
+    model = world.sim.catalog[MODEL]
+    twin = replace(model.endpoints[0], tag="openai/priority")
+    world.sim.catalog[MODEL] = replace(model, endpoints=(model.endpoints[0], twin))
+    world.sim.scenario = Scenario(faults=(FaultRule(make_fault("wrong_bound", {"tokens": 2000}), times=1),))
+    async with world.post(max_tokens=16) as response:
+        await response.read()
+    assert set(world.proxy.ledger.store.book.quarantined) == {(MODEL, "openai"), (MODEL, "openai/priority")}

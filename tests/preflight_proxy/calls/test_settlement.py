@@ -8,15 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from preflight_proxy.calls.cache_notes import CacheNotes
+from preflight_proxy.calls.reserving import Quoter
 from preflight_proxy.calls.settlement import Settlement
 from preflight_proxy.core.ledger.commands import OpenAccount, Reserve
+from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import Store
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
 from tests.support.fake_clock import FakeClock
+from tests.support.reserved_calls import reserved_call
 
 
 @pytest.fixture
@@ -34,7 +40,13 @@ def settlement(ledger: Ledger) -> Settlement:
     reserved = ledger.commit(Reserve("r1", "a", 10**9, "chat", "m/x", ("tag-x",), 100))
     assert not isinstance(reserved, Refusal)
     assert reserved.reservation is not None
-    return Settlement(ledger, reserved.reservation, "digest", {"Provider X": "tag-x"})
+    return settlement_of(ledger, reserved.reservation)
+
+
+def settlement_of(ledger: Ledger, reservation: Reservation) -> Settlement:
+    quoter = Quoter(ledger, Prices(Upstream("http://127.0.0.1:1"), ledger.clock))
+    call = reserved_call({"tag-x": "Provider X"}, reservation=reservation)
+    return Settlement(ledger, quoter, CacheNotes(ledger.clock), call)
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
@@ -102,4 +114,4 @@ def another(ledger: Ledger) -> Settlement:
     reserved = ledger.commit(Reserve("r2", "a", 10**9, "chat", "m/x", ("tag-x",), 100))
     assert not isinstance(reserved, Refusal)
     assert reserved.reservation is not None
-    return Settlement(ledger, reserved.reservation, "digest", {})
+    return settlement_of(ledger, reserved.reservation)

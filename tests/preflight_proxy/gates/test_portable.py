@@ -17,7 +17,9 @@ from aiohttp import web
 
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
+from preflight_proxy.base.control_messages import GateSpec
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import (
     UNAUTHENTICATED_MAX,
     UNAUTHENTICATED_PER_ADDRESS_MAX,
@@ -25,7 +27,7 @@ from preflight_proxy.gates.portable import (
     PortableGate,
     UnauthenticatedConnections,
 )
-from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.services import Streams
 from preflight_proxy.gates.shared import GateState
 from preflight_proxy.server.listeners import Listeners
@@ -247,15 +249,15 @@ async def test_a_crowd_without_a_pass_locks_nobody_out_and_is_counted(world: Con
 
 @pytest.fixture
 async def alone() -> AsyncIterator[tuple[PortableGate, tuple[str, int], asyncio.Queue[GateState]]]:
-    """A gate at a portal, without a proxy: the gate, the portal's address, and the states that it goes through."""
+    """A gate without a proxy: the gate, the address for its forwarder, and the states that it goes through."""
     states: asyncio.Queue[GateState] = asyncio.Queue()
-    portal, trial_pass = ForwarderListener(), pass_of("a")
-    made = PortableGate("a", states.put_nowait, silent_s_max=1.0)
-    doors = GatePorts(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
-    await made.open(portal, trial_pass, doors, [PORT])
-    yield made, portal.listen("127.0.0.1", 0), states
-    await made.close()
-    await portal.close()
+    forwarders, trial_pass = ForwarderListener(), pass_of("a")
+    gate = PortableGate("a", Secret(trial_pass), states.put_nowait, silent_s_max=1.0)
+    gate_ports = GatePorts(GateSpec(None, (PORT,), portal_pass=Secret(trial_pass)), no_handler, Listeners())
+    await gate.open(forwarders, gate_ports, [PORT])
+    yield gate, forwarders.listen("127.0.0.1", 0), states
+    await gate.close()
+    await forwarders.close()
 
 
 async def test_a_forwarder_that_falls_silent_is_lost(
@@ -304,7 +306,7 @@ async def test_who_has_shown_the_pass_while_the_gate_closes_is_not_served(
         assert await states.get() is GateState.READY
         await gate.close()
         here, there = socket.socketpair()
-        await gate.enter(here, PORT, b"proof")
+        await gate.serve(here, PORT, b"proof")
         there.setblocking(False)
         assert await asyncio.get_running_loop().sock_recv(there, 16) == b""
     there.close()
@@ -318,19 +320,19 @@ async def no_handler(request: web.BaseRequest) -> web.StreamResponse:
 @on_linux
 async def test_only_what_arrives_by_the_named_interface_gets_to_the_portal() -> None:
     """Loopback alone is there in every namespace; an address of another interface is not reached through it."""
-    portal = ForwarderListener()
-    host, port = portal.listen("127.0.0.1%lo", 0)
+    forwarders = ForwarderListener()
+    host, port = forwarders.listen("127.0.0.1%lo", 0)
     assert host == "127.0.0.1%lo"
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert len(await reader.readexactly(NONCE_CHARS)) == NONCE_CHARS
     writer.close()
-    await portal.close()
+    await forwarders.close()
     with pytest.raises(OSError, match="No such device"):
         ForwarderListener().listen("127.0.0.1%none-such", 0)
 
 
 def test_a_pass_is_not_printed() -> None:
-    assert pass_of("a") not in repr(GateSpec(None, [PORT], portal_pass=pass_of("a")))
+    assert pass_of("a") not in repr(GateSpec(None, (PORT,), portal_pass=Secret(pass_of("a"))))
 
 
 @pytest.fixture
@@ -339,10 +341,10 @@ def held() -> Iterator[ExitStack]:
         yield stack
 
 
-def come(strangers: UnauthenticatedConnections, held: ExitStack, address: str) -> socket.socket:
+def come(connections: UnauthenticatedConnections, held: ExitStack, address: str) -> socket.socket:
     """Connect; returns the other end."""
     here, there = (held.enter_context(end) for end in socket.socketpair())
-    held.enter_context(strangers.one(here, address))
+    held.enter_context(connections.one(here, address))
     there.settimeout(20)
     return there
 
@@ -356,24 +358,24 @@ def is_cut_off(end: socket.socket) -> bool:
 
 
 def test_the_oldest_of_a_crowded_address_gives_way_and_no_other(held: ExitStack) -> None:
-    strangers = UnauthenticatedConnections(from_one_max=2, in_all_max=10)
-    other = come(strangers, held, "other")
-    crowd = [come(strangers, held, "crowd") for _ in range(4)]
+    connections = UnauthenticatedConnections(per_address_max=2, total_max=10)
+    other = come(connections, held, "other")
+    crowd = [come(connections, held, "crowd") for _ in range(4)]
     assert [is_cut_off(end) for end in crowd] == [True, True, False, False]
     assert not is_cut_off(other)
-    assert (len(strangers), strangers.cut_off) == (3, 2)
+    assert (len(connections), connections.closed_count) == (3, 2)
 
 
 def test_the_oldest_of_all_gives_way_when_the_place_is_full(held: ExitStack) -> None:
-    strangers = UnauthenticatedConnections(from_one_max=2, in_all_max=3)
-    ends = [come(strangers, held, str(number)) for number in range(5)]
+    connections = UnauthenticatedConnections(per_address_max=2, total_max=3)
+    ends = [come(connections, held, str(number)) for number in range(5)]
     assert [is_cut_off(end) for end in ends] == [True, True, False, False, False]
-    assert (len(strangers), strangers.cut_off) == (3, 2)
+    assert (len(connections), connections.closed_count) == (3, 2)
 
 
 def test_who_has_gone_takes_no_place(held: ExitStack) -> None:
-    strangers = UnauthenticatedConnections(from_one_max=1, in_all_max=1)
+    connections = UnauthenticatedConnections(per_address_max=1, total_max=1)
     for _ in range(3):
         with ExitStack() as visit:
-            come(strangers, visit, "one")
-    assert (len(strangers), strangers.cut_off) == (0, 0)
+            come(connections, visit, "one")
+    assert (len(connections), connections.closed_count) == (0, 0)

@@ -14,7 +14,9 @@ import uvloop
 from aiohttp import web
 
 from agent_preflight.environment.authority import Authority
-from preflight_proxy.gates.ports import EgressSpec, GatePorts, GateSpec, ServiceSpec
+from preflight_proxy.base.control_messages import EgressSpec, GateSpec, ServiceSpec
+from preflight_proxy.gates.ports import GatePorts
+from preflight_proxy.server.acceptor import stop_all
 from preflight_proxy.server.listeners import LISTENER_CONNECTIONS_MAX, Listeners
 from tests.support.gate_places import echo, place
 from tests.support.raw_http import Raw
@@ -32,17 +34,17 @@ async def handle(request: web.BaseRequest) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def doors(authority: Authority, head_s_max: float = 10.0) -> AsyncIterator[tuple[int, int]]:
+async def served_ports(authority: Authority, head_s_max: float = 10.0) -> AsyncIterator[tuple[int, int]]:
     """The plain port and the TLS port of one gate."""
     listeners = Listeners(head_s_max)
     socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     plain, tls = (sock.getsockname()[1] for sock in socks)
     for sock in socks:
         sock.setblocking(False)
-    made = GatePorts(GateSpec("/none", [plain, tls], tls=tls_spec(authority, tls)), handle, listeners)
-    stop = await made.serve(socks)
+    gate_ports = GatePorts(GateSpec("/none", (plain, tls), tls=tls_spec(authority, tls)), handle, listeners)
+    acceptors = await gate_ports.serve(dict(zip((plain, tls), socks, strict=True)))
     yield plain, tls
-    await stop()
+    await stop_all(acceptors.values())
     for sock in socks:
         sock.close()
     await listeners.close()
@@ -56,7 +58,7 @@ async def secure(port: int, context: ssl.SSLContext, name: str = "openrouter.ai"
 def test_one_port_speaks_plainly_and_the_other_is_openrouter(run: Run) -> None:
     async def scene() -> None:
         authority = new_authority()
-        async with asyncio.timeout(30), doors(authority) as (plain, tls):
+        async with asyncio.timeout(30), served_ports(authority) as (plain, tls):
             async with await Raw.to(plain) as agent:
                 agent.send(REQUEST)
                 assert (await agent.answer())[2] == b"/x"
@@ -70,7 +72,7 @@ def test_one_port_speaks_plainly_and_the_other_is_openrouter(run: Run) -> None:
 
 async def test_who_trusts_another_runs_authority_or_wants_another_name_does_not_believe_it() -> None:
     authority = new_authority()
-    async with asyncio.timeout(30), doors(authority) as (_, tls):
+    async with asyncio.timeout(30), served_ports(authority) as (_, tls):
         for roots, name in ((new_authority().root, "openrouter.ai"), (authority.root, "example.com")):
             with pytest.raises(ssl.SSLCertVerificationError):
                 await secure(tls, trusting(roots), name)
@@ -79,7 +81,11 @@ async def test_who_trusts_another_runs_authority_or_wants_another_name_does_not_
 @on_both_loops
 def test_a_handshake_that_dawdles_is_ended(run: Run) -> None:
     async def scene() -> None:
-        async with asyncio.timeout(30), doors(new_authority(), head_s_max=0.05) as (_, tls), await Raw.to(tls) as agent:
+        async with (
+            asyncio.timeout(30),
+            served_ports(new_authority(), head_s_max=0.05) as (_, tls),
+            await Raw.to(tls) as agent,
+        ):
             assert await agent.ended()
 
     run(scene())
@@ -89,7 +95,7 @@ def test_a_handshake_that_dawdles_is_ended(run: Run) -> None:
 def test_plain_bytes_on_the_tls_port_end_that_connection_alone(run: Run) -> None:
     async def scene() -> None:
         authority = new_authority()
-        async with asyncio.timeout(30), doors(authority) as (_, tls):
+        async with asyncio.timeout(30), served_ports(authority) as (_, tls):
             async with await Raw.to(tls) as agent:
                 agent.send(REQUEST)
                 await agent.ended()
@@ -106,7 +112,7 @@ def test_connections_count_from_before_their_handshake(run: Run) -> None:
         authority = new_authority()
         async with (
             asyncio.timeout(60),
-            doors(authority, head_s_max=60.0) as (_, tls),
+            served_ports(authority, head_s_max=60.0) as (_, tls),
             contextlib.AsyncExitStack() as agents,
             await secure(tls, trusting(authority.root)) as first,
         ):
@@ -127,7 +133,7 @@ def test_the_end_of_serving_ends_connections(run: Run) -> None:
     async def scene() -> None:
         authority = new_authority()
         async with asyncio.timeout(30), contextlib.AsyncExitStack() as agents:
-            async with doors(authority) as (_, tls):
+            async with served_ports(authority) as (_, tls):
                 agent = await agents.enter_async_context(await secure(tls, trusting(authority.root)))
                 agent.send(REQUEST)
                 assert (await agent.answer())[0] == 200
@@ -137,13 +143,13 @@ def test_the_end_of_serving_ends_connections(run: Run) -> None:
 
 
 def test_a_tls_port_that_is_not_handed_over_is_an_error() -> None:
-    spec = GateSpec("/none", [8788], tls=tls_spec(new_authority(), 443))
+    spec = GateSpec("/none", (8788,), tls=tls_spec(new_authority(), 443))
     with pytest.raises(ValueError, match="443"):
         GatePorts(spec, handle, Listeners())
 
 
 def test_a_spec_never_shows_its_key() -> None:
-    assert "PRIVATE" not in repr(GateSpec("/none", [443], tls=tls_spec(new_authority(), 443)))
+    assert "PRIVATE" not in repr(GateSpec("/none", (443,), tls=tls_spec(new_authority(), 443)))
 
 
 async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
@@ -154,12 +160,12 @@ async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
     async with asyncio.timeout(30), place(echo) as target:
         spec = GateSpec(
             "/none",
-            ports,
-            services=[ServiceSpec("los", ports[1], f"127.0.0.1:{target}")],
-            egress=EgressSpec(ports[2], ["pypi.org:443"]),
+            tuple(ports),
+            services=(ServiceSpec("los", ports[1], f"127.0.0.1:{target}"),),
+            egress=EgressSpec(ports[2], ("pypi.org:443",)),
         )
-        made = GatePorts(spec, handle, listeners)
-        stop = await made.serve(socks)
+        gate_ports = GatePorts(spec, handle, listeners)
+        acceptors = await gate_ports.serve(dict(zip(ports, socks, strict=True)))
         async with await Raw.to(ports[0]) as agent:
             agent.send(REQUEST)
             assert (await agent.answer())[2] == b"/x"
@@ -170,11 +176,11 @@ async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
         async with await Raw.to(ports[2]) as agent:
             agent.send(b"CONNECT example.com:443 HTTP/1.1\r\n\r\n")
             assert (await agent.answer())[0] == 403
-        await stop()
+        await stop_all(acceptors.values())
     for sock in socks:
         sock.close()
     await listeners.close()
-    assert {name: (each.connections, each.refused) for name, each in made.traffic.items()} == {
+    assert {name: (traffic.connections, traffic.refused) for name, traffic in gate_ports.traffic.items()} == {
         "los": (1, 0),
         "egress": (0, 1),
     }
@@ -183,15 +189,25 @@ async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"services": [ServiceSpec("los", 3000, "127.0.0.1:3000")]},
-        {"services": [ServiceSpec("los", 1, "nowhere")]},
-        {"services": [ServiceSpec("egress", 1, "127.0.0.1:3000")]},
-        {"services": [ServiceSpec("los", 1, "127.0.0.1:3000"), ServiceSpec("los", 2, "127.0.0.1:3000")]},
-        {"services": [ServiceSpec("a", 1, "127.0.0.1:3000"), ServiceSpec("b", 1, "127.0.0.1:3000")]},
-        {"egress": EgressSpec(1, ["pypi.org"])},
-        {"egress": EgressSpec(3000, ["pypi.org:443"])},
+        {"services": (ServiceSpec("los", 3000, "127.0.0.1:3000"),)},
+        {"services": (ServiceSpec("los", 1, "nowhere"),)},
+        {"services": (ServiceSpec("egress", 1, "127.0.0.1:3000"),)},
+        {
+            "services": (
+                ServiceSpec("los", 1, "127.0.0.1:3000"),
+                ServiceSpec("los", 2, "127.0.0.1:3000"),
+            )
+        },
+        {
+            "services": (
+                ServiceSpec("a", 1, "127.0.0.1:3000"),
+                ServiceSpec("b", 1, "127.0.0.1:3000"),
+            )
+        },
+        {"egress": EgressSpec(1, ("pypi.org",))},
+        {"egress": EgressSpec(3000, ("pypi.org:443",))},
     ],
 )
 def test_a_spec_that_contradicts_itself_is_an_error(more: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        GatePorts(GateSpec("/none", [1, 2], **more), handle, Listeners())
+        GatePorts(GateSpec("/none", (1, 2), **more), handle, Listeners())

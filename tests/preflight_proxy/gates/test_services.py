@@ -38,7 +38,7 @@ on_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["
 @contextlib.asynccontextmanager
 async def service(target_port: int, traffic: Traffic) -> AsyncIterator[int]:
     target = Target("127.0.0.1", target_port)
-    async with opened(lambda listener: open_service("los", listener, target, traffic)) as port:
+    async with opened(lambda listener: open_service(listener, "los", target, traffic)) as port:
         yield port
 
 

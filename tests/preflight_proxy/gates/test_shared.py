@@ -17,7 +17,9 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from preflight_proxy.base.control_messages import GateSpec
 from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.shared import TAKEN, GateState, HandoverRefusedError, Namespaces, SharedGate
 from preflight_proxy.server.listeners import Listeners
 from tests.support.network_namespace import Namespace
@@ -41,7 +43,7 @@ class Proxy:
     gates: list[SharedGate] = field(default_factory=list)
 
     def gate(self, account: str = "a", ports: Sequence[int] = PORTS, handover_s_max: float = 30.0) -> SharedGate:
-        """An open gate listener whose answers name its account."""
+        """An open gate whose answers name its account."""
 
         async def handle(_request: web.BaseRequest) -> web.StreamResponse:
             return web.Response(body=account.encode())
@@ -51,7 +53,7 @@ class Proxy:
             self.path / f"{account}.sock",
             ports,
             self.namespaces,
-            lambda sockets: self.listeners.on_sockets(handle, sockets),
+            GatePorts(GateSpec("/none", tuple(ports)), handle, self.listeners).serve,
             lambda state: self.states.put_nowait((account, state)),
             handover_s_max=handover_s_max,
         )

@@ -302,20 +302,23 @@ async def test_a_file_is_never_replaced_by_a_socket(listeners: Listeners, tmp_pa
     assert path.read_text() == "mine"
 
 
-async def test_handed_in_sockets_share_one_limit_and_stop_alone(listeners: Listeners) -> None:
+async def test_a_handed_in_socket_has_its_own_limit_and_stops_alone(listeners: Listeners) -> None:
     socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     ports = [sock.getsockname()[1] for sock in socks]
-    stop = await listeners.on_sockets(Seen().handle, socks, connections_max=2)
-    _, other_port = await listeners.on_tcp(Seen().handle, "127.0.0.1", 0)
-    async with await Raw.to(ports[0]) as first, await Raw.to(ports[1]) as second:
-        for connection in (first, second):
+    for sock in socks:
+        sock.setblocking(False)
+    stopped, other = [await listeners.on_connections(Seen().handle, sock, connections_max=2) for sock in socks]
+    async with await Raw.to(ports[0]) as first, await Raw.to(ports[0]) as second, await Raw.to(ports[1]) as third:
+        for connection in (first, second, third):
             connection.send(GET % 1)
             assert (await connection.answer())[0] == 200
         async with await Raw.to(ports[0]) as surplus:
             assert await surplus.ended()
-        await stop()
+        await stopped.stop()
         assert await first.ended()
         assert await second.ended()
-    async with await Raw.to(other_port) as connection:
-        connection.send(GET % 1)
-        assert (await connection.answer())[0] == 200
+        third.send(GET % 1)
+        assert (await third.answer())[0] == 200
+    await other.stop()
+    for sock in socks:
+        sock.close()

@@ -1,0 +1,47 @@
+"""Reserved calls for tests of what comes after the reservation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from preflight_proxy.calls.reserving import CallContext, Caller, CallQuote, ReservedCall
+from preflight_proxy.core.ledger.rows import Reservation, ReservationState
+from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
+from preflight_proxy.core.pricing.quote import Quote, WorstCase
+from preflight_proxy.core.secret import Secret
+from preflight_proxy.core.shapes import SHAPES
+
+KEY = "sk-or-real"
+CHAT = SHAPES["/chat/completions"]
+
+
+def reserved_call(
+    providers: Mapping[str, str], *, reservation: Reservation | None = None, until_s: float = 45.0
+) -> ReservedCall:
+    """Return a chat call with at most 4000 output tokens, and at least 1024 where upstream lowers them.
+
+    Args:
+        providers: The provider's display name of each endpoint, by the endpoint's tag.
+        reservation: What was committed for it; a made one, of account `a` and model `m`, if not given.
+        until_s: Monotonic time until which it may wait.
+    """
+    tags = tuple(providers)
+    if reservation is None:
+        pending = ReservationState.PENDING
+        reservation = Reservation("r1", "a", pending, 10**9, 0, "chat", "m", tags, 4000, False, 0.0)
+    model = reservation.model
+    body = {"model": model, "max_tokens": 4000, "messages": [{"role": "user", "content": "hi"}]}
+    request = CHAT.read(msgspec.json.encode(body), {}, "drop")
+    caller = Caller(reservation.account, "token hash", CHAT, "")
+    prices = EndpointPrices(prompt=10**6, completion=10**6)
+    endpoints = tuple(
+        Endpoint(model, tag, provider, 128_000, None, 16_000, True, "Other", prices)
+        for tag, provider in providers.items()
+    )
+    worst = (WorstCase(1000, 10**6, None, 0),) * len(tags)
+    quote = Quote(model, tags, 4000, 4000, 1024, {}, 1000, worst)
+    return ReservedCall(
+        CallContext(caller, request, (), False, until_s), CallQuote(quote, endpoints), reservation, Secret(KEY)
+    )
