@@ -24,6 +24,8 @@ LONG = Scenario(replies=(Rule(tokens=150),), tokens_per_s=60.0)
 """An answer that lasts two and a half seconds, so that a freeze finds it in flight."""
 ENDED = Code.FROZEN.sentence
 REFUSED = (Code.SPENT.sentence, Code.DOES_NOT_FIT.sentence)
+RETRIES_MAX = 2
+"""Requests that an agent may send after the first refusal."""
 POOR_USD = "0.0000001"
 """Less than any call can cost."""
 
@@ -79,6 +81,12 @@ class Stage(World):
     def refused(self, name: str = "a") -> int:
         """Return how many calls of an account the proxy refused."""
         return self.proxy.ledger.account(name).refused
+
+    def check_refusal(self, result: program.ProgramResult, name: str) -> None:
+        """Check that an agent stopped soon after it was refused, with an error that says why."""
+        assert result.code == 1, result.said
+        assert any(sentence in result.said for sentence in REFUSED), result.said
+        assert 1 <= self.refused(name) <= 1 + RETRIES_MAX
 
     async def posted_as_billed(self, name: str = "a") -> int:
         """Check that each call was posted at what the simulator billed; return the number of calls."""
