@@ -64,10 +64,10 @@ docs: $(DEVELOP) ## build the site of README and docs/ into dist/site; a broken 
 picture: $(DEVELOP) ## draw docs/live.svg anew: a moment of a real demo, as a terminal shows it
 	$(BIN)/python -m tests.docs.picture $(BIN)/agent-preflight demo $(DEMO)
 
-torture: $(DEVELOP) ## calls against a failing upstream and a proxy that is killed all the time; the books must balance
+torture: $(DEVELOP) ## calls with a failing upstream and a proxy that is killed every few seconds; the ledger must equal the bill
 	$(BIN)/python -m tests.torture --calls $(CALLS) --seed $(SEED) --kills $(KILLS) --profile $(PROFILE)
 
-soak: $(DEVELOP) ## ten minutes of 64 callers whose upstream fails without an id; 35 minutes later all must be decided, and right
+soak: $(DEVELOP) ## 64 callers for ten minutes, with an upstream that fails without an id; 35 minutes later all calls must be settled, and rightly
 	$(BIN)/python -m tests.torture --soak $(SECONDS) --faults $(FAULTS) --key $(KEY) --seed $(SEED)
 
 chaos: $(DEVELOP) ## sealed runs whose runner, proxy, gates and agents are killed at random; nothing may be left; needs Docker

@@ -1,7 +1,7 @@
-"""`python -m tests.bench`: what trials in containers cost above bare `docker run`, side by side in one run.
+"""`python -m tests.bench`: how much longer trials in containers take than bare `docker run`.
 
-Rounds are interleaved, the first is thrown away, and what is printed are medians with minimum and maximum, and ratios. It needs
-Docker, the program `docker` for the bare runs, and an image with python3; it says nothing about correctness and is no test.
+Rounds alternate, the first is discarded, and it prints medians with minimum and maximum, and ratios. It needs Docker, the program
+`docker` for the bare runs, and an image with python3. It is a measurement, not a test.
 """
 
 from __future__ import annotations

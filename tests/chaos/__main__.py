@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --rounds N --seed S`: play rounds of chaos, print each, and exit with 1 if anything was left."""
+"""`python -m tests.chaos --rounds N --seed S`: run rounds of chaos, print each, and exit with 1 if anything is left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.chaos.rounds import Outcome, play
 
 
 def main() -> int:
-    """Play as asked; the exit code."""
+    """Run the rounds; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--rounds", type=int, default=30, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the first round; the others count on")
@@ -43,7 +43,7 @@ def show(seed: int, outcome: Outcome) -> None:
 
 
 def conclude(outcomes: list[Outcome]) -> int:
-    """Print the sum of all rounds; the exit code."""
+    """Print the sum of all rounds; return the exit code."""
     bad = sum(bool(outcome.problems) for outcome in outcomes)
     gone_s = sorted(gone_s for outcome in outcomes for gone_s in outcome.gone_s)
     print(f"{len(outcomes)} rounds, {bad} of them left something or disagree; {sum(o.calls for o in outcomes)} calls")

@@ -1,4 +1,4 @@
-"""A round of chaos: a run of six trials, struck at random instants; then a sweep; then nothing may be left, and the books agree."""
+"""A round of chaos: a run of six trials, whose parts are killed at random times, and a sweep. Then nothing may be left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from openrouter_sim.calls.scenario import Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.secret import Secret
 from tests.chaos import victim
-from tests.chaos.books import book_problems
+from tests.chaos.ledger_check import ledger_problems
 from tests.chaos.strikes import Strike, containers, draw, fall, networks_and_volumes, processes
 from tests.chaos.victim import CLOCKS
 from tests.support.engine_relay import EngineRelay
@@ -55,19 +55,19 @@ with ThreadPoolExecutor(4) as pool: list(pool.map(worker, range(4)))
 
 
 def slow_upstream() -> Scenario:
-    """An upstream whose calls take about half a second, so that every strike finds some in flight."""
+    """Return an upstream whose calls take about half a second, so that every strike finds some in flight."""
     return Scenario(tokens_per_s=150.0, first_token_s=0.1, generation_delay_s=0.2)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a round.
+    """The result of a round.
 
     Attributes:
         hit: The strikes that hit something.
-        problems: What is left, or does not agree; empty if all is well.
-        gone_s: For each trial that ended by its runner: from the decision to its container verified gone.
-        doubts: Accounts in whose books more is assumed than was billed.
+        problems: What is left, or differs from the bill; empty if nothing is wrong.
+        gone_s: For each trial that its runner ended: seconds from the decision to the verified removal of its container.
+        doubts: Accounts whose ledger has more than was billed.
         calls: Calls that upstream billed.
     """
 
@@ -80,7 +80,7 @@ class Outcome:
 
 
 async def play(seed: int, folder: Path, image: str, gate: GateChoice = "auto") -> Outcome:
-    """Play one round in a directory of its own, with gates of this kind."""
+    """Run one round in a folder, with gates of this kind."""
     random, outcome, began_s = Random(seed), Outcome(), time.monotonic()
     mark, runs_dir = f"CHAOS_ROUND={os.getpid()}-{seed}", folder.resolve() / "runs"
     strikes = draw(random, LAST_STRIKE_S, portable=gate == "portable")
@@ -96,11 +96,11 @@ async def play(seed: int, folder: Path, image: str, gate: GateChoice = "auto") -
         bill = simulator.bill()
     outcome.problems += await asyncio.to_thread(lambda: list(_left(runs_dir, mark)))
     for run_dir in runs_dir.iterdir() if runs_dir.exists() else ():
-        found, outcome.doubts = book_problems(run_dir, bill)
+        found, outcome.doubts = ledger_problems(run_dir, bill)
         outcome.problems += [*found, *_summary_problems(run_dir)]
         outcome.gone_s += [gone_s for alias in ALIASES if (gone_s := _gone_s(run_dir / alias)) is not None]
     outcome.problems += [
-        f"sub-key {key.name} is there"
+        f"sub-key {key.name} is left"
         for key in bill.keys.values()
         if key.name.startswith("agent-preflight:") and not key.deleted
     ]
@@ -146,7 +146,7 @@ def _strike(
     random: Random,
     outcome: Outcome,
 ) -> None:
-    """Let each strike fall at its time, then wait for the runner's end, if it still runs."""
+    """Do each strike at its time, then wait for the end of the runner."""
     began_s = time.monotonic()
     for strike in strikes:
         time.sleep(max(began_s + strike.at_s - time.monotonic(), 0.0))
@@ -163,7 +163,7 @@ def _strike(
 
 
 def _left(runs_dir: Path, mark: str) -> Iterator[str]:
-    """Say what is still there; on a busy machine a process or a container that is about to end takes its time."""
+    """Yield what is still there after half a minute, in which processes and containers can end."""
     until_s = time.monotonic() + 30.0
     while (found := [*_things(runs_dir, mark)]) and time.monotonic() < until_s:
         time.sleep(0.2)
@@ -171,10 +171,10 @@ def _left(runs_dir: Path, mark: str) -> Iterator[str]:
 
 
 def _things(runs_dir: Path, mark: str) -> Iterator[str]:
-    yield from (f"container {name} is there" for name in containers(runs_dir))
-    yield from (f"network or volume {name} is there" for name in networks_and_volumes(runs_dir))
-    yield from (f"process is there: {words[:200]}" for words in processes(mark))
-    yield from (f"{path} is there" for path in runs_dir.glob("*/control.json"))
+    yield from (f"container {name} is left" for name in containers(runs_dir))
+    yield from (f"network or volume {name} is left" for name in networks_and_volumes(runs_dir))
+    yield from (f"process is left: {words[:200]}" for words in processes(mark))
+    yield from (f"{path} is left" for path in runs_dir.glob("*/control.json"))
 
 
 def _summary_problems(run_dir: Path) -> Iterator[str]:
@@ -191,7 +191,7 @@ def _summary_problems(run_dir: Path) -> Iterator[str]:
 
 
 def _gone_s(folder: Path) -> float | None:
-    """From the decision to the agent's container seen to be gone; None if the runner did not live to see it."""
+    """Return the seconds from the decision to the verified end of the container; None if the runner was killed before."""
     ended = gone = None
     for record in EventLogger.read(folder / "events.jsonl"):
         if record["source"] != "preflight":

@@ -1,4 +1,4 @@
-"""What can be struck, and how: processes with `kill -9`, containers by the engine, its connections by a relay before it."""
+"""Strikes: processes get `kill -9`, containers are killed by the engine, and a relay cuts the engine's connections."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Target(Enum):
     ENGINE = "engine's connections"
     GATE = "gate"
     AGENT = "agent"
-    PAUSE = "agent's breath"
+    PAUSE = "agent paused"
     BOTH = "runner and proxy"
     FORWARDER = "forwarder"
 
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One blow.
+    """One strike.
 
     Attributes:
-        at_s: When it falls, after the start of the runner.
+        at_s: When it happens, in seconds after the start of the runner.
     """
 
     target: Target
@@ -44,21 +44,21 @@ class Strike:
 
 
 def draw(random: Random, last_s: float, *, portable: bool) -> list[Strike]:
-    """Return one to four strikes in the order in which they fall; only portable gates have forwarders to hit."""
+    """Return one to four strikes in order. Only portable gates have forwarders."""
     there = [target for target in Target if portable or target is not Target.FORWARDER]
     targets = random.sample(there, random.randint(1, 4))
     return sorted((Strike(target, random.uniform(1.5, last_s)) for target in targets), key=lambda strike: strike.at_s)
 
 
 def fall(strike: Strike, runner: int, relay: EngineRelay, runs_dir: Path, random: Random) -> bool:
-    """Strike; False if there was nothing to hit. The runner reaches the engine by the relay."""
+    """Strike; return False if there was nothing to hit. The runner uses the engine through the relay."""
     match strike.target:
         case Target.RUNNER:
             return _kill([runner], random)
         case Target.PROXY:
             return _kill(_proxies(runner), random)
         case Target.BOTH:
-            struck = [_kill([pid], random) for pid in (*_proxies(runner), runner)]  # both, whatever became of the first
+            struck = [_kill([pid], random) for pid in (*_proxies(runner), runner)]  # both, also if the first fails
             return all(struck)
         case Target.ENGINE:
             return relay.cut() > 0
@@ -73,14 +73,14 @@ def fall(strike: Strike, runner: int, relay: EngineRelay, runs_dir: Path, random
 
 
 def containers(runs_dir: Path, role: str | None = None, *, running: bool = False) -> list[str]:
-    """The ids of the containers of runs in a directory."""
+    """Return the ids of the containers of runs in a folder."""
     command = ["ps", "-q", *([] if running else ["-a"])]
     command += ["--filter", f"label=agent-preflight.role={role}"] if role else []
     return _labelled(command, runs_dir)
 
 
 def networks_and_volumes(runs_dir: Path) -> list[str]:
-    """The ids of the networks and the names of the volumes of runs in a directory."""
+    """Return the ids of the networks and the names of the volumes of runs in a folder."""
     return [*_labelled(["network", "ls", "-q"], runs_dir), *_labelled(["volume", "ls", "-q"], runs_dir)]
 
 
@@ -90,7 +90,7 @@ def _labelled(command: list[str], runs_dir: Path) -> list[str]:
 
 
 def processes(mark: str) -> list[str]:
-    """The command lines of the live processes whose environment has this mark."""
+    """Return the command lines of the processes whose environment has this mark."""
     found = []
     for path in PROC.glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""The runner that chaos strikes: `run_multi` in a process of its own, its arguments as JSON on standard input.
+"""The runner that chaos kills: `run_multi` in a process, with its arguments as JSON on standard input.
 
-The clocks of M13 are those of a fast upstream here, so that a round does not wait a minute for the fate of a lost call. The product
-has no option for this: what starts the proxy is wrapped, in this process, whose purpose is to die.
+The times of M13 (unknown cost) are short, so that a round does not wait a minute for a lost call. The product has no option for
+this: the function that starts the proxy is wrapped here.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ CLOCKS = {"key_usage_lag_s": 1.0, "generation_s_max": 2.0, "call_s_max": 4.0, "g
 
 
 async def fast_process(module: str, *arguments: str, config: bytes = b"", **options: Any) -> Any:
-    """Start one of our own modules with the clocks of a fast upstream."""
-    told = json.dumps({**json.loads(config), **CLOCKS}).encode()
-    return await child.own_process(module, *arguments, config=told, **options)
+    """Start one of our modules with short times."""
+    settings = json.dumps({**json.loads(config), **CLOCKS}).encode()
+    return await child.own_process(module, *arguments, config=settings, **options)
 
 
 def start(log: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """Start such a runner with these variables besides ours; it begins once its input, the arguments, has ended."""
+    """Start such a runner with these environment variables. It begins when its input, the arguments, has ended."""
     with log.open("w") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.victim"],

@@ -1,4 +1,4 @@
-"""A client as a program of its own: an environment that is not ours, a home that is gone afterwards, an end that is waited for."""
+"""Runs a client as a program with its own environment and a temporary home, and waits for its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 END_S_MAX = 90.0
-"""A guard against a client that never ends; no test claims that one ends sooner."""
+"""A limit for clients that never end; not a promise."""
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 NOWHERE = "http://127.0.0.1:9"
 """The proxy of all other hosts: nothing listens there, so that no test reaches the internet."""
@@ -19,8 +19,8 @@ OFFLINE = {"HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE, "NO_PROXY": "127.0.0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How a program ended, and all that it wrote."""
+class ProgramResult:
+    """The exit code and the output of a program."""
 
     code: int
     out: str
@@ -28,37 +28,37 @@ class Ended:
 
     @property
     def said(self) -> str:
-        """What a person in front of it has read."""
+        """Both outputs, as a person reads them."""
         return self.out + self.err
 
 
 class Program:
-    """A program under way."""
+    """A running program."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def end(self) -> Ended:
-        """Wait until it has ended by itself.
+    async def end(self) -> ProgramResult:
+        """Wait until it ends by itself.
 
         Raises:
-            TimeoutError: It did not.
+            TimeoutError: It did not end.
         """
         async with asyncio.timeout(END_S_MAX):
             out, err = await self._process.communicate()
         code = self._process.returncode
         assert code is not None
-        return Ended(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+        return ProgramResult(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
 @asynccontextmanager
 async def running(argv: Sequence[str | Path], home: Path, env: Mapping[str, str]) -> AsyncIterator[Program]:
-    """Run a program with `home` as home, temporary and working directory; nothing of it is left at the end.
+    """Run a program with `home` as its home, temporary and working folder. Kill its processes at the end.
 
     Args:
         argv: The command.
         home: An empty directory.
-        env: Its environment, beside what every program has.
+        env: Its environment, besides the common variables.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,

@@ -42,11 +42,11 @@ def create_streamed(client: anthropic.Anthropic) -> str:
 
 
 @pytest.mark.parametrize("ask", [create, create_streamed])
-async def test_it_works_and_is_booked_as_billed(stage: Stage, client: anthropic.Anthropic, ask: Ask) -> None:
+async def test_it_works_and_is_posted_as_billed(stage: Stage, client: anthropic.Anthropic, ask: Ask) -> None:
     """Three calls, each at the simulator's price."""
     for _ in range(3):
         assert await asyncio.to_thread(ask, client) == WORDS.text
-    assert await stage.booked_as_billed() == 3
+    assert await stage.posted_as_billed() == 3
 
 
 @pytest.mark.parametrize("ask", [create, create_streamed])
@@ -69,7 +69,7 @@ async def test_it_ends_with_an_error_when_cut(stage: Stage, client: anthropic.An
     with pytest.raises(anthropic.APIError, match=ENDED):
         await asking
     assert len(stage.sim.requests) == 1
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1
 
 
 async def test_it_ends_with_an_error_when_frozen_before_the_answer(stage: Stage, client: anthropic.Anthropic) -> None:
@@ -80,4 +80,4 @@ async def test_it_ends_with_an_error_when_frozen_before_the_answer(stage: Stage,
     await stage.freeze()
     with pytest.raises(anthropic.APIStatusError, match=ENDED):
         await asking
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1

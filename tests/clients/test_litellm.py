@@ -38,12 +38,12 @@ def settings(stage: Stage, name: str = "a") -> Mapping[str, str]:
     }
 
 
-async def test_it_works_and_is_booked_as_billed(stage: Stage) -> None:
+async def test_it_works_and_is_posted_as_billed(stage: Stage) -> None:
     """The answer as the model gave it, whole and as a stream, each at the simulator's price."""
     async with stage.run(ask("whole", "stream"), settings(stage)) as client:
         ended = await client.end()
     assert (ended.code, ended.out.splitlines()) == (0, [WORDS.text] * 2), ended.said
-    assert await stage.booked_as_billed() == 2
+    assert await stage.posted_as_billed() == 2
 
 
 async def test_it_stops_when_refused(stage: Stage) -> None:
@@ -64,4 +64,4 @@ async def test_it_ends_with_an_error_when_cut(stage: Stage) -> None:
         ended = await client.end()
     assert ended.code == 1
     assert ENDED in ended.err
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1

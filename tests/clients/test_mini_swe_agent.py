@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 
 from openrouter_sim import Rule, Scenario, ToolCall
-from tests.clients.program import Ended
-from tests.clients.stage import LONG, Stage
+from tests.clients.program import ProgramResult
+from tests.clients.stage import LONG, RETRIES_MAX, Stage
 from tests.support.proxy_world import MODEL
 
 pytestmark = pytest.mark.wire
@@ -37,9 +37,6 @@ LOOK = Rule(tool_calls=(ToolCall("bash", '{"command": "echo the plan"}'),))
 SUBMIT = Rule(
     role="tool", tool_calls=(ToolCall("bash", '{"command": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT; echo read"}'),)
 )
-AFTER_A_REFUSAL_MAX = 2
-"""Requests that may follow the first refusal; its pauses between them begin at four seconds."""
-
 SMALL_USD = "0.0015"
 """Enough for a few of its calls."""
 KINDS = pytest.mark.parametrize("kind", ["litellm", "openrouter"])
@@ -60,19 +57,19 @@ def settings(stage: Stage, name: str = "a") -> Mapping[str, str]:
     }
 
 
-async def end(stage: Stage, kind: str, name: str = "a") -> Ended:
+async def end(stage: Stage, kind: str, name: str = "a") -> ProgramResult:
     async with stage.run(agent(stage, kind), settings(stage, name)) as client:
         return await client.end()
 
 
 @KINDS
-async def test_it_works_and_is_booked_as_billed(stage: Stage, kind: str) -> None:
+async def test_it_works_and_is_posted_as_billed(stage: Stage, kind: str) -> None:
     """Two turns, a command in each, and the answer is submitted."""
     stage.sim.scenario = Scenario(replies=(SUBMIT, LOOK))
     ended = await end(stage, kind)
     assert ended.code == 0, ended.said
     assert "Submitted" in ended.out
-    assert await stage.booked_as_billed() == 2
+    assert await stage.posted_as_billed() == 2
 
 
 @KINDS
@@ -82,8 +79,8 @@ async def test_it_stops_soon_once_its_budget_is_spent(stage: Stage, kind: str) -
     await stage.open("small", SMALL_USD)
     ended = await end(stage, kind, "small")
     assert ended.code == 1
-    assert 1 <= stage.refused("small") <= 1 + AFTER_A_REFUSAL_MAX
-    assert await stage.booked_as_billed("small") >= 2
+    assert 1 <= stage.refused("small") <= 1 + RETRIES_MAX
+    assert await stage.posted_as_billed("small") >= 2
     assert stage.billed_usd() <= Decimal(SMALL_USD)
 
 
@@ -96,6 +93,6 @@ async def test_it_ends_with_an_error_when_frozen_in_a_call(stage: Stage, kind: s
         await stage.freeze()
         ended = await client.end()
     assert ended.code == 1
-    assert stage.refused() <= AFTER_A_REFUSAL_MAX
+    assert stage.refused() <= RETRIES_MAX
     assert len(stage.sim.requests) == 1
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1

@@ -50,11 +50,11 @@ def responses_streamed(client: openai.OpenAI) -> str:
 
 
 @pytest.mark.parametrize("ask", [chat, chat_streamed, responses, responses_streamed])
-async def test_it_works_and_is_booked_as_billed(stage: Stage, client: openai.OpenAI, ask: Ask) -> None:
+async def test_it_works_and_is_posted_as_billed(stage: Stage, client: openai.OpenAI, ask: Ask) -> None:
     """Three calls, each at the simulator's price."""
     for _ in range(3):
         assert await asyncio.to_thread(ask, client) == WORDS.text
-    assert await stage.booked_as_billed() == 3
+    assert await stage.posted_as_billed() == 3
 
 
 @pytest.mark.parametrize("ask", [chat, chat_streamed, responses, responses_streamed])
@@ -80,7 +80,7 @@ async def test_it_ends_with_an_error_when_cut(stage: Stage, client: openai.OpenA
     with pytest.raises(openai.APIError, match=ENDED):
         await asking
     assert len(stage.sim.requests) == 1
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1
 
 
 @pytest.mark.parametrize("ask", [chat, responses])
@@ -94,14 +94,14 @@ async def test_it_ends_with_an_error_when_frozen_before_the_answer(
     await stage.freeze()
     with pytest.raises(openai.APIStatusError, match=ENDED):
         await asking
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1
 
 
-async def test_embeddings_work_and_are_booked_as_billed(stage: Stage, client: openai.OpenAI) -> None:
+async def test_embeddings_work_and_are_posted_as_billed(stage: Stage, client: openai.OpenAI) -> None:
     """The package asks for base64 by itself."""
     made = await asyncio.to_thread(client.embeddings.create, model=EMBEDDING_MODEL, input=["one", "two"])
     assert len(made.data) == 2
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1
 
 
 async def test_a_request_repeated_under_another_label_is_refused_in_the_final_word(

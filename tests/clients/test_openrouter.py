@@ -70,11 +70,11 @@ def events(client: openrouter.OpenRouter) -> list[StreamEvents]:
 
 
 @pytest.mark.parametrize("ask", [chat, chat_streamed, responses, responses_streamed])
-async def test_it_works_and_is_booked_as_billed(stage: Stage, client: openrouter.OpenRouter, ask: Ask) -> None:
+async def test_it_works_and_is_posted_as_billed(stage: Stage, client: openrouter.OpenRouter, ask: Ask) -> None:
     """Three calls, each at the simulator's price."""
     for _ in range(3):
         assert await asyncio.to_thread(ask, client) == WORDS.text
-    assert await stage.booked_as_billed() == 3
+    assert await stage.posted_as_billed() == 3
 
 
 @pytest.mark.parametrize("ask", [chat, chat_streamed, responses, responses_streamed])
@@ -97,7 +97,7 @@ async def test_it_reads_why_a_response_was_cut(stage: Stage, client: openrouter.
     assert isinstance(last, StreamEventsResponseFailed)
     assert last.response.error is not None
     assert (last.response.error.code, last.response.error.message) == ("invalid_prompt", ENDED)
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1
 
 
 async def test_it_reads_that_a_response_broke_off(stage: Stage, client: openrouter.OpenRouter) -> None:
@@ -117,4 +117,4 @@ async def test_it_reads_why_a_chat_was_cut(stage: Stage, client: openrouter.Open
     last = (await asking)[-1]
     assert last.error is not None
     assert (last.error.code, last.error.message) == (402, ENDED)
-    assert await stage.booked_as_billed() == 1
+    assert await stage.posted_as_billed() == 1

@@ -1,4 +1,4 @@
-"""A stage for drills: a simulator in this process, a proxy of its own before it, and agents."""
+"""The stage of a drill: a simulator in this process, a proxy as a process, and a client."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ STORE = Code.STORE.sentence.encode()
 
 @dataclass(slots=True)
 class Stage:
-    """What a drill plays with."""
+    """A simulator, a proxy and a client."""
 
     sim: Simulator
     proxy: Proxy
     client: aiohttp.ClientSession
 
     async def open(self, name: str, limit_usd: str) -> Account:
-        """Open an account with a sub-key of its own."""
+        """Open an account with its own sub-key."""
         key_limit_usd = Decimal(limit_usd) + KEY_MARGIN_USD
         key = await new_sub_key(self.client, self.sim.base_url, self.sim.admin_key, name, key_limit_usd)
         folder = self.proxy.data / name
@@ -40,7 +40,7 @@ class Stage:
         return account
 
     async def call(self, account: Account, text: str = "Say OK", **fields: Any) -> tuple[int, bytes]:
-        """Make one call; status and body."""
+        """Make one call; return status and body."""
         async with self.start(account, text, **fields) as answer:
             return answer.status, await answer.read()
 
@@ -48,7 +48,7 @@ class Stage:
     async def start(
         self, account: Account, text: str = "Say OK", **fields: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Make one call; its answer's head is there, its body is still to come."""
+        """Make one call; yield its answer when the head has arrived."""
         headers = {"Authorization": f"Bearer {account.token}"}
         async with self.client.post(
             self.proxy.base_url + "/chat/completions", json=chat(text, **fields), headers=headers
@@ -56,18 +56,18 @@ class Stage:
             yield answer
 
     async def balance(self, account: Account) -> dict[str, Any]:
-        """An account as it stands."""
-        told: dict[str, Any] = await self.proxy.control("GET", f"/accounts/{account.id}")
-        return told
+        """Return the balance of an account."""
+        balance: dict[str, Any] = await self.proxy.control("GET", f"/accounts/{account.id}")
+        return balance
 
     def billed_usd(self, account: Account) -> Decimal:
-        """What upstream charged it."""
+        """Return what upstream charged for an account."""
         return self.sim.bill().named(account.id).total_usd
 
 
 @contextlib.asynccontextmanager
 async def stage(data: Path, scenario: Scenario | None = None, **settings: object) -> AsyncIterator[Stage]:
-    """Everything up; nothing is left behind."""
+    """Start the simulator and prepare a proxy. End both with the block."""
     async with Simulator(scenario) as sim, aiohttp.ClientSession() as client:
         proxy = Proxy(
             data, sim.base_url, **{"key_usage_lag_s": 0.4, "generation_s_max": 1.0, "call_s_max": 1.0, **settings}

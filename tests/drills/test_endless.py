@@ -1,4 +1,4 @@
-"""Readers that do not read and streams that do not end: the call ends, and nothing else suffers (M17)."""
+"""Clients that do not read and streams that do not end: the call ends, and other calls are served (M17, time limits)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HUGE = Scenario(faults=(FaultRule(make_fault("huge_event", {"size_bytes": 32 * 2
 
 @contextlib.asynccontextmanager
 async def world(data: Path, scenario: Scenario, clock: FakeClock) -> AsyncIterator[World]:
-    """Accounts `a` and `b` on fast time."""
+    """Open accounts `a` and `b` on fast time."""
     timeout = aiohttp.ClientTimeout(total=None)
     async with Simulator(scenario) as sim, aiohttp.ClientSession(timeout=timeout) as client:
         config = Config(data=str(data), upstream=sim.base_url, listen="127.0.0.1:0")
@@ -39,7 +39,7 @@ async def world(data: Path, scenario: Scenario, clock: FakeClock) -> AsyncIterat
 
 
 async def other_calls_are_served(world: World) -> None:
-    """Those of the same account, and of another."""
+    """Check that calls of the same account and of another one are served."""
     for name in ("a", "b"):
         async with world.post(token=world.tokens[name]) as response:
             assert response.status == 200
@@ -47,14 +47,14 @@ async def other_calls_are_served(world: World) -> None:
 
 
 async def decided(world: World) -> None:
-    """Nothing of the account is in flight or pending any more, and it holds what was billed."""
+    """Wait until nothing is in flight or pending, and check that the ledger equals the bill."""
     await world.settled(within_s=40 * MINUTE_S)
     assert not world.proxy.ledger.account_state("a").running
     assert world.posted_usd() == world.billed_usd()
 
 
 def test_a_stream_of_comments_alone_ends_half_an_hour_after_it_began(tmp_path: Path) -> None:
-    """Its client hears so in an error event."""
+    """Its client gets an error event."""
 
     async def drill(clock: FakeClock) -> None:
         async with world(tmp_path, DRIP, clock) as made:
@@ -108,6 +108,6 @@ def test_a_reader_of_one_byte_a_minute_is_given_up_once_it_is_far_behind(tmp_pat
 
 
 async def drip(reader: asyncio.StreamReader) -> None:
-    """Read one byte a minute for ever."""
+    """Read one byte a minute without end."""
     while await reader.read(1):
         await asyncio.sleep(MINUTE_S)

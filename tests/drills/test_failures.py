@@ -1,4 +1,4 @@
-"""A minute of failures that tell nothing must not eat the budget (M13)."""
+"""A minute of failures without a cost must not use up the budget (M13, unknown cost)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.wire
 FAILURE = make_fault("http_error", {"status": 500, "shows_id": False})
 ROUNDS_MIN = 40
 DEAR: dict[str, Any] = {"model": "anthropic/claude-sonnet-4.5", "max_tokens": 16_000}
-"""A call that holds a quarter of a dollar."""
+"""A call that reserves a quarter of a dollar."""
 
 
 async def test_a_burst_of_failures_without_ids_leaves_the_budget_available(tmp_path: Path) -> None:
-    """More calls than the budget can hold at once: those that find no room wait until evidence gives it back."""
+    """There are more calls than the budget can reserve at once. The others wait until evidence frees reservations."""
     async with stage(tmp_path, Scenario(faults=(FaultRule(FAILURE),))) as play:
         await play.proxy.start()
         account = await play.open("a", "5.00")
@@ -38,7 +38,7 @@ async def test_a_burst_of_failures_without_ids_leaves_the_budget_available(tmp_p
 async def test_failures_among_calls_that_succeed_are_assumed_at_no_more_than_what_succeeded_meanwhile(
     tmp_path: Path,
 ) -> None:
-    """The key's usage cannot tell recent successes from failures that were charged: it explains each dollar once."""
+    """The key's usage counts successes and charged failures alike, so each dollar may explain one call only."""
     scenario = Scenario(faults=(FaultRule(FAILURE, contains="fail"),), replies=(Rule(tokens=50),))
     async with stage(tmp_path, scenario, key_usage_lag_s=1.0, generation_s_max=1.0) as play:
         await play.proxy.start()
@@ -52,5 +52,5 @@ async def test_failures_among_calls_that_succeed_are_assumed_at_no_more_than_wha
                 rounds += 1
             while Decimal((await play.balance(account))["pending_usd"]):
                 await asyncio.sleep(0.05)
-        told = await play.balance(account)
-        assert Decimal(told["assumed_usd"]) <= play.billed_usd(account)
+        balance = await play.balance(account)
+        assert Decimal(balance["assumed_usd"]) <= play.billed_usd(account)

@@ -1,4 +1,4 @@
-"""No space left, at each step that writes: fail closed, say so, forward nothing, lose nothing (M10, M21)."""
+"""A full disk at each step that writes: calls are refused, nothing is sent and no cost is lost (M10, M21)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ pytestmark = pytest.mark.wire
 
 
 async def streamed(play: Stage, account: Account, began: asyncio.Event) -> bytes:
-    """One stream to its end."""
+    """Read one stream to its end."""
     async with play.start(account, "[[sim tokens=60]]", stream=True, max_tokens=100) as answer:
         assert answer.status == 200
         began.set()
         return await answer.read()
 
 
-def first_held() -> tuple[Scenario, asyncio.Event]:
-    """An upstream whose first answer goes on until the event is set."""
-    held = PausedAnswer()
-    return Scenario(faults=(FaultRule(held, times=1),)), held.over
+def first_paused() -> tuple[Scenario, asyncio.Event]:
+    """Return an upstream whose first answer lasts until the event is set."""
+    answer = PausedAnswer()
+    return Scenario(faults=(FaultRule(answer, times=1),)), answer.over
 
 
 async def closed_and_decided(play: Stage, account: Account) -> None:
-    """Nothing is forwarded any more; after a restart with space, all is decided and calls are served."""
+    """Check that nothing is sent; and that after a restart with space all is settled and calls are served."""
     forwarded = len(play.sim.requests)
     status, body = await play.call(account)
     assert (status, STORE in body) == (402, True)
@@ -47,7 +47,7 @@ async def closed_and_decided(play: Stage, account: Account) -> None:
 
 
 async def test_at_the_reservation_nothing_leaves_and_a_running_stream_goes_on(tmp_path: Path) -> None:
-    scenario, over = first_held()
+    scenario, over = first_paused()
     async with stage(tmp_path, scenario) as play:
         await play.proxy.start("tests.torture.kill", "reserve", "before", "2", "full")
         account, began = await play.open("a", "1.00"), asyncio.Event()
@@ -65,7 +65,7 @@ async def test_at_the_reservation_nothing_leaves_and_a_running_stream_goes_on(tm
 
 
 async def test_at_the_generation_id_the_call_is_refused_and_decided_later(tmp_path: Path) -> None:
-    scenario, over = first_held()
+    scenario, over = first_paused()
     async with stage(tmp_path, scenario) as play:
         await play.proxy.start("tests.torture.kill", "id", "before", "2", "full")
         account, began = await play.open("a", "1.00"), asyncio.Event()
@@ -81,7 +81,7 @@ async def test_at_the_generation_id_the_call_is_refused_and_decided_later(tmp_pa
 
 
 @pytest.mark.parametrize("streams", [False, True])
-async def test_at_the_posting_the_answer_still_arrives_and_is_booked_later(tmp_path: Path, streams: bool) -> None:
+async def test_at_the_posting_the_answer_still_arrives_and_is_posted_later(tmp_path: Path, streams: bool) -> None:
     async with stage(tmp_path) as play:
         await play.proxy.start("tests.torture.kill", "post", "before", "1", "full")
         account = await play.open("a", "1.00")

@@ -1,4 +1,4 @@
-"""A ledger that cannot be written, or is another proxy's: refused, with one clear line, and nothing is served."""
+"""A ledger that cannot be written, or is in use by another proxy: the start fails with one clear line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAC_OVERRIDE, DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
 
 
 def refused(data: Path, ready: Path, before: Callable[[], None] | None = None) -> str:
-    """Start a proxy that must not come up; what it says."""
+    """Start a proxy that must not start; return its message."""
     settings = {
         "data": str(data),
         "listen": "127.0.0.1:0",
@@ -46,7 +46,7 @@ def refused(data: Path, ready: Path, before: Callable[[], None] | None = None) -
 
 
 def obey_permissions() -> None:
-    """Let root be refused what a file's mode refuses its owner."""
+    """Make file modes apply to root too."""
     if os.getuid() == 0:
         libc = ctypes.CDLL(None)
         assert libc.prctl(PR_CAPBSET_DROP, DAC_OVERRIDE, 0, 0, 0) == 0
@@ -86,7 +86,7 @@ async def test_a_ledger_that_may_only_be_read_serves_nothing(tmp_path: Path) -> 
 async def test_a_folder_whose_ledger_was_deleted_between_two_starts_serves_nothing_and_keeps_its_cost_log(
     tmp_path: Path,
 ) -> None:
-    """The message names both ways out."""
+    """The message names both solutions."""
     data = tmp_path / "run"
     data.mkdir()
     async with stage(data) as play:

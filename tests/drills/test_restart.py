@@ -1,4 +1,4 @@
-"""The proxy dies under agents that wait their turn, and comes back: nobody is told that the budget is spent (M18, M21)."""
+"""The proxy is killed while agents wait for their turn, and starts again: no agent is told that the budget is spent (M18, M21)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOUND = 2000
 
 
 async def agent(play: Stage, account: Account, asked: asyncio.Event) -> list[tuple[int, bytes]]:
-    """Call, and call again when the connection breaks, as clients do; all answers."""
+    """Call, and call again when the connection breaks, as clients do; return all answers."""
     answers: list[tuple[int, bytes]] = []
     while not answers or answers[-1][0] != 200:
         await play.proxy.up.wait()
@@ -34,7 +34,7 @@ async def agent(play: Stage, account: Account, asked: asyncio.Event) -> list[tup
 
 
 async def test_eight_agents_that_wait_while_the_proxy_is_killed_are_all_served(tmp_path: Path) -> None:
-    """Two calls in flight hold the whole budget when it dies, and hold it on as unknown until evidence decides."""
+    """Two calls in flight reserve the whole budget at the kill, and stay reserved as unknown calls until evidence decides."""
     scenario = Scenario(first_token_s=30.0, replies=(Rule(tokens=10),))  # far longer than it takes to kill
     async with stage(tmp_path, scenario) as play:
         await play.proxy.start()

@@ -1,4 +1,4 @@
-"""A person gives more money after the budget was spent and the refusals had escalated (M19)."""
+"""A top-up after the budget was spent and the refusals had escalated (M19)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands in this process, on one tree of them: typer's own runner makes the tree anew for each, which takes longest."""
+"""Runs commands in this process. The tree of commands is made once, because that takes longest."""
 
 import sys
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ COMMANDS = get_command(app)
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended, and what it wrote; `output` has both streams as a terminal shows them."""
+    """The exit code and the output of a command; `output` has both streams as a terminal shows them."""
 
     exit_code: int
     stdout: str
@@ -23,7 +23,7 @@ class CommandResult:
 
 
 def invoke(*arguments: str, env: Mapping[str, str | None] | None = None) -> CommandResult:
-    """Run a command with the environment changed so (None: without the variable); what it raises comes through."""
+    """Run a command with these environment variables (None removes one). Its exceptions are raised."""
     code: object = 0
     with CliRunner().isolation(env=env) as streams:
         try:

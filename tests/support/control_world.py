@@ -1,4 +1,4 @@
-"""A world whose proxy has a control socket, and a client on it."""
+"""A proxy with a control socket, and a client of that socket."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ RUN = "run"
 
 @dataclass
 class Controlled(World):
-    """What a runner has: the control socket, and sub-keys of its own."""
+    """A world with the control socket of its proxy."""
 
     control: aiohttp.ClientSession = None  # type: ignore[assignment]
 
     async def ask(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, dict[str, Any]]:
-        """One request on the control socket: status and document."""
+        """Make one request on the control socket; return status and document."""
         if body is not None:
             options["data"] = body if isinstance(body, bytes) else json.dumps(body)
         async with self.control.request(method, f"http://control{path}", **options) as response:
             return response.status, await response.json()
 
     async def put(self, name: str, limit_usd: str = "1.00", **more: Any) -> dict[str, Any]:
-        """Open an account over the control socket; its balance."""
+        """Open an account over the control socket; return its balance."""
         token = self.tokens.setdefault(name, f"pf-{name}-0123456789abcdef0123456789")
         key = await self.sub_key(name)
         spec = {"run": RUN, "limit_usd": limit_usd, "token": token, "key": key, "key_is_own": True}
@@ -42,7 +42,7 @@ class Controlled(World):
         return balance
 
     def follow(self, run: str = RUN, cursor: int = 0) -> contextlib.AbstractAsyncContextManager[Follower]:
-        """Hold a run's control connection."""
+        """Open the control connection of a run."""
         return _follower(self.control, run, cursor)
 
     async def frozen(self, name: str, reason: str | None) -> None:
@@ -53,13 +53,13 @@ class Controlled(World):
 
 
 class Follower:
-    """The stream of events."""
+    """Reads the stream of events of a run."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
 
     async def next(self, kind: str | None = None) -> dict[str, Any]:
-        """The next event, or the next of a kind."""
+        """Return the next event, or the next of a kind."""
         async with asyncio.timeout(30):
             while True:
                 event = json.loads(await self._response.content.readline())
@@ -76,7 +76,7 @@ async def _follower(control: aiohttp.ClientSession, run: str, cursor: int) -> As
 
 @contextlib.asynccontextmanager
 async def controlled(data: Path, *, grace_s: float = 600.0, portal: str | None = None) -> AsyncIterator[Controlled]:
-    """A proxy of the run `run`, without any account yet; at the end the ledger equals the bill."""
+    """Start a proxy of the run `run` without accounts. At the end the ledger equals the bill."""
     socket_path = data / "c.sock"
     async with Simulator() as sim:
         config = quick_config(data, sim.base_url, control=str(socket_path), portal=portal, run=RUN, grace_s=grace_s)

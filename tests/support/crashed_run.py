@@ -1,4 +1,4 @@
-"""A run whose runner is killed while its agents run: what a sweep is for."""
+"""A run whose runner is killed while its agents run, for tests of the sweep."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.trial_field import MODEL, Field, agent
 
 BUSY = "call(); say('ready')\nwhile True: say('tick'); time.sleep(0.05)"
-"""Spends something, and ends when nobody reads what it prints."""
+"""An agent that spends something, and ends when nobody reads its output."""
 
 RUNNER = """
 import json, sys
@@ -28,7 +28,7 @@ run_multi(options.pop("models"), log_fn=lambda line: None, on_event=heard, on_co
 
 
 def crash(trials: Field, agents: Mapping[str, str], run_id: str = "crashed", **options: Any) -> Path:
-    """Run agents in a process of its own until each has said that it is ready; kill that, and return the run's folder."""
+    """Run agents in a process until each is ready, kill the process, and return the run's folder."""
     given = {
         "models": [(MODEL, alias) for alias in agents],
         "admin_key": trials.simulator.admin_key,

@@ -1,4 +1,4 @@
-"""A scripted engine for code that is not async: it serves on a loop and thread of its own, and DOCKER_HOST may name it.
+"""A scripted engine for code that is not async. It serves in a thread, and DOCKER_HOST can name it.
 
 with serve_in_thread(short_dir / "engine.sock") as engine:
     monkeypatch.setenv("DOCKER_HOST", engine.url)
@@ -22,7 +22,7 @@ GUARD_S = 60.0
 
 @contextmanager
 def serve_in_thread(path: Path | None = None) -> Iterator[ScriptedEngine]:
-    """A scripted engine that serves while the caller waits for whom it tests; at a port without a path.
+    """Serve a scripted engine in a thread: at a socket, or at a port if there is no path.
 
     A test may read and change it at any time when no call is under way. What wakes a call that hangs (`unscript`, `exit`,
     `called`) belongs to the engine's own loop: that is for tests that are async.
@@ -43,7 +43,7 @@ def serve_in_thread(path: Path | None = None) -> Iterator[ScriptedEngine]:
 
 @pytest.fixture
 def docker_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedEngine]:
-    """The engine that DOCKER_HOST names, played by a script; no container is in it."""
+    """A scripted engine without containers, which DOCKER_HOST names."""
     with tempfile.TemporaryDirectory(prefix="ap-") as short, serve_in_thread(Path(short, "engine.sock")) as engine:
         monkeypatch.setenv("DOCKER_HOST", engine.url)
         yield engine
@@ -51,6 +51,6 @@ def docker_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedEngine]:
 
 @pytest.fixture
 def no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Where nobody answers, which DOCKER_HOST names."""
+    """An address without an engine, which DOCKER_HOST names."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     return f"unix://{tmp_path}/none.sock"

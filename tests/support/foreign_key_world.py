@@ -1,4 +1,4 @@
-"""A ledger on a key that others may use, a simulated OpenRouter and a clock moved by hand; calls end as a test says."""
+"""A ledger on a key that other programs may use, a simulated OpenRouter, and a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ RESERVED_PUSD = USD // 100
 
 
 class ForeignKeyWorld:
-    """One proxy's ledger on the simulator's key without limit, without its listeners.
+    """The ledger of a proxy without listeners, on the simulator's key without a limit.
 
     Args:
-        folder: Where the ledger lies.
+        folder: The folder of the ledger.
         accounts: Which accounts use the key.
 
     Attributes:
-        billed_pusd: What the ledger's own calls were charged.
+        billed_pusd: The charges of the ledger's calls.
     """
 
     def __init__(self, folder: Path, accounts: str = "ab") -> None:
@@ -64,7 +64,7 @@ class ForeignKeyWorld:
         await self._stack.aclose()
 
     def begin(self, boot_id: str = "one") -> None:
-        """Start the proxy on what lies on disk; every account is open."""
+        """Start the proxy on the files on disk, and open every account."""
         self.store = Store(self._folder / "ledger.sqlite3", clock=self.clock, boot_id=boot_id)
         self.ledger = Ledger(self.store, CostLog(self._folder / "costs.jsonl"), BudgetFiles(), Events(), self.clock)
         self.ledger.upstream = self.upstream.base_url
@@ -75,21 +75,21 @@ class ForeignKeyWorld:
             self.open(name)
 
     def open(self, name: str, key: str | None = None, *, own: bool = False) -> None:
-        """Open an account with the foreign key, or with another; or as if the key were its own, unused before."""
+        """Open an account with the shared key or another one; with `own`, as if it were an unused sub-key."""
         secret = key or self.sim.inference_key
         key_hash = hashlib.sha256(secret.encode()).hexdigest()
         usage_pusd = 0 if own else None
-        opened = OpenAccount(name, "run", USD, name, key_hash=key_hash, key_is_own=own, key_usage_pusd=usage_pusd)
-        self.ledger.commit(opened)
+        command = OpenAccount(name, "run", USD, name, key_hash=key_hash, key_is_own=own, key_usage_pusd=usage_pusd)
+        self.ledger.commit(command)
         self.ledger.account_state(name).key = Secret(secret)
 
     def restart(self, boot_id: str = "one") -> None:
-        """The proxy dies and starts again, with another boot id also the machine."""
+        """Stop the proxy without a settlement, and start it again; another boot id is another boot of the machine."""
         self.store.close()
         self.begin(boot_id)
 
     async def call(self, name: str = "a", reserved_pusd: int = RESERVED_PUSD) -> Reservation:
-        """A call leaves."""
+        """Reserve a call."""
         await self.foreign.ready(name)
         key_base = self.ledger.key_base(name)
         reserve = Reserve(f"r{next(self._ids)}", name, reserved_pusd, "chat", "m/x", ("t",), 9, key_base=key_base)
@@ -107,10 +107,10 @@ class ForeignKeyWorld:
         byok: bool = False,
         ours: bool = True,
     ) -> str:
-        """OpenRouter charges the key for a generation, which `/key` shows `lag_s` later; its id."""
+        """Charge the key for a generation, which `/key` shows `lag_s` later; return its id."""
         self.billed_pusd += cost_pusd if ours else 0
         cost_usd = Decimal(cost_pusd) / USD
-        made = SimGeneration(
+        generation = SimGeneration(
             id=f"gen-{next(self._ids)}",
             key_hash=hashlib.sha256(self.sim.inference_key.encode()).hexdigest(),
             model="m/x",
@@ -128,22 +128,22 @@ class ForeignKeyWorld:
             created_s=self.clock.epoch_s(),
             visible_s=visible_s,
         )
-        self.sim.account.post(made, lag_s=lag_s)
-        return made.id
+        self.sim.account.post(generation, lag_s=lag_s)
+        return generation.id
 
     def post(self, call: Reservation, cost_pusd: int, *, lag_s: float = 0.0) -> None:
-        """A call is billed and told."""
+        """Charge a call and post its cost."""
         self.bill(cost_pusd, lag_s=lag_s)
         self.ledger.commit(Post(call.id, cost_pusd))
 
     def lose(self, call: Reservation, *, ended: bool = True, generation_id: str | None = None) -> None:
-        """Nobody was told what a call cost."""
+        """End a call whose cost was not told."""
         if generation_id is not None:
             self.ledger.commit(SetGeneration(call.id, generation_id))
         self.ledger.mark_unknown(call, CallFacts(), ended=ended)
 
     async def pass_s(self, seconds: float, step_s: float = 5.0) -> None:
-        """Let time pass, with looks at what is undecided."""
+        """Advance the clock in steps, with a look at the unknown calls after each."""
         left_s = seconds
         while left_s > 0:
             self.clock.advance(min(step_s, left_s))
@@ -151,7 +151,7 @@ class ForeignKeyWorld:
             await self.unknown_calls.tick()
 
     async def until(self, holds: Callable[[], bool], within_s: float) -> float:
-        """Let time pass until something holds; how long that took."""
+        """Advance the clock until `holds()`; return the seconds."""
         began_s = self.clock.monotonic_s()
         while not holds():
             assert self.clock.monotonic_s() - began_s < within_s, "it does not come to hold"
@@ -160,17 +160,17 @@ class ForeignKeyWorld:
 
     @property
     def pending(self) -> list[Reservation]:
-        """What is undecided."""
+        """The pending reservations."""
         return self.store.pending()
 
     @property
     def posted_pusd(self) -> int:
-        """The ledger's sum."""
+        """The posted cost of all accounts."""
         return sum(account.posted_pusd for account in self.ledger.accounts().values())
 
     @property
     def assumed_pusd(self) -> int:
-        """What of it was assumed."""
+        """The assumed part of it."""
         return sum(account.assumed_pusd for account in self.ledger.accounts().values())
 
     @property

@@ -1,4 +1,4 @@
-"""An HTTP proxy as companies have one: CONNECT and absolute URLs, every host led to one address, with a login if asked for."""
+"""An HTTP proxy as companies have one: CONNECT and absolute URLs. It sends every host to one address, and can require a login."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ForwardProxy:
     _server: socketserver.ThreadingTCPServer | None = None
 
     def __enter__(self) -> Self:
-        """Begin to serve."""
+        """Start to serve."""
         proxy = self
 
         class Handler(socketserver.BaseRequestHandler):
@@ -49,7 +49,7 @@ class ForwardProxy:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         assert self._server is not None
         self._server.shutdown()
         self._server.server_close()
@@ -97,7 +97,7 @@ def _read_head(client: socket.socket) -> tuple[bytes, bytes, bytes]:
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    """Pass on what comes until the source ends, and that end with it."""
+    """Copy bytes until the source ends, then end the target."""
     with contextlib.suppress(OSError):
         while piece := source.recv(PIECE_BYTES):
             sink.sendall(piece)

@@ -1,4 +1,4 @@
-"""Listeners as gates hand them over, and places outside that they lead to."""
+"""Listeners as gates hand them over, and the servers outside that they lead to."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ async def place(serve: Place) -> AsyncIterator[int]:
 
 
 def closed_port() -> int:
-    """A port where nobody listens, and that no listener on port 0 is ever given: `discard`, whose service is long dead."""
+    """A port without a listener, which port 0 never yields: `discard`."""
     return 9
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say back all that was said, once its end has come."""
+    """Send everything back once the client has finished."""
     writer.write(await reader.read())
     writer.close()
 
 
 async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Write until nobody is there."""
+    """Write until the client is gone."""
     with contextlib.suppress(ConnectionError):
         while True:
             writer.write(b"x" * 65536)
@@ -55,7 +55,7 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextlib.asynccontextmanager
 async def pair() -> AsyncIterator[tuple[Streams, Streams]]:
-    """Both ends of one connection."""
+    """Return both ends of one connection."""
     near, far = socket.socketpair()
     ends = [await asyncio.open_connection(sock=end) for end in (near, far)]
     yield ends[0], ends[1]

@@ -40,7 +40,7 @@ BEFORE: State = {"a": (ONE, False), "b": (2 * ONE, True)}
 async def start(
     data: Path, limits_usd: Mapping[str, str], change: Callable[[StandaloneAccounts], Awaitable[None]]
 ) -> State:
-    """Start as a stand-alone proxy does, without listening; change; the accounts as they stand."""
+    """Start as a stand-alone proxy does, without listening; apply a change; return the accounts."""
     async with running(Config(data=str(data), upstream="http://127.0.0.1:9/api/v1")) as proxy:
         named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, Secret("sk-or-v1-key"))
         await named.open_all({name: limit_pusd(limit) for name, limit in limits_usd.items()})
@@ -60,7 +60,7 @@ async def nothing(_named: StandaloneAccounts) -> None:
 
 
 async def make(named: StandaloneAccounts) -> None:
-    """What is there before each change; `gone` was removed."""
+    """Make the accounts that exist before each change; `gone` was removed."""
     for name, limit_usd in (("a", "1"), ("b", "2"), ("gone", "4")):
         await named.add(name, limit_pusd(limit_usd))
     await named._accounts.freeze("b", "by hand")
@@ -68,22 +68,22 @@ async def make(named: StandaloneAccounts) -> None:
 
 
 async def add(named: StandaloneAccounts) -> None:
-    """A new account."""
+    """Add a new account."""
     await named.add("c", limit_pusd("3"))
 
 
 async def add_again(named: StandaloneAccounts) -> None:
-    """An account that was removed."""
+    """Add an account that was removed."""
     await named.add("gone", limit_pusd("5"))
 
 
 async def remove(named: StandaloneAccounts) -> None:
-    """An open account."""
+    """Remove an open account."""
     await named.remove("a")
 
 
 async def remove_frozen(named: StandaloneAccounts) -> None:
-    """A frozen account."""
+    """Remove a frozen account."""
     await named.remove("b")
 
 
@@ -98,7 +98,7 @@ CHANGES: Mapping[str, tuple[Mapping[str, str], Callable[[StandaloneAccounts], Aw
 
 
 def on_disk(data: Path) -> list[tuple[str, bytes]]:
-    """What a process that dies leaves: the files that a change writes."""
+    """Return the files that a change writes, as a killed process leaves them."""
     return [
         (path.name, path.read_bytes()) for path in [*sorted(data.glob("*tokens.json*")), data / "ledger.sqlite3-wal"]
     ]
@@ -136,7 +136,7 @@ def in_child(data: Path, name: str, at_line: Callable[[int], None]) -> bool:
 
 
 def die_at(line: int, number: int) -> None:
-    """Die where this is the line."""
+    """Kill this process if this is the line."""
     if number == line:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -21,11 +21,11 @@ from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store
 
 OURS = {module.__file__ for module in (store, file, lock, disk_reserve, files)}
-"""What touches the folder."""
+"""Modules that touch the folder."""
 
 
 def start(folder: Path, boot_id: str = "boot 2") -> int:
-    """Start as a proxy does, and end; returns what is posted."""
+    """Start and stop as a proxy does; return the posted cost."""
     store = Store(folder / "ledger.sqlite3", clock=SystemClock(), boot_id=boot_id)
     CostLog(folder / "costs.jsonl").complete(store.entries())
     posted_pusd = sum(account.posted_pusd for account in store.book.accounts.values())
@@ -34,7 +34,7 @@ def start(folder: Path, boot_id: str = "boot 2") -> int:
 
 
 def killed_at(line_number: int, folder: Path) -> bool:
-    """Start in a child that dies when it comes to the n-th line of ours that is new to it; False if it ended before."""
+    """Start in a child that is killed at the n-th new line of our code; return False if it ended before."""
     child = os.fork()
     if child == 0:
         seen = set[tuple[str, int]]()
@@ -56,7 +56,7 @@ def killed_at(line_number: int, folder: Path) -> bool:
 
 
 def lived(folder: Path) -> None:
-    """A ledger of another boot of the machine, whose last commits went with the power, while their lines stayed."""
+    """Make a ledger of another boot whose last commits were lost in a power cut, while their cost lines were kept."""
     store = Store(folder / "ledger.sqlite3", clock=SystemClock(), boot_id="boot 1")
     store.commit(OpenAccount("a", "run", 1000, "token of a"))
     store.commit(Reserve("r", "a", 10, "chat", "m/x", ("t",), 16))
@@ -66,7 +66,7 @@ def lived(folder: Path) -> None:
 
 
 def main(place: Path) -> None:
-    """Kill starts of a new folder, and of one with a past."""
+    """Kill starts of a new folder, and of one with an older ledger."""
     for name, posted_pusd in (("new", 0), ("old", 7)):
         for line_number in count(1):
             folder = place / name

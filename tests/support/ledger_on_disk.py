@@ -1,4 +1,4 @@
-"""Short forms for tests of the store: a still clock, a ledger in a directory, calls by name."""
+"""A ledger in a folder with a fixed clock, and calls by name, for tests of the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BOOT = "boot 1"
 
 
 def open_store(directory: Path, boot_id: str = BOOT, **more: Any) -> Store:
-    """The ledger of a directory, opened in a given boot of the machine."""
+    """Open the ledger of a folder, in this boot of the machine."""
     return Store(directory / "ledger.sqlite3", clock=FakeClock(), boot_id=boot_id, **more)
 
 
@@ -23,11 +23,11 @@ def open_account(store: Store, account: str = "a", limit_pusd: int = 1000, **mor
 
 
 def reserve(name: str, reserved_pusd: int = 100, account: str = "a") -> Reserve:
-    """The command that reserves under a name."""
+    """Return the command that reserves under a name."""
     return Reserve(name, account, reserved_pusd, "chat", "m/x", ("t", "u"), 16, streamed=True, digest="d")
 
 
 def call(store: Store, name: str, cost_pusd: int, account: str = "a") -> None:
-    """A whole call."""
+    """Reserve and post one call."""
     store.commit(reserve(name, max(cost_pusd, 1), account))
     store.commit(Post(name, cost_pusd))

@@ -1,4 +1,4 @@
-"""A run that goes on in a thread while a test lays its hand on it."""
+"""A run in a thread, which a test can change while it runs."""
 
 import threading
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ WAITING = "call(); say('ready'); time.sleep(60)"
 
 
 class LiveField:
-    """Agents of a run with a known id; `ready` is set when as many have said so as were given."""
+    """A run with the id `live`. Entering it waits until `ready` agents have said that they are ready."""
 
     def __init__(self, trials: Field, agents: Mapping[str, str], *, ready: int = 1, **options: Any) -> None:
         self.trials = trials
@@ -42,10 +42,10 @@ class LiveField:
             self._due.release()
 
     def until(self) -> None:
-        """Return when an agent has said once more that it is ready."""
+        """Return when one more agent has said that it is ready."""
         assert self._due.acquire(timeout=LIMIT_S)
 
     def results(self) -> list[RunResult]:
-        """The run's results, when it is over."""
+        """Wait for the end of the run; return its results."""
         assert self._future is not None
         return self._future.result(LIMIT_S)

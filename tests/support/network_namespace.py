@@ -1,4 +1,4 @@
-"""A network namespace of its own for a test: the inside of a trial, as far as sockets can tell."""
+"""A network namespace for a test, which is for sockets what the inside of a trial is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Namespace:
-    """One thread inside a new network namespace; sockets made there belong to it wherever they are used."""
+    """A thread in a new network namespace. Sockets that it makes belong to that namespace wherever they are used."""
 
     def __init__(self) -> None:
         self._inside = ThreadPoolExecutor(max_workers=1)
@@ -45,17 +45,17 @@ class Namespace:
         self._inside.shutdown()
 
     def run(self, work: Callable[[], T]) -> T:
-        """Do something inside."""
+        """Run a function inside."""
         return self._inside.submit(work).result()
 
     def make(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
-        """A socket of this namespace, closed with it."""
+        """Return a socket of this namespace, which is closed with it."""
         made = self.run(lambda: socket.socket(family, kind))
         self._sockets.append(made)
         return made
 
     def listener(self, port: int, host: str = "127.0.0.1", *, reuse_port: bool = False) -> socket.socket:
-        """A TCP listener of this namespace, as a gate opens it."""
+        """Return a TCP listener of this namespace, as a gate opens it."""
         sock = self.make()
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,4 +1,4 @@
-"""The host's node, made to run in a container of another system: with the libraries that it is linked to."""
+"""The host's node with its libraries, so that it runs in a container of another system."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START_S_MAX = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """How node is called in a container, and what must be mounted there."""
+    """The command of node in a container, and the mounts that it needs."""
 
     command: tuple[str, ...]
     mounts: tuple[tuple[str, str, str], ...]
@@ -46,7 +46,7 @@ def node_in_container(image: str, folder: Path) -> Node:
 
 
 def _linked(program: Path, folder: Path) -> Node | None:
-    """The program with copies of its libraries; None if it needs none, or nobody can tell."""
+    """Copy the libraries of the program; None if it needs none, or `ldd` cannot say."""
     ldd = shutil.which("ldd")
     if ldd is None:
         return None
@@ -63,7 +63,7 @@ def _linked(program: Path, folder: Path) -> Node | None:
 
 
 def _problem(node: Node, image: str) -> str:
-    """What is said when node cannot do in a container what these tests need of it; empty if it can."""
+    """Return why node cannot run these tests in a container; empty if it can."""
     volumes = [part for mount in node.mounts for part in ("--volume", ":".join(mount))]
     asked = (ENGINE, "run", "--rm", "--network", "none", "--entrypoint", node.command[0], *volumes, image)
     tried = subprocess.run(

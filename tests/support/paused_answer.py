@@ -1,4 +1,4 @@
-"""A call that lasts as long as a test wants, on a machine of any speed."""
+"""An answer that lasts as long as a test wants, on a machine of any speed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PausedAnswer(Fault):
-    """An answer whose head and first frame arrive, and whose rest waits until `over` is set."""
+    """Send head and first frame, and the rest after `over` is set."""
 
     name: ClassVar[str] = "held"
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Yield the first frame, empty ones as long as it lasts, and the others."""
+        """Yield the first frame, then empty ones until `over` is set, then the rest."""
         yield next(frames)
         while not self.over.is_set():
             yield Frame(b"", wait_s=0.01)

@@ -1,4 +1,4 @@
-"""A proxy as a process of its own, started by a test and ended with it."""
+"""A proxy as a process, which ends with the test."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ except OperatingError as exc:
 
 @dataclass
 class Child:
-    """A process that serves once its ready file is there.
+    """A process that serves when its ready file exists.
 
     Attributes:
-        command: What follows the interpreter.
-        document: JSON that it reads from standard input.
-        ready_file: Where it says that it serves.
-        folder: Where its output goes, and its state.
+        command: The arguments of the interpreter.
+        document: The JSON on its standard input.
+        ready_file: The file that it writes when it serves.
+        folder: The folder of its output and its state.
         key: The real key, in its environment.
     """
 
@@ -79,12 +79,12 @@ class Child:
         self.process.stdin.close()
 
     async def ended(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for its end; return its exit code."""
         async with asyncio.timeout(READY_S_MAX):
             return await self.process.wait()
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end; its exit code."""
+        """Send a signal; return its exit code."""
         self.process.send_signal(number)
         return await self.ended()
 
@@ -96,7 +96,7 @@ class Child:
 
 
 def standalone(folder: Path, upstream: str, key: str, *, name: str = "p", **more: Any) -> Child:
-    """A stand-alone proxy with a budget of one dollar, unless told otherwise; `name` tells two of them apart."""
+    """Return a stand-alone proxy with a budget of one dollar by default. Two of them need different names."""
     place = folder / name
     place.mkdir(exist_ok=True)
     ready_file = place / "ready.json"

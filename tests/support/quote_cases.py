@@ -1,4 +1,4 @@
-"""What the tests of the quote share: endpoints with real prices, and requests read by the real shapes."""
+"""Endpoints with real prices and requests read by the real shapes, for tests of the quote."""
 
 import json
 
@@ -15,7 +15,7 @@ EMBEDDINGS = SHAPES["/embeddings"]
 USD = 10**12
 
 USER_BYTES, ASSISTANT_BYTES = (len("role" + role + "content") for role in ("user", "assistant"))
-"""What a message counts beside its text: its fields' names and its role."""
+"""What a message counts besides its text: the names of its fields and its role."""
 
 SONNET: dict[str, object] = {
     "tag": "anthropic",
@@ -37,7 +37,7 @@ SONNET: dict[str, object] = {
 
 
 def endpoint(model: str = "anthropic/claude-sonnet-4.5", tokenizer: str = "Claude", /, **changes: object) -> Endpoint:
-    """An endpoint that has a price; `changes` replace fields of the listed one, `pricing` is merged."""
+    """Return a priced endpoint. `changes` replace fields of the listed one, `pricing` is merged."""
     pricing = changes.pop("pricing", {})
     assert isinstance(pricing, dict)
     listed = SONNET["pricing"]
@@ -48,11 +48,11 @@ def endpoint(model: str = "anthropic/claude-sonnet-4.5", tokenizer: str = "Claud
 
 
 def read(shape: Shape, body: object, unknown: UnknownFields = "drop", **headers: str) -> Request:
-    """A request as the shape reads it; `body` is bytes, or what is written as JSON."""
+    """Return a request as its shape reads it. `body` is bytes, or a value to write as JSON."""
     return shape.read(body if isinstance(body, bytes) else json.dumps(body).encode(), headers, unknown)
 
 
 def chat(content: object = "hi", **fields: object) -> Request:
-    """A chat request with one message."""
+    """Return a chat request with one message."""
     body = {"model": "anthropic/claude-sonnet-4.5", "messages": [{"role": "user", "content": content}], **fields}
     return read(CHAT, body)

@@ -1,4 +1,4 @@
-"""HTTP by hand: what a client library would never send, and what a server must still answer well."""
+"""HTTP written by hand: requests that no client library sends, and that a server must answer well."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Raw:
         return int(first.split()[1]), headers, await self.reader.readexactly(int(headers.get("content-length", "0")))
 
     async def ended(self) -> bool:
-        """Wait for the end of the connection; True if nothing came before it."""
+        """Wait for the end of the connection; return whether nothing came before it."""
         try:
             return await self.reader.read() == b""
         except ConnectionError:
@@ -50,6 +50,6 @@ class Raw:
 
 
 def is_error(body: bytes, status: int) -> bool:
-    """True for OpenRouter's error envelope with this status."""
+    """Return whether this is OpenRouter's error envelope with this status."""
     document: dict[str, Any] = json.loads(body)
     return document["error"]["code"] == status and bool(document["error"]["message"])

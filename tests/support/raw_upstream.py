@@ -1,4 +1,4 @@
-"""An upstream that counts every byte it is sent and answers as a test says, or not at all."""
+"""An upstream that counts every byte it gets, and answers as a test says or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Behave = Callable[[asyncio.StreamWriter, int], Awaitable[bool]]
 
 
 async def answer_ok(writer: asyncio.StreamWriter, _number: int) -> bool:
-    """A small 200 on a connection that is kept."""
+    """Return a small answer with status 200 on a keep-alive connection."""
     writer.write(OK)
     return True
 

@@ -1,4 +1,4 @@
-"""Runs as their files tell of them, for tests of what reads them: by hand, and without a runner."""
+"""Writes the files of runs, without a runner, for tests of what reads them."""
 
 import contextlib
 import fcntl
@@ -20,7 +20,7 @@ EVENTS = (
 
 
 def plan(run: Path, *aliases: str) -> Path:
-    """A plan of trials, of 25 cents each."""
+    """Write a plan of trials with 25 cents each."""
     run.mkdir(parents=True, exist_ok=True)
     trials = [
         {"alias": alias, "model_id": "m/x", "budget_usd": "0.25", "key_name": f"agent-preflight:{alias}"}
@@ -31,7 +31,7 @@ def plan(run: Path, *aliases: str) -> Path:
 
 
 def begin(run: Path, alias: str, *events: dict[str, Any]) -> Path:
-    """A trial that has printed these events."""
+    """Write a trial that has printed these events."""
     folder = run / alias
     folder.mkdir(parents=True)
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
@@ -39,7 +39,7 @@ def begin(run: Path, alias: str, *events: dict[str, Any]) -> Path:
 
 
 def finish(run: Path, alias: str, block: dict[str, Any] | None = None, **fields: Any) -> Path:
-    """A trial that has ended, with or without the block of this version."""
+    """Write a trial that has ended, with or without the block of this version."""
     folder = run / alias
     folder.mkdir(parents=True, exist_ok=True)
     document = RunResult(alias, "m/x", 0.5, **fields).to_dict()
@@ -62,7 +62,7 @@ def keep_ledger(run: Path, *accounts: str, pending: bool = False) -> None:
 
 @contextlib.contextmanager
 def alive(run: Path) -> Iterator[None]:
-    """Hold the run as its runner does."""
+    """Lock the run as its runner does."""
     run.mkdir(parents=True, exist_ok=True)
     with (run / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

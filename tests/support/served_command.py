@@ -1,4 +1,4 @@
-"""A command that serves until it is told to stop, as a process of its own."""
+"""A command that serves until SIGTERM, as a process."""
 
 import contextlib
 import json
@@ -22,8 +22,8 @@ class Served:
     Attributes:
         ready: What its ready file says.
         pid: Its process id.
-        stdout: What it printed, once it has ended; `stderr` likewise.
-        code: Its exit code, once it has ended.
+        stdout: Its output after its end; `stderr` likewise.
+        code: Its exit code after its end.
     """
 
     ready: dict[str, Any]
@@ -35,7 +35,7 @@ class Served:
 
 @contextlib.contextmanager
 def served(ready_file: Path, *arguments: str, **variables: str) -> Iterator[Served]:
-    """Run a command until the context ends; it gets a SIGTERM then."""
+    """Run a command until the block ends; then it gets a SIGTERM."""
     command = [sys.executable, "-m", "agent_preflight", *arguments, "--ready-file", str(ready_file)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables}

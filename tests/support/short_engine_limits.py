@@ -1,4 +1,4 @@
-"""Short pauses and limits for tests in which an engine errs or hangs: the product's own are made for people's machines."""
+"""Short pauses and limits for tests in which an engine fails or hangs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SHORT_S = 0.15
 
 
 def no_pauses(patch: pytest.MonkeyPatch) -> None:
-    """Let nothing pause before it tries again."""
+    """Retry without a pause."""
     for name in ("REMOVE_AGAIN_S", "QUIET_S", "ENGINE_AWAY_S"):
         patch.setattr(container, name, 0.0)
 
 
 def short_limits(patch: pytest.MonkeyPatch) -> None:
-    """Let every call give up soon; for tests in which it hangs, since a busy machine may be slower than that."""
+    """Make every call time out soon. Only for tests in which it hangs: a busy machine may be slower than this."""
     for limited in (Engine._call, Engine.put, Engine.look):
         patch.setattr(limited, "__defaults__", (SHORT_S,))
     for module in (client, container):

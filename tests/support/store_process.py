@@ -17,7 +17,7 @@ COST_PUSD = 7
 
 
 def main(path: Path, first: int, file_bytes_max: int | None) -> None:
-    """Reserve and post, number by number; say `reserved N`, `posted N`, and at the first failure `failed N`."""
+    """Reserve and post one call after the other. Print `reserved N`, `posted N`, and `failed N` at the first failure."""
     store = Store(path, clock=SystemClock())
     store.commit(OpenAccount("a", "run", 10**18, "token of a"))
     if file_bytes_max is not None:
@@ -44,7 +44,7 @@ def main(path: Path, first: int, file_bytes_max: int | None) -> None:
 
 
 def say(line: str) -> None:
-    """Tell the parent, now."""
+    """Print a line to the parent at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""A terminal as a person has it: what stands on its screen, and what has gone up into its history."""
+"""A terminal with a screen and a history."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Terminal:
         return "\n".join(line.rstrip() for line in [*gone, *self._screen.display]).rstrip("\n").split("\n")
 
     def run(self, command: Sequence[str], interrupt_at: str | None = None) -> int:
-        """Run a command in this terminal and return its exit code; Ctrl-C is pressed once a text has been shown."""
+        """Run a command in this terminal and return its exit code. Ctrl-C is pressed when a text was shown."""
         if interrupt_at is not None:
             command = ["setsid", "--ctty", "--wait", *command]  # the terminal sends the signal to who it belongs to
         ours, theirs = os.openpty()

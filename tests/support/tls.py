@@ -1,4 +1,4 @@
-"""A certificate for `openrouter.ai` and a client's trust in it, as a run makes them."""
+"""A certificate for `openrouter.ai` and a client that trusts it, as a run makes them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from preflight_proxy.base.control_messages import TlsSpec
 
 
 def new_authority() -> Authority:
-    """The authority of a run that begins now."""
+    """Return a new certificate authority of a run."""
     return make_authority("test-run", datetime.now(UTC))
 
 
 def tls_spec(authority: Authority, port: int) -> TlsSpec:
-    """What a runner tells the proxy of it."""
+    """Return what a runner sends to the proxy about it."""
     return TlsSpec(port, authority.certificate, authority.key)
 
 
 def trusting(*roots: str) -> ssl.SSLContext:
-    """A client that trusts these roots alone, and is as strict as Python can be."""
+    """Return a strict client context that trusts only these roots."""
     context = ssl.create_default_context(cadata="\n".join(roots))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     return context

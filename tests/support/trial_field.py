@@ -1,4 +1,4 @@
-"""What the tests of whole runs share: a field of agents that are a few lines of Python each, and books that must agree."""
+"""Runs agents that are a few lines of Python each, for tests of whole runs; the ledger must equal the bill."""
 
 import json
 import sys
@@ -34,13 +34,13 @@ def call(model="openai/gpt-4.1-nano", text="hello", stream=False, **more):
 
 
 def agent(source: str) -> list[str]:
-    """Return the command line of an agent with `say` and `call` at hand."""
+    """Return the command line of an agent that can use `say` and `call`."""
     return [sys.executable, "-c", HELPERS + textwrap.dedent(source)]
 
 
 @dataclass
 class Field:
-    """Runs agents as processes before a simulated OpenRouter.
+    """Runs agents as processes, with a simulated OpenRouter.
 
     Attributes:
         may_differ: Set by a test in which ledger and bill differ on purpose, or keys stay.
@@ -83,7 +83,7 @@ class Field:
         return document
 
     def check(self) -> None:
-        """Every sub-key is deleted, nothing is pending, and both books agree to the pico-dollar."""
+        """Fail unless every sub-key is deleted, nothing is pending, and ledger and bill are equal to the pico-dollar."""
         trial_keys = [key for key in self.simulator.bill().keys.values() if key.name.startswith("agent-preflight:")]
         assert all(key.deleted for key in trial_keys)
         ledgers = [run for run in self.run_dirs if (run / LEDGER).exists()]
@@ -94,7 +94,7 @@ class Field:
 
 @pytest.fixture
 def trials(simulator: Simulator, tmp_path: Path) -> Iterator[Field]:
-    """A field of agents; after the test its books are compared."""
+    """A field of agents. After the test its ledger must equal the bill."""
     made = Field(simulator, tmp_path / "runs")
     yield made
     if not made.may_differ:

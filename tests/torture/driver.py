@@ -16,27 +16,27 @@ import aiohttp
 
 from preflight_proxy.base.tasks import Tasks
 from tests.torture import plan
-from tests.torture.books import Billed, Ledger, Seen, Verdict, judge
 from tests.torture.evidence import read_bill, read_ledger, read_seen
 from tests.torture.openrouter import OpenRouter, open_router
 from tests.torture.proxy import Account, Proxy
+from tests.torture.verdict import Charge, Ledger, UpstreamCall, Verdict, judge
 
 IN_FLIGHT = 64
 ACCOUNTS = 24
 SMALL_CALLERS_MAX = 4
 """Callers at once on an account with a small limit, so that they do not all wait there."""
 REFUSALS_MAX = 6
-"""After so many refusals for money an account's trial is over, and the next one begins."""
+"""After this many refusals for money the trial of an account ends, and the next one begins."""
 CALL_S_MAX = 100.0
-"""A call waits its turn for 45 s at the most; one that takes longer than this hangs."""
+"""A call waits for its turn for at most 45 s. A call that takes longer than this hangs."""
 SETTLE_S_MAX = 90.0
 LEAVE_S = 0.003
 TOP_UP_USD = Decimal("0.01")
 SMALL_USD = Decimal("0.1")
 OUTER_CAP_USD = Decimal("0.01")
-"""A sub-key's own limit lies this much above its account's."""
+"""How much the limit of a sub-key is above that of its account."""
 QUARANTINED_MAX = 6
-"""A lawless upstream would soon have no endpoint left: a person clears the list at this length, having read it."""
+"""The quarantine is cleared at this length, because a lawless upstream would soon have no endpoint left."""
 MONEY_REFUSALS = frozenset({400, 401, 402})
 
 
@@ -64,10 +64,10 @@ class Trial:
 
 @dataclass(slots=True)
 class Report:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        settled_s: How long after the last call nothing was pending any more, by the proxy's clock.
+        settled_s: How long after the last call nothing was pending, by the proxy's clock.
     """
 
     verdict: Verdict
@@ -85,7 +85,7 @@ class Report:
 
 
 async def torture(options: Options, data: Path) -> Report:
-    """Run it all, and judge.
+    """Run, and compare the ledger with the bill.
 
     Args:
         options: What to run.
@@ -96,7 +96,7 @@ async def torture(options: Options, data: Path) -> Report:
 
 
 class Run:
-    """One run under way."""
+    """A run."""
 
     def __init__(self, options: Options, data: Path, upstream: OpenRouter, **settings: object) -> None:
         self._options = options
@@ -122,7 +122,7 @@ class Run:
         )
 
     async def whole(self) -> Report:
-        """Start, call, settle, judge; nothing is left behind."""
+        """Start, call, settle and judge. Leave no process behind."""
         try:
             await self._again(self._due[0] if self._due else None)
             took_s = await self._load()
@@ -134,7 +134,7 @@ class Run:
             await self._proxy.close()
 
     async def _load(self) -> float:
-        """Make all calls, with all deaths among them; how long that took."""
+        """Make all calls while the proxy is killed as planned; return the seconds."""
         began_s = time.monotonic()
         if self._options.profile == "lawless":
             self._background.spawn(self._read_on(), "reader of the quarantine")
@@ -147,14 +147,14 @@ class Run:
         await self._background.cancel()
         await self._read_quarantine()
         code = await self._proxy.stop()
-        told = await self._upstream.tell()
+        report = await self._upstream.end()
         ledger = read_ledger(self._data, frozenset(self._quarantined), self._cleared_s)
         return Report(
-            verdict=self._verdict(ledger, read_bill(told), read_seen(told)),
+            verdict=self._verdict(ledger, read_bill(report), read_seen(report)),
             calls=self._begun,
             took_s=took_s,
             outcomes=self._outcomes,
-            strikes=told["strikes"],
+            strikes=report["strikes"],
             accounts=self._opened,
             kills=len(self._proxy.kills_s),
             kills_by_step=self._kills_by_step,
@@ -164,11 +164,11 @@ class Run:
             settled_s=settled_s,
         )
 
-    def _verdict(self, ledger: Ledger, bill: list[Billed], seen: list[Seen]) -> Verdict:
+    def _verdict(self, ledger: Ledger, bill: list[Charge], seen: list[UpstreamCall]) -> Verdict:
         return judge(ledger, bill, seen, self._proxy.kills_s)
 
     async def _work(self) -> None:
-        """Open the first accounts, then make all calls; the proxy may be killed in either."""
+        """Open the first accounts, then make all calls. The proxy may be killed in both."""
         for _ in range(ACCOUNTS):
             self._trials.append(await self._trial())
         async with asyncio.TaskGroup() as callers:
@@ -178,7 +178,7 @@ class Run:
     # Accounts
 
     async def _trial(self) -> Trial:
-        """A new account, open; again and again while the proxy is killed under it."""
+        """Open a new account. Try again while the proxy is killed."""
         self._opened += 1
         name, limit_usd = f"t{self._opened:05}", next(self._limits)
         folder = self._data / name
@@ -201,7 +201,7 @@ class Run:
                 await asyncio.sleep(0.05)
 
     async def _retire(self, trial: Trial) -> None:
-        """End a trial, every third by a freeze with its calls in flight; or raise its limit and let it go on."""
+        """End a trial, one in three by a freeze with calls in flight; or raise its limit and go on."""
         trial.refusals = -10_000  # once, whoever else was refused meanwhile
         account = trial.account
         chance = self._random.random()
@@ -245,7 +245,7 @@ class Run:
                     await self._retire(trial)
 
     async def _call(self, trial: Trial, ask: plan.Ask) -> str:
-        """Make a call, when somebody listens; a word for what came."""
+        """Make a call when the proxy is up; return one word for the outcome."""
         while True:
             await self._proxy.up.wait()
             try:
@@ -278,7 +278,7 @@ class Run:
     # Deaths
 
     async def _kill_on(self) -> None:
-        """Let each planned death happen, and bring the proxy back into a life that ends in the next one."""
+        """Let each planned kill happen, and start the proxy again with the next one armed."""
         for death, following in zip(self._due, [*self._due, None][1:], strict=True):
             dying = asyncio.ensure_future(self._proxy.died())
             try:
@@ -294,7 +294,7 @@ class Run:
             await self._again(following)
 
     async def _again(self, death: plan.Death | None) -> None:
-        """Start the proxy; it may die of its hook while it is told its accounts."""
+        """Start the proxy. It may be killed by its hook while its accounts are opened."""
         while True:
             entry: tuple[str, ...] = ()
             if death is not None and death.step:
@@ -308,7 +308,7 @@ class Run:
             else:
                 return
 
-    # Books
+    # Ledger
 
     async def _read_on(self) -> None:
         """Read the quarantine each second, and clear it when few endpoints are left."""
@@ -325,11 +325,11 @@ class Run:
                 await self._proxy.control("DELETE", f"/quarantine?model={model}&tag={tag}")
 
     async def _settled(self) -> float:
-        """Let what is pending be decided; how long after the last call that was, by the proxy's clock."""
+        """Wait until nothing is pending; return how long after the last call that was, by the proxy's clock."""
         return await self._nothing_pending(SETTLE_S_MAX)
 
     async def _nothing_pending(self, within_s: float) -> float:
-        """Wait until nothing is pending, or for so long that something always will be; how long it took."""
+        """Wait until nothing is pending, or for `within_s`; return how long it took."""
         began_s = time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -342,7 +342,7 @@ class Run:
 
 
 def _outcome(status: int, body: bytes) -> str:
-    """A word for an answer."""
+    """Return one word for an answer."""
     if status == 200:
         return "cut" if b"ended by its operator" in body else "answered"
     if status in MONEY_REFUSALS and (b"budget" in body.lower() or b"Ask for fewer" in body or b"operator" in body):

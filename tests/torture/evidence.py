@@ -1,4 +1,4 @@
-"""Reads what a run left: the proxy's files, with SQL of our own, and what the simulator told."""
+"""Reads the results of a run: the proxy's files, with its own SQL, and the simulator's report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, Seen, billed_pusd
+from tests.torture.verdict import Account, Charge, Entry, Ledger, Reservation, UpstreamCall, billed_pusd
 
 _ACCOUNTS = "SELECT id, limit_pusd, posted_pusd, pending_pusd, assumed_pusd, overrun_pusd FROM accounts"
 _RESERVATIONS = """SELECT id, account, state, reserved_pusd, model, tags, ifnull(tag, ''), ifnull(generation_id, ''),
@@ -19,7 +19,7 @@ _ENTRIES = """SELECT entry_id, ifnull(reservation_id, ''), account, kind, cost_p
 def read_ledger(
     data: Path, quarantined: frozenset[tuple[str, str]], cleared_s: Mapping[tuple[str, str], Sequence[float]]
 ) -> Ledger:
-    """What the proxy's files hold."""
+    """Return what the proxy wrote."""
     connection = sqlite3.connect(f"file:{data / 'ledger.sqlite3'}?mode=ro", uri=True)
     try:
         accounts = [_account(data, *row) for row in connection.execute(_ACCOUNTS)]
@@ -54,20 +54,20 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def read_bill(told: dict[str, Any]) -> list[Billed]:
-    """What upstream charged, by the names of its keys, which are the accounts'."""
+def read_bill(report: dict[str, Any]) -> list[Charge]:
+    """Return the charges. A key has the name of its account."""
     return [
-        Billed(row["id"], key["name"], billed_pusd(row["cost_usd"]))
-        for key in told["bill"]["keys"].values()
+        Charge(row["id"], key["name"], billed_pusd(row["cost_usd"]))
+        for key in report["bill"]["keys"].values()
         for row in key["generations"]
     ]
 
 
-def read_seen(told: dict[str, Any]) -> list[Seen]:
-    """What reached upstream."""
-    names = {key: row["name"] for key, row in told["bill"]["keys"].items()}
+def read_seen(report: dict[str, Any]) -> list[UpstreamCall]:
+    """Return the calls that reached upstream."""
+    names = {key: row["name"] for key, row in report["bill"]["keys"].items()}
     return [
-        Seen(
+        UpstreamCall(
             row["id"],
             names.get(row["key"], ""),
             row["at_s"],
@@ -76,5 +76,5 @@ def read_seen(told: dict[str, Any]) -> list[Seen]:
             tuple(row["faults"]),
             row["is_other"],
         )
-        for row in told["seen"]
+        for row in report["seen"]
     ]

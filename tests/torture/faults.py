@@ -1,4 +1,4 @@
-"""What the upstream of a soak suffers: faults after which the generation's id is known, and faults after which it is not."""
+"""The faults of torture runs and soaks: lawful ones, lawless ones, and those with and without a generation id."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from openrouter_sim.calls.call import SimCall
 from openrouter_sim.calls.fault import Frame
 
 KEY_READS_PER_FAILURE = 7
-"""Each so-manieth read of a key's usage fails where ids are hidden."""
+"""One read of a key's usage in this many fails, where ids are hidden."""
 
 _request: ContextVar[web.Request] = ContextVar("request")
 
 
 @dataclass(frozen=True, slots=True)
 class Nameless(Fault):
-    """Another fault, on an answer that names its generation nowhere."""
+    """Another fault, on an answer without its generation id."""
 
     name: ClassVar[str] = "nameless"
     inner: Fault = field(default_factory=Fault)
 
     def arrange(self, call: SimCall) -> None:
-        """Hide the id, and let the other fault change what it does."""
+        """Hide the id and apply the other fault."""
         call.shows_id = False
         self.inner.arrange(call)
 
@@ -53,44 +53,44 @@ class Nameless(Fault):
 
 
 @dataclass(frozen=True, slots=True)
-class Held(Fault):
-    """Keeps the request at hand for faults that end its connection; the call goes on."""
+class KeepRequest(Fault):
+    """Keeps the request for faults that end its connection. Changes nothing else."""
 
-    name: ClassVar[str] = "held"
+    name: ClassVar[str] = "keep_request"
     is_early: ClassVar[bool] = True
 
     async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
-        """Keep it."""
+        """Keep the request."""
         _request.set(request)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class Unheard(Fault):
-    """Everything is generated and billed; the connection breaks before the answer's head."""
+class LostAnswer(Fault):
+    """Generate and charge everything, and break the connection before the answer's head."""
 
-    name: ClassVar[str] = "unheard"
+    name: ClassVar[str] = "lost_answer"
 
     def refuse(self, call: SimCall) -> ApiError | None:
-        """Break it; nobody hears the error that is answered."""
+        """Break the connection. The client never gets the error."""
         transport = _request.get().transport
         if transport is not None:
             transport.abort()
         call.charges_errors = True
-        return ApiError(500, "Nobody hears this")
+        return ApiError(500, "Never received")
 
 
 @dataclass(frozen=True, slots=True)
-class Unread(Fault):
-    """Each so-manieth read of a key's usage fails, as long as `strikes` says so."""
+class FailingKeyReads(Fault):
+    """Fail one read of a key's usage in `KEY_READS_PER_FAILURE`, while `strikes()` is true."""
 
-    name: ClassVar[str] = "unread"
+    name: ClassVar[str] = "failing_key_reads"
     is_early: ClassVar[bool] = True
     strikes: Callable[[], bool] = lambda: True
     reads: count[int] = field(default_factory=lambda: count(1), compare=False)
 
     async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
-        """Fail, if it is its turn."""
+        """Fail if it is this read's turn."""
         return web.Response(status=502) if next(self.reads) % KEY_READS_PER_FAILURE == 0 and self.strikes() else None
 
 
@@ -124,7 +124,7 @@ WITH_ID: tuple[Fault, ...] = (
     *(_http(status, envelope=False, edge=True, charge=charge) for status in (520, 524) for charge in BILLED_OR_NOT),
     _http(503, envelope=False, charge=True),
 )
-"""Each names its generation in its head, so that its record tells what it cost."""
+"""Faults of answers that have their generation id in the head, so the record has the cost."""
 
 WITHOUT_ID: tuple[Fault, ...] = (
     # What proves that nothing was charged
@@ -147,7 +147,7 @@ WITHOUT_ID: tuple[Fault, ...] = (
     make_fault("close_on_request"),
     make_fault("close_keepalive"),
     make_fault("hide_generation_id"),
-    Unheard(),
+    LostAnswer(),
     _nameless("silent_close"),
     _nameless("silent_close", clean=True),
     _nameless("reset"),
@@ -156,7 +156,7 @@ WITHOUT_ID: tuple[Fault, ...] = (
     *(_nameless("error_mid", charge=charge) for charge in BILLED_OR_NOT),
     *(_nameless(name) for name in ("missing_usage", "null_cost", "gzip")),
 )
-"""No id, in head or body; most tell no cost either."""
+"""Faults of answers without an id, most of them without a cost."""
 
 
 LAWFUL: tuple[Fault, ...] = (
@@ -216,13 +216,18 @@ def lawless(rate: float) -> Scenario:
 
 
 def with_id(rate: float) -> Scenario:
-    """A share `rate` of all calls suffers a fault that carries its id."""
+    """Return a scenario in which a share `rate` of all calls has a fault with an id."""
     return Scenario(faults=_even(WITH_ID, rate))
 
 
 def without_id(rate: float, fails: Callable[[], bool] = lambda: True) -> Scenario:
-    """A share `rate` of all calls suffers a fault without an id; as long as `fails()`, some reads of a key's usage fail."""
-    return Scenario(faults=(FaultRule(Held()), FaultRule(Unread(fails), api="key"), *_even(WITHOUT_ID, rate)))
+    """Return a scenario in which a share `rate` of all calls has a fault without an id.
+
+    While `fails()` is true, some reads of a key's usage fail.
+    """
+    return Scenario(
+        faults=(FaultRule(KeepRequest()), FaultRule(FailingKeyReads(fails), api="key"), *_even(WITHOUT_ID, rate))
+    )
 
 
 def _even(faults: tuple[Fault, ...], rate: float) -> tuple[FaultRule, ...]:

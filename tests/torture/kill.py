@@ -1,7 +1,7 @@
-"""A proxy that dies right before or right after a step of a call (M10), at its n-th passage; or whose disk is full from then on.
+"""A proxy that is killed right before or after a step of a call (M10), at the n-th time; or whose disk is full from then on.
 
 Usage: python -m tests.torture.kill STEP WHEN PASSAGE [full], settings on stdin as for `python -m preflight_proxy`. The product has
-no hook for this: the methods at which the steps happen are wrapped here, in this process, whose purpose is to die.
+no hook for this: the methods of these steps are wrapped here.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from preflight_proxy.upstream.client import GuardedBody, Upstream
 
 @dataclass(frozen=True, slots=True)
 class Seam:
-    """A method that a call passes, and which of its passages count.
+    """A method that a call runs, and which of its runs count.
 
     Attributes:
         owner: The class.
         method: Its method.
-        counts: Told the first argument.
+        counts: Whether a run counts, by its first argument.
     """
 
     owner: type[Any]
@@ -58,11 +58,11 @@ SEAMS = {
     "line": Seam(CostLog, "append"),
     "budget-file": Seam(BudgetFiles, "_write"),
 }
-"""The `-row` ones lie inside a transaction: written, not committed."""
+"""The `-row` steps are inside a transaction: written, not committed."""
 
 
 def arm(seam: Seam, when: str, passage: int, strike: Callable[[], None]) -> None:
-    """Let `strike` happen in this process at a passage of a seam."""
+    """Call `strike` in this process at a run of a step."""
     original = getattr(seam.owner, seam.method)
     passages = itertools.count(1)
 
@@ -91,12 +91,12 @@ def arm(seam: Seam, when: str, passage: int, strike: Callable[[], None]) -> None
 
 
 def die() -> None:
-    """End this process as a power switch would: nothing is flushed, no handler runs."""
+    """End this process as a power cut does: nothing is flushed, no handler runs."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def fill() -> None:
-    """No file of this process takes another byte: what a full disk does, to every file and at once."""
+    """Refuse every further byte to all files of this process, as a full disk does."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
 

@@ -1,4 +1,4 @@
-"""The simulated OpenRouter of a torture run as its driver has it: a process, and the management API in front of it."""
+"""The simulated OpenRouter of a torture run, as a process, and its management API."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.support.sub_keys import new_sub_key
 from tests.torture.proxy import ROOT
 
 LINE_BYTES_MAX = 2**30
-"""All that a long run billed comes as one line."""
+"""The bill of a long run is one line."""
 
 
 class OpenRouter:
-    """The process, and what a runner asks of it."""
+    """The process and its API."""
 
     def __init__(self, process: Process, base_url: str, admin_key: str, inference_key: str) -> None:
         self._process = process
@@ -44,25 +44,27 @@ class OpenRouter:
             assert answer.status == 200, await answer.text()
 
     async def hurry(self, client: aiohttp.ClientSession) -> None:
-        """Let its clock go faster; it does when this returns."""
+        """Make its clock run faster. Returns when it does."""
         self._process.send_signal(signal.SIGUSR1)
-        async with client.get(f"{self.base_url}/models/count") as answer:  # a signal is handled before what comes next
+        async with client.get(
+            f"{self.base_url}/models/count"
+        ) as answer:  # the signal is handled before the next request
             await answer.read()
 
-    async def tell(self) -> dict[str, Any]:
-        """End it; all that it billed and saw."""
+    async def end(self) -> dict[str, Any]:
+        """End the process; return its bill, the calls it saw, and the count of each fault."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        told: dict[str, Any] = json.loads(await self._process.stdout.readline())
-        return told
+        report: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return report
 
 
 @contextlib.asynccontextmanager
 async def open_router(
     profile: str, rate: float, seed: int, data: Path, *, lag_s: float = 0.0, factor: float = 1.0
 ) -> AsyncIterator[OpenRouter]:
-    """Serve as long as the context lasts; what it complains of goes to a file in `data`."""
+    """Serve until the block ends. Its errors go to a file in `data`."""
     command = [sys.executable, "-m", "tests.torture.upstream", profile, *map(str, (rate, seed, lag_s, factor))]
     with (data / "upstream.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(

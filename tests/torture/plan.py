@@ -1,4 +1,4 @@
-"""What a torture run sends, and when it kills: plain data, drawn by the seed."""
+"""The calls of a torture run and its kills, as values drawn by the seed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from random import Random
 from typing import Any
 
 HANG_UP_SHARE = 0.06
-"""Calls whose client leaves before the end."""
+"""Share of calls whose client leaves before the end."""
 TIMED_SHARE = 4
-"""Each so-manieth kill comes from outside, at no step in particular."""
+"""One kill in this many comes from outside, at no particular step."""
 
 STEPS = (
     "reserve",
@@ -27,7 +27,7 @@ STEPS = (
     "line",
     "budget-file",
 )
-"""The seams at which a proxy can be told to die, in the order in which a call passes them; see `kill`."""
+"""The steps at which a proxy can be killed, in the order of a call; see `kill`."""
 
 CHEAP = (
     "openai/gpt-4.1-nano",
@@ -52,7 +52,7 @@ class Ask:
     """One call.
 
     Attributes:
-        path: Below the API base.
+        path: The path below the API base.
         body: The request.
         leaves: When its client hangs up: `waiting`, `head`, `middle`; empty for a client that stays.
     """
@@ -64,10 +64,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How one life of the proxy ends.
+    """One kill of the proxy.
 
     Attributes:
-        at_call: The call by which it is due, counted over the whole run.
+        at_call: The number of the call by which it is due.
         step: One of `STEPS`, where the proxy ends itself; empty for a kill from outside.
         when: `before` or `after` the step.
     """
@@ -78,7 +78,7 @@ class Death:
 
 
 def deaths(calls: int, kills: int, random: Random) -> list[Death]:
-    """Kills spread over the calls: most of them right before and after each step in turn, some at any moment."""
+    """Return kills spread over the calls: most right before or after each step in turn, some at any moment."""
     hooks = [(step, when) for step in STEPS for when in ("before", "after")]
     random.shuffle(hooks)
     gap = calls / (kills + 1)
@@ -94,14 +94,14 @@ def deaths(calls: int, kills: int, random: Random) -> list[Death]:
 
 
 def limits(random: Random) -> Iterator[Decimal]:
-    """Limits of one account after the other: every other one is so small that it is soon at its end."""
+    """Yield limits of accounts. Every other one is so small that it is spent soon."""
     while True:
         yield Decimal(random.choice(("0.2", "1")))
         yield Decimal(random.choice(("0.003", "0.01", "0.03")))
 
 
 def asks(random: Random) -> Iterator[Ask]:
-    """Calls without end: all shapes, streamed and not, bounded and not, short and long, with and without tools."""
+    """Yield calls without end: all APIs, with and without streams, bounds and tools, short and long."""
     while True:
         path = random.choices(list(_MAKERS), weights=(50, 15, 20, 7, 8))[0]
         body = _MAKERS[path](random)

@@ -1,4 +1,4 @@
-"""The proxy of a torture run, kept as a runner keeps it: started, killed, started again, told its accounts again."""
+"""The proxy of a torture run, handled as a runner does: it is started again after a kill, and its accounts are opened again."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CALL_S_MAX = 5.0
 
 
 class ProxyDiedError(Exception):
-    """The proxy ended without being told to, or never became ready; says what its log ends with."""
+    """The proxy ended by itself, or did not become ready. The message has the end of its log."""
 
 
 @dataclass(slots=True)
 class Account:
-    """An open account, as its runner knows it."""
+    """An open account, as its runner has it."""
 
     id: str
     limit_usd: Decimal
@@ -44,7 +44,7 @@ class Account:
     key_is_own: bool = True
 
     def spec(self) -> dict[str, Any]:
-        """The body of its PUT."""
+        """Return the body of its PUT."""
         return {
             "run": "torture",
             "limit_usd": str(self.limit_usd),
@@ -56,7 +56,7 @@ class Account:
 
 
 class Proxy:
-    """One ledger's proxy, over all its lives.
+    """The proxy of one ledger, over all its starts.
 
     Args:
         data: The run's directory.
@@ -64,10 +64,10 @@ class Proxy:
 
     Attributes:
         up: Set while it serves and has all its accounts.
-        accounts: The accounts that are told to it at each start.
-        retired: Those among them that make no calls any more; told while something of theirs is pending.
-        kills_s: The moments at which it died of SIGKILL, epoch.
-        restart_s: What each restart took, to the last account.
+        accounts: The accounts that are opened at each start.
+        retired: Those that make no more calls. They are opened while something of theirs is pending.
+        kills_s: The epoch seconds of its deaths by SIGKILL.
+        restart_s: How long each start took, to the last account.
     """
 
     def __init__(self, data: Path, upstream: str, **settings: object) -> None:
@@ -97,7 +97,7 @@ class Proxy:
         }
 
     async def start(self, *entry: str) -> None:
-        """Serve, with every account open; `entry` is another module than the product's own, with its arguments.
+        """Serve, with every account open. `entry` is another module than the product's, with its arguments.
 
         Raises:
             ConnectionError: It was killed before it was ready: a step of a call may be one of the start too.
@@ -118,7 +118,7 @@ class Proxy:
         self._process.stdin.write(json.dumps(self._settings).encode())
         self._process.stdin.close()
         await self._until_ready()
-        await self._tell_accounts()
+        await self._open_accounts()
         self.restart_s.append(time.monotonic() - began_s)
         self.up.set()
 
@@ -136,31 +136,31 @@ class Proxy:
             await self._client.close()
         self._client = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(self._control)))
 
-    async def _tell_accounts(self) -> None:
+    async def _open_accounts(self) -> None:
         known = {row["id"]: row for row in (await self.control("GET", "/accounts"))["accounts"]}
         for name, account in list(self.accounts.items()):
             if name not in self.retired or name not in known or Decimal(known[name]["pending_usd"]):
                 await self.open(account)
 
     async def open(self, account: Account) -> None:
-        """Tell it an account, now and after each restart."""
+        """Open an account, now and after each start."""
         self.accounts[account.id] = account
         await self.control("PUT", f"/accounts/{account.id}", account.spec())
 
     async def control(self, method: str, path: str, body: object = None) -> Any:
-        """Ask its control socket.
+        """Call its control socket.
 
         Raises:
             aiohttp.ClientError: It died meanwhile.
         """
         assert self._client is not None
         async with self._client.request(method, f"http://proxy{path}", json=body) as answer:
-            told = await answer.json()
-            assert answer.status == 200, f"{method} {path}: {told}"
-            return told
+            document = await answer.json()
+            assert answer.status == 200, f"{method} {path}: {document}"
+            return document
 
     async def died(self) -> None:
-        """Return once this life has ended by SIGKILL.
+        """Return once it has ended by SIGKILL.
 
         Raises:
             ProxyDiedError: It ended otherwise.
@@ -180,17 +180,17 @@ class Proxy:
         return f"{state}; its log ends with:\n{log[-4000:]}"
 
     def kill(self) -> None:
-        """Kill -9, if it still lives."""
+        """Send SIGKILL if it still runs."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
     def hurry(self) -> None:
-        """Let the clock of its books go faster; only for one that was started as `tests.torture.hurry`."""
+        """Make the clock of its ledger run faster. Only for a proxy started as `tests.torture.hurry`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGUSR1)
 
     async def stop(self) -> int:
-        """Let it end by itself; its exit code."""
+        """Stop it in order; return its exit code."""
         assert self._process is not None
         self.up.clear()
         self._process.terminate()
@@ -199,7 +199,7 @@ class Proxy:
         return code
 
     async def close(self) -> None:
-        """Leave no process and no connection behind."""
+        """End the process and the connections."""
         self.kill()
         if self._process is not None:
             await self._process.wait()

@@ -1,25 +1,34 @@
-"""The verdict where several accounts have one key, so that upstream's bill tells of none of them alone (M13).
+"""Judges a run in which several accounts have one key, so the bill is not split by account (M13, unknown cost).
 
-Pure; it shares no code with the product.
+Pure. It shares no code with the product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tests.torture.books import Billed, Ledger, Seen, Verdict, check_budget_file, check_entries, count_unknown, drift
+from tests.torture.verdict import (
+    Charge,
+    Ledger,
+    UpstreamCall,
+    Verdict,
+    check_budget_file,
+    check_entries,
+    count_unknown,
+    drift,
+)
 
 ROUNDING_PUSD = 10**6
-"""The ledger may exceed the bill by so much for each unknown call where nobody else used the key."""
+"""How much the ledger may exceed the bill for each unknown call, if no other program uses the key."""
 
 
-def judge_shared(ledger: Ledger, bill: Iterable[Billed], seen: Sequence[Seen]) -> Verdict:
-    """Compare what the key was billed for the ledger's calls with what all accounts hold together.
+def judge_shared(ledger: Ledger, bill: Iterable[Charge], seen: Sequence[UpstreamCall]) -> Verdict:
+    """Compare the bill of the key for the ledger's calls with the sum of all accounts.
 
     Args:
-        ledger: All its accounts have the key.
-        bill: What the key was billed, for the ledger's calls and for others.
-        seen: Tells which are others'.
+        ledger: A ledger whose accounts all have the key.
+        bill: The charges of the key, those beside the proxy included.
+        seen: The calls that reached upstream; they say which were made beside the proxy.
     """
     verdict = Verdict(unknown_count=count_unknown(ledger))
     sums = check_entries(ledger, verdict)

@@ -1,7 +1,7 @@
-"""A soak: callers without a pause for a given time, an upstream whose faults carry an id or do not, a proxy that nobody kills.
+"""A soak: callers without a pause for a given time, faults with or without an id, and a proxy that is not killed.
 
-Its limits of time are those of M13. After the last call the clock of its ledger begins to hurry, and upstream's with it, so that
-35 minutes are over in one.
+Its time limits are those of M13 (unknown cost). After the last call the clocks of the ledger and of upstream run faster, so that
+35 minutes pass in one.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ import aiohttp
 
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from tests.torture import plan
-from tests.torture.books import Billed, Ledger, Seen, Verdict
 from tests.torture.driver import IN_FLIGHT, Options, Report, Run
 from tests.torture.openrouter import OpenRouter, open_router
 from tests.torture.shared_key import judge_shared
 from tests.torture.upstream import OTHER
+from tests.torture.verdict import Charge, Ledger, UpstreamCall, Verdict
 
 Faults = Literal["id", "no-id"]
 KeyKind = Literal["own", "foreign"]
 
 DECIDED_S_MAX = 35 * 60.0
-"""So long after the last call nothing may be pending."""
+"""After this long nothing may be pending."""
 LAG_S = 40.0
-"""How far the usage of keys lags; the proxy allows for a minute."""
+"""How late the usage of keys is. The proxy allows for a minute."""
 HURRY = 30.0
-"""So fast go the clocks after the last call unless told otherwise: the proxy's looks are then a quarter of a minute apart."""
+"""How fast the clocks run after the last call. The proxy then looks every quarter of a minute."""
 LIMITS_USD = (Decimal("0.5"), Decimal(2))
-"""Limits of accounts with keys of their own: spent after some minutes, though what nobody decides for two minutes holds a part."""
+"""Limits of accounts with own keys, spent after some minutes."""
 AMPLE_USD = Decimal(1000)
-"""A limit above all that calls hold which nobody decides before the end."""
+"""A limit above the sum of all reservations that stay pending until the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Soak:
 
     Attributes:
         seconds: How long calls are made.
-        faults: Whether the id of a call that is struck is known.
-        key: Each account has a sub-key of its own; or all have one key, which others may use as well.
-        others: Callers who use that key besides, without the proxy, until everything is decided.
+        faults: Whether calls with a fault have a generation id.
+        key: Each account has its own sub-key; or all have one key, which other programs may use.
+        others: Callers who use that key without the proxy, until nothing is pending.
         rate: The share of calls that suffer a fault.
         hurry: How much faster the clocks go after the last call.
         within_s: How long after the last call everything must be decided, by the proxy's clock.
@@ -66,12 +66,12 @@ class Soak:
 
     @property
     def options(self) -> Options:
-        """The same for a run without kills."""
+        """The options of a run without kills."""
         return Options(0, self.seed, 0, self.faults, self.rate, self.callers)
 
 
 async def soak(asked: Soak, data: Path) -> Report:
-    """Run it all, and judge.
+    """Run, and compare the ledger with the bill.
 
     Args:
         asked: What to run.
@@ -82,7 +82,7 @@ async def soak(asked: Soak, data: Path) -> Report:
 
 
 class _Run(Run):
-    """One soak under way."""
+    """A soak."""
 
     def __init__(self, asked: Soak, data: Path, upstream: OpenRouter) -> None:
         super().__init__(
@@ -102,7 +102,7 @@ class _Run(Run):
     async def _load(self) -> float:
         self._until_s = time.monotonic() + self._asked.seconds
         for number in range(self._asked.others):
-            self._background.spawn(self._other(number), "another's calls")
+            self._background.spawn(self._other(number), "calls beside the proxy")
         return await super()._load()
 
     def _goes_on(self) -> bool:
@@ -112,7 +112,7 @@ class _Run(Run):
         return await super()._key(name, limit_usd) if self._keys_are_own else self._upstream.inference_key
 
     async def _other(self, number: int) -> None:
-        """Use the key as a program does that knows nothing of the proxy."""
+        """Use the key as a program without the proxy does."""
         headers = {"Authorization": f"Bearer {self._upstream.inference_key}"}
         for ask in plan.asks(Random(f"{self._asked.seed}:other:{number}")):
             with contextlib.suppress(aiohttp.ClientError, OSError):
@@ -121,14 +121,14 @@ class _Run(Run):
                     await answer.read()
 
     async def _settled(self) -> float:
-        """Let time fly, upstream's first: its lag is over before it is for the proxy."""
+        """Run both clocks faster, upstream's first, so that its lag is over before the proxy expects it."""
         await self._upstream.hurry(self._client)
         self._proxy.hurry()
         hurry = self._asked.hurry
         self._settled_s = hurry * await self._nothing_pending(self._asked.within_s / hurry)
         return self._settled_s
 
-    def _verdict(self, ledger: Ledger, bill: list[Billed], seen: list[Seen]) -> Verdict:
+    def _verdict(self, ledger: Ledger, bill: list[Charge], seen: list[UpstreamCall]) -> Verdict:
         verdict = super()._verdict(ledger, bill, seen) if self._keys_are_own else judge_shared(ledger, bill, seen)
         if self._settled_s >= self._asked.within_s:
             verdict.problems.append(f"something was pending {self._settled_s / 60:.0f} minutes after the last call")

@@ -6,16 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.cases import each
-from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, Seen
 from tests.torture.shared_key import ROUNDING_PUSD, judge_shared
+from tests.torture.verdict import Account, Charge, Entry, Ledger, Reservation, UpstreamCall
 
 COST_PUSD = 50 * ROUNDING_PUSD
 TOLD = Reservation(
     "r", "a", "posted", 2 * COST_PUSD, "m", ("t",), "t", "gen-1", created_at_s=10.0, unknown_since_s=None
 )
 UNKNOWN = replace(TOLD, id="s", account="b", generation_id="", unknown_since_s=20.0)
-BILL = [Billed("gen-1", "default", COST_PUSD), Billed("gen-2", "default", COST_PUSD)]
-OTHERS = Seen("gen-3", "default", 15.0, hides=False, lies=False, is_other=True)
+BILL = [Charge("gen-1", "default", COST_PUSD), Charge("gen-2", "default", COST_PUSD)]
+OTHERS = UpstreamCall("gen-3", "default", 15.0, hides=False, lies=False, is_other=True)
 
 
 def account(name: str, posted_pusd: int, **amounts: Any) -> Account:
@@ -53,7 +53,7 @@ def test_a_call_whose_id_is_known_is_no_unknown_one() -> None:
 
 
 def test_where_others_used_the_key_only_what_was_assumed_bounds_the_ledger() -> None:
-    bill = [*BILL, Billed("gen-3", "default", 7 * COST_PUSD)]
+    bill = [*BILL, Charge("gen-3", "default", 7 * COST_PUSD)]
     assert judge_shared(ledger(2 * COST_PUSD), bill, [OTHERS]).is_lawful
     assert judge_shared(ledger(COST_PUSD - 1), bill, [OTHERS]).problems
     told_twice = Entry(1, "r", "a", "posted", 2 * COST_PUSD)
@@ -62,7 +62,7 @@ def test_where_others_used_the_key_only_what_was_assumed_bounds_the_ledger() -> 
 
 
 def test_a_cost_that_is_not_what_its_generation_was_billed_is_drift() -> None:
-    swapped = [Billed("gen-1", "default", COST_PUSD + 1), Billed("gen-2", "default", COST_PUSD - 1)]
+    swapped = [Charge("gen-1", "default", COST_PUSD + 1), Charge("gen-2", "default", COST_PUSD - 1)]
     assert judge_shared(ledger(), swapped, []).drift_pusd == 1
     assert not judge_shared(ledger(), swapped, []).is_lawful
 

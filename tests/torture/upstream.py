@@ -1,8 +1,8 @@
-"""The simulated OpenRouter of a torture run, a process of its own, with a witness who notes each call and what struck it.
+"""The simulated OpenRouter of a torture run, as a process that records each call and its faults.
 
 Usage: python -m tests.torture.upstream PROFILE RATE SEED LAG_S FACTOR. First line on stdout: JSON with `base_url`, `admin_key` and
-`inference_key`. At SIGUSR1 its clock begins to hurry by FACTOR; LAG_S is how far the usage of keys lags. At the end of stdin it
-prints what it billed and what it saw, as one line of JSON, and ends.
+`inference_key`. After SIGUSR1 its clock runs FACTOR times as fast. LAG_S is how late the usage of keys is. At the end of stdin it
+prints its bill and the calls it saw as one line of JSON, and ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from openrouter_sim.billing.account import hash_of
 from openrouter_sim.calls.call import SimCall
 from openrouter_sim.faults.refusals import HttpError
 from tests.support.fake_clock import FakeClock
-from tests.torture.faults import LAWLESS, Held, Nameless, Unheard, lawful, lawless, with_id, without_id
+from tests.torture.faults import LAWLESS, KeepRequest, LostAnswer, Nameless, lawful, lawless, with_id, without_id
 from tests.torture.hurry import hurrying_clock
 
 GENERATION_DELAY_S = 0.3
@@ -30,24 +30,24 @@ REPLY_TOKENS = (1, 200)
 CREDIT_USD = Decimal(10**6)
 
 HIDING = frozenset({"hide_generation_id", "generation_never", "late_charge", "early_answer", "close_on_request"})
-"""Faults after which no generation tells what the call cost; so may those of `HIDING_KINDS`."""
-HIDING_KINDS = (HttpError, Nameless, Unheard)
+"""Faults after which no generation record has the cost; so can those of `HIDING_KINDS`."""
+HIDING_KINDS = (HttpError, Nameless, LostAnswer)
 LIES = frozenset(fault.name for fault in LAWLESS)
 OTHER = "somebody else"
-"""The `user` of a call that is not the ledger's."""
+"""The `user` of a call that is made beside the proxy."""
 
 Seen = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Witness(Fault):
-    """Notes each call that is about to be served, and steps aside."""
+class CallRecorder(Fault):
+    """Records each call before it is served. Changes nothing else."""
 
-    name: ClassVar[str] = "witness"
+    name: ClassVar[str] = "call_recorder"
     seen: list[Seen] = field(default_factory=list, compare=False)
 
     def arrange(self, call: SimCall) -> None:
-        """Note it; the call goes on as if this fault were not there."""
+        """Record the call, and remove this fault from it."""
         call.faults = struck = tuple(fault for fault in call.faults if fault is not self)
         self.seen.append(
             {
@@ -63,8 +63,8 @@ class Witness(Fault):
 
 
 @dataclass(frozen=True, slots=True)
-class NotedEarly(Fault):
-    """A fault that strikes before the body is read, noted with the key of the call that it struck."""
+class RecordedEarly(Fault):
+    """Applies a fault before the body is read, and records it with the key of the call."""
 
     name: ClassVar[str] = "before_body"
     is_early: ClassVar[bool] = True
@@ -72,7 +72,7 @@ class NotedEarly(Fault):
     seen: list[Seen] = field(default_factory=list, compare=False)
 
     async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
-        """Note it, then let it strike."""
+        """Record the call, and apply the fault."""
         key = hash_of((request.headers.get("Authorization") or "").removeprefix("Bearer "))
         self.seen.append(
             {
@@ -89,15 +89,15 @@ class NotedEarly(Fault):
 
 
 def scenario_of(profile: str, rate: float, seen: list[Seen], lag_s: float, clock: FakeClock) -> Scenario:
-    """The profile, with replies of all lengths, the densest honest tokenizer where none is given, and the witness."""
+    """Return a profile's scenario with replies of all lengths, the tokenizer with most tokens, and a recorder."""
     profiles = {"lawful": lawful, "lawless": lawless, "id": with_id}
-    # Once the clock hurries, minutes lie between two reads of a key's usage: a failed one would be minutes of silence.
+    # With a fast clock, two reads of a key's usage are minutes apart, so a failed one would cost minutes.
     base = without_id(rate, lambda: not clock.hurries) if profile == "no-id" else profiles[profile](rate)
-    rules = tuple(_noted(rule, seen) for rule in base.faults)
+    rules = tuple(_recorded(rule, seen) for rule in base.faults)
     tokenizer = base.tokenizer if profile == "lawless" else Tokenizer.BYTES
     return replace(
         base,
-        faults=(*rules, FaultRule(Witness(seen))),
+        faults=(*rules, FaultRule(CallRecorder(seen))),
         tokenizer=tokenizer,
         generation_delay_s=GENERATION_DELAY_S,
         key_usage_lag_s=lag_s,
@@ -107,24 +107,24 @@ def scenario_of(profile: str, rate: float, seen: list[Seen], lag_s: float, clock
     )
 
 
-def _noted(rule: FaultRule, seen: list[Seen]) -> FaultRule:
-    strikes_calls = rule.fault.is_early and rule.api is None and not isinstance(rule.fault, Held)
-    return replace(rule, fault=NotedEarly(rule.fault, seen)) if strikes_calls else rule
+def _recorded(rule: FaultRule, seen: list[Seen]) -> FaultRule:
+    strikes_calls = rule.fault.is_early and rule.api is None and not isinstance(rule.fault, KeepRequest)
+    return replace(rule, fault=RecordedEarly(rule.fault, seen)) if strikes_calls else rule
 
 
 async def serve(profile: str, rate: float, seed: int, lag_s: float, factor: float) -> None:
-    """Serve until stdin ends; then tell everything."""
+    """Serve until stdin ends; then print the report."""
     seen: list[Seen] = []
     clock = hurrying_clock(factor)
     scenario = scenario_of(profile, rate, seen, lag_s, clock)
     async with Simulator(scenario, seed=seed, credits_usd=CREDIT_USD, clock=clock.epoch_s) as simulator:
         keys = {"admin_key": simulator.admin_key, "inference_key": simulator.inference_key}
-        _say({"base_url": simulator.base_url, **keys})
+        _print({"base_url": simulator.base_url, **keys})
         await asyncio.to_thread(sys.stdin.read)
-        _say({"bill": simulator.bill().to_json(), "seen": seen, "strikes": dict(simulator.strikes)})
+        _print({"bill": simulator.bill().to_json(), "seen": seen, "strikes": dict(simulator.strikes)})
 
 
-def _say(document: object) -> None:
+def _print(document: object) -> None:
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""An agent that does what a session says: it appends what the model said and what the tool answered, and asks again."""
+"""An agent that follows a session: it appends the reply and the tool's result, and calls again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Agent:
         token: The trial token.
         model: The model's id.
         session: What to do.
-        name: Makes its tasks others than those of the agents beside it.
+        name: Makes its tasks different from those of other agents.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Agent:
         """Answers that ended at their bound."""
 
     async def run(self, conversations_max: int | None = None) -> bool:
-        """Work until a call is refused; True then. False once `conversations_max` conversations are through."""
+        """Work until a call is refused, and return True; or return False after `conversations_max` conversations."""
         number = 0
         while conversations_max is None or number < conversations_max:
             if not await self._conversation(f"{self._name} task {number}"):
@@ -71,21 +71,21 @@ class Agent:
             _message("user", text(self._session.task_bytes, label)),
         ]
         for number, turn in enumerate(self._session.turns):
-            said = await self._call(messages, turn)
-            if said is None:
+            reply = await self._call(messages, turn)
+            if reply is None:
                 return False
-            messages += self._results(said, turn, f"{label} step {number}")
+            messages += self._results(reply, turn, f"{label} step {number}")
         return True
 
-    def _results(self, said: Json, turn: Turn, label: str) -> list[Json]:
+    def _results(self, reply: Json, turn: Turn, label: str) -> list[Json]:
         result = text(turn.result_bytes, label)
-        calls = said.get("tool_calls") or []
+        calls = reply.get("tool_calls") or []
         if not calls:
-            return [said, _message("user", result)]
-        return [said, {**_message("tool", result), "tool_call_id": calls[0]["id"]}]
+            return [reply, _message("user", result)]
+        return [reply, {**_message("tool", result), "tool_call_id": calls[0]["id"]}]
 
     async def _call(self, messages: list[Json], turn: Turn) -> Json | None:
-        """Ask once; what the model said, or None if the call was refused."""
+        """Make one call; return the reply, or None if the call was refused."""
         sent = [*messages[:-1], _asking(messages[-1], self._directive(turn), marked=self._marks)]
         body = {**self._fixed, "messages": sent}
         async with self._client.post(self._url, json=body, headers=self._headers) as response:
@@ -97,15 +97,15 @@ class Agent:
         messages[-1] = _asking(messages[-1], self._directive(turn), marked=False)
         (choice,) = answer["choices"]
         self.cut_short += choice["finish_reason"] == "length"
-        said = {key: value for key, value in choice["message"].items() if key in ("role", "content", "tool_calls")}
-        return {key: value for key, value in said.items() if value is not None} | {"content": said["content"] or ""}
+        reply = {key: value for key, value in choice["message"].items() if key in ("role", "content", "tool_calls")}
+        return {key: value for key, value in reply.items() if value is not None} | {"content": reply["content"] or ""}
 
     def _directive(self, turn: Turn) -> str:
-        """What has the simulated model say so much, and call a tool."""
+        """Return the directive for the simulated model: how many tokens, and which tool call."""
         if not self._session.tools_bytes:
-            return f"[[sim tokens={turn.said_tokens}]]"
+            return f"[[sim tokens={turn.reply_tokens}]]"
         arguments = json.dumps({"file": text(turn.arguments_bytes, "").replace("'", "").strip()})
-        return f"[[sim tokens={turn.said_tokens} tool=tool_0 args='{arguments}']]"
+        return f"[[sim tokens={turn.reply_tokens} tool=tool_0 args='{arguments}']]"
 
 
 def _message(role: str, content: str, *, marked: bool = False) -> Json:

@@ -1,6 +1,6 @@
-"""Conversations as data: what an agent sends, in bytes and tokens, turn by turn.
+"""Conversations as values: what an agent sends, in bytes and tokens, turn by turn.
 
-The two large openings are what real programs sent to a simulated OpenRouter when asked for one sentence: Claude Code 2.1.197
+The two large first requests are what real programs sent to a simulated OpenRouter for one sentence: Claude Code 2.1.197
 (115,508 bytes) and Codex 0.169 (39,544 bytes). The turns are those of a session of reading, searching, editing and testing.
 """
 
@@ -15,26 +15,26 @@ class Turn:
     """One step of an agent.
 
     Attributes:
-        said_tokens: What the model says, its tool call included.
+        reply_tokens: Tokens of the reply, with its tool call.
         arguments_bytes: The tool call's arguments.
-        result_bytes: What the tool answers.
+        result_bytes: The result of the tool.
     """
 
-    said_tokens: int
+    reply_tokens: int
     arguments_bytes: int
     result_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A kind of conversation, begun anew with another task whenever it has ended.
+    """A kind of conversation. After its end it starts again with another task.
 
     Attributes:
         name: As the table shows it.
         system_bytes: The system text, the same in all of them.
         tools_bytes: The declaration of each tool.
-        task_bytes: The first message, another one in each.
-        bound: The output bound that the agent asks for; None: none.
+        task_bytes: The first message, a different one in each.
+        bound: The output bound; None for none.
         turns: The steps of one conversation.
         agents: How many run at the same time on one account.
     """

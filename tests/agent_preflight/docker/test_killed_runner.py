@@ -35,7 +35,7 @@ from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import BASE
 from tests.chaos import victim
-from tests.chaos.books import book_problems
+from tests.chaos.ledger_check import ledger_problems
 from tests.chaos.strikes import containers, networks_and_volumes, processes
 from tests.chaos.victim import CLOCKS
 from tests.support.engine_relay import EngineRelay, Moment
@@ -266,7 +266,7 @@ def secrets_in(folder: Path) -> Iterator[Path]:
 def money_problems(round_: Round, bill: Bill) -> Iterator[str]:
     """Say where the books do not agree with the bill, and which keys were not deleted."""
     for run_dir in round_.runs_dir.iterdir() if round_.runs_dir.exists() else ():
-        yield from book_problems(run_dir, bill)[0]
+        yield from ledger_problems(run_dir, bill)[0]
         plan = run_dir / "plan.json"
         names = [trial["key_name"] for trial in json.loads(plan.read_text())["trials"]] if plan.exists() else []
         keys = [key for key in bill.keys.values() if key.name in names]

@@ -16,7 +16,6 @@ from agent_preflight.sandboxes.tar_stream import (
     BLOCK_BYTES,
     EXTENSION_BYTES_MAX,
     TarEntry,
-    TarKind,
     TarError,
     TarKind,
     TarStream,

@@ -1,4 +1,4 @@
-"""The ledger of a run against upstream's own bill, account by account."""
+"""Compares the ledger of a run with the simulator's bill, account by account."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from preflight_proxy.ledger.reader import read_snapshot
 PUSD = Decimal(10) ** 12
 
 
-def book_problems(run_dir: Path, bill: Bill) -> tuple[list[str], int]:
-    """Return what does not agree, and how many accounts agree only within what is assumed."""
+def ledger_problems(run_dir: Path, bill: Bill) -> tuple[list[str], int]:
+    """Return the differences, and how many accounts agree only within their assumed cost."""
     if not (run_dir / LEDGER).exists():
         return [], 0
     names: dict[str, list[str]] = {}
@@ -32,13 +32,13 @@ def book_problems(run_dir: Path, bill: Bill) -> tuple[list[str], int]:
 
 
 def _differences(account: Account, billed_pusd: int) -> list[str]:
-    found = []
+    differences = []
     if account.pending_pusd:
-        found.append(f"{account.pending_pusd} is pending for good")
+        differences.append(f"{account.pending_pusd} stays pending")
     if not account.posted_pusd - account.assumed_pusd <= billed_pusd <= account.posted_pusd:
-        found.append(
+        differences.append(
             f"upstream billed {billed_pusd}, the ledger has {account.posted_pusd} posted, {account.assumed_pusd} assumed"
         )
     if billed_pusd > account.limit_pusd:
-        found.append(f"upstream billed {billed_pusd}, more than its limit {account.limit_pusd}")
-    return found
+        differences.append(f"upstream billed {billed_pusd}, more than its limit {account.limit_pusd}")
+    return differences

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from tests.support.cases import each
-from tests.torture.books import Account, Billed, Entry, Ledger, Reservation, Seen, billed_pusd, judge
+from tests.torture.verdict import Account, Charge, Entry, Ledger, Reservation, UpstreamCall, billed_pusd, judge
 
 ACCOUNT = Account("a", limit_pusd=1000, posted_pusd=100, pending_pusd=0, assumed_pusd=0, overrun_pusd=0)
 HELD = Reservation("r", "a", "posted", 200, "m", ("t",), "t", "gen-1", created_at_s=10.0, unknown_since_s=None)
 POSTED = Entry(1, "r", "a", "posted", 100)
 ASSUMED = Entry(1, "r", "a", "assumed", 100)
 UNKNOWN = replace(HELD, generation_id="", unknown_since_s=20.0)
-BILL = [Billed("gen-1", "a", 100)]
-HIDDEN = Seen("gen-1", "a", 15.0, hides=True, lies=False)
+BILL = [Charge("gen-1", "a", 100)]
+HIDDEN = UpstreamCall("gen-1", "a", 15.0, hides=True, lies=False)
 
 
 def ledger(
@@ -37,11 +37,11 @@ def test_books_that_balance_are_lawful() -> None:
 
 @pytest.mark.parametrize("cost_pusd", [99, 101])
 def test_a_cost_booked_otherwise_than_it_was_billed_is_drift(cost_pusd: int) -> None:
-    assert judge(ledger(), [Billed("gen-1", "a", cost_pusd)], [], []).drift_pusd == 1
+    assert judge(ledger(), [Charge("gen-1", "a", cost_pusd)], [], []).drift_pusd == 1
 
 
 def test_a_charge_that_is_booked_nowhere_is_drift() -> None:
-    verdict = judge(ledger(), [*BILL, Billed("gen-2", "a", 7)], [], [])
+    verdict = judge(ledger(), [*BILL, Charge("gen-2", "a", 7)], [], [])
     assert verdict.drift_pusd == 7
     assert not verdict.is_lawful
 
@@ -56,7 +56,7 @@ def test_a_cost_told_without_an_id_is_matched_by_its_amount() -> None:
 
 def test_what_was_assumed_covers_charges_without_an_id_and_no_more() -> None:
     assert judge(assumed(), BILL, [HIDDEN], []).is_lawful
-    assert judge(assumed(), [Billed("gen-1", "a", 103)], [HIDDEN], []).drift_pusd == 3
+    assert judge(assumed(), [Charge("gen-1", "a", 103)], [HIDDEN], []).drift_pusd == 3
 
 
 def test_an_assumption_needs_a_fault_that_hid_the_cost_or_a_kill() -> None:
@@ -89,31 +89,31 @@ def test_overshoot_is_bounded_by_the_overrun_that_the_ledger_prints() -> None:
 
 
 def test_overshoot_is_bounded_by_what_upstream_broke_its_word_about_and_never_told() -> None:
-    over, lie = ledger(replace(ACCOUNT, limit_pusd=90)), Seen("gen-1", "a", 15.0, hides=False, lies=True)
+    over, lie = ledger(replace(ACCOUNT, limit_pusd=90)), UpstreamCall("gen-1", "a", 15.0, hides=False, lies=True)
     assert judge(over, BILL, [lie], []).problems
     assert judge(over, BILL, [replace(lie, faults=("key_usage_lag",))], []).is_bounded
-    assert judge(over, [Billed("gen-1", "a", 150)], [lie], []).is_bounded
+    assert judge(over, [Charge("gen-1", "a", 150)], [lie], []).is_bounded
 
 
 def test_a_call_without_an_id_that_is_told_otherwise_than_it_was_billed_counts_once_on_either_side() -> None:
     made = ledger(ACCOUNT, replace(HELD, generation_id=""))
-    lie = Seen("gen-1", "a", 15.0, hides=True, lies=True)
-    verdict = judge(made, [Billed("gen-1", "a", 150)], [lie], [])
+    lie = UpstreamCall("gen-1", "a", 15.0, hides=True, lies=True)
+    verdict = judge(made, [Charge("gen-1", "a", 150)], [lie], [])
     assert verdict.drift_pusd == 250
     assert verdict.problems == []
-    assert judge(made, [Billed("gen-1", "a", 99)], [lie], []).problems
+    assert judge(made, [Charge("gen-1", "a", 99)], [lie], []).problems
 
 
 def test_a_lie_may_show_once_as_a_surplus_and_once_as_what_is_missing_for_it_and_no_more() -> None:
     other = replace(UNKNOWN, id="s", generation_id="gen-2")
-    lie = Seen("gen-1", "a", 15.0, hides=False, lies=True)
+    lie = UpstreamCall("gen-1", "a", 15.0, hides=False, lies=True)
 
     def problems(lied_pusd: int, assumed_pusd: int) -> list[str]:
         account = replace(ACCOUNT, posted_pusd=lied_pusd + assumed_pusd, assumed_pusd=assumed_pusd)
         entries = [replace(POSTED, cost_pusd=lied_pusd), Entry(2, "s", "a", "assumed", assumed_pusd)]
         made = replace(ledger(account), reservations={"r": HELD, "s": other}, entries=entries)
         verdict = judge(
-            made, [Billed("gen-1", "a", 50), Billed("gen-2", "a", 80)], [lie, replace(HIDDEN, id="gen-2")], []
+            made, [Charge("gen-1", "a", 50), Charge("gen-2", "a", 80)], [lie, replace(HIDDEN, id="gen-2")], []
         )
         assert verdict.drift_pusd == lied_pusd - 50 + 80 - assumed_pusd
         return verdict.problems
@@ -124,10 +124,10 @@ def test_a_lie_may_show_once_as_a_surplus_and_once_as_what_is_missing_for_it_and
 
 
 def test_each_account_keeps_to_its_own_bound() -> None:
-    lie = Seen("gen-2", "b", 15.0, hides=False, lies=True)
+    lie = UpstreamCall("gen-2", "b", 15.0, hides=False, lies=True)
     both = ledger(replace(ACCOUNT, limit_pusd=90))
     both = replace(both, accounts={**both.accounts, "b": replace(ACCOUNT, id="b", posted_pusd=0, limit_pusd=50)})
-    assert judge(both, [*BILL, Billed("gen-2", "b", 100)], [lie], []).problems
+    assert judge(both, [*BILL, Charge("gen-2", "b", 100)], [lie], []).problems
 
 
 def test_what_the_ledger_prints_as_overrun_is_what_its_calls_cost_above_their_reservations() -> None:

@@ -1,6 +1,6 @@
-"""The verdict on a torture run: the ledger against the simulator's own bill, call by call.
+"""Judges a torture run: compares the ledger with the simulator's bill, call by call.
 
-Pure; it shares no code with the product.
+Pure. It shares no code with the product.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 PUSD = Decimal(10) ** 12
 SLACK_S = 0.1
-"""Two processes note one moment; the wire and the loop lie between."""
+"""How far the times of one event differ, as two processes note them."""
 KEPT_ALIVE_S = 15.0
-"""A connection that upstream closed may fail another call for as long as it lay idle."""
+"""A connection that upstream closed can fail another call for as long as it is idle."""
 CLOSING = frozenset({"close_keepalive", "close_on_request", "early_answer", "reset", "silent_close"})
-"""Faults that end a connection, and may take the next call on it with them."""
+"""Faults that end a connection, and can fail the next call on it."""
 LAGGING = "key_usage_lag"
-"""A fault that falsifies the key's usage, and with it what is decided of other calls, up to this call's cost."""
+"""A fault that makes the key's usage wrong by this call's cost, and so the decision about other calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account as the ledger has it, in pico-USD; `budget` is its file's text."""
+    """An account in the ledger, in pico-USD; `budget` is the text of its budget.txt."""
 
     id: str
     limit_pusd: int
@@ -64,12 +64,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """All that the proxy wrote.
+    """Everything that the proxy wrote.
 
     Attributes:
-        cost_lines_agree: costs.jsonl holds the lines of exactly the entries, in order.
-        quarantined: (model, tag) that were seen in quarantine at any time.
-        cleared_s: When a person took which (model, tag) back into use.
+        cost_lines_agree: costs.jsonl has the lines of the entries, in order, and no other.
+        quarantined: (model, tag) that were in quarantine at any time.
+        cleared_s: When each (model, tag) was taken out of quarantine.
     """
 
     accounts: Mapping[str, Account]
@@ -81,7 +81,7 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class Billed:
+class Charge:
     """A call that upstream charged."""
 
     id: str
@@ -90,15 +90,15 @@ class Billed:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class UpstreamCall:
     """A call that reached upstream.
 
     Attributes:
-        id: Its generation id; empty if it was struck before it had one.
-        hides: A fault struck after which no generation tells the cost.
-        lies: Upstream broke its word.
-        faults: Names of what struck it.
-        is_other: It is not the ledger's, though its key may be.
+        id: Its generation id; empty if it failed before it had one.
+        hides: It had a fault after which no generation record has its cost.
+        lies: Upstream did not keep its price, its bound or its record.
+        faults: Names of its faults.
+        is_other: It was made beside the proxy.
     """
 
     id: str
@@ -112,17 +112,17 @@ class Seen:
 
 @dataclass(slots=True)
 class Verdict:
-    """What came out, in pico-USD.
+    """The result, in pico-USD.
 
     Attributes:
-        overshoot_pusd: Bill above limit, summed over accounts.
-        bound_pusd: Most that this may be by the promise, summed over the same accounts: what the proxy prints as overrun, and
-            what upstream broke its word about and never told.
-        untold_pusd: The latter over all accounts: most that may be booked too much, and most that may be booked too little.
-        drift_pusd: Both together: what is booked and was not billed, and what was billed and is booked nowhere.
-        unknown_count: Calls of which upstream told neither a cost nor an id.
-        untied: Assumed reservations behind which there is neither a fault that hides an id nor a kill.
-        problems: Everything else that must not be, in words.
+        overshoot_pusd: The bill above the limits, summed over accounts.
+        bound_pusd: The most that the promise allows for it: the overrun that the proxy states, and what a lying upstream
+            billed and never told.
+        untold_pusd: The second part of it, over all accounts: the most that the ledger can be too high or too low.
+        drift_pusd: What is in the ledger and was not billed, plus what was billed and is not in the ledger.
+        unknown_count: Calls for which upstream told neither a cost nor an id.
+        untied: Assumed reservations without a fault that hides an id and without a kill.
+        problems: Everything else that is wrong, in words.
     """
 
     spend_pusd: int = 0
@@ -141,35 +141,35 @@ class Verdict:
 
     @property
     def is_lawful(self) -> bool:
-        """Nothing over, nothing lost, nothing open, nothing assumed without a cause."""
+        """Whether nothing exceeds a limit, is lost, pending, or assumed without a cause."""
         figures = self.overshoot_pusd or self.drift_pusd or self.pending_pusd or self.overrun_pusd
         return not (figures or self.untied or self.problems)
 
     @property
     def is_bounded(self) -> bool:
-        """Upstream broke its word, and that cost no account more than the promise says."""
+        """Whether each account lost at most what the promise allows for a lying upstream."""
         return not (self.pending_pusd or self.untied or self.problems)
 
 
 def billed_pusd(cost_usd: str) -> int:
-    """A charge in whole pico-USD."""
+    """Return a charge in whole pico-USD."""
     return int((Decimal(cost_usd) * PUSD).quantize(Decimal(1), ROUND_HALF_EVEN))
 
 
-def judge(ledger: Ledger, bill: Iterable[Billed], seen: Sequence[Seen], kills_s: Sequence[float]) -> Verdict:
-    """Compare."""
+def judge(ledger: Ledger, bill: Iterable[Charge], seen: Sequence[UpstreamCall], kills_s: Sequence[float]) -> Verdict:
+    """Compare the ledger with the bill, account by account and call by call."""
     verdict = Verdict(unknown_count=count_unknown(ledger))
-    by_account: dict[str, list[Billed]] = defaultdict(list)
+    by_account: dict[str, list[Charge]] = defaultdict(list)
     for charge in bill:
         by_account[charge.account].append(charge)
     reserved: dict[str, list[Reservation]] = defaultdict(list)
-    for held in ledger.reservations.values():
-        reserved[held.account].append(held)
-    told = {call.id: call for call in seen if call.id}
+    for reservation in ledger.reservations.values():
+        reserved[reservation.account].append(reservation)
+    calls = {call.id: call for call in seen if call.id}
     sums = check_entries(ledger, verdict)
     for account in ledger.accounts.values():
-        _judge_account(account, reserved, by_account.pop(account.id, []), told, sums, verdict)
-    verdict.problems += [f"{name}: billed, and no account" for name, rest in by_account.items() if rest]
+        _judge_account(account, reserved, by_account.pop(account.id, []), calls, sums, verdict)
+    verdict.problems += [f"{name}: billed, but no account" for name, rest in by_account.items() if rest]
     _tie(ledger, seen, kills_s, verdict)
     _check_overruns(ledger, sums, verdict)
     return verdict
@@ -177,23 +177,24 @@ def judge(ledger: Ledger, bill: Iterable[Billed], seen: Sequence[Seen], kills_s:
 
 @dataclass(slots=True)
 class Sum:
-    """What the entries of one reservation come to."""
+    """The sum of the entries of one reservation."""
 
     cost_pusd: int = 0
     kinds: list[str] = field(default_factory=list)
 
     @property
     def is_assumed(self) -> bool:
+        """Whether the reservation ended with an assumed cost."""
         return self.kinds == ["assumed"]
 
 
 def check_entries(ledger: Ledger, verdict: Verdict) -> dict[str, Sum]:
-    """The entries, summed by reservation; a reservation that ended twice, or not, is a problem."""
+    """Return the entries summed by reservation. A reservation that ended twice is a problem."""
     sums: dict[str, Sum] = defaultdict(Sum)
     posted: dict[str, int] = defaultdict(int)
     for number, entry in enumerate(ledger.entries, start=1):
         if entry.entry_id != number:
-            verdict.problems.append(f"entry {entry.entry_id} stands in place {number}")
+            verdict.problems.append(f"entry {entry.entry_id} is at place {number}")
         posted[entry.account] += entry.cost_pusd
         sums[entry.reservation_id].cost_pusd += entry.cost_pusd
         sums[entry.reservation_id].kinds.append(entry.kind)
@@ -202,22 +203,22 @@ def check_entries(ledger: Ledger, verdict: Verdict) -> dict[str, Sum]:
             verdict.problems.append(f"reservation {name} ended as {ended.kinds}")
     for account in ledger.accounts.values():
         if posted[account.id] != account.posted_pusd:
-            verdict.problems.append(f"{account.id}: posted is not the sum of its entries")
+            verdict.problems.append(f"{account.id}: the posted cost is not the sum of its entries")
     if not ledger.cost_lines_agree:
-        verdict.problems.append("costs.jsonl does not hold the ledger's lines")
+        verdict.problems.append("costs.jsonl does not have the ledger's lines")
     return sums
 
 
 def count_unknown(ledger: Ledger) -> int:
-    """How many calls upstream told nothing of, by which a cost could be found."""
+    """Return how many calls upstream told neither a cost nor an id for."""
     return sum(each.unknown_since_s is not None and not each.generation_id for each in ledger.reservations.values())
 
 
 def _judge_account(
     account: Account,
     reserved: Mapping[str, Sequence[Reservation]],
-    bill: Sequence[Billed],
-    told: Mapping[str, Seen],
+    bill: Sequence[Charge],
+    calls: Mapping[str, UpstreamCall],
     sums: Mapping[str, Sum],
     verdict: Verdict,
 ) -> None:
@@ -230,18 +231,18 @@ def _judge_account(
     verdict.overrun_pusd += account.overrun_pusd
     verdict.pending_pusd += account.pending_pusd
     own = reserved.get(account.id, [])
-    (surplus_pusd, missing_pusd), untold_pusd = drift(own, bill, sums), _untold(own, bill, told, sums)
+    (surplus_pusd, missing_pusd), untold_pusd = drift(own, bill, sums), _untold(own, bill, calls, sums)
     verdict.drift_pusd += surplus_pusd + missing_pusd
     verdict.untold_pusd += untold_pusd
     if over_pusd:
         verdict.bound_pusd += account.overrun_pusd + untold_pusd
     if over_pusd > account.overrun_pusd + untold_pusd:
         verdict.problems.append(f"{account.id}: {over_pusd} above its limit, overrun says {account.overrun_pusd}")
-    # One lie is seen once on either side: a call without an id that is told otherwise than it was billed is both booked too much
-    # and too little; a cost told too high lowers what the key's usage leaves for another call.
+    # One lie counts on both sides: a call without an id whose told cost is not its bill is posted too high and too low; a cost told
+    # too high lowers what the key's usage leaves for another call.
     if max(surplus_pusd, missing_pusd) > untold_pusd:
         verdict.problems.append(
-            f"{account.id}: {surplus_pusd} booked too much, {missing_pusd} too little, upstream kept {untold_pusd} back"
+            f"{account.id}: {surplus_pusd} posted too much, {missing_pusd} too little, upstream did not tell {untold_pusd}"
         )
     overrun_pusd = sum(max(0, sums[each.id].cost_pusd - each.reserved_pusd) for each in own if each.id in sums)
     if overrun_pusd != account.overrun_pusd:
@@ -249,8 +250,8 @@ def _judge_account(
     check_budget_file(account, verdict)
 
 
-def drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str, Sum]) -> tuple[int, int]:
-    """What is booked and was not billed; what was billed and is neither booked nor assumed."""
+def drift(own: Sequence[Reservation], bill: Sequence[Charge], sums: Mapping[str, Sum]) -> tuple[int, int]:
+    """Return what is posted and was not billed, and what was billed and is neither posted nor assumed."""
     rest = {charge.id: charge.cost_pusd for charge in bill}
     surplus_pusd = missing_pusd = assumed_pusd = 0
     nameless: list[int] = []
@@ -276,16 +277,16 @@ def drift(own: Sequence[Reservation], bill: Sequence[Billed], sums: Mapping[str,
 
 
 def _untold(
-    own: Sequence[Reservation], bill: Sequence[Billed], told: Mapping[str, Seen], sums: Mapping[str, Sum]
+    own: Sequence[Reservation], bill: Sequence[Charge], calls: Mapping[str, UpstreamCall], sums: Mapping[str, Sum]
 ) -> int:
-    """The cost of all calls about which upstream broke its word and that the ledger could not book as they were billed.
+    """Return the cost of all calls that upstream lied about and that the ledger could not post as billed.
 
-    What it told is in the ledger's overrun as far as it is above its reservation.
+    A cost above its reservation that upstream did tell is in the ledger's overrun.
     """
     ended = {each.generation_id: (each.reserved_pusd, sums[each.id]) for each in own if each.id in sums}
     untold_pusd = 0
     for charge in bill:
-        call = told.get(charge.id)
+        call = calls.get(charge.id)
         reserved_pusd, booked = ended.get(charge.id, (charge.cost_pusd, Sum()))
         is_told = booked.cost_pusd == charge.cost_pusd and not booked.is_assumed
         breaks_word = (call is not None and call.lies) or charge.cost_pusd > reserved_pusd
@@ -296,18 +297,19 @@ def _untold(
 
 
 def check_budget_file(account: Account, verdict: Verdict) -> None:
+    """Compare budget.txt with the account's balance."""
     if not account.budget or not account.limit_pusd:
         return
     left_pusd = max(0, account.limit_pusd - account.posted_pusd - account.pending_pusd)
-    said = Decimal(account.budget.split("$")[1].split()[0])
-    if abs(said * PUSD - left_pusd) > PUSD / 2000:
-        verdict.problems.append(f"{account.id}: budget.txt says {said}, left are {left_pusd / PUSD}")
+    stated_usd = Decimal(account.budget.split("$")[1].split()[0])
+    if abs(stated_usd * PUSD - left_pusd) > PUSD / 2000:
+        verdict.problems.append(f"{account.id}: budget.txt says {stated_usd}, left are {left_pusd / PUSD}")
 
 
-def _tie(ledger: Ledger, seen: Iterable[Seen], kills_s: Sequence[float], verdict: Verdict) -> None:
-    """Find for each assumed reservation the fault or the kill that hid its cost, each fault for one."""
-    hidden: dict[str, list[Seen]] = defaultdict(list)
-    closing: list[Seen] = []
+def _tie(ledger: Ledger, seen: Iterable[UpstreamCall], kills_s: Sequence[float], verdict: Verdict) -> None:
+    """Find for each assumed reservation the fault or the kill that hid its cost. Each fault explains one."""
+    hidden: dict[str, list[UpstreamCall]] = defaultdict(list)
+    closing: list[UpstreamCall] = []
     for call in sorted(seen, key=lambda each: each.at_s):
         if call.hides:
             hidden[call.account].append(call)
@@ -315,8 +317,8 @@ def _tie(ledger: Ledger, seen: Iterable[Seen], kills_s: Sequence[float], verdict
             closing.append(call)
     assumed = {entry.reservation_id for entry in ledger.entries if entry.kind == "assumed"}
     verdict.assumed_count = len(assumed)
-    found = [ledger.reservations[name] for name in assumed]
-    for each in sorted(found, key=lambda held: held.unknown_since_s or 0.0):
+    reservations = [ledger.reservations[name] for name in assumed]
+    for each in sorted(reservations, key=lambda reservation: reservation.unknown_since_s or 0.0):
         until_s = (each.unknown_since_s or 0.0) + SLACK_S
         if any(each.created_at_s <= killed_s <= until_s for killed_s in kills_s):
             continue
@@ -326,7 +328,7 @@ def _tie(ledger: Ledger, seen: Iterable[Seen], kills_s: Sequence[float], verdict
             verdict.untied.append(each.id)
 
 
-def _take(calls: list[Seen], from_s: float, until_s: float) -> bool:
+def _take(calls: list[UpstreamCall], from_s: float, until_s: float) -> bool:
     for index, call in enumerate(calls):
         if from_s <= call.at_s <= until_s:
             del calls[index]
@@ -337,7 +339,7 @@ def _take(calls: list[Seen], from_s: float, until_s: float) -> bool:
 
 
 def _check_overruns(ledger: Ledger, sums: Mapping[str, Sum], verdict: Verdict) -> None:
-    """Each endpoint that billed above a reservation was taken out of use then: no call that began later may go to it."""
+    """Check that an endpoint which billed above a reservation was quarantined, and that no later call went to it."""
     booked_s = {entry.reservation_id: entry.at_s for entry in ledger.entries}
     began_s: dict[tuple[str, str], list[float]] = defaultdict(list)
     for each in ledger.reservations.values():
