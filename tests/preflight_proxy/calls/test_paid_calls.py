@@ -126,14 +126,14 @@ async def test_a_body_whose_client_left_takes_its_room_until_the_call_is_drained
     world.sim.scenario = Scenario(tokens_per_s=400)
     async with world.post(stream=True, text="[[sim tokens=200]]", max_tokens=300) as response:
         await response.content.readany()
-        held_bytes = world.proxy.intake.held_bytes
+        held_bytes = world.proxy.intake.bodies_bytes
         response.close()
     assert held_bytes > 0
     while world.proxy.ledger.account("a").pending_pusd:
-        assert world.proxy.intake.held_bytes == held_bytes
+        assert world.proxy.intake.bodies_bytes == held_bytes
         await asyncio.sleep(0.01)
     await world.proxy.tasks.finish(20.0)
-    assert world.proxy.intake.held_bytes == 0
+    assert world.proxy.intake.bodies_bytes == 0
 
 
 async def test_an_unknown_token_is_a_401_in_openrouters_shape(world: World) -> None:

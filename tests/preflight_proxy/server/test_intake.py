@@ -157,7 +157,7 @@ async def test_a_body_of_unknown_length_takes_the_most_until_it_is_there_and_the
     async with served(intake, at_once=False) as (taker, port), await Raw.to(port) as one, await Raw.to(port) as two:
         one.send(chunked(b"12"))
         await taker.taken.get()
-        assert intake.held_bytes == 2
+        assert intake.bodies_bytes == 2
         two.send(post(b"123456"))
         await taker.taken.get()
         taker.may_go.set()
