@@ -13,7 +13,7 @@ from agent_preflight.openrouter import http
 from agent_preflight.openrouter.http import Key
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
+from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes.model_name import bare_model, split_model
 from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.ledger.quarantine_file import QuarantineFile

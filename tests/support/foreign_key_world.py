@@ -14,7 +14,7 @@ from openrouter_sim.billing.bill import SimGeneration
 from openrouter_sim.billing.prices import SimTokens
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, SetGeneration
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation
-from preflight_proxy.core.ledger.transition import Change
+from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.evidence.unknowns import UnknownCalls

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from preflight_proxy.base.clock import SystemClock
-from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
 from preflight_proxy.ledger import disk_reserve, file, files, lock, store
 from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store

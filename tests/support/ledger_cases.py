@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from preflight_proxy.core.ledger.transition import (
-    Account,
-    Change,
-    Command,
-    LedgerState,
-    OpenAccount,
-    Reserve,
-    transition,
-)
+from preflight_proxy.core.ledger.commands import Command, OpenAccount, Reserve
+from preflight_proxy.core.ledger.rows import Account
+from preflight_proxy.core.ledger.state import Change, LedgerState
+from preflight_proxy.core.ledger.transition import transition
 
 NOW_S = 1_760_000_000.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
 from preflight_proxy.ledger.store import Store
 from tests.support.fake_clock import FakeClock
 

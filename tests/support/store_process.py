@@ -10,7 +10,7 @@ from pathlib import Path
 
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.transition import OpenAccount, Post, Reserve
+from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve
 from preflight_proxy.ledger.store import Store
 
 COST_PUSD = 7

@@ -19,7 +19,7 @@ from typing import Any
 from preflight_proxy.__main__ import main
 from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.core.ledger.commands import Post, Reserve, SetGeneration
-from preflight_proxy.core.ledger.transition import Change
+from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.ledger.files import BudgetFile, CostLog
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.upstream.client import GuardedBody, Upstream

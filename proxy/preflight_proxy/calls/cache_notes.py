@@ -1,4 +1,4 @@
-"""Adds to a posted call's facts what caching did: for the cost line, never for the money."""
+"""Adds what caching did to the facts of a posted call. The cost line shows it; no amount depends on it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _log = structlog.get_logger("preflight_proxy.calls.cache_notes")
 
 
 class CacheNotes:
-    """Notes conversations, misses and savings of posted calls.
+    """Finds the conversation, the cache miss and the saving of posted calls.
 
     Args:
-        clock: The stopwatch that calls are measured on.
+        clock: The clock that calls are measured with.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -31,31 +31,31 @@ class CacheNotes:
     def add(
         self,
         account: str,
-        asked: Request,
+        request: Request,
         endpoints: Mapping[str, Endpoint],
         facts: CallFacts,
         reading: Reading,
         started_s: float,
     ) -> CallFacts:
-        """Return the facts with what caching did; as they are where nothing can be said. Never raises.
+        """Return the facts with what caching did; unchanged if nothing is known. Never raises.
 
         Args:
             account: Whose call it was.
-            asked: What it asked.
+            request: What it asked for.
             endpoints: The quoted endpoints by their provider's display name.
             facts: What is known so far.
-            reading: What upstream told.
-            started_s: When it left, in monotonic seconds.
+            reading: What upstream reported.
+            started_s: When it was sent, in monotonic seconds.
         """
         if (usage := reading.usage) is None:
             return facts
         endpoint = endpoints.get(reading.provider or "")
         try:
             note = self._trace.note(
-                account, asked, usage, endpoint, started_s=started_s, ended_s=self._clock.monotonic_s()
+                account, request, usage, endpoint, started_s=started_s, ended_s=self._clock.monotonic_s()
             )
-        except Exception as exc:  # a remark must not cost a settlement
+        except Exception as exc:  # a failure here must not prevent a settlement
             _log.warning("cache.not_noted", account=account, why=type(exc).__name__)
             return facts
-        saved = saved_pusd(endpoint.prices, usage, hour=asked.prompt.cache_1h) if endpoint is not None else None
+        saved = saved_pusd(endpoint.prices, usage, hour=request.prompt.cache_1h) if endpoint is not None else None
         return replace(facts, conversation=note.conversation, cache_miss=note.miss, cache_saved_pusd=saved)

@@ -23,8 +23,9 @@ from preflight_proxy.core.admission.queue import WAIT_S_MAX
 from preflight_proxy.core.ledger.transition import refusal as refusal_of
 from preflight_proxy.core.refusals.outcomes import LEFT, not_open
 from preflight_proxy.core.refusals.refusals import Code, Refusal
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.parsed_request import unread_digest
-from preflight_proxy.core.shapes.shape import BadRequest, Request, Shape, UnknownFields
+from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.intake import BodyMemory, Intake, IntakeError

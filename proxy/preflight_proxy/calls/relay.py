@@ -16,8 +16,8 @@ from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.refusals.refusals import BROKEN, OVERDUE
 from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.shapes.answers import generation_id
 from preflight_proxy.core.shapes.shape import CallUsage, Reading, Shape
-from preflight_proxy.core.shapes.usage_reading import generation_id
 from preflight_proxy.upstream.client import last_header
 
 CALL_DRAIN_S_MAX = 5 * 60.0

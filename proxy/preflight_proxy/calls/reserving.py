@@ -15,9 +15,11 @@ from preflight_proxy.core.ledger.commands import Reserve, Void
 from preflight_proxy.core.ledger.rows import Reservation
 from preflight_proxy.core.ledger.transition import refusal
 from preflight_proxy.core.pricing.calibration import Calibration, billed_reading
-from preflight_proxy.core.pricing.quote import Endpoint, Quote, UnquotableError, quote, split_model
+from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.pricing.quote import Quote, UnquotableError, quote
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.core.secret import Secret
+from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.shape import Reading, Request, Shape
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.prices import Prices, StalePricesError, UnreachableError

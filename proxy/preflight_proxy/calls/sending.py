@@ -18,6 +18,7 @@ from preflight_proxy.calls.reserving import ReservedCall
 from preflight_proxy.core.headers import upstream_headers
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.refusals.upstream_refusal import Remedy, UpstreamRefusal
+from preflight_proxy.core.shapes.request_writer import write_request
 from preflight_proxy.upstream.client import Upstream
 
 _log = structlog.get_logger("preflight_proxy.calls.sending")
@@ -66,7 +67,7 @@ class Sender:
         """
         call, caller = self._call, self._call.context.caller
         self._tags_sent = self._backoff.ready_tags(self._model, self._tags)
-        body = caller.shape.emit(
+        body = write_request(
             call.context.request,
             bound=call.quote.quote.wire_bound(self._bound),
             only=self._tags_sent,

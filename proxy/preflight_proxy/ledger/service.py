@@ -18,7 +18,7 @@ from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
 from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
-from preflight_proxy.core.ledger.transition import Change
+from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal

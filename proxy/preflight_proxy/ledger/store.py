@@ -18,7 +18,8 @@ from preflight_proxy.base.clock import Clock
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Command, Conclude, Refuse, Reserve
 from preflight_proxy.core.ledger.rows import OPENROUTER, Entry, KeyBase, Reservation
-from preflight_proxy.core.ledger.transition import Change, LedgerState, state_of, transition
+from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
+from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.refusals.refusals import Refusal
 from preflight_proxy.ledger import key_base_rows, schema
 from preflight_proxy.ledger.boot import boot_id as this_boot_id

@@ -17,7 +17,7 @@ import structlog
 from preflight_proxy.base.clock import Clock
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import UpstreamError
-from preflight_proxy.core.pricing.quote import Endpoint, endpoint_from_json
+from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
 from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.upstream.client import NoAnswerError, Upstream
 

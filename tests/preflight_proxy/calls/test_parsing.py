@@ -18,7 +18,8 @@ import pytest
 
 from preflight_proxy.calls.parsing import SMALL_BYTES_MAX, SMALL_COMMAS_MAX, RequestReader, is_small
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.core.shapes.shape import BadRequest, Request
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.shape import Request
 from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat
 

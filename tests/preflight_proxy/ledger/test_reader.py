@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.transition import Quarantine
+from preflight_proxy.core.ledger.commands import Quarantine
 from preflight_proxy.ledger import schema
 from preflight_proxy.ledger.migrations import MIGRATIONS
 from preflight_proxy.ledger.reader import ENTRIES_PER_READ, read_entries, read_snapshot

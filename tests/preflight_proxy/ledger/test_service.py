@@ -10,7 +10,7 @@ import pytest
 
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger.rows import CallFacts
-from preflight_proxy.core.ledger.transition import Change
+from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import LEFT
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret

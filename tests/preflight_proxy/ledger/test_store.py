@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.rows import USAGE_UNREAD
-from preflight_proxy.core.ledger.transition import (
+from preflight_proxy.core.ledger.commands import (
     Adjust,
     Assume,
-    CallFacts,
-    Change,
     ClearQuarantine,
     Conclude,
     Freeze,
@@ -22,12 +19,13 @@ from preflight_proxy.core.ledger.transition import (
     Quarantine,
     Recover,
     Refuse,
-    ReservationState,
     SetGeneration,
     SetLimit,
     Unfreeze,
     Void,
 )
+from preflight_proxy.core.ledger.rows import USAGE_UNREAD, CallFacts, ReservationState
+from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve

@@ -10,7 +10,7 @@ import pytest
 
 from preflight_proxy.base.clock import SystemClock
 from preflight_proxy.core.errors import LedgerError
-from preflight_proxy.core.ledger.transition import Void
+from preflight_proxy.core.ledger.commands import Void
 from preflight_proxy.ledger.files import CostLog
 from preflight_proxy.ledger.store import Store
 from tests.support.store_process import COST_PUSD

@@ -1,54 +1,52 @@
-"""When a refusal must be said in a harder word: to clients that repeat a call although 402 told them to stop (M19).
+"""Decides when a refusal gets a final status, because a client repeats a call that 402 told it to stop (M19 (repeated refusal)).
 
-Remembered per trial token, in memory: after a restart the first refusal is again the mild one.
+Refusals are remembered per trial token, in memory: after a restart the first refusal has the usual status again.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from preflight_proxy.core.lru import Lru
+
 REPEAT_S = 600.0
-"""The same body within this time is a repetition; the longest pause between retries seen in a client is well below."""
-GRACE_S = 5.0
-"""Calls already on their way when the account was spent or frozen are refused in the mild word for this long."""
+"""The same body within this time is a repetition. The longest pause between retries that was seen in a client is well below."""
+ESCALATION_GRACE_S = 5.0
+"""Calls that were already sent when the account was spent or frozen get the usual status for this long."""
 DIGESTS_MAX = 64
-"""Bodies remembered per token: more than an agent keeps retrying side by side."""
-TOKENS_MAX = 4096
+"""Bodies remembered per token: more than an agent retries side by side."""
+REFUSED_TOKENS_MAX = 4096
 """Tokens remembered; the one longest without a refusal is forgotten first."""
 
 
 @dataclass(slots=True)
 class _TokenRefusals:
     first_s: float
-    seen_s: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    last_s: Lru[str, float] = field(default_factory=lambda: Lru(DIGESTS_MAX))
+    """By the body's digest."""
 
 
 class Escalation:
     """Which tokens were refused for budget, when, and for which bodies. Moments are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._tokens: OrderedDict[str, _TokenRefusals] = OrderedDict()
+        self._tokens: Lru[str, _TokenRefusals] = Lru(REFUSED_TOKENS_MAX)
 
     def seen(self, token_hash: str, digest: str, account_spent_or_frozen: bool, now_s: float) -> bool:
-        """Note one refusal for budget; True if it must be escalated.
+        """Note one refusal for budget; return True if it must be escalated.
 
         Args:
             token_hash: whose call.
             digest: of its body.
-            account_spent_or_frozen: nothing more will be admitted as things stand, whatever the body.
+            account_spent_or_frozen: no call will be admitted as things stand, whatever its body.
             now_s: now.
         """
-        refused = self._tokens.setdefault(token_hash, _TokenRefusals(now_s))
-        self._tokens.move_to_end(token_hash)
-        before_s = refused.seen_s.pop(digest, None)
-        refused.seen_s[digest] = now_s
-        if len(refused.seen_s) > DIGESTS_MAX:
-            refused.seen_s.popitem(last=False)
-        if len(self._tokens) > TOKENS_MAX:
-            self._tokens.popitem(last=False)
-        repeated = before_s is not None and now_s - before_s <= REPEAT_S
-        return repeated or (account_spent_or_frozen and now_s - refused.first_s >= GRACE_S)
+        refusals = self._tokens.get(token_hash) or _TokenRefusals(now_s)
+        self._tokens.remember(token_hash, refusals)
+        last_s = refusals.last_s.get(digest)
+        refusals.last_s.remember(digest, now_s)
+        is_repeated = last_s is not None and now_s - last_s <= REPEAT_S
+        return is_repeated or (account_spent_or_frozen and now_s - refusals.first_s >= ESCALATION_GRACE_S)
 
     def clear(self, token_hash: str) -> None:
         """Forget a token's refusals: a call was admitted, the limit changed, or the account was unfrozen."""

@@ -1,4 +1,4 @@
-"""What providers cache, from how many tokens on, for how long, and what that does to a call's price.
+"""What providers cache, from how many tokens on, for how long, and what caching saves.
 
 Source: openrouter.ai/docs/guides/best-practices/prompt-caching; platform.claude.com/docs/en/build-with-claude/prompt-caching;
 platform.openai.com/docs/guides/prompt-caching; ai.google.dev/gemini-api/docs/caching; api-docs.deepseek.com/guides/kv_cache; all
@@ -66,10 +66,10 @@ def cache_rule(model: str) -> CacheRule:
 
 
 def lifetime_s(rule: CacheRule, request: Request) -> float:
-    """Return how long what this request writes surely lives: its family's time, or the longer one that it asks for."""
+    """Return how long a cache that this request writes surely lives: its family's time, or a longer one that it asks for."""
     if request.prompt.cache_1h:
         return HOUR_S
-    return max(rule.lifetime_s, _OPTION_LIFETIMES_S.get(_asked_lifetime(request), 0.0))
+    return max(rule.lifetime_s, _OPTION_LIFETIMES_S.get(_lifetime_option(request), 0.0))
 
 
 def saved_pusd(prices: EndpointPrices, usage: CallUsage, *, hour: bool) -> int:
@@ -88,11 +88,11 @@ def saved_pusd(prices: EndpointPrices, usage: CallUsage, *, hour: bool) -> int:
     return saved - (charge_pusd(usage.cache_write_tokens, write) - charge_pusd(usage.cache_write_tokens, prices.prompt))
 
 
-def _asked_lifetime(request: Request) -> str:
+def _lifetime_option(request: Request) -> str:
     """OpenAI's `prompt_cache_retention`, or the `ttl` of its `prompt_cache_options`; empty if neither is there."""
     for name in ("prompt_cache_retention", "prompt_cache_options"):
         if name in request.fields:
-            asked = body.value(request.fields[name])
-            told = asked.get("ttl") if isinstance(asked, dict) else asked
-            return told if isinstance(told, str) else ""
+            option = body.value(request.fields[name])
+            lifetime = option.get("ttl") if isinstance(option, dict) else option
+            return lifetime if isinstance(lifetime, str) else ""
     return ""

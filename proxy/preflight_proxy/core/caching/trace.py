@@ -1,32 +1,32 @@
-"""Says to which conversation a call belongs, and why it read less from the cache than it could have.
+"""Finds the conversation of a call, and why the call read less from the cache than it could have.
 
-A prompt is read in the order tools, system, messages; a cache holds beginnings of it. So a call is compared with the earlier
-call of its conversation that shares most with it, and the first difference is what broke the cache. Only digests are kept.
+A prompt is read in the order tools, system, messages, and a cache holds beginnings of prompts. So a call is compared with the
+earlier call of its conversation that shares most with it: the first difference is what broke the cache. Only digests are stored.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import takewhile
 
 from preflight_proxy.core.caching.rules import CacheRule, cache_rule, lifetime_s
-from preflight_proxy.core.memo import digest16
+from preflight_proxy.core.lru import Lru
 from preflight_proxy.core.pricing.endpoint import Endpoint
+from preflight_proxy.core.shapes.memo import digest16
 from preflight_proxy.core.shapes.prompt import NOT_PROMPT
 from preflight_proxy.core.shapes.shape import CallUsage, Message, Request
 
 ACCOUNTS_MAX = 64
-"""Accounts followed, the least recently used forgotten first: a field of trials is smaller."""
+"""Accounts remembered, the least recently used forgotten first. A run has fewer trials."""
 CALLS_MAX = 32
-"""Calls of an account that later ones are compared with; an agent rarely holds more conversations at once."""
+"""Calls of an account that later ones are compared with; an agent rarely has more conversations at once."""
 MESSAGES_MAX = 512
 """Messages of a call that are compared; 8 bytes each."""
 STEP_TOKENS = 256
-"""Providers read in steps of 128 tokens, and a template may move a few: so much less is no miss."""
+"""Providers read in steps of 128 tokens, and a template may add a few: a difference up to this is no miss."""
 
 _LINK_BYTES = 8
 _TOOLS = ("tools", "functions")
@@ -35,7 +35,7 @@ _SYSTEM_ROLES = ("system", "developer")
 
 
 class Miss(StrEnum):
-    """Why a cache gave nothing, or less than before; a changed message or field is named behind a blank."""
+    """Why a cache gave nothing, or less than before. The name of a changed message or field follows after a space."""
 
     NO_CACHE = "no_cache"
     BELOW_MINIMUM = "below_minimum"
@@ -53,15 +53,15 @@ class Miss(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CacheNote:
-    """What the trace says of one call: its conversation, 12 hexadecimal digits, and why its cache missed, if it did."""
+    """What is found out about one call: its conversation (12 hexadecimal digits), and why its cache missed, if it did."""
 
     conversation: str = ""
     miss: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """What is kept of a call: no text, digests only."""
+class _TracedCall:
+    """What is stored of a call: digests, no text."""
 
     conversation: str
     model: str
@@ -78,16 +78,11 @@ class _Call:
     ended_s: float = 0.0
 
 
-@dataclass(slots=True)
-class _Account:
-    calls: list[_Call] = field(default_factory=list)
-
-
 class CacheTrace:
-    """Follows the conversations of all accounts; holds at most `ACCOUNTS_MAX` × `CALLS_MAX` calls."""
+    """The conversations of all accounts: at most `ACCOUNTS_MAX` × `CALLS_MAX` calls."""
 
     def __init__(self) -> None:
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._accounts: Lru[str, list[_TracedCall]] = Lru(ACCOUNTS_MAX)
 
     def note(
         self,
@@ -99,36 +94,31 @@ class CacheTrace:
         started_s: float,
         ended_s: float,
     ) -> CacheNote:
-        """Say what one posted call did with the cache, and remember it for those that follow.
+        """Return what one posted call did with the cache, and remember the call for later ones.
 
         Args:
             account: Whose call it is.
             request: What was asked.
             usage: What it used.
             endpoint: Who served; None if that is not known.
-            started_s: When it left, on any clock that only goes forward.
+            started_s: When it was sent, on any clock that only goes forward.
             ended_s: When it had ended, on the same clock.
 
         Returns:
-            An empty note where the request has no messages, or the answer counted no prompt.
+            An empty note if the request has no messages, or the answer counted no prompt tokens.
         """
         if not request.prompt.messages or usage.prompt_tokens <= 0:
             return CacheNote()
-        calls, rule = self._of(account).calls, cache_rule(request.model)
-        read = _call(request, usage, endpoint, rule, calls, started_s, ended_s)
-        before = _closest([earlier for earlier in calls if earlier.ended_s <= started_s], read)
-        related = before or _closest(calls, read)
-        call = replace(read, conversation=related.conversation) if related else read
-        miss = _miss(call, before, request, usage, endpoint, rule, beside=related is not None)
-        _remember(calls, call, before)
+        calls, rule = self._accounts.get(account, []), cache_rule(request.model)
+        self._accounts.remember(account, calls)
+        call = _call(request, usage, endpoint, rule, calls, started_s, ended_s)
+        previous = _closest([earlier for earlier in calls if earlier.ended_s <= started_s], call)
+        related = previous or _closest(calls, call)
+        if related is not None:
+            call = replace(call, conversation=related.conversation)
+        miss = _miss(call, previous, request, usage, endpoint, rule, beside=related is not None)
+        _remember(calls, call, previous)
         return CacheNote(call.conversation, miss)
-
-    def _of(self, account: str) -> _Account:
-        found = self._accounts.setdefault(account, _Account())
-        self._accounts.move_to_end(account)
-        if len(self._accounts) > ACCOUNTS_MAX:
-            self._accounts.popitem(last=False)
-        return found
 
 
 def _call(
@@ -136,17 +126,17 @@ def _call(
     usage: CallUsage,
     endpoint: Endpoint | None,
     rule: CacheRule,
-    calls: Sequence[_Call],
+    calls: Sequence[_TracedCall],
     started_s: float,
     ended_s: float,
-) -> _Call:
+) -> _TracedCall:
     system, messages = _split(request.prompt.messages)
-    known = next((call.parts for call in calls if call.fields == request.prompt.fields_digest), None)
-    return _Call(
+    parts = next((call.parts for call in calls if call.fields == request.prompt.fields_digest), None)
+    return _TracedCall(
         conversation=_name(request.model, system, messages),
         model=request.model,
         fields=request.prompt.fields_digest,
-        parts=known if known is not None else _parts(request),
+        parts=_parts(request) if parts is None else parts,
         system=system,
         messages=messages,
         tag=endpoint.tag if endpoint else "",
@@ -160,8 +150,8 @@ def _call(
 
 
 def _miss(
-    call: _Call,
-    before: _Call | None,
+    call: _TracedCall,
+    previous: _TracedCall | None,
     request: Request,
     usage: CallUsage,
     endpoint: Endpoint | None,
@@ -169,64 +159,67 @@ def _miss(
     *,
     beside: bool,
 ) -> str:
-    """Why it read nothing, or less than its conversation's cache held; empty if neither is so."""
+    """Why it read nothing, or less than its conversation's cache held; empty if it did not miss."""
     if usage.cached_tokens:
-        dropped = before is not None and usage.cached_tokens < _surely(before.held_tokens)
-        return _difference(before, call, request) if before and dropped else ""
+        dropped = previous is not None and usage.cached_tokens < _expected(previous.held_tokens)
+        return _difference(previous, call, request) if previous and dropped else ""
     if endpoint is not None and endpoint.prices.cache_read is None:
         return Miss.NO_CACHE
     if usage.prompt_tokens < rule.min_tokens:
         return Miss.BELOW_MINIMUM
     if rule.marked and not call.marked:
         return Miss.NO_MARKS
-    if before is None:
+    if previous is None:
         return Miss.BESIDE if beside else Miss.FIRST_CALL
-    if before.prompt_tokens < rule.min_tokens or not before.held_tokens:
-        return Miss.BELOW_MINIMUM if before.marked or not rule.marked else Miss.NO_MARKS
-    return _difference(before, call, request)
+    if previous.prompt_tokens < rule.min_tokens or not previous.held_tokens:
+        return Miss.BELOW_MINIMUM if previous.marked or not rule.marked else Miss.NO_MARKS
+    return _difference(previous, call, request)
 
 
-def _surely(held_tokens: int) -> int:
-    """How much of what a cache held must come back, for a call not to have missed."""
+def _expected(held_tokens: int) -> int:
+    """How many of the tokens in a cache must be read for a call not to have missed."""
     return held_tokens - max(held_tokens // 10, STEP_TOKENS)
 
 
-def _difference(before: _Call, call: _Call, request: Request) -> str:
-    """What keeps `call` from what `before` left in the cache: the first thing in the order in which a prompt is read."""
+def _difference(previous: _TracedCall, call: _TracedCall, request: Request) -> str:
+    """Why `call` could not read what `previous` left in the cache: the first difference in the order of a prompt."""
     changed = sorted(
-        name for name in before.parts.keys() | call.parts if before.parts.get(name) != call.parts.get(name)
+        name for name in previous.parts.keys() | call.parts if previous.parts.get(name) != call.parts.get(name)
     )
     if set(changed) & set(_TOOLS):
         return Miss.TOOLS
-    if before.system != call.system or set(changed) & set(_SYSTEM):
+    if previous.system != call.system or set(changed) & set(_SYSTEM):
         return Miss.SYSTEM
     if changed:
         return f"{Miss.FIELD} {changed[0]}"
-    if before.tag and call.tag and before.tag != call.tag:
+    if previous.tag and call.tag and previous.tag != call.tag:
         return Miss.ENDPOINT
-    if call.started_s - before.started_s > before.lifetime_s:
+    if call.started_s - previous.started_s > previous.lifetime_s:
         return Miss.EXPIRED
-    shared = _shared(before.messages, call.messages)
-    if shared * _LINK_BYTES < len(before.messages):
+    shared = _shared(previous.messages, call.messages)
+    if shared * _LINK_BYTES < len(previous.messages):
         return _message(request.prompt.messages, shared)
     return Miss.UNEXPLAINED
 
 
 def _message(messages: Sequence[Message], shared: int) -> str:
-    """The first message behind the shared ones, counted from 1 as the request lists them, and who speaks in it."""
+    """The first message after the shared ones, counted from 1 as in the request, and its role."""
     position = _system_count(messages) + shared
     role = messages[position].role if position < len(messages) else "removed"
     return f"{Miss.MESSAGE} {position + 1}" + (f" ({role})" if role else "")
 
 
-def _closest(calls: Sequence[_Call], read: _Call) -> _Call | None:
-    """The call of the same conversation that shares most with this one, the latest of equals; None if there is none."""
-    mine = [call for call in calls if call.model == read.model]
-    ranked = [(_shared(call.messages, read.messages), call.fields == read.fields, call.ended_s, call) for call in mine]
-    best = max(ranked, key=lambda each: each[:3], default=None)
-    if best is not None and best[0]:
-        return best[3]
-    return next((call for call in reversed(mine) if _overlap(call.messages, read.messages)), None)
+def _closest(calls: Sequence[_TracedCall], call: _TracedCall) -> _TracedCall | None:
+    """The earlier call of the same conversation that shares most with this one, the latest of equals; None if there is none."""
+    candidates = [other for other in calls if other.model == call.model]
+    best = max(
+        candidates,
+        key=lambda other: (_shared(other.messages, call.messages), other.fields == call.fields, other.ended_s),
+        default=None,
+    )
+    if best is not None and _shared(best.messages, call.messages):
+        return best
+    return next((other for other in reversed(candidates) if _overlap(other.messages, call.messages)), None)
 
 
 def _shared(some: bytes, other: bytes) -> int:
@@ -236,7 +229,7 @@ def _shared(some: bytes, other: bytes) -> int:
 
 
 def _overlap(some: bytes, other: bytes) -> bool:
-    """True if half of the shorter prompt stands somewhere in the other: an opening was rewritten, or cut off."""
+    """True if half of the shorter prompt is somewhere in the other: its beginning was rewritten, or cut off."""
     first, second = set(_links(some)), set(_links(other))
     return 2 * len(first & second) >= max(1, min(len(first), len(second)))
 
@@ -246,7 +239,7 @@ def _links(messages: bytes) -> list[bytes]:
 
 
 def _split(messages: Sequence[Message]) -> tuple[bytes, bytes]:
-    """The digests of the leading system messages, and of those behind them."""
+    """The digests of the leading system messages, and of the messages after them."""
     count = _system_count(messages)
     system, rest = messages[:count], messages[count : count + MESSAGES_MAX]
     return b"".join(each.digest for each in system), b"".join(each.digest[:_LINK_BYTES] for each in rest)
@@ -257,18 +250,18 @@ def _system_count(messages: Sequence[Message]) -> int:
 
 
 def _parts(request: Request) -> dict[str, bytes]:
-    """A digest of each field beside the messages that can change the prompt."""
+    """A digest of each field that can change the prompt, without the messages."""
     return {name: digest16(raw) for name, raw in request.fields.items() if name not in NOT_PROMPT}
 
 
 def _name(model: str, system: bytes, messages: bytes) -> str:
-    """A conversation's id: the same after a restart, whatever becomes of its system text."""
+    """A conversation's id. It is the same after a restart, and with another system text."""
     return digest16(model.encode() + b"\0" + (messages[:_LINK_BYTES] or system)).hex()[:12]
 
 
-def _remember(calls: list[_Call], call: _Call, before: _Call | None) -> None:
-    """Keep a call; what it only continues need not be kept beside it."""
-    if before is not None and call.messages.startswith(before.messages) and before.fields == call.fields:
-        calls.remove(before)
+def _remember(calls: list[_TracedCall], call: _TracedCall, previous: _TracedCall | None) -> None:
+    """Store a call, in place of the previous one if it only continues that."""
+    if previous is not None and call.messages.startswith(previous.messages) and previous.fields == call.fields:
+        calls.remove(previous)
     calls.append(call)
     del calls[:-CALLS_MAX]

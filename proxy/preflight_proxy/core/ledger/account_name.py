@@ -1,4 +1,4 @@
-"""What may be the name of a stand-alone proxy's account: it is a part of a file's name, of a path and of an option."""
+"""Names of a stand-alone proxy's accounts. A name is part of a file name, of a path and of an option."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}")
 
 
 def is_account_name(text: str) -> bool:
-    """Return whether this may be an account's name, see `NAME_RULE`."""
+    """Return whether a text is a valid account name, see `NAME_RULE`."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_kept(account: Account) -> bool:
-    """Return whether a stand-alone proxy opens this account at its start: it is no run's, and was not removed."""
+    """Return whether a stand-alone proxy opens this account at its start: it belongs to no run, and was not removed."""
     return not account.run and account.frozen_reason != CLOSED and is_account_name(account.id)

@@ -1,4 +1,4 @@
-"""What may be asked of the ledger: one frozen dataclass a command, `core.ledger.transition` answers them all."""
+"""The commands of the ledger: one frozen dataclass each; `core.ledger.transition` executes them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ NO_FACTS = CallFacts()
 
 @dataclass(frozen=True, slots=True)
 class OpenAccount:
-    """Open an account, or bring one that exists to these figures; what is posted and pending stays.
+    """Open an account, or update an existing one; what is posted and pending stays.
 
     Attributes:
         token_hash: SHA-256 of the trial token, hex; no two accounts share one.
-        key_usage_pusd: the key's usage as read at this opening, in pico-USD; None where it was not read.
+        key_usage_pusd: the key's usage as read now, in pico-USD; None if it was not read.
             Only the first reading with a given key counts.
     """
 
@@ -34,7 +34,7 @@ class OpenAccount:
 
 @dataclass(frozen=True, slots=True)
 class SetLimit:
-    """Change the limit. Below what is posted and pending it stops new calls and ends none."""
+    """Change the limit. A limit below what is posted and pending stops new calls and ends no call."""
 
     account: str
     limit_pusd: int
@@ -50,14 +50,14 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Unfreeze:
-    """Lift a freeze; not the one that waits for the key's usage, which `Recover` lifts."""
+    """Lift a freeze. A freeze that waits for the key's usage stays; `Recover` lifts it."""
 
     account: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Count a refused call, and why, where that is known; both are durable with the account's next change."""
+    """Count a refused call and its cause, if known. Both are committed with the account's next change."""
 
     account: str
     cause: Cause | None = None
@@ -65,11 +65,11 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Conclude:
-    """Note what became of a call that we did not refuse; durable with the account's next change.
+    """Note how a call ended that the proxy did not refuse. It is committed with the account's next change.
 
     Attributes:
         cause: why it was not served; None if it was.
-        overtaken: the budget has refused another call since this one was admitted.
+        overtaken: another call was refused for budget after this one was admitted.
     """
 
     account: str
@@ -79,9 +79,9 @@ class Conclude:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Hold a worst case under an id that was never used.
+    """Reserve a worst case under a new id.
 
-    Answered by a refusal where it does not fit, the account is frozen or an endpoint is quarantined.
+    The answer is a refusal if it does not fit, the account is frozen, or an endpoint is quarantined.
     """
 
     reservation_id: str
@@ -98,7 +98,7 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class SetGeneration:
-    """Note upstream's id for a pending call, and the endpoint that serves it where it is known."""
+    """Note upstream's id of a pending call, and the endpoint that serves it, if known."""
 
     reservation_id: str
     generation_id: str
@@ -107,12 +107,12 @@ class SetGeneration:
 
 @dataclass(frozen=True, slots=True)
 class MarkUnknown:
-    """Note that the outcome of a pending call is unknown from now on; a second mark keeps the first moment.
+    """Note that the outcome of a pending call is unknown from now on. A second mark keeps the first moment.
 
-    Of the facts, the generation id and the endpoint tag are kept.
+    The generation id and the endpoint tag of the facts are kept.
 
     Attributes:
-        ended_by_s: by when upstream has surely ended the call, where nobody saw it end: its silence counts from then.
+        ended_by_s: when upstream has ended the call at the latest, if its end was not seen.
     """
 
     reservation_id: str
@@ -122,7 +122,7 @@ class MarkUnknown:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """End a reservation with the cost that upstream told."""
+    """End a reservation with the cost that upstream reported."""
 
     reservation_id: str
     cost_pusd: int
@@ -131,7 +131,7 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """End a reservation that provably cost nothing (M13)."""
+    """End a reservation that provably cost nothing (M13 (unknown cost))."""
 
     reservation_id: str
     reason: str
@@ -140,7 +140,7 @@ class Void:
 
 @dataclass(frozen=True, slots=True)
 class Assume:
-    """End a reservation whose cost upstream never told, at no more than was reserved."""
+    """End a reservation whose cost upstream did not report, at no more than was reserved."""
 
     reservation_id: str
     cost_pusd: int
@@ -149,7 +149,7 @@ class Assume:
 
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """Post what the key's usage shows beyond the books (0: nothing), and lift the freeze that waits for it (M21)."""
+    """Post what the key's usage shows above the ledger (0: nothing), and lift the freeze that waits for it (M21 (restart))."""
 
     account: str
     cost_pusd: int
@@ -158,7 +158,7 @@ class Recover:
 
 @dataclass(frozen=True, slots=True)
 class Adjust:
-    """Correct an assumed cost by a signed amount, once; or, naming no reservation, the account's recovered amount."""
+    """Correct an assumed cost by a signed amount, once. Without a reservation: correct the account's recovered amount."""
 
     reservation_id: str | None
     delta_pusd: int
@@ -168,7 +168,7 @@ class Adjust:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Take an endpoint of a model out of use, for every account."""
+    """Disable an endpoint of a model for every account."""
 
     model: str
     tag: str
@@ -177,7 +177,7 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class ClearQuarantine:
-    """A person takes an endpoint back into use."""
+    """Enable an endpoint again: a person decided so."""
 
     model: str
     tag: str
@@ -185,7 +185,7 @@ class ClearQuarantine:
 
 @dataclass(frozen=True, slots=True)
 class NoteKeyBase:
-    """Keep what a foreign key has used, for the calls that begin from now on; see `KeyBase`."""
+    """Note what a foreign key has used, for the calls that begin from now on; see `KeyBase`."""
 
     upstream: str
     key_hash: str
@@ -195,7 +195,7 @@ class NoteKeyBase:
 
 @dataclass(frozen=True, slots=True)
 class LoseKeyBase:
-    """The usage of a foreign key is no evidence for the calls of this base any more; a second loss keeps the first reason."""
+    """Note that the usage of a foreign key is no evidence for the calls of this base. A second loss keeps the first reason."""
 
     key_base: int
     reason: str

@@ -1,7 +1,7 @@
-"""The rows of the ledger: accounts, reservations, entries, quarantined endpoints. Values only; nothing here decides.
+"""The rows of the ledger: accounts, reservations, entries, quarantined endpoints, bases of foreign keys.
 
-A reservation goes PENDING → POSTED or PENDING → VOIDED, once (M15). *Assumed* is a mark on a POSTED reservation whose
-cost upstream never told: it alone may still be adjusted when the truth comes.
+A reservation goes PENDING → POSTED or PENDING → VOIDED, once (M15 (one end)). *Assumed* marks a POSTED reservation whose cost
+upstream never reported. Only such a cost may still be adjusted when the truth comes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from enum import Enum, StrEnum
 from preflight_proxy.core.refusals.outcomes import NONE_YET, Outcomes
 
 USAGE_UNREAD = "waiting for the sub-key's usage: the machine has restarted since the last commit"
-"""Why an account is frozen after a restart of the machine (M21): its last commits may be lost."""
+"""Why an account is frozen after a restart of the machine: its last commits may be lost (M21 (restart))."""
 CLOSED = "closed"
-"""Why an account is frozen that is closed: its token is no one's any more."""
+"""Why a closed account is frozen: its token is not valid any more."""
 
 
 class ReservationState(Enum):
-    """Where a reservation is in its life."""
+    """How far a reservation is."""
 
     PENDING = "pending"
     POSTED = "posted"
@@ -40,21 +40,21 @@ class Account:
     """One trial's limit and balances, in pico-USD.
 
     Attributes:
-        posted_pusd: the sum of this account's entries; may pass the limit only by overrun or by truth that came late.
+        posted_pusd: the sum of this account's entries; above the limit only by an overrun or by a true cost that came late.
         pending_pusd: the sum of its PENDING reservations.
-        assumed_pusd: the part of posted that upstream never told and no adjustment has replaced.
-        recovered_pusd: the part of posted that the sub-key's usage showed beyond the entries (M21).
+        assumed_pusd: the part of posted that upstream never reported and no adjustment has replaced.
+        recovered_pusd: the part of posted that the sub-key's usage showed above the entries (M21).
         overrun_pusd: the sum of what was billed above reservations.
-        frozen_reason: why a person or the runner froze it; None if nobody did. Read `frozen` to learn whether it is.
+        frozen_reason: why a person or the runner froze it; None if neither did. `frozen` includes `usage_unread`.
         usage_unread: the machine restarted, and the sub-key's usage has not been compared since (M21).
         models: the models it may call; None means any.
         token_hash: SHA-256 of its trial token, hex.
-        key_hash: SHA-256 of the upstream key, hex; tells a repeated opening from one with another key.
-        key_is_own: the key belongs to this account alone, so that its usage is evidence (M13).
+        key_hash: SHA-256 of the upstream key, hex.
+        key_is_own: only this account uses the key, so its usage is evidence (M13 (unknown cost)).
         key_usage_base_pusd: the key's usage to compare with: its usage now minus this should be posted.
         calls: reservations that ended in a cost, assumed ones included.
         refused: calls that were refused.
-        outcomes: what became of the calls since its token was issued.
+        outcomes: how the calls since its token was issued ended.
     """
 
     id: str
@@ -80,12 +80,12 @@ class Account:
 
     @property
     def available_pusd(self) -> int:
-        """Limit minus posted minus pending: what a new reservation may take; below 0 after a cut limit or an overrun."""
+        """Limit minus posted minus pending: what a new reservation may take; below 0 after a lowered limit or an overrun."""
         return self.limit_pusd - self.posted_pusd - self.pending_pusd
 
     @property
     def frozen(self) -> str | None:
-        """Why nothing may be reserved now, or None."""
+        """Why nothing may be reserved; None if the account is not frozen."""
         if self.frozen_reason is not None:
             return self.frozen_reason
         return USAGE_UNREAD if self.usage_unread else None
@@ -93,22 +93,22 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """One call's worst case, held until its cost is known.
+    """One call's worst case, reserved until its cost is known.
 
     Attributes:
         id: made by the caller before anything is sent, never used twice.
         posted_pusd: what it cost in the end; 0 while pending.
         model: the model as quoted.
         tags: the endpoint tags that were quoted.
-        bound: the output bound that left, in tokens.
-        created_at_s: seconds since the epoch, as are all other moments here.
+        bound: the output bound that was sent, in tokens.
+        created_at_s: seconds since the epoch, like all other moments here.
         tag: the endpoint that served, once known.
-        unknown_since_s: since when its outcome is something that upstream should have told: from the end of the call, or, where
-            nobody saw that, from the latest moment at which it can have ended; None if it is not unknown.
-        assumed: it was posted without upstream's word.
-        digest: SHA-256 of the body as it came, hex.
-        key_base: the `KeyBase` that was read before this call, of the key that it leaves with; None where there is none, and for
-            an account's own key.
+        unknown_since_s: since when upstream should have reported its cost: since its end or, if that was not seen, since
+            the latest moment at which it can have ended; None if the outcome is not unknown.
+        assumed: it was posted although upstream did not report a cost.
+        digest: SHA-256 of the body as received, hex.
+        key_base: the `KeyBase` of the key that it is sent with, read before this call; None for an account's own key, or if there
+            is none.
     """
 
     id: str
@@ -134,17 +134,16 @@ class Reservation:
 class KeyBase:
     """What a foreign key had used before the first call of this ledger that names this base (M13).
 
-    The key is not this ledger's alone, so that its usage is an upper bound only: what these calls have cost together is at most
-    its usage now less this.
+    Others use the key too, so its usage is only an upper bound: these calls have cost together at most its usage now minus this.
 
     Attributes:
         id: 1, 2, 3, ...
         upstream: the API base of the OpenRouter that counts it.
         key_hash: SHA-256 of the key, hex.
         usage_pusd: its usage of all time.
-        byok_pusd: what provider keys of the user's own were billed besides; once that grows, usage proves nothing.
+        byok_pusd: what provider keys of the user's own were billed; once that grows, usage proves nothing.
         at_s: when it was read.
-        lost: why its usage is no evidence any more; None while it is.
+        lost: why its usage is no evidence any more; None while it is one.
     """
 
     id: int
@@ -158,11 +157,11 @@ class KeyBase:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One immutable line of the books.
+    """One immutable entry of the ledger.
 
     Attributes:
         entry_id: 1, 2, 3, ... without a gap.
-        reservation_id: what it ended or corrected; None for what was recovered.
+        reservation_id: the reservation that it ends or corrects; None for a recovered amount.
         cost_pusd: signed; the sum of an account's entries is its posted amount.
         line: the line of costs.jsonl, without newline.
     """
@@ -182,10 +181,10 @@ OPENROUTER = "https://openrouter.ai"
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedEndpoint:
-    """An endpoint that billed above its reservation (M14); no account uses it until a person clears it.
+    """An endpoint that billed above a reservation (M14 (overrun)); no account uses it until a person clears it.
 
     Attributes:
-        upstream: The origin of the API that has this endpoint: a simulator's findings say nothing of OpenRouter's endpoints.
+        upstream: The origin of the API that has this endpoint: what a simulator bills says nothing about OpenRouter's endpoints.
     """
 
     model: str
@@ -197,7 +196,7 @@ class QuarantinedEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
-    """What upstream told about a call, beyond what its reservation holds; every field may be missing.
+    """What upstream reported about a call; every field may be missing.
 
     Attributes:
         model: the model that served, where it differs from the quoted one.
@@ -207,8 +206,8 @@ class CallFacts:
         ttft_ms: milliseconds from the first byte sent to the first byte of the answer's body.
         duration_ms: milliseconds from the first byte sent to the end.
         conversation: an id that calls of one conversation share; empty where there is none.
-        cache_miss: why the cache gave less than it could; empty if it did not, or nothing is known.
-        cache_saved_pusd: what caching took off this call's price, negative for writes; None where it is not known.
+        cache_miss: why the cache gave less than it could; empty if it gave enough, or nothing is known.
+        cache_saved_pusd: what caching saved on this call, negative if writing cost more; None if it is not known.
         is_byok: it ran on a provider key of the caller's own.
     """
 

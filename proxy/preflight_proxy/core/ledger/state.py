@@ -1,22 +1,29 @@
-"""The ledger's state in memory, and the change that one transition makes to it."""
+"""The ledger's state in memory, and the change that one command makes to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from preflight_proxy.core.ledger.rows import Account, Entry, KeyBase, QuarantinedEndpoint, Reservation, ReservationState
+from preflight_proxy.core.ledger.rows import (
+    Account,
+    Entry,
+    KeyBase,
+    QuarantinedEndpoint,
+    Reservation,
+    ReservationState,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The rows that one transition adds or replaces; all of them become durable together, or none.
+    """The rows that one command adds or replaces. All of them are committed together, or none.
 
     Attributes:
-        overrun_pusd: what this change posted above the reservation; 0 nearly always.
-        quarantined: endpoints that go out of use with it.
-        cleared: (model, tag) of endpoints that come back into use.
-        key_base: a foreign key's base, new or lost.
+        quarantined: endpoints that are disabled by it.
+        cleared: (model, tag) of endpoints that are enabled again.
+        overrun_pusd: what it posts above the reservation; nearly always 0.
+        key_base: the base of a foreign key, new or lost.
     """
 
     account: Account | None = None
@@ -30,13 +37,13 @@ class Change:
 
 @dataclass(slots=True)
 class LedgerState:
-    """The ledger's state in memory; changed by `apply` alone.
+    """The ledger in memory; changed only by `apply`.
 
     Attributes:
         reservations: the PENDING ones, by id, oldest first.
-        assumed: ended ones whose cost was assumed, which an adjustment may still correct.
+        assumed: ended ones whose cost was assumed, which `Adjust` may still correct.
         key_bases: of foreign keys, by id, oldest first.
-        key_posted_pusd: what the calls of each base have posted together, whatever their accounts.
+        key_posted_pusd: what the calls of each base have posted together, over all accounts.
     """
 
     accounts: dict[str, Account] = field(default_factory=dict)
@@ -48,7 +55,7 @@ class LedgerState:
     key_posted_pusd: dict[int, int] = field(default_factory=dict)
 
     def apply(self, change: Change) -> None:
-        """Take in a change that is durable."""
+        """Apply a change that is committed."""
         if change.account is not None:
             self.accounts[change.account.id] = change.account
         if change.reservation is not None:
@@ -67,7 +74,7 @@ class LedgerState:
             self.quarantined.pop(endpoint, None)
 
     def put(self, reservation: Reservation) -> None:
-        """Take in one reservation's row; `apply` and `state_of` alone call this."""
+        """Store the row of one reservation; only `apply` and `state_of` call this."""
         if reservation.state is ReservationState.PENDING:
             self.reservations[reservation.id] = reservation
             return
@@ -78,35 +85,31 @@ class LedgerState:
             self.assumed.pop(reservation.id, None)
 
     def pending(self, account: str | None = None) -> list[Reservation]:
-        """The PENDING reservations of an account, or of all, oldest first."""
+        """Return the PENDING reservations of an account, or of all, oldest first."""
         return [r for r in self.reservations.values() if account is None or r.account == account]
 
     def base_of(self, upstream: str, key_hash: str) -> KeyBase | None:
-        """The base of a foreign key whose usage is evidence; None if there is none."""
-        asked = (upstream, key_hash, None)
-        return next((b for b in self.key_bases.values() if (b.upstream, b.key_hash, b.lost) == asked), None)
+        """Return the base of a foreign key whose usage is evidence; None if there is none."""
+        sought = (upstream, key_hash, None)
+        return next((b for b in self.key_bases.values() if (b.upstream, b.key_hash, b.lost) == sought), None)
 
     def account(self, account: str) -> Account:
-        """The account of this id.
+        """Return the account of this id.
 
         Raises:
             ValueError: There is none.
         """
-        found = self.accounts.get(account)
-        if found is None:
-            raise ValueError(f"there is no account {account!r}")
-        return found
+        require(account in self.accounts, f"there is no account {account!r}")
+        return self.accounts[account]
 
-    def held(self, reservation_id: str) -> Reservation:
-        """The PENDING reservation of this id.
+    def pending_reservation(self, reservation_id: str) -> Reservation:
+        """Return the PENDING reservation of this id.
 
         Raises:
-            ValueError: It has ended, or never was.
+            ValueError: It has ended, or never existed.
         """
-        found = self.reservations.get(reservation_id)
-        if found is None:
-            raise ValueError(f"ended: no reservation {reservation_id} is pending")
-        return found
+        require(reservation_id in self.reservations, f"ended: no reservation {reservation_id} is pending")
+        return self.reservations[reservation_id]
 
 
 def state_of(
@@ -117,41 +120,40 @@ def state_of(
     key_bases: Iterable[KeyBase] = (),
     key_posted_pusd: Mapping[int, int] | None = None,
 ) -> LedgerState:
-    """Return the book that these durable rows make up.
+    """Return the state that these rows of the store make up.
 
     Args:
         accounts: all of them.
-        reservations: those PENDING or assumed; others are left aside.
-        quarantined: all endpoints out of use.
+        reservations: those PENDING or assumed; others are ignored.
+        quarantined: all disabled endpoints.
         next_entry_id: one more than the last entry's.
         key_bases: all of them.
-        key_posted_pusd: what the calls of each have posted; those that have posted nothing may be left out.
+        key_posted_pusd: what the calls of each have posted; 0 for those that are left out.
 
     Raises:
-        ValueError: The rows contradict each other: an account's pending amount is not the sum of its reservations.
+        ValueError: The rows contradict each other: an account's pending or assumed amount is not the sum of its reservations.
     """
-    book = LedgerState(next_entry_id=next_entry_id)
-    book.accounts = {account.id: account for account in accounts}
+    state = LedgerState(next_entry_id=next_entry_id)
+    state.accounts = {account.id: account for account in accounts}
     for reservation in reservations:
-        book.put(reservation)
-    book.key_bases = {base.id: base for base in key_bases}
-    book.key_posted_pusd = {base_id: (key_posted_pusd or {}).get(base_id, 0) for base_id in book.key_bases}
-    book.quarantined = {(row.model, row.tag): row for row in quarantined}
-    for account in book.accounts.values():
-        held_pusd = sum(r.reserved_pusd for r in book.pending(account.id))
-        assumed_pusd = sum(r.posted_pusd for r in book.assumed.values() if r.account == account.id)
-        require(held_pusd == account.pending_pusd, f"account {account.id}: pending is not the sum of its reservations")
-        require(
-            assumed_pusd == account.assumed_pusd, f"account {account.id}: assumed is not the sum of its reservations"
-        )
-    return book
+        state.put(reservation)
+    state.key_bases = {base.id: base for base in key_bases}
+    state.key_posted_pusd = {base_id: (key_posted_pusd or {}).get(base_id, 0) for base_id in state.key_bases}
+    state.quarantined = {(row.model, row.tag): row for row in quarantined}
+    for account in state.accounts.values():
+        pending_pusd = sum(r.reserved_pusd for r in state.pending(account.id))
+        assumed_pusd = sum(r.posted_pusd for r in state.assumed.values() if r.account == account.id)
+        sums = (("pending", pending_pusd, account.pending_pusd), ("assumed", assumed_pusd, account.assumed_pusd))
+        for name, sum_pusd, amount_pusd in sums:
+            require(sum_pusd == amount_pusd, f"account {account.id}: {name} is not the sum of its reservations")
+    return state
 
 
-def require(holds: bool, message: str) -> None:
-    """Refuse a command that contradicts the books.
+def require(condition: bool, message: str) -> None:
+    """Reject a command or a row that contradicts the ledger.
 
     Raises:
-        ValueError: It does not hold.
+        ValueError: The condition is false.
     """
-    if not holds:
+    if not condition:
         raise ValueError(message)

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 
 from preflight_proxy.core.money import TOKENS_PER_MTOK, charge_pusd
-from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices, endpoint_from_json
+from preflight_proxy.core.pricing.endpoint import Endpoint, EndpointPrices
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.shapes.model_name import split_model
 from preflight_proxy.core.shapes.provider import serves
 from preflight_proxy.core.shapes.shape import Request
-
-__all__ = ["Endpoint", "EndpointPrices", "Quote", "UnquotableError", "endpoint_from_json", "quote", "split_model"]
 
 FLOOR_TOKENS = 1024
 """A clamp goes no lower: a shorter answer is of no use to an agent (M9)."""

@@ -13,6 +13,7 @@ import msgspec
 
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Redaction
+from preflight_proxy.core.shapes.error_body import read_error
 
 CAUSES_MAX = 20
 """Causes that are told apart for one account; an agent can word any number of wrong requests."""
@@ -121,21 +122,11 @@ def answered_upstream(status: int, body: bytes, redaction: Redaction, model: str
         redaction: Finds the real key. A message that repeats it is left out.
         model: What the call asked for.
     """
-    try:
-        message = msgspec.json.decode(body, type=_Envelope).error.message
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        message = ""
+    document = read_error(body)
+    message = document.error.message if document else ""
     detail = "" if redaction.found_in(message.encode(errors="replace")) else _line(message)
     text = f"OpenRouter answered with status {status}"
     return Cause(f"upstream_{status}", Source.UPSTREAM, text, _line(model)[:MODEL_CHARS_MAX], detail)
-
-
-class _Error(msgspec.Struct):
-    message: str
-
-
-class _Envelope(msgspec.Struct):
-    error: _Error
 
 
 def _line(text: str) -> str:

@@ -104,32 +104,28 @@ ESCALATED_STATUS = 401
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One refused call, with the balance at that moment.
+    """One refused call, with the account's balance at that moment.
 
     Attributes:
         code: Why.
-        limit_pusd: The account's limit.
-        spent_pusd: What is posted.
-        reserved_pusd: What calls in flight hold.
-        available_pusd: What is left.
         needed_pusd: The least with which this call could have been admitted; 0 if money is not the reason.
     """
 
     code: Code
     limit_pusd: int = 0
-    spent_pusd: int = 0
-    reserved_pusd: int = 0
+    posted_pusd: int = 0
+    pending_pusd: int = 0
     available_pusd: int = 0
     needed_pusd: int = 0
 
     @property
     def limit_needed_pusd(self) -> int:
         """The least limit with which this call could have been admitted; 0 if money is not the reason."""
-        return self.spent_pusd + self.needed_pusd if self.needed_pusd else 0
+        return self.posted_pusd + self.needed_pusd if self.needed_pusd else 0
 
 
-class Balance(Protocol):
-    """An account, as far as its headers show it."""
+class AccountBalance(Protocol):
+    """The balance of an account, in pico-USD."""
 
     @property
     def limit_pusd(self) -> int:
@@ -141,7 +137,7 @@ class Balance(Protocol):
 
     @property
     def pending_pusd(self) -> int:
-        """What calls in flight hold."""
+        """What calls in flight reserve."""
 
     @property
     def available_pusd(self) -> int:
@@ -172,21 +168,21 @@ def allowed_detail(models: Iterable[str]) -> str:
     return f"Allowed: {', '.join(names)}." if names else ""
 
 
-def budget_headers(balance: Balance | Refusal) -> list[tuple[str, str]]:
+def budget_headers(balance: AccountBalance) -> list[tuple[str, str]]:
     """The `X-Budget-*` headers in exact decimal dollars; on a refusal also what was needed, and `x-should-retry: false`.
 
     Args:
         balance: An account as it stands, this call's own reservation included; or a refusal.
     """
-    if not isinstance(balance, Refusal):
-        return _amounts(balance.limit_pusd, balance.posted_pusd, balance.pending_pusd, balance.available_pusd)
-    amounts = _amounts(balance.limit_pusd, balance.spent_pusd, balance.reserved_pusd, balance.available_pusd)
-    return [*amounts, ("X-Budget-Needed", usd_text(balance.needed_pusd)), ("x-should-retry", "false")]
-
-
-def _amounts(limit: int, spent: int, reserved: int, available: int) -> list[tuple[str, str]]:
-    amounts = {"Limit": limit, "Spent": spent, "Reserved": reserved, "Available": available}
-    return [(f"X-Budget-{name}", usd_text(pusd)) for name, pusd in amounts.items()]
+    headers = [
+        ("X-Budget-Limit", usd_text(balance.limit_pusd)),
+        ("X-Budget-Spent", usd_text(balance.posted_pusd)),
+        ("X-Budget-Reserved", usd_text(balance.pending_pusd)),
+        ("X-Budget-Available", usd_text(balance.available_pusd)),
+    ]
+    if isinstance(balance, Refusal):
+        headers += [("X-Budget-Needed", usd_text(balance.needed_pusd)), ("x-should-retry", "false")]
+    return headers
 
 
 def error_body(shape: Shape | None, status: int, message: str, error_type: str) -> bytes:

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-import msgspec
-
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.core.shapes.usage_reading import generation_id
+from preflight_proxy.core.shapes.answers import generation_id, read_object
+from preflight_proxy.core.shapes.error_body import ErrorBody, ErrorDetail, read_error
 
 FREE_STATUSES = frozenset({400, 401, 402, 403, 404, 409, 412, 413, 422, 429})
 """In OpenRouter's envelope and before any 2xx, these prove that nothing was charged (M13 ii)."""
@@ -84,16 +83,6 @@ class UpstreamRefusal:
     free_models: bool = False
 
 
-class _Error(msgspec.Struct):
-    message: str
-    metadata: object = None
-    availability: object = None
-
-
-class _Envelope(msgspec.Struct):
-    error: _Error
-
-
 def read_refusal(
     status: int, body: bytes, retry_after: str | None, *, resets_at: str | None = None, now_s: float = 0.0
 ) -> UpstreamRefusal:
@@ -106,10 +95,10 @@ def read_refusal(
         resets_at: The header `X-RateLimit-Reset`, if any.
         now_s: The time, in epoch seconds.
     """
-    try:
-        error = msgspec.json.decode(body, type=_Envelope).error
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    document = read_error(body)
+    if document is None:
         return UpstreamRefusal(status, False, False, Remedy.PASS, 0.0)
+    error = document.error
     proves_free = status in FREE_STATUSES
     remedy = _remedy(status, error, retry_after is not None)
     provider = _member(error.metadata, "provider_name")
@@ -130,7 +119,7 @@ def read_refusal(
     )
 
 
-def _cause(status: int, error: _Error, remedy: Remedy) -> Code:
+def _cause(status: int, error: ErrorDetail, remedy: Remedy) -> Code:
     """What a refusal with 402, 403 or 429 is about: for money, the key's limit, the account's credit, or a size above that.
 
     A budget that OpenRouter keeps for a workspace or by a guardrail is a limit of the key as well.
@@ -147,7 +136,7 @@ def _cause(status: int, error: _Error, remedy: Remedy) -> Code:
     return Code.ACCOUNT_CREDIT
 
 
-def _remedy(status: int, error: _Error, asks_to_wait: bool) -> Remedy:
+def _remedy(status: int, error: ErrorDetail, asks_to_wait: bool) -> Remedy:
     limit_source = _member(error.metadata, "limit_source")
     match status:
         case 402 if limit_source == IN_FLIGHT:
@@ -171,7 +160,7 @@ def _member(details: object, name: str) -> object:
     return details.get(name) if isinstance(details, dict) else None
 
 
-def _told_header(error: _Error, name: str) -> str | None:
+def _told_header(error: ErrorDetail, name: str) -> str | None:
     """A header that the body repeats, as OpenRouter does with those of a rate limit."""
     told = _member(_member(error.metadata, "headers"), name)
     return told if isinstance(told, str) else None
@@ -193,22 +182,13 @@ def _figure(text: str | None, digits_max: int) -> int | None:
     return int(text)
 
 
-class _Named(msgspec.Struct):
-    id: object = None
-    request_id: object = None
-
-
 def told_generation(body: bytes) -> str | None:
     """The generation that an error document names; None if it names none. Never raises.
 
     Source: `request_id` of the messages dialect is a generation's once a call was routed.
     """
-    try:
-        told = msgspec.json.decode(body, type=_Named)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return None
-    named = (generation_id(each) for each in (told.id, told.request_id) if isinstance(each, str))
-    return next((each for each in named if each is not None), None)
+    document = read_object(body)
+    return generation_id(document.text("id")) or generation_id(document.text("request_id"))
 
 
 EDGE_STATUSES = frozenset({403, 413, 429, 521, 523})
@@ -222,12 +202,6 @@ NO_INSTANCES = "No instances available"
 _SOME_GENERATION = re.compile(rb"gen-[A-Za-z0-9]")
 
 
-class _Unserved(msgspec.Struct):
-    error: dict[str, object]
-    id: object = None
-    request_id: object = None
-
-
 def never_served(status: int, headers: Sequence[tuple[str, str]], body: bytes | None) -> bool:
     """True if an answer without a 2xx proves that no provider was called, beyond what `read_refusal` knows (M13 iii). Never raises.
 
@@ -239,21 +213,17 @@ def never_served(status: int, headers: Sequence[tuple[str, str]], body: bytes | 
     named = {name.lower(): value for name, value in headers}
     if body is None or "x-generation-id" in named or _SOME_GENERATION.search(body):
         return False
-    if not read_refusal(status, body, None).is_envelope:
+    document = read_error(body)
+    if document is None:
         at_the_edge = named.get("server", "").lower() == "cloudflare" and named.get("cf-ray", "") != ""
         return at_the_edge and status in EDGE_STATUSES
-    return status == 503 and _found_nobody(body)
+    return status == 503 and _found_nobody(document)
 
 
-def _found_nobody(body: bytes) -> bool:
-    try:
-        told = msgspec.json.decode(body, type=_Unserved)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+def _found_nobody(document: ErrorBody) -> bool:
+    error = document.error
+    if document.id is not None or document.request_id is not None or error.provider_name or error.previous_errors:
         return False
-    details = told.error.get("metadata")
-    places = (told.error, details) if isinstance(details, dict) else (told.error,)
-    if told.id is not None or told.request_id is not None:
+    if _member(error.metadata, "provider_name") or _member(error.metadata, "previous_errors"):
         return False
-    if any(place.get(name) for place in places for name in ("provider_name", "previous_errors")):
-        return False
-    return isinstance(told.error.get("availability"), dict) or told.error.get("message") == NO_INSTANCES
+    return isinstance(error.availability, dict) or error.message == NO_INSTANCES

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from json.encoder import encode_basestring_ascii
 from typing import TypeAlias
 
 import msgspec
@@ -29,6 +30,12 @@ _WINDOW_BYTES = 128 * 1024
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 NESTING_MAX = 160
 """Levels of a value; tools and messages have narrower bounds of their own."""
+
+DEPTH_MAX = 64
+"""Deeper schemas and arguments are no real ones; each level costs every line within it 4 bytes."""
+INDENT = 4
+NUMBER_BYTES = 25
+"""A template may write a number as a float: repr needs at most 24 characters, whatever the request spelled."""
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
@@ -205,6 +212,34 @@ def encode(decoded: Json) -> bytes:
         case list():
             return b"[" + b",".join([encode(item) for item in decoded]) + b"]"
     return _string(decoded)
+
+
+def indented_bytes(decoded: Json, depth: int = 0) -> int:
+    """Length of a value when a chat template writes it with indent 4 in ASCII (M3 (prompt bound)).
+
+    A schema of 1.5 kB and depth 150 becomes 92 kB that way, so the depth is limited and the length is computed.
+
+    Raises:
+        BadRequest: It is deeper than 64 levels.
+    """
+    if depth > DEPTH_MAX:
+        raise BadRequest(f"Tools, formats and arguments may be nested {DEPTH_MAX} levels deep.")
+    match decoded:
+        case Number():
+            return max(len(decoded), NUMBER_BYTES)
+        case str():
+            return len(encode_basestring_ascii(decoded))
+        case dict():
+            line = INDENT * (depth + 1) + 2  # the line's end and its comma
+            sizes = (
+                line + len(encode_basestring_ascii(key)) + 2 + indented_bytes(item, depth + 1)
+                for key, item in decoded.items()
+            )
+            return sum(sizes) + INDENT * depth + 3
+        case list():
+            line = INDENT * (depth + 1) + 2
+            return sum(line + indented_bytes(item, depth + 1) for item in decoded) + INDENT * depth + 3
+    return 5  # true, false, null
 
 
 def _check_depth(decoded: Json) -> None:

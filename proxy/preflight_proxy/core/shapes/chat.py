@@ -5,27 +5,16 @@ Source: openrouter.ai/docs/api_reference/overview and /streaming, 2026-10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping
 
 from preflight_proxy.core.shapes import body as bodies
+from preflight_proxy.core.shapes.answers import ChoicesShape, cut_chunk
 from preflight_proxy.core.shapes.body import BadRequest
-from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
-from preflight_proxy.core.shapes.error_body import envelope_body
-from preflight_proxy.core.shapes.parsed_request import (
-    COMMON_FIELDS,
-    ParsedRequest,
-    bound_slices,
-    build_request,
-    parse_request,
-    write,
-)
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, ParsedRequest, build_request, parse_request
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slices
 from preflight_proxy.core.shapes.tools import Tools, read_tools
-from preflight_proxy.core.sse import Event
 
 FIELDS = COMMON_FIELDS | frozenset(
     [
@@ -69,41 +58,24 @@ FORMAT_FIELDS = ("response_format", "tool_choice", "function_call")
 """Objects beside the tools that a template writes into the prompt."""
 
 
-class Chat:
+class Chat(ChoicesShape):
     """OpenAI's chat completions as OpenRouter serves them."""
 
     name = "chat"
     path = "/chat/completions"
+    event_part = "delta"
     bound_fields = ("max_completion_tokens", "max_tokens")
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = parse_request(body, headers, unknown_fields, known=FIELDS)
-        if "messages" not in opened.raw:
+        parsed = parse_request(body, headers, unknown_fields, known=FIELDS)
+        if "messages" not in parsed.raw:
             raise BadRequest("The field 'messages' is missing.")
         text = PromptText()
-        messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(opened.raw["messages"]))
-        tools = _all_tools(opened, text)
-        prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS)
-        return build_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
-
-    def emit(
-        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
-    ) -> bytes:
-        """See `Shape.emit`."""
-        return write(request, {**bound_slices(request, bound), **reasoning_slices(request, bound)}, only, max_price)
-
-    def read_body(self, body: bytes) -> Reading:
-        """See `Shape.read_body`."""
-        return read_chunk(body.strip(), "message", whole=True)
-
-    def read_event(self, event: Event) -> Reading:
-        """See `Shape.read_event`."""
-        return read_chunk(event.data, "delta")
-
-    def refusal(self, status: int, message: str, error_type: str) -> bytes:
-        """See `Shape.refusal`."""
-        return envelope_body(status, message, error_type)
+        messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(parsed.raw["messages"]))
+        tools = _all_tools(parsed, text)
+        prompt = build_prompt(parsed, text, messages=messages, tools=tools, formats=FORMAT_FIELDS)
+        return build_request(parsed, self, prompt)
 
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`."""
@@ -112,6 +84,6 @@ class Chat:
         )
 
 
-def _all_tools(opened: ParsedRequest, text: PromptText) -> Tools:
-    tools, functions = (read_tools(opened.raw.get(name), text, "chat") for name in ("tools", "functions"))
+def _all_tools(parsed: ParsedRequest, text: PromptText) -> Tools:
+    tools, functions = (read_tools(parsed.raw.get(name), text, "chat") for name in ("tools", "functions"))
     return Tools(tools.size_bytes + functions.size_bytes, tools.count + functions.count)

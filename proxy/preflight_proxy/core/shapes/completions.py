@@ -5,19 +5,15 @@ Source: openrouter.ai/docs/api_reference/overview, 2026-10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping
 
+from preflight_proxy.core.shapes.answers import ChoicesShape, cut_chunk
 from preflight_proxy.core.shapes.body import TOKENS_MAX, BadRequest, Json, Number, check_count
-from preflight_proxy.core.shapes.chunks import cut_chunk, read_chunk
-from preflight_proxy.core.shapes.error_body import envelope_body
 from preflight_proxy.core.shapes.fields import absent
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, bound_slices, build_request, parse_request, write
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, build_request, parse_request
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slices
-from preflight_proxy.core.sse import Event
 
 FIELDS = (COMMON_FIELDS - {"tools", "tool_choice"}) | frozenset(
     {
@@ -38,7 +34,7 @@ TEXTS_MAX = 10_000
 RULES = {"tools": absent("tools have no place in this API"), "functions": absent("tools have no place in this API")}
 
 
-class Completions:
+class Completions(ChoicesShape):
     """OpenAI's text completions as OpenRouter serves them."""
 
     name = "completions"
@@ -47,32 +43,14 @@ class Completions:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
+        parsed = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES, values_max=TOKENS_MAX)
         text = PromptText()
-        prompts = count_texts(opened.decoded("prompt"), text)
+        prompts = count_texts(parsed.decoded("prompt"), text)
         if prompts != 1:
             raise BadRequest("Send one prompt a call: each is answered, and the output bound holds for one.")
-        text.plain(opened.decoded("suffix"))
-        prompt = build_prompt(opened, text)
-        return build_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
-
-    def emit(
-        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
-    ) -> bytes:
-        """See `Shape.emit`."""
-        return write(request, {**bound_slices(request, bound), **reasoning_slices(request, bound)}, only, max_price)
-
-    def read_body(self, body: bytes) -> Reading:
-        """See `Shape.read_body`."""
-        return read_chunk(body.strip(), "message", whole=True)
-
-    def read_event(self, event: Event) -> Reading:
-        """See `Shape.read_event`."""
-        return read_chunk(event.data, "message")
-
-    def refusal(self, status: int, message: str, error_type: str) -> bytes:
-        """See `Shape.refusal`."""
-        return envelope_body(status, message, error_type)
+        text.plain(parsed.decoded("suffix"))
+        prompt = build_prompt(parsed, text)
+        return build_request(parsed, self, prompt)
 
     def cut(self, head: Reading, sequence_number: int, message: str, error_type: str = "payment_required") -> bytes:
         """See `Shape.cut`."""

@@ -1,4 +1,4 @@
-"""Error bodies in OpenRouter's envelope and in Anthropic's dialect.
+"""Writes and reads error bodies: OpenRouter's envelope, and Anthropic's dialect of it.
 
 Source: openrouter.ai/docs/api_reference/errors-and-debugging, 2026-10.
 """
@@ -51,3 +51,35 @@ def anthropic_body(message: str, error_type: str) -> bytes:
     """A whole error body of the messages API; `request_id` is null, as for every refusal before routing."""
     kind = ANTHROPIC_TYPES.get(error_type, "invalid_request_error")
     return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}, "request_id": None})
+
+
+class ErrorDetail(msgspec.Struct):
+    """The `error` object of an error body. Only the message is required; everything else may be anything.
+
+    Attributes:
+        metadata: What the refusal is about.
+        availability: Why no endpoint can serve.
+        previous_errors: What other endpoints answered.
+    """
+
+    message: str
+    metadata: object = None
+    availability: object = None
+    provider_name: object = None
+    previous_errors: object = None
+
+
+class ErrorBody(msgspec.Struct):
+    """An error body, in either dialect."""
+
+    error: ErrorDetail
+    id: object = None
+    request_id: object = None
+
+
+def read_error(body: bytes) -> ErrorBody | None:
+    """Return an error body; None if the text is none. Never raises."""
+    try:
+        return msgspec.json.decode(body, type=ErrorBody)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None

@@ -22,6 +22,8 @@ _OUTPUT_BOUNDS = frozenset(
     {"maxtokens", "maxcompletiontokens", "maxoutputtokens"}
     | {"maxnewtokens", "maxtokenstosample", "maxgenlen", "npredict", "numpredict"}
 )
+REASONING_BUDGETS = {"reasoning": "max_tokens", "thinking": "budget_tokens"}
+"""Objects that bound reasoning, and the field of each that does."""
 _REASONING_BOUNDS = frozenset({"budgettokens", "thinkingbudget", "thinkingtokens", "maxreasoningtokens"})
 
 
@@ -39,7 +41,8 @@ def bounds_output(name: str) -> bool:
     return spelling(name) in _OUTPUT_BOUNDS
 
 
-def _absent(reason: str) -> Rule:
+def absent(reason: str) -> Rule:
+    """A rule that lets only an empty value pass."""
     return lambda value: None if value in _EMPTY or value == [] or value == {} else reason
 
 
@@ -58,22 +61,18 @@ def _text_only(value: Json) -> str | None:
 
 def _reasoning(value: Json) -> str | None:
     mode = value.get("mode") if isinstance(value, dict) else None
-    return _budget(value, "max_tokens") or (
+    return _budget(value, "reasoning") or (
         None if mode in (None, "default", "standard") else "a mode may switch to a dearer model"
     )
 
 
-def _thinking(value: Json) -> str | None:
-    return _budget(value, "budget_tokens")
-
-
-def _budget(value: Json, name: str) -> str | None:
-    """Why an object with a bound on reasoning does not pass: that bound is lowered in one spelling."""
+def _budget(value: Json, field: str) -> str | None:
+    """Why an object with a bound on reasoning does not pass: that bound is lowered in one spelling only."""
     if not isinstance(value, dict):
         return None if value is None else "it must be an object"
-    bounds = _OUTPUT_BOUNDS | _REASONING_BOUNDS
-    if any(key != name and spelling(key) in bounds for key in value):
-        return f"write its bound as {name}"
+    own, bounds = REASONING_BUDGETS[field], _OUTPUT_BOUNDS | _REASONING_BOUNDS
+    if any(key != own and spelling(key) in bounds for key in value):
+        return f"write its bound as {own}"
     return None
 
 
@@ -99,7 +98,7 @@ def _plugins(value: Json) -> str | None:
     """
     if isinstance(value, list) and all(_is_off(plugin) for plugin in value):
         return None
-    return _absent("plugins are billed beside the tokens. Leave them out, or set enabled to false")(value)
+    return absent("plugins are billed beside the tokens. Leave them out, or set enabled to false")(value)
 
 
 def _is_off(plugin: Json) -> bool:
@@ -108,7 +107,7 @@ def _is_off(plugin: Json) -> bool:
 
 def _asked_for(value: Json) -> str | None:
     """Beside the search that is off by `false` or null, an empty object asks for one with the usual settings."""
-    return _SEARCH if value == {} else _absent(_SEARCH)(value)
+    return _SEARCH if value == {} else absent(_SEARCH)(value)
 
 
 _SEARCH = "it is billed per search, beside the tokens"
@@ -117,38 +116,33 @@ _HIDDEN = "it may set models, tools and plugins that the request does not show"
 
 RULES: Mapping[str, Rule] = {
     "plugins": _plugins,
-    "preset": _absent(_HIDDEN),
+    "preset": absent(_HIDDEN),
     "n": _at_most_one(_MANY),
     "best_of": _at_most_one(_MANY),
     "modalities": _text_only,
-    "audio": _absent("audio output has a price of its own"),
-    "image_config": _absent("images have a price of their own"),
+    "audio": absent("audio output has a price of its own"),
+    "image_config": absent("images have a price of their own"),
     "web_search_options": _asked_for,
     "web_search": _asked_for,
-    "prediction": _absent("rejected predictions are billed as output, and no bound on them is known"),
+    "prediction": absent("rejected predictions are billed as output, and no bound on them is known"),
     "service_tier": _one_of(
         ("auto", "default", "flex", "standard", "standard_only"), "dearer tiers are not in the price list"
     ),
     "speed": _one_of(("standard", "default"), "fast mode costs a multiple of the listed price"),
     "inference_geo": _one_of(("global",), "a fixed region costs more than the listed price"),
     "reasoning": _reasoning,
-    "thinking": _thinking,
+    "thinking": lambda value: _budget(value, "thinking"),
     "context_management": _context_management,
     "prompt_cache_options": _cache_options,
-    "background": _absent("it is billed after the call has ended"),
-    "previous_response_id": _absent("it adds a prompt that the request does not show"),
-    "conversation": _absent("it adds a prompt that the request does not show"),
-    "container": _absent("sandboxes are billed by time"),
-    "mcp_servers": _absent("servers are called in a loop that re-sends the prompt"),
-    "callback_url": _absent("it is billed after the call has ended"),
+    "background": absent("it is billed after the call has ended"),
+    "previous_response_id": absent("it adds a prompt that the request does not show"),
+    "conversation": absent("it adds a prompt that the request does not show"),
+    "container": absent("sandboxes are billed by time"),
+    "mcp_servers": absent("servers are called in a loop that re-sends the prompt"),
+    "callback_url": absent("it is billed after the call has ended"),
 }
 """The shapes add rules of their own for fields that mean something else elsewhere (`store`, `prompt`)."""
 _BY_SPELLING = {spelling(name): rule for name, rule in RULES.items()}
-
-
-def absent(reason: str) -> Rule:
-    """A rule that lets only an empty value pass."""
-    return _absent(reason)
 
 
 def same_model(model: str) -> Rule:
@@ -158,7 +152,7 @@ def same_model(model: str) -> Rule:
     def rule(value: Json) -> str | None:
         if isinstance(value, list) and all(_lower(item) in allowed for item in value):
             return None
-        return _absent("the call is billed at whichever model answers; name one model, in the field 'model'")(value)
+        return absent("the call is billed at whichever model answers; name one model, in the field 'model'")(value)
 
     return rule
 

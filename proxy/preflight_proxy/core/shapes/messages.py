@@ -5,19 +5,17 @@ Source: openrouter.ai/docs/api_reference and docs.anthropic.com/en/api/messages,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from preflight_proxy.core.shapes import body as bodies
-from preflight_proxy.core.shapes import usage_reading
+from preflight_proxy.core.shapes.answers import DONE, JsonObject, read_identity, read_object, read_usage
 from preflight_proxy.core.shapes.body import BadRequest, Json
-from preflight_proxy.core.shapes.chunks import DONE
 from preflight_proxy.core.shapes.error_body import anthropic_body
-from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, bound_slices, build_request, parse_request, write
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, build_request, parse_request
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slices
 from preflight_proxy.core.shapes.tools import read_tools
 from preflight_proxy.core.sse import Event
 
@@ -47,60 +45,49 @@ class Messages:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = parse_request(body, headers, unknown_fields, known=FIELDS)
-        if "messages" not in opened.raw:
+        parsed = parse_request(body, headers, unknown_fields, known=FIELDS)
+        if "messages" not in parsed.raw:
             raise BadRequest("The field 'messages' is missing.")
         text = PromptText()
-        messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(opened.raw["messages"]))
-        text.part(opened.decoded("system"))
-        tools = read_tools(opened.raw.get("tools"), text, "messages")
-        shrinks = _shrinks(opened.decoded("context_management"))
-        prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
-        return build_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
-
-    def emit(
-        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
-    ) -> bytes:
-        """See `Shape.emit`."""
-        return write(request, {**bound_slices(request, bound), **reasoning_slices(request, bound)}, only, max_price)
+        messages = tuple(text.message(raw, ROLES) for raw in bodies.elements(parsed.raw["messages"]))
+        text.part(parsed.decoded("system"))
+        tools = read_tools(parsed.raw.get("tools"), text, "messages")
+        shrinks = _shrinks(parsed.decoded("context_management"))
+        prompt = build_prompt(parsed, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
+        return build_request(parsed, self, prompt)
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
-        message = usage_reading.slices(body.strip())
-        return Reading(
-            generation_id=usage_reading.text(message.get("id")),
-            model=usage_reading.text(message.get("model")),
-            provider=usage_reading.text(message.get("provider")),
-            usage=_usage(message.get("usage")),
-            finish=_finish(message.get("stop_reason")),
-            error=usage_reading.present(message.get("error")),
+        message = read_object(body.strip())
+        return replace(
+            read_identity(message),
+            usage=_usage(message),
+            finish=_finish(message),
+            error=message.has("error"),
             terminal=True,
-            tool_names=usage_reading.names(
-                name for raw in usage_reading.items(message.get("content")) for name in _tool_name(raw)
-            ),
+            tool_names=_tool_names(message.children("content")),
         )
 
     def read_event(self, event: Event) -> Reading:
         """See `Shape.read_event`.
 
-        The usage of `message_start` is a forecast without cost, so it is none; that of `message_delta` is cumulative.
+        The usage of `message_start` is a forecast without cost, so it is not read; that of `message_delta` is cumulative.
         """
         if event.data.strip() == DONE:
             return Reading(terminal=True)
-        told = usage_reading.slices(event.data)
-        match usage_reading.text(told.get("type")):
+        data = read_object(event.data)
+        match data.text("type"):
             case "message_start":
-                return _start(usage_reading.slices(told.get("message")))
+                return read_identity(data.child("message"))
             case "content_block_start":
-                return Reading(tool_names=usage_reading.names(_tool_name(told.get("content_block"))))
+                return Reading(tool_names=_tool_names([data.child("content_block")]))
             case "message_delta":
-                finish = _finish(usage_reading.slices(told.get("delta")).get("stop_reason"))
-                return Reading(usage=_usage(told.get("usage")), finish=finish)
+                return Reading(usage=_usage(data), finish=_finish(data.child("delta")))
             case "message_stop":
                 return Reading(terminal=True)
             case "error":
                 return Reading(error=True, terminal=True)
-        return Reading(error=usage_reading.present(told.get("error")))
+        return Reading(error=data.has("error"))
 
     def refusal(self, status: int, message: str, error_type: str) -> bytes:
         """See `Shape.refusal`."""
@@ -121,45 +108,30 @@ def _shrinks(context_management: Json) -> bool:
 _KEEPS_ALL: Json = {"type": "clear_thinking_20251015", "keep": "all"}
 
 
-def _start(message: usage_reading.Slices) -> Reading:
-    return Reading(
-        generation_id=usage_reading.text(message.get("id")),
-        model=usage_reading.text(message.get("model")),
-        provider=usage_reading.text(message.get("provider")),
-    )
-
-
-def _finish(raw: bytes | None) -> str | None:
-    reason = usage_reading.text(raw)
+def _finish(message: JsonObject) -> str | None:
+    reason = message.text("stop_reason")
     return _FINISH.get(reason, reason) if reason else None
 
 
-def _usage(raw: bytes | None) -> CallUsage | None:
+def _usage(message: JsonObject) -> CallUsage | None:
     """Usage of a message: `input_tokens` excludes what was cached or written, so these are added.
 
     In captured streams of 2026-09 it includes them; `billed_reading` tells by the cost which of the two it is.
     """
-    if not usage_reading.present(raw):
+    usage = read_usage(message, "input", "output")
+    if usage is None:
         return None
-    usage = usage_reading.slices(raw)
-    cached = usage_reading.count(usage.get("cache_read_input_tokens"))
-    written = usage_reading.count(usage.get("cache_creation_input_tokens"))
-    told = usage_reading.count(usage.get("input_tokens"))
-    return CallUsage(
-        cost_pusd=usage_reading.cost(usage),
-        prompt_tokens=told + cached + written,
-        prompt_tokens_less=told if 0 < cached + written <= told else None,
+    counts, input_tokens = message.child("usage"), usage.prompt_tokens
+    cached, written = counts.count("cache_read_input_tokens"), counts.count("cache_creation_input_tokens")
+    return replace(
+        usage,
+        prompt_tokens=input_tokens + cached + written,
+        prompt_tokens_less=input_tokens if 0 < cached + written <= input_tokens else None,
         cached_tokens=cached,
         cache_write_tokens=written,
-        completion_tokens=usage_reading.count(usage.get("output_tokens")),
-        reasoning_tokens=usage_reading.count(
-            usage_reading.slices(usage.get("output_tokens_details")).get("thinking_tokens")
-        ),
-        is_byok=usage.get("is_byok") == b"true",
+        reasoning_tokens=counts.child("output_tokens_details").count("thinking_tokens"),
     )
 
 
-def _tool_name(raw: bytes | None) -> Iterator[str | None]:
-    block = usage_reading.slices(raw)
-    if usage_reading.text(block.get("type")) == "tool_use":
-        yield usage_reading.text(block.get("name"))
+def _tool_names(blocks: Iterable[JsonObject]) -> tuple[str, ...]:
+    return tuple(name for block in blocks if block.text("type") == "tool_use" and (name := block.text("name")))

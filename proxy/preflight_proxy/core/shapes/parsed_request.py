@@ -1,20 +1,19 @@
-"""What reading a request has in common in every shape: slices, tables, model, provider, digest; and writing it out again."""
+"""Reads the top level of a request, as all shapes do: fields, model, provider, output bound, digest."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 
 from preflight_proxy.core.shapes import body as bodies
 from preflight_proxy.core.shapes import fields as tables
 from preflight_proxy.core.shapes.body import BadRequest, Json
-from preflight_proxy.core.shapes.fields import Rule, bounds_output, whole
+from preflight_proxy.core.shapes.fields import REASONING_BUDGETS, Rule, bounds_output, whole, whole_value
 from preflight_proxy.core.shapes.model_name import bare_model, check_model
-from preflight_proxy.core.shapes.provider import ProviderPreferences, provider_bytes, read_provider
-from preflight_proxy.core.shapes.shape import Prompt, Request, UnknownFields
+from preflight_proxy.core.shapes.provider import ProviderPreferences, read_provider
+from preflight_proxy.core.shapes.shape import Prompt, Request, Shape, UnknownFields
 
 COMMON_FIELDS = frozenset(
     {"model", "stream", "provider", "user", "session_id", "trace", "metadata", "temperature", "top_p", "top_k"}
@@ -104,59 +103,50 @@ def parse_request(
     )
 
 
-def build_request(
-    opened: ParsedRequest, shape: str, prompt: Prompt, bound_fields: Sequence[str], reasoning_bound: int | None = None
-) -> Request:
-    """Put a request together from its opened top level and its counted prompt.
+def build_request(parsed: ParsedRequest, shape: Shape, prompt: Prompt) -> Request:
+    """Return the request with its counted prompt.
 
-    Of all spellings of the output bound the lowest counts, and none leaves but those in `Request.bound_fields`: every one of
-    the API's own. Where the caller wants endpoints that know every parameter, another one could exclude the endpoint that it
-    meant: then those that it wrote.
+    Of all spellings of the output bound the lowest counts. All of the API's own spellings leave with the same bound, and no
+    other. With `require_parameters` only those leave that the caller wrote: another one could exclude the endpoint that it meant.
 
     Raises:
-        BadRequest: Its output bound is no whole number, or zero.
+        BadRequest: A bound is no whole number, or the output bound is zero.
     """
-    spelled = opened.bounds if bound_fields else {}
-    asked = {name: bound for name in spelled if (bound := whole(spelled, name)) is not None}
+    spellings = parsed.bounds if shape.bound_fields else {}
+    asked = {name: bound for name in spellings if (bound := whole(spellings, name)) is not None}
     if 0 in asked.values():
         raise BadRequest("An output bound of 0 asks for nothing.")
-    wish = opened.provider
-    own = tuple(bound_fields)
-    if wish.require_parameters:
+    preferences, own = parsed.provider, shape.bound_fields
+    if preferences.require_parameters:
         own = tuple(name for name in own if name in asked) or own[-1:]
     return Request(
-        shape=shape,
-        model=opened.model,
-        stream=opened.stream,
-        fields={name: raw for name, raw in opened.raw.items() if name in own or name not in opened.bounds},
-        dropped=opened.dropped,
+        shape=shape.name,
+        model=parsed.model,
+        stream=parsed.stream,
+        fields={name: raw for name, raw in parsed.raw.items() if name in own or name not in parsed.bounds},
+        dropped=parsed.dropped,
         prompt=prompt,
         bound=min(asked.values(), default=None),
         bound_fields=own,
-        reasoning_bound=reasoning_bound,
-        only=wish.only,
-        ignore=wish.ignore,
-        max_price=wish.max_price,
-        require_parameters=wish.require_parameters,
-        digest=opened.digest,
-        provider=wish.rest,
+        reasoning_bound=_reasoning_bound(parsed) if shape.bound_fields else None,
+        only=preferences.only,
+        ignore=preferences.ignore,
+        max_price=preferences.max_price,
+        require_parameters=preferences.require_parameters,
+        digest=parsed.digest,
+        provider=preferences.rest,
     )
 
 
-def write(
-    request: Request, changed: Mapping[str, bytes], only: Sequence[str], max_price: Mapping[str, Decimal]
-) -> bytes:
-    """The body that leaves: the request's slices with those in `changed` instead, or added; then the provider object."""
-    fields = {**request.fields, **changed}
-    provider = provider_bytes(request, only, max_price)
-    if provider != b"{}":
-        fields["provider"] = provider
-    return b"{" + b",".join(bodies.encode(name) + b":" + raw for name, raw in fields.items()) + b"}"
-
-
-def bound_slices(request: Request, bound: int | None) -> dict[str, bytes]:
-    """The slices that write the bound, equal in every spelling that leaves (M9); none if there is no bound."""
-    return {} if bound is None else dict.fromkeys(request.bound_fields, b"%d" % bound)
+def _reasoning_bound(parsed: ParsedRequest) -> int | None:
+    """The bound on reasoning tokens that the request asks for; the larger one if it has two."""
+    settings = {name: parsed.decoded(name) for name in REASONING_BUDGETS}
+    budgets = [
+        whole_value(value.get(key := REASONING_BUDGETS[name]), f"{name}.{key}")
+        for name, value in settings.items()
+        if isinstance(value, dict)
+    ]
+    return max((budget for budget in budgets if budget is not None), default=None)
 
 
 def _digest(slices: Mapping[str, bytes]) -> str:

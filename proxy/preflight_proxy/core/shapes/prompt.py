@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from preflight_proxy.core.memo import DIGEST_BYTES
-from preflight_proxy.core.shapes.json_size import indented_bytes
+from preflight_proxy.core.shapes.body import indented_bytes
+from preflight_proxy.core.shapes.memo import DIGEST_BYTES
 from preflight_proxy.core.shapes.parsed_request import ParsedRequest
 from preflight_proxy.core.shapes.prompt_text import PromptText
 from preflight_proxy.core.shapes.shape import Message, Prompt
@@ -37,7 +37,7 @@ _SPOKEN = frozenset({"reasoning", "reasoning_effort", "thinking", "verbosity"})
 
 
 def build_prompt(
-    opened: ParsedRequest,
+    parsed: ParsedRequest,
     text: PromptText,
     *,
     messages: Sequence[Message] = (),
@@ -49,7 +49,7 @@ def build_prompt(
     """The prompt out of what was counted, with the fields that leave unread counted as text.
 
     Args:
-        opened: The request's top level.
+        parsed: The request's top level.
         text: The counts of everything that is text.
         messages: The messages that a later call may repeat.
         tools: The tools.
@@ -61,10 +61,10 @@ def build_prompt(
         BadRequest: A format is nested too deeply.
     """
     tools = tools or Tools()
-    text.cache(opened.decoded("cache_control"))
-    for name in {*opened.unread, *(opened.raw.keys() & _SPOKEN)}:
-        text.plain(opened.decoded(name))
-    format_bytes = sum(indented_bytes(opened.decoded(name)) for name in formats if name in opened.raw)
+    text.cache(parsed.decoded("cache_control"))
+    for name in {*parsed.unread, *(parsed.raw.keys() & _SPOKEN)}:
+        text.plain(parsed.decoded(name))
+    format_bytes = sum(indented_bytes(parsed.decoded(name)) for name in formats if name in parsed.raw)
     return Prompt(
         ascii_bytes=text.ascii_bytes,
         other_bytes=text.other_bytes,
@@ -77,10 +77,10 @@ def build_prompt(
         remote_media=text.remote,
         cache_control=text.cache_control,
         cache_1h=text.cache_1h,
-        shrinks=shrinks or "transforms" in opened.raw,
+        shrinks=shrinks or "transforms" in parsed.raw,
         messages=tuple(messages),
         chain=_chain(messages),
-        fields_digest=_fields_digest(opened.raw),
+        fields_digest=_fields_digest(parsed.raw),
     )
 
 

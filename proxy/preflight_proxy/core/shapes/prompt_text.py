@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from preflight_proxy.core.memo import Memo, digest16
 from preflight_proxy.core.shapes import body
-from preflight_proxy.core.shapes.body import BadRequest, Json
+from preflight_proxy.core.shapes.body import BadRequest, Json, indented_bytes
 from preflight_proxy.core.shapes.content_parts import Part, costs_more_than_its_text, part_of
-from preflight_proxy.core.shapes.json_size import indented_bytes
+from preflight_proxy.core.shapes.memo import Memo, digest16
 from preflight_proxy.core.shapes.shape import Message
 
 NESTING_MAX = 64
@@ -226,13 +225,13 @@ def _count(raw: bytes) -> tuple[Message, PromptText]:
         opaque_bytes=counted.opaque_bytes,
         wrap_count=counted.wrap_count,
         media=counted.media,
-        opens=_opens(decoded) and not counted.media and not counted.opaque_bytes,
+        is_preamble=_is_preamble(decoded) and not counted.media and not counted.opaque_bytes,
         role=_role(decoded),
     )
     return message, counted
 
 
-def _opens(decoded: Json) -> bool:
+def _is_preamble(decoded: Json) -> bool:
     """True for a message of the system or the user; of an earlier answer a template may leave out the reasoning."""
     match decoded:
         case {"role": "system" | "developer" | "user", **more}:

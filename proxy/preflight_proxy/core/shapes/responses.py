@@ -5,30 +5,20 @@ Source: openrouter.ai/docs/api_reference/responses, 2026-10.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from decimal import Decimal
 
 import msgspec
 
 from preflight_proxy.core.shapes import body as bodies
-from preflight_proxy.core.shapes import usage_reading
+from preflight_proxy.core.shapes.answers import DONE, JsonObject, created, read_identity, read_object, read_usage
 from preflight_proxy.core.shapes.body import BadRequest
-from preflight_proxy.core.shapes.chunks import DONE
 from preflight_proxy.core.shapes.error_body import STATUS_BY_ERROR_TYPE, envelope_body
 from preflight_proxy.core.shapes.fields import absent
-from preflight_proxy.core.shapes.parsed_request import (
-    COMMON_FIELDS,
-    ParsedRequest,
-    bound_slices,
-    build_request,
-    parse_request,
-    write,
-)
+from preflight_proxy.core.shapes.parsed_request import COMMON_FIELDS, ParsedRequest, build_request, parse_request
 from preflight_proxy.core.shapes.prompt import build_prompt
 from preflight_proxy.core.shapes.prompt_text import PromptText
-from preflight_proxy.core.shapes.shape import CallUsage, Message, Reading, Request, UnknownFields
-from preflight_proxy.core.shapes.thinking import reasoning_bound, reasoning_slices
+from preflight_proxy.core.shapes.shape import Message, Reading, Request, UnknownFields
 from preflight_proxy.core.shapes.tools import kept_tools, read_tools
 from preflight_proxy.core.sse import Event
 
@@ -65,47 +55,38 @@ class Responses:
 
     def read(self, body: bytes, headers: Mapping[str, str], unknown_fields: UnknownFields) -> Request:
         """See `Shape.read`."""
-        opened = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
+        parsed = parse_request(body, headers, unknown_fields, known=FIELDS, rules=RULES)
         text = PromptText()
-        messages = _items(opened, text)
-        text.part(opened.decoded("instructions"))
-        tools = read_tools(opened.raw.get("tools"), text, "responses")
+        messages = _items(parsed, text)
+        text.part(parsed.decoded("instructions"))
+        tools = read_tools(parsed.raw.get("tools"), text, "responses")
         if tools.kept is not None:
-            opened.raw["tools"] = kept_tools(opened.raw["tools"], tools.kept)
-        shrinks = opened.decoded("truncation") not in (None, "disabled")
-        prompt = build_prompt(opened, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
-        request = build_request(opened, self.name, prompt, self.bound_fields, reasoning_bound(opened))
+            parsed.raw["tools"] = kept_tools(parsed.raw["tools"], tools.kept)
+        shrinks = parsed.decoded("truncation") not in (None, "disabled")
+        prompt = build_prompt(parsed, text, messages=messages, tools=tools, formats=FORMAT_FIELDS, shrinks=shrinks)
+        request = build_request(parsed, self, prompt)
         return replace(request, dropped=(*request.dropped, *tools.dropped))
-
-    def emit(
-        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
-    ) -> bytes:
-        """See `Shape.emit`."""
-        return write(request, {**bound_slices(request, bound), **reasoning_slices(request, bound)}, only, max_price)
 
     def read_body(self, body: bytes) -> Reading:
         """See `Shape.read_body`."""
-        response = usage_reading.slices(body.strip())
-        calls = [usage_reading.slices(item) for item in usage_reading.items(response.get("output"))]
-        names = usage_reading.names(name for call in calls for name in _call_names(call))
-        return replace(_read(response), terminal=True, tool_names=names)
+        response = read_object(body.strip())
+        return replace(_read(response), terminal=True, tool_names=_tool_names(response.children("output")))
 
     def read_event(self, event: Event) -> Reading:
         """See `Shape.read_event`."""
         if event.data.strip() == DONE:
             return Reading(terminal=True)
-        told = usage_reading.slices(event.data)
-        kind = usage_reading.text(told.get("type")) or ""
+        data = read_object(event.data)
+        kind = data.text("type") or ""
         if kind == "response.output_item.added":
-            return Reading(tool_names=usage_reading.names(_call_names(usage_reading.slices(told.get("item")))))
-        if kind not in _TERMINAL and "response" not in told:
-            return Reading(error=usage_reading.present(told.get("error")))
-        read = _read(usage_reading.slices(told.get("response")))
+            return Reading(tool_names=_tool_names([data.child("item")]))
+        if kind not in _TERMINAL and "response" not in data:
+            return Reading(error=data.has("error"))
+        read = _read(data.child("response"))
         if kind not in _TERMINAL:
             return replace(read, usage=None, finish=None)
         finish = read.finish or _TERMINAL[kind]
-        failed = read.error or finish == "error" or usage_reading.present(told.get("error"))
-        return replace(read, finish=finish, error=failed, terminal=True)
+        return replace(read, finish=finish, error=read.error or finish == "error" or data.has("error"), terminal=True)
 
     def refusal(self, status: int, message: str, error_type: str) -> bytes:
         """See `Shape.refusal`."""
@@ -126,8 +107,8 @@ class Responses:
         return b"event: response.failed\ndata: " + msgspec.json.encode(failed) + b"\n\ndata: [DONE]\n\n"
 
 
-def _items(opened: ParsedRequest, text: PromptText) -> tuple[Message, ...]:
-    raw = opened.raw.get("input")
+def _items(parsed: ParsedRequest, text: PromptText) -> tuple[Message, ...]:
+    raw = parsed.raw.get("input")
     if raw is None:
         raise BadRequest("The field 'input' is missing.")
     if raw.startswith(b"["):
@@ -135,46 +116,22 @@ def _items(opened: ParsedRequest, text: PromptText) -> tuple[Message, ...]:
     return (text.message(raw, ROLES),)
 
 
-def _read(response: usage_reading.Slices) -> Reading:
-    """What a response object says, at whatever stage."""
-    status = usage_reading.text(response.get("status"))
-    reason = usage_reading.text(usage_reading.slices(response.get("incomplete_details")).get("reason"))
-    return Reading(
-        generation_id=usage_reading.text(response.get("id")),
-        model=usage_reading.text(response.get("model")),
-        provider=usage_reading.text(response.get("provider")),
-        usage=_usage(response.get("usage")),
-        finish=_FINISH.get(reason or "") or _FINISH.get(status or ""),
-        error=usage_reading.present(response.get("error")),
-    )
-
-
-def _usage(raw: bytes | None) -> CallUsage | None:
-    """Usage of a response: `input_tokens` includes cached and written ones here.
+def _read(response: JsonObject) -> Reading:
+    """What a response object says, at whatever stage. Its `input_tokens` include cached and written ones.
 
     Source: a capture of 2026-09 whose cost adds up only so.
     """
-    if not usage_reading.present(raw):
-        return None
-    usage = usage_reading.slices(raw)
-    details, output = (
-        usage_reading.slices(usage.get("input_tokens_details")),
-        usage_reading.slices(usage.get("output_tokens_details")),
-    )
-    return CallUsage(
-        cost_pusd=usage_reading.cost(usage),
-        prompt_tokens=usage_reading.count(usage.get("input_tokens")),
-        cached_tokens=usage_reading.count(details.get("cached_tokens")),
-        cache_write_tokens=usage_reading.count(details.get("cache_write_tokens")),
-        completion_tokens=usage_reading.count(usage.get("output_tokens")),
-        reasoning_tokens=usage_reading.count(output.get("reasoning_tokens")),
-        is_byok=usage.get("is_byok") == b"true",
+    reason = response.child("incomplete_details").text("reason")
+    return replace(
+        read_identity(response),
+        usage=read_usage(response, "input", "output"),
+        finish=_FINISH.get(reason or "") or _FINISH.get(response.text("status") or ""),
+        error=response.has("error"),
     )
 
 
-def _call_names(item: usage_reading.Slices) -> Iterator[str | None]:
-    if usage_reading.text(item.get("type")) in _CALLS:
-        yield usage_reading.text(item.get("name"))
+def _tool_names(output: Iterable[JsonObject]) -> tuple[str, ...]:
+    return tuple(name for item in output if item.text("type") in _CALLS and (name := item.text("name")))
 
 
 _RETRIED = frozenset({"provider_unavailable", "server"})
@@ -188,7 +145,7 @@ def _failed_response(head: Reading, message: str, error_type: str) -> dict[str, 
     return {
         "id": head.generation_id or "",
         "object": "response",
-        "created_at": usage_reading.created(head.generation_id),
+        "created_at": created(head.generation_id),
         "status": "failed",
         "model": head.model or "",
         "completed_at": None,

@@ -1,20 +1,17 @@
 """What every API shape provides: one file a shape, all behind this interface.
 
-A shape says what a request asks for and what bounds its price, writes the body that leaves, finds usage and errors in what comes
-back, and words refusals and the end of a stream in its API's own form. It holds no state.
+A shape reads what a request asks for and what bounds its price, finds usage and errors in answers, and writes refusals and the end
+of a stream in its API's own form. It has no state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.sse import Event
-
-__all__ = ["BadRequest", "CallUsage", "Message", "Prompt", "Reading", "Request", "Shape", "UnknownFields"]
 
 UnknownFields = Literal["drop", "refuse", "pass"]
 """What happens to a top-level field that no table names: it stays here, the call is refused, or it leaves unread."""
@@ -79,8 +76,8 @@ class Message:
         opaque_bytes: Those of `ascii_bytes` whose token count a provider may change from call to call (M4).
         wrap_count: What the template wraps: the message, its parts, its tool calls.
         media: True if it holds a part whose token count the request does not bound.
-        opens: True if it can stand before the first answer, and no template leaves any of it out later: text of the system
-            or of the user.
+        is_preamble: True for text of the system or of the user, which can come before the first answer. No template leaves any of
+            it out later.
         role: Who speaks in it, as it says; empty if it does not say.
     """
 
@@ -90,7 +87,7 @@ class Message:
     opaque_bytes: int = 0
     wrap_count: int = 1
     media: bool = False
-    opens: bool = False
+    is_preamble: bool = False
     role: str = ""
 
 
@@ -198,18 +195,6 @@ class Shape(Protocol):
 
         Raises:
             BadRequest: It cannot be read, or asks for something whose price has no bound.
-        """
-
-    def emit(
-        self, request: Request, *, bound: int | None, only: Sequence[str], max_price: Mapping[str, Decimal]
-    ) -> bytes:
-        """Write the body that leaves: unchanged slices byte for byte.
-
-        Args:
-            request: As read.
-            bound: The output bound to write, in every spelling; None to write none.
-            only: The endpoint tags that were quoted.
-            max_price: The price caps, USD per million tokens.
         """
 
     def read_body(self, body: bytes) -> Reading:

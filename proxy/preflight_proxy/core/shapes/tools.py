@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from preflight_proxy.core.memo import Memo
 from preflight_proxy.core.shapes import body
-from preflight_proxy.core.shapes.body import BadRequest, Json
-from preflight_proxy.core.shapes.json_size import indented_bytes
+from preflight_proxy.core.shapes.body import BadRequest, Json, indented_bytes
+from preflight_proxy.core.shapes.memo import Memo
 from preflight_proxy.core.shapes.prompt_text import PromptText
 
 TOOLS_MAX = 1000

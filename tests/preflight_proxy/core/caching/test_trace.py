@@ -174,4 +174,4 @@ def test_what_is_kept_is_bounded(story: Story) -> None:
     assert (first, story.call(chat(TALK), account="x").miss) == ("first_call", "first_call")
     kept = story.trace._accounts
     assert len(kept) == trace.ACCOUNTS_MAX
-    assert all(len(account.calls) <= trace.CALLS_MAX for account in kept.values())
+    assert all(len(calls) <= trace.CALLS_MAX for calls in kept.values())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from preflight_proxy.core.evidence.evidence import NOTHING_PUSD, PostedHistory, Verdict, judge
 from preflight_proxy.core.evidence.shared_usage import SharedUsage
 from preflight_proxy.core.ledger.commands import Adjust, Assume, MarkUnknown, Post, SetGeneration, Void
-from preflight_proxy.core.ledger.transition import LedgerState
+from preflight_proxy.core.ledger.state import LedgerState
 from tests.preflight_proxy.core.evidence.test_evidence import pending
 from tests.support.ledger_cases import account, do, hold, opened
 

@@ -4,16 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from preflight_proxy.core.ledger.transition import (
-    Conclude,
-    Freeze,
-    OpenAccount,
-    Post,
-    Refuse,
-    SetLimit,
-    Unfreeze,
-    transition,
-)
+from preflight_proxy.core.ledger.commands import Conclude, Freeze, OpenAccount, Post, Refuse, SetLimit, Unfreeze
+from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 from preflight_proxy.core.refusals.outcomes import LEFT, NONE_YET, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code

@@ -2,10 +2,10 @@
 
 import json
 
-from preflight_proxy.core.ledger.cost_line import clean, cost_line
+from preflight_proxy.core.ledger.cost_line import clean, entry_of
 from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, Reservation, ReservationState
 
-HELD = Reservation(
+POSTED = Reservation(
     "r1", "a", ReservationState.POSTED, 2_000_000_000, 1_590_000_000, "chat", "m/x", ("t",), 16, True, 1.0, "gen-1", "t"
 )
 CALL = CallFacts("m/x-2026", "OpenAI", "gen-1", "t", 1000, 900, 10, 50, 20, 200, 340, 1234, "c0ffee", "tools", -5)
@@ -13,7 +13,7 @@ CALL = CallFacts("m/x-2026", "OpenAI", "gen-1", "t", 1000, 900, 10, 50, 20, 200,
 
 def test_a_line_holds_every_field_of_the_contract() -> None:
     """Amounts as exact decimal text, the moment in UTC."""
-    line = cost_line(7, 1_760_000_000.25, "a", EntryKind.POSTED, 1_590_000_000, HELD, CALL)
+    line = entry_of(7, 1_760_000_000.25, "a", EntryKind.POSTED, 1_590_000_000, POSTED, CALL).line
     assert "\n" not in line
     assert json.loads(line) == {
         "entry_id": 7,
@@ -46,8 +46,8 @@ def test_a_line_holds_every_field_of_the_contract() -> None:
 
 def test_a_line_without_a_reservation_and_without_facts() -> None:
     """What was recovered; the fields stay the same."""
-    line = json.loads(cost_line(1, 0.0, "a", EntryKind.RECOVERED, -5, None, CallFacts()))
-    assert set(line) == set(json.loads(cost_line(7, 0.0, "a", EntryKind.POSTED, 1, HELD, CALL)))
+    line = json.loads(entry_of(1, 0.0, "a", EntryKind.RECOVERED, -5, None, CallFacts()).line)
+    assert set(line) == set(json.loads(entry_of(7, 0.0, "a", EntryKind.POSTED, 1, POSTED, CALL).line))
     assert (line["cost_usd"], line["reserved_usd"], line["reservation_id"]) == ("-0.000000000005", "0", None)
     assert (line["model"], line["generation_id"], line["tag"], line["status"]) == ("", None, None, None)
     assert (line["conversation"], line["cache_miss"], line["cache_saved_usd"]) == (None, None, None)
@@ -55,14 +55,14 @@ def test_a_line_without_a_reservation_and_without_facts() -> None:
 
 def test_the_quoted_model_stands_where_upstream_named_none() -> None:
     """And the reason of a void is told."""
-    line = json.loads(cost_line(1, 0.0, "a", EntryKind.VOIDED, 0, HELD, CallFacts(), "never sent"))
+    line = json.loads(entry_of(1, 0.0, "a", EntryKind.VOIDED, 0, POSTED, CallFacts(), "never sent").line)
     assert (line["model"], line["outcome"], line["reason"]) == ("m/x", "voided", "never sent")
 
 
 def test_text_of_upstream_is_one_line_of_valid_unicode_and_short() -> None:
     """Whatever it sends."""
     hostile = CallFacts(model="m\n\ud800" + "x" * 10_000, provider='"}\u2028', generation_id="g\udfff")
-    line = cost_line(1, 0.0, "a", EntryKind.RECOVERED, 1, None, hostile)
+    line = entry_of(1, 0.0, "a", EntryKind.RECOVERED, 1, None, hostile).line
     assert "\n" not in line
     assert len(line) < 1000
     assert json.loads(line)["model"].startswith("m\n?xxx")

@@ -2,19 +2,9 @@
 
 import pytest
 
-from preflight_proxy.core.ledger.transition import (
-    Adjust,
-    Assume,
-    CallFacts,
-    EntryKind,
-    OpenAccount,
-    Post,
-    Recover,
-    ReservationState,
-    SetGeneration,
-    Void,
-    transition,
-)
+from preflight_proxy.core.ledger.commands import Adjust, Assume, OpenAccount, Post, Recover, SetGeneration, Void
+from preflight_proxy.core.ledger.rows import CallFacts, EntryKind, ReservationState
+from preflight_proxy.core.ledger.transition import transition
 from tests.support.cases import each
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened
 

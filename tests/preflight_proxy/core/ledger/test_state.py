@@ -2,9 +2,9 @@
 
 import pytest
 
+from preflight_proxy.core.ledger.commands import Assume, ClearQuarantine, Post
 from preflight_proxy.core.ledger.rows import Account, QuarantinedEndpoint, Reservation, ReservationState
 from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
-from preflight_proxy.core.ledger.transition import Assume, ClearQuarantine, Post
 from tests.support.ledger_cases import do, hold, opened
 
 

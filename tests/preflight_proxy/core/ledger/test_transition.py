@@ -9,28 +9,24 @@ from typing import Literal
 import pytest
 from hypothesis import settings
 
-from preflight_proxy.core.ledger.transition import (
-    Account,
+from preflight_proxy.core.ledger.commands import (
     Assume,
-    CallFacts,
-    Change,
     ClearQuarantine,
     Command,
     Freeze,
-    LedgerState,
     MarkUnknown,
     OpenAccount,
     Post,
     Quarantine,
     Recover,
-    ReservationState,
     SetGeneration,
     SetLimit,
     Unfreeze,
     Void,
-    may_send,
-    transition,
 )
+from preflight_proxy.core.ledger.rows import Account, CallFacts, ReservationState
+from preflight_proxy.core.ledger.state import Change, LedgerState
+from preflight_proxy.core.ledger.transition import may_send, transition
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.cases import each
 from tests.support.ledger_cases import NOW_S, account, do, hold, opened

@@ -9,33 +9,33 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from preflight_proxy.core.ledger.transition import (
-    Account,
+from preflight_proxy.core.ledger.commands import (
     Adjust,
     Assume,
-    CallFacts,
-    Change,
     ClearQuarantine,
     Command,
-    Entry,
-    EntryKind,
     Freeze,
-    LedgerState,
     MarkUnknown,
     OpenAccount,
     Post,
     Quarantine,
-    QuarantinedEndpoint,
     Recover,
     Refuse,
-    Reservation,
-    ReservationState,
     SetLimit,
     Unfreeze,
     Void,
-    state_of,
-    transition,
 )
+from preflight_proxy.core.ledger.rows import (
+    Account,
+    CallFacts,
+    Entry,
+    EntryKind,
+    QuarantinedEndpoint,
+    Reservation,
+    ReservationState,
+)
+from preflight_proxy.core.ledger.state import Change, LedgerState, state_of
+from preflight_proxy.core.ledger.transition import transition
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from tests.support.ledger_cases import NOW_S, hold
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preflight_proxy.core.pricing.prompt_bound import prompt_bound
-from preflight_proxy.core.pricing.quote import Quote, UnquotableError, WorstCase, quote, split_model
+from preflight_proxy.core.pricing.quote import Quote, UnquotableError, WorstCase, quote
 from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.core.shapes.model_name import split_model
 from tests.support.cases import each
 from tests.support.quote_cases import EMBEDDINGS, MESSAGES, USD, chat, endpoint, read
 

@@ -18,8 +18,10 @@ from openrouter_sim.shapes import SHAPES as UPSTREAM
 from preflight_proxy.core.pricing.endpoint import Endpoint, endpoint_from_json
 from preflight_proxy.core.pricing.quote import quote
 from preflight_proxy.core.shapes import SHAPES
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.fields import spelling
-from preflight_proxy.core.shapes.shape import BadRequest, UnknownFields
+from preflight_proxy.core.shapes.request_writer import write_request
+from preflight_proxy.core.shapes.shape import UnknownFields
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
 
@@ -82,7 +84,7 @@ def test_of_no_pair_of_bounds_in_any_order_is_more_billed_than_reserved(
         request = shape.read(f'{{"model":"{MODEL}",{PROMPTS[path]},{fields}}}'.encode(), {}, unknown)
         made = quote(request, ENDPOINTS)
         assert made.bound == 16
-        sent = shape.emit(request, bound=16, only=made.tags, max_price=made.max_price)
+        sent = write_request(request, bound=16, only=made.tags, max_price=made.max_price)
         for choice in CHOICES:
             assert 0 < billed_pusd(choice, path, sent) <= made.worst_pusd(16), (choice, sent)
 
@@ -113,7 +115,7 @@ def test_whichever_bound_upstream_takes_it_bills_no_more_than_was_reserved(
         return
     made = quote(request, ENDPOINTS)
     bound = made.bound if clamp is None else min(clamp, made.bound)
-    sent = shape.emit(request, bound=made.wire_bound(bound), only=made.tags, max_price=made.max_price)
+    sent = write_request(request, bound=made.wire_bound(bound), only=made.tags, max_price=made.max_price)
     for choice in CHOICES:
         assert billed_pusd(choice, path, sent) <= made.worst_pusd(bound), (choice, sent)
 
@@ -122,7 +124,9 @@ def sent_bounds(path: str, fields: str, bound: int | None, unknown: UnknownField
     """What leaves of all spellings of a bound."""
     shape = SHAPES[path]
     request = shape.read(f'{{"model":"a/b",{PROMPTS[path]},{fields}}}'.encode(), {}, unknown)
-    sent = json.loads(shape.emit(request, bound=request.bound if bound is None else bound, only=("t",), max_price={}))
+    sent = json.loads(
+        write_request(request, bound=request.bound if bound is None else bound, only=("t",), max_price={})
+    )
     return {name: value for name, value in sent.items() if name in SPELLINGS}
 
 
@@ -142,7 +146,7 @@ def test_a_spelling_that_stays_here_is_named_whatever_becomes_of_unknown_fields(
     for unknown in ("drop", "pass"):
         request = read(CHAT, body, unknown)
         assert (request.bound, request.dropped) == (5, ("Max-Output-Tokens",))
-        assert b"Max-Output-Tokens" not in CHAT.emit(request, bound=5, only=(), max_price={})
+        assert b"Max-Output-Tokens" not in write_request(request, bound=5, only=(), max_price={})
 
 
 STRICT = '"provider":{"require_parameters":true}'
@@ -190,10 +194,10 @@ def test_a_budget_of_reasoning_that_is_not_inside_the_bound_is_lowered_even_if_t
     for name, key, shape in (("reasoning", "max_tokens", CHAT), ("thinking", "budget_tokens", MESSAGES)):
         for budget, lowered in ((3999, 3999), (4000, 2976), (50_000, 2976)):
             request = read(shape, {**body, name: {key: budget}})
-            sent = json.loads(shape.emit(request, bound=4000, only=(), max_price={}))
+            sent = json.loads(write_request(request, bound=4000, only=(), max_price={}))
             assert sent[name][key] == lowered
     short = read(CHAT, {**body, "max_tokens": 1500, "reasoning": {"max_tokens": 1500}})
-    assert json.loads(CHAT.emit(short, bound=1500, only=(), max_price={}))["reasoning"] == {"enabled": False}
+    assert json.loads(write_request(short, bound=1500, only=(), max_price={}))["reasoning"] == {"enabled": False}
 
 
 @each(

@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 
+from preflight_proxy.core.shapes.request_writer import write_request
 from preflight_proxy.core.shapes.shape import Shape
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, read
@@ -31,7 +32,7 @@ TOOLS = b'[ {"type":"function" , "function":{"name":"z\\u0061","parameters":{"b"
 )
 def test_unchanged_slices_leave_byte_for_byte_and_in_order(shape: Shape, fields: dict[str, bytes]) -> None:
     body = b'{ "model" : "a/b" ,' + b" , ".join(b'"%b" : %b' % (k.encode(), v) for k, v in fields.items()) + b" }"
-    sent = shape.emit(read(shape, body), bound=100, only=("t",), max_price={"prompt": Decimal("0.15")})
+    sent = write_request(read(shape, body), bound=100, only=("t",), max_price={"prompt": Decimal("0.15")})
     places = [sent.index(b'"%b":%b' % (name.encode(), raw)) for name, raw in fields.items()]
     assert places == sorted(places)
     assert sent.endswith(b'"provider":{"only":["t"],"max_price":{"prompt":0.15}}}')
@@ -48,7 +49,9 @@ def test_a_routing_object_is_written_as_it_was_read_pinned_and_capped_at_the_sma
     }
     request = read(CHAT, {"model": "a/b", "messages": [], "provider": wish})
     assert request.dropped == ("provider.options",)
-    sent = CHAT.emit(request, bound=None, only=("x/fp8",), max_price={"prompt": Decimal(3), "completion": Decimal(15)})
+    sent = write_request(
+        request, bound=None, only=("x/fp8",), max_price={"prompt": Decimal(3), "completion": Decimal(15)}
+    )
     assert json.loads(sent)["provider"] == {
         "order": ["x", "y"],
         "allow_fallbacks": False,
@@ -58,11 +61,11 @@ def test_a_routing_object_is_written_as_it_was_read_pinned_and_capped_at_the_sma
 
 
 def test_without_pins_caps_or_wishes_no_routing_object_is_written() -> None:
-    assert CHAT.emit(read(CHAT, {"model": "a/b", "messages": []}), bound=None, only=(), max_price={}) == (
+    assert write_request(read(CHAT, {"model": "a/b", "messages": []}), bound=None, only=(), max_price={}) == (
         b'{"model":"a/b","messages":[]}'
     )
 
 
 def test_a_top_level_key_that_comes_twice_leaves_once() -> None:
-    sent = CHAT.emit(read(CHAT, b'{"model":"a/b","model":"c/d","messages":[]}'), bound=None, only=(), max_price={})
+    sent = write_request(read(CHAT, b'{"model":"a/b","model":"c/d","messages":[]}'), bound=None, only=(), max_price={})
     assert sent == b'{"model":"c/d","messages":[]}'

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from preflight_proxy.core.shapes.shape import BadRequest, CallUsage, Reading
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.request_writer import write_request
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.core.sse import Decoder, Event
 from tests.support.cases import each
 from tests.support.quote_cases import COMPLETIONS, read
@@ -27,7 +29,7 @@ def test_a_suffix_is_text_too() -> None:
 
 def test_the_bound_is_written() -> None:
     request = read(COMPLETIONS, {"model": "a/b", "prompt": "x", "max_tokens": 100})
-    assert json.loads(COMPLETIONS.emit(request, bound=50, only=(), max_price={}))["max_tokens"] == 50
+    assert json.loads(write_request(request, bound=50, only=(), max_price={}))["max_tokens"] == 50
 
 
 def test_answers_are_read_as_chats_are() -> None:

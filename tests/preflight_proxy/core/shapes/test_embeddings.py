@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from preflight_proxy.core.shapes.shape import BadRequest, CallUsage, Reading
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.request_writer import write_request
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.core.sse import Event
 from tests.support.cases import each
 from tests.support.quote_cases import EMBEDDINGS, read
@@ -30,7 +32,7 @@ def test_nothing_to_embed_is_a_400(texts: object) -> None:
 
 def test_no_bound_is_written() -> None:
     request = read(EMBEDDINGS, {"model": "a/b", "input": "x", "dimensions": 8})
-    assert EMBEDDINGS.emit(
+    assert write_request(
         request, bound=0, only=(), max_price={}
     ) == b'{"model":"a/b","input":"x","dimensions":8}'.replace(b":", b":")
     assert (request.bound, request.bound_fields) == (None, ())

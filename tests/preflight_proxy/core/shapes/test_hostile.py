@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from preflight_proxy.core.pricing.quote import quote
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.core.shapes.shape import BadRequest, Shape, UnknownFields
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.request_writer import write_request
+from preflight_proxy.core.shapes.shape import Shape, UnknownFields
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, endpoint, read
 
@@ -308,9 +310,9 @@ def test_an_unknown_field_stays_here_is_refused_or_passes_as_configured() -> Non
     body = b'{"model":"a/b","messages":[],"new_field":{"x" : 1}}'
     dropped = read(CHAT, body)
     assert dropped.dropped == ("new_field",)
-    assert b"new_field" not in CHAT.emit(dropped, bound=None, only=("t",), max_price={})
+    assert b"new_field" not in write_request(dropped, bound=None, only=("t",), max_price={})
     passed = read(CHAT, body, "pass")
-    assert b'"new_field":{"x" : 1}' in CHAT.emit(passed, bound=None, only=("t",), max_price={})
+    assert b'"new_field":{"x" : 1}' in write_request(passed, bound=None, only=("t",), max_price={})
     assert passed.prompt.ascii_bytes == dropped.prompt.ascii_bytes + len("x1")
     with pytest.raises(BadRequest, match="new_field"):
         read(CHAT, body, "refuse")
@@ -359,7 +361,7 @@ def test_whatever_a_body_holds_it_is_read_or_refused_and_a_read_one_has_a_quote(
     if request.only is None and not request.ignore:
         made = quote(request, [endpoint("a/b")])
         assert 0 <= made.cheapest_pusd <= made.worst_pusd(made.bound)
-        body = shape.emit(request, bound=made.wire_bound(made.bound), only=made.tags, max_price=made.max_price)
+        body = write_request(request, bound=made.wire_bound(made.bound), only=made.tags, max_price=made.max_price)
         assert json.loads(body)["provider"]["only"] == ["anthropic"]
 
 
@@ -390,19 +392,19 @@ def test_another_spelling_of_a_known_field_does_not_leave_beside_it() -> None:
     body = {"model": "a/b", "messages": [], "Provider": {"only": ["x"]}, "TOOLS": [{"type": "mcp"}], "new": 1}
     request = read(CHAT, body, "pass")
     assert request.dropped == ("Provider", "TOOLS")
-    sent = json.loads(CHAT.emit(request, bound=None, only=("t",), max_price={}))
+    sent = json.loads(write_request(request, bound=None, only=("t",), max_price={}))
     assert sent == {"model": "a/b", "messages": [], "new": 1, "provider": {"only": ["t"]}}
 
 
 @each("field", [b'"plugins":[ {"id":"web","enabled":false} ]', b'"models":[ "A/b" ]'])
 def test_a_harmless_value_leaves_as_it_came(field: bytes) -> None:
     request = read(CHAT, b'{"model":"a/B","messages":[],' + field + b"}")
-    assert field in CHAT.emit(request, bound=9, only=("t",), max_price={})
+    assert field in write_request(request, bound=9, only=("t",), max_price={})
 
 
 def test_a_model_leaves_as_it_was_spelled() -> None:
     request = read(CHAT, b'{"model":"A/B\\u003aFloor","messages":[]}')
-    assert b'"model":"A/B\\u003aFloor"' in CHAT.emit(request, bound=9, only=("t",), max_price={})
+    assert b'"model":"A/B\\u003aFloor"' in write_request(request, bound=9, only=("t",), max_price={})
     assert quote(request, [endpoint("a/b")]).model == "a/b"
 
 

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from preflight_proxy.core.shapes.shape import BadRequest
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.request_writer import write_request
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, MESSAGES, RESPONSES, chat, read
 
 
 def emitted(bound: int | None, **fields: object) -> dict[str, object]:
-    written = json.loads(CHAT.emit(chat(**fields), bound=bound, only=(), max_price={}))
+    written = json.loads(write_request(chat(**fields), bound=bound, only=(), max_price={}))
     assert isinstance(written, dict)
     return written
 

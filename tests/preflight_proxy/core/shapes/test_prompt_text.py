@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.prompt_text import PromptText
-from preflight_proxy.core.shapes.shape import BadRequest, Message
+from preflight_proxy.core.shapes.shape import Message
 from tests.support.cases import each
 
 

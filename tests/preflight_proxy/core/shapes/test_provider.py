@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.provider import ProviderPreferences, read_provider, serves
-from preflight_proxy.core.shapes.shape import BadRequest
 from tests.support.cases import each
 
 

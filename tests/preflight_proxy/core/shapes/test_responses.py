@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from preflight_proxy.core.shapes.shape import BadRequest, CallUsage, Reading
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.shape import CallUsage, Reading
 from preflight_proxy.core.sse import Decoder, Event
 from tests.support.cases import each
 from tests.support.quote_cases import RESPONSES, read

@@ -3,7 +3,8 @@
 import pytest
 
 from preflight_proxy.core.shapes import SHAPES
-from preflight_proxy.core.shapes.shape import BadRequest, Reading, Shape
+from preflight_proxy.core.shapes.body import BadRequest
+from preflight_proxy.core.shapes.shape import Reading, Shape
 from tests.support.cases import each
 
 

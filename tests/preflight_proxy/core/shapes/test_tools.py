@@ -5,8 +5,9 @@ import json
 import pytest
 
 from preflight_proxy.core.pricing.prompt_bound import TOOL_TOKENS, TOOL_USE_TOKENS, prompt_bound
+from preflight_proxy.core.shapes.body import BadRequest
 from preflight_proxy.core.shapes.prompt_text import PromptText
-from preflight_proxy.core.shapes.shape import BadRequest
+from preflight_proxy.core.shapes.request_writer import write_request
 from preflight_proxy.core.shapes.tools import CLIENT_TOOLS, Api, Tools, kept_tools, read_tools
 from tests.support.cases import each
 from tests.support.quote_cases import MESSAGES, RESPONSES, endpoint, read
@@ -173,4 +174,4 @@ def test_a_shell_must_be_local(environment: object) -> None:
 def test_tools_that_the_client_runs_leave_as_they_came() -> None:
     raw = b'[{"type":"local_shell"},{ "type":"shell","environment":{"type":"local"} }]'
     request = read(RESPONSES, b'{"model":"a/b","input":"x","tools":' + raw + b"}")
-    assert raw in RESPONSES.emit(request, bound=9, only=("t",), max_price={})
+    assert raw in write_request(request, bound=9, only=("t",), max_price={})

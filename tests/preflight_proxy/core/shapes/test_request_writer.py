@@ -2,8 +2,8 @@
 
 import json
 
+from preflight_proxy.core.shapes.request_writer import write_request
 from preflight_proxy.core.shapes.shape import Shape
-from preflight_proxy.core.shapes.thinking import lower_bound, without_thinking_edits
 from tests.support.cases import each
 from tests.support.quote_cases import CHAT, COMPLETIONS, MESSAGES, RESPONSES, read
 
@@ -19,7 +19,7 @@ CLAUDE_CODE = {
 
 
 def sent(shape: Shape, body: dict[str, object], bound: int | None) -> dict[str, object]:
-    written = json.loads(shape.emit(read(shape, body), bound=bound, only=("t",), max_price={}))
+    written = json.loads(write_request(read(shape, body), bound=bound, only=("t",), max_price={}))
     assert isinstance(written, dict)
     return written
 
@@ -84,15 +84,23 @@ def test_the_bound_on_reasoning_is_read() -> None:
     assert read(MESSAGES, {**CLAUDE_CODE, "reasoning": {"max_tokens": 77}}, "pass").reasoning_bound == 31_999
 
 
-def test_a_bound_is_lower_than_none() -> None:
-    unbounded, bounded = (
-        read(CHAT, {"model": "a/b", "messages": []}),
-        read(CHAT, {"model": "a/b", "messages": [], "max_tokens": 50}),
-    )
-    assert [lower_bound(unbounded, 9), lower_bound(unbounded, None)] == [9, None]
-    assert [lower_bound(bounded, 50), lower_bound(bounded, 49)] == [None, 49]
+def test_a_call_without_a_bound_has_its_thinking_lowered_by_a_clamp() -> None:
+    unbounded: dict[str, object] = {"model": "a/b", "messages": [], "reasoning": {"max_tokens": 8000}}
+    assert sent(CHAT, unbounded, 4000)["reasoning"] == {"max_tokens": 2976}
+    assert sent(CHAT, unbounded, None)["reasoning"] == {"max_tokens": 8000}
 
 
-@each("odd", [None, [], {"edits": None}])
-def test_edits_that_are_none_are_left_alone(odd: object) -> None:
-    assert without_thinking_edits(odd) == odd  # type: ignore[arg-type]
+def test_a_thinking_budget_as_large_as_the_bound_is_lowered_without_a_clamp() -> None:
+    asked: dict[str, object] = {
+        **CLAUDE_CODE,
+        "max_tokens": 4000,
+        "thinking": {"type": "enabled", "budget_tokens": 4000},
+    }
+    assert sent(MESSAGES, asked, 4000)["thinking"] == {"type": "enabled", "budget_tokens": 2976}
+    within = {**asked, "thinking": {"type": "enabled", "budget_tokens": 3999}}
+    assert sent(MESSAGES, within, 4000)["thinking"] == within["thinking"]
+
+
+@each("odd", [None, [], {}])
+def test_context_management_without_edits_stays(odd: object) -> None:
+    assert sent(MESSAGES, {**CLAUDE_CODE, "context_management": odd}, 2047)["context_management"] == odd

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from preflight_proxy.core.memo import Memo, digest16
+from preflight_proxy.core.shapes.memo import Memo, digest16
 
 
 def test_a_result_is_computed_once_for_the_same_bytes() -> None:
