@@ -263,6 +263,23 @@ async def test_a_call_whose_endpoints_are_quarantined_while_it_waits_is_refused(
     assert refusal.code is Code.QUARANTINED
 
 
+async def test_a_call_does_not_use_an_endpoint_that_was_quarantined_while_it_waited(reserving: Reserving) -> None:
+    first = await reserving.reserved(1500)
+    second = await reserving.waiting(1500)
+    reserving.ledger.commit(Quarantine(DEAR_MODEL, first.tags[0], "test"))
+    reserving.ledger.commit(Void(first.id, "settled"))
+    call = await second
+    assert isinstance(call, ReservedCall)
+    assert call.reservation.tags == first.tags[1:] != ()
+
+
+async def test_the_cheapest_call_that_was_admitted_is_remembered(reserving: Reserving) -> None:
+    """With less than that left, the account counts as spent once a call was refused (M19)."""
+    reservation = await reserving.reserved(1500)
+    state = reserving.ledger.account_state("one")
+    assert 0 < (state.cheapest_pusd or 0) < reservation.reserved_pusd
+
+
 async def test_where_the_ledger_cannot_be_written_a_call_is_refused_and_nothing_is_sent(world: World) -> None:
     world.proxy.ledger.store.poison("the disk is gone")
     async with world.post() as response:
