@@ -204,10 +204,10 @@ class SharedGate:
 
     async def _receive(self, connection: socket.socket) -> list[int]:
         await _readable(connection)
-        message, fds, flags, _ = socket.recv_fds(connection, 16, len(self.ports) + 1)
+        message, fds, _, _ = socket.recv_fds(connection, 16, len(self.ports) + 1)
         for fd in fds:
-            os.set_inheritable(fd, False)
-        if len(fds) == len(self.ports) and not flags & socket.MSG_CTRUNC:
+            os.set_inheritable(fd, False)  # `recv_fds` of Python 3.11 ignores the flag for it
+        if len(fds) == len(self.ports):
             return fds
         for fd in fds:
             os.close(fd)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.wire
 HOLDS_IT_ALL: dict[str, Any] = {"model": DEAR_MODEL, "max_tokens": 1500}
 
 
-async def test_a_client_that_leaves_while_it_waits_sends_nothing_and_holds_nothing(world: World) -> None:
+async def test_a_client_that_leaves_while_it_waits_sends_nothing_and_reserves_nothing(world: World) -> None:
     await world.open("one", "0.03")
     world.sim.scenario = Scenario(first_token_s=1.5, replies=(Rule(tokens=20),))
     token = world.tokens["one"]
@@ -182,7 +182,7 @@ async def test_where_not_all_fit_a_call_leaves_for_the_endpoint_that_is_known_al
     assert sent == [list(tags.values()), [tags[provider]]]
 
 
-async def test_of_two_endpoints_of_one_provider_nobody_says_which_served(world: World) -> None:
+async def test_of_two_endpoints_of_one_provider_an_answer_does_not_say_which_served(world: World) -> None:
     """What it billed calibrates neither, and what it overran would put both out of use."""
     model = world.sim.catalog[MODEL]
     twin = replace(model.endpoints[0], tag="openai/priority")
