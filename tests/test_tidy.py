@@ -52,7 +52,8 @@ EXCUSED_FOLDER_IMPORTS: Mapping[tuple[str, str], str] = {
 
 SHARED_WITH_THE_HOST = (
     *("preflight_proxy.core", "preflight_proxy.core.errors", "preflight_proxy.base.log"),
-    *("preflight_proxy.base.tasks", "preflight_proxy.base.clock"),
+    *("preflight_proxy.base.tasks", "preflight_proxy.base.clock", "preflight_proxy.base.control_messages"),
+    "preflight_proxy.base.atomic_file",
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
     *("preflight_proxy.ledger.quarantine_file", "preflight_proxy.base.config"),
     "preflight_proxy.base.data_folder",  # where a stand-alone proxy's control socket is
@@ -72,6 +73,8 @@ COMMANDS_THAT_RUN_A_PACKAGE = "agent_preflight.cli"
 TESTED_TOGETHER: Mapping[str, str] = {
     # an interface, tested by what stands behind it
     "agent_preflight.sandboxes.interface": "agent_preflight/sandboxes/test_process.py",
+    # an interface that does nothing by itself, by the faults
+    "openrouter_sim.calls.fault": "openrouter_sim/faults/test_registry.py",
     # values, by the file they are read from
     "openrouter_sim.calls.scenario": "openrouter_sim/test_scenario_file.py",
     # each value by the options that take it

@@ -14,7 +14,8 @@ from agent_preflight.options import kinds
 from agent_preflight.options.kinds import Kind
 
 if TYPE_CHECKING:
-    from agent_preflight.sidecar.control_client import Balance, ControlClient
+    from agent_preflight.sidecar.control_client import ControlClient
+from preflight_proxy.base.control_messages import Balance
 
 Data = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The proxy's data folder, as at its start.", show_default=False)
@@ -49,9 +50,9 @@ def add(ctx: typer.Context, accounts: Amounts, data: Data = None) -> None:
 
     async def ask(client: ControlClient) -> None:
         for name, limit_pusd in wanted.items():
-            balance, token = await client.add_account(name, limit_pusd)
-            spent = f", {dollars(balance.posted_pusd)} spent before" if balance.posted_pusd else ""
-            say(f"account   {name}  {dollars(balance.limit_pusd)}{spent}  {token}")
+            account = await client.add_account(name, limit_pusd)
+            spent = f", {dollars(account.posted_pusd)} spent before" if account.posted_pusd else ""
+            say(f"account   {name}  {dollars(account.limit_pusd)}{spent}  {account.api_key}")
 
     on_proxy(folder, ask)
 

@@ -14,7 +14,7 @@ from typing import Any
 from agent_preflight.environment.agent_env import GATE_PORT
 from agent_preflight.environment.proxy_env import own_proxy, proxy_env
 from agent_preflight.environment.trust import TLS_PORT
-from agent_preflight.sidecar.gate_request import Opening, WayOut
+from preflight_proxy.base.control_messages import EgressSpec, ServiceSpec
 from preflight_proxy.core.egress import Target, read_target
 from preflight_proxy.core.errors import ConfigError
 
@@ -67,14 +67,14 @@ class NetworkAccess:
         return {service.host: str(service.target) for service in self.services}
 
     @property
-    def openings(self) -> tuple[Opening, ...]:
+    def openings(self) -> tuple[ServiceSpec, ...]:
         """What the proxy is told of the services."""
-        return tuple(Opening(each.label, each.port, str(each.target)) for each in self.services)
+        return tuple(ServiceSpec(each.label, each.port, str(each.target)) for each in self.services)
 
     @property
-    def way_out(self) -> WayOut | None:
+    def way_out(self) -> EgressSpec | None:
         """What the proxy is told of the egress list."""
-        return WayOut(EGRESS_PORT, tuple(map(str, self.egress))) if self.egress else None
+        return EgressSpec(EGRESS_PORT, tuple(map(str, self.egress))) if self.egress else None
 
     def document(self) -> dict[str, Any]:
         """Return it as plan.json has it."""

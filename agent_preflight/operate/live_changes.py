@@ -25,7 +25,8 @@ from agent_preflight.runs.control_file import CONTROL_FILE, read_control
 from agent_preflight.runs.plan import KEY_HEADROOM_PUSD
 from agent_preflight.runs.plan_file import planned_trials, trial_folder
 from agent_preflight.runs.trial_state import Ender
-from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlError, ControlUnreachableError
+from agent_preflight.sidecar.control_client import ControlClient, ControlError, ControlUnreachableError
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD
 

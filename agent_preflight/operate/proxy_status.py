@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 
 from agent_preflight.base.tables import TableColumn, TextTable, duration, money, show
 from agent_preflight.base.usd import usd
-from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlUnreachableError
+from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.base.data_folder import control_socket, serving_pid
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import is_kept
@@ -125,8 +126,7 @@ def on_proxy(data: Path, ask: Callable[[ControlClient], Awaitable[_T]]) -> _T:
 
 async def _told(data: Path, client: ControlClient) -> ProxyStatus:
     health, balances = await client.health(), await client.accounts()
-    rows = tuple(map(of_balance, balances))
-    return ProxyStatus(data, int(health["pid"]), health.get("base_url"), health.get("uptime_s"), rows)
+    return ProxyStatus(data, health.pid, health.base_url, health.uptime_s, tuple(map(of_balance, balances)))
 
 
 def of_balance(balance: Balance) -> AccountStatus:

@@ -22,7 +22,8 @@ from agent_preflight.runs.result import TrialFacts, exact, result_of, summary_do
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sidecar.control_client import UNKNOWN_ACCOUNT, Balance, ControlError
+from agent_preflight.sidecar.control_client import ControlError
+from preflight_proxy.base.control_messages import UNKNOWN_ACCOUNT, Balance
 from preflight_proxy.core.errors import OperatingError
 
 SETTLE_S_MAX = 240.0

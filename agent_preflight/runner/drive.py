@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from agent_preflight.base.usd import dollars
@@ -31,7 +32,7 @@ from agent_preflight.runs.disk import shortage
 from agent_preflight.runs.plan import Surroundings, TrialPlan, key_expiry
 from agent_preflight.runs.trial_state import GATE_LOST, INTERRUPTED, TIME_LIMIT, Ender, EndReason, TrialState
 from agent_preflight.sandboxes.interface import AgentInput, AgentSpec, ForwarderTarget, Pipes, Sandbox
-from agent_preflight.sidecar.gate_request import Account, Gate, Tls
+from preflight_proxy.base.control_messages import AccountSpec, GateSpec, TlsSpec
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.secret import Secret
 
@@ -114,7 +115,7 @@ async def _both(*work: Coroutine[Any, Any, None]) -> None:
         raise exc.exceptions[0] from exc
 
 
-def _gate(trial: RunningTrial) -> Gate | None:
+def _gate(trial: RunningTrial) -> GateSpec | None:
     if trial.shared.around.sandbox == "process":
         return None
     authority = trial.shared.authority
@@ -124,13 +125,15 @@ def _gate(trial: RunningTrial) -> Gate | None:
     for text in (*trust_warnings(around.env or {}), *proxy_warnings(reach, around.env or {}, around.network)):
         trial.warnings.append(text)
         trial.say(text)
-    tls = Tls(TLS_PORT, authority.certificate, authority.key)
+    tls = TlsSpec(TLS_PORT, authority.certificate, authority.key)
     if trial.shared.portal_host is None:
-        return Gate(trial.shared.folder.gate_socket(trial.number), reach.ports, tls, reach.openings, reach.way_out)
-    return Gate(None, reach.ports, tls, reach.openings, reach.way_out, Secret(secrets.token_urlsafe(32)))
+        return GateSpec(
+            str(trial.shared.folder.gate_socket(trial.number)), reach.ports, tls, reach.openings, reach.way_out
+        )
+    return GateSpec(None, reach.ports, tls, reach.openings, reach.way_out, Secret(secrets.token_urlsafe(32)))
 
 
-def _portal(trial: RunningTrial, gate: Gate | None) -> ForwarderTarget | None:
+def _portal(trial: RunningTrial, gate: GateSpec | None) -> ForwarderTarget | None:
     host, place = trial.shared.portal_host, trial.shared.sidecar.portal
     if gate is None or gate.portal_pass is None or host is None:
         return None
@@ -138,25 +141,25 @@ def _portal(trial: RunningTrial, gate: Gate | None) -> ForwarderTarget | None:
     return ForwarderTarget(host, int(place.rpartition(":")[2]), gate.portal_pass)
 
 
-async def _open_account(trial: RunningTrial, token: Secret, gate: Gate | None) -> None:
+async def _open_account(trial: RunningTrial, token: Secret, gate: GateSpec | None) -> None:
     assert trial.sub_key is not None
-    account = Account(
-        id=trial.alias,
+    spec = AccountSpec(
         run=trial.shared.run_id,
         limit_pusd=trial.plan.limit_pusd,
         token=token,
         key=trial.sub_key.key,
-        budget_file=trial.folder / "budget" / "budget.txt",
-        budget_mode=trial.shared.around.budget_mode,
+        key_is_own=True,
+        budget_file=str(trial.folder / "budget" / "budget.txt"),
+        budget_mode="detailed" if trial.shared.around.budget_mode == "detailed" else "simple",
         gate=gate,
     )
-    balance = await trial.shared.sidecar.open(account)
+    balance = await trial.shared.sidecar.open(trial.alias, spec)
     if trial.plan.before is not None:  # whoever froze it meant the earlier attempt, whose token and key hold no more
         balance = await trial.shared.sidecar.unfreeze(trial.alias)
     trial.take_balance(balance)
 
 
-def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
+def _spec(trial: RunningTrial, token: Secret, gate: GateSpec | None) -> AgentSpec:
     plan, around = trial.plan, replace(trial.shared.around, mounts=trial.plan.mounts)
     base_url = GATE_BASE_URL if gate is not None else str(trial.shared.sidecar.base_url)
     budget_file = CONTAINER_BUDGET_FILE if gate is not None else str(trial.folder / "budget" / "budget.txt")
@@ -181,7 +184,7 @@ def _spec(trial: RunningTrial, token: Secret, gate: Gate | None) -> AgentSpec:
         network=around.network,
         workspace_path=around.workspace_path,
         budget_dir=trial.folder / "budget",
-        gate_socket=gate.socket if gate is not None else None,
+        gate_socket=Path(gate.socket) if gate is not None and gate.socket is not None else None,
         docker_args=docker_args,
         output=beside_mounts(around.output, docker_args.agent),
         services=around.reach.names,

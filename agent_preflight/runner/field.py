@@ -47,7 +47,7 @@ from agent_preflight.runs.plan_file import plan_document
 from agent_preflight.runs.request import Finished, Request
 from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sidecar import STOP_S_MAX, Sidecar, SidecarSettings
-from agent_preflight.sidecar.control_client import LedgerEvent
+from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.base.tasks import Tasks
 
 T = TypeVar("T")
@@ -264,18 +264,18 @@ class _Run:
 
     def _hear(self, event: LedgerEvent) -> None:
         if event.type == "stop":
-            self._stop_by_hand(event.facts.get("trial"), str(event.facts.get("reason") or "stopped by a person"))
+            self._stop_by_hand(event.trial, event.reason or "stopped by a person")
             return
         if event.type == "ledger":
             self._request.say(
-                f"{event.facts.get('closed')}. The proxy sends no further call of this run; calls under way go on, and their costs "
+                f"{event.closed}. The proxy sends no further call of this run; calls under way go on, and their costs "
                 "cannot be booked."
             )
             return
-        trial = self._live.get(event.account)
+        trial = self._live.get(event.account or "")
         if trial is not None:
             trial.hear(event)
-        if event.type == "refused" and event.facts.get("code") == NO_CREDIT:
+        if event.type == "refused" and event.code == NO_CREDIT:
             self._credit.refused()
 
     def _balance_usd(self) -> float | None:

@@ -25,7 +25,7 @@ from agent_preflight.runs.plan import PriorAttempt, TrialPlan
 from agent_preflight.runs.plan_file import by_alias, plan_differences
 from agent_preflight.runs.trial_state import Ender
 from agent_preflight.sandboxes.kept_output import RECORD, WORKSPACE, set_workspace_aside
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.errors import ConfigError
 
 SUMMARY = "summary.json"

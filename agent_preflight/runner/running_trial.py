@@ -29,7 +29,7 @@ from agent_preflight.runs.trial_state import GATE_LOST, Ender, EndReason, TrialS
 from agent_preflight.runs.verdict import RefusalNotices
 from agent_preflight.sandboxes.interface import AgentSpec, Exit, Sandbox
 from agent_preflight.sidecar import Sidecar
-from agent_preflight.sidecar.control_client import Balance, LedgerEvent
+from preflight_proxy.base.control_messages import Balance, LedgerEvent
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.secret import Secret
@@ -150,13 +150,13 @@ class RunningTrial:
         if event.balance is not None:
             self.take_balance(event.balance)
         if event.type == "settled":
-            self.seen.repeats = int(event.facts.get("repeats") or 0)
+            self.seen.repeats = event.repeats or 0
             self._log_poll()
-        if event.type in ("refused", "unserved") and (told := self.refusals.hear(event.facts)) is not None:
+        if event.type in ("refused", "unserved") and (told := self.refusals.hear(event)) is not None:
             self.say(told)
         if event.type == "limit":
             self._log_limit()
-        if event.type == "gate" and event.facts.get("state") == "lost" and self.state is TrialState.RUNNING:
+        if event.type == "gate" and event.state == "lost" and self.state is TrialState.RUNNING:
             self.end(GATE_LOST)
         self.heard.set()
         self.watch.look()

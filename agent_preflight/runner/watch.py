@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from msgspec import structs
 
 from agent_preflight.base.usd import usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import BudgetStatus
 from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.trial_state import Ender, EndReason
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.refusals.outcomes import Outcomes
 
 Event = dict[str, Any]
@@ -47,7 +49,7 @@ class TrialFigures:
         if balance.as_of < self.balance.as_of:
             return
         known = self.balance.outcomes
-        self.balance = replace(balance, outcomes=known) if _count(balance.outcomes) < _count(known) else balance
+        self.balance = structs.replace(balance, outcomes=known) if _count(balance.outcomes) < _count(known) else balance
 
 
 def _dollars(balance: Balance) -> dict[str, float]:

@@ -25,6 +25,7 @@ from agent_preflight.artifacts import read_json_object
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.control_file import CONTROL_FILE, RunControl, short_dir_name, tries_dir
 from agent_preflight.sidecar import CONTROL_SOCKET
+from preflight_proxy.base.atomic_file import replace_file
 from preflight_proxy.core.errors import ConfigError
 
 COLLISIONS_MAX = 1000
@@ -195,12 +196,7 @@ def open_single(run_dir: Path, alias: str) -> RunFolder:
 
 def write_private(path: Path, document: Mapping[str, Any]) -> None:
     """Write JSON to a file of mode 0600, by rename: readers see the old content or the new."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2)
-        file.write("\n")
-    draft.replace(path)
+    replace_file(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
 def _locked(path: Path, *, single: bool) -> RunFolder:

@@ -15,7 +15,7 @@ from agent_preflight.runs.trial_state import EndReason
 from agent_preflight.runs.verdict import TrialVerdict, judge
 from agent_preflight.sandboxes.interface import Exit, Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.refusals.outcomes import Cause
 
 SCHEMA = 1

@@ -7,13 +7,13 @@ is told as that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from agent_preflight.base.usd import cents_up, dollars
 from agent_preflight.runs.trial_state import EXIT_CODE, Ender, EndReason, error_of
 from agent_preflight.sandboxes.interface import Exit
+from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.core.refusals.outcomes import Cause, Outcomes, Source, code_of
 from preflight_proxy.core.refusals.refusals import Code
 
@@ -173,9 +173,9 @@ class RefusalNotices:
     def __init__(self) -> None:
         self._told: set[tuple[str, str]] = set()
 
-    def hear(self, facts: Mapping[str, Any]) -> str | None:
-        """Take the facts of a `refused` or `unserved` event; returns a sentence the first time that the reason comes up."""
-        cause = _cause(facts)
+    def hear(self, event: LedgerEvent) -> str | None:
+        """Take a `refused` or `unserved` event; returns a sentence the first time that the reason comes up."""
+        cause = _cause(event)
         if cause is None or (cause.code, cause.text) in self._told or len(self._told) >= TOLD_MAX:
             return None
         sentence = first_notice(cause)
@@ -184,9 +184,10 @@ class RefusalNotices:
         return sentence
 
 
-def _cause(facts: Mapping[str, Any]) -> Cause | None:
-    code, text, model, detail = (str(facts.get(name) or "") for name in ("code", "text", "model", "detail"))
+def _cause(event: LedgerEvent) -> Cause | None:
     try:
-        return Cause(code, Source(str(facts.get("source"))), text, model, detail)
+        return Cause(
+            event.code or "", Source(event.source or ""), event.text or "", event.model or "", event.detail or ""
+        )
     except ValueError:
         return None

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from preflight_proxy.base.atomic_file import replace_file
+
 WORKSPACE = "workspace"
 """In a trial's folder: what the agent wrote, whole."""
 RECORD = "output.json"
@@ -88,12 +90,9 @@ class KeptOutput:
 
     def write_record(self, folder: Path, container: str) -> None:
         """Write `RECORD`, by which a sweep sees that this container's output is kept; without it, it copies again."""
-        draft = folder / f".{RECORD}.new"
+        record = json.dumps({"container": container, "output": self.document()}, indent=2)
         with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-                json.dump({"container": container, "output": self.document()}, file, indent=2)
-            draft.replace(folder / RECORD)
+            replace_file(folder / RECORD, record.encode())
 
     @classmethod
     def read(cls, output: object) -> KeptOutput | None:

@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+import msgspec
+
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sidecar.child import SidecarError, own_process, until_ready
-from agent_preflight.sidecar.control_client import (
-    Balance,
-    ControlClient,
-    ControlError,
-    ControlUnreachableError,
-    LedgerEvent,
-)
-from agent_preflight.sidecar.gate_request import Account
+from agent_preflight.sidecar.control_client import ControlClient, ControlError, ControlUnreachableError
+from preflight_proxy.base.config import Config
+from preflight_proxy.base.control_messages import AccountSpec, Balance, LedgerEvent
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
 
@@ -90,7 +86,7 @@ class Sidecar:
         self._log = log
         self._listen = settings.listen
         self.portal: str | None = None
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, AccountSpec] = {}
         self.not_opened: set[str] = set()
         self._process: Process | None = None
         self._client: ControlClient | None = None
@@ -129,18 +125,18 @@ class Sidecar:
         self._tasks.spawn(self._supervise(), "proxy")
         self._tasks.spawn(self._follow(), "proxy events")
 
-    async def open(self, account: Account) -> Balance:
+    async def open(self, account_id: str, spec: AccountSpec) -> Balance:
         """Open an account, and again after each restart of the proxy.
 
         Raises:
             OperatingError: The proxy refused, or cannot be had.
         """
-        self._accounts[account.id] = account
+        self._accounts[account_id] = spec
         try:
-            return await self._repeat(lambda client: client.open(account))
+            return await self._repeat(lambda client: client.open(account_id, spec))
         except ControlError:
-            del self._accounts[account.id]
-            self.not_opened.add(account.id)
+            del self._accounts[account_id]
+            self.not_opened.add(account_id)
             raise
 
     async def balance(self, account_id: str) -> Balance:
@@ -190,20 +186,19 @@ class Sidecar:
     async def _launch(self) -> None:
         self._ready_file.unlink(missing_ok=True)
         settings = self._settings
-        document = {
-            "data": str(settings.data),
-            "listen": self._listen,
-            "portal": self.portal,
-            "upstream": settings.upstream,
-            "control": str(self._control),
-            "ready_file": str(self._ready_file),
-            "run": settings.run,
-            "byok": settings.byok,
-            "grace_s": settings.grace_s,
-            "durability": "process",
-        }
+        config = Config(
+            data=str(settings.data),
+            listen=self._listen,
+            portal=self.portal,
+            upstream=settings.upstream,
+            control=str(self._control),
+            ready_file=str(self._ready_file),
+            run=settings.run,
+            byok=settings.byok,
+            grace_s=settings.grace_s,
+        )
         with _open_log(settings.data / "proxy.log") as log:
-            self._process = await own_process("preflight_proxy", config=json.dumps(document).encode(), stderr=log)
+            self._process = await own_process("preflight_proxy", config=msgspec.json.encode(config), stderr=log)
         try:
             ready = await until_ready(self._process, self._ready_file)
         except SidecarError as exc:
@@ -232,8 +227,9 @@ class Sidecar:
             try:
                 self._cursor = 0
                 await self._launch()
-                for account in list(self._accounts.values()):
-                    await self.open(replace(account, keep_limit=True))  # a person may have topped it up
+                for account_id, spec in list(self._accounts.items()):
+                    # A person may have topped it up.
+                    await self.open(account_id, msgspec.structs.replace(spec, keep_limit=True))
             except OperatingError as exc:
                 self._log(f"the proxy could not be started again: {exc}")
         self._dead = f"the proxy ended {RESTARTS_MAX + 1} times; the last time it said: {self._last_words()}"

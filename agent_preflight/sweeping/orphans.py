@@ -49,7 +49,7 @@ async def end_orphan(socket: Path, settle_s: float, *, dry_run: bool) -> OrphanP
     """
     client = ControlClient(socket)
     try:
-        pid = await client.pid()
+        pid = (await client.health()).pid
         return OrphanProxy(str(pid), gone=True) if dry_run else await _end(client, pid, settle_s)
     except ControlUnreachableError:
         return None
@@ -86,7 +86,7 @@ async def _until_silent(client: ControlClient) -> bool:
     until_s = time.monotonic() + PROXY_END_S_MAX
     while time.monotonic() < until_s:
         try:
-            await client.pid()
+            await client.health()
         except ControlUnreachableError:
             return True
         await asyncio.sleep(LOOK_EVERY_S)

@@ -23,8 +23,8 @@ from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason
 from agent_preflight.runs.trial_status import read_events
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
-from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.outputs import kept_of
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.errors import OperatingError
 
 LOST = EndReason(Ender.LOST, "the runner was lost before the trial's end")

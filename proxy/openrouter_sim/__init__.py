@@ -1,12 +1,13 @@
-"""An offline OpenRouter for demos and tests: same wire, own exact books, faults on demand.
+"""An offline OpenRouter for demos and tests: the same API, an exact bill of its own, and faults on request.
 
-It imports neither of the other packages, so that it can contradict both.
+It imports neither of the other two packages, so its bill can contradict theirs.
 """
 
 from openrouter_sim.base.tokens import Tokenizer
 from openrouter_sim.billing.bill import Bill, KeyBill, SimGeneration
+from openrouter_sim.calls.fault import Fault
 from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario, ToolCall
-from openrouter_sim.faults import FAULTS, Fault, make_fault
+from openrouter_sim.faults import FAULTS, make_fault
 from openrouter_sim.scenario_file import load_scenario
 from openrouter_sim.simulator import ReceivedRequest, Simulator
 

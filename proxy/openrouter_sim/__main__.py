@@ -9,7 +9,7 @@ from openrouter_sim.serve import serve
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="openrouter_sim", description="An offline OpenRouter.")
     parser.add_argument("--listen", default="127.0.0.1:8799", metavar="HOST:PORT")
     parser.add_argument("--scenario", type=Path, metavar="FILE")

@@ -1,4 +1,4 @@
-"""Which rule speaks and which faults strike, for one scenario, by the seed."""
+"""Decides which reply and which faults a call gets, by the scenario and the seed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from random import Random
 
 from openrouter_sim.base.errors import bad_request
 from openrouter_sim.calls.call import SimRequest
+from openrouter_sim.calls.fault import Fault
 from openrouter_sim.calls.reply import SimReply, compose, directive
 from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario
-from openrouter_sim.faults import Fault, make_fault
+from openrouter_sim.faults import make_fault
 
 
 class Director:
-    """A scenario being played: it counts how often each rule was used, and in `strikes` each fault by name."""
+    """Applies a scenario to calls. Counts the uses of each rule, and in `strikes` those of each fault by name."""
 
     def __init__(self, scenario: Scenario, random: Random, strikes: Counter[str] | None = None) -> None:
         self.scenario = scenario
@@ -24,39 +25,39 @@ class Director:
         self._struck: Counter[int] = Counter()
 
     def early(self, *apis: str | None) -> list[Fault]:
-        """Return the faults that strike before the body is read, of the rules that name one of `apis`."""
+        """Return the faults that act before the body is read, of the rules for one of `apis`."""
         rules = [(i, rule) for i, rule in self._rules(is_early=True) if rule.api in apis]
         return [rule.fault for i, rule in rules if self._strikes(i, rule)]
 
-    def late(self, api: str, ask: SimRequest, model: str) -> tuple[list[Fault], SimReply]:
-        """Return the faults that strike this call, and what the model would say.
+    def late(self, api: str, request: SimRequest, model: str) -> tuple[list[Fault], SimReply]:
+        """Return the faults of this call, and the reply of the model before any bound.
 
         Raises:
-            ApiError: 400 for a directive that cannot be understood.
+            ApiError: 400 for an invalid directive.
         """
-        rules = [(i, rule) for i, rule in self._rules(is_early=False) if _concerns(rule, api, ask, model)]
+        rules = [(i, rule) for i, rule in self._rules(is_early=False) if _applies(rule, api, request, model)]
         faults = [rule.fault for i, rule in rules if self._strikes(i, rule)]
-        steered = self._directive(ask)
-        if steered is None:
-            return faults, compose(self._speaking(ask, model), self.scenario, self._random)
-        rule, fault = steered
+        directions = self._directive(request)
+        if directions is None:
+            return faults, compose(self._reply_rule(request, model), self.scenario, self._random)
+        rule, fault = directions
         if fault is not None:
             self.strikes[fault.name] += 1
             faults.append(fault)
         return faults, compose(rule, self.scenario, self._random)
 
-    def _directive(self, ask: SimRequest) -> tuple[Rule, Fault | None] | None:
+    def _directive(self, request: SimRequest) -> tuple[Rule, Fault | None] | None:
         if not self.scenario.directives:
             return None
         try:
-            found = directive(ask.last_text)
-            return found and (found[0], None if found[1] is None else make_fault(found[1]))
+            directions = directive(request.last_text)
+            return directions and (directions[0], None if directions[1] is None else make_fault(directions[1]))
         except ValueError as exc:
             raise bad_request(f"[[sim]]: {exc}") from exc
 
-    def _speaking(self, ask: SimRequest, model: str) -> Rule | None:
+    def _reply_rule(self, request: SimRequest, model: str) -> Rule | None:
         for index, rule in enumerate(self.scenario.replies):
-            if _speaks(rule, ask, model) and (rule.times is None or self._seen[-1 - index] < rule.times):
+            if _matches(rule, request, model) and (rule.times is None or self._seen[-1 - index] < rule.times):
                 self._seen[-1 - index] += 1
                 return rule
         return None
@@ -75,18 +76,18 @@ class Director:
         return True
 
 
-def _concerns(rule: FaultRule, api: str, ask: SimRequest, model: str) -> bool:
+def _applies(rule: FaultRule, api: str, request: SimRequest, model: str) -> bool:
     return (
         rule.api in {None, api}
         and rule.model in {None, model}
-        and rule.stream in {None, ask.stream}
-        and (rule.contains is None or rule.contains in ask.last_text)
+        and rule.stream in {None, request.stream}
+        and (rule.contains is None or rule.contains in request.last_text)
     )
 
 
-def _speaks(rule: Rule, ask: SimRequest, model: str) -> bool:
+def _matches(rule: Rule, request: SimRequest, model: str) -> bool:
     return (
         rule.model in {None, model}
-        and rule.role in {None, ask.last_role}
-        and (rule.contains is None or rule.contains in ask.last_text)
+        and rule.role in {None, request.last_role}
+        and (rule.contains is None or rule.contains in request.last_text)
     )

@@ -1,4 +1,4 @@
-"""What costs nothing to ask: models, the caller's key, generations, and the simulator's own bill."""
+"""Reads that cost nothing: models, the caller's key, generations, and the simulator's bill."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openrouter_sim.base.times import iso
 from openrouter_sim.billing.admission import authenticate
 from openrouter_sim.billing.bill import SimGeneration
 from openrouter_sim.catalog.models import SimModel, show_architecture, show_endpoint, show_model
-from openrouter_sim.management import WORKSPACE_ID, counters, reply, show_budget
+from openrouter_sim.management import WORKSPACE_ID, counters, json_answer, show_budget
 
 if TYPE_CHECKING:
     from openrouter_sim.simulator import Simulator
@@ -40,10 +40,10 @@ class _Reads:
 
     async def bill(self, request: web.Request) -> web.Response:
         is_summary = request.query.get("summary", "0") not in {"", "0", "false"}
-        return reply(self._simulator.bill().to_json(summary=is_summary))
+        return json_answer(self._simulator.bill().to_json(summary=is_summary))
 
     async def faults(self, request: web.Request) -> web.Response:
-        return reply(dict(self._simulator.strikes))
+        return json_answer(dict(self._simulator.strikes))
 
     async def models(self, request: web.Request) -> web.Response:
         wanted = request.query.get("output_modalities", "text").split(",")
@@ -55,7 +55,7 @@ class _Reads:
 
     async def count(self, request: web.Request) -> web.Response:
         count = sum(model.output == "text" for model in self._simulator.catalog.values())
-        return reply({"data": {"count": count}})
+        return json_answer({"data": {"count": count}})
 
     async def endpoints(self, request: web.Request) -> web.Response:
         model = self._model(f"{request.match_info['author']}/{request.match_info['slug']}")
@@ -68,7 +68,7 @@ class _Reads:
             "architecture": show_architecture(model),
             "endpoints": shown,
         }
-        return reply({"data": data})
+        return json_answer({"data": data})
 
     async def key(self, request: web.Request) -> web.Response:
         account = self._simulator.account
@@ -84,17 +84,18 @@ class _Reads:
             "budgets": [] if budget is None else [budget],
             "effective_budget": budget,
         }
-        return reply({"data": data})
+        return json_answer({"data": data})
 
     async def generation(self, request: web.Request) -> web.Response:
         account = self._simulator.account
         key = authenticate(account, request.headers.get("Authorization"))
         now = account.now()
-        found = account.generations.get(request.query.get("id", ""))
-        is_own = found is not None and (found.key_hash == key.hash or key.management)
-        if found is None or not is_own or found.visible_s is None or found.visible_s > now:
-            raise ApiError(404, f"Generation {request.query.get('id', '')} not found")
-        return reply({"data": show_generation(found)})
+        name = request.query.get("id", "")
+        generation = account.generations.get(name)
+        is_own = generation is not None and (generation.key_hash == key.hash or key.management)
+        if generation is None or not is_own or generation.visible_s is None or generation.visible_s > now:
+            raise ApiError(404, f"Generation {name} not found")
+        return json_answer({"data": show_generation(generation)})
 
     def _model(self, name: str) -> SimModel:
         for model in self._simulator.catalog.values():
@@ -138,4 +139,4 @@ def show_generation(generation: SimGeneration) -> JsonObject:
 
 def _listed(models: list[SimModel]) -> web.Response:
     data = [show_model(model) for model in models]
-    return reply({"data": data, "total_count": len(data), "links": {"next": None}})
+    return json_answer({"data": data, "total_count": len(data), "links": {"next": None}})

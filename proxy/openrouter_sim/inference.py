@@ -1,4 +1,4 @@
-"""The request path of a completion: who asks, what it may cost, who serves, what it says, what it costs."""
+"""The path of an inference call: authenticate, read, route, admit, plan and price, answer, charge."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def infer(simulator: Simulator, shape: SimShape, request: web.Request) -> web.StreamResponse:
-    """Answer one inference request, and charge it."""
+    """Answer one inference request and charge it."""
     for fault in simulator.director.early(None, shape.api):
         early = await fault.answer_early(request)
         if early is not None:
@@ -45,26 +45,26 @@ async def infer(simulator: Simulator, shape: SimShape, request: web.Request) -> 
 
 
 def open_call(simulator: Simulator, shape: SimShape, authorization: str | None, raw: bytes) -> SimCall:
-    """Return the call, admitted, routed, planned and priced.
+    """Return the call, routed, admitted, planned and priced.
 
     Raises:
-        ApiError: it is refused.
+        ApiError: the call is refused.
     """
     account, scenario = simulator.account, simulator.scenario
     key = authenticate(account, authorization)
     require_inference(key)
     body = _object(raw)
     model, variant = find_model(simulator.catalog, _wanted(body))
-    ask = shape.read(body, scenario, model.tokenizer)
-    faults, said = simulator.director.late(shape.api, ask, model.id)
-    offered = model.endpoints
+    request = shape.read(body, scenario, model.tokenizer)
+    faults, reply = simulator.director.late(shape.api, request, model.id)
+    endpoints = model.endpoints
     for fault in faults:
-        offered = fault.offer(offered)
-    prompt_tokens = sum(segment.tokens for segment in ask.segments)
-    endpoints = _roomy(eligible(model, offered, body, ask.bound), prompt_tokens)
-    admit(account, key, endpoints, prompt_tokens, ask.bound)
-    endpoint = _serving(simulator, key, model, endpoints, ask, variant)
-    call = _planned(simulator, shape, ask, key, model, endpoint, said, prompt_tokens)
+        endpoints = fault.offer(endpoints)
+    prompt_tokens = sum(segment.tokens for segment in request.segments)
+    allowed = _with_room(eligible(model, endpoints, body, request.bound), prompt_tokens)
+    admit(account, key, allowed, prompt_tokens, request.bound)
+    endpoint = _serving(simulator, key, model, allowed, request, variant)
+    call = _planned(simulator, shape, request, key, model, endpoint, reply, prompt_tokens)
     call.authorization = authorization or ""
     call.service_tier, factor = served_tier(body)
     call.price = call.price.times(factor)
@@ -90,49 +90,49 @@ def _object(raw: bytes) -> JsonObject:
     return body
 
 
-def _roomy(endpoints: list[SimEndpoint], prompt_tokens: int) -> list[SimEndpoint]:
-    roomy = [e for e in endpoints if prompt_tokens < (e.max_prompt_tokens or e.context_length)]
-    if not roomy:
+def _with_room(endpoints: list[SimEndpoint], prompt_tokens: int) -> list[SimEndpoint]:
+    endpoints_with_room = [e for e in endpoints if prompt_tokens < (e.max_prompt_tokens or e.context_length)]
+    if not endpoints_with_room:
         longest = max(endpoint.context_length for endpoint in endpoints)
         message = f"This endpoint's maximum context length is {longest} tokens. You requested about {prompt_tokens}."
         raise ApiError(400, message, metadata={"error_type": "context_length_exceeded"})
-    return roomy
+    return endpoints_with_room
 
 
 def _serving(
-    simulator: Simulator, key: SimKey, model: SimModel, endpoints: list[SimEndpoint], ask: SimRequest, variant: str
+    simulator: Simulator, key: SimKey, model: SimModel, endpoints: list[SimEndpoint], request: SimRequest, variant: str
 ) -> SimEndpoint:
-    sticky = simulator.cache.sticky_tag(key.hash, model, ask.segments, simulator.account.now())
-    if sticky is not None and not (ask.body.get("provider") or {}).get("order"):
+    sticky = simulator.cache.sticky_tag(key.hash, model, request.segments, simulator.account.now())
+    if sticky is not None and not (request.body.get("provider") or {}).get("order"):
         for endpoint in endpoints:
             if endpoint.tag == sticky:
                 return endpoint
-    return choose(endpoints, ask.body, variant, simulator.random)
+    return choose(endpoints, request.body, variant, simulator.random)
 
 
 def _planned(
     simulator: Simulator,
     shape: SimShape,
-    ask: SimRequest,
+    request: SimRequest,
     key: SimKey,
     model: SimModel,
     endpoint: SimEndpoint,
-    said: replies.SimReply,
+    reply: replies.SimReply,
     prompt_tokens: int,
 ) -> SimCall:
     now = simulator.account.now()
     scenario = simulator.scenario
     room = min(endpoint.output_tokens_max, endpoint.context_length - prompt_tokens)
-    bound = room if ask.bound is None or not endpoint.honours_bound else min(room, ask.bound)
-    reply = replies.cut(said, bound, scenario)
+    bound = room if request.bound is None or not endpoint.honours_bound else min(room, request.bound)
+    reply = replies.cut(reply, bound, scenario)
     tokens = SimTokens(prompt_tokens, completion=reply.tokens, reasoning=reply.reasoning)
     if scenario.caching:
-        used = simulator.cache.use(key.hash, model, endpoint, ask.segments, now)
-        tokens = replace(tokens, cached=used.cached, write_5m=used.write_5m, write_1h=used.write_1h)
+        cache = simulator.cache.use(key.hash, model, endpoint, request.segments, now)
+        tokens = replace(tokens, cached=cache.cached, write_5m=cache.write_5m, write_1h=cache.write_1h)
     return SimCall(
         shape=shape,
         scenario=scenario,
-        ask=ask,
+        request=request,
         key=key,
         id=simulator.new_generation_id(now),
         created_s=now,

@@ -1,4 +1,4 @@
-"""The management API: keys and credits.
+"""The management API, for keys and credits.
 
 Source: openrouter.ai/docs/guides/overview/auth/management-api-keys, openrouter.ai/openapi.yaml, 2026.
 """
@@ -24,8 +24,8 @@ PAGE_KEYS = 100
 _UPDATABLE = {"name", "disabled", "limit", "limit_reset", "include_byok_in_limit", "workspace_id"}
 
 
-def reply(data: object, status: int = 200) -> web.Response:
-    """Return a JSON answer with exact numbers."""
+def json_answer(data: object, status: int = 200) -> web.Response:
+    """Return a JSON answer; its numbers are exact."""
     return web.Response(status=status, body=encode(data), content_type="application/json")
 
 
@@ -41,7 +41,7 @@ def add_routes(app: web.Application, simulator: Simulator) -> None:
 
 
 class _Keys:
-    """Handlers, each for management keys only."""
+    """Handlers. Each accepts management keys only."""
 
     def __init__(self, account: SimAccount) -> None:
         self._account = account
@@ -55,7 +55,7 @@ class _Keys:
         if request.query.get("include_disabled", "true") == "false":
             shown = [key for key in shown if not key.disabled]
         page = sorted(shown, key=lambda key: -key.created_s)[int(offset) : int(offset) + PAGE_KEYS]
-        return reply({"data": [show_key(self._account, key) for key in page]})
+        return json_answer({"data": [show_key(self._account, key) for key in page]})
 
     async def create(self, request: web.Request) -> web.Response:
         self._check(request)
@@ -70,10 +70,10 @@ class _Keys:
         key = self._account.add_key(secret, name)
         key.expires_s = expires_s
         _apply(key, changes)
-        return reply({"data": show_key(self._account, key), "key": secret}, 201)
+        return json_answer({"data": show_key(self._account, key), "key": secret}, 201)
 
     async def get(self, request: web.Request) -> web.Response:
-        return reply({"data": show_key(self._account, self._find(request))})
+        return json_answer({"data": show_key(self._account, self._find(request))})
 
     async def update(self, request: web.Request) -> web.Response:
         key = self._find(request)
@@ -82,16 +82,18 @@ class _Keys:
             raise bad_request("No update fields provided")
         _apply(key, changes)
         key.updated_s = self._account.now()
-        return reply({"data": show_key(self._account, key)})
+        return json_answer({"data": show_key(self._account, key)})
 
     async def delete(self, request: web.Request) -> web.Response:
         self._find(request).deleted = True
-        return reply({"deleted": True})
+        return json_answer({"deleted": True})
 
     async def credits(self, request: web.Request) -> web.Response:
         self._check(request)
         self._account.now()
-        return reply({"data": {"total_credits": self._account.credits_usd, "total_usage": self._account.used_usd}})
+        return json_answer(
+            {"data": {"total_credits": self._account.credits_usd, "total_usage": self._account.used_usd}}
+        )
 
     def _check(self, request: web.Request) -> None:
         require_management(authenticate(self._account, request.headers.get("Authorization")))
@@ -105,7 +107,7 @@ class _Keys:
 
 
 def counters(account: SimAccount, key: SimKey) -> JsonObject:
-    """Return the limit and usage fields that `/keys` and `/key` share."""
+    """Return the limit and usage fields that `/keys` and `/key` both have."""
     today = account.today()
     remaining = key.remaining(today)
     windows = (("", None), ("_daily", "daily"), ("_weekly", "weekly"), ("_monthly", "monthly"))

@@ -13,23 +13,22 @@ from openrouter_sim.faults import make_fault
 
 
 def load_scenario(path: Path) -> Scenario:
-    """Return the scenario that a TOML file holds.
+    """Return the scenario of a TOML file.
 
-    Its keys are the attributes of `Scenario`; `[[replies]]` holds those of `Rule` (with tables for `tool_calls`),
-    `[[faults]]` those of `FaultRule` with `fault` as the name of one and its parameters in the table `with`.
+    The keys are the attributes of `Scenario`. `[[replies]]` has those of `Rule`, with tables for `tool_calls`. `[[faults]]`
+    has those of `FaultRule`, where `fault` is a name and the table `with` its parameters.
 
     Raises:
         ValueError: a name is unknown, a value has the wrong form, or the file is not TOML.
         OSError: the file cannot be read.
     """
     try:
-        return scenario_of(tomllib.loads(path.read_text("utf-8")))
+        return _scenario(tomllib.loads(path.read_text("utf-8")))
     except TypeError as exc:
         raise ValueError(f"{path}: {exc}") from exc
 
 
-def scenario_of(data: dict[str, Any]) -> Scenario:
-    """Return the scenario of parsed TOML; see `load_scenario`."""
+def _scenario(data: dict[str, Any]) -> Scenario:
     values = _known(Scenario, data)
     values["replies"] = tuple(_rule(row) for row in data.get("replies", ()))
     values["faults"] = tuple(_fault_rule(row) for row in data.get("faults", ()))

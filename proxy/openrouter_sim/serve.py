@@ -24,7 +24,7 @@ def serve(listen: str, scenario_file: Path | None, ready_file: Path | None) -> N
             inference_key, pid`.
 
     Raises:
-        ValueError: the address or the scenario is not understood.
+        ValueError: the address or the scenario is invalid.
         OSError: a file cannot be read or written, or the address is taken.
     """
     host, _, port = listen.rpartition(":")
@@ -35,14 +35,14 @@ def serve(listen: str, scenario_file: Path | None, ready_file: Path | None) -> N
 
 
 async def _serve(simulator: Simulator, host: str, port: int, ready_file: Path | None) -> None:
-    ended = asyncio.Event()
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, ended.set)
+        loop.add_signal_handler(name, stop.set)
     await simulator.start(host, port)
     try:
         _announce(simulator, ready_file)
-        await ended.wait()
+        await stop.wait()
     finally:
         await simulator.stop()
 
@@ -61,7 +61,7 @@ def _announce(simulator: Simulator, ready_file: Path | None) -> None:
         "OR_ADMIN_KEY": simulator.admin_key,
         "OPENROUTER_API_KEY": simulator.inference_key,
     }
-    # In one piece: who waits for a file that this goes to finds all of it or nothing.
+    # One write, so that a reader of the file it goes to finds all lines or none.
     print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)  # noqa: T201
 
 

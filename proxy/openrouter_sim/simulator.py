@@ -1,4 +1,4 @@
-"""The offline OpenRouter: its state, its address, its life."""
+"""The simulator: its state, its server, and its start and stop."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from openrouter_sim.calls.scenario import Scenario
 from openrouter_sim.catalog.models import Catalog, load_catalog
 from openrouter_sim.director import Director
 from openrouter_sim.inference import infer
+from openrouter_sim.management import json_answer
 from openrouter_sim.shapes import SHAPES
 
 ADMIN_KEY = f"sk-or-v1-{'ad' * 32}"
-"""The management key unless another is given: of the real form, and easy to tell."""
+"""The default management key. It has the form of a real one and is easy to recognise."""
 BODY_BYTES_MAX = 64 << 20
 REQUESTS_MAX = 10_000
 REQUEST_BYTES_MAX = 64 << 20
-"""What `requests` remembers in all, so that long runs with long prompts stay small."""
+"""Bytes of all bodies in `requests` together, so that long runs use little memory."""
 STOP_S = 0.2
-"""How long a stop waits for answers under way before it ends them."""
+"""How long a stop waits for calls in flight before it ends them."""
 _ALPHABET = string.ascii_letters + string.digits
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,7 +42,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """An inference request as it came: raw path, headers, body bytes."""
+    """An inference request as it arrived: raw path, headers, body bytes."""
 
     method: str
     path: str
@@ -56,9 +57,9 @@ class Simulator:
         base_url: `http://HOST:PORT/api/v1`, once started.
         admin_key: The management key.
         inference_key: A key without limit.
-        catalog: The models on offer by id; tests may change it.
-        requests: The last inference requests as they came, oldest first.
-        strikes: How often each fault struck, by name.
+        catalog: The models by id; tests may change it.
+        requests: The last inference requests as they arrived, oldest first.
+        strikes: How many calls each fault changed, by its name.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Simulator:
         admin_key: str = ADMIN_KEY,
         seed: int = 0,
         credits_usd: Decimal = Decimal(100),
-        clock: Callable[[], float] = time.time,  # noqa: TID251 - the default of the one clock that all parts are given
+        clock: Callable[[], float] = time.time,  # noqa: TID251 - the default; all parts use this clock
     ) -> None:
         self.random = Random(f"{seed}:routing")
         self.account = SimAccount(clock, Random(f"{seed}:keys"), credits_usd)
@@ -84,14 +85,14 @@ class Simulator:
         self._ids = Random(f"{seed}:ids:{clock()}")
         self._replies = Random(f"{seed}:replies")
         self._request_bytes = 0
-        self._moved = asyncio.Event()
-        self.account.on_charge = self._pulse
+        self._changed = asyncio.Event()
+        self.account.on_charge = self._wake
         self._runner: web.AppRunner | None = None
         self.scenario = scenario or Scenario()
 
     @property
     def scenario(self) -> Scenario:
-        """How it behaves from the next request on."""
+        """How the simulator answers from the next request on."""
         return self._scenario
 
     @scenario.setter
@@ -100,10 +101,10 @@ class Simulator:
         self.director = Director(scenario, self._replies, self.strikes)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; port 0 takes any free one.
+        """Listen; port 0 takes any free port.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: the address cannot be used.
         """
         runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
@@ -113,7 +114,7 @@ class Simulator:
         self.base_url = f"http://{address[0]}:{address[1]}/api/v1"
 
     async def stop(self) -> None:
-        """End every answer under way, each charged for what was made of it, and stop listening."""
+        """Stop listening and end each call in flight, which is charged for what was generated."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -128,19 +129,19 @@ class Simulator:
         await self.stop()
 
     def bill(self) -> Bill:
-        """Return everything charged so far, exactly."""
+        """Return all charges so far, exactly."""
         return self.account.bill()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Return once `holds()` is true; it is asked again after each request that comes and each charge."""
+        """Return when `holds()` is true. It is called again after each request and each charge."""
         while not holds():
-            await self._moved.wait()
+            await self._changed.wait()
 
     def note(self, request: web.Request, body: bytes) -> None:
-        """Remember a request as it came."""
+        """Keep a request as it arrived."""
         self.requests.append(ReceivedRequest(request.method, request.raw_path, dict(request.headers), body))
         self._request_bytes += len(body)
-        self._pulse()
+        self._wake()
         while len(self.requests) > REQUESTS_MAX or self._request_bytes > REQUEST_BYTES_MAX:
             if len(self.requests) <= 1:
                 self._request_bytes = 0
@@ -148,12 +149,12 @@ class Simulator:
             self._request_bytes -= len(self.requests.pop(0).body)
 
     def new_generation_id(self, now: float) -> str:
-        """Return `gen-<epoch second>-<20 letters and digits>`."""
+        """Return a new id: `gen-<epoch second>-<20 letters and digits>`."""
         return f"gen-{int(now)}-{''.join(self._ids.choices(_ALPHABET, k=20))}"
 
-    def _pulse(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_in_envelopes, self._with_faults])
@@ -165,7 +166,7 @@ class Simulator:
 
     @web.middleware
     async def _with_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        # Inference draws its own faults; here are those of all other calls.
+        # Inference calls draw their faults in `infer`.
         name = request.path.removeprefix("/api/v1/").partition("/")[0]
         if request.path.removeprefix("/api/v1") not in SHAPES:
             for fault in self.director.early(name, f"{request.method} {name}"):
@@ -186,7 +187,7 @@ async def _in_envelopes(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except ApiError as error:
-        return management.reply(envelope(error), error.status)
+        return json_answer(envelope(error), error.status)
     except web.HTTPException as error:
         refusal = ApiError(error.status, error.reason)
-        return management.reply(envelope(refusal), error.status)
+        return json_answer(envelope(refusal), error.status)

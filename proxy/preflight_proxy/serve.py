@@ -11,8 +11,8 @@ from pathlib import Path
 import structlog
 
 from preflight_proxy.app import RunningProxy, running
+from preflight_proxy.base.atomic_file import write_ready_file
 from preflight_proxy.base.config import Config
-from preflight_proxy.base.private_file import write_ready_file
 
 _log = structlog.get_logger("preflight_proxy.serve")
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from preflight_proxy.app import RunningProxy
+from preflight_proxy.base.atomic_file import write_ready_file
 from preflight_proxy.base.config import Config, check_upstream, host_port, upstream_proxy, user_quarantine_file
 from preflight_proxy.base.data_folder import link_control_socket, make_folders, new_control_socket, serving_pid
-from preflight_proxy.base.private_file import write_ready_file
 from preflight_proxy.control.standalone_accounts import StandaloneAccounts
 from preflight_proxy.core.errors import ConfigError, LedgerInUseError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
@@ -84,7 +84,7 @@ def serve(
             link_control_socket(data, control)
             before_pusd = {account.id: account.limit_pusd for account in proxy.ledger.accounts().values()}
             named = proxy.control.named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, upstream_key)
-            made = await named.open_all(limits_usd)
+            made = await named.open_all({name: limit_pusd(limit) for name, limit in limits_usd.items()})
             if ready_file is not None:
                 write_ready_file(ready_file, _ready(proxy, named, limits_usd, control))
             _say(proxy, named, made, before_pusd, data)

@@ -10,6 +10,7 @@ import agent_preflight
 from agent_preflight.budget import BudgetTracker
 from agent_preflight.models import BudgetStatus
 from tests.support.engine_container import Container
+from tests.support.fake_clock import FakeClock
 from tests.support.scripted_engine import ScriptedEngine
 
 
@@ -32,14 +33,6 @@ def usage(monkeypatch: pytest.MonkeyPatch) -> Usage:
     return usage
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def polled(tracker: BudgetTracker, usage: Usage, used: float | None) -> BudgetStatus:
     usage.used = used
     return tracker.poll(force=True)
@@ -52,21 +45,21 @@ def test_the_package_s_get_usage_is_asked(usage: Usage) -> None:
 
 
 def test_within_the_interval_the_last_figure_is_returned(usage: Usage) -> None:
-    clock = Clock()
-    tracker = BudgetTracker("k", 1.0, 30.0, clock=clock)
+    clock = FakeClock()
+    tracker = BudgetTracker("k", 1.0, 30.0, clock=clock.monotonic_s)
     tracker.poll()
-    clock.now = 29.9
+    clock.advance(29.9)
     usage.used = 0.5
     assert tracker.poll().used == 0.0
     assert tracker.poll(force=True).used == 0.5
-    clock.now += 30
+    clock.advance(30)
     tracker.poll()
     assert len(usage.asked) == 3
 
 
 def test_a_failed_question_counts_as_a_try_and_keeps_the_last_figure(usage: Usage) -> None:
-    clock = Clock()
-    tracker = BudgetTracker("k", 1.0, 30.0, clock=clock)
+    clock = FakeClock()
+    tracker = BudgetTracker("k", 1.0, 30.0, clock=clock.monotonic_s)
     polled(tracker, usage, 0.3)
     assert polled(tracker, usage, None).used == 0.3
     asked = len(usage.asked)

@@ -17,16 +17,7 @@ from agent_preflight.eject import (
     default_eject_policies,
 )
 from agent_preflight.models import BudgetStatus
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.fake_clock import FakeClock
 
 
 class Never(EjectPolicy):
@@ -92,51 +83,51 @@ def test_a_budget_that_is_used_up_has_no_grace() -> None:
 
 
 def test_idleness_ejects_after_the_timeout() -> None:
-    clock = Clock()
-    policy = IdleTimeoutEject(30.0, clock=clock)
+    clock = FakeClock()
+    policy = IdleTimeoutEject(30.0, clock=clock.monotonic_s)
     assert not ask(policy, events=3).should_eject
-    clock.now += 29.9
+    clock.advance(29.9)
     assert not ask(policy, events=3).should_eject
-    clock.now += 0.1
+    clock.advance(0.1)
     assert ask(policy, events=3).reason == "no events for 30s (timeout=30s)"
 
 
 def test_the_idle_clock_starts_at_the_first_check_not_at_construction() -> None:
-    clock = Clock()
-    policy = IdleTimeoutEject(30.0, clock=clock)
-    clock.now += 3600
+    clock = FakeClock()
+    policy = IdleTimeoutEject(30.0, clock=clock.monotonic_s)
+    clock.advance(3600)
     assert not ask(policy).should_eject
 
 
 def test_without_any_patience_the_first_check_ejects() -> None:
-    decision = ask(IdleTimeoutEject(0.0, clock=Clock()))
+    decision = ask(IdleTimeoutEject(0.0, clock=FakeClock().monotonic_s))
     assert (decision.should_eject, decision.reason) == (True, "no events for 0s (timeout=0s)")
 
 
 def test_a_new_event_restarts_the_idle_clock() -> None:
-    clock = Clock()
-    policy = IdleTimeoutEject(30.0, clock=clock)
+    clock = FakeClock()
+    policy = IdleTimeoutEject(30.0, clock=clock.monotonic_s)
     for events in range(5):
         assert not ask(policy, events=events).should_eject
-        clock.now += 29
+        clock.advance(29)
 
 
 def test_a_call_begun_or_ended_is_activity() -> None:
-    clock = Clock()
-    policy = IdleTimeoutEject(30.0, clock=clock)
+    clock = FakeClock()
+    policy = IdleTimeoutEject(30.0, clock=clock.monotonic_s)
     for calls in range(5):
         assert not ask(policy, calls=calls, calls_in_flight=0).should_eject
-        clock.now += 29
+        clock.advance(29)
 
 
 def test_a_long_call_in_flight_is_not_idleness() -> None:
-    clock = Clock()
-    policy = IdleTimeoutEject(30.0, clock=clock)
+    clock = FakeClock()
+    policy = IdleTimeoutEject(30.0, clock=clock.monotonic_s)
     for _ in range(10):
         assert not ask(policy, calls=1, calls_in_flight=1).should_eject
-        clock.now += 60
+        clock.advance(60)
     assert not ask(policy, calls=1, calls_in_flight=0).should_eject
-    clock.now += 30
+    clock.advance(30)
     assert ask(policy, calls=1, calls_in_flight=0).should_eject
 
 

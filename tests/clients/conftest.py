@@ -13,11 +13,11 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
-from preflight_proxy.base.config import Config
 from tests.agent_preflight.conftest import simulator
 from tests.clients.npm import CLAUDE_CODE, CODEX, command
 from tests.clients.stage import WORDS, Stage
 from tests.clients.tap import Tap
+from tests.support.proxy_world import quick_config
 from tests.support.trial_field import trials
 
 __all__ = ["simulator", "trials"]
@@ -28,14 +28,8 @@ async def _stage(tmp_path: Path, control: str) -> AsyncIterator[Stage]:
     homes = tmp_path / "homes"
     homes.mkdir()
     async with Simulator(Scenario(replies=(WORDS,))) as sim:
-        config = Config(
-            data=str(tmp_path),
-            upstream=sim.base_url,
-            listen="127.0.0.1:0",
-            control=control,
-            key_usage_lag_s=0.5,
-            generation_s_max=2.0,
-            call_s_max=1.0,
+        config = quick_config(
+            tmp_path, sim.base_url, control=control, key_usage_lag_s=0.5, generation_s_max=2.0, call_s_max=1.0
         )
         async with running(config) as proxy, aiohttp.ClientSession() as client:
             assert proxy.base_url is not None
@@ -51,9 +45,8 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         async with _stage(tmp_path, f"{short}/control.sock") as made:
             await made.open()
             yield made
-            for name in list(made.proxy.ledger.accounts()):
-                await made.settled(name)
-            assert made.posted_usd() == made.billed_usd()
+            await made.all_settled()
+            made.check_bill()
 
 
 @pytest.fixture(scope="session")

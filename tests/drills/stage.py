@@ -13,9 +13,10 @@ import aiohttp
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.core.refusals.refusals import Code
+from tests.support.proxy_world import KEY_MARGIN_USD, chat
+from tests.support.sub_keys import new_sub_key
 from tests.torture.proxy import Account, Proxy
 
-MODEL = "openai/gpt-4.1-nano"
 SPENT = Code.SPENT.sentence.encode()
 STORE = Code.STORE.sentence.encode()
 
@@ -30,12 +31,8 @@ class Stage:
 
     async def open(self, name: str, limit_usd: str) -> Account:
         """Open an account with a sub-key of its own."""
-        async with self.client.post(
-            f"{self.sim.base_url}/keys",
-            json={"name": name, "limit": float(Decimal(limit_usd) + Decimal("0.01"))},
-            headers={"Authorization": f"Bearer {self.sim.admin_key}"},
-        ) as answer:
-            key = (await answer.json())["key"]
+        key_limit_usd = Decimal(limit_usd) + KEY_MARGIN_USD
+        key = await new_sub_key(self.client, self.sim.base_url, self.sim.admin_key, name, key_limit_usd)
         folder = self.proxy.data / name
         folder.mkdir()
         account = Account(name, Decimal(limit_usd), key, folder / "budget.txt")
@@ -52,9 +49,10 @@ class Stage:
         self, account: Account, text: str = "Say OK", **fields: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make one call; its answer's head is there, its body is still to come."""
-        body = {"model": MODEL, "messages": [{"role": "user", "content": text}], **fields}
         headers = {"Authorization": f"Bearer {account.token}"}
-        async with self.client.post(self.proxy.base_url + "/chat/completions", json=body, headers=headers) as answer:
+        async with self.client.post(
+            self.proxy.base_url + "/chat/completions", json=chat(text, **fields), headers=headers
+        ) as answer:
             yield answer
 
     async def balance(self, account: Account) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,33 +15,27 @@ import pytest
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
-from tests.drills.fast_time import FastClock, FastLoop
+from tests.drills.fast_time import MINUTE_S, play
+from tests.support.fake_clock import FakeClock
 from tests.support.proxy_world import World, chat
 
 pytestmark = [pytest.mark.wire, pytest.mark.timeout(300)]  # half an hour of fast time is longer where others run too
 
 DRIP = Scenario(faults=(FaultRule(make_fault("comment_drip", {"every_s": 20.0}), times=1),))
 HUGE = Scenario(faults=(FaultRule(make_fault("huge_event", {"size_bytes": 32 * 2**20}), times=1),))
-MINUTE_S = 60.0
 
 
 @contextlib.asynccontextmanager
-async def world(data: Path, scenario: Scenario) -> AsyncIterator[World]:
+async def world(data: Path, scenario: Scenario, clock: FakeClock) -> AsyncIterator[World]:
     """Accounts `a` and `b` on fast time."""
     timeout = aiohttp.ClientTimeout(total=None)
     async with Simulator(scenario) as sim, aiohttp.ClientSession(timeout=timeout) as client:
         config = Config(data=str(data), upstream=sim.base_url, listen="127.0.0.1:0")
-        async with running(config, FastClock(asyncio.get_running_loop())) as proxy:
+        async with running(config, clock) as proxy:
             made = World(sim, proxy, client, data)
             await made.open("a")
             await made.open("b")
             yield made
-
-
-def play(drill: Coroutine[Any, Any, None]) -> None:
-    """Run a drill on fast time."""
-    with asyncio.Runner(loop_factory=FastLoop) as runner:
-        runner.run(drill)
 
 
 async def other_calls_are_served(world: World) -> None:
@@ -63,8 +56,8 @@ async def decided(world: World) -> None:
 def test_a_stream_of_comments_alone_ends_half_an_hour_after_it_began(tmp_path: Path) -> None:
     """Its client hears so in an error event."""
 
-    async def drill() -> None:
-        async with world(tmp_path, DRIP) as made:
+    async def drill(clock: FakeClock) -> None:
+        async with world(tmp_path, DRIP, clock) as made:
             began_s = asyncio.get_running_loop().time()
             async with made.post(stream=True) as response:
                 await other_calls_are_served(made)
@@ -75,12 +68,12 @@ def test_a_stream_of_comments_alone_ends_half_an_hour_after_it_began(tmp_path: P
             assert raw.endswith(b"data: [DONE]\n\n")
             await decided(made)
 
-    play(drill())
+    play(drill)
 
 
 def test_a_stream_of_comments_is_drained_for_a_minute_once_its_client_left(tmp_path: Path) -> None:
-    async def drill() -> None:
-        async with world(tmp_path, DRIP) as made:
+    async def drill(clock: FakeClock) -> None:
+        async with world(tmp_path, DRIP, clock) as made:
             began_s = asyncio.get_running_loop().time()
             async with made.post(stream=True) as response:
                 await response.content.readany()
@@ -91,12 +84,12 @@ def test_a_stream_of_comments_is_drained_for_a_minute_once_its_client_left(tmp_p
                 asyncio.get_running_loop().time() - began_s < 29 * MINUTE_S
             )  # the half hour of every call did not end it
 
-    play(drill())
+    play(drill)
 
 
 def test_a_reader_of_one_byte_a_minute_is_given_up_once_it_is_far_behind(tmp_path: Path) -> None:
-    async def drill() -> None:
-        async with world(tmp_path, HUGE) as made:
+    async def drill(clock: FakeClock) -> None:
+        async with world(tmp_path, HUGE, clock) as made:
             to = urlsplit(made.base_url)
             reader, writer = await asyncio.open_connection(to.hostname, to.port, limit=1)
             body = json.dumps(chat(stream=True)).encode()
@@ -111,7 +104,7 @@ def test_a_reader_of_one_byte_a_minute_is_given_up_once_it_is_far_behind(tmp_pat
             dripping.cancel()
             writer.transport.abort()
 
-    play(drill())
+    play(drill)
 
 
 async def drip(reader: asyncio.StreamReader) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario
 from tests.drills.stage import STORE, Stage, stage
-from tests.support.held_call import Held
+from tests.support.paused_answer import PausedAnswer
 from tests.torture.proxy import Account
 
 pytestmark = pytest.mark.wire
@@ -26,7 +26,7 @@ async def streamed(play: Stage, account: Account, began: asyncio.Event) -> bytes
 
 def first_held() -> tuple[Scenario, asyncio.Event]:
     """An upstream whose first answer goes on until the event is set."""
-    held = Held()
+    held = PausedAnswer()
     return Scenario(faults=(FaultRule(held, times=1),)), held.over
 
 

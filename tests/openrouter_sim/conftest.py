@@ -11,21 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
+from openrouter_sim import FaultRule, Scenario, SimGeneration, Simulator, make_fault
 from openrouter_sim.base.jsonio import encode
+from tests.support.fake_clock import FakeClock
 
 MODEL = "openai/gpt-4.1-nano"
 TAG = {"only": ["openai"]}
-
-
-class Clock:
-    """An epoch second that moves only when told."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_760_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @dataclass(frozen=True)
@@ -82,19 +73,25 @@ class Caller:
         made = (await self.admin("/keys", {"name": "run", "limit": limit, **fields})).json
         return made["key"], made["data"]["hash"]
 
+    @property
+    def billed(self) -> SimGeneration:
+        """The only generation that the inference key was charged for."""
+        (generation,) = self.sim.bill().named("default").generations
+        return generation
+
     def suffer(self, name: str, **parameters: Any) -> None:
         """From now on every call suffers that fault."""
         self.sim.scenario = Scenario(faults=(FaultRule(make_fault(name, parameters)),))
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-async def sim(clock: Clock) -> AsyncIterator[Simulator]:
-    async with Simulator(clock=clock) as simulator:
+async def sim(clock: FakeClock) -> AsyncIterator[Simulator]:
+    async with Simulator(clock=clock.epoch_s) as simulator:
         yield simulator
 
 

@@ -10,7 +10,8 @@ import pytest
 from openrouter_sim import Scenario
 
 if TYPE_CHECKING:
-    from tests.openrouter_sim.conftest import Caller, Clock
+    from tests.openrouter_sim.conftest import Caller
+    from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.wire
 
@@ -44,13 +45,13 @@ async def test_a_key_reads_its_own_counters(caller: Caller) -> None:
     assert (await caller.call("/key")).json["data"]["effective_budget"] is None
 
 
-async def test_a_generation_resolves_after_its_delay_and_for_its_key_only(caller: Caller, clock: Clock) -> None:
+async def test_a_generation_resolves_after_its_delay_and_for_its_key_only(caller: Caller, clock: FakeClock) -> None:
     caller.sim.scenario = Scenario(generation_delay_s=20)
     other, _ = await caller.new_key(1)
     answer = (await caller.chat("[[sim tokens=100 reasoning=10]]")).json
     path = f"/generation?id={answer['id']}"
     assert (await caller.call(path)).status == 404
-    clock.now_s += 20
+    clock.advance(20)
     data = (await caller.call(path)).json["data"]
     assert data["total_cost"] == data["usage"] == answer["usage"]["cost"]
     assert (data["native_tokens_completion"], data["native_tokens_reasoning"]) == (100, 10)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from openrouter_sim.billing.account import hash_of
+
 if TYPE_CHECKING:
     from tests.openrouter_sim.conftest import Caller
 
@@ -36,6 +38,15 @@ async def test_keys_are_listed_without_the_deleted_and_by_pages(caller: Caller) 
     await caller.admin(f"/keys/{(await caller.admin('/keys')).json['data'][0]['hash']}", {"disabled": True}, "PATCH")
     listed = (await caller.admin("/keys?offset=100&include_disabled=false")).json["data"]
     assert len(listed) == 1
+    await caller.admin(f"/keys/{listed[0]['hash']}", method="DELETE")
+    assert (await caller.admin("/keys?offset=100&include_disabled=false")).json["data"] == []
+
+
+async def test_a_management_key_cannot_be_read_or_deleted(caller: Caller) -> None:
+    path = f"/keys/{hash_of(caller.sim.admin_key)}"
+    assert (await caller.admin(path)).status == 404
+    assert (await caller.admin(path, method="DELETE")).status == 404
+    assert (await caller.admin("/credits")).status == 200
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from aiohttp.test_utils import make_mocked_request
 from openrouter_sim import Simulator
 
 if TYPE_CHECKING:
-    from tests.openrouter_sim.conftest import Caller, Clock
+    from tests.openrouter_sim.conftest import Caller
+    from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.wire
 
@@ -30,9 +31,9 @@ async def test_an_unknown_path_is_refused_in_the_envelope(caller: Caller) -> Non
     assert (await caller.call("/models", method="DELETE")).status == 405
 
 
-async def test_a_seed_repeats_a_run(clock: Clock) -> None:
+async def test_a_seed_repeats_a_run(clock: FakeClock) -> None:
     async def run() -> list[Any]:
-        async with Simulator(clock=clock, seed=7) as sim, aiohttp.ClientSession() as session:
+        async with Simulator(clock=clock.epoch_s, seed=7) as sim, aiohttp.ClientSession() as session:
             headers = {"Authorization": f"Bearer {sim.inference_key}"}
             body = {"model": "qwen/qwen3-coder", "messages": [{"role": "user", "content": "hi"}]}
             for _ in range(20):

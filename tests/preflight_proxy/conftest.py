@@ -10,8 +10,7 @@ import pytest
 
 from openrouter_sim import Scenario, Simulator
 from preflight_proxy.app import running
-from preflight_proxy.base.config import Config
-from tests.support.proxy_world import World
+from tests.support.proxy_world import World, quick_config
 
 
 @pytest.fixture
@@ -24,19 +23,9 @@ def scenario() -> Scenario:
 async def world(tmp_path: Path, scenario: Scenario) -> AsyncIterator[World]:
     """One open account `a` with $1.00; at the end nothing is pending and the ledger equals the bill."""
     async with Simulator(scenario) as sim:
-        config = Config(
-            data=str(tmp_path),
-            upstream=sim.base_url,
-            listen="127.0.0.1:0",
-            key_usage_lag_s=0.3,
-            generation_s_max=1.0,
-            call_s_max=0.5,
-        )
-        async with running(config) as proxy, aiohttp.ClientSession() as client:
+        async with running(quick_config(tmp_path, sim.base_url)) as proxy, aiohttp.ClientSession() as client:
             made = World(sim, proxy, client, tmp_path)
             await made.open()
             yield made
-            for name in list(proxy.ledger.accounts()):
-                await made.settled(name)
-        if not made.may_differ:
-            assert made.posted_usd() == made.billed_usd()
+            await made.all_settled()
+        made.check_bill()

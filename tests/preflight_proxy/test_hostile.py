@@ -16,20 +16,21 @@ import pytest
 
 from openrouter_sim import Scenario
 from preflight_proxy.app import RunningProxy, running
-from preflight_proxy.base.config import Config
+from preflight_proxy.base.control_messages import AccountSpec
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls import relay
 from preflight_proxy.calls.free_reads import FreeReads
 from preflight_proxy.calls.paid_calls import PaidCalls
 from preflight_proxy.calls.routes import Routes
-from preflight_proxy.control.accounts import AccountSpec
 from preflight_proxy.core.ledger.commands import Quarantine
+from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.refusals.refusals import OVERDUE
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.server.intake import Intake
 from preflight_proxy.server.listeners import Listeners
 from preflight_proxy.upstream.client import Upstream
 from preflight_proxy.upstream.prices import Prices
-from tests.support.proxy_world import MODEL, World, chat
+from tests.support.proxy_world import MODEL, World, chat, quick_config
 from tests.support.raw_http import Raw
 from tests.support.raw_upstream import RawUpstream
 
@@ -126,16 +127,11 @@ async def liar(tmp_path: Path) -> AsyncIterator[Liar]:
         return False
 
     async with RawUpstream(behave) as upstream, aiohttp.ClientSession() as client:
-        config = Config(
-            data=str(tmp_path),
-            upstream=upstream.base_url,
-            listen="127.0.0.1:0",
-            key_usage_lag_s=0.2,
-            generation_s_max=0.4,
-            call_s_max=0.3,
-        )
+        config = quick_config(tmp_path, upstream.base_url, key_usage_lag_s=0.2, generation_s_max=0.4, call_s_max=0.3)
         async with running(config) as proxy:
-            spec = AccountSpec(limit_usd="1.00", token=TOKEN, key=KEY, key_is_own=True, run="run")
+            spec = AccountSpec(
+                limit_pusd=limit_pusd("1.00"), token=Secret(TOKEN), key=Secret(KEY), key_is_own=True, run="run"
+            )
             await proxy.accounts.open("a", spec)
             yield Liar(upstream, proxy, client, answers)
 
@@ -310,7 +306,9 @@ async def test_an_answer_named_by_an_id_that_another_call_has_books_nothing(
     liar: Liar, first: bytes, again: bytes, account: str
 ) -> None:
     """Whatever account that call is of, and though it is closed by then: the second is as unknown as one without an id."""
-    spec = AccountSpec(limit_usd="1.00", token="token-of-b", key=KEY, key_is_own=True, run="run")
+    spec = AccountSpec(
+        limit_pusd=limit_pusd("1.00"), token=Secret("token-of-b"), key=Secret(KEY), key_is_own=True, run="run"
+    )
     await liar.proxy.accounts.open("b", spec)
     liar.says(first)
     await liar.post()
@@ -557,7 +555,9 @@ async def test_an_account_that_is_closed_while_its_generations_are_asked_for_sto
         await asked.wait()
         await liar.proxy.accounts.close("a")
         go_on.set()
-        spec = AccountSpec(limit_usd="1.00", token="another", key=KEY, key_is_own=True, run="run")
+        spec = AccountSpec(
+            limit_pusd=limit_pusd("1.00"), token=Secret("another"), key=Secret(KEY), key_is_own=True, run="run"
+        )
         await liar.proxy.accounts.open("b", spec)
         liar.says(document(b"{}"))
         url, headers = f"{liar.proxy.base_url}/chat/completions", {"Authorization": "Bearer another"}

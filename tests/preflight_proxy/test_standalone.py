@@ -23,7 +23,7 @@ from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.standalone import serve
-from tests.support.held_call import Held
+from tests.support.paused_answer import PausedAnswer
 from tests.support.proxy_process import Child, standalone
 from tests.support.proxy_world import chat
 
@@ -245,7 +245,7 @@ async def test_a_killed_proxy_is_followed_by_one_that_knows_what_it_spent(tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_running_streams_are_served_to_their_end(tmp_path: Path, sim: Simulator, number: int) -> None:
     """The stream goes on until another call was refused."""
-    refused = Held()
+    refused = PausedAnswer()
     sim.scenario = Scenario(faults=(FaultRule(refused, times=1),))
     async with standalone(tmp_path, sim.base_url, sim.inference_key) as child, aiohttp.ClientSession() as client:
         headers = {"Authorization": f"Bearer {child.ready['api_key']}"}

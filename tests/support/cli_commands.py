@@ -13,7 +13,7 @@ COMMANDS = get_command(app)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CommandResult:
     """How a command ended, and what it wrote; `output` has both streams as a terminal shows them."""
 
     exit_code: int
@@ -22,7 +22,7 @@ class Told:
     output: str
 
 
-def invoke(*arguments: str, env: Mapping[str, str | None] | None = None) -> Told:
+def invoke(*arguments: str, env: Mapping[str, str | None] | None = None) -> CommandResult:
     """Run a command with the environment changed so (None: without the variable); what it raises comes through."""
     code: object = 0
     with CliRunner().isolation(env=env) as streams:
@@ -34,4 +34,4 @@ def invoke(*arguments: str, env: Mapping[str, str | None] | None = None) -> Told
         sys.stderr.flush()
         stdout, stderr, output = (stream.getvalue().decode() for stream in streams)
     assert isinstance(code, int)
-    return Told(code, stdout, stderr, output)
+    return CommandResult(code, stdout, stderr, output)

@@ -14,8 +14,7 @@ import aiohttp
 
 from openrouter_sim import Simulator
 from preflight_proxy.app import running
-from preflight_proxy.base.config import Config
-from tests.support.proxy_world import World
+from tests.support.proxy_world import World, quick_config
 
 RUN = "run"
 
@@ -33,19 +32,11 @@ class Controlled(World):
         async with self.control.request(method, f"http://control{path}", **options) as response:
             return response.status, await response.json()
 
-    async def sub_key(self, name: str) -> str:
-        """A new sub-key with a limit of two dollars."""
-        async with self.client.post(
-            f"{self.sim.base_url}/keys",
-            json={"name": name, "limit": 2.0},
-            headers={"Authorization": f"Bearer {self.sim.admin_key}"},
-        ) as response:
-            return str((await response.json())["key"])
-
     async def put(self, name: str, limit_usd: str = "1.00", **more: Any) -> dict[str, Any]:
         """Open an account over the control socket; its balance."""
         token = self.tokens.setdefault(name, f"pf-{name}-0123456789abcdef0123456789")
-        spec = {"run": RUN, "limit_usd": limit_usd, "token": token, "key": await self.sub_key(name), "key_is_own": True}
+        key = await self.sub_key(name)
+        spec = {"run": RUN, "limit_usd": limit_usd, "token": token, "key": key, "key_is_own": True}
         status, balance = await self.ask("PUT", f"/accounts/{name}", {**spec, **more})
         assert status == 200, balance
         return balance
@@ -88,18 +79,7 @@ async def controlled(data: Path, *, grace_s: float = 600.0, portal: str | None =
     """A proxy of the run `run`, without any account yet; at the end the ledger equals the bill."""
     socket_path = data / "c.sock"
     async with Simulator() as sim:
-        config = Config(
-            data=str(data),
-            upstream=sim.base_url,
-            listen="127.0.0.1:0",
-            control=str(socket_path),
-            portal=portal,
-            run=RUN,
-            grace_s=grace_s,
-            key_usage_lag_s=0.3,
-            generation_s_max=1.0,
-            call_s_max=0.5,
-        )
+        config = quick_config(data, sim.base_url, control=str(socket_path), portal=portal, run=RUN, grace_s=grace_s)
         connector = aiohttp.UnixConnector(str(socket_path), force_close=True)
         async with (
             running(config) as proxy,
@@ -108,8 +88,5 @@ async def controlled(data: Path, *, grace_s: float = 600.0, portal: str | None =
         ):
             made = Controlled(sim, proxy, client, data, control=control)
             yield made
-            for name in list(proxy.ledger.accounts()):
-                if proxy.ledger.account_state(name).key is not None:
-                    await made.settled(name)
-        if not made.may_differ:
-            assert made.posted_usd() == made.billed_usd()
+            await made.all_settled()
+        made.check_bill()

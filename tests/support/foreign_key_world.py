@@ -29,7 +29,7 @@ USD = 10**12
 RESERVED_PUSD = USD // 100
 
 
-class Desk:
+class ForeignKeyWorld:
     """One proxy's books on the simulator's key without limit, without its listeners.
 
     Args:
@@ -53,7 +53,7 @@ class Desk:
         self.foreign: ForeignKeys
         self.unknown_calls: UnknownCalls
 
-    async def __aenter__(self) -> Desk:
+    async def __aenter__(self) -> ForeignKeyWorld:
         await self._stack.enter_async_context(self.sim)
         self.upstream = await self._stack.enter_async_context(Upstream(self.sim.base_url))
         self.begin()

@@ -18,14 +18,15 @@ from types import FrameType
 from typing import Any
 
 from preflight_proxy.app import running
-from preflight_proxy.base import log, private_file
+from preflight_proxy.base import atomic_file, log
 from preflight_proxy.base.config import Config
 from preflight_proxy.calls.routes import hash_token
 from preflight_proxy.control import standalone_accounts
 from preflight_proxy.control.standalone_accounts import StandaloneAccounts, read_tokens
+from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 
-OURS = {standalone_accounts.__file__, private_file.__file__}
+OURS = {standalone_accounts.__file__, atomic_file.__file__}
 COMMITS = "_transact"
 """Of the store. With `OURS` it decides the order in which the two files change."""
 
@@ -42,7 +43,7 @@ async def start(
     """Start as a stand-alone proxy does, without listening; change; the accounts as they stand."""
     async with running(Config(data=str(data), upstream="http://127.0.0.1:9/api/v1")) as proxy:
         named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, Secret("sk-or-v1-key"))
-        await named.open_all(limits_usd)
+        await named.open_all({name: limit_pusd(limit) for name, limit in limits_usd.items()})
         await change(named)
         tokens = [named.token(name) for name in named.names()]
         assert len(set(tokens)) == len(tokens)
@@ -61,19 +62,19 @@ async def nothing(_named: StandaloneAccounts) -> None:
 async def make(named: StandaloneAccounts) -> None:
     """What is there before each change; `gone` was removed."""
     for name, limit_usd in (("a", "1"), ("b", "2"), ("gone", "4")):
-        await named.add(name, limit_usd)
+        await named.add(name, limit_pusd(limit_usd))
     await named._accounts.freeze("b", "by hand")
     await named.remove("gone")
 
 
 async def add(named: StandaloneAccounts) -> None:
     """A new account."""
-    await named.add("c", "3")
+    await named.add("c", limit_pusd("3"))
 
 
 async def add_again(named: StandaloneAccounts) -> None:
     """An account that was removed."""
-    await named.add("gone", "5")
+    await named.add("gone", limit_pusd("5"))
 
 
 async def remove(named: StandaloneAccounts) -> None:
@@ -99,7 +100,7 @@ CHANGES: Mapping[str, tuple[Mapping[str, str], Callable[[StandaloneAccounts], Aw
 def on_disk(data: Path) -> list[tuple[str, bytes]]:
     """What a process that dies leaves: the files that a change writes."""
     return [
-        (path.name, path.read_bytes()) for path in [*sorted(data.glob("tokens.json*")), data / "ledger.sqlite3-wal"]
+        (path.name, path.read_bytes()) for path in [*sorted(data.glob("*tokens.json*")), data / "ledger.sqlite3-wal"]
     ]
 
 

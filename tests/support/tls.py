@@ -6,7 +6,7 @@ import ssl
 from datetime import UTC, datetime
 
 from agent_preflight.environment.authority import Authority, make_authority
-from preflight_proxy.gates.ports import TlsSpec
+from preflight_proxy.base.control_messages import TlsSpec
 
 
 def new_authority() -> Authority:
@@ -16,7 +16,7 @@ def new_authority() -> Authority:
 
 def tls_spec(authority: Authority, port: int) -> TlsSpec:
     """What a runner tells the proxy of it."""
-    return TlsSpec(port, authority.certificate, authority.key.reveal())
+    return TlsSpec(port, authority.certificate, authority.key)
 
 
 def trusting(*roots: str) -> ssl.SSLContext:

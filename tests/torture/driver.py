@@ -116,6 +116,7 @@ class Run:
         self._cleared_s: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._entry: tuple[str, ...] = ()
         self._keys_are_own = True
+        self._background = Tasks()
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=CALL_S_MAX)
         )
@@ -128,23 +129,22 @@ class Run:
             settled_s = await self._settled()
             return await self._judged(took_s, settled_s)
         finally:
+            await self._background.cancel()
             await self._client.close()
             await self._proxy.close()
 
     async def _load(self) -> float:
         """Make all calls, with all deaths among them; how long that took."""
         began_s = time.monotonic()
-        tasks = Tasks()
-        tasks.spawn(self._read_on(), "reader")
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._kill_on())
-                group.create_task(self._work())
-            return time.monotonic() - began_s
-        finally:
-            await tasks.cancel()
+        if self._options.profile == "lawless":
+            self._background.spawn(self._read_on(), "reader of the quarantine")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._kill_on())
+            group.create_task(self._work())
+        return time.monotonic() - began_s
 
     async def _judged(self, took_s: float, settled_s: float) -> Report:
+        await self._background.cancel()
         await self._read_quarantine()
         code = await self._proxy.stop()
         told = await self._upstream.tell()
@@ -311,8 +311,8 @@ class Run:
     # Books
 
     async def _read_on(self) -> None:
-        """Where upstream is lawless: read the quarantine each second, and clear it when little is left to call."""
-        while self._options.profile == "lawless":
+        """Read the quarantine each second, and clear it when few endpoints are left."""
+        while True:
             await asyncio.sleep(1.0)
             await self._repeat(self._read_quarantine)
 

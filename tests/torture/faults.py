@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import count
 from typing import Any, ClassVar
 
 from aiohttp import web
 
-from openrouter_sim import Fault, FaultRule, Scenario, make_fault
+from openrouter_sim import Fault, FaultRule, Scenario, Tokenizer, make_fault
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.calls.call import SimCall
-from openrouter_sim.faults import Frame
+from openrouter_sim.calls.fault import Frame
 
 KEY_READS_PER_FAILURE = 7
 """Each so-manieth read of a key's usage fails where ids are hidden."""
@@ -156,6 +157,62 @@ WITHOUT_ID: tuple[Fault, ...] = (
     *(_nameless(name) for name in ("missing_usage", "null_cost", "gzip")),
 )
 """No id, in head or body; most tell no cost either."""
+
+
+LAWFUL: tuple[Fault, ...] = (
+    make_fault("error_first"),
+    make_fault("error_first", {"done": True}),
+    make_fault("error_mid"),
+    make_fault("error_mid", {"choice_only": True, "done": True}),
+    make_fault("error_mid", {"bare": True}),
+    make_fault("silent_close"),
+    make_fault("silent_close", {"clean": True}),
+    make_fault("reset"),
+    make_fault("missing_usage"),
+    make_fault("null_cost"),
+    make_fault("zero_cost_with_tokens"),
+    make_fault("repr_float"),
+    make_fault("http_error", {"status": 500}),
+    make_fault("http_error", {"status": 504, "charge": True}),
+    make_fault("http_error", {"status": 503, "message": "Bad gateway", "envelope": False, "shows_id": False}),
+    make_fault("slow", {"first_s": 0.2}),
+    make_fault("chop"),
+    make_fault("whitespace"),
+    make_fault("gzip"),
+    make_fault("early_answer"),
+    make_fault("close_on_request"),
+    make_fault("close_keepalive"),
+    make_fault("hide_generation_id"),
+    make_fault("cache_hit"),
+    make_fault("huge_event", {"size_bytes": 1 << 20}),
+)
+"""Faults of an upstream that keeps bounds and listed prices, and bills what it states."""
+
+LAWLESS: tuple[Fault, ...] = (
+    make_fault("wrong_bound"),
+    make_fault("price_rise"),
+    make_fault("extra_endpoint"),
+    make_fault("late_charge", {"delay_s": 2.0}),
+    make_fault("wrong_generation_cost", {"factor": Decimal(2)}),
+    make_fault("wrong_generation_cost", {"factor": Decimal(2), "bills_usage": False}),
+    make_fault("key_usage_lag", {"lag_s": 30.0}),
+    make_fault("generation_never"),
+)
+"""Faults that no reservation can foresee."""
+
+
+def lawful(rate: float) -> Scenario:
+    """Return a scenario in which a share `rate` of all calls has a lawful fault."""
+    return Scenario(faults=_even(LAWFUL, rate))
+
+
+def lawless(rate: float) -> Scenario:
+    """Return a scenario with all faults, prompts that grow under NFC, and tools that are counted indented."""
+    return Scenario(
+        faults=_even(LAWFUL + LAWLESS, rate),
+        tokenizer=Tokenizer.NFC,
+        tools_indent=True,
+    )
 
 
 def with_id(rate: float) -> Scenario:

@@ -20,7 +20,7 @@ from preflight_proxy.__main__ import main
 from preflight_proxy.calls.downstream import Downstream
 from preflight_proxy.core.ledger.commands import Post, Reserve, SetGeneration
 from preflight_proxy.core.ledger.state import Change
-from preflight_proxy.ledger.files import BudgetFile, CostLog
+from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.store import Store
 from preflight_proxy.upstream.client import GuardedBody, Upstream
 
@@ -56,7 +56,7 @@ SEAMS = {
     "post-row": Seam(Store, "_rows", lambda change: change.entry is not None),
     "end": Seam(Downstream, "finish"),
     "line": Seam(CostLog, "append"),
-    "budget-file": Seam(BudgetFile, "write"),
+    "budget-file": Seam(BudgetFiles, "_write"),
 }
 """The `-row` ones lie inside a transaction: written, not committed."""
 

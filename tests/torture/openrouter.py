@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.sub_keys import new_sub_key
 from tests.torture.proxy import ROOT
 
 LINE_BYTES_MAX = 2**30
@@ -27,21 +28,19 @@ class OpenRouter:
 
     def __init__(self, process: Process, base_url: str, admin_key: str, inference_key: str) -> None:
         self._process = process
-        self._admin = {"Authorization": f"Bearer {admin_key}"}
+        self._admin_key = admin_key
         self.base_url = base_url
         self.inference_key = inference_key
 
     async def new_key(self, client: aiohttp.ClientSession, name: str, limit_usd: Decimal) -> str:
         """Make a sub-key; returns its secret."""
-        body = {"name": name, "limit": float(limit_usd)}
-        async with client.post(f"{self.base_url}/keys", json=body, headers=self._admin) as answer:
-            key: str = (await answer.json())["key"]
-            return key
+        return await new_sub_key(client, self.base_url, self._admin_key, name, limit_usd)
 
     async def set_key_limit(self, client: aiohttp.ClientSession, key: str, limit_usd: Decimal) -> None:
         """Change a sub-key's own limit."""
         url = f"{self.base_url}/keys/{hashlib.sha256(key.encode()).hexdigest()}"
-        async with client.patch(url, json={"limit": float(limit_usd)}, headers=self._admin) as answer:
+        headers = {"Authorization": f"Bearer {self._admin_key}"}
+        async with client.patch(url, json={"limit": float(limit_usd)}, headers=headers) as answer:
             assert answer.status == 200, await answer.text()
 
     async def hurry(self, client: aiohttp.ClientSession) -> None:

@@ -17,7 +17,6 @@ from typing import Literal
 
 import aiohttp
 
-from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from tests.torture import plan
 from tests.torture.books import Billed, Ledger, Seen, Verdict
@@ -97,20 +96,13 @@ class _Run(Run):
         self._asked = asked
         self._entry = ("tests.torture.hurry", str(asked.hurry))
         self._until_s = self._settled_s = 0.0
-        self._others = Tasks()
         self._keys_are_own = asked.key == "own"
         self._limits = cycle(LIMITS_USD) if self._keys_are_own and asked.faults == "id" else repeat(AMPLE_USD)
-
-    async def whole(self) -> Report:
-        try:
-            return await super().whole()
-        finally:
-            await self._others.cancel()
 
     async def _load(self) -> float:
         self._until_s = time.monotonic() + self._asked.seconds
         for number in range(self._asked.others):
-            self._others.spawn(self._other(number), "another's calls")
+            self._background.spawn(self._other(number), "another's calls")
         return await super()._load()
 
     def _goes_on(self) -> bool:

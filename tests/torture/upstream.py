@@ -20,10 +20,10 @@ from aiohttp import web
 from openrouter_sim import Fault, FaultRule, Rule, Scenario, Simulator, Tokenizer
 from openrouter_sim.billing.account import hash_of
 from openrouter_sim.calls.call import SimCall
-from openrouter_sim.faults.http_error import HttpError
-from openrouter_sim.profiles import LAWLESS, lawful, lawless
-from tests.torture.faults import Held, Nameless, Unheard, with_id, without_id
-from tests.torture.hurry import HurryClock
+from openrouter_sim.faults.refusals import HttpError
+from tests.support.fake_clock import FakeClock
+from tests.torture.faults import LAWLESS, Held, Nameless, Unheard, lawful, lawless, with_id, without_id
+from tests.torture.hurry import hurrying_clock
 
 GENERATION_DELAY_S = 0.3
 REPLY_TOKENS = (1, 200)
@@ -56,7 +56,7 @@ class Witness(Fault):
                 "at_s": call.created_s,
                 "faults": [fault.name for fault in struck],
                 "hides": any(fault.name in HIDING or isinstance(fault, HIDING_KINDS) for fault in struck),
-                "is_other": call.ask.body.get("user") == OTHER,
+                "is_other": call.request.body.get("user") == OTHER,
                 "lies": any(fault.name in LIES for fault in struck),
             }
         )
@@ -88,7 +88,7 @@ class NotedEarly(Fault):
         return await self.inner.answer_early(request)
 
 
-def scenario_of(profile: str, rate: float, seen: list[Seen], lag_s: float, clock: HurryClock) -> Scenario:
+def scenario_of(profile: str, rate: float, seen: list[Seen], lag_s: float, clock: FakeClock) -> Scenario:
     """The profile, with replies of all lengths, the densest honest tokenizer where none is given, and the witness."""
     profiles = {"lawful": lawful, "lawless": lawless, "id": with_id}
     # Once the clock hurries, minutes lie between two reads of a key's usage: a failed one would be minutes of silence.
@@ -115,8 +115,7 @@ def _noted(rule: FaultRule, seen: list[Seen]) -> FaultRule:
 async def serve(profile: str, rate: float, seed: int, lag_s: float, factor: float) -> None:
     """Serve until stdin ends; then tell everything."""
     seen: list[Seen] = []
-    clock = HurryClock(factor)
-    clock.hurry_at_signal()
+    clock = hurrying_clock(factor)
     scenario = scenario_of(profile, rate, seen, lag_s, clock)
     async with Simulator(scenario, seed=seed, credits_usd=CREDIT_USD, clock=clock.epoch_s) as simulator:
         keys = {"admin_key": simulator.admin_key, "inference_key": simulator.inference_key}

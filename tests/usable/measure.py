@@ -44,10 +44,9 @@ async def usable(session: Session, model: str, limit_usd: str) -> Usable:
         AssertionError: The ledger and the simulator's bill differ, or the bill is above the limit.
     """
     with tempfile.TemporaryDirectory(prefix="usable-") as folder:
-        config = Config(data=folder, upstream="", listen="127.0.0.1:0")
         async with Simulator(Scenario(comments=0)) as sim, aiohttp.ClientSession() as client:
-            there = Config(data=config.data, upstream=sim.base_url, listen=config.listen)
-            async with running(there) as proxy:
+            config = Config(data=folder, upstream=sim.base_url, listen="127.0.0.1:0")
+            async with running(config) as proxy:
                 world = World(sim, proxy, client, Path(folder))
                 await world.open("a", limit_usd)
                 return await _spend(world, session, model, Decimal(limit_usd))

@@ -1,4 +1,4 @@
-"""Refusals as OpenRouter words them; each API shape puts them into its own envelope."""
+"""OpenRouter's errors. Each API writes them in its own form."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ ERROR_TYPES = {
 
 @dataclass(slots=True)
 class ApiError(Exception):
-    """An answer that is an error.
+    """An error as an answer.
 
     Attributes:
         status: The HTTP status, which is `error.code` too.
         message: The sentence.
-        metadata: What `error.metadata` holds besides the type.
-        extra: What `error` holds besides.
+        metadata: Fields of `error.metadata` besides the type.
+        extra: More fields of `error`.
         headers: Headers of the answer.
-        is_page: The body is a web server's page instead of an envelope.
+        is_page: The body is an HTML page instead of JSON.
     """
 
     status: int
@@ -57,7 +57,13 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamError:
-    """An error inside a 200: the code as the stream states it, and how much of the usual form it has."""
+    """An error inside a stream that began with status 200.
+
+    Attributes:
+        code: The code as the stream states it.
+        choice_only: Only the finish reason is `error`.
+        bare: The event has the error and no other field.
+    """
 
     code: int | str
     message: str
@@ -67,7 +73,7 @@ class StreamError:
 
 
 def envelope(error: ApiError) -> JsonObject:
-    """Return the error body of all endpoints but `/messages`.
+    """Return the error body of every API except `/messages`.
 
     Source: openrouter.ai/docs/api_reference/errors-and-debugging, 2026.
     """

@@ -1,4 +1,4 @@
-"""JSON whose numbers stay exact: read as Decimal, written as the Decimal's own digits."""
+"""JSON with exact numbers: fractions are read as Decimal, and written with the Decimal's digits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JsonObject = dict[str, Any]
 
 # As JavaScript prints numbers; a client's 1e900000 must not become a megabyte.
 _PLAIN_EXPONENTS = range(-6, 21)
-# json has no hook for raw numbers: a Decimal travels as a string that no client can guess, and loses its quotes.
+# json cannot write raw numbers: a Decimal is written as a string with a secret prefix, and then loses prefix and quotes.
 _MARK = f"decimal:{secrets.token_hex(8)}:"
 _MARKED = re.compile(f'"{_MARK}([^"]*)"')
 
@@ -25,7 +25,7 @@ def dumps(value: object, *, indent: int | None = None) -> str:
 
 
 def encode(value: object) -> bytes:
-    """Return compact JSON in UTF-8; a lone surrogate is replaced, since UTF-8 has no form for it."""
+    """Return compact JSON in UTF-8. A lone surrogate becomes `?`."""
     return dumps(value).encode("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""Moments as OpenRouter writes and reads them."""
+"""Times as OpenRouter writes and reads them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parse_utc(text: object) -> float:
     """Return the epoch second of an `expires_at`.
 
     Raises:
-        ApiError: 400 unless it is a UTC moment with seconds.
+        ApiError: 400 unless it is a UTC time with seconds.
     """
     if not isinstance(text, str):
         raise bad_request("expires_at: expected a string")

@@ -1,4 +1,4 @@
-"""How the simulated providers count tokens: their own way, which no client can know before the call."""
+"""How the simulated providers count tokens. A client cannot know it before the call."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ IMAGE_TOKENS = 800
 
 
 class Tokenizer(Enum):
-    """How densely text becomes tokens."""
+    """How many tokens a text has."""
 
     USUAL = "usual"
     """Four ASCII characters a token, two bytes a token of other text."""
     BYTES = "bytes"
-    """One token a UTF-8 byte: the worst that an honest byte-level tokenizer does."""
+    """One token for each UTF-8 byte: the most that a byte-level tokenizer counts."""
     NFC = "nfc"
-    """One token a byte of the NFC form, which can be longer than the text that was sent."""
+    """One token for each byte of the NFC form, which can be longer than the text."""
 
 
 def count(text: str, tokenizer: Tokenizer = Tokenizer.USUAL) -> int:

@@ -1,7 +1,7 @@
-"""Keys, credit and generations, in exact Decimal.
+"""The account at OpenRouter: its keys, credit and generations, in exact Decimal.
 
-A charge enters the bill when it is due, and the counters that the API shows (and checks limits against) a lag later.
-Both are queued with their moment and taken up at the next look, so that the books need no timer.
+A charge is in the bill when it is due. A lag later it is in the counters that the API shows and checks limits against.
+Both wait in a queue that each look at the clock works off, so no timer is needed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from openrouter_sim.billing.prices import ZERO
 
 @dataclass(slots=True)
 class Spend:
-    """Settled USD, in all and by UTC day; windows begin at 00:00 UTC, weeks on Monday."""
+    """Settled USD, in total and by UTC day. Windows begin at 00:00 UTC, weeks on Monday."""
 
     total: Decimal = ZERO
     by_day: dict[date, Decimal] = field(default_factory=dict)
 
     def add(self, amount: Decimal, today: date) -> None:
-        """Count `amount` in."""
+        """Add an amount."""
         self.total += amount
         self.by_day[today] = self.by_day.get(today, ZERO) + amount
 
     def since(self, first: date) -> Decimal:
-        """Return what was spent from that day on."""
+        """Return the spend from that day on."""
         return sum((amount for day, amount in self.by_day.items() if day >= first), ZERO)
 
     def within(self, window: str | None, today: date) -> Decimal:
-        """Return the spend of the running `daily`, `weekly` or `monthly` window; None: of all time."""
+        """Return the spend of the current `daily`, `weekly` or `monthly` window; None: of all time."""
         match window:
             case "daily":
                 return self.since(today)
@@ -50,7 +50,7 @@ class Spend:
 
 @dataclass(slots=True)
 class SimKey:
-    """A key as the account sees it; the secret itself is not kept."""
+    """A key of the account, without its secret."""
 
     hash: str
     label: str
@@ -70,7 +70,7 @@ class SimKey:
     generations: list[SimGeneration] = field(default_factory=list)
 
     def spent(self, today: date) -> Decimal:
-        """Return what counts against the limit in the running window."""
+        """Return the spend that counts against the limit in the current window."""
         spent = self.spend.within(self.limit_reset, today)
         return spent + self.byok_spend.within(self.limit_reset, today) if self.include_byok_in_limit else spent
 
@@ -80,13 +80,12 @@ class SimKey:
 
 
 class SimAccount:
-    """The account: its keys, its credit, every generation."""
+    """An account with its keys, its credit and every generation."""
 
     def __init__(self, clock: Callable[[], float], random: Random, credits_usd: Decimal) -> None:
         self.keys: dict[str, SimKey] = {}
         self.credits_usd = credits_usd
         self.used_usd = ZERO
-        self.total_usd = ZERO
         self.generations: dict[str, SimGeneration] = {}
         self.on_charge: Callable[[], None] = lambda: None
         self._clock = clock
@@ -95,7 +94,7 @@ class SimAccount:
         self._order = itertools.count()
 
     def now(self) -> float:
-        """Return the epoch second, with everything due by then taken up."""
+        """Apply all charges that are due; return the epoch second."""
         now = self._clock()
         while self._due and self._due[0][0] <= now:
             heapq.heappop(self._due)[2]()
@@ -122,31 +121,30 @@ class SimAccount:
         return key
 
     def find(self, secret: str) -> SimKey | None:
-        """Return the key that the string names, deleted ones too."""
+        """Return the key with this secret, also if it is deleted."""
         return self.keys.get(hash_of(secret))
 
     def post(self, generation: SimGeneration, *, lag_s: float = 0.0, late_s: float = 0.0) -> None:
-        """Charge a generation: in the bill `late_s` from now, in the counters `lag_s` after that."""
+        """Charge a generation: in the bill after `late_s`, in the counters `lag_s` later."""
         if late_s <= 0:
             self._charge(generation, lag_s)
             return
         self._later(late_s, lambda: self._charge(generation, lag_s))
 
     def bill(self) -> Bill:
-        """Return everything charged so far."""
+        """Return all charges so far."""
         self.now()
         keys = {
             key.hash: KeyBill(key.name, key.charged, key.deleted, tuple(key.generations))
             for key in self.keys.values()
             if not key.management
         }
-        return Bill(self.total_usd, keys)
+        return Bill(sum((key.total_usd for key in keys.values()), ZERO), keys)
 
     def _charge(self, generation: SimGeneration, lag_s: float) -> None:
         key = self.keys[generation.key_hash]
         key.generations.append(generation)
         key.charged += generation.cost_usd
-        self.total_usd += generation.cost_usd
         self.generations[generation.id] = generation
         self.on_charge()
         if lag_s <= 0:

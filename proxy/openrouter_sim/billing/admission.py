@@ -1,6 +1,6 @@
-"""Who may spend: OpenRouter's checks before it routes, against settled spend only.
+"""OpenRouter's checks of key, credit and limit before a call, against settled spend only.
 
-Parallel calls can each pass, so a limit can be overshot; what is in flight is never cut.
+Parallel calls can each pass, so spend can exceed a limit. A call in flight is never ended.
 
 Source: openrouter.ai/docs/api_reference/{limits,errors-and-debugging}, 2026.
 """
@@ -20,10 +20,10 @@ _WINDOWS = {None: "total", "daily": "daily", "weekly": "weekly", "monthly": "mon
 
 
 def authenticate(account: SimAccount, header: str | None) -> SimKey:
-    """Return the key that an `Authorization` header names.
+    """Return the key of an `Authorization` header.
 
     Raises:
-        ApiError: 401 without one, or for one that is unknown, deleted, disabled or expired.
+        ApiError: 401 if there is none, or it is unknown, deleted, disabled or expired.
     """
     scheme, _, secret = (header or "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
@@ -45,7 +45,7 @@ def require_inference(key: SimKey) -> None:
 
 
 def require_management(key: SimKey) -> None:
-    """Raise 403 for a key that is no management key."""
+    """Raise 403 for a key that is not a management key."""
     if not key.management:
         raise ApiError(403, "Only management keys can perform this operation")
 
@@ -56,8 +56,8 @@ def admit(
     """Return if the call may start.
 
     Raises:
-        ApiError: 402 without credit, 403 when the key's limit is spent, 402 when what is left does not cover the bound
-            (or the endpoint's longest completion, where the call sets none).
+        ApiError: 402 without credit; 403 if the key's limit is spent; 402 if the rest does not cover the prompt and the
+            bound (or the endpoint's longest completion, if the call sets no bound).
     """
     now = account.now()
     first = endpoints[0]
@@ -71,11 +71,11 @@ def admit(
         raise _limit_spent(key, account)
     is_key_tighter = remaining is not None and remaining < account.credit_left
     left = remaining if remaining is not None and is_key_tighter else account.credit_left
-    wanted = first.output_tokens_max if bound is None else bound
+    output_tokens = first.output_tokens_max if bound is None else bound
     if prompt_tokens * price.prompt > left:
-        raise _prompt_too_dear(prompt_tokens, int(left / price.prompt), key if is_key_tighter else None)
-    if wanted * price.completion > left:
-        raise _too_dear(wanted, int(left / price.completion), key if is_key_tighter else None)
+        raise _prompt_too_expensive(prompt_tokens, int(left / price.prompt), key if is_key_tighter else None)
+    if output_tokens * price.completion > left:
+        raise _too_expensive(output_tokens, int(left / price.completion), key if is_key_tighter else None)
 
 
 def _no_credit() -> ApiError:
@@ -93,15 +93,15 @@ def _limit_spent(key: SimKey, account: SimAccount) -> ApiError:
     return ApiError(403, message, metadata={**metadata, "resets_at": None})
 
 
-def _too_dear(wanted: int, affordable: int, key: SimKey | None) -> ApiError:
+def _too_expensive(output_tokens: int, affordable: int, key: SimKey | None) -> ApiError:
     message = (
-        f"This request requires more credits, or fewer max_tokens. You requested up to {wanted} tokens, "
+        f"This request requires more credits, or fewer max_tokens. You requested up to {output_tokens} tokens, "
         f"but can only afford {affordable}. {_remedy(key)}"
     )
     return ApiError(402, message, metadata=_source(key))
 
 
-def _prompt_too_dear(prompt_tokens: int, affordable: int, key: SimKey | None) -> ApiError:
+def _prompt_too_expensive(prompt_tokens: int, affordable: int, key: SimKey | None) -> ApiError:
     message = f"Prompt tokens limit exceeded: {prompt_tokens} > {affordable}. {_remedy(key)}"
     return ApiError(402, message, metadata=_source(key))
 

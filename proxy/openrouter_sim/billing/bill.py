@@ -1,4 +1,4 @@
-"""The simulator's own account of what it charged: the truth that others are compared with."""
+"""The simulator's bill, which tests compare the proxy's ledger with."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from openrouter_sim.billing.prices import SimTokens
 
 @dataclass(slots=True)
 class SimGeneration:
-    """OpenRouter's record of one call, settled.
+    """OpenRouter's record of one settled call.
 
     Attributes:
-        cost_usd: What the account was charged.
-        reported_usd: What `/generation` says it was charged.
-        upstream_usd: The provider's own bill, where the caller brought the key.
+        cost_usd: The charge.
+        reported_usd: The charge that `/generation` states.
+        upstream_usd: The provider's bill, if the caller used an own provider key.
         outcome: `finished`, `cancelled`, `error` or `cache_hit`.
         created_s: Epoch second of the request.
-        visible_s: Epoch second from which `/generation` knows it; None for never.
-        faults: Names of the faults that struck the call.
+        visible_s: Epoch second from which `/generation` finds it; None for never.
+        faults: Names of the call's faults.
     """
 
     id: str
@@ -43,12 +43,12 @@ class SimGeneration:
 
     @property
     def prompt_tokens(self) -> int:
-        """Everything sent, cached and written tokens included."""
+        """All prompt tokens, with those read from a cache and written to one."""
         return self.tokens.prompt
 
     @property
     def completion_tokens(self) -> int:
-        """Everything generated, reasoning included."""
+        """All generated tokens, with reasoning."""
         return self.tokens.completion
 
     def to_json(self) -> JsonObject:
@@ -73,7 +73,7 @@ class SimGeneration:
 
 @dataclass(frozen=True, slots=True)
 class KeyBill:
-    """What one key was charged; `total_usd` is the exact sum of its generations."""
+    """The charges of one key; `total_usd` is the exact sum of its generations."""
 
     name: str
     total_usd: Decimal
@@ -83,7 +83,7 @@ class KeyBill:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What the account was charged, by key hash."""
+    """The charges of the account, by key hash."""
 
     total_usd: Decimal
     keys: dict[str, KeyBill]

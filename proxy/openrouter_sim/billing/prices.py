@@ -1,4 +1,4 @@
-"""What an endpoint charges for counted tokens, in exact Decimal."""
+"""What an endpoint charges for tokens, in exact Decimal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class SimTokens:
-    """A generation's native counts: `prompt` holds cached and written ones, `completion` the reasoning ones."""
+    """Token counts of a generation. `prompt` includes cached and written tokens, `completion` includes reasoning."""
 
     prompt: int
     cached: int = 0
@@ -37,7 +37,7 @@ class SimTokens:
 
 @dataclass(frozen=True, slots=True)
 class SimPrice:
-    """USD per token (`request`: per request), overrides and discount already applied."""
+    """USD per token (`request`: per request), after overrides and discount."""
 
     prompt: Decimal
     completion: Decimal
@@ -61,7 +61,7 @@ class SimPrice:
         )
 
     def prompt_cost(self, tokens: SimTokens) -> Decimal:
-        """Return the USD for everything that was sent, per-request fee included."""
+        """Return the USD of the prompt, with the fee per request."""
         fresh = tokens.prompt - tokens.cached - tokens.written
         return (
             fresh * self.prompt
@@ -72,7 +72,7 @@ class SimPrice:
         )
 
     def completion_cost(self, tokens: SimTokens) -> Decimal:
-        """Return the USD for everything that was generated."""
+        """Return the USD of the completion."""
         if self.internal_reasoning is None:
             return tokens.completion * self.completion
         plain = tokens.completion - tokens.reasoning
@@ -84,14 +84,14 @@ class SimPrice:
 
     @property
     def is_free(self) -> bool:
-        """Whether neither side costs anything."""
+        """Whether prompt, completion and request cost nothing."""
         return not (self.prompt or self.completion or self.request)
 
 
 def price_of(pricing: JsonObject, prompt_tokens: int, now: float) -> SimPrice:
     """Return what an endpoint charges for a prompt of this length at epoch second `now`.
 
-    A rate that is absent falls back to `prompt`. Overrides apply to the whole request, later ones win.
+    A missing rate is that of `prompt`. Overrides apply to the whole request; later ones win.
 
     Source: openrouter.ai/docs/guides/overview/models, `pricing`, 2026.
     """

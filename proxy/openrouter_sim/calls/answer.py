@@ -1,4 +1,4 @@
-"""Writing an answer at its pace, and charging it at the moment its provider finishes or is cut off."""
+"""Writes an answer at its pace, and charges the call when its provider finishes or is cut off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openrouter_sim.calls.fault import Cut, Frame
 
 
 def error_answer(shape: SimShape, error: ApiError, generation_id: str | None) -> web.Response:
-    """Return an error in the shape's own envelope."""
+    """Return an error in the form of the API."""
     headers = dict(error.headers)
     if generation_id is not None:
         headers["X-Generation-Id"] = generation_id
@@ -31,13 +31,13 @@ def error_answer(shape: SimShape, error: ApiError, generation_id: str | None) ->
 
 
 async def answer(account: SimAccount, call: SimCall, request: web.Request) -> web.StreamResponse:
-    """Return the finished answer of a call, settled whatever became of its client."""
+    """Return the answer of a call after it was sent. The call is charged, also if its client left."""
     headers = {"X-Generation-Id": call.id} if call.shows_id else {}
     for fault in call.faults:
         fault.set_headers(call, headers)
     writer = _Writer(account, call, request)
     try:
-        if call.ask.stream:
+        if call.request.stream:
             headers.setdefault("Content-Type", "text/event-stream")
             headers["Cache-Control"] = "no-cache"
             return await writer.send(headers, _stream(call))
@@ -86,7 +86,7 @@ class _Writer:
             frames = fault.frames(call, frames)
         response = web.StreamResponse(headers=headers)
         await response.prepare(self._request)
-        if call.ask.stream:
+        if call.request.stream:
             await self._wait(call.scenario.first_token_s)
         for frame in frames:
             if await self._send_frame(response, frame):
@@ -99,8 +99,8 @@ class _Writer:
 
     async def _send_frame(self, response: web.StreamResponse, frame: Frame) -> bool:
         call = self.call
-        await self._wait(frame.wait_s + (_pace_s(call, frame.tokens - self._sent_tokens) if call.ask.stream else 0))
-        if self._is_gone and call.endpoint.stops_on_disconnect and call.ask.stream:
+        await self._wait(frame.wait_s + (_pace_s(call, frame.tokens - self._sent_tokens) if call.request.stream else 0))
+        if self._is_gone and call.endpoint.stops_on_disconnect and call.request.stream:
             return True
         self._sent_tokens = max(self._sent_tokens, frame.tokens)
         if frame.settles:
@@ -108,7 +108,7 @@ class _Writer:
         await self._write(response, frame)
         if frame.cut is not None:
             self._cut(frame.cut)
-        # A client that left sees nothing more; once the provider has finished there is nothing left to do for it.
+        # After the client left, the loop goes on only until the provider has finished and the call is charged.
         return frame.cut is Cut.END or (self._is_gone and (call.generation is not None or _is_endless(call)))
 
     async def _write(self, response: web.StreamResponse, frame: Frame) -> None:
@@ -136,14 +136,14 @@ class _Writer:
         self._is_gone = True
 
     def close(self) -> None:
-        """Charge what is not charged yet: a stream that was cut, for what its provider had made, or for all."""
+        """Charge the call if it is not charged yet: for the tokens sent, or for all if the provider does not stop."""
         call = self.call
         if call.generation is not None:
             return
         if call.outcome == "error":
             self.settle(self._sent_tokens)
             return
-        is_stopped = call.ask.stream and call.endpoint.stops_on_disconnect
+        is_stopped = call.request.stream and call.endpoint.stops_on_disconnect
         call.settle(self._account, self._sent_tokens if is_stopped else call.tokens.completion, "cancelled")
 
 

@@ -1,4 +1,4 @@
-"""One inference call on its way through the simulator."""
+"""One inference call: its request, its plan, and its charge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
-from openrouter_sim.base.errors import ApiError, StreamError
+from openrouter_sim.base.errors import ApiError, StreamError, envelope
 from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.billing.account import SimAccount, SimKey
 from openrouter_sim.billing.bill import SimGeneration
@@ -21,13 +21,13 @@ from openrouter_sim.catalog.models import SimEndpoint, SimModel
 
 @dataclass(frozen=True, slots=True)
 class SimRequest:
-    """A request, read: what any API shape comes down to.
+    """The parts of a request that all APIs have.
 
     Attributes:
         body: The whole request.
         stream: Whether events are wanted.
-        bound: The output bound it sets; None for none.
-        segments: The prompt, in the order that the model reads it.
+        bound: The output bound; None for none.
+        segments: The prompt, in the order in which the model reads it.
         last_text: The text of the last message that is not the assistant's.
         last_role: That message's role: `user` or `tool`.
     """
@@ -41,12 +41,12 @@ class SimRequest:
 
 
 class SimShape(Protocol):
-    """One API dialect: how it asks, answers, counts and fails."""
+    """One API: how its requests are read, and how its answers, usage and errors are written."""
 
     api: str
 
     def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
-        """Return the request, read. Raises: ApiError 400."""
+        """Return the request. Raises: ApiError 400."""
         ...
 
     def whole(self, call: SimCall) -> JsonObject:
@@ -54,42 +54,42 @@ class SimShape(Protocol):
         ...
 
     def frames(self, call: SimCall) -> Iterator[Frame]:
-        """Return the events of a stream, one a frame; the frame that has the usage settles."""
+        """Return the events of a stream, one a frame. The frame with the usage settles the call."""
         ...
 
     def error(self, error: ApiError, generation_id: str | None) -> JsonObject:
-        """Return an error's body."""
-        ...
+        """Return an error's body: OpenRouter's envelope, unless the API has another."""
+        return envelope(error)
 
     def delta(self, call: SimCall, text: str) -> bytes:
-        """Return the event that brings more text."""
+        """Return the event that adds text."""
         ...
 
     def stream_error(self, call: SimCall, error: StreamError) -> bytes:
-        """Return the event that ends a stream in an error."""
+        """Return the event that ends a stream with an error."""
         ...
 
 
 @dataclass(slots=True)
 class SimCall:
-    """A call that was admitted, routed and priced; faults may change every field before it is answered.
+    """A call that was admitted, routed and priced. Faults may change each field before the answer.
 
     Attributes:
-        service_tier: The tier that served; None for the usual one.
-        side_usd: What searches cost.
-        cost_usd: A charge that overrides tokens x price; None for the usual.
-        told_cost: The cost that the usage object states; None for the one charged.
-        reported_factor: `/generation` says the charge times this.
-        shows_id: The generation id is in header and body.
-        resolves: `/generation` will know the id.
-        lag_s: The counters see the charge this much later.
-        late_s: The charge itself comes this much later.
-        charges_errors: An error after the start is charged for what was generated.
+        service_tier: The tier that served the call; None for the default.
+        side_usd: Cost of web searches.
+        cost_usd: The charge, if it is not tokens x price.
+        usage_cost: The cost in the usage object, if it is not the charge.
+        reported_factor: `/generation` states the charge times this.
+        shows_id: The generation id is in the header and the body.
+        resolves: `/generation` finds the id.
+        lag_s: How much later the usage counters show the charge.
+        late_s: How much later the call is charged.
+        charges_errors: A call that ends in an error is charged for its tokens.
     """
 
     shape: SimShape
     scenario: Scenario
-    ask: SimRequest
+    request: SimRequest
     key: SimKey
     id: str
     created_s: float
@@ -104,7 +104,7 @@ class SimCall:
     service_tier: str | None = None
     side_usd: Decimal = ZERO
     cost_usd: Decimal | None = None
-    told_cost: Decimal | float | None = None
+    usage_cost: Decimal | float | None = None
     upstream_usd: Decimal | None = None
     is_byok: bool = False
     outcome: str = "finished"
@@ -125,23 +125,23 @@ class SimCall:
     @property
     def stated_cost(self) -> Decimal | float:
         """The cost that the answer states."""
-        return self.cost if self.told_cost is None else self.told_cost
+        return self.cost if self.usage_cost is None else self.usage_cost
 
     @property
     def shown_id(self) -> str:
-        """The id in the body; another than the generation's where that is hidden."""
+        """The id in the body; a made-up one if the generation id is hidden."""
         return self.id if self.shows_id else "chatcmpl-hidden"
 
     def usage(self, usage: JsonObject) -> JsonObject | None:
-        """Return the usage object after the faults had it; None when it is not to be sent."""
-        told: JsonObject | None = usage
+        """Return the usage object as the faults change it; None if none is sent."""
+        shown: JsonObject | None = usage
         for fault in self.faults:
-            if told is not None:
-                told = fault.tell_usage(self, told)
-        return told
+            if shown is not None:
+                shown = fault.tell_usage(self, shown)
+        return shown
 
     def cost_details(self, prompt: str, completion: str) -> JsonObject:
-        """Return `cost_details` with the API's own names of the two halves."""
+        """Return `cost_details`; the two names are the API's."""
         return {
             "upstream_inference_cost": self.upstream_usd,
             prompt: self.price.prompt_cost(self.tokens),
@@ -149,7 +149,7 @@ class SimCall:
         }
 
     def settle(self, account: SimAccount, completion: int, outcome: str) -> None:
-        """Charge the call, once: in full, or for the tokens made until it was cut."""
+        """Charge the call once: in full, or for the tokens generated before it was cut."""
         if self.generation is not None:
             return
         finished = completion >= self.tokens.completion
@@ -163,7 +163,7 @@ class SimCall:
             provider=self.endpoint.provider,
             tag=self.endpoint.tag,
             api=self.shape.api,
-            streamed=self.ask.stream,
+            streamed=self.request.stream,
             tokens=tokens,
             cost_usd=cost,
             reported_usd=cost * self.reported_factor,

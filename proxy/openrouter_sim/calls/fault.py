@@ -1,4 +1,4 @@
-"""The one interface of all faults: hooks on a call's way, each of which does nothing unless a fault overrides it."""
+"""The interface of all faults: hooks at the steps of a call. Each does nothing unless a fault overrides it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Cut(Enum):
-    """How a connection ends before its time."""
+    """How a connection ends too early."""
 
     CLOSE = "close"
     """FIN without the end of the chunked body."""
@@ -35,7 +35,7 @@ class Frame:
     Attributes:
         data: What is written.
         tokens: Completion tokens generated when it is written.
-        settles: The provider has finished when it is written: the call is charged before.
+        settles: The provider has finished; the call is charged before this is written.
         wait_s: Pause before it.
         cut: The connection ends after it.
     """
@@ -49,31 +49,31 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A call that goes well."""
+    """A fault that changes nothing."""
 
     name: ClassVar[str] = "none"
     is_early: ClassVar[bool] = False
     """Whether it acts before the request's body is read."""
     is_endless: ClassVar[bool] = False
-    """Whether its frames may never end, so that a lost client ends them."""
+    """Whether its frames may never end. They end when the client leaves."""
 
     async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
         """Return an answer given before the body is read."""
         return None
 
     def refuse(self, call: SimCall) -> ApiError | None:
-        """Return an error answered in place of the completion."""
+        """Return an error that is answered instead of the completion."""
         return None
 
     def offer(self, endpoints: tuple[SimEndpoint, ...]) -> tuple[SimEndpoint, ...]:
-        """Return the endpoints that really serve, listed or not."""
+        """Return the endpoints that serve, listed or not."""
         return endpoints
 
     def arrange(self, call: SimCall) -> None:
-        """Change the call after it is priced and before it is answered."""
+        """Change the call, after it is priced and before it is answered."""
 
     def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
-        """Return the usage object as sent; None to leave it out."""
+        """Return the usage object to send; None to send none."""
         return usage
 
     def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
@@ -84,8 +84,8 @@ class Fault:
         return body
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Return the frames as sent: the events of a stream, or the one of a whole body."""
+        """Return the frames to send: the events of a stream, or one frame with a whole body."""
         return frames
 
     def end(self, request: web.Request) -> None:
-        """Act once the last byte is written."""
+        """Act after the last byte is written."""

@@ -1,7 +1,7 @@
-"""The providers' prompt caches: which prefix was seen, by whom, for how long.
+"""The providers' prompt caches: the prefixes of each key, and when they expire.
 
-An explicit cache (Anthropic) writes up to the marks that the request sets and reads the longest prefix known; an
-automatic one (OpenAI and others) remembers every prefix by itself and reads in steps of 128 tokens.
+An explicit cache (Anthropic) writes up to the marks of the request and reads the longest stored prefix. An automatic
+cache (OpenAI and others) stores every prefix and reads in steps of 128 tokens.
 
 Source: openrouter.ai/docs/guides/best-practices/prompt-caching, 2026.
 """
@@ -20,12 +20,12 @@ HOUR_S = 3600.0
 STICKY_S = 600.0
 STEP_TOKENS = 128
 PREFIXES_MAX = 200_000
-"""Above this many remembered prefixes the expired ones are dropped."""
+"""With more stored prefixes than this, expired ones are removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of the prompt, as the model reads it; `mark` is the lifetime of a cache breakpoint at its end."""
+    """A piece of the prompt. `mark` is the lifetime of the cache breakpoint at its end."""
 
     text: str
     tokens: int
@@ -42,7 +42,7 @@ class CacheUse:
 
 
 class PromptCache:
-    """All caches of all providers; a key never sees another's."""
+    """All caches of all providers. A key never reads what another key wrote."""
 
     def __init__(self) -> None:
         self._until: dict[tuple[str, ...], float] = {}
@@ -51,7 +51,7 @@ class PromptCache:
     def use(
         self, owner: str, model: SimModel, endpoint: SimEndpoint, segments: Sequence[Segment], now: float
     ) -> CacheUse:
-        """Return what this prompt reads and writes, with the written remembered."""
+        """Store this prompt; return what it reads and writes."""
         self._forget(now)
         if model.cache_mode is CacheMode.NONE or not segments:
             return CacheUse()
@@ -64,12 +64,12 @@ class PromptCache:
         else:
             used = self._explicit(model, names, ends, segments, now)
         if used != CacheUse():
-            self._sticky[owner, model.id, _opening(segments)] = (endpoint.tag, now + STICKY_S)
+            self._sticky[owner, model.id, _preamble(segments)] = (endpoint.tag, now + STICKY_S)
         return used
 
     def sticky_tag(self, owner: str, model: SimModel, segments: Sequence[Segment], now: float) -> str | None:
-        """Return the endpoint tag that holds this conversation's cache, for ten minutes after its last use."""
-        tag, until = self._sticky.get((owner, model.id, _opening(segments)), (None, 0.0))
+        """Return the endpoint that has this conversation's cache, for ten minutes after its last use."""
+        tag, until = self._sticky.get((owner, model.id, _preamble(segments)), (None, 0.0))
         return tag if until > now else None
 
     def _automatic(self, model: SimModel, names: list[tuple[str, ...]], ends: list[int], now: float) -> CacheUse:
@@ -117,5 +117,5 @@ def _chain(segments: Sequence[Segment]) -> list[str]:
     return chain
 
 
-def _opening(segments: Sequence[Segment]) -> str:
+def _preamble(segments: Sequence[Segment]) -> str:
     return _chain(segments[:2])[-1] if segments else ""

@@ -1,4 +1,4 @@
-"""What the model says to one request: by directive, by rule, or filler."""
+"""The text that the model answers: by a directive, by a rule, or filler."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def directive(text: str) -> tuple[Rule, str | None] | None:
     `fault` (by name, with its default parameters).
 
     Raises:
-        ValueError: a number is none.
+        ValueError: a number is invalid.
     """
-    found = None if "[[sim" not in text else _DIRECTIVE.search(text)
-    if found is None:
+    match = None if "[[sim" not in text else _DIRECTIVE.search(text)
+    if match is None:
         return None
-    settings = {name: value.strip("'\"") if value[0] in "'\"" else value for name, value in _SETTING.findall(found[1])}
+    settings = {name: value.strip("'\"") if value[0] in "'\"" else value for name, value in _SETTING.findall(match[1])}
     low, _, high = settings.get("tokens", "").partition("-")
     tool = settings.get("tool")
     rule = Rule(
@@ -58,11 +58,11 @@ def directive(text: str) -> tuple[Rule, str | None] | None:
 
 
 def compose(rule: Rule | None, scenario: Scenario, random: Random) -> SimReply:
-    """Return the reply of a rule (or filler), before any bound cuts it."""
+    """Return the reply of a rule, or filler, before any bound cuts it."""
     rule = rule or Rule(tokens=DEFAULT_TOKENS)
-    said = sum(tokens.count(call.name + call.arguments) for call in rule.tool_calls)
-    total = _drawn(rule, said, random)
-    visible = max(0, total - rule.reasoning - said)
+    call_tokens = sum(tokens.count(call.name + call.arguments) for call in rule.tool_calls)
+    total = _total_tokens(rule, call_tokens, random)
+    visible = max(0, total - rule.reasoning - call_tokens)
     text = filler(visible) if rule.text is None else rule.text
     if rule.text is None and rule.tool_calls:
         text = ""
@@ -83,14 +83,14 @@ def cut(reply: SimReply, bound: int, scenario: Scenario) -> SimReply:
 
 
 def filler(count: int) -> str:
-    """Return readable text of about `count` tokens, the same each time."""
+    """Return readable text of about `count` tokens, always the same."""
     return " ".join(islice(cycle(_WORDS), count))
 
 
-def _drawn(rule: Rule, said: int, random: Random) -> int:
+def _total_tokens(rule: Rule, call_tokens: int, random: Random) -> int:
     match rule.tokens:
         case None if rule.text is not None or rule.tool_calls:
-            return max(1, rule.reasoning + said + tokens.count(rule.text or ""))
+            return max(1, rule.reasoning + call_tokens + tokens.count(rule.text or ""))
         case None:
             return max(rule.reasoning + 1, random.randint(*DEFAULT_TOKENS))
         case (low, high):

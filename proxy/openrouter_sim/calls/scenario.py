@@ -1,4 +1,4 @@
-"""What the simulated models say and what goes wrong, as values."""
+"""A scenario: the replies of the models and the faults of the calls, as values."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A reply, for the requests that it matches; the first matching rule of a scenario speaks.
+    """A reply for the requests that it matches. The first matching rule of a scenario applies.
 
     Attributes:
         model: The model id, without suffix; None for any.
-        contains: Text that the last message not of the assistant holds; None for any.
+        contains: Text in the last message that is not the assistant's; None for any.
         role: That message's role, `user` or `tool`; None for any.
-        tokens: Completion tokens, reasoning included; a pair is a range, drawn by the seed; None: as the text has.
+        tokens: Completion tokens with reasoning; a pair is a range, drawn by the seed; None for those of the text.
         reasoning: How many of them are reasoning.
-        text: What the model says; None for filler of the right length.
-        tool_calls: Functions it calls.
-        finish: The finish reason, when the bound does not cut; None: `stop` or `tool_calls`.
-        times: How often the rule speaks; None for ever.
+        text: The reply; None for filler of the right length.
+        tool_calls: Functions that the model calls.
+        finish: The finish reason, if no bound cuts the reply; None for `stop` or `tool_calls`.
+        times: How often the rule applies; None for no limit.
     """
 
     model: str | None = None
@@ -49,7 +49,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """A fault, and the requests that suffer it.
+    """A fault, and the requests that it applies to.
 
     Attributes:
         fault: What goes wrong.
@@ -59,9 +59,9 @@ class FaultRule:
             body is read can also name `keys`, `credits`, `key`, `models` or `generation`, with a method (`DELETE keys`)
             or without.
         stream: Only streams, or only the others; None for both.
-        contains: Text that the last message holds; None for any.
-        after: How many matching requests pass unharmed first.
-        times: How often it strikes; None for ever.
+        contains: Text in the last message; None for any.
+        after: How many matching requests are served without the fault first.
+        times: How often it applies; None for no limit.
     """
 
     fault: Fault
@@ -79,8 +79,8 @@ class Scenario:
     """How the simulator behaves.
 
     Attributes:
-        replies: What is said; without a matching rule, about 50 tokens of filler.
-        faults: What goes wrong; each rule is drawn on its own.
+        replies: Rules for replies; without a match, about 50 tokens of filler.
+        faults: Rules for faults; each is drawn on its own.
         tokens_per_s: Pace of generation; None for as fast as possible.
         first_token_s: Wait before the first token.
         tokens_per_chunk: Tokens in one stream event.
@@ -95,10 +95,10 @@ class Scenario:
         messages_cost: `message_delta.usage` has the cost.
         messages_input_whole: `input_tokens` of `/messages` includes those read from a cache and written to one.
         responses_events: Streams of `/responses` have `event:` lines.
-        tokenizer: How densely prompts become tokens.
+        tokenizer: How many tokens a prompt has.
         tools_indent: Tools are counted re-serialised with indent 4.
         caching: Prompts are cached.
-        directives: `[[sim …]]` in the last message is obeyed.
+        directives: `[[sim …]]` in the last message steers the reply.
         extra_fields: Answers carry fields that no document names.
     """
 

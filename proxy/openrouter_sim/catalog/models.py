@@ -1,4 +1,4 @@
-"""The models on offer, their endpoints, and how the API shows them."""
+"""The models and endpoints, and how the API lists them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class CacheMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SimEndpoint:
-    """One provider's offer of one model.
+    """A provider of one model.
 
     Attributes:
         tag: Provider slug, with the variant after a slash.
         pricing: As the API shows it: strings, USD per token.
-        max_completion_tokens: None for as much as the context holds.
-        honours_bound: The request's output bound is obeyed.
-        stops_on_disconnect: A stream that lost its client stops costing.
+        max_completion_tokens: None for the context length.
+        honours_bound: The endpoint keeps the request's output bound.
+        stops_on_disconnect: The endpoint stops generating, and charging, when the client of a stream disconnects.
     """
 
     tag: str
@@ -55,7 +55,7 @@ class SimEndpoint:
 
     @property
     def output_tokens_max(self) -> int:
-        """The longest completion: its own cap, else its context length."""
+        """The longest completion: the endpoint's own maximum, else its context length."""
         return self.max_completion_tokens or self.context_length
 
 

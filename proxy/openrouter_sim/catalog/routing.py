@@ -1,4 +1,4 @@
-"""From a model id and a `provider` object to the endpoints that may serve, and the one that does."""
+"""Finds the endpoints that a request allows, and chooses the one that serves it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.catalog.models import Catalog, SimEndpoint, SimModel
 
 VARIANTS = frozenset({"nitro", "floor", "exacto", "online", "thinking", "extended"})
-"""Suffixes that route a model rather than name another.
+"""Suffixes of a model id that change the routing.
 
 Source: openrouter.ai/docs/guides/routing/model-variants, 2026.
 """
@@ -35,26 +35,26 @@ _PARAMETERS = frozenset(
 )
 
 
-def find_model(catalog: Catalog, wanted: object) -> tuple[SimModel, str]:
+def find_model(catalog: Catalog, name: object) -> tuple[SimModel, str]:
     """Return the model and the routing suffix (empty for none).
 
     Raises:
-        ApiError: 400 without a model, 404 for one that is not on offer.
+        ApiError: 400 without a model, 404 for an unknown one.
     """
-    if not isinstance(wanted, str) or not wanted:
+    if not isinstance(name, str) or not name:
         raise bad_request("No models provided")
-    if wanted in catalog:
-        return catalog[wanted], ""
-    base, _, variant = wanted.partition(":")
+    if name in catalog:
+        return catalog[name], ""
+    base, _, variant = name.partition(":")
     if variant in VARIANTS and base in catalog:
         return catalog[base], variant
-    raise ApiError(404, f"No endpoints found for {wanted}.")
+    raise ApiError(404, f"No endpoints found for {name}.")
 
 
 def eligible(
     model: SimModel, endpoints: Iterable[SimEndpoint], body: JsonObject, bound: int | None
 ) -> list[SimEndpoint]:
-    """Return the endpoints that the request allows, in the order of preference it states.
+    """Return the endpoints that the request allows, in its order of preference.
 
     Raises:
         ApiError: 404 with `availability` when none is left.
@@ -71,7 +71,7 @@ def eligible(
 
 
 def choose(endpoints: Sequence[SimEndpoint], body: JsonObject, variant: str, random: Random) -> SimEndpoint:
-    """Return the endpoint that serves: the preferred one, the cheapest, or one drawn by 1 / price².
+    """Return the endpoint that serves: the first of the order, the cheapest, or one drawn with the weight 1 / price².
 
     Source: openrouter.ai/docs/guides/routing/provider-selection, 2026.
     """

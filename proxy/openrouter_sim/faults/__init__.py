@@ -1,6 +1,5 @@
-"""What can go wrong, one small fault a file, each known by name."""
+"""What can go wrong, in six files by subject; each fault has a name that a scenario asks for."""
 
-from openrouter_sim.calls.fault import Cut, Fault, Frame
 from openrouter_sim.faults.registry import FAULTS, make_fault
 
-__all__ = ["FAULTS", "Cut", "Fault", "Frame", "make_fault"]
+__all__ = ["FAULTS", "make_fault"]

@@ -1,11 +1,13 @@
-"""Usage objects that do not tell the whole truth; the bill is right."""
+"""Usage objects that do not state the list price, or state no cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar
 
 from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.billing.prices import ZERO
 from openrouter_sim.calls.fault import Fault
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MissingUsage(Fault):
-    """There is no usage object."""
+    """Send no usage object."""
 
     name: ClassVar[str] = "missing_usage"
 
@@ -25,7 +27,7 @@ class MissingUsage(Fault):
 
 @dataclass(frozen=True, slots=True)
 class NullCost(Fault):
-    """The usage object has `cost: null`."""
+    """Send a usage object with `cost: null`."""
 
     name: ClassVar[str] = "null_cost"
 
@@ -36,10 +38,63 @@ class NullCost(Fault):
 
 @dataclass(frozen=True, slots=True)
 class ReprFloat(Fault):
-    """The cost is written as a binary floating-point number prints itself."""
+    """Write the cost as Python prints a float."""
 
     name: ClassVar[str] = "repr_float"
 
     def arrange(self, call: SimCall) -> None:
         """State the cost as a float."""
-        call.told_cost = float(call.cost)
+        call.usage_cost = float(call.cost)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit(Fault):
+    """Answer as OpenRouter's response cache does: zero usage without cost, a header with HIT, no charge.
+
+    Source: openrouter.ai/docs/guides/features/response-caching, 2026.
+    """
+
+    name: ClassVar[str] = "cache_hit"
+
+    def arrange(self, call: SimCall) -> None:
+        """Make the call free."""
+        call.cost_usd = ZERO
+        call.outcome = "cache_hit"
+
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
+        """Add the headers of the cache."""
+        headers["X-OpenRouter-Cache-Status"] = "HIT"
+        headers["X-OpenRouter-Cache-Age"] = "12"
+
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+        """Return usage with zero tokens and no cost."""
+        return {name: 0 for name, value in usage.items() if type(value) is int}
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroCost(Fault):
+    """Report tokens at cost 0 and charge nothing, as zero-completion insurance does."""
+
+    name: ClassVar[str] = "zero_cost_with_tokens"
+
+    def arrange(self, call: SimCall) -> None:
+        """Make the call free."""
+        call.cost_usd = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Byok(Fault):
+    """Use the caller's own provider key: OpenRouter charges a fee, and `cost_details` has the provider's bill.
+
+    Attributes:
+        fee: Share of the list price that is charged.
+    """
+
+    name: ClassVar[str] = "byok"
+    fee: Decimal = Decimal(0)
+
+    def arrange(self, call: SimCall) -> None:
+        """Split the cost into the fee and the provider's bill."""
+        call.upstream_usd = call.cost
+        call.cost_usd = call.cost * self.fee
+        call.is_byok = True

@@ -1,17 +1,17 @@
-"""The API shapes, by the path under `/api/v1` that speaks each."""
+"""The APIs of inference, by their paths under `/api/v1`."""
 
 from openrouter_sim.calls.call import SimShape
-from openrouter_sim.shapes.chat import CHAT
-from openrouter_sim.shapes.completions import COMPLETIONS
-from openrouter_sim.shapes.embeddings import EMBEDDINGS
-from openrouter_sim.shapes.messages import MESSAGES
-from openrouter_sim.shapes.responses import RESPONSES
+from openrouter_sim.shapes.chat import SimChat
+from openrouter_sim.shapes.completions import SimCompletions
+from openrouter_sim.shapes.embeddings import SimEmbeddings
+from openrouter_sim.shapes.messages import SimMessages
+from openrouter_sim.shapes.responses import SimResponses
 
 SHAPES: dict[str, SimShape] = {
-    "/chat/completions": CHAT,
-    "/completions": COMPLETIONS,
-    "/responses": RESPONSES,
-    "/messages": MESSAGES,
-    "/embeddings": EMBEDDINGS,
+    "/chat/completions": SimChat(),
+    "/completions": SimCompletions(),
+    "/responses": SimResponses(),
+    "/messages": SimMessages(),
+    "/embeddings": SimEmbeddings(),
 }
 """Every inference path."""

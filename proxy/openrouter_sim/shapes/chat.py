@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from openrouter_sim.base.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.base.errors import StreamError, bad_request
 from openrouter_sim.base.jsonio import JsonObject, dumps
-from openrouter_sim.calls.call import SimCall, SimRequest
+from openrouter_sim.calls.call import SimCall, SimRequest, SimShape
 from openrouter_sim.calls.events import DONE, event, spread
 from openrouter_sim.calls.fault import Frame
 from openrouter_sim.calls.scenario import Scenario
@@ -19,13 +19,13 @@ from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
 NATIVE_FINISH = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
-class SimChat:
-    """The main API."""
+class SimChat(SimShape):
+    """Chat completions."""
 
     api = "chat"
 
     def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
-        """Return the request, read."""
+        """Return the request."""
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise bad_request("Input required: specify messages")
@@ -53,7 +53,7 @@ class SimChat:
         if reply.tool_calls:
             message["tool_calls"] = [_tool_call(call, index) for index in range(len(reply.tool_calls))]
         choice = {**_finish(call), "index": 0, "logprobs": None, "message": message}
-        return _with_usage(call, {**_head(call, "chat.completion"), "choices": [choice]})
+        return with_usage(call, {**_head(call, "chat.completion"), "choices": [choice]})
 
     def frames(self, call: SimCall) -> Iterator[Frame]:
         """Yield the deltas, the finish, the usage and `[DONE]`."""
@@ -63,32 +63,23 @@ class SimChat:
             yield Frame(event(_chunk(call, delta)), tokens)
         last = _chunk(call, {"role": "assistant", "content": ""}, _finish(call))
         if call.scenario.usage_chunk == "merged":
-            yield Frame(event(_with_usage(call, last)), total, settles=True)
+            yield Frame(event(with_usage(call, last)), total, settles=True)
         else:
             yield Frame(event(last), total)
-            told = {**last, "choices": []} if call.scenario.usage_chunk == "empty" else last
-            yield Frame(event(_with_usage(call, told)), total, settles=True)
+            final = {**last, "choices": []} if call.scenario.usage_chunk == "empty" else last
+            yield Frame(event(with_usage(call, final)), total, settles=True)
         yield Frame(DONE, total)
 
     def delta(self, call: SimCall, text: str) -> bytes:
         """Return a chunk."""
         return event(_chunk(call, {"role": "assistant", "content": text}))
 
-    def error(self, error: ApiError, generation_id: str | None) -> JsonObject:
-        """Return the envelope."""
-        return envelope(error)
-
     def stream_error(self, call: SimCall, error: StreamError) -> bytes:
-        """Return the last chunk, in the form that the error asks for."""
-        told = {"code": error.code, "message": error.message, "metadata": {"error_type": error.error_type}}
-        if error.bare:
-            return event({"error": told})
+        """Return the last chunk, in the form that the error states."""
         native = "MALFORMED_FUNCTION_CALL" if error.choice_only else "error"
-        chunk = _chunk(call, {"content": ""}, {"finish_reason": "error", "native_finish_reason": native})
-        return event(chunk if error.choice_only else {**chunk, "error": told})
-
-
-CHAT = SimChat()
+        return error_event(
+            error, _chunk(call, {"content": ""}, {"finish_reason": "error", "native_finish_reason": native})
+        )
 
 
 def _add(prompt: SimPrompt, message: object) -> tuple[str, str]:
@@ -102,8 +93,7 @@ def _add(prompt: SimPrompt, message: object) -> tuple[str, str]:
     return text, role
 
 
-def usage_of(call: SimCall) -> JsonObject:
-    """Return the usage object that chat and completions share."""
+def _usage(call: SimCall) -> JsonObject:
     tokens = call.tokens
     usage: JsonObject = {
         "prompt_tokens": tokens.prompt,
@@ -123,9 +113,23 @@ def usage_of(call: SimCall) -> JsonObject:
     return {**usage, "sim_unknown": {"cost": 999}} if call.scenario.extra_fields else usage
 
 
-def _with_usage(call: SimCall, body: JsonObject) -> JsonObject:
-    usage = call.usage(usage_of(call))
+def with_usage(call: SimCall, body: JsonObject) -> JsonObject:
+    """Return a chat or text completion with its usage object, if one is sent."""
+    usage = call.usage(_usage(call))
     return body if usage is None else {**body, "usage": usage}
+
+
+def error_event(error: StreamError, chunk: JsonObject) -> bytes:
+    """Return the event that ends a stream of chat or text completions with an error.
+
+    Args:
+        error: What is stated, and in which form.
+        chunk: The last chunk, whose finish reason is `error`.
+    """
+    stated = {"code": error.code, "message": error.message, "metadata": {"error_type": error.error_type}}
+    if error.bare:
+        return event({"error": stated})
+    return event(chunk if error.choice_only else {**chunk, "error": stated})
 
 
 def _head(call: SimCall, kind: str) -> JsonObject:
@@ -159,14 +163,14 @@ def _deltas(call: SimCall) -> Iterator[dict[str, Any]]:
     for piece in reply.pieces:
         yield {"role": "assistant", "content": piece}
     for index in range(len(reply.tool_calls)):
-        opened = {**_tool_call(call, index), "index": index}
-        arguments = opened["function"]["arguments"]
-        opened["function"] = {"name": opened["function"]["name"], "arguments": ""}
-        yield {"role": "assistant", "content": None, "tool_calls": [opened]}
+        first = {**_tool_call(call, index), "index": index}
+        arguments = first["function"]["arguments"]
+        first["function"] = {"name": first["function"]["name"], "arguments": ""}
+        yield {"role": "assistant", "content": None, "tool_calls": [first]}
         yield {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
 
 
 def _tool_call(call: SimCall, index: int) -> dict[str, Any]:
-    made = call.reply.tool_calls[index]
-    function = {"name": made.name, "arguments": made.arguments}
+    tool_call = call.reply.tool_calls[index]
+    function = {"name": tool_call.name, "arguments": tool_call.arguments}
     return {"id": f"call_{call.id[-20:]}_{index}", "type": "function", "function": function}

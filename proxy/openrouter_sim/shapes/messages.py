@@ -1,4 +1,4 @@
-"""`/messages`, the Anthropic dialect: `input_tokens` leaves cached tokens out, errors have types of their own.
+"""`/messages`, Anthropic's API. Its `input_tokens` does not count cached tokens, and its errors have their own types.
 
 Source: openrouter.ai/docs/api_reference (messages), docs.anthropic.com/en/api/messages-streaming, 2026.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from openrouter_sim.base.errors import ApiError, StreamError, bad_request
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.calls.call import SimCall, SimRequest
+from openrouter_sim.calls.call import SimCall, SimRequest, SimShape
 from openrouter_sim.calls.events import event, spread
 from openrouter_sim.calls.fault import Frame
 from openrouter_sim.calls.scenario import Scenario, ToolCall
@@ -33,13 +33,13 @@ ERROR_TYPES = {
 """`error_type` to Anthropic's `type`; all others are `invalid_request_error`."""
 
 
-class SimMessages:
-    """The Anthropic API."""
+class SimMessages(SimShape):
+    """Anthropic's Messages API."""
 
     api = "messages"
 
     def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
-        """Return the request, read."""
+        """Return the request."""
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise bad_request("messages: expected a list that is not empty")
@@ -94,9 +94,6 @@ class SimMessages:
         kind = ERROR_TYPES.get(error.error_type, "invalid_request_error")
         inner = {"type": kind, "message": error.message, "error_type": error.error_type}
         return _event({"type": "error", "error": inner, "request_id": call.shown_id})
-
-
-MESSAGES = SimMessages()
 
 
 def _event(data: JsonObject) -> bytes:
@@ -191,13 +188,13 @@ def _block_events(call: SimCall, index: int) -> Iterator[JsonObject]:
     yield {"type": "content_block_stop", "index": index}
 
 
-def _tool_use(call: SimCall, index: int, made: ToolCall) -> JsonObject:
-    return {"type": "tool_use", "id": f"toolu_{call.id[-20:]}{index}", "name": made.name}
+def _tool_use(call: SimCall, index: int, tool_call: ToolCall) -> JsonObject:
+    return {"type": "tool_use", "id": f"toolu_{call.id[-20:]}{index}", "name": tool_call.name}
 
 
-def _arguments(made: ToolCall) -> object:
+def _arguments(tool_call: ToolCall) -> object:
     try:
-        return json.loads(made.arguments)
+        return json.loads(tool_call.arguments)
     except ValueError:
         return {}
 

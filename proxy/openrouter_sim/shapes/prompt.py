@@ -1,4 +1,4 @@
-"""From the parts of a request to what the model reads: text, tokens, cache marks."""
+"""The prompt as the model reads it: text, tokens and cache marks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _IMAGE_TYPES = {"image", "image_url", "input_image"}
 
 
 class SimPrompt:
-    """Gathers the segments of one request."""
+    """Collects the segments of one request."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.segments: list[Segment] = []
         self._scenario = scenario
 
     def add(self, text: str, *, extra: int = 0, mark: str | None = None) -> None:
-        """Add text with what its template wraps around it."""
+        """Add a text, and the `extra` tokens that its template adds."""
         count = tokens.count(text, self._scenario.tokenizer)
         self.segments.append(Segment(text, count + extra, mark))
 
@@ -46,12 +46,12 @@ class SimPrompt:
         for tool in tools:
             if not isinstance(tool, dict):
                 raise bad_request("tools: expected objects")
-            self.add(self.written(tool), extra=tokens.TOOL_TOKENS, mark=mark_of(tool))
+            self.add(self.to_text(tool), extra=tokens.TOOL_TOKENS, mark=mark_of(tool))
 
     def add_object(self, value: object) -> None:
-        """Add anything else that the model reads as JSON, unless it is absent."""
+        """Add a value that the model reads as JSON, if there is one."""
         if value:
-            self.add(self.written(value), extra=tokens.MESSAGE_TOKENS)
+            self.add(self.to_text(value), extra=tokens.MESSAGE_TOKENS)
 
     def mark_last(self, mark: str | None) -> None:
         """Set a breakpoint at the end of the prompt (`cache_control` of the whole request)."""
@@ -59,8 +59,8 @@ class SimPrompt:
             last = self.segments[-1]
             self.segments[-1] = Segment(last.text, last.tokens, mark)
 
-    def written(self, value: object) -> str:
-        """Return the JSON text that a template makes of a value."""
+    def to_text(self, value: object) -> str:
+        """Return a value as the JSON text that a template writes."""
         return dumps(value, indent=4 if self._scenario.tools_indent else None)
 
     def _add_part(self, part: object) -> str:
@@ -89,22 +89,22 @@ def mark_of(part: JsonObject) -> str | None:
 
 
 def bound_of(body: JsonObject, scenario: Scenario, *names: str) -> int | None:
-    """Return the output bound that counts (see `Scenario.bound_choice`); None for none.
+    """Return the output bound that applies (see `Scenario.bound_choice`); None for none.
 
     Raises:
-        ApiError: 400 for one that is no positive integer.
+        ApiError: 400 for a bound that is not a positive integer.
     """
     read = names if scenario.bound_choice == "smallest" else [name for name in body if name in _BOUNDS]
     bounds = [positive(body, name) for name in read]
-    told = [bound for bound in bounds if bound is not None]
+    stated = [bound for bound in bounds if bound is not None]
     match scenario.bound_choice:
         case "first":
             return bounds[0] if bounds else None
         case "last":
             return bounds[-1] if bounds else None
         case "largest":
-            return None if None in bounds or not bounds else max([*told, *_budgets(body)])
-    return min(told, default=None)
+            return None if None in bounds or not bounds else max([*stated, *_budgets(body)])
+    return min(stated, default=None)
 
 
 _BOUNDS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "maxOutputTokens"})
@@ -112,7 +112,7 @@ _BUDGETS = {"reasoning": "max_tokens", "thinking": "budget_tokens"}
 
 
 def positive(body: JsonObject, name: str) -> int | None:
-    """Return a field that is a positive integer; None if it is absent or null.
+    """Return a field as a positive integer; None if it is absent or null.
 
     Raises:
         ApiError: 400 for anything else.
@@ -126,8 +126,8 @@ def positive(body: JsonObject, name: str) -> int | None:
 
 
 def _budgets(body: JsonObject) -> list[int]:
-    told = (body[name].get(key) for name, key in _BUDGETS.items() if isinstance(body.get(name), dict))
-    return [budget for budget in told if type(budget) is int]
+    budgets = (body[name].get(key) for name, key in _BUDGETS.items() if isinstance(body.get(name), dict))
+    return [budget for budget in budgets if type(budget) is int]
 
 
 def _inner_text(part: JsonObject) -> str:

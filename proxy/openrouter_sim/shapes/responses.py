@@ -1,4 +1,4 @@
-"""`/responses`, stateless.
+"""`/responses`, without state on the server.
 
 Source: openrouter.ai/docs/api_reference/responses, 2026.
 """
@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openrouter_sim.base.errors import ApiError, StreamError, bad_request, envelope
+from openrouter_sim.base.errors import StreamError, bad_request
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.calls.call import SimCall, SimRequest
+from openrouter_sim.calls.call import SimCall, SimRequest, SimShape
 from openrouter_sim.calls.events import DONE, event, spread
 from openrouter_sim.calls.fault import Frame
-from openrouter_sim.calls.scenario import Scenario
+from openrouter_sim.calls.scenario import Scenario, ToolCall
 from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
-from openrouter_sim.shapes.response_items import item, item_events, items_of, usage_of
 
 _ECHOED = (
     *("instructions", "max_output_tokens", "metadata", "tool_choice", "tools", "temperature", "top_p", "reasoning"),
@@ -26,13 +25,13 @@ Source: openrouter.ai/openapi.yaml, 2026-10, `OpenResponsesResult`.
 """
 
 
-class SimResponses:
+class SimResponses(SimShape):
     """The Responses API."""
 
     api = "responses"
 
     def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
-        """Return the request, read; state on the server is refused."""
+        """Return the request. Fields that need state on the server are refused."""
         if body.get("store") is True or body.get("previous_response_id") is not None:
             raise bad_request("store and previous_response_id are not supported: the API is stateless")
         prompt = SimPrompt(scenario)
@@ -47,14 +46,14 @@ class SimResponses:
 
     def whole(self, call: SimCall) -> JsonObject:
         """Return the response object."""
-        return _response(call, _status(call), [item(call, i) for i in range(len(items_of(call)))])
+        return _response(call, _status(call), [_item(call, i) for i in range(len(_items(call)))])
 
     def frames(self, call: SimCall) -> Iterator[Frame]:
         """Yield the events, numbered, and `[DONE]`."""
         total, number = call.tokens.completion, 2
         yield Frame(self._event(call, 0, {"type": "response.created", "response": _open(call)}))
         yield Frame(self._event(call, 1, {"type": "response.in_progress", "response": _open(call)}))
-        middle = [data for index in range(len(items_of(call))) for data in item_events(call, index)]
+        middle = [data for index in range(len(_items(call))) for data in _item_events(call, index)]
         for data, tokens in zip(middle, spread(len(middle), total), strict=True):
             yield Frame(self._event(call, number, data), tokens)
             number += 1
@@ -67,18 +66,14 @@ class SimResponses:
         data = {"type": "response.output_text.delta", "item_id": "msg_0", "output_index": 0, "content_index": 0}
         return self._event(call, 0, {**data, "delta": text})
 
-    def error(self, error: ApiError, generation_id: str | None) -> JsonObject:
-        """Return the envelope."""
-        return envelope(error)
-
     def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return one of the three forms in which a stream fails."""
-        told = {"code": str(error.code), "message": error.message}
+        stated = {"code": str(error.code), "message": error.message}
         if error.bare:
-            return self._event(call, 99, {"type": "error", "error": told, "error_type": error.error_type})
+            return self._event(call, 99, {"type": "error", "error": stated, "error_type": error.error_type})
         if error.choice_only:
-            return self._event(call, 99, {"type": "response.error", "error": told, "error_type": error.error_type})
-        failed = {**_open(call), "status": "failed", "error": told}
+            return self._event(call, 99, {"type": "response.error", "error": stated, "error_type": error.error_type})
+        failed = {**_open(call), "status": "failed", "error": stated}
         return self._event(call, 99, {"type": "response.failed", "response": failed, "error_type": error.error_type})
 
     def _event(self, call: SimCall, number: int, data: JsonObject) -> bytes:
@@ -86,16 +81,13 @@ class SimResponses:
         return event({**data, "sequence_number": number}, name)
 
 
-RESPONSES = SimResponses()
-
-
-def _add_input(prompt: SimPrompt, given: object) -> tuple[str, str]:
-    if isinstance(given, str):
-        return prompt.add_message("user", given), "user"
-    if not isinstance(given, list) or not given:
+def _add_input(prompt: SimPrompt, content: object) -> tuple[str, str]:
+    if isinstance(content, str):
+        return prompt.add_message("user", content), "user"
+    if not isinstance(content, list) or not content:
         raise bad_request("input: expected a string or a list that is not empty")
     last_text, last_role = "", "user"
-    for entry in given:
+    for entry in content:
         if not isinstance(entry, dict):
             raise bad_request("input: expected objects")
         if entry.get("type", "message") == "message":
@@ -117,7 +109,7 @@ def _open(call: SimCall) -> JsonObject:
 
 
 def _response(call: SimCall, status: str, output: list[JsonObject]) -> JsonObject:
-    echoed = {name: call.ask.body.get(name) for name in _ECHOED}
+    echoed = {name: call.request.body.get(name) for name in _ECHOED}
     body: JsonObject = {
         "id": call.shown_id,
         "object": "response",
@@ -136,5 +128,91 @@ def _response(call: SimCall, status: str, output: list[JsonObject]) -> JsonObjec
         "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
         "output": output,
     }
-    usage = None if status == "in_progress" else call.usage(usage_of(call))
+    usage = None if status == "in_progress" else call.usage(_usage(call))
     return body if usage is None else {**body, "usage": usage}
+
+
+def _usage(call: SimCall) -> JsonObject:
+    """Return the usage object; `input_tokens` includes cache reads and writes."""
+    tokens = call.tokens
+    return {
+        "input_tokens": tokens.prompt,
+        "input_tokens_details": {"cached_tokens": tokens.cached, "cache_write_tokens": tokens.written},
+        "output_tokens": tokens.completion,
+        "output_tokens_details": {"reasoning_tokens": tokens.reasoning},
+        "total_tokens": tokens.prompt + tokens.completion,
+        "cost": call.stated_cost,
+        "is_byok": call.is_byok,
+        "cost_details": call.cost_details("upstream_inference_input_cost", "upstream_inference_output_cost"),
+    }
+
+
+def _items(call: SimCall) -> list[ToolCall | str]:
+    """Return the output in order: `reasoning`, `message`, function calls."""
+    reply = call.reply
+    items: list[ToolCall | str] = ["reasoning"] if reply.reasoning else []
+    if reply.pieces or not reply.tool_calls:
+        items.append("message")
+    return [*items, *reply.tool_calls]
+
+
+def _item(call: SimCall, index: int) -> JsonObject:
+    """Return one finished output item."""
+    part, tail = _items(call)[index], f"{call.id[-20:]}_{index}"
+    if isinstance(part, ToolCall):
+        return {
+            "type": "function_call",
+            "id": f"fc_{tail}",
+            "call_id": f"call_{tail}",
+            "name": part.name,
+            "arguments": part.arguments,
+            "status": "completed",
+        }
+    if part == "reasoning":
+        summary = [{"type": "summary_text", "text": "Thinking."}]
+        return {"type": "reasoning", "id": f"rs_{tail}", "summary": summary, "encrypted_content": None}
+    return {
+        "type": "message",
+        "id": f"msg_{tail}",
+        "role": "assistant",
+        "status": "completed",
+        "content": [_text(call.reply.text)],
+    }
+
+
+def _item_events(call: SimCall, index: int) -> Iterator[JsonObject]:
+    """Yield the events of one item."""
+    done = _item(call, index)
+    at = {"item_id": done["id"], "output_index": index}
+    yield {"type": "response.output_item.added", "output_index": index, "item": _empty(done)}
+    match done["type"]:
+        case "message":
+            yield from _text_events(call, at)
+        case "function_call":
+            arguments = done["arguments"]
+            yield {"type": "response.function_call_arguments.delta", **at, "delta": arguments}
+            yield {"type": "response.function_call_arguments.done", **at, "arguments": arguments, "name": done["name"]}
+    yield {"type": "response.output_item.done", "output_index": index, "item": done}
+
+
+def _text_events(call: SimCall, at: JsonObject) -> Iterator[JsonObject]:
+    at = {**at, "content_index": 0}
+    yield {"type": "response.content_part.added", **at, "part": _text("")}
+    for piece in call.reply.pieces:
+        yield {"type": "response.output_text.delta", **at, "delta": piece, "logprobs": []}
+    yield {"type": "response.output_text.done", **at, "text": call.reply.text, "logprobs": []}
+    yield {"type": "response.content_part.done", **at, "part": _text(call.reply.text)}
+
+
+def _text(text: str) -> JsonObject:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _empty(done: JsonObject) -> JsonObject:
+    match done["type"]:
+        case "message":
+            return {**done, "status": "in_progress", "content": []}
+        case "function_call":
+            return {**done, "status": "in_progress", "arguments": ""}
+        case _:
+            return {**done, "summary": []}

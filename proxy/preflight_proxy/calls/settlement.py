@@ -16,7 +16,6 @@ from preflight_proxy.calls.reserving import Quoter, ReservedCall
 from preflight_proxy.core.errors import LedgerError
 from preflight_proxy.core.ledger.commands import Post, SetGeneration, Void
 from preflight_proxy.core.ledger.rows import CallFacts
-from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.shapes.shape import Reading
 from preflight_proxy.ledger.service import Ledger
 
@@ -172,8 +171,8 @@ class Settlement:
             self.reservation.account,
             outcome=outcome,
             model=self.reservation.model,
-            cost_usd=usd_text(cost_pusd),
-            tool_names=list(reading.tool_names),
+            cost_pusd=cost_pusd,
+            tool_names=tuple(reading.tool_names),
             digest=self._call.context.request.digest,
             repeats=self._ledger.account_state(self.reservation.account).repeats,
         )

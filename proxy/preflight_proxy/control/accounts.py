@@ -8,18 +8,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import structlog
 
+from preflight_proxy.base.control_messages import AccountSpec, GateSpec
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.calls.routes import hash_token
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, SetLimit, Unfreeze
 from preflight_proxy.core.ledger.rows import CLOSED
-from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import ForwarderListener, PortableGate
-from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.services import EgressRules
 from preflight_proxy.gates.shared import GateState, Namespaces, SharedGate
 from preflight_proxy.ledger.service import Ledger
@@ -33,26 +32,6 @@ CUT_S_MAX = 2.0
 """A freeze waits this long for the last bytes of cut streams to be handed to the system."""
 
 _log = structlog.get_logger("preflight_proxy.control.accounts")
-
-
-class AccountSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runner says of an account; see `PUT /accounts/{id}`."""
-
-    limit_usd: str
-    keep_limit: bool = False
-    """An account that is open keeps its limit: a person may have raised it since the runner last set it."""
-    token: str
-    key: str
-    run: str = ""
-    key_is_own: bool = False
-    models: list[str] | None = None
-    budget_file: str | None = None
-    budget_mode: str = "simple"
-    gate: GateSpec | None = None
-
-    def __repr__(self) -> str:
-        """Says nothing: it holds a key and a token."""
-        return "<account spec>"
 
 
 class Accounts:
@@ -92,20 +71,20 @@ class Accounts:
         Raises:
             UpstreamError: The key's usage cannot be read; the account is not opened.
             LedgerError: The ledger cannot be written.
-            ValueError: The limit is no dollar figure, the token is another account's, or the gate's spec contradicts itself.
+            ValueError: The limit is too large or below 0, the token is another account's, or the gate's spec contradicts itself.
         """
         gate_ports = self._gate_ports(account_id, spec.gate)
         usage_pusd = await self._key_usage(spec.key) if spec.key_is_own else None
         known = self._ledger.accounts().get(account_id)  # nothing is awaited between this and the commit
-        limit = known.limit_pusd if known is not None and spec.keep_limit else limit_pusd(spec.limit_usd)
+        limit = known.limit_pusd if known is not None and spec.keep_limit else spec.limit_pusd
         self._ledger.commit(
             OpenAccount(
                 account=account_id,
                 run=spec.run,
                 limit_pusd=limit,
-                token_hash=hash_token(spec.token),
-                models=tuple(spec.models) if spec.models is not None else None,
-                key_hash=hashlib.sha256(spec.key.encode()).hexdigest(),
+                token_hash=hash_token(spec.token.reveal()),
+                models=spec.models,
+                key_hash=hashlib.sha256(spec.key.reveal().encode()).hexdigest(),
                 key_is_own=spec.key_is_own,
                 key_usage_pusd=usage_pusd,
                 budget_file=spec.budget_file,
@@ -114,16 +93,16 @@ class Accounts:
         )
         if known is not None and known.limit_pusd != limit:
             self._ledger.forgive(account_id)  # M19
-        self._ledger.account_state(account_id).key = Secret(spec.key)
+        self._ledger.account_state(account_id).key = spec.key
         if spec.gate is not None and gate_ports is not None and account_id not in self._gates:
             await self._open_gate(account_id, spec.gate, gate_ports)
         self._ledger.write_budget(account_id)
         self._ledger.publish("opened", account_id)
 
-    async def _key_usage(self, key: str) -> int:
+    async def _key_usage(self, key: Secret) -> int:
         for attempt in range(KEY_READS_MAX):
             try:
-                return await read_key_usage_pusd(self._upstream, Secret(key))
+                return await read_key_usage_pusd(self._upstream, key)
             except UpstreamError:
                 if attempt == KEY_READS_MAX - 1:
                     raise
@@ -144,7 +123,7 @@ class Accounts:
         gate: SharedGate | PortableGate
         if spec.portal_pass is not None:
             on_state = partial(self._gate_became, account_id)
-            gate = self._gates[account_id] = PortableGate(account_id, Secret(spec.portal_pass), on_state)
+            gate = self._gates[account_id] = PortableGate(account_id, spec.portal_pass, on_state)
             await gate.open(self._forwarders, gate_ports, spec.ports)
         else:
             gate = self._gates[account_id] = self._shared_gate(account_id, spec, gate_ports)
@@ -196,10 +175,10 @@ class Accounts:
         self._ledger.forgive(account_id)
         self._ledger.publish("unfrozen", account_id)
 
-    def set_limit(self, account_id: str, limit: int) -> None:
-        """Change the limit, in pico-USD; waiting calls are looked at again."""
+    def set_limit(self, account_id: str, limit_pusd: int) -> None:
+        """Change the limit; waiting calls are looked at again."""
         self._ledger.account(account_id)
-        self._ledger.commit(SetLimit(account_id, limit))
+        self._ledger.commit(SetLimit(account_id, limit_pusd))
         self._ledger.forgive(account_id)
         self._ledger.publish("limit", account_id)
 

@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Mapping
 from contextlib import aclosing
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote
@@ -19,44 +18,43 @@ import msgspec
 from aiohttp import web
 
 from preflight_proxy.base.config import VERSION, origin
-from preflight_proxy.control.accounts import Accounts, AccountSpec
+from preflight_proxy.base.control_messages import (
+    HEARTBEAT,
+    UNKNOWN_ACCOUNT,
+    AccountList,
+    AccountSpec,
+    ClearAnswer,
+    FreezeOrder,
+    Health,
+    LedgerEvent,
+    Message,
+    NewAccount,
+    NewLimit,
+    OpenedAccount,
+    Problem,
+    ProblemFacts,
+    QuarantineList,
+    StopAnswer,
+    StopOrder,
+    TopUp,
+    decode,
+    encode,
+)
+from preflight_proxy.control.accounts import Accounts
 from preflight_proxy.control.runner_watch import RunnerWatch
 from preflight_proxy.control.standalone_accounts import StandaloneAccounts
 from preflight_proxy.core.errors import LedgerError, OperatingError
 from preflight_proxy.core.ledger.commands import ClearQuarantine
-from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.server.intake import Intake, IntakeError
 
 HEARTBEAT_S = 1.0
 """A follower hears at least this often, so that both ends notice a dead connection."""
 
-_T = TypeVar("_T")
+_M = TypeVar("_M", bound=Message)
 
 
-class _Freeze(msgspec.Struct):
-    reason: str = "frozen by its operator"
-
-
-class _Limit(msgspec.Struct):
-    limit_usd: str
-
-
-class _TopUp(msgspec.Struct):
-    more_usd: str
-
-
-class _Add(msgspec.Struct):
-    name: str
-    limit_usd: str
-
-
-class _Stop(msgspec.Struct):
-    trial: str | None = None
-    reason: str = "stopped by a person"
-
-
-class ControlError(Exception):
+class RequestRefusedError(Exception):
     """A request on the control socket that cannot be carried out."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -97,12 +95,12 @@ class Control:
         try:
             _check_peer(request)
             return await self._route(request)
-        except ControlError as exc:
+        except RequestRefusedError as exc:
             return _problem(exc.status, exc.code, exc.message)
         except IntakeError as exc:
             return _problem(exc.status, "invalid_request", exc.message)
         except KeyError as exc:
-            return _problem(404, "unknown_account", f"There is no account {exc.args[0]!r}.")
+            return _problem(404, UNKNOWN_ACCOUNT, f"There is no account {exc.args[0]!r}.")
         except LedgerError as exc:
             return _problem(503, "ledger", str(exc))
         except OperatingError as exc:
@@ -118,48 +116,50 @@ class Control:
             return answer
         match (request.method, parts):
             case ("GET", ["health"]):
-                return _json(self._health())
+                return _answer(self._health())
             case ("GET", ["accounts"]):
-                return _json({"accounts": [self._ledger.balance(each) for each in self._ledger.accounts()]})
+                return _answer(AccountList(tuple(map(self._ledger.balance, self._ledger.accounts()))))
             case ("GET", ["accounts", account_id]):
-                return _json(self._balance(account_id))
+                return _answer(self._ledger.balance(account_id))
             case ("PUT", ["accounts", account_id]):
                 spec = await self._body(request, AccountSpec)
                 await self._accounts.open(account_id, spec)
-                return _json(self._balance(account_id))
+                return _answer(self._ledger.balance(account_id))
             case ("PATCH", ["accounts", account_id]):
-                limit = await self._body(request, _Limit)
-                self._accounts.set_limit(account_id, limit_pusd(limit.limit_usd))
-                return _json(self._balance(account_id))
+                limit = await self._body(request, NewLimit)
+                self._accounts.set_limit(account_id, limit.limit_pusd)
+                return _answer(self._ledger.balance(account_id))
             case ("POST", ["accounts", account_id, "top-up"]):
-                top_up = await self._body(request, _TopUp)
-                self._accounts.top_up(account_id, limit_pusd(top_up.more_usd))
-                return _json(self._balance(account_id))
+                top_up = await self._body(request, TopUp)
+                self._accounts.top_up(account_id, top_up.more_pusd)
+                return _answer(self._ledger.balance(account_id))
             case ("POST", ["accounts", account_id, "freeze"]):
-                freeze = await self._body(request, _Freeze)
+                freeze = await self._body(request, FreezeOrder)
                 await self._accounts.freeze(account_id, freeze.reason)
-                return _json(self._balance(account_id))
+                return _answer(self._ledger.balance(account_id))
             case ("POST", ["accounts", account_id, "unfreeze"]):
                 self._accounts.unfreeze(account_id)
-                return _json(self._balance(account_id))
+                return _answer(self._ledger.balance(account_id))
             case ("POST", ["stop"]):
-                stop = await self._body(request, _Stop)
-                return _json({"frozen": await self._stop(stop.trial, stop.reason)})
+                stop = await self._body(request, StopOrder)
+                return _answer(StopAnswer(await self._stop(stop)))
             case ("DELETE", ["accounts", account_id]):
                 if self._ledger.account(account_id).pending_pusd and query.get("force") != "1":
-                    raise ControlError(409, "pending", "Something is still pending; `?force=1` closes all the same.")
+                    raise RequestRefusedError(
+                        409, "pending", "Something is still pending; `?force=1` closes all the same."
+                    )
                 await self._accounts.close(account_id)
-                return _json(self._balance(account_id))
+                return _answer(self._ledger.balance(account_id))
             case ("GET", ["events"]):
                 return await self._events(request, query.get("run"), int(query.get("cursor", "0")))
             case ("GET", ["quarantine"]):
-                return _json({"quarantined": [list(pair) for pair in sorted(self._ledger.store.book.quarantined)]})
+                return _answer(QuarantineList(tuple(sorted(self._ledger.store.book.quarantined))))
             case ("DELETE", ["quarantine"]):
                 mine = origin(query.get("upstream", self._upstream)) == origin(self._upstream)
                 if mine:
                     self._ledger.commit(ClearQuarantine(query.get("model", ""), query.get("tag", "")))
-                return _json({"cleared": mine})
-        raise ControlError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
+                return _answer(ClearAnswer(mine))
+        raise RequestRefusedError(404, "unknown_path", f"The control socket does not serve {request.method} {path}.")
 
     async def _route_named(
         self, request: web.BaseRequest, parts: list[str], named: StandaloneAccounts
@@ -167,42 +167,38 @@ class Control:
         """What is otherwise for the accounts of a stand-alone proxy; None for what is not."""
         match (request.method, parts):
             case ("GET", ["accounts"]):
-                return _json({"accounts": [self._balance(each) for each in named.names()]})
+                return _answer(AccountList(tuple(map(self._ledger.balance, named.names()))))
             case ("POST", ["accounts"]):
-                asked = await self._body(request, _Add)
-                token = await named.add(asked.name, asked.limit_usd)
-                return _json({**self._balance(asked.name), "api_key": token})
+                new = await self._body(request, NewAccount)
+                token = await named.add(new.name, new.limit_pusd)
+                return _answer(OpenedAccount(**msgspec.structs.asdict(self._ledger.balance(new.name)), api_key=token))
             case ("PUT", ["accounts", _]):
-                raise ControlError(404, "unknown_path", "This proxy opens its accounts itself: POST /accounts.")
+                raise RequestRefusedError(404, "unknown_path", "This proxy opens its accounts itself: POST /accounts.")
             case ("DELETE", ["accounts", name]):
                 await named.remove(name)
-                return _json(self._balance(name))
+                return _answer(self._ledger.balance(name))
             case (_, ["accounts", name, *_]):
                 named.check(name)
         return None
 
-    def _health(self) -> dict[str, object]:
+    def _health(self) -> Health:
         uptime_s = round(self._ledger.clock.monotonic_s() - self._born_s, 1)
-        served = {"base_url": self.base_url, "upstream": self._upstream, "uptime_s": uptime_s}
-        return {"pid": os.getpid(), "version": VERSION, **served}
+        return Health(os.getpid(), VERSION, self.base_url, self._upstream, uptime_s)
 
-    def _balance(self, account_id: str) -> dict[str, object]:
-        return self._ledger.balance(account_id)
-
-    async def _stop(self, trial: str | None, reason: str) -> list[str]:
+    async def _stop(self, stop: StopOrder) -> tuple[str, ...]:
         """Ask the runner to end one trial, or all; their accounts are frozen first hand, whatever the runner does."""
-        chosen = [
+        chosen = tuple(
             account.id
             for account in self._ledger.accounts().values()
-            if account.run == self._run and account.frozen is None and trial in (None, account.id)
-        ]
-        self._ledger.events.publish("stop", "", run=self._run, trial=trial, reason=reason)
-        await asyncio.gather(*(self._accounts.freeze(account_id, reason) for account_id in chosen))
+            if account.run == self._run and account.frozen is None and stop.trial in (None, account.id)
+        )
+        self._ledger.events.publish("stop", "", run=self._run, trial=stop.trial, reason=stop.reason)
+        await asyncio.gather(*(self._accounts.freeze(account_id, stop.reason) for account_id in chosen))
         return chosen
 
-    async def _body(self, request: web.BaseRequest, kind: type[_T]) -> _T:
+    async def _body(self, request: web.BaseRequest, kind: type[_M]) -> _M:
         async with self._intake.body(request) as body:
-            return msgspec.json.decode(body.data or b"{}", type=kind)
+            return decode(body.data or b"{}", kind)
 
     # Events
 
@@ -213,20 +209,17 @@ class Control:
         try:
             async with aclosing(self._ledger.events.follow(cursor, HEARTBEAT_S)) as events:
                 async for event in events:
-                    if event is None:
-                        event = {"type": "heartbeat"}
-                    elif run is not None and not self._belongs(event, run):
-                        continue
-                    await response.write(msgspec.json.encode(event) + b"\n")
+                    if event is None or run is None or self._belongs(event, run):
+                        await response.write(encode(event or HEARTBEAT) + b"\n")
         except ConnectionError:
             pass
         finally:
             self._watch.goes(run)
         return response
 
-    def _belongs(self, event: Mapping[str, object], run: str) -> bool:
-        account = self._ledger.accounts().get(str(event["account"]))
-        return event.get("run") == run if account is None else account.run == run
+    def _belongs(self, event: LedgerEvent, run: str) -> bool:
+        account = self._ledger.accounts().get(event.account or "")
+        return event.run == run if account is None else account.run == run
 
 
 def _check_peer(request: web.BaseRequest) -> None:
@@ -235,15 +228,15 @@ def _check_peer(request: web.BaseRequest) -> None:
         return
     sock = request.get_extra_info("socket")
     if sock is None:
-        raise ControlError(403, "peer", "Whoever asks here has to be known.")
+        raise RequestRefusedError(403, "peer", "Whoever asks here has to be known.")
     _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid not in (os.getuid(), 0):
-        raise ControlError(403, "peer", "Only the user who runs the proxy may use its control socket.")
+        raise RequestRefusedError(403, "peer", "Only the user who runs the proxy may use its control socket.")
 
 
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/json")
+def _answer(message: Message, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=encode(message), content_type="application/json")
 
 
 def _problem(status: int, code: str, message: str) -> web.Response:
-    return _json({"error": {"code": code, "message": message}}, status)
+    return _answer(Problem(ProblemFacts(code, message)), status)

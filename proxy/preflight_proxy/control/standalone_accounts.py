@@ -19,12 +19,12 @@ from pathlib import Path
 
 import structlog
 
-from preflight_proxy.base.private_file import write_private
-from preflight_proxy.control.accounts import Accounts, AccountSpec
+from preflight_proxy.base.atomic_file import write_private
+from preflight_proxy.base.control_messages import AccountSpec
+from preflight_proxy.control.accounts import Accounts
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.account_name import NAME_RULE, is_account_name, is_kept
 from preflight_proxy.core.ledger.rows import CLOSED
-from preflight_proxy.core.money import limit_pusd, usd_text
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.ledger.service import Ledger
 
@@ -79,7 +79,7 @@ class StandaloneAccounts:
         self.check(name)
         return self._tokens[name]
 
-    async def open_all(self, limits_usd: Mapping[str, str]) -> frozenset[str]:
+    async def open_all(self, limits_pusd: Mapping[str, int]) -> frozenset[str]:
         """Open the accounts that are named, with these limits, and those that are kept, with the limits that they have.
 
         What is posted stays, and who is frozen stays frozen. An account that was removed and is named is open again.
@@ -92,12 +92,12 @@ class StandaloneAccounts:
             LedgerError: The ledger cannot be written.
         """
         removed = {account.id for account in self._ledger.accounts().values() if account.frozen_reason == CLOSED}
-        limits = {name: usd_text(self._ledger.account(name).limit_pusd) for name in self.names()} | dict(limits_usd)
+        limits = {name: self._ledger.account(name).limit_pusd for name in self.names()} | dict(limits_pusd)
         tokens = {name: token for name, token in self._tokens.items() if name in limits and name not in removed}
         made = frozenset(limits.keys() - tokens.keys())
         self._keep(tokens | {name: new_token() for name in limits if name in made})
-        for name, limit_usd in limits.items():
-            await self._open(name, limit_usd)
+        for name, limit_pusd in limits.items():
+            await self._open(name, limit_pusd)
         for account in list(self._ledger.accounts().values()):
             if account.id in limits:
                 continue
@@ -107,7 +107,7 @@ class StandaloneAccounts:
                 self._ledger.account_state(account.id).key = self._key  # what is pending is still asked for
         return made
 
-    async def add(self, name: str, limit_usd: str) -> str:
+    async def add(self, name: str, limit_pusd: int) -> str:
         """Open a new account, or one that was removed, whose spent amount counts again; returns its token, a new one.
 
         Raises:
@@ -118,13 +118,13 @@ class StandaloneAccounts:
         async with self._changing:
             if not is_account_name(name):
                 raise ValueError(f"{name!r} cannot be an account's name: {NAME_RULE}")
-            if not limit_pusd(limit_usd):
+            if not limit_pusd:
                 raise ValueError("with $0 every call would be refused; give more")
             known = self._ledger.accounts().get(name)
             if known is not None and known.frozen_reason != CLOSED:
                 raise ValueError(f"there is an account {name!r} already; raise it, or set its limit")
             self._keep(self._tokens | {name: new_token()})
-            await self._open(name, limit_usd)
+            await self._open(name, limit_pusd)
             return self._tokens[name]
 
     async def remove(self, name: str) -> None:
@@ -142,10 +142,10 @@ class StandaloneAccounts:
             except ConfigError as exc:
                 _log.error("tokens.not_removed", account=name, error=str(exc))  # the next start does it
 
-    async def _open(self, name: str, limit_usd: str) -> None:
+    async def _open(self, name: str, limit_pusd: int) -> None:
         budget_file = str(self._data / "budget" / f"{name}.txt")
-        token = self._tokens[name]
-        spec = AccountSpec(limit_usd=limit_usd, token=token, key=self._key.reveal(), budget_file=budget_file)
+        token = Secret(self._tokens[name])
+        spec = AccountSpec(limit_pusd=limit_pusd, token=token, key=self._key, budget_file=budget_file)
         try:
             await self._accounts.open(name, spec)
         except ValueError as exc:

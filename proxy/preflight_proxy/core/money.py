@@ -85,13 +85,22 @@ def usd_text(pusd: int) -> str:
 
 
 def limit_pusd(text: str) -> int:
-    """Read a person's dollar figure, such as "1.00".
-
-    Returns:
-        Pico-USD, from 0 to a million dollars, exactly what was written.
+    """Read a limit as `exact_pusd` does.
 
     Raises:
-        ValueError: It is no plain figure, too large, or finer than a pico-dollar; the text says which.
+        ValueError: As there; or it is more than `LIMIT_USD_MAX`.
+    """
+    pusd = exact_pusd(text)
+    if pusd > LIMIT_USD_MAX * PUSD_PER_USD:
+        raise ValueError(f"{text!r} is more than the largest limit, {LIMIT_USD_MAX} dollars")
+    return pusd
+
+
+def exact_pusd(text: str) -> int:
+    """Read a plain dollar figure, such as "1.00"; returns pico-USD, 0 or more, exactly what was written.
+
+    Raises:
+        ValueError: It is no plain figure, or finer than a pico-dollar; the text says which.
     """
     figure = text.strip()
     if _LIMIT.fullmatch(figure) is None:
@@ -99,6 +108,4 @@ def limit_pusd(text: str) -> int:
     pusd = _EXACT.scaleb(Decimal(figure), 12)
     if pusd != pusd.to_integral_value():
         raise ValueError(f"{text!r} is finer than a pico-dollar (12 decimals)")
-    if pusd > LIMIT_USD_MAX * PUSD_PER_USD:
-        raise ValueError(f"{text!r} is more than the largest limit, {LIMIT_USD_MAX} dollars")
     return int(pusd)

@@ -5,8 +5,6 @@ unknown, no id, or the id still not found after 120 s
          ------the key's usage shows nothing------------------> voided
          ------the key's usage shows something, or is no
                evidence, and nothing better will come---------> assumed, at most at its reservation
-assumed, with an id ------/generation tells after all---------> adjusted; what that frees is kept as recovered, as far as
-               another that the key's usage decided may have cost it
 """
 
 from __future__ import annotations
@@ -19,10 +17,8 @@ import structlog
 
 from preflight_proxy.core.errors import UpstreamError
 from preflight_proxy.core.evidence.evidence import GENERATION_S_MAX, KEY_USAGE_LAG_S, NOTHING_PUSD, PostedHistory, judge
-from preflight_proxy.core.evidence.shared_usage import SharedUsage
-from preflight_proxy.core.ledger.commands import Adjust, Post, Recover
+from preflight_proxy.core.ledger.commands import Post, Recover
 from preflight_proxy.core.ledger.rows import CallFacts, KeyBase, Reservation
-from preflight_proxy.core.money import usd_text
 from preflight_proxy.evidence.foreign_keys import ForeignKeys
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
@@ -34,8 +30,6 @@ POLL_S_MAX = 30.0
 """A generation is asked for at 0.5 s, then at ever longer steps up to this one."""
 KEY_POLLS_PER_LAG = 12
 """A key's usage is read at most this often in the time that it may lag: every 5 s in earnest."""
-LATE_TRUTH_S = 600.0
-"""After an assumption, the generation is still asked for over this time."""
 POLLS_AT_ONCE = 8
 """Reads under way at once; a minute of failures must not become a flood of questions."""
 
@@ -69,11 +63,9 @@ class UnknownCalls:
         self._generation_s_max = generation_s_max
         self._foreign = foreign_keys
         self._history: defaultdict[str | int, PostedHistory] = defaultdict(PostedHistory)
-        self._shared: defaultdict[str | int, SharedUsage] = defaultdict(SharedUsage)
         self._key_read_s: dict[str | int, float] = {}
         self._key_told_s: dict[str | int, float] = {}
         self._next_poll_s: dict[str, tuple[float, float]] = {}
-        self._late: dict[str, tuple[Reservation, float]] = {}
         self._polls = asyncio.Semaphore(POLLS_AT_ONCE)  # bounds questions to upstream, nothing else
         self._born_s = ledger.clock.monotonic_s()
 
@@ -95,8 +87,7 @@ class UnknownCalls:
             return
         looks = [self._look(account_id) for account_id in self._ledger.accounts()]
         looks += [self._look_at_key(base) for base in list(self._ledger.store.book.key_bases.values())]
-        late = [self._ask_late(reservation, until_s) for reservation, until_s in self._late.values()]
-        for failed in await asyncio.gather(*looks, *late, return_exceptions=True):
+        for failed in await asyncio.gather(*looks, return_exceptions=True):
             if isinstance(failed, Exception):  # one account's trouble must not leave the others undecided
                 _log.error("reconcile.failed", error=type(failed).__name__, exc_info=failed)
 
@@ -134,35 +125,6 @@ class UnknownCalls:
             self._ledger.note_byok(reservation, facts)
             self._ledger.commit(Post(reservation.id, cost_pusd, facts))
             self._ended(reservation, "posted", cost_pusd)
-
-    async def _ask_late(self, reservation: Reservation, until_s: float) -> None:
-        if self._now_s() > until_s:
-            self._late.pop(reservation.id, None)
-            self._next_poll_s.pop(reservation.id, None)
-            self._shared[_sharers(reservation)].given_up(reservation.id)
-            return
-        if not self._due(reservation.id):
-            return
-        told = await self._generation(reservation)
-        if told is not None and self._late.pop(reservation.id, None) is not None:
-            cost_pusd, facts = told
-            self._next_poll_s.pop(reservation.id, None)
-            self._ledger.note_byok(reservation, facts)
-            self._adjust(reservation, cost_pusd - reservation.posted_pusd, facts)
-            self._ledger.publish("settled", reservation.account, outcome="adjusted", model=reservation.model)
-
-    def _adjust(self, reservation: Reservation, delta_pusd: int, facts: CallFacts) -> None:
-        """Book a late truth, and what it frees of others' shares; first what raises the books, so that no call slips between."""
-        sharers = _sharers(reservation)
-        shared = self._shared[sharers]
-        kept_pusd = shared.told(reservation.id, delta_pusd)
-        kept = [
-            Adjust(None, each_pusd, account=a) for a, each_pusd in shared.placed(reservation.account, kept_pusd).items()
-        ]
-        truth = Adjust(reservation.id, delta_pusd, facts)
-        for command in (*kept, truth) if kept_pusd > 0 else (truth, *kept):
-            self._ledger.commit(command)
-        self._history[sharers].backdate(delta_pusd + (kept_pusd if sharers == reservation.account else 0))
 
     async def _generation(self, reservation: Reservation) -> tuple[int, CallFacts] | None:
         """What upstream's record tells of a call; None while it tells nothing."""
@@ -273,25 +235,18 @@ class UnknownCalls:
             for verdict in judge(unknown, bound_pusd, last_word=last_word, nothing_pusd=nothing_pusd)
             if verdict.reservation.id in self._ledger.store.book.reservations
         ]
-        if verdicts:
-            self._shared[_sharers(verdicts[0].reservation)].decided(verdicts)
         for verdict in verdicts:
             reservation = verdict.reservation
-            changed = self._ledger.commit(verdict.command)
+            self._ledger.commit(verdict.command)
             self._ended(reservation, "voided" if verdict.cost_pusd is None else "assumed", verdict.cost_pusd or 0)
-            if verdict.cost_pusd is None:
-                continue
-            if bound_pusd is not None:
+            if verdict.cost_pusd is not None and bound_pusd is not None:
                 self._history[_sharers(reservation)].backdate(verdict.cost_pusd)
-            if reservation.generation_id is not None:
-                assumed = getattr(changed, "reservation", None)
-                self._late[reservation.id] = (assumed or reservation, self._now_s() + LATE_TRUTH_S)
 
     def _ended(self, reservation: Reservation, outcome: str, cost_pusd: int) -> None:
         self._next_poll_s.pop(reservation.id, None)
         _log.info("call.decided", account=reservation.account, reservation=reservation.id, outcome=outcome)
         self._ledger.publish(
-            "settled", reservation.account, outcome=outcome, model=reservation.model, cost_usd=usd_text(cost_pusd)
+            "settled", reservation.account, outcome=outcome, model=reservation.model, cost_pusd=cost_pusd
         )
 
 

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -71,7 +71,7 @@ class PortableGate:
         self._acceptors: Mapping[int, Acceptor] = {}
         self._forwarders: ForwarderListener | None = None
 
-    async def open(self, forwarders: ForwarderListener, gate_ports: GatePorts, ports: list[int]) -> None:
+    async def open(self, forwarders: ForwarderListener, gate_ports: GatePorts, ports: Sequence[int]) -> None:
         """Serve the forwarder that knows this gate's pass."""
         self._acceptors = await gate_ports.serve(dict.fromkeys(ports))
         self._forwarders = forwarders

@@ -10,10 +10,8 @@ import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import msgspec
-
+from preflight_proxy.base.control_messages import GateSpec
 from preflight_proxy.core.egress import read_target
-from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.services import EgressRules, open_egress, open_service
 from preflight_proxy.ledger.account_state import Traffic
 from preflight_proxy.server.acceptor import Acceptor, stop_all
@@ -22,57 +20,6 @@ from preflight_proxy.server.listeners import Handler, Listeners
 
 EGRESS = "egress"
 """Under this name the traffic of a trial's egress is counted; no service can have it."""
-
-
-class TlsSpec(msgspec.Struct, frozen=True):
-    """The port on which agents find `https://openrouter.ai`, and what proves that name to them."""
-
-    port: int
-    certificate: str
-    key: str
-
-    def __repr__(self) -> str:
-        """Says nothing: it holds a key."""
-        return "<tls spec>"
-
-
-class ServiceSpec(msgspec.Struct, frozen=True):
-    """A service that a trial may reach: its name for agents, its port at the gate, and where it is, as `HOST:PORT`."""
-
-    name: str
-    port: int
-    target: str
-
-
-class EgressSpec(msgspec.Struct, frozen=True):
-    """The port of an HTTP proxy at the gate, and the places, as `HOST:PORT`, to which it leads."""
-
-    port: int
-    allow: list[str]
-
-
-class GateSpec(msgspec.Struct, frozen=True):
-    """Where a trial's gate hands its listeners over, and for which ports.
-
-    Attributes:
-        socket: Path of the gate's unix socket; None for a portable gate.
-        ports: All ports, in the order in which the gate hands them over; plain HTTP where nothing else is said of one.
-        tls: The one of them that serves TLS, if any.
-        services: Those that lead to a service each.
-        egress: The one that is an HTTP proxy, if any.
-        portal_pass: The pass that the forwarder of a portable gate proves to know; None for a shared gate.
-    """
-
-    socket: str | None
-    ports: list[int]
-    tls: TlsSpec | None = None
-    services: list[ServiceSpec] = []
-    egress: EgressSpec | None = None
-    portal_pass: str | None = None
-
-    def __repr__(self) -> str:
-        """Says where; it may hold a pass and a key."""
-        return f"<gate spec {self.socket or 'portable'} {self.ports}>"
 
 
 class GatePorts:
@@ -103,7 +50,7 @@ class GatePorts:
         self.traffic: dict[str, Traffic] = {}
         if spec.tls is not None:
             self._check(spec.tls.port)
-            self._contexts[spec.tls.port] = tls_context(spec.tls.certificate, Secret(spec.tls.key))
+            self._contexts[spec.tls.port] = tls_context(spec.tls.certificate, spec.tls.key)
         for service in spec.services:
             self._check(service.port)
             if service.name == EGRESS or service.name in self.traffic:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from itertools import islice
+from typing import Any
+
+from preflight_proxy.base.control_messages import LedgerEvent
 
 EVENTS_KEPT = 10_000
 """A follower that reconnects gets what it missed, up to this many events: minutes of the busiest run."""
-
-Event = Mapping[str, object]
 
 
 class Events:
@@ -21,19 +22,18 @@ class Events:
     """
 
     def __init__(self, first_seq: int = 1) -> None:
-        self._kept: deque[tuple[int, Event]] = deque(maxlen=EVENTS_KEPT)
+        self._kept: deque[LedgerEvent] = deque(maxlen=EVENTS_KEPT)
         self._next_seq = first_seq
         self._more = asyncio.Event()
 
-    def publish(self, kind: str, account: str, **fields: object) -> None:
-        """Append one event; every follower wakes."""
-        seq = self._next_seq
-        self._kept.append((seq, {"seq": seq, "type": kind, "account": account, **fields}))
+    def publish(self, kind: str, account: str, **facts: Any) -> None:  # noqa: ANN401 - `LedgerEvent` knows them
+        """Append one event, with these fields of `LedgerEvent`; every follower wakes."""
+        self._kept.append(LedgerEvent(type=kind, seq=self._next_seq, account=account, **facts))
         self._next_seq += 1
         self._more.set()
         self._more = asyncio.Event()
 
-    async def follow(self, cursor: int, every_s: float) -> AsyncGenerator[Event | None, None]:
+    async def follow(self, cursor: int, every_s: float) -> AsyncGenerator[LedgerEvent | None, None]:
         """Yield every kept event after `cursor`, then each new one; None when `every_s` seconds brought nothing.
 
         A cursor that no event has reached yet is of another process: all that is kept comes.
@@ -42,8 +42,8 @@ class Events:
             cursor = 0
         while True:
             more = self._more
-            for seq, event in self._after(cursor):
-                cursor = seq
+            for event in self._after(cursor):
+                cursor = event.seq
                 yield event
             if more is not self._more:
                 continue
@@ -52,7 +52,7 @@ class Events:
             except TimeoutError:
                 yield None
 
-    def _after(self, cursor: int) -> list[tuple[int, Event]]:
+    def _after(self, cursor: int) -> list[LedgerEvent]:
         """The kept events after a cursor; their numbers have no gaps."""
         count = min(self._next_seq - 1 - cursor, len(self._kept))
         return list(islice(reversed(self._kept), count))[::-1]

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Annotated, BinaryIO, Protocol
 import msgspec
 import structlog
 
+from preflight_proxy.base.atomic_file import replace_file
 from preflight_proxy.core.budget_text import Action, detailed_text, simple_text
 from preflight_proxy.core.ledger.rows import Account, Entry
 
@@ -123,42 +124,6 @@ def _bytes_of(entry: Entry) -> bytes:
     return entry.line.encode() + b"\n"
 
 
-class BudgetFile:
-    """One budget.txt, replaced as a whole, so that no reader sees half of it.
-
-    Args:
-        path: the file; its directory exists and belongs to us alone (the agent sees it read-only).
-        mode: "detailed" lists the newest actions; anything else is the one line.
-    """
-
-    def __init__(self, path: Path, mode: str) -> None:
-        self._path = path
-        self._mode = mode
-
-    def write(self, used_pusd: int, limit_pusd: int, actions: Sequence[Action], total_actions: int) -> None:
-        """Replace the file; readable by every user, since the agent may run as any.
-
-        Args:
-            used_pusd: posted and pending.
-            limit_pusd: the account's limit.
-            actions: the newest actions, oldest first.
-            total_actions: how many there were in all.
-
-        Raises:
-            OSError: It cannot be written; the old file stands.
-        """
-        if self._mode == "detailed":
-            text = detailed_text(used_pusd, limit_pusd, actions, total_actions)
-        else:
-            text = simple_text(used_pusd, limit_pusd)
-        fresh = self._path.with_name(f".{self._path.name}.new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)
-            file.write(text.encode())
-        fresh.replace(self._path)
-
-
 class Timer(Protocol):
     """A call that may yet be called off."""
 
@@ -233,10 +198,18 @@ class BudgetFiles:
         assert account.budget_file is not None, "an account without a file is never written"
         self._written_at_s[account.id] = now_s
         try:
-            file = BudgetFile(Path(account.budget_file), account.budget_mode)
-            file.write(balance.used_pusd, account.limit_pusd, balance.actions, balance.total_actions)
+            text = _budget_text(balance)
+            # Readable by every user, since the agent may run as any.
+            replace_file(Path(account.budget_file), text.encode(), mode=0o644)
             self._failed.discard(account.id)
         except OSError as exc:
             if account.id not in self._failed:
                 _log.error("budget_file.write_failed", account=account.id, error=str(exc))
             self._failed.add(account.id)
+
+
+def _budget_text(balance: _Balance) -> str:
+    used_pusd, limit_pusd = balance.used_pusd, balance.account.limit_pusd
+    if balance.account.budget_mode == "detailed":
+        return detailed_text(used_pusd, limit_pusd, balance.actions, balance.total_actions)
+    return simple_text(used_pusd, limit_pusd)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from preflight_proxy.base.atomic_file import replace_file
 from preflight_proxy.core.ledger.rows import OPENROUTER, QuarantinedEndpoint
 
 LINES_MAX = 10_000
@@ -88,10 +89,7 @@ class QuarantineFile:
             kept = [row for row in rows if (row.model, row.tag, row.upstream) != (model, tag, upstream)]
             if len(kept) == len(rows):
                 return False
-            fresh = self._path.with_name(self._path.name + ".new")
-            fresh.touch(mode=0o600)
-            fresh.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
-            fresh.replace(self._path)
+            replace_file(self._path, b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
         return True
 
 

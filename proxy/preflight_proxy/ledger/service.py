@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from itertools import count
+from typing import Any
 
 import structlog
 
 from preflight_proxy.base.clock import Clock
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
 from preflight_proxy.core.ledger.commands import Command, Conclude, LoseKeyBase, MarkUnknown, Quarantine, Refuse
 from preflight_proxy.core.ledger.rows import Account, CallFacts, EntryKind, QuarantinedEndpoint, Reservation
 from preflight_proxy.core.ledger.state import Change
-from preflight_proxy.core.money import usd_text
 from preflight_proxy.core.refusals.outcomes import Cause, Source, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code, Refusal
 from preflight_proxy.ledger.account_state import AccountState
@@ -244,38 +245,38 @@ class Ledger:
         """Write what is still to be written."""
         self._budget_files.flush()
 
-    def publish(self, kind: str, account_id: str, **fields: object) -> None:
+    def publish(self, kind: str, account_id: str, **facts: Any) -> None:  # noqa: ANN401 - `LedgerEvent` knows them
         """Tell the followers, with the account's balance as it stands."""
-        self.events.publish(kind, account_id, balance=self.balance(account_id), **fields)
+        self.events.publish(kind, account_id, balance=self.balance(account_id), **facts)
 
-    def balance(self, account_id: str) -> dict[str, object]:
-        """The account as JSON-ready data; amounts are exact decimal text. Of two, the one with the higher `as_of` is the newer."""
+    def balance(self, account_id: str) -> Balance:
+        """The account as it stands. Of two balances the one with the higher `as_of` is the newer."""
         account, state = self.account(account_id), self.account_state(account_id)
         totals = state.totals
-        return {
-            "id": account.id,
-            "as_of": next(self._as_of),
-            "run": account.run,
-            "limit_usd": usd_text(account.limit_pusd),
-            "posted_usd": usd_text(account.posted_pusd),
-            "pending_usd": usd_text(account.pending_pusd),
-            "available_usd": usd_text(account.available_pusd),
-            "assumed_usd": usd_text(account.assumed_pusd),
-            "overrun_usd": usd_text(account.overrun_pusd),
-            "calls": account.calls,
-            "calls_in_flight": len(state.running),
-            "refused": account.refused,
-            "outcomes": account.outcomes,
-            "frozen": account.frozen,
-            "spent": self.spent(account_id),
-            "quarantined": [f"{model} {tag}" for model, tag in sorted(self.store.book.quarantined)],
-            "keyed": state.key is not None,
-            "gate": state.gate,
-            "traffic": {name: traffic.document() for name, traffic in state.traffic.items()},
-            "unknown": sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),
-            "prompt_tokens": totals.prompt_tokens,
-            "cached_tokens": totals.cached_tokens,
-            "cache_write_tokens": totals.cache_write_tokens,
-            "completion_tokens": totals.completion_tokens,
-            "cache_hit_requests": totals.cache_hit_requests,
-        }
+        return Balance(
+            id=account.id,
+            as_of=next(self._as_of),
+            run=account.run,
+            limit_pusd=account.limit_pusd,
+            posted_pusd=account.posted_pusd,
+            pending_pusd=account.pending_pusd,
+            available_pusd=account.available_pusd,
+            assumed_pusd=account.assumed_pusd,
+            overrun_pusd=account.overrun_pusd,
+            calls=account.calls,
+            calls_in_flight=len(state.running),
+            refused=account.refused,
+            outcomes=account.outcomes,
+            frozen=account.frozen,
+            spent=self.spent(account_id),
+            quarantined=tuple(f"{model} {tag}" for model, tag in sorted(self.store.book.quarantined)),
+            keyed=state.key is not None,
+            gate=state.gate,
+            traffic={name: traffic.document() for name, traffic in state.traffic.items()},
+            unknown=sum(r.unknown_since_s is not None for r in self.store.pending(account_id)),
+            prompt_tokens=totals.prompt_tokens,
+            cached_tokens=totals.cached_tokens,
+            cache_write_tokens=totals.cache_write_tokens,
+            completion_tokens=totals.completion_tokens,
+            cache_hit_requests=totals.cache_hit_requests,
+        )

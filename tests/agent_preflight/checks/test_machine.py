@@ -13,8 +13,8 @@ from agent_preflight.preflight import BUILT_IN, DEFAULT
 from tests.agent_preflight.conftest import Seen
 from tests.support.cases import each
 from tests.support.engine_thread import serve_in_thread
-from tests.support.nobody import as_nobody
 from tests.support.scripted_engine import Fail, ScriptedEngine
+from tests.support.unprivileged import unprivileged
 
 NOON = datetime(2026, 10, 9, 12, 0, 0, 400_000, tzinfo=UTC)
 INPUTS = Inputs("admin", "key", (), 1.0)
@@ -122,7 +122,7 @@ def test_an_engine_that_this_user_may_not_ask_is_a_failure_that_says_how_to_be_l
     docker_host: ScriptedEngine,
 ) -> None:
     Path(docker_host.url.removeprefix("unix://")).chmod(0)
-    with as_nobody():
+    with unprivileged():
         line = ask(machine.check_docker_socket)
     assert line.ok is False
     assert "add yourself to the group docker" in line.failure

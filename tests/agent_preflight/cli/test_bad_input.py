@@ -10,7 +10,7 @@ import pytest
 from agent_preflight.options import kinds
 from agent_preflight.options.settings import options
 from openrouter_sim import Simulator
-from tests.support.cli_commands import COMMANDS, Told, invoke
+from tests.support.cli_commands import COMMANDS, CommandResult, invoke
 
 MODEL = "openai/gpt-4.1-nano"
 HOSTILE = "\x1b[31m$(id)"
@@ -75,11 +75,11 @@ def left() -> list[str]:
     return sorted(path.name for path in Path().iterdir())
 
 
-def run(*arguments: str) -> Told:
+def run(*arguments: str) -> CommandResult:
     return invoke("run", "--sandbox", "process", *arguments, "--", sys.executable, "-V")
 
 
-def said(told: Told) -> str:
+def said(told: CommandResult) -> str:
     """Return the sentence of an error, after the lines about usage."""
     lines = told.stderr.rstrip("\n").split("\n")
     errors = [line for line in lines if not line.startswith(("Usage:", "Try ")) and line]

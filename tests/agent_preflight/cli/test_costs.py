@@ -8,7 +8,7 @@ import pytest
 
 from preflight_proxy.core.ledger.commands import Post
 from preflight_proxy.core.ledger.rows import CallFacts
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 from tests.support.ledger_on_disk import open_account, open_store, reserve
 from tests.support.run_on_disk import alive, plan
 from tests.support.trial_field import Field
@@ -20,7 +20,7 @@ FIELDS = {
 }
 
 
-def costs(*arguments: str) -> Told:
+def costs(*arguments: str) -> CommandResult:
     return invoke("costs", *arguments)
 
 

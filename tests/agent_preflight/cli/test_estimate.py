@@ -9,7 +9,7 @@ import pytest
 
 from openrouter_sim import Simulator
 from tests.agent_preflight.conftest import Script, ScriptedServer
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 
 NANO, MINI, SONNET = "openai/gpt-4.1-nano", "openai/gpt-4.1-mini", "anthropic/claude-sonnet-4.5"
 NAMES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY", "OPENROUTER_API_KEY", "PREFLIGHT_MODELS", "PREFLIGHT_BUDGET")
@@ -22,7 +22,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
-def estimate(*arguments: str, **variables: str) -> Told:
+def estimate(*arguments: str, **variables: str) -> CommandResult:
     return invoke("estimate", *arguments, env={**dict.fromkeys(NAMES), **variables})
 
 

@@ -3,12 +3,12 @@
 import pytest
 
 from openrouter_sim import Simulator
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 
 NAMES = ("OR_ADMIN_KEY", "OPENROUTER_ADMIN_KEY", "OPENROUTER_API_KEY", "PREFLIGHT_MODELS", "PREFLIGHT_BUDGET")
 
 
-def preflight(**variables: str) -> Told:
+def preflight(**variables: str) -> CommandResult:
     env: dict[str, str | None] = {**dict.fromkeys(NAMES), **variables}
     return invoke("preflight", env=env)
 

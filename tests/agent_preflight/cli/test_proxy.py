@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from openrouter_sim import Simulator
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 from tests.support.served_command import served
 
 BODY = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
 
 
-def proxy(data: Path, *arguments: str, key: str | None = "sk-or-key") -> Told:
+def proxy(data: Path, *arguments: str, key: str | None = "sk-or-key") -> CommandResult:
     return invoke("proxy", "--data", str(data), *arguments, env={"OPENROUTER_API_KEY": key})
 
 
@@ -66,7 +66,7 @@ def test_without_a_key_it_names_the_variable(tmp_path: Path, key: str | None) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def one_line(told: Told) -> str:
+def one_line(told: CommandResult) -> str:
     """What a start says that failed."""
     assert (told.exit_code, told.stdout, told.stderr.count("\n")) == (1, "", 1)
     return told.stderr

@@ -16,7 +16,7 @@ import pytest
 
 from openrouter_sim import Simulator
 from preflight_proxy.core.refusals.refusals import Code
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 from tests.support.served_command import Served, served
 
 BODY = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16}
@@ -38,7 +38,7 @@ class Place:
         options = ("--data", str(self.data), "--listen", "127.0.0.1:0", *arguments)
         return served(self.ready_file, "proxy", *options, OPENROUTER_API_KEY=self.simulator.inference_key)
 
-    def account(self, *arguments: str) -> Told:
+    def account(self, *arguments: str) -> CommandResult:
         """A command on its accounts."""
         return invoke("proxy", "account", *arguments, "--data", str(self.data))
 

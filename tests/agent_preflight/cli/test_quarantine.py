@@ -8,7 +8,7 @@ import pytest
 from preflight_proxy.base.config import origin
 from preflight_proxy.core.ledger.rows import QuarantinedEndpoint
 from preflight_proxy.ledger.quarantine_file import QuarantineFile
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 from tests.support.live_field import LiveField
 from tests.support.trial_field import Field
 
@@ -21,7 +21,7 @@ def own_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     QuarantineFile(tmp_path / "agent-preflight" / "quarantine.jsonl").add(row)
 
 
-def quarantine(tmp_path: Path, *arguments: str) -> Told:
+def quarantine(tmp_path: Path, *arguments: str) -> CommandResult:
     return invoke("quarantine", *arguments, "--runs-dir", str(tmp_path / "runs"))
 
 

@@ -13,7 +13,7 @@ import pytest
 from agent_preflight.cli.run import INTERRUPTED
 from openrouter_sim import FaultRule, Scenario, Simulator, make_fault
 from tests.support.cases import each
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.trial_field import Field, agent
 
@@ -29,7 +29,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def run(*arguments: str, command: list[str] | None = None, **keys: str) -> Told:
+def run(*arguments: str, command: list[str] | None = None, **keys: str) -> CommandResult:
     options = ["--sandbox", "process", "--skip-preflight", *arguments, "--", *(command or [sys.executable, "-V"])]
     return invoke("run", *options, env=keys)
 

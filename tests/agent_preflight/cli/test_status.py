@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 from tests.support.live_field import LiveField
 from tests.support.trial_field import Field
 
 
-def status(runs_dir: Path, *arguments: str) -> Told:
+def status(runs_dir: Path, *arguments: str) -> CommandResult:
     return invoke(
         "status", *arguments, "--runs-dir", str(runs_dir), env={"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
     )

@@ -12,8 +12,8 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
-from tests.support.quick_engine import short_limits
 from tests.support.scripted_engine import DROP, HANG, USUAL, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import short_limits
 
 PUT = "PUT /containers/*/archive"
 

@@ -12,8 +12,8 @@ from agent_preflight.docker.container import QUIET_TRIES, Container
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.sandboxes.interface import Exit
-from tests.support.quick_engine import no_pauses, short_limits
 from tests.support.scripted_engine import DROP, HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import no_pauses, short_limits
 
 pytestmark = pytest.mark.wire
 

@@ -12,8 +12,8 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.sandboxes.interface import ForwarderTarget
 from preflight_proxy.core.secret import Secret
-from tests.support.quick_engine import no_pauses
 from tests.support.scripted_engine import DROP, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import no_pauses
 
 pytestmark = pytest.mark.wire
 

@@ -27,8 +27,8 @@ from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.core.gate_proof import NONCE_CHARS, Side, pass_id, proof_of
 from tests.agent_preflight.docker.test_portable import left_of
 from tests.support.engine_container import Container
-from tests.support.quick_engine import no_pauses
 from tests.support.scripted_engine import Fail, ScriptedEngine
+from tests.support.short_engine_limits import no_pauses
 
 GATE = "sha256:gate"
 OWN_NONCE = "0" * NONCE_CHARS

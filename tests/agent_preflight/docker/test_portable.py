@@ -27,11 +27,11 @@ from openrouter_sim import Simulator
 from openrouter_sim.calls.scenario import Scenario
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
-from preflight_proxy.control.accounts import AccountSpec
+from preflight_proxy.base.control_messages import AccountSpec, GateSpec
 from preflight_proxy.core.gate_proof import NONCE_CHARS
+from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import ForwarderListener
-from preflight_proxy.gates.ports import EgressSpec, GateSpec, ServiceSpec
 from preflight_proxy.gates.services import EgressRules
 from preflight_proxy.ledger.account_state import Traffic
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
@@ -257,12 +257,14 @@ def account_of(sim: Simulator, reach: NetworkAccess, trial_pass: Secret) -> Acco
     assert reach.way_out is not None
     gate = GateSpec(
         None,
-        list(reach.ports),
-        services=[ServiceSpec(each.name, each.port, each.target) for each in reach.openings],
-        egress=EgressSpec(reach.way_out.port, list(reach.way_out.allow)),
-        portal_pass=trial_pass.reveal(),
+        reach.ports,
+        services=reach.openings,
+        egress=reach.way_out,
+        portal_pass=trial_pass,
     )
-    return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
+    return AccountSpec(
+        limit_pusd=limit_pusd("0.05"), token=Secret("pf-test-token"), key=Secret(sim.inference_key), gate=gate
+    )
 
 
 async def to_loopback(host: str, port: int) -> Sequence[str]:

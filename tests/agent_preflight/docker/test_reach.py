@@ -23,12 +23,13 @@ from agent_preflight.environment.network_access import network_env, read_network
 from agent_preflight.environment.trust import BUNDLE_NAME, TLS_PORT, trust_env
 from openrouter_sim import Simulator
 from preflight_proxy.app import RunningProxy, running
-from preflight_proxy.base.config import Config
-from preflight_proxy.gates.ports import EgressSpec, GateSpec, TlsSpec
+from preflight_proxy.base.control_messages import GateSpec, TlsSpec
+from preflight_proxy.core.money import limit_pusd
+from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.services import EgressRules
 from tests.agent_preflight.docker.conftest import BASE, MakeSandbox, MakeSpec, read_all
 from tests.support.docker_program import ENGINE
-from tests.support.proxy_world import MODEL
+from tests.support.proxy_world import MODEL, quick_config
 from tests.support.tls import new_authority
 
 pytestmark = pytest.mark.docker
@@ -221,16 +222,18 @@ async def proxied(
     data: Path, gate: GateSpec, sim: Simulator, rules: EgressRules | None = None
 ) -> AsyncIterator[RunningProxy]:
     """A proxy with an account for the trial whose gate this is; later ones take it over as after a restart."""
-    config = Config(data=str(data), upstream=sim.base_url, key_usage_lag_s=0.3, generation_s_max=1.0, call_s_max=0.5)
+    config = quick_config(data, sim.base_url, listen=None)
     async with running(config, egress_rules=rules) as proxy:
         await proxy.accounts.open("agent", account_spec(gate, sim))
         yield proxy
 
 
 def account_spec(gate: GateSpec, sim: Simulator) -> Any:
-    from preflight_proxy.control.accounts import AccountSpec
+    from preflight_proxy.base.control_messages import AccountSpec
 
-    return AccountSpec(limit_usd="0.05", token="pf-test-token", key=sim.inference_key, gate=gate)
+    return AccountSpec(
+        limit_pusd=limit_pusd("0.05"), token=Secret("pf-test-token"), key=Secret(sim.inference_key), gate=gate
+    )
 
 
 async def handed_over(proxy: RunningProxy) -> None:
@@ -249,7 +252,7 @@ async def test_a_named_place_is_reached_through_the_gate_both_ways_of_asking(
     reach = read_network_access(None, [f"named.example:{site}"], "sealed")
     assert reach.way_out is not None
     socket = make_spec().gate_socket
-    gate = GateSpec(str(socket), list(reach.ports), egress=EgressSpec(reach.way_out.port, list(reach.way_out.allow)))
+    gate = GateSpec(str(socket), reach.ports, egress=reach.way_out)
     url = f"http://named.example:{site}"
     command = (
         f"curl -sS --max-time 20 -p {url}/tunnel && echo && curl -sS --max-time 20 {url}/whole && echo "
@@ -280,7 +283,7 @@ for line in sys.stdin:
 
 
 def _gate(socket: Path | None, authority: Authority) -> GateSpec:
-    return GateSpec(str(socket), [8788, TLS_PORT], tls=TlsSpec(TLS_PORT, authority.certificate, authority.key.reveal()))
+    return GateSpec(str(socket), (8788, TLS_PORT), tls=TlsSpec(TLS_PORT, authority.certificate, authority.key))
 
 
 async def test_a_proxy_that_comes_back_is_openrouter_still(

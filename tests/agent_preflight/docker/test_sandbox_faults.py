@@ -24,8 +24,8 @@ from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import MakeSpec
 from tests.agent_preflight.sandboxes.test_tar_stream import archive, member
 from tests.support.engine_container import Container
-from tests.support.quick_engine import no_pauses, short_limits
 from tests.support.scripted_engine import DROP, HANG, LOST, USUAL, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import no_pauses, short_limits
 
 pytestmark = pytest.mark.wire
 

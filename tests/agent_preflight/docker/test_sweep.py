@@ -18,8 +18,8 @@ from agent_preflight.runs.lock import RunState, lock_if_dead
 from tests.agent_preflight.docker.conftest import MakeSandbox, containers_of
 from tests.support.docker_program import ENGINE
 from tests.support.engine_container import Container
-from tests.support.quick_engine import no_pauses
 from tests.support.scripted_engine import DROP, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import no_pauses
 
 
 def lock(run_dir: Path) -> int:

@@ -13,9 +13,9 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure, of_status
 from preflight_proxy.core.errors import OperatingError
 from tests.support.cases import each
-from tests.support.nobody import as_nobody
-from tests.support.quick_engine import SHORT_S, short_limits
 from tests.support.scripted_engine import DROP, HANG, LOST, Answer, Fail, ScriptedEngine, Text
+from tests.support.short_engine_limits import SHORT_S, short_limits
+from tests.support.unprivileged import unprivileged
 
 pytestmark = pytest.mark.wire
 
@@ -240,7 +240,7 @@ async def test_a_socket_that_this_user_may_not_open_is_told_with_the_way_out(
 ) -> None:
     short_dir.chmod(0o755)
     (short_dir / "engine.sock").chmod(0)
-    with as_nobody():
+    with unprivileged():
         error = await opened(scripted.url)
     assert error.failure is Failure.NO_PERMISSION
     where = f"looking for Docker: you may not use Docker at {scripted.url}: add yourself to the group docker"

@@ -14,7 +14,7 @@ from agent_preflight.environment.network_access import (
     read_network_access,
 )
 from agent_preflight.environment.proxy_env import NO_PROXY_VARIABLES, PROXY_VARIABLES
-from agent_preflight.sidecar.gate_request import Opening, WayOut
+from preflight_proxy.base.control_messages import EgressSpec, ServiceSpec
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 
@@ -29,9 +29,12 @@ def test_nothing_is_reached_unless_it_is_named() -> None:
 
 
 def test_a_service_has_its_targets_port_unless_it_is_given_another() -> None:
-    assert BOTH.openings == (Opening("los", 3000, "127.0.0.1:3000"), Opening("db:5433", 5433, "db.example:5432"))
+    assert BOTH.openings == (
+        ServiceSpec("los", 3000, "127.0.0.1:3000"),
+        ServiceSpec("db:5433", 5433, "db.example:5432"),
+    )
     assert BOTH.names == {"los": "127.0.0.1:3000", "db": "db.example:5432"}
-    assert BOTH.way_out == WayOut(8789, ("pypi.org:443",))
+    assert BOTH.way_out == EgressSpec(8789, ("pypi.org:443",))
     assert BOTH.ports == (8788, 443, 8789, 3000, 5433)
     assert BOTH.document() == {
         "services": {"los": "127.0.0.1:3000", "db:5433": "db.example:5432"},

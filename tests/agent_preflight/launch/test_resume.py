@@ -29,7 +29,7 @@ from agent_preflight.runs.plan_file import COMPARED, MAY_CHANGE, plan_difference
 from agent_preflight.runs.request import Origin
 from openrouter_sim import Simulator
 from preflight_proxy.core.errors import ConfigError
-from tests.support.cli_commands import Told, invoke
+from tests.support.cli_commands import CommandResult, invoke
 from tests.support.trial_field import MODEL
 
 KEYS = {"OR_ADMIN_KEY": "adm", "OPENROUTER_API_KEY": "inf", "PREFLIGHT_MODELS": "o/other", "PREFLIGHT_BUDGET": "9"}
@@ -360,7 +360,7 @@ def folder(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return path
 
 
-def run(*arguments: str) -> Told:
+def run(*arguments: str) -> CommandResult:
     return invoke("run", *arguments)
 
 

@@ -11,7 +11,7 @@ from agent_preflight.base.tables import text_of
 from agent_preflight.launch import run_view as table
 from agent_preflight.launch.run_view import LineView, LiveView, print_table, run_table, run_view
 from agent_preflight.runner.progress import TrialProgress
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 from tests.support import terminal as terminals
 
 

@@ -117,7 +117,7 @@ async def _kill_proxy(run_dir: Path) -> None:
     control = read_control(run_dir)
     assert control is not None
     client = ControlClient(control.socket)
-    os.kill(await client.pid(), signal.SIGKILL)
+    os.kill((await client.health()).pid, signal.SIGKILL)
     await client.close()
 
 

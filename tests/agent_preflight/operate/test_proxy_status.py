@@ -16,8 +16,9 @@ from agent_preflight.operate.proxy_status import (
     proxy_status,
     show_status,
 )
-from agent_preflight.sidecar.control_client import Balance, ControlClient, ControlUnreachableError
+from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
 from preflight_proxy.base.clock import SystemClock
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger.rows import CLOSED

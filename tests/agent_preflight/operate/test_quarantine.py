@@ -39,7 +39,7 @@ async def test_what_is_cleared_is_off_the_list(tmp_path: Path) -> None:
 
 async def test_a_list_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     path = listing(tmp_path, ROW)
-    (tmp_path / "quarantine.jsonl.new").mkdir()
+    (tmp_path / ".quarantine.jsonl.new").mkdir()
     with pytest.raises(ConfigError, match="cannot be written"):
         await clear("m/x", "tag", tmp_path, path=path)
     assert quarantined(path) == [ROW]

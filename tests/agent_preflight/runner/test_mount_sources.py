@@ -9,7 +9,7 @@ import pytest
 from agent_preflight.docker.mounts import Bind
 from agent_preflight.runner.mount_sources import MountSource, check_sources, make_folders
 from preflight_proxy.core.errors import ConfigError
-from tests.support.nobody import as_nobody
+from tests.support.unprivileged import unprivileged
 
 
 def wanted(path: object, *, writable: bool = False, is_made: bool = True) -> MountSource:
@@ -63,7 +63,7 @@ def test_a_path_that_cannot_be_is_an_error(path: str, said: str) -> None:
 def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_made() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
-        with as_nobody():
+        with unprivileged():
             (problem,) = check_sources([wanted(f"{folder}/x", writable=True)]).problems
     assert problem == f"The mount's source {folder}/x is missing and cannot be made: {folder} cannot be written."
 
@@ -72,7 +72,7 @@ def test_a_place_where_only_the_engine_may_look_is_left_to_it(tmp_path: Path) ->
     inner = tmp_path / "inner"
     inner.mkdir(mode=0o000)
     tmp_path.chmod(0o755)
-    with as_nobody():
+    with unprivileged():
         assert check_sources([wanted(inner / "x")]).problems == ()
     inner.chmod(0o755)
 

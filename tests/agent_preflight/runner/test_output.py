@@ -101,7 +101,7 @@ async def test_what_comes_after_the_cap_is_counted_and_not_kept(heard: Heard, tm
     assert len(EventLogger.read(tmp_path / "events.jsonl")) == 2
 
 
-async def test_stderr_goes_to_a_private_file_up_to_its_cap(heard: Heard, tmp_path: Path) -> None:
+async def test_stderr_goes_to_a_atomic_file_up_to_its_cap(heard: Heard, tmp_path: Path) -> None:
     stream = asyncio.StreamReader()
     stream.feed_data(b"abc")
     stream.feed_data(b"defgh")

@@ -38,8 +38,7 @@ from agent_preflight.runs.request import Origin, Request
 from agent_preflight.sandboxes.interface import AgentSpec, ForwarderTarget
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sidecar import Sidecar
-from agent_preflight.sidecar.control_client import Balance
-from agent_preflight.sidecar.gate_request import Account
+from preflight_proxy.base.control_messages import AccountSpec, Balance
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
 from tests.support.docker_program import ENGINE
@@ -358,8 +357,8 @@ def test_a_gate_that_came_before_the_runner_took_the_answer_to_open_has_come(
 ) -> None:
     opened = Sidecar.open
 
-    async def taken_late(sidecar: Sidecar, account: Account) -> Balance:
-        balance = await opened(sidecar, account)
+    async def taken_late(sidecar: Sidecar, account_id: str, spec: AccountSpec) -> Balance:
+        balance = await opened(sidecar, account_id, spec)
         await asyncio.sleep(2.0)
         return balance
 

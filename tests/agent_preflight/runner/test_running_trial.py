@@ -10,7 +10,7 @@ import pytest
 
 from agent_preflight.runner.running_trial import GATE_BACK_S_MAX, MissingGate, TrialLogs, TrialTimes
 from agent_preflight.runner.watch import TrialFigures
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request
 from tests.support.trial_field import MODEL, Field, agent
 

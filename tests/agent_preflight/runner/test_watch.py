@@ -10,7 +10,7 @@ from agent_preflight.models import BudgetStatus
 from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runner.watch import TrialFigures, Watch
 from agent_preflight.runs.trial_state import Ender, EndReason
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 
 Events = list[dict[str, Any]]
 

@@ -198,7 +198,7 @@ def test_the_plan_keeps_the_key_names_of_an_earlier_one(tmp_path: Path, stack: E
     assert mode(folder.path / "plan.json") == 0o600
 
 
-def test_a_private_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_atomic_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_private(tmp_path / "f", {"a": 1})
     with pytest.raises(TypeError):
         write_private(tmp_path / "f", {"a": object()})

@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from msgspec import structs
+
 from agent_preflight.models import CacheStats, RunResult
 from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.result import TrialFacts, exact, exit_code, result_of, summary_document
 from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sandboxes.interface import Exit
-from agent_preflight.sidecar.control_client import Balance
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.refusals.outcomes import NONE_YET, bad_request, refused
 from preflight_proxy.core.refusals.refusals import Code
 from tests.support.cases import each
@@ -55,7 +57,9 @@ def test_an_agent_that_never_called_is_believed_what_it_claims() -> None:
 
 def test_what_became_of_the_calls_stands_in_the_summary() -> None:
     outcomes = NONE_YET.with_unserved(bad_request("no such field"))
-    result = result_of(PLAN, "sealed", replace(FACTS, balance=replace(BALANCE, outcomes=outcomes), warnings=("other",)))
+    result = result_of(
+        PLAN, "sealed", replace(FACTS, balance=structs.replace(BALANCE, outcomes=outcomes), warnings=("other",))
+    )
     extra = json.loads(json.dumps(summary_document(result)))["preflight"]
     assert (extra["status"], extra["served"], extra["never_served"]) == ("failed", 0, "bad_request")
     (cause,) = extra["not_served"]
@@ -66,7 +70,7 @@ def test_what_became_of_the_calls_stands_in_the_summary() -> None:
 
 
 def test_a_spent_budget_is_no_error_and_has_a_note() -> None:
-    spent = replace(BALANCE, outcomes=NONE_YET.with_served().with_unserved(refused(Code.SPENT, "m/m")))
+    spent = structs.replace(BALANCE, outcomes=NONE_YET.with_served().with_unserved(refused(Code.SPENT, "m/m")))
     result = result_of(PLAN, "sealed", replace(FACTS, exit=Exit(1), balance=spent))
     assert (result.error, result.preflight["status"], len(result.preflight["notes"])) == (None, "spent", 1)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agent_preflight.base.usd import cents_up, pusd
 from agent_preflight.eject import EjectPolicy
@@ -17,6 +18,7 @@ from agent_preflight.runs.verdict import KEY_STOPPED, NEVER_CALLED, NO_CALL, TOL
 from agent_preflight.sandboxes.interface import Exit
 from agent_preflight.sidecar.control_client import ControlClient
 from openrouter_sim import FaultRule, Scenario, make_fault
+from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.core.refusals.outcomes import (
     LEFT,
     NONE_YET,
@@ -338,37 +340,34 @@ def test_an_agent_that_the_budget_policy_ejects_stays_ejected(trials: Field) -> 
     assert (result.preflight["status"], exit_code([result])) == ("ejected", 0)
 
 
-UNPRICED = {
-    "code": "unpriced",
-    "source": "proxy",
-    "model": "no/price",
-    "text": "This model has no known price, so its cost has no bound.",
-}
+UNPRICED = LedgerEvent(
+    type="refused",
+    code="unpriced",
+    source="proxy",
+    model="no/price",
+    text="This model has no known price, so its cost has no bound.",
+)
 
 
 def test_a_reason_is_told_when_it_first_comes_up() -> None:
     refusals = RefusalNotices()
-    told = [refusals.hear(UNPRICED), refusals.hear({**UNPRICED, "model": "other/model"})]
+    told = [refusals.hear(UNPRICED), refusals.hear(structs.replace(UNPRICED, model="other/model"))]
     assert told == ["a call to no/price was refused: This model has no known price, so its cost has no bound.", None]
 
 
 def test_what_upstream_said_is_told_with_it() -> None:
-    facts = {
-        "code": "upstream_404",
-        "source": "upstream",
-        "text": "Status 404",
-        "detail": "no endpoint",
-        "model": "m/x",
-    }
-    assert RefusalNotices().hear(facts) == "a call to m/x was not served: Status 404: no endpoint"
+    event = LedgerEvent(
+        type="unserved", code="upstream_404", source="upstream", text="Status 404", detail="no endpoint", model="m/x"
+    )
+    assert RefusalNotices().hear(event) == "a call to m/x was not served: Status 404: no endpoint"
 
 
 @each("source", ["budget", "client", "end", "no such source", None])
-def test_what_is_no_surprise_and_what_nobody_knows_is_not_told(source: object) -> None:
-    assert RefusalNotices().hear({**UNPRICED, "source": source}) is None
+def test_what_is_no_surprise_and_what_nobody_knows_is_not_told(source: str | None) -> None:
+    assert RefusalNotices().hear(structs.replace(UNPRICED, source=source)) is None
 
 
 def test_an_agent_that_words_wrong_requests_without_end_does_not_fill_the_terminal() -> None:
     refusals = RefusalNotices()
-    told = [refusals.hear({**UNPRICED, "text": f"field {number}"}) for number in range(2 * TOLD_MAX)]
+    told = [refusals.hear(structs.replace(UNPRICED, text=f"field {number}")) for number in range(2 * TOLD_MAX)]
     assert sum(each is not None for each in told) == TOLD_MAX

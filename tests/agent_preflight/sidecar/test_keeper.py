@@ -15,9 +15,8 @@ import pytest
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sidecar import Sidecar, SidecarError, SidecarSettings
-from agent_preflight.sidecar.control_client import LedgerEvent
-from agent_preflight.sidecar.gate_request import Account
 from openrouter_sim import Simulator
+from preflight_proxy.base.control_messages import AccountSpec, LedgerEvent
 from preflight_proxy.core.secret import Secret
 
 pytestmark = pytest.mark.wire
@@ -53,7 +52,8 @@ async def kept(simulator: Simulator, tmp_path: Path) -> AsyncIterator[Kept]:
         told.sidecar = Sidecar(settings, told.events.append, told.dead.append, told.lines.append)
         try:
             await told.sidecar.start()
-            await told.sidecar.open(Account("a", "r", 10**12, Secret(TOKEN), key.key, folder.path / "budget.txt"))
+            spec = AccountSpec(run="r", limit_pusd=10**12, token=Secret(TOKEN), key=key.key, key_is_own=True)
+            await told.sidecar.open("a", spec)
             yield told
         finally:
             await told.sidecar.stop()

@@ -50,7 +50,7 @@ async def crash_both(trials: Field) -> Path:
     control = read_control(run_dir)
     assert control is not None
     client = ControlClient(control.socket)
-    os.kill(await client.pid(), signal.SIGKILL)
+    os.kill((await client.health()).pid, signal.SIGKILL)
     await client.close()
     assert read_snapshot(run_dir / "ledger.sqlite3").pending
     return run_dir

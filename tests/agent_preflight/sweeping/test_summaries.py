@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agent_preflight.base.usd import pusd
-from agent_preflight.sidecar.control_client import Balance
 from agent_preflight.sweeping.summaries import SETTLED_LATE, LedgerFigures, completed, write_lost_summaries
+from preflight_proxy.base.control_messages import Balance
 from preflight_proxy.core.ledger.commands import Conclude, Post
 from preflight_proxy.core.ledger.rows import CallFacts
 from tests.support.ledger_on_disk import call, open_account, open_store, reserve

@@ -12,7 +12,7 @@ from openrouter_sim.billing.bill import SimGeneration
 from openrouter_sim.billing.prices import SimTokens
 
 if TYPE_CHECKING:
-    from tests.openrouter_sim.conftest import Clock
+    from tests.support.fake_clock import FakeClock
 
 
 def generation(key: SimKey, cost: str, *, upstream: str | None = None, name: str = "gen-1") -> SimGeneration:
@@ -36,12 +36,12 @@ def generation(key: SimKey, cost: str, *, upstream: str | None = None, name: str
     )
 
 
-def opened(clock: Clock) -> tuple[SimAccount, SimKey]:
-    account = SimAccount(clock, Random(0), Decimal(10))
+def opened(clock: FakeClock) -> tuple[SimAccount, SimKey]:
+    account = SimAccount(clock.epoch_s, Random(0), Decimal(10))
     return account, account.add_key(account.new_secret(), "run")
 
 
-def test_sums_are_exact(clock: Clock) -> None:
+def test_sums_are_exact(clock: FakeClock) -> None:
     account, key = opened(clock)
     for i in range(1000):
         account.post(generation(key, "0.0000000001", name=f"gen-{i}"))
@@ -50,7 +50,7 @@ def test_sums_are_exact(clock: Clock) -> None:
     assert account.credit_left == Decimal("9.9999999")
 
 
-def test_a_key_is_known_by_the_hash_of_its_whole_string(clock: Clock) -> None:
+def test_a_key_is_known_by_the_hash_of_its_whole_string(clock: FakeClock) -> None:
     account, _ = opened(clock)
     secret = account.new_secret()
     assert len(secret) == len("sk-or-v1-") + 64
@@ -58,41 +58,52 @@ def test_a_key_is_known_by_the_hash_of_its_whole_string(clock: Clock) -> None:
     assert account.find("sk-or-v1-unknown") is None
 
 
-def test_counters_lag_behind_the_bill(clock: Clock) -> None:
+def test_counters_lag_behind_the_bill(clock: FakeClock) -> None:
     account, key = opened(clock)
     account.post(generation(key, "1.5"), lag_s=30)
     assert account.bill().total_usd == Decimal("1.5")
     assert key.spend.total == 0
-    clock.now_s += 30
+    clock.advance(30)
     account.now()
     assert key.spend.total == Decimal("1.5")
     assert account.credit_left == Decimal("8.5")
 
 
-def test_a_late_charge_enters_the_bill_when_it_is_due(clock: Clock) -> None:
+def test_a_late_charge_enters_the_bill_when_it_is_due(clock: FakeClock) -> None:
     account, key = opened(clock)
     account.post(generation(key, "2"), late_s=5)
     assert account.bill().total_usd == 0
     assert "gen-1" not in account.generations
-    clock.now_s += 5
+    clock.advance(5)
     assert account.bill().total_usd == 2
 
 
-def test_windows_begin_at_midnight_utc_and_weeks_on_monday(clock: Clock) -> None:
+def test_counters_lag_behind_a_late_charge(clock: FakeClock) -> None:
+    account, key = opened(clock)
+    account.post(generation(key, "2"), late_s=5, lag_s=30)
+    clock.advance(5)
+    assert account.bill().total_usd == 2
+    assert key.spend.total == 0
+    clock.advance(30)
+    account.now()
+    assert key.spend.total == 2
+
+
+def test_windows_begin_at_midnight_utc_and_weeks_on_monday(clock: FakeClock) -> None:
     account, key = opened(clock)
     for day, cost in ((28, "1"), (30, "2"), (31, "4")):  # Thursday, Saturday, Sunday
-        clock.now_s = datetime(2026, 5, day, 12, tzinfo=UTC).timestamp()
+        clock.advance(datetime(2026, 5, day, 12, tzinfo=UTC).timestamp() - clock.epoch_s())
         account.post(generation(key, cost))
     sunday = account.today()
     assert [key.spend.within(w, sunday) for w in ("daily", "weekly", "monthly", None)] == [4, 7, 7, 7]
-    clock.now_s += 43200
+    clock.advance(43200)
     monday = account.today()
     assert [key.spend.within(w, monday) for w in ("daily", "weekly", "monthly", None)] == [0, 0, 0, 7]
     key.limit, key.limit_reset = Decimal(5), "weekly"
     assert [key.remaining(day) for day in (sunday, monday)] == [Decimal(-2), Decimal(5)]
 
 
-def test_the_providers_own_bill_counts_only_where_the_key_says_so(clock: Clock) -> None:
+def test_the_providers_own_bill_counts_only_where_the_key_says_so(clock: FakeClock) -> None:
     account, key = opened(clock)
     key.limit = Decimal(3)
     account.post(generation(key, "0.1", upstream="2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import pytest
 from openrouter_sim import Scenario, Simulator
 
 if TYPE_CHECKING:
-    from tests.openrouter_sim.conftest import Answer, Caller, Clock
+    from tests.openrouter_sim.conftest import Answer, Caller
+    from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.wire
 
@@ -47,23 +49,25 @@ async def test_without_bound_the_endpoints_longest_completion_counts(caller: Cal
     assert "up to 32768 tokens" in refused.json["error"]["message"]
 
 
-async def test_a_prompt_alone_can_be_too_dear(caller: Caller) -> None:
+async def test_a_prompt_alone_can_exceed_the_limit(caller: Caller) -> None:
     key, _ = await caller.new_key(Decimal("0.0001"))
     refused = await caller.chat("x" * 8000, key=key, max_tokens=1)
     assert refused.status == 402
     assert refused.json["error"]["message"].startswith("Prompt tokens limit exceeded: 2006 > 1000.")
+    exact, _ = await caller.new_key(Decimal("0.0002006"))
+    assert (await caller.chat("x" * 8000, key=exact, max_tokens=1)).status == 200
 
 
-async def test_settled_spend_that_lags_lets_more_calls_through(caller: Caller, clock: Clock) -> None:
+async def test_settled_spend_that_lags_lets_more_calls_through(caller: Caller, clock: FakeClock) -> None:
     caller.sim.scenario = Scenario(key_usage_lag_s=30)
     key, _ = await caller.new_key(Decimal("0.0001"))
     assert [(await spend(caller, key, 240)).status for _ in range(3)] == [200, 200, 200]
-    clock.now_s += 30
+    clock.advance(30)
     assert (await spend(caller, key, 240)).status == 403
 
 
-async def test_an_account_without_credit_pays_nothing(clock: Clock) -> None:
-    async with Simulator(clock=clock, credits_usd=Decimal(0)) as sim, aiohttp.ClientSession() as session:
+async def test_an_account_without_credit_pays_nothing(clock: FakeClock) -> None:
+    async with Simulator(clock=clock.epoch_s, credits_usd=Decimal(0)) as sim, aiohttp.ClientSession() as session:
         headers = {"Authorization": f"Bearer {sim.inference_key}"}
         body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "hi"}]}
         async with session.post(f"{sim.base_url}/chat/completions", json=body, headers=headers) as answer:
@@ -74,6 +78,12 @@ async def test_an_account_without_credit_pays_nothing(clock: Clock) -> None:
             assert answer.status == 200
 
 
+async def test_an_account_in_debt_is_refused_free_models_too(caller: Caller) -> None:
+    caller.sim.account.credits_usd = Decimal("-0.01")
+    refused = await caller.chat(model="meta-llama/llama-3.3-70b-instruct:free", provider=None)
+    assert refused.status == 402
+
+
 async def test_a_key_with_limit_zero_may_use_free_models_only(caller: Caller) -> None:
     key, _ = await caller.new_key(0)
     assert (await spend(caller, key, 10)).status == 403
@@ -81,22 +91,23 @@ async def test_a_key_with_limit_zero_may_use_free_models_only(caller: Caller) ->
     assert free.json["usage"]["cost"] == 0
 
 
-async def test_a_window_that_resets_frees_the_key(caller: Caller, clock: Clock) -> None:
+async def test_a_window_that_resets_frees_the_key(caller: Caller, clock: FakeClock) -> None:
     key, _ = await caller.new_key(Decimal("0.00001"), limit_reset="daily")
     await spend(caller, key, 20)
     await spend(caller, key, 20)
     assert "daily limit" in (await spend(caller, key, 20)).json["error"]["message"]
-    clock.now_s += 86400
+    clock.advance(86400)
     assert (await spend(caller, key, 20)).status == 200
 
 
-async def test_disabled_expired_deleted_and_unknown_keys_are_refused(caller: Caller, clock: Clock) -> None:
+async def test_disabled_expired_deleted_and_unknown_keys_are_refused(caller: Caller, clock: FakeClock) -> None:
     disabled, disabled_hash = await caller.new_key(None)
     await caller.admin(f"/keys/{disabled_hash}", {"disabled": True}, "PATCH")
     deleted, deleted_hash = await caller.new_key(None)
     await caller.admin(f"/keys/{deleted_hash}", method="DELETE")
     expired, _ = await caller.new_key(None, expires_at="2025-10-09T12:00:00Z")
-    clock.now_s += 86400
+    assert (await caller.chat(key=expired)).status == 200
+    clock.advance(datetime(2025, 10, 9, 12, tzinfo=UTC).timestamp() - clock.epoch_s())
     for key in (disabled, deleted, expired, "sk-or-v1-unknown"):
         assert (await caller.chat(key=key)).status == 401
     async with caller.session.get(f"{caller.sim.base_url}/key") as answer:

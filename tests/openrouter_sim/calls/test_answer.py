@@ -57,13 +57,16 @@ async def test_an_answer_that_is_no_stream_is_billed_in_full_when_its_client_lea
     assert caller.sim.bill().named("default").generations[0].completion_tokens == 400
 
 
-async def test_stopping_the_simulator_settles_what_is_under_way(caller: Caller) -> None:
+@pytest.mark.parametrize(("tag", "is_whole"), [("anthropic", False), ("google-vertex", True)])
+async def test_a_call_in_flight_is_charged_when_the_simulator_stops(caller: Caller, tag: str, is_whole: bool) -> None:
+    """In full, unless the provider stops with its client."""
     caller.sim.scenario = Scenario(tokens_per_s=1, replies=(Rule(tokens=400),))
-    asking = asyncio.ensure_future(caller.chat(stream=True))
+    provider = {"only": [tag]}
+    asking = asyncio.ensure_future(caller.chat(model="anthropic/claude-haiku-4.5", provider=provider, stream=True))
     await caller.sim.until(lambda: bool(caller.sim.requests))
     await caller.sim.stop()
     await asyncio.gather(asking, return_exceptions=True)
-    assert len(caller.sim.bill().named("default").generations) == 1
+    assert (caller.billed.completion_tokens == 400) is is_whole
 
 
 async def test_the_generation_id_comes_with_the_headers_and_is_that_of_the_body(caller: Caller) -> None:

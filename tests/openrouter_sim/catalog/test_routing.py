@@ -46,7 +46,7 @@ def test_only_ignore_order_and_quantizations_are_honoured() -> None:
 
 
 def test_prices_above_the_ceiling_are_left_out() -> None:
-    assert tags({"max_price": {"prompt": 0.14, "completion": "0.395"}}) == ["deepinfra/turbo"]
+    assert tags({"max_price": {"prompt": 0.13, "completion": "0.395"}}) == ["deepinfra/turbo"]
 
 
 def test_a_bound_above_an_endpoints_own_skips_it() -> None:

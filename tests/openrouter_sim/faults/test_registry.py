@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from openrouter_sim import FAULTS, make_fault
-from openrouter_sim.faults.wrong_bound import WrongBound
+from openrouter_sim.faults.charges import WrongBound
 
 
 def test_a_fault_is_made_by_name_with_exact_parameters() -> None:

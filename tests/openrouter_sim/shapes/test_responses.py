@@ -109,3 +109,11 @@ async def test_a_stream_fails_in_three_forms(caller: Caller) -> None:
 )
 async def test_state_and_malformed_input_are_refused(caller: Caller, fields: Any) -> None:
     assert (await caller.call("/responses", {"model": "openai/gpt-5-mini", "input": "hi", **fields})).status == 400
+
+
+async def test_the_items_of_the_events_are_those_of_the_finished_response(caller: Caller) -> None:
+    body = {"model": "openai/gpt-5-mini", "input": "[[sim reasoning=5 text='hello']]", "stream": True}
+    events = (await caller.call("/responses", body)).events[:-1]
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert done == events[-1]["response"]["output"]
+    assert [item["type"] for item in done] == ["reasoning", "message"]

@@ -18,15 +18,15 @@ import pytest
 
 from openrouter_sim import FaultRule, Scenario, Simulator
 from preflight_proxy.app import RunningProxy, running
-from preflight_proxy.base.config import Config
-from preflight_proxy.control.accounts import AccountSpec
+from preflight_proxy.base.control_messages import AccountSpec
 from preflight_proxy.control.standalone_accounts import StandaloneAccounts, new_token, read_tokens
 from preflight_proxy.core.errors import ConfigError, LedgerError
 from preflight_proxy.core.ledger.rows import CLOSED
+from preflight_proxy.core.money import limit_pusd
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
-from tests.support.held_call import Held
-from tests.support.proxy_world import chat
+from tests.support.paused_answer import PausedAnswer
+from tests.support.proxy_world import chat, quick_config
 
 ROOT = Path(__file__).resolve().parents[3]
 wire = pytest.mark.wire
@@ -67,18 +67,10 @@ async def started(
 ) -> AsyncIterator[Desk]:
     """A start of the proxy that has this folder."""
     (data / "budget").mkdir(parents=True, exist_ok=True)
-    config = Config(
-        data=str(data),
-        upstream=sim.base_url,
-        listen="127.0.0.1:0",
-        key_usage_lag_s=0.3,
-        generation_s_max=1.0,
-        call_s_max=0.5,
-    )
-    async with running(config) as proxy, aiohttp.ClientSession() as client:
+    async with running(quick_config(data, sim.base_url)) as proxy, aiohttp.ClientSession() as client:
         named = StandaloneAccounts(proxy.ledger, proxy.accounts, data, Secret(key or sim.inference_key))
         desk = Desk(proxy, named, client)
-        desk.made = await named.open_all(limits_usd or {})
+        desk.made = await named.open_all({name: limit_pusd(limit) for name, limit in (limits_usd or {}).items()})
         yield desk
 
 
@@ -88,7 +80,7 @@ async def started(
 @wire
 async def test_an_account_that_is_added_serves_at_once_and_is_kept_privately(tmp_path: Path, sim: Simulator) -> None:
     async with started(tmp_path, sim) as desk:
-        token = await desk.named.add("alice", "5")
+        token = await desk.named.add("alice", limit_pusd("5"))
         assert (await desk.call(token))[0] == 200
         assert (desk.named.token("alice"), read_tokens(tmp_path)) == (token, {"alice": token})
         assert stat.S_IMODE((tmp_path / "tokens.json").stat().st_mode) == 0o600
@@ -115,7 +107,7 @@ async def test_an_account_that_cannot_be_added_changes_nothing(
         await desk.proxy.accounts.freeze("frozen", "by hand")
         tokens = (tmp_path / "tokens.json").read_text()
         with pytest.raises(ValueError, match=said):
-            await desk.named.add(name, limit_usd)
+            await desk.named.add(name, limit_pusd(limit_usd))
         assert (tmp_path / "tokens.json").read_text() == tokens
         assert desk.limits() == {"a": 100, "frozen": 200}
 
@@ -150,7 +142,7 @@ async def test_a_removed_accounts_token_is_refused_and_its_spent_amount_stays(
         assert (await desk.call(token))[0] == 401
         posted_pusd = desk.proxy.ledger.account("a").posted_pusd
         assert Decimal(posted_pusd).scaleb(-12) == sim.bill().total_usd > 0
-        again = await desk.named.add("a", "2")
+        again = await desk.named.add("a", limit_pusd("2"))
         assert again != token
         assert [(await desk.call(each))[0] for each in (token, again)] == [401, 200]
         account = desk.proxy.ledger.account("a")
@@ -162,7 +154,7 @@ async def test_what_is_pending_of_a_removed_account_settles_in_this_process_and_
     tmp_path: Path, sim: Simulator
 ) -> None:
     """The proxy has no other account. A copy of its folder is what it leaves if it is killed."""
-    held = Held()
+    held = PausedAnswer()
     sim.scenario = Scenario(faults=(FaultRule(held, times=1),))
     data, left = tmp_path / "data", tmp_path / "left"
     async with started(data, sim, {"a": "1"}) as desk:
@@ -192,14 +184,14 @@ async def settled(desk: Desk, name: str, sim: Simulator) -> None:
 async def test_an_account_that_is_added_while_it_is_being_removed_is_open_afterwards(
     tmp_path: Path, sim: Simulator
 ) -> None:
-    held = Held()
+    held = PausedAnswer()
     sim.scenario = Scenario(faults=(FaultRule(held, times=1),))
     async with started(tmp_path, sim, {"a": "1"}) as desk:
         before = desk.named.token("a")
         headers, url = {"Authorization": f"Bearer {before}"}, f"{desk.proxy.base_url}/chat/completions"
         async with desk.client.post(url, json=chat(stream=True), headers=headers) as response:
             await response.content.readany()
-            removed, token = await asyncio.gather(desk.named.remove("a"), desk.named.add("a", "2"))
+            removed, token = await asyncio.gather(desk.named.remove("a"), desk.named.add("a", limit_pusd("2")))
         held.over.set()
         assert (removed, desk.named.token("a"), read_tokens(tmp_path)) == (None, token, {"a": token})
         assert [(await desk.call(each))[0] for each in (before, token)] == [401, 200]
@@ -209,9 +201,11 @@ async def test_an_account_that_is_added_while_it_is_being_removed_is_open_afterw
 async def test_of_many_changes_at_once_each_counts(tmp_path: Path, sim: Simulator) -> None:
     names = [f"n{index}" for index in range(12)]
     async with started(tmp_path, sim) as desk:
-        tokens = await asyncio.gather(*(desk.named.add(name, "1") for name in names))
+        tokens = await asyncio.gather(*(desk.named.add(name, limit_pusd("1")) for name in names))
         assert len(set(tokens)) == len(names)
-        twice = await asyncio.gather(*(desk.named.add("twice", "1") for _ in range(3)), return_exceptions=True)
+        twice = await asyncio.gather(
+            *(desk.named.add("twice", limit_pusd("1")) for _ in range(3)), return_exceptions=True
+        )
         assert sorted(type(each).__name__ for each in twice) == ["ValueError", "ValueError", "str"]
         await asyncio.gather(*(desk.named.remove(name) for name in names[::2]))
         assert set(desk.named.names()) == {*names[1::2], "twice"}
@@ -221,19 +215,19 @@ async def test_of_many_changes_at_once_each_counts(tmp_path: Path, sim: Simulato
 @wire
 async def test_where_the_token_cannot_be_kept_no_account_is_opened(tmp_path: Path, sim: Simulator) -> None:
     async with started(tmp_path, sim, {"a": "1"}) as desk:
-        (tmp_path / "tokens.json.new").mkdir()
+        (tmp_path / ".tokens.json.new").mkdir()
         with pytest.raises(ConfigError, match=r"tokens\.json cannot be written"):
-            await desk.named.add("b", "1")
+            await desk.named.add("b", limit_pusd("1"))
         assert (desk.named.names(), "b" in desk.proxy.ledger.accounts()) == (["a"], False)
         token = desk.named.token("a")
         await desk.named.remove("a")
         assert ((await desk.call(token))[0], desk.named.names()) == (401, [])
-        (tmp_path / "tokens.json.new").rmdir()
-        again = await desk.named.add("a", "1")
+        (tmp_path / ".tokens.json.new").rmdir()
+        again = await desk.named.add("a", limit_pusd("1"))
         assert [(await desk.call(each))[0] for each in (token, again)] == [401, 200]
-        (tmp_path / "tokens.json.new").mkdir()
+        (tmp_path / ".tokens.json.new").mkdir()
         await desk.named.remove("a")
-        (tmp_path / "tokens.json.new").rmdir()
+        (tmp_path / ".tokens.json.new").rmdir()
     async with started(tmp_path, sim) as desk:
         assert (desk.named.names(), read_tokens(tmp_path)) == ([], {})
 
@@ -242,7 +236,7 @@ async def test_where_the_token_cannot_be_kept_no_account_is_opened(tmp_path: Pat
 async def test_where_the_ledger_cannot_be_written_nothing_is_removed(tmp_path: Path, sim: Simulator) -> None:
     async with started(tmp_path, sim, {"a": "1"}) as desk:
         desk.proxy.ledger.store.poison("the disk is gone")
-        for change in (desk.named.remove("a"), desk.named.add("b", "1")):
+        for change in (desk.named.remove("a"), desk.named.add("b", limit_pusd("1"))):
             with pytest.raises(LedgerError):
                 await change
         assert desk.named.names() == ["a"]
@@ -261,7 +255,7 @@ async def test_a_start_opens_what_is_kept_with_the_limits_that_it_has_and_names_
 ) -> None:
     async with started(tmp_path, sim, {"a": "1", "b": "2"}) as desk:
         assert desk.made == {"a", "b"}
-        await desk.named.add("c", "3")
+        await desk.named.add("c", limit_pusd("3"))
         desk.proxy.accounts.set_limit("a", 7 * 10**12)
         desk.proxy.accounts.top_up("b", 10**12)
         await desk.proxy.accounts.freeze("b", "by hand")
@@ -304,7 +298,7 @@ async def test_an_account_whose_token_is_lost_gets_a_new_one(tmp_path: Path, sim
 async def test_an_account_of_a_run_is_not_opened_with_this_key(tmp_path: Path, sim: Simulator) -> None:
     token = new_token()
     async with started(tmp_path, sim, {"a": "1"}) as desk:
-        spec = AccountSpec(limit_usd="1", token=token, key=sim.inference_key, run="run")
+        spec = AccountSpec(limit_pusd=limit_pusd("1"), token=Secret(token), key=Secret(sim.inference_key), run="run")
         await desk.proxy.accounts.open("trial", spec)
     async with started(tmp_path, sim) as desk:
         assert desk.named.names() == ["a"]

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from preflight_proxy.app import running
 from preflight_proxy.base.config import Config
+from preflight_proxy.base.control_messages import GateSpec
 from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_CHARS, Side, pass_id, proof_of
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.portable import (
@@ -26,7 +27,7 @@ from preflight_proxy.gates.portable import (
     PortableGate,
     UnauthenticatedConnections,
 )
-from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.services import Streams
 from preflight_proxy.gates.shared import GateState
 from preflight_proxy.server.listeners import Listeners
@@ -252,7 +253,7 @@ async def alone() -> AsyncIterator[tuple[PortableGate, tuple[str, int], asyncio.
     states: asyncio.Queue[GateState] = asyncio.Queue()
     forwarders, trial_pass = ForwarderListener(), pass_of("a")
     gate = PortableGate("a", Secret(trial_pass), states.put_nowait, silent_s_max=1.0)
-    gate_ports = GatePorts(GateSpec(None, [PORT], portal_pass=trial_pass), no_handler, Listeners())
+    gate_ports = GatePorts(GateSpec(None, (PORT,), portal_pass=Secret(trial_pass)), no_handler, Listeners())
     await gate.open(forwarders, gate_ports, [PORT])
     yield gate, forwarders.listen("127.0.0.1", 0), states
     await gate.close()
@@ -331,7 +332,7 @@ async def test_only_connections_by_the_named_interface_are_accepted() -> None:
 
 
 def test_a_pass_is_not_printed() -> None:
-    assert pass_of("a") not in repr(GateSpec(None, [PORT], portal_pass=pass_of("a")))
+    assert pass_of("a") not in repr(GateSpec(None, (PORT,), portal_pass=Secret(pass_of("a"))))
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import uvloop
 from aiohttp import web
 
 from agent_preflight.environment.authority import Authority
-from preflight_proxy.gates.ports import EgressSpec, GatePorts, GateSpec, ServiceSpec
+from preflight_proxy.base.control_messages import EgressSpec, GateSpec, ServiceSpec
+from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.server.acceptor import stop_all
 from preflight_proxy.server.listeners import LISTENER_CONNECTIONS_MAX, Listeners
 from tests.support.gate_places import echo, place
@@ -40,7 +41,7 @@ async def served_ports(authority: Authority, head_s_max: float = 10.0) -> AsyncI
     plain, tls = (sock.getsockname()[1] for sock in socks)
     for sock in socks:
         sock.setblocking(False)
-    gate_ports = GatePorts(GateSpec("/none", [plain, tls], tls=tls_spec(authority, tls)), handle, listeners)
+    gate_ports = GatePorts(GateSpec("/none", (plain, tls), tls=tls_spec(authority, tls)), handle, listeners)
     acceptors = await gate_ports.serve(dict(zip((plain, tls), socks, strict=True)))
     yield plain, tls
     await stop_all(acceptors.values())
@@ -142,13 +143,13 @@ def test_the_end_of_serving_ends_connections(run: Run) -> None:
 
 
 def test_a_tls_port_that_is_not_handed_over_is_an_error() -> None:
-    spec = GateSpec("/none", [8788], tls=tls_spec(new_authority(), 443))
+    spec = GateSpec("/none", (8788,), tls=tls_spec(new_authority(), 443))
     with pytest.raises(ValueError, match="443"):
         GatePorts(spec, handle, Listeners())
 
 
 def test_a_spec_never_shows_its_key() -> None:
-    assert "PRIVATE" not in repr(GateSpec("/none", [443], tls=tls_spec(new_authority(), 443)))
+    assert "PRIVATE" not in repr(GateSpec("/none", (443,), tls=tls_spec(new_authority(), 443)))
 
 
 async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
@@ -159,9 +160,9 @@ async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
     async with asyncio.timeout(30), place(echo) as target:
         spec = GateSpec(
             "/none",
-            ports,
-            services=[ServiceSpec("los", ports[1], f"127.0.0.1:{target}")],
-            egress=EgressSpec(ports[2], ["pypi.org:443"]),
+            tuple(ports),
+            services=(ServiceSpec("los", ports[1], f"127.0.0.1:{target}"),),
+            egress=EgressSpec(ports[2], ("pypi.org:443",)),
         )
         gate_ports = GatePorts(spec, handle, listeners)
         acceptors = await gate_ports.serve(dict(zip(ports, socks, strict=True)))
@@ -188,15 +189,25 @@ async def test_each_port_leads_where_its_spec_says_and_is_counted() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"services": [ServiceSpec("los", 3000, "127.0.0.1:3000")]},
-        {"services": [ServiceSpec("los", 1, "nowhere")]},
-        {"services": [ServiceSpec("egress", 1, "127.0.0.1:3000")]},
-        {"services": [ServiceSpec("los", 1, "127.0.0.1:3000"), ServiceSpec("los", 2, "127.0.0.1:3000")]},
-        {"services": [ServiceSpec("a", 1, "127.0.0.1:3000"), ServiceSpec("b", 1, "127.0.0.1:3000")]},
-        {"egress": EgressSpec(1, ["pypi.org"])},
-        {"egress": EgressSpec(3000, ["pypi.org:443"])},
+        {"services": (ServiceSpec("los", 3000, "127.0.0.1:3000"),)},
+        {"services": (ServiceSpec("los", 1, "nowhere"),)},
+        {"services": (ServiceSpec("egress", 1, "127.0.0.1:3000"),)},
+        {
+            "services": (
+                ServiceSpec("los", 1, "127.0.0.1:3000"),
+                ServiceSpec("los", 2, "127.0.0.1:3000"),
+            )
+        },
+        {
+            "services": (
+                ServiceSpec("a", 1, "127.0.0.1:3000"),
+                ServiceSpec("b", 1, "127.0.0.1:3000"),
+            )
+        },
+        {"egress": EgressSpec(1, ("pypi.org",))},
+        {"egress": EgressSpec(3000, ("pypi.org:443",))},
     ],
 )
 def test_a_spec_that_contradicts_itself_is_an_error(more: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        GatePorts(GateSpec("/none", [1, 2], **more), handle, Listeners())
+        GatePorts(GateSpec("/none", (1, 2), **more), handle, Listeners())

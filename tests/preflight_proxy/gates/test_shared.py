@@ -17,8 +17,9 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from preflight_proxy.base.control_messages import GateSpec
 from preflight_proxy.core.errors import OperatingError
-from preflight_proxy.gates.ports import GatePorts, GateSpec
+from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.shared import TAKEN, GateState, HandoverRefusedError, Namespaces, SharedGate
 from preflight_proxy.server.listeners import Listeners
 from tests.support.network_namespace import Namespace
@@ -52,7 +53,7 @@ class Proxy:
             self.path / f"{account}.sock",
             ports,
             self.namespaces,
-            GatePorts(GateSpec("/none", list(ports)), handle, self.listeners).serve,
+            GatePorts(GateSpec("/none", tuple(ports)), handle, self.listeners).serve,
             lambda state: self.states.put_nowait((account, state)),
             handover_s_max=handover_s_max,
         )

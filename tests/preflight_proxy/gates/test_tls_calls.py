@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from openrouter_sim import Rule, Scenario
+from preflight_proxy.base.control_messages import GateSpec
 from preflight_proxy.core.refusals.refusals import Code
-from preflight_proxy.gates.ports import GateSpec
 from tests.support.network_namespace import Namespace
 from tests.support.proxy_world import World, chat
 from tests.support.raw_http import Raw
@@ -32,7 +32,7 @@ async def agent_of(world: World, name: str = "t") -> AsyncIterator[Raw]:
     authority = new_authority()
     with tempfile.TemporaryDirectory(prefix="ap-") as short, Namespace() as inside:
         path = f"{short}/gate.sock"
-        gate = GateSpec(path, [PORT], tls=tls_spec(authority, PORT))
+        gate = GateSpec(path, (PORT,), tls=tls_spec(authority, PORT))
         await world.open(name, gate=gate)
         with socket.socket(socket.AF_UNIX) as handing:
             handing.connect(path)

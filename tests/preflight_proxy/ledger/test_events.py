@@ -5,27 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from preflight_proxy.ledger.events import EVENTS_KEPT, Event, Events
+from preflight_proxy.base.control_messages import LedgerEvent
+from preflight_proxy.ledger.events import EVENTS_KEPT, Events
 
 AGES_S = 3600.0
 
 
-async def take(stream: AsyncIterator[Event | None], count: int) -> list[Event | None]:
+async def take(stream: AsyncIterator[LedgerEvent | None], count: int) -> list[LedgerEvent | None]:
     """The next events of a follower."""
     async with asyncio.timeout(30):
         return [await anext(stream) for _ in range(count)]
 
 
-def seqs(events: list[Event | None]) -> list[object]:
-    return [event and event["seq"] for event in events]
+def seqs(events: list[LedgerEvent | None]) -> list[object]:
+    return [event and event.seq for event in events]
 
 
 async def test_a_follower_from_the_start_gets_all_that_is_kept_and_then_the_new() -> None:
     events = Events()
-    events.publish("reserved", "a", cost_usd="0.1")
+    events.publish("reserved", "a", cost_pusd=10**11)
     events.publish("settled", "a")
     stream = events.follow(0, AGES_S)
-    assert await take(stream, 1) == [{"seq": 1, "type": "reserved", "account": "a", "cost_usd": "0.1"}]
+    assert await take(stream, 1) == [LedgerEvent(seq=1, type="reserved", account="a", cost_pusd=10**11)]
     assert seqs(await take(stream, 1)) == [2]
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)

@@ -11,7 +11,7 @@ import pytest
 from preflight_proxy.core.budget_text import Action
 from preflight_proxy.core.ledger.rows import Account, Entry, EntryKind
 from preflight_proxy.ledger import files as derived
-from preflight_proxy.ledger.files import BUDGET_FILE_INTERVAL_S, BudgetFile, BudgetFiles, CostLog, last_listed
+from preflight_proxy.ledger.files import BUDGET_FILE_INTERVAL_S, BudgetFiles, CostLog, last_listed
 
 USD = 10**12
 
@@ -124,38 +124,6 @@ def test_the_cost_log_is_its_owners_alone(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_budget_file_is_replaced_as_a_whole_and_readable_by_all(tmp_path: Path) -> None:
-    """The agent may run as any user; a reader of the old file keeps the old text."""
-    path = tmp_path / "budget.txt"
-    file = BudgetFile(path, "simple")
-    file.write(0, USD, (), 0)
-    with path.open() as old:
-        file.write(USD // 2, USD, (), 0)
-        assert old.read() == "Budget: $1.000 remaining of $1.00 (100% left)\n"
-    assert path.read_text() == "Budget: $0.500 remaining of $1.00 (50% left)\n"
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert [each.name for each in tmp_path.iterdir()] == ["budget.txt"]
-
-
-def test_the_detailed_file_lists_the_newest_actions(tmp_path: Path) -> None:
-    """By the account's mode."""
-    path = tmp_path / "budget.txt"
-    BudgetFile(path, "detailed").write(USD // 2, USD, (Action("grep", USD // 10),), 5)
-    assert "  - $0.1000  (grep)\n" in path.read_text()
-
-
-def test_a_link_at_the_place_of_the_new_file_is_not_followed(tmp_path: Path) -> None:
-    """Nothing outside is overwritten."""
-    victim = tmp_path / "victim"
-    victim.write_text("mine")
-    directory = tmp_path / "budget"
-    directory.mkdir()
-    (directory / ".budget.txt.new").symlink_to(victim)
-    with pytest.raises(OSError):
-        BudgetFile(directory / "budget.txt", "simple").write(0, USD, (), 0)
-    assert victim.read_text() == "mine"
-
-
 class StoppedLoop:
     """An event loop whose time a test moves."""
 
@@ -211,6 +179,28 @@ def test_a_change_is_written_at_once_then_ten_times_a_second_and_the_last_always
     loop.move(BUDGET_FILE_INTERVAL_S)
     files.write(replace(account, limit_pusd=2 * USD), USD // 2, (), 0)
     assert left(account) == "1.500"
+
+
+def test_a_budget_file_is_replaced_as_a_whole_and_readable_by_all(account: Account, tmp_path: Path) -> None:
+    """The agent may run as any user; a reader of the old file keeps the old text."""
+    loop = StoppedLoop()
+    files = BudgetFiles(loop)
+    files.write(account, 0, (), 0)
+    path = tmp_path / "budget.txt"
+    with path.open() as old:
+        files.write(account, USD // 2, (), 0)
+        loop.move(BUDGET_FILE_INTERVAL_S)
+        assert old.read() == "Budget: $1.000 remaining of $1.00 (100% left)\n"
+    assert path.read_text() == "Budget: $0.500 remaining of $1.00 (50% left)\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [each.name for each in tmp_path.iterdir()] == ["budget.txt"]
+
+
+def test_the_detailed_file_lists_the_newest_actions(account: Account, tmp_path: Path) -> None:
+    """By the account's mode."""
+    detailed = replace(account, budget_mode="detailed")
+    BudgetFiles(StoppedLoop()).write(detailed, USD // 2, (Action("grep", USD // 10),), 5)
+    assert "  - $0.1000  (grep)\n" in (tmp_path / "budget.txt").read_text()
 
 
 def test_at_the_end_what_waits_is_written(account: Account) -> None:

@@ -124,8 +124,8 @@ async def test_a_call_after_the_ledger_was_deleted_is_refused_and_the_followers_
     assert len(world.sim.requests) == sent
     async with asyncio.timeout(30):
         async for event in world.proxy.ledger.events.follow(0, 1.0):
-            if event is not None and event["type"] == "ledger":
-                assert "gone from its place" in str(event["closed"])
+            if event is not None and event.type == "ledger":
+                assert "gone from its place" in str(event.closed)
                 return
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from preflight_proxy.base.control_messages import LedgerEvent
 from preflight_proxy.core.ledger.commands import Freeze, OpenAccount, Post, Reserve
 from preflight_proxy.core.ledger.rows import CallFacts
 from preflight_proxy.core.ledger.state import Change
 from preflight_proxy.core.refusals.outcomes import LEFT
 from preflight_proxy.core.refusals.refusals import Code
 from preflight_proxy.core.secret import Secret
-from preflight_proxy.ledger.events import Event, Events
+from preflight_proxy.ledger.events import Events
 from preflight_proxy.ledger.files import BudgetFiles, CostLog
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.ledger.store import Store
@@ -50,15 +51,15 @@ def test_a_posted_call_is_in_the_cost_log_and_in_the_totals(ledger: Ledger, tmp_
     line = json.loads((tmp_path / "costs.jsonl").read_text())
     assert line["cost_usd"] == "0.000000001"
     balance = ledger.balance("a")
-    assert (balance["prompt_tokens"], balance["cached_tokens"], balance["cache_hit_requests"]) == (50, 10, 1)
-    assert balance["posted_usd"] == "0.000000001"
+    assert (balance.prompt_tokens, balance.cached_tokens, balance.cache_hit_requests) == (50, 10, 1)
+    assert balance.posted_pusd == 1000
 
 
 def test_the_totals_are_there_again_after_a_restart(ledger: Ledger, tmp_path: Path) -> None:
     call(ledger, "one", 1000, prompt_tokens=50, completion_tokens=5)
     ledger.store.close()
     again = opened(tmp_path)
-    assert again.balance("a")["completion_tokens"] == 5
+    assert again.balance("a").completion_tokens == 5
     assert again.by_token("hash") == "a"
     again.store.close()
 
@@ -84,7 +85,7 @@ async def test_why_a_call_was_not_served_is_counted_and_told(ledger: Ledger) -> 
     assert (account.refused, account.outcomes.served, ledger.account_state("a").budget_refusals) == (2, 1, 1)
     follower = ledger.events.follow(0, 0.01)
     events = [event async for event in stop_at_silence(follower)]
-    assert [(event["type"], event["code"], event["text"]) for event in events] == [
+    assert [(event.type, event.code, event.text) for event in events] == [
         ("refused", "spent", Code.SPENT.sentence),
         ("refused", "bad_request", "no such field"),
         ("unserved", "left", LEFT.text),
@@ -92,7 +93,7 @@ async def test_why_a_call_was_not_served_is_counted_and_told(ledger: Ledger) -> 
     await follower.aclose()
 
 
-async def stop_at_silence(follower: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:
+async def stop_at_silence(follower: AsyncGenerator[LedgerEvent | None, None]) -> AsyncGenerator[LedgerEvent, None]:
     """The events that are there."""
     async for event in follower:
         if event is None:
@@ -129,8 +130,8 @@ async def test_followers_hear_with_the_balance_of_the_moment(ledger: Ledger) -> 
     follower = ledger.events.follow(0, 0.01)
     event = await anext(follower)
     assert event is not None
-    assert event["type"] == "frozen"
-    assert event["balance"]["frozen"] == "stopped"  # type: ignore[index]
+    assert event.balance is not None
+    assert (event.type, event.balance.frozen) == ("frozen", "stopped")
     await follower.aclose()
 
 
@@ -140,10 +141,11 @@ async def test_of_two_balances_the_later_one_says_so_after_a_restart_too(ledger:
     event = await anext(follower)
     await follower.aclose()
     assert event is not None
-    order = [event["balance"]["as_of"], *(ledger.balance("a")["as_of"] for _ in range(3))]  # type: ignore[index]
+    assert event.balance is not None
+    order = [event.balance.as_of, *(ledger.balance("a").as_of for _ in range(3))]
     ledger.store.close()
     again = opened(tmp_path, now_s=1.0)
-    order.append(again.balance("a")["as_of"])
+    order.append(again.balance("a").as_of)
     again.store.close()
     assert order == sorted(set(order))
 

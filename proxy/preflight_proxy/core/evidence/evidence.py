@@ -103,5 +103,5 @@ def judge(
 
 
 def _has_id(reservation: Reservation) -> bool:
-    """Its truth may still come and replace what is assumed: so it takes the rest, and a rest of nothing is no proof."""
+    """OpenRouter began to serve it, so it takes what the others leave, and a rest of nothing is no proof."""
     return reservation.generation_id is not None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from openrouter_sim import Scenario
 from openrouter_sim.base.tokens import Tokenizer
-from openrouter_sim.shapes.chat import SimChat as SimulatedChat
+from openrouter_sim.shapes.chat import SimChat
 from preflight_proxy.core.pricing.calibration import Calibration, billed_as_listed, billed_reading
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request
@@ -343,7 +343,7 @@ def test_whatever_was_billed_before_no_bound_is_below_what_a_provider_counts(
     for messages in conversations:
         body = {"model": ENDPOINT.model, "messages": [RULES, *messages], **({"tools": [TOOL]} if has_tools else {})}
         asked = read(CHAT, body)
-        counted = sum(segment.tokens for segment in SimulatedChat().read(body, scenario, "Claude").segments)
+        counted = sum(segment.tokens for segment in SimChat().read(body, scenario, "Claude").segments)
         assert known.prompt_tokens("a", asked, ENDPOINT) >= counted
         known.record("a", asked, ENDPOINT, bill(counted))
 
