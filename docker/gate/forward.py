@@ -1,10 +1,10 @@
-"""Carry a portable gate's connections to the proxy: for engines on which the proxy cannot take the listeners itself.
+"""Forward a portable gate's connections to the proxy, for engines on which the proxy cannot take the listeners itself.
 
 Usage: forward.py SOCKET HOST PORT GATE_PORT...        the trial's pass is in PREFLIGHT_PASS; the first GATE_PORT is HTTP
 
-It takes the gate's listeners over a unix socket in a volume that only the two of them have, and connects to HOST:PORT for each
-connection that they accept. Nothing of an agent is sent to whoever listens there before he has proved that he knows the pass,
-which itself is never sent. It ends when the gate does. While the proxy is away, calls wait.
+It gets the gate's listeners over a unix socket in a volume that only gate and forwarder have, and connects to HOST:PORT for each
+connection that they accept. No byte of an agent is sent before the other side has proved that it knows the pass. The pass itself
+is never sent. The forwarder ends when the gate does. While the proxy is away, calls wait.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ import struct
 import sys
 
 CONNECTIONS_MAX = 256  # for each listener; the proxy has the same limit
-IN_ALL_MAX = 1024  # what an agent opens must not grow the forwarder's memory without end
+IN_ALL_MAX = 1024  # connections of an agent must not fill the forwarder's memory
 AGAIN_S = 0.1
 BEAT_S = 3.0  # the proxy takes a silence of 15 s for a loss
-MEET_S_MAX = 5.0
+AUTHENTICATION_S_MAX = 5.0
 AWAY_S_MAX = 60.0  # how long a call waits for a proxy that is started again
-LEFT_S_MAX = 60.0  # how long an agent may go on sending to what has said its last
+LEFT_S_MAX = 60.0  # how long an agent may go on sending after the proxy has ended its side
 LINGER_S_MAX = 5.0
 CHUNK_BYTES = 16 * 1024
 
-SAYING = "The budget proxy has been away for too long. Nothing was sent and nothing was charged for this call."
-# What the readers of every API shape understand: which of them this call has would stand in what nobody has read.
-BODY = f'{{"type": "error", "error": {{"type": "api_error", "code": 503, "message": "{SAYING}"}}}}'
+AWAY_TEXT = "The budget proxy has been away for too long. Nothing was sent and nothing was charged for this call."
+# An error that clients of every API shape understand: the forwarder reads no request, so it does not know the shape.
+BODY = f'{{"type": "error", "error": {{"type": "api_error", "code": 503, "message": "{AWAY_TEXT}"}}}}'
 AWAY = (
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
     f"Content-Length: {len(BODY)}\r\n\r\n{BODY}"
@@ -37,11 +37,11 @@ AWAY = (
 
 
 class AwayError(OSError):
-    """There was no proxy for as long as a call waits."""
+    """No proxy came back within the time that a call waits."""
 
 
 class Proxy:
-    """Where the proxy is, and what it and this forwarder prove to each other: `portal_proof.py` has the other side."""
+    """The proxy's address, and the proofs that both sides exchange; the proxy's side is in `gate_proof.py`."""
 
     def __init__(self, address, trial_pass):
         self._address, self._pass = address, trial_pass.encode()
@@ -54,38 +54,38 @@ class Proxy:
         there.setblocking(False)
         there.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            await asyncio.wait_for(self._meet(there, f"{gate_port:05d}"), MEET_S_MAX)
+            await asyncio.wait_for(self._authenticate(there, f"{gate_port:05d}"), AUTHENTICATION_S_MAX)
         except BaseException as exc:
             there.close()
             if isinstance(exc, asyncio.TimeoutError):
-                raise ConnectionRefusedError("whoever listens there says nothing") from exc
+                raise ConnectionRefusedError("what listens there does not answer") from exc
             raise
         return there
 
-    async def _meet(self, there, gate_port):
+    async def _authenticate(self, there, gate_port):
         loop, nonce = asyncio.get_running_loop(), os.urandom(16).hex()
         await loop.sock_connect(there, self._address)
-        said = f"{await exactly(there, 32)} {nonce} {gate_port}"
-        line = f"AP2 {self._id} {nonce} {gate_port} {self._proof(f'forwarder {said}')}\n"
+        claim = f"{await read_exactly(there, 32)} {nonce} {gate_port}"
+        line = f"AP2 {self._id} {nonce} {gate_port} {self._proof(f'forwarder {claim}')}\n"
         await loop.sock_sendall(there, line.encode())
-        if not hmac.compare_digest(await exactly(there, 64), self._proof(f"portal {said}")):
-            raise ConnectionRefusedError("whoever listens there is not the proxy")
+        if not hmac.compare_digest(await read_exactly(there, 64), self._proof(f"portal {claim}")):
+            raise ConnectionRefusedError("what listens there is not the proxy")
 
-    def _proof(self, said):
-        return hmac.new(self._pass, said.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+    def _proof(self, text):
+        return hmac.new(self._pass, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     async def connect_in_time(self, gate_port):
-        """Connect as soon as there is a proxy that knows this trial; one that was started again is told of it only then."""
+        """Connect as soon as a proxy knows this trial. A restarted proxy knows it only after its runner has opened the account."""
         give_up_s = asyncio.get_running_loop().time() + AWAY_S_MAX
         while asyncio.get_running_loop().time() < give_up_s:
             if self._knows_us:
                 with contextlib.suppress(OSError):
                     return await self.connect(gate_port)
             await asyncio.sleep(AGAIN_S)
-        raise AwayError(SAYING)
+        raise AwayError(AWAY_TEXT)
 
     async def watch(self):
-        """Tell the proxy that the gate is here and that this forwarder moves, whenever there is a proxy."""
+        """Keep the watch open: it shows the proxy that the gate is there and that this forwarder runs."""
         while True:
             with contextlib.suppress(OSError), await self.connect(0) as there:
                 self._knows_us = True
@@ -95,7 +95,7 @@ class Proxy:
 
 
 async def beat(there):
-    """Return when the proxy has gone. Beats also keep a connection from looking idle to whatever carries it."""
+    """Beat until the proxy is gone. Beats also keep the connection from being closed as idle on its way."""
     loop = asyncio.get_running_loop()
     while True:
         await loop.sock_sendall(there, b".")
@@ -104,13 +104,13 @@ async def beat(there):
                 return
 
 
-async def exactly(there, count):
+async def read_exactly(there, count):
     """Read so many characters and no more: what follows is the agent's."""
     data = b""
     while len(data) < count:
         more = await asyncio.get_running_loop().sock_recv(there, count - len(data))
         if not more:
-            raise ConnectionResetError("it left before it had said who it is")
+            raise ConnectionResetError("it left before it had authenticated")
         data += more
     return data.decode("ascii", "replace")
 
@@ -130,14 +130,14 @@ def take_listeners(path, ports):
 
 
 class Carrier:
-    """Carries what the listeners accept, so many at once."""
+    """Forwards what the listeners accept, within the limits on connections."""
 
     def __init__(self, proxy, http_port):
         self._proxy, self._http_port = proxy, http_port
         self._carried = {}
 
     async def serve(self, listener):
-        """Carry what this listener accepts, until it is cancelled."""
+        """Forward what this listener accepts, until it is cancelled."""
         loop, port = asyncio.get_running_loop(), listener.getsockname()[1]
         listener.setblocking(False)
         while True:
@@ -170,7 +170,7 @@ class Carrier:
 
 
 async def exchange(agent, there, left_s_max=LEFT_S_MAX):
-    """Pass bytes on both ways until both ends have said their last; if one breaks, both do."""
+    """Pass bytes both ways until both ends have ended their side; if one breaks, both are reset."""
     up, down = (asyncio.ensure_future(way) for way in (pass_on(agent, there), pass_on(there, agent)))
     try:
         done, _ = await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
@@ -186,24 +186,24 @@ async def exchange(agent, there, left_s_max=LEFT_S_MAX):
     finally:
         up.cancel()
         down.cancel()
-        await asyncio.gather(up, down, return_exceptions=True)  # none is at a socket that is closed next
+        await asyncio.gather(up, down, return_exceptions=True)  # so that neither uses a socket that is closed next
 
 
 async def pass_on(source, sink):
     loop = asyncio.get_running_loop()
     while data := await loop.sock_recv(source, CHUNK_BYTES):
         await loop.sock_sendall(sink, data)
-        await asyncio.sleep(0)  # sockets that are always ready would leave the others no turn
+        await asyncio.sleep(0)  # give other connections a turn, though these sockets may always be ready
     sink.shutdown(socket.SHUT_WR)
 
 
 def reset(connection):
-    """Have the next `close` tell the other end that this is no end in order."""
+    """Make the next `close` a reset, so that the other end sees a break and no regular end."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 async def say(agent, answer):
-    """Answer, and take in what the agent still sends: unread bytes at a close would destroy the answer on its way."""
+    """Answer, and read what the agent still sends: unread bytes at a close would destroy the answer on its way."""
     with contextlib.suppress(OSError, asyncio.TimeoutError):
         await asyncio.get_running_loop().sock_sendall(agent, answer)
         agent.shutdown(socket.SHUT_WR)
@@ -218,7 +218,7 @@ async def swallow(agent):
 async def main(path, host, port, *gate_ports):
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    address = socket.gethostbyname(host)  # once, because each look-up by the loop would take a thread
+    address = socket.gethostbyname(host)  # once: each look-up by the loop would need a thread
     gate, listeners = take_listeners(path, [int(each) for each in gate_ports])
     trial_pass = os.environ.pop("PREFLIGHT_PASS")  # noqa: TID251 - a program of its own, with one variable
     proxy = Proxy((address, int(port)), trial_pass)

@@ -2,7 +2,7 @@
 
 Usage: gate.py SOCKET PORT...
 
-The listeners stay open here while nobody serves them, so calls that arrive then wait in the backlog and none is refused.
+The listeners stay open here when no proxy serves them, so calls wait in the backlog and none is refused.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def hand_over(path: str, listeners: list[socket.socket]) -> None:
 def main(path: str, ports: list[int]) -> None:
     listeners = [listen(port) for port in ports]
     while True:
-        with contextlib.suppress(OSError):  # no proxy, or it died: the next one takes over
+        with contextlib.suppress(OSError):  # no proxy, or it died: hand over to the next one
             hand_over(path, listeners)
         time.sleep(0.1)
 

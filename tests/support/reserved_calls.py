@@ -17,6 +17,13 @@ KEY = "sk-or-real"
 CHAT = SHAPES["/chat/completions"]
 
 
+def call_context(account_id: str, model: str, *, tokens: int = 4000, until_s: float = 45.0) -> CallContext:
+    """Return a chat call of an account with an output bound of so many tokens, which may wait until a monotonic time."""
+    body = {"model": model, "max_tokens": tokens, "messages": [{"role": "user", "content": "hi"}]}
+    request = CHAT.read(msgspec.json.encode(body), {}, "drop")
+    return CallContext(Caller(account_id, "token hash", CHAT, ""), request, (), False, until_s)
+
+
 def reserved_call(
     providers: Mapping[str, str], *, reservation: Reservation | None = None, until_s: float = 45.0
 ) -> ReservedCall:
@@ -32,9 +39,6 @@ def reserved_call(
         pending = ReservationState.PENDING
         reservation = Reservation("r1", "a", pending, 10**9, 0, "chat", "m", tags, 4000, False, 0.0)
     model = reservation.model
-    body = {"model": model, "max_tokens": 4000, "messages": [{"role": "user", "content": "hi"}]}
-    request = CHAT.read(msgspec.json.encode(body), {}, "drop")
-    caller = Caller(reservation.account, "token hash", CHAT, "")
     prices = EndpointPrices(prompt=10**6, completion=10**6)
     endpoints = tuple(
         Endpoint(model, tag, provider, 128_000, None, 16_000, True, "Other", prices)
@@ -42,6 +46,5 @@ def reserved_call(
     )
     worst = (WorstCase(1000, 10**6, None, 0),) * len(tags)
     quote = Quote(model, tags, 4000, 4000, 1024, {}, 1000, worst)
-    return ReservedCall(
-        CallContext(caller, request, (), False, until_s), CallQuote(quote, endpoints), reservation, Secret(KEY)
-    )
+    context = call_context(reservation.account, model, until_s=until_s)
+    return ReservedCall(context, CallQuote(quote, endpoints), reservation, Secret(KEY))

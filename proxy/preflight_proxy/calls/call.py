@@ -126,7 +126,7 @@ class Call:
         self.requote = False
 
     async def run(self, *, may_requote: bool) -> None:
-        """Carry the call to its end: when this returns or raises, its reservation has ended or is marked unknown."""
+        """Run the call to its end: when this returns or raises, its reservation has ended or is marked unknown."""
         live = self._ledger.account_state(self._account_id)
         live.running.add(self)
         try:
@@ -136,18 +136,18 @@ class Call:
             _log.error("call.unbooked", account=self._account_id, reservation=self._settlement.reservation.id)
             await self._refuse(Code.STORE)
         except Exception:
-            await self._relay.break_off()  # whoever waits must hear of it; the task logs what it was
+            await self._relay.break_off()  # the client must hear of it; the task logs the exception
             self._conclude(failed_upstream(self._relay.failure, self._model))
             raise
         finally:
             live.running.discard(self)
-            self._leave_no_end_open()
+            self._settle_what_is_open()
             if not self.requote:
                 self._conclude(LEFT)
-                self._downstream.leave()  # does nothing where it was answered; else whoever waits must not wait for ever
+                self._downstream.leave()  # does nothing after an answer; without one, ends the wait for it
 
-    def _leave_no_end_open(self) -> None:
-        """Whatever broke the call off: what never left is void, and proven; of the rest evidence decides (M13)."""
+    def _settle_what_is_open(self) -> None:
+        """End the reservation whatever broke the call off: void if nothing left, else unknown, for evidence to decide (M13)."""
         if self._may_have_left:
             self._settlement.unknown(self._relay.reading, "the call ended without an outcome", ended=False)
         elif not self._settlement.ended:
@@ -155,14 +155,14 @@ class Call:
                 self._settlement.void("broken off before it was sent")
 
     def _may_leave(self) -> bool:
-        """M10 step 2, asked in the instant before the first byte: not frozen, not changed, somebody there."""
+        """Check M10 step 2 just before the first byte: account not frozen, not changed, client still there, ledger writable."""
         store = self._ledger.store
         stands = may_send(store.book, self._settlement.reservation.id, self._reserved_under)
         self._may_have_left = stands and not self._downstream.is_gone and not store.poisoned
         return self._may_have_left
 
     async def _attempt(self, may_requote: bool) -> bool:
-        """Send once; True if upstream asked to wait and the call is to be sent again (nothing was charged)."""
+        """Send once; True if upstream refused without charge, and the call is to be sent again."""
         self._may_have_left = False
         if (code := await self._sending.wait()) is not None:
             self._settlement.void("upstream asks for a longer wait than the client can bear")
@@ -191,7 +191,7 @@ class Call:
         return False
 
     async def _withdrawn(self, may_requote: bool) -> None:
-        """Whoever is still there is quoted anew, so that what has changed is said as it is."""
+        """Quote once more if the client is still there, so that it gets the reason that holds now."""
         if self._downstream.is_gone:
             self._downstream.leave()
         elif may_requote:
@@ -221,8 +221,8 @@ class Call:
             refusal = replace(refusal, proves_free=True)
         generation_id = generation_id or told_generation(body or b"")
         proves_free = refusal.proves_free and not self._settlement.doubts(generation_id)
-        if proves_free and self._sends_again(refusal) and not self._downstream.closed:
-            return True  # without its id, whose record would say nothing of the next attempt
+        if proves_free and self._sends_again(refusal):
+            return True  # its id is not stored: the record of a refused attempt says nothing of the next one
         self._settlement.answered(response.status, generation_id)
         if not proves_free:
             self._settlement.unknown(Reading(), f"status {response.status}", ended=True)
@@ -266,16 +266,14 @@ class Call:
                 text = UNSERVED if refusal.proves_free else FAILED
                 await self._fail(refusal.status if refusal.status >= 400 else 502, text)
 
-    # What became of it
-
     def _unserved(self) -> Cause | None:
-        """Why a 2xx was no answer; None if it was one."""
+        """Why a 2xx did not serve the client; None if it did."""
         if self._relay.failure:
             return failed_upstream(self._relay.failure, self._model)
         return ended_in_error(self._model) if self._relay.reading.error else None
 
     def _conclude(self, cause: Cause | None) -> None:
-        """Count the call as served, or why not. Only the first word of a call counts."""
+        """Count the call as served, or why not. Only the first count of a call is taken."""
         if self._is_concluded:
             return
         self._is_concluded = True
@@ -285,23 +283,21 @@ class Call:
         else:
             self._ledger.note_unserved(self._account_id, cause, overtaken=overtaken)
 
-    # Endings that the client sees
-
     def client_left(self) -> None:
-        """The client hung up: nothing more is sent to it; upstream is drained. What it had read of a stream served it."""
+        """The client hung up: send it nothing more, and drain upstream. A stream that had begun counts as served."""
         self._conclude(None if self._relay.events_count else LEFT)
         self._downstream.leave()
         self._drain()
 
     async def cut(self, reason: str) -> None:
-        """End what the client sees, at once, in its API's terminal form; settling goes on."""
+        """End the client's answer at once, in its API's error form; settling goes on."""
         if self._downstream.started or not self._is_concluded:
             await self._refuse(Code.FROZEN)
         _log.info("stream.cut", account=self._account_id, reason=reason)
         self._drain()
 
     def _drain(self) -> None:
-        """Nobody listens any more: what is awaited gets the shorter limits of M17."""
+        """Shorten the time limits to those of M17 (drain)."""
         self._sending.drain()
         self._relay.tighten()
 
@@ -325,7 +321,7 @@ class Call:
         await self._downstream.answer(status, [JSON_HEADER, *self._budget_headers()], body)
 
     def _passed(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The headers that go down, but for one that repeats the real key."""
+        """The headers that go down, without one that repeats the real key."""
         passed = downstream_headers(headers)
         return [(name, value) for name, value in passed if not self._redaction.found_in(value.encode(errors="replace"))]
 

@@ -1,4 +1,4 @@
-"""The client's side of one call: its head, its bytes, its end, and whether anybody still listens.
+"""Answers one client: head, bytes, end; and says whether the client is still there.
 
 A write never waits for a slow reader: the transport may hold `BEHIND_BYTES_MAX`, and a client further behind counts as gone
 (M17), so that one slow agent cannot hold up a settlement.

@@ -1,4 +1,4 @@
-"""The free reads: what an agent asks about itself is answered from the ledger, what it asks about models from the price list."""
+"""Answers the reads that spend nothing: those about the account from the ledger, those about models from the price list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from preflight_proxy.core.refusals.refusals import budget_headers, error_body
 from preflight_proxy.core.shapes.paths import MODEL_NAME
 from preflight_proxy.ledger.service import Ledger
 from preflight_proxy.upstream.client import Upstream
-from preflight_proxy.upstream.prices import BusyError, PriceList, Prices
+from preflight_proxy.upstream.prices import BusyError, Prices
 
 _MODEL_PATH = re.compile(rf"/models/({MODEL_NAME})/endpoints")
 _GENERATION_QUERY = re.compile(r"id=([A-Za-z0-9_.:-]{1,128})")
@@ -44,19 +44,18 @@ class FreeReads:
                 return self._json(account_id, self._budget(account_id))
             case "/generation":
                 return await self._generation(query, account_id)
-            case "/models":
-                return await self._models()
-        if (model := _MODEL_PATH.fullmatch(path)) is not None:
-            return await self._endpoints(model[1])
-        return None
+        return await self.serve_models(path, has_token=True)
 
-    async def serve_anyone(self, path: str) -> web.Response | None:
-        """Answer a read about models for one who shows no token; None for every other path."""
+    async def serve_models(self, path: str, *, has_token: bool) -> web.Response | None:
+        """Answer a read about models; None for every other path. Without a token it is limited to one read a second."""
+        model = _MODEL_PATH.fullmatch(path)
+        if path != "/models" and model is None:
+            return None
         try:
-            if path == "/models":
-                return web.Response(body=await self._prices.models_for_anyone(), content_type="application/json")
-            if (model := _MODEL_PATH.fullmatch(path)) is not None:
-                return _endpoints_answer(await self._prices.of_anyone(model[1]))
+            if model is None:
+                body = await (self._prices.models() if has_token else self._prices.models_for_anyone())
+                return web.Response(body=body, content_type="application/json")
+            listed = await (self._prices.of(model[1]) if has_token else self._prices.of_anyone(model[1]))
         except BusyError:
             text = "This list is read at most once a second without a token. Send the token, or ask again in a second."
             answer = failure(503, text, "provider_overloaded")
@@ -64,7 +63,9 @@ class FreeReads:
             return answer
         except UpstreamError:
             return failure(502, "OpenRouter's list cannot be read.", "provider_unavailable")
-        return None
+        if listed is None or not listed.endpoints:
+            return failure(404, "This model has no endpoint with a known price.", "not_found")
+        return web.Response(body=listed.raw, content_type="application/json")
 
     def _json(self, account_id: str, document: object) -> web.Response:
         headers = dict(budget_headers(self._ledger.account(account_id)))
@@ -110,36 +111,17 @@ class FreeReads:
         }
 
     async def _generation(self, query: str, account_id: str) -> web.Response:
-        asked = _GENERATION_QUERY.fullmatch(query)
+        generation = _GENERATION_QUERY.fullmatch(query)
         key = self._ledger.account_state(account_id).key
-        if asked is None or key is None or self._ledger.store.generation(account_id, asked[1]) is None:
+        if generation is None or key is None or self._ledger.store.generation(account_id, generation[1]) is None:
             return failure(404, "This generation is not one of this key's.", "not_found")
         try:
-            status, body = await self._upstream.get(f"/generation?id={asked[1]}", key.reveal())
+            status, body = await self._upstream.get(f"/generation?id={generation[1]}", key.reveal())
         except UpstreamError:
             return failure(502, "OpenRouter did not answer. Nothing is charged for this read.", "provider_unavailable")
         if key.reveal().encode() in body:
             return failure(502, "OpenRouter's answer is not fit to pass on.", "provider_unavailable")
         return web.Response(status=status, body=body, content_type="application/json")
-
-    async def _models(self) -> web.Response:
-        try:
-            return web.Response(body=await self._prices.models(), content_type="application/json")
-        except UpstreamError:
-            return failure(502, "The model list cannot be read.", "provider_unavailable")
-
-    async def _endpoints(self, model: str) -> web.Response:
-        try:
-            listed = await self._prices.of(model)
-        except UpstreamError:
-            return failure(502, "The price list cannot be read.", "provider_unavailable")
-        return _endpoints_answer(listed)
-
-
-def _endpoints_answer(listed: PriceList | None) -> web.Response:
-    if listed is None or not listed.endpoints:
-        return failure(404, "This model has no endpoint with a known price.", "not_found")
-    return web.Response(body=listed.raw, content_type="application/json")
 
 
 def _figure(pusd: int) -> msgspec.Raw:

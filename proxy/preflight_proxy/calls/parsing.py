@@ -1,8 +1,7 @@
-"""Reads request bodies so that no body holds up the loop, and no account the others.
+"""Parses request bodies without blocking the event loop.
 
-A body of many values takes up to a second to read. That happens in a thread, one body at a time, in turns that are fair to
-accounts.
-A thread beside the loop costs it the interpreter's switch interval each time that it goes on, so that interval is made short.
+A body of many values takes up to a second to parse. That happens in a thread, one body at a time, in turns that are fair to
+accounts. Each time that the loop has work it waits for the interpreter's switch interval, so that interval is made short.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from preflight_proxy.core.shapes.shape import Request, Shape, UnknownFields
 
 SMALL_BYTES_MAX = 256 * 1024
 SMALL_COMMAS_MAX = 300
-"""A body within both is read at once: it takes a few milliseconds at most. Each of its values but the first has a comma."""
+"""A body within both limits is parsed at once, in a few milliseconds. Each of its values but the first has a comma."""
 SWITCH_S = 0.001
 """How long the thread may go on while the loop has work. The interpreter's own is five times longer."""
 
 
 class RequestReader:
-    """Reads bodies for all accounts of one proxy.
+    """Parses the bodies of all accounts of one proxy.
 
     Args:
         unknown_fields: What happens to top-level fields that are in no table (M8).
@@ -36,7 +35,7 @@ class RequestReader:
         self._thread = ThreadPoolExecutor(1, "parsing")
 
     async def read(self, account_id: str, shape: Shape, body: bytes, headers: Mapping[str, str]) -> Request:
-        """Read a request; returns or raises only once the body is used no more.
+        """Parse a request. The body is not used after this returns or raises.
 
         Raises:
             BadRequest: See `Shape.read`.
@@ -51,7 +50,7 @@ class RequestReader:
             try:
                 return await asyncio.shield(reading)
             except asyncio.CancelledError:
-                await asyncio.wait([reading])  # its client has left; until it ends, it is this account's turn
+                await asyncio.wait([reading])  # the client has left; the thread is busy until this ends
                 raise
         finally:
             self._next()
@@ -66,11 +65,11 @@ class RequestReader:
             await mine
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():
-                self._next()  # it was given the turn in the instant in which its client left
+                self._next()  # it was given the turn just when its client left
             raise
 
     def _next(self) -> None:
-        """Give the turn to whoever is next and still there."""
+        """Give the turn to the next body whose client still waits."""
         while (waiting := self._queue.pop()) is not None:
             if not waiting.done():
                 waiting.set_result(None)
@@ -79,5 +78,5 @@ class RequestReader:
 
 
 def is_small(body: bytes) -> bool:
-    """True for a body that is read in a few milliseconds whatever it holds."""
+    """True for a body that is parsed in a few milliseconds, whatever it holds."""
     return len(body) <= SMALL_BYTES_MAX and body.count(b",") <= SMALL_COMMAS_MAX

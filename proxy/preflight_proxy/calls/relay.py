@@ -1,4 +1,4 @@
-"""Relays a 2xx answer as the bytes that come, meters it, and books its cost before its last bytes go down (M10, M16, M17)."""
+"""Relays a 2xx answer byte for byte, reads its usage, and posts its cost before its last bytes go down (M10, M16 metering, M17)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from preflight_proxy.upstream.client import last_header
 CALL_DRAIN_S_MAX = 5 * 60.0
 """Upstream is read on for this long after the client left or was cut (M17)."""
 CALL_SILENCE_S_MAX = 60.0
-"""While draining: this long without a data event, and the stream is given up (M17)."""
+"""While draining, the stream is given up after this long without a data event (M17)."""
 WHOLE_BODY_BYTES_MAX = 64 * 2**20
-"""A document is held until it is booked; beyond this it is relayed unread, and its cost is unknown (M16)."""
+"""A document is held back until its cost is posted; a larger one is relayed unread, and its cost is unknown (M16)."""
 
 BROKE_OFF = "The answer broke off before its end."
 
@@ -34,7 +34,7 @@ _log = structlog.get_logger("preflight_proxy.calls.relay")
 
 
 class Relay:
-    """One answer under way from upstream to the client.
+    """One answer on its way from upstream to the client.
 
     Args:
         shape: The API shape of the answer.
@@ -44,7 +44,7 @@ class Relay:
         redaction: Takes the real key out of an answer that repeats it.
 
     Attributes:
-        reading: All that the answer has told so far.
+        reading: All that the answer has said so far.
         events_count: Data events so far.
         failure: Why the answer has no proper end, in a sentence; empty if it has one.
     """
@@ -116,9 +116,9 @@ class Relay:
         await self._end_stream()
 
     async def _end_stream(self) -> None:
-        """End a stream as it came if it told its own end, by any sign; else tell the client that it broke off."""
-        told = self.reading
-        if told.terminal or told.finish is not None or told.usage is not None or told.error:
+        """End a stream in order if it showed its own end, by any sign; else tell the client that it broke off."""
+        reading = self.reading
+        if reading.terminal or reading.finish is not None or reading.usage is not None or reading.error:
             await self._downstream.finish()
         else:
             await self.break_off()
@@ -136,60 +136,60 @@ class Relay:
         await self._downstream.write(bytes(out))
 
     async def _document(self, response: aiohttp.ClientResponse, headers: Headers) -> None:
-        """Relay white space as it comes, for it keeps clients waiting; hold the document until it is booked."""
-        held = bytearray()
+        """Relay leading white space at once, because it keeps clients waiting; hold the document back until its cost is posted."""
+        body = bytearray()
         async for chunk in response.content.iter_any():
             self._data_at_s = self._clock.monotonic_s()
-            if not held and not chunk.strip(b" \t\r\n"):
+            if not body and not chunk.strip(b" \t\r\n"):
                 await self._downstream.start(response.status, headers)
                 await self._downstream.write(chunk)
             else:
-                held += chunk
-            if len(held) > WHOLE_BODY_BYTES_MAX:
-                await self._unread(response, headers, bytes(held))
+                body += chunk
+            if len(body) > WHOLE_BODY_BYTES_MAX:
+                await self._unread(response, headers, bytes(body))
                 return
             self.tighten()
-        self._read(self._shape.read_body(bytes(held)))
+        self._read(self._shape.read_body(bytes(body)))
         if not self._settle():
             self._settlement.unknown(self.reading, "the answer told no cost", ended=True)
-        await self._downstream.answer(response.status, headers, self._redaction.apply(bytes(held)))
+        await self._downstream.answer(response.status, headers, self._redaction.apply(bytes(body)))
 
-    async def _unread(self, response: aiohttp.ClientResponse, headers: Headers, held: bytes = b"") -> None:
-        """Relay what cannot be read, compressed or huge: the bytes are the client's, the cost is unknown."""
+    async def _unread(self, response: aiohttp.ClientResponse, headers: Headers, body: bytes = b"") -> None:
+        """Relay an answer that cannot be read, because it is compressed or huge; its cost is unknown."""
         self._settlement.unknown(self.reading, "the answer cannot be read", ended=False)
         await self._downstream.start(response.status, headers)
-        await self._downstream.write(held)
+        await self._downstream.write(body)
         async for chunk in response.content.iter_any():
             self._data_at_s = self._clock.monotonic_s()
             await self._downstream.write(chunk)
             self.tighten()
         await self._downstream.finish()
 
-    def _read(self, told: Reading) -> None:
-        """Take in what a body or an event says; an id in it is durable before its bytes go down (M10 step 4).
+    def _read(self, new: Reading) -> None:
+        """Merge what a body or an event says; an id in it is durable before its bytes go down (M10 step 4).
 
         Later facts win; what a later event leaves out stays (M16).
         """
         try:
-            self._settlement.named(generation_id(told.generation_id))
+            self._settlement.named(generation_id(new.generation_id))
         except LedgerError:
             _log.error("call.unbooked", reservation=self._settlement.reservation.id)
         old = self.reading
         self.reading = Reading(
-            generation_id=told.generation_id or old.generation_id,
-            model=told.model or old.model,
-            provider=told.provider or old.provider,
-            usage=_later_usage(old.usage, told.usage),
-            finish=told.finish or old.finish,
-            error=told.error or old.error,
-            terminal=told.terminal or old.terminal,
-            tool_names=old.tool_names + told.tool_names,
+            generation_id=new.generation_id or old.generation_id,
+            model=new.model or old.model,
+            provider=new.provider or old.provider,
+            usage=_later_usage(old.usage, new.usage),
+            finish=new.finish or old.finish,
+            error=new.error or old.error,
+            terminal=new.terminal or old.terminal,
+            tool_names=old.tool_names + new.tool_names,
         )
 
     def _settle(self) -> bool:
-        """Post the cost that upstream told; False if it told none. A cached answer without a cost is free (M16).
+        """Post the cost that upstream reported; False if it reported none. A cached answer without a cost is free (M16).
 
-        An answer whose cost cannot be written goes on: its reservation stays pending on disk, for the next start (M21).
+        If the cost cannot be written, the answer goes on and its reservation stays pending on disk for the next start (M21, store).
         """
         usage = self.reading.usage
         cost_pusd = usage.cost_pusd if usage is not None else None
@@ -204,7 +204,7 @@ class Relay:
         return True
 
     def tighten(self) -> None:
-        """Bring the time limit forward once nobody listens (M17)."""
+        """Bring the time limit forward once the client has left (M17)."""
         if self._limit is None or not self._downstream.closed or self._limit.expired():
             return
         now_s = self._clock.monotonic_s()
@@ -218,7 +218,7 @@ class Relay:
         self._limit.reschedule(asyncio.get_running_loop().time() + max(0.0, ends_s - now_s))
 
     async def break_off(self) -> None:
-        """Tell the client that upstream broke off, in the form that its API's clients retry: a bare end would look like success."""
+        """Tell the client that upstream broke off, in the form that its API's clients retry. A bare end would look like success."""
         self.failure = BROKE_OFF
         await self._say_last(502, BROKEN, "provider_unavailable")
 
@@ -235,9 +235,9 @@ class Relay:
         await self._downstream.answer(status, [("Content-Type", "application/json"), *headers], body)
 
 
-def _later_usage(old: CallUsage | None, told: CallUsage | None) -> CallUsage | None:
-    """The later of two usages, unless it lacks the cost that the earlier one told of a call on the same kind of key."""
-    if told is None or old is None:
-        return told or old
-    lacks_cost = told.cost_pusd is None and old.cost_pusd is not None
-    return old if lacks_cost and told.is_byok == old.is_byok else told
+def _later_usage(old: CallUsage | None, new: CallUsage | None) -> CallUsage | None:
+    """The later of two usages; the earlier one if only that has a cost, on the same kind of key."""
+    if new is None or old is None:
+        return new or old
+    lacks_cost = new.cost_pusd is None and old.cost_pusd is not None
+    return old if lacks_cost and new.is_byok == old.is_byok else new

@@ -1,12 +1,13 @@
-"""The data plane: which account asks, and for what. An exact list of paths; everything else is refused, nothing is guessed.
+"""Finds out which account sends a request, and which path it is for. Paths are an exact list; all others are refused.
 
-A request's account follows from its trial token. On a gate's listeners the account follows from the listener, and the token must be
-that account's besides (C2).
+The account follows from the trial token. On a gate's listeners it follows from the listener, and the token must be that account's
+as well (C2, account of a listener).
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -30,78 +31,74 @@ UNKNOWN_CLIENT = "This token is not known to the budget proxy."
 
 
 def hash_token(token: str) -> str:
-    """What the store keeps of a trial token: its SHA-256, in hex."""
+    """Return what the store keeps of a trial token: its SHA-256, in hex."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Routes:
-    """Dispatches agents' requests.
+    """Sends agents' requests to what serves their path.
 
     Args:
         ledger: Accounts by token.
-        forward: The paths that spend money.
-        local: The paths that do not.
+        paid_calls: The paths that spend money.
+        free_reads: The paths that do not.
 
     Attributes:
         closing: True once the proxy is about to stop: nothing new is admitted.
     """
 
-    def __init__(self, ledger: Ledger, forward: PaidCalls, local: FreeReads) -> None:
+    def __init__(self, ledger: Ledger, paid_calls: PaidCalls, free_reads: FreeReads) -> None:
         self._ledger = ledger
-        self._forward = forward
-        self._local = local
+        self._paid_calls = paid_calls
+        self._free_reads = free_reads
         self.closing = False
 
     def handler(self, account_id: str | None = None) -> Handler:
-        """The handler of one listener.
+        """Return the handler of one listener.
 
         Args:
             account_id: The account that the listener belongs to; None where the token alone decides.
         """
-
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            return await self._handle(request, account_id)
-
-        return handle
+        return partial(self._handle, bound_to=account_id)
 
     async def _handle(self, request: web.BaseRequest, bound_to: str | None) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
         if path == HEALTH and request.method in ("GET", "HEAD"):
             return self._health()
         if request.method == "HEAD" and path in ("/", "/api", "/api/", API, API + "/"):
-            return web.Response()  # Claude Code looks whether anybody is there; it sends no token with it
+            return web.Response()  # Claude Code probes the base URL without a token
         shape = CALLS.get(path) if request.method == "POST" else None
         spoken = shape or dialect(path)
         if _wants_websocket(request):
             return _upgrade_required(spoken)
         if self.closing:
             return _error(spoken, 503, "The budget proxy is being stopped. Nothing was sent.", "provider_overloaded")
-        proven = self._prove(request, bound_to)
+        caller = self._authenticate(request, bound_to)
         below = read_path(path) if request.method == "GET" else None
-        if proven is None:
+        if caller is None:
             if bound_to is not None and shape is not None and not self._is_closed(bound_to):
                 self._ledger.note_bad_request(bound_to, UNKNOWN_CLIENT)
             if below is not None and not ("Authorization" in request.headers or "x-api-key" in request.headers):
-                found = await self._local.serve_anyone(below)
-                if found is not None:
-                    return found
+                response = await self._free_reads.serve_models(below, has_token=False)
+                if response is not None:
+                    return response
             return _error(spoken, 401, UNKNOWN_CLIENT, "authentication")
         if shape is not None:
-            if (refused := _expects(request)) is not None:
-                return refused
+            if (refusal := _expects(request)) is not None:
+                return refusal
             sent_query = f"?{query}" if query in QUERIES else ""
-            return await self._forward.serve(request, Caller(*proven, shape, sent_query))
+            return await self._paid_calls.serve(request, Caller(*caller, shape, sent_query))
         if below is not None:
-            found = await self._local.serve(below, query, proven[0])
-            if found is not None:
-                return found
+            response = await self._free_reads.serve(below, query, caller[0])
+            if response is not None:
+                return response
         status, text = wrong_path(path, f"{request.scheme}://{request.headers.get('Host', '')}")
         if request.method == "POST":
-            self._ledger.note_bad_request(proven[0], text)
+            self._ledger.note_bad_request(caller[0], text)
         return _error(spoken, status, text, "not_found" if status == 404 else "invalid_request", close=False)
 
     def _health(self) -> web.Response:
-        """Whether calls are taken, for whoever asks: no account, no figure. It reads memory alone."""
+        """Say whether calls are taken. The answer is public, so it holds no account and no figure; it reads memory alone."""
         wrong = (
             "the ledger cannot be written" if not self._ledger.store.reserves else "draining" if self.closing else None
         )
@@ -111,8 +108,8 @@ class Routes:
             content_type="application/json",
         )
 
-    def _prove(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:
-        """The account whose token came, and the token's hash; None if none did."""
+    def _authenticate(self, request: web.BaseRequest, bound_to: str | None) -> tuple[str, str] | None:
+        """The account of the request's token, and the token's hash; None without a token that is valid here."""
         token = _token(request)
         if token is None:
             return None
@@ -123,7 +120,7 @@ class Routes:
         return account_id, token_hash
 
     def _is_closed(self, account_id: str) -> bool:
-        """Closed; or frozen by a person, and without a key: it is not about to be opened, so nobody need wait for that."""
+        """True if closed, or frozen without a key: such an account is not about to be opened, so its calls do not wait for that."""
         frozen_reason = self._ledger.account(account_id).frozen_reason
         return frozen_reason == CLOSED or (
             frozen_reason is not None and self._ledger.account_state(account_id).key is None
@@ -137,7 +134,7 @@ def _wants_websocket(request: web.BaseRequest) -> bool:
 
 
 def _upgrade_required(shape: Shape | None) -> web.Response:
-    """Codex takes this status, and no other, for leave to send the same request by HTTP.
+    """Refuse WebSocket. Only after this status does Codex send the same request by HTTP.
 
     Source: codex-rs of openai/codex, 2026-10; RFC 9110, section 15.5.22, for the headers.
     """
@@ -147,11 +144,11 @@ def _upgrade_required(shape: Shape | None) -> web.Response:
 
 
 def _expects(request: web.BaseRequest) -> web.Response | None:
-    """Tell a client that waits for it to go on with its body; refuse any other expectation."""
-    expected = request.headers.get("Expect")
-    if expected is None:
+    """Answer `Expect: 100-continue` so that the client sends its body; refuse any other expectation."""
+    expectation = request.headers.get("Expect")
+    if expectation is None:
         return None
-    if expected.lower() != "100-continue":
+    if expectation.lower() != "100-continue":
         return failure(417, "Only `Expect: 100-continue` is understood.", "invalid_request")
     assert request.transport is not None
     request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -184,5 +181,5 @@ def _error(shape: Shape | None, status: int, message: str, error_type: str, *, c
         headers={"x-should-retry": "false"},
     )
     if close:
-        response.force_close()  # a body that was not read must not be taken for the next request
+        response.force_close()  # the body was not read: it must not be parsed as the next request
     return response

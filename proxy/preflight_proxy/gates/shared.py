@@ -1,4 +1,4 @@
-"""Listeners handed in from gates: the proxy serves inside a trial's network namespace without a hop (C1, C2).
+"""Shared gates: a gate hands its listening sockets to the proxy, which then serves inside the trial's network namespace (C1, C2).
 
 A gate connects to its own unix socket and passes its listening sockets as file descriptors (SCM_RIGHTS). Which account a request
 belongs to follows from which unix socket they came over, never from a byte that the gate sends. The gate keeps the connection
@@ -8,7 +8,7 @@ again gets the same listeners handed over again.
     WAITING --hand-over accepted--> READY --connection ends--> LOST
     WAITING --hand-over refused--> REFUSED                     (all file descriptors closed, the trial must fail)
 
-REFUSED and LOST are final: nothing more is taken on that socket. A connection that breaks off before it has handed anything
+REFUSED and LOST are final: nothing more is accepted on that socket. A connection that breaks off before it has handed anything
 over is no hand-over, and may be followed by another.
 """
 
@@ -32,7 +32,7 @@ from preflight_proxy.server.acceptor import ACCEPT_AGAIN_S, Acceptor, stop_all
 SO_NETNS_COOKIE = 71
 """Linux 5.14 and later: a number that names the network namespace of a socket."""
 HANDOVER_S_MAX = 5.0
-"""A gate sends one small message right after it connects; one that dawdles is dropped and may connect again."""
+"""A gate sends one small message right after it connects; a slower one is dropped and may connect again."""
 TAKEN = b"K"
 """What the gate reads once its listeners are served."""
 
@@ -49,11 +49,11 @@ class GateState(Enum):
 
 
 class HandoverRefusedError(OperatingError):
-    """What a gate handed over is not what it must be."""
+    """A gate handed over something else than it must."""
 
 
 class Namespaces:
-    """The network namespaces that are taken: ours, and one for each trial."""
+    """The network namespaces in use: ours, and one for each trial."""
 
     def __init__(self) -> None:
         with socket.socket() as own:
@@ -199,15 +199,15 @@ class SharedGate:
         try:
             await asyncio.get_running_loop().sock_sendall(connection, TAKEN)
         except OSError:
-            await self._stop_serving()  # the gate has gone: it will hand them over again
+            await self._stop_serving()  # the gate is gone, and hands them over again when it is back
             raise
 
     async def _receive(self, connection: socket.socket) -> list[int]:
         await _readable(connection)
-        message, fds, flags, _ = socket.recv_fds(connection, 16, len(self.ports) + 1)
+        message, fds, _, _ = socket.recv_fds(connection, 16, len(self.ports) + 1)
         for fd in fds:
-            os.set_inheritable(fd, False)
-        if len(fds) == len(self.ports) and not flags & socket.MSG_CTRUNC:
+            os.set_inheritable(fd, False)  # `recv_fds` of Python 3.11 ignores the flag for it
+        if len(fds) == len(self.ports):
             return fds
         for fd in fds:
             os.close(fd)
@@ -267,18 +267,18 @@ class SharedGate:
 
 
 def _sockets(fds: Sequence[int]) -> list[socket.socket]:
-    """Own these file descriptors as sockets; all are closed if one is none."""
-    made: list[socket.socket] = []
+    """Own these file descriptors as sockets; all are closed if one of them is no socket."""
+    sockets: list[socket.socket] = []
     try:
         for fd in fds:
-            made.append(socket.socket(fileno=fd))
+            sockets.append(socket.socket(fileno=fd))
     except OSError as exc:
-        for sock in made:
+        for sock in sockets:
             sock.close()
-        for fd in fds[len(made) :]:
+        for fd in fds[len(sockets) :]:
             os.close(fd)
         raise HandoverRefusedError("what the gate handed over is no socket") from exc
-    return made
+    return sockets
 
 
 async def _readable(sock: socket.socket) -> None:

@@ -62,7 +62,10 @@ class WaitingCalls:
         try:
             while not done.is_set() and (left_s := until_s - self._clock.monotonic_s()) > 0:
                 try:
-                    await asyncio.wait_for(done.wait(), min(left_s, WAITING_LOOK_S))
+                    async with asyncio.timeout(
+                        min(left_s, WAITING_LOOK_S)
+                    ):  # `wait_for` of Python 3.11 can lose a cancellation
+                        await done.wait()
                 except TimeoutError:
                     self.wake(account_id)
             if raised:

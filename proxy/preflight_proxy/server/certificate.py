@@ -1,4 +1,4 @@
-"""From a certificate and its key, as text, to what serves TLS with them; neither touches a disk (C10)."""
+"""Makes a TLS context from a certificate and its key, given as text; neither is written to a disk (C10, TLS at the gate)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tls_context(certificate: str, key: Secret) -> ssl.SSLContext:
 
 @contextmanager
 def _readable(text: str) -> Iterator[str]:
-    """A path at which this process can read the text once: OpenSSL takes paths only, so it gets one end of a pipe."""
+    """A path from which this process can read the text once: OpenSSL takes only paths, so it gets one end of a pipe."""
     content = text.encode()
     if len(content) > PEM_BYTES_MAX:
         raise ValueError("a certificate or key is too long")

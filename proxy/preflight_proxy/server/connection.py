@@ -1,6 +1,7 @@
-"""One connection of a listener: how long and how large a request head may be, and what malformed HTTP gets (C5).
+"""Limits one connection: the time and size of a request head, all unserved heads of the process, and malformed HTTP (C5).
 
-aiohttp parses and serves; what it leaves open is closed here.
+aiohttp parses and serves. A parser keeps every field until the head is complete, and a connection keeps the heads that wait behind
+the request that it serves.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from aiohttp.http_parser import RawRequestMessage
 from preflight_proxy.core.refusals.refusals import error_body
 
 REQUEST_HEAD_S_MAX = 10.0
-"""From a connection's first byte, or its opening, to the end of a request head: a slow head holds a connection for no one (C5)."""
+"""From the opening of a connection, or the first byte of its next head, to the end of that head."""
 REQUEST_HEAD_BYTES_MAX = 64 * 1024
 """One head, request line included, or the trailers of one body. Claude Code's is the longest seen, below 4 KiB."""
 REQUEST_HEADS_BYTES_MAX = 8 * 2**20
-"""All heads that are not served yet. One arrives whole, as a rule, and waits for no longer than the loop turns."""
+"""All heads that are not served yet. Most arrive whole, and are served in the same turn of the loop."""
 KEEPALIVE_S = 75.0
 """An idle connection is kept this long; longer than most clients keep theirs, so that they close first."""
 FIELD_BYTES_MAX = 32 * 1024
 """One header field or request line; Claude Code's list of beta names is the longest seen, well below 1 KiB."""
 PIECE_BYTES = 16 * 1024
-"""What is parsed at once, so that a head is refused soon after it has grown too large."""
+"""Data is parsed in pieces of this size, so that a head is refused soon after it has grown too large."""
 REFUSED_LINGER_S = 1.0
-"""What a refused client still sends is taken for this long, so that it hears why."""
+"""What a refused client still sends is read for this long, so that it gets the reason."""
 _TOO_LARGE_BODY = error_body(None, 431, "The head of the request is too large. Nothing was sent.", "invalid_request")
 HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\nConnection: close\r\n"
@@ -41,7 +42,7 @@ _log = structlog.get_logger("preflight_proxy.server.connection")
 
 
 class UnservedHeads:
-    """The unserved heads of all connections of a process.
+    """The unserved request heads of all connections of a process.
 
     Args:
         head_bytes_max: See `REQUEST_HEAD_BYTES_MAX`.
@@ -52,7 +53,7 @@ class UnservedHeads:
         self, head_bytes_max: int = REQUEST_HEAD_BYTES_MAX, heads_bytes_max: int = REQUEST_HEADS_BYTES_MAX
     ) -> None:
         self._heads_bytes_max = heads_bytes_max
-        self._held_bytes: dict[ConnectionHeads, int] = {}
+        self._bytes_of: dict[ConnectionHeads, int] = {}
         self._total_bytes = 0
         self.head_bytes_max = head_bytes_max
 
@@ -61,24 +62,24 @@ class UnservedHeads:
         """What all of them occupy."""
         return self._total_bytes
 
-    def note(self, held: ConnectionHeads, size_bytes: int) -> None:
-        """Note what a connection holds now.
+    def note(self, heads: ConnectionHeads, size_bytes: int) -> None:
+        """Note how many bytes of heads a connection keeps now.
 
-        Where all hold too much, those that hold most are ended until a quarter is free: who sends one head at a time, and whole,
-        is never among them.
+        When all keep too much, those that keep most are ended until a quarter is free. A client that sends one whole head at a
+        time is never among them.
         """
-        self._total_bytes += size_bytes - self._held_bytes.pop(held, 0)
+        self._total_bytes += size_bytes - self._bytes_of.pop(heads, 0)
         if size_bytes:
-            self._held_bytes[held] = size_bytes
+            self._bytes_of[heads] = size_bytes
         if self._total_bytes > self._heads_bytes_max:
-            for each in sorted(self._held_bytes, key=self._held_bytes.__getitem__, reverse=True):
+            for largest in sorted(self._bytes_of, key=self._bytes_of.__getitem__, reverse=True):
                 if self._total_bytes <= self._heads_bytes_max * 3 // 4:
                     break
-                each.end()
+                largest.end()
 
 
 class ConnectionHeads:
-    """What one connection holds: the head that it receives, and complete ones that wait to be served.
+    """The heads that one connection keeps: the one that it receives, and complete ones that wait to be served.
 
     Args:
         heads: Those of all connections.
@@ -92,29 +93,29 @@ class ConnectionHeads:
         self._waiting_bytes: deque[int] = deque()
 
     def received(self, size_bytes: int) -> bool:
-        """Bytes came that are no body; False if the head is too large with them."""
+        """Count bytes that are no body; False if they make the head too large."""
         self._receiving_bytes += size_bytes
         self._note()
         return self._receiving_bytes <= self._heads.head_bytes_max
 
     def completed(self, count: int, size_bytes: int) -> None:
-        """With these bytes so many heads became complete: they wait to be served."""
+        """Count heads that these bytes completed: they wait to be served."""
         self._waiting_bytes += [self._receiving_bytes + size_bytes, *[0] * (count - 1)]
         self.body_came()
 
     def body_came(self) -> None:
-        """Body came: no head is under way."""
+        """Note that body came, so no head is being received."""
         self._receiving_bytes = 0
         self._note()
 
     def served(self) -> None:
-        """The head that has waited longest is being served."""
+        """Note that the head that has waited longest is served now."""
         if self._waiting_bytes:
             self._waiting_bytes.popleft()
         self._note()
 
     def forget(self) -> None:
-        """The connection has ended: it holds nothing."""
+        """Keep nothing more: the connection has ended."""
         self._receiving_bytes = 0
         self._waiting_bytes.clear()
         self._note()
@@ -129,20 +130,20 @@ class ConnectionHeads:
 
 
 class LimitedProtocol(web.RequestHandler):
-    """One connection: closed at once when there are too many, and when a request head dawdles."""
+    """One connection: closed when there are too many, or when a request head takes too long."""
 
     def __init__(self, manager: LimitedServer, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own keywords
         super().__init__(manager, **kwargs)
         self._limits = manager
         self._head_timer: asyncio.TimerHandle | None = None
-        self._held = ConnectionHeads(manager.heads, self._end)
+        self._heads = ConnectionHeads(manager.heads, self._end)
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._busy = False
         self._refused = False
         self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, or end it where there are too many."""
+        """Count the connection, or end it if there are too many."""
         super().connection_made(transport)
         if self._limits.open_count >= self._limits.connections_max:
             assert isinstance(transport, asyncio.Transport)
@@ -153,16 +154,16 @@ class LimitedProtocol(web.RequestHandler):
         self._arm()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Give back its place, and what its heads took."""
+        """Free its place, and what its heads took."""
         if self._counted:
             self._counted = False
             self._limits.open_count -= 1
-        self._held.forget()
+        self._heads.forget()
         self._disarm()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Have it parsed in pieces, until a head is refused; what comes after is thrown away."""
+        """Parse the data in pieces; what comes after a refused head is thrown away."""
         if not self._busy and self._head_timer is None:
             self._arm()
         for start in range(0, len(data) or 1, PIECE_BYTES):
@@ -170,19 +171,19 @@ class LimitedProtocol(web.RequestHandler):
                 self._take(data[start : start + PIECE_BYTES])
 
     def _take(self, piece: bytes) -> None:
-        """Have a piece parsed; count what is kept of it, and refuse a head, or trailers, that grow too large."""
+        """Parse a piece; count what is kept of it, and refuse a head, or trailers, that grow too large."""
         heads_count, body_bytes = self._request_count, self._payload.total_bytes
         super().data_received(piece)
         if completed := self._request_count - heads_count:
             self._payload = self._messages[-1][1]
-            self._held.completed(completed, len(piece))
+            self._heads.completed(completed, len(piece))
         elif self._payload.total_bytes > body_bytes:
-            self._held.body_came()
-        elif not self._held.received(len(piece)):
+            self._heads.body_came()
+        elif not self._heads.received(len(piece)):
             self._refuse()
 
     def _refuse(self) -> None:
-        """Say that the head is too large, unless another answer is under way; take no more, and end."""
+        """Answer that the head is too large, unless another answer has begun; read no more, and end."""
         self._refused = True
         self._disarm()
         if self._busy or self._messages or self.transport is None:
@@ -192,7 +193,7 @@ class LimitedProtocol(web.RequestHandler):
         self._arm(REFUSED_LINGER_S)
 
     def _end(self) -> None:
-        """End it at once; the heads that wait are let go before the loop turns, but for the one that may be about to be served."""
+        """End the connection at once, and drop its waiting heads, except one that may be about to be served."""
         self._refused = True
         while len(self._messages) > 1:
             self._messages.pop()
@@ -208,13 +209,13 @@ class LimitedProtocol(web.RequestHandler):
             self._head_timer = None
 
     def request_begins(self) -> None:
-        """A request head is complete: the head's time limit is over."""
+        """End the time limit of the head: it is complete."""
         self._busy = True
-        self._held.served()
+        self._heads.served()
         self._disarm()
 
     def request_ends(self) -> None:
-        """The response is out: the next head may take its time again, once it has begun."""
+        """Note that the response is out: the next head has a time limit of its own, from its first byte."""
         self._busy = False
 
     def handle_error(
@@ -224,7 +225,7 @@ class LimitedProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what cannot be parsed, or a bug of ours, in OpenRouter's shape; no text of an exception leaves."""
+        """Answer what cannot be parsed, or an exception of ours, in OpenRouter's shape; no text of an exception leaves."""
         if status >= 500:
             _log.error("request.crashed", exc_info=exc)
         if request.writer.output_size > 0:
@@ -247,7 +248,7 @@ def _request(
     writer: AbstractStreamWriter,
     task: asyncio.Task[None],
 ) -> web.BaseRequest:
-    """A request; one that offers another protocol is the last of its connection, for what follows could be in either."""
+    """Make a request. One that offers another protocol is the last of its connection: what follows could be in either."""
     if "Upgrade" in message.headers:
         message = message._replace(should_close=True)
     return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())

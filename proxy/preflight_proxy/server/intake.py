@@ -1,4 +1,4 @@
-"""Takes in request bodies: whole, uncompressed, within limits, and not more of them at once than memory allows."""
+"""Reads request bodies: whole, uncompressed, within limits, and no more at once than memory allows (C5)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BODY_BYTES_MAX = 32 * 2**20
 BODIES_BYTES_MAX = 512 * 2**20
 """All bodies in flight; beyond this, reading waits."""
 OWNER_BYTES_MAX = BODIES_BYTES_MAX // 4
-"""Bodies in flight of one owner: whoever sends many slowly makes himself wait, not the others (C5)."""
+"""Bodies in flight of one owner: who sends many slowly waits, and the others do not."""
 BODY_S_MAX = 120.0
-"""A body that takes longer to arrive holds a connection for no one."""
+"""A body that takes longer to arrive is refused."""
 
 
 class IntakeError(Exception):
-    """A body that is not taken in.
+    """A body that is refused.
 
     Attributes:
         status: The HTTP status to answer with.
@@ -35,7 +35,7 @@ class IntakeError(Exception):
 
 
 class BodyMemory:
-    """The memory of one body, taken until the last who keeps that body is done with it.
+    """The memory of one body, taken until the last user of the body is done.
 
     Args:
         size_bytes: How much is taken.
@@ -45,32 +45,32 @@ class BodyMemory:
     def __init__(self, size_bytes: int, give_back: Callable[[int], None]) -> None:
         self._size_bytes = size_bytes
         self._give_back = give_back
-        self._keepers = 1
+        self._users_count = 1
 
     def fit(self, size_bytes: int) -> None:
-        """The body is there, and no larger than this: one of unknown length takes no more than others from here on."""
+        """Give back what the body does not need: for a body of unknown length, the largest size was taken."""
         spare_bytes, self._size_bytes = self._size_bytes - size_bytes, size_bytes
         self._give_back(spare_bytes)
 
     def keep(self, task: asyncio.Task[None]) -> None:
-        """Hold the memory until `task`, which keeps the body, is done: a call is drained after its client has left (M17)."""
-        self._keepers += 1
+        """Keep the memory until `task`, which uses the body, is done: a call is drained after its client has left (M17, drain)."""
+        self._users_count += 1
         task.add_done_callback(lambda _task: self.leave())
 
     def leave(self) -> None:
-        """One of those who keep the body is done with it."""
-        self._keepers -= 1
-        if not self._keepers:
+        """Note that one user of the body is done."""
+        self._users_count -= 1
+        if not self._users_count:
             self._give_back(self._size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A whole body that was taken in.
+    """A whole body.
 
     Attributes:
         data: Its bytes.
-        memory: What it occupies.
+        memory: The memory that it takes.
     """
 
     data: bytes
@@ -99,17 +99,17 @@ class Intake:
         self._owner_bytes_max = owner_bytes_max
         self._bodies_bytes_max = bodies_bytes_max
         self._body_s_max = body_s_max
-        self._held_bytes: dict[str, int] = {}
+        self._bytes_of: dict[str, int] = {}
         self._freed = asyncio.Event()
 
     @property
-    def held_bytes(self) -> int:
-        """What all bodies in flight occupy."""
-        return sum(self._held_bytes.values())
+    def bodies_bytes(self) -> int:
+        """The memory of all bodies in flight."""
+        return sum(self._bytes_of.values())
 
     @asynccontextmanager
     async def body(self, request: web.BaseRequest, owner: str = "") -> AsyncIterator[Body]:
-        """The whole body; its memory is given back when the context has ended and with it every task that keeps the body.
+        """Read the whole body; its memory is given back when the context and every task that uses the body have ended.
 
         Args:
             request: Its head is read, its body is not.
@@ -135,30 +135,30 @@ class Intake:
         while not self._has_room(owner, size_bytes):
             self._freed.clear()
             await self._freed.wait()
-        self._held_bytes[owner] = self._held_bytes.get(owner, 0) + size_bytes
+        self._bytes_of[owner] = self._bytes_of.get(owner, 0) + size_bytes
         return BodyMemory(size_bytes, partial(self._give_back, owner))
 
     def _give_back(self, owner: str, size_bytes: int) -> None:
-        held_bytes = self._held_bytes.pop(owner, 0) - size_bytes
-        if held_bytes:
-            self._held_bytes[owner] = held_bytes
+        owner_bytes = self._bytes_of.pop(owner, 0) - size_bytes
+        if owner_bytes:
+            self._bytes_of[owner] = owner_bytes
         self._freed.set()
 
     def _has_room(self, owner: str, size_bytes: int) -> bool:
-        is_own_share = self._held_bytes.get(owner, 0) + size_bytes <= self._owner_bytes_max
-        return is_own_share and self.held_bytes + size_bytes <= self._bodies_bytes_max
+        is_own_share = self._bytes_of.get(owner, 0) + size_bytes <= self._owner_bytes_max
+        return is_own_share and self.bodies_bytes + size_bytes <= self._bodies_bytes_max
 
     async def _read(self, request: web.BaseRequest) -> bytes:
-        held = bytearray()
+        data = bytearray()
         try:
             async with asyncio.timeout(self._body_s_max):
                 async for chunk in request.content.iter_any():
-                    held += chunk
-                    if len(held) > self._body_bytes_max:
+                    data += chunk
+                    if len(data) > self._body_bytes_max:
                         raise self._too_large()
         except (TimeoutError, web.RequestPayloadError, ConnectionError) as exc:
             raise IntakeError(400, "The request body did not arrive whole. Nothing was sent.") from exc
-        return bytes(held)
+        return bytes(data)
 
     def _too_large(self) -> IntakeError:
         return IntakeError(

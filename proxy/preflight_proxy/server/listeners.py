@@ -29,11 +29,11 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Listeners:
-    """Every place where one handler is served; closed together.
+    """The listeners of one proxy; closed together.
 
     Args:
         head_s_max: See `REQUEST_HEAD_S_MAX`.
-        heads: What request heads may occupy.
+        heads: Counts unserved request heads.
     """
 
     def __init__(self, head_s_max: float = REQUEST_HEAD_S_MAX, heads: UnservedHeads | None = None) -> None:
@@ -71,7 +71,7 @@ class Listeners:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(str(path))
-            path.chmod(mode)  # nobody can connect before it listens, so nobody came in under another mode
+            path.chmod(mode)  # before it listens, so that no connection is made under another mode
             await web.SockSite(await self._runner(handler, connections_max), sock).start()
         except BaseException:
             sock.close()
@@ -129,7 +129,7 @@ class Listeners:
 
 @contextmanager
 def naming(address: str) -> Iterator[None]:
-    """Say of an address that cannot be bound which one it is, why, and what to do.
+    """Turn the OSError of an address that cannot be bound into an error that names it, says why, and what to do.
 
     Raises:
         ConfigError: It cannot be bound.
@@ -137,7 +137,7 @@ def naming(address: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        why = exc.strerror or str(exc)  # of asyncio's a sentence that names the address again
+        why = exc.strerror or str(exc)  # asyncio's own sentence would name the address again
         if exc.errno is not None and not isinstance(exc, socket.gaierror):
             why = os.strerror(exc.errno)
         raise ConfigError(
@@ -146,7 +146,7 @@ def naming(address: str) -> Iterator[None]:
 
 
 def check_free(host: str, port: int) -> None:
-    """Try whether a TCP address can be bound; leaves nothing.
+    """Check that a TCP address can be bound; nothing stays bound.
 
     Raises:
         OSError: It cannot.
@@ -160,7 +160,7 @@ def check_free(host: str, port: int) -> None:
 
 
 def remove_dead_socket(path: Path) -> None:
-    """Make room for a unix socket: remove one that nobody listens on.
+    """Remove a unix socket that nobody listens on.
 
     Raises:
         OSError: The path is no socket, or another process listens there.

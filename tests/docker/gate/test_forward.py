@@ -128,7 +128,7 @@ async def connected(gate: socket.socket, path: Path) -> None:
                 await asyncio.sleep(0.02)
 
 
-async def test_it_watches_and_carries_each_connection_with_its_port(path: Path) -> None:
+async def test_it_watches_and_forwards_each_connection_with_its_port(path: Path) -> None:
     portal = ScriptedProxy()
     await portal.listen()
     async with forwarding(path, portal) as (port, _, _), asyncio.timeout(30):
@@ -165,7 +165,7 @@ async def test_a_call_waits_for_a_proxy_that_comes_back_until_it_knows_the_trial
     await portal.vanish()
 
 
-async def test_whoever_listens_in_the_proxys_place_is_told_neither_the_pass_nor_a_byte_of_an_agent(path: Path) -> None:
+async def test_a_false_proxy_gets_neither_the_pass_nor_a_byte_of_an_agent(path: Path) -> None:
     """A proof that is not the pass's: what it gets is a forwarder's own proofs, again and again."""
     squatter = ScriptedProxy(known_pass="q" * 43)
     await squatter.listen()
@@ -248,7 +248,7 @@ async def test_an_agent_has_no_more_connections_at_once_than_the_proxy_would_tak
         serving.cancel()
 
 
-async def test_an_agent_that_does_not_let_go_of_what_the_proxy_has_ended_is_let_go() -> None:
+async def test_a_connection_that_the_proxy_has_ended_is_ended_though_its_agent_goes_on() -> None:
     forward = runpy.run_path(str(FORWARD))
     agent, forwarders_agent = socket.socketpair()
     proxy, forwarders_proxy = socket.socketpair()

@@ -115,7 +115,7 @@ def test_listeners_that_were_shut_down_are_ended_in_the_gate_too(gate: object, p
             socket.create_connection(("127.0.0.1", ports[0]), timeout=10)
 
 
-def test_a_port_that_is_taken_is_an_end_and_not_a_silence(path: Path) -> None:
+def test_a_port_that_is_taken_ends_the_gate(path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = subprocess.run(

@@ -21,11 +21,11 @@ def clock() -> FakeClock:
     return FakeClock(monotonic_s=1000.0)
 
 
-def test_nothing_is_held_at_first(clock: FakeClock) -> None:
+def test_at_first_no_call_is_delayed(clock: FakeClock) -> None:
     assert Backoff(clock).wait_s("m", ["a", "b"]) == 0
 
 
-def test_a_rate_limit_holds_its_model_alone_and_for_its_time(clock: FakeClock) -> None:
+def test_a_rate_limit_delays_only_its_model_and_for_its_time(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m", refusal(Remedy.WAIT_MODEL))
     assert (backoff.wait_s("m", ["a", "b"]), backoff.wait_s("other", ["a", "b"])) == (10, 0)
@@ -35,14 +35,14 @@ def test_a_rate_limit_holds_its_model_alone_and_for_its_time(clock: FakeClock) -
     assert backoff.wait_s("m", ["a", "b"]) == 0
 
 
-def test_a_named_endpoint_is_held_alone_and_the_others_are_free(clock: FakeClock) -> None:
+def test_a_named_endpoint_is_delayed_alone_and_the_others_are_ready(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m", refusal(Remedy.WAIT_MODEL), ["a"])
     assert backoff.ready_tags("m", ["a", "b"]) == ("b",)
     assert (backoff.wait_s("m", ["a", "b"]), backoff.wait_s("m", ["a"]), backoff.wait_s("other", ["a"])) == (0, 10, 0)
 
 
-def test_where_all_are_held_the_first_that_is_free_again_ends_the_wait(clock: FakeClock) -> None:
+def test_where_all_are_delayed_the_first_that_is_ready_ends_the_wait(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m", refusal(Remedy.WAIT_MODEL, 10), ["a"])
     backoff.delay("m", refusal(Remedy.WAIT_MODEL, 4), ["b"])
@@ -52,13 +52,13 @@ def test_where_all_are_held_the_first_that_is_free_again_ends_the_wait(clock: Fa
     assert backoff.ready_tags("m", ["a", "b"]) == ("b",)
 
 
-def test_the_in_flight_budget_holds_every_model(clock: FakeClock) -> None:
+def test_the_in_flight_budget_delays_every_model(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m", refusal(Remedy.WAIT_PROCESS))
     assert (backoff.wait_s("m", ["a", "b"]), backoff.wait_s("other", ["a", "b"])) == (10, 10)
 
 
-def test_the_longer_hold_counts_whatever_comes_last(clock: FakeClock) -> None:
+def test_the_longer_delay_counts_whatever_comes_last(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m", refusal(Remedy.WAIT_MODEL, 10))
     backoff.delay("m", refusal(Remedy.WAIT_MODEL, 2))
@@ -69,13 +69,13 @@ def test_the_longer_hold_counts_whatever_comes_last(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("remedy", [Remedy.PASS, Remedy.REWRITE, Remedy.FREEZE, Remedy.REQUOTE])
-def test_other_refusals_hold_nothing(clock: FakeClock, remedy: Remedy) -> None:
+def test_other_refusals_delay_nothing(clock: FakeClock, remedy: Remedy) -> None:
     backoff = Backoff(clock)
     backoff.delay("m", refusal(remedy))
     assert backoff.wait_s("m", ["a", "b"]) == 0
 
 
-def test_many_names_do_not_push_out_what_is_still_held(clock: FakeClock) -> None:
+def test_many_names_do_not_push_out_delays_that_still_run(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     for number in range(DELAYS_MAX - 1):
         backoff.delay(str(number), refusal(Remedy.WAIT_MODEL, 1))
@@ -98,7 +98,7 @@ def daily(*, names_time: bool = True, free_models: bool = True) -> UpstreamRefus
     return replace(limited, names_time=names_time, free_models=free_models)
 
 
-def test_a_wait_that_no_client_bears_closes_the_model_to_the_key_that_was_refused(clock: FakeClock) -> None:
+def test_a_wait_longer_than_a_client_waits_refuses_the_model_to_the_key_that_was_refused(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m", refusal(Remedy.WAIT_MODEL, 46), key="k")
     assert (backoff.refusal("m", "k"), backoff.refusal("m", "other"), backoff.refusal("other", "k")) == (
@@ -111,7 +111,7 @@ def test_a_wait_that_no_client_bears_closes_the_model_to_the_key_that_was_refuse
     assert backoff.refusal("m", "k") is None
 
 
-def test_a_limit_for_the_day_on_free_models_closes_them_all_and_no_other(clock: FakeClock) -> None:
+def test_a_daily_limit_on_free_models_refuses_all_of_them_and_no_other(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m:free", daily(), key="k")
     assert [backoff.refusal(model, "k") for model in ("m:free", "n:free", "m")] == [Code.DAILY_LIMIT] * 2 + [None]
@@ -121,7 +121,7 @@ def test_a_limit_for_the_day_on_free_models_closes_them_all_and_no_other(clock: 
     assert [one.refusal(model, "k") for model in ("m:free", "n:free")] == [Code.DAILY_LIMIT, None]
 
 
-def test_one_call_each_few_minutes_is_let_through_to_see_whether_it_still_holds(clock: FakeClock) -> None:
+def test_one_call_every_few_minutes_is_sent_to_see_whether_upstream_still_refuses(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m:free", daily(), key="k")
     went = []
@@ -133,7 +133,7 @@ def test_one_call_each_few_minutes_is_let_through_to_see_whether_it_still_holds(
     assert [backoff.refusal("m:free", "k") for _ in range(2)] == [None, None]
 
 
-def test_a_limit_for_the_day_without_a_time_is_looked_at_again_in_a_few_minutes(clock: FakeClock) -> None:
+def test_a_daily_limit_without_a_time_is_tried_again_in_a_few_minutes(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m:free", daily(names_time=False), key="k")
     clock.advance(LOOK_AGAIN_S - 1)
@@ -142,7 +142,7 @@ def test_a_limit_for_the_day_without_a_time_is_looked_at_again_in_a_few_minutes(
     assert backoff.refusal("m:free", "k") is None
 
 
-def test_a_call_that_is_served_opens_the_model_again(clock: FakeClock) -> None:
+def test_a_call_that_is_served_ends_the_refusals_of_its_key(clock: FakeClock) -> None:
     backoff = Backoff(clock)
     backoff.delay("m:free", daily(), key="k")
     backoff.delay("m", refusal(Remedy.WAIT_MODEL, 100), key="k")

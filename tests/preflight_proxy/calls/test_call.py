@@ -91,7 +91,7 @@ async def test_a_stream_that_breaks_ends_in_an_error_event_not_in_silence(
     await world.settled()
 
 
-async def test_a_refusal_that_asks_for_patience_is_waited_out(world: World) -> None:
+async def test_a_refusal_that_asks_to_wait_is_waited_out(world: World) -> None:
     fault = make_fault("http_error", {"status": 429, "retry_after": "1"})
     world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
     async with world.post() as response:
@@ -99,8 +99,8 @@ async def test_a_refusal_that_asks_for_patience_is_waited_out(world: World) -> N
     assert len(world.sim.requests) == 2
 
 
-async def test_a_provider_that_asks_for_patience_is_left_out_and_another_serves_at_once(world: World) -> None:
-    """Nobody waits its 3,000 s, and nobody knocks at it again meanwhile (M20)."""
+async def test_a_provider_that_asks_to_wait_is_left_out_and_another_serves_at_once(world: World) -> None:
+    """No call waits its 3,000 s, and none is sent to it meanwhile (M20)."""
     async with world.post() as response:
         provider = (await response.json())["provider"]
     refusal = {"status": 429, "retry_after": "3000", "provider_name": provider}
@@ -115,7 +115,7 @@ async def test_a_provider_that_asks_for_patience_is_left_out_and_another_serves_
     assert [line["outcome"] for line in world.cost_lines()] == ["posted"] * 4
 
 
-async def test_a_limit_of_a_provider_that_was_not_asked_holds_the_model(world: World) -> None:
+async def test_a_limit_of_a_provider_that_was_not_asked_delays_the_model(world: World) -> None:
     refusal = {"status": 429, "retry_after": "3000", "provider_name": "Nobody"}
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", refusal), times=1),))
     for _ in range(2):
@@ -124,7 +124,7 @@ async def test_a_limit_of_a_provider_that_was_not_asked_holds_the_model(world: W
     assert len(world.sim.requests) == 1
 
 
-async def test_an_in_flight_budget_refusal_holds_every_call_of_the_process(world: World) -> None:
+async def test_an_in_flight_budget_refusal_delays_every_call_of_the_process(world: World) -> None:
     fault = make_fault("http_error", {"status": 402, "retry_after": "1", "limit_source": "openrouter_in_flight_budget"})
     await world.open("b")
     world.sim.scenario = Scenario(faults=(FaultRule(fault, times=1),))
@@ -411,7 +411,7 @@ async def test_a_price_that_rose_is_read_again_and_the_call_quoted_once_more(wor
     assert [line["outcome"] for line in world.cost_lines()] == ["posted", "voided", "posted"]
 
 
-async def test_a_client_that_reads_nothing_is_given_up_and_the_call_still_booked(world: World) -> None:
+async def test_a_client_that_reads_nothing_is_dropped_and_its_call_is_still_posted(world: World) -> None:
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("huge_event", {"size_bytes": 40 * 2**20})),))
     world.may_differ = True
     response = await world.post(stream=True, text="[[sim tokens=60]]").__aenter__()
@@ -419,7 +419,7 @@ async def test_a_client_that_reads_nothing_is_given_up_and_the_call_still_booked
     response.close()
 
 
-async def test_a_wait_longer_than_a_client_can_bear_is_said_at_once_and_nobody_knocks(world: World) -> None:
+async def test_a_wait_longer_than_a_client_waits_is_refused_at_once_and_not_sent_again(world: World) -> None:
     fault = make_fault(
         "http_error", {"status": 402, "retry_after": "3000", "limit_source": "openrouter_in_flight_budget"}
     )
@@ -439,7 +439,7 @@ HOURS_AWAY = str(4_000_000_000_000)
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/responses", "/messages"])
 @pytest.mark.parametrize("times", [{}, {"resets_at": HOURS_AWAY}, {"retry_after": "1"}], ids=str)
-async def test_a_limit_for_the_day_is_told_at_once_and_upstream_hears_of_it_once(
+async def test_a_daily_limit_is_refused_at_once_and_upstream_is_asked_once(
     world: World, path: str, times: dict[str, str]
 ) -> None:
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", {**DAY, **times})),))
@@ -453,7 +453,7 @@ async def test_a_limit_for_the_day_is_told_at_once_and_upstream_hears_of_it_once
     assert (account.refused, account.available_pusd) == (3, account.limit_pusd)
 
 
-async def test_what_one_keys_day_is_does_not_bind_another_key(world: World) -> None:
+async def test_a_daily_limit_of_one_key_does_not_bind_another_key(world: World) -> None:
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("http_error", DAY), times=1),))
     await world.open("b")
     async with world.post(model=FREE_MODEL) as refused, world.post(model=MODEL) as paid:
@@ -463,7 +463,7 @@ async def test_what_one_keys_day_is_does_not_bind_another_key(world: World) -> N
 
 
 @pytest.mark.parametrize("times", [{"retry_after": "46"}, {"resets_at": HOURS_AWAY}], ids=str)
-async def test_a_rate_limit_that_outlasts_our_patience_is_told_at_once(world: World, times: dict[str, str]) -> None:
+async def test_a_rate_limit_longer_than_our_wait_is_refused_at_once(world: World, times: dict[str, str]) -> None:
     fault = make_fault("http_error", {"status": 429, "message": "Rate limit exceeded", **times})
     world.sim.scenario = Scenario(faults=(FaultRule(fault),))
     for _ in range(2):

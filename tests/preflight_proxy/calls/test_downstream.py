@@ -63,7 +63,7 @@ async def test_an_answer_after_a_start_is_the_rest_of_the_body() -> None:
 
 
 async def test_a_client_too_far_behind_counts_as_gone() -> None:
-    """It reads nothing; the writer never waits for it."""
+    """It reads nothing, and the writer does not wait for it."""
     listeners = Listeners()
     seen: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 

@@ -103,7 +103,7 @@ async def test_reads_carry_the_balance_too(world: World) -> None:
         assert response.headers["X-Budget-Limit"] == "1"
 
 
-async def test_what_spends_nothing_asks_upstream_nothing(world: World) -> None:
+async def test_free_reads_do_not_ask_upstream(world: World) -> None:
     before = len(world.sim.requests)
     for path in ("/key", "/auth/key", "/credits", "/budget"):
         assert (await read(world, path))[0] == 200

@@ -21,7 +21,7 @@ from tests.support.proxy_world import DEAR_MODEL, MODEL, World, chat
 pytestmark = pytest.mark.wire
 
 
-async def test_a_call_is_answered_and_booked_as_upstream_billed_it(world: World) -> None:
+async def test_a_call_is_answered_and_posted_as_upstream_billed_it(world: World) -> None:
     async with world.post() as response:
         body = await response.json()
     assert response.status == 200
@@ -33,7 +33,7 @@ async def test_a_call_is_answered_and_booked_as_upstream_billed_it(world: World)
     assert line["prompt_tokens"] == body["usage"]["prompt_tokens"]
 
 
-async def test_a_stream_arrives_as_upstream_sent_it_and_is_booked_before_its_end(world: World) -> None:
+async def test_a_stream_arrives_as_upstream_sent_it_and_is_posted_before_its_end(world: World) -> None:
     async with world.post(stream=True, max_tokens=500) as response:
         raw = await response.read()
         posted_pusd = world.proxy.ledger.account("a").posted_pusd
@@ -96,7 +96,7 @@ async def test_a_call_that_does_not_fit_whole_is_clamped_to_what_does(world: Wor
     assert world.billed_usd() <= Decimal("0.05")
 
 
-async def test_a_client_that_hangs_up_is_billed_and_booked_all_the_same(world: World) -> None:
+async def test_a_client_that_hangs_up_is_billed_and_its_call_posted(world: World) -> None:
     world.sim.scenario = Scenario(tokens_per_s=400)
     async with world.post(stream=True, text="[[sim tokens=200]]", max_tokens=300) as response:
         await response.content.readany()
@@ -107,7 +107,7 @@ async def test_a_client_that_hangs_up_is_billed_and_booked_all_the_same(world: W
     assert generation.completion_tokens == 200
 
 
-async def test_a_call_whose_client_leaves_before_the_answer_is_booked(world: World) -> None:
+async def test_a_call_whose_client_leaves_before_the_answer_is_posted(world: World) -> None:
     world.sim.scenario = Scenario(first_token_s=0.3)
 
     async def ask() -> None:
@@ -122,18 +122,18 @@ async def test_a_call_whose_client_leaves_before_the_answer_is_booked(world: Wor
     assert world.proxy.ledger.account("a").posted_pusd > 0
 
 
-async def test_a_body_whose_client_left_takes_its_room_until_the_call_is_drained(world: World) -> None:
+async def test_a_body_whose_client_left_takes_memory_until_the_call_is_drained(world: World) -> None:
     world.sim.scenario = Scenario(tokens_per_s=400)
     async with world.post(stream=True, text="[[sim tokens=200]]", max_tokens=300) as response:
         await response.content.readany()
-        held_bytes = world.proxy.intake.held_bytes
+        held_bytes = world.proxy.intake.bodies_bytes
         response.close()
     assert held_bytes > 0
     while world.proxy.ledger.account("a").pending_pusd:
-        assert world.proxy.intake.held_bytes == held_bytes
+        assert world.proxy.intake.bodies_bytes == held_bytes
         await asyncio.sleep(0.01)
     await world.proxy.tasks.finish(20.0)
-    assert world.proxy.intake.held_bytes == 0
+    assert world.proxy.intake.bodies_bytes == 0
 
 
 async def test_an_unknown_token_is_a_401_in_openrouters_shape(world: World) -> None:

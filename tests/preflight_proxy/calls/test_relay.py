@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -208,6 +208,29 @@ async def test_a_stream_that_told_why_it_ended_is_whole_without_usage_and_done(w
     last = json.loads(raw.rstrip().rpartition("data: ")[2])
     assert (last["choices"][0]["finish_reason"], "usage" in last, "error" in last) == ("stop", False, False)
     await world.settled()
+    assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLast(Fault):
+    """The stream says neither why it ended nor `[DONE]`: its last event is the usage."""
+
+    name: ClassVar[str] = "usage_last"
+
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Leave out what tells the end."""
+        for frame in frames:
+            if b"[DONE]" not in frame.data:
+                yield replace(frame, data=frame.data.replace(b'"finish_reason":"stop"', b'"finish_reason":null'))
+
+
+async def test_a_stream_with_usage_but_without_done_is_whole(world: World) -> None:
+    world.sim.scenario = Scenario(faults=(FaultRule(UsageLast()),))
+    async with world.post(stream=True, text="[[sim tokens=20]]") as response:
+        raw = (await response.read()).decode()
+    assert "stop" not in raw
+    last = json.loads(raw.rstrip().rpartition("data: ")[2])
+    assert ("usage" in last, "error" in last) == (True, False)
     assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
 
 

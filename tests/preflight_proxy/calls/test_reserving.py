@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -12,16 +13,22 @@ import pytest
 from aiohttp import ClientResponse
 
 from openrouter_sim import FaultRule, Rule, Scenario, make_fault
-from preflight_proxy.core.ledger.commands import Quarantine
-from preflight_proxy.core.refusals.refusals import Code
+from preflight_proxy.calls.reserving import Quoter, ReservedCall, reserve
+from preflight_proxy.core.ledger.commands import Quarantine, Void
+from preflight_proxy.core.ledger.rows import Reservation
+from preflight_proxy.core.refusals.refusals import Code, Refusal
+from preflight_proxy.ledger.service import Ledger
+from preflight_proxy.upstream.client import Upstream
+from preflight_proxy.upstream.prices import Prices
 from tests.support.proxy_world import DEAR_MODEL, MODEL, World
+from tests.support.reserved_calls import call_context
 
 pytestmark = pytest.mark.wire
 
 HOLDS_IT_ALL: dict[str, Any] = {"model": DEAR_MODEL, "max_tokens": 1500}
 
 
-async def test_a_client_that_leaves_while_it_waits_sends_nothing_and_holds_nothing(world: World) -> None:
+async def test_a_client_that_leaves_while_it_waits_sends_nothing_and_reserves_nothing(world: World) -> None:
     await world.open("one", "0.03")
     world.sim.scenario = Scenario(first_token_s=1.5, replies=(Rule(tokens=20),))
     token = world.tokens["one"]
@@ -175,7 +182,7 @@ async def test_where_not_all_fit_a_call_leaves_for_the_endpoint_that_is_known_al
     assert sent == [list(tags.values()), [tags[provider]]]
 
 
-async def test_of_two_endpoints_of_one_provider_nobody_says_which_served(world: World) -> None:
+async def test_of_two_endpoints_of_one_provider_an_answer_does_not_say_which_served(world: World) -> None:
     """What it billed calibrates neither, and what it overran would put both out of use."""
     model = world.sim.catalog[MODEL]
     twin = replace(model.endpoints[0], tag="openai/priority")
@@ -184,3 +191,97 @@ async def test_of_two_endpoints_of_one_provider_nobody_says_which_served(world: 
     async with world.post(max_tokens=16) as response:
         await response.read()
     assert set(world.proxy.ledger.store.book.quarantined) == {(MODEL, "openai"), (MODEL, "openai/priority")}
+
+
+class Reserving:
+    """Reserves calls of account `one`, without sending them."""
+
+    def __init__(self, ledger: Ledger, quoter: Quoter) -> None:
+        self._quoter = quoter
+        self.ledger = ledger
+
+    def begin(self, tokens: int) -> asyncio.Task[ReservedCall | Refusal]:
+        context = call_context("one", DEAR_MODEL, tokens=tokens, until_s=self.ledger.clock.monotonic_s() + 30)
+        return asyncio.create_task(reserve(self.ledger, self._quoter, context))
+
+    async def reserved(self, tokens: int) -> Reservation:
+        call = await self.begin(tokens)
+        assert isinstance(call, ReservedCall)
+        return call.reservation
+
+    async def waiting(self, tokens: int) -> asyncio.Task[ReservedCall | Refusal]:
+        """A call that waits for others to settle."""
+        call = self.begin(tokens)
+        async with asyncio.timeout(20):
+            while not self.ledger.waiting_calls.has("one"):
+                await asyncio.sleep(0.005)
+        return call
+
+
+@pytest.fixture
+async def reserving(world: World) -> AsyncIterator[Reserving]:
+    await world.open("one", "0.03")
+    ledger = world.proxy.ledger
+    async with Upstream(world.sim.base_url) as upstream:
+        yield Reserving(ledger, Quoter(ledger, Prices(upstream, ledger.clock)))
+    for pending in ledger.store.pending("one"):
+        ledger.commit(Void(pending.id, "the test is over"))
+
+
+async def test_a_call_that_is_cancelled_just_after_its_turn_came_leaves_nothing_pending(reserving: Reserving) -> None:
+    first = await reserving.reserved(1500)
+    second = await reserving.waiting(1500)
+    reserving.ledger.commit(Void(first.id, "settled"))
+    (pending,) = reserving.ledger.store.pending("one")
+    assert pending.id != first.id
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert reserving.ledger.store.pending("one") == []
+
+
+async def test_a_call_that_fits_waits_behind_one_that_does_not(reserving: Reserving) -> None:
+    first = await reserving.reserved(1500)
+    second = await reserving.waiting(1500)
+    third = reserving.begin(16)
+    await asyncio.sleep(0.1)
+    assert [pending.id for pending in reserving.ledger.store.pending("one")] == [first.id]
+    reserving.ledger.commit(Void(first.id, "settled"))
+    async with asyncio.timeout(20):
+        calls = await asyncio.gather(second, third)
+    assert [call.reservation.bound for call in calls if isinstance(call, ReservedCall)] == [1500, 16]
+
+
+async def test_a_call_whose_endpoints_are_quarantined_while_it_waits_is_refused(reserving: Reserving) -> None:
+    first = await reserving.reserved(1500)
+    second = await reserving.waiting(1500)
+    for tag in first.tags:
+        reserving.ledger.commit(Quarantine(DEAR_MODEL, tag, "test"))
+    reserving.ledger.commit(Void(first.id, "settled"))
+    refusal = await second
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is Code.QUARANTINED
+
+
+async def test_a_call_does_not_use_an_endpoint_that_was_quarantined_while_it_waited(reserving: Reserving) -> None:
+    first = await reserving.reserved(1500)
+    second = await reserving.waiting(1500)
+    reserving.ledger.commit(Quarantine(DEAR_MODEL, first.tags[0], "test"))
+    reserving.ledger.commit(Void(first.id, "settled"))
+    call = await second
+    assert isinstance(call, ReservedCall)
+    assert call.reservation.tags == first.tags[1:] != ()
+
+
+async def test_the_cheapest_call_that_was_admitted_is_remembered(reserving: Reserving) -> None:
+    """With less than that left, the account counts as spent once a call was refused (M19)."""
+    reservation = await reserving.reserved(1500)
+    state = reserving.ledger.account_state("one")
+    assert 0 < (state.cheapest_pusd or 0) < reservation.reserved_pusd
+
+
+async def test_where_the_ledger_cannot_be_written_a_call_is_refused_and_nothing_is_sent(world: World) -> None:
+    world.proxy.ledger.store.poison("the disk is gone")
+    async with world.post() as response:
+        assert (response.status, (await response.json())["error"]["message"]) == (402, Code.STORE.sentence)
+    assert world.sim.requests == []

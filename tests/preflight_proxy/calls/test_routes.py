@@ -76,7 +76,7 @@ async def test_an_empty_token_beside_the_right_one_is_none(world: World, empty: 
     ],
 )
 @pytest.mark.parametrize("path", ["/key", "/chat/completions", "/nothing"])
-async def test_without_exactly_one_known_token_nothing_is_told(
+async def test_without_exactly_one_known_token_the_answer_is_401(
     world: World, headers: list[tuple[str, str]], path: str
 ) -> None:
     sent = [(name, value.format(token=world.tokens["a"])) for name, value in headers]
@@ -123,13 +123,13 @@ async def test_what_is_not_served_is_a_404(world: World, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/v1", "/api/v1/"])
-async def test_a_look_whether_somebody_is_there_is_answered(world: World, path: str) -> None:
+async def test_a_probe_of_the_base_url_is_answered(world: World, path: str) -> None:
     async with world.client.head(world.base_url.removesuffix("/api/v1") + path) as response:
         assert response.status == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer x"}])
-async def test_health_is_told_to_anyone_and_nothing_secret_with_it(world: World, headers: dict[str, str]) -> None:
+async def test_anyone_may_read_health_and_it_shows_no_secret(world: World, headers: dict[str, str]) -> None:
     url = world.base_url.removesuffix("/api/v1") + "/health"
     async with world.client.get(url, headers=headers) as response:
         assert (response.status, await response.read()) == (200, b'{"status":"ok"}')
@@ -168,7 +168,7 @@ async def test_only_a_known_query_goes_upstream(world: World, agent: Raw, query:
 # HTTP
 
 
-async def test_a_client_that_expects_to_be_told_to_go_on_is(world: World, agent: Raw) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(world: World, agent: Raw) -> None:
     head, _, body = post(world, "Expect: 100-continue").partition(b"\r\n\r\n")
     agent.send(head + b"\r\n\r\n")
     assert await agent.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -263,7 +263,7 @@ async def test_connect_opens_no_way_out(world: World, agent: Raw) -> None:
     assert status >= 400
 
 
-async def test_requests_on_one_connection_are_each_proven(world: World, agent: Raw) -> None:
+async def test_requests_on_one_connection_are_each_authenticated(world: World, agent: Raw) -> None:
     agent.send(post(world) + post(world, token="pf-another") + post(world))
     assert (await agent.answer())[0] == 200
     assert (await agent.answer())[0] == 401

@@ -69,12 +69,12 @@ async def test_all_endpoints_are_asked_at_first(case: Case) -> None:
     assert case.tags_sent == [("a", "b/1", "b/2")]
 
 
-async def test_all_endpoints_of_a_provider_that_asks_for_patience_are_left_out(case: Case) -> None:
+async def test_all_endpoints_of_a_provider_that_asks_to_wait_are_left_out(case: Case) -> None:
     assert await case.refused(limited("B", 3000)) == [True]
     assert case.tags_sent[1:] == [("a",)]
 
 
-async def test_when_the_last_provider_asks_for_patience_the_first_that_is_free_again_is_waited_for(case: Case) -> None:
+async def test_when_the_last_provider_asks_to_wait_the_first_that_is_ready_is_waited_for(case: Case) -> None:
     assert await case.refused(limited("B", 3000), limited("A", 20)) == [True, True]
     assert case.backoff.wait_s("m", TAGS) == 20
 
@@ -105,7 +105,7 @@ def too_dear(affords: int | None) -> UpstreamRefusal:
     return UpstreamRefusal(402, True, True, Remedy.REWRITE, 2.0, cause=Code.ACCOUNT_AFFORDS, affords=affords)
 
 
-async def test_a_wait_longer_than_the_client_can_bear_is_not_begun(case: Case) -> None:
+async def test_a_wait_longer_than_the_client_waits_is_not_begun(case: Case) -> None:
     case.clock.advance(2.0)
     case.backoff.delay("m", limited(None, 43.5))
     assert await case.sender.wait() is Code.HELD

@@ -73,6 +73,13 @@ def test_after_its_end_nothing_is_unknown(ledger: Ledger, settlement: Settlement
     assert ledger.store.pending("a") == []
 
 
+def test_an_id_that_comes_after_the_end_is_not_stored(ledger: Ledger, settlement: Settlement) -> None:
+    settlement.post(Reading(), 5)
+    settlement.named("gen-1")
+    assert ledger.account("a").posted_pusd == 5
+    assert ledger.store.generation("a", "gen-1") is None
+
+
 def test_an_unknown_call_stays_pending_with_its_generation(ledger: Ledger, settlement: Settlement) -> None:
     settlement.answered(500, "gen-9")
     settlement.unknown(Reading(), "status 500", ended=True)

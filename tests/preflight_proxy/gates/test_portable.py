@@ -46,7 +46,7 @@ on_linux = pytest.mark.skipif(
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[Controlled]:
-    """A proxy with a portal, without any account yet."""
+    """A proxy with an address for forwarders, without any account yet."""
     async with controlled(tmp_path, portal="127.0.0.1:0") as made:
         yield made
 
@@ -60,14 +60,14 @@ def gate(name: str = "a", **more: Any) -> dict[str, Any]:
 
 
 async def connect(world: Controlled, source: str = "127.0.0.1") -> Streams:
-    """Be anybody: connect, and say nothing yet."""
+    """Connect, and send nothing yet."""
     assert world.proxy.portal is not None
     host, _, port = world.proxy.portal.rpartition(":")
     return await asyncio.open_connection(host, int(port), local_addr=(source, 0))
 
 
 async def claim(streams: Streams, trial_pass: str, port: int = PORT) -> str:
-    """Say that one knows a pass; returns the proof that is due in return."""
+    """Send the claim of a pass; returns the proof that must come back."""
     theirs, ours = (await streams[0].readexactly(NONCE_CHARS)).decode(), "0" * NONCE_CHARS
     proof = proof_of(Side.FORWARDER, trial_pass, theirs, ours, port)
     line = f"AP2 {pass_id(trial_pass)} {ours} {port:05d} {proof}\n".encode()
@@ -77,7 +77,7 @@ async def claim(streams: Streams, trial_pass: str, port: int = PORT) -> str:
 
 
 async def show(world: Controlled, trial_pass: str, port: int = PORT) -> Streams:
-    """Be a forwarder that is let in."""
+    """Authenticate as a forwarder."""
     streams = await connect(world)
     due = await claim(streams, trial_pass, port)
     assert (await streams[0].readexactly(len(due))).decode() == due
@@ -85,19 +85,19 @@ async def show(world: Controlled, trial_pass: str, port: int = PORT) -> Streams:
 
 
 async def refused(world: Controlled, trial_pass: str, port: int = PORT) -> None:
-    """Be a forwarder that is not let in."""
+    """Connect as a forwarder that is refused."""
     streams = await connect(world)
     await claim(streams, trial_pass, port)
     assert await ends(streams) == b""
 
 
 async def watch(world: Controlled, name: str = "a") -> Streams:
-    """Be a forwarder that has the gate's listeners."""
+    """Open the watch of a forwarder that has the gate's listeners."""
     return await show(world, pass_of(name), 0)
 
 
 async def ends(streams: Streams) -> bytes:
-    """Everything up to the end that the portal makes."""
+    """Everything up to the end that the proxy makes."""
     async with asyncio.timeout(20):
         try:
             rest = await streams[0].read()
@@ -122,7 +122,7 @@ async def get(world: Controlled, path: str, token: str) -> int:
         return (await agent.answer())[0]
 
 
-async def test_a_forwarder_with_its_pass_carries_calls_that_are_booked(world: Controlled) -> None:
+async def test_calls_of_a_forwarder_with_its_pass_are_served_and_posted(world: Controlled) -> None:
     balance = await world.put("a", gate=gate())
     assert balance["gate"] == "waiting"
     watching = await watch(world)
@@ -135,7 +135,7 @@ async def test_a_forwarder_with_its_pass_carries_calls_that_are_booked(world: Co
     watching[1].close()
 
 
-async def test_another_accounts_token_means_nothing_behind_a_pass(world: Controlled) -> None:
+async def test_another_accounts_token_is_refused_behind_a_pass(world: Controlled) -> None:
     await world.put("a", gate=gate())
     await world.put("b", gate=gate("b"))
     watching = [await watch(world), await watch(world, "b")]
@@ -145,7 +145,7 @@ async def test_another_accounts_token_means_nothing_behind_a_pass(world: Control
         each[1].close()
 
 
-async def test_nobody_gets_in_without_a_pass_and_no_pass_leads_to_the_control_plane(world: Controlled) -> None:
+async def test_without_a_pass_nothing_is_served_and_with_one_the_control_socket_is_not(world: Controlled) -> None:
     await world.put("a", gate=gate())
     watching = await watch(world)
     await refused(world, "x" * 43)
@@ -180,7 +180,7 @@ async def test_a_forwarder_that_goes_freezes_its_account_and_cannot_come_back(wo
     await refused(world, pass_of("a"))
 
 
-async def test_a_closed_account_lets_nobody_in(world: Controlled) -> None:
+async def test_a_closed_account_refuses_its_forwarder(world: Controlled) -> None:
     await world.put("a", gate=gate())
     watching = await watch(world)
     carried = await show(world, pass_of("a"))
@@ -190,7 +190,7 @@ async def test_a_closed_account_lets_nobody_in(world: Controlled) -> None:
     watching[1].close()
 
 
-async def test_a_service_is_carried_byte_for_byte_and_counted(world: Controlled) -> None:
+async def test_a_service_is_relayed_byte_for_byte_and_counted(world: Controlled) -> None:
     async with place(echo) as target:
         services = [{"name": "los", "port": 3000, "target": f"127.0.0.1:{target}"}]
         await world.put("a", gate=gate(ports=[PORT, 3000], services=services))
@@ -204,7 +204,7 @@ async def test_a_service_is_carried_byte_for_byte_and_counted(world: Controlled)
         watching[1].close()
 
 
-async def test_a_proxy_without_a_portal_refuses_portable_gates(tmp_path: Path) -> None:
+async def test_a_proxy_without_an_address_for_forwarders_refuses_portable_gates(tmp_path: Path) -> None:
     async with controlled(tmp_path) as world:
         for wrong in (gate(), {"socket": None, "ports": [PORT]}, gate() | {"socket": "/s"}):
             spec = {"limit_usd": "1", "token": "pf-t", "key": "k", "gate": wrong}
@@ -212,7 +212,7 @@ async def test_a_proxy_without_a_portal_refuses_portable_gates(tmp_path: Path) -
             assert status == 400, problem
 
 
-async def test_two_proxies_do_not_share_a_portal(tmp_path: Path, world: Controlled) -> None:
+async def test_two_proxies_do_not_share_an_address_for_forwarders(tmp_path: Path, world: Controlled) -> None:
     (tmp_path / "other").mkdir()
     config = Config(data=str(tmp_path / "other"), upstream=world.sim.base_url, portal=world.proxy.portal)
     with pytest.raises(Exception, match="portable gates"):
@@ -233,8 +233,8 @@ async def test_a_proof_that_was_overheard_is_worth_nothing_on_another_connection
 
 
 @on_linux
-async def test_a_crowd_without_a_pass_locks_nobody_out_and_is_counted(world: Controlled) -> None:
-    """More than the portal holds, from one address and from many; those that came first are cut off."""
+async def test_a_flood_without_a_pass_does_not_lock_out_forwarders_and_is_counted(world: Controlled) -> None:
+    """More connections than the limits, from one address and from many; the oldest are closed."""
     await world.put("a", gate=gate())
     one_address = [await connect(world) for _ in range(UNAUTHENTICATED_PER_ADDRESS_MAX + 10)]
     for each in one_address[:10]:
@@ -274,7 +274,7 @@ async def test_a_forwarder_that_falls_silent_is_lost(
 
 
 async def turns(count: int) -> None:
-    """Let everything that can go on go on."""
+    """Run the loop for so many turns."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -296,7 +296,7 @@ async def test_a_proxy_that_stood_still_itself_takes_no_forwarder_for_silent(
     writer.close()
 
 
-async def test_who_has_shown_the_pass_while_the_gate_closes_is_not_served(
+async def test_a_forwarder_that_authenticated_while_the_gate_closes_is_not_served(
     alone: tuple[PortableGate, tuple[str, int], asyncio.Queue[GateState]],
 ) -> None:
     gate, address, states = alone
@@ -318,7 +318,7 @@ async def no_handler(request: web.BaseRequest) -> web.StreamResponse:
 
 
 @on_linux
-async def test_only_what_arrives_by_the_named_interface_gets_to_the_portal() -> None:
+async def test_only_connections_by_the_named_interface_are_accepted() -> None:
     """Loopback alone is there in every namespace; an address of another interface is not reached through it."""
     forwarders = ForwarderListener()
     host, port = forwarders.listen("127.0.0.1%lo", 0)
@@ -357,7 +357,7 @@ def is_cut_off(end: socket.socket) -> bool:
         return False
 
 
-def test_the_oldest_of_a_crowded_address_gives_way_and_no_other(held: ExitStack) -> None:
+def test_at_the_limit_of_an_address_its_oldest_connection_is_closed(held: ExitStack) -> None:
     connections = UnauthenticatedConnections(per_address_max=2, total_max=10)
     other = come(connections, held, "other")
     crowd = [come(connections, held, "crowd") for _ in range(4)]
@@ -366,14 +366,14 @@ def test_the_oldest_of_a_crowded_address_gives_way_and_no_other(held: ExitStack)
     assert (len(connections), connections.closed_count) == (3, 2)
 
 
-def test_the_oldest_of_all_gives_way_when_the_place_is_full(held: ExitStack) -> None:
+def test_at_the_limit_of_all_the_oldest_connection_is_closed(held: ExitStack) -> None:
     connections = UnauthenticatedConnections(per_address_max=2, total_max=3)
     ends = [come(connections, held, str(number)) for number in range(5)]
     assert [is_cut_off(end) for end in ends] == [True, True, False, False, False]
     assert (len(connections), connections.closed_count) == (3, 2)
 
 
-def test_who_has_gone_takes_no_place(held: ExitStack) -> None:
+def test_a_connection_that_has_ended_does_not_count(held: ExitStack) -> None:
     connections = UnauthenticatedConnections(per_address_max=1, total_max=1)
     for _ in range(3):
         with ExitStack() as visit:

@@ -70,7 +70,7 @@ def test_one_port_speaks_plainly_and_the_other_is_openrouter(run: Run) -> None:
     run(scene())
 
 
-async def test_who_trusts_another_runs_authority_or_wants_another_name_does_not_believe_it() -> None:
+async def test_a_client_that_trusts_another_authority_or_wants_another_name_refuses_the_certificate() -> None:
     authority = new_authority()
     async with asyncio.timeout(30), served_ports(authority) as (_, tls):
         for roots, name in ((new_authority().root, "openrouter.ai"), (authority.root, "example.com")):
@@ -79,7 +79,7 @@ async def test_who_trusts_another_runs_authority_or_wants_another_name_does_not_
 
 
 @on_both_loops
-def test_a_handshake_that_dawdles_is_ended(run: Run) -> None:
+def test_a_slow_handshake_is_ended(run: Run) -> None:
     async def scene() -> None:
         async with (
             asyncio.timeout(30),

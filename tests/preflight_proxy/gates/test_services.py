@@ -255,7 +255,7 @@ def test_an_end_that_breaks_ends_the_other(run: Run) -> None:
 
 
 @on_both_loops
-def test_a_last_word_to_an_end_that_is_gone_is_no_fault(run: Run) -> None:
+def test_last_bytes_to_an_end_that_is_gone_are_no_fault(run: Run) -> None:
     async def scene() -> None:
         async with asyncio.timeout(30), pair() as (agent, inside), pair() as (outside, service):
             passing = asyncio.ensure_future(exchange(inside, outside, Traffic()))

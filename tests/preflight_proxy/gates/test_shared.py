@@ -34,7 +34,7 @@ on_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["
 
 @dataclass
 class Proxy:
-    """The part of a proxy that gates meet."""
+    """The part of a proxy that gates connect to."""
 
     path: Path
     listeners: Listeners = field(default_factory=Listeners)
@@ -109,6 +109,16 @@ async def ask(inside: Namespace, port: int) -> bytes:
         return (await agent.answer())[2]
 
 
+def inherited_fds() -> list[int]:
+    """The file descriptors that a child of this process would inherit, without the standard streams."""
+    inherited = []
+    for fd in range(3, 1024):
+        with contextlib.suppress(OSError):
+            if os.get_inheritable(fd):
+                inherited.append(fd)
+    return inherited
+
+
 def filenos(listeners: Sequence[socket.socket]) -> list[int]:
     return [sock.fileno() for sock in listeners]
 
@@ -121,8 +131,9 @@ def open_fds() -> set[str]:
 
 
 @on_both_loops
-def test_listeners_of_another_namespace_are_served_and_their_loss_is_told(run: Run, tmp_path: Path) -> None:
+def test_listeners_of_another_namespace_are_served_and_their_loss_is_reported(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
+        before = set(inherited_fds())
         with Namespace() as inside:
             async with proxy(tmp_path) as ours:
                 gate = ours.gate()
@@ -132,6 +143,7 @@ def test_listeners_of_another_namespace_are_served_and_their_loss_is_told(run: R
                     await ours.becomes(GateState.READY)
                     for port in PORTS:
                         assert await ask(inside, port) == b"a"
+                    assert set(inherited_fds()) <= before
                 await ours.becomes(GateState.LOST)
                 assert await ask(inside, PORTS[0]) == b"a"  # its account refuses; whoever froze it says so
 
@@ -139,7 +151,7 @@ def test_listeners_of_another_namespace_are_served_and_their_loss_is_told(run: R
 
 
 @on_both_loops
-def test_a_second_proxy_serves_who_came_while_there_was_none(run: Run, tmp_path: Path) -> None:
+def test_a_second_proxy_serves_calls_that_came_while_there_was_none(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         with Namespace() as inside:
             fds = filenos([inside.listener(port) for port in PORTS])
@@ -196,7 +208,7 @@ async def test_the_sockets_mode_lets_a_gate_of_another_user_in(tmp_path: Path) -
         assert stat.S_IMODE(ours.gate().path.stat().st_mode) == 0o666
 
 
-async def test_a_gate_that_leaves_without_a_word_may_come_again(tmp_path: Path) -> None:
+async def test_a_gate_that_hands_over_nothing_may_connect_again(tmp_path: Path) -> None:
     with Namespace() as inside:
         async with proxy(tmp_path) as ours:
             gate = ours.gate()
@@ -208,7 +220,7 @@ async def test_a_gate_that_leaves_without_a_word_may_come_again(tmp_path: Path) 
             assert [line["event"] for line in logs] == ["gate.dropped"]
 
 
-async def test_a_gate_that_dawdles_is_dropped_and_may_come_again(tmp_path: Path) -> None:
+async def test_a_slow_gate_is_dropped_and_may_connect_again(tmp_path: Path) -> None:
     with Namespace() as inside:
         async with proxy(tmp_path) as ours:
             gate = ours.gate(handover_s_max=0.05)
@@ -321,7 +333,7 @@ async def test_a_hand_over_that_is_not_exactly_what_was_asked_for_is_refused_for
 
 
 async def refused(ours: Proxy, gate: SharedGate, fds: Sequence[int], why: str) -> None:
-    """Hand over, be refused for that reason, find every received descriptor closed and the socket deaf."""
+    """Hand over, be refused for that reason; every received descriptor is closed, and the socket accepts nothing more."""
     before = open_fds()
     with structlog.testing.capture_logs() as logs:
         with hand_over(gate.path, fds) as connection:

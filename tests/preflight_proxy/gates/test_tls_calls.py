@@ -57,7 +57,7 @@ def call(token: str, *, stream: bool = False) -> bytes:
     return head.encode() + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
-async def test_a_call_in_tls_is_booked_as_any_other(world: World) -> None:
+async def test_a_call_in_tls_is_posted_as_any_other(world: World) -> None:
     async with asyncio.timeout(60), agent_of(world) as agent:
         for _ in range(2):
             agent.send(call(world.tokens["t"]))

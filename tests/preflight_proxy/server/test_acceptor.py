@@ -59,7 +59,7 @@ async def accepting(echo: Echo, connections_max: int = 2) -> AsyncIterator[int]:
 
 
 @on_both_loops
-def test_one_too_many_is_closed_and_there_is_room_again_once_one_leaves(run: Run) -> None:
+def test_a_connection_above_the_limit_is_closed_and_one_that_leaves_frees_its_place(run: Run) -> None:
     async def scene() -> None:
         echo = Echo()
         async with asyncio.timeout(30), accepting(echo) as port, await Raw.to(port) as second:
@@ -95,7 +95,7 @@ def test_its_end_ends_what_is_served(run: Run) -> None:
 
 
 @on_both_loops
-def test_a_listener_that_is_shut_ends_accepting_without_a_word(run: Run) -> None:
+def test_a_listener_that_is_shut_ends_accepting_and_logs_nothing(run: Run) -> None:
     async def scene() -> None:
         with structlog.testing.capture_logs() as logs, socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
@@ -114,7 +114,7 @@ def test_a_listener_that_is_shut_ends_accepting_without_a_word(run: Run) -> None
 
 
 @on_both_loops
-def test_a_crowd_that_waits_leaves_the_loop_to_others(run: Run) -> None:
+def test_a_flood_of_connections_leaves_the_loop_to_others(run: Run) -> None:
     """The first is served before the last of those that had queued up is turned away."""
 
     async def scene() -> None:
@@ -139,7 +139,7 @@ def test_a_crowd_that_waits_leaves_the_loop_to_others(run: Run) -> None:
     run(scene())
 
 
-async def test_a_listener_that_fails_is_told_once() -> None:
+async def test_a_listener_that_fails_is_logged_once() -> None:
     with structlog.testing.capture_logs() as logs, socket.socket() as listener:
         listener.close()
         acceptor = Acceptor("test", listener, Echo().serve, 1)

@@ -22,7 +22,7 @@ def test_a_certificate_and_its_key_are_taken_and_no_descriptor_is_left() -> None
     assert open_fds() == before
 
 
-def test_what_does_not_belong_together_is_refused_without_a_word_of_it() -> None:
+def test_a_key_of_another_certificate_is_refused_and_not_shown() -> None:
     one, other, before = new_authority(), new_authority(), open_fds()
     for certificate, key in (
         (one.certificate, other.key),

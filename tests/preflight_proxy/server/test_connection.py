@@ -178,7 +178,7 @@ async def test_a_body_that_waits_to_be_read_is_no_head(server: Server) -> None:
         assert (await agent.answer())[2] == b"%d" % 2**22
 
 
-async def test_all_heads_together_have_a_limit_and_who_holds_little_is_served() -> None:
+async def test_all_heads_together_have_a_limit_and_clients_with_small_heads_are_served() -> None:
     """Each of the others stays below the limit of one; a connection that sends whole, small heads goes on."""
     async with Server(heads_bytes_max=4 * FIELD_BYTES) as server, contextlib.AsyncExitStack() as stack:
         honest = await stack.enter_async_context(await Raw.to(server.port))
@@ -294,7 +294,7 @@ def test_a_complete_head_counts_until_it_is_served() -> None:
     assert heads.total_bytes == 4
 
 
-def test_a_connection_that_has_ended_holds_nothing() -> None:
+def test_a_connection_that_has_ended_keeps_nothing() -> None:
     heads, ended = UnservedHeads(), Ended()
     held = ended.held(heads, "a")
     held.received(5)
@@ -304,7 +304,7 @@ def test_a_connection_that_has_ended_holds_nothing() -> None:
     assert (heads.total_bytes, ended) == (0, [])
 
 
-def test_where_all_hold_too_much_those_end_that_hold_most_until_a_quarter_is_free() -> None:
+def test_where_all_keep_too_much_those_end_that_keep_most_until_a_quarter_is_free() -> None:
     heads, ended = UnservedHeads(head_bytes_max=100, heads_bytes_max=100), Ended()
     for name, size_bytes in (("honest", 3), ("b", 20), ("c", 37), ("d", 40)):
         ended.held(heads, name).received(size_bytes)

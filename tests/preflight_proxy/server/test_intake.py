@@ -23,7 +23,7 @@ MIB = 2**20
 
 @dataclass
 class Taker:
-    """Takes bodies in, and holds each until it may let go. The path names the owner."""
+    """Reads bodies, and keeps each until it may free it. The path names the owner."""
 
     intake: Intake
     may_go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -105,7 +105,7 @@ async def test_a_body_that_says_it_is_not_compressed_is_taken() -> None:
     assert await answer(Intake(), post(b"{}", headers=b"Content-Encoding: Identity\r\n")) == (200, b"2")
 
 
-async def test_a_body_that_dawdles_is_a_400() -> None:
+async def test_a_slow_body_is_a_400() -> None:
     intake = Intake(body_s_max=0.05)
     assert (await answer(intake, post(b"abc")[:-1]))[0] == 400
 
@@ -116,7 +116,7 @@ async def test_broken_chunks_are_a_400(rest: bytes) -> None:
     assert (await answer(Intake(), sent))[0] == 400
 
 
-async def test_a_client_that_leaves_half_way_gives_its_room_back() -> None:
+async def test_a_client_that_leaves_half_way_frees_its_memory() -> None:
     intake = Intake(body_bytes_max=8, owner_bytes_max=8, bodies_bytes_max=8)
     async with served(intake) as (taker, port):
         async with await Raw.to(port) as client:
@@ -128,8 +128,8 @@ async def test_a_client_that_leaves_half_way_gives_its_room_back() -> None:
 
 
 @pytest.mark.parametrize(("owner_bytes_max", "second"), [(16, "/b"), (8, "/a")], ids=["all room", "own share"])
-async def test_a_body_without_room_waits_until_another_is_done(owner_bytes_max: int, second: str) -> None:
-    """Where the room for all is taken, or the share of the one who sends."""
+async def test_a_body_without_memory_waits_until_another_is_done(owner_bytes_max: int, second: str) -> None:
+    """When the memory for all is taken, or the share of the sender."""
     intake = Intake(body_bytes_max=8, owner_bytes_max=owner_bytes_max, bodies_bytes_max=15)
     async with served(intake, at_once=False) as (taker, port), await Raw.to(port) as one, await Raw.to(port) as two:
         one.send(post(b"12345678", "/a"))
@@ -157,14 +157,14 @@ async def test_a_body_of_unknown_length_takes_the_most_until_it_is_there_and_the
     async with served(intake, at_once=False) as (taker, port), await Raw.to(port) as one, await Raw.to(port) as two:
         one.send(chunked(b"12"))
         await taker.taken.get()
-        assert intake.held_bytes == 2
+        assert intake.bodies_bytes == 2
         two.send(post(b"123456"))
         await taker.taken.get()
         taker.may_go.set()
         assert (await one.answer())[0] == (await two.answer())[0] == 200
 
 
-async def test_one_owners_flood_leaves_room_to_others() -> None:
+async def test_one_owners_flood_leaves_memory_to_others() -> None:
     intake = Intake(body_bytes_max=8, owner_bytes_max=16, bodies_bytes_max=64)
     async with served(intake, at_once=False) as (taker, port), contextlib.AsyncExitStack() as stack:
         flood = [await stack.enter_async_context(await Raw.to(port)) for _ in range(8)]
@@ -178,7 +178,7 @@ async def test_one_owners_flood_leaves_room_to_others() -> None:
         assert [(await client.answer())[0] for client in (*flood, other)] == [200] * 9
 
 
-async def test_one_who_waits_for_room_and_leaves_takes_none() -> None:
+async def test_a_client_that_leaves_while_it_waits_for_memory_takes_none() -> None:
     intake = Intake(body_bytes_max=8, owner_bytes_max=8, bodies_bytes_max=8)
     async with served(intake, at_once=False) as (taker, port), await Raw.to(port) as one:
         one.send(post(b"12345678"))
@@ -193,7 +193,7 @@ async def test_one_who_waits_for_room_and_leaves_takes_none() -> None:
             assert (await three.answer())[0] == 200
 
 
-async def test_the_room_stays_taken_while_a_task_keeps_the_body_though_its_client_is_gone() -> None:
+async def test_memory_stays_taken_while_a_task_uses_the_body_though_its_client_is_gone() -> None:
     given_back: list[int] = []
     room, done = BodyMemory(7, given_back.append), asyncio.Event()
 

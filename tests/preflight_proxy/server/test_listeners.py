@@ -87,7 +87,7 @@ async def _is_served(port: int, number: int) -> bool:
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-async def test_a_connection_whose_head_dawdles_is_closed(sent: bytes) -> None:
+async def test_a_connection_with_a_slow_head_is_closed(sent: bytes) -> None:
     seen, listeners = Seen(), Listeners(head_s_max=0.05)
     _, port = await listeners.on_tcp(seen.handle, "127.0.0.1", 0)
     async with await Raw.to(port) as connection:
@@ -97,7 +97,7 @@ async def test_a_connection_whose_head_dawdles_is_closed(sent: bytes) -> None:
     await listeners.close()
 
 
-async def test_a_second_head_that_dawdles_is_closed_too() -> None:
+async def test_a_slow_second_head_is_closed_too() -> None:
     seen, listeners = Seen(), Listeners(head_s_max=1.0)
     _, port = await listeners.on_tcp(seen.handle, "127.0.0.1", 0)
     async with await Raw.to(port) as connection:
@@ -197,7 +197,7 @@ async def test_compressed_bodies_stay_as_they_came(serve: Serve) -> None:
     assert seen.requests == [("POST", "/", b"abcd")]
 
 
-async def test_a_bug_is_a_500_that_tells_nothing_of_itself(serve: Serve) -> None:
+async def test_a_bug_is_a_500_that_shows_nothing_of_itself(serve: Serve) -> None:
     async def crash(_request: web.BaseRequest) -> web.StreamResponse:
         raise RuntimeError("the secret of the house")
 
