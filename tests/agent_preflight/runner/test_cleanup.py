@@ -1,4 +1,4 @@
-"""A trial's end: its order, what is verified, and what is said when it cannot be."""
+"""The clean-up of a trial: its order, what is verified, and what is said if it cannot be."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_a_sub_key_that_cannot_be_deleted_is_said_and_not_hidden(trials: Field) 
     assert exit_code([result]) == 5
 
 
-def test_a_witness_that_counts_more_than_the_ledger_is_drift(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_usage_above_the_ledger_is_drift(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_preflight, "get_usage", lambda key: 9.5, raising=False)
     (result,) = trials.run({"a": "call()"})
     assert result.preflight["key_usage_usd"] == "9.5"

@@ -1,4 +1,4 @@
-"""From what is known of an ended trial to its result and its summary."""
+"""A trial's result, its summary and the exit code."""
 
 import json
 from dataclasses import replace

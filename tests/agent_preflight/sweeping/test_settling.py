@@ -1,4 +1,4 @@
-"""Runner and proxy die with a call in flight: a sweep finds out what it cost, and says until when it cannot."""
+"""A sweep settles the call of a dead proxy, or says when it can."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ async def billed(trials: Field, calls: int) -> None:
 
 
 @pytest.mark.wire
-async def test_the_key_is_kept_until_its_usage_tells_and_then_the_books_are_the_bill(trials: Field) -> None:
+async def test_the_key_is_kept_until_its_usage_tells_and_then_the_ledger_agrees_with_the_bill(trials: Field) -> None:
     run_dir = await crash_both(trials)
     early = await sweep(scope(trials, EvidenceTimes()))
     (left,) = early.left
