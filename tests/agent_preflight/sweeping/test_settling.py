@@ -20,7 +20,9 @@ from openrouter_sim.calls.scenario import Rule, Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.ledger.boot import boot_id
 from preflight_proxy.ledger.reader import read_snapshot
+from preflight_proxy.ledger.store import Store
 from tests.support.crashed_run import crash
+from tests.support.fake_clock import FakeClock
 from tests.support.ledger_on_disk import open_account, open_store, reserve
 from tests.support.trial_field import MODEL, Field
 
@@ -127,6 +129,33 @@ async def test_figures_are_asked_for_only_once_they_can_tell(tmp_path: Path) -> 
         tmp_path, usages, EvidenceTimes(), 0.0
     )  # the call of a clock that stands in the past
     assert len(asked) == 1  # told no figure: it stays open
+
+
+async def test_the_reservation_is_charged_where_the_key_is_gone(tmp_path: Path) -> None:
+    store = open_store(tmp_path, boot_id())
+    open_account(store, key_hash="k", key_is_own=True, key_usage_pusd=0)
+    store.commit(reserve("r", 70))
+    store.close()
+    assert await settle_ledger(tmp_path, dict, EvidenceTimes(), 0.0) == []
+    (account,) = read_snapshot(tmp_path / "ledger.sqlite3").accounts
+    assert (account.posted_pusd, account.assumed_pusd, account.pending_pusd) == (70, 70, 0)
+
+
+async def test_an_account_is_settled_only_when_its_own_evidence_is_due(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = Store(tmp_path / "ledger.sqlite3", clock=clock, boot_id=boot_id())
+    for name in ("old", "young"):
+        open_account(store, name, key_hash=name, key_is_own=True, key_usage_pusd=0)
+        store.commit(reserve(name, 70, name))
+        clock.advance(time.time() - clock.epoch_s())
+    store.close()
+
+    def usages() -> dict[str, Decimal | None]:
+        return {"old": Decimal(0), "young": Decimal(0)}
+
+    (retained,) = await settle_ledger(tmp_path, usages, EvidenceTimes(), 0.0)
+    assert retained.account == "young"
+    assert [row.account for row in read_snapshot(tmp_path / "ledger.sqlite3").pending] == ["young"]
 
 
 async def test_a_run_without_a_ledger_has_nothing_open(tmp_path: Path) -> None:
