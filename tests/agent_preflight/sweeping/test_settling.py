@@ -14,7 +14,7 @@ from agent_preflight.runner import arun_multi
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import SweepScope, sweep
-from agent_preflight.sweeping.settling import settle_ledger
+from agent_preflight.sweeping.settling import LOOK_EVERY_S, settle_ledger
 from agent_preflight.sweeping.summaries import SETTLED_LATE
 from openrouter_sim.calls.scenario import Rule, Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
@@ -156,6 +156,12 @@ async def test_an_account_is_settled_only_when_its_own_evidence_is_due(tmp_path:
     (retained,) = await settle_ledger(tmp_path, usages, EvidenceTimes(), 0.0)
     assert retained.account == "young"
     assert [row.account for row in read_snapshot(tmp_path / "ledger.sqlite3").pending] == ["young"]
+
+
+async def test_a_ledger_that_a_proxy_is_about_to_close_is_waited_for(tmp_path: Path) -> None:
+    store = open_store(tmp_path, boot_id())
+    asyncio.get_running_loop().call_later(3 * LOOK_EVERY_S, store.close)
+    assert await settle_ledger(tmp_path, dict, EvidenceTimes(), 0.0) == []
 
 
 async def test_a_run_without_a_ledger_has_nothing_open(tmp_path: Path) -> None:
