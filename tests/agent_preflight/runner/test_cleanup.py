@@ -4,6 +4,7 @@ import pytest
 
 import agent_preflight
 from agent_preflight.events import EventLogger
+from agent_preflight.runner import cleanup
 from agent_preflight.runs.result import exit_code
 from agent_preflight.runs.trial_state import TrialState
 from openrouter_sim import Scenario
@@ -38,6 +39,26 @@ def test_a_call_under_way_at_the_end_is_still_paid_for(trials: Field) -> None:
     assert result.cost_usd is not None
     assert result.preflight["calls"] == 1
     assert result.preflight["posted_usd"] != "0"
+
+
+def test_a_key_stays_while_a_cost_is_pending(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials.may_differ = True
+    monkeypatch.setattr(cleanup, "SETTLE_S_MAX", -1.0)
+    trials.simulator.scenario = Scenario(tokens_per_s=10.0)
+    source = """
+        body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "stream": True}
+        request = urllib.request.Request(os.environ["OPENROUTER_BASE_URL"] + "/chat/completions", json.dumps(body).encode(),
+            {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"})
+        answer = urllib.request.urlopen(request)
+        sys.exit()
+    """
+    (result,) = trials.run({"a": source})
+    steps = result.preflight["cleanup"]
+    assert (steps["settle"], steps["account"], steps["sub_key"]) == ("unverified", "unverified", "unverified")
+    assert result.preflight["pending_usd"] != "0"
+    assert any("is still pending" in text for text in result.preflight["warnings"])
+    (key,) = [key for key in trials.simulator.bill().keys.values() if ":a:" in key.name]
+    assert not key.deleted
 
 
 def test_an_agent_that_got_no_answer_at_all_did_not_do_well(trials: Field) -> None:
