@@ -20,7 +20,7 @@ from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.plan import output_policy
-from agent_preflight.runs.result import TrialFacts, result_of, summary_document
+from agent_preflight.runs.result import TrialFacts, result_of, summary_document, unexplained_usage_pusd
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
 from agent_preflight.runs.trial_status import end_note
 from agent_preflight.sandboxes.interface import Step
@@ -205,8 +205,9 @@ class _TrialCleanUp:
             )
         if self.key_usage_usd is None:
             return "unverified"
-        ledger_pusd = trial.balance.posted_pusd + trial.balance.pending_pusd - trial.plan.spent_before_pusd
-        if self.opened and pusd(self.key_usage_usd) > ledger_pusd + DRIFT_PUSD_MIN:
+        excess_pusd = unexplained_usage_pusd(trial.plan, trial.balance, self.key_usage_usd)
+        if self.opened and excess_pusd > DRIFT_PUSD_MIN:
+            ledger_pusd = pusd(self.key_usage_usd) - excess_pusd
             self._warn(f"drift: OpenRouter counts ${self.key_usage_usd}, the ledger ${exact(ledger_pusd)}")
         return "ok"
 

@@ -214,9 +214,9 @@ async def _gate_ready(trial: RunningTrial, until_s: float) -> None:
             raise OperatingError("the gate's hand-over was refused; proxy.log says why")
         if state == "lost":
             raise OperatingError(GATE_LOST.text)
-        trial.heard.clear()
+        trial.ledger_event.clear()
         try:
-            await asyncio.wait_for(trial.heard.wait(), max(until_s - now_s(), 0.0))
+            await asyncio.wait_for(trial.ledger_event.wait(), max(until_s - now_s(), 0.0))
         except TimeoutError:
             forget_gate_modes()
             raise OperatingError(not_handed_over(trial.run.setup.gate.host, trial.run.sidecar.portal)) from None
@@ -294,9 +294,9 @@ async def _tick(trial: RunningTrial) -> None:
         if trial.ending is None and (reason := shortage(trial.folder, trial.run.request.free_bytes_min)) is not None:
             trial.output.cap("free_space")
             trial.end(EndReason(Ender.ERROR, reason))
-        if limit_s is not None and trial.seen.elapsed_s >= limit_s:
+        if limit_s is not None and trial.figures.elapsed_s >= limit_s:
             trial.end(TIME_LIMIT)
-        await asyncio.sleep(TICK_S if limit_s is None else min(TICK_S, max(limit_s - trial.seen.elapsed_s, 0.01)))
+        await asyncio.sleep(TICK_S if limit_s is None else min(TICK_S, max(limit_s - trial.figures.elapsed_s, 0.01)))
 
 
 def _started(plan: TrialPlan) -> str:

@@ -40,7 +40,7 @@ class StopSignal:
         """Call a function on the loop at the first request; at once if it was made. Exceptions are ignored."""
         self._on_first = function
         if self.ending.is_set():
-            self._hear()
+            self._call_on_first()
 
     def bind(self) -> None:
         """Use the running loop for the events. Requests that were made before count."""
@@ -63,9 +63,9 @@ class StopSignal:
             self.hurry.set()
             return
         self.ending.set()
-        self._hear()
+        self._call_on_first()
 
-    def _hear(self) -> None:
+    def _call_on_first(self) -> None:
         if self._on_first is not None:
             with contextlib.suppress(Exception):  # it may call a script's print function: the run ends all the same
                 self._on_first()

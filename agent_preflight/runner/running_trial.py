@@ -89,8 +89,8 @@ class RunningTrial:
         self.state = TrialState.PLANNED
         self.events = TrialLogs(self.folder)
         self.user_thread = UserThread(f"trial {plan.alias}")
-        self.seen = TrialFigures(balance=Balance(limit_pusd=plan.budget_pusd))
-        self.watch = Watch(policy, run.request.settings.on_event, self.user_thread, self.seen, self.say)
+        self.figures = TrialFigures(balance=Balance(limit_pusd=plan.budget_pusd))
+        self.watch = Watch(policy, run.request.settings.on_event, self.user_thread, self.figures, self.say)
         self.output = AgentStreams(self.events, self.watch.event, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []
@@ -105,7 +105,7 @@ class RunningTrial:
         self.ended = asyncio.Event()
         self.agent_ended = asyncio.Event()
         self.agent_goes_on = asyncio.Event()
-        self.heard = asyncio.Event()
+        self.ledger_event = asyncio.Event()
         self.times = TrialTimes()
         self.absence = MissingGate()
 
@@ -117,7 +117,7 @@ class RunningTrial:
     @property
     def balance(self) -> Balance:
         """The newest known balance of the account."""
-        return self.seen.balance
+        return self.figures.balance
 
     def move(self, state: TrialState) -> None:
         """Move to a later state, and log that."""
@@ -144,7 +144,7 @@ class RunningTrial:
         if event.balance is not None:
             self.take_balance(event.balance)
         if event.type == "settled":
-            self.seen.repeats = event.repeats or 0
+            self.figures.repeats = event.repeats or 0
             self._log_poll()
         if event.type in ("refused", "unserved") and (line := self.refusals.notice(event)) is not None:
             self.say(line)
@@ -152,7 +152,7 @@ class RunningTrial:
             self._log_limit()
         if event.type == "gate" and event.state == "lost" and self.state is TrialState.RUNNING:
             self.end(GATE_LOST)
-        self.heard.set()
+        self.ledger_event.set()
         self.watch.look()
 
     async def until_agent_end(self, grace_s: float) -> None:
@@ -166,12 +166,12 @@ class RunningTrial:
 
     def take_balance(self, balance: Balance) -> None:
         """Keep the account's balance, unless a newer one is known."""
-        self.seen.take(balance)
+        self.figures.take(balance)
         self.run.progress.update(self.alias, balance=self.balance, tool_calls=self.output.tool_calls)
 
     def tick(self) -> None:
         """Update the clock, check the gate, and let the policy judge; called each second."""
-        self.seen.elapsed_s = self.times.elapsed_s(now_s())
+        self.figures.elapsed_s = self.times.elapsed_s(now_s())
         if self.absence.is_too_long(self.balance.gate, now_s()) and self.state is TrialState.RUNNING:
             self.end(GATE_LOST)
         self.watch.look()

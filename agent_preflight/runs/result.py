@@ -136,6 +136,11 @@ def _cause(cause: Cause) -> dict[str, Any]:
     return {**document, "limit_needed_usd": exact(needed_pusd) if needed_pusd else None}
 
 
+def unexplained_usage_pusd(plan: TrialPlan, balance: Balance, key_usage_usd: Decimal) -> int:
+    """Return by how much the usage of a trial's last sub-key is above what the ledger has posted and pending with that key."""
+    return pusd(key_usage_usd) + plan.spent_before_pusd - balance.posted_pusd - balance.pending_pusd
+
+
 def _drift(plan: TrialPlan, facts: TrialFacts, balance: Balance) -> str | None:
     """Return OpenRouter's figure minus the ledger's, for the last attempt, which has its own key."""
     if facts.key_usage_usd is None:

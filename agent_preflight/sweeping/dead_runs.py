@@ -133,14 +133,14 @@ class _DeadRunSweep:
         is_old = run_dir in self._ended or SystemClock().epoch_s() - run_dir.stat().st_mtime > MAKING_S_MAX
         return is_old and not leftovers_of(run_dir)
 
-    async def _dead(self, remains: Leftovers) -> None:
-        run_dir, control = remains.run_dir, remains.control
+    async def _dead(self, leftovers: Leftovers) -> None:
+        run_dir, control = leftovers.run_dir, leftovers.control
         self._ended.add(run_dir)
         self.crashed |= control is not None and not self._scope.dry_run
         if control is not None and not await self._end_proxy(run_dir, control):
             return  # it still needs the keys, to find out what its last calls cost
-        still_open = await self._settle(remains)
-        keys = await asyncio.to_thread(self._remove_keys, remains, still_open)
+        still_open = await self._settle(leftovers)
+        keys = await asyncio.to_thread(self._remove_keys, leftovers, still_open)
         if not self._scope.dry_run:
             engine_clean = not any(item.run_dir == run_dir for item in self._found["left"] if item.kind != "sub-key")
             self._notes += await asyncio.to_thread(write_lost_summaries, run_dir, keys.gone, engine_clean)
@@ -156,22 +156,22 @@ class _DeadRunSweep:
         self._note("removed" if orphan.gone else "left", "proxy", orphan.name, run_dir, orphan.note)
         return orphan.gone
 
-    async def _settle(self, remains: Leftovers, *, again: bool = True) -> dict[str, str] | None:
+    async def _settle(self, leftovers: Leftovers, *, again: bool = True) -> dict[str, str] | None:
         """Settle the ledger. Returns why which keys must stay, by hash; None if the ledger or the keys cannot be read.
 
         A proxy that was starting when its runner died holds the ledger and did not answer before: it is ended here.
         """
-        if not remains.keys:
+        if not leftovers.keys:
             return {}
         try:
             keys = await asyncio.to_thread(self._sub_keys)
             if self._scope.dry_run:
                 return {}
-            retained = await settle_ledger(remains.run_dir, keys.usages, self._scope.clocks, self._left_s())
+            retained = await settle_ledger(leftovers.run_dir, keys.usages, self._scope.clocks, self._left_s())
         except OperatingError as exc:
-            control = remains.control if again and isinstance(exc, LedgerInUseError) else None
-            if control is not None and await self._end_proxy(remains.run_dir, control):
-                return await self._settle(remains, again=False)
+            control = leftovers.control if again and isinstance(exc, LedgerInUseError) else None
+            if control is not None and await self._end_proxy(leftovers.run_dir, control):
+                return await self._settle(leftovers, again=False)
             self._trouble.append(str(exc))
             return None
         return {each.key_hash: each.note for each in retained}
@@ -179,15 +179,15 @@ class _DeadRunSweep:
     def _left_s(self) -> float:
         return max(self._until_s - time.monotonic(), 0.0)
 
-    def _remove_keys(self, remains: Leftovers, needed: Mapping[str, str] | None) -> KeyDeletions:
-        if needed is None or not remains.keys:
-            deletions = KeyDeletions({}, remains.keys)
+    def _remove_keys(self, leftovers: Leftovers, needed: Mapping[str, str] | None) -> KeyDeletions:
+        if needed is None or not leftovers.keys:
+            deletions = KeyDeletions({}, leftovers.keys)
         else:
-            deletions = self._sub_keys().delete(remains.keys, needed)
+            deletions = self._sub_keys().delete(leftovers.keys, needed)
         for name in deletions.deleted:
-            self._note("removed", "sub-key", name, remains.run_dir)
+            self._note("removed", "sub-key", name, leftovers.run_dir)
         for name, note in [*((name, NOT_DELETED) for name in deletions.left), *deletions.kept.items()]:
-            self._note("left", "sub-key", name, remains.run_dir, note)
+            self._note("left", "sub-key", name, leftovers.run_dir, note)
         return deletions
 
     def _sub_keys(self) -> SubKeys:

@@ -36,7 +36,7 @@ def test_every_call_and_the_sums_with_as_many_decimals_as_the_smallest_needs() -
     ]
 
 
-def test_what_is_no_usual_call_is_told() -> None:
+def test_what_is_no_usual_call_is_reported() -> None:
     told = lines_of(line("a", "0.5"), line("a", "-0.25", outcome="adjusted", prompt_tokens=None))
     assert told[2].split()[-2:] == ["cost", "outcome"]
     assert told[4].split()[-3:] == ["56", "-$0.25", "adjusted"]

@@ -1,4 +1,4 @@
-"""A person's hand on a live run; the commands have the tests of all that a person sees."""
+"""Top-ups and stops of a live run."""
 
 import asyncio
 import os
@@ -197,7 +197,7 @@ async def test_a_key_that_is_not_raised_leaves_the_budget_as_it_was(tmp_path: Pa
 
 
 @pytest.mark.wire
-async def test_a_key_that_may_be_raised_is_told_as_that(tmp_path: Path, serve: Serve) -> None:
+async def test_a_key_that_may_be_raised_is_reported_as_that(tmp_path: Path, serve: Serve) -> None:
     async with proxy_that(tmp_path, ADDS) as asked:
         with pytest.raises(OperatingError, match="It may be raised all the same; the budget was not changed"):
             await topped_up(tmp_path, serve(KeysApi(takes=lambda limit: False)).base_url)

@@ -1,4 +1,4 @@
-"""How a stand-alone proxy stands, told while it runs and read from its ledger; and the table of it."""
+"""The state of a stand-alone proxy, from the proxy and from its ledger."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_socket_that_a_killed_proxy_left_is_no_proxy(tmp_path: Path) -> None:
         (Balance(frozen="by hand", spent=True), "frozen"),
     ],
 )
-def test_a_freeze_is_told_before_a_spent_budget(balance: Balance, state: str) -> None:
+def test_a_freeze_is_reported_before_a_spent_budget(balance: Balance, state: str) -> None:
     assert of_balance(balance).state == state
 
 

@@ -1,4 +1,4 @@
-"""A person clears what no proxy would use any more: on the list, and in the proxies that run."""
+"""Quarantined endpoints are cleared on the list and in running proxies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's books against the figures for its keys: from a summary, or read live."""
+"""A run's ledgers against OpenRouter's figures: from a summary, or read live."""
 
 import json
 from dataclasses import replace
@@ -87,7 +87,7 @@ def test_the_usage_of_a_shared_key_is_no_evidence(tmp_path: Path) -> None:
     assert reconcile_folder(tmp_path).rows[0].upstream_pusd is None
 
 
-def test_quarantined_endpoints_are_told(tmp_path: Path) -> None:
+def test_quarantined_endpoints_are_reported(tmp_path: Path) -> None:
     store = ledger(tmp_path)
     store.commit(Quarantine("m/x", "t", "billed above its reservation"))
     store.close()
@@ -125,7 +125,7 @@ def row(upstream_pusd: int | None = CENT, *, account: str = "a", **more: int) ->
 
 
 @each("off_pusd", [-TOLERANCE_PUSD, 0, TOLERANCE_PUSD])
-def test_books_balance_within_the_precision_of_the_figure(off_pusd: int) -> None:
+def test_ledgers_balance_within_the_precision_of_the_figure(off_pusd: int) -> None:
     found = row(CENT + off_pusd)
     assert (found.drift_pusd, found.balances, found.verdict) == (off_pusd, True, "balances")
 
@@ -155,7 +155,7 @@ def test_what_is_pending_assumed_or_too_new_explains_as_much_as_it_is(found: Rec
     assert not replace(found, upstream_pusd=found.upstream_pusd + beyond_pusd).balances
 
 
-def test_what_is_pending_does_not_explain_a_bill_below_the_books() -> None:
+def test_what_is_pending_does_not_explain_a_bill_below_the_ledger() -> None:
     assert not row(0, pending_pusd=CENT).balances
     assert not row(2 * CENT, assumed_pusd=CENT, recent_pusd=CENT).balances
 

@@ -1,9 +1,10 @@
-"""A trial's end: its order, what is verified, and what is said when it cannot be."""
+"""The clean-up of a trial: its order, what is verified, and what is said if it cannot be."""
 
 import pytest
 
 import agent_preflight
 from agent_preflight.events import EventLogger
+from agent_preflight.runner import cleanup
 from agent_preflight.runs.result import exit_code
 from agent_preflight.runs.trial_state import TrialState
 from openrouter_sim import Scenario
@@ -40,6 +41,26 @@ def test_a_call_under_way_at_the_end_is_still_paid_for(trials: Field) -> None:
     assert result.preflight["posted_usd"] != "0"
 
 
+def test_a_key_stays_while_a_cost_is_pending(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials.may_differ = True
+    monkeypatch.setattr(cleanup, "SETTLE_S_MAX", -1.0)
+    trials.simulator.scenario = Scenario(tokens_per_s=10.0)
+    source = """
+        body = {"model": "openai/gpt-4.1-nano", "messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "stream": True}
+        request = urllib.request.Request(os.environ["OPENROUTER_BASE_URL"] + "/chat/completions", json.dumps(body).encode(),
+            {"Authorization": "Bearer " + os.environ["OPENROUTER_API_KEY"], "Content-Type": "application/json"})
+        answer = urllib.request.urlopen(request)
+        sys.exit()
+    """
+    (result,) = trials.run({"a": source})
+    steps = result.preflight["cleanup"]
+    assert (steps["settle"], steps["account"], steps["sub_key"]) == ("unverified", "unverified", "unverified")
+    assert result.preflight["pending_usd"] != "0"
+    assert any("is still pending" in text for text in result.preflight["warnings"])
+    (key,) = [key for key in trials.simulator.bill().keys.values() if ":a:" in key.name]
+    assert not key.deleted
+
+
 def test_an_agent_that_got_no_answer_at_all_did_not_do_well(trials: Field) -> None:
     (result,) = trials.run({"a": "call('no/such'); say('agent_end', status='done')"})
     why = "1 call was refused, the first to no/such: This model has no known price, so its cost has no bound."
@@ -61,7 +82,7 @@ def test_a_sub_key_that_cannot_be_deleted_is_said_and_not_hidden(trials: Field) 
     assert exit_code([result]) == 5
 
 
-def test_a_witness_that_counts_more_than_the_ledger_is_drift(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_usage_above_the_ledger_is_drift(trials: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_preflight, "get_usage", lambda key: 9.5, raising=False)
     (result,) = trials.run({"a": "call()"})
     assert result.preflight["key_usage_usd"] == "9.5"

@@ -1,4 +1,4 @@
-"""A trial's way up and through: what the agent is told, and what ends it."""
+"""A trial from its start to its end: what the agent gets, and what ends it."""
 
 import json
 from pathlib import Path
@@ -204,7 +204,7 @@ def test_an_agent_that_floods_its_streams_stalls_nobody(trials: Field) -> None:
     assert result.events_count == 2001
 
 
-def test_a_gate_that_does_not_come_is_told_by_where_it_should_have_come() -> None:
+def test_a_gate_that_does_not_come_is_reported_by_where_it_should_have_come() -> None:
     assert "share a unix socket" in not_handed_over(None, None)
     portable = not_handed_over("172.17.0.1", "172.17.0.1%docker0:4711")
     assert "at 172.17.0.1, TCP port 4711: a firewall" in portable

@@ -161,7 +161,7 @@ def test_a_proxy_that_dies_while_it_starts_is_the_runs_error_and_leaves_nothing(
     assert all(key.deleted for key in simulator.bill().keys.values() if key.name.startswith("agent-preflight:"))
 
 
-def test_a_ledger_that_is_deleted_under_a_run_is_told_of_at_once(trials: Field, tmp_path: Path) -> None:
+def test_a_ledger_that_is_deleted_under_a_run_is_reported_at_once(trials: Field, tmp_path: Path) -> None:
     """Before any call is refused for it; no further call is sent, and the run ends in order."""
     trials.may_differ = True  # the ledger's part of the comparison is gone
     flag = tmp_path / "go"

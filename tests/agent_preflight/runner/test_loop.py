@@ -1,4 +1,4 @@
-"""The way from a plain call into asyncio, and what Ctrl-C means there."""
+"""Plain calls into asyncio, and Ctrl-C."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ def test_the_first_interrupt_ends_the_second_hurries_and_it_is_raised_when_all_i
     assert seen == ["ending, hurry False", "hurry"]
 
 
-def test_the_first_press_is_told_once_whenever_somebody_listens() -> None:
+def test_the_first_press_is_reported_once_even_to_a_late_listener() -> None:
     told: list[str] = []
 
     async def work(stop: StopSignal) -> None:

@@ -1,4 +1,4 @@
-"""What stands in the way of a run on this machine, told at once and before anything is made."""
+"""What prevents a run on this machine is reported before anything is made."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,7 +38,9 @@ def writes(docker: ScriptedEngine) -> list[str]:
 
 
 @pytest.mark.wire
-async def test_where_all_is_there_nothing_is_told_and_nothing_is_made(docker: ScriptedEngine, tmp_path: Path) -> None:
+async def test_where_all_is_there_nothing_is_reported_and_nothing_is_made(
+    docker: ScriptedEngine, tmp_path: Path
+) -> None:
     docker.state.create_volume({"Name": "named"})
     settings = replace(SETTINGS, network="bridge", mounts=(f"{tmp_path}:/a:ro,Z", f"{tmp_path}:/b:z", "named:/c:ro"))
     assert await looked(docker, replace(settings, mounts=())) == MachineReport()
@@ -49,7 +51,7 @@ async def test_where_all_is_there_nothing_is_told_and_nothing_is_made(docker: Sc
 
 
 @pytest.mark.wire
-async def test_all_that_is_wrong_is_told_together_each_once(docker: ScriptedEngine, tmp_path: Path) -> None:
+async def test_all_that_is_wrong_is_reported_together_each_once(docker: ScriptedEngine, tmp_path: Path) -> None:
     mounts = (f"{tmp_path}/no:/task:ro", f"{tmp_path}:/x", f"{tmp_path}:/x/")
     settings = replace(
         SETTINGS, image_name="you/agent", network="nonet", mounts=mounts, memory="1m", cpus="5", workspace_path="out"
@@ -132,7 +134,7 @@ async def test_the_paths_of_another_machine_are_not_looked_at_and_that_is_said_o
 
 
 @pytest.mark.wire
-async def test_a_volume_that_is_new_is_told_since_a_folder_may_be_meant(
+async def test_a_volume_that_is_new_is_reported_since_a_folder_may_be_meant(
     docker: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -190,7 +192,7 @@ async def test_more_memory_than_there_is_is_a_warning(docker: ScriptedEngine) ->
 
 @pytest.mark.wire
 @pytest.mark.parametrize("network", ["host", "container:x", ""])
-async def test_a_network_that_is_not_allowed_is_told_here(docker: ScriptedEngine, network: str) -> None:
+async def test_a_network_that_is_not_allowed_is_reported_here(docker: ScriptedEngine, network: str) -> None:
     (problem,) = (await looked(docker, replace(SETTINGS, network=network))).problems
     assert "cannot be used: choose 'sealed', 'bridge'" in problem
 
@@ -214,7 +216,7 @@ def process(*command: str, **env: str) -> tuple[RunSettings, list[TrialPlan]]:
         ("./agent", f"is looked for in its own new folder: write {Path.cwd()}/agent"),
     ],
 )
-async def test_a_program_that_is_not_there_is_told_once(command: str, said: str) -> None:
+async def test_a_program_that_is_not_there_is_reported_once(command: str, said: str) -> None:
     (problem,) = (await check_machine(None, *process(command))).problems
     assert said in problem
 

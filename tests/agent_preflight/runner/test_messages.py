@@ -1,4 +1,4 @@
-"""How a run is stopped, and the line to copy with which it goes on: the shell reads it as it was meant."""
+"""What a run says to a person; the commands in it can be copied into a shell."""
 
 import shlex
 from dataclasses import replace
@@ -85,7 +85,7 @@ def short(needed: str | None, limit: str = "0.004", alias: str = "") -> RunResul
 SMALL = replace(REQUEST, settings=replace(SETTINGS, budget_usd=Decimal("0.004")))
 
 
-def test_a_budget_that_covers_no_call_is_told_with_one_that_does(run_dir: Path) -> None:
+def test_a_budget_that_covers_no_call_is_reported_with_one_that_does(run_dir: Path) -> None:
     assert lines(run_dir, DONE, DONE, short("0.0141"), request=SMALL) == [
         "1 of 3 trials failed, 1 because the budget covers no call. A higher one serves to run again c (failed):",
         "  agent-preflight run --resume r --retry-failed --budget 0.02",
@@ -147,7 +147,7 @@ def test_a_trial_without_credit_goes_on_without_being_asked(run_dir: Path) -> No
     assert lines(run_dir, DONE, without, DONE)[1] == "  agent-preflight run --resume r"
 
 
-def test_a_script_is_told_its_call(run_dir: Path) -> None:
+def test_a_script_gets_its_call(run_dir: Path) -> None:
     assert lines(run_dir, FAILED, CUT, DONE, request=SCRIPT)[1:] == [
         "  run_multi(..., run_id='r', resume=True)",
         "  (retry_failed=True runs again a (failed) too)",
@@ -200,7 +200,7 @@ def request(tmp_path: Path, **changes: Any) -> RunRequest:
     return RunRequest(settings=read_settings({"runs_dir": tmp_path / "runs", **settings}), **own)
 
 
-def test_a_person_is_told_where_and_what_to_mind(tmp_path: Path) -> None:
+def test_the_start_says_where_and_what_to_mind(tmp_path: Path) -> None:
     said: list[str] = []
     services = {"los": "127.0.0.1:3000"}
     announce(request(tmp_path, log_fn=said.append, network="host", services=services), tmp_path, "r", [TRIAL])
@@ -230,7 +230,7 @@ def test_an_open_network_is_one_line_that_says_what_it_means_and_how_to_seal(
 
 
 @pytest.mark.parametrize(("sandbox", "network"), [("docker", "sealed"), ("process", "host")])
-def test_a_trial_that_is_sealed_or_no_container_is_not_told_how_to_seal(
+def test_a_trial_that_is_sealed_or_no_container_gets_no_line_about_sealing(
     tmp_path: Path, sandbox: SandboxKind, network: str
 ) -> None:
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""Whether what trials mount is here: looked at before anything is made."""
+"""The paths that trials mount are checked before anything is made."""
 
 import os
 import tempfile
@@ -42,11 +42,11 @@ def test_a_source_to_write_to_that_is_missing_is_made_once_nothing_else_is_wrong
     assert said == [f"warning: the mount's source {path} was missing: an empty folder was made, which is yours"]
 
 
-def test_each_path_is_told_once(tmp_path: Path) -> None:
+def test_each_path_is_reported_once(tmp_path: Path) -> None:
     assert len(check_sources([wanted(tmp_path / "x"), wanted(tmp_path / "x"), wanted(tmp_path / "y")]).problems) == 2
 
 
-def test_a_link_that_leads_nowhere_is_told_as_that_and_never_made(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_is_reported_as_that_and_never_made(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("gone")
     (problem,) = check_sources([wanted(tmp_path / "link", writable=True)]).problems
     assert problem == f"The mount's source {tmp_path}/link is a link to gone, which does not exist."

@@ -1,4 +1,4 @@
-"""What an agent prints, taken without pause and within bounds."""
+"""Reading what an agent prints, without pause and within limits."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ async def test_an_agents_usage_is_kept_as_its_claim(heard: Heard) -> None:
     assert (heard.output.claims.total_prompt_tokens, heard.output.claims.cached_tokens) == (10, 4)
 
 
-async def test_what_a_known_agent_prints_is_told_in_the_events_that_scripts_know(heard: Heard) -> None:
+async def test_what_a_known_agent_prints_is_reported_in_the_events_that_scripts_know(heard: Heard) -> None:
     """Its usage counts once, though the agent's own event has it too."""
     started = {"type": "item.started", "item": {"id": "i", "type": "command_execution", "command": "ls"}}
     done = {"type": "turn.completed", "usage": {"input_tokens": 100, "cached_input_tokens": 40, "output_tokens": 5}}
@@ -238,7 +238,7 @@ def test_nothing_else_takes_an_end_back(event: dict[str, Any]) -> None:
     assert after(END, event).is_done
 
 
-def test_each_change_is_told_once() -> None:
+def test_each_change_is_reported_once() -> None:
     end = AgentEnd()
     told = [end.take(event) for event in (STARTS, END, END, RETRIES, STARTS, END)]
     assert told == [False, True, False, True, False, True]

@@ -1,4 +1,4 @@
-"""What is checked before a run has a folder, and which folder it gets."""
+"""What is checked before a run has a folder, which folder it gets, and what its trials run in."""
 
 import asyncio
 import json
@@ -213,7 +213,7 @@ async def test_without_the_agents_image_nothing_is_pulled_and_it_is_said_what_to
 
 
 @pytest.mark.wire
-async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
+async def test_an_image_for_another_platform_is_reported_unless_the_user_named_one(
     docker: ScriptedEngine, tmp_path: Path
 ) -> None:
     docker.state.images["me/agent"]["Architecture"] = "arm64"
@@ -229,7 +229,7 @@ async def test_an_image_for_another_platform_is_told_unless_the_user_named_one(
 
 
 @pytest.mark.wire
-async def test_the_variables_of_the_agents_image_are_told(docker: ScriptedEngine, tmp_path: Path) -> None:
+async def test_the_variables_of_the_agents_image_are_reported(docker: ScriptedEngine, tmp_path: Path) -> None:
     docker.state.images["me/agent"]["Config"] = {"Env": ["no_proxy=image.example"]}
     assert (await prepared(docker, SETTINGS, tmp_path)).image_env == {"no_proxy": "image.example"}
 

@@ -1,9 +1,9 @@
-"""How a run stands, for whoever shows it."""
+"""The progress of a run, for views."""
 
 from agent_preflight.runner.progress import RunProgress, TrialProgress
 
 
-def test_rows_keep_the_order_of_the_trials_and_each_change_is_told() -> None:
+def test_rows_keep_the_order_of_the_trials_and_each_change_is_reported() -> None:
     told: list[tuple[str | None, str]] = []
     progress = RunProgress(lambda before, row: told.append((before.state if before else None, row.state)))
     progress.put(TrialProgress("b", "m", 1))
@@ -27,7 +27,7 @@ def test_what_must_be_read_at_once_goes_to_whoever_shows_the_run() -> None:
     assert told == ["no credit"]
 
 
-def test_whoever_shows_the_run_is_told_when_trials_begin() -> None:
+def test_a_view_is_called_when_trials_begin() -> None:
     told: list[str] = []
     progress = RunProgress(on_begin=lambda: told.append(progress.title))
     progress.begin("run-1")

@@ -1,4 +1,4 @@
-"""A run goes on where it was left: nothing that has ended runs again, and nothing that was spent is forgotten."""
+"""A resumed run keeps the trials that have ended, and counts what was spent."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""One trial while it lives."""
+"""A running trial."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Whose turn it is."""
+"""When a trial may start."""
 
 import asyncio
 import time

@@ -45,7 +45,7 @@ async def test_the_loop_goes_on_while_user_code_is_slow() -> None:
     user_thread.close()
 
 
-async def test_a_wait_that_was_given_up_leaves_the_lane_usable() -> None:
+async def test_a_wait_that_was_given_up_leaves_the_thread_usable() -> None:
     user_thread, release = UserThread("t"), threading.Event()
     slow = asyncio.ensure_future(user_thread.call(release.wait))
     await asyncio.sleep(0)

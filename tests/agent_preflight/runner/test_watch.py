@@ -95,7 +95,7 @@ async def test_the_context_has_the_dollars_of_the_account_and_keeps_a_policys_no
 PAGE = (Path(__file__).parents[3] / "docs" / "python.md").read_text()
 
 
-async def test_the_page_names_all_that_a_policy_is_told() -> None:
+async def test_the_page_names_all_that_a_policy_gets() -> None:
     policy = Recording()
     await judged(policy, [{"type": "x"}])
     _, context, status = policy.asked[0]

@@ -1,4 +1,4 @@
-"""What calls cost, from a run's own ledger."""
+"""What calls cost, from a run's ledger."""
 
 from decimal import Decimal
 from pathlib import Path

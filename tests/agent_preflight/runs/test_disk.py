@@ -1,4 +1,4 @@
-"""The floor under the disk."""
+"""The minimum of free disk space."""
 
 from dataclasses import replace
 from pathlib import Path

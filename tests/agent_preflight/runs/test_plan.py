@@ -1,4 +1,4 @@
-"""What a run is going to do, decided before anything is done."""
+"""A run's plan: wrong arguments raise before anything is made."""
 
 from __future__ import annotations
 

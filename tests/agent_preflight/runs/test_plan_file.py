@@ -1,4 +1,4 @@
-"""What stands in plan.json, and how a plan that has changed is told from one that has not."""
+"""What plan.json holds, and which differences are reported."""
 
 import json
 from dataclasses import replace

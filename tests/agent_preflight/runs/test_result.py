@@ -1,4 +1,4 @@
-"""From what is known of an ended trial to its result and its summary."""
+"""A trial's result, its summary and the exit code."""
 
 import json
 from dataclasses import replace
@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import structs
 
 from agent_preflight.models import CacheStats, RunResult
-from agent_preflight.runs.plan import TrialPlan
-from agent_preflight.runs.result import TrialFacts, exit_code, result_of, summary_document
+from agent_preflight.runs.plan import PriorAttempt, TrialPlan
+from agent_preflight.runs.result import TrialFacts, exit_code, result_of, summary_document, unexplained_usage_pusd
 from agent_preflight.runs.trial_state import Ender, EndReason
 from agent_preflight.sandboxes.interface import Exit
 from preflight_proxy.base.control_messages import Balance
@@ -112,3 +112,10 @@ def test_the_gravest_result_decides(results: list[RunResult], code: int) -> None
 def test_trials_that_were_held_back_are_a_failure_of_the_run() -> None:
     assert exit_code([result()], ["b"]) == 1
     assert exit_code([result(overrun_usd="0.1")], ["b"]) == 4
+
+
+def test_what_earlier_attempts_spent_does_not_hide_usage_that_the_ledger_lacks() -> None:
+    plan = replace(PLAN, prior=PriorAttempt(posted_pusd=10**12, limit_pusd=2 * 10**12))
+    balance = Balance(posted_pusd=10**12 + 7, pending_pusd=3)
+    assert unexplained_usage_pusd(plan, balance, Decimal("0.000000000010")) == 0
+    assert unexplained_usage_pusd(plan, balance, Decimal("0.5")) == 5 * 10**11 - 10

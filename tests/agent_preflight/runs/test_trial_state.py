@@ -1,4 +1,4 @@
-"""The states of a trial, how it can end, and what is owed from each state."""
+"""The states of a trial, the reasons of its end, and the steps of its clean-up."""
 
 from agent_preflight.runs.trial_state import (
     TIME_LIMIT,
@@ -66,7 +66,7 @@ def test_an_exit_code_counts_only_if_the_agent_ended_by_itself(
     assert error_of(ending, exit_) == error
 
 
-def test_an_ending_is_told_in_one_word() -> None:
+def test_an_ending_is_reported_in_one_word() -> None:
     assert EndReason(Ender.EJECTED, "x").outcome("ejected: x") == "ejected"
     assert EndReason(Ender.AGENT).outcome(None) == "done"
     assert EndReason(Ender.AGENT).outcome("exit 3") == "failed"

@@ -1,4 +1,4 @@
-"""How trials stand, told from a run's folder and its ledger."""
+"""The state of trials, read from a run's folder and its ledger."""
 
 import json
 from pathlib import Path

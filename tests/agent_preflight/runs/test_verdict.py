@@ -1,4 +1,4 @@
-"""From what became of a trial's calls to its status, its error, its notes and its warnings."""
+"""A trial's status, error, notes and warnings from the outcomes of its calls."""
 
 import asyncio
 from decimal import Decimal
@@ -146,7 +146,7 @@ def test_where_calls_explain_the_end_the_agents_own_words_are_left_out() -> None
         assert "Traceback" not in f"{verdict.error}{verdict.notes}"
 
 
-def test_a_trial_without_an_account_is_told_by_its_ending_alone() -> None:
+def test_a_trial_without_an_account_is_reported_by_its_ending_alone() -> None:
     verdict = judge(EndReason(Ender.PROVISIONING, "no key"), None, None, LIMIT_PUSD)
     assert (verdict.status, verdict.error, verdict.warnings) == ("failed", "provisioning_failed: no key", ())
 
@@ -349,13 +349,13 @@ UNPRICED = LedgerEvent(
 )
 
 
-def test_a_reason_is_told_when_it_first_comes_up() -> None:
+def test_a_reason_is_reported_when_it_first_comes_up() -> None:
     refusals = RefusalNotices()
     told = [refusals.notice(UNPRICED), refusals.notice(structs.replace(UNPRICED, model="other/model"))]
     assert told == ["a call to no/price was refused: This model has no known price, so its cost has no bound.", None]
 
 
-def test_what_upstream_said_is_told_with_it() -> None:
+def test_the_answer_of_upstream_is_reported_with_it() -> None:
     event = LedgerEvent(
         type="unserved", code="upstream_404", source="upstream", text="Status 404", detail="no endpoint", model="m/x"
     )
@@ -363,7 +363,7 @@ def test_what_upstream_said_is_told_with_it() -> None:
 
 
 @each("source", ["budget", "client", "end", "no such source", None])
-def test_what_is_no_surprise_and_what_nobody_knows_is_not_told(source: str | None) -> None:
+def test_what_is_no_surprise_and_what_is_unknown_is_not_reported(source: str | None) -> None:
     assert RefusalNotices().notice(structs.replace(UNPRICED, source=source)) is None
 
 

@@ -1,4 +1,4 @@
-"""A runner is killed: what it left is found, removed, and nothing of a live run is touched."""
+"""After a runner was killed, a sweep removes its leftovers, and touches no live run."""
 
 import json
 import os
@@ -55,7 +55,7 @@ async def test_a_killed_runner_leaves_nothing_after_a_sweep(trials: Field) -> No
     assert await sweep(scope(trials, admin_key=None)) == SweepReport()
 
 
-async def test_every_trial_has_a_summary_and_both_books_agree(trials: Field) -> None:
+async def test_every_trial_has_a_summary_and_ledger_and_bill_agree(trials: Field) -> None:
     run_dir = crash(trials, {"a": BUSY})
     await sweep(scope(trials))
     summary = json.loads((run_dir / "a" / "summary.json").read_text())

@@ -1,4 +1,4 @@
-"""What a run's folder says of things outside it is believed only where it looks like ours."""
+"""What a run's folder names is removed only if it has the form of ours."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""Old folders go, if nobody lives in them and nothing is found by them alone."""
+"""Old folders are removed, if they are neither live nor needed to find something."""
 
 import fcntl
 import json

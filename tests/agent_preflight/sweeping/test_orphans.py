@@ -1,4 +1,4 @@
-"""A proxy whose runner is dead is ended, but not while it is the only witness of a call."""
+"""The orphans of a dead run are ended; its proxy only after it knows the costs of its calls."""
 
 from __future__ import annotations
 

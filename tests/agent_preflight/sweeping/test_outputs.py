@@ -1,4 +1,4 @@
-"""Outputs that a dead run left in its containers: copied by a sweep, once, and noted in the summaries."""
+"""The output of dead runs' agents is copied once, and noted in the summaries."""
 
 from __future__ import annotations
 

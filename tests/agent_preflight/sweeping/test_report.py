@@ -1,4 +1,4 @@
-"""What a sweep says of itself."""
+"""The report of a sweep."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Runner and proxy die with a call in flight: a sweep finds out what it cost, and says until when it cannot."""
+"""A sweep settles the call of a dead proxy, or says when it can."""
 
 import asyncio
 import json
@@ -14,13 +14,15 @@ from agent_preflight.runner import arun_multi
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.sidecar.control_client import ControlClient
 from agent_preflight.sweeping import SweepScope, sweep
-from agent_preflight.sweeping.settling import settle_ledger
+from agent_preflight.sweeping.settling import LOOK_EVERY_S, settle_ledger
 from agent_preflight.sweeping.summaries import SETTLED_LATE
 from openrouter_sim.calls.scenario import Rule, Scenario
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.ledger.file import boot_id
 from preflight_proxy.ledger.reader import read_snapshot
+from preflight_proxy.ledger.store import Store
 from tests.support.crashed_run import crash
+from tests.support.fake_clock import FakeClock
 from tests.support.ledger_on_disk import open_account, open_store, reserve
 from tests.support.trial_field import MODEL, Field
 
@@ -75,7 +77,7 @@ async def billed(trials: Field, calls: int) -> None:
 
 
 @pytest.mark.wire
-async def test_the_key_is_kept_until_its_usage_tells_and_then_the_books_are_the_bill(trials: Field) -> None:
+async def test_the_key_is_kept_until_its_usage_tells_and_then_the_ledger_agrees_with_the_bill(trials: Field) -> None:
     run_dir = await crash_both(trials)
     early = await sweep(scope(trials, EvidenceTimes()))
     (left,) = early.left
@@ -127,6 +129,39 @@ async def test_figures_are_asked_for_only_once_they_can_tell(tmp_path: Path) -> 
         tmp_path, usages, EvidenceTimes(), 0.0
     )  # the call of a clock that stands in the past
     assert len(asked) == 1  # told no figure: it stays open
+
+
+async def test_the_reservation_is_charged_where_the_key_is_gone(tmp_path: Path) -> None:
+    store = open_store(tmp_path, boot_id())
+    open_account(store, key_hash="k", key_is_own=True, key_usage_pusd=0)
+    store.commit(reserve("r", 70))
+    store.close()
+    assert await settle_ledger(tmp_path, dict, EvidenceTimes(), 0.0) == []
+    (account,) = read_snapshot(tmp_path / "ledger.sqlite3").accounts
+    assert (account.posted_pusd, account.assumed_pusd, account.pending_pusd) == (70, 70, 0)
+
+
+async def test_an_account_is_settled_only_when_its_own_evidence_is_due(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = Store(tmp_path / "ledger.sqlite3", clock=clock, boot_id=boot_id())
+    for name in ("old", "young"):
+        open_account(store, name, key_hash=name, key_is_own=True, key_usage_pusd=0)
+        store.commit(reserve(name, 70, name))
+        clock.advance(time.time() - clock.epoch_s())
+    store.close()
+
+    def usages() -> dict[str, Decimal | None]:
+        return {"old": Decimal(0), "young": Decimal(0)}
+
+    (retained,) = await settle_ledger(tmp_path, usages, EvidenceTimes(), 0.0)
+    assert retained.account == "young"
+    assert [row.account for row in read_snapshot(tmp_path / "ledger.sqlite3").pending] == ["young"]
+
+
+async def test_a_ledger_that_a_proxy_is_about_to_close_is_waited_for(tmp_path: Path) -> None:
+    store = open_store(tmp_path, boot_id())
+    asyncio.get_running_loop().call_later(3 * LOOK_EVERY_S, store.close)
+    assert await settle_ledger(tmp_path, dict, EvidenceTimes(), 0.0) == []
 
 
 async def test_a_run_without_a_ledger_has_nothing_open(tmp_path: Path) -> None:

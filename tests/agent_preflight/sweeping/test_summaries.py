@@ -1,4 +1,4 @@
-"""The summary of a trial that nobody could write says what the ledger and the event log know."""
+"""The summary of a lost trial has what ledger and event log know."""
 
 import json
 from decimal import Decimal
