@@ -15,7 +15,7 @@ from agent_preflight.options import kinds
 
 if TYPE_CHECKING:
     from agent_preflight.sidecar.control_client import ControlClient
-from preflight_proxy.base.control_messages import Balance
+    from preflight_proxy.base.control_messages import Balance
 
 Data = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The proxy's data folder, as at its start.", show_default=False)
