@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -235,6 +236,35 @@ async def test_an_account_that_was_frozen_meanwhile_is_not_sent_a_second_time(wo
         async with world.post(max_tokens=4000) as response:
             assert (await response.json())["error"]["message"] == Code.FROZEN.sentence
     assert len(world.sim.requests) == 1
+
+
+async def test_a_call_whose_client_has_left_is_not_sent(world: World) -> None:
+    """The client is looked for in the instant before the first byte, after all that may have taken time (M10, order of a call)."""
+    post = Sender.post
+    about_to_send, client_left = asyncio.Event(), asyncio.Event()
+
+    async def post_later(sender: Sender, may_leave: Callable[[], bool]) -> aiohttp.ClientResponse:
+        about_to_send.set()
+        await client_left.wait()
+        return await post(sender, may_leave)
+
+    async def call() -> None:
+        async with world.post():
+            raise AssertionError("a call that is not sent was answered")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sender, "post", post_later)
+        calling = asyncio.ensure_future(call())
+        async with asyncio.timeout(30):
+            await about_to_send.wait()
+            calling.cancel()
+            while world.proxy.ledger.account("a").outcomes != NONE_YET.with_unserved(LEFT):
+                await asyncio.sleep(0.01)
+        client_left.set()
+        await world.proxy.tasks.finish(30.0)
+    assert world.sim.requests == []
+    assert world.proxy.ledger.account("a").pending_pusd == 0
+    assert [line["outcome"] for line in world.cost_lines()] == ["voided"]
 
 
 OUTCOMES = [
