@@ -49,7 +49,7 @@ EXCUSED_FOLDER_IMPORTS: Mapping[tuple[str, str], str] = {}
 """Imports from one folder to another that would close a circle, each with the reason why it stays."""
 
 SHARED_WITH_THE_HOST = (
-    *("preflight_proxy.core", "preflight_proxy.core.errors", "preflight_proxy.base.log"),
+    *("preflight_proxy.core", "preflight_proxy.base.log"),
     *("preflight_proxy.base.tasks", "preflight_proxy.base.clock", "preflight_proxy.base.control_messages"),
     "preflight_proxy.base.atomic_file",
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.

@@ -27,9 +27,9 @@ class NamedModel:
 
     Attributes:
         id: The model's id.
-        alias: The trial's name; None where nobody chose one.
-        budget_usd: Dollars for this one; None for what all have.
-        arguments: The agent's arguments for this one; None for what all have.
+        alias: The trial's name; None if none was chosen.
+        budget_usd: Dollars for this agent; None for the budget of the run.
+        arguments: Arguments of this agent; None for those of the run.
     """
 
     id: str
@@ -45,7 +45,7 @@ def read_models(given: object) -> tuple[NamedModel, ...]:
         given: A list of `"ID"`, `"ID=ALIAS"`, pairs of id and alias, or `NamedModel`.
 
     Raises:
-        ValueError: It is something else, or an id or alias cannot be one; a text says which.
+        ValueError: It is something else, or an id or alias is not allowed; the text says which.
     """
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise ValueError
@@ -66,7 +66,7 @@ def check_alias(alias: str) -> None:
     """Accept a trial's name.
 
     Raises:
-        ValueError: It cannot be one; says why.
+        ValueError: The name is not allowed; the text says why.
     """
     if not _NAME.fullmatch(alias) or len(alias) > ALIAS_CHARS_MAX or alias in _RUN_FILES:
         raise ValueError(
@@ -76,10 +76,10 @@ def check_alias(alias: str) -> None:
 
 
 def check_run_id(run_id: str) -> str:
-    """Return a run's id if it can be a folder's name.
+    """Return a run's id if it is allowed as the name of a folder.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: It is not allowed.
     """
     if not _NAME.fullmatch(run_id) or len(run_id) > RUN_ID_CHARS_MAX:
         raise ValueError(
@@ -101,7 +101,7 @@ def _model(given: Any) -> NamedModel:  # noqa: ANN401 - whatever a script may gi
 
 
 def _with_aliases(models: Sequence[NamedModel]) -> tuple[NamedModel, ...]:
-    """Give each model that has no alias one of its own, made of its id; the second of the same name ends in `-2`."""
+    """Give each model that has no alias one of its own, made from its id; a second one of that name ends in `-2`."""
     taken = {model.alias for model in models if model.alias is not None}
     named = []
     for model in models:

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 
 from openrouter_sim import Scenario
 from preflight_proxy.app import RunningProxy, running
@@ -478,12 +479,13 @@ def busy() -> bytes:
 
 
 async def _held(liar: Liar) -> asyncio.Future[tuple[int, dict[str, str], bytes]]:
-    """A call that waits for upstream to take it, reserved."""
+    """A reserved call that the proxy sends again after a pause, because upstream refused the first attempt."""
     liar.says(busy())
-    call = liar.post()
-    async with asyncio.timeout(30):
-        while not liar.calls():
-            await asyncio.sleep(0.01)
+    with structlog.testing.capture_logs() as logs:
+        call = liar.post()
+        async with asyncio.timeout(30):
+            while "upstream.held" not in {line["event"] for line in logs}:
+                await asyncio.sleep(0.01)
     liar.says(document(b"{}"))
     return call
 

@@ -142,7 +142,7 @@ class Timers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Balance:
+class _BudgetFigures:
     account: Account
     used_pusd: int
     actions: tuple[Action, ...]
@@ -158,7 +158,7 @@ class BudgetFiles:
 
     def __init__(self, timers: Timers | None = None) -> None:
         self._timers = timers
-        self._waiting: dict[str, tuple[_Balance, Timer]] = {}
+        self._waiting: dict[str, tuple[_BudgetFigures, Timer]] = {}
         self._written_at_s: dict[str, float] = {}
         self._failed: set[str] = set()
 
@@ -169,7 +169,7 @@ class BudgetFiles:
         """
         if account.budget_file is None:
             return
-        balance = _Balance(account, used_pusd, actions, total_actions)
+        balance = _BudgetFigures(account, used_pusd, actions, total_actions)
         waiting = self._waiting.get(account.id)
         if waiting is not None:
             self._waiting[account.id] = (balance, waiting[1])
@@ -193,7 +193,7 @@ class BudgetFiles:
         balance, _timer = self._waiting.pop(account_id)
         self._write(balance, timers.time())
 
-    def _write(self, balance: _Balance, now_s: float) -> None:
+    def _write(self, balance: _BudgetFigures, now_s: float) -> None:
         account = balance.account
         assert account.budget_file is not None, "an account without a file is never written"
         self._written_at_s[account.id] = now_s
@@ -208,7 +208,7 @@ class BudgetFiles:
             self._failed.add(account.id)
 
 
-def _budget_text(balance: _Balance) -> str:
+def _budget_text(balance: _BudgetFigures) -> str:
     used_pusd, limit_pusd = balance.used_pusd, balance.account.limit_pusd
     if balance.account.budget_mode == "detailed":
         return detailed_text(used_pusd, limit_pusd, balance.actions, balance.total_actions)

@@ -1,4 +1,4 @@
-"""The price list: which endpoints serve a model at what price, fetched when first asked for, kept, and aged (M7).
+"""The price list: which endpoints serve a model at what price; read at first use, kept, and read again (M7, quoted endpoints).
 
 Source: openrouter.ai/docs/guides/overview/models and the endpoints list, `GET /models/{author}/{slug}/endpoints`, 2026-10.
 """
@@ -28,7 +28,7 @@ STALE_S = 24 * 3600.0
 RETRY_S = 5.0
 """After a failed read the old list serves, and the next try waits this long."""
 ANYONE_S = 1.0
-"""What is read from upstream for those who show no token is at least this far apart, whatever it is."""
+"""The least time between two reads of upstream for clients without a token."""
 MODELS_MAX = 1000
 """Models kept; an agent that asks for made-up names must not fill the memory."""
 
@@ -82,15 +82,15 @@ class StalePricesError(UpstreamError):
 
 
 class UnreachableError(StalePricesError):
-    """None can be had because upstream cannot be reached, or does not answer."""
+    """No price list can be had, because upstream cannot be reached or does not answer."""
 
 
 class BusyError(UpstreamError):
-    """It is not kept, and too little time has passed since the last read for those who show no token."""
+    """The list is not kept, and the last read for clients without a token was less than `ANYONE_S` ago."""
 
 
 class Prices:
-    """The price lists of all models asked for, each read from upstream once, however many calls wait for it."""
+    """The price lists of all requested models. A list is read from upstream once, however many calls wait for it."""
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         self._upstream = upstream
@@ -119,13 +119,13 @@ class Prices:
         reading = self._reading.get(model)
         if reading is None:
             reading = self._reading[model] = self._tasks.spawn(self._read(model), "prices")
-        found = await asyncio.shield(reading)  # who leaves does not take the answer from those who wait with him
+        found = await asyncio.shield(reading)  # a caller that is cancelled must not cancel the read for the others
         if isinstance(found, StalePricesError):
             raise found
         return found
 
     async def _read(self, model: str) -> PriceList | StalePricesError:
-        """Read one list; the kept one if that fails; the error if it is too old besides."""
+        """Read one list. If that fails, return the kept list, or the error if the kept list is too old."""
         try:
             fetched = await self._fetch(model)
             self._keep(model, fetched)
@@ -198,7 +198,7 @@ class Prices:
             raise StalePricesError("The model list cannot be read.")
         return found
 
-    # For those who show no token
+    # For clients without a token
 
     async def models_for_anyone(self) -> bytes:
         """As `models`, with at most one read of upstream in `ANYONE_S`.
@@ -213,7 +213,7 @@ class Prices:
         return await self.models()
 
     async def of_anyone(self, model: str) -> PriceList | None:
-        """The price list of a model that is kept, or is in the model list; None for every other. Nothing that is kept goes for it.
+        """The price list of a model that is kept or is in the model list; None for every other. No kept list is dropped for it.
 
         Raises:
             BusyError: A read is due, and the last one was less than `ANYONE_S` ago.

@@ -1,4 +1,4 @@
-"""What a run is asked to be, besides its options."""
+"""The request for a run: its settings, and how it was started."""
 
 from agent_preflight.options.settings import read_settings
 from agent_preflight.runs.request import Origin, RunRequest
@@ -7,10 +7,10 @@ SETTINGS = read_settings({"models": ["m/m=a"], "admin_key": "sk-or-admin", "max_
 
 
 def test_a_request_is_for_a_new_run_without_checks_unless_it_says_otherwise() -> None:
-    made = RunRequest(settings=SETTINGS)
-    assert (made.origin, made.single, made.preflight, made.may_have_begun) == (None, False, None, False)
-    assert made.admin_key.reveal() == "sk-or-admin"
-    assert "sk-or-admin" not in repr(made)
+    request = RunRequest(settings=SETTINGS)
+    assert (request.origin, request.single, request.preflight, request.may_have_begun) == (None, False, None, False)
+    assert request.admin_key.reveal() == "sk-or-admin"
+    assert "sk-or-admin" not in repr(request)
 
 
 def test_one_trial_runs_at_a_time_unless_they_run_in_parallel() -> None:

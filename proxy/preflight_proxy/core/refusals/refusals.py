@@ -124,7 +124,7 @@ class Refusal:
         return self.posted_pusd + self.needed_pusd if self.needed_pusd else 0
 
 
-class AccountBalance(Protocol):
+class LimitFigures(Protocol):
     """The balance of an account, in pico-USD."""
 
     @property
@@ -168,7 +168,7 @@ def allowed_detail(models: Iterable[str]) -> str:
     return f"Allowed: {', '.join(names)}." if names else ""
 
 
-def budget_headers(balance: AccountBalance) -> list[tuple[str, str]]:
+def budget_headers(balance: LimitFigures) -> list[tuple[str, str]]:
     """Return the `X-Budget-*` headers in exact decimal dollars; on a refusal also what was needed, and `x-should-retry: false`.
 
     Args:
