@@ -16,7 +16,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     "README.md": "index.md",
-    **{name: name for name in ("CACHE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")},
+    **{name: name for name in ("CACHE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md")},
 }
 """Pages beside README, and their places in the site."""
 TARGET = re.compile(r"(?<=\]\()(?P<path>[^()#\s]+)(?P<anchor>#[^()\s]*)?(?=\))")
