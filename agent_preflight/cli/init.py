@@ -19,12 +19,14 @@ def init(
 
     Example: agent-preflight init && agent-preflight run
     """
-    from agent_preflight.base.console import say
-    from agent_preflight.options.example_file import TEMPLATE
+    from importlib.resources import files
 
+    from agent_preflight.base.console import say
+
+    example = files("agent_preflight.options") / "example.toml"
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE)
+            file.write(example.read_text("utf-8"))
     except FileExistsError:
         complain(f"{path} is there already; it stays as it is.")
         raise typer.Exit(1) from None

@@ -1,15 +1,16 @@
-"""The file that `init` writes is one that `run` understands, as it stands and with every comment taken away."""
+"""`run` can read the file that `init` writes: as it is, and with every commented key in force."""
 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from agent_preflight.options.config_errors import known_keys
-from agent_preflight.options.example_file import TEMPLATE, uncommented
 from agent_preflight.options.run_file import parse_config, tables
 from agent_preflight.options.settings import COMMAND_NETWORK, defaults, read_option
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "config.md"
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLE = (ROOT / "agent_preflight" / "options" / "example.toml").read_text("utf-8")
+DOCS = ROOT / "docs" / "config.md"
 INSTEAD = {"prompt_file"}
 """Keys that contradict another one, and so stand in words."""
 EXAMPLES = {
@@ -29,7 +30,13 @@ EXAMPLES = {
 }
 """Options that have no default to show."""
 IN_WORDS = {"models[]"}
-"""Tables that the page describes, and the template leaves out for brevity."""
+"""Tables that the page describes, and the example leaves out for brevity."""
+
+
+def uncommented() -> str:
+    """Return the example with every commented key in force. Those lines begin with `#` and no blank."""
+    lines = EXAMPLE.splitlines()
+    return "\n".join(line[1:] if line[:1] == "#" and line[1:2] not in (" ", "") else line for line in lines)
 
 
 def keys_at(document: object, place: str) -> set[str]:
@@ -42,13 +49,13 @@ def keys_at(document: object, place: str) -> set[str]:
     return {key for each in found if isinstance(each, Mapping) for key in each}
 
 
-def test_the_template_is_a_configuration() -> None:
-    config = parse_config(TEMPLATE)
+def test_the_example_is_a_configuration() -> None:
+    config = parse_config(EXAMPLE)
     assert config["image_name"] == "my-agent"
     assert len(config["models"]) == 2
 
 
-def test_the_template_with_every_key_in_force_is_one_too() -> None:
+def test_the_example_with_every_key_in_force_is_one_too() -> None:
     config = parse_config(uncommented())
     assert config["network"] == "sealed"
     assert [type(policy).__name__ for policy in config["eject_policy"]] == [
@@ -56,7 +63,7 @@ def test_the_template_with_every_key_in_force_is_one_too() -> None:
     ]
 
 
-def test_the_template_names_every_key_that_is_known() -> None:
+def test_the_example_names_every_key_that_is_known() -> None:
     document = tomllib.loads(uncommented())
     for place, kinds in tables().items():
         known = {key for kind in kinds for key in known_keys(kind)}
@@ -70,7 +77,7 @@ def test_the_page_names_every_key_that_is_known() -> None:
     assert sorted(key for key in known if f"`{key}`" not in page) == []
 
 
-def test_defaults_in_the_template_are_those_of_the_code() -> None:
+def test_defaults_in_the_example_are_those_of_the_code() -> None:
     config = parse_config(uncommented())
     shown = {name: read_option(name, value) for name, value in config.items() if name not in EXAMPLES}
     assert shown == {name: {**defaults(), "network": COMMAND_NETWORK}[name] for name in shown}
