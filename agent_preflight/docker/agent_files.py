@@ -19,8 +19,7 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.environment.variables import CONTAINER_BUDGET_FILE
 from agent_preflight.sandboxes.kept_output import KeptOutput, OutputPolicy
-from agent_preflight.sandboxes.output_folder import OutputFolder
-from agent_preflight.sandboxes.tar_stream import TarError, TarKind
+from agent_preflight.sandboxes.output_folder import LINK, OutputFolder
 from preflight_proxy.core.errors import ConfigError
 
 SPOILT = frozenset({Failure.FAILED, Failure.REFUSED, Failure.NOT_DOCKER})
@@ -130,7 +129,7 @@ async def _copy_in_time(
     try:
         async with over:
             limit = await _copy(engine, container, policy.path, output, take)
-            if output.root is TarKind.LINK:
+            if output.root == LINK:
                 output.again()
                 limit = await _copy(engine, container, f"{policy.path.rstrip('/')}/.", output, take)
             return limit
@@ -152,7 +151,7 @@ async def _copy(engine: Engine, container: str, path: str, output: OutputFolder,
             async for piece in pieces:
                 if not await take(piece):
                     return None
-    except TarError as exc:
+    except tarfile.TarError as exc:
         raise DockerError(f"reading the output: the engine's archive breaks off: {exc}", Failure.NOT_DOCKER) from exc
     except DockerError as exc:
         if output.root is None and exc.failure is Failure.GONE:

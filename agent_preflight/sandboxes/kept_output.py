@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ class KeptOutput:
 
     def document(self) -> dict[str, Any]:
         """Return it as summary.json holds it."""
-        return {**asdict(self), "skipped": list(self.skipped), "limits": list(self.limits)}
+        return asdict(self) | {"skipped": list(self.skipped), "limits": list(self.limits)}
 
     def write_record(self, folder: Path, container: str) -> None:
         """Write `RECORD`, by which a sweep sees that this container's output is kept; without it, it copies again."""
@@ -131,11 +130,7 @@ def set_workspace_aside(folder: Path, number: int | None = None) -> None:
     if not os.path.lexists(place):
         return
     names = (f"{WORKSPACE}.{count}" for count in ([number] if number is not None else range(1, ASIDE_MAX)))
-    for name in _free(folder, names):
-        place.rename(folder / name)
-        return
-    raise FileExistsError(errno.EEXIST, f"{folder} holds {ASIDE_MAX} earlier outputs")
-
-
-def _free(folder: Path, names: Iterator[str]) -> Iterator[str]:
-    return (name for name in names if not os.path.lexists(folder / name))
+    free = next((name for name in names if not os.path.lexists(folder / name)), None)
+    if free is None:
+        raise FileExistsError(errno.EEXIST, f"{folder} holds {ASIDE_MAX} earlier outputs")
+    place.rename(folder / free)

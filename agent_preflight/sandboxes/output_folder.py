@@ -10,11 +10,14 @@ import contextlib
 import errno
 import os
 import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_preflight.sandboxes.kept_output import WORKSPACE, KeptOutput, OutputPolicy, set_workspace_aside
-from agent_preflight.sandboxes.tar_stream import TarEntry, TarKind, TarStream
+from agent_preflight.sandboxes.tar_stream import TarStream
 
 PARTIAL = "workspace.partial"
 LISTED_MAX = 100
@@ -24,6 +27,16 @@ SMALL_BYTES = 2**20
 """Files up to this size are written even if little room is left, so that an answer is kept where a heap is not."""
 FREE_BYTES_MIN = 128 * 2**20
 """If less is free, all trials of a run are ended, so a copy must leave this much."""
+LINK, FILE, FOLDER = "link", "file", "folder"
+_KINDS = dict.fromkeys(tarfile.REGULAR_TYPES, FILE) | {
+    tarfile.DIRTYPE: FOLDER,
+    tarfile.SYMTYPE: LINK,
+    tarfile.LNKTYPE: "hard link",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+    tarfile.FIFOTYPE: "pipe",
+}
+"""What an entry is, for a person."""
 _OURS = (b"budget.txt",)
 _NO_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 _ZEROS = bytes(2**20)
@@ -36,8 +49,8 @@ class _PartialFile:
     """A file that is being written."""
 
     fd: int
-    parent: tuple[bytes, ...]
-    entry: TarEntry
+    path: tuple[bytes, ...]
+    entry: tarfile.TarInfo
     left: int
 
 
@@ -70,14 +83,13 @@ class OutputFolder:
 
     Attributes:
         root: What the archive's first entry is, which stands for the folder itself; None before it.
-        wants_more: Whether more of the archive can add anything.
 
     Raises:
         OSError: The folder cannot be written.
     """
 
     def __init__(self, folder: Path, wish: OutputPolicy, free_bytes_min: int = FREE_BYTES_MIN) -> None:
-        self.root: TarKind | None = None
+        self.root: str | None = None
         self._folder, self._wish, self._free_bytes_min = folder, wish, free_bytes_min
         self._draft = folder / PARTIAL
         self._stream = TarStream()
@@ -90,12 +102,6 @@ class OutputFolder:
         _remove(self._draft)
         self._draft.mkdir(mode=0o700)
         self._top = os.open(self._draft, _FOLDER_FLAGS)
-        self._parent: tuple[tuple[bytes, ...], int] | None = None
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether more of the archive can add anything."""
-        return not self._full and not self._stream.ended
 
     def again(self) -> None:
         """Begin with another archive; the first held a link, and nothing of it was kept."""
@@ -105,17 +111,17 @@ class OutputFolder:
         """Write what these bytes of the archive hold; returns whether more can add anything.
 
         Raises:
-            TarError: They are none of an archive.
+            TarError: They do not continue an archive.
             OSError: They could not be written.
         """
         for item in self._stream.feed(data):
-            if isinstance(item, TarEntry):
+            if isinstance(item, tarfile.TarInfo):
                 self._begin(item)
             elif self._writing is not None:
                 self._write(self._writing, item)
             if self._full:
                 break
-        return self.wants_more
+        return not self._full and not self._stream.ended
 
     def finish(self, limit: str | None = None) -> KeptOutput:
         """Put the tree in its place and return what is in it.
@@ -154,30 +160,30 @@ class OutputFolder:
         )
 
     def _close(self) -> None:
-        self._forget_parent()
         if self._top >= 0:
             os.close(self._top)
             self._top = -1
 
-    def _begin(self, entry: TarEntry) -> None:
-        parts = tuple(part for part in entry.name.split(b"/") if part not in (b"", b"."))
+    def _begin(self, entry: tarfile.TarInfo) -> None:
+        name, kind = entry.name.encode("utf-8", "surrogateescape"), _KINDS.get(entry.type, "unknown kind")
+        parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
         if self.root is None:
-            self.root, self._prefix = entry.kind, parts
-            if entry.kind is not TarKind.FOLDER:
-                self._skipped.add((), entry.kind.value)
+            self.root, self._prefix = kind, parts
+            if kind != FOLDER:
+                self._skipped.add((), kind)
             return
         path = parts[len(self._prefix) :]
-        if self.root is not TarKind.FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
+        if self.root != FOLDER or parts[: len(self._prefix)] != self._prefix or not path:
             self._skipped.add(parts, "name")
         elif not all(map(_is_name, path)):
             self._skipped.add(path, "name")
         elif (mount := next((path[:n] for n in range(1, len(path) + 1) if path[:n] in self._mounts), None)) is not None:
             if mount == path:
                 self._skipped.add(path, "mount")
-        elif entry.kind is TarKind.LINK and path == _OURS:
+        elif kind == LINK and path == _OURS:
             pass
-        elif entry.kind not in (TarKind.FILE, TarKind.FOLDER):
-            self._skipped.add(path, entry.kind.value)
+        elif kind not in (FILE, FOLDER):
+            self._skipped.add(path, kind)
         elif len(path) > self._wish.depth_max:
             self._skipped.add(path, "depth", "depth")
         elif self._made >= self._wish.files_max:
@@ -188,16 +194,15 @@ class OutputFolder:
         else:
             self._make(path, entry)
 
-    def _make(self, path: tuple[bytes, ...], entry: TarEntry) -> None:
+    def _make(self, path: tuple[bytes, ...], entry: tarfile.TarInfo) -> None:
         try:
-            parent = self._open_parent(path[:-1])
-            if entry.kind is TarKind.FOLDER:
-                os.mkdir(path[-1], 0o700, dir_fd=parent)
-            else:
-                self._check_room(entry.size)
-                self._writing = _PartialFile(
-                    os.open(path[-1], _FILE_FLAGS, 0o600, dir_fd=parent), path, entry, entry.size
-                )
+            with self._opened(path[:-1]) as parent:
+                if entry.isdir():
+                    os.mkdir(path[-1], 0o700, dir_fd=parent)
+                else:
+                    self._check_room(entry.size)
+                    fd = os.open(path[-1], _FILE_FLAGS, 0o600, dir_fd=parent)
+                    self._writing = _PartialFile(fd, path, entry, entry.size)
         except FileNotFoundError:
             self._skipped.add(path, "folder")  # which was left out
         except (FileExistsError, NotADirectoryError):
@@ -211,32 +216,20 @@ class OutputFolder:
             if self._writing is not None and not entry.size:
                 self._end(self._writing)
 
-    def _open_parent(self, path: tuple[bytes, ...]) -> int:
-        if not path:
-            return self._top
-        if self._parent is not None and self._parent[0] == path:
-            return self._parent[1]
-        self._forget_parent()
+    @contextmanager
+    def _opened(self, path: tuple[bytes, ...]) -> Iterator[int]:
+        """Open a folder of the tree, part by part; no part may be a link."""
         fd = os.dup(self._top)
-        for part in path:
-            try:
-                inner = os.open(part, _FOLDER_FLAGS, dir_fd=fd)
-            finally:
-                os.close(fd)
-            fd = inner
-        self._parent = (path, fd)
-        return fd
-
-    def _forget_parent(self) -> None:
-        if self._parent is not None:
-            os.close(self._parent[1])
-            self._parent = None
+        try:
+            for part in path:
+                outer, fd = fd, os.open(part, _FOLDER_FLAGS, dir_fd=fd)
+                os.close(outer)
+            yield fd
+        finally:
+            os.close(fd)
 
     def _check_room(self, size: int) -> None:
-        if size <= SMALL_BYTES:
-            return
-        found = os.fstatvfs(self._top)
-        if found.f_bavail * found.f_frsize - size < self._free_bytes_min:
+        if size > SMALL_BYTES and shutil.disk_usage(self._top).free - size < self._free_bytes_min:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, writing: _PartialFile, piece: memoryview) -> None:
@@ -257,7 +250,7 @@ class OutputFolder:
             os.ftruncate(writing.fd, entry.size)
             os.fchmod(writing.fd, 0o700 if entry.mode & 0o100 else 0o600)
             with contextlib.suppress(OSError, OverflowError):
-                os.utime(writing.fd, (entry.mtime_s, entry.mtime_s))
+                os.utime(writing.fd, (entry.mtime, entry.mtime))
         finally:
             os.close(writing.fd)
         self._files += 1
@@ -267,17 +260,18 @@ class OutputFolder:
         """Remove a file of which only a part came: a part looks like a whole."""
         self._writing = None
         os.close(writing.fd)
-        os.unlink(writing.parent[-1], dir_fd=self._open_parent(writing.parent[:-1]))
+        with self._opened(writing.path[:-1]) as parent:
+            os.unlink(writing.path[-1], dir_fd=parent)
         self._made -= 1
-        self._skipped.add(writing.parent, why)
+        self._skipped.add(writing.path, why)
 
 
-def _why_nothing(root: TarKind | None, limit: str | None) -> str:
+def _why_nothing(root: str | None, limit: str | None) -> str:
     if root is None and limit is not None:
         return "the engine cannot read it"
     if root is None:
         return "there is no such folder"
-    return "it is empty" if root is TarKind.FOLDER else "it is no folder"
+    return "it is empty" if root == FOLDER else "it is no folder"
 
 
 def _is_name(part: bytes) -> bool:

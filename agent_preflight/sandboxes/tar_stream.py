@@ -1,8 +1,8 @@
 """Reads a tar archive that is not trusted, as its bytes arrive and in bounded memory. Pure.
 
-The standard library's `tarfile` was not taken for this: it reads an extended header of any size into memory, keeps every entry
-that it has seen, follows sparse maps, and asks for bytes where ours arrive. What is held here is one block and one extended
-header of at most `EXTENSION_BYTES_MAX`, whatever the archive says.
+`tarfile` reads each header here, but not the archive: its own reader takes an extended header of any size into memory, keeps
+every entry that it has read, follows sparse maps, and asks for bytes where ours arrive. Here only one block and one extended
+header of at most `EXTENSION_BYTES_MAX` are in memory, whatever the archive says.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Basic Tar Format".
 """
@@ -10,65 +10,14 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Forma
 from __future__ import annotations
 
 import re
+import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
 
-BLOCK_BYTES = 512
 EXTENSION_BYTES_MAX = 2**20
 """A path has at most 4 KiB and an attribute 64 KiB; the engine writes no more than a few of them."""
 SIZE_MAX = 2**63 - 1
-_ZEROS = bytes(BLOCK_BYTES)
-_OCTAL = re.compile(rb"[0-7]*")
 _RECORD = re.compile(rb"(\d{1,7}) ")
-_DECIMAL = re.compile(rb"\d{1,19}")
-
-
-class TarError(ValueError):
-    """The bytes are no tar archive, or one of a kind that is not read here."""
-
-
-class TarKind(Enum):
-    """What an entry is; the values are the words for a person."""
-
-    FILE = "file"
-    FOLDER = "folder"
-    LINK = "link"
-    HARD_LINK = "hard link"
-    DEVICE = "device"
-    PIPE = "pipe"
-    OTHER = "unknown kind"
-
-
-_KINDS = {
-    **dict.fromkeys((b"0", b"\0", b"7"), TarKind.FILE),
-    b"5": TarKind.FOLDER,
-    b"2": TarKind.LINK,
-    b"1": TarKind.HARD_LINK,
-    **dict.fromkeys((b"3", b"4"), TarKind.DEVICE),
-    b"6": TarKind.PIPE,
-}
-_PATH, _LONG_NAME, _IGNORED = b"x", b"L", (b"g", b"K")
-_SPARSE = b"S"
-
-
-@dataclass(frozen=True, slots=True)
-class TarEntry:
-    """One entry of an archive.
-
-    Attributes:
-        name: As it stands there: it may be absolute, lead upwards, hold any byte.
-        kind: What it is.
-        size: Bytes of content that follow; 0 for all but files.
-        mode: The mode's lowest twelve bits.
-        mtime_s: When it was changed, seconds since the epoch.
-    """
-
-    name: bytes
-    kind: TarKind
-    size: int
-    mode: int
-    mtime_s: int
+_IGNORED = (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)
 
 
 class TarStream:
@@ -88,11 +37,13 @@ class TarStream:
         self._extension: tuple[bytes, bytearray] | None = None
         self._records: dict[bytes, bytes] = {}
 
-    def feed(self, data: bytes) -> Iterator[TarEntry | memoryview]:
+    def feed(self, data: bytes) -> Iterator[tarfile.TarInfo | memoryview]:
         """Yield each entry that begins in these bytes, and after each file its content, piece by piece.
 
+        An entry's name is as the archive says: it may be absolute, lead upwards, and have any byte.
+
         Raises:
-            TarError: They do not go on as an archive does; nothing more can be read.
+            TarError: These bytes do not continue an archive, or one of a kind that is not read here. Nothing more can be read.
         """
         rest = memoryview(data)
         while rest and not self.ended:
@@ -104,111 +55,74 @@ class TarStream:
                 elif self._extension is not None:
                     self._extend(piece)
             elif self._padding:
-                passed = min(self._padding, len(rest))
-                self._padding, rest = self._padding - passed, rest[passed:]
+                padding = min(self._padding, len(rest))
+                self._padding, rest = self._padding - padding, rest[padding:]
             else:
-                wanted = BLOCK_BYTES - len(self._block)
-                self._block += rest[:wanted]
-                rest = rest[wanted:]
-                if len(self._block) == BLOCK_BYTES and (entry := self._header(bytes(self._block))) is not None:
+                missing = tarfile.BLOCKSIZE - len(self._block)
+                self._block += rest[:missing]
+                rest = rest[missing:]
+                if len(self._block) == tarfile.BLOCKSIZE and (entry := self._header(bytes(self._block))) is not None:
                     yield entry
 
-    def _header(self, block: bytes) -> TarEntry | None:
+    def _header(self, block: bytes) -> tarfile.TarInfo | None:
         self._block.clear()
-        if block == _ZEROS:
+        self._extension = None
+        if not any(block):
             self._zero_blocks += 1
             self.ended = self._zero_blocks == 2
             return None
         self._zero_blocks = 0
-        _check_sum(block)
-        flag, size = block[156:157], _number(block[124:136])
-        if flag in (_PATH, _LONG_NAME):
-            if size > EXTENSION_BYTES_MAX:
-                raise TarError(f"an extended header of {size} bytes")
-            self._extension = (flag, bytearray())
-            self._expect(size, is_content=False)
-            return None
-        if flag in _IGNORED:
-            self._expect(size, is_content=False)
-            return None
-        if flag == _SPARSE:
-            raise TarError("a sparse map")
-        return self._entry(block, flag, size)
+        entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        if entry.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+            if entry.size > EXTENSION_BYTES_MAX:
+                raise tarfile.ReadError(f"an extended header has {entry.size} bytes")
+            self._extension = (entry.type, bytearray())
+        elif entry.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a file is stored as a sparse map")
+        elif entry.type not in _IGNORED:
+            return self._entry(entry)
+        self._expect(entry.size, is_content=False)
+        return None
 
-    def _entry(self, block: bytes, flag: bytes, size: int) -> TarEntry:
+    def _entry(self, entry: tarfile.TarInfo) -> tarfile.TarInfo:
         records, self._records = self._records, {}
-        kind = _KINDS.get(flag, TarKind.OTHER)
-        if (record := records.get(b"size")) is not None:
-            size = _decimal(record)
-        has_content = kind in (TarKind.FILE, TarKind.OTHER)
-        self._expect(size if has_content else 0, is_content=kind is TarKind.FILE)
-        mode, mtime_s = _number_or_zero(block[100:108]) & 0o7777, _number_or_zero(block[136:148])
-        return TarEntry(records.get(b"path", _name(block)), kind, size if kind is TarKind.FILE else 0, mode, mtime_s)
+        if (path := records.get(b"path")) is not None:
+            entry.name = path.decode("utf-8", "surrogateescape")
+        if (size := records.get(b"size")) is not None:
+            entry.size = int(size) if re.fullmatch(rb"\d{1,19}", size) else -1
+        if not entry.isreg() and entry.type in tarfile.SUPPORTED_TYPES:
+            entry.size = 0  # a link's size is its target's
+        self._expect(entry.size, is_content=entry.isreg())
+        return entry
 
     def _expect(self, size: int, *, is_content: bool) -> None:
-        self._left, self._padding, self._is_content = size, -size % BLOCK_BYTES, is_content
+        if not 0 <= size <= SIZE_MAX:
+            raise tarfile.ReadError("a size is negative or too large")
+        self._left, self._padding, self._is_content = size, -size % tarfile.BLOCKSIZE, is_content
 
     def _extend(self, piece: memoryview) -> None:
         assert self._extension is not None
-        flag, content = self._extension
+        kind, content = self._extension
         content += piece
         if self._left:
             return
-        self._extension = None
-        if flag == _LONG_NAME:
+        if kind == tarfile.GNUTYPE_LONGNAME:
             self._records[b"path"] = bytes(content).rstrip(b"\0")
         else:
             self._records |= _pax_records(bytes(content))
 
 
-def _check_sum(block: bytes) -> None:
-    checksum = _number(block[148:156])
-    if checksum != sum(block) - sum(block[148:156]) + 8 * ord(" "):
-        raise TarError("a header whose checksum is wrong")
-
-
-def _number(field: bytes) -> int:
-    """A number in octal digits, or in base 256 where its highest bit is set (GNU)."""
-    if field[0] & 0x80:
-        value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-        if value > SIZE_MAX:  # a negative number is one too
-            raise TarError("a number that is negative or too large")
-        return value
-    digits = field.strip(b" \0")
-    if not _OCTAL.fullmatch(digits):
-        raise TarError("a number that is none")
-    return int(digits or b"0", 8)
-
-
-def _number_or_zero(field: bytes) -> int:
-    """A number on which nothing depends; 0 for what is none, such as a time before 1970."""
-    try:
-        return _number(field)
-    except TarError:
-        return 0
-
-
-def _decimal(text: bytes) -> int:
-    if not _DECIMAL.fullmatch(text) or int(text) > SIZE_MAX:
-        raise TarError("a size that is none")
-    return int(text)
-
-
-def _name(block: bytes) -> bytes:
-    name, prefix = block[:100].split(b"\0")[0], block[345:500].split(b"\0")[0]
-    return prefix + b"/" + name if prefix and block[257:263] == b"ustar\0" else name
-
-
 def _pax_records(content: bytes) -> dict[bytes, bytes]:
-    """Return the records of an extended header, each `LENGTH KEY=VALUE` and a line's end."""
+    """Return path and size of an extended header, whose records are each `LENGTH KEY=VALUE` and a line's end."""
     records: dict[bytes, bytes] = {}
     at = 0
     while at < len(content):
         length = _RECORD.match(content, at)
         end = at + int(length[1]) if length is not None else 0
         if length is None or not length.end() < end <= len(content) or content[end - 1 : end] != b"\n":
-            raise TarError("an extended header that is none")
+            raise tarfile.ReadError("an extended header is not in pax format")
         key, _, value = content[length.end() : end - 1].partition(b"=")
-        records[key] = value
+        if key in (b"path", b"size"):  # others are not kept: their number has no limit
+            records[key] = value
         at = end
     return records

@@ -90,7 +90,7 @@ def test_modes_are_the_owners_alone_and_no_right_beyond_that_is_left(tmp_path: P
 
 
 def test_a_file_keeps_the_time_of_its_writing_and_a_time_that_none_is_costs_nothing(tmp_path: Path) -> None:
-    for wrong in (b"\x80\0\0\0\x7f" + b"\xff" * 7, b"\xff" * 12, b"yesterday..."):
+    for wrong in (b"\x80\0\0\0\x7f" + b"\xff" * 7, b"\xff" * 12):
         write(tmp_path, archive([TOP])[:512] + header(b"output/a", at136=wrong) + bytes(1024))
         assert tree(tmp_path) == {"a": ""}
     write(tmp_path, [file("a", mtime=1_600_000_000)])
