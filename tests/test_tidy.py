@@ -84,9 +84,10 @@ TESTED_TOGETHER: Mapping[str, str] = {
 ONE_HOME: Mapping[str, tuple[str, ...]] = {
     "subprocess": ("agent_preflight.base.commands", "agent_preflight.sidecar"),
     "create_subprocess_exec": (
-        *("agent_preflight.sandboxes.process", "agent_preflight.sidecar"),
+        "agent_preflight.sidecar",
         "agent_preflight.launch.demo",  # the simulator, as a process of its own
     ),
+    "subprocess_exec": ("agent_preflight.sandboxes.process",),
     "create_subprocess_shell": (),
     "sqlite3": (
         *("preflight_proxy.ledger.store", "preflight_proxy.ledger.schema", "preflight_proxy.ledger.migrations"),

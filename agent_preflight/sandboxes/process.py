@@ -1,7 +1,8 @@
 """The sandbox without containers: an agent as a process of this machine, in a session of its own; and agents that were orphaned.
 
 It limits only money: the agent reads what its user may read and reaches what its user may reach. It is for machines without
-Docker. Its end is TERM, half a second, KILL, for every process of the agent's session and every descendant, until none is seen.
+Docker. An agent is ended by TERM, half a second, KILL, for every process of its session and every descendant, until none is
+seen.
 A descendant that left the session *and* lost its parents is not found. Its calls are refused all the same, because the account
 is frozen first.
 
@@ -14,9 +15,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import Process
+from asyncio.subprocess import SubprocessStreamProtocol
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -45,6 +45,23 @@ class ProcessError(OperatingError):
     """The agent's process could not be made or started."""
 
 
+class _AgentStreams(SubprocessStreamProtocol):
+    """The agent's standard streams.
+
+    Args:
+        exited: Set when the process has ended, also while a descendant of it keeps its output open. asyncio's own
+            `Process.wait` waits for that descendant too (Python 3.11).
+    """
+
+    def __init__(self, exited: asyncio.Event) -> None:
+        super().__init__(PIPE_BYTES_MAX, asyncio.get_running_loop())
+        self._exited = exited
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self._exited.set()
+
+
 class ProcessSandbox:
     """One agent as a process group of this machine, working in the trial folder's `workspace` (beside `budget`).
 
@@ -59,9 +76,8 @@ class ProcessSandbox:
         self.warnings: list[str] = []
         self._spec = spec
         self._workspace = spec.budget_dir.parent / "workspace"
-        self._process: Process | None = None
-        self._pipes: Pipes | None = None
-        self._transports: list[asyncio.BaseTransport] = []
+        self._process: asyncio.SubprocessTransport | None = None
+        self._exited = asyncio.Event()
         self._over = False
         self._gone = False
         self._ending = asyncio.Lock()
@@ -100,34 +116,29 @@ class ProcessSandbox:
             raise ProcessError(f"the trial {self._spec.alias} was ended before its agent started")
         if not self._spec.command:
             raise ProcessError("a process needs a command: give the program and its arguments")
-        theirs, ours = _pipe_ends()
+        loop = asyncio.get_running_loop()
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            self._process, streams = await loop.subprocess_exec(
+                lambda: _AgentStreams(self._exited),
                 *self._spec.command,
-                stdin=theirs.stdin,
-                stdout=theirs.stdout,
-                stderr=theirs.stderr,
                 cwd=self._workspace,
                 env=agent_environment(self._spec.env, child_environment()),
                 start_new_session=True,
             )
         except OSError as exc:
-            ours.close()
             raise ProcessError(f"starting the agent {self._spec.alias}: {exc.strerror or exc}") from exc
-        finally:
-            theirs.close()
-        stdout, stdout_transport = await _reader(ours.stdout)
-        stderr, stderr_transport = await _reader(ours.stderr)
-        stdin = await _writer(ours.stdin)
-        self._transports = [stdin.transport, stdout_transport, stderr_transport]
-        self._pipes = Pipes(stdin, stdout, stderr)
-        return self._pipes
+        assert streams.stdin is not None
+        assert streams.stdout is not None
+        assert streams.stderr is not None
+        return Pipes(streams.stdin, streams.stdout, streams.stderr)
 
     async def wait(self) -> Exit:
         """Return when the agent's first process has ended; what it left running is ended too, as in a container."""
-        assert self._process is not None
-        code = await self._process.wait()
+        await self._exited.wait()
         await self._end(within_s=0)
+        assert self._process is not None
+        code = self._process.get_returncode()
+        assert code is not None
         return Exit(code=code if code >= 0 else 128 - code)
 
     async def kill(self) -> Step:
@@ -143,23 +154,23 @@ class ProcessSandbox:
     async def close(self) -> dict[str, Step]:
         """End what may still run and close its streams; the working directory stays, it holds what the agent made."""
         step = await self.kill()
-        for transport in self._transports:
-            transport.close()
+        if self._process is not None:
+            self._process.close()
         return {"agent": step}
 
     async def _end(self, *, within_s: float) -> Step:
         """Give the first process `within_s` to end on TERM, then kill all. Once all are gone, their ids mean nothing."""
         assert self._process is not None
-        leader, known = self._process.pid, set[psutil.Process]()
+        leader, known = self._process.get_pid(), set[psutil.Process]()
         async with self._ending:
             if self._gone:
                 return "ok"
-            if within_s and self._process.returncode is None:
+            if within_s and not self._exited.is_set():
                 known = members(leader)
                 _signal_all(known, signal.SIGTERM)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(within_s):
-                        await self._process.wait()
+                        await self._exited.wait()
             _, step = await _kill_all(lambda seen: members(leader, known | seen), group=leader)
             self._gone = step == "ok"
             return step
@@ -246,35 +257,3 @@ async def _kill_all(
         _signal_all(alive, signal.SIGKILL)
         await asyncio.sleep(LOOK_EVERY_S)
     return len(seen), "ok"
-
-
-@dataclass(frozen=True, slots=True)
-class _PipeEnds:
-    """One side of three pipes. They are our own and not the loop's, so that the end of the process is not held up by a reader."""
-
-    stdin: int
-    stdout: int
-    stderr: int
-
-    def close(self) -> None:
-        for fd in (self.stdin, self.stdout, self.stderr):
-            os.close(fd)
-
-
-def _pipe_ends() -> tuple[_PipeEnds, _PipeEnds]:
-    (stdin_r, stdin_w), (stdout_r, stdout_w), (stderr_r, stderr_w) = os.pipe(), os.pipe(), os.pipe()
-    return _PipeEnds(stdin_r, stdout_w, stderr_w), _PipeEnds(stdin_w, stdout_r, stderr_r)
-
-
-async def _reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
-    reader = asyncio.StreamReader(PIPE_BYTES_MAX)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", 0))
-    return reader, transport
-
-
-async def _writer(fd: int) -> asyncio.StreamWriter:
-    loop = asyncio.get_running_loop()
-    protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
-    transport, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(fd, "wb", 0))
-    return asyncio.StreamWriter(transport, protocol, None, loop)
