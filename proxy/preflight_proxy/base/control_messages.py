@@ -23,10 +23,11 @@ On the wire each message is one JSON object. A field `x_pusd` travels as `x_usd`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.core.money import exact_pusd, usd_text
 from preflight_proxy.core.refusals.outcomes import NONE_YET, Outcomes
 from preflight_proxy.core.secret import Secret
@@ -197,6 +198,30 @@ class Balance(ControlMessage, frozen=True, kw_only=True):
     cache_write_tokens: int = 0
     completion_tokens: int = 0
     cache_hit_requests: int = 0
+
+
+def balance_of(account: Account, **live: Any) -> Balance:  # noqa: ANN401 - `Balance` checks them
+    """Return an account of the ledger as a balance.
+
+    Args:
+        account: The account.
+        **live: The fields of the balance that only a running proxy knows.
+    """
+    return Balance(
+        id=account.id,
+        run=account.run,
+        limit_pusd=account.limit_pusd,
+        posted_pusd=account.posted_pusd,
+        pending_pusd=account.pending_pusd,
+        available_pusd=account.available_pusd,
+        assumed_pusd=account.assumed_pusd,
+        overrun_pusd=account.overrun_pusd,
+        calls=account.calls,
+        refused=account.refused,
+        outcomes=account.outcomes,
+        frozen=account.frozen,
+        **live,
+    )
 
 
 class OpenedAccount(Balance, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from preflight_proxy.base.clock import Clock
-from preflight_proxy.base.control_messages import Balance
+from preflight_proxy.base.control_messages import Balance, balance_of
 from preflight_proxy.core.admission.escalation import Escalation
 from preflight_proxy.core.budget_text import UNLABELLED, Action
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX
@@ -264,21 +264,10 @@ class Ledger:
         """The account as it stands. Of two balances the one with the higher `as_of` is the newer."""
         account, state = self.account(account_id), self.account_state(account_id)
         totals = state.totals
-        return Balance(
-            id=account.id,
+        return balance_of(
+            account,
             as_of=next(self._as_of),
-            run=account.run,
-            limit_pusd=account.limit_pusd,
-            posted_pusd=account.posted_pusd,
-            pending_pusd=account.pending_pusd,
-            available_pusd=account.available_pusd,
-            assumed_pusd=account.assumed_pusd,
-            overrun_pusd=account.overrun_pusd,
-            calls=account.calls,
             calls_in_flight=len(state.running),
-            refused=account.refused,
-            outcomes=account.outcomes,
-            frozen=account.frozen,
             spent=self.spent(account_id),
             quarantined=tuple(f"{model} {tag}" for model, tag in sorted(self.store.book.quarantined)),
             keyed=state.key is not None,
