@@ -61,7 +61,7 @@ SHARED_WITH_THE_HOST = (
 WITHOUT_A_PROXY = (
     ("agent_preflight.runs.costs", "preflight_proxy.ledger.reader"),
     ("agent_preflight.operate.proxy_status", "preflight_proxy.ledger.reader"),
-    ("agent_preflight.sweeping.settling", "preflight_proxy.ledger.dead"),
+    ("agent_preflight.sweeping.keys", "preflight_proxy.ledger.dead"),
 )
 """Who reads or settles the ledger of a run that may be over, and so has no proxy to ask; and by what."""
 

@@ -13,7 +13,7 @@ from agent_preflight.cli.options import RunsDir
 
 if TYPE_CHECKING:
     from agent_preflight.sweeping import Leftover, SweepReport
-    from agent_preflight.sweeping.old_runs import OldRun
+    from agent_preflight.sweeping.run_folders import OldRun
 
 SETTLE_S_MAX = 200.0
 """How long it waits in all for evidence: enough for every call whose end was seen (M13)."""
@@ -72,7 +72,7 @@ def _folders(
 ) -> tuple[list[Path], list[Path], list[Path]]:
     """Remove old folders; returns those that are gone (with `dry_run`: would be), those kept, those that could not be."""
     from agent_preflight.base.console import say
-    from agent_preflight.sweeping.old_runs import DAY_S, old_runs, remove_run
+    from agent_preflight.sweeping.run_folders import DAY_S, old_runs, remove_run
 
     found = old_runs(runs_dir, days * DAY_S)
     wanted, kept = [run.path for run in found if run.keep is None], [run.path for run in found if run.keep is not None]
@@ -93,7 +93,7 @@ def _folders(
 
 def _old_line(run: OldRun) -> str:
     from agent_preflight.base.terminal import plain
-    from agent_preflight.sweeping.old_runs import DAY_S
+    from agent_preflight.sweeping.run_folders import DAY_S
 
     return plain(f"{run.path}  {run.age_s / DAY_S:.0f} days old{f'  kept: {run.keep}' if run.keep else ''}")
 

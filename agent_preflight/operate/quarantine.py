@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent_preflight.runs.control_file import read_control
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
-from agent_preflight.sweeping.leftovers import run_folders
+from agent_preflight.sweeping.run_folders import run_folders
 from preflight_proxy.base.config import origin, user_quarantine_file
 from preflight_proxy.base.data_folder import control_socket
 from preflight_proxy.core.errors import ConfigError

@@ -28,8 +28,8 @@ from agent_preflight.runs.request import RunRequest
 from agent_preflight.sandboxes.interface import AgentSpec, Sandbox
 from agent_preflight.sandboxes.process import ProcessSandbox
 from agent_preflight.sweeping import SweepScope
-from agent_preflight.sweeping.dead_runs import sweep_before_run
-from agent_preflight.sweeping.orphans import check_gone, end_orphans
+from agent_preflight.sweeping.dead_runs import check_gone, sweep_before_run
+from agent_preflight.sweeping.orphans import end_orphans
 from preflight_proxy.core.errors import ConfigError
 
 KEY_NAME_BYTES = 6

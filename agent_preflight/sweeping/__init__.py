@@ -1,6 +1,5 @@
-"""What dead runs left, on this machine and at OpenRouter: found by their folders and labels, removed, and seen to be gone."""
+"""Removes what dead runs left, on this machine and at OpenRouter. It is found by their folders and labels."""
 
-from agent_preflight.sweeping.dead_runs import sweep
-from agent_preflight.sweeping.report import Leftover, SweepReport, SweepScope
+from agent_preflight.sweeping.dead_runs import Leftover, SweepReport, SweepScope, sweep
 
 __all__ = ["Leftover", "SweepReport", "SweepScope", "sweep"]

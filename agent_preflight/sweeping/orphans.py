@@ -19,8 +19,7 @@ from agent_preflight.runs.folder import going_on
 from agent_preflight.runs.lock import RunState, lock_if_dead
 from agent_preflight.sandboxes.process import end_orphan_processes
 from agent_preflight.sidecar.control_client import ControlClient, ControlUnreachableError
-from agent_preflight.sweeping.leftovers import leftovers_of
-from agent_preflight.sweeping.report import SweepReport
+from agent_preflight.sweeping.run_folders import leftovers_of
 from preflight_proxy.core.errors import ConfigError, OperatingError
 
 PROXY_END_S_MAX = 35.0
@@ -99,7 +98,6 @@ async def _until_silent(client: ControlClient) -> bool:
 
 SETTLE_S_MAX = 240.0
 """How long the earlier proxy may take to find out what its last calls cost (M17, how long an answer is read)."""
-IN_THE_WAY = frozenset({"agent", "gate", "proxy"})
 
 
 async def end_orphans(run_dir: Path, aliases: Sequence[str], say: Callable[[str], None]) -> None:
@@ -131,14 +129,3 @@ async def _end_agent(run_dir: Path, alias: str, say: Callable[[str], None]) -> N
         raise ConfigError(f"The agent {alias} of {run_dir.name} outlived its runner and could not be ended.")
     if count:
         say(f"[{alias}] ended the agent, which had outlived its runner")
-
-
-def check_gone(run_dir: Path, report: SweepReport) -> None:
-    """Check that no agent, gate or proxy of the run is left.
-
-    Raises:
-        ConfigError: One could not be verified as gone.
-    """
-    present = [item.line() for item in report.left if item.kind in IN_THE_WAY and item.run_dir == run_dir.resolve()]
-    if present:
-        raise ConfigError(f"The run {run_dir.name} cannot go on while this is still there: {'; '.join(present)}")

@@ -14,8 +14,9 @@ from agent_preflight.operate.live_changes import find_planned_run, stop
 from agent_preflight.runs.control_file import read_control, tries_dir
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.folder import open_new, open_try
-from agent_preflight.sweeping import Leftover, SweepReport, SweepScope, dead_runs
-from agent_preflight.sweeping.dead_runs import NO_KEY, sweep, sweep_before_run
+from agent_preflight.sweeping import Leftover, SweepReport, SweepScope, dead_runs, sweep
+from agent_preflight.sweeping.dead_runs import NO_KEY, check_gone, sweep_before_run
+from preflight_proxy.core.errors import ConfigError
 from tests.agent_preflight.docker.conftest import base_image, containers_of, gate_image
 from tests.support.crashed_run import BUSY, crash
 from tests.support.docker_program import output
@@ -69,10 +70,10 @@ async def test_every_trial_has_a_summary_and_ledger_and_bill_agree(trials: Field
     assert Decimal(extra["posted_usd"]) > 0
 
 
-async def test_a_rehearsal_lists_and_removes_nothing(trials: Field) -> None:
+async def test_a_dry_run_lists_and_removes_nothing(trials: Field) -> None:
     run_dir = crash(trials, {"a": BUSY})
-    rehearsed = await sweep(scope(trials, dry_run=True))
-    assert kinds(rehearsed.removed) == ["proxy", "sub-key", "sockets"]
+    dry = await sweep(scope(trials, dry_run=True))
+    assert kinds(dry.removed) == ["proxy", "sub-key", "sockets"]
     assert len(keys_of(trials)) == 1
     assert not (run_dir / "a" / "summary.json").exists()
     assert kinds((await sweep(scope(trials))).removed) == ["proxy", "sub-key", "sockets"]
@@ -100,7 +101,7 @@ async def test_without_a_management_key_the_keys_are_reported_as_left(trials: Fi
     assert kinds((await sweep(scope(trials))).removed) == ["sub-key"]
 
 
-async def test_a_key_of_that_form_which_no_dead_run_planned_is_not_touched(trials: Field) -> None:
+async def test_a_key_that_no_dead_run_planned_is_not_touched(trials: Field) -> None:
     crash(trials, {"a": BUSY})
     theirs = trials.simulator.account.add_key(
         trials.simulator.account.new_secret(), "agent-preflight:crashed:a:0123456789ab"
@@ -128,7 +129,7 @@ async def test_the_next_run_sweeps_before_it_begins_also_its_own_folder(trials: 
     assert keys_of(trials) == []
 
 
-async def test_an_engine_that_does_not_answer_is_said_and_costs_nobody_the_rest(trials: Field, no_engine: str) -> None:
+async def test_an_engine_that_does_not_answer_is_reported_and_the_rest_is_swept(trials: Field, no_engine: str) -> None:
     crash(trials, {"a": BUSY})
     swept = await sweep(scope(trials, containers=True))
     assert not swept.verified
@@ -152,7 +153,7 @@ async def test_the_engine_that_is_given_is_swept_first_and_stays_open(
         assert (await engine.info())["ID"] == "SCRIPTED"
 
 
-async def test_what_was_only_tried_is_swept_with_whatever_runs_and_its_folder_goes_last(
+async def test_a_dead_trial_run_of_a_check_is_swept_and_its_folder_is_removed_last(
     trials: Field, docker_host: ScriptedEngine
 ) -> None:
     dead = open_new(tries_dir(), "try")
@@ -162,8 +163,8 @@ async def test_what_was_only_tried_is_swept_with_whatever_runs_and_its_folder_go
             labels = {"run": "handshake", "dir": str(folder.path), "trial": "handshake", "role": "gate"}
             named = {f"agent-preflight.{name}": value for name, value in labels.items()}
             docker_host.state.create(folder.path.name, {"Image": "me/agent", "Labels": named})
-        rehearsed = await sweep(scope(trials, containers=True, dry_run=True))
-        assert (kinds(rehearsed.removed), dead.path.exists()) == (["gate", "sockets"], True)
+        dry = await sweep(scope(trials, containers=True, dry_run=True))
+        assert (kinds(dry.removed), dead.path.exists()) == (["gate", "sockets"], True)
         swept = await sweep(scope(trials, containers=True))
         assert swept.verified, swept
         assert kinds(swept.removed) == ["gate", "sockets"]
@@ -171,7 +172,7 @@ async def test_what_was_only_tried_is_swept_with_whatever_runs_and_its_folder_go
         assert (dead.path.exists(), dead.short_dir.exists(), live.path.exists()) == (False, False, True)
 
 
-async def test_the_folder_of_a_try_that_is_made_lives_or_owes_a_key_stays(
+async def test_the_folder_of_a_trial_run_stays_while_it_is_new_live_or_has_a_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -194,7 +195,7 @@ async def test_the_folder_of_a_try_that_is_made_lives_or_owes_a_key_stays(
         assert sorted(tries_dir().iterdir()) == [live.path, owing.path, unlocked]
 
 
-async def test_the_folder_of_a_try_stays_while_something_of_it_is_left(
+async def test_the_folder_of_a_trial_run_stays_while_something_of_it_is_left(
     trials: Field, docker_host: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = open_new(tries_dir(), "t")
@@ -224,7 +225,7 @@ async def test_containers_go_first(trials: Field) -> None:
 
 @pytest.mark.docker
 @pytest.mark.parametrize("network", ["sealed", "bridge"])
-async def test_of_a_killed_run_in_containers_nothing_is_left(
+async def test_nothing_is_left_of_a_killed_run_in_containers(
     trials: Field, base_image: str, gate_image: str, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFLIGHT_GATE_BASE", base_image)
@@ -248,21 +249,20 @@ async def test_of_a_killed_run_in_containers_nothing_is_left(
         assert (extra["ended_by"], set(extra["cleanup"].values())) == ("lost", {"ok"})
 
 
-async def told(scope: SweepScope) -> list[str]:
-    said: list[str] = []
-    await sweep_before_run(scope, said.append)
-    return said
+async def printed(scope: SweepScope) -> list[str]:
+    lines: list[str] = []
+    await sweep_before_run(scope, lines.append)
+    return lines
 
 
-async def test_where_nothing_was_left_nothing_is_said(tmp_path: Path) -> None:
-    assert await told(SweepScope(tmp_path / "none", None, containers=False)) == []
+async def test_a_sweep_that_finds_nothing_prints_nothing(tmp_path: Path) -> None:
+    assert await printed(SweepScope(tmp_path / "none", None, containers=False)) == []
 
 
-@pytest.mark.wire
-async def test_what_was_removed_and_what_is_left_is_said(trials: Field) -> None:
+async def test_a_sweep_before_a_run_prints_what_was_removed_and_what_is_left(trials: Field) -> None:
     crash(trials, {"a": BUSY})
     scope = SweepScope(trials.runs_dir, "sk-or-wrong", trials.simulator.base_url, containers=False, settle_s=30)
-    lines = await told(scope)
+    lines = await printed(scope)
     assert [line.partition(":")[0] for line in lines[:3]] == [
         "removed what a dead run left",
         "removed what a dead run left",
@@ -273,6 +273,32 @@ async def test_what_was_removed_and_what_is_left_is_said(trials: Field) -> None:
     trials.may_differ = True
 
 
-async def test_whatever_goes_wrong_is_a_line(tmp_path: Path) -> None:
-    (line,) = await told(SweepScope(tmp_path / "nul\0", None, containers=False))
+async def test_an_error_of_a_sweep_before_a_run_is_one_line(tmp_path: Path) -> None:
+    (line,) = await printed(SweepScope(tmp_path / "nul\0", None, containers=False))
     assert line.startswith("could not look for what dead runs left: ValueError")
+
+
+ITEM = Leftover("sub-key", "agent-preflight:r:a:1", Path("/runs/r"))
+
+
+def test_a_leftover_is_one_line() -> None:
+    assert ITEM.line() == "sub-key agent-preflight:r:a:1 of /runs/r"
+    assert Leftover("proxy", "7", Path("/runs/r"), "busy").line() == "proxy 7 of /runs/r: busy"
+    assert Leftover("gate", "c0a122", Path("/runs/r"), trial="a").line() == "gate c0a122 of trial a in /runs/r"
+
+
+def test_a_report_is_verified_unless_something_is_left_or_was_not_searched() -> None:
+    assert SweepReport(removed=(ITEM,), live=(ITEM,), unreadable=(ITEM,), notes=("x",)).verified
+    assert not SweepReport(left=(ITEM,)).verified
+    assert not SweepReport(trouble=("the engine does not answer",)).verified
+
+
+@pytest.mark.parametrize(("kind", "blocks"), [("agent", True), ("gate", True), ("proxy", True), ("sub-key", False)])
+def test_a_leftover_that_still_acts_blocks_a_resume(tmp_path: Path, kind: str, blocks: bool) -> None:
+    mine, other = (SweepReport(left=(Leftover(kind, "x", tmp_path / name),)) for name in ("r", "other"))
+    check_gone(tmp_path / "r", other)
+    if not blocks:
+        check_gone(tmp_path / "r", mine)
+        return
+    with pytest.raises(ConfigError, match=f"{kind} x"):
+        check_gone(tmp_path / "r", mine)
