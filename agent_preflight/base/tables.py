@@ -1,4 +1,4 @@
-"""Tables for people, one look for all commands: whole figures, and no line longer than the reader's.
+"""Tables for people, with one look for all commands: figures are whole, and no line is wider than the reader's.
 
 Nothing that an agent wrote reaches the terminal as an escape or as markup.
 """
@@ -7,37 +7,35 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TextIO, TypeAlias, TypeVar
 
 from agent_preflight.base.config import variable
 from agent_preflight.base.console import say
 from agent_preflight.base.terminal import plain
-from agent_preflight.base.usd import usd
+from agent_preflight.base.usd import dollars, usd
 
-if TYPE_CHECKING:  # rich is loaded once something is laid out: plain data must not wait for it
-    from rich.console import Console, Group, RenderableType
-    from rich.table import Table
+if TYPE_CHECKING:  # rich is loaded when something is laid out: plain data must not wait for it
+    from rich.console import Console, Group
     from rich.text import Text
 
 WIDTH = 80
-"""Characters of a line where nobody says how wide it may be: in a file, in a pipe, in text that is returned."""
+"""Characters of a line in a file, in a pipe and in text that is returned."""
 GAP = 2
 """Characters between two columns."""
 NOTE_CHARS_MIN = 60
-"""What a long note needs to be read in a column; where there is less, notes stand beneath the table."""
+"""A column of long notes needs this width. With less room, notes stand beneath the table."""
 LIVE_NOTE_CHARS_MIN = 24
-"""For that much of a note a live table does without columns."""
+"""The same for a live table, which leaves out other columns first."""
 NAME_CHARS_MIN = 8
-"""A name, or a head, goes on in a second line, of so many characters at least, where figures would not be whole otherwise."""
+"""If figures would have no room otherwise, names and heads are wrapped to this width."""
 NOTE_CHARS_MAX = 400
-"""An agent may have worded it."""
-ROWS_AT_ONCE = 500
-"""Rows that are laid out together: a ledger has a hundred thousand, and the first are to be read at once."""
+"""A longer note is cut, because an agent may have worded it."""
 DECIMALS = 4
-"""Of an amount, for the eye; the ledger keeps the exact one."""
+"""Decimals of an amount in a table; the ledger keeps the exact amount."""
 
+T = TypeVar("T")
 Cell: TypeAlias = "str | Text"
 
 
@@ -47,10 +45,10 @@ class TableColumn:
 
     Attributes:
         title: Its head.
-        right: Its cells stand at the right, as figures do.
-        spare: How early a narrow table does without it: the highest goes first, 0 never goes. One that may go and is empty is
-            left out, unless the table is live.
-        fold: Characters that it needs at least if its cells are words that may go on in further lines; else 0.
+        right: Its cells are aligned to the right, as figures are.
+        spare: 0 for a column that always stays. Of the others, a narrow table leaves out the one with the highest number first.
+            Empty ones are left out too, unless the table is live.
+        fold: For cells of several words, which may be wrapped: the width that they need at least; else 0.
     """
 
     title: str
@@ -59,16 +57,28 @@ class TableColumn:
     fold: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputedColumn(TableColumn, Generic[T]):
+    """A column that makes its cells.
+
+    Attributes:
+        cell: Makes the cell of a row from the item that the row shows.
+        total: Makes the cell of the last line from all items.
+    """
+
+    cell: Callable[[T], Cell]
+    total: Callable[[Sequence[T]], str] = lambda items: ""
+
+
 @dataclass(frozen=True, slots=True)
 class TextTable:
     """A table.
 
     Attributes:
         columns: Its columns.
-        rows: A cell for each column. Text is made plain; a `Text` is not, it brings its own colours.
-        total: The last line's cells; none if empty.
-        notes: A remark on each row: in a last column, or in lines beneath if that has no room. Not folded if `live`.
-        note_title: The head of that column.
+        rows: A cell for each column. Text is made plain. A rich `Text` is not: it has its own colours.
+        total: The last line's cells; empty for a table without totals.
+        notes: A remark on each row: in a last column, or in lines beneath if that has no room. A live table cuts them.
         live: The table is drawn again and again: each row is one line.
     """
 
@@ -76,126 +86,80 @@ class TextTable:
     rows: Sequence[Sequence[Cell]]
     total: Sequence[str] = ()
     notes: Sequence[str] = ()
-    note_title: str = "note"
     live: bool = False
 
     def fitted(self, width: int) -> Group:
-        """Return the table for lines of so many characters."""
+        """Return the table for lines of `width` characters, and beneath it the notes that have no room in it."""
         from rich.console import Group
-
-        return Group(*self.parts(width))
-
-    def parts(self, width: int) -> Iterator[RenderableType]:
-        """Yield the table in slices of rows, then the notes that have no room in it."""
-        from rich.cells import cell_len
+        from rich.table import Table
         from rich.text import Text
 
-        rows = [[_text(cell) for cell in row] for row in self.rows]
-        notes = [plain(note)[:NOTE_CHARS_MAX].strip() for note in self.notes]
-        filled = [_filled(index, column, rows, self.total) for index, column in enumerate(self.columns)]
-        filled = [each for each in filled if self.live or not each.is_idle(rows)]
-        note_chars = max(map(cell_len, (self.note_title, *notes))) if any(notes) else 0
-        note_min = min(note_chars, LIVE_NOTE_CHARS_MIN if self.live else NOTE_CHARS_MIN)
-        shown, room = _fitting(filled, width, note_min + GAP if self.live and note_chars else 0)
-        beside = bool(note_chars) and room >= note_min + GAP
-        if not beside:
-            shown, room = _fitting(filled, width, 0)
-        widths = _widths(shown, room - (note_min + GAP if beside else 0))
-        note_width = min(note_chars, width - sum(widths) - GAP * len(widths)) if beside else 0
-        for first in range(0, max(len(rows), 1), ROWS_AT_ONCE):
-            last = first + ROWS_AT_ONCE >= len(rows)
-            table = self._slice(shown, widths, note_width, head=first == 0, foot=last)
-            for index, row in enumerate(rows[first : first + ROWS_AT_ONCE], first):
-                table.add_row(*(row[each.index] for each in shown), *([Text(notes[index])] if beside else ()))
-            yield table
-        if note_chars and not beside and not self.live:
-            yield from (Text(f"{row[0].plain}: {note}") for row, note in zip(rows, notes, strict=True) if note)
-
-    def _slice(
-        self, shown: Sequence[_Filled], widths: Sequence[int], note_width: int, *, head: bool, foot: bool
-    ) -> Table:
-        from rich.table import Table
-
-        table = Table(
-            box=None,
-            pad_edge=False,
-            show_header=head,
-            header_style="bold",
-            footer_style="bold",
-            show_footer=foot and bool(self.total),
-        )
-        for each, width in zip(shown, widths, strict=True):
-            justify: Literal["left", "right"] = "right" if each.column.right else "left"
-            whole = self.live or width >= each.chars
+        total = self.total or [""] * len(self.columns)
+        cells = [[_text(cell) for cell in row] for row in self.rows]
+        columns = [_filled(column, [row[n] for row in cells], total[n]) for n, column in enumerate(self.columns)]
+        shown = [each for each in columns if self.live or not each.is_idle]
+        spare, fold = (1, LIVE_NOTE_CHARS_MIN) if self.live else (sys.maxsize, NOTE_CHARS_MIN)
+        texts = [Text(plain(note)[:NOTE_CHARS_MAX].strip()) for note in self.notes]
+        notes = _filled(TableColumn("note", spare=spare, fold=fold), texts)
+        widths = _fitted([*shown, notes] if any(texts) else shown, width)
+        table = Table(box=None, pad_edge=False, header_style="bold", footer_style="bold", show_footer=bool(self.total))
+        for each, chars in widths.items():
             table.add_column(
                 each.column.title,
                 each.total,
-                justify=justify,
-                width=width,
-                no_wrap=whole,
+                justify="right" if each.column.right else "left",
+                width=chars,
+                no_wrap=self.live,
                 overflow="ellipsis" if self.live else "fold",
             )
-        if note_width:
-            table.add_column(
-                self.note_title, width=note_width, no_wrap=self.live, overflow="ellipsis" if self.live else "fold"
-            )
-        return table
+        for row in zip(*(each.cells for each in widths), strict=True):
+            table.add_row(*row)
+        if self.live or notes in widths:
+            return Group(table)
+        names = (row[0].plain for row in cells)
+        return Group(table, *(Text(f"{name}: {note.plain}") for name, note in zip(names, texts, strict=False) if note))
 
 
-@dataclass(frozen=True, slots=True)
-class _Filled:
-    """A column as it is filled: its place, its total, how wide it is, and how narrow it may be."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _FilledColumn:
+    """A column with its cells, the width that shows them whole, and the width that it needs at least."""
 
-    index: int
     column: TableColumn
+    cells: Sequence[Text]
     total: str
     chars: int
     chars_min: int
 
-    def is_idle(self, rows: Sequence[Sequence[Text]]) -> bool:
-        """Whether it can be spared and tells nothing of any row."""
-        return bool(self.column.spare and rows) and not any(row[self.index].plain for row in rows)
+    @property
+    def is_idle(self) -> bool:
+        """Whether it may be left out and its rows are empty."""
+        return bool(self.column.spare and self.cells) and not any(self.cells)
 
 
-def _filled(index: int, column: TableColumn, rows: Sequence[Sequence[Text]], total: Sequence[str]) -> _Filled:
+def _filled(column: TableColumn, cells: Sequence[Text], total: str = "") -> _FilledColumn:
     from rich.cells import cell_len
 
-    last = total[index] if total else ""
-    chars = max(map(cell_len, (column.title, last, *(row[index].plain for row in rows))))
-    return _Filled(
-        index, column, last, chars, min(chars, max(column.fold, len(column.title))) if column.fold else chars
-    )
+    chars = max(map(cell_len, (column.title, total, *(cell.plain for cell in cells))))
+    chars_min = min(chars, max(column.fold, len(column.title))) if column.fold else chars
+    return _FilledColumn(column, cells, total, chars, chars_min)
 
 
-def _fitting(columns: Sequence[_Filled], width: int, needed: int) -> tuple[Sequence[_Filled], int]:
-    """Return the columns that leave the room that is needed, if leaving out what can be spared achieves that; and the room."""
-    room = width - sum(each.chars_min + GAP for each in columns) + GAP
-    dearest = max(columns, key=lambda each: each.column.spare)
-    if room >= needed:
-        return columns, room
-    if dearest.column.spare:
-        return _fitting([each for each in columns if each is not dearest], width, needed)
-    if room < 0:
-        columns = [_narrowed(each) for each in columns]
-        room = width - sum(each.chars_min + GAP for each in columns) + GAP
-    return columns, room
-
-
-def _narrowed(filled: _Filled) -> _Filled:
-    """A name's column at its narrowest; a figure's as it is."""
-    if filled.column.right:
-        return filled
-    return replace(filled, chars_min=min(filled.chars_min, NAME_CHARS_MIN))
-
-
-def _widths(columns: Sequence[_Filled], room: int) -> list[int]:
-    """Return each column's width: what it needs at least, and a fair part of the room where it would have more."""
-    widths = [each.chars_min for each in columns]
-    while room > 0 and (short := [n for n, each in enumerate(columns) if widths[n] < each.chars]):
-        for index in short[:room]:
-            widths[index] += 1
-        room -= len(short)
+def _fitted(columns: Sequence[_FilledColumn], width: int) -> dict[_FilledColumn, int]:
+    """Return the columns that have room in a line, with their widths. If they need more, the widest are made narrower."""
+    least = {each: each.chars_min for each in columns}
+    while _excess(least, width) > 0 and (last := max(least, key=lambda each: each.column.spare)).column.spare:
+        del least[last]
+    if _excess(least, width) > 0:
+        least = {each: n if each.column.right else min(n, NAME_CHARS_MIN) for each, n in least.items()}
+    widths = {each: each.chars for each in least}
+    while _excess(widths, width) > 0 and (wrapped := [each for each in least if widths[each] > least[each]]):
+        widths[max(wrapped, key=lambda each: widths[each])] -= 1
     return widths
+
+
+def _excess(widths: Mapping[_FilledColumn, int], width: int) -> int:
+    """Return how many characters columns of these widths have too many for a line."""
+    return sum(widths.values()) + GAP * (len(widths) - 1) - width
 
 
 def _text(cell: Cell) -> Text:
@@ -204,12 +168,55 @@ def _text(cell: Cell) -> Text:
     return cell if isinstance(cell, Text) else Text(plain(cell))
 
 
-def show(*parts: TextTable | str, stream: TextIO | None = None) -> None:
-    """Print tables and lines, as wide as the terminal, or `WIDTH` (or COLUMNS) in a pipe. Lines are made plain, and not cut.
+def table_of(
+    columns: Sequence[ComputedColumn[T]],
+    items: Sequence[T],
+    notes: Sequence[str] = (),
+    *,
+    with_total: bool = False,
+    live: bool = False,
+) -> TextTable:
+    """Return the table that shows some items, one in a row."""
+    return TextTable(
+        columns,
+        [[column.cell(item) for column in columns] for item in items],
+        [column.total(items) for column in columns] if with_total else (),
+        notes,
+        live,
+    )
+
+
+def figures(
+    title: str,
+    value: Callable[[T], int | None],
+    text: Callable[[int], str] = "{:,}".format,
+    *,
+    unknown: str = "-",
+    spare: int = 0,
+) -> ComputedColumn[T]:
+    """Return a column of figures with their sum.
 
     Args:
-        parts: In their order.
-        stream: Where to; standard output if not given.
+        title: Its head.
+        value: Returns the figure of an item; None if it is not known.
+        text: Writes a figure.
+        unknown: The text if no figure is known.
+        spare: As in `TableColumn`.
+    """
+
+    def sum_of(items: Sequence[T]) -> str:
+        known = [figure for figure in map(value, items) if figure is not None]
+        return text(sum(known)) if known else unknown
+
+    return ComputedColumn(title, right=True, spare=spare, cell=lambda item: sum_of([item]), total=sum_of)
+
+
+def show(*parts: TextTable | str, stream: TextIO | None = None) -> None:
+    """Print tables and lines, as wide as the terminal, or `WIDTH` (or COLUMNS) in a pipe. Lines are made plain, not cut.
+
+    Args:
+        parts: The tables and lines, in order.
+        stream: Standard output by default.
     """
     console = _console(stream or sys.stdout)
     for part in parts:
@@ -226,14 +233,19 @@ def text_of(*parts: TextTable | str, width: int = WIDTH) -> str:
 
 
 def _rendered(part: TextTable | str, console: Console) -> Iterator[str]:
+    """Yield the lines of a table as they are laid out, so that a long one begins at once."""
+    from rich.segment import Segment, Segments
+
     if isinstance(part, str):
         yield plain(part)
         return
-    for piece in part.parts(console.width):
+    for line in Segment.split_lines(console.render(part.fitted(console.width))):
+        if not console.is_terminal:
+            yield "".join(segment.text for segment in line).rstrip()
+            continue
         with console.capture() as captured:
-            console.print(piece)
-        text = captured.get().removesuffix("\n")
-        yield text if console.is_terminal else "\n".join(line.rstrip() for line in text.split("\n"))
+            console.print(Segments(line), end="")
+        yield captured.get()
 
 
 def width_of(stream: TextIO) -> int:
@@ -251,8 +263,13 @@ def _console(stream: TextIO) -> Console:
 
 
 def money(amount_pusd: int) -> str:
-    """Return an amount in dollars with four decimals, for the eye."""
+    """Return an amount in dollars, rounded to four decimals."""
     return f"{'-' if amount_pusd < 0 else ''}${abs(usd(amount_pusd)):.{DECIMALS}f}"
+
+
+def exact_money(amount_pusd: int) -> str:
+    """Return an amount in dollars with four decimals, or as many more as it has."""
+    return dollars(amount_pusd, DECIMALS)
 
 
 def duration(seconds: float) -> str:

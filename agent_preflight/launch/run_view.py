@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
@@ -14,9 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from agent_preflight.base.console import write_line
-from agent_preflight.base.tables import DECIMALS, TableColumn, TextTable, duration, money, show
+from agent_preflight.base.tables import ComputedColumn, TextTable, duration, exact_money, figures, money, show, table_of
 from agent_preflight.base.terminal import plain
-from agent_preflight.base.usd import dollars
 from agent_preflight.runner.progress import RunProgress, TrialProgress, now_s
 
 REFRESH_PER_S = 8
@@ -145,45 +143,6 @@ def print_table(rows: Sequence[TrialProgress], stream: TextIO | None = None) -> 
     show(run_table(rows, now_s()), stream=stream)
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """One column, its cell of a row, and its sum."""
-
-    column: TableColumn
-    cell: Callable[[TrialProgress, float], Text | str]
-    total: Callable[[Sequence[TrialProgress]], str] = lambda rows: ""
-
-
-_COLUMNS = (
-    _Column(TableColumn("trial"), lambda row, _: Text(plain(row.alias), style="bold"), lambda rows: "TOTAL"),
-    _Column(TableColumn("model", spare=4), lambda row, _: row.model_id),
-    _Column(TableColumn("status"), lambda row, _: Text(row.state, style=_style(row))),
-    _Column(
-        TableColumn("calls", right=True),
-        lambda row, _: f"{row.balance.calls:,}",
-        lambda rows: f"{sum(r.balance.calls for r in rows):,}",
-    ),
-    _Column(TableColumn("in flight", right=True, spare=3), lambda row, _: str(row.balance.calls_in_flight or "")),
-    _Column(
-        TableColumn("refused", right=True, spare=2),
-        lambda row, _: str(row.balance.refused or ""),
-        lambda rows: _refused(rows),
-    ),
-    _Column(
-        TableColumn("tokens", right=True),
-        lambda row, _: f"{_tokens(row):,}",
-        lambda rows: f"{sum(map(_tokens, rows)):,}",
-    ),
-    _Column(
-        TableColumn("cost", right=True),
-        lambda row, _: money(row.balance.posted_pusd),
-        lambda rows: money(sum(row.balance.posted_pusd for row in rows)),
-    ),
-    _Column(TableColumn("limit", right=True), lambda row, _: _limit(row), lambda rows: _limit(*rows)),
-    _Column(TableColumn("time", right=True, spare=1), lambda row, at_s: _time(row, at_s)),
-)
-
-
 def run_table(rows: Sequence[TrialProgress], at_s: float, *, live: bool = False) -> TextTable:
     """Return the table: one row for each trial, and the sums.
 
@@ -192,41 +151,32 @@ def run_table(rows: Sequence[TrialProgress], at_s: float, *, live: bool = False)
         at_s: Monotonic time now.
         live: It is drawn again and again.
     """
-    return TextTable(
-        [each.column for each in _COLUMNS],
-        [[each.cell(row, at_s) for each in _COLUMNS] for row in rows],
-        total=[each.total(rows) for each in _COLUMNS] if rows else (),
-        notes=[_note(row) for row in rows],
-        live=live,
+    columns: Sequence[ComputedColumn[TrialProgress]] = (
+        ComputedColumn("trial", cell=lambda row: Text(plain(row.alias), style="bold"), total=lambda rows: "TOTAL"),
+        ComputedColumn("model", spare=5, cell=lambda row: row.model_id),
+        ComputedColumn("status", cell=lambda row: Text(row.state, style=_style(row))),
+        figures("calls", lambda row: row.balance.calls),
+        ComputedColumn("in flight", right=True, spare=4, cell=lambda row: str(row.balance.calls_in_flight or "")),
+        figures("refused", lambda row: row.balance.refused or None, unknown="", spare=3),
+        figures("tokens", lambda row: row.balance.prompt_tokens + row.balance.completion_tokens),
+        figures("cost", lambda row: row.balance.posted_pusd, money),
+        figures("limit", lambda row: row.limit_pusd, exact_money),
+        ComputedColumn(
+            "time",
+            right=True,
+            spare=2,
+            cell=lambda row: "" if row.started_s is None else duration(row.seconds(at_s)),
+        ),
     )
+    notes = ["" if row.note == row.state else row.note for row in rows]
+    return table_of(columns, rows, notes, with_total=bool(rows), live=live)
 
 
 def _calls(count: int) -> str:
     return "1 call" if count == 1 else f"{count:,} calls"
 
 
-def _note(row: TrialProgress) -> str:
-    """What there is to say of a trial beside its status."""
-    return "" if row.note == row.state else row.note
-
-
 def _style(row: TrialProgress) -> str:
     if row.started_s is None:
         return "dim"
     return {None: "yellow", True: "green", False: "red"}[row.ok]
-
-
-def _limit(*rows: TrialProgress) -> str:
-    return dollars(sum(row.limit_pusd for row in rows), DECIMALS)
-
-
-def _refused(rows: Sequence[TrialProgress]) -> str:
-    return f"{sum(row.balance.refused for row in rows):,}"
-
-
-def _time(row: TrialProgress, at_s: float) -> str:
-    return duration(row.seconds(at_s)) if row.started_s is not None else ""
-
-
-def _tokens(row: TrialProgress) -> int:
-    return row.balance.prompt_tokens + row.balance.completion_tokens

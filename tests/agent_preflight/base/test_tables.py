@@ -5,7 +5,18 @@ import io
 import pytest
 from rich.text import Text
 
-from agent_preflight.base.tables import ROWS_AT_ONCE, TableColumn, TextTable, duration, money, show, text_of, width_of
+from agent_preflight.base.tables import (
+    ComputedColumn,
+    TableColumn,
+    TextTable,
+    duration,
+    figures,
+    money,
+    show,
+    table_of,
+    text_of,
+    width_of,
+)
 
 COLUMNS = (
     TableColumn("trial"),
@@ -24,7 +35,7 @@ TABLE = TextTable(COLUMNS, ROWS, total=("TOTAL", "", "1,246", "$10.1235", "", ""
 
 @pytest.fixture(autouse=True)
 def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever terminal the tests are run from, and whatever is said of it."""
+    """Make the tests independent of the terminal that they run in."""
     for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -34,7 +45,7 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-def test_at_80_columns_what_can_be_spared_is_left_out_and_words_go_on_in_a_second_line() -> None:
+def test_at_80_columns_a_spare_column_is_left_out_and_words_are_wrapped() -> None:
     assert text_of(TABLE).splitlines() == [
         "trial              calls      cost   time  meaning",
         "nano                  12   $0.1235   2.5s  the prompt only grew, and the cache",
@@ -51,7 +62,7 @@ def test_no_line_is_too_long_and_no_figure_is_cut_at_any_width(width: int) -> No
     assert {"12", "1,234", "1,246", "$0.1235", "$10.0000", "$10.1235"} <= set(words("\n".join(lines)))
 
 
-def test_a_name_goes_on_in_a_second_line_only_where_figures_would_be_cut_else() -> None:
+def test_a_name_is_wrapped_only_if_figures_would_have_no_room() -> None:
     narrow, wide = (text_of(TextTable(COLUMNS[:1] + COLUMNS[2:4], [(r[0], r[2], r[3]) for r in ROWS]), width=w)
                     for w in (33, 34))  # fmt: skip
     assert ("claude-sonnet-4-5" in narrow, "claude-sonnet-4-5" in wide) == (False, True)
@@ -65,7 +76,7 @@ def noted(*notes: str, live: bool = False) -> TextTable:
 LONG = "the budget of $0.25 is spent: it did not cover the last call (the agent ended with exit code 3)"
 
 
-def test_notes_stand_beside_where_there_is_room_and_beneath_where_there_is_not() -> None:
+def test_notes_stand_in_a_column_if_there_is_room_and_beneath_the_table_if_not() -> None:
     assert text_of(noted("", LONG), width=79).splitlines() == [
         "trial              note",
         "nano",
@@ -86,7 +97,7 @@ def test_without_any_note_there_is_no_column_for_them() -> None:
     assert text_of(noted("", "")).splitlines()[0] == "trial"
 
 
-def test_a_table_that_is_drawn_again_and_again_has_one_line_for_each_row() -> None:
+def test_a_live_table_has_one_line_for_each_row() -> None:
     assert (
         text_of(noted("", LONG, live=True), width=50).splitlines()[2]
         == "claude-sonnet-4-5  the budget of $0.25 is spent: …"
@@ -96,36 +107,42 @@ def test_a_table_that_is_drawn_again_and_again_has_one_line_for_each_row() -> No
 HOSTILE = "\x1b[2J\x1b]0;owned\x07a\nb\x9b31m[bold red]c[/]\u202ed"
 
 
-def test_what_others_wrote_is_neither_escape_nor_markup_nor_a_second_line() -> None:
+def test_text_of_agents_becomes_no_escape_no_markup_and_no_second_line() -> None:
     text = text_of(TextTable(COLUMNS[:1], [(HOSTILE,)], notes=[HOSTILE]), HOSTILE)
     assert [line for line in text.splitlines() if "\x1b" in line or "\u202e" in line or "\x9b" in line] == []
     assert len(text.splitlines()) == 3
     assert text.count("a b[bold red]c[/] d") == 3
 
 
-def test_a_long_table_is_laid_out_in_slices_that_look_like_one() -> None:
-    many = [(f"t{number}", "x" * (number % 7)) for number in range(2 * ROWS_AT_ONCE)]
-    lines = text_of(TextTable(COLUMNS[:2], many, total=("TOTAL", ""))).splitlines()
-    assert len(lines) == 2 * ROWS_AT_ONCE + 2
-    assert {line.index("x") for line in lines if "x" in line} == {lines[0].index("model")}
-    assert (lines.count(lines[0]), lines[-1]) == (1, "TOTAL")
-
-
-def test_a_column_that_may_go_and_is_empty_is_left_out_unless_the_table_is_live() -> None:
+def test_an_empty_spare_column_is_left_out_unless_the_table_is_live() -> None:
     rows, total = [("nano", "", "1"), ("mini", "", "2")], ("TOTAL", "0", "3")
     for live, head in ((False, ["trial", "calls"]), (True, ["trial", "model", "calls"])):
         assert text_of(TextTable(COLUMNS[:3], rows, total, live=live)).splitlines()[0].split() == head
 
 
-@pytest.mark.parametrize("count", [ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1])
-def test_no_row_is_lost_where_a_slice_ends(count: int) -> None:
-    lines = text_of(TextTable(COLUMNS[:1], [(f"t{number}",) for number in range(count)])).splitlines()
-    assert lines[1:] == [f"t{number}" for number in range(count)]
+def test_no_row_of_a_long_table_is_missing() -> None:
+    many = [(f"t{number}", "x" * (number % 7)) for number in range(1000)]
+    lines = text_of(TextTable(COLUMNS[:2], many, total=("TOTAL", ""))).splitlines()
+    assert [line.split()[0] for line in lines] == ["trial", *(row[0] for row in many), "TOTAL"]
+    assert {line.index("x") for line in lines if "x" in line} == {lines[0].index("model")}
 
 
 def test_a_live_table_cuts_no_name_for_a_note() -> None:
     lines = text_of(noted("", LONG, live=True), width=40).splitlines()
     assert lines[2].split()[0] == "claude-sonnet-4-5"
+
+
+def test_columns_make_their_cells_from_items_and_their_sums_from_the_known_figures() -> None:
+    columns: tuple[ComputedColumn[tuple[str, int | None]], ...] = (
+        ComputedColumn("trial", cell=lambda item: item[0], total=lambda items: "TOTAL"),
+        figures("calls", lambda item: item[1]),
+        figures("cost", lambda item: item[1] or None, money, unknown=""),
+    )
+    table = table_of(columns, [("a", 1000), ("b", None), ("c", 0)], with_total=True)
+    assert [list(row) for row in table.rows] == [["a", "1,000", "$0.0000"], ["b", "-", ""], ["c", "0", ""]]
+    assert table.total == ["TOTAL", "1,000", "$0.0000"]
+    assert table_of(columns, [("b", None)], with_total=True).total == ["TOTAL", "-", ""]
+    assert table_of(columns, []).total == ()
 
 
 def test_a_table_without_rows_is_its_head() -> None:
@@ -137,28 +154,28 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_pipe_gets_80_columns_and_no_colours_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_no_colours_and_80_columns_unless_columns_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     table = TextTable(COLUMNS[:1], [(Text("red", style="red"),)])
     show(table, "beneath\x1b[31m", stream=stream)
     assert stream.getvalue() == "trial\nred\nbeneath\n"
     assert width_of(stream) == 80
-    for said, width in (("132", 132), ("0", 80), ("wide", 80)):
-        monkeypatch.setenv("COLUMNS", said)
+    for columns, width in (("132", 132), ("0", 80), ("wide", 80)):
+        monkeypatch.setenv("COLUMNS", columns)
         assert width_of(stream) == width
 
 
-def test_a_terminal_gets_colours_unless_it_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_colours_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     table = TextTable(COLUMNS[:1], [(Text("red", style="red"),)])
-    colours, none = Terminal(), Terminal()
-    show(table, stream=colours)
+    coloured, plain = Terminal(), Terminal()
+    show(table, stream=coloured)
     monkeypatch.setenv("NO_COLOR", "1")
-    show(table, stream=none)
-    assert ("\x1b[31m" in colours.getvalue(), "\x1b[31m" in none.getvalue()) == (True, False)
+    show(table, stream=plain)
+    assert ("\x1b[31m" in coloured.getvalue(), "\x1b[31m" in plain.getvalue()) == (True, False)
 
 
-def test_what_the_encoding_lacks_is_replaced() -> None:
+def test_a_character_that_the_encoding_lacks_is_replaced() -> None:
     binary = io.BytesIO()
     stream = io.TextIOWrapper(binary, encoding="ascii")
     show(TextTable(COLUMNS[:1], [("modèle",)]), stream=stream)
@@ -169,9 +186,9 @@ def test_what_the_encoding_lacks_is_replaced() -> None:
     ("seconds", "text"),
     [(0, "0.0s"), (3.64, "3.6s"), (59.96, "1m00s"), (245, "4m05s"), (3599.6, "1h00m"), (7380, "2h03m"), (5e5, "5d")],
 )
-def test_how_long_something_took_has_the_unit_that_fits(seconds: float, text: str) -> None:
+def test_a_duration_has_the_unit_that_fits(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_amounts_are_for_the_eye() -> None:
+def test_an_amount_has_four_decimals() -> None:
     assert (money(1_234_567_890_000), money(-2_500_000_000)) == ("$1.2346", "-$0.0025")
