@@ -280,7 +280,7 @@ class _FieldRun:
         if event.type == "ledger":
             self._request.say(
                 f"{event.closed}. The proxy sends no further call of this run; calls under way go on, and their costs "
-                "cannot be booked."
+                "cannot be posted."
             )
             return
         trial = self._running.get(event.account or "")

@@ -92,7 +92,7 @@ def test_it_ends_by_itself_when_its_budget_is_spent(trials: Field, client: Clien
 def test_it_asks_again_when_a_stream_breaks_in_the_middle_of_its_task(
     trials: Field, client: Client, api: str, fault: str
 ) -> None:
-    """The retry is a call like any other, with a reservation of its own; each is booked as it was billed."""
+    """The retry is a call like any other, with a reservation of its own; each is posted as it was billed."""
     broken = FaultRule(make_fault(fault, {}), api=api, stream=True, after=1, times=1)
     trials.simulator.scenario = Scenario(replies=client.two_turns, faults=(broken,), tokens_per_chunk=1)
     ended = run(trials, client)

@@ -48,7 +48,7 @@ def claude(claude_command: list[str], stage: Stage) -> Start:
 
 
 async def test_it_works_and_is_posted_as_billed(stage: Stage, claude: Start) -> None:
-    """Two turns, a command between them; what the first wrote to the cache and the second read of it is booked as such."""
+    """Two turns, a command between them; what the first wrote to the cache and the second read of it is posted as such."""
     stage.sim.scenario = Scenario(replies=(ANSWER, LOOK))
     async with claude("a") as client:
         ended = await client.end()

@@ -87,7 +87,7 @@ async def test_it_ends_with_an_error_when_cut(stage: Stage, client: openai.OpenA
 async def test_it_ends_with_an_error_when_frozen_before_the_answer(
     stage: Stage, client: openai.OpenAI, ask: Ask
 ) -> None:
-    """A call that upstream is still at work on is answered with the refusal, and booked when its cost is told."""
+    """A call that upstream is still at work on is answered with the refusal, and posted when its cost is told."""
     stage.sim.scenario = LONG
     asking = asyncio.create_task(asyncio.to_thread(ask, client))
     await stage.sim.until(lambda: bool(stage.sim.requests))

@@ -86,7 +86,7 @@ def show(options: Options, report: Report) -> None:
     print("  killed: " + ", ".join(f"{name} {count}" for name, count in sorted(report.kills_by_step.items())))
     for name, amount_pusd in (
         ("bill", verdict.spend_pusd),
-        ("ledger", verdict.booked_pusd),
+        ("ledger", verdict.posted_pusd),
         ("overshoot", verdict.overshoot_pusd),
         ("bound", verdict.bound_pusd),
         ("drift", verdict.drift_pusd),

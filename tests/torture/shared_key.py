@@ -38,7 +38,7 @@ def judge_shared(ledger: Ledger, bill: Iterable[Charge], seen: Sequence[Upstream
     verdict.spend_pusd = sum(charge.cost_pusd for charge in ours)
     verdict.assumed_count = sum(ended.is_assumed for ended in sums.values())
     for account in ledger.accounts.values():
-        verdict.booked_pusd += account.posted_pusd
+        verdict.posted_pusd += account.posted_pusd
         verdict.pending_pusd += account.pending_pusd
         verdict.assumed_pusd += account.assumed_pusd
         verdict.overrun_pusd += account.overrun_pusd
@@ -49,7 +49,7 @@ def judge_shared(ledger: Ledger, bill: Iterable[Charge], seen: Sequence[Upstream
 
 
 def _problems(verdict: Verdict, *, alone: bool) -> list[str]:
-    surplus_pusd = verdict.booked_pusd - verdict.spend_pusd
+    surplus_pusd = verdict.posted_pusd - verdict.spend_pusd
     problems = []
     if surplus_pusd < 0:
         problems.append(f"{-surplus_pusd} more were billed than are in the ledger")

@@ -34,7 +34,7 @@ def ledger(assumed_pusd: int = COST_PUSD, **others: Any) -> Ledger:
 def test_accounts_that_hold_together_what_the_key_was_billed_are_lawful() -> None:
     verdict = judge_shared(ledger(), BILL, [])
     assert verdict.is_lawful
-    assert (verdict.spend_pusd, verdict.booked_pusd, verdict.assumed_pusd) == (2 * COST_PUSD, 2 * COST_PUSD, COST_PUSD)
+    assert (verdict.spend_pusd, verdict.posted_pusd, verdict.assumed_pusd) == (2 * COST_PUSD, 2 * COST_PUSD, COST_PUSD)
     assert (verdict.unknown_count, verdict.assumed_count) == (1, 1)
 
 

@@ -32,15 +32,15 @@ def assumed(held: Reservation = UNKNOWN) -> Ledger:
 def test_books_that_balance_are_lawful() -> None:
     verdict = judge(ledger(), BILL, [], [])
     assert verdict.is_lawful
-    assert (verdict.spend_pusd, verdict.booked_pusd) == (100, 100)
+    assert (verdict.spend_pusd, verdict.posted_pusd) == (100, 100)
 
 
 @pytest.mark.parametrize("cost_pusd", [99, 101])
-def test_a_cost_booked_otherwise_than_it_was_billed_is_drift(cost_pusd: int) -> None:
+def test_a_cost_posted_otherwise_than_it_was_billed_is_drift(cost_pusd: int) -> None:
     assert judge(ledger(), [Charge("gen-1", "a", cost_pusd)], [], []).drift_pusd == 1
 
 
-def test_a_charge_that_is_booked_nowhere_is_drift() -> None:
+def test_a_charge_that_is_posted_nowhere_is_drift() -> None:
     verdict = judge(ledger(), [*BILL, Charge("gen-2", "a", 7)], [], [])
     assert verdict.drift_pusd == 7
     assert not verdict.is_lawful
@@ -76,7 +76,7 @@ def test_a_bill_above_the_limit_is_overshoot_whatever_the_ledger_says() -> None:
 
 
 def overrun(limit_pusd: int = 1000, **others: Any) -> Ledger:
-    """A call that cost 100, with 85 reserved; booked at 20 s."""
+    """A call that cost 100, with 85 reserved; posted at 20 s."""
     account = replace(ACCOUNT, limit_pusd=limit_pusd, overrun_pusd=15)
     made = ledger(account, replace(HELD, reserved_pusd=85), replace(POSTED, at_s=20.0), quarantined=(("m", "t"),))
     return replace(made, **others)

@@ -126,7 +126,7 @@ class Verdict:
     """
 
     spend_pusd: int = 0
-    booked_pusd: int = 0
+    posted_pusd: int = 0
     overshoot_pusd: int = 0
     bound_pusd: int = 0
     untold_pusd: int = 0
@@ -225,7 +225,7 @@ def _judge_account(
     spend_pusd = sum(charge.cost_pusd for charge in bill)
     over_pusd = max(0, spend_pusd - account.limit_pusd)
     verdict.spend_pusd += spend_pusd
-    verdict.booked_pusd += account.posted_pusd
+    verdict.posted_pusd += account.posted_pusd
     verdict.overshoot_pusd += over_pusd
     verdict.assumed_pusd += account.assumed_pusd
     verdict.overrun_pusd += account.overrun_pusd
@@ -287,8 +287,8 @@ def _untold(
     untold_pusd = 0
     for charge in bill:
         call = calls.get(charge.id)
-        reserved_pusd, booked = ended.get(charge.id, (charge.cost_pusd, Sum()))
-        is_told = booked.cost_pusd == charge.cost_pusd and not booked.is_assumed
+        reserved_pusd, posted = ended.get(charge.id, (charge.cost_pusd, Sum()))
+        is_told = posted.cost_pusd == charge.cost_pusd and not posted.is_assumed
         breaks_word = (call is not None and call.lies) or charge.cost_pusd > reserved_pusd
         bends_usage = call is not None and LAGGING in call.faults
         if bends_usage or (breaks_word and not is_told):
@@ -340,7 +340,7 @@ def _take(calls: list[UpstreamCall], from_s: float, until_s: float) -> bool:
 
 def _check_overruns(ledger: Ledger, sums: Mapping[str, Sum], verdict: Verdict) -> None:
     """Check that an endpoint which billed above a reservation was quarantined, and that no later call went to it."""
-    booked_s = {entry.reservation_id: entry.at_s for entry in ledger.entries}
+    posted_s = {entry.reservation_id: entry.at_s for entry in ledger.entries}
     began_s: dict[tuple[str, str], list[float]] = defaultdict(list)
     for each in ledger.reservations.values():
         for tag in each.tags:
@@ -350,7 +350,7 @@ def _check_overruns(ledger: Ledger, sums: Mapping[str, Sum], verdict: Verdict) -
         if ended is None or ended.cost_pusd <= each.reserved_pusd:
             continue
         for endpoint in ((each.model, tag) for tag in ((each.tag,) if each.tag else each.tags)):
-            from_s = booked_s[each.id]
+            from_s = posted_s[each.id]
             until_s = min((at_s for at_s in ledger.cleared_s.get(endpoint, ()) if at_s > from_s), default=float("inf"))
             if endpoint not in ledger.quarantined:
                 verdict.problems.append(f"{endpoint} billed above a reservation and is not quarantined")

@@ -133,7 +133,7 @@ class Call:
             while await self._attempt(may_requote):
                 pass
         except LedgerError:
-            _log.error("call.unbooked", account=self._account_id, reservation=self._settlement.reservation.id)
+            _log.error("call.not_posted", account=self._account_id, reservation=self._settlement.reservation.id)
             await self._refuse(Code.STORE)
         except Exception:
             await self._relay.break_off()  # the client must hear of it; the task logs the exception

@@ -173,7 +173,7 @@ class Relay:
         try:
             self._settlement.named(generation_id(new.generation_id))
         except LedgerError:
-            _log.error("call.unbooked", reservation=self._settlement.reservation.id)
+            _log.error("call.not_posted", reservation=self._settlement.reservation.id)
         old = self.reading
         self.reading = Reading(
             generation_id=new.generation_id or old.generation_id,
@@ -200,7 +200,7 @@ class Relay:
         try:
             self._settlement.post(self.reading, cost_pusd, cache_hit=self._cache_hit)
         except LedgerError:
-            _log.error("call.unbooked", reservation=self._settlement.reservation.id)
+            _log.error("call.not_posted", reservation=self._settlement.reservation.id)
         return True
 
     def tighten(self) -> None:

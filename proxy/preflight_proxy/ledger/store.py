@@ -120,7 +120,7 @@ class Store:
         if isinstance(command, Refuse | Conclude):
             return self._count(command)
         if self.poisoned:
-            raise LedgerError("the ledger could not be written; nothing is booked until the proxy is started again")
+            raise LedgerError("the ledger could not be written; nothing is posted until the proxy is started again")
         if self._space.given_up and isinstance(command, Reserve):
             raise LedgerError(
                 "the disk is full; nothing new is reserved until there is room and the proxy is started again"
@@ -199,7 +199,7 @@ class Store:
 
     def _poison(self, exc: Exception) -> LedgerError:
         self.poison(str(exc))
-        return LedgerError(f"the ledger {self._path} cannot be written ({exc}); nothing is booked until a restart")
+        return LedgerError(f"the ledger {self._path} cannot be written ({exc}); nothing is posted until a restart")
 
     def poison(self, why: str) -> None:
         """Close the ledger to every change until a restart."""

@@ -1,7 +1,7 @@
 """The pool of connections to OpenRouter: one with bytes that no request asked for is never used again.
 
 HTTP/1.1 tells by its place alone which request an answer belongs to. Bytes that wait on an idle connection would be taken for
-the answer to the next request there, of whichever account, and booked. aiohttp looks at a connection when it puts it into the
+the answer to the next request there, of whichever account, and posted. aiohttp looks at a connection when it puts it into the
 pool, but not when it takes it out, and half a head that it has read shows nowhere. `Line.is_quiet` looks at both.
 
 A stray answer that comes once a request is on its way cannot be told from the right one.

@@ -180,7 +180,7 @@ def test_a_killed_forwarder_freezes_and_ends_its_trial(
     assert left_of(run_dir) == []
 
 
-def test_a_paused_forwarder_ends_its_trial_whose_running_call_is_booked(
+def test_a_paused_forwarder_ends_its_trial_whose_running_call_is_posted(
     run_agents: RunAgents, simulator: Simulator, tmp_path: Path
 ) -> None:
     """One answer is on its way when nothing moves any more, and the next call does not even arrive.

@@ -380,7 +380,7 @@ async def test_an_endpoint_that_bills_above_its_reservation_is_used_no_more(worl
 
 
 async def test_an_endpoint_that_runs_on_a_provider_key_of_the_users_own_is_used_no_more(world: World) -> None:
-    """The first call shows it, and is booked with the provider's bill (M16)."""
+    """The first call shows it, and is posted with the provider's bill (M16)."""
     world.may_differ = True  # the provider's bill is no part of OpenRouter's
     world.sim.scenario = Scenario(faults=(FaultRule(make_fault("byok", {"fee": "0.05"}), times=1),))
     async with world.post() as response:
@@ -416,7 +416,7 @@ async def test_where_provider_keys_of_the_users_own_are_wanted_their_calls_go_on
 
 
 async def test_a_provider_key_of_the_users_own_counts_in_the_evidence(world: World) -> None:
-    """Two calls on it: one is told and booked whole, the other broke off; the key's usage shows the second, not nothing."""
+    """Two calls on it: one is told and posted whole, the other broke off; the key's usage shows the second, not nothing."""
     world.may_differ = True
     world.proxy.ledger.byok = True
     byok, hidden = FaultRule(make_fault("byok")), FaultRule(make_fault("hide_generation_id"), times=1)

@@ -1,4 +1,4 @@
-"""A 2xx answer on its way: the same bytes, booked before its end, given up when nobody listens."""
+"""A 2xx answer on its way: the same bytes, posted before its end, given up when nobody listens."""
 
 from __future__ import annotations
 
@@ -232,6 +232,43 @@ async def test_a_stream_with_usage_but_without_done_is_whole(world: World) -> No
     last = json.loads(raw.rstrip().rpartition("data: ")[2])
     assert ("usage" in last, "error" in last) == (True, False)
     assert [line["outcome"] for line in world.cost_lines()] == ["posted"]
+
+
+@dataclass(frozen=True, slots=True)
+class CostLost(Fault):
+    """The stream has no cost, and shows its end by a finish reason, by `[DONE]`, or not at all."""
+
+    name: ClassVar[str] = "cost_lost"
+    keeps_finish: bool = False
+    keeps_done: bool = False
+
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Leave out the usage, and what the fault does not keep."""
+        for frame in frames:
+            data = frame.data
+            if b'"usage"' in data or (b"[DONE]" in data and not self.keeps_done):
+                data = b": nothing\n\n"
+            if not self.keeps_finish:
+                data = data.replace(b'"finish_reason":"stop"', b'"finish_reason":null')
+            yield replace(frame, data=data)
+
+
+@pytest.mark.parametrize(("finish", "done"), [(True, False), (False, True), (False, False)])
+async def test_a_stream_without_a_cost_that_showed_no_end_may_still_be_generated(
+    world: World, finish: bool, done: bool
+) -> None:
+    """The key's usage decides a call that has ended. One that may go on stays pending for as long as a call may last."""
+    world.proxy.ledger.call_s_max = call_s_max = 3600.0
+    world.sim.scenario = Scenario(faults=(FaultRule(CostLost(finish, done)),), generation_delay_s=1e6)
+    async with world.post(stream=True) as response:
+        await response.read()
+    if finish or done:
+        await world.settled()
+        return
+    (row,) = world.proxy.ledger.store.pending("a")
+    assert row.unknown_since_s == row.created_at_s + call_s_max
+    world.may_differ = True
+    await world.proxy.accounts.close("a")  # nothing waits for the hour after which its cost is decided
 
 
 @dataclass(frozen=True, slots=True)

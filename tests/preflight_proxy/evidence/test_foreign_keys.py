@@ -1,4 +1,4 @@
-"""A key that others may use as well: its usage frees what was not charged, and never less is booked than was billed (M13)."""
+"""A key that others may use as well: its usage frees what was not charged, and never less is posted than was billed (M13)."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_where_the_other_calls_never_pause_it_is_capped_after_the_longest_
     assert desk.ends[-2] in [("assumed", 2 * MILLI), ("assumed", 3 * MILLI)]
 
 
-async def test_the_least_that_the_usage_shows_is_booked(desk: ForeignKeyWorld) -> None:
+async def test_the_least_that_the_usage_shows_is_posted(desk: ForeignKeyWorld) -> None:
     """No bill is above the ledger, not even by a pico-dollar."""
     call = await desk.call()
     desk.bill(1)
@@ -488,7 +488,7 @@ async def test_errors_without_a_bill_leave_a_small_budget_whole(world: World) ->
     assert {line["outcome"] for line in world.cost_lines()} == {"voided"}
 
 
-async def test_errors_that_were_billed_are_booked_as_billed(world: World) -> None:
+async def test_errors_that_were_billed_are_posted_as_billed(world: World) -> None:
     """Among calls that were served, of two accounts on the key."""
     await world.open_foreign("f")
     await world.open_foreign("g")
@@ -600,7 +600,7 @@ class Field:
         await self._leave_nothing()
 
     def check(self) -> None:
-        """At every moment what is booked or held covers what was billed for our calls."""
+        """At every moment what is posted or held covers what was billed for our calls."""
         self._desk.sim.bill()  # takes up what has become due
         held_pusd = sum(each.reserved_pusd for each in self._desk.pending)
         assert self._desk.posted_pusd + held_pusd >= self._desk.billed_pusd
@@ -686,7 +686,7 @@ async def test_without_other_traffic_the_ledger_comes_to_equal_the_bill(desk: Fo
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_with_other_traffic_no_less_is_booked_than_our_calls_were_billed(
+async def test_with_other_traffic_no_less_is_posted_than_our_calls_were_billed(
     desk: ForeignKeyWorld, seed: int
 ) -> None:
     field = Field(desk, 1000 + seed, shared=True)

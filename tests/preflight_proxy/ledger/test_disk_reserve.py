@@ -1,4 +1,4 @@
-"""A full disk: what runs is still booked, and nothing new is begun."""
+"""A full disk: what runs is still posted, and nothing new is begun."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def fill(path: Path) -> None:
 
 
 @pytest.mark.wire
-def test_on_a_full_disk_running_calls_are_booked_and_no_new_one_is_reserved(small_disk: Path) -> None:
+def test_on_a_full_disk_running_calls_are_posted_and_no_new_one_is_reserved(small_disk: Path) -> None:
     path = small_disk / "ledger.sqlite3"
     store = Store(path, clock=FakeClock())
     store.commit(OpenAccount(account="a", run="r", limit_pusd=10**12, token_hash="h"))

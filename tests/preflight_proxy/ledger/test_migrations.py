@@ -79,7 +79,7 @@ def test_the_tables_refuse_what_the_ledger_never_does(connection: sqlite3.Connec
 
 
 def test_no_two_accounts_have_one_token(connection: sqlite3.Connection) -> None:
-    """Or a call would be booked on either."""
+    """Or a call would be posted on either."""
     with pytest.raises(sqlite3.IntegrityError, match="token_hash"):
         connection.execute(schema.PUT_ACCOUNT, schema.account_row(replace(ACCOUNT, id="b")))
 

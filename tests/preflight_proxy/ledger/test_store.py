@@ -255,7 +255,7 @@ def test_a_second_proxy_is_refused_and_may_follow(tmp_path: Path) -> None:
 
 
 def test_a_failed_commit_closes_the_ledger_until_a_restart(tmp_path: Path) -> None:
-    """Fail closed: after one error nothing is booked, refusals are still counted, and reading goes on."""
+    """Fail closed: after one error nothing is posted, refusals are still counted, and reading goes on."""
     store = open_store(tmp_path)
     open_account(store)
     call(store, "r", 5)

@@ -49,20 +49,20 @@ def test_every_acknowledged_commit_is_there_after_kill_9(tmp_path: Path) -> None
     costs = CostLog(tmp_path / "costs.jsonl")
     for lines_count in (1, 300, 8_000):
         acknowledged = killed_after(path, first, lines_count)
-        reserved, posted = numbers(acknowledged, "reserved"), numbers(acknowledged, "posted")
+        reserved, acknowledged_posts = numbers(acknowledged, "reserved"), numbers(acknowledged, "posted")
         store = Store(path, clock=SystemClock())
         entries = list(store.entries())
         costs.complete(entries)
-        booked = {int((entry.reservation_id or "")[1:]) for entry in entries if entry.cost_pusd}
+        in_ledger = {int((entry.reservation_id or "")[1:]) for entry in entries if entry.cost_pusd}
         pending = {int(held.id[1:]) for held in store.pending()}
-        assert posted <= booked
-        assert reserved <= booked | pending | set(range(first))
+        assert acknowledged_posts <= in_ledger
+        assert reserved <= in_ledger | pending | set(range(first))
         assert len(pending) <= 1
-        assert store.book.accounts["a"].posted_pusd == COST_PUSD * len(booked)
+        assert store.book.accounts["a"].posted_pusd == COST_PUSD * len(in_ledger)
         for held in store.pending():
             store.commit(Void(held.id, "nothing was sent"))
             first = int(held.id[1:])
-        first = max(booked | pending | {first}) + 1
+        first = max(in_ledger | pending | {first}) + 1
         assert len((tmp_path / "costs.jsonl").read_text().splitlines()) == len(entries)
         store.close()
 

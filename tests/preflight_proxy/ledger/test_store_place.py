@@ -108,7 +108,7 @@ async def test_after_a_failed_commit_nobody_looks_any_more(tmp_path: Path) -> No
 async def test_a_call_after_the_ledger_was_deleted_is_refused_and_the_followers_are_told(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The call is not sent, so it costs nothing; the one before it was booked."""
+    """The call is not sent, so it costs nothing; the one before it was posted."""
     async with world.post() as response:
         assert response.status == 200
     await world.settled()

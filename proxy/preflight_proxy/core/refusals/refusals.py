@@ -76,7 +76,7 @@ _SENTENCES = {
     "Nothing is charged. Do not retry.",
 }
 
-OVERDUE = "This call took longer than a call may take here. What it cost is booked once it is known. Do not retry."
+OVERDUE = "This call took longer than a call may take here, so it was ended. Its cost is charged once it is known. Do not retry."
 """Ends an answer that a time limit of the proxy cuts (M17 (longest call)). Upstream may bill all of it; a retry costs extra."""
 BROKEN = "Provider returned error"
 """Ends an answer that upstream broke off, in upstream's own words: clients retry, which is a new call."""

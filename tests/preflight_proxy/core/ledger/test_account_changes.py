@@ -38,7 +38,7 @@ def test_opening_again_does_not_thaw() -> None:
 
 
 def test_a_token_belongs_to_one_account() -> None:
-    """Or a call would be booked on either."""
+    """Or a call would be posted on either."""
     book = opened()
     with pytest.raises(ValueError, match="another account"):
         transition(book, OpenAccount("b", "run", 1, "token of a"), NOW_S)
