@@ -12,6 +12,7 @@ __all__ = [
     "RUNS_DIR",
     "begun_at_s",
     "find_run",
+    "json_object",
     "latest_run",
     "number",
     "open_beneath",
@@ -140,8 +141,11 @@ def number(value: object) -> int | float:
 def read_json_object(folder: Path, name: str) -> dict[str, Any] | None:
     """Return the object in a JSON file; None if the file is missing, corrupt, too large or a link."""
     content = read_start(folder, name, SUMMARY_BYTES_MAX + 1)
-    if content is None or len(content) > SUMMARY_BYTES_MAX:
-        return None
+    return None if content is None or len(content) > SUMMARY_BYTES_MAX else json_object(content)
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """Return the object that JSON text holds; None if it is no valid JSON, or no object."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from agent_preflight.artifacts import json_object
+
 __all__ = ["LINE_BYTES_MAX", "RAW_CHARS_MAX", "EventLogger", "Lines", "from_agent", "parse_line"]
 
 LINE_BYTES_MAX = 8 * 2**20
@@ -189,15 +191,7 @@ class EventLogger:
             content = Path(path).read_bytes()
         except FileNotFoundError:
             return []
-        return list(filter(None, map(_record_of, content.splitlines())))
-
-
-def _record_of(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+        return list(filter(None, map(json_object, content.splitlines())))
 
 
 def _free_name(name: str, event: Mapping[str, Any]) -> str:

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.artifacts import RUNS_DIR, latest_run
-from agent_preflight.base.tables import DECIMALS, TableColumn, TextTable, duration, money, show
-from agent_preflight.base.usd import dollars, usd
+from agent_preflight.base.tables import TextTable, show, table_of
+from agent_preflight.base.usd import usd
 from agent_preflight.runs.choice import print_run
 from agent_preflight.runs.lock import is_live
-from agent_preflight.runs.trial_state import unverified_line
-from agent_preflight.runs.trial_status import (
-    RunTrials,
-    TrialStatus,
+from agent_preflight.runs.status import (
+    TRIAL_COLUMNS,
+    RunStatus,
     budget_line,
     container_running,
     read_events,
     read_run,
     read_trial,
 )
+from agent_preflight.runs.trial_state import unverified_line
 
 __all__ = [
     "RUNS_DIR",
@@ -31,26 +31,6 @@ __all__ = [
     "status_parts",
     "summarise_model",
 ]
-
-ROW_KEYS = (
-    *("alias", "status", "events", "tool_calls", "cost", "duration_s", "started_at"),
-    *("error", "budget", "snapshots", "cache_hit_rate", "running"),
-)
-"""The keys of `summarise_model`, in the order in which scripts print them."""
-COLUMNS = (
-    TableColumn("trial"),
-    TableColumn("model", spare=7),
-    TableColumn("status"),
-    TableColumn("calls", right=True),
-    TableColumn("refused", right=True, spare=3),
-    TableColumn("tools", right=True, spare=4),
-    TableColumn("events", right=True, spare=5),
-    TableColumn("cost", right=True),
-    TableColumn("reserved", right=True),
-    TableColumn("limit", right=True),
-    TableColumn("cached", right=True, spare=6),
-    TableColumn("time", right=True, spare=2),
-)
 
 
 def summarise_model(model_dir: str | Path) -> dict[str, Any]:
@@ -67,7 +47,7 @@ def summarise_model(model_dir: str | Path) -> dict[str, Any]:
     """
     folder = Path(model_dir)
     known = read_trial(folder, live=is_live(folder.parent))
-    row = {
+    return {
         "alias": known.alias,
         "status": ("ERR" if known.error else "DONE") if known.ended else known.status,
         "events": read_events(folder).count,
@@ -81,7 +61,6 @@ def summarise_model(model_dir: str | Path) -> dict[str, Any]:
         "cache_hit_rate": known.cache_hit_rate or 0.0,
         "running": known.status == "running",
     }
-    return {key: row[key] for key in ROW_KEYS}
 
 
 def _count_snapshots(folder: Path) -> int:
@@ -124,61 +103,20 @@ main = status_main
 """The same function as `status_main`."""
 
 
-def _table(run: RunTrials) -> Iterator[TextTable | str]:
+def _table(run: RunStatus) -> Iterator[TextTable | str]:
     if not run.trials:
         yield (
             "It has no trials yet: its checks are still going on." if run.live else "It has no trials: none was begun."
         )
         return
-    yield TextTable(
-        COLUMNS,
-        [_cells(trial) for trial in run.trials],
-        total=_total(run) if len(run.trials) > 1 else (),
-        notes=[trial.note for trial in run.trials],
-    )
+    notes = [trial.note for trial in run.trials]
+    yield table_of(TRIAL_COLUMNS, run.trials, notes, with_total=len(run.trials) > 1)
     yield ""
     yield f"{run.complete}/{len(run.trials)} complete"
     if not run.live and (line := unverified_line([trial.cleanup for trial in run.trials])) is not None:
         yield line
     if run.trouble is not None:
         yield f"Costs are those of the summaries: {run.trouble}"
-
-
-def _cells(trial: TrialStatus) -> tuple[str, ...]:
-    return (
-        trial.alias,
-        trial.model_id or "-",
-        trial.status,
-        _count(trial.calls),
-        _count(trial.refused),
-        f"{trial.tool_calls:,}",
-        f"{trial.events_count:,}",
-        _amount(trial.posted_pusd),
-        _amount(trial.pending_pusd),
-        "-" if trial.limit_pusd is None else dollars(trial.limit_pusd, DECIMALS),
-        f"{trial.cache_hit_rate * 100:.0f}%" if trial.cache_hit_rate else "-",
-        "-" if trial.duration_s is None else duration(trial.duration_s),
-    )
-
-
-def _total(run: RunTrials) -> tuple[str, ...]:
-    calls = [trial.calls for trial in run.trials if trial.calls is not None]
-    reserved = [trial.pending_pusd for trial in run.trials if trial.pending_pusd is not None]
-    figures = {
-        "trial": "TOTAL",
-        "calls": _count(sum(calls) if calls else None),
-        "cost": _amount(run.posted_pusd),
-        "reserved": _amount(sum(reserved) if reserved else None),
-    }
-    return tuple(figures.get(column.title, "") for column in COLUMNS)
-
-
-def _count(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
-
-
-def _amount(amount_pusd: int | None) -> str:
-    return "-" if amount_pusd is None else money(amount_pusd)
 
 
 if __name__ == "__main__":

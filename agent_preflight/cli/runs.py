@@ -24,7 +24,7 @@ def runs(
     Example: agent-preflight runs
     """
     from agent_preflight.base.tables import show
-    from agent_preflight.runs.list import list_runs, runs_table
+    from agent_preflight.runs.status import list_runs, runs_table
 
     found = list_runs(runs_dir)
     if as_json:

@@ -25,7 +25,7 @@ def status(
     """
     from agent_preflight.base.tables import show
     from agent_preflight.runs.choice import run_to_read
-    from agent_preflight.runs.trial_status import read_run
+    from agent_preflight.runs.status import read_run
     from agent_preflight.status import status_parts
 
     run_dir = run_to_read(run_id, runs_dir)

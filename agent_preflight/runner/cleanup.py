@@ -21,8 +21,8 @@ from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import write_private
 from agent_preflight.runs.plan import output_policy
 from agent_preflight.runs.result import TrialFacts, result_of, summary_document, unexplained_usage_pusd
+from agent_preflight.runs.status import end_note
 from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, TrialState, owed, worst
-from agent_preflight.runs.trial_status import end_note
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import ControlError

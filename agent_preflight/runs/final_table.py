@@ -6,26 +6,19 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.base.tables import TableColumn, TextTable, duration, money, text_of, width_of
-from agent_preflight.base.usd import pusd
+from agent_preflight.base.tables import table_of, text_of, width_of
 from agent_preflight.models import RunResult
 from agent_preflight.runs.costs import LEDGER
-from agent_preflight.runs.trial_status import end_note, ending_word
+from agent_preflight.runs.result import summary_document
+from agent_preflight.runs.status import TRIAL_COLUMNS, status_of_summary
 from agent_preflight.sandboxes.kept_output import WORKSPACE
 from agent_preflight.sandboxes.process import BUDGET_LINK
 
-COLUMNS = (
-    TableColumn("trial"),
-    TableColumn("status"),
-    TableColumn("cost", right=True),
-    TableColumn("time", right=True, spare=1),
-    TableColumn("tools", right=True, spare=3),
-    TableColumn("cached", right=True, spare=2),
-)
+SHOWN = ("trial", "status", "cost", "time", "tools", "cached")
+"""The titles of its columns."""
 
 
 def final_lines(results: Sequence[RunResult], run_dir: Path, where: str = "") -> Iterator[str]:
@@ -38,14 +31,9 @@ def final_lines(results: Sequence[RunResult], run_dir: Path, where: str = "") ->
     """
     if not results:
         return
-    ordered = sorted(results, key=lambda result: result.alias)
-    costs = [Decimal(str(result.cost_usd)) for result in results if result.cost_usd is not None]
-    table = TextTable(
-        COLUMNS,
-        [_row(result) for result in ordered],
-        total=("TOTAL", "", money(pusd(sum(costs, Decimal(0)))), "", str(sum(r.tool_calls for r in results)), ""),
-        notes=[end_note(result.error, result.preflight.get("notes", ())) for result in ordered],
-    )
+    trials = sorted((status_of_summary(each.alias, summary_document(each)) for each in results), key=lambda t: t.alias)
+    columns = [column for title in SHOWN for column in TRIAL_COLUMNS if column.title == title]
+    table = table_of(columns, trials, [trial.note for trial in trials], with_total=True)
     yield ""
     yield from text_of(table, width=width_of(sys.stdout)).split("\n")
     yield from _cache_line(results)
@@ -83,17 +71,6 @@ def _has_files(output: Mapping[str, Any]) -> bool:
             return any(entry.name != BUDGET_LINK or not entry.is_symlink() for entry in entries)
     except OSError:
         return False
-
-
-def _row(result: RunResult) -> tuple[str, ...]:
-    return (
-        result.alias,
-        ending_word(result.error, result.preflight),
-        "-" if result.cost_usd is None else money(pusd(result.cost_usd)),
-        duration(result.duration_s),
-        str(result.tool_calls),
-        f"{result.cache.hit_rate * 100:.0f}%" if result.cache.total_prompt_tokens else "-",
-    )
 
 
 def _cache_line(results: Sequence[RunResult]) -> Iterator[str]:

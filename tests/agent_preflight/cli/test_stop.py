@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agent_preflight.cli import app
-from agent_preflight.runs.trial_status import read_run
+from agent_preflight.runs.status import read_run
 from tests.support.live_field import WAITING, LiveField
 from tests.support.run_on_disk import alive, plan
 from tests.support.trial_field import Field

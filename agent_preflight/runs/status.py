@@ -1,20 +1,33 @@
-"""The state of a run's trials, read from its folder and its ledger: during the run, after it, and for runs of older versions."""
+"""The state of runs and their trials, read from their folders and ledgers, and its tables.
+
+It can be read during a run, after it, and for runs of older versions.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent_preflight.artifacts import number, open_beneath, read_json_object, read_start, trial_dirs
+from agent_preflight.artifacts import (
+    RUNS_DIR,
+    begun_at_s,
+    json_object,
+    number,
+    open_beneath,
+    read_json_object,
+    read_start,
+    run_dirs,
+    trial_dirs,
+)
+from agent_preflight.base.tables import ComputedColumn, TextTable, duration, exact_money, figures, money, table_of
 from agent_preflight.base.terminal import plain
 from agent_preflight.base.usd import exact, pusd
 from agent_preflight.runs.costs import accounts_of
-from agent_preflight.runs.lock import is_live
+from agent_preflight.runs.lock import LOCK_NAME, is_live
 from agent_preflight.runs.plan_file import PlannedTrial, planned_trials, trial_folder
 from preflight_proxy.core.errors import ConfigError, OperatingError
 from preflight_proxy.core.ledger.rows import Account
@@ -24,6 +37,10 @@ UNFINISHED = ("pending", "running")
 """Statuses of trials that have not ended."""
 COMPLETE = ("done", "spent", "ejected", "failed", "stopped")
 ENDINGS = (*COMPLETE, "interrupted", "lost")
+WORST_FIRST = ("lost", "interrupted", "stopped", "failed")
+"""Statuses of trials that decide the status of the run; without one of them, it is done."""
+OF_ACCOUNT = ("limit_pusd", "posted_pusd", "pending_pusd", "calls", "refused")
+"""Figures of a trial that come from its account, if the ledger has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,54 +93,126 @@ class TrialStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines, with the keys of summary.json; amounts are exact decimal text."""
+        values = asdict(self)
+        del values["cleanup"]
         return {
-            "alias": self.alias,
-            "model_id": self.model_id,
-            "status": self.status,
-            "limit_usd": exact_or_none(self.limit_pusd),
-            "posted_usd": exact_or_none(self.posted_pusd),
-            "pending_usd": exact_or_none(self.pending_pusd),
-            "calls": self.calls,
-            "refused": self.refused,
-            "tool_calls": self.tool_calls,
-            "events_count": self.events_count,
-            "started_at": self.started_at,
-            "duration_s": self.duration_s,
-            "cache_hit_rate": self.cache_hit_rate,
-            "error": self.error,
-            "notes": list(self.notes),
-            "budget": self.budget,
+            name.replace("_pusd", "_usd"): exact_or_none(value) if name.endswith("_pusd") else value
+            for name, value in values.items()
         }
 
 
 @dataclass(frozen=True, slots=True)
-class RunTrials:
-    """The trials of a run.
+class RunStatus:
+    """One run at one moment.
 
     Attributes:
-        live: A process holds the run's lock.
+        run_dir: Its folder.
+        live: A process holds the run's lock, or one of its trials runs.
         trials: Sorted by alias.
-        trouble: Why the ledger cannot be read; None if it can, or if there is none.
+        trouble: Why its ledger cannot be read; None if it can, or if there is none.
     """
 
+    run_dir: Path
     live: bool
     trials: tuple[TrialStatus, ...]
     trouble: str | None = None
 
     @property
+    def status(self) -> str:
+        """`running`; `not started` without trials; the worst of `WORST_FIRST`; `incomplete` if a trial never began; else `done`."""
+        if self.live:
+            return "running"
+        if not self.trials:
+            return "not started"
+        words = {trial.status for trial in self.trials}
+        worst = next((word for word in WORST_FIRST if word in words), None)
+        return worst or ("incomplete" if "pending" in words else "done")
+
+    @property
     def posted_pusd(self) -> int | None:
-        """What all have cost; None if no cost is costs_pusd."""
+        """What all trials have cost; None if no cost is known."""
         costs_pusd = [trial.posted_pusd for trial in self.trials if trial.posted_pusd is not None]
         return sum(costs_pusd) if costs_pusd else None
 
     @property
     def complete(self) -> int:
-        """How many ended and were not interrupted or lost."""
+        """How many trials ended and were not interrupted or lost."""
         return sum(trial.status in COMPLETE for trial in self.trials)
 
+    def age_s(self, now_s: float) -> float:
+        """Return the seconds since it began or was last resumed, at least 0."""
+        return max(now_s - begun_at_s(self.run_dir), 0.0)
 
-def read_run(run_dir: Path) -> RunTrials:
-    """Return the state of a run's trials: those that have a folder, and those that are only planned."""
+    def to_json(self, now_s: float) -> dict[str, Any]:
+        """Return it for machines."""
+        return {
+            "run_id": self.run_dir.name,
+            "status": self.status,
+            "ended": self.complete,
+            "trials": len(self.trials),
+            "posted_usd": exact_or_none(self.posted_pusd),
+            "begun_at": datetime.fromtimestamp(begun_at_s(self.run_dir), UTC).isoformat(),
+            "age_s": round(self.age_s(now_s), 3),
+            "run_dir": str(self.run_dir),
+        }
+
+
+TRIAL_COLUMNS: Sequence[ComputedColumn[TrialStatus]] = (
+    ComputedColumn("trial", cell=lambda trial: trial.alias, total=lambda trials: "TOTAL"),
+    ComputedColumn("model", spare=7, cell=lambda trial: trial.model_id or "-"),
+    ComputedColumn("status", cell=lambda trial: trial.status),
+    figures("calls", lambda trial: trial.calls),
+    figures("refused", lambda trial: trial.refused, spare=3),
+    figures("tools", lambda trial: trial.tool_calls, spare=4),
+    figures("events", lambda trial: trial.events_count, spare=5),
+    figures("cost", lambda trial: trial.posted_pusd, money),
+    figures("reserved", lambda trial: trial.pending_pusd, money),
+    figures("limit", lambda trial: trial.limit_pusd, exact_money),
+    ComputedColumn(
+        "cached",
+        right=True,
+        spare=6,
+        cell=lambda trial: f"{trial.cache_hit_rate * 100:.0f}%" if trial.cache_hit_rate else "-",
+    ),
+    ComputedColumn(
+        "time",
+        right=True,
+        spare=2,
+        cell=lambda trial: "-" if trial.duration_s is None else duration(trial.duration_s),
+    ),
+)
+"""The columns of tables of trials."""
+
+
+def list_runs(runs_dir: str | Path = RUNS_DIR) -> list[RunStatus]:
+    """Return the state of all runs in a folder, the newest first. Other folders are left out."""
+    return [read_run(run) for run in run_dirs(runs_dir) if _is_run(run)]
+
+
+def runs_table(runs: Sequence[RunStatus]) -> TextTable:
+    """Return the table of some runs."""
+    now_s = datetime.now(UTC).timestamp()
+    columns: Sequence[ComputedColumn[RunStatus]] = (
+        ComputedColumn("run", cell=lambda run: run.run_dir.name),
+        ComputedColumn("status", cell=lambda run: run.status),
+        ComputedColumn("trials", right=True, cell=lambda run: f"{run.complete}/{len(run.trials)}"),
+        figures("cost", lambda run: run.posted_pusd, money),
+        ComputedColumn("age", right=True, cell=lambda run: duration(run.age_s(now_s))),
+    )
+    return table_of(columns, runs, [run.trouble or "" for run in runs])
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder is a run's. Runs of older versions have neither plan nor lock, but trials."""
+    if any((folder / name).is_file() for name in ("plan.json", LOCK_NAME)):
+        return True
+    return any(
+        (trial / name).is_file() for trial in trial_dirs(folder) for name in ("summary.json", "events.jsonl", LOCK_NAME)
+    )
+
+
+def read_run(run_dir: Path) -> RunStatus:
+    """Return the state of a run, with the trials that have a folder and those that are only planned."""
     plan = {trial.alias: trial for trial in planned_trials(run_dir)}
     accounts, trouble = _accounts(run_dir)
     live = is_live(run_dir)
@@ -132,12 +221,13 @@ def read_run(run_dir: Path) -> RunTrials:
     trials = []
     for alias in sorted({*folders, *plan}):
         folder = folders.get(alias, run_dir / alias)
-        own = next(
-            (trial for trial in planned_trials(folder) if trial.alias == alias), None
-        )  # it may be a run by itself
-        status = read_trial(folder, plan.get(alias) or own, live=live or is_live(folder))
-        trials.append(_with_account(status, accounts[alias]) if alias in accounts else status)
-    return RunTrials(live or any(trial.status == "running" for trial in trials), tuple(trials), trouble)
+        own_plan = next((trial for trial in planned_trials(folder) if trial.alias == alias), None)  # a run by itself
+        status = read_trial(folder, plan.get(alias) or own_plan, live=live or is_live(folder))
+        if alias in accounts:
+            of_ledger = {name: getattr(accounts[alias], name) for name in OF_ACCOUNT}
+            status = replace(status, **of_ledger, budget=None)
+        trials.append(status)
+    return RunStatus(run_dir, live or any(trial.status == "running" for trial in trials), tuple(trials), trouble)
 
 
 def _accounts(run_dir: Path) -> tuple[dict[str, Account], str | None]:
@@ -151,15 +241,9 @@ def _accounts(run_dir: Path) -> tuple[dict[str, Account], str | None]:
 
 
 def read_trial(folder: Path, plan: PlannedTrial | None = None, *, live: bool) -> TrialStatus:
-    """Return a trial's state, read from its folder. A corrupt summary counts as missing.
-
-    Args:
-        folder: The trial's; it may not exist.
-        plan: Its plan, if its run has one.
-        live: Its run is live.
-    """
+    """Return a trial's state, read from its folder, which may not exist. A corrupt summary counts as missing."""
     if (summary := read_json_object(folder, "summary.json")) is not None:
-        return _ended(folder.name, summary)
+        return status_of_summary(folder.name, summary)
     events = read_events(folder)
     status = _unfinished_word(folder, events, plan, live=live)
     now = datetime.now(UTC).isoformat()
@@ -185,14 +269,14 @@ def _unfinished_word(folder: Path, events: EventFacts, plan: PlannedTrial | None
     return "running" if container_running(folder.name, folder.parent) else "pending"
 
 
-def _ended(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
-    extra, cache = summary.get("preflight"), summary.get("cache")
-    block: dict[str, Any] = extra if isinstance(extra, dict) else {}
+def status_of_summary(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
+    """Return the state of a trial that has ended, from its summary. Values of the wrong type count as missing."""
+    block, cache = _object(summary.get("preflight")), _object(summary.get("cache"))
     error, notes = summary.get("error"), block.get("notes")
     return TrialStatus(
         alias,
         text_or_none(summary.get("model_id")),
-        status=ending_word(error, block),
+        status=_ending_word(error, block),
         limit_pusd=_pusd(block.get("limit_usd"), summary.get("budget_usd")),
         posted_pusd=_pusd(block.get("posted_usd"), summary.get("cost_usd")),
         pending_pusd=_pusd(block.get("pending_usd")),
@@ -202,11 +286,15 @@ def _ended(alias: str, summary: Mapping[str, Any]) -> TrialStatus:
         events_count=int(number(summary.get("events_count"))),
         started_at=text_or_none(summary.get("started_at")),
         duration_s=float(number(summary.get("duration_s"))),
-        cache_hit_rate=float(number(cache.get("hit_rate"))) if isinstance(cache, dict) else None,
+        cache_hit_rate=float(number(cache["hit_rate"])) if "hit_rate" in cache else None,
         error=None if error is None else str(error),
         notes=tuple(map(str, notes)) if isinstance(notes, list) else (),
-        cleanup=cleanup if isinstance(cleanup := block.get("cleanup"), dict) else {},
+        cleanup=_object(block.get("cleanup")),
     )
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def end_note(error: str | None, notes: Iterable[object]) -> str:
@@ -214,13 +302,8 @@ def end_note(error: str | None, notes: Iterable[object]) -> str:
     return "; ".join(filter(None, [(error or "").removeprefix("ejected: "), *map(str, notes)]))
 
 
-def ending_word(error: object, block: Mapping[str, Any]) -> str:
-    """Return the status of an ended trial, one of `ENDINGS`.
-
-    Args:
-        error: That of its summary or result.
-        block: The `preflight` object of its summary or result; empty in older versions.
-    """
+def _ending_word(error: object, block: Mapping[str, Any]) -> str:
+    """Return the status of an ended trial, one of `ENDINGS`. The `preflight` block is empty in older versions."""
     if block.get("ended_by") == "lost":
         return "lost"
     if (status := block.get("status")) in ENDINGS:
@@ -228,18 +311,6 @@ def ending_word(error: object, block: Mapping[str, Any]) -> str:
     if not error:
         return "done"
     return "ejected" if str(error).startswith("ejected:") else "failed"
-
-
-def _with_account(status: TrialStatus, account: Account) -> TrialStatus:
-    return replace(
-        status,
-        limit_pusd=account.limit_pusd,
-        posted_pusd=account.posted_pusd,
-        pending_pusd=account.pending_pusd,
-        calls=account.calls,
-        refused=account.refused,
-        budget=None,
-    )
 
 
 def container_running(alias: str, run_dir: str | Path | None = None) -> bool:
@@ -283,56 +354,35 @@ def exact_or_none(amount_pusd: int | None) -> str | None:
     return None if amount_pusd is None else exact(amount_pusd)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EventFacts:
-    """Figures from a trial's event log, which its agent may have written."""
+    """Figures from a trial's event log, which its agent may have written.
+
+    Attributes:
+        duration_s: Seconds from the agent's start to the last event; None if the events have no times.
+    """
 
     count: int = 0
     tool_calls: int = 0
     started_at: str | None = None
-    last_at: str | None = None
-    elapsed_s: float | None = None
-
-    @property
-    def duration_s(self) -> float | None:
-        """Seconds from the first event to the last; None if they have no time."""
-        return (
-            float(number(self.elapsed_s))
-            if self.elapsed_s is not None
-            else seconds_between(self.started_at, self.last_at)
-        )
+    duration_s: float | None = None
 
 
 def read_events(folder: Path) -> EventFacts:
     """Return the figures of a trial's event log. Incomplete lines are ignored."""
-    facts, last = EventFacts(), b""
-    for last in _event_lines(folder):
-        facts.count += 1
-        facts.tool_calls += b'"tool_execution_start"' in last and _record(last).get("type") == "tool_execution_start"
-        if facts.count == 1:
-            facts.started_at = text_or_none(_record(last).get("timestamp"))
-    if facts.count:
-        facts.last_at = text_or_none(_record(last).get("timestamp"))
-        facts.elapsed_s = _record(last).get("elapsed_s")
-    return facts
-
-
-def _event_lines(folder: Path) -> Iterator[bytes]:
-    try:
-        with open_beneath(folder, "events.jsonl") as file:
-            for line in file:
-                if line.startswith(b"{") and line.rstrip().endswith(b"}"):
-                    yield line
-    except OSError:
-        return
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    count, tool_calls, first, last = 0, 0, b"", b""
+    with contextlib.suppress(OSError), open_beneath(folder, "events.jsonl") as file:
+        for line in file:
+            if line.startswith(b"{") and line.rstrip().endswith(b"}"):
+                first, last, count = first or line, line, count + 1
+                tool_calls += (
+                    b'"tool_execution_start"' in line
+                    and (json_object(line) or {}).get("type") == "tool_execution_start"
+                )
+    start, end = json_object(first) or {}, json_object(last) or {}
+    started_at, elapsed_s = text_or_none(start.get("timestamp")), end.get("elapsed_s")
+    between_s = seconds_between(started_at, end.get("timestamp"))
+    return EventFacts(count, tool_calls, started_at, between_s if elapsed_s is None else float(number(elapsed_s)))
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:
