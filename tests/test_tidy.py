@@ -71,8 +71,6 @@ COMMANDS_THAT_RUN_A_PACKAGE = "agent_preflight.cli"
 TESTED_TOGETHER: Mapping[str, str] = {
     # an interface, tested by what stands behind it
     "agent_preflight.sandboxes.interface": "agent_preflight/sandboxes/test_process.py",
-    # an interface that does nothing by itself, by the faults
-    "openrouter_sim.calls.fault": "openrouter_sim/faults/test_registry.py",
     # values, by the file they are read from
     "openrouter_sim.calls.scenario": "openrouter_sim/test_scenario_file.py",
     # each value by the options that take it

@@ -4,9 +4,8 @@ It imports neither of the other two packages, so its bill can contradict theirs.
 """
 
 from openrouter_sim.base.tokens import Tokenizer
-from openrouter_sim.billing.bill import Bill, KeyBill, SimGeneration
-from openrouter_sim.calls.fault import Fault
-from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario, ToolCall
+from openrouter_sim.billing.account import Bill, KeyBill, SimGeneration
+from openrouter_sim.calls.scenario import Fault, FaultRule, Rule, Scenario, ToolCall
 from openrouter_sim.faults import FAULTS, make_fault
 from openrouter_sim.scenario_file import load_scenario
 from openrouter_sim.simulator import ReceivedRequest, Simulator

@@ -8,9 +8,8 @@ from random import Random
 
 from openrouter_sim.base.errors import bad_request
 from openrouter_sim.calls.call import SimRequest
-from openrouter_sim.calls.fault import Fault
 from openrouter_sim.calls.reply import SimReply, compose, directive
-from openrouter_sim.calls.scenario import FaultRule, Rule, Scenario
+from openrouter_sim.calls.scenario import Fault, FaultRule, Rule, Scenario
 from openrouter_sim.faults import make_fault
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from openrouter_sim.base.errors import ApiError, bad_request
-from openrouter_sim.base.jsonio import JsonObject, loads
+from openrouter_sim.base.errors import ApiError, read_object
 from openrouter_sim.billing.account import SimKey
 from openrouter_sim.billing.admission import admit, authenticate, require_inference
-from openrouter_sim.billing.prices import SimTokens, price_of
-from openrouter_sim.billing.surcharges import search_cost, served_tier
-from openrouter_sim.calls import reply as replies
+from openrouter_sim.billing.prices import SimTokens, price_of, search_cost, served_tier
 from openrouter_sim.calls.answer import answer, error_answer
 from openrouter_sim.calls.call import SimCall, SimRequest, SimShape
+from openrouter_sim.calls.prompt_cache import CacheUse
+from openrouter_sim.calls.reply import SimReply, cut
+from openrouter_sim.calls.scenario import Scenario
 from openrouter_sim.catalog.models import SimEndpoint, SimModel
 from openrouter_sim.catalog.routing import choose, eligible, find_model
 
@@ -53,8 +52,10 @@ def open_call(simulator: Simulator, shape: SimShape, authorization: str | None, 
     account, scenario = simulator.account, simulator.scenario
     key = authenticate(account, authorization)
     require_inference(key)
-    body = _object(raw)
-    model, variant = find_model(simulator.catalog, _wanted(body))
+    body = read_object(raw)
+    models = body.get("models")
+    name = body.get("model") or (models[0] if isinstance(models, list) and models else None)
+    model, variant = find_model(simulator.catalog, name)
     request = shape.read(body, scenario, model.tokenizer)
     faults, reply = simulator.director.late(shape.api, request, model.id)
     endpoints = model.endpoints
@@ -64,30 +65,31 @@ def open_call(simulator: Simulator, shape: SimShape, authorization: str | None, 
     allowed = _with_room(eligible(model, endpoints, body, request.bound), prompt_tokens)
     admit(account, key, allowed, prompt_tokens, request.bound)
     endpoint = _serving(simulator, key, model, allowed, request, variant)
-    call = _planned(simulator, shape, request, key, model, endpoint, reply, prompt_tokens)
-    call.authorization = authorization or ""
-    call.service_tier, factor = served_tier(body)
-    call.price = call.price.times(factor)
-    call.side_usd = search_cost(body, variant)
-    call.faults = tuple(faults)
+    now = account.now()
+    reply = _bounded(reply, request.bound, endpoint, prompt_tokens, scenario)
+    used = simulator.cache.use(key.hash, model, endpoint, request.segments, now) if scenario.caching else CacheUse()
+    tier, factor = served_tier(body)
+    call = SimCall(
+        shape=shape,
+        scenario=scenario,
+        request=request,
+        key=key,
+        id=simulator.new_generation_id(now),
+        created_s=now,
+        model=model,
+        endpoint=endpoint,
+        price=price_of(endpoint.pricing, prompt_tokens, now).times(factor),
+        tokens=SimTokens(prompt_tokens, used.cached, used.write_5m, used.write_1h, reply.tokens, reply.reasoning),
+        reply=reply,
+        authorization=authorization or "",
+        faults=tuple(faults),
+        service_tier=tier,
+        side_usd=search_cost(body, variant),
+        lag_s=scenario.key_usage_lag_s,
+    )
     for fault in faults:
         fault.arrange(call)
     return call
-
-
-def _wanted(body: JsonObject) -> object:
-    models = body.get("models")
-    return body.get("model") or (models[0] if isinstance(models, list) and models else None)
-
-
-def _object(raw: bytes) -> JsonObject:
-    try:
-        body = loads(raw)
-    except ValueError as exc:
-        raise bad_request("Request body is not valid JSON") from exc
-    if not isinstance(body, dict):
-        raise bad_request("Request body is not a JSON object")
-    return body
 
 
 def _with_room(endpoints: list[SimEndpoint], prompt_tokens: int) -> list[SimEndpoint]:
@@ -110,37 +112,8 @@ def _serving(
     return choose(endpoints, request.body, variant, simulator.random)
 
 
-def _planned(
-    simulator: Simulator,
-    shape: SimShape,
-    request: SimRequest,
-    key: SimKey,
-    model: SimModel,
-    endpoint: SimEndpoint,
-    reply: replies.SimReply,
-    prompt_tokens: int,
-) -> SimCall:
-    now = simulator.account.now()
-    scenario = simulator.scenario
+def _bounded(
+    reply: SimReply, bound: int | None, endpoint: SimEndpoint, prompt_tokens: int, scenario: Scenario
+) -> SimReply:
     room = min(endpoint.output_tokens_max, endpoint.context_length - prompt_tokens)
-    bound = room if request.bound is None or not endpoint.honours_bound else min(room, request.bound)
-    reply = replies.cut(reply, bound, scenario)
-    tokens = SimTokens(prompt_tokens, completion=reply.tokens, reasoning=reply.reasoning)
-    if scenario.caching:
-        cache = simulator.cache.use(key.hash, model, endpoint, request.segments, now)
-        tokens = replace(tokens, cached=cache.cached, write_5m=cache.write_5m, write_1h=cache.write_1h)
-    return SimCall(
-        shape=shape,
-        scenario=scenario,
-        request=request,
-        key=key,
-        id=simulator.new_generation_id(now),
-        created_s=now,
-        model=model,
-        model_id=model.id,
-        endpoint=endpoint,
-        price=price_of(endpoint.pricing, prompt_tokens, now),
-        tokens=tokens,
-        reply=reply,
-        lag_s=scenario.key_usage_lag_s,
-    )
+    return cut(reply, room if bound is None or not endpoint.honours_bound else min(room, bound), scenario)

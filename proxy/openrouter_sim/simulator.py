@@ -9,22 +9,21 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from random import Random
 from types import TracebackType
 
 from aiohttp import web
 
-from openrouter_sim import free_reads, management
+from openrouter_sim import free_requests
 from openrouter_sim.base.errors import ApiError, envelope
-from openrouter_sim.billing.account import SimAccount
-from openrouter_sim.billing.bill import Bill
-from openrouter_sim.calls.call import SimShape
+from openrouter_sim.billing.account import Bill, SimAccount
 from openrouter_sim.calls.prompt_cache import PromptCache
 from openrouter_sim.calls.scenario import Scenario
 from openrouter_sim.catalog.models import Catalog, load_catalog
 from openrouter_sim.director import Director
+from openrouter_sim.free_requests import json_answer
 from openrouter_sim.inference import infer
-from openrouter_sim.management import json_answer
 from openrouter_sim.shapes import SHAPES
 
 ADMIN_KEY = f"sk-or-v1-{'ad' * 32}"
@@ -158,10 +157,9 @@ class Simulator:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_in_envelopes, self._with_faults])
-        management.add_routes(app, self)
-        free_reads.add_routes(app, self)
+        free_requests.add_routes(app, self)
         for path, shape in SHAPES.items():
-            app.router.add_post(f"/api/v1{path}", self._handler(shape))
+            app.router.add_post(f"/api/v1{path}", partial(infer, self, shape))
         return app
 
     @web.middleware
@@ -175,19 +173,13 @@ class Simulator:
                     return early
         return await handler(request)
 
-    def _handler(self, shape: SimShape) -> Handler:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return await infer(self, shape, request)
-
-        return handle
-
 
 @web.middleware
 async def _in_envelopes(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except ApiError as error:
-        return json_answer(envelope(error), error.status)
-    except web.HTTPException as error:
-        refusal = ApiError(error.status, error.reason)
-        return json_answer(envelope(refusal), error.status)
+    except ApiError as exc:
+        error = exc
+    except web.HTTPException as exc:
+        error = ApiError(exc.status, exc.reason)
+    return json_answer(envelope(error), error.status)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from agent_preflight.runs.costs import LEDGER
-from openrouter_sim.billing.bill import Bill
+from openrouter_sim.billing.account import Bill
 from preflight_proxy.core.ledger.rows import Account
 from preflight_proxy.ledger.reader import read_snapshot
 

@@ -6,7 +6,7 @@ import pytest
 
 from openrouter_sim import Rule, Scenario, Tokenizer, ToolCall, load_scenario
 from openrouter_sim.calls.scenario import FaultRule
-from openrouter_sim.faults.streams import ErrorMid
+from openrouter_sim.faults.answers import ErrorMid
 
 EXAMPLE = """
 tokens_per_s = 50.0

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from openrouter_sim import Simulator
-from openrouter_sim.billing.bill import SimGeneration
+from openrouter_sim.billing.account import SimGeneration
 from openrouter_sim.billing.prices import SimTokens
 from preflight_proxy.core.ledger.commands import OpenAccount, Post, Reserve, SetGeneration
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from openrouter_sim.calls.fault import Fault, Frame
+from openrouter_sim.calls.call import Frame
+from openrouter_sim.calls.scenario import Fault
 
 if TYPE_CHECKING:
     from openrouter_sim.calls.call import SimCall
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 class PausedAnswer(Fault):
     """Send head and first frame, and the rest after `over` is set."""
 
-    name: ClassVar[str] = "held"
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -14,8 +14,7 @@ from aiohttp import web
 from openrouter_sim import Fault, FaultRule, Scenario, Tokenizer, make_fault
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.calls.call import SimCall
-from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.call import Frame, SimCall
 
 KEY_READS_PER_FAILURE = 7
 """One read of a key's usage in this many fails, where ids are hidden."""
@@ -27,7 +26,6 @@ _request: ContextVar[web.Request] = ContextVar("request")
 class Nameless(Fault):
     """Another fault, on an answer without its generation id."""
 
-    name: ClassVar[str] = "nameless"
     inner: Fault = field(default_factory=Fault)
 
     def arrange(self, call: SimCall) -> None:
@@ -56,7 +54,6 @@ class Nameless(Fault):
 class KeepRequest(Fault):
     """Keeps the request for faults that end its connection. Changes nothing else."""
 
-    name: ClassVar[str] = "keep_request"
     is_early: ClassVar[bool] = True
 
     async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
@@ -68,8 +65,6 @@ class KeepRequest(Fault):
 @dataclass(frozen=True, slots=True)
 class LostAnswer(Fault):
     """Generate and charge everything, and break the connection before the answer's head."""
-
-    name: ClassVar[str] = "lost_answer"
 
     def refuse(self, call: SimCall) -> ApiError | None:
         """Break the connection. The client never gets the error."""
@@ -84,7 +79,6 @@ class LostAnswer(Fault):
 class FailingKeyReads(Fault):
     """Fail one read of a key's usage in `KEY_READS_PER_FAILURE`, while `strikes()` is true."""
 
-    name: ClassVar[str] = "failing_key_reads"
     is_early: ClassVar[bool] = True
     strikes: Callable[[], bool] = lambda: True
     reads: count[int] = field(default_factory=lambda: count(1), compare=False)

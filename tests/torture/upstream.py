@@ -43,7 +43,6 @@ Seen = dict[str, Any]
 class CallRecorder(Fault):
     """Records each call before it is served. Changes nothing else."""
 
-    name: ClassVar[str] = "call_recorder"
     seen: list[Seen] = field(default_factory=list, compare=False)
 
     def arrange(self, call: SimCall) -> None:
@@ -66,7 +65,6 @@ class CallRecorder(Fault):
 class RecordedEarly(Fault):
     """Applies a fault before the body is read, and records it with the key of the call."""
 
-    name: ClassVar[str] = "before_body"
     is_early: ClassVar[bool] = True
     inner: Fault = field(default_factory=Fault)
     seen: list[Seen] = field(default_factory=list, compare=False)

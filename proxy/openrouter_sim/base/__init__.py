@@ -1,1 +1,1 @@
-"""Numbers, moments, token counts and errors: values that every other folder uses."""
+"""Numbers, token counts and errors: values that every other folder uses."""

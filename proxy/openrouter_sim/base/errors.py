@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openrouter_sim.base.jsonio import JsonObject
+from openrouter_sim.base.jsonio import JsonObject, loads
 
 USER_ID = "user_2simulated"
 
@@ -85,3 +85,18 @@ def envelope(error: ApiError) -> JsonObject:
 def bad_request(message: str) -> ApiError:
     """Return a 400."""
     return ApiError(400, message)
+
+
+def read_object(raw: bytes) -> JsonObject:
+    """Return the JSON object of a request.
+
+    Raises:
+        ApiError: 400 for anything else.
+    """
+    try:
+        body = loads(raw)
+    except ValueError as exc:
+        raise bad_request("Request body is not valid JSON") from exc
+    if not isinstance(body, dict):
+        raise bad_request("Request body is not a JSON object")
+    return body

@@ -1,4 +1,4 @@
-"""The account at OpenRouter: its keys, credit and generations, in exact Decimal.
+"""The account at OpenRouter: its keys, credit and generations, in exact Decimal; and its bill, which tests compare ledgers with.
 
 A charge is in the bill when it is due. A lag later it is in the counters that the API shows and checks limits against.
 Both wait in a queue that each look at the clock works off, so no timer is needed.
@@ -15,13 +15,130 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 
-from openrouter_sim.billing.bill import Bill, KeyBill, SimGeneration
-from openrouter_sim.billing.prices import ZERO
+from openrouter_sim.base.jsonio import JsonObject, plain
+from openrouter_sim.billing.prices import ZERO, SimTokens
+
+
+@dataclass(slots=True)
+class SimGeneration:
+    """OpenRouter's record of one settled call.
+
+    Attributes:
+        cost_usd: The charge.
+        reported_usd: The charge that `/generation` states.
+        upstream_usd: The provider's bill, if the caller used an own provider key.
+        outcome: `finished`, `cancelled`, `error` or `cache_hit`.
+        created_s: Epoch second of the request.
+        visible_s: Epoch second from which `/generation` finds it; None for never.
+        faults: Names of the call's faults.
+    """
+
+    id: str
+    key_hash: str
+    model: str
+    provider: str
+    tag: str
+    api: str
+    streamed: bool
+    tokens: SimTokens
+    cost_usd: Decimal
+    reported_usd: Decimal
+    upstream_usd: Decimal | None
+    cache_discount_usd: Decimal
+    finish_reason: str | None
+    outcome: str
+    created_s: float
+    visible_s: float | None
+    faults: tuple[str, ...] = ()
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All prompt tokens, with those read from a cache and written to one."""
+        return self.tokens.prompt
+
+    @property
+    def completion_tokens(self) -> int:
+        """All generated tokens, with reasoning."""
+        return self.tokens.completion
+
+    def to_json(self) -> JsonObject:
+        """Return the row of `GET /sim/bill`."""
+        return {
+            "id": self.id,
+            "model": self.model,
+            "provider": self.provider,
+            "tag": self.tag,
+            "cost_usd": plain(self.cost_usd),
+            "api": self.api,
+            "prompt_tokens": self.tokens.prompt,
+            "cached_tokens": self.tokens.cached,
+            "cache_write_tokens": self.tokens.written,
+            "completion_tokens": self.tokens.completion,
+            "reasoning_tokens": self.tokens.reasoning,
+            "streamed": self.streamed,
+            "outcome": self.outcome,
+            "faults": list(self.faults),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBill:
+    """The charges of one key; `total_usd` is the exact sum of its generations."""
+
+    name: str
+    total_usd: Decimal
+    deleted: bool
+    generations: tuple[SimGeneration, ...]
+
+    def to_json(self, *, summary: bool) -> JsonObject:
+        """Return the key's part of `GET /sim/bill`."""
+        shown: JsonObject = {"name": self.name, "total_usd": plain(self.total_usd), "deleted": self.deleted}
+        generations = [generation.to_json() for generation in self.generations]
+        return shown if summary else {**shown, "generations": generations}
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """The charges of the account, by key hash."""
+
+    total_usd: Decimal
+    keys: dict[str, KeyBill]
+
+    def named(self, name: str) -> KeyBill:
+        """Return the bill of the first key of that name.
+
+        Raises:
+            KeyError: no key has it.
+        """
+        return {key.name: key for key in reversed(self.keys.values())}[name]
+
+    def to_json(self, *, summary: bool = False) -> JsonObject:
+        """Return the body of `GET /sim/bill`; a summary leaves the generations out."""
+        keys = {key_hash: key.to_json(summary=summary) for key_hash, key in self.keys.items()}
+        return {"total_usd": plain(self.total_usd), "keys": keys}
+
+
+def days_of(window: str | None, today: date) -> tuple[date, date] | None:
+    """Return the first day of the current `daily`, `weekly` or `monthly` window, and of the next; None without a window.
+
+    Days begin at 00:00 UTC, weeks on Monday.
+    """
+    match window:
+        case "daily":
+            return today, today + timedelta(days=1)
+        case "weekly":
+            monday = today - timedelta(days=today.weekday())
+            return monday, monday + timedelta(days=7)
+        case "monthly":
+            first = today.replace(day=1)
+            return first, (first + timedelta(days=32)).replace(day=1)
+        case _:
+            return None
 
 
 @dataclass(slots=True)
 class Spend:
-    """Settled USD, in total and by UTC day. Windows begin at 00:00 UTC, weeks on Monday."""
+    """Settled USD, in total and by UTC day."""
 
     total: Decimal = ZERO
     by_day: dict[date, Decimal] = field(default_factory=dict)
@@ -31,21 +148,12 @@ class Spend:
         self.total += amount
         self.by_day[today] = self.by_day.get(today, ZERO) + amount
 
-    def since(self, first: date) -> Decimal:
-        """Return the spend from that day on."""
-        return sum((amount for day, amount in self.by_day.items() if day >= first), ZERO)
-
     def within(self, window: str | None, today: date) -> Decimal:
         """Return the spend of the current `daily`, `weekly` or `monthly` window; None: of all time."""
-        match window:
-            case "daily":
-                return self.since(today)
-            case "weekly":
-                return self.since(today - timedelta(days=today.weekday()))
-            case "monthly":
-                return self.since(today.replace(day=1))
-            case _:
-                return self.total
+        span = days_of(window, today)
+        if span is None:
+            return self.total
+        return sum((amount for day, amount in self.by_day.items() if day >= span[0]), ZERO)
 
 
 @dataclass(slots=True)
@@ -126,10 +234,7 @@ class SimAccount:
 
     def post(self, generation: SimGeneration, *, lag_s: float = 0.0, late_s: float = 0.0) -> None:
         """Charge a generation: in the bill after `late_s`, in the counters `lag_s` later."""
-        if late_s <= 0:
-            self._charge(generation, lag_s)
-            return
-        self._later(late_s, lambda: self._charge(generation, lag_s))
+        self._after(late_s, lambda: self._charge(generation, lag_s))
 
     def bill(self) -> Bill:
         """Return all charges so far."""
@@ -147,10 +252,7 @@ class SimAccount:
         key.charged += generation.cost_usd
         self.generations[generation.id] = generation
         self.on_charge()
-        if lag_s <= 0:
-            self._count(key, generation)
-        else:
-            self._later(lag_s, lambda: self._count(key, generation))
+        self._after(lag_s, lambda: self._count(key, generation))
 
     def _count(self, key: SimKey, generation: SimGeneration) -> None:
         today = datetime.fromtimestamp(self._clock(), UTC).date()
@@ -159,8 +261,11 @@ class SimAccount:
         if generation.upstream_usd is not None:
             key.byok_spend.add(generation.upstream_usd, today)
 
-    def _later(self, wait_s: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (self._clock() + wait_s, next(self._order), act))
+    def _after(self, wait_s: float, act: Callable[[], None]) -> None:
+        if wait_s <= 0:
+            act()
+        else:
+            heapq.heappush(self._due, (self._clock() + wait_s, next(self._order), act))
 
 
 def hash_of(secret: str) -> str:

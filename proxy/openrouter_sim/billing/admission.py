@@ -63,24 +63,24 @@ def admit(
     first = endpoints[0]
     price = price_of(first.pricing, prompt_tokens, now)
     if account.credit_left < 0 or (account.credit_left == 0 and not price.is_free):
-        raise _no_credit()
+        message = "Insufficient credits. Add more using https://openrouter.ai/credits"
+        raise ApiError(402, message, metadata={"limit_source": "openrouter_credits"})
     if price.is_free:
         return
     remaining = key.remaining(account.today())
     if remaining is not None and remaining <= 0:
         raise _limit_spent(key, account)
-    is_key_tighter = remaining is not None and remaining < account.credit_left
-    left = remaining if remaining is not None and is_key_tighter else account.credit_left
+    tighter = key if remaining is not None and remaining < account.credit_left else None
+    left = remaining if remaining is not None and tighter else account.credit_left
     output_tokens = first.output_tokens_max if bound is None else bound
     if prompt_tokens * price.prompt > left:
-        raise _prompt_too_expensive(prompt_tokens, int(left / price.prompt), key if is_key_tighter else None)
+        message = f"Prompt tokens limit exceeded: {prompt_tokens} > {int(left / price.prompt)}."
+        raise _too_expensive(message, tighter)
     if output_tokens * price.completion > left:
-        raise _too_expensive(output_tokens, int(left / price.completion), key if is_key_tighter else None)
-
-
-def _no_credit() -> ApiError:
-    message = "Insufficient credits. Add more using https://openrouter.ai/credits"
-    return ApiError(402, message, metadata={"limit_source": "openrouter_credits"})
+        message = "This request requires more credits, or fewer max_tokens. You requested up to "
+        raise _too_expensive(
+            f"{message}{output_tokens} tokens, but can only afford {int(left / price.completion)}.", tighter
+        )
 
 
 def _limit_spent(key: SimKey, account: SimAccount) -> ApiError:
@@ -93,29 +93,14 @@ def _limit_spent(key: SimKey, account: SimAccount) -> ApiError:
     return ApiError(403, message, metadata={**metadata, "resets_at": None})
 
 
-def _too_expensive(output_tokens: int, affordable: int, key: SimKey | None) -> ApiError:
-    message = (
-        f"This request requires more credits, or fewer max_tokens. You requested up to {output_tokens} tokens, "
-        f"but can only afford {affordable}. {_remedy(key)}"
-    )
-    return ApiError(402, message, metadata=_source(key))
-
-
-def _prompt_too_expensive(prompt_tokens: int, affordable: int, key: SimKey | None) -> ApiError:
-    message = f"Prompt tokens limit exceeded: {prompt_tokens} > {affordable}. {_remedy(key)}"
-    return ApiError(402, message, metadata=_source(key))
-
-
-def _remedy(key: SimKey | None) -> str:
-    if key is None:
-        return "To increase, visit https://openrouter.ai/settings/credits and add more credits"
-    window = _WINDOWS[key.limit_reset]
-    return f"To increase, visit https://openrouter.ai/settings/keys and create a key with a higher {window} limit"
-
-
-def _source(key: SimKey | None) -> dict[str, object]:
+def _too_expensive(message: str, key: SimKey | None) -> ApiError:
     source = "openrouter_credits" if key is None else "openrouter_key_limit"
-    return {"provider_name": None, "limit_source": source, "remedy_hint": "Lower max_tokens."}
+    remedy = "To increase, visit https://openrouter.ai/settings/credits and add more credits"
+    if key is not None:
+        window = _WINDOWS[key.limit_reset]
+        remedy = f"To increase, visit https://openrouter.ai/settings/keys and create a key with a higher {window} limit"
+    metadata = {"provider_name": None, "limit_source": source, "remedy_hint": "Lower max_tokens."}
+    return ApiError(402, f"{message} {remedy}", metadata=metadata)
 
 
 def _cents(amount: Decimal) -> str:

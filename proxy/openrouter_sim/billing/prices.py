@@ -1,14 +1,21 @@
-"""What an endpoint charges for tokens, in exact Decimal."""
+"""What a call costs, in exact Decimal: tokens at an endpoint's price, service tiers and web searches.
+
+Source: openrouter.ai/docs/guides/features/{service-tiers,plugins/web-search,server-tools}, 2026. At OpenRouter the factors
+of tiers differ by provider; here they are the same for all.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from openrouter_sim.base.jsonio import JsonObject
 
 ZERO = Decimal(0)
+TIER_FACTORS = {"flex": Decimal("0.5"), "priority": Decimal(2), "fast": Decimal(2)}
+SEARCH_USD = Decimal("0.007")
+"""One web search by the default engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +37,7 @@ class SimTokens:
     def stopped_at(self, completion: int) -> SimTokens:
         """Return the counts of a generation that was cut after `completion` tokens."""
         completion = min(completion, self.completion)
-        return SimTokens(
-            self.prompt, self.cached, self.write_5m, self.write_1h, completion, min(self.reasoning, completion)
-        )
+        return replace(self, completion=completion, reasoning=min(self.reasoning, completion))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +54,8 @@ class SimPrice:
 
     def times(self, factor: Decimal) -> SimPrice:
         """Return the price with every rate multiplied."""
-        reasoning = None if self.internal_reasoning is None else self.internal_reasoning * factor
-        return SimPrice(
-            self.prompt * factor,
-            self.completion * factor,
-            self.cache_read * factor,
-            self.cache_write * factor,
-            self.cache_write_1h * factor,
-            reasoning,
-            self.request * factor,
-        )
+        rates = {name: rate * factor for name, rate in asdict(self).items() if rate is not None}
+        return replace(self, **rates)
 
     def prompt_cost(self, tokens: SimTokens) -> Decimal:
         """Return the USD of the prompt, with the fee per request."""
@@ -136,3 +133,23 @@ def _applies(override: JsonObject, prompt_tokens: int, now: float) -> bool:
 
 def _within(hhmm: str, start: str, end: str) -> bool:
     return start <= hhmm < end if start <= end else hhmm >= start or hhmm < end
+
+
+def served_tier(body: JsonObject) -> tuple[str | None, Decimal]:
+    """Return the tier that serves the request, and its factor on the endpoint's price."""
+    tier = body.get("service_tier") or body.get("speed")
+    factor = TIER_FACTORS.get(tier) if isinstance(tier, str) else None
+    if factor is None:
+        return None, Decimal(1)
+    return ("priority" if tier == "fast" else str(tier)), factor
+
+
+def search_cost(body: JsonObject, variant: str) -> Decimal:
+    """Return the USD of the searches: one for each web plugin, search tool, or the suffix `:online`."""
+    entries = [entry for name in ("plugins", "tools") for entry in _objects(body.get(name))]
+    searches: int = sum(entry.get("id") == "web" or entry.get("type") == "openrouter:web_search" for entry in entries)
+    return SEARCH_USD * (searches + int(variant == "online"))
+
+
+def _objects(value: object) -> list[JsonObject]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -13,9 +13,7 @@ from aiohttp.client_exceptions import ClientConnectionResetError
 from openrouter_sim.base.errors import ApiError
 from openrouter_sim.base.jsonio import encode
 from openrouter_sim.billing.account import SimAccount
-from openrouter_sim.calls.call import SimCall, SimShape
-from openrouter_sim.calls.events import COMMENT
-from openrouter_sim.calls.fault import Cut, Frame
+from openrouter_sim.calls.call import COMMENT, Cut, Frame, SimCall, SimShape
 
 
 def error_answer(shape: SimShape, error: ApiError, generation_id: str | None) -> web.Response:

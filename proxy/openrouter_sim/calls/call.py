@@ -1,22 +1,61 @@
-"""One inference call: its request, its plan, and its charge."""
+"""One inference call: its request, its plan, its charge, and the pieces of its answer."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol
+from enum import Enum
+from typing import ClassVar
 
 from openrouter_sim.base.errors import ApiError, StreamError, envelope
-from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.billing.account import SimAccount, SimKey
-from openrouter_sim.billing.bill import SimGeneration
+from openrouter_sim.base.jsonio import JsonObject, encode
+from openrouter_sim.billing.account import SimAccount, SimGeneration, SimKey
 from openrouter_sim.billing.prices import ZERO, SimPrice, SimTokens
-from openrouter_sim.calls.fault import Fault, Frame
 from openrouter_sim.calls.prompt_cache import Segment
 from openrouter_sim.calls.reply import SimReply
-from openrouter_sim.calls.scenario import Scenario
+from openrouter_sim.calls.scenario import Fault, Scenario
 from openrouter_sim.catalog.models import SimEndpoint, SimModel
+
+DONE = b"data: [DONE]\n\n"
+COMMENT = b": OPENROUTER PROCESSING\n\n"
+
+
+class Cut(Enum):
+    """How a connection ends too early."""
+
+    CLOSE = "close"
+    """FIN without the end of the chunked body."""
+    ABORT = "abort"
+    """RST."""
+    END = "end"
+    """The chunked body ends properly, the events do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Bytes of an answer.
+
+    Attributes:
+        data: What is written.
+        tokens: Completion tokens generated when it is written.
+        settles: The provider has finished; the call is charged before this is written.
+        wait_s: Pause before it.
+        cut: The connection ends after it.
+    """
+
+    data: bytes
+    tokens: int = 0
+    settles: bool = False
+    wait_s: float = 0.0
+    cut: Cut | None = None
+
+
+def event(data: JsonObject, name: str | None = None) -> bytes:
+    """Return one server-sent event, with an `event:` line if it has a name."""
+    head = b"" if name is None else f"event: {name}\n".encode()
+    return head + b"data: " + encode(data) + b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +79,51 @@ class SimRequest:
     last_role: str
 
 
-class SimShape(Protocol):
-    """One API: how its requests are read, and how its answers, usage and errors are written."""
+class SimShape(ABC):
+    """One API: how its requests are read, and how its answers, usage and errors are written.
 
-    api: str
+    `stream`, `delta` and `stream_error` are needed of an API that has streams.
+    """
 
+    api: ClassVar[str]
+
+    @abstractmethod
     def read(self, body: JsonObject, scenario: Scenario, tokenizer: str) -> SimRequest:
         """Return the request. Raises: ApiError 400."""
-        ...
 
+    @abstractmethod
     def whole(self, call: SimCall) -> JsonObject:
         """Return the body of an answer that is no stream."""
-        ...
-
-    def frames(self, call: SimCall) -> Iterator[Frame]:
-        """Return the events of a stream, one a frame. The frame with the usage settles the call."""
-        ...
 
     def error(self, error: ApiError, generation_id: str | None) -> JsonObject:
         """Return an error's body: OpenRouter's envelope, unless the API has another."""
         return envelope(error)
 
+    def stream(self, call: SimCall) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Return the events of a stream: before the first token, one for each delta, and after the last token.
+
+        The last but one event has the usage.
+        """
+        raise NotImplementedError
+
     def delta(self, call: SimCall, text: str) -> bytes:
         """Return the event that adds text."""
-        ...
+        raise NotImplementedError
 
     def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return the event that ends a stream with an error."""
-        ...
+        raise NotImplementedError
+
+    def frames(self, call: SimCall) -> Iterator[Frame]:
+        """Yield the events of a stream, one a frame. The frame with the usage settles the call."""
+        first, deltas, last = self.stream(call)
+        total = call.tokens.completion
+        for data in first:
+            yield Frame(data)
+        for count, data in enumerate(deltas, 1):
+            yield Frame(data, total * count // len(deltas))
+        for data in last:
+            yield Frame(data, total, settles=data is last[-2])
 
 
 @dataclass(slots=True)
@@ -94,7 +150,6 @@ class SimCall:
     id: str
     created_s: float
     model: SimModel
-    model_id: str
     endpoint: SimEndpoint
     price: SimPrice
     tokens: SimTokens
@@ -132,21 +187,19 @@ class SimCall:
         """The id in the body; a made-up one if the generation id is hidden."""
         return self.id if self.shows_id else "chatcmpl-hidden"
 
-    def usage(self, usage: JsonObject) -> JsonObject | None:
-        """Return the usage object as the faults change it; None if none is sent."""
+    def with_usage(self, body: JsonObject, usage: JsonObject) -> JsonObject:
+        """Return the body with its usage object as the faults change it, or without one if none is sent."""
         shown: JsonObject | None = usage
         for fault in self.faults:
             if shown is not None:
                 shown = fault.tell_usage(self, shown)
-        return shown
+        return body if shown is None else {**body, "usage": shown}
 
-    def cost_details(self, prompt: str, completion: str) -> JsonObject:
-        """Return `cost_details`; the two names are the API's."""
-        return {
-            "upstream_inference_cost": self.upstream_usd,
-            prompt: self.price.prompt_cost(self.tokens),
-            completion: self.price.completion_cost(self.tokens),
-        }
+    def cost_fields(self, *names: str) -> JsonObject:
+        """Return the fields of a usage object that state the cost; prompt's and completion's share have the API's names."""
+        shares = (self.price.prompt_cost(self.tokens), self.price.completion_cost(self.tokens))
+        details = {"upstream_inference_cost": self.upstream_usd, **dict(zip(names, shares, strict=False))}
+        return {"cost": self.stated_cost, "is_byok": self.is_byok, "cost_details": details}
 
     def settle(self, account: SimAccount, completion: int, outcome: str) -> None:
         """Charge the call once: in full, or for the tokens generated before it was cut."""

@@ -77,7 +77,7 @@ class PromptCache:
         cached = known // STEP_TOKENS * STEP_TOKENS if known >= model.cache_min_tokens else 0
         for name in names:
             self._until[name] = now + FIVE_MINUTES_S
-        return CacheUse(cached, ends[-1] - cached if model.cache_writes_cost else 0)
+        return CacheUse(cached)
 
     def _explicit(
         self, model: SimModel, names: list[tuple[str, ...]], ends: list[int], segments: Sequence[Segment], now: float

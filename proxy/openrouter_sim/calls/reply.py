@@ -31,6 +31,12 @@ class SimReply:
         """The whole text."""
         return "".join(self.pieces)
 
+    @property
+    def parts(self) -> list[ToolCall | str]:
+        """The output in order: `reasoning`, `text`, tool calls. A reply without any tool call has a text, if only an empty one."""
+        text = ["text"] if self.pieces or not self.tool_calls else []
+        return [*(["reasoning"] if self.reasoning else []), *text, *self.tool_calls]
+
 
 def directive(text: str) -> tuple[Rule, str | None] | None:
     """Return the rule and the fault's name that `[[sim name=value …]]` in a message asks for; None without one.

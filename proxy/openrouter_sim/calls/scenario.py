@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from aiohttp import web
+
+from openrouter_sim.base.errors import ApiError
+from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.base.tokens import Tokenizer
-from openrouter_sim.calls.fault import Fault
+
+if TYPE_CHECKING:
+    from openrouter_sim.calls.call import Frame, SimCall
+    from openrouter_sim.catalog.models import SimEndpoint
 
 UsageChunk = Literal["choice", "empty", "merged"]
 BoundChoice = Literal["smallest", "largest", "first", "last"]
@@ -45,6 +54,59 @@ class Rule:
     tool_calls: tuple[ToolCall, ...] = ()
     finish: str | None = None
     times: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault: hooks at the steps of a call. Each does nothing unless a fault overrides it."""
+
+    is_early: ClassVar[bool] = False
+    """Whether it acts before the request's body is read."""
+    is_endless: ClassVar[bool] = False
+    """Whether its frames may never end. They end when the client leaves."""
+
+    @property
+    def name(self) -> str:
+        """Its name in a scenario: the name of its class in small letters, with underscores."""
+        return fault_name(type(self))
+
+    async def answer_early(self, request: web.Request) -> web.StreamResponse | None:
+        """Return an answer given before the body is read."""
+        return None
+
+    def refuse(self, call: SimCall) -> ApiError | None:
+        """Return an error that is answered instead of the completion."""
+        return None
+
+    def offer(self, endpoints: tuple[SimEndpoint, ...]) -> tuple[SimEndpoint, ...]:
+        """Return the endpoints that serve, listed or not."""
+        return endpoints
+
+    def arrange(self, call: SimCall) -> None:
+        """Change the call, after it is priced and before it is answered."""
+
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+        """Return the usage object to send; None to send none."""
+        return usage
+
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
+        """Change the answer's headers."""
+
+    def whole(self, call: SimCall, body: JsonObject) -> JsonObject:
+        """Return the body of an answer that is no stream."""
+        return body
+
+    def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Return the frames to send: the events of a stream, or one frame with a whole body."""
+        return frames
+
+    def end(self, request: web.Request) -> None:
+        """Act after the last byte is written."""
+
+
+def fault_name(kind: type[Fault]) -> str:
+    """Return the name by which a scenario asks for a kind of fault."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 @dataclass(frozen=True, slots=True)

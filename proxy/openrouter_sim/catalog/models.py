@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import Enum
 from importlib import resources
@@ -72,8 +72,6 @@ class SimModel:
     endpoints: tuple[SimEndpoint, ...]
     cache_mode: CacheMode = CacheMode.NONE
     cache_min_tokens: int = 1024
-    cache_writes_cost: bool = False
-    reasons: bool = False
     output: str = "text"
 
 
@@ -162,33 +160,18 @@ def pricing(rates: dict[str, Any]) -> JsonObject:
 
 
 def _model(row: dict[str, Any], stops: frozenset[str]) -> SimModel:
-    cache = row.get("cache", {})
-    return SimModel(
-        id=row["id"],
-        canonical_slug=row["canonical_slug"],
-        name=row["name"],
-        created=row["created"],
-        tokenizer=row["tokenizer"],
-        context_length=row["context_length"],
-        endpoints=tuple(_endpoint(row, entry, stops) for entry in row["endpoints"]),
-        cache_mode=CacheMode(cache.get("mode", "none")),
-        cache_min_tokens=cache.get("min_tokens", 1024),
-        cache_writes_cost=cache.get("writes_cost", cache.get("mode") == "explicit"),
-        reasons=row.get("reasons", False),
-        output=row.get("output", "text"),
-    )
+    values = {name: value for name, value in row.items() if name in _names_of(SimModel)}
+    values["endpoints"] = tuple(_endpoint(row, entry, stops) for entry in row["endpoints"])
+    values["cache_mode"] = CacheMode(row.get("cache_mode", "none"))
+    return SimModel(**values)
 
 
 def _endpoint(model: dict[str, Any], row: dict[str, Any], stops: frozenset[str]) -> SimEndpoint:
-    return SimEndpoint(
-        tag=row["tag"],
-        provider=row["provider"],
-        context_length=row.get("context_length", model["context_length"]),
-        pricing=pricing(row),
-        supported_parameters=tuple(row.get("parameters", model["parameters"])),
-        max_completion_tokens=row.get("max_completion_tokens"),
-        max_prompt_tokens=row.get("max_prompt_tokens"),
-        quantization=row.get("quantization", "unknown"),
-        honours_bound=row.get("honours_bound", True),
-        stops_on_disconnect=row["provider"] in stops,
-    )
+    values = {name: value for name, value in row.items() if name in _names_of(SimEndpoint)}
+    values.setdefault("context_length", model["context_length"])
+    values["supported_parameters"] = tuple(row.get("parameters", model["parameters"]))
+    return SimEndpoint(**values, pricing=pricing(row), stops_on_disconnect=row["provider"] in stops)
+
+
+def _names_of(kind: type[SimModel | SimEndpoint]) -> set[str]:
+    return {field.name for field in fields(kind)}

@@ -1,5 +1,35 @@
-"""What can go wrong, in six files by subject; each fault has a name that a scenario asks for."""
+"""What can go wrong: calls that are refused, answers that fail, charges that differ. Each fault has a name for scenarios."""
 
-from openrouter_sim.faults.registry import FAULTS, make_fault
+from __future__ import annotations
 
-__all__ = ["FAULTS", "make_fault"]
+from dataclasses import fields
+from decimal import Decimal
+from typing import Any
+
+from openrouter_sim.calls.scenario import Fault, fault_name
+from openrouter_sim.faults import answers, charges, refusals
+
+FAULTS: dict[str, type[Fault]] = {
+    fault_name(kind): kind
+    for file in (answers, charges, refusals)
+    for kind in vars(file).values()
+    if isinstance(kind, type) and issubclass(kind, Fault) and kind is not Fault
+}
+"""Every fault by its name."""
+
+
+def make_fault(name: str, parameters: dict[str, Any] | None = None) -> Fault:
+    """Return the named fault with these parameters. A number is accepted for a Decimal.
+
+    Raises:
+        ValueError: no fault has that name, or the fault has no such parameter.
+    """
+    if name not in FAULTS:
+        raise ValueError(f"no fault is named {name!r}; there are {', '.join(sorted(FAULTS))}")
+    kind = FAULTS[name]
+    types = {field.name: field.type for field in fields(kind)}
+    values = dict(parameters or {})
+    if unknown := sorted(values.keys() - types.keys()):
+        raise ValueError(f"fault {name} has no {', '.join(unknown)}")
+    decimals = {key: Decimal(str(value)) for key, value in values.items() if types[key] == "Decimal"}
+    return kind(**values | decimals)

@@ -1,24 +1,21 @@
-"""Charges above the listed price or the bound, and charges that are late or hard to look up."""
+"""Costs that differ from the list price, the bound or what the answer states; usage without a cost; late charges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar
 
-from openrouter_sim.base.jsonio import plain
-from openrouter_sim.calls.fault import Fault
-
-if TYPE_CHECKING:
-    from openrouter_sim.calls.call import SimCall
-    from openrouter_sim.catalog.models import SimEndpoint
+from openrouter_sim.base.jsonio import JsonObject, plain
+from openrouter_sim.billing.prices import ZERO
+from openrouter_sim.calls.call import SimCall
+from openrouter_sim.calls.scenario import Fault
+from openrouter_sim.catalog.models import SimEndpoint
 
 
 @dataclass(frozen=True, slots=True)
 class PriceRise(Fault):
     """Charge `factor` times the listed price."""
 
-    name: ClassVar[str] = "price_rise"
     factor: Decimal = Decimal("1.5")
 
     def arrange(self, call: SimCall) -> None:
@@ -35,7 +32,6 @@ class ExtraEndpoint(Fault):
         provider: The name of its provider.
     """
 
-    name: ClassVar[str] = "extra_endpoint"
     factor: Decimal = Decimal(3)
     tag: str = "newcomer"
     provider: str = "Newcomer"
@@ -51,7 +47,6 @@ class ExtraEndpoint(Fault):
 class WrongBound(Fault):
     """Generate `factor` times the output bound (or `tokens`), at most the endpoint's maximum."""
 
-    name: ClassVar[str] = "wrong_bound"
     factor: Decimal = Decimal(4)
     tokens: int = 0
 
@@ -69,8 +64,6 @@ class WrongBound(Fault):
 class HideGenerationId(Fault):
     """Send the generation id neither in a header nor in the body."""
 
-    name: ClassVar[str] = "hide_generation_id"
-
     def arrange(self, call: SimCall) -> None:
         """Hide the id."""
         call.shows_id = False
@@ -79,8 +72,6 @@ class HideGenerationId(Fault):
 @dataclass(frozen=True, slots=True)
 class GenerationNever(Fault):
     """Answer 404 for this id at `/generation`, without end."""
-
-    name: ClassVar[str] = "generation_never"
 
     def arrange(self, call: SimCall) -> None:
         """Never resolve the id."""
@@ -96,7 +87,6 @@ class WrongGenerationCost(Fault):
         bills_usage: `usage.cost` is charged; else the cost at `/generation`.
     """
 
-    name: ClassVar[str] = "wrong_generation_cost"
     factor: Decimal = Decimal(2)
     bills_usage: bool = True
 
@@ -113,9 +103,83 @@ class WrongGenerationCost(Fault):
 class KeyUsageLag(Fault):
     """Count this call's cost `lag_s` late in the usage of `/key` and in the limit checks."""
 
-    name: ClassVar[str] = "key_usage_lag"
     lag_s: float = 30.0
 
     def arrange(self, call: SimCall) -> None:
         """Delay the counting."""
         call.lag_s = self.lag_s
+
+
+@dataclass(frozen=True, slots=True)
+class MissingUsage(Fault):
+    """Send no usage object."""
+
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+        """Return None."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class NullCost(Fault):
+    """Send a usage object with `cost: null`."""
+
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+        """Return the usage without the amount."""
+        return {**usage, "cost": None}
+
+
+@dataclass(frozen=True, slots=True)
+class ReprFloat(Fault):
+    """Write the cost as Python prints a float."""
+
+    def arrange(self, call: SimCall) -> None:
+        """State the cost as a float."""
+        call.usage_cost = float(call.cost)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit(Fault):
+    """Answer as OpenRouter's response cache does: zero usage without cost, a header with HIT, no charge.
+
+    Source: openrouter.ai/docs/guides/features/response-caching, 2026.
+    """
+
+    def arrange(self, call: SimCall) -> None:
+        """Make the call free."""
+        call.cost_usd = ZERO
+        call.outcome = "cache_hit"
+
+    def set_headers(self, call: SimCall, headers: dict[str, str]) -> None:
+        """Add the headers of the cache."""
+        headers["X-OpenRouter-Cache-Status"] = "HIT"
+        headers["X-OpenRouter-Cache-Age"] = "12"
+
+    def tell_usage(self, call: SimCall, usage: JsonObject) -> JsonObject | None:
+        """Return usage with zero tokens and no cost."""
+        return {name: 0 for name, value in usage.items() if type(value) is int}
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroCostWithTokens(Fault):
+    """Report tokens at cost 0 and charge nothing, as zero-completion insurance does."""
+
+    def arrange(self, call: SimCall) -> None:
+        """Make the call free."""
+        call.cost_usd = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Byok(Fault):
+    """Use the caller's own provider key: OpenRouter charges a fee, and `cost_details` has the provider's bill.
+
+    Attributes:
+        fee: Share of the list price that is charged.
+    """
+
+    fee: Decimal = Decimal(0)
+
+    def arrange(self, call: SimCall) -> None:
+        """Split the cost into the fee and the provider's bill."""
+        call.upstream_usd = call.cost
+        call.cost_usd = call.cost * self.fee
+        call.is_byok = True

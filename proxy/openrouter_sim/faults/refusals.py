@@ -6,16 +6,14 @@ Source: openrouter.ai/docs/api_reference/{limits,errors-and-debugging} and publi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from aiohttp import web
 
 from openrouter_sim.base.errors import ApiError, envelope
 from openrouter_sim.base.jsonio import JsonObject, encode
-from openrouter_sim.calls.fault import Fault
-
-if TYPE_CHECKING:
-    from openrouter_sim.calls.call import SimCall
+from openrouter_sim.calls.call import SimCall
+from openrouter_sim.calls.scenario import Fault
 
 _MORE_CREDIT = "To increase, visit https://openrouter.ai/settings/credits and add more credits"
 
@@ -78,7 +76,6 @@ class HttpError(Fault):
         shows_id: `X-Generation-Id` is sent.
     """
 
-    name: ClassVar[str] = "http_error"
     status: int = 500
     message: str = "Internal Server Error"
     envelope: bool = True
@@ -124,7 +121,6 @@ class NoMoney(Fault):
         for_ever: A call that fits is refused as well.
     """
 
-    name: ClassVar[str] = "no_money"
     cause: str = "credit"
     tokens: int = 1200
     for_ever: bool = False
@@ -142,7 +138,6 @@ class NoMoney(Fault):
 class Redirect(Fault):
     """Answer with a redirect. A client that follows it sends its key there."""
 
-    name: ClassVar[str] = "redirect"
     status: int = 307
     location: str = "http://127.0.0.1:9/elsewhere"
 
@@ -155,7 +150,6 @@ class Redirect(Fault):
 class LateCharge(Fault):
     """Answer with the error `status`, and charge the full cost `delay_s` later."""
 
-    name: ClassVar[str] = "late_charge"
     status: int = 504
     delay_s: float = 5.0
 
@@ -175,7 +169,6 @@ class EarlyAnswer(Fault):
         retry_after: The `Retry-After` header, as text.
     """
 
-    name: ClassVar[str] = "early_answer"
     is_early: ClassVar[bool] = True
     status: int = 503
     retry_after: str = ""

@@ -1,8 +1,7 @@
 """The APIs of inference, by their paths under `/api/v1`."""
 
 from openrouter_sim.calls.call import SimShape
-from openrouter_sim.shapes.chat import SimChat
-from openrouter_sim.shapes.completions import SimCompletions
+from openrouter_sim.shapes.completions import SimChat, SimCompletions
 from openrouter_sim.shapes.embeddings import SimEmbeddings
 from openrouter_sim.shapes.messages import SimMessages
 from openrouter_sim.shapes.responses import SimResponses

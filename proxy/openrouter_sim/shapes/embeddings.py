@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterator
 
-from openrouter_sim.base.errors import StreamError, bad_request
-from openrouter_sim.base.jsonio import JsonObject, encode
+from openrouter_sim.base.errors import bad_request
+from openrouter_sim.base.jsonio import JsonObject
 from openrouter_sim.calls.call import SimCall, SimRequest, SimShape
-from openrouter_sim.calls.fault import Frame
 from openrouter_sim.calls.scenario import Scenario
 from openrouter_sim.shapes.prompt import SimPrompt, positive
 
@@ -43,29 +41,9 @@ class SimEmbeddings(SimShape):
         rows = [
             {"object": "embedding", "index": i, "embedding": vector} for i in range(len(_inputs(call.request.body)))
         ]
-        body = {"id": call.shown_id, "object": "list", "model": call.model_id, "data": rows}
-        usage = call.usage(
-            {
-                "prompt_tokens": call.tokens.prompt,
-                "total_tokens": call.tokens.prompt,
-                "cost": call.stated_cost,
-                "is_byok": call.is_byok,
-                "cost_details": {"upstream_inference_cost": call.upstream_usd},
-            }
-        )
-        return body if usage is None else {**body, "usage": usage}
-
-    def frames(self, call: SimCall) -> Iterator[Frame]:
-        """Yield the whole body, also if a stream was requested."""
-        yield Frame(encode(self.whole(call)), settles=True)
-
-    def delta(self, call: SimCall, text: str) -> bytes:
-        """Return nothing."""
-        return b""
-
-    def stream_error(self, call: SimCall, error: StreamError) -> bytes:
-        """Return the error as a body."""
-        return encode({"error": {"code": error.code, "message": error.message}})
+        body = {"id": call.shown_id, "object": "list", "model": call.model.id, "data": rows}
+        tokens = call.tokens.prompt
+        return call.with_usage(body, {"prompt_tokens": tokens, "total_tokens": tokens, **call.cost_fields()})
 
 
 def _inputs(body: JsonObject) -> list[str]:

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 
 from openrouter_sim.base.errors import ApiError, StreamError, bad_request
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.calls.call import SimCall, SimRequest, SimShape
-from openrouter_sim.calls.events import event, spread
-from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.call import SimCall, SimRequest, SimShape, event
 from openrouter_sim.calls.scenario import Scenario, ToolCall
 from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
 
@@ -60,24 +58,21 @@ class SimMessages(SimShape):
 
     def whole(self, call: SimCall) -> JsonObject:
         """Return the message."""
-        body = {**_head(call), "content": [_block(call, i) for i in range(_block_count(call))], **_stop(call)}
-        usage = call.usage(_usage(call))
-        return body if usage is None else {**body, "usage": usage}
+        content = [_block(call, index, part) for index, part in enumerate(call.reply.parts)]
+        return call.with_usage({**_head(call), "content": content, **_stop(call)}, _usage(call))
 
-    def frames(self, call: SimCall) -> Iterator[Frame]:
-        """Yield the events of Anthropic's streams, in their order."""
-        total = call.tokens.completion
+    def stream(self, call: SimCall) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Return the events of Anthropic's streams, in their order."""
         start = {**_head(call), "content": [], "stop_reason": None, "stop_sequence": None}
         start["usage"] = {**_input_usage(call), "output_tokens": 1}
-        yield Frame(_event({"type": "message_start", "message": start}))
-        yield Frame(_event({"type": "ping"}))
-        deltas = [pair for index in range(_block_count(call)) for pair in _block_events(call, index)]
-        for data, tokens in zip(deltas, spread(len(deltas), total), strict=True):
-            yield Frame(_event(data), tokens)
-        delta = {"type": "message_delta", "delta": _stop(call)}
-        usage = call.usage(_stream_usage(call))
-        yield Frame(_event(delta if usage is None else {**delta, "usage": usage}), total, settles=True)
-        yield Frame(_event({"type": "message_stop"}), total)
+        blocks = [data for index, part in enumerate(call.reply.parts) for data in _block_events(call, index, part)]
+        usage = _usage(call, with_cost=call.scenario.messages_cost)
+        end = call.with_usage({"type": "message_delta", "delta": _stop(call)}, usage)
+        return (
+            [_event({"type": "message_start", "message": start}), _event({"type": "ping"})],
+            [_event(data) for data in blocks],
+            [_event(end), _event({"type": "message_stop"})],
+        )
 
     def delta(self, call: SimCall, text: str) -> bytes:
         """Return a delta of the first block."""
@@ -85,15 +80,17 @@ class SimMessages(SimShape):
 
     def error(self, error: ApiError, generation_id: str | None) -> JsonObject:
         """Return Anthropic's error body."""
-        kind = ERROR_TYPES.get(error.error_type, "invalid_request_error")
-        inner = {"type": kind, "message": error.message, "error_type": error.error_type}
-        return {"type": "error", "error": inner, "request_id": generation_id}
+        return _error(error, generation_id)
 
     def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return the error event."""
-        kind = ERROR_TYPES.get(error.error_type, "invalid_request_error")
-        inner = {"type": kind, "message": error.message, "error_type": error.error_type}
-        return _event({"type": "error", "error": inner, "request_id": call.shown_id})
+        return _event(_error(error, call.shown_id))
+
+
+def _error(error: ApiError | StreamError, request_id: str | None) -> JsonObject:
+    kind = ERROR_TYPES.get(error.error_type, "invalid_request_error")
+    inner = {"type": kind, "message": error.message, "error_type": error.error_type}
+    return {"type": "error", "error": inner, "request_id": request_id}
 
 
 def _event(data: JsonObject) -> bytes:
@@ -105,7 +102,7 @@ def _head(call: SimCall) -> JsonObject:
         "id": call.shown_id,
         "type": "message",
         "role": "assistant",
-        "model": call.model_id,
+        "model": call.model.id,
         "provider": call.endpoint.provider,
         "container": None,
     }
@@ -128,68 +125,42 @@ def _input_usage(call: SimCall) -> JsonObject:
     }
 
 
-def _usage(call: SimCall) -> JsonObject:
-    return {
+def _usage(call: SimCall, *, with_cost: bool = True) -> JsonObject:
+    usage: JsonObject = {
         **_input_usage(call),
         "output_tokens": call.tokens.completion,
         "output_tokens_details": {"thinking_tokens": call.tokens.reasoning},
         "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0},
         "service_tier": call.service_tier or "standard",
-        "cost": call.stated_cost,
-        "is_byok": call.is_byok,
-        "cost_details": call.cost_details("upstream_inference_prompt_cost", "upstream_inference_completions_cost"),
     }
+    costs = call.cost_fields("upstream_inference_prompt_cost", "upstream_inference_completions_cost")
+    return {**usage, **costs} if with_cost else usage
 
 
-def _stream_usage(call: SimCall) -> JsonObject:
-    usage = _usage(call)
-    if not call.scenario.messages_cost:
-        for name in ("cost", "is_byok", "cost_details"):
-            del usage[name]
-    return usage
-
-
-def _block_count(call: SimCall) -> int:
-    reply = call.reply
-    return bool(reply.reasoning) + (bool(reply.pieces) or not reply.tool_calls) + len(reply.tool_calls)
-
-
-def _part(call: SimCall, index: int) -> ToolCall | str:
-    reply = call.reply
-    parts: list[ToolCall | str] = ["thinking"] if reply.reasoning else []
-    if reply.pieces or not reply.tool_calls:
-        parts.append("text")
-    return [*parts, *reply.tool_calls][index]
-
-
-def _block(call: SimCall, index: int) -> JsonObject:
-    part = _part(call, index)
-    if part == "thinking":
-        return {"type": "thinking", "thinking": "Thinking.", "signature": "c2lt"}
+def _block(call: SimCall, index: int, part: ToolCall | str) -> JsonObject:
     if isinstance(part, ToolCall):
-        return {**_tool_use(call, index, part), "input": _arguments(part)}
+        tool_id = f"toolu_{call.id[-20:]}{index}"
+        return {"type": "tool_use", "id": tool_id, "name": part.name, "input": _arguments(part)}
+    if part == "reasoning":
+        return {"type": "thinking", "thinking": "Thinking.", "signature": "c2lt"}
     return {"type": "text", "text": call.reply.text}
 
 
-def _block_events(call: SimCall, index: int) -> Iterator[JsonObject]:
-    part = _part(call, index)
+def _block_events(call: SimCall, index: int, part: ToolCall | str) -> Iterator[JsonObject]:
+    block = _block(call, index, part)
     if isinstance(part, ToolCall):
-        start = {**_tool_use(call, index, part), "input": {}}
+        empty: JsonObject = {"input": {}}
         deltas = [{"type": "input_json_delta", "partial_json": part.arguments}]
-    elif part == "thinking":
-        start = {"type": "thinking", "thinking": "", "signature": ""}
-        deltas = [{"type": "thinking_delta", "thinking": "Thinking."}, {"type": "signature_delta", "signature": "c2lt"}]
+    elif part == "reasoning":
+        empty = {"thinking": "", "signature": ""}
+        deltas = [{"type": f"{name}_delta", name: block[name]} for name in empty]
     else:
-        start = {"type": "text", "text": ""}
+        empty = {"text": ""}
         deltas = [{"type": "text_delta", "text": piece} for piece in call.reply.pieces]
-    yield {"type": "content_block_start", "index": index, "content_block": start}
+    yield {"type": "content_block_start", "index": index, "content_block": {**block, **empty}}
     for delta in deltas:
         yield {"type": "content_block_delta", "index": index, "delta": delta}
     yield {"type": "content_block_stop", "index": index}
-
-
-def _tool_use(call: SimCall, index: int, tool_call: ToolCall) -> JsonObject:
-    return {"type": "tool_use", "id": f"toolu_{call.id[-20:]}{index}", "name": tool_call.name}
 
 
 def _arguments(tool_call: ToolCall) -> object:

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 
 from openrouter_sim.base.errors import StreamError, bad_request
 from openrouter_sim.base.jsonio import JsonObject
-from openrouter_sim.calls.call import SimCall, SimRequest, SimShape
-from openrouter_sim.calls.events import DONE, event, spread
-from openrouter_sim.calls.fault import Frame
+from openrouter_sim.calls.call import DONE, SimCall, SimRequest, SimShape, event
 from openrouter_sim.calls.scenario import Scenario, ToolCall
 from openrouter_sim.shapes.prompt import SimPrompt, bound_of, mark_of
 
@@ -46,20 +44,16 @@ class SimResponses(SimShape):
 
     def whole(self, call: SimCall) -> JsonObject:
         """Return the response object."""
-        return _response(call, _status(call), [_item(call, i) for i in range(len(_items(call)))])
+        output = [_item(call, index, part) for index, part in enumerate(call.reply.parts)]
+        return call.with_usage(_response(call, _status(call), output), _usage(call))
 
-    def frames(self, call: SimCall) -> Iterator[Frame]:
-        """Yield the events, numbered, and `[DONE]`."""
-        total, number = call.tokens.completion, 2
-        yield Frame(self._event(call, 0, {"type": "response.created", "response": _open(call)}))
-        yield Frame(self._event(call, 1, {"type": "response.in_progress", "response": _open(call)}))
-        middle = [data for index in range(len(_items(call))) for data in _item_events(call, index)]
-        for data, tokens in zip(middle, spread(len(middle), total), strict=True):
-            yield Frame(self._event(call, number, data), tokens)
-            number += 1
+    def stream(self, call: SimCall) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Return the events, numbered, and `[DONE]`."""
+        first = [{"type": f"response.{name}", "response": _open(call)} for name in ("created", "in_progress")]
+        middle = [data for index, part in enumerate(call.reply.parts) for data in _item_events(call, index, part)]
         last = {"type": f"response.{_status(call)}", "response": self.whole(call)}
-        yield Frame(self._event(call, number, last), total, settles=True)
-        yield Frame(DONE, total)
+        events = [self._event(call, number, data) for number, data in enumerate([*first, *middle, last])]
+        return events[:2], events[2:-1], [events[-1], DONE]
 
     def delta(self, call: SimCall, text: str) -> bytes:
         """Return a text delta of the first item."""
@@ -68,13 +62,11 @@ class SimResponses(SimShape):
 
     def stream_error(self, call: SimCall, error: StreamError) -> bytes:
         """Return one of the three forms in which a stream fails."""
-        stated = {"code": str(error.code), "message": error.message}
-        if error.bare:
-            return self._event(call, 99, {"type": "error", "error": stated, "error_type": error.error_type})
-        if error.choice_only:
-            return self._event(call, 99, {"type": "response.error", "error": stated, "error_type": error.error_type})
-        failed = {**_open(call), "status": "failed", "error": stated}
-        return self._event(call, 99, {"type": "response.failed", "response": failed, "error_type": error.error_type})
+        data: JsonObject = {"error": {"code": str(error.code), "message": error.message}}
+        kind = "error" if error.bare else "response.error"
+        if not error.bare and not error.choice_only:
+            kind, data = "response.failed", {"response": {**_open(call), "status": "failed", **data}}
+        return self._event(call, 99, {"type": kind, **data, "error_type": error.error_type})
 
     def _event(self, call: SimCall, number: int, data: JsonObject) -> bytes:
         name = str(data["type"]) if call.scenario.responses_events else None
@@ -110,12 +102,12 @@ def _open(call: SimCall) -> JsonObject:
 
 def _response(call: SimCall, status: str, output: list[JsonObject]) -> JsonObject:
     echoed = {name: call.request.body.get(name) for name in _ECHOED}
-    body: JsonObject = {
+    return {
         "id": call.shown_id,
         "object": "response",
         "created_at": int(call.created_s),
         "completed_at": int(call.created_s) if status == "completed" else None,
-        "model": call.model_id,
+        "model": call.model.id,
         "provider": call.endpoint.provider,
         **echoed,
         "tools": echoed["tools"] or [],
@@ -128,8 +120,6 @@ def _response(call: SimCall, status: str, output: list[JsonObject]) -> JsonObjec
         "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
         "output": output,
     }
-    usage = None if status == "in_progress" else call.usage(_usage(call))
-    return body if usage is None else {**body, "usage": usage}
 
 
 def _usage(call: SimCall) -> JsonObject:
@@ -141,24 +131,13 @@ def _usage(call: SimCall) -> JsonObject:
         "output_tokens": tokens.completion,
         "output_tokens_details": {"reasoning_tokens": tokens.reasoning},
         "total_tokens": tokens.prompt + tokens.completion,
-        "cost": call.stated_cost,
-        "is_byok": call.is_byok,
-        "cost_details": call.cost_details("upstream_inference_input_cost", "upstream_inference_output_cost"),
+        **call.cost_fields("upstream_inference_input_cost", "upstream_inference_output_cost"),
     }
 
 
-def _items(call: SimCall) -> list[ToolCall | str]:
-    """Return the output in order: `reasoning`, `message`, function calls."""
-    reply = call.reply
-    items: list[ToolCall | str] = ["reasoning"] if reply.reasoning else []
-    if reply.pieces or not reply.tool_calls:
-        items.append("message")
-    return [*items, *reply.tool_calls]
-
-
-def _item(call: SimCall, index: int) -> JsonObject:
+def _item(call: SimCall, index: int, part: ToolCall | str) -> JsonObject:
     """Return one finished output item."""
-    part, tail = _items(call)[index], f"{call.id[-20:]}_{index}"
+    tail = f"{call.id[-20:]}_{index}"
     if isinstance(part, ToolCall):
         return {
             "type": "function_call",
@@ -180,18 +159,20 @@ def _item(call: SimCall, index: int) -> JsonObject:
     }
 
 
-def _item_events(call: SimCall, index: int) -> Iterator[JsonObject]:
+def _item_events(call: SimCall, index: int, part: ToolCall | str) -> Iterator[JsonObject]:
     """Yield the events of one item."""
-    done = _item(call, index)
+    done = _item(call, index, part)
     at = {"item_id": done["id"], "output_index": index}
-    yield {"type": "response.output_item.added", "output_index": index, "item": _empty(done)}
-    match done["type"]:
-        case "message":
-            yield from _text_events(call, at)
-        case "function_call":
-            arguments = done["arguments"]
-            yield {"type": "response.function_call_arguments.delta", **at, "delta": arguments}
-            yield {"type": "response.function_call_arguments.done", **at, "arguments": arguments, "name": done["name"]}
+    added = {"type": "response.output_item.added", "output_index": index}
+    if isinstance(part, ToolCall):
+        yield {**added, "item": {**done, "status": "in_progress", "arguments": ""}}
+        yield {"type": "response.function_call_arguments.delta", **at, "delta": part.arguments}
+        yield {"type": "response.function_call_arguments.done", **at, "arguments": part.arguments, "name": part.name}
+    elif part == "reasoning":
+        yield {**added, "item": {**done, "summary": []}}
+    else:
+        yield {**added, "item": {**done, "status": "in_progress", "content": []}}
+        yield from _text_events(call, at)
     yield {"type": "response.output_item.done", "output_index": index, "item": done}
 
 
@@ -206,13 +187,3 @@ def _text_events(call: SimCall, at: JsonObject) -> Iterator[JsonObject]:
 
 def _text(text: str) -> JsonObject:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _empty(done: JsonObject) -> JsonObject:
-    match done["type"]:
-        case "message":
-            return {**done, "status": "in_progress", "content": []}
-        case "function_call":
-            return {**done, "status": "in_progress", "arguments": ""}
-        case _:
-            return {**done, "summary": []}

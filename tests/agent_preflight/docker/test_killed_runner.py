@@ -30,7 +30,7 @@ from agent_preflight.runs.control_file import read_control
 from agent_preflight.runs.folder import RunFolder, open_new
 from agent_preflight.sweeping import SweepScope, sweep
 from openrouter_sim import Simulator
-from openrouter_sim.billing.bill import Bill
+from openrouter_sim.billing.account import Bill
 from preflight_proxy.core.evidence.aftermath import EvidenceTimes
 from preflight_proxy.core.secret import Secret
 from tests.agent_preflight.docker.conftest import BASE

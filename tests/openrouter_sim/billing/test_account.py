@@ -1,15 +1,17 @@
-"""The account, with figures computed by hand."""
+"""The account and its bill, with figures computed by hand."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING
 
-from openrouter_sim.billing.account import SimAccount, SimKey, hash_of
-from openrouter_sim.billing.bill import SimGeneration
+import pytest
+
+from openrouter_sim.billing.account import Bill, KeyBill, SimAccount, SimGeneration, SimKey, days_of, hash_of
 from openrouter_sim.billing.prices import SimTokens
+from tests.support.cases import each
 
 if TYPE_CHECKING:
     from tests.support.fake_clock import FakeClock
@@ -110,3 +112,56 @@ def test_the_providers_own_bill_counts_only_where_the_key_says_so(clock: FakeClo
     assert key.remaining(account.today()) == Decimal("2.9")
     key.include_byok_in_limit = True
     assert key.remaining(account.today()) == Decimal("0.9")
+
+
+def bill() -> Bill:
+    generation = SimGeneration(
+        id="gen-1",
+        key_hash="h",
+        model="m",
+        provider="P",
+        tag="p",
+        api="chat",
+        streamed=True,
+        tokens=SimTokens(prompt=10, cached=4, write_5m=2, write_1h=1, completion=5, reasoning=3),
+        cost_usd=Decimal("1.60E-7"),
+        reported_usd=Decimal(0),
+        upstream_usd=None,
+        cache_discount_usd=Decimal(0),
+        finish_reason="stop",
+        outcome="finished",
+        created_s=0.0,
+        visible_s=None,
+    )
+    return Bill(Decimal("1.60E-7"), {"h": KeyBill("run", Decimal("1.60E-7"), False, (generation,))})
+
+
+def test_amounts_are_plain_decimal_text_and_cache_writes_are_one_number() -> None:
+    shown = bill().to_json()
+    assert shown["total_usd"] == shown["keys"]["h"]["total_usd"] == "0.00000016"
+    row = shown["keys"]["h"]["generations"][0]
+    assert (row["prompt_tokens"], row["cached_tokens"], row["cache_write_tokens"]) == (10, 4, 3)
+    assert (row["completion_tokens"], row["reasoning_tokens"], row["cost_usd"]) == (5, 3, "0.00000016")
+
+
+def test_a_summary_leaves_the_generations_out() -> None:
+    assert bill().to_json(summary=True)["keys"]["h"] == {"name": "run", "total_usd": "0.00000016", "deleted": False}
+
+
+def test_a_key_is_found_by_name() -> None:
+    assert bill().named("run").generations[0].completion_tokens == 5
+    with pytest.raises(KeyError):
+        bill().named("other")
+
+
+@each(
+    "window, first, following",
+    [
+        ("daily", date(2026, 12, 30), date(2026, 12, 31)),
+        ("weekly", date(2026, 12, 28), date(2027, 1, 4)),
+        ("monthly", date(2026, 12, 1), date(2027, 1, 1)),
+    ],
+)
+def test_windows_begin_on_a_day(window: str, first: date, following: date) -> None:
+    assert days_of(window, date(2026, 12, 30)) == (first, following)
+    assert days_of(None, date(2026, 12, 30)) is None

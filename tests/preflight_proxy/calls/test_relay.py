@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from openrouter_sim import FaultRule, Scenario, make_fault
-from openrouter_sim.calls.fault import Fault, Frame
+from openrouter_sim.calls.call import Frame
+from openrouter_sim.calls.scenario import Fault
 from preflight_proxy.calls import relay
 from preflight_proxy.core.refusals.refusals import OVERDUE, Code
 from tests.support.proxy_world import World
@@ -215,8 +216,6 @@ async def test_a_stream_that_told_why_it_ended_is_whole_without_usage_and_done(w
 class UsageLast(Fault):
     """The stream says neither why it ended nor `[DONE]`: its last event is the usage."""
 
-    name: ClassVar[str] = "usage_last"
-
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Leave out what tells the end."""
         for frame in frames:
@@ -238,7 +237,6 @@ async def test_a_stream_with_usage_but_without_done_is_whole(world: World) -> No
 class CostLost(Fault):
     """The stream has no cost, and shows its end by a finish reason, by `[DONE]`, or not at all."""
 
-    name: ClassVar[str] = "cost_lost"
     keeps_finish: bool = False
     keeps_done: bool = False
 
@@ -275,7 +273,6 @@ async def test_a_stream_without_a_cost_that_showed_no_end_may_still_be_generated
 class Headed(Fault):
     """An answer with a header of its own."""
 
-    name: ClassVar[str] = "headed"
     header: str = ""
     value: str = ""
 
@@ -305,7 +302,6 @@ async def test_a_stream_is_known_for_one_however_its_head_is_spelled(world: Worl
 class UsageAgain(Fault):
     """The usage event comes a second time, without its cost."""
 
-    name: ClassVar[str] = "usage_again"
     is_byok: bool = False
 
     def frames(self, call: SimCall, frames: Iterator[Frame]) -> Iterator[Frame]:

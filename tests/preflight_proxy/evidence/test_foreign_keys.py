@@ -16,7 +16,7 @@ from aiohttp import web
 
 from openrouter_sim import FaultRule, Scenario, make_fault
 from openrouter_sim.billing.account import SimKey
-from openrouter_sim.calls.fault import Fault
+from openrouter_sim.calls.scenario import Fault
 from preflight_proxy.core.evidence.evidence import CALL_S_MAX, GENERATION_S_MAX, KEY_USAGE_LAG_S
 from preflight_proxy.core.ledger.commands import Freeze, Post
 from preflight_proxy.core.ledger.rows import CallFacts, Reservation

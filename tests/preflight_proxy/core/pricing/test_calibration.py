@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from openrouter_sim import Scenario
 from openrouter_sim.base.tokens import Tokenizer
-from openrouter_sim.shapes.chat import SimChat
+from openrouter_sim.shapes.completions import SimChat
 from preflight_proxy.core.pricing.calibration import Calibration, billed_as_listed, billed_reading
 from preflight_proxy.core.pricing.prompt_bound import TEMPLATE_TOKENS, WRAP_TOKENS, prompt_bound
 from preflight_proxy.core.shapes.shape import CallUsage, Reading, Request
