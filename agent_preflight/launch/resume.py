@@ -26,7 +26,7 @@ from agent_preflight.options.sources import (
     read_variables,
     settings_of,
 )
-from agent_preflight.options.text_file import read_text
+from agent_preflight.options.text_files import read_text
 from agent_preflight.options.user_file import load_config
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.choice import named_run

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent_preflight.base.config import Environment
-from agent_preflight.options.env_file import parse_env_file
 from agent_preflight.options.naming import NamedModel
 from agent_preflight.options.settings import COMMAND_NETWORK, RunSettings, defaults, read_option, read_settings
+from agent_preflight.options.text_files import parse_env_file
 from preflight_proxy.core.errors import ConfigError
 
 Source = Mapping[str, Any]

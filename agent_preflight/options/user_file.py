@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.options.run_file import parse_config, parse_pyproject
-from agent_preflight.options.text_file import read_text
+from agent_preflight.options.text_files import read_text
 from preflight_proxy.core.errors import ConfigError
 
 CONFIG_NAME = "preflight.toml"

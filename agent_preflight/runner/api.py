@@ -15,7 +15,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.options.naming import default_alias
 from agent_preflight.options.settings import Models, RunOptions, TrialOptions, defaults
 from agent_preflight.options.sources import read_variables, settings_of, with_keys
-from agent_preflight.options.text_file import read_text
+from agent_preflight.options.text_files import read_text
 from agent_preflight.runner.arguments import build_request, texts
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellable

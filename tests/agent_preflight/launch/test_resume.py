@@ -23,7 +23,7 @@ from agent_preflight.launch.resume import (
 )
 from agent_preflight.options.settings import RunSettings, options
 from agent_preflight.options.sources import read_variables
-from agent_preflight.options.text_file import read_text
+from agent_preflight.options.text_files import read_text
 from agent_preflight.runner.api import request_of, run_container
 from agent_preflight.runner.arguments import build_request
 from agent_preflight.runs.folder import open_named

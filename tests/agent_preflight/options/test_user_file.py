@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.options.text_file import BYTES_MAX
+from agent_preflight.options.text_files import BYTES_MAX
 from agent_preflight.options.user_file import load_config
 from preflight_proxy.core.errors import ConfigError
 
