@@ -72,9 +72,9 @@ def estimate(
 def _settings(given: dict[str, Any], config: Path | None) -> RunSettings:
     """Return what a run would have; the keys that it needs are not asked for."""
     from agent_preflight.base.config import Environment
+    from agent_preflight.options.config_file import load_config
     from agent_preflight.options.settings import read_settings
     from agent_preflight.options.sources import merged, of_environment
-    from agent_preflight.options.user_file import load_config
     from preflight_proxy.core.errors import ConfigError
 
     given = {name: _read(name, value) for name, value in given.items() if value not in (None, [])}

@@ -13,7 +13,8 @@ from agent_preflight.base.config import variable
 from agent_preflight.cli.group import complain
 from agent_preflight.cli.options import complete_run_ids, read_flag
 from agent_preflight.options import kinds
-from agent_preflight.options.settings import COMMAND_NETWORK, Option, defaults, options
+from agent_preflight.options.kinds import Option
+from agent_preflight.options.settings import COMMAND_NETWORK, defaults, options
 from agent_preflight.options.text_files import FileError
 
 INTERRUPTED = "Interrupted. No agent was started and nothing was spent."

@@ -16,7 +16,7 @@ from agent_preflight.eject import (
     StallEject,
 )
 from agent_preflight.health import InfraCheck, docker_health, env_vars, git_version, http_health
-from agent_preflight.options.run_file import (
+from agent_preflight.options.config_file import (
     BudgetExceeded,
     BudgetFraction,
     Checks,

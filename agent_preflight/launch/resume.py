@@ -17,6 +17,7 @@ from agent_preflight.artifacts import RUNS_DIR, read_json_object
 from agent_preflight.base.config import DEFAULT_BUDGET_USD, Environment
 from agent_preflight.base.usd import pusd, read_usd
 from agent_preflight.launch.config_policies import with_objects
+from agent_preflight.options.config_file import load_config
 from agent_preflight.options.settings import RunSettings, read_option
 from agent_preflight.options.sources import (
     BY_OPTION,
@@ -27,7 +28,6 @@ from agent_preflight.options.sources import (
     settings_of,
 )
 from agent_preflight.options.text_files import read_text
-from agent_preflight.options.user_file import load_config
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.choice import named_run
 from agent_preflight.runs.folder import going_on

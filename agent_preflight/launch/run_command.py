@@ -15,10 +15,10 @@ from agent_preflight.base.console import say
 from agent_preflight.launch.config_policies import with_objects
 from agent_preflight.launch.resume import earlier_version, find_plan, origin_of, resumed_settings, runs_dir_of
 from agent_preflight.launch.run_view import RunView, print_table, run_view
+from agent_preflight.options.config_file import load_config
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.options.sources import for_command, read_variables, settings_of
 from agent_preflight.options.text_files import read_text
-from agent_preflight.options.user_file import load_config
 from agent_preflight.runner.api import run_container
 from agent_preflight.runner.arguments import build_request
 from agent_preflight.runner.field import run_field

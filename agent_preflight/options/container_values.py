@@ -24,11 +24,27 @@ SHOWN_MAX = 80
 
 
 class ValueForm(NamedTuple):
-    """How a value is written: in words, as a pattern, and what makes the API's value of the pattern's groups (or of all)."""
+    """How a value is written: in words, as a pattern, and the function that makes the API's value of the pattern's groups.
+
+    A pattern without groups is one group.
+    """
 
     form: str
     pattern: str
     make: Callable[..., Any] = str
+
+    def parse(self, text: str) -> Any:  # noqa: ANN401 - JSON
+        """Return the API's value of a text.
+
+        Raises:
+            ValueError: The text has another form.
+            ConfigError: A part of the text is wrong; the error says which.
+        """
+        with contextlib.suppress(ValueError, csv.Error):  # the pattern allows more than `make`
+            match = re.fullmatch(self.pattern, text, re.ASCII | re.DOTALL)
+            if match and b"\0" not in text.encode():
+                return self.make(*(match.groups("") or [text]))
+        raise ValueError(f"{shown(text)} is not {self.form}")
 
 
 def merge(body: Fields, more: Fields) -> None:
@@ -44,14 +60,11 @@ def merge(body: Fields, more: Fields) -> None:
 
 
 def read(name: str, kind: ValueForm, text: str) -> Any:  # noqa: ANN401 - JSON
-    """Return the API's value of an option's text; ConfigError says what is expected."""
+    """Return the API's value of an option's text. Raises ConfigError, which says what is expected."""
     try:
-        found = re.fullmatch(kind.pattern, text, re.ASCII | re.DOTALL)
-        if found and b"\0" not in text.encode():
-            return kind.make(*(found.groups("") or [text]))
-    except (ValueError, csv.Error):
-        pass  # what the pattern let through, and the maker did not
-    raise ConfigError(f"docker_args: --{name[:SHOWN_MAX]} {shown(text)} is not {kind.form}")
+        return kind.parse(text)
+    except ValueError as exc:
+        raise ConfigError(f"docker_args: --{name[:SHOWN_MAX]} {exc}") from None
 
 
 def shown(text: str) -> str:
@@ -130,21 +143,32 @@ def _publish(bracketed: str, bare: str, low: str, high: str, *inner: str) -> Fie
     return {"HostConfig": {"PortBindings": bound}, "ExposedPorts": exposed}
 
 
-def _absolute(source: str) -> str:
+def absolute_mount(mount: str, folder: Path | None = None) -> str:
+    """Return a mount, or its source alone, with an absolute source. The name of a volume stays as it is.
+
+    Args:
+        mount: In docker's form.
+        folder: Where a source that begins with a dot is; the working directory if None.
+    """
+    source, colon, rest = mount.partition(":")
     if source.startswith("~"):
-        with contextlib.suppress(RuntimeError):  # nobody of that name has a home
-            return str(Path(source).expanduser())
-    return os.path.normpath(Path.cwd() / source) if source.startswith(".") else source
+        with contextlib.suppress(RuntimeError):  # there is no user of that name
+            source = str(Path(source).expanduser())
+    elif source.startswith("."):
+        source = os.path.normpath((folder or Path.cwd()) / source)
+    return source + colon + rest
 
 
 def _volume(source: str, rest: str, anonymous: str) -> Fields:
-    if source:
-        _check_volume(_absolute(source), rest.partition(":")[2])
-    return {"HostConfig": {"Binds": [f"{_absolute(source)}:{rest}"]}} if source else {"Volumes": {anonymous: {}}}
+    if anonymous:
+        return {"Volumes": {anonymous: {}}}
+    source = absolute_mount(source)
+    _check_volume(source, rest.partition(":")[2])
+    return {"HostConfig": {"Binds": [f"{source}:{rest}"]}}
 
 
 def _check_volume(source: str, modes: str) -> None:
-    """Refuse what the engine would refuse when a trial's key is made already."""
+    """Refuse here what the engine would refuse only after a trial's key was made."""
     if not source.startswith("/") and not re.fullmatch(_VOLUME_NAME, source):
         raise ConfigError(
             f"the mount's source {shown(source)} is neither a path nor the name of a volume: "
@@ -209,7 +233,7 @@ _DOMAIN = r"\.|(?=.*[a-zA-Z])(?:(?!-)[a-zA-Z\d-]+(?<!-)(?:\.|\Z))+"
 
 TEXT = ValueForm("text without NUL", ".*")
 WORD = ValueForm("text without NUL, and not empty", ".+")
-SOURCE = ValueForm(WORD.form, ".+", _absolute)
+SOURCE = ValueForm(WORD.form, ".+", absolute_mount)
 PATH = ValueForm("an absolute path, such as /data", "/.*")
 FLAG = ValueForm("true or false", "(1|t|T|true|TRUE|True)|0|f|F|false|FALSE|False", bool)
 HEALTH = ValueForm(FLAG.form, FLAG.pattern, lambda off: {"Test": ["NONE"]} if off else None)

@@ -1,17 +1,17 @@
-"""Every option of a run, declared once: its type, default, unit, help and check. Python, TOML and the command line follow. Pure.
+"""Declares each option of a run once: type, default, unit, help and check. Scripts, files and the command line follow. Pure.
 
-The name of a field is the keyword of `run_multi`; an `Option` says what the file and the command line call it. A new option is a
-field here, a keyword of `run_multi`, a row of the tables in docs/config.md and docs/python.md, and its use.
+The name of a field is the keyword of `run_multi`; an `Option` has its names in a file and on the command line. For a new option,
+add a field and a keyword here, a line to the docstring of `run_multi`, rows to docs/config.md and docs/python.md, and its use.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Required, TypedDict, get_type_hints
+from typing import Any, Literal, Required, TypedDict
 
 from agent_preflight.artifacts import RUNS_DIR
 from agent_preflight.base.config import DEFAULT_BUDGET_USD
@@ -21,7 +21,7 @@ from agent_preflight.models import RunResult
 from agent_preflight.options import kinds as k
 from agent_preflight.options.container_options import DockerArgs, read_docker_args
 from agent_preflight.options.container_values import shown
-from agent_preflight.options.kinds import OptionKind
+from agent_preflight.options.kinds import Option, OptionKind, option
 from agent_preflight.options.naming import NamedModel
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.secret import Secret
@@ -29,7 +29,7 @@ from preflight_proxy.core.secret import Secret
 SandboxKind = Literal["docker", "process"]
 GateChoice = Literal["auto", "shared", "portable"]
 StdinChoice = Literal["auto", "open", "close"]
-"""What becomes of an agent's input; `"auto"` keeps it open after a prompt, and closes it at once without one."""
+"""An agent's standard input. `"auto"` keeps it open after a prompt, and closes it at the start if there is no prompt."""
 BudgetMode = Literal["simple", "detailed"]
 Arguments = Sequence[str] | Mapping[str, Sequence[str]]
 Budget = Dollars | Mapping[str, Dollars]
@@ -38,18 +38,17 @@ OnEvent = Callable[[dict[str, Any]], object]
 OnComplete = Callable[[Path, RunResult], object]
 
 COMMAND_NETWORK = "sealed"
-"""The network of a run of the command line unless somebody says otherwise; scripts expect `"bridge"`."""
-
+"""The default network of the command line. The default of scripts is `"bridge"`, as it was in the old library."""
 
 OF_CONTAINERS = (
     *("network", "mounts", "docker_args", "memory", "cpus", "gate", "workspace_path", "keep_output"),
     *("output_path", "output_timeout_s", "output_max_bytes", "output_max_files", "output_max_depth"),
 )
-"""Options that mean nothing for processes. That an image does not goes without saying; of services and egress the start tells."""
+"""Options that have no effect on processes, besides `image_name`. The lines at a run's start tell of `services` and `egress`."""
 
 
 class SettingError(ConfigError, ValueError):
-    """An option's value is none: a ValueError too, as it was for variables that cannot be handed over."""
+    """The value of an option is wrong. It is a ValueError too, as the old library raised for variables with newlines."""
 
 
 class TrialOptions(TypedDict, total=False):
@@ -107,139 +106,87 @@ class RunOptions(TrialOptions, total=False):
     retry_failed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """How an option is given.
-
-    Attributes:
-        kind: How its values are written and read.
-        help: What it is, in a sentence, for `--help`, docs and docstrings.
-        key: Its key in a file; None for the field's name, empty for none.
-        flags: Its names on the command line; none if it has no place there.
-    """
-
-    kind: OptionKind
-    help: str
-    key: str | None = None
-    flags: tuple[str, ...] = ()
-
-
-def _option(kind: OptionKind, help_text: str, *flags: str, key: str | None = None) -> Option:
-    return Option(kind, help_text, key, flags)
-
-
-o = _option
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """All that a run is told, checked. Keys, prompts and variables do not show in its text."""
+    """The options of a run, checked. Its text does not show keys, prompts and variables."""
 
-    models: Annotated[tuple[NamedModel, ...], o(k.MODELS, "The models, one agent each.", "--model")] = ()
-    budget_usd: Annotated[
-        Decimal | Mapping[str, Decimal], o(k.DOLLARS, "Dollars for each agent.", "--budget", key="budget")
-    ] = DEFAULT_BUDGET_USD
-    image_name: Annotated[str, o(k.IMAGE, "The agents' image; needed with containers.", "--image", key="image")] = ""
-    container_args: Annotated[Arguments | None, o(k.ARGUMENTS, "What follows the image.", key="arguments")] = None
-    sandbox: Annotated[
-        SandboxKind,
-        o(k.choice(SandboxKind), "Where agents run; process starts command on this machine, unconfined.", "--sandbox"),
-    ] = "docker"
-    command: Annotated[
-        Arguments | None, o(k.ARGUMENTS, "The command line of an agent that runs as a process; arguments follow it.")
-    ] = None
-    network: Annotated[
-        str,
-        o(k.NETWORK, "sealed is the proxy and nothing else; bridge or a Docker network is that besides.", "--network"),
-    ] = "bridge"
-    services: Annotated[
-        Mapping[str, str] | None,
-        o(k.SERVICES, "What agents reach by name, sealed or not, at http://NAME:PORT.", "--service"),
-    ] = None
-    egress: Annotated[
-        tuple[str, ...], o(k.PLACES, "Places that a sealed agent reaches through an HTTP proxy.", "--egress")
-    ] = ()
-    env: Annotated[
-        Mapping[str, str] | None,
-        o(k.ENV, "Variables for the agents; one without a value is handed on as it is set here.", "--env", "-e"),
-    ] = field(default=None, repr=False)
-    pass_env: Annotated[tuple[str, ...], o(k.TEXTS, "Names of variables that agents get as they are set here.")] = ()
-    env_file: Annotated[
-        tuple[str, ...], o(k.FILES, "File of NAME=VALUE lines for the agents; env wins.", "--env-file")
-    ] = ()
-    mounts: Annotated[
-        tuple[str, ...], o(k.MOUNTS, "Files or folders of this machine, or volumes, in the container.", "--mount")
-    ] = ()
-    workspace_path: Annotated[str, o(k.INSIDE, "Folder in the container that gets budget.txt.")] = "/workspace/output"
-    keep_output: Annotated[
-        bool, o(k.SWITCH, "Copy what agents wrote into the run's folder.", "--keep-output/--no-keep-output")
-    ] = True
-    output_path: Annotated[
-        str | None,
-        o(k.INSIDE, "Folder in the container that is copied; the workspace path if left out.", "--output-path"),
-    ] = None
-    output_timeout_s: Annotated[
-        float, o(k.SECONDS, "How long copying one agent's files may take.", "--output-timeout")
-    ] = 60.0
-    output_max_bytes: Annotated[int, o(k.BYTES, "Bytes that are copied of one agent.", "--output-max-bytes")] = 2**30
-    output_max_files: Annotated[int, o(k.COUNT, "Files that are copied of one agent.", "--output-max-files")] = 20_000
-    output_max_depth: Annotated[int, o(k.COUNT, "Folders in folders that are copied.", "--output-max-depth")] = 32
-    docker_args: Annotated[tuple[str, ...], o(k.TEXTS, "Options of the engine, of those that are allowed.")] = ()
-    memory: Annotated[str | None, o(k.MEMORY, "Limit of each container, such as 2g.", "--memory")] = None
-    cpus: Annotated[str | None, o(k.CPUS, "Limit of each container, such as 1.5.", "--cpus")] = None
-    gate: Annotated[
-        GateChoice,
-        o(k.choice(GateChoice), "How containers reach the proxy: a unix socket, TCP, or what works here.", "--gate"),
-    ] = "auto"
-    initial_prompt: Annotated[
-        str | None, o(k.TEXT, "Sent to each agent on standard input as one JSON line.", "--prompt", key="prompt")
-    ] = field(default=None, repr=False)
-    prompt_file: Annotated[str | None, o(k.FILE, "The same from a file.", "--prompt-file")] = None
-    stdin: Annotated[
-        StdinChoice,
-        o(k.choice(StdinChoice), "The agents' standard input; auto keeps it open after a prompt only.", "--stdin"),
-    ] = "auto"
-    timeout_s: Annotated[float | None, o(k.SECONDS, "A trial is ejected after this long.", "--timeout")] = None
-    idle_timeout_s: Annotated[
-        float, o(k.SECONDS, "A trial is ejected after this long without a sign of life.", "--idle-timeout")
-    ] = 300.0
-    eject_policy: Annotated[Any, o(k.OBJECT, "What ends a trial early; replaces the usual two.", key="policies")] = None
-    on_event: Annotated[Any, o(k.OBJECT, "Called with each event that an agent prints.", key="")] = None
-    on_complete: Annotated[Any, o(k.OBJECT, "Called with the run's folder and each result.", key="")] = None
-    parallel: Annotated[bool, o(k.SWITCH, "False runs one trial after another.")] = True
-    max_workers: Annotated[int, o(k.COUNT, "Trials that go on at once.", "--max-workers")] = 8
-    budget_mode: Annotated[BudgetMode, o(k.choice(BudgetMode), "detailed lists the latest actions in budget.txt.")] = (
-        "simple"
+    models: tuple[NamedModel, ...] = option((), k.MODELS, "The models, one agent each.", "--model")
+    budget_usd: Decimal | Mapping[str, Decimal] = option(
+        DEFAULT_BUDGET_USD, k.DOLLARS, "Dollars for each agent.", "--budget", key="budget"
     )
-    runs_dir: Annotated[str, o(k.FOLDER, "Where the run's folder is made.", "--runs-dir")] = str(RUNS_DIR)
-    run_id: Annotated[str | None, o(k.RUN_ID, "The run's name; made of the time if left out.", "--run-id", key="")] = (
-        None
+    image_name: str = option("", k.IMAGE, "The agents' image; needed with containers.", "--image", key="image")
+    container_args: Arguments | None = option(None, k.ARGUMENTS, "Arguments after the image.", key="arguments")
+    sandbox: SandboxKind = option(
+        "docker", k.choice(SandboxKind), "Where agents run; process runs a command here, unconfined.", "--sandbox"
     )
-    resume: Annotated[bool, o(k.SWITCH, "Go on with a run: trials that have ended are kept.", "--resume", key="")] = (
-        False
+    command: Arguments | None = option(None, k.ARGUMENTS, "The command line of processes; arguments follow it.")
+    network: str = option(
+        "bridge", k.NETWORK, "sealed reaches the proxy only; bridge or a Docker network adds that.", "--network"
     )
-    retry_failed: Annotated[
-        bool, o(k.SWITCH, "With resume: run the trials that failed again.", "--retry-failed", key="")
-    ] = False
-    openrouter_base_url: Annotated[
-        str | None, o(k.URL, "OpenRouter's API base, unless OPENROUTER_BASE_URL is set.")
-    ] = None
-    byok: Annotated[bool, o(k.SWITCH, "Let calls run on provider keys that your OpenRouter account holds.")] = False
-    skip_preflight: Annotated[bool, o(k.SWITCH, "Start without checks.", "--skip-preflight")] = False
-    preflight_kwargs: Annotated[
-        Mapping[str, Any] | None, o(k.OBJECT, "Further arguments of the checks.", key="preflight")
-    ] = None
-    expect_tokens: Annotated[
-        int | None,
-        o(
-            k.COUNT,
-            "Tokens of an agent's first prompt; the checks say how many calls the budget affords.",
-            "--expect-tokens",
-        ),
-    ] = None
-    admin_key: Annotated[Secret | None, o(k.KEY, "A management key of OpenRouter.", key="")] = None
-    or_key: Annotated[Secret | None, o(k.KEY, "An inference key of OpenRouter.", key="")] = None
-    log_fn: Annotated[Any, o(k.OBJECT, "Called instead of print.", key="")] = None
+    services: Mapping[str, str] | None = option(
+        None, k.SERVICES, "Servers that agents reach by name, sealed or not, at http://NAME:PORT.", "--service"
+    )
+    egress: tuple[str, ...] = option(
+        (), k.PLACES, "Places that a sealed agent reaches through an HTTP proxy.", "--egress"
+    )
+    env: Mapping[str, str] | None = option(
+        None, k.ENV, "Variables for agents; NAME alone passes its value of this process.", "--env", "-e", shown=False
+    )
+    pass_env: tuple[str, ...] = option((), k.TEXTS, "Variables that agents get with the values they have here.")
+    env_file: tuple[str, ...] = option((), k.FILES, "File of NAME=VALUE lines for the agents; env wins.", "--env-file")
+    mounts: tuple[str, ...] = option(
+        (), k.MOUNTS, "Files or folders of this machine, or volumes, in the container.", "--mount"
+    )
+    workspace_path: str = option("/workspace/output", k.INSIDE, "Folder in the container that gets budget.txt.")
+    keep_output: bool = option(
+        True, k.SWITCH, "Copy what agents wrote into the run's folder.", "--keep-output/--no-keep-output"
+    )
+    output_path: str | None = option(
+        None, k.INSIDE, "Folder in the container that is copied; the workspace path if left out.", "--output-path"
+    )
+    output_timeout_s: float = option(60.0, k.SECONDS, "Time to copy one agent's files.", "--output-timeout")
+    output_max_bytes: int = option(2**30, k.BYTES, "Bytes that are copied of one agent.", "--output-max-bytes")
+    output_max_files: int = option(20_000, k.COUNT, "Files that are copied of one agent.", "--output-max-files")
+    output_max_depth: int = option(32, k.COUNT, "Depth of nested folders that are copied.", "--output-max-depth")
+    docker_args: tuple[str, ...] = option((), k.TEXTS, "Options of the engine, of those that are allowed.")
+    memory: str | None = option(None, k.MEMORY, "Limit of each container, such as 2g.", "--memory")
+    cpus: str | None = option(None, k.CPUS, "Limit of each container, such as 1.5.", "--cpus")
+    gate: GateChoice = option(
+        "auto", k.choice(GateChoice), "Containers reach the proxy by a unix socket, TCP, or what works.", "--gate"
+    )
+    initial_prompt: str | None = option(
+        None, k.TEXT, "Sent to each agent on standard input as one JSON line.", "--prompt", key="prompt", shown=False
+    )
+    prompt_file: str | None = option(None, k.FILE, "The same from a file.", "--prompt-file")
+    stdin: StdinChoice = option(
+        "auto", k.choice(StdinChoice), "The agents' standard input; auto keeps it open after a prompt only.", "--stdin"
+    )
+    timeout_s: float | None = option(None, k.SECONDS, "A trial is ejected after this time.", "--timeout")
+    idle_timeout_s: float = option(
+        300.0, k.SECONDS, "A trial is ejected after this time without an event or a call.", "--idle-timeout"
+    )
+    eject_policy: Any = option(None, k.OBJECT, "Ends trials early; replaces the two defaults.", key="policies")
+    on_event: Any = option(None, k.OBJECT, "Called with each event that an agent prints.", key="")
+    on_complete: Any = option(None, k.OBJECT, "Called with the run's folder and each result.", key="")
+    parallel: bool = option(True, k.SWITCH, "False runs one trial after another.")
+    max_workers: int = option(8, k.COUNT, "Trials that run at once.", "--max-workers")
+    budget_mode: BudgetMode = option("simple", k.choice(BudgetMode), "detailed lists the latest actions in budget.txt.")
+    runs_dir: str = option(str(RUNS_DIR), k.FOLDER, "Where the run's folder is made.", "--runs-dir")
+    run_id: str | None = option(None, k.RUN_ID, "The run's name; made of the time if left out.", "--run-id", key="")
+    resume: bool = option(False, k.SWITCH, "Continue a run: trials that have ended are kept.", "--resume", key="")
+    retry_failed: bool = option(
+        False, k.SWITCH, "With resume: run the trials that failed again.", "--retry-failed", key=""
+    )
+    openrouter_base_url: str | None = option(None, k.URL, "OpenRouter's API base, unless OPENROUTER_BASE_URL is set.")
+    byok: bool = option(False, k.SWITCH, "Let calls run on provider keys of your OpenRouter account.")
+    skip_preflight: bool = option(False, k.SWITCH, "Start without checks.", "--skip-preflight")
+    preflight_kwargs: Mapping[str, Any] | None = option(None, k.OBJECT, "Arguments of the checks.", key="preflight")
+    expect_tokens: int | None = option(
+        None, k.COUNT, "Tokens of a first prompt; the checks say how many calls fit the budget.", "--expect-tokens"
+    )
+    admin_key: Secret | None = option(None, k.KEY, "A management key of OpenRouter.", key="")
+    or_key: Secret | None = option(None, k.KEY, "An inference key of OpenRouter.", key="")
+    log_fn: Any = option(None, k.OBJECT, "Called instead of print.", key="")
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -278,61 +225,62 @@ class RunSettings:
 @functools.cache
 def options() -> Mapping[str, Option]:
     """Return how each field of `RunSettings` is given, by its name."""
-    hints = get_type_hints(RunSettings, include_extras=True)
-    return {each.name: hints[each.name].__metadata__[0] for each in fields(RunSettings)}
+    return {field.name: field.metadata["option"] for field in fields(RunSettings)}
 
 
 @functools.cache
 def keys() -> Mapping[str, str]:
-    """Return each key that a file may have, and the field that it means."""
+    """Return the field that each key of a file sets, by the key."""
     return {key: name for name, option in options().items() if (key := name if option.key is None else option.key)}
 
 
 @functools.cache
 def defaults() -> Mapping[str, Any]:
     """Return each option's default."""
-    return {each.name: each.default for each in fields(RunSettings)}
+    return {field.name: field.default for field in fields(RunSettings)}
 
 
 def unused_by_processes(settings: RunSettings) -> list[str]:
-    """Return the names of options that were given and do nothing where agents are processes; a default is not seen as given."""
-    given = {name: getattr(settings, name) for name in OF_CONTAINERS}
-    host = ("network", "host")  # which the plan of such a run has, and a resume reads
-    return [name for name, value in given.items() if value != defaults()[name] and (name, value) != host]
+    """Return the names of options that have no effect on processes and are not at their defaults."""
+    values = {name: getattr(settings, name) for name in OF_CONTAINERS}
+    if settings.network == "host":  # the plan of such a run has it, and a resume reads it
+        del values["network"]
+    return [name for name, value in values.items() if value != defaults()[name]]
 
 
-def read_option(name: str, given: object, label: str | None = None) -> Any:  # noqa: ANN401 - whatever its kind makes
+def read_option(name: str, value: object, label: str | None = None) -> Any:  # noqa: ANN401 - whatever its kind makes
     """Return the value of an option.
 
     Args:
-        name: The field's.
-        given: What a source says.
-        label: What errors call it; the field's name if not given.
+        name: The field's name.
+        value: What a source gives.
+        label: What errors call the option; the field's name if None.
 
     Raises:
-        SettingError: It is none; the text says what it must be.
+        SettingError: The value is wrong. The text says what it must be.
     """
-    return read_value(options()[name].kind, given, label or name)
+    return read_value(options()[name].kind, value, label or name)
 
 
-def read_value(kind: OptionKind, given: object, label: str) -> Any:  # noqa: ANN401 - whatever its kind makes
-    """Return the value that a source gives, of a kind. Raises as `read_option`."""
+def read_value(kind: OptionKind, value: object, label: str) -> Any:  # noqa: ANN401 - whatever its kind makes
+    """Return the value of a kind that a source gives. Raises as `read_option`."""
     try:
-        return kind.read(given)
+        return kind.read(value)
     except (ValueError, ArithmeticError, ConfigError) as exc:
-        if str(exc):
-            raise SettingError(f"{label}: {str(exc).removesuffix('.')}.") from None
-    is_hidden = kind in (k.KEY, k.ENV) or isinstance(given, Mapping | list | tuple)
-    raise SettingError(f"{label} is {kind.form}." if is_hidden else f"{label} is {kind.form}, not {shown(str(given))}.")
+        reason = str(exc).removesuffix(".")
+    if reason not in ("", kind.form):
+        raise SettingError(f"{label}: {reason}.")
+    is_hidden = kind in (k.KEY, k.ENV) or isinstance(value, Mapping | list | tuple)
+    raise SettingError(f"{label} is {kind.form}." if is_hidden else f"{label} is {kind.form}, not {shown(str(value))}.")
 
 
-def read_settings(given: Mapping[str, object]) -> RunSettings:
-    """Return the settings that a mapping of `run_multi`'s keywords makes; None, and what is not named, is the default.
+def read_settings(values: Mapping[str, object]) -> RunSettings:
+    """Return the settings that keywords of `run_multi` make. An option that is None or missing has its default.
 
     Raises:
-        SettingError: A value is none.
+        SettingError: A value is wrong.
         TypeError: There is no such option.
     """
-    if unknown := sorted(given.keys() - options().keys()):
+    if unknown := sorted(values.keys() - options().keys()):
         raise TypeError(f"a run has no option {', '.join(unknown)}")
-    return RunSettings(**{name: read_option(name, value) for name, value in given.items() if value is not None})
+    return RunSettings(**{name: read_option(name, value) for name, value in values.items() if value is not None})

@@ -13,7 +13,7 @@ from agent_preflight.budget import BudgetTracker
 from agent_preflight.cli import proxy_account, run, top_up
 from agent_preflight.eject import CompositeEject, ProgressEject
 from agent_preflight.launch.config_policies import policy_factory
-from agent_preflight.options.run_file import parse_config
+from agent_preflight.options.config_file import parse_config
 from agent_preflight.options.settings import read_option, read_settings
 from preflight_proxy.core.errors import ConfigError
 from preflight_proxy.core.money import LIMIT_USD_MAX, PUSD_PER_USD, limit_pusd

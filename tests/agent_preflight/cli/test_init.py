@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agent_preflight.options.run_file import parse_config
+from agent_preflight.options.config_file import parse_config
 from tests.support.cli_commands import invoke
 
 

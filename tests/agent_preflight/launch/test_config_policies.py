@@ -6,7 +6,7 @@ import pytest
 
 from agent_preflight.eject import BudgetFractionEject, CompositeEject, IdleTimeoutEject, ProgressEject, StallEject
 from agent_preflight.launch.config_policies import infra_check, policy_factory, progress_function
-from agent_preflight.options.run_file import parse_config
+from agent_preflight.options.config_file import parse_config
 from preflight_proxy.core.errors import ConfigError
 from tests.support.cases import each
 

@@ -8,8 +8,8 @@ import pytest
 
 from agent_preflight.base.config import Environment
 from agent_preflight.launch.config_policies import with_objects
+from agent_preflight.options.config_file import parse_config
 from agent_preflight.options.naming import NamedModel
-from agent_preflight.options.run_file import parse_config
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.options.sources import for_command, merged, read_variables, settings_of
 from preflight_proxy.core.errors import ConfigError
@@ -77,7 +77,7 @@ def test_a_model_may_have_a_budget_and_arguments_of_its_own() -> None:
     text = 'budget = 1\narguments = ["all"]\nmodels = [{ id = "a/a", budget = 0.1, arguments = ["own"] }, "b/b"]'
     found = options(text)
     assert found["budget_usd"] == {"a": Decimal("0.1"), "b": Decimal(1)}
-    assert found["container_args"] == {"a": ["own"], "b": ["all"]}
+    assert found["container_args"] == {"a": ["own"], "b": ("all",)}
     assert options(text, budget_usd="5", container_args=["x"])["container_args"] == ["x"]
     assert options(text, budget_usd="5")["budget_usd"] == "5"
 
@@ -100,7 +100,7 @@ def test_the_command_lines_rest_is_a_process_command_unless_the_file_has_one() -
     process = FILE + 'sandbox = "process"\n'
     assert options(process, container_args=["prog", "x"])["command"] == ["prog", "x"]
     with_command = options(process + 'command = ["prog"]\narguments = ["y"]', container_args=["x"])
-    assert (with_command["command"], with_command["container_args"]) == (["prog"], ["x"])
+    assert (with_command["command"], with_command["container_args"]) == (("prog",), ["x"])
     assert options(FILE, container_args=["x"])["container_args"] == ["x"]
 
 
@@ -108,8 +108,8 @@ def test_checks_policies_and_mounts_reach_the_run() -> None:
     text = FILE + 'mounts = [{ source = "/s", target = "/t" }]\ncpus = 1.5\n'
     text += '[preflight]\nchecks = ["math"]\n[[policies]]\npolicy = "stall"'
     found = options(text)
-    assert found["mounts"] == [("/s", "/t", "rw")]
-    assert found["cpus"] == Decimal("1.5")
+    assert found["mounts"] == ("/s:/t:rw",)
+    assert found["cpus"] == "1.5"
     assert found["preflight_kwargs"] == {"checks": ["math"]}
     assert callable(found["eject_policy"])
 
