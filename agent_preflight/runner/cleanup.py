@@ -16,6 +16,7 @@ from agent_preflight.base.usd import exact, pusd
 from agent_preflight.models import RunResult
 from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import delete_sub_key, get_usage, read_sub_key_usage
+from agent_preflight.runner.loop import done_before
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.folder import write_private
@@ -26,7 +27,7 @@ from agent_preflight.runs.trial_state import CleanUpStep, Ender, EndReason, Tria
 from agent_preflight.sandboxes.interface import Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from agent_preflight.sidecar.control_client import ControlError
-from preflight_proxy.base.control_messages import UNKNOWN_ACCOUNT, Balance
+from preflight_proxy.base.control_messages import UNKNOWN_ACCOUNT
 from preflight_proxy.core.errors import OperatingError
 
 SETTLE_S_MAX = 240.0
@@ -56,12 +57,10 @@ async def clean_up(trial: RunningTrial) -> RunResult:
     except OSError as exc:
         trial.say(f"summary.json could not be written: {exc}")
     trial.move(TrialState.SUMMARISED)
-    trial.run.progress.update(
-        trial.alias,
+    trial.update(
         state=result.preflight["status"],
         note=end_note(result.error, notes) or trial.output.end_status,
         ok=result.ok,
-        balance=trial.balance,
     )
     await trial.tasks.cancel()
     trial.user_thread.close()
@@ -90,26 +89,21 @@ class _TrialCleanUp:
 
     async def run(self) -> None:
         """Carry out the steps that the trial's state needs, in order."""
-        actions: dict[CleanUpStep, Callable[[], Awaitable[Step]]] = {
-            CleanUpStep.FREEZE: self._freeze,
-            CleanUpStep.KILL: self._kill,
-            CleanUpStep.OUTPUT: self._keep_output,
-            CleanUpStep.SANDBOX: self._close_sandbox,
-            CleanUpStep.SETTLE: self._settle,
-            CleanUpStep.KEY_USAGE: self._read_key_usage,
-            CleanUpStep.ACCOUNT: self._close_account,
-            CleanUpStep.SUB_KEY: self._delete_key,
-        }
-        reached = {
-            CleanUpStep.FREEZE: TrialState.FROZEN,
-            CleanUpStep.SANDBOX: TrialState.GONE,
-            CleanUpStep.SETTLE: TrialState.SETTLED,
-            CleanUpStep.SUB_KEY: TrialState.KEY_DELETED,
+        actions: dict[CleanUpStep, tuple[Callable[[], Awaitable[Step]], TrialState | None]] = {
+            CleanUpStep.FREEZE: (self._freeze, TrialState.FROZEN),
+            CleanUpStep.KILL: (self._kill, None),
+            CleanUpStep.OUTPUT: (self._keep_output, None),
+            CleanUpStep.SANDBOX: (self._close_sandbox, TrialState.GONE),
+            CleanUpStep.SETTLE: (self._settle, TrialState.SETTLED),
+            CleanUpStep.KEY_USAGE: (self._read_key_usage, None),
+            CleanUpStep.ACCOUNT: (self._close_account, None),
+            CleanUpStep.SUB_KEY: (self._delete_key, TrialState.KEY_DELETED),
         }
         for step in owed(self.trial.state):
-            await self._perform(step, actions[step])
-            if step in reached:
-                self.trial.move(reached[step])
+            action, reached = actions[step]
+            await self._perform(step, action)
+            if reached is not None:
+                self.trial.move(reached)
 
     async def _perform(self, step: CleanUpStep, action: Callable[[], Awaitable[Step]]) -> None:
         try:
@@ -174,9 +168,7 @@ class _TrialCleanUp:
             await asyncio.wait([*self.trial.readers, *self.trial.exiting], timeout=LAST_OUTPUT_S)
         self.trial.watch.close()
         if self.trial.watching is not None:
-            hurry = self.trial.tasks.spawn(self.hurry.wait(), "hurry")
-            await asyncio.wait([self.trial.watching, hurry], return_when=asyncio.FIRST_COMPLETED)
-            hurry.cancel()
+            await done_before(self.trial.watching, self.hurry)
 
     async def _settle(self) -> Step:
         """Wait until nothing is pending. The proxy decides unknown costs meanwhile: M13 (a void needs proof)."""
@@ -228,11 +220,6 @@ class _TrialCleanUp:
         self._warn(f"sub-key {sub_key.name} could not be seen to be deleted; it ends by itself within 7 days")
         return "unverified"
 
-    def _balance_before(self) -> Balance | None:
-        """Return the account of the attempt prior, if this one opened none; None if there was no attempt prior."""
-        prior = self.trial.plan.prior
-        return None if prior is None else Balance(posted_pusd=prior.posted_pusd)
-
     def facts(self) -> TrialFacts:
         """Return the facts for the trial's result."""
         trial, output = self.trial, self.trial.output
@@ -242,10 +229,10 @@ class _TrialCleanUp:
         return TrialFacts(
             ending=self.ending,
             exit=trial.exit,
-            started_at=trial.times.began_at,
+            started_at=trial.began_at,
             finished_at=datetime.now(UTC),
-            duration_s=trial.times.elapsed_s(now_s()),
-            balance=trial.balance if self.opened else self._balance_before(),
+            duration_s=trial.elapsed_s,
+            balance=trial.balance if self.opened or trial.plan.prior is not None else None,
             key_usage_usd=self.key_usage_usd,
             tool_calls=output.tool_calls,
             events_count=output.events_count,

@@ -33,6 +33,7 @@ from agent_preflight.options.container_options import DockerArgs
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.provision import create_sub_key
 from agent_preflight.runner.cleanup import LAST_OUTPUT_S, clean_up
+from agent_preflight.runner.loop import done_before
 from agent_preflight.runner.progress import now_s
 from agent_preflight.runner.running_trial import RunningTrial
 from agent_preflight.runs.disk import shortage
@@ -45,8 +46,6 @@ from preflight_proxy.core.secret import Secret
 
 GATE_S_MAX = 30.0
 """From the creation of a container to its gate's hand-over: C14 (starting many)."""
-AGENT_END_S = 2.0
-"""An agent that says it is done has this long to end by itself, or to continue."""
 TICK_S = 1.0
 
 
@@ -55,7 +54,12 @@ async def run_trial(trial: RunningTrial) -> RunResult:
     interrupted = trial.tasks.spawn(_until_interrupted(trial), "interrupt")
     try:
         await _provision(trial)
-        await _until_ended(trial, _set_up(trial))
+        set_up = trial.tasks.spawn(_set_up(trial), "set-up", awaited=True)
+        if not await done_before(set_up, trial.ended):
+            set_up.cancel()
+            await asyncio.wait([set_up])
+        if not set_up.cancelled():
+            set_up.result()
         await trial.ended.wait()
     except Exception as exc:
         provisioning = trial.state is TrialState.PLANNED and isinstance(exc, OperatingError)
@@ -67,19 +71,6 @@ async def run_trial(trial: RunningTrial) -> RunResult:
 async def _until_interrupted(trial: RunningTrial) -> None:
     await trial.run.stop.ending.wait()
     trial.end(INTERRUPTED)
-
-
-async def _until_ended(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> None:
-    """Await some work, but cancel it at the trial's end."""
-    doing = trial.tasks.spawn(work, "set-up", awaited=True)
-    over = trial.tasks.spawn(trial.ended.wait(), "end")
-    await asyncio.wait([doing, over], return_when=asyncio.FIRST_COMPLETED)
-    over.cancel()
-    if not doing.done():
-        doing.cancel()
-        await asyncio.wait([doing])
-    if not doing.cancelled():
-        await doing
 
 
 async def _provision(trial: RunningTrial) -> None:
@@ -104,11 +95,10 @@ async def _set_up(trial: RunningTrial) -> None:
     if gate is not None:
         await _gate_ready(trial, created_s + GATE_S_MAX)
     pipes = await sandbox.start()
-    trial.times.started(now_s())
+    trial.started()
     trial.move(TrialState.RUNNING)
     if trial.balance.gate == "lost":  # its gate was lost while the agent started
         trial.end(GATE_LOST)
-    trial.run.progress.update(trial.alias, started_s=trial.times.started_s)
     _attend(trial, sandbox, pipes)
 
 
@@ -136,11 +126,10 @@ def _gate(trial: RunningTrial) -> GateSpec | None:
         trial.warnings.append(text)
         trial.say(text)
     tls = TlsSpec(TLS_PORT, authority.certificate, authority.key)
-    if trial.run.setup.gate.host is None:
-        return GateSpec(
-            str(trial.run.folder.gate_socket(trial.number)), reach.ports, tls, reach.openings, reach.way_out
-        )
-    return GateSpec(None, reach.ports, tls, reach.openings, reach.way_out, Secret(secrets.token_urlsafe(32)))
+    is_portable = trial.run.setup.gate.host is not None
+    socket = None if is_portable else str(trial.run.folder.gate_socket(trial.number))
+    portal_pass = Secret(secrets.token_urlsafe(32)) if is_portable else None
+    return GateSpec(socket, reach.ports, tls, reach.openings, reach.way_out, portal_pass)
 
 
 def _portal(trial: RunningTrial, gate: GateSpec | None) -> ForwarderTarget | None:
@@ -250,7 +239,6 @@ def _attend(trial: RunningTrial, sandbox: Sandbox, pipes: Pipes) -> None:
     trial.readers = [trial.tasks.spawn(_guard(trial, each), name) for name, each in work.items()]
     trial.watching = trial.tasks.spawn(_guard(trial, _until_judged(trial)), "watch")
     trial.exiting = [trial.tasks.spawn(_guard(trial, _until_exit(trial, sandbox)), "exit")]
-    trial.tasks.spawn(_guard(trial, _until_agent_end(trial)), "agent end")
     trial.tasks.spawn(_guard(trial, _tick(trial)), "tick")
     _begin_input(pipes.stdin, trial.run.settings)
     trial.say(_started(trial.plan))
@@ -267,12 +255,8 @@ async def _guard(trial: RunningTrial, work: Coroutine[Any, Any, None]) -> None:
 async def _until_exit(trial: RunningTrial, sandbox: Sandbox) -> None:
     trial.exit = await sandbox.wait()
     await asyncio.wait(trial.readers, timeout=LAST_OUTPUT_S)
-    trial.end(EndReason(Ender.AGENT_END if trial.agent_ended.is_set() else Ender.AGENT, trial.output.error))
-
-
-async def _until_agent_end(trial: RunningTrial) -> None:
-    await trial.until_agent_end(AGENT_END_S)
-    trial.end(EndReason(Ender.AGENT_END, trial.output.error))
+    end = trial.output.end
+    trial.end(EndReason(Ender.AGENT_END if end.is_done else Ender.AGENT, end.error))
 
 
 async def _until_judged(trial: RunningTrial) -> None:
@@ -294,9 +278,10 @@ async def _tick(trial: RunningTrial) -> None:
         if trial.ending is None and (reason := shortage(trial.folder, trial.run.request.free_bytes_min)) is not None:
             trial.output.cap("free_space")
             trial.end(EndReason(Ender.ERROR, reason))
-        if limit_s is not None and trial.figures.elapsed_s >= limit_s:
+        left_s = TICK_S if limit_s is None else limit_s - trial.elapsed_s
+        if left_s <= 0:
             trial.end(TIME_LIMIT)
-        await asyncio.sleep(TICK_S if limit_s is None else min(TICK_S, max(limit_s - trial.figures.elapsed_s, 0.01)))
+        await asyncio.sleep(min(TICK_S, left_s) if left_s > 0 else TICK_S)
 
 
 def _started(plan: TrialPlan) -> str:

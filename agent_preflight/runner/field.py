@@ -21,7 +21,7 @@ from agent_preflight.openrouter.patch_points import in_force, is_replaced
 from agent_preflight.provision import get_account_balance
 from agent_preflight.runner.cleanup import clean_up
 from agent_preflight.runner.drive import run_trial
-from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.loop import StopSignal, UserThread
 from agent_preflight.runner.machine_check import MachineReport, mount_sources_of
 from agent_preflight.runner.messages import announce, how_to_stop, no_credit, stopping
 from agent_preflight.runner.preparation import (
@@ -39,7 +39,6 @@ from agent_preflight.runner.progress import RunProgress
 from agent_preflight.runner.resume import PreviousRun, read_previous_run, set_aside
 from agent_preflight.runner.running_trial import RunContext, RunningTrial
 from agent_preflight.runner.trial_start import NO_CREDIT, AccountCredit, TrialSlots
-from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan, policy_for_trial
 from agent_preflight.runs.plan_file import plan_document

@@ -1,6 +1,6 @@
-"""Runs a coroutine from a plain call: in an event loop in its own thread. Handles Ctrl-C.
+"""Connects a run's event loop with other threads: runs it from a plain call, handles Ctrl-C, and runs user code beside it.
 
-It works in any thread, also where a loop runs already (notebooks). The first Ctrl-C ends every trial in order, the second does
+A run works in any thread, also where a loop runs already (notebooks). The first Ctrl-C ends every trial in order, the second does
 not wait for settlement. KeyboardInterrupt is raised when the run has ended.
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ class StopSignal:
         self.hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._early = 0
-        self._on_first: Callable[[], object] | None = None
+        self._on_first: Callable[[], object] = lambda: None
 
     def on_first(self, function: Callable[[], object]) -> None:
         """Call a function on the loop at the first request; at once if it was made. Exceptions are ignored."""
@@ -66,9 +67,8 @@ class StopSignal:
         self._call_on_first()
 
     def _call_on_first(self) -> None:
-        if self._on_first is not None:
-            with contextlib.suppress(Exception):  # it may call a script's print function: the run ends all the same
-                self._on_first()
+        with contextlib.suppress(Exception):  # it may call a script's print function: the run ends all the same
+            self._on_first()
 
 
 def run_blocking(work: Callable[[StopSignal], Coroutine[Any, Any, T]], stop: StopSignal | None = None) -> T:
@@ -78,67 +78,44 @@ def run_blocking(work: Callable[[StopSignal], Coroutine[Any, Any, T]], stop: Sto
         KeyboardInterrupt: Ctrl-C was pressed. Everything has ended.
     """
     stop = stop or StopSignal()
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    interrupts = 0
+
+    def interrupt(*_signal: object) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        stop.press()
 
     async def main() -> T:
         stop.bind()
         return await work(stop)
 
-    def target() -> None:
-        try:
-            future.set_result(asyncio.run(main()))
-        except BaseException as exc:
-            future.set_exception(exc)
-
-    thread = threading.Thread(target=target, name="agent-preflight run")
-    with _interrupts(stop) as interrupts:
-        thread.start()
-        _wait(future, interrupts)
-        thread.join()
-    if interrupts.count:
+    with _on_interrupt(interrupt), concurrent.futures.ThreadPoolExecutor(1, "agent-preflight run") as pool:
+        future = pool.submit(lambda: asyncio.run(main()))
+        while not future.done():
+            try:
+                concurrent.futures.wait([future], timeout=LOOK_EVERY_S)
+            except KeyboardInterrupt:  # the program's own handler raised it
+                interrupt()
+    if interrupts:
         raise KeyboardInterrupt
     return future.result()
 
 
-class _Interrupts:
-    """A signal handler that counts Ctrl-C and passes each on."""
-
-    def __init__(self, stop: StopSignal) -> None:
-        self.count = 0
-        self._stop = stop
-
-    def __call__(self, *_signal: object) -> None:
-        self.count += 1
-        self._stop.press()
-
-
 @contextlib.contextmanager
-def _interrupts(stop: StopSignal) -> Iterator[_Interrupts]:
-    """Turn Ctrl-C into a request, because an exception could be raised anywhere, even while one is handled.
+def _on_interrupt(handler: Callable[..., None]) -> Iterator[None]:
+    """Call a function at Ctrl-C, because an exception could be raised anywhere, even while one is handled.
 
     Only in the main thread, which gets signals, and only if the program has no handler of its own.
     """
-    interrupts = _Interrupts(stop)
-    ours = threading.current_thread() is threading.main_thread() and (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if not ours:
-        yield interrupts
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
         return
-    signal.signal(signal.SIGINT, interrupts)
+    signal.signal(signal.SIGINT, handler)
     try:
-        yield interrupts
+        yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _wait(future: concurrent.futures.Future[T], interrupts: _Interrupts) -> None:
-    """Wait for the end of the run. A KeyboardInterrupt that the program's own handler raises counts too."""
-    while not future.done():
-        try:
-            concurrent.futures.wait([future], timeout=LOOK_EVERY_S)
-        except KeyboardInterrupt:
-            interrupts()
 
 
 async def run_cancellable(work: Callable[[StopSignal], Coroutine[Any, Any, T]]) -> T:
@@ -162,3 +139,47 @@ async def run_cancellable(work: Callable[[StopSignal], Coroutine[Any, Any, T]]) 
             task.exception()
         raise cancelled
     return task.result()
+
+
+async def done_before(task: asyncio.Task[Any], event: asyncio.Event) -> bool:
+    """Wait until a task is done or an event is set. Return whether the task is done."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return task.done()
+
+
+class UserThread:
+    """Runs user code off the loop: one function after another in a daemon thread. The process ends without waiting for it."""
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a function after those before it, and return what it returns or raise what it raises.
+
+        A cancelled wait leaves a function running: a thread cannot be stopped.
+        """
+        result: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._work.put(lambda: _complete(result, function))
+        return await asyncio.wrap_future(result)
+
+    def close(self) -> None:
+        """Let the thread end after the functions that it has."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+def _complete(result: concurrent.futures.Future[T], function: Callable[[], T]) -> None:
+    if not result.set_running_or_notify_cancel():
+        return
+    try:
+        result.set_result(function())
+    except BaseException as exc:
+        result.set_exception(exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}"))

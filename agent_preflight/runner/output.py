@@ -51,6 +51,7 @@ class AgentStreams:
         events_count: Events so far.
         tool_calls: Tool calls among them.
         claims: The agent's own figures of its tokens.
+        end: Whether the agent is done, and its last message, if that was an error.
         end_status: The status that the agent gave at its end, for display.
         stderr_end: The last bytes of its stderr.
         caps_hit: Names of the limits that were reached, with how often.
@@ -69,7 +70,7 @@ class AgentStreams:
         self._on_event = on_event
         self._on_end = on_end
         self._agent = AgentOutput()
-        self._end = AgentEnd()
+        self.end = AgentEnd()
         self._bytes_left = events_bytes_max
         self._stderr_bytes_max = stderr_bytes_max
         self.events_count = 0
@@ -78,11 +79,6 @@ class AgentStreams:
         self.caps_hit: dict[str, int] = {}
         self.end_status = ""
         self.stderr_end = b""
-
-    @property
-    def error(self) -> str:
-        """The agent's last message, if that was an error; else empty."""
-        return self._end.error
 
     @property
     def last_words(self) -> str:
@@ -130,8 +126,8 @@ class AgentStreams:
             self._accept(from_agent(each), EVENT_BYTES, counts_usage=True)
         if event["type"] == "agent_end":
             self.end_status = str(event.get("status") or "")[:STATUS_CHARS_MAX]
-        if self._end.take(event):
-            self._on_end(self._end.is_done)
+        if self.end.take(event):
+            self._on_end(self.end.is_done)
 
     def _accept(self, event: Event, weight_bytes: int, *, counts_usage: bool) -> None:
         """Log, count and pass on one event, the agent's own or one that follows from it."""

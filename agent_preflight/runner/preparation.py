@@ -17,11 +17,10 @@ from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.options.naming import check_run_id
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.loop import StopSignal, UserThread, done_before
 from agent_preflight.runner.machine_check import MachineReport, check_machine, say_all
 from agent_preflight.runner.mount_sources import MountSource, check_sources, make_folders
 from agent_preflight.runner.resume import kept_results
-from agent_preflight.runner.user_thread import UserThread
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import TrialPlan, default_run_id, network_access, plan_trials
 from agent_preflight.runs.request import RunRequest
@@ -116,11 +115,9 @@ async def checked(check: Callable[[], object], stop: StopSignal) -> None:
     """Run the checks in a thread, and wait for them unless a person is in a hurry: they delete their test keys at their end."""
     user_thread = UserThread("preflight")
     checking = asyncio.ensure_future(user_thread.call(check))
-    hurry = asyncio.ensure_future(stop.hurry.wait())
-    await asyncio.wait([checking, hurry], return_when=asyncio.FIRST_COMPLETED)
-    hurry.cancel()
+    is_done = await done_before(checking, stop.hurry)
     user_thread.close()
-    if checking.done():
+    if is_done:
         checking.result()
     else:
         checking.cancel()

@@ -1,4 +1,4 @@
-"""The progress of a run's trials, for views. The loop writes it; any thread may read it."""
+"""The figures of a run's trials, for views, policies and results. The loop writes them; any thread may read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from preflight_proxy.base.control_messages import Balance
+from preflight_proxy.core.refusals.outcomes import Outcomes
 
 now_s = time.monotonic
 """The clock of `started_s` and `ended_s`."""
@@ -20,6 +23,8 @@ class TrialProgress:
 
     Attributes:
         state: Its state's text, or its status once it has ended.
+        balance: The newest known balance of its account.
+        repeats: How often in a row the agent has sent the same request again.
         started_s: Monotonic time of the agent's start, None before it.
         ended_s: Monotonic time of its end, None before it.
         note: Why it ended.
@@ -32,6 +37,7 @@ class TrialProgress:
     state: str = "planned"
     balance: Balance = field(default_factory=Balance)
     tool_calls: int = 0
+    repeats: int = 0
     started_s: float | None = None
     ended_s: float | None = None
     note: str = ""
@@ -42,6 +48,21 @@ class TrialProgress:
         if self.started_s is None:
             return 0.0
         return (self.ended_s if self.ended_s is not None else now_s) - self.started_s
+
+    def with_balance(self, balance: Balance) -> TrialProgress:
+        """Return it with a balance, unless a newer one is known.
+
+        The known outcomes of calls stay if there are more of them: a proxy that was killed has lost the latest.
+        """
+        if balance.as_of < self.balance.as_of:
+            return self
+        if _count(balance.outcomes) < _count(self.balance.outcomes):
+            balance = structs.replace(balance, outcomes=self.balance.outcomes)
+        return replace(self, balance=balance)
+
+
+def _count(outcomes: Outcomes) -> int:
+    return outcomes.served + outcomes.unserved
 
 
 class RunProgress:
@@ -83,12 +104,16 @@ class RunProgress:
 
     def update(self, alias: str, **changes: object) -> None:
         """Change some fields of a trial's progress."""
-        self.put(replace(self._rows[alias], **changes))  # type: ignore[arg-type]  # names are Row's
+        self.put(replace(self._rows[alias], **changes))  # type: ignore[arg-type]  # names are TrialProgress's
 
     def alert(self, text: str) -> None:
         """Show a message that a person must read at once."""
         if self._on_alert is not None:
             self._on_alert(text)
+
+    def row(self, alias: str) -> TrialProgress:
+        """Return the progress of one trial."""
+        return self._rows[alias]
 
     def rows(self) -> list[TrialProgress]:
         """Return the progress of all trials."""

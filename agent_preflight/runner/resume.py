@@ -62,8 +62,8 @@ class PreviousRun:
         result = self.kept.get(trial.alias)
         if result is None:
             due = self.of(trial)
-            spent = Balance(posted_pusd=due.spent_before_pusd)
-            return TrialProgress(trial.alias, trial.model_id, due.limit_pusd, balance=spent)
+            account = Balance(limit_pusd=due.limit_pusd, posted_pusd=due.spent_before_pusd)
+            return TrialProgress(trial.alias, trial.model_id, due.limit_pusd, balance=account)
         return TrialProgress(
             trial.alias,
             trial.model_id,

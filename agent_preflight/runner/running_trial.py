@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,11 @@ from agent_preflight.environment.authority import Authority
 from agent_preflight.events import EventLogger
 from agent_preflight.openrouter.subkeys import SubKey
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.runner.loop import StopSignal
+from agent_preflight.runner.loop import StopSignal, UserThread
 from agent_preflight.runner.output import AgentStreams
 from agent_preflight.runner.preparation import SandboxSetup
-from agent_preflight.runner.progress import RunProgress, now_s
-from agent_preflight.runner.user_thread import UserThread
-from agent_preflight.runner.watch import TrialFigures, Watch
+from agent_preflight.runner.progress import RunProgress, TrialProgress, now_s
+from agent_preflight.runner.watch import Watch
 from agent_preflight.runs.folder import RunFolder
 from agent_preflight.runs.plan import TrialPlan
 from agent_preflight.runs.request import RunRequest
@@ -35,6 +34,8 @@ from preflight_proxy.base.control_messages import Balance, LedgerEvent
 from preflight_proxy.base.log import redact
 from preflight_proxy.base.tasks import Tasks
 
+AGENT_END_S = 2.0
+"""An agent that says it is done has this long to end by itself, or to continue."""
 GATE_BACK_S_MAX = 15.0
 """A gate that runs connects to a restarted proxy within a fraction of a second."""
 
@@ -89,8 +90,7 @@ class RunningTrial:
         self.state = TrialState.PLANNED
         self.events = TrialLogs(self.folder)
         self.user_thread = UserThread(f"trial {plan.alias}")
-        self.figures = TrialFigures(balance=Balance(limit_pusd=plan.budget_pusd))
-        self.watch = Watch(policy, run.request.settings.on_event, self.user_thread, self.figures, self.say)
+        self.watch = Watch(policy, run.settings.on_event, self.user_thread, lambda: self.progress, self.say)
         self.output = AgentStreams(self.events, self.watch.event, self._agent_end)
         self.tasks = Tasks()
         self.readers: list[asyncio.Task[None]] = []
@@ -103,11 +103,10 @@ class RunningTrial:
         self.exit: Exit | None = None
         self.ending: EndReason | None = None
         self.ended = asyncio.Event()
-        self.agent_ended = asyncio.Event()
-        self.agent_goes_on = asyncio.Event()
         self.ledger_event = asyncio.Event()
-        self.times = TrialTimes()
+        self.began_at = datetime.now(UTC)
         self.absence = MissingGate()
+        self._agent_end_timer: asyncio.TimerHandle | None = None
 
     @property
     def alias(self) -> str:
@@ -115,9 +114,23 @@ class RunningTrial:
         return self.plan.alias
 
     @property
+    def progress(self) -> TrialProgress:
+        """The trial's figures."""
+        return self.run.progress.row(self.alias)
+
+    @property
     def balance(self) -> Balance:
         """The newest known balance of the account."""
-        return self.figures.balance
+        return self.progress.balance
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds from the agent's start to the trial's end, or to now."""
+        return self.progress.seconds(now_s())
+
+    def update(self, **changes: object) -> None:
+        """Change some of the trial's figures."""
+        self.run.progress.update(self.alias, **changes)
 
     def move(self, state: TrialState) -> None:
         """Move to a later state, and log that."""
@@ -125,18 +138,22 @@ class RunningTrial:
         self.state = state
         self.events.log("preflight_state", state=state.text)
         if self.ending is None:
-            self.run.progress.update(self.alias, state=state.text)
+            self.update(state=state.text)
+
+    def started(self) -> None:
+        """Start the trial's clock, because its agent runs: C14 (starting many)."""
+        self.began_at = datetime.now(UTC)
+        self.update(started_s=now_s())
 
     def end(self, ending: EndReason) -> None:
         """End the trial for this reason, unless it has ended."""
         if self.ending is not None:
             return
         self.ending = ending
-        self.times.ended_s = now_s()
         if ending.by is Ender.EJECTED:
             self.say(f"EJECTING: {ending.text}")
         self.events.log("preflight_ending", by=ending.by.value, text=ending.text)
-        self.run.progress.update(self.alias, state="ending", note=ending.text, ended_s=self.times.ended_s)
+        self.update(state="ending", note=ending.text, ended_s=now_s())
         self.ended.set()
 
     def on_ledger_event(self, event: LedgerEvent) -> None:
@@ -144,7 +161,7 @@ class RunningTrial:
         if event.balance is not None:
             self.take_balance(event.balance)
         if event.type == "settled":
-            self.figures.repeats = event.repeats or 0
+            self.update(repeats=event.repeats or 0)
             self._log_poll()
         if event.type in ("refused", "unserved") and (line := self.refusals.notice(event)) is not None:
             self.say(line)
@@ -155,23 +172,12 @@ class RunningTrial:
         self.ledger_event.set()
         self.watch.look()
 
-    async def until_agent_end(self, grace_s: float) -> None:
-        """Wait until the agent has said that it is done, and has not continued within `grace_s`."""
-        while True:
-            await self.agent_ended.wait()
-            try:
-                await asyncio.wait_for(self.agent_goes_on.wait(), grace_s)
-            except TimeoutError:
-                return
-
     def take_balance(self, balance: Balance) -> None:
         """Keep the account's balance, unless a newer one is known."""
-        self.figures.take(balance)
-        self.run.progress.update(self.alias, balance=self.balance, tool_calls=self.output.tool_calls)
+        self.run.progress.put(replace(self.progress.with_balance(balance), tool_calls=self.output.tool_calls))
 
     def tick(self) -> None:
-        """Update the clock, check the gate, and let the policy judge; called each second."""
-        self.figures.elapsed_s = self.times.elapsed_s(now_s())
+        """Check the gate, and let the policy judge; called each second."""
         if self.absence.is_too_long(self.balance.gate, now_s()) and self.state is TrialState.RUNNING:
             self.end(GATE_LOST)
         self.watch.look()
@@ -197,15 +203,17 @@ class RunningTrial:
     def _log_limit(self) -> None:
         limit_pusd = self.balance.limit_pusd
         self.events.log("preflight_limit", limit=float(usd(limit_pusd)))
-        self.run.progress.update(self.alias, limit_pusd=limit_pusd)
+        self.update(limit_pusd=limit_pusd)
         self.say(f"the budget is {dollars(limit_pusd)} now")
 
     def _agent_end(self, is_done: bool) -> None:
-        for event, is_set in ((self.agent_ended, is_done), (self.agent_goes_on, not is_done)):
-            if is_set:
-                event.set()
-            else:
-                event.clear()
+        """End the trial soon, because the agent says that it is done; not if it continues meanwhile."""
+        if self._agent_end_timer is not None:
+            self._agent_end_timer.cancel()
+        if is_done:
+            self._agent_end_timer = asyncio.get_running_loop().call_later(
+                AGENT_END_S, lambda: self.end(EndReason(Ender.AGENT_END, self.output.end.error))
+            )
 
 
 @dataclass(slots=True)
@@ -221,24 +229,6 @@ class MissingGate:
             return False
         self.since_s = at_s if self.since_s is None else self.since_s
         return at_s - self.since_s > GATE_BACK_S_MAX
-
-
-@dataclass(slots=True)
-class TrialTimes:
-    """When a trial was made, when its agent started, when it ended."""
-
-    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started_s: float | None = None
-    ended_s: float | None = None
-
-    def started(self, at_s: float) -> None:
-        """Start the trial's clock, because its agent runs: C14 (starting many)."""
-        self.started_s = at_s
-        self.began_at = datetime.now(UTC)
-
-    def elapsed_s(self, at_s: float) -> float:
-        """Return the seconds since the agent's start; 0 before it."""
-        return 0.0 if self.started_s is None else (self.ended_s or at_s) - self.started_s
 
 
 class TrialLogs(EventLogger):

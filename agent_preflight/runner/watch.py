@@ -8,19 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-
-from msgspec import structs
 
 from agent_preflight.base.usd import usd
 from agent_preflight.eject import EjectPolicy
 from agent_preflight.models import BudgetStatus
-from agent_preflight.runner.user_thread import UserThread
+from agent_preflight.runner.loop import UserThread
+from agent_preflight.runner.progress import TrialProgress, now_s
 from agent_preflight.runs.trial_state import Ender, EndReason
-from preflight_proxy.base.control_messages import Balance
-from preflight_proxy.core.refusals.outcomes import Outcomes
 
 Event = dict[str, Any]
 
@@ -33,42 +29,6 @@ KEPT_BYTES_MAX = BACKLOG_BYTES_MAX = 256 * 2**20
 POLICY_ERRORS_LOGGED = 3
 
 
-@dataclass(slots=True)
-class TrialFigures:
-    """The trial's figures for the policy. The loop writes them; the thread reads them."""
-
-    elapsed_s: float = 0.0
-    balance: Balance = field(default_factory=Balance)
-    repeats: int = 0
-
-    def take(self, balance: Balance) -> None:
-        """Keep a balance, unless a newer one is outcomes.
-
-        The outcomes outcomes of calls stay if there are more of them: a proxy that was killed has lost the latest.
-        """
-        if balance.as_of < self.balance.as_of:
-            return
-        outcomes = self.balance.outcomes
-        self.balance = (
-            structs.replace(balance, outcomes=outcomes) if _count(balance.outcomes) < _count(outcomes) else balance
-        )
-
-
-def _dollars(balance: Balance) -> dict[str, float]:
-    """Return the account in dollars, for a policy's context."""
-    amounts_pusd = {
-        "spent_usd": balance.posted_pusd,
-        "reserved_usd": balance.pending_pusd,
-        "available_usd": balance.available_pusd,
-        "limit_usd": balance.limit_pusd,
-    }
-    return {name: float(usd(amount_pusd)) for name, amount_pusd in amounts_pusd.items()}
-
-
-def _count(outcomes: Outcomes) -> int:
-    return outcomes.served + outcomes.unserved
-
-
 class Watch:
     """Passes a trial's events to `on_event` and to its policy, until one of them ends the trial.
 
@@ -76,7 +36,7 @@ class Watch:
         policy: The trial's own.
         on_event: The user's function, or None.
         user_thread: The trial's thread.
-        figures: The trial's figures.
+        progress: Returns the trial's figures now; called in the thread.
         log: Writes a line to run.log; called in the thread.
         kept_bytes_max: Limit of the memory for events that the policy sees.
         backlog_bytes_max: Limit of the memory for events that wait.
@@ -92,7 +52,7 @@ class Watch:
         policy: EjectPolicy,
         on_event: Callable[[Event], object] | None,
         user_thread: UserThread,
-        figures: TrialFigures,
+        progress: Callable[[], TrialProgress],
         log: Callable[[str], None],
         *,
         kept_bytes_max: int = KEPT_BYTES_MAX,
@@ -101,7 +61,7 @@ class Watch:
         self._policy = policy
         self._on_event = on_event
         self._user_thread = user_thread
-        self._figures = figures
+        self._progress = progress
         self._log = log
         self._kept_bytes_max, self._backlog_bytes_max = kept_bytes_max, backlog_bytes_max
         self._waiting: list[tuple[Event, int]] = []
@@ -175,17 +135,24 @@ class Watch:
         self.forgotten += count
 
     def _judge(self) -> EndReason | None:
-        figures, balance = self._figures, self._figures.balance
+        progress = self._progress()
+        balance = progress.balance
         self._context |= {
             "calls": balance.calls,
             "calls_in_flight": balance.calls_in_flight,
-            "repeats": figures.repeats,
-            **_dollars(balance),
+            "repeats": progress.repeats,
+            "spent_usd": float(usd(balance.posted_pusd)),
+            "reserved_usd": float(usd(balance.pending_pusd)),
+            "available_usd": float(usd(balance.available_pusd)),
+            "limit_usd": float(usd(balance.limit_pusd)),
         }
-        status = BudgetStatus(float(usd(balance.posted_pusd)), float(usd(balance.limit_pusd)), spent=balance.spent)
+        status = BudgetStatus(self._context["spent_usd"], self._context["limit_usd"], spent=balance.spent)
         try:
             decision = self._policy.check(
-                elapsed_s=figures.elapsed_s, budget_status=status, events=self._events, context=self._context
+                elapsed_s=progress.seconds(now_s()),
+                budget_status=status,
+                events=self._events,
+                context=self._context,
             )
         except Exception as exc:
             self.policy_errors += 1

@@ -1,4 +1,4 @@
-"""Plain calls into asyncio, and Ctrl-C."""
+"""A run from a plain call, Ctrl-C, and user code in a thread."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from agent_preflight.runner.loop import StopSignal, run_blocking, run_cancellable
+from agent_preflight.runner.loop import StopSignal, UserThread, done_before, run_blocking, run_cancellable
 
 
 def test_it_works_where_a_loop_runs_already() -> None:
@@ -95,3 +95,58 @@ async def test_cancelling_the_caller_ends_the_run_in_order_first() -> None:
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert seen == ["began", "ended in order"]
+
+
+async def test_the_wait_for_a_task_ends_when_the_event_comes_first() -> None:
+    event, task = asyncio.Event(), asyncio.ensure_future(asyncio.sleep(60))
+    event.set()
+    assert not await done_before(task, event)
+    task.cancel()
+    assert await done_before(asyncio.ensure_future(asyncio.sleep(0)), asyncio.Event())
+
+
+async def test_functions_run_in_order_in_one_thread_that_is_not_the_loops() -> None:
+    user_thread, seen = UserThread("t"), []
+    for number in range(3):
+        await user_thread.call(lambda number=number: seen.append((number, threading.current_thread().name)))  # type: ignore[misc]
+    user_thread.close()
+    assert seen == [(0, "t"), (1, "t"), (2, "t")]
+
+
+async def test_results_and_exceptions_come_back() -> None:
+    user_thread = UserThread("t")
+    assert await user_thread.call(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await user_thread.call(lambda: 1 // 0)
+    user_thread.close()
+
+
+async def test_a_function_that_exits_the_thread_is_an_error_and_no_end() -> None:
+    user_thread = UserThread("t")
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        await user_thread.call(leave)
+    assert await user_thread.call(lambda: 1) == 1
+    user_thread.close()
+
+
+async def test_the_loop_goes_on_while_user_code_is_slow() -> None:
+    user_thread, release = UserThread("t"), threading.Event()
+    slow = asyncio.ensure_future(user_thread.call(release.wait))
+    await asyncio.sleep(0)
+    release.set()  # only a free loop comes to this line
+    assert await slow
+    user_thread.close()
+
+
+async def test_a_wait_that_was_given_up_leaves_the_thread_usable() -> None:
+    user_thread, release = UserThread("t"), threading.Event()
+    slow = asyncio.ensure_future(user_thread.call(release.wait))
+    await asyncio.sleep(0)
+    slow.cancel()
+    release.set()
+    assert await user_thread.call(lambda: 1) == 1
+    user_thread.close()

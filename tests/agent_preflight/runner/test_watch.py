@@ -7,8 +7,9 @@ from typing import Any
 
 from agent_preflight.eject import EjectDecision, EjectPolicy
 from agent_preflight.models import BudgetStatus
-from agent_preflight.runner.user_thread import UserThread
-from agent_preflight.runner.watch import TrialFigures, Watch
+from agent_preflight.runner.loop import UserThread
+from agent_preflight.runner.progress import TrialProgress
+from agent_preflight.runner.watch import Watch
 from agent_preflight.runs.trial_state import Ender, EndReason
 from preflight_proxy.base.control_messages import Balance
 
@@ -36,15 +37,20 @@ class Raising(EjectPolicy):
         raise KeyError("bug")
 
 
+def trial(balance: Balance | None = None) -> TrialProgress:
+    """Return the figures of a trial with this balance."""
+    return TrialProgress("a", "m/m", 10**12, balance=balance or Balance())
+
+
 async def judged(
     policy: EjectPolicy,
     events: Events,
     on_event: Callable[[dict[str, Any]], object] | None = None,
-    seen: TrialFigures | None = None,
+    balance: Balance | None = None,
 ) -> tuple[EndReason | None, Watch]:
     """Hand on the events one after another and close."""
     user_thread = UserThread("watch")
-    watch = Watch(policy, on_event, user_thread, seen or TrialFigures(), lambda line: None)
+    watch = Watch(policy, on_event, user_thread, lambda: trial(balance), lambda line: None)
     running = asyncio.ensure_future(watch.run())
     for event in events:
         watch.event(event, 100)
@@ -64,11 +70,9 @@ async def test_the_policy_is_asked_on_every_event_with_what_came_so_far() -> Non
 
 async def test_a_settlement_or_a_second_asks_without_an_event() -> None:
     policy = Recording(lambda events, context, status: status.spent)
-    seen = TrialFigures(
-        balance=Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, calls=3, calls_in_flight=1, spent=True)
-    )
+    balance = Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, calls=3, calls_in_flight=1, spent=True)
     user_thread = UserThread("watch")
-    watch = Watch(policy, None, user_thread, seen, lambda line: None)
+    watch = Watch(policy, None, user_thread, lambda: trial(balance), lambda line: None)
     watch.look()
     assert await watch.run() == EndReason(Ender.EJECTED, "told to")
     count, context, status = policy.asked[0]
@@ -84,7 +88,7 @@ async def test_the_context_has_the_dollars_of_the_account_and_keeps_a_policys_no
 
     balance = Balance(limit_pusd=10**12, posted_pusd=5 * 10**11, pending_pusd=125 * 10**9, available_pusd=375 * 10**9)
     policy = Recording(look)
-    await judged(policy, [{"type": "x"}] * 2, seen=TrialFigures(balance=balance))
+    await judged(policy, [{"type": "x"}] * 2, balance=balance)
     told = [{name: value for name, value in context.items() if name.endswith("_usd")} for _, context, _ in policy.asked]
     assert told == [{"spent_usd": 0.5, "reserved_usd": 0.125, "available_usd": 0.375, "limit_usd": 1.0}] * 2
     assert all(type(value) is float for value in told[0].values())
@@ -113,13 +117,11 @@ async def test_the_pages_own_policy_ejects_what_it_says() -> None:
         ([{"type": "x"}], half, "no tool was called"),
         ([{"type": "tool_execution_start"}], low, "$0.0000 left"),
     ):
-        ending, watch = await judged(module["NothingWritten"](), events, seen=TrialFigures(balance=balance))
+        ending, watch = await judged(module["NothingWritten"](), events, balance=balance)
         assert ending is not None
         assert said in ending.text
         assert watch.policy_errors == 0
-    ending, _ = await judged(
-        module["NothingWritten"](), [{"type": "tool_execution_start"}], seen=TrialFigures(balance=half)
-    )
+    ending, _ = await judged(module["NothingWritten"](), [{"type": "tool_execution_start"}], balance=half)
     assert ending is None
 
 
@@ -152,7 +154,7 @@ async def test_an_ejection_stops_at_the_event_that_caused_it() -> None:
 async def test_events_that_wait_at_the_end_are_still_handed_on_but_not_judged() -> None:
     heard: list[object] = []
     policy, user_thread = Recording(), UserThread("watch")
-    watch = Watch(policy, heard.append, user_thread, TrialFigures(), lambda line: None)
+    watch = Watch(policy, heard.append, user_thread, trial, lambda line: None)
     watch.event({"type": "x"}, 100)
     watch.close()
     assert await watch.run() is None
@@ -162,7 +164,7 @@ async def test_events_that_wait_at_the_end_are_still_handed_on_but_not_judged() 
 
 async def test_large_events_are_forgotten_before_they_fill_memory_and_that_is_counted() -> None:
     policy, user_thread = Recording(), UserThread("watch")
-    watch = Watch(policy, None, user_thread, TrialFigures(), lambda line: None, kept_bytes_max=1000)
+    watch = Watch(policy, None, user_thread, trial, lambda line: None, kept_bytes_max=1000)
     running = asyncio.ensure_future(watch.run())
     for weight_bytes in (400, 400, 400, 2000, 400):
         watch.event({"type": "x"}, weight_bytes)
@@ -176,7 +178,7 @@ async def test_large_events_are_forgotten_before_they_fill_memory_and_that_is_co
 
 
 def test_large_events_that_wait_for_slow_user_code_are_dropped_and_counted() -> None:
-    watch = Watch(Recording(), None, UserThread("watch"), TrialFigures(), lambda line: None, backlog_bytes_max=1000)
+    watch = Watch(Recording(), None, UserThread("watch"), trial, lambda line: None, backlog_bytes_max=1000)
     for _ in range(5):
         watch.event({"type": "x"}, 400)
     assert watch.dropped == 3
