@@ -66,13 +66,13 @@ class Bind:
         path: Where from; a volume's name.
         target: Where to.
         writable: Whether the agent may write there.
-        is_bind: It stands in `Binds`: of these the engine makes what is missing.
+        is_made: A missing path is made. The engine does that for mounts in `Binds`.
     """
 
     path: str
     target: str
     writable: bool
-    is_bind: bool = True
+    is_made: bool = True
 
 
 def binds(host_config: Mapping[str, Any]) -> list[Bind]:
@@ -98,9 +98,9 @@ def _mounts(host_config: Mapping[str, Any]) -> Iterator[tuple[str, Bind]]:
         yield "bind" if source.startswith("/") else "volume", Bind(source, target, "ro" not in modes)
     for mount in host_config.get("Mounts") or ():
         source, target = str(mount.get("Source") or ""), str(mount.get("Target"))
-        yield str(mount.get("Type")), Bind(source, target, not mount.get("ReadOnly"), is_bind=False)
+        yield str(mount.get("Type")), Bind(source, target, not mount.get("ReadOnly"), is_made=False)
     for target in host_config.get("Tmpfs") or ():
-        yield "tmpfs", Bind("", target, writable=True, is_bind=False)
+        yield "tmpfs", Bind("", target, writable=True, is_made=False)
 
 
 def refuse_missing(host_config: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Each problem is reported once, with what to do. Checks that call OpenRouter are 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shlex
@@ -29,15 +30,16 @@ from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.environment.variables import BUDGET_MOUNT
 from agent_preflight.options.container_options import SEALED, merge
 from agent_preflight.options.settings import RunSettings, unused_by_processes
-from agent_preflight.runner.mount_sources import MountSource, check_sources
 from agent_preflight.runs.folder import open_try
 from agent_preflight.runs.plan import TrialPlan
-from preflight_proxy.core.errors import OperatingError
+from preflight_proxy.core.errors import ConfigError, OperatingError
 
 MEMORY_BYTES_MIN = 6 * 2**20
 """Source: docs.docker.com/engine/containers/resource_constraints, read 2026-11."""
 MOUNTS, LIMITS, OPTIONS, PROGRAM, SANDBOX = "Mounts", "Limits", "Docker options", "Program", "Sandbox"
 LOCAL = "unix://"
+FOLDER_MODE = 0o777
+"""Less the umask, as for a folder that the user makes."""
 
 
 @dataclass(slots=True)
@@ -51,9 +53,9 @@ class MachineReport:
         """The sentences of the failures."""
         return [line.failure for line in self.lines if line.failure]
 
-    def fail(self, name: str, text: str) -> None:
-        """Add a failure."""
-        self.lines.append(failed(name, text.partition(". ")[0], text))
+    def fail(self, name: str, *texts: str | None) -> None:
+        """Add failures, each text once. An empty text is none."""
+        self.lines += [failed(name, text.partition(". ")[0], text) for text in dict.fromkeys(texts) if text]
 
     def warn(self, name: str, text: str) -> None:
         """Add a warning."""
@@ -87,8 +89,7 @@ async def check_machine(
     """
     report = MachineReport()
     if engine is None:
-        for text in dict.fromkeys(filter(None, (_no_program(trial.command, settings.env) for trial in trials))):
-            report.fail(PROGRAM, text)
+        report.fail(PROGRAM, *(_no_program(trial.command, settings.env) for trial in trials))
         if unused := unused_by_processes(settings):
             report.warn(SANDBOX, f"not used with --sandbox process: {', '.join(unused)}")
         return report
@@ -101,8 +102,7 @@ async def check_machine(
     await _volumes(report, engine, settings, trials)
     await _limits(report, engine, settings)
     if image is not None:
-        for text in dict.fromkeys(filter(None, (_no_command(image, settings, trial) for trial in trials))):
-            report.fail(image_name(settings.image_name), text)
+        report.fail(image_name(settings.image_name), *(_no_command(image, settings, trial) for trial in trials))
         if settings.engine_options.agent and all(line.ok is not False for line in report.lines):
             with report.failing(OPTIONS):
                 await _try_options(engine, settings, trials[0].command)
@@ -111,39 +111,40 @@ async def check_machine(
 
 def mount_sources_of(
     engine: Engine | None, settings: RunSettings, trials: Sequence[TrialPlan], *, makes_sources: bool
-) -> list[MountSource]:
+) -> list[Bind]:
     """Return the paths of this machine that trials mount; none if the engine is on another machine.
 
     A source with a placeholder is one folder per trial, and is made if the agent may write to it.
     """
     if engine is None or not engine.url.startswith(LOCAL):
         return []
-    plain = _binds(settings)
+    plain = binds(_host_config(settings))
     return [
-        MountSource(bind, bind.is_bind and (makes_sources or bind.path != as_given.path))
+        replace(bind, is_made=bind.is_made and (makes_sources or bind.path != as_given.path))
         for trial in trials
-        for as_given, bind in zip(plain, _binds(replace(settings, mounts=trial.mounts)), strict=True)
+        for as_given, bind in zip(plain, binds(_host_config(settings, trial)), strict=True)
     ]
 
 
-def _binds(settings: RunSettings) -> list[Bind]:
-    return binds(settings.engine_options.agent.get("HostConfig") or {})
+def _host_config(settings: RunSettings, trial: TrialPlan | None = None) -> Mapping[str, Any]:
+    """Return what the engine is asked for the agent's container. With a trial, the placeholders in its mounts are replaced."""
+    settings = settings if trial is None else replace(settings, mounts=trial.mounts)
+    return settings.engine_options.agent.get("HostConfig") or {}
 
 
 def _mounts(
     report: MachineReport, engine: Engine, settings: RunSettings, trials: Sequence[TrialPlan], *, makes_sources: bool
 ) -> None:
-    fields = settings.engine_options.agent
     with report.failing(MOUNTS):
         for trial in trials:
-            refuse_sockets(replace(settings, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {})
-    used = [*targets(fields), BUDGET_MOUNT, GATE_MOUNT]
-    for target in dict.fromkeys(target for target in used if used.count(target) > 1):
-        report.fail(MOUNTS, f"Two mounts go to {target} in the container: leave one off.")
-    if _binds(settings) and not engine.url.startswith(LOCAL):
+            refuse_sockets(_host_config(settings, trial))
+    used = [*targets(settings.engine_options.agent), BUDGET_MOUNT, GATE_MOUNT]
+    twice = (target for target in used if used.count(target) > 1)
+    report.fail(MOUNTS, *(f"Two mounts go to {target} in the container: leave one off." for target in twice))
+    if binds(_host_config(settings)) and not engine.url.startswith(LOCAL):
         report.warn(MOUNTS, f"not looked at: the paths are those of the machine behind {engine.url}")
-    for text in check_sources(mount_sources_of(engine, settings, trials, makes_sources=makes_sources)).problems:
-        report.fail(MOUNTS, text)
+    problems, _ = check_sources(mount_sources_of(engine, settings, trials, makes_sources=makes_sources))
+    report.fail(MOUNTS, *problems)
 
 
 async def _network(engine: Engine, network: str) -> None:
@@ -165,37 +166,34 @@ async def _network(engine: Engine, network: str) -> None:
 
 
 async def _images(report: MachineReport, engine: Engine, settings: RunSettings, base: str | None) -> Image | None:
-    image = None
-    with report.failing(image_name(settings.image_name)):
+    image, name = None, image_name(settings.image_name)
+    with report.failing(name):
         image = await engine.image(settings.image_name)
         if image is None:
-            report.fail(image_name(settings.image_name), missing_image(settings.image_name))
+            report.fail(name, missing_image(settings.image_name))
     with report.failing("Gate image"):
-        if (text := await missing_base(engine, "gate", base)) is not None:
-            report.fail("Gate image", text)
+        report.fail("Gate image", await missing_base(engine, "gate", base))
     return image
 
 
 async def _volumes(report: MachineReport, engine: Engine, settings: RunSettings, trials: Sequence[TrialPlan]) -> None:
     """Warn of a volume that does not exist: the engine makes an empty one, but a folder may have been meant."""
-    each = [replace(settings, mounts=trial.mounts).engine_options.agent.get("HostConfig") or {} for trial in trials]
-    named = {volume.path: volume for host_config in each for volume in volumes(host_config)}
-    if not named:
+    names = dict.fromkeys(volume.path for trial in trials for volume in volumes(_host_config(settings, trial)))
+    if not names:
         return
     with report.failing(MOUNTS):
         existing = {str(row.get("Name")) for row in await engine.listed("volumes", {})}
-        for name, volume in named.items():
+        for name in names:
             if name not in existing:
-                report.warn(MOUNTS, _new_volume(volume))
-
-
-def _new_volume(volume: Bind) -> str:
-    meant = f"; for the folder write ./{volume.path}" if Path(volume.path).exists() else ""
-    return f"{volume.path} is the name of a Docker volume, which does not exist: Docker makes an empty one{meant}"
+                meant = f"; for the folder write ./{name}" if Path(name).exists() else ""
+                report.warn(
+                    MOUNTS,
+                    f"{name} is the name of a Docker volume, which does not exist: Docker makes an empty one{meant}",
+                )
 
 
 async def _limits(report: MachineReport, engine: Engine, settings: RunSettings) -> None:
-    host_config = settings.engine_options.agent.get("HostConfig") or {}
+    host_config = _host_config(settings)
     memory, nano_cpus = host_config.get("Memory"), host_config.get("NanoCpus")
     if memory is None and nano_cpus is None:
         return
@@ -255,3 +253,60 @@ def say_all(lines: Iterable[CheckLine], say: Callable[[str], None]) -> None:
     for line in lines:
         if line.ok is None:
             say(f"warning: {line.name}: {line.detail}")
+
+
+def check_sources(sources: Iterable[Bind]) -> tuple[list[str], list[str]]:
+    """Check that the paths which trials mount exist, each path once. Makes nothing.
+
+    Returns:
+        What is wrong, in sentences; and the folders to be made if nothing is wrong.
+    """
+    problems: dict[str, str] = {}
+    missing: list[str] = []
+    for bind in sources:
+        path = bind.path
+        if path in problems or path in missing or (reason := _reason(path)) is None:
+            continue
+        if not (bind.is_made and bind.writable and reason.errno == errno.ENOENT and not Path(path).is_symlink()):
+            problems[path] = f"The mount's source {path} {_sentence(bind, reason)}"
+            continue
+        above = next(folder for folder in Path(path).parents if folder.is_dir())
+        if os.access(above, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            missing.append(path)
+        else:
+            problems[path] = f"The mount's source {path} is missing and cannot be made: {above} cannot be written."
+    return list(problems.values()), missing
+
+
+def make_folders(missing: Sequence[str], say: Callable[[str], None]) -> None:
+    """Make folders that `check_sources` found missing, and say so.
+
+    Raises:
+        ConfigError: One cannot be made.
+    """
+    for path in missing:
+        try:
+            Path(path).mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"The mount's source {path} is missing and cannot be made: {exc.strerror}.") from exc
+        say(f"warning: the mount's source {path} was missing: an empty folder was made, which is yours")
+
+
+def _reason(path: str) -> OSError | None:
+    """Return why a path does not exist; None if it does, or if only the engine may read there."""
+    try:
+        Path(path).stat()
+    except PermissionError:
+        return None
+    except (OSError, ValueError) as exc:
+        return exc if isinstance(exc, OSError) else OSError(errno.EINVAL, str(exc))
+    return None
+
+
+def _sentence(bind: Bind, reason: OSError) -> str:
+    if reason.errno not in (errno.ENOENT, errno.ENOTDIR):
+        return f"cannot be used: {reason.strerror}."
+    if Path(bind.path).is_symlink():
+        return f"is a link to {Path(bind.path).readlink()}, which does not exist."
+    empty = f"The agent would find nothing in {bind.target}. " if not bind.writable else ""
+    return f"does not exist. {empty}Correct the path, or make it: mkdir -p {shlex.quote(bind.path)}"

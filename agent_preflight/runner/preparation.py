@@ -13,13 +13,13 @@ from pathlib import Path
 from agent_preflight.base.config import Environment
 from agent_preflight.docker.gate_modes import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
+from agent_preflight.docker.mounts import Bind
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.options.naming import check_run_id
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal, UserThread, done_before
-from agent_preflight.runner.machine_check import MachineReport, check_machine, say_all
-from agent_preflight.runner.mount_sources import MountSource, check_sources, make_folders
+from agent_preflight.runner.machine_check import MachineReport, check_machine, check_sources, make_folders, say_all
 from agent_preflight.runner.resume import kept_results
 from agent_preflight.runs.folder import RunFolder, open_named, open_new, open_resumed, open_single
 from agent_preflight.runs.plan import TrialPlan, default_run_id, network_access, plan_trials
@@ -124,7 +124,7 @@ async def checked(check: Callable[[], object], stop: StopSignal) -> None:
 
 
 async def check_all(
-    request: RunRequest, stop: StopSignal, folder: RunFolder, report: MachineReport, sources: Iterable[MountSource]
+    request: RunRequest, stop: StopSignal, folder: RunFolder, report: MachineReport, sources: Iterable[Bind]
 ) -> None:
     """Run the checks that come before a run's keys. Its folder stays only if nothing is wrong.
 
@@ -141,10 +141,10 @@ async def check_all(
     else:
         say_all(report.lines, request.say)
     if not stop.ending.is_set():
-        state = check_sources(sources)
-        if state.problems:
-            raise ConfigError("\n".join(state.problems))
-        make_folders(state.missing, request.say)
+        problems, missing = check_sources(sources)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        make_folders(missing, request.say)
     folder.is_wanted = True  # also if a person stopped the run: its folder is named at the end
 
 

@@ -95,11 +95,11 @@ def test_each_mount_is_a_path_or_a_volume_that_may_be_written_or_not() -> None:
     assert binds(fields["HostConfig"]) == [
         Bind("/a", "/b", writable=False),
         Bind("/c", "/d", writable=True),
-        Bind("/h", "/i/", writable=False, is_bind=False),
+        Bind("/h", "/i/", writable=False, is_made=False),
     ]
     assert volumes(fields["HostConfig"]) == [
         Bind("name", "/e", writable=False),
-        Bind("v", "/g", writable=True, is_bind=False),
+        Bind("v", "/g", writable=True, is_made=False),
     ]
     assert sorted(targets(fields)) == ["/b", "/d", "/e", "/f", "/g", "/i", "/j", "/k"]
     assert (binds({}), volumes({}), targets({})) == ([], [], [])

@@ -1,5 +1,7 @@
 """What prevents a run on this machine is reported before anything is made."""
 
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +9,22 @@ from typing import Any
 
 import pytest
 
+from agent_preflight.docker.mounts import Bind
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.settings import RunSettings
-from agent_preflight.runner.machine_check import MachineReport, check_machine, mount_sources_of, say_all
+from agent_preflight.runner.machine_check import (
+    MachineReport,
+    check_machine,
+    check_sources,
+    make_folders,
+    mount_sources_of,
+    say_all,
+)
 from agent_preflight.runs.plan import TrialPlan
+from preflight_proxy.core.errors import ConfigError
 from tests.support.engine_thread import serve_in_thread
 from tests.support.scripted_engine import Fail, ScriptedEngine
+from tests.support.unprivileged import unprivileged
 
 SETTINGS = RunSettings(image_name="me/agent", network="sealed")
 TRIAL = TrialPlan("a", "m/m", 1, "key", ())
@@ -102,7 +114,7 @@ async def test_a_source_with_a_trials_name_is_a_folder_for_each_whoever_asks(
         read_only = replace(settings, mounts=(f"{tmp_path}/{{alias}}:/task:ro",))
         tasks = [replace(trial, mounts=(f"{tmp_path}/{trial.alias}:/task:ro",)) for trial in trials]
         without = await check_machine(engine, read_only, tasks, "me/base")
-    assert [(Path(each.bind.path).name, each.is_made) for each in wanted] == [
+    assert [(Path(each.path).name, each.is_made) for each in wanted] == [
         ("a", True),
         ("all", False),
         ("b", True),
@@ -238,3 +250,74 @@ async def test_what_was_given_in_vain_for_a_process_is_named_in_one_line() -> No
     settings = replace(settings, mounts=("/a:/b",), memory="1g")
     (line,) = (await check_machine(None, settings, trials)).lines
     assert (line.ok, line.detail) == (None, "not used with --sandbox process: mounts, memory")
+
+
+def wanted(path: object, *, writable: bool = False, is_made: bool = True) -> Bind:
+    return Bind(str(path), "/task", writable, is_made)
+
+
+def test_files_folders_and_links_to_them_are_sources(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("file")
+    assert check_sources([wanted(tmp_path / name, is_made=False) for name in ("", "file", "link")]) == ([], [])
+
+
+@pytest.mark.parametrize(("writable", "is_made"), [(False, True), (False, False), (True, False)])
+def test_a_source_that_is_missing_is_an_error_with_what_to_do(tmp_path: Path, writable: bool, is_made: bool) -> None:
+    path = tmp_path / "no such"
+    (problem,), missing = check_sources([wanted(path, writable=writable, is_made=is_made)])
+    assert problem.startswith(f"The mount's source {path} does not exist.")
+    assert problem.endswith(f"Correct the path, or make it: mkdir -p '{path}'")
+    assert ("The agent would find nothing in /task." in problem) is not writable
+    assert (missing, path.exists()) == ([], False)
+
+
+def test_a_source_to_write_to_that_is_missing_is_made_once_nothing_else_is_wrong(tmp_path: Path) -> None:
+    path, said = tmp_path / "a" / "b", list[str]()
+    problems, missing = check_sources([wanted(path, writable=True), wanted(path, writable=True)])
+    assert (problems, missing, path.exists()) == ([], [str(path)], False)
+    make_folders(missing, said.append)
+    assert (path.is_dir(), path.stat().st_uid) == (True, os.geteuid())
+    assert said == [f"warning: the mount's source {path} was missing: an empty folder was made, which is yours"]
+
+
+def test_each_path_is_reported_once(tmp_path: Path) -> None:
+    problems, _ = check_sources([wanted(tmp_path / "x"), wanted(tmp_path / "x"), wanted(tmp_path / "y")])
+    assert len(problems) == 2
+
+
+def test_a_link_that_leads_nowhere_is_reported_as_that_and_never_made(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("gone")
+    (problem,), _ = check_sources([wanted(tmp_path / "link", writable=True)])
+    assert problem == f"The mount's source {tmp_path}/link is a link to gone, which does not exist."
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("/" + "x" * 300, "File name too long"), ("/etc/passwd/x", "does not exist"), ("/a\0b", "null")]
+)
+def test_a_path_that_cannot_be_is_an_error(path: str, said: str) -> None:
+    (problem,), _ = check_sources([wanted(path, writable=True)])
+    assert said in problem
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_before_anything_is_made() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        with unprivileged():
+            (problem,), _ = check_sources([wanted(f"{folder}/x", writable=True)])
+    assert problem == f"The mount's source {folder}/x is missing and cannot be made: {folder} cannot be written."
+
+
+def test_a_place_where_only_the_engine_may_look_is_left_to_it(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir(mode=0o000)
+    tmp_path.chmod(0o755)
+    with unprivileged():
+        assert check_sources([wanted(inner / "x")]) == ([], [])
+    inner.chmod(0o755)
+
+
+def test_a_folder_that_cannot_be_made_after_all_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    with pytest.raises(ConfigError, match=r"is missing and cannot be made: Not a directory\.$"):
+        make_folders([str(tmp_path / "f" / "x")], print)
