@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from agent_preflight.options.naming import NamedModel
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.field import run_field
 from agent_preflight.runner.loop import StopSignal, run_blocking
-from agent_preflight.runner.preparation import local_now
 from agent_preflight.runs.costs import cost_lines, sums_of
 from agent_preflight.runs.final_table import place_lines
 from agent_preflight.runs.request import Finished, RunRequest
@@ -114,7 +114,8 @@ def _request(place: DemoPlace, simulated: Simulated, runs_dir: Path, view: RunVi
         runs_dir=str(runs_dir),
         log_fn=view.say,
     )
-    return RunRequest(settings=settings, suggested_id=f"demo-{local_now():%Y%m%d-%H%M%S}", gate_base=place.base)
+    run_id = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    return RunRequest(settings=settings, suggested_id=run_id, gate_base=place.base)
 
 
 def _compare(finished: Finished, bill: Mapping[str, Any]) -> int:

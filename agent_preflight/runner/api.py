@@ -53,8 +53,8 @@ def lists_keywords(options: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def _keyword(name: str, kind: object) -> inspect.Parameter:
-    default = {"runs_dir": RUNS_DIR, "budget_usd": inspect.Parameter.empty}.get(name, defaults()[name])
-    default = None if default == () and name == "mounts" else default
+    own = {"runs_dir": RUNS_DIR, "budget_usd": inspect.Parameter.empty, "mounts": None}
+    default = own.get(name, defaults()[name])
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 

@@ -8,6 +8,7 @@ The steps after a failed one are still carried out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -108,12 +109,9 @@ class _TrialCleanUp:
     async def _perform(self, step: CleanUpStep, action: Callable[[], Awaitable[Step]]) -> None:
         try:
             result = "ok" if step in OF_THE_ACCOUNT and not self.opened else await action()
-        except OperatingError as exc:
-            result = "failed"
-            self._warn(f"{step.value}: {exc}")
         except Exception as exc:
             result = "failed"
-            self._warn(f"{step.value}: {type(exc).__name__}: {exc}")
+            self._warn(f"{step.value}: {EndReason.broken(exc).text}")
         self.steps[step.value] = result
         self.trial.events.log("preflight_cleanup", step=step.value, result=result)
 
@@ -153,11 +151,9 @@ class _TrialCleanUp:
     async def _close_sandbox(self) -> Step:
         parts = {} if self.trial.sandbox is None else await self.trial.sandbox.close()
         await self._take_last_output()
+        is_kept = self.steps.get(CleanUpStep.OUTPUT.value) == "ok"
         for name, result in parts.items():
-            is_waiting = (
-                name == CONTAINER and self.steps.get(CleanUpStep.OUTPUT.value) != "ok"
-            )  # its warning came with the output
-            if result != "ok" and not is_waiting:
+            if result != "ok" and (is_kept or name != CONTAINER):  # else the warning about the output says it
                 self._warn(f"{name}: not seen to be gone ({result})")
             self.steps[name] = result
         return worst(parts)
@@ -181,7 +177,8 @@ class _TrialCleanUp:
             if now_s() > until_s or self.hurry.is_set():
                 self._warn(f"${exact(self.trial.balance.pending_pusd)} is still pending: its cost is not known yet")
                 return "unverified"
-            await _pause(self.hurry, pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.hurry.wait(), pause_s)
             pause_s = min(pause_s * 2, LOOK_S[1])
 
     async def _read_key_usage(self) -> Step:
@@ -223,9 +220,9 @@ class _TrialCleanUp:
     def facts(self) -> TrialFacts:
         """Return the facts for the trial's result."""
         trial, output = self.trial, self.trial.output
-        output.cap("on_event_backlog", trial.watch.dropped)
-        output.cap("policy_events", trial.watch.forgotten)
-        output.cap("log_lines", trial.events.lost)
+        output.caps_hit["on_event_backlog"] += trial.watch.dropped
+        output.caps_hit["policy_events"] += trial.watch.forgotten
+        output.caps_hit["log_lines"] += trial.events.lost
         return TrialFacts(
             ending=self.ending,
             exit=trial.exit,
@@ -238,16 +235,9 @@ class _TrialCleanUp:
             events_count=output.events_count,
             claims=output.claims,
             policy_errors=trial.watch.policy_errors,
-            caps_hit=output.caps_hit,
+            caps_hit=+output.caps_hit,
             warnings=tuple(self.warnings),
             cleanup=self.steps,
             output=self.kept,
             last_words=output.last_words,
         )
-
-
-async def _pause(hurry: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(hurry.wait(), seconds)
-    except TimeoutError:
-        return

@@ -159,31 +159,29 @@ async def _open_account(trial: RunningTrial, token: Secret, gate: GateSpec | Non
 
 
 def _spec(trial: RunningTrial, token: Secret, gate: GateSpec | None) -> AgentSpec:
-    plan, settings = trial.plan, replace(trial.run.settings, mounts=trial.plan.mounts)
-    base_url = GATE_BASE_URL if gate is not None else str(trial.run.sidecar.base_url)
-    budget_file = CONTAINER_BUDGET_FILE if gate is not None else str(trial.folder / "budget" / "budget.txt")
-    user, inside = settings.env or {}, gate is not None
+    plan, run, inside = trial.plan, trial.run, gate is not None
+    settings = replace(run.settings, mounts=plan.mounts)
+    user, access, budget_dir = settings.env or {}, network_access(settings), trial.folder / "budget"
     env = agent_env(
         user,
         token=token.reveal(),
-        base_url=base_url,
-        budget_file=budget_file,
+        base_url=GATE_BASE_URL if inside else str(run.sidecar.base_url),
+        budget_file=CONTAINER_BUDGET_FILE if inside else str(budget_dir / "budget.txt"),
         model_id=plan.model_id,
         own_authority=inside,
     )
+    env |= network_env(access, user, in_container=inside, network=settings.agents_network, image=run.setup.image_env)
     docker_args = settings.engine_options if inside else DockerArgs()
-    access, image_env = network_access(settings), trial.run.setup.image_env
-    env |= network_env(access, user, in_container=inside, network=settings.agents_network, image=image_env)
     return AgentSpec(
-        run_id=trial.run.run_id,
+        run_id=run.run_id,
         alias=plan.alias,
-        run_dir=trial.run.folder.path,
+        run_dir=run.folder.path,
         image=settings.image_name,
         command=plan.command,
         env=env,
         network=settings.agents_network,
         workspace_path=settings.workspace_path,
-        budget_dir=trial.folder / "budget",
+        budget_dir=budget_dir,
         gate_socket=Path(gate.socket) if gate is not None and gate.socket is not None else None,
         docker_args=docker_args,
         output=beside_mounts(output_policy(settings), docker_args.agent),
@@ -276,7 +274,7 @@ async def _tick(trial: RunningTrial) -> None:
                 trial.take_balance(await trial.run.sidecar.balance(trial.alias))
         trial.tick()
         if trial.ending is None and (reason := shortage(trial.folder, trial.run.request.free_bytes_min)) is not None:
-            trial.output.cap("free_space")
+            trial.output.caps_hit["free_space"] += 1
             trial.end(EndReason(Ender.ERROR, reason))
         left_s = TICK_S if limit_s is None else limit_s - trial.elapsed_s
         if left_s <= 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -99,27 +100,21 @@ def _aloud(request: RunRequest, progress: RunProgress, text: str) -> None:
     request.say(text)
 
 
+@dataclass
 class _FieldRun:
     """A run whose folder is locked."""
 
-    def __init__(
-        self,
-        request: RunRequest,
-        folder: RunFolder,
-        run_id: str,
-        stop: StopSignal,
-        progress: RunProgress,
-        engine: Engine | None,
-    ) -> None:
-        self._request = request
-        self._folder = folder
-        self._run_id = run_id
-        self._stop = stop
-        self._progress = progress
-        self._engine = engine
+    request: RunRequest
+    folder: RunFolder
+    run_id: str
+    stop: StopSignal
+    progress: RunProgress
+    engine: Engine | None
+
+    def __post_init__(self) -> None:
         self._running: dict[str, RunningTrial] = {}
-        self._slots = TrialSlots(request.workers)
-        self._base_url = resolve_base_url(request.settings.openrouter_base_url)
+        self._slots = TrialSlots(self.request.workers)
+        self._base_url = resolve_base_url(self.request.settings.openrouter_base_url)
         self._sidecar = self._new_sidecar()
         self._tasks = Tasks()
         self._starting: asyncio.Task[None] | None = None
@@ -130,35 +125,32 @@ class _FieldRun:
         self, trials: Sequence[TrialPlan], policies: Mapping[str, EjectPolicy], report: MachineReport
     ) -> Finished:
         """Run the trials that are due. Steps that do not need each other's results run at the same time."""
-        request, folder = self._request, self._folder
+        request, folder = self.request, self.folder
         try:
-            document = plan_document(self._run_id, trials, request, datetime.now(UTC).isoformat())
-            retry = request.settings.retry_failed
-            previous = (
-                read_previous_run(folder.path, document, retry_failed=retry)
-                if request.settings.resume
-                else PreviousRun()
-            )
+            document = plan_document(self.run_id, trials, request, datetime.now(UTC).isoformat())
+            previous = PreviousRun()
+            if request.settings.resume:
+                previous = read_previous_run(folder.path, document, retry_failed=request.settings.retry_failed)
             due = [previous.of(trial) for trial in trials if trial.alias not in previous.kept]
             results = dict(previous.kept)
             for trial in trials:
-                self._progress.put(previous.progress(trial))
+                self.progress.put(previous.progress(trial))
             sweep = (  # of a run that may have begun, it came before the folder was opened
                 None
                 if request.may_have_begun
-                else self._begin(sweep_for(request, list(policies), self._engine), "sweep")
+                else self._begin(sweep_for(request, list(policies), self.engine), "sweep")
             )
             if due:
                 work = prepare_sandboxes(
-                    self._engine, request.settings, request.gate_base, folder.path, folder.short_dir
+                    self.engine, request.settings, request.gate_base, folder.path, folder.short_dir
                 )
                 preparing = self._begin(work, "preparation")
-                sources = mount_sources_of(self._engine, request.settings, due, makes_sources=request.makes_sources)
-                await check_all(request, self._stop, folder, report, sources)
-                if not self._stop.ending.is_set():
+                sources = mount_sources_of(self.engine, request.settings, due, makes_sources=request.makes_sources)
+                await check_all(request, self.stop, folder, report, sources)
+                if not self.stop.ending.is_set():
                     folder.write_plan(previous.continued(document))
-                    announce(request, folder.path, self._run_id, due)
-                    self._progress.begin("" if request.single else how_to_stop(request, self._run_id))
+                    announce(request, folder.path, self.run_id, due)
+                    self.progress.begin("" if request.single else how_to_stop(request, self.run_id))
                     results |= await self._run_due(due, policies, preparing)
             if sweep is not None:
                 await sweep
@@ -174,11 +166,11 @@ class _FieldRun:
         return task
 
     def _new_sidecar(self) -> Sidecar:
-        request, folder = self._request, self._folder
+        request, folder = self.request, self.folder
         settings = SidecarSettings(
             data=folder.path,
             upstream=self._base_url,
-            run=self._run_id,
+            run=self.run_id,
             short_dir=folder.short_dir,
             listen="127.0.0.1:0" if request.settings.sandbox == "process" else None,
             byok=request.settings.byok,
@@ -192,17 +184,17 @@ class _FieldRun:
         try:
             setup = await self._start_proxy(preparing)
             for sentence in setup.sentences:
-                self._request.say(sentence)
+                self.request.say(sentence)
             context = RunContext(
-                request=self._request,
-                run_id=self._run_id,
-                folder=self._folder,
-                stop=self._stop,
-                progress=self._progress,
+                request=self.request,
+                run_id=self.run_id,
+                folder=self.folder,
+                stop=self.stop,
+                progress=self.progress,
                 base_url=self._base_url,
                 sidecar=self._sidecar,
                 setup=setup,
-                authority=await asyncio.to_thread(self._authority),  # takes time to load: the proxy starts meanwhile
+                authority=await self._authority(),
             )
             results = await asyncio.gather(
                 *(self._one(plan, number, policies[plan.alias], context) for number, plan in enumerate(due))
@@ -215,7 +207,7 @@ class _FieldRun:
                 self._starting.cancel()
                 await asyncio.wait([self._starting])
             await self._credit.close()
-            await self._sidecar.stop(within_s=HURRY_STOP_S if self._stop.hurry.is_set() else STOP_S_MAX)
+            await self._sidecar.stop(within_s=HURRY_STOP_S if self.stop.hurry.is_set() else STOP_S_MAX)
 
     async def _start_proxy(self, preparing: asyncio.Task[SandboxSetup]) -> SandboxSetup:
         """Start the proxy while the sandboxes are prepared. If those need portable gates, start it again with a TCP port.
@@ -231,26 +223,26 @@ class _FieldRun:
             await self._sidecar.stop()
             self._sidecar = self._new_sidecar()
             await self._sidecar.start(portal_host=setup.gate.listen_host)
-        elif host is not None or self._request.settings.sandbox == "process":
+        elif host is not None or self.request.settings.sandbox == "process":
             await self._starting
         return setup
 
-    def _authority(self) -> Authority | None:
-        if self._request.settings.sandbox == "process":
+    async def _authority(self) -> Authority | None:
+        if self.request.settings.sandbox == "process":
             return None
-        return make_authority(self._run_id, datetime.now(UTC))
+        return await asyncio.to_thread(make_authority, self.run_id, datetime.now(UTC))  # the proxy starts meanwhile
 
     async def _one(self, plan: TrialPlan, number: int, policy: EjectPolicy, context: RunContext) -> RunResult | None:
         async with self._slots.slot(plan.alias):
-            if self._stop.ending.is_set():
-                self._progress.update(plan.alias, state="not started")
+            if self.stop.ending.is_set():
+                self.progress.update(plan.alias, state="not started")
                 return None
             if self._slots.stopped(plan.alias) is None and not await self._credit.settled():
-                self._progress.update(plan.alias, state="not started", note="the OpenRouter account has no credit")
+                self.progress.update(plan.alias, state="not started", note="the OpenRouter account has no credit")
                 self._held_back.append(plan.alias)
                 return None
-            if self._request.settings.resume:
-                set_aside(self._folder.trial_dir(plan.alias))
+            if self.request.settings.resume:
+                set_aside(self.folder.trial_dir(plan.alias))
             trial = self._running[plan.alias] = RunningTrial(plan, number, policy, context)
             if (reason := self._slots.stopped(plan.alias)) is not None:
                 trial.end(EndReason(Ender.STOPPED, reason))
@@ -262,11 +254,11 @@ class _FieldRun:
 
     async def _complete(self, trial: RunningTrial, result: RunResult) -> None:
         """Call the user's function. An exception does not change the result."""
-        if self._request.settings.on_complete is None:
+        if (on_complete := self.request.settings.on_complete) is None:
             return
-        user_thread, on_complete = UserThread(f"on_complete {trial.alias}"), self._request.settings.on_complete
+        user_thread = UserThread(f"on_complete {trial.alias}")
         try:
-            await user_thread.call(lambda: on_complete(self._folder.path, result))
+            await user_thread.call(lambda: on_complete(self.folder.path, result))
         except Exception as exc:
             trial.say(f"on_complete raised {type(exc).__name__}: {exc}")
         finally:
@@ -277,7 +269,7 @@ class _FieldRun:
             self._stop_trials(event.trial, event.reason or "stopped by a person")
             return
         if event.type == "ledger":
-            self._request.say(
+            self.request.say(
                 f"{event.closed}. The proxy sends no further call of this run; calls under way go on, and their costs "
                 "cannot be posted."
             )
@@ -289,13 +281,13 @@ class _FieldRun:
             self._credit.refused()
 
     def _balance_usd(self) -> float | None:
-        key = self._request.admin_key
+        key = self.request.admin_key
         if is_replaced(get_account_balance):
             return in_force(get_account_balance)(key.reveal())[0]
         return get_account_balance(key, base_url=self._base_url)[0]
 
     def _no_credit(self) -> None:
-        _aloud(self._request, self._progress, no_credit(self._progress.rows(), self._request, self._run_id))
+        _aloud(self.request, self.progress, no_credit(self.progress.rows(), self.request, self.run_id))
 
     def _stop_trials(self, alias: str | None, reason: str) -> None:
         """End a trial, or all. Trials that have not begun do not begin. One that was named gets the status `stopped`."""
@@ -303,7 +295,7 @@ class _FieldRun:
             if alias in (None, trial.alias):
                 trial.end(EndReason(Ender.STOPPED, reason))
         if alias is None:
-            self._stop.ending.set()
+            self.stop.ending.set()
         else:
             self._slots.stop(alias, reason)
 

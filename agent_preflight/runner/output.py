@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import StreamReader
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class AgentStreams:
         self.events_count = 0
         self.tool_calls = 0
         self.claims = CacheStats()
-        self.caps_hit: dict[str, int] = {}
+        self.caps_hit = Counter[str]()
         self.end_status = ""
         self.stderr_end = b""
 
@@ -107,17 +108,12 @@ class AgentStreams:
                 file.write(chunk[:bytes_left])
                 self.stderr_end = (self.stderr_end + chunk)[-STDERR_END_BYTES:]
                 if len(chunk) > bytes_left:
-                    self.cap("stderr_bytes")
+                    self.caps_hit["stderr_bytes"] += 1
                 bytes_left = max(bytes_left - len(chunk), 0)
-
-    def cap(self, name: str, count: int = 1) -> None:
-        """Count that a limit was reached."""
-        if count:
-            self.caps_hit[name] = self.caps_hit.get(name, 0) + count
 
     def _take(self, line: bytes) -> None:
         if len(line) > LINE_BYTES_MAX:
-            self.cap("line_bytes")
+            self.caps_hit["line_bytes"] += 1
         event = from_agent(parse_line(line))
         follows = self._agent.derive(event)
         claimed = any(each["type"] == "usage_claim" for each in follows)
@@ -134,7 +130,7 @@ class AgentStreams:
         if self._bytes_left > 0:
             self._bytes_left -= self._events.record(event)
         else:
-            self.cap("events_bytes")
+            self.caps_hit["events_bytes"] += 1
         self.events_count += 1
         self.tool_calls += event["type"] == "tool_execution_start"
         if counts_usage and (usage := read_usage(event.get("usage"))) is not None:

@@ -16,7 +16,6 @@ from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.mounts import Bind
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.engine.client import Engine, Image
-from agent_preflight.options.naming import check_run_id
 from agent_preflight.options.settings import RunSettings
 from agent_preflight.runner.loop import StopSignal, UserThread, done_before
 from agent_preflight.runner.machine_check import MachineReport, check_machine, check_sources, make_folders, say_all
@@ -37,15 +36,8 @@ _NO_EXEC = "agents may end with `exec format error`"
 
 
 def run_id_of(request: RunRequest) -> str:
-    """Return the id that a run is to have; the folder of a new one may get a number behind it.
-
-    Raises:
-        ConfigError: It cannot be a folder's name.
-    """
-    try:
-        return check_run_id(request.settings.run_id or request.suggested_id or default_run_id(local_now()))
-    except ValueError as exc:
-        raise ConfigError(f"{exc}.") from None
+    """Return the id that a run is to have. The folder of a new run may get a number behind it."""
+    return request.settings.run_id or request.suggested_id or default_run_id(datetime.now().astimezone())
 
 
 def trials_of(request: RunRequest, run_id: str) -> tuple[TrialPlan, ...]:
@@ -97,18 +89,10 @@ def open_folder(request: RunRequest, run_id: str, aliases: Sequence[str]) -> Run
         if request.settings.run_id is None:
             return open_new(runs_dir, run_id)
         return open_named(runs_dir, run_id, aliases, "resume=True" if request.origin is None else f"--resume {run_id}")
-    except (OSError, RuntimeError) as exc:
-        if isinstance(exc, ConfigError):
-            raise
-        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+    except OSError as exc:
         raise ConfigError(
-            f"{runs_dir} cannot hold a run's folder: {reason}. Give another one with --runs-dir (runs_dir=)."
+            f"{runs_dir} cannot hold a run's folder: {exc.strerror}. Give another one with --runs-dir (runs_dir=)."
         ) from exc
-
-
-def local_now() -> datetime:
-    """Return local time, which run ids show."""
-    return datetime.now().astimezone()
 
 
 async def checked(check: Callable[[], object], stop: StopSignal) -> None:

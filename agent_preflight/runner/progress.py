@@ -74,42 +74,36 @@ class RunProgress:
         on_begin: Called when the checks are over and trials begin; must not block.
 
     Attributes:
+        alert: Shows a message that a person must read at once.
         title: The run and how to stop it, once trials begin.
     """
 
     def __init__(
         self,
-        on_change: Callable[[TrialProgress | None, TrialProgress], None] | None = None,
-        on_alert: Callable[[str], None] | None = None,
-        on_begin: Callable[[], None] | None = None,
+        on_change: Callable[[TrialProgress | None, TrialProgress], object] = lambda before, after: None,
+        on_alert: Callable[[str], object] = lambda text: None,
+        on_begin: Callable[[], object] = lambda: None,
     ) -> None:
         self._rows: dict[str, TrialProgress] = {}
         self._on_change = on_change
-        self._on_alert = on_alert
+        self.alert = on_alert
         self._on_begin = on_begin
         self.title = ""
 
     def begin(self, title: str) -> None:
         """Set the title, when trials begin."""
         self.title = title
-        if self._on_begin is not None:
-            self._on_begin()
+        self._on_begin()
 
     def put(self, row: TrialProgress) -> None:
         """Set a trial's progress."""
         previous = self._rows.get(row.alias)
         self._rows[row.alias] = row
-        if self._on_change is not None:
-            self._on_change(previous, row)
+        self._on_change(previous, row)
 
     def update(self, alias: str, **changes: object) -> None:
         """Change some fields of a trial's progress."""
         self.put(replace(self._rows[alias], **changes))  # type: ignore[arg-type]  # names are TrialProgress's
-
-    def alert(self, text: str) -> None:
-        """Show a message that a person must read at once."""
-        if self._on_alert is not None:
-            self._on_alert(text)
 
     def row(self, alias: str) -> TrialProgress:
         """Return the progress of one trial."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from agent_preflight.runner.progress import now_s
 from preflight_proxy.base.tasks import Tasks
@@ -22,35 +24,29 @@ class TrialSlots:
 
     def __init__(self, workers: int) -> None:
         self._slots = asyncio.Semaphore(max(1, workers))
-        self._reasons: dict[str, str] = {}
-        self._stopped: dict[str, asyncio.Event] = {}
+        self._reasons: defaultdict[str, asyncio.Future[str]] = defaultdict(asyncio.get_running_loop().create_future)
 
     def stop(self, alias: str, reason: str) -> None:
         """End a trial's wait for a slot, now or later."""
-        self._reasons.setdefault(alias, reason)
-        self._event(alias).set()
+        if not self._reasons[alias].done():
+            self._reasons[alias].set_result(reason)
 
     def stopped(self, alias: str) -> str | None:
         """Return why a trial was stopped; None if it was not."""
-        return self._reasons.get(alias)
+        reason = self._reasons[alias]
+        return reason.result() if reason.done() else None
 
     @asynccontextmanager
     async def slot(self, alias: str) -> AsyncIterator[None]:
         """Wait for a slot, and hold it during the context. If the trial is stopped first, it gets none: see `stopped`."""
-        waiting = asyncio.ensure_future(self._slots.acquire())
-        stop = asyncio.ensure_future(self._event(alias).wait())
+        waiting: asyncio.Future[Any] = asyncio.ensure_future(self._slots.acquire())
         try:
-            await asyncio.wait([waiting, stop], return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                waiting.cancel()
+            await asyncio.wait([waiting, self._reasons[alias]], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()  # of one that is done this changes nothing
             yield
         finally:
-            stop.cancel()
             if not waiting.cancel() and not waiting.cancelled():
                 self._slots.release()
-
-    def _event(self, alias: str) -> asyncio.Event:
-        return self._stopped.setdefault(alias, asyncio.Event())
 
 
 NO_CREDIT = code_of(Code.ACCOUNT_CREDIT)
