@@ -31,7 +31,7 @@ def sweep(
 ) -> None:
     """Remove what runs that died left behind.
 
-    Removes containers, networks, keys and sockets. A run is dead when no process holds the lock in its folder; what belongs
+    Removes containers, volumes, keys and sockets. A run is dead when no process holds the lock in its folder; what belongs
     to a live one is never touched. Keys are found by the names in a dead run's plan, and need OR_ADMIN_KEY. Trials without a
     summary get one, from the ledger. Exits with 5 if something is left or could not be looked for.
 

@@ -1,4 +1,4 @@
-"""Remove what dead runs left on this engine: agents, gates, forwarders, networks, volumes; never anything of a live run (C15).
+"""Remove what dead runs left on this engine: agents, gates, forwarders, volumes; never anything of a live run (C15, labels).
 
 The sweep holds a dead run's lock while it removes, so a run that is being resumed and its own sweep cannot meet. A directory or
 lock that cannot be opened proves nothing: it may belong to another user or, with a shared engine, to another machine. It is
@@ -20,7 +20,7 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError, Failure
 from agent_preflight.runs.lock import RunState, lock_if_dead_soon
 
-_ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "network", "volume")
+_ORDER: tuple[Role, ...] = ("agent", "gate", "forwarder", "volume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ async def find(engine: Engine) -> list[EngineLeftover]:
     Raises:
         DockerError: The engine did not answer.
     """
-    kinds = ("containers", "networks", "volumes")
+    kinds = ("containers", "volumes")
     lists = await asyncio.gather(*(engine.listed(kind, {f"{LABEL}.run": None}) for kind in kinds))
     found = [thing for rows in lists for row in rows if (thing := _read(row)) is not None]
     return sorted(found, key=lambda thing: (str(thing.run_dir), _ORDER.index(thing.role), thing.id))
@@ -128,11 +128,11 @@ def _read(row: Mapping[str, Any]) -> EngineLeftover | None:
 async def _remove(engine: Engine, thing: EngineLeftover, keeper: Keeper | None) -> bool:
     if thing.role == "agent" and keeper is not None:
         return await _remove_agent(engine, thing, keeper)
-    if thing.role in ("agent", "gate", "forwarder"):
+    if thing.role != "volume":
         what, gate = f"a dead run's {thing.role}", thing.role != "agent"
         return await Container(engine, thing.id, what, thing.id, owns_network=gate).end() == "ok"
     try:
-        await (engine.remove_network if thing.role == "network" else engine.remove_volume)(thing.id)
+        await engine.remove_volume(thing.id)
     except DockerError as exc:
         return exc.failure is Failure.GONE
     return True

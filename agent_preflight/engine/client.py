@@ -276,11 +276,6 @@ class Engine:
         async with self._call(f"looking at the network {name}"):
             return dict(await DockerNetwork(self._client, name).show())  # type: ignore[no-untyped-call]
 
-    async def remove_network(self, identity: str) -> None:
-        """Remove a network."""
-        async with self._call("removing a network", REMOVE_CALL_S_MAX):
-            await DockerNetwork(self._client, identity).delete()  # type: ignore[no-untyped-call]
-
     async def make_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Make a volume."""
         async with self._call("making the gate's volume"):

@@ -141,4 +141,4 @@ class Sandbox(Protocol):
         """
 
     async def close(self) -> dict[str, Step]:
-        """Remove all that `create` made (container, gate, networks, files), after the agent is gone; step name to result."""
+        """Remove all that `create` made (container, gate, files), after the agent is gone; step name to result."""

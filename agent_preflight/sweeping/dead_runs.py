@@ -1,4 +1,4 @@
-"""Removes the leftovers of dead runs: containers, gates, networks, volumes, a proxy, sub-keys, sockets; in this order.
+"""Removes the leftovers of dead runs: containers, gates, volumes, a proxy, sub-keys, sockets; in this order.
 
 C15 (what a sweep removes): a run is dead if no process holds its lock; a sweep holds the lock while it removes. The report names
 what could not be verified as gone, what belongs to live runs, and what belongs to folders that cannot be opened. A sub-key is

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import DockerError
 from agent_preflight.runs.lock import RunState, lock_if_dead
 from tests.agent_preflight.docker.conftest import MakeSandbox, containers_of
-from tests.support.docker_program import ENGINE
 from tests.support.engine_container import Container
 from tests.support.scripted_engine import DROP, Answer, Fail, ScriptedEngine, Text
 from tests.support.short_engine_limits import no_pauses
@@ -59,23 +56,22 @@ def changes(scripted: ScriptedEngine) -> list[str]:
 
 
 @pytest.mark.wire
-async def test_agents_go_before_gates_gates_before_forwarders_networks_and_volumes(
+async def test_agents_go_before_gates_gates_before_forwarders_and_volumes(
     client: Engine, scripted: ScriptedEngine, dead: Path
 ) -> None:
     scripted.state.create_volume({"Name": "v", "Labels": labels(dead, "volume")})
-    network = scripted.state.create_network({"Name": "n", "Labels": labels(dead, "network")})
     ids = {made(scripted, f"{role}-1", dead, role).id: role for role in ("forwarder", "gate", "agent")}
     done = await sweep(client)
-    assert [thing.role for thing in done.removed] == ["agent", "gate", "forwarder", "network", "volume"]
+    assert [thing.role for thing in done.removed] == ["agent", "gate", "forwarder", "volume"]
     assert done.removed[0] == EngineLeftover(
         dead, "run-1", "alias", "agent", next(key for key in ids if ids[key] == "agent")
     )
-    assert (done.removed[3].id, done.removed[4].id) == (network["Id"], "v")
+    assert done.removed[3].id == "v"
     removed = [call.split(" ")[1].partition("?")[0] for call in scripted.calls if call.startswith("DELETE")]
     order = [ids.get(path.removeprefix("/containers/"), path) for path in removed]
-    assert order == ["agent", "gate", "forwarder", f"/networks/{network['Id']}", "/volumes/v"]
+    assert order == ["agent", "gate", "forwarder", "/volumes/v"]
     assert not scripted.state.containers
-    assert (list(scripted.state.networks), list(scripted.state.volumes)) == (["bridge"], [])
+    assert not scripted.state.volumes
 
 
 @pytest.mark.wire
@@ -145,33 +141,30 @@ async def test_a_run_is_held_while_it_is_swept_and_free_afterwards(
         ("DELETE /containers/*", Text(204, ""), {"agent"}),
         ("GET /containers/*-*/json", Fail(500, "No such container"), set()),
         ("GET /containers/*/json", Fail(500, "No such container"), {"agent"}),
-        ("DELETE /networks/*", Fail(403, "has active endpoints"), {"network"}),
         ("DELETE /volumes/*", Fail(409, "volume is in use"), {"volume"}),
         ("DELETE /volumes/*", DROP, {"volume"}),
         ("DELETE /volumes/*", Fail(404, "no such volume"), set()),
-        ("DELETE /networks/*", Fail(404, "network n not found"), set()),
     ],
 )
 async def test_what_is_not_seen_to_be_gone_is_left_and_the_rest_is_removed(
     client: Engine, scripted: ScriptedEngine, dead: Path, pattern: str, answer: Answer, left: set[str]
 ) -> None:
     scripted.state.create_volume({"Name": "v", "Labels": labels(dead, "volume")})
-    scripted.state.create_network({"Name": "n", "Labels": labels(dead, "network")})
     made(scripted, "a-1", dead)
     scripted.script(pattern, answer)
     done = await sweep(client)
     assert {thing.role for thing in done.left} == left
-    assert {thing.role for thing in done.removed} == {"agent", "network", "volume"} - left
+    assert {thing.role for thing in done.removed} == {"agent", "volume"} - left
 
 
 @pytest.mark.wire
-@pytest.mark.parametrize("path", ["/containers/json", "/networks", "/volumes"])
+@pytest.mark.parametrize("path", ["/containers/json", "/volumes"])
 async def test_an_engine_that_does_not_tell_what_there_is_is_an_error(
     client: Engine, scripted: ScriptedEngine, dead: Path, path: str
 ) -> None:
     made(scripted, "a-1", dead)
     scripted.script(f"GET {path}", Fail(500, "busy"))
-    with pytest.raises(DockerError, match=r"^listing (containers|networks|volumes): busy$"):
+    with pytest.raises(DockerError, match=r"^listing (containers|volumes): busy$"):
         await sweep(client)
     assert changes(scripted) == []
 
@@ -200,13 +193,9 @@ async def test_what_a_killed_runner_left_is_gone_and_a_live_runs_trial_goes_on(
     for sandbox in sandboxes:
         await sandbox.create()
         await sandbox.start()
-    wanted = labels(tmp_path / "dead", "network")
-    words = [word for key, value in wanted.items() for word in ("--label", f"{key}={value}")]
-    command = [ENGINE, "network", "create", *words, f"ap-{tmp_path.name}"]
-    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
     await engine.make_volume(f"ap-{tmp_path.name}", labels(tmp_path / "dead", "volume"))
     done = await sweep(engine, below=[tmp_path])
-    assert [thing.role for thing in done.removed] == ["agent", "gate", "network", "volume"]
+    assert [thing.role for thing in done.removed] == ["agent", "gate", "volume"]
     assert containers_of(tmp_path / "dead") == []
     assert len(containers_of(tmp_path / "live")) == 2
     os.close(fd)

@@ -34,7 +34,6 @@ CALLS: dict[str, Call] = {
     "looking at a container": lambda engine: engine.look("c"),
     "listing volumes": lambda engine: engine.listed("volumes", {"l": None}),
     "looking at the network n": lambda engine: engine.network("n"),
-    "removing a network": lambda engine: engine.remove_network("n"),
     "making the gate's volume": lambda engine: engine.make_volume("v", {}),
     "removing a volume": lambda engine: engine.remove_volume("v"),
     "looking for the image i": lambda engine: engine.image("i"),
