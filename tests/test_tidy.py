@@ -51,7 +51,7 @@ EXCUSED_FOLDER_IMPORTS: Mapping[tuple[str, str], str] = {}
 SHARED_WITH_THE_HOST = (
     *("preflight_proxy.core", "preflight_proxy.base.log"),
     *("preflight_proxy.base.tasks", "preflight_proxy.base.clock", "preflight_proxy.base.control_messages"),
-    "preflight_proxy.base.atomic_file",
+    *("preflight_proxy.base.atomic_file", "preflight_proxy.base.gate_handshake"),
     # The list of quarantined endpoints is the user's own: a person, a check and every proxy read and write it.
     *("preflight_proxy.ledger.quarantine_file", "preflight_proxy.base.config"),
     "preflight_proxy.base.data_folder",  # where a stand-alone proxy's control socket is

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +20,27 @@ LABEL = "agent-preflight"
 OUTPUT_LABEL = f"{LABEL}.output"
 """What a sweep copies of an agent's files before it removes the container; empty if nothing."""
 
-Role = Literal["agent", "gate", "forwarder", "network", "volume"]
+LIFETIME = timedelta(days=7)
+"""After this, nobody needs what a trial made; the same as its sub-key's lifetime."""
+
+Role = Literal["agent", "gate", "forwarder", "volume"]
+
+
+def this_process() -> str:
+    """Return `BOOT_ID:PID:START_TIME` of this process, start time in seconds since the epoch."""
+    return f"{boot_id()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def boot_id() -> str:
+    """Return the id of this machine's boot; `-` if the platform has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "-"
+
+
+def _expiry() -> str:
+    return (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +59,9 @@ class TrialLabels:
     run_id: str
     run_dir: Path
     alias: str
-    owner: str
-    expires: str
-    suffix: str
+    owner: str = field(default_factory=this_process)
+    expires: str = field(default_factory=_expiry)
+    suffix: str = field(default_factory=partial(secrets.token_hex, 6))
 
     def name(self, role: Role) -> str:
         """Return the container's or volume's name: trial and run in full, in the characters that the engine allows."""
@@ -46,20 +69,7 @@ class TrialLabels:
         return re.sub(r"[^a-zA-Z0-9_.-]", "-", f"ap-{self.alias}-{self.run_id}-{kind}{self.suffix}")
 
     def labels(self, role: Role) -> dict[str, str]:
-        """Return the labels of a container, network or volume."""
+        """Return the labels of a container or volume."""
         values = {"run": self.run_id, "dir": str(self.run_dir), "trial": self.alias, "role": role}
         values |= {"owner": self.owner, "expires": self.expires}
         return {f"{LABEL}.{key}": value for key, value in values.items()}
-
-
-def this_process() -> str:
-    """Return `BOOT_ID:PID:START_TIME` of this process, start time in seconds since the epoch."""
-    return f"{boot_id()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
-
-
-def boot_id() -> str:
-    """Return the id of this machine's boot, `-` where the platform tells none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return "-"

@@ -19,9 +19,7 @@ import contextlib
 import errno
 import functools
 import json
-import secrets
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +31,10 @@ from agent_preflight.docker.container_config import (
     check_network,
     gate_config,
 )
+from agent_preflight.docker.gates import Forwarder
 from agent_preflight.docker.images import agents_image
-from agent_preflight.docker.labels import TrialLabels, this_process
+from agent_preflight.docker.labels import TrialLabels
 from agent_preflight.docker.mounts import check_mounts
-from agent_preflight.docker.portable_gate import Forwarder
 from agent_preflight.engine.client import Engine
 from agent_preflight.engine.failure import UNKNOWN, DockerError, Failure
 from agent_preflight.engine.streams import AttachedStreams, attach
@@ -45,8 +43,6 @@ from agent_preflight.sandboxes.interface import AgentSpec, Exit, Pipes, Step
 from agent_preflight.sandboxes.kept_output import KeptOutput
 from preflight_proxy.core.errors import ConfigError
 
-LIFETIME = timedelta(days=7)
-"""After this, nobody needs what a trial made; the same as its sub-key's lifetime."""
 CREATE_ENDS_S_MAX = 5.0
 """How long an end waits for a `create` that is running; after that it looks for the container by its name."""
 LAST_OUTPUT_S = 1.0
@@ -103,8 +99,7 @@ class DockerSandbox:
         self.warnings: list[str] = []
         self._engine = engine = engine.apart()
         self._spec, self._gate_image, self._ports = spec, gate_image, tuple(ports)
-        expires = (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds")
-        self._labels = TrialLabels(spec.run_id, spec.run_dir, spec.alias, this_process(), expires, secrets.token_hex(6))
+        self._labels = TrialLabels(spec.run_id, spec.run_dir, spec.alias)
         self._gate = Container(engine, self._labels.name("gate"), "the trial's gate", owns_network=True)
         self._agent = Container(engine, self._labels.name("agent"), f"the agent {spec.alias}")
         self._forwarder = None if spec.portal is None else Forwarder(engine, self._labels, spec.portal)

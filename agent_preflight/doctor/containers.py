@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_preflight.checks.line import CheckLine, passed, warned
-from agent_preflight.docker.gate_modes import try_portable_gate, try_shared_gate
+from agent_preflight.docker.gates import try_portable_gate, try_shared_gate
 from agent_preflight.docker.images import DEFAULT_BASE, ensure_image
 from agent_preflight.engine.client import Engine, on_engine
 from agent_preflight.engine.failure import DockerError

@@ -11,7 +11,6 @@ from agent_preflight.checks.inputs import Facts, Inputs
 from agent_preflight.checks.line import CheckLine, failed, passed, warned
 from agent_preflight.checks.machine import check_clock, check_disk
 from agent_preflight.checks.report import line_text
-from agent_preflight.docker.gate_modes import netns_cookie
 from agent_preflight.doctor.containers import (
     EngineFacts,
     Handshake,
@@ -24,6 +23,7 @@ from agent_preflight.doctor.containers import (
 )
 from agent_preflight.doctor.machine import installation, system_lines
 from agent_preflight.openrouter.http import resolve_base_url
+from preflight_proxy.base.gate_handshake import netns_cookie
 from preflight_proxy.core.environment_proxy import PROXY_VARIABLES, http_proxy
 from preflight_proxy.core.errors import ConfigError
 

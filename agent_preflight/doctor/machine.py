@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent_preflight import __version__
 from agent_preflight.checks.line import CheckLine, failed, passed, warned
-from agent_preflight.docker.gate_modes import netns_cookie
+from preflight_proxy.base.gate_handshake import netns_cookie
 
 PYTHON_MIN = (3, 11)
 NAME, IMPORTED = "agent-preflight-proxy", "agent_preflight"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agent_preflight.docker.gate_modes import choose_gate_mode
+from agent_preflight.docker.gates import choose_gate_mode
 from agent_preflight.docker.images import DEFAULT_BASE, context_dir, ensure_image, missing_base
 from agent_preflight.engine.client import Engine
 from agent_preflight.options.settings import SandboxKind

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_preflight.base.usd import dollars
-from agent_preflight.docker.gate_modes import forget_gate_modes
+from agent_preflight.docker.gates import forget_gate_modes
 from agent_preflight.docker.mounts import beside_mounts
 from agent_preflight.environment.authority import write_bundle
 from agent_preflight.environment.network_access import network_env, proxy_warnings

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from agent_preflight.docker.agent_files import link_copies
 from agent_preflight.docker.container import Container
 from agent_preflight.docker.container_config import GATE_MOUNT, check_network
 from agent_preflight.docker.images import missing_base, missing_image
-from agent_preflight.docker.labels import TrialLabels, this_process
+from agent_preflight.docker.labels import TrialLabels
 from agent_preflight.docker.mounts import Bind, binds, refuse_sockets, targets, volumes
 from agent_preflight.engine.client import Engine, Image
 from agent_preflight.engine.failure import DockerError, Failure
@@ -226,7 +225,7 @@ async def _try_options(engine: Engine, settings: RunSettings, command: Sequence[
     for name in ("Binds", "Mounts"):  # else their volumes would be made
         body["HostConfig"].pop(name, None)
     with open_try("options") as folder:
-        tag = TrialLabels("options", folder.path, "options", this_process(), "", secrets.token_hex(6))
+        tag = TrialLabels("options", folder.path, "options")
         container = Container(engine, tag.name("agent"), "a container with your options", owns_network=True)
         try:
             await container.create(body | {"Labels": tag.labels("agent")}, settings.engine_options.platform)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from agent_preflight.base.config import Environment
-from agent_preflight.docker.gate_modes import GateMode, choose_gate_mode
+from agent_preflight.docker.gates import GateMode, choose_gate_mode
 from agent_preflight.docker.images import agents_image, ensure_image
 from agent_preflight.docker.mounts import Bind
 from agent_preflight.docker.sandbox import DockerSandbox
@@ -164,7 +164,7 @@ class SandboxSetup:
     """
 
     make_sandbox: Callable[[AgentSpec], Sandbox]
-    gate: GateMode = field(default_factory=lambda: GateMode(None))
+    gate: GateMode = field(default_factory=GateMode)
     sentences: tuple[str, ...] = ()
     image_env: Mapping[str, str] = field(default_factory=dict)
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
 
-from preflight_proxy.core.gate_proof import CLAIM_BYTES, NONCE_BYTES, claim_holds, pass_id, portal_proof, read_claim
+from preflight_proxy.base.gate_handshake import authenticate, listen_for_forwarders
+from preflight_proxy.core.gate_proof import pass_id
 from preflight_proxy.core.secret import Secret
 from preflight_proxy.gates.ports import GatePorts
 from preflight_proxy.gates.shared import GateState
@@ -207,14 +207,13 @@ class ForwarderListener:
         """Accept forwarders; returns the bound address.
 
         Args:
-            host: An address. `ADDRESS%INTERFACE` accepts only connections that arrive by that interface: none from neighbours of
-                this machine or from its other networks, though they may have a route to the address.
+            host: See `listen_for_forwarders`.
             port: 0 for any that is free.
 
         Raises:
             OSError: The address cannot be bound.
         """
-        self._server = server = _listener(host, port)
+        self._server = server = listen_for_forwarders(host, port)
         self._acceptor = Acceptor("portal", server, self._serve, FORWARDER_CONNECTIONS_MAX)
         self._acceptor.start()
         return host, int(server.getsockname()[1])
@@ -235,8 +234,9 @@ class ForwarderListener:
     async def _serve(self, connection: socket.socket) -> None:
         try:
             with self.unauthenticated.one(connection, str(connection.getpeername()[0])):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 async with asyncio.timeout(CLAIM_S_MAX):
-                    gate, port, proof = await self._authenticate(connection)
+                    claim, proof = await authenticate(connection, self._pass_of)
         except BaseException as exc:
             connection.close()
             if isinstance(exc, OSError):
@@ -245,24 +245,11 @@ class ForwarderListener:
                     _log.warning("portal.refused", why=str(exc) or type(exc).__name__)
                 return
             raise
-        await gate.serve(connection, port, proof)
+        await self._gates[claim.pass_id].serve(connection, claim.port, proof)
 
-    async def _authenticate(self, connection: socket.socket) -> tuple[PortableGate, int, bytes]:
-        """Return the gate whose pass the forwarder proved, the port that it names, and the proof that it waits for.
-
-        Raises:
-            OSError: It proved no pass.
-        """
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        nonce = secrets.token_hex(NONCE_BYTES)
-        await asyncio.get_running_loop().sock_sendall(connection, nonce.encode())
-        claim = read_claim(await _read_exactly(connection, CLAIM_BYTES))
-        if claim is None:
-            raise PermissionError("what connected is no forwarder")
-        gate = self._gates.get(claim.pass_id)
-        if gate is None or not claim_holds(claim, gate.trial_pass.reveal(), nonce):
-            raise PermissionError("the pass is no trial's")
-        return gate, claim.port, portal_proof(claim, gate.trial_pass.reveal(), nonce)
+    def _pass_of(self, identity: str) -> Secret | None:
+        gate = self._gates.get(identity)
+        return None if gate is None else gate.trial_pass
 
     async def close(self) -> None:
         """Accept no more forwarders; the log says how many connections were refused."""
@@ -272,35 +259,3 @@ class ForwarderListener:
             self._server.close()
         if self.refused_count:
             _log.warning("portal.closed", refused=self.refused_count, cut_off=self.unauthenticated.closed_count)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    address, _, interface = host.partition("%")
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if interface:
-            with contextlib.suppress(PermissionError):  # before Linux 5.7 only root may bind to an interface
-                server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        server.bind((address, port))
-        server.listen(1024)
-        server.setblocking(False)
-    except BaseException:
-        server.close()
-        raise
-    return server
-
-
-async def _read_exactly(connection: socket.socket, size_bytes: int) -> bytes:
-    """Read so many bytes and no more: what follows is the agent's.
-
-    Raises:
-        ConnectionError: It ended before.
-    """
-    loop, data = asyncio.get_running_loop(), b""
-    while len(data) < size_bytes:
-        chunk = await loop.sock_recv(connection, size_bytes - len(data))
-        if not chunk:
-            raise ConnectionResetError("it left before it had shown a pass")
-        data += chunk
-    return data

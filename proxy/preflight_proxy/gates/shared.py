@@ -18,19 +18,17 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
 import structlog
 
+from preflight_proxy.base.gate_handshake import netns_cookie
 from preflight_proxy.base.tasks import Tasks
 from preflight_proxy.core.errors import OperatingError
 from preflight_proxy.server.acceptor import ACCEPT_AGAIN_S, Acceptor, stop_all
 
-SO_NETNS_COOKIE = 71
-"""Linux 5.14 and later: a number that names the network namespace of a socket."""
 HANDOVER_S_MAX = 5.0
 """A gate sends one small message right after it connects; a slower one is dropped and may connect again."""
 TAKEN = b"K"
@@ -56,17 +54,19 @@ class Namespaces:
     """The network namespaces in use: ours, and one for each trial."""
 
     def __init__(self) -> None:
-        with socket.socket() as own:
-            self._own = netns_cookie(own)
+        self._own = netns_cookie()
         self._taken: dict[str, int] = {}
 
-    def claim(self, account: str, cookies: Sequence[int]) -> None:
+    def claim(self, account: str, cookies: Sequence[int | None]) -> None:
         """Record that `account`'s gate lives in the one namespace that `cookies` name.
 
         Raises:
-            HandoverRefusedError: The cookies differ, are ours or another trial's, or changed since the last hand-over.
+            HandoverRefusedError: The kernel has no cookies; or they differ, are ours or another trial's, or changed since the
+                last hand-over.
         """
         first = cookies[0]
+        if first is None:
+            raise HandoverRefusedError("this kernel cannot tell network namespaces apart (Linux 5.14 is needed)")
         if any(cookie != first for cookie in cookies):
             raise HandoverRefusedError("the listeners come from more than one network namespace")
         if first == self._own:
@@ -81,20 +81,8 @@ class Namespaces:
         self._taken.pop(account, None)
 
 
-def netns_cookie(sock: socket.socket) -> int:
-    """The cookie of the socket's network namespace.
-
-    Raises:
-        HandoverRefusedError: The kernel has none (before Linux 5.14, or not Linux).
-    """
-    try:
-        return int(struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))[0])
-    except OSError as exc:
-        raise HandoverRefusedError("this kernel cannot tell network namespaces apart (Linux 5.14 is needed)") from exc
-
-
-def check_listener(sock: socket.socket, port: int) -> int:
-    """Check one handed-in socket and return its namespace cookie.
+def check_listener(sock: socket.socket, port: int) -> int | None:
+    """Check one handed-in socket and return its namespace cookie; None if the kernel has none.
 
     Raises:
         HandoverRefusedError: It is not a plain TCP listener on 127.0.0.1:`port`.

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent_preflight import RunResult, run_multi
-from agent_preflight.docker.portable_gate import forwarder_address
+from agent_preflight.docker.gates import forwarder_address
 from agent_preflight.docker.sandbox import DockerSandbox
 from agent_preflight.docker.sweep import sweep
 from agent_preflight.engine.client import Engine
@@ -126,11 +126,11 @@ def test_a_field_behind_portable_gates_is_billed_to_the_last_pico(
 
 async def test_the_portal_is_reached_by_the_bridge_alone(base_image: str, engine: Engine) -> None:
     """Another network of this machine stands for its neighbours: both have a route to the bridge's address."""
-    place, portal = await forwarder_address(engine), ForwarderListener()
-    assert "%" in place.listen_host, "the engine is not beside us"
-    _, port = portal.listen(place.listen_host, 0)
+    (listen_host, host), portal = await forwarder_address(engine), ForwarderListener()
+    assert "%" in listen_host, "the engine is not beside us"
+    _, port = portal.listen(listen_host, 0)
     other = f"ap-test-{secrets.token_hex(6)}"
-    connect = f"import socket; print(len(socket.create_connection(({place.host!r}, {port}), 5).recv(64)))"
+    connect = f"import socket; print(len(socket.create_connection(({host!r}, {port}), 5).recv(64)))"
     run = (ENGINE, "run", "--rm", "--pull", "never")
 
     def reached_from(network: str) -> str:
@@ -233,13 +233,13 @@ async def test_services_and_egress_of_a_sealed_trial_behind_a_portable_gate_are_
 ) -> None:
     async with Simulator() as sim, place(echo) as service, place(echo) as site:
         reach = read_network_access({"los": f"127.0.0.1:{service}"}, [f"named.example:{site}"], "sealed")
-        at, trial_pass = await forwarder_address(engine), Secret("p" * 43)
+        (listen_host, host), trial_pass = await forwarder_address(engine), Secret("p" * 43)
         rules = EgressRules(to_loopback, lambda address: address == "127.0.0.1")
-        config = Config(data=str(tmp_path), upstream=sim.base_url, portal=f"{at.listen_host}:0")
+        config = Config(data=str(tmp_path), upstream=sim.base_url, portal=f"{listen_host}:0")
         async with running(config, egress_rules=rules) as proxy, asyncio.timeout(60):
             assert proxy.portal is not None
             await proxy.accounts.open("agent", account_of(sim, reach, trial_pass))
-            portal = ForwarderTarget(at.host, int(proxy.portal.rpartition(":")[2]), trial_pass)
+            portal = ForwarderTarget(host, int(proxy.portal.rpartition(":")[2]), trial_pass)
             command = ("python3", "-c", RELAYED, str(service), f"named.example:{site}")
             sandbox = make_sandbox(*command, gate_socket=None, portal=portal, services=reach.names, ports=reach.ports)
             await sandbox.create()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.gate_modes import netns_cookie
 from agent_preflight.doctor.machine import (
     NAME,
     cookies_line,
@@ -25,6 +24,7 @@ from agent_preflight.doctor.machine import (
     socket_path_line,
     system_lines,
 )
+from preflight_proxy.base.gate_handshake import netns_cookie
 from tests.support.cases import each
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_preflight.docker.gate_modes import try_shared_gate
+from agent_preflight.docker.gates import try_shared_gate
 from agent_preflight.docker.images import ensure_image, image_exists
 from agent_preflight.engine.client import Engine
 from agent_preflight.launch.demo_place import choose_place

@@ -167,7 +167,7 @@ def built(docker: ScriptedEngine) -> int:
 @pytest.mark.wire
 async def test_the_gates_image_is_built_once_on_the_base_that_is_named(docker: ScriptedEngine, tmp_path: Path) -> None:
     first = await prepared(docker, SETTINGS, tmp_path)
-    assert (first.sentences, first.gate.portal, built(docker)) == ((), None, 1)
+    assert (first.sentences, first.gate.host, built(docker)) == ((), None, 1)
     assert any('"BASE": "me/base"' in call for call in docker.calls)
     await prepared(docker, SETTINGS, tmp_path)
     assert built(docker) == 1
